@@ -1,0 +1,216 @@
+package access
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+var tokensBucket = []byte("tokens")
+
+// recordVersion is the "v" of every value. A change that an older narwharf would
+// misread gets the next number.
+const recordVersion = 1
+
+// Bolt is a Store in the bucket "tokens" of a bbolt database. The key is the
+// token's id, the value JSON:
+//
+//	{"v":1,"name":"ci","hash":"<64 hex digits>","scopes":["push"],
+//	 "created":"2026-01-02T15:04:05Z","expires":…,"revoked":…,"by":"root"}
+//
+// with expires, revoked and by left out when they are empty.
+//
+// bbolt lets one process open a database, so this process sees every write: reads
+// are answered from a copy in memory, which each write renews after its commit
+// from what it found in the database.
+type Bolt struct {
+	db *bbolt.DB
+
+	write sync.Mutex // held from before a transaction until the copy is renewed
+
+	mu     sync.RWMutex
+	tokens table
+}
+
+var _ Store = (*Bolt)(nil)
+
+// NewBolt reads all tokens of db, after making the bucket if need be. It fails on
+// a value that it does not understand, rather than forget a revocation. A database
+// that was opened read-only is fine: Add and Revoke will fail.
+func NewBolt(db *bbolt.DB) (*Bolt, error) {
+	b := &Bolt{db: db}
+	begin := db.Update
+	if db.IsReadOnly() {
+		begin = db.View
+	}
+	err := begin(func(tx *bbolt.Tx) (err error) {
+		if tx.Writable() {
+			if _, err := tx.CreateBucketIfNotExists(tokensBucket); err != nil {
+				return err
+			}
+		}
+		b.tokens, err = readTokens(tx)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open tokens in %s: %w", db.Path(), err)
+	}
+	return b, nil
+}
+
+// Add implements Store.
+func (b *Bolt) Add(ctx context.Context, t Token) error {
+	return b.update(ctx, func(tokens table) ([]Token, error) {
+		added, err := tokens.add(t)
+		return []Token{added}, err
+	})
+}
+
+// Revoke implements Store.
+func (b *Bolt) Revoke(ctx context.Context, nameOrID string, at time.Time) (t Token, err error) {
+	err = b.update(ctx, func(tokens table) (changed []Token, err error) {
+		changed, t, err = tokens.revoke(nameOrID, at)
+		return changed, err
+	})
+	if err != nil {
+		return Token{}, err
+	}
+	return t, nil
+}
+
+// Lookup implements Store. It reads memory alone, so it does not look at ctx.
+func (b *Bolt) Lookup(_ context.Context, id string) (Token, error) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.tokens.lookup(id)
+}
+
+// List implements Store.
+func (b *Bolt) List(context.Context) ([]Token, error) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.tokens.list(), nil
+}
+
+// update runs change on the tokens as the database has them, stores what it
+// returns, and renews the copy once that is committed.
+func (b *Bolt) update(ctx context.Context, change func(table) ([]Token, error)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	b.write.Lock()
+	defer b.write.Unlock()
+
+	var tokens table
+	var refused error // by change, in words of its own
+	err := b.db.Update(func(tx *bbolt.Tx) (err error) {
+		if tokens, err = readTokens(tx); err != nil {
+			return err
+		}
+		changed, err := change(tokens)
+		if err != nil {
+			refused = err
+			return err
+		}
+		bucket := tx.Bucket(tokensBucket)
+		for _, t := range changed {
+			value, err := encodeToken(t)
+			if err != nil {
+				return err
+			}
+			if err := bucket.Put([]byte(t.ID), value); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if refused != nil {
+		return refused
+	}
+	if err != nil {
+		return fmt.Errorf("write tokens to %s: %w", b.db.Path(), err)
+	}
+	b.mu.Lock()
+	b.tokens = tokens
+	b.mu.Unlock()
+	return nil
+}
+
+// record is the JSON of a value.
+type record struct {
+	V       int       `json:"v"`
+	Name    string    `json:"name"`
+	Hash    string    `json:"hash"`
+	Scopes  Scopes    `json:"scopes"`
+	Created time.Time `json:"created"`
+	Expires time.Time `json:"expires,omitzero"`
+	Revoked time.Time `json:"revoked,omitzero"`
+	By      string    `json:"by,omitempty"`
+}
+
+func encodeToken(t Token) ([]byte, error) {
+	value, err := json.Marshal(record{
+		V: recordVersion, Name: t.Name, Hash: hex.EncodeToString(t.Hash[:]), Scopes: t.Scopes,
+		Created: t.Created, Expires: t.Expires, Revoked: t.Revoked, By: t.By,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode token %s: %w", t.ID, err)
+	}
+	return value, nil
+}
+
+func decodeToken(id string, value []byte) (Token, error) {
+	// The version first: the rest may look different in another.
+	var head struct {
+		V int `json:"v"`
+	}
+	if err := json.Unmarshal(value, &head); err != nil {
+		return Token{}, fmt.Errorf("decode token %s: %w", quote(id), err)
+	}
+	if head.V != recordVersion {
+		return Token{}, fmt.Errorf("decode token %s: its format has version %d, and this narwharf knows version %d only: run the one that wrote it, or a newer one",
+			quote(id), head.V, recordVersion)
+	}
+	var r record
+	dec := json.NewDecoder(bytes.NewReader(value))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&r); err != nil {
+		return Token{}, fmt.Errorf("decode token %s: %w", quote(id), err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return Token{}, fmt.Errorf("decode token %s: something follows its JSON", quote(id))
+	}
+	t := Token{ID: id, Name: r.Name, Scopes: r.Scopes, Created: r.Created, Expires: r.Expires, Revoked: r.Revoked, By: r.By}
+	hash, err := hex.DecodeString(r.Hash)
+	if err != nil || copy(t.Hash[:], hash) != len(t.Hash) || len(hash) != len(t.Hash) {
+		return Token{}, fmt.Errorf("decode token %s: its hash is not 64 hex digits", quote(id))
+	}
+	t = t.normal()
+	if err := t.check(); err != nil {
+		return Token{}, fmt.Errorf("decode token %s: %w", quote(id), err)
+	}
+	return t, nil
+}
+
+// readTokens decodes the whole bucket; there are tens of tokens, seldom thousands.
+func readTokens(tx *bbolt.Tx) (table, error) {
+	tokens := table{}
+	bucket := tx.Bucket(tokensBucket)
+	if bucket == nil { // read-only, and nothing written yet
+		return tokens, nil
+	}
+	err := bucket.ForEach(func(key, value []byte) error {
+		t, err := decodeToken(string(key), value)
+		tokens[t.ID] = t
+		return err
+	})
+	return tokens, err
+}

@@ -1,0 +1,111 @@
+package access
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// Challenge is the WWW-Authenticate header that every answer with status 401 has
+// (RFC 9110, 15.5.2). Nix does not look at it; browsers ask for a password then.
+const Challenge = `Basic realm="narwharf"`
+
+// Denied is why a request was refused.
+type Denied struct {
+	// Status is 401 if no good credential came with the request, 403 if a good
+	// one lacks the scope, 503 if the credential could not be checked.
+	Status int
+
+	Need Scope // the scope that was missing
+
+	text string
+}
+
+// Error returns one line of less than 300 bytes for the person at the other end,
+// printable ASCII: what is missing, why the credential did not help, what to do.
+// (Nix shows a body of less than 1024 bytes.)
+func (d *Denied) Error() string { return d.text }
+
+// Deny returns nil if p has the scope need, and otherwise why the request is
+// refused. The result is a *Denied, so that its Status can be read: compare it with
+// nil before it becomes an error.
+func (p Principal) Deny(need Scope) *Denied {
+	if p.Scopes.Allows(need) {
+		return nil
+	}
+	d := &Denied{Status: http.StatusUnauthorized, Need: need}
+	needs, remedy := describeNeed(need)
+	switch p.Credential {
+	case Valid:
+		d.Status = http.StatusForbidden
+		d.text = fmt.Sprintf("%s; the token %q has %s only: %s", needs, plain(p.Name, 32), describeScopes(p.Scopes), remedy)
+	case Unknown:
+		d.text = fmt.Sprintf("%s; the token is not known here: revoked, or of another server. Use one that %q shows", needs, "narwharf token list")
+	case Revoked:
+		d.text = fmt.Sprintf("%s; the token %q was revoked on %s: %s", needs, plain(p.Former, 32), stamp(p.RevokedAt), remedy)
+	case Expired:
+		d.text = fmt.Sprintf("%s; the token %q expired on %s: %s", needs, plain(p.Former, 32), stamp(p.ExpiredAt), remedy)
+	case Malformed:
+		d.text = fmt.Sprintf("%s; %s", needs, plain(p.Fault, 140))
+	case Unchecked:
+		d.Status = http.StatusServiceUnavailable
+		d.text = needs + "; the token could not be checked now: try again soon"
+	default:
+		d.text = needs + "; the request carries no token: give one as the password in netrc, or as Authorization: Bearer"
+	}
+	return d
+}
+
+// describeNeed returns the first words of a denial, at most 100 bytes, and what to
+// do about a token without that scope, at most 100 bytes too.
+func describeNeed(need Scope) (needs, remedy string) {
+	switch {
+	case need.Kind < Pull || need.Kind > Admin:
+		return "this is open to nobody, since it names no scope (a bug in narwharf)", "tell whoever runs this server"
+	case !need.valid():
+		return fmt.Sprintf("this needs the scope %s for what is not the name of a channel", need.Kind), "check the name"
+	}
+	scope := need.String()
+	if len(scope) > 48 {
+		return "this needs the scope " + plain(scope, 72), "make one that has it with narwharf token new"
+	}
+	return "this needs the scope " + scope, "make one with narwharf token new --scope " + scope
+}
+
+// describeScopes lists scopes in at most 56 bytes.
+func describeScopes(scopes Scopes) string {
+	if len(scopes) == 0 {
+		return "nothing"
+	}
+	const limit = 40
+	var list strings.Builder
+	for i, scope := range scopes {
+		word := scope.String()
+		if list.Len()+len(word) > limit {
+			if i == 0 {
+				return plain(word, limit)
+			}
+			return fmt.Sprintf("%s and %d more", list.String(), len(scopes)-i)
+		}
+		if i > 0 {
+			list.WriteString(", ")
+		}
+		list.WriteString(word)
+	}
+	return list.String()
+}
+
+// plain cuts s to at most limit bytes, with dots where something was cut, and
+// replaces all but printable ASCII and the characters that %q would double.
+func plain(s string, limit int) string {
+	if len(s) > limit {
+		s = s[:limit-3] + "..."
+	}
+	out := []byte(s)
+	for i, c := range out {
+		if c < ' ' || c > '~' || c == '"' || c == '\\' {
+			out[i] = '?'
+		}
+	}
+	return string(out)
+}

@@ -1,0 +1,62 @@
+// Package access says who a request comes from and what it may do: scopes,
+// tokens, and the reading of an Authorization header.
+//
+// # Scopes
+//
+// A scope is one right, written as a word or as a word and a channel glob:
+//
+//	pull              read the cache, channels, store paths, closure manifests
+//	push              upload to the cache
+//	promote:<glob>    write the channels the glob matches
+//	follow:<glob>     be a host of those channels: desired, status, log, as itself
+//	operate           hosts, roll-outs, pins
+//	admin             the rest, and all of the above
+//
+// A glob is a channel name ([a-z0-9][a-z0-9._-]*) in which `*` stands for any
+// run of characters, also none. Nothing else is special: no `?`, no `[a-z]`, no
+// `**`. What implies what is a closed list:
+//
+//   - admin allows everything;
+//   - push implies pull, because a stock `nix copy` reads nix-cache-info and the
+//     narinfos before it writes;
+//   - promote and follow imply pull, because a promoter computes its release from
+//     what the cache has, and a follower fetches it.
+//
+// operate implies nothing: who only stops roll-outs needs no closures.
+//
+// # Tokens
+//
+// A token is a string of 74 characters, shown once and stored as its SHA-256:
+//
+//	nwt_<id: 10>_<secret: 52><checksum: 7>
+//
+// All three parts use the 32 symbols 0-9 a-z without i, l, o and u: nothing in
+// them needs quoting in netrc, a URL or a shell, and a double click selects the
+// whole. The id is public (it is the key of the store and may be logged), the
+// secret is 260 bits of crypto/rand, the checksum is the CRC-32 (IEEE) of all that
+// stands before it. So a scanner for leaked secrets finds tokens by
+// `nwt_[0-9a-hjkmnp-tv-z]{10}_[0-9a-hjkmnp-tv-z]{59}` and throws out false alarms
+// by the checksum, and a token that was mistyped or cut short is told apart from
+// one that was revoked.
+//
+// A fast hash is enough at rest: no dictionary holds 260 random bits.
+//
+// A token is never deleted from its store. Revoked and expired ones stay, so that
+// their holders are told what happened and the audit log's names keep a meaning.
+//
+// # Credentials
+//
+// Stock Nix knows Basic alone, from netrc or from the URL, and sends it unasked
+// with every request, public reads included. Therefore:
+//
+//   - the token is the password, under any user name or none; if the password is
+//     empty the user name is taken for it (https://TOKEN@host);
+//   - `Authorization: Bearer TOKEN` means the same;
+//   - what anonymous requests may do is added to what any credential gives, and a
+//     stale or malformed credential counts as none: an old line in a netrc does not
+//     break reads that need no credential at all.
+//
+// Where the credential would have mattered, [Principal.Deny] says in one line what
+// was missing, what is wrong with the credential, and what to do. No text, error or
+// field of this package contains a secret or a part of one.
+package access

@@ -1,0 +1,246 @@
+package access
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Kind is the verb of a scope. The zero Kind is none: it grants nothing and, as a
+// need, is never met, so a route that forgot to name its scope is closed.
+type Kind uint8
+
+// The kinds, in the order in which scopes are sorted.
+const (
+	Pull    Kind = iota + 1 // read the cache, channels, store paths, closure manifests
+	Push                    // upload
+	Promote                 // write channels; has a glob
+	Follow                  // be a host of channels; has a glob
+	Operate                 // hosts, roll-outs, pins
+	Admin                   // everything
+)
+
+var kindNames = [...]string{Pull: "pull", Push: "push", Promote: "promote", Follow: "follow", Operate: "operate", Admin: "admin"}
+
+const validScopes = "pull, push, promote:<channel glob>, follow:<channel glob>, operate, admin"
+
+// maxGlob bounds a glob or channel name, in bytes.
+const maxGlob = 128
+
+// String returns the word of the kind, "kind(N)" for one that does not exist.
+func (k Kind) String() string {
+	if k < Pull || k > Admin {
+		return fmt.Sprintf("kind(%d)", uint8(k))
+	}
+	return kindNames[k]
+}
+
+func (k Kind) hasGlob() bool { return k == Promote || k == Follow }
+
+// Scope is one right. As a grant, Glob is a channel glob; as a need it is the name
+// of the one channel in question (or a glob: every channel that it matches). Only
+// Promote and Follow have a Glob, for the others it is "".
+type Scope struct {
+	Kind Kind
+	Glob string
+}
+
+// ParseScope reads one scope as [Scope.String] writes it. There is no leniency: no
+// white space, no capitals, no `promote` without a channel. The error lists what
+// would be valid.
+func ParseScope(s string) (Scope, error) {
+	word, glob, colon := strings.Cut(s, ":")
+	kind := Kind(slices.Index(kindNames[:], word)) // index 0 is "", no kind
+	switch {
+	case kind < Pull || kind > Admin:
+		return Scope{}, fmt.Errorf("scope %s is not one of %s", quote(s), validScopes)
+	case kind.hasGlob() && glob == "":
+		return Scope{}, fmt.Errorf("scope %s lacks a channel: write %s:* for all channels, or %[2]s:web for one", quote(s), word)
+	case kind.hasGlob():
+		if err := checkGlob(glob); err != nil {
+			return Scope{}, fmt.Errorf("scope %s: %w", quote(s), err)
+		}
+	case colon:
+		return Scope{}, fmt.Errorf("scope %s: %s takes no channel, write it alone; valid are %s", quote(s), word, validScopes)
+	}
+	return Scope{Kind: kind, Glob: glob}, nil
+}
+
+// String writes the scope as [ParseScope] reads it: "pull", "promote:web-*".
+func (s Scope) String() string {
+	if s.Kind.hasGlob() {
+		return s.Kind.String() + ":" + s.Glob
+	}
+	return s.Kind.String()
+}
+
+// MarshalText is String for JSON and TOML; a Scope that ParseScope would not
+// return is an error.
+func (s Scope) MarshalText() ([]byte, error) {
+	if !s.valid() {
+		return nil, fmt.Errorf("write scope: %s is not one of %s", quote(s.String()), validScopes)
+	}
+	return []byte(s.String()), nil
+}
+
+// UnmarshalText is ParseScope for JSON and TOML.
+func (s *Scope) UnmarshalText(text []byte) error {
+	parsed, err := ParseScope(string(text))
+	if err != nil {
+		return err
+	}
+	*s = parsed
+	return nil
+}
+
+func (s Scope) valid() bool {
+	switch {
+	case s.Kind < Pull || s.Kind > Admin:
+		return false
+	case s.Kind.hasGlob():
+		return checkGlob(s.Glob) == nil
+	}
+	return s.Glob == ""
+}
+
+// allows reports whether the single grant s meets need.
+func (s Scope) allows(need Scope) bool {
+	if !s.valid() {
+		return false
+	}
+	switch {
+	case s.Kind == Admin:
+		// Whatever channel it is about: that a name is no name is for the
+		// handler to say, not "forbidden".
+		return need.Kind >= Pull && need.Kind <= Admin
+	case !need.valid():
+		return false
+	case s.Kind == need.Kind:
+		return !s.Kind.hasGlob() || match(s.Glob, need.Glob)
+	case need.Kind == Pull:
+		return s.Kind == Push || s.Kind == Promote || s.Kind == Follow
+	}
+	return false
+}
+
+// Scopes is what somebody may do: the union of its elements.
+type Scopes []Scope
+
+// ParseScopes reads the values of a repeatable flag or a list in the
+// configuration; each may hold several scopes separated by commas, with spaces
+// around them. The result is sorted and without duplicates. No values at all are
+// no scopes; an empty scope among them is an error.
+func ParseScopes(values []string) (Scopes, error) {
+	var scopes Scopes
+	for _, value := range values {
+		for part := range strings.SplitSeq(value, ",") {
+			scope, err := ParseScope(strings.Trim(part, " "))
+			if err != nil {
+				return nil, err
+			}
+			scopes = append(scopes, scope)
+		}
+	}
+	return scopes.union(nil), nil
+}
+
+// Allows reports whether one of the scopes meets need; see the package comment for
+// what implies what. A need that is a glob is met only by a scope that covers all
+// of it. More scopes never allow less. A need without a kind is not met by anyone,
+// one whose channel is no channel name only by admin.
+func (s Scopes) Allows(need Scope) bool {
+	for _, have := range s {
+		if have.allows(need) {
+			return true
+		}
+	}
+	return false
+}
+
+// String joins the scopes with commas, as ParseScopes reads them.
+func (s Scopes) String() string {
+	words := make([]string, len(s))
+	for i, scope := range s {
+		words[i] = scope.String()
+	}
+	return strings.Join(words, ",")
+}
+
+// union returns a new slice, sorted and without duplicates; nil if it is empty.
+func (s Scopes) union(other Scopes) Scopes {
+	if len(s)+len(other) == 0 {
+		return nil
+	}
+	all := make(Scopes, 0, len(s)+len(other))
+	all = append(append(all, s...), other...)
+	slices.SortFunc(all, func(a, b Scope) int {
+		if c := cmp.Compare(a.Kind, b.Kind); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Glob, b.Glob)
+	})
+	return slices.Compact(all)
+}
+
+// check returns an error for the first scope that ParseScope would not return.
+func (s Scopes) check() error {
+	for _, scope := range s {
+		if !scope.valid() {
+			return fmt.Errorf("scope %s is not one of %s", quote(scope.String()), validScopes)
+		}
+	}
+	return nil
+}
+
+func checkGlob(glob string) error {
+	if glob == "" || len(glob) > maxGlob {
+		return fmt.Errorf("a channel has 1 to %d characters", maxGlob)
+	}
+	for i := range len(glob) {
+		c := glob[i]
+		switch {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+		case c == '*' && (i == 0 || glob[i-1] != '*'):
+		case i > 0 && (c == '.' || c == '_' || c == '-'):
+		default:
+			return fmt.Errorf("%s is no channel glob: a-z and 0-9, then also . _ -, and single * for any run of characters", quote(glob))
+		}
+	}
+	return nil
+}
+
+// match reports whether glob, in which * is any run of bytes, matches all of name.
+// A * in name is a byte like any other that only a * of glob can take; so where
+// name is itself a glob, a match means that glob covers everything name does.
+func match(glob, name string) bool {
+	star, resume := -1, 0 // the last * seen in glob, and where in name to retry after it
+	g, n := 0, 0
+	for n < len(name) {
+		switch {
+		case g < len(glob) && glob[g] == '*':
+			star, resume = g, n
+			g++
+		case g < len(glob) && glob[g] == name[n]:
+			g++
+			n++
+		case star >= 0:
+			resume++
+			g, n = star+1, resume
+		default:
+			return false
+		}
+	}
+	for g < len(glob) && glob[g] == '*' {
+		g++
+	}
+	return g == len(glob)
+}
+
+// quote quotes what a person typed, cut to a length that fits a line.
+func quote(s string) string {
+	if len(s) > 48 {
+		s = s[:45] + "..."
+	}
+	return fmt.Sprintf("%q", s)
+}

@@ -1,0 +1,171 @@
+package access
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	secretPrefix = "nwt_"
+	idLen        = 10 // 50 bits, public
+	bodyLen      = 52 // 260 bits, secret
+	sumLen       = 7  // 32 bits
+	secretLen    = len(secretPrefix) + idLen + 1 + bodyLen + sumLen
+
+	// symbols are the digits of everything in a token, five bits each.
+	symbols = "0123456789abcdefghjkmnpqrstvwxyz"
+
+	maxName = 64
+)
+
+// Token is what a store keeps of a token: everything but the secret.
+type Token struct {
+	ID      string    // the ten symbols after nwt_, public
+	Name    string    // who carries it, "ci"; see New
+	Hash    [32]byte  // SHA-256 of the whole secret, from "nwt_" to the checksum
+	Scopes  Scopes    // sorted, at least one
+	Created time.Time // times are in UTC and whole seconds
+	Expires time.Time // the first moment at which it is not valid; zero: never
+	Revoked time.Time // zero: not revoked
+	By      string    // who made it, for people; may be ""
+}
+
+// New makes a token of the given name and scopes and returns its secret, which is
+// nowhere else and cannot be had again. It is not in any store yet, and By is for
+// the caller to fill in.
+//
+// A name has 1 to 64 letters, digits and . _ @ + -, the first a letter or digit
+// (a colon is kept for principals that are no tokens). A zero expires means never;
+// any other must be at least one whole second after now.
+func New(name string, scopes Scopes, now, expires time.Time) (secret string, t Token, err error) {
+	random := make([]byte, idLen+bodyLen)
+	if _, err := rand.Read(random); err != nil {
+		return "", Token{}, fmt.Errorf("make token %s: %w", quote(name), err)
+	}
+	for i, b := range random {
+		random[i] = symbols[b&31]
+	}
+	id := string(random[:idLen])
+	secret = secretPrefix + id + "_" + string(random[idLen:])
+	secret += checksum(secret)
+
+	t = Token{ID: id, Name: name, Hash: sha256.Sum256([]byte(secret)), Scopes: scopes, Created: now, Expires: expires}.normal()
+	if err := t.check(); err != nil {
+		return "", Token{}, fmt.Errorf("make token %s: %w", quote(name), err)
+	}
+	return secret, t, nil
+}
+
+// Active reports whether the token is valid at the time now: neither revoked (at
+// whatever time) nor expired.
+func (t Token) Active(now time.Time) bool { return t.Revoked.IsZero() && !t.Expired(now) }
+
+// Expired reports whether now is at or after Expires.
+func (t Token) Expired(now time.Time) bool { return !t.Expires.IsZero() && !now.Before(t.Expires) }
+
+// normal returns t as every store returns it, sharing nothing with t.
+func (t Token) normal() Token {
+	t.Scopes = t.Scopes.union(nil)
+	for _, at := range []*time.Time{&t.Created, &t.Expires, &t.Revoked} {
+		*at = wholeSecond(*at)
+	}
+	return t
+}
+
+func wholeSecond(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return t.UTC().Truncate(time.Second)
+}
+
+// check holds for every token in a store.
+func (t Token) check() error {
+	switch {
+	case !validID(t.ID):
+		return fmt.Errorf("id %s is not %d symbols of %s", quote(t.ID), idLen, symbols)
+	case !validName(t.Name):
+		return fmt.Errorf("name %s is not 1 to %d letters, digits and . _ @ + -, the first a letter or digit", quote(t.Name), maxName)
+	case t.Hash == [32]byte{}:
+		return errors.New("the hash of the secret is missing")
+	case len(t.Scopes) == 0:
+		return fmt.Errorf("no scopes: give at least one of %s", validScopes)
+	case t.Created.IsZero():
+		return errors.New("the time of creation is missing")
+	case !t.Expires.IsZero() && !t.Expires.After(t.Created):
+		return fmt.Errorf("it would expire on %s, which is not after its creation on %s", stamp(t.Expires), stamp(t.Created))
+	}
+	return t.Scopes.check()
+}
+
+// ParseSecret checks the form of a token's secret, its checksum included, and
+// returns the id in it. It says nothing about whether any server knows it. The
+// error says in words what is wrong and contains nothing of s.
+func ParseSecret(s string) (id string, err error) {
+	rest, ok := strings.CutPrefix(s, secretPrefix)
+	if !ok {
+		return "", errors.New("is not a narwharf token: those begin with " + secretPrefix)
+	}
+	if len(s) < secretLen {
+		return "", fmt.Errorf("is cut short (%d of %d characters): copy the whole token", len(s), secretLen)
+	}
+	if len(s) > secretLen {
+		return "", fmt.Errorf("is too long (%d characters, not %d): copy the token alone", len(s), secretLen)
+	}
+	split := secretLen - sumLen
+	if rest[idLen] != '_' || !onlySymbols(rest[:idLen]) || !onlySymbols(rest[idLen+1:]) || checksum(s[:split]) != s[split:] {
+		return "", errors.New("is mistyped (its checksum is wrong): copy it again")
+	}
+	return rest[:idLen], nil
+}
+
+// checksum returns the CRC-32 (IEEE) of s in sumLen symbols, high bits first.
+func checksum(s string) string {
+	sum := crc32.ChecksumIEEE([]byte(s))
+	var out [sumLen]byte
+	for i := range out {
+		out[sumLen-1-i] = symbols[sum&31]
+		sum >>= 5
+	}
+	return string(out[:])
+}
+
+var isSymbol = func() (table [256]bool) {
+	for _, c := range []byte(symbols) {
+		table[c] = true
+	}
+	return table
+}()
+
+func onlySymbols(s string) bool {
+	for i := range len(s) {
+		if !isSymbol[s[i]] {
+			return false
+		}
+	}
+	return true
+}
+
+func validID(s string) bool { return len(s) == idLen && onlySymbols(s) }
+
+func validName(s string) bool {
+	if s == "" || len(s) > maxName {
+		return false
+	}
+	for i, c := range []byte(s) {
+		alphanumeric := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+		if !alphanumeric && (i == 0 || !slices.Contains([]byte("._@+-"), c)) {
+			return false
+		}
+	}
+	return true
+}
+
+// stamp writes a time for people.
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
