@@ -1,0 +1,100 @@
+package narinfo
+
+import (
+	"strconv"
+	"unicode"
+	"unicode/utf8"
+)
+
+// class is a set of properties of one byte.
+type class uint8
+
+const (
+	inName        class = 1 << iota // store path names
+	inCompression                   // Compression tokens
+	inURL                           // printable ASCII without the space
+	inBase64                        // the digits of standard base64, without "="
+	inDigest                        // digits of any base that Nix prints hashes in
+	control                         // C0 and DEL
+)
+
+var (
+	classes    [256]class
+	nix32Digit [256]byte // the value of a digit, 0xff for all else
+)
+
+func init() {
+	set := func(s string, c class) {
+		for i := range len(s) {
+			classes[s[i]] |= c
+		}
+	}
+	const digits, lower, upper = "0123456789", "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	set(digits+lower+upper+"+-._?=", inName)
+	set(digits+lower+"-", inCompression)
+	set(digits+lower+upper+"+/", inBase64|inDigest)
+	set("=", inDigest)
+	for c := range 256 {
+		switch {
+		case c < 0x20 || c == 0x7f:
+			classes[c] |= control
+		case c > 0x20 && c < 0x7f:
+			classes[c] |= inURL
+		}
+		nix32Digit[c] = 0xff
+	}
+	for i := range len(nix32Letters) {
+		nix32Digit[nix32Letters[i]] = byte(i)
+	}
+}
+
+// only reports whether every byte of s is of class c.
+func only(s string, c class) bool {
+	all := c
+	for i := range len(s) {
+		all &= classes[s[i]]
+	}
+	return all != 0
+}
+
+// hasControl reports whether s has a C0 control character or DEL.
+func hasControl(s string) bool {
+	var any class
+	for i := range len(s) {
+		any |= classes[s[i]]
+	}
+	return any&control != 0
+}
+
+func isNix32(s string) bool {
+	var all byte
+	for i := range len(s) {
+		all |= nix32Digit[s[i]]
+	}
+	return all < 32
+}
+
+// ValidKeyName reports whether s can be the name of a signing key: not empty,
+// no colon (it ends the name), no white space and nothing that does not print,
+// because names stand in narinfos, in nix.conf and in messages.
+func ValidKeyName(s string) bool {
+	if s == "" || !utf8.ValidString(s) {
+		return false
+	}
+	for _, r := range s {
+		if r == ':' || r == ' ' || !unicode.IsPrint(r) {
+			return false
+		}
+	}
+	return true
+}
+
+// quote is s in double quotes for a message: on one line, without control
+// characters, and cut to a length that leaves room for the words.
+func quote(s string) string {
+	const most = 80
+	if len(s) <= most {
+		return strconv.QuoteToASCII(s)
+	}
+	return strconv.QuoteToASCII(s[:most]) + "…"
+}
