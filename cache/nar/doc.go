@@ -1,0 +1,2 @@
+// Package nar reads and writes Nix archives (NARs).
+package nar

@@ -1,0 +1,106 @@
+package nar
+
+import (
+	"fmt"
+	"io"
+	"sort"
+	"strings"
+)
+
+// Node is one file, directory or link of a listing, with all that is beneath it.
+type Node struct {
+	// Name is the name in the directory above; "" for the root.
+	Name string
+	Type Type
+	// Executable, Size, Target and Offset are as in Entry. Offset is 0 in a parsed listing that
+	// does not give it.
+	Executable bool
+	Size       int64
+	Target     string
+	Offset     int64
+	// Entries are a directory's, ascending by name byte by byte.
+	Entries []Node
+}
+
+// List reads r as Check does and returns what the NAR holds, without the bodies.
+func List(r io.Reader) (*Node, error) {
+	rd := NewReader(r)
+	// Nodes whose directory is still open wait on one stack; when a directory ends, its entries
+	// leave the top of it for a slice of just their size.
+	var (
+		stack []Node
+		first [MaxDepth]int // where the entries of each open directory start
+		depth int
+	)
+	shut := func() {
+		depth--
+		entries := stack[first[depth]:]
+		dir := &stack[first[depth]-1]
+		if len(entries) > 0 {
+			dir.Entries = append(make([]Node, 0, len(entries)), entries...)
+		}
+		clear(entries)
+		stack = stack[:first[depth]]
+	}
+	for {
+		err := rd.step()
+		if err != nil && err != io.EOF {
+			return nil, err
+		}
+		now := rd.depth
+		if rd.node.typ == Directory && err == nil {
+			now--
+		}
+		for depth > now {
+			shut()
+		}
+		if err == io.EOF {
+			root := stack[0]
+			return &root, nil
+		}
+		n := Node{
+			Type:       rd.node.typ,
+			Executable: rd.node.exec,
+			Size:       rd.node.size,
+			Target:     string(rd.node.target),
+			Offset:     rd.node.offset,
+		}
+		if now > 0 {
+			n.Name = string(rd.path[rd.pathLen-rd.dirs[now-1].last : rd.pathLen])
+		}
+		stack = append(stack, n)
+		if n.Type == Directory {
+			first[depth] = len(stack)
+			depth++
+		}
+	}
+}
+
+// Lookup returns the node at path, written as in Entry.Path, or nil if there is none.
+func (n *Node) Lookup(path string) *Node {
+	for path != "" {
+		name, rest, more := strings.Cut(path, "/")
+		if more && rest == "" {
+			return nil
+		}
+		i := sort.Search(len(n.Entries), func(i int) bool { return n.Entries[i].Name >= name })
+		if i == len(n.Entries) || n.Entries[i].Name != name {
+			return nil
+		}
+		n, path = &n.Entries[i], rest
+	}
+	return n
+}
+
+// AppendJSON appends the listing as a Nix .ls document with n as its root.
+func (n *Node) AppendJSON(dst []byte) ([]byte, error) {
+	return dst, fmt.Errorf("write listing: not yet")
+}
+
+// MarshalJSON returns what AppendJSON appends.
+func (n *Node) MarshalJSON() ([]byte, error) { return n.AppendJSON(nil) }
+
+// ParseListing reads a Nix .ls document.
+func ParseListing(text []byte) (*Node, error) {
+	return nil, fmt.Errorf("parse listing: not yet")
+}
