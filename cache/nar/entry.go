@@ -1,8 +1,8 @@
 package nar
 
 import (
+	"bytes"
 	"fmt"
-	"strings"
 )
 
 // The limits of Nix's own reader (src/libutil/archive.cc, since the security releases 2.33.6 and
@@ -77,13 +77,13 @@ func badName[T string | []byte](name T) string {
 }
 
 // badTarget says what is wrong with the target of a symbolic link, or "" if nothing is.
-func badTarget(target string) string {
+func badTarget[T string | []byte](target T) string {
 	switch {
-	case target == "":
+	case len(target) == 0:
 		return "the target of the link is empty"
 	case len(target) > MaxTarget:
 		return fmt.Sprintf("the target of the link is %d bytes long, the longest allowed is %d", len(target), MaxTarget)
-	case strings.IndexByte(target, 0) >= 0:
+	case bytes.IndexByte([]byte(target), 0) >= 0:
 		return "the target of the link contains a NUL byte"
 	}
 	return ""

@@ -1,12 +1,18 @@
 package nar
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math"
+)
 
 // magic is the first string of every NAR.
 const magic = "nix-archive-1"
 
 // A string in a NAR is its length as a little-endian 64-bit number, its bytes, and zero bytes up
 // to the next multiple of 8.
+
+// maxSize bounds the size of a body so that no offset in a NAR can overflow an int64.
+const maxSize = math.MaxInt64 - 1<<20
 
 // padding is the number of zero bytes after n bytes of a string or body.
 func padding(n int64) int { return int(-n & 7) }

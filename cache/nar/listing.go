@@ -1,7 +1,6 @@
 package nar
 
 import (
-	"fmt"
 	"io"
 	"sort"
 	"strings"
@@ -90,17 +89,4 @@ func (n *Node) Lookup(path string) *Node {
 		n, path = &n.Entries[i], rest
 	}
 	return n
-}
-
-// AppendJSON appends the listing as a Nix .ls document with n as its root.
-func (n *Node) AppendJSON(dst []byte) ([]byte, error) {
-	return dst, fmt.Errorf("write listing: not yet")
-}
-
-// MarshalJSON returns what AppendJSON appends.
-func (n *Node) MarshalJSON() ([]byte, error) { return n.AppendJSON(nil) }
-
-// ParseListing reads a Nix .ls document.
-func ParseListing(text []byte) (*Node, error) {
-	return nil, fmt.Errorf("parse listing: not yet")
 }

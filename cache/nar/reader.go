@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"math"
 )
 
 // bufferSize is how much a Reader asks its source for at once. What lies below (a hash, a
@@ -253,8 +252,7 @@ func (r *Reader) readNode() error {
 		}
 		size := binary.LittleEndian.Uint64(r.buf[r.pos:])
 		r.pos += 8
-		// what must follow the body fits in a kilobyte or two, so no offset can overflow
-		if size > uint64(math.MaxInt64-at-1<<16) {
+		if size > uint64(max(0, maxSize-at)) {
 			return r.fail(at, "a body of %d bytes is not possible", size)
 		}
 		r.node.size, r.node.left, r.node.offset = int64(size), int64(size), at+8
@@ -272,11 +270,8 @@ func (r *Reader) readNode() error {
 		if err != nil {
 			return err
 		}
-		if len(to) == 0 {
-			return r.fail(at, "the target of the link is empty")
-		}
-		if bytes.IndexByte(to, 0) >= 0 {
-			return r.fail(at, "the target of the link contains a NUL byte")
+		if problem := badTarget(to); problem != "" {
+			return r.fail(at, "%s", problem)
 		}
 		r.node.target = to
 	default:
@@ -350,7 +345,8 @@ func (r *Reader) expectEnd() error {
 }
 
 // fail makes a FormatError the Reader's last word.
-func (r *Reader) fail(at int64, format string, args ...any) error {
-	r.err = &FormatError{Offset: at, Path: string(r.path[:r.pathLen]), Problem: fmt.Sprintf(format, args...)}
-	return r.err
+func (r *Reader) fail(at int64, format string, args ...any) *FormatError {
+	err := &FormatError{Offset: at, Path: string(r.path[:r.pathLen]), Problem: fmt.Sprintf(format, args...)}
+	r.err = err
+	return err
 }

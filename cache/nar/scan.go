@@ -112,7 +112,9 @@ func (r *Reader) expectBegin() error {
 		return r.fail(0, "this is not a nar: it does not begin with %q", magic)
 	}
 	if len(seen) == 0 && r.srcErr == io.EOF {
-		return r.cutOff("the whole nar: the input is empty")
+		err := r.fail(0, "the input is empty")
+		err.cause = io.ErrUnexpectedEOF
+		return err
 	}
 	return r.expect(&begin)
 }

@@ -1,0 +1,118 @@
+package nar
+
+import (
+	"fmt"
+	"strconv"
+	"unicode/utf8"
+)
+
+// AppendJSON appends the listing with n as its root, byte for byte the .ls document that Nix 2.26
+// to 2.34 write for ?write-nar-listing=1: one line, keys sorted, "executable" only when true,
+// narOffset only when known. (2.8 does not sort the keys of a node, and 2.35 writes
+// "executable":false; to a reader of JSON all are the same.) A name or target that is not UTF-8
+// cannot stand in JSON and is an error, as it is in Nix, where the whole copy fails over it.
+func (n *Node) AppendJSON(dst []byte) ([]byte, error) {
+	dst, err := n.appendNode(append(dst, `{"root":`...))
+	if err != nil {
+		return nil, fmt.Errorf("write nar listing: %w", err)
+	}
+	return append(dst, `,"version":1}`...), nil
+}
+
+// MarshalJSON returns what AppendJSON appends.
+func (n *Node) MarshalJSON() ([]byte, error) { return n.AppendJSON(nil) }
+
+func (n *Node) appendNode(dst []byte) (_ []byte, err error) {
+	switch n.Type {
+	case Regular:
+		dst = append(dst, '{')
+		if n.Executable {
+			dst = append(dst, `"executable":true,`...)
+		}
+		if n.Offset != 0 {
+			dst = append(dst, `"narOffset":`...)
+			dst = strconv.AppendInt(dst, n.Offset, 10)
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `"size":`...)
+		dst = strconv.AppendInt(dst, n.Size, 10)
+		return append(dst, `,"type":"regular"}`...), nil
+	case Directory:
+		dst = append(dst, `{"entries":{`...)
+		for i := range n.Entries {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			e := &n.Entries[i]
+			if dst, err = appendJSONString(dst, e.Name); err != nil {
+				return nil, err
+			}
+			dst = append(dst, ':')
+			if dst, err = e.appendNode(dst); err != nil {
+				return nil, err
+			}
+		}
+		return append(dst, `},"type":"directory"}`...), nil
+	case Symlink:
+		dst = append(dst, `{"target":`...)
+		if dst, err = appendJSONString(dst, n.Target); err != nil {
+			return nil, err
+		}
+		return append(dst, `,"type":"symlink"}`...), nil
+	}
+	return nil, fmt.Errorf("the node %s is of no type", quote(n.Name, 240))
+}
+
+// plain marks the bytes that stand for themselves in a JSON string, without a look at what is
+// around them.
+var plain = func() (t [256]bool) {
+	for c := ' '; c < utf8.RuneSelf; c++ {
+		t[c] = c != '"' && c != '\\'
+	}
+	return
+}()
+
+// appendJSONString escapes what must be escaped and nothing else, in the way of Nix's JSON
+// library.
+func appendJSONString(dst []byte, s string) ([]byte, error) {
+	dst = append(dst, '"')
+	start := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if plain[c] {
+			i++
+			continue
+		}
+		if c >= utf8.RuneSelf {
+			r, size := utf8.DecodeRuneInString(s[i:])
+			if r == utf8.RuneError && size == 1 {
+				return nil, fmt.Errorf("%s is not UTF-8: there is no listing for such a nar", quote(s, 240))
+			}
+			i += size
+			continue
+		}
+		dst = append(dst, s[start:i]...)
+		switch c {
+		case '"', '\\':
+			dst = append(dst, '\\', c)
+		case '\b':
+			dst = append(dst, `\b`...)
+		case '\f':
+			dst = append(dst, `\f`...)
+		case '\n':
+			dst = append(dst, `\n`...)
+		case '\r':
+			dst = append(dst, `\r`...)
+		case '\t':
+			dst = append(dst, `\t`...)
+		default:
+			const hex = "0123456789abcdef"
+			dst = append(dst, `\u00`...)
+			dst = append(dst, hex[c>>4], hex[c&15])
+		}
+		i++
+		start = i
+	}
+	dst = append(dst, s[start:]...)
+	return append(dst, '"'), nil
+}
