@@ -16,6 +16,11 @@ import (
 // it only has to be larger than what a receive buffer can hold.
 const discard = 64 << 20
 
+// batch is how much of a long body must have come before the thread is woken
+// for it (SO_RCVLOWAT). Measured with nginx on two cores: the generator's CPU
+// time falls from 0.20 to 0.05 s/GB, a quarter of the server's.
+const batch = 1 << 20
+
 // stall is how long all connections together may stay silent.
 const stall = 30 * time.Second
 
@@ -56,6 +61,7 @@ type conn struct {
 	sent time.Time
 	head bool  // the head of the reply has been read
 	rest int64 // of the body, once head is set
+	low  int64 // SO_RCVLOWAT as set last; 0 is the kernel's default of 1
 	fill int   // bytes of buf in use, until head is set
 	buf  [maxHead]byte
 }
@@ -238,7 +244,7 @@ func (c *conn) begin() (bool, error) {
 	if c.rest < 0 {
 		return false, fmt.Errorf("%d bytes follow the reply", -c.rest)
 	}
-	return c.rest == 0, nil
+	return c.rest == 0, c.wakeAt(c.rest)
 }
 
 func (c *conn) drain() (bool, error) {
@@ -252,7 +258,20 @@ func (c *conn) drain() (bool, error) {
 		return false, fmt.Errorf("server closed the connection %d bytes before the end of the body", c.rest)
 	}
 	c.rest -= int64(n)
-	return c.rest == 0, nil
+	return c.rest == 0, c.wakeAt(c.rest)
+}
+
+// wakeAt asks to be woken only when most of the rest of a body has come.
+func (c *conn) wakeAt(rest int64) error {
+	low := min(rest, batch)
+	if low == c.low || rest < batch/16 && c.low <= 1 {
+		return nil
+	}
+	c.low = low
+	if err := unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, int(max(low, 1))); err != nil {
+		return fmt.Errorf("set SO_RCVLOWAT: %w", err)
+	}
+	return nil
 }
 
 // again takes the errors of a socket that has nothing yet for no error.
