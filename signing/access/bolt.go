@@ -121,6 +121,9 @@ func (b *Bolt) update(ctx context.Context, change func(table) ([]Token, error)) 
 			return err
 		}
 		bucket := tx.Bucket(tokensBucket)
+		if bucket == nil {
+			return errors.New("the bucket tokens is gone: restart narwharf")
+		}
 		for _, t := range changed {
 			value, err := encodeToken(t)
 			if err != nil {

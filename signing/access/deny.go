@@ -3,7 +3,6 @@ package access
 import (
 	"fmt"
 	"net/http"
-	"strings"
 )
 
 // Challenge is the WWW-Authenticate header that every answer with status 401 has
@@ -33,20 +32,23 @@ func (p Principal) Deny(need Scope) *Denied {
 	if p.Scopes.Allows(need) {
 		return nil
 	}
+	if need.Kind < Pull || need.Kind > Admin {
+		return &Denied{Status: http.StatusForbidden, Need: need, text: "this is open to nobody: it names no scope, which is a bug in narwharf"}
+	}
 	d := &Denied{Status: http.StatusUnauthorized, Need: need}
 	needs, remedy := describeNeed(need)
 	switch p.Credential {
 	case Valid:
 		d.Status = http.StatusForbidden
-		d.text = fmt.Sprintf("%s; the token %q has %s only: %s", needs, plain(p.Name, 32), describeScopes(p.Scopes), remedy)
+		d.text = fmt.Sprintf("%s; the token %q has %s: %s", needs, plain(p.Name, 32), describeScopes(p.Scopes), remedy)
 	case Unknown:
-		d.text = fmt.Sprintf("%s; the token is not known here: revoked, or of another server. Use one that %q shows", needs, "narwharf token list")
+		d.text = fmt.Sprintf("%s; the token is not known here: revoked, or of another server; %s", needs, remedy)
 	case Revoked:
 		d.text = fmt.Sprintf("%s; the token %q was revoked on %s: %s", needs, plain(p.Former, 32), stamp(p.RevokedAt), remedy)
 	case Expired:
 		d.text = fmt.Sprintf("%s; the token %q expired on %s: %s", needs, plain(p.Former, 32), stamp(p.ExpiredAt), remedy)
 	case Malformed:
-		d.text = fmt.Sprintf("%s; %s", needs, plain(p.Fault, 140))
+		d.text = fmt.Sprintf("%s; %s", needs, plain(p.Fault, 120))
 	case Unchecked:
 		d.Status = http.StatusServiceUnavailable
 		d.text = needs + "; the token could not be checked now: try again soon"
@@ -56,43 +58,34 @@ func (p Principal) Deny(need Scope) *Denied {
 	return d
 }
 
-// describeNeed returns the first words of a denial, at most 100 bytes, and what to
-// do about a token without that scope, at most 100 bytes too.
+// describeNeed returns the first words of a denial, and what to do about a token
+// without that scope.
 func describeNeed(need Scope) (needs, remedy string) {
-	switch {
-	case need.Kind < Pull || need.Kind > Admin:
-		return "this is open to nobody, since it names no scope (a bug in narwharf)", "tell whoever runs this server"
-	case !need.valid():
+	if !need.valid() {
 		return fmt.Sprintf("this needs the scope %s for what is not the name of a channel", need.Kind), "check the name"
 	}
 	scope := need.String()
-	if len(scope) > 48 {
+	if len(scope) > 48 { // twice would be too long for a line
 		return "this needs the scope " + plain(scope, 72), "make one that has it with narwharf token new"
 	}
 	return "this needs the scope " + scope, "make one with narwharf token new --scope " + scope
 }
 
-// describeScopes lists scopes in at most 56 bytes.
+// describeScopes lists what a token has: "pull, follow:web and 3 more only".
 func describeScopes(scopes Scopes) string {
 	if len(scopes) == 0 {
-		return "nothing"
+		return "no scope"
 	}
 	const limit = 40
-	var list strings.Builder
-	for i, scope := range scopes {
+	list := plain(scopes[0].String(), limit)
+	for i, scope := range scopes[1:] {
 		word := scope.String()
-		if list.Len()+len(word) > limit {
-			if i == 0 {
-				return plain(word, limit)
-			}
-			return fmt.Sprintf("%s and %d more", list.String(), len(scopes)-i)
+		if len(list)+len(word) > limit {
+			return fmt.Sprintf("%s and %d more only", list, len(scopes)-1-i)
 		}
-		if i > 0 {
-			list.WriteString(", ")
-		}
-		list.WriteString(word)
+		list += ", " + word
 	}
-	return list.String()
+	return list + " only"
 }
 
 // plain cuts s to at most limit bytes, with dots where something was cut, and

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -237,10 +238,15 @@ func match(glob, name string) bool {
 	return g == len(glob)
 }
 
-// quote quotes what a person typed, cut to a length that fits a line.
+// quote quotes what a person typed, cut to a length that fits a line. Of a token
+// pasted in the wrong place nothing after the id is shown.
 func quote(s string) string {
-	if len(s) > 48 {
-		s = s[:45] + "..."
+	limit := 48
+	if i := strings.Index(s, secretPrefix); i >= 0 {
+		limit = min(limit, i+len(secretPrefix)+idLen)
 	}
-	return fmt.Sprintf("%q", s)
+	if len(s) > limit {
+		s = s[:limit] + "..."
+	}
+	return strconv.Quote(s)
 }

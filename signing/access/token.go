@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 const (
@@ -22,6 +24,7 @@ const (
 	symbols = "0123456789abcdefghjkmnpqrstvwxyz"
 
 	maxName = 64
+	maxBy   = 128
 )
 
 // Token is what a store keeps of a token: everything but the secret.
@@ -33,7 +36,7 @@ type Token struct {
 	Created time.Time // times are in UTC and whole seconds
 	Expires time.Time // the first moment at which it is not valid; zero: never
 	Revoked time.Time // zero: not revoked
-	By      string    // who made it, for people; may be ""
+	By      string    // who made it, for people: a line of at most 128 bytes; may be ""
 }
 
 // New makes a token of the given name and scopes and returns its secret, which is
@@ -41,8 +44,9 @@ type Token struct {
 // the caller to fill in.
 //
 // A name has 1 to 64 letters, digits and . _ @ + -, the first a letter or digit
-// (a colon is kept for principals that are no tokens). A zero expires means never;
-// any other must be at least one whole second after now.
+// (a colon is kept for principals that are no tokens), and does not begin like a
+// secret. A zero expires means never; any other must be at least one whole second
+// after now.
 func New(name string, scopes Scopes, now, expires time.Time) (secret string, t Token, err error) {
 	random := make([]byte, idLen+bodyLen)
 	if _, err := rand.Read(random); err != nil {
@@ -92,6 +96,10 @@ func (t Token) check() error {
 		return fmt.Errorf("id %s is not %d symbols of %s", quote(t.ID), idLen, symbols)
 	case !validName(t.Name):
 		return fmt.Errorf("name %s is not 1 to %d letters, digits and . _ @ + -, the first a letter or digit", quote(t.Name), maxName)
+	case strings.HasPrefix(t.Name, secretPrefix):
+		return fmt.Errorf("name %s begins like a secret", quote(t.Name))
+	case len(t.By) > maxBy || !utf8.ValidString(t.By) || strings.ContainsFunc(t.By, unicode.IsControl):
+		return fmt.Errorf("by is not one line of at most %d bytes of text", maxBy)
 	case t.Hash == [32]byte{}:
 		return errors.New("the hash of the secret is missing")
 	case len(t.Scopes) == 0:

@@ -1,0 +1,7 @@
+package access
+
+import "testing"
+
+func TestMemory(t *testing.T) {
+	testStore(t, func(*testing.T) Store { return new(Memory) })
+}
