@@ -1,0 +1,94 @@
+package blob
+
+import (
+	"errors"
+	"io"
+	"time"
+)
+
+// ErrFull is returned, wrapped with numbers, when the file system has no room
+// for what was announced or written (ENOSPC, EDQUOT, or below the reserve).
+var ErrFull = errors.New("no space left for uploads")
+
+// Info describes one stored file.
+type Info struct {
+	Name    string // slash-separated, as given to Create
+	Size    int64  // bytes
+	ModTime time.Time
+}
+
+// File is a stored file opened for reading.
+//
+// Content is a bare *os.File where the store keeps files, not a wrapper of
+// one: only then does net/http hand it to sendfile(2).
+type File struct {
+	Info
+	Content io.ReadSeekCloser
+}
+
+// Close ends the reading.
+func (f *File) Close() error { return f.Content.Close() }
+
+// Writer takes the bytes of one file. Exactly one of Commit and Abort takes
+// effect; Abort after either is harmless, so it can be deferred.
+type Writer interface {
+	io.Writer
+	// Commit makes the file durable and visible under its name, replacing
+	// what was there. On error nothing is visible and nothing is left.
+	Commit() error
+	// Abort drops what was written.
+	Abort()
+}
+
+// Store is a set of named files. All methods may be called at once from many
+// goroutines. A missing name is an error that Is fs.ErrNotExist; a name that
+// could leave the store (empty, "..", a leading dot, NUL) is an error that Is
+// fs.ErrInvalid.
+type Store interface {
+	// Create starts a file. size is the number of bytes that will come, -1
+	// if unknown; ErrFull is returned at once if they cannot fit.
+	Create(name string, size int64) (Writer, error)
+	// Open opens a file for reading.
+	Open(name string) (*File, error)
+	// Stat tells size and time without opening.
+	Stat(name string) (Info, error)
+	// Touch sets the file's time to now: it was asked for, spare it from
+	// sweeping for a while.
+	Touch(name string) error
+	// Remove deletes a file durably. Removing a missing name is no error.
+	Remove(name string) error
+	// List calls fn for each file directly in dir ("" is the top), in no
+	// particular order, and stops at fn's first error. A missing dir is
+	// empty. Files that vanish meanwhile are left out.
+	List(dir string, fn func(Info) error) error
+}
+
+// WriteFile stores data under name in one go.
+func WriteFile(s Store, name string, data []byte) error {
+	w, err := s.Create(name, int64(len(data)))
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	if _, err := w.Write(data); err != nil {
+		return err
+	}
+	return w.Commit()
+}
+
+// ReadFile returns what is stored under name, refusing more than limit bytes.
+func ReadFile(s Store, name string, limit int64) ([]byte, error) {
+	f, err := s.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if f.Size > limit {
+		return nil, errors.New(name + ": larger than this program ever writes")
+	}
+	data := make([]byte, f.Size)
+	if _, err := io.ReadFull(f.Content, data); err != nil {
+		return nil, err
+	}
+	return data, nil
+}

@@ -1,0 +1,43 @@
+package cache
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+)
+
+// cacheInfo is the text of /nix-cache-info. WantMassQuery lets clients ask
+// for many narinfos at once, also where nobody named this cache.
+func cacheInfo(storeDir string, priority int) string {
+	return fmt.Sprintf("StoreDir: %s\nWantMassQuery: 1\nPriority: %d\n", storeDir, priority)
+}
+
+func (s *Server) getCacheInfo(w *response, _ *http.Request, _ string) error {
+	return writeText(w, "text/x-nix-cache-info", cacheInfo(s.uploads.opts.StoreDir, s.opts.Priority))
+}
+
+// putCacheInfo answers a client that thinks it founds a cache: Nix puts
+// "StoreDir: …" where it found no nix-cache-info. What agrees is fine, and
+// nothing is ever changed by it.
+func (s *Server) putCacheInfo(w *response, req *http.Request, _ string) error {
+	text, err := io.ReadAll(newCapped(req.Body, 4096, "nix-cache-info"))
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(text)) {
+		if dir, ok := strings.CutPrefix(line, "StoreDir:"); ok && strings.TrimSpace(dir) == s.uploads.opts.StoreDir {
+			return stored(w)
+		}
+	}
+	return refuse(http.StatusUnprocessableEntity, "store-dir", "this cache is for paths in %s", s.uploads.opts.StoreDir)
+}
+
+// writeText sends a short text whole.
+func writeText(w *response, contentType, text string) error {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", fmt.Sprint(len(text)))
+	_, _ = io.WriteString(w, text) // fails only if the client left; net/http drops the text of a HEAD
+	return nil
+}

@@ -1,0 +1,57 @@
+package cache
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"narwharf/cache/blob"
+)
+
+func (s *Server) getPubkey(w *response, _ *http.Request, _ string) error {
+	var text strings.Builder
+	for _, k := range s.PublicKeys() {
+		text.WriteString(k.String() + "\n")
+	}
+	return writeText(w, "text/plain; charset=utf-8", text.String())
+}
+
+func (s *Server) getVersion(w *response, _ *http.Request, _ string) error {
+	return writeText(w, "text/plain; charset=utf-8", "narwharf "+s.opts.Version+"\n")
+}
+
+// getHealthz says that the process answers, and nothing more: a supervisor
+// should not restart it because a disk is full.
+func (s *Server) getHealthz(w *response, _ *http.Request, _ string) error {
+	return writeText(w, "text/plain; charset=utf-8", "ok\n")
+}
+
+// getReadyz really looks: at the index, at the files, at the room left. A
+// cache without room still serves, so that is said and is no failure.
+func (s *Server) getReadyz(w *response, _ *http.Request, _ string) error {
+	var problems []string
+	// The all-zero hash: what counts is that the table answers.
+	if _, err := s.index().Referrers(strings.Repeat("0", 32)); err != nil {
+		problems = append(problems, "index: "+err.Error())
+	}
+	if _, err := s.uploads.blobs.Stat("nix-cache-info"); err != nil {
+		problems = append(problems, "files: "+err.Error())
+	}
+	if len(problems) > 0 {
+		return refuse(http.StatusServiceUnavailable, "not-ready", "not ready: %s", strings.Join(problems, "; "))
+	}
+	text := "ready\n"
+	if fs, ok := s.uploads.blobs.(*blob.FS); ok {
+		free, err := fs.Free()
+		if err != nil {
+			return refuse(http.StatusServiceUnavailable, "not-ready", "not ready: disk: %v", err)
+		}
+		text += fmt.Sprintf("room for uploads: %s\n", sizeText(max(free, 0)))
+	}
+	return writeText(w, "text/plain; charset=utf-8", text)
+}
+
+func (s *Server) getMetrics(w *response, req *http.Request, _ string) error {
+	s.metrics.handler().ServeHTTP(w, req)
+	return nil
+}

@@ -1,0 +1,56 @@
+package cache
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"html/template"
+	"net/http"
+	"strings"
+)
+
+//go:embed landing.html
+var landingText string
+
+var landingPage = template.Must(template.New("landing").Parse(landingText))
+
+// getLanding shows a person how to use the cache: keys and lines to copy.
+func (s *Server) getLanding(w *response, req *http.Request, _ string) error {
+	totals, err := s.index().Totals()
+	if err != nil {
+		return err
+	}
+	base := s.baseURL(req)
+	data := struct {
+		URL, Scheme, Rest, Version string
+		Keys                       []string
+		Paths                      int64
+		Unpacked                   string
+	}{URL: base, Version: s.opts.Version, Paths: totals.Paths, Unpacked: sizeText(totals.NarSize)}
+	for _, k := range s.PublicKeys() {
+		data.Keys = append(data.Keys, k.String())
+	}
+	var page bytes.Buffer
+	if err := landingPage.Execute(&page, data); err != nil {
+		return fmt.Errorf("landing page: %w", err)
+	}
+	h := w.Header()
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	return writeText(w, "text/html; charset=utf-8", page.String())
+}
+
+// baseURL is where the client finds this cache: what the configuration says,
+// else what the request says.
+func (s *Server) baseURL(req *http.Request) string {
+	if s.opts.PublicURL != "" {
+		return strings.TrimRight(s.opts.PublicURL, "/")
+	}
+	scheme := "http"
+	if req.TLS != nil || req.Header.Get("X-Forwarded-Proto") == "https" {
+		scheme = "https"
+	}
+	prefix := strings.TrimRight(req.Header.Get("X-Forwarded-Prefix"), "/")
+	return scheme + "://" + req.Host + prefix
+}

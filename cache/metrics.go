@@ -1,0 +1,122 @@
+package cache
+
+import (
+	"net/http"
+	"strconv"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// metrics are the server's own numbers. Names and labels are documented in
+// docs/metrics.md.
+type metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.CounterVec
+	sent     *prometheus.CounterVec
+	received *prometheus.CounterVec
+	uploads  *prometheus.CounterVec
+	refusals *prometheus.CounterVec
+	verify   *prometheus.CounterVec
+	aborted  prometheus.Counter
+	swept    prometheus.Counter
+	inFlight prometheus.Gauge
+
+	// Looking a counter up by label strings costs more than answering a
+	// narinfo from memory should; each combination is looked up once.
+	seen sync.Map // requestKey -> requestCounters
+}
+
+type requestKey struct {
+	route, method string
+	status        int
+}
+
+type requestCounters struct{ requests, sent prometheus.Counter }
+
+// verifyKinds are the refusals that mean "the bytes are not what they were
+// said to be".
+var verifyKinds = map[string]bool{
+	"nar": true, "filehash": true, "filesize": true, "narhash": true, "narsize": true, "compression": true,
+}
+
+func newMetrics(u *Uploads) *metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		requests: counter("narwharf_http_requests_total", "Requests answered, by route of the URL grammar, method and status.", "route", "method", "status"),
+		sent:     counter("narwharf_http_sent_bytes_total", "Bytes of response bodies, by route and where they came from.", "route", "source"),
+		received: counter("narwharf_http_received_bytes_total", "Bytes of request bodies read, by route.", "route"),
+		uploads:  counter("narwharf_uploads_total", "Uploads by route and result (ok, refused, failed).", "route", "result"),
+		refusals: counter("narwharf_upload_refusals_total", "Uploads that were refused, by route and kind.", "route", "kind"),
+		verify:   counter("narwharf_verify_failures_total", "Uploads whose bytes were not what they were said to be, by kind.", "kind"),
+		aborted:  prometheus.NewCounter(prometheus.CounterOpts{Name: "narwharf_http_aborted_total", Help: "Replies broken off after their header had gone out."}),
+		swept:    prometheus.NewCounter(prometheus.CounterOpts{Name: "narwharf_swept_nars_total", Help: "NARs removed since no narinfo came for them."}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "narwharf_uploads_in_flight", Help: "Uploads being received now."}),
+	}
+	gauge := func(name, help string, value func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
+	}
+	m.registry.MustRegister(m.requests, m.sent, m.received, m.uploads, m.refusals, m.verify, m.aborted, m.swept, m.inFlight,
+		gauge("narwharf_cache_paths", "Store paths in the cache.", func() float64 {
+			t, err := u.index.Totals()
+			if err != nil {
+				return -1
+			}
+			return float64(t.Paths)
+		}),
+		gauge("narwharf_cache_unpacked_bytes", "Sum of the NAR sizes of all store paths.", func() float64 {
+			t, err := u.index.Totals()
+			if err != nil {
+				return -1
+			}
+			return float64(t.NarSize)
+		}),
+		gauge("narwharf_cache_nar_files", "NAR files on disk.", func() float64 { return float64(u.files.Load()) }),
+		gauge("narwharf_cache_bytes", "Bytes of NAR files on disk.", func() float64 { return float64(u.bytes.Load()) }),
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return m
+}
+
+// answered counts a reply.
+func (m *metrics) answered(w *response, req *http.Request) {
+	method := req.Method
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPut:
+	default:
+		method = "other"
+	}
+	key := requestKey{w.route, method, w.status}
+	c, ok := m.seen.Load(key)
+	if !ok {
+		c, _ = m.seen.LoadOrStore(key, requestCounters{
+			m.requests.WithLabelValues(key.route, method, strconv.Itoa(key.status)),
+			m.sent.WithLabelValues(key.route, "uploaded"),
+		})
+	}
+	if c, ok := c.(requestCounters); ok {
+		c.requests.Inc()
+		c.sent.Add(float64(w.bytes))
+	}
+}
+
+func (m *metrics) refused(route, kind string) {
+	result := "refused"
+	if kind == "internal" {
+		result = "failed"
+	}
+	m.uploads.WithLabelValues(route, result).Inc()
+	m.refusals.WithLabelValues(route, kind).Inc()
+	if verifyKinds[kind] {
+		m.verify.WithLabelValues(kind).Inc()
+	}
+}
+
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}

@@ -1,0 +1,300 @@
+package cache
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"narwharf/cache/blob"
+)
+
+// The small named files: logs, debug information, and both forms in which Nix
+// keeps the outputs of content-addressed derivations. All are one file each,
+// read and written by the two functions below; what differs is the check.
+
+const (
+	maxNamed = 1 << 20   // bytes of a JSON file
+	maxLog   = 512 << 20 // bytes of a build log, unpacked
+)
+
+// sendBlob sends a text file, packed if the client likes that.
+func (s *Server) sendBlob(w *response, req *http.Request, f *blob.File, contentType string) error {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Vary", "Accept-Encoding")
+	etag := strconv.FormatInt(f.ModTime.UnixNano(), 36) + "-" + strconv.FormatInt(f.Size, 36)
+	if f.Size >= 1024 && req.Header.Get("Range") == "" {
+		for _, enc := range []string{"zstd", "gzip"} {
+			if accepts(req, enc) {
+				h.Set("Etag", `W/"`+etag+`"`)
+				return sendPacked(w, req, f, enc)
+			}
+		}
+	}
+	h.Set("Etag", `"`+etag+`"`)
+	return serveContent(w, req, f.Content, f.Size)
+}
+
+// sendPacked packs while sending. A failure after the first byte breaks the
+// connection off, so that it is never taken for the end of the text.
+func sendPacked(w *response, req *http.Request, f *blob.File, encoding string) error {
+	h := w.Header()
+	if m := req.Header.Get("If-None-Match"); m != "" && m == h.Get("Etag") {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	h.Set("Content-Encoding", encoding)
+	if req.Method == http.MethodHead {
+		w.WriteHeader(http.StatusOK)
+		return nil
+	}
+	var z io.WriteCloser
+	if encoding == "zstd" {
+		enc, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
+		if err != nil {
+			return err
+		}
+		z = enc
+	} else {
+		z = gzip.NewWriter(w)
+	}
+	n, err := io.Copy(z, f.Content)
+	if err == nil && n < f.Size {
+		err = io.ErrUnexpectedEOF
+	}
+	if err == nil {
+		err = z.Close()
+	}
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+func (s *Server) getNamed(w *response, req *http.Request, name, contentType string) error {
+	f, err := s.uploads.blobs.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return s.sendBlob(w, req, f, contentType)
+}
+
+// putNamed stores a JSON file. merge gets what is stored already, nil if
+// nothing, and what came, and returns what shall be stored.
+func (s *Server) putNamed(w *response, req *http.Request, name string, merge func(old, sent []byte) ([]byte, error)) error {
+	text, err := s.smallBody(req, maxNamed, path.Dir(name)+" file")
+	if err != nil {
+		return err
+	}
+	defer s.uploads.locks.lock(name)()
+	old, err := blob.ReadFile(s.uploads.blobs, name, maxNamed)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if text, err = merge(old, text); err != nil {
+		return err
+	}
+	if !bytes.Equal(old, text) {
+		if err := blob.WriteFile(s.uploads.blobs, name, text); err != nil {
+			return err
+		}
+	}
+	return stored(w)
+}
+
+// ---- build logs
+
+func (s *Server) getLog(w *response, req *http.Request, drv string) error {
+	return s.getNamed(w, req, "log/"+drv, "text/plain; charset=utf-8")
+}
+
+// putLog stores a build log; that of the latest build stays. Logs can be
+// large, so this one is not held in memory.
+func (s *Server) putLog(w *response, req *http.Request, drv string) error {
+	src := &source{r: req.Body}
+	plain, err := decodeBody(src, req.Header.Get("Content-Encoding"))
+	if err != nil {
+		return errors.Join(src.err, err)
+	}
+	defer plain.Close()
+	name := "log/" + drv
+	out, err := s.uploads.blobs.Create(name, req.ContentLength)
+	if err != nil {
+		return err
+	}
+	defer out.Abort()
+	if _, err := io.Copy(out, newCapped(plain, maxLog, "the log")); err != nil {
+		if src.err != nil {
+			return src.err
+		}
+		if errors.Is(err, blob.ErrFull) {
+			return err
+		}
+		return asRefusal(err, "content")
+	}
+	defer s.uploads.locks.lock(name)()
+	if err := out.Commit(); err != nil {
+		return err
+	}
+	return stored(w)
+}
+
+// ---- debug information
+
+// debugName gives the one name under which both forms of the URL are kept;
+// Nix writes <build id>.debug and readers ask for either.
+func debugName(id string) string {
+	return "debuginfo/" + strings.TrimSuffix(id, ".debug") + ".debug"
+}
+
+func (s *Server) getDebuginfo(w *response, req *http.Request, id string) error {
+	return s.getNamed(w, req, debugName(id), "application/json")
+}
+
+// putDebuginfo stores where the debug information of a build id lies: a
+// member of a NAR of this cache. The latest stays: any NAR with it will do.
+func (s *Server) putDebuginfo(w *response, req *http.Request, id string) error {
+	return s.putNamed(w, req, debugName(id), func(_, sent []byte) ([]byte, error) {
+		var d struct{ Archive, Member string }
+		if err := json.Unmarshal(sent, &d); err != nil {
+			return nil, refuse(http.StatusUnprocessableEntity, "content", "debuginfo is not JSON: %v", err)
+		}
+		file, ok := strings.CutPrefix(d.Archive, "../nar/")
+		if !ok || !narGrammar.MatchString(file) || d.Member == "" || path.IsAbs(d.Member) || path.Clean(d.Member) != d.Member || strings.HasPrefix(d.Member, "..") {
+			return nil, refuse(http.StatusUnprocessableEntity, "content", `debuginfo is not of the form {"archive":"../nar/<file>","member":"<path in it>"}`)
+		}
+		return sent, nil
+	})
+}
+
+// ---- realisations and build traces
+
+func (s *Server) getRealisation(w *response, req *http.Request, id string) error {
+	return s.getNamed(w, req, "realisations/"+id+".doi", "application/json")
+}
+
+func (s *Server) putRealisation(w *response, req *http.Request, id string) error {
+	return s.putNamed(w, req, "realisations/"+id+".doi", func(old, sent []byte) ([]byte, error) {
+		fields, err := parseTrace(sent)
+		if err != nil {
+			return nil, err
+		}
+		var claimed string
+		if err := json.Unmarshal(fields["id"], &claimed); err != nil || claimed != id {
+			return nil, refuse(http.StatusUnprocessableEntity, "content", "the realisation is for %s but was sent as %s", clip(claimed), id)
+		}
+		return s.mergeTrace(old, fields)
+	})
+}
+
+func (s *Server) getBuildTrace(w *response, req *http.Request, key string) error {
+	return s.getNamed(w, req, "build-trace-v2/"+key+".doi", "application/json")
+}
+
+func (s *Server) putBuildTrace(w *response, req *http.Request, key string) error {
+	return s.putNamed(w, req, "build-trace-v2/"+key+".doi", func(old, sent []byte) ([]byte, error) {
+		fields, err := parseTrace(sent)
+		if err != nil {
+			return nil, err
+		}
+		return s.mergeTrace(old, fields)
+	})
+}
+
+// A trace is a JSON object whose fields we keep as they came, since later
+// versions of Nix add some; outPath and signatures are understood.
+type trace map[string]json.RawMessage
+
+func parseTrace(text []byte) (trace, error) {
+	var t trace
+	if err := json.Unmarshal(text, &t); err != nil {
+		return nil, refuse(http.StatusUnprocessableEntity, "content", "not a JSON object: %v", err)
+	}
+	out, err := t.outPath()
+	if err != nil || !drvGrammar.MatchString(out) {
+		return nil, refuse(http.StatusUnprocessableEntity, "content", "outPath %q is not the base name of a store path", clip(out))
+	}
+	return t, nil
+}
+
+// outPath is the output's base name; some versions write the whole path.
+func (t trace) outPath() (out string, err error) {
+	err = json.Unmarshal(t["outPath"], &out)
+	return path.Base(out), err
+}
+
+// mergeTrace joins what is stored and what was sent. As in Nix's own local
+// store (LocalStore::registerDrvOutput) one output has one path here: another
+// is refused, and signatures of the same are united.
+func (s *Server) mergeTrace(oldText []byte, sent trace) ([]byte, error) {
+	if oldText != nil {
+		old, err := parseTrace(oldText)
+		if err != nil {
+			return nil, damaged(err)
+		}
+		was, _ := old.outPath() // both were parsed before
+		is, _ := sent.outPath()
+		if was != is {
+			return nil, refuse(http.StatusConflict, "conflict", "this output was uploaded as %s, now it is %s; the first stays: rebuild with this cache as substituter", was, is)
+		}
+		for k, v := range old {
+			if _, ok := sent[k]; !ok || k == "dependentRealisations" && len(v) > len(sent[k]) {
+				sent[k] = v
+			}
+		}
+		sigs, err := uniteSignatures(old["signatures"], sent["signatures"])
+		if err != nil {
+			return nil, err
+		}
+		if sigs != nil {
+			sent["signatures"] = sigs
+		}
+	}
+	text, err := json.Marshal(sent)
+	if err != nil {
+		return nil, err
+	}
+	return text, nil
+}
+
+func uniteSignatures(a, b json.RawMessage) (json.RawMessage, error) {
+	var all []string
+	for _, raw := range []json.RawMessage{a, b} {
+		if raw == nil {
+			continue
+		}
+		var list []json.RawMessage // strings up to 2.34, objects from 2.35 on
+		if err := json.Unmarshal(raw, &list); err != nil {
+			return nil, refuse(http.StatusUnprocessableEntity, "content", "signatures is not a list: %v", err)
+		}
+		for _, item := range list {
+			var compact bytes.Buffer
+			if err := json.Compact(&compact, item); err != nil {
+				return nil, refuse(http.StatusUnprocessableEntity, "content", "signatures: %v", err)
+			}
+			if !slices.Contains(all, compact.String()) {
+				all = append(all, compact.String())
+			}
+		}
+	}
+	if len(all) == 0 {
+		return nil, nil
+	}
+	if len(all) > maxSignatures {
+		return nil, refuse(http.StatusUnprocessableEntity, "signature", "more than %d signatures", maxSignatures)
+	}
+	slices.Sort(all)
+	return json.RawMessage("[" + strings.Join(all, ",") + "]"), nil
+}

@@ -1,0 +1,78 @@
+package cache
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"narwharf/signing/access"
+)
+
+const narType = "application/x-nix-nar"
+
+// getNar sends a stored NAR file as it is: by sendfile, with a strong ETag,
+// and with ranges. Nix resumes a broken download only where it saw
+// "Accept-Ranges: bytes", on errors too, and never one that had a
+// Content-Encoding; it sends no If-Range, so the bytes of a URL never change.
+func (s *Server) getNar(w *response, req *http.Request, file string) error {
+	w.Header()["Accept-Ranges"] = []string{"bytes"}
+	if req.Method == http.MethodHead && s.mayPush(req) {
+		// Whoever can upload asks in order to know whether he must.
+		if _, err := s.uploads.HasNar(file, true); err != nil {
+			return err
+		}
+	}
+	f, err := s.uploads.blobs.Open("nar/" + file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := w.Header()
+	h["Content-Type"] = []string{narType}
+	h["Etag"] = []string{`"` + file[:52] + `"`}
+	h["Cache-Control"] = []string{"public, max-age=31536000, immutable"}
+	return serveContent(w, req, f.Content, f.Size)
+}
+
+// serveContent answers ranges and conditions by http.ServeContent and notices
+// what that hides: a file that could not be sent whole.
+func serveContent(w *response, req *http.Request, content io.ReadSeeker, size int64) error {
+	before := w.bytes
+	http.ServeContent(w, req, "", time.Time{}, content)
+	if req.Method == http.MethodGet && w.status == http.StatusOK && w.bytes-before < size {
+		panic(http.ErrAbortHandler) // read error or the client left: never a complete 200
+	}
+	return nil
+}
+
+func (s *Server) putNar(w *response, req *http.Request, file string) error {
+	// Nothing on /nar/ is ever content-encoded; the NAR's own compression
+	// is part of the file.
+	if enc := req.Header.Get("Content-Encoding"); enc != "" && enc != "none" && enc != "identity" {
+		return refuse(http.StatusUnsupportedMediaType, "compression", "a NAR takes no Content-Encoding (%s): its compression is named in the narinfo", clip(enc))
+	}
+	if err := s.uploads.PutNar(file, req.Body, req.ContentLength); err != nil {
+		return err
+	}
+	s.log.Debug("received", "nar", file, "size", req.ContentLength)
+	return stored(w)
+}
+
+func (s *Server) mayPush(req *http.Request) bool {
+	return s.opts.Access.Identify(req).Deny(access.Scope{Kind: access.Push}) == nil
+}
+
+// accepts reports whether the request names an encoding as welcome.
+func accepts(req *http.Request, encoding string) bool {
+	for _, line := range req.Header["Accept-Encoding"] {
+		for item := range strings.SplitSeq(line, ",") {
+			name, q, _ := strings.Cut(item, ";")
+			if strings.EqualFold(strings.TrimSpace(name), encoding) {
+				q = strings.TrimSpace(q)
+				return q != "q=0" && q != "q=0.0" && q != "q=0.00" && q != "q=0.000"
+			}
+		}
+	}
+	return false
+}

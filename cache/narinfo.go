@@ -1,0 +1,126 @@
+package cache
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+
+	"narwharf/narinfo"
+	"narwharf/signing"
+)
+
+func (s *Server) getNarinfo(w *response, req *http.Request, hash string) error {
+	t, err := s.signer.get(hash, s.index())
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h["Etag"] = []string{t.etag}
+	if req.Header.Get("If-None-Match") == t.etag {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	text := t.text
+	if t.gzipped() != nil {
+		h["Vary"] = []string{"Accept-Encoding"}
+		if accepts(req, "gzip") {
+			text = t.gzipped()
+			h["Content-Encoding"] = []string{"gzip"}
+			h["Etag"] = []string{`W/` + t.etag}
+		}
+	}
+	h["Content-Type"] = []string{"text/x-nix-narinfo"}
+	h["Content-Length"] = []string{strconv.Itoa(len(text))}
+	_, _ = w.Write(text) // fails only if the client left; net/http drops the text of a HEAD
+	return nil
+}
+
+// putNarinfo takes in a narinfo; Uploads.PutInfo says by which rules.
+func (s *Server) putNarinfo(w *response, req *http.Request, hash string) error {
+	if req.ContentLength > maxNarinfo {
+		return refuse(http.StatusRequestEntityTooLarge, "too-large", "the narinfo is %d bytes, larger than the %s that this cache takes", req.ContentLength, sizeText(maxNarinfo))
+	}
+	src := &source{r: newCapped(req.Body, maxNarinfo, "the narinfo")}
+	plain, err := decodeBody(src, req.Header.Get("Content-Encoding"))
+	if err != nil {
+		return errors.Join(src.err, err)
+	}
+	defer plain.Close()
+	text, err := io.ReadAll(newCapped(plain, maxNarinfo, "the narinfo"))
+	if src.err != nil {
+		return src.err
+	}
+	if err != nil {
+		return asRefusal(err, "narinfo")
+	}
+	info, err := narinfo.Parse(text)
+	if err != nil {
+		return refuse(http.StatusUnprocessableEntity, "narinfo", "%v", err)
+	}
+	by := s.uploader(req)
+	if err := s.checkSignatures(info, by); err != nil {
+		return err
+	}
+	if err := s.uploads.PutInfo(hash, info, by); err != nil {
+		return err
+	}
+	s.log.Info("uploaded", "path", info.Path, "nar_size", info.NarSize, "by", by)
+	return stored(w)
+}
+
+// checkSignatures applies require_upload_sig, and takes out what claims to be
+// a signature by a key that we know and is not: it would only mislead.
+func (s *Server) checkSignatures(info *narinfo.Info, by string) error {
+	known := append(append([]signing.PublicKey(nil), s.opts.RequireUploadSig...), s.PublicKeys()...)
+	if len(known) == 0 {
+		return nil
+	}
+	text := info.AppendFingerprint(nil)
+	names := make(map[string]bool)
+	for _, k := range known {
+		names[k.Name()] = true
+	}
+	var good []string
+	for _, sig := range info.Sigs {
+		name, _, err := signing.ParseSignature(sig)
+		if err != nil {
+			return refuse(http.StatusUnprocessableEntity, "signature", "%v", err)
+		}
+		if _, ok := signing.VerifyAny(text, []string{sig}, known); names[name] && !ok {
+			s.log.Warn("dropped a wrong signature from an upload", "path", info.Path, "key", name, "by", by)
+			continue
+		}
+		good = append(good, sig)
+	}
+	info.Sigs = good
+	if len(s.opts.RequireUploadSig) == 0 {
+		return nil
+	}
+	if _, ok := signing.VerifyAny(text, good, s.opts.RequireUploadSig); !ok {
+		return refuse(http.StatusForbidden, "unsigned", "%s needs a signature by %s: sign it with nix store sign, or copy with ?secret-key=FILE", info.Path, keyNames(s.opts.RequireUploadSig))
+	}
+	return nil
+}
+
+func keyNames(keys []signing.PublicKey) string {
+	names := ""
+	for i, k := range keys {
+		switch {
+		case i == 3:
+			return names + " or another of the configured keys"
+		case i > 0:
+			names += " or "
+		}
+		names += k.Name()
+	}
+	return names
+}
+
+// asRefusal passes refusals on and makes a 422 of any other fault of content.
+func asRefusal(err error, kind string) error {
+	if r := new(Refusal); errors.As(err, &r) {
+		return err
+	}
+	return refuse(http.StatusUnprocessableEntity, kind, "%s: %v", kind, err)
+}

@@ -1,0 +1,91 @@
+package cache
+
+import (
+	"regexp"
+	"strings"
+
+	"narwharf/signing/access"
+)
+
+// A Route is one row of the URL grammar. The router, the access check, the
+// labels of the metrics and the tests all read the table below and nothing
+// else, so that they cannot disagree on what a URL is.
+type Route struct {
+	// Name labels the route in metrics and logs.
+	Name string
+	// Pattern is the shape for the router, a segment each; a row that
+	// shares its pattern with another is told apart by Suffix.
+	Pattern string
+	// Suffix is the end of the last segment and no part of the parameter.
+	Suffix string
+	// Valid is the grammar of the parameters, joined with "/" and with
+	// Suffix cut off; nil where there are none. It is matched against the
+	// decoded path: "!" and "%21" are one name.
+	Valid *regexp.Regexp
+	// Read is the scope that GET and HEAD need; public routes answer
+	// everybody, whatever [access] anonymous says.
+	Read   access.Kind
+	Public bool
+	// Write tells that the route takes PUT, with the scope push.
+	Write bool
+	// Hint ends the 404 for a name outside the grammar.
+	Hint string
+}
+
+// Nix's base 32 leaves out e, o, u and t. See src/libutil/base-nix-32.cc.
+const (
+	nix32     = `[0-9abcdfghijklmnpqrsvwxyz]`
+	storeName = nix32 + `{32}-[0-9a-zA-Z+\-._?=]{1,211}`
+)
+
+var (
+	hashGrammar  = regexp.MustCompile(`^` + nix32 + `{32}$`)
+	narGrammar   = regexp.MustCompile(`^` + nix32 + `{52}\.nar(\.[a-z0-9]{1,8})?$`)
+	drvGrammar   = regexp.MustCompile(`^` + storeName + `$`)
+	debugGrammar = regexp.MustCompile(`^[0-9a-f]{8,128}(\.debug)?$`)
+	doiGrammar   = regexp.MustCompile(`^sha256:[0-9a-f]{64}![0-9a-zA-Z+\-._?=]{1,211}$`)
+	traceGrammar = regexp.MustCompile(`^` + storeName + `/[0-9a-zA-Z+\-._?=]{1,211}$`)
+)
+
+// Routes is the URL grammar of the cache.
+var Routes = []Route{
+	{Name: "landing", Pattern: "/", Read: access.Pull},
+	{Name: "nix-cache-info", Pattern: "/nix-cache-info", Public: true, Write: true},
+	{Name: "narinfo", Pattern: "/:object", Suffix: ".narinfo", Valid: hashGrammar, Read: access.Pull, Write: true,
+		Hint: "a narinfo is named by the 32 characters of its store path's hash"},
+	{Name: "ls", Pattern: "/:object", Suffix: ".ls", Valid: hashGrammar, Read: access.Pull, Write: true,
+		Hint: "a listing is named by the 32 characters of its store path's hash"},
+	{Name: "nar", Pattern: "/nar/:file", Valid: narGrammar, Read: access.Pull, Write: true,
+		Hint: "a NAR is named nar/<52 characters of nix32>.nar[.suffix]"},
+	{Name: "log", Pattern: "/log/:drv", Valid: drvGrammar, Read: access.Pull, Write: true,
+		Hint: "a log is named by its derivation, log/<hash>-<name>.drv"},
+	{Name: "debuginfo", Pattern: "/debuginfo/:id", Valid: debugGrammar, Read: access.Pull, Write: true,
+		Hint: "debug information is named by a build id in hex"},
+	{Name: "realisation", Pattern: "/realisations/:id", Suffix: ".doi", Valid: doiGrammar, Read: access.Pull, Write: true,
+		Hint: "a realisation is named realisations/sha256:<64 hex>!<output>.doi"},
+	{Name: "build-trace", Pattern: "/build-trace-v2/:drv/:output", Suffix: ".doi", Valid: traceGrammar, Read: access.Pull, Write: true,
+		Hint: "a build trace entry is named build-trace-v2/<hash>-<name>.drv/<output>.doi"},
+	{Name: "pubkey", Pattern: "/pubkey", Public: true},
+	{Name: "version", Pattern: "/version", Public: true},
+	{Name: "healthz", Pattern: "/healthz", Public: true},
+	{Name: "readyz", Pattern: "/readyz", Public: true},
+	{Name: "metrics", Pattern: "/metrics", Read: access.Pull},
+}
+
+// match finds the row for the parameters of a pattern, and the name that they
+// make: segments joined with "/", the suffix cut off. A nil row means that no
+// row of the pattern has such names; hint then says what would be one.
+func match(rows []*Route, params []string) (row *Route, name, hint string) {
+	joined := strings.Join(params, "/")
+	for _, r := range rows {
+		name, ok := strings.CutSuffix(joined, r.Suffix)
+		if !ok {
+			continue
+		}
+		if r.Valid == nil || r.Valid.MatchString(name) {
+			return r, name, ""
+		}
+		hint = r.Hint
+	}
+	return nil, "", hint
+}

@@ -1,0 +1,227 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"narwharf/cache/index"
+	"narwharf/signing"
+	"narwharf/signing/access"
+)
+
+// Options configure a Server.
+type Options struct {
+	Priority int // of nix-cache-info; lower is asked first, cache.nixos.org has 40
+	// PublicURL is where clients reach the cache, "" if unknown. If it has a
+	// path, URLs with that prefix are understood too, so a proxy may pass
+	// the path on or take it off.
+	PublicURL string
+	// LoadKeys reads the secret keys; it is called at start and by Reload.
+	LoadKeys func() ([]signing.SecretKey, error)
+	// SignUploads puts this server's signatures on uploaded paths.
+	SignUploads bool
+	// RequireUploadSig, if not empty, are the keys of which one must have
+	// signed what is uploaded.
+	RequireUploadSig []signing.PublicKey
+	Access           *access.Authenticator
+	// BodyIdle is how long an upload may be silent, in any phase.
+	BodyIdle time.Duration
+	Version  string
+	Log      *slog.Logger
+}
+
+// Server is the cache over HTTP, an http.Handler.
+type Server struct {
+	opts    Options
+	uploads *Uploads
+	signer  *signer
+	metrics *metrics
+	log     *slog.Logger
+	handler http.Handler
+	prefix  string // path of PublicURL without the final slash
+	puts    atomic.Int64
+}
+
+// NewServer wires the endpoints to what has been uploaded.
+func NewServer(u *Uploads, opts Options) (*Server, error) {
+	s := &Server{opts: opts, uploads: u, signer: newSigner(opts.SignUploads), metrics: newMetrics(u), log: opts.Log}
+	if opts.PublicURL != "" {
+		p, err := url.Parse(opts.PublicURL)
+		if err != nil || p.Scheme != "http" && p.Scheme != "https" || p.Host == "" {
+			return nil, fmt.Errorf("public_url %q is not a URL like https://cache.example.org", opts.PublicURL)
+		}
+		s.prefix = strings.TrimRight(p.Path, "/")
+	}
+	if err := s.Reload(); err != nil {
+		return nil, err
+	}
+	u.changed = s.signer.drop
+	s.handler = s.route()
+	return s, nil
+}
+
+// Reload reads the secret keys again. On error the old ones stay in use.
+func (s *Server) Reload() error {
+	keys, err := s.opts.LoadKeys()
+	if err != nil {
+		return err
+	}
+	s.signer.setKeys(keys)
+	return nil
+}
+
+// PublicKeys returns the keys that sign now.
+func (s *Server) PublicKeys() []signing.PublicKey { return s.signer.keys.Load().public }
+
+// UploadsInFlight is the number of PUTs being received.
+func (s *Server) UploadsInFlight() int64 { return s.puts.Load() }
+
+// endpoint answers one route. name is the parameter of the grammar, decoded.
+// What it returns as an error becomes the answer, if nothing was written yet.
+type endpoint func(w *response, req *http.Request, name string) error
+
+// endpoints says what reads and writes each row of Routes.
+func (s *Server) endpoints() map[string]struct{ read, write endpoint } {
+	type rw = struct{ read, write endpoint }
+	return map[string]rw{
+		"landing":        {read: s.getLanding},
+		"nix-cache-info": {read: s.getCacheInfo, write: s.putCacheInfo},
+		"narinfo":        {read: s.getNarinfo, write: s.putNarinfo},
+		"ls":             {read: s.getListing, write: s.putListing},
+		"nar":            {read: s.getNar, write: s.putNar},
+		"log":            {read: s.getLog, write: s.putLog},
+		"debuginfo":      {read: s.getDebuginfo, write: s.putDebuginfo},
+		"realisation":    {read: s.getRealisation, write: s.putRealisation},
+		"build-trace":    {read: s.getBuildTrace, write: s.putBuildTrace},
+		"pubkey":         {read: s.getPubkey},
+		"version":        {read: s.getVersion},
+		"healthz":        {read: s.getHealthz},
+		"readyz":         {read: s.getReadyz},
+		"metrics":        {read: s.getMetrics},
+	}
+}
+
+// route builds the router from the table. It is the only place that knows echo.
+func (s *Server) route() http.Handler {
+	e := echo.New()
+	// Wherever echo itself gives up, the path is none of ours.
+	e.HTTPErrorHandler = func(err error, c echo.Context) {
+		w, ok := c.Response().Writer.(*response)
+		if !ok {
+			panic("cache: echo hides the response")
+		}
+		if he := new(echo.HTTPError); errors.As(err, &he) {
+			err = refuse(http.StatusNotFound, "name", "there is nothing at this URL; a Nix cache has /nix-cache-info, /<hash>.narinfo and /nar/…")
+		}
+		s.writeError(w, c.Request(), err)
+	}
+	endpoints := s.endpoints()
+	patterns := make(map[string][]*Route)
+	for i := range Routes {
+		r := &Routes[i]
+		patterns[r.Pattern] = append(patterns[r.Pattern], r)
+	}
+	for pattern, rows := range patterns {
+		e.Any(pattern, func(c echo.Context) error {
+			w, ok := c.Response().Writer.(*response)
+			if !ok {
+				panic("cache: echo hides the response")
+			}
+			row, name, hint := match(rows, c.ParamValues())
+			if row == nil {
+				if hint == "" {
+					hint = "there is nothing at this URL"
+				}
+				return refuse(http.StatusNotFound, "name", "%s", hint)
+			}
+			w.route = row.Name
+			ep := endpoints[row.Name]
+			return s.serve(row, w, c.Request(), name, ep.read, ep.write)
+		})
+	}
+	return e
+}
+
+// serve checks method and rights by the table's row and calls the endpoint.
+func (s *Server) serve(row *Route, w *response, req *http.Request, name string, read, write endpoint) error {
+	switch req.Method {
+	case http.MethodGet, http.MethodHead:
+		if !row.Public {
+			if d := s.opts.Access.Identify(req).Deny(access.Scope{Kind: row.Read}); d != nil {
+				return d
+			}
+		}
+		return read(w, req, name)
+	case http.MethodPut:
+		if row.Write {
+			return s.put(w, req, name, write)
+		}
+	}
+	allow := "GET, HEAD"
+	if row.Write {
+		allow += ", PUT"
+	}
+	w.Header().Set("Allow", allow)
+	return refuse(http.StatusMethodNotAllowed, "method", "%s takes %s", row.Name, allow)
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
+	w := &response{ResponseWriter: rw, control: http.NewResponseController(rw), route: "none"}
+	// Routes match the decoded path; a proxy may have left our prefix on it.
+	req.URL.RawPath = ""
+	if s.prefix != "" {
+		if rest, ok := strings.CutPrefix(req.URL.Path, s.prefix); ok && (rest == "" || rest[0] == '/') {
+			req.URL.Path = rest
+		}
+	}
+	if req.URL.Path == "" {
+		req.URL.Path = "/"
+	}
+	defer func() {
+		w.end()
+		if v := recover(); v != nil {
+			s.metrics.aborted.Inc()
+			s.metrics.answered(w, req)
+			panic(v)
+		}
+		if w.status == 0 {
+			w.status = http.StatusOK
+		}
+		s.metrics.answered(w, req)
+	}()
+	s.handler.ServeHTTP(w, req)
+}
+
+// Sweep removes NARs without narinfo now and then until ctx ends.
+func (s *Server) Sweep(ctx context.Context) {
+	every := min(max(s.uploads.opts.NarGrace/24, time.Minute), time.Hour)
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			files, bytes, err := s.uploads.Sweep(now)
+			s.metrics.swept.Add(float64(files))
+			if err != nil {
+				s.log.Error("sweep", "error", err)
+			} else if files > 0 {
+				s.log.Info("removed NARs that never got a narinfo", "files", files, "bytes", bytes)
+			}
+		}
+	}
+}
+
+// index is what reads look at.
+func (s *Server) index() index.Index { return s.uploads.index }

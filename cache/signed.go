@@ -1,0 +1,132 @@
+package cache
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"sync"
+	"sync/atomic"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/klauspost/compress/gzip"
+
+	"narwharf/cache/index"
+	"narwharf/narinfo"
+	"narwharf/signing"
+)
+
+// signedEntries bounds how many signed narinfos are kept in memory; with
+// their headers some 1.5 KiB each. Signing one anew costs some 25 µs.
+const signedEntries = 32 << 10
+
+// keySet is the keys that sign now. It is replaced as a whole.
+type keySet struct {
+	secret []signing.SecretKey
+	public []signing.PublicKey
+}
+
+// signedText is a narinfo ready to be sent.
+type signedText struct {
+	text  []byte
+	etag  string
+	once  sync.Once
+	small []byte // gzip, if that is worth it; else nil
+}
+
+// signer makes and keeps the signed narinfos. A signature is made when a path
+// is read: keys can be added and taken away without touching what is stored.
+type signer struct {
+	keys    atomic.Pointer[keySet]
+	uploads bool // sign uploaded paths too
+	cache   *lru.Cache[string, *signedText]
+
+	// epoch counts what may make texts stale. A text that was begun under an
+	// older epoch is sent (it was true when it was asked for) but not kept.
+	epoch atomic.Uint64
+}
+
+func newSigner(signUploads bool) *signer {
+	c, err := lru.New[string, *signedText](signedEntries)
+	if err != nil {
+		panic(err) // the size is a constant
+	}
+	s := &signer{uploads: signUploads, cache: c}
+	s.keys.Store(new(keySet))
+	return s
+}
+
+// setKeys replaces the keys and forgets every text.
+func (s *signer) setKeys(keys []signing.SecretKey) {
+	set := &keySet{secret: keys}
+	for _, k := range keys {
+		set.public = append(set.public, k.Public())
+	}
+	s.keys.Store(set)
+	s.epoch.Add(1)
+	s.cache.Purge()
+}
+
+// drop forgets the text of one path.
+func (s *signer) drop(hash string) {
+	s.epoch.Add(1)
+	s.cache.Remove(hash)
+}
+
+// get returns the signed narinfo of a path.
+func (s *signer) get(hash string, idx index.Index) (*signedText, error) {
+	if t, ok := s.cache.Get(hash); ok {
+		return t, nil
+	}
+	epoch := s.epoch.Load()
+	r, err := idx.Get(hash)
+	if err != nil {
+		return nil, err
+	}
+	t := s.sign(r.Info)
+	s.cache.Add(hash, t)
+	if s.epoch.Load() != epoch {
+		s.cache.Remove(hash)
+	}
+	return t, nil
+}
+
+func (s *signer) sign(info *narinfo.Info) *signedText {
+	if s.uploads {
+		i := *info // the record is shared
+		i.Sigs = signing.SignInfo(info, s.keys.Load().secret)
+		info = &i
+	}
+	text := info.Append(nil)
+	sum := sha256.Sum256(text)
+	return &signedText{text: text, etag: `"` + hex.EncodeToString(sum[:12]) + `"`}
+}
+
+// gzipped returns the packed text, nil if packing does not save a packet.
+func (t *signedText) gzipped() []byte {
+	t.once.Do(func() {
+		if len(t.text) <= 1400 {
+			return
+		}
+		if packed := gzipBytes(t.text); len(packed) < len(t.text)*3/4 {
+			t.small = packed
+		}
+	})
+	return t.small
+}
+
+func gzipBytes(text []byte) []byte {
+	var out sliceWriter
+	z, err := gzip.NewWriterLevel(&out, gzip.DefaultCompression)
+	if err != nil {
+		panic(err) // the level is a constant
+	}
+	_, _ = z.Write(text) // a sliceWriter does not fail
+	_ = z.Close()
+	return out
+}
+
+type sliceWriter []byte
+
+func (s *sliceWriter) Write(p []byte) (int, error) {
+	*s = append(*s, p...)
+	return len(p), nil
+}

@@ -1,0 +1,497 @@
+package cache
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"narwharf/cache/blob"
+	"narwharf/cache/index"
+	"narwharf/cache/nar"
+	"narwharf/narinfo"
+)
+
+// Uploads is what has been uploaded: files and the index derived from them,
+// and the rules by which they change. It knows nothing of HTTP.
+//
+// The order of writes makes every crash harmless: a NAR is durable before its
+// narinfo is accepted, the narinfo file is durable before the index knows it.
+// What a crash leaves between the two is put right by Recover.
+type Uploads struct {
+	blobs blob.Store
+	index index.Index
+	opts  UploadOptions
+	log   *slog.Logger
+
+	locks keyLocks
+	// gate is held for reading while a narinfo is taken in, and for writing
+	// while Rebuild replaces the index under it.
+	gate sync.RWMutex
+
+	mu       sync.Mutex
+	verified map[string]facts // NAR files taken in or read by this process, by name
+
+	torn  atomic.Bool  // file and index may disagree: recover at the next start
+	bytes atomic.Int64 // bytes of NAR files
+	files atomic.Int64
+
+	// changed is told the hash part of each path whose record changed.
+	changed func(hash string)
+}
+
+// UploadOptions are the rules of taking in.
+type UploadOptions struct {
+	StoreDir        string
+	AllowIncomplete bool
+	// MaxNarSize bounds a NAR, packed and unpacked, in bytes.
+	MaxNarSize int64
+	// NarGrace is how long a NAR may lie without a narinfo. Nix 2.35 and
+	// later sends all NARs of a closure before the first narinfo.
+	NarGrace time.Duration
+}
+
+// facts are what a NAR file turned out to be when it was read whole.
+type facts struct {
+	compression       string
+	fileHash, narHash narinfo.Hash
+	fileSize, narSize int64
+}
+
+// maxSignatures bounds the signatures that a path collects.
+const maxSignatures = 16
+
+// NewUploads joins files and index. Call Recover before the first upload.
+func NewUploads(blobs blob.Store, idx index.Index, opts UploadOptions, log *slog.Logger) *Uploads {
+	return &Uploads{
+		blobs: blobs, index: idx, opts: opts, log: log,
+		verified: make(map[string]facts), changed: func(string) {},
+	}
+}
+
+// Torn tells that a write failed in a way that left the narinfo files and the
+// index different; the next start must recover.
+func (u *Uploads) Torn() bool { return u.torn.Load() }
+
+// source reads an upload. It keeps its own error apart, since a decoder above
+// it may turn "the connection broke" into "the stream is damaged".
+type source struct {
+	r   io.Reader
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
+}
+
+// readNar reads a NAR file to its end and tells what it is. Whatever is not
+// exactly one well-formed NAR, packed or not, is refused with 422.
+func (u *Uploads) readNar(file string, r io.Reader) (f facts, err error) {
+	fileHash, narHash := sha256.New(), sha256.New()
+	packed := &counter{}
+	src := &source{r: io.TeeReader(newCapped(r, u.opts.MaxNarSize, "the NAR file"), io.MultiWriter(fileHash, packed))}
+	buf := readers.get(src)
+	defer readers.put(buf)
+
+	compression, plain, err := decodeNar(buf, file)
+	if src.err != nil {
+		return f, src.err
+	}
+	if err != nil {
+		return f, err
+	}
+	defer plain.Close()
+	narSize, err := nar.Check(io.TeeReader(newCapped(plain, u.opts.MaxNarSize, "the unpacked NAR"), narHash))
+	if src.err != nil {
+		return f, src.err
+	}
+	var r413 *Refusal
+	if errors.As(err, &r413) {
+		return f, err
+	}
+	if err != nil {
+		return f, refuse(http.StatusUnprocessableEntity, "nar", "not a well-formed NAR (compression %s): %v", compression, err)
+	}
+	// Some decoders stop at the end of their stream and do not look beyond.
+	junk, err := io.Copy(io.Discard, buf)
+	if src.err != nil {
+		return f, src.err
+	}
+	if err != nil {
+		return f, err
+	}
+	if junk > 0 {
+		return f, refuse(http.StatusUnprocessableEntity, "nar", "%d bytes follow the end of the %s stream", junk, compression)
+	}
+	f = facts{compression: compression, fileSize: packed.n, narSize: narSize}
+	fileHash.Sum(f.fileHash[:0])
+	narHash.Sum(f.narHash[:0])
+	return f, nil
+}
+
+type counter struct{ n int64 }
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.n += int64(len(p))
+	return len(p), nil
+}
+
+// readers are the buffers between a body and its decoder: large, so that
+// hashes and the file get large pieces.
+var readers = bufioPool{sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 256<<10) }}}
+
+type bufioPool struct{ p sync.Pool }
+
+func (b *bufioPool) get(r io.Reader) *bufio.Reader {
+	br, ok := b.p.Get().(*bufio.Reader)
+	if !ok {
+		panic("the pool holds readers only")
+	}
+	br.Reset(r)
+	return br
+}
+
+func (b *bufioPool) put(br *bufio.Reader) {
+	br.Reset(nil)
+	b.p.Put(br)
+}
+
+// PutNar takes in the NAR file "nar/<file>" of size bytes (-1: unknown). The
+// name starts with the SHA-256 of the file. Putting a file again is no error.
+func (u *Uploads) PutNar(file string, body io.Reader, size int64) (err error) {
+	name := "nar/" + file
+	want, err := narinfo.ParseBase32(file[:52])
+	if err != nil {
+		return refuse(http.StatusNotFound, "name", "%s is not named by a SHA-256: %v", name, err)
+	}
+	if size > u.opts.MaxNarSize {
+		return refuse(http.StatusRequestEntityTooLarge, "too-large", "the NAR file is %s, larger than the %s that this cache takes", sizeText(size), sizeText(u.opts.MaxNarSize))
+	}
+	w, err := u.blobs.Create(name, size)
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	f, err := u.readNar(file, io.TeeReader(body, w))
+	if err != nil {
+		return err
+	}
+	if f.fileHash != want {
+		return refuse(http.StatusUnprocessableEntity, "filehash", "the body's SHA-256 is %s, but it was sent as %s", f.fileHash.Base32(), name)
+	}
+
+	unlock := u.locks.lock(name)
+	defer unlock()
+	if st, err := u.blobs.Stat(name); err == nil && st.Size == f.fileSize {
+		w.Abort()
+		if err := u.blobs.Touch(name); err != nil {
+			return fmt.Errorf("touch %s: %w", name, err)
+		}
+	} else if err := w.Commit(); err != nil {
+		return err
+	} else {
+		u.bytes.Add(f.fileSize)
+		u.files.Add(1)
+	}
+	u.mu.Lock()
+	u.verified[file] = f
+	u.mu.Unlock()
+	return nil
+}
+
+// HasNar stats a NAR file. With claim, the caller will refer to it soon:
+// its time without a narinfo starts anew.
+func (u *Uploads) HasNar(file string, claim bool) (blob.Info, error) {
+	name := "nar/" + file
+	if !claim {
+		return u.blobs.Stat(name)
+	}
+	unlock := u.locks.lock(name)
+	defer unlock()
+	st, err := u.blobs.Stat(name)
+	if err == nil && time.Since(st.ModTime) > u.opts.NarGrace/24 {
+		err = u.blobs.Touch(name)
+	}
+	return st, err
+}
+
+// factsOf tells what a stored NAR file is: from memory, from a narinfo that
+// was checked against it, else by reading it. The caller holds its lock.
+func (u *Uploads) factsOf(file string) (facts, error) {
+	name := "nar/" + file
+	st, err := u.blobs.Stat(name)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return facts{}, refuse(http.StatusUnprocessableEntity, "missing-nar", "%s is not in this cache, upload it before its narinfo; run again with --refresh", name)
+		}
+		return facts{}, err
+	}
+	u.mu.Lock()
+	f, ok := u.verified[file]
+	u.mu.Unlock()
+	if ok && f.fileSize == st.Size {
+		return f, nil
+	}
+	users, err := u.index.Users(name)
+	if err != nil {
+		return facts{}, err
+	}
+	for _, hash := range users {
+		r, err := u.index.Get(hash)
+		if err != nil {
+			return facts{}, err
+		}
+		if i := r.Info; i.URL == name && i.FileSize == st.Size {
+			return facts{i.Compression, i.FileHash, i.NarHash, i.FileSize, i.NarSize}, nil
+		}
+	}
+	f, err = u.inspect(file)
+	if err != nil {
+		return facts{}, err
+	}
+	u.mu.Lock()
+	u.verified[file] = f
+	u.mu.Unlock()
+	return f, nil
+}
+
+// inspect reads a stored NAR file whole and checks its name.
+func (u *Uploads) inspect(file string) (facts, error) {
+	in, err := u.blobs.Open("nar/" + file)
+	if err != nil {
+		return facts{}, err
+	}
+	defer in.Close()
+	f, err := u.readNar(file, in.Content)
+	if err != nil {
+		return facts{}, fmt.Errorf("nar/%s: %w", file, err)
+	}
+	if f.fileHash.Base32() != file[:52] {
+		return facts{}, refuse(http.StatusUnprocessableEntity, "filehash", "nar/%s: the file's SHA-256 is %s", file, f.fileHash.Base32())
+	}
+	return f, nil
+}
+
+// PutInfo takes in a narinfo for the path with the given hash part. by names
+// the uploader. Text that differs from what is stored only in signatures, or
+// in the encoding of the NAR, adds to it; another fingerprint is refused with
+// 409: the first one wins.
+func (u *Uploads) PutInfo(hash string, info *narinfo.Info, by string) error {
+	if info.StoreDir != u.opts.StoreDir {
+		return refuse(http.StatusUnprocessableEntity, "store-dir", "this cache is for paths in %s, the narinfo is for %s", u.opts.StoreDir, info.Path.In(info.StoreDir))
+	}
+	if info.Path.Hash() != hash {
+		return refuse(http.StatusUnprocessableEntity, "name", "the narinfo is for %s but was sent as %s.narinfo", info.Path, hash)
+	}
+	file, ok := strings.CutPrefix(info.URL, "nar/")
+	if !ok || !narGrammar.MatchString(file) {
+		return refuse(http.StatusUnprocessableEntity, "name", "URL: %s is not of the form nar/<52 characters of nix32>.nar[.suffix]", clip(info.URL))
+	}
+	if len(info.Sigs) > maxSignatures {
+		return refuse(http.StatusUnprocessableEntity, "signature", "the narinfo has %d signatures, this cache keeps at most %d", len(info.Sigs), maxSignatures)
+	}
+
+	u.gate.RLock()
+	defer u.gate.RUnlock()
+	defer u.locks.lock(hash)()
+	defer u.locks.lock(info.URL)()
+
+	f, err := u.factsOf(file)
+	if err != nil {
+		return err
+	}
+	if err := agree(info, f); err != nil {
+		return err
+	}
+	info = info.Clone()
+	info.FileHash, info.FileSize = f.fileHash, f.fileSize
+	if err := u.checkReferences(info); err != nil {
+		return err
+	}
+
+	old, err := u.index.Get(hash)
+	if errors.Is(err, index.ErrNotFound) {
+		return u.store(&index.Record{Info: info, Uploaded: time.Now(), By: by}, nil)
+	}
+	if err != nil {
+		return err
+	}
+	if differs := differences(old.Info, info); differs != "" {
+		return refuse(http.StatusConflict, "conflict", "%s was uploaded %s%s with another content: %s; the first upload of a path stays", info.Path, old.Uploaded.UTC().Format(time.RFC3339), byText(old.By), differs)
+	}
+	return u.merge(old, info)
+}
+
+// agree compares what a narinfo claims with what its NAR is.
+func agree(i *narinfo.Info, f facts) error {
+	claims := []struct {
+		kind, key   string
+		claim, fact any
+		made        bool
+	}{
+		{"filehash", "FileHash", i.FileHash, f.fileHash, !i.FileHash.IsZero()},
+		{"filesize", "FileSize", i.FileSize, f.fileSize, i.FileSize != 0},
+		{"narhash", "NarHash", i.NarHash, f.narHash, true},
+		{"narsize", "NarSize", i.NarSize, f.narSize, true},
+		{"compression", "Compression", i.Compression, f.compression, true},
+	}
+	for _, c := range claims {
+		if c.made && c.claim != c.fact {
+			return refuse(http.StatusUnprocessableEntity, c.kind, "%s of %s is %v, but %s was uploaded with %v", c.key, i.Path, c.claim, i.URL, c.fact)
+		}
+	}
+	return nil
+}
+
+// checkReferences sees to it that the cache holds closures and not pieces.
+// Clients upload references first and remember for 30 days what a cache had,
+// so one that is missing was lost here, and only --refresh makes them look.
+func (u *Uploads) checkReferences(i *narinfo.Info) error {
+	if u.opts.AllowIncomplete {
+		return nil
+	}
+	var missing []string
+	for _, ref := range i.References {
+		if ref == i.Path {
+			continue
+		}
+		r, err := u.index.Get(ref.Hash())
+		if err != nil && !errors.Is(err, index.ErrNotFound) {
+			return err
+		}
+		if err != nil || r.Info.Path != ref {
+			missing = append(missing, string(ref))
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	more := ""
+	if n := len(missing) - 2; n > 0 {
+		missing, more = missing[:2], fmt.Sprintf(" and %d more", n)
+	}
+	return refuse(http.StatusUnprocessableEntity, "missing-reference", "%s refers to %s%s, not in this cache (your Nix may remember that it was): run again with --refresh", i.Path, strings.Join(missing, ", "), more)
+}
+
+// differences tells in words where two fingerprints of a path differ.
+func differences(stored, sent *narinfo.Info) string {
+	switch {
+	case stored.Path != sent.Path:
+		return fmt.Sprintf("the path there is %s", stored.Path)
+	case stored.NarHash != sent.NarHash:
+		return fmt.Sprintf("NarHash %s there, %s here", stored.NarHash, sent.NarHash)
+	case stored.NarSize != sent.NarSize:
+		return fmt.Sprintf("NarSize %d there, %d here", stored.NarSize, sent.NarSize)
+	case !slices.Equal(stored.References, sent.References):
+		return fmt.Sprintf("%d references there, %d others here", len(stored.References), len(sent.References))
+	}
+	return ""
+}
+
+func byText(by string) string {
+	if by == "" {
+		return ""
+	}
+	return " by " + by
+}
+
+func clip(s string) string {
+	if len(s) > 100 {
+		return s[:100] + "…"
+	}
+	return s
+}
+
+// merge adds to a stored record what a second upload of the same path brings.
+func (u *Uploads) merge(old *index.Record, sent *narinfo.Info) error {
+	next := *old
+	next.Info = old.Info.Clone()
+	i := next.Info
+	for _, sig := range sent.Sigs {
+		if !slices.Contains(i.Sigs, sig) {
+			i.Sigs = append(i.Sigs, sig)
+		}
+	}
+	if len(i.Sigs) > maxSignatures && len(i.Sigs) > len(old.Info.Sigs) {
+		return refuse(http.StatusUnprocessableEntity, "signature", "%s has %d signatures in this cache, it keeps at most %d", i.Path, len(old.Info.Sigs), maxSignatures)
+	}
+	slices.Sort(i.Sigs)
+	if i.Deriver == "" {
+		i.Deriver = sent.Deriver
+	}
+	if i.CA == "" {
+		i.CA = sent.CA
+	}
+	if sent.URL != i.URL {
+		if _, err := u.blobs.Stat(i.URL); errors.Is(err, fs.ErrNotExist) {
+			// Our file is lost: the new one heals the path.
+			i.URL, i.Compression, i.FileHash, i.FileSize = sent.URL, sent.Compression, sent.FileHash, sent.FileSize
+			next.Alternates = slices.DeleteFunc(slices.Clone(old.Alternates), func(a string) bool { return a == i.URL })
+		} else if !slices.Contains(old.Alternates, sent.URL) {
+			next.Alternates = append(slices.Clone(old.Alternates), sent.URL)
+		}
+	}
+	return u.store(&next, old)
+}
+
+// store writes a record to its file and then to the index. old is the record
+// it replaces, nil for a new path. The caller holds the path's lock.
+func (u *Uploads) store(r, old *index.Record) error {
+	name := r.Info.Path.Hash() + ".narinfo"
+	text := r.Info.Append(nil)
+	same := old != nil && string(old.Info.Append(nil)) == string(text)
+	if same && slices.Equal(r.Alternates, old.Alternates) {
+		return nil
+	}
+	if !same {
+		if err := blob.WriteFile(u.blobs, name, text); err != nil {
+			u.undo(name, old) // it may be in place, with only its folder not synced
+			return err
+		}
+	}
+	if err := u.index.Put(r); err != nil {
+		if !same {
+			u.undo(name, old)
+		}
+		return fmt.Errorf("index %s: %w", r.Info.Path, asFull(err))
+	}
+	for _, f := range r.Files() {
+		u.forget(f)
+	}
+	u.changed(r.Info.Path.Hash())
+	return nil
+}
+
+// undo puts a narinfo file back to what the index says.
+func (u *Uploads) undo(name string, old *index.Record) {
+	var err error
+	if old == nil {
+		err = u.blobs.Remove(name)
+	} else {
+		err = blob.WriteFile(u.blobs, name, old.Info.Append(nil))
+	}
+	if err != nil {
+		u.torn.Store(true)
+		u.log.Error("a narinfo and the index may differ until the next start", "file", name, "error", err)
+	}
+}
+
+// forget drops the facts of a NAR that a narinfo now holds.
+func (u *Uploads) forget(url string) {
+	u.mu.Lock()
+	delete(u.verified, strings.TrimPrefix(url, "nar/"))
+	u.mu.Unlock()
+}
