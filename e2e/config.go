@@ -1,0 +1,78 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+)
+
+// A Config is what a test says in config.toml. A zero field is not written, so that the server's
+// default holds.
+type Config struct {
+	Listen    []string
+	DataDir   string
+	PublicURL string
+
+	StoreDir        string
+	Priority        int
+	MaxNarSize      string // a TOML value
+	NarGrace        string
+	AllowIncomplete bool
+
+	SecretKeyFiles   []string
+	SignUploads      *bool
+	RequireUploadSig []string
+
+	Anonymous []string // nil is not written, empty is `[]`
+}
+
+// TOML prints the file.
+func (c Config) TOML() string {
+	var b strings.Builder
+	line := func(key, value string) { fmt.Fprintf(&b, "%s = %s\n", key, value) }
+	text := func(key, value string) {
+		if value != "" {
+			line(key, tomlString(value))
+		}
+	}
+	line("listen", tomlList(c.Listen))
+	text("data_dir", c.DataDir)
+	text("public_url", c.PublicURL)
+
+	b.WriteString("\n[cache]\n")
+	text("store_dir", c.StoreDir)
+	text("nar_grace", c.NarGrace)
+	if c.Priority != 0 {
+		line("priority", fmt.Sprint(c.Priority))
+	}
+	if c.MaxNarSize != "" {
+		line("max_nar_size", c.MaxNarSize)
+	}
+	if c.AllowIncomplete {
+		line("allow_incomplete", "true")
+	}
+
+	b.WriteString("\n[signing]\n")
+	line("secret_key_files", tomlList(c.SecretKeyFiles))
+	if c.SignUploads != nil {
+		line("sign_uploads", fmt.Sprint(*c.SignUploads))
+	}
+	if c.RequireUploadSig != nil {
+		line("require_upload_sig", tomlList(c.RequireUploadSig))
+	}
+
+	b.WriteString("\n[access]\n")
+	if c.Anonymous != nil {
+		line("anonymous", tomlList(c.Anonymous))
+	}
+	return b.String()
+}
+
+func tomlString(s string) string { return fmt.Sprintf("%q", s) }
+
+func tomlList(items []string) string {
+	quoted := make([]string, len(items))
+	for i, item := range items {
+		quoted[i] = tomlString(item)
+	}
+	return "[" + strings.Join(quoted, ", ") + "]"
+}
