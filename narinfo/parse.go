@@ -46,10 +46,12 @@ func Parse(text []byte) (*Info, error) {
 		rest = rest[end+1:]
 		key, value, err := splitLine(line)
 		if err == nil {
-			f := fieldOf(key)
-			if seen&f != 0 && f != sig {
+			switch f := fieldOf(key); {
+			case f == 0:
+				err = checkUnknown(key, line)
+			case seen&f != 0 && f != sig:
 				err = fmt.Errorf("a second %s line; there can be only one", key)
-			} else {
+			default:
 				seen |= f
 				err = i.set(f, value)
 			}
@@ -66,8 +68,7 @@ func Parse(text []byte) (*Info, error) {
 	return i, nil
 }
 
-// splitLine splits at the first ": ". Control characters are looked for here
-// only in lines that fields do not check by themselves.
+// splitLine splits at the first colon and the space behind it.
 func splitLine(line string) (key, value string, err error) {
 	colon := strings.IndexByte(line, ':')
 	switch {
@@ -82,13 +83,12 @@ func splitLine(line string) (key, value string, err error) {
 	case colon+1 == len(line) || line[colon+1] != ' ':
 		return "", "", fmt.Errorf("no space follows the colon after %s", quote(line[:colon]))
 	}
-	return line[:colon], line[colon+2:], checkKey(line[:colon], line)
+	return line[:colon], line[colon+2:], nil
 }
 
-func checkKey(key, line string) error {
-	if fieldOf(key) != 0 {
-		return nil
-	}
+// checkUnknown looks at a line that is dropped: dropping what is only almost a
+// known key, " Sig" or "Sig\x00", would hide a mistake.
+func checkUnknown(key, line string) error {
 	if strings.IndexByte(key, ' ') >= 0 {
 		return fmt.Errorf("the key %s has a space in it", quote(key))
 	}
