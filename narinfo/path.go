@@ -14,7 +14,7 @@ type Path string
 
 const (
 	hashLen = 32  // characters: 160 bits, 5 bits each
-	nameMax = 211 // StorePath::MaxPathLen of Nix; with hash, dash and ".lock" or ".chroot" it stays a file name
+	nameMax = 211 // StorePath::MaxPathLen of Nix: a suffix such as ".lock" still fits in a file name
 )
 
 // ParsePath reads the full name of a store path, storeDir + "/" + base name.
@@ -34,8 +34,8 @@ func ParsePath(storeDir, s string) (Path, error) {
 // ParseBase reads the base name of a store path by the rules of Nix 2.34
 // (StorePath::StorePath and checkName in src/libstore/path.cc): 32 characters of
 // nix32, a dash, and a name of 1 to 211 of the characters 0-9 a-z A-Z + - . _ ? =
-// which is not ".", "..", and does not start with ".-" or "..-". Names with
-// another leading dot are fine, as they are for Nix 2.8 and 2.20 onwards.
+// which is not "." or ".." and does not start with ".-" or "..-". Names with
+// another leading dot are fine; only Nix 2.19 and the first 2.20 refused them all.
 func ParseBase(s string) (Path, error) {
 	if err := checkBase(s); err != nil {
 		return "", fmt.Errorf("store path name %s: %w", quote(s), err)
