@@ -24,6 +24,12 @@ let
     outputHashAlgo = "sha256";
   };
 
+  noise = name: sizeMB: make name { inherit sizeMB; } ''
+    mkdir $out
+    openssl enc -aes-128-ctr -md sha256 -nosalt -pass "pass:$salt" -in /dev/zero 2> /dev/null |
+      head -c $((sizeMB * 1048576)) > $out/blob
+  '';
+
   leaf = n: make "leaf-${toString n}" { inherit n; } ''echo "leaf $n $salt" > $out'';
 in
 rec {
@@ -146,11 +152,8 @@ rec {
       i=$((i + 1))
     done
   '';
-  random = make "big-random" { inherit sizeMB; } ''
-    mkdir $out
-    openssl enc -aes-128-ctr -md sha256 -nosalt -pass "pass:$salt" -in /dev/zero 2> /dev/null |
-      head -c $((sizeMB * 1048576)) > $out/blob
-  '';
+  random = noise "big-random" sizeMB;
+  medium = noise "medium-random" 64;
   compressible = make "big-compressible" { inherit sizeMB; } ''
     mkdir $out
     yes "the quick brown fox $salt" | head -c $((sizeMB * 1048576)) > $out/text

@@ -28,7 +28,7 @@ substituters =
 builders =
 ${NIX_CONFIG:-}"
 
-everything="c b a selfref wide multi multi.dev multi.doc dbg dbg.debug fod caC caB caPlain caMulti caMulti.dev caUser zoo latin singleFile singleExe singleLink many random compressible"
+everything="c b a selfref wide multi multi.dev multi.doc dbg dbg.debug fod caC caB caPlain caMulti caMulti.dev caUser zoo latin singleFile singleExe singleLink many random medium compressible"
 extra=
 if [ $# -eq 0 ]; then
   set -- $everything

@@ -198,8 +198,11 @@ func (u *Uploader) tryNAR(p *Path, doc Doc, file []byte) error {
 	if u.Listing {
 		ls := `{"root":{"size":1,"type":"regular"},"version":1}`
 		reply, err := u.Try(http.MethodPut, "/"+p.Hash()+".ls", "application/json", []byte(ls))
-		if err != nil || !reply.OK() {
-			return fmt.Errorf("%v: %w", reply, err)
+		if err == nil && !reply.OK() {
+			err = errors.New(reply.String())
+		}
+		if err != nil {
+			return err
 		}
 	}
 	reply, err := u.Try(http.MethodHead, "/"+doc.URL, "", nil)
