@@ -91,6 +91,9 @@ func (s *Server) writeError(w *response, req *http.Request, err error) {
 	for _, k := range []string{"Content-Encoding", "Content-Range", "Etag", "Last-Modified", "Cache-Control"} {
 		h.Del(k)
 	}
+	if strings.HasPrefix(req.URL.Path, "/nar/") {
+		h.Set("Accept-Ranges", "bytes") // else Nix takes any error of a resume as final
+	}
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Length", strconv.Itoa(len(text)+1))

@@ -1,0 +1,255 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"narwharf/signing"
+	"narwharf/signing/access"
+)
+
+// Config is config.toml, whose every key config.example.toml explains. After
+// loadConfig all paths are absolute and all values are checked.
+type Config struct {
+	Listen    []string `toml:"listen"`
+	DataDir   string   `toml:"data_dir"`
+	PublicURL string   `toml:"public_url"`
+
+	Cache struct {
+		StoreDir        string   `toml:"store_dir"`
+		StoreRoot       string   `toml:"store_root"`
+		ServeStore      bool     `toml:"serve_store"`
+		Priority        int      `toml:"priority"`
+		NarCacheSize    size     `toml:"nar_cache_size"`
+		AllowIncomplete bool     `toml:"allow_incomplete"`
+		MaxNarSize      size     `toml:"max_nar_size"`
+		NarGrace        duration `toml:"nar_grace"`
+	} `toml:"cache"`
+
+	Signing struct {
+		SecretKeyFiles   []string `toml:"secret_key_files"`
+		SignUploads      bool     `toml:"sign_uploads"`
+		RequireUploadSig []string `toml:"require_upload_sig"`
+	} `toml:"signing"`
+
+	Access struct {
+		Anonymous []string `toml:"anonymous"`
+	} `toml:"access"`
+
+	Log struct {
+		Level string `toml:"level"`
+	} `toml:"log"`
+
+	Limits struct {
+		BodyIdle duration `toml:"body_idle"`
+		Stop     duration `toml:"stop"`
+	} `toml:"limits"`
+
+	path       string // of the file
+	anonymous  access.Scopes
+	requireSig []signing.PublicKey
+}
+
+// size is a number of bytes, written as 1048576 or "50GiB".
+type size int64
+
+var sizeUnits = []struct {
+	name  string
+	bytes int64
+}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}, {"B", 1}}
+
+// UnmarshalText implements encoding.TextUnmarshaler, for numbers too.
+func (s *size) UnmarshalText(text []byte) error {
+	digits, unit := strings.TrimSpace(string(text)), int64(1)
+	for _, u := range sizeUnits {
+		if n, ok := strings.CutSuffix(digits, u.name); ok {
+			digits, unit = strings.TrimSpace(n), u.bytes
+			break
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n < 0 || n > (1<<62)/unit {
+		return fmt.Errorf("%q is not a size like \"50GiB\" (units KiB, MiB, GiB, TiB)", text)
+	}
+	*s = size(n * unit)
+	return nil
+}
+
+// duration is written as "24h" or "90s".
+type duration time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil || v < 0 {
+		return fmt.Errorf("%q is not a duration like \"24h\" or \"90s\"", text)
+	}
+	*d = duration(v)
+	return nil
+}
+
+func defaultConfig() *Config {
+	c := &Config{Listen: []string{"127.0.0.1:8080"}}
+	c.Cache.StoreDir = "/nix/store"
+	c.Cache.Priority = 30
+	c.Cache.NarCacheSize = 50 << 30
+	c.Cache.MaxNarSize = 64 << 30
+	c.Cache.NarGrace = duration(24 * time.Hour)
+	c.Signing.SignUploads = true
+	c.Access.Anonymous = []string{"pull"}
+	c.Log.Level = "info"
+	c.Limits.BodyIdle = duration(30 * time.Second)
+	c.Limits.Stop = duration(5 * time.Minute)
+	return c
+}
+
+// findConfig is the file that commands use without --config.
+func findConfig() (string, error) {
+	if p := os.Getenv("NARWHARF_CONFIG"); p != "" {
+		return p, nil
+	}
+	places := []string{"data/config.toml", "/etc/narwharf/config.toml"}
+	for _, p := range places {
+		if _, err := os.Stat(p); err == nil {
+			return p, nil
+		}
+	}
+	return "", fmt.Errorf("no configuration: give --config FILE, set NARWHARF_CONFIG, or make one with `narwharf init ./data` (looked for %s)", strings.Join(places, " and "))
+}
+
+// loadConfig reads and checks a configuration. An unknown key is an error
+// with its line; nothing is guessed.
+func loadConfig(path string) (*Config, error) {
+	if path == "" {
+		var err error
+		if path, err = findConfig(); err != nil {
+			return nil, err
+		}
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	defer f.Close()
+	c := defaultConfig()
+	c.path = path
+	err = toml.NewDecoder(f).DisallowUnknownFields().Decode(c)
+	var strict *toml.StrictMissingError
+	var syntax *toml.DecodeError
+	switch {
+	case errors.As(err, &strict):
+		lines := make([]string, 0, len(strict.Errors))
+		for _, e := range strict.Errors {
+			row, _ := e.Position()
+			lines = append(lines, fmt.Sprintf("line %d: %s is not a key that narwharf knows", row, strings.Join(e.Key(), ".")))
+		}
+		return nil, fmt.Errorf("%s: %s", path, strings.Join(lines, "; "))
+	case errors.As(err, &syntax):
+		row, col := syntax.Position()
+		return nil, fmt.Errorf("%s: line %d, column %d: %s", path, row, col, strings.TrimPrefix(syntax.Error(), "toml: "))
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if err := c.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+func (c *Config) abs(p string) string {
+	if p == "" || filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(filepath.Dir(c.path), p)
+}
+
+func (c *Config) check() error {
+	if c.DataDir == "" {
+		return errors.New("data_dir is missing: name the folder that holds what is uploaded")
+	}
+	c.DataDir = c.abs(c.DataDir)
+	for i, f := range c.Signing.SecretKeyFiles {
+		c.Signing.SecretKeyFiles[i] = c.abs(f)
+	}
+	if len(c.Listen) == 0 {
+		return errors.New("listen is empty: give host:port or unix:PATH")
+	}
+	public := ""
+	for i, l := range c.Listen {
+		if p, ok := strings.CutPrefix(l, "unix:"); ok {
+			if p == "" {
+				return errors.New(`listen: "unix:" needs a path`)
+			}
+			c.Listen[i] = "unix:" + c.abs(p)
+			continue
+		}
+		host, _, err := net.SplitHostPort(l)
+		if err != nil {
+			return fmt.Errorf("listen: %q is neither host:port nor unix:PATH", l)
+		}
+		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			public = l
+		}
+	}
+	if d := c.Cache.StoreDir; !filepath.IsAbs(d) || filepath.Clean(d) != d {
+		return fmt.Errorf("cache.store_dir: %q is not an absolute path like /nix/store, without a slash at its end", d)
+	}
+	if r := c.Cache.StoreRoot; r != "" && !filepath.IsAbs(r) {
+		return fmt.Errorf("cache.store_root: %q is not an absolute path", r)
+	}
+	if c.Cache.Priority < 0 {
+		return fmt.Errorf("cache.priority: %d is below 0", c.Cache.Priority)
+	}
+	if c.Cache.MaxNarSize == 0 {
+		return errors.New("cache.max_nar_size: 0 would refuse every upload")
+	}
+	if c.Limits.BodyIdle == 0 {
+		return errors.New("limits.body_idle: 0 would refuse every upload")
+	}
+	var err error
+	if c.anonymous, err = access.ParseScopes(c.Access.Anonymous); err != nil {
+		return fmt.Errorf("access.anonymous: %w", err)
+	}
+	for _, s := range c.anonymous {
+		if s.Kind != access.Pull && public != "" {
+			return fmt.Errorf("access.anonymous has %s and listen has %s: that would let everybody on the network do it; take it out, or listen on 127.0.0.1 alone", s, public)
+		}
+	}
+	for _, k := range c.Signing.RequireUploadSig {
+		key, err := signing.ParsePublicKey(k)
+		if err != nil {
+			return fmt.Errorf("signing.require_upload_sig: %w", err)
+		}
+		c.requireSig = append(c.requireSig, key)
+	}
+	return nil
+}
+
+// loadKeys reads the secret key files.
+func (c *Config) loadKeys() ([]signing.SecretKey, error) {
+	var keys []signing.SecretKey
+	for _, f := range c.Signing.SecretKeyFiles {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			return nil, fmt.Errorf("signing.secret_key_files: %w", err)
+		}
+		key, err := signing.ParseSecretKey(string(text))
+		if err != nil {
+			return nil, fmt.Errorf("signing.secret_key_files: %s: %w", f, err)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}

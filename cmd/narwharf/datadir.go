@@ -1,0 +1,189 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"narwharf/cache"
+	"narwharf/cache/blob"
+	"narwharf/cache/index"
+	"narwharf/signing/access"
+)
+
+// schema is the version of data_dir as a whole.
+const schema = "1"
+
+var (
+	schemaBucket = []byte("narwharf")
+	schemaKey    = []byte("schema")
+)
+
+// errBusy means that another process has data_dir open.
+var errBusy = errors.New("in use")
+
+// dataDir is an open data_dir. One process at a time has it.
+type dataDir struct {
+	cfg    *Config
+	log    *slog.Logger
+	db     *bbolt.DB
+	tokens *access.Bolt
+
+	// Set by openCache.
+	blobs   *blob.FS
+	index   *index.Bolt
+	uploads *cache.Uploads
+	broken  bool // files and index could not be made to agree
+}
+
+// openDataDir opens data_dir, making it if it is empty or absent. It waits a
+// little for a process that is just leaving.
+func openDataDir(cfg *Config, log *slog.Logger) (*dataDir, error) {
+	if err := os.MkdirAll(cfg.DataDir, 0o755); err != nil {
+		return nil, fmt.Errorf("data_dir: %w", err)
+	}
+	if err := becomeOwner(cfg.DataDir); err != nil {
+		return nil, err
+	}
+	file := filepath.Join(cfg.DataDir, "narwharf.db")
+	db, err := bbolt.Open(file, 0o600, &bbolt.Options{Timeout: 3 * time.Second, FreelistType: bbolt.FreelistMapType})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return nil, fmt.Errorf("%s is %w by another narwharf that does not answer on its admin socket: see who with `fuser %s`", file, errBusy, file)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", file, err)
+	}
+	d := &dataDir{cfg: cfg, log: log, db: db}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists(schemaBucket)
+		if err != nil {
+			return err
+		}
+		switch v := string(b.Get(schemaKey)); v {
+		case schema:
+			return nil
+		case "":
+			return b.Put(schemaKey, []byte(schema))
+		default:
+			return fmt.Errorf("%s has version %s and this narwharf knows version %s: use the newer narwharf", file, v, schema)
+		}
+	})
+	if err == nil {
+		d.tokens, err = access.NewBolt(db)
+	}
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return d, nil
+}
+
+// openCache opens files and index and makes them agree, if the last process
+// was killed or somebody changed the files.
+func (d *dataDir) openCache(recoverNow bool) error {
+	root := filepath.Join(d.cfg.DataDir, "cache")
+	var err error
+	if d.blobs, err = blob.NewFS(root, filepath.Join(d.cfg.DataDir, "tmp")); err != nil {
+		return err
+	}
+	if err := d.blobs.Clean(); err != nil {
+		return err
+	}
+	if err := d.checkStoreDir(); err != nil {
+		return err
+	}
+	if d.index, err = index.NewBolt(d.db); err != nil {
+		return err
+	}
+	d.uploads = cache.NewUploads(d.blobs, d.index, cache.UploadOptions{
+		StoreDir:        d.cfg.Cache.StoreDir,
+		AllowIncomplete: d.cfg.Cache.AllowIncomplete,
+		MaxNarSize:      int64(d.cfg.Cache.MaxNarSize),
+		NarGrace:        time.Duration(d.cfg.Cache.NarGrace),
+	}, d.log)
+	if d.index.Dirty() && recoverNow {
+		d.broken = true
+		added, dropped, err := d.uploads.Recover()
+		if err != nil {
+			return fmt.Errorf("make the index agree with the files: %w", err)
+		}
+		d.broken = false
+		if added+dropped > 0 {
+			d.log.Info("made the index agree with the files", "added", added, "dropped", dropped)
+		}
+	}
+	return d.uploads.Measure()
+}
+
+// checkStoreDir keeps paths of two store directories out of one cache, and
+// keeps nix-cache-info beside the files so that they are a file:// cache.
+func (d *dataDir) checkStoreDir() error {
+	const name = "nix-cache-info"
+	want := fmt.Sprintf("StoreDir: %s\n", d.cfg.Cache.StoreDir)
+	text, err := blob.ReadFile(d.blobs, name, 4096)
+	if errors.Is(err, os.ErrNotExist) {
+		return blob.WriteFile(d.blobs, name, []byte(want))
+	}
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(text)) {
+		if dir, ok := strings.CutPrefix(line, "StoreDir:"); ok && strings.TrimSpace(dir) != d.cfg.Cache.StoreDir {
+			return fmt.Errorf("%s holds paths of %s, and the configuration has cache.store_dir = %q: use another data_dir for it", d.cfg.DataDir, strings.TrimSpace(dir), d.cfg.Cache.StoreDir)
+		}
+	}
+	return nil
+}
+
+// Close leaves data_dir in order.
+func (d *dataDir) Close() error {
+	var err error
+	if d.index != nil && d.uploads != nil && !d.broken && !d.uploads.Torn() {
+		err = d.index.Close()
+	}
+	return errors.Join(err, d.db.Close())
+}
+
+// becomeOwner makes a process of root's work as the owner of dir, so that
+// `sudo narwharf …` leaves no file that the service cannot read.
+func becomeOwner(dir string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	st, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	owner, ok := st.Sys().(*syscall.Stat_t)
+	if !ok || owner.Uid == 0 {
+		return nil
+	}
+	uid, gid := int(owner.Uid), int(owner.Gid)
+	if err := syscall.Setgroups([]int{gid}); err != nil {
+		return fmt.Errorf("work as the owner of %s: %w", dir, err)
+	}
+	if err := syscall.Setresgid(gid, gid, gid); err != nil {
+		return fmt.Errorf("work as the owner of %s: %w", dir, err)
+	}
+	if err := syscall.Setresuid(uid, uid, uid); err != nil {
+		return fmt.Errorf("work as the owner of %s: %w", dir, err)
+	}
+	return nil
+}
+
+// newLogger writes text to stderr, where systemd and people look for it.
+func newLogger(cfg *Config, w *os.File) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
+		return nil, fmt.Errorf("log.level: %q is none of debug, info, warn, error", cfg.Log.Level)
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})), nil
+}
+

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"narwharf/cache"
+)
+
+type fsckArgs struct {
+	Repair bool `json:"repair"`
+}
+
+func fsckCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "fsck [--repair]",
+		Short: "check every file of the cache",
+		Long: `Reads every NAR and narinfo and checks them: each file's own hash, each narinfo
+against its NAR and its references, the index against the files, and that
+nothing lies about without an owner. It works beside a running server.
+
+With --repair, damaged files are moved to cache/quarantine in data_dir, so that
+the next ` + "`nix copy --refresh`" + ` uploads them again, and the index is put right.
+
+Exit status: 0 clean (or all repaired), 1 damage, 2 it could not look.
+
+    narwharf fsck --config ./data/config.toml`,
+		Args: cobra.NoArgs,
+	}
+	config := configFlag(c)
+	repair := c.Flags().Bool("repair", false, "move damaged files to quarantine and put the index right")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return runJob(c, *config, "fsck", fsckArgs{Repair: *repair})
+	}
+	return c
+}
+
+func fsckJob(ctx context.Context, d *dataDir, raw json.RawMessage, out io.Writer) (int, error) {
+	var args fsckArgs
+	if err := json.Unmarshal(raw, &args); err != nil {
+		return 2, err
+	}
+	if d.uploads == nil {
+		if err := d.openCache(true); err != nil {
+			return 2, err
+		}
+	}
+	var mu sync.Mutex
+	r, err := d.uploads.Fsck(ctx, cache.FsckOptions{Repair: args.Repair, Report: func(line string) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Fprintln(out, line) //nolint:errcheck // a reader that left changes nothing about the check
+	}})
+	if err != nil {
+		return 2, fmt.Errorf("fsck: %w", err)
+	}
+	if r.Damage > 0 {
+		return 1, nil
+	}
+	return 0, nil
+}
+
+func rebuildCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "rebuild",
+		Short: "make the index anew from the files",
+		Long: `Reads all narinfo files and makes the index in narwharf.db anew from them. It
+works beside a running server: reads go on, uploads wait. If narwharf.db itself
+is damaged, stop the server, move the file away and run this.
+
+Not in files, and so not restored: who uploaded a path, the exact time (that of
+the file stands in), and, if narwharf.db was moved away, the tokens.`,
+		Args: cobra.NoArgs,
+	}
+	config := configFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return runJob(c, *config, "rebuild", struct{}{})
+	}
+	return c
+}
+
+func rebuildJob(ctx context.Context, d *dataDir, _ json.RawMessage, out io.Writer) (int, error) {
+	if d.uploads == nil {
+		if err := d.openCache(false); err != nil {
+			return 2, err
+		}
+		d.broken = true
+	}
+	err := d.uploads.Rebuild(ctx, func(format string, args ...any) {
+		fmt.Fprintf(out, format+"\n", args...) //nolint:errcheck // as above
+	})
+	if err != nil {
+		return 2, fmt.Errorf("rebuild: %w", err)
+	}
+	d.broken = false
+	return 0, nil
+}

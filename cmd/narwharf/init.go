@@ -1,0 +1,183 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/template"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"narwharf/signing"
+	"narwharf/signing/access"
+)
+
+//go:embed init.toml
+var initConfig string
+
+func initCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "init DIR",
+		Short: "make a folder with a configuration, a signing key and an upload token",
+		Long: `Makes what a first try needs, in DIR, which is also the data_dir:
+
+    config.toml          the configuration, with comments
+    keys/NAME.sec .pub   a signing key, and what clients trust
+    upload-token         a token with the scope push
+    netrc                the same token, as nix copy wants it
+
+It never overwrites: if one of them is there, it says so and does nothing.
+
+    narwharf init ./data
+    narwharf serve --config ./data/config.toml`,
+		Args: cobra.ExactArgs(1),
+	}
+	name := c.Flags().String("key-name", "", "`NAME` of the signing key (default: this machine's name and \"-1\")")
+	listen := c.Flags().String("listen", "127.0.0.1:8080", "`ADDRESS` to serve on: host:port or unix:PATH")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if *name == "" {
+			host, err := os.Hostname()
+			if err != nil || host == "" {
+				host = "narwharf"
+			}
+			*name = strings.Map(func(r rune) rune {
+				if r == ':' || r <= ' ' {
+					return '-'
+				}
+				return r
+			}, host) + "-1"
+		}
+		return initialise(c.Context(), c.OutOrStdout(), args[0], *name, *listen)
+	}
+	return c
+}
+
+func initialise(ctx context.Context, out interface{ Write([]byte) (int, error) }, dir, keyName, listen string) (err error) {
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	key, err := signing.GenerateKey(keyName)
+	if err != nil {
+		return err
+	}
+	keyFile := filepath.Join("keys", strings.ReplaceAll(keyName, "/", "_")+".sec")
+	files := []string{"config.toml", keyFile, strings.TrimSuffix(keyFile, ".sec") + ".pub", "upload-token", "netrc", "narwharf.db"}
+	for _, f := range files {
+		if _, err := os.Lstat(filepath.Join(dir, f)); err == nil {
+			return fmt.Errorf("%s exists already; init never overwrites: choose another folder, or go on with narwharf serve --config %s", filepath.Join(dir, f), filepath.Join(dir, "config.toml"))
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := becomeOwner(dir); err != nil {
+		return err
+	}
+	// Half an init would be in the way of the next one.
+	defer func() {
+		if err != nil {
+			for _, f := range files {
+				_ = os.Remove(filepath.Join(dir, f))
+			}
+		}
+	}()
+	if err := os.MkdirAll(filepath.Join(dir, "keys"), 0o700); err != nil {
+		return err
+	}
+	cfg := defaultConfig()
+	cfg.DataDir = dir
+	d, err := openDataDir(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	scopes, err := access.ParseScopes([]string{"push"})
+	var secret string
+	var t access.Token
+	if err == nil {
+		secret, t, err = access.New("upload", scopes, time.Now(), time.Time{})
+	}
+	if err == nil {
+		t.By = callerName()
+		err = d.tokens.Add(ctx, t)
+	}
+	if err := errors.Join(err, d.Close()); err != nil {
+		return err
+	}
+	config, err := initText(keyFile, listen)
+	if err != nil {
+		return err
+	}
+	netrc := ""
+	for _, host := range netrcHosts(listen) {
+		netrc += fmt.Sprintf("machine %s\nlogin upload\npassword %s\n", host, secret)
+	}
+	for _, f := range []struct {
+		name, text string
+		mode       os.FileMode
+	}{
+		{keyFile, key.String() + "\n", 0o600},
+		{files[2], key.Public().String() + "\n", 0o644},
+		{"upload-token", secret + "\n", 0o600},
+		{"netrc", netrc, 0o600},
+		{"config.toml", config, 0o644}, // last: with it, init is done
+	} {
+		if err := writeNew(filepath.Join(dir, f.name), f.text, f.mode); err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Fprintf(out, `Made %s:
+  config.toml   the configuration; read it, it has comments
+  %s   the signing key: keep it secret, and keep a copy
+  upload-token  a token that may upload; netrc has it for nix copy
+Next:
+  narwharf serve --config %s
+`, dir, keyFile, filepath.Join(dir, "config.toml"))
+	return err
+}
+
+func writeNew(path, text string, mode os.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// netrcHosts are the names under which the address is reached from here. In
+// netrc they stand without a port.
+func netrcHosts(listen string) []string {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return []string{"localhost"}
+	}
+	hosts := []string{"localhost", "127.0.0.1"}
+	if host != "" && host != "localhost" && host != "127.0.0.1" && host != "0.0.0.0" && host != "::" {
+		hosts = append(hosts, host)
+	}
+	return hosts
+}
+
+func initText(keyFile, listen string) (string, error) {
+	t, err := template.New("init").Parse(initConfig)
+	if err != nil {
+		return "", err
+	}
+	var text bytes.Buffer
+	err = t.Execute(&text, map[string]string{"Key": keyFile, "Listen": listen})
+	return text.String(), err
+}

@@ -1,0 +1,80 @@
+// Narwharf is a Nix binary cache whose channels are deploy targets.
+// `narwharf help` lists the commands; docs/ has the rest.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is the whole program, so that tests can run it in their own process.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := rootCommand()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	var e exitError
+	if errors.As(err, &e) && e.err == nil {
+		return e.code
+	}
+	fmt.Fprintln(stderr, "narwharf: "+err.Error())
+	if errors.As(err, &e) {
+		return e.code
+	}
+	return 2
+}
+
+// exitError carries an exit status; with a nil err all was said already.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e exitError) Unwrap() error { return e.err }
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "narwharf",
+		Short: "a Nix binary cache whose channels are deploy targets",
+		Long: `Narwharf serves and receives Nix store paths: any Nix substitutes from it, and
+` + "`nix copy --to http://…`" + ` uploads to it.
+
+To try it:
+
+    narwharf init ./data
+    narwharf serve --config ./data/config.toml
+
+and type what serve prints. Exit status: 0 fine, 1 damage found (fsck),
+2 anything else that went wrong.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(initCommand(), serveCommand(), tokenCommand(), keyCommand(), fsckCommand(), rebuildCommand(), versionCommand())
+	return root
+}

@@ -1,0 +1,305 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"narwharf/cache"
+	"narwharf/signing/access"
+)
+
+func serveCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "run the cache",
+		Long: `Serves the cache that the configuration describes until it gets SIGTERM or
+SIGINT; then it lets uploads that are being received finish. A second signal
+ends it at once. On SIGHUP it reads the secret keys again.
+
+    narwharf serve --config ./data/config.toml`,
+		Args: cobra.NoArgs,
+	}
+	config := configFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		cfg, err := loadConfig(*config)
+		if err != nil {
+			return err
+		}
+		log, err := newLogger(cfg, os.Stderr)
+		if err != nil {
+			return err
+		}
+		return serve(c.Context(), cfg, log, c.OutOrStdout())
+	}
+	return c
+}
+
+// idleTimeout is longer than the 118 s for which curl keeps a connection to
+// use it again: a PUT must not meet a connection that is just being closed.
+const idleTimeout = 5 * time.Minute
+
+func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (err error) {
+	// What may need root comes first: keys, and ports below 1024.
+	keys, err := cfg.loadKeys()
+	if err != nil {
+		return err
+	}
+	if cfg.Cache.ServeStore {
+		log.Warn("cache.serve_store is set, and this version serves uploaded paths only")
+	}
+	listeners, err := listen(cfg)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, l := range listeners {
+			l.Close()
+		}
+	}()
+	d, err := openDataDir(cfg, log)
+	if errors.Is(err, errBusy) || err != nil {
+		if conn, derr := dialAdmin(cfg.DataDir); derr == nil {
+			conn.Close()
+			return fmt.Errorf("another narwharf serves %s already", cfg.DataDir)
+		}
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	if err := d.openCache(true); err != nil {
+		return err
+	}
+	if len(keys) == 0 {
+		log.Warn("no signing key: clients can use only what was signed before it was uploaded (make one with narwharf key generate)")
+	}
+	server, err := cache.NewServer(d.uploads, cache.Options{
+		Priority:         cfg.Cache.Priority,
+		PublicURL:        cfg.PublicURL,
+		LoadKeys:         cfg.loadKeys,
+		SignUploads:      cfg.Signing.SignUploads,
+		RequireUploadSig: cfg.requireSig,
+		Access:           access.NewAuthenticator(d.tokens, cfg.anonymous, time.Now),
+		BodyIdle:         time.Duration(cfg.Limits.BodyIdle),
+		Version:          versionText(),
+		Log:              log,
+	})
+	if err != nil {
+		return err
+	}
+	admin, err := serveAdmin(d)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		admin.Close()
+		_ = os.Remove(socketPath(cfg.DataDir))
+	}()
+
+	web := &http.Server{
+		Handler:           server,
+		ReadHeaderTimeout: 20 * time.Second,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, len(listeners))
+	for _, l := range listeners {
+		log.Info("serving", "address", l.Addr().String(), "data_dir", cfg.DataDir)
+		go func() { failed <- web.Serve(l) }()
+	}
+	whatNext(out, cfg, server)
+	notify("READY=1")
+
+	background, stop := context.WithCancel(context.Background())
+	defer stop()
+	go server.Sweep(background)
+
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-hangup:
+			if err := server.Reload(); err != nil {
+				log.Error("SIGHUP: the old keys stay in use", "error", err)
+			} else {
+				log.Info("SIGHUP: read the secret keys again", "keys", len(server.PublicKeys()))
+			}
+		case err := <-failed:
+			return fmt.Errorf("serve: %w", err)
+		case <-ctx.Done():
+			return shutdown(web, server, time.Duration(cfg.Limits.Stop), log)
+		}
+	}
+}
+
+// shutdown stops taking connections and waits: for uploads, since most
+// clients cannot send a body twice, up to limit; for downloads, which clients
+// resume, a few seconds longer than the uploads take.
+func shutdown(web *http.Server, server *cache.Server, limit time.Duration, log *slog.Logger) error {
+	notify("STOPPING=1")
+	second := make(chan os.Signal, 1)
+	signal.Notify(second, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(second)
+	log.Info("stopping", "uploads_in_flight", server.UploadsInFlight())
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- web.Shutdown(ctx) }()
+	const grace = 10 * time.Second
+	idleSince := time.Now()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-done:
+			if errors.Is(err, context.DeadlineExceeded) {
+				log.Warn("cut what was still under way", "uploads_in_flight", server.UploadsInFlight())
+				return web.Close()
+			}
+			return err
+		case <-second:
+			log.Warn("second signal: cut what was under way", "uploads_in_flight", server.UploadsInFlight())
+			return web.Close()
+		case now := <-tick.C:
+			if server.UploadsInFlight() > 0 {
+				idleSince = now
+			} else if now.Sub(idleSince) > grace {
+				log.Info("cut downloads that were under way, clients resume them")
+				return web.Close()
+			}
+		}
+	}
+}
+
+// listen opens all addresses, or none.
+func listen(cfg *Config) (listeners []net.Listener, err error) {
+	defer func() {
+		if err != nil {
+			for _, l := range listeners {
+				l.Close()
+			}
+		}
+	}()
+	for _, address := range cfg.Listen {
+		path, isUnix := strings.CutPrefix(address, "unix:")
+		var l net.Listener
+		if isUnix {
+			l, err = listenUnix(path, cfg.DataDir)
+		} else {
+			l, err = net.Listen("tcp", address)
+		}
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return listeners, fmt.Errorf("listen on %s: something else serves there; stop it, or set listen in %s", address, cfg.path)
+		}
+		if err != nil {
+			return listeners, fmt.Errorf("listen: %w", err)
+		}
+		listeners = append(listeners, l)
+	}
+	return listeners, nil
+}
+
+// listenUnix opens a unix socket for everybody on this machine: requests on
+// it show tokens as they do on TCP. A socket that nobody answers on is the
+// rest of a killed process and is replaced.
+func listenUnix(path, dataDir string) (net.Listener, error) {
+	if st, err := os.Lstat(path); err == nil {
+		if st.Mode()&os.ModeSocket == 0 {
+			return nil, fmt.Errorf("%s exists and is not a socket", path)
+		}
+		if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+			conn.Close()
+			return nil, fmt.Errorf("%s: %w", path, syscall.EADDRINUSE)
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	// Root hands it to whom the rest of data_dir belongs to.
+	if st, err := os.Stat(dataDir); err == nil && os.Geteuid() == 0 {
+		if owner, ok := st.Sys().(*syscall.Stat_t); ok {
+			if err := os.Lchown(path, int(owner.Uid), int(owner.Gid)); err != nil {
+				return nil, errors.Join(err, l.Close())
+			}
+		}
+	}
+	return l, nil
+}
+
+// notify tells systemd, if it started us with Type=notify (sd_notify(3)).
+func notify(state string) {
+	name := os.Getenv("NOTIFY_SOCKET")
+	if name == "" {
+		return
+	}
+	if strings.HasPrefix(name, "@") {
+		name = "\x00" + name[1:]
+	}
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	_, _ = conn.Write([]byte(state)) // systemd then runs into its own time-out and says so
+}
+
+// whatNext prints what a newcomer can type now.
+func whatNext(out io.Writer, cfg *Config, server *cache.Server) {
+	url := strings.TrimRight(cfg.PublicURL, "/")
+	if url == "" {
+		for _, l := range cfg.Listen {
+			if host, port, err := net.SplitHostPort(l); err == nil && !strings.HasPrefix(l, "unix:") {
+				if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+					host = "127.0.0.1"
+				}
+				url = "http://" + net.JoinHostPort(host, port)
+				break
+			}
+		}
+	}
+	if url == "" {
+		return
+	}
+	var keys strings.Builder
+	for _, k := range server.PublicKeys() {
+		keys.WriteString(" " + k.String())
+	}
+	netrc := filepath.Join(cfg.DataDir, "netrc")
+	auth := ""
+	if _, err := os.Stat(netrc); err == nil {
+		auth = " --netrc-file " + netrc
+	}
+	text := fmt.Sprintf(`
+Narwharf serves %s
+
+See it:                   curl %s/nix-cache-info
+Upload with any Nix:      nix copy%s --to '%s?compression=zstd' ./result
+Substitute, in nix.conf:  extra-substituters = %s
+                          extra-trusted-public-keys =%s
+
+`, url, url, auth, url, url, keys.String())
+	fmt.Fprint(out, text) //nolint:errcheck // nobody reads it, then
+}
