@@ -32,7 +32,8 @@ const recordVersion = 1
 // are answered from a copy in memory, which each write renews after its commit
 // from what it found in the database.
 type Bolt struct {
-	db *bbolt.DB
+	db   *bbolt.DB
+	path string // of db, which forgets it on Close
 
 	write sync.Mutex // held from before a transaction until the copy is renewed
 
@@ -46,7 +47,7 @@ var _ Store = (*Bolt)(nil)
 // a value that it does not understand, rather than forget a revocation. A database
 // that was opened read-only is fine: Add and Revoke will fail.
 func NewBolt(db *bbolt.DB) (*Bolt, error) {
-	b := &Bolt{db: db}
+	b := &Bolt{db: db, path: db.Path()}
 	begin := db.Update
 	if db.IsReadOnly() {
 		begin = db.View
@@ -61,7 +62,7 @@ func NewBolt(db *bbolt.DB) (*Bolt, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open tokens in %s: %w", db.Path(), err)
+		return nil, fmt.Errorf("open tokens in %s: %w", b.path, err)
 	}
 	return b, nil
 }
@@ -104,7 +105,7 @@ func (b *Bolt) List(context.Context) ([]Token, error) {
 // returns, and renews the copy once that is committed.
 func (b *Bolt) update(ctx context.Context, change func(table) ([]Token, error)) error {
 	if err := ctx.Err(); err != nil {
-		return err
+		return fmt.Errorf("write tokens to %s: %w", b.path, err)
 	}
 	b.write.Lock()
 	defer b.write.Unlock()
@@ -139,7 +140,7 @@ func (b *Bolt) update(ctx context.Context, change func(table) ([]Token, error)) 
 		return refused
 	}
 	if err != nil {
-		return fmt.Errorf("write tokens to %s: %w", b.db.Path(), err)
+		return fmt.Errorf("write tokens to %s: %w", b.path, err)
 	}
 	b.mu.Lock()
 	b.tokens = tokens

@@ -79,7 +79,7 @@ func describeScopes(scopes Scopes) string {
 	const limit = 40
 	list := plain(scopes[0].String(), limit)
 	for i, scope := range scopes[1:] {
-		word := scope.String()
+		word := plain(scope.String(), limit)
 		if len(list)+len(word) > limit {
 			return fmt.Sprintf("%s and %d more only", list, len(scopes)-1-i)
 		}

@@ -99,7 +99,7 @@ func TestDenyIsALine(t *testing.T) {
 			word := strings.Repeat("x", size)
 			p := Principal{
 				Name: strings.Repeat("n", maxName), Former: strings.Repeat("n", maxName), Fault: strings.Repeat("f", 300),
-				Scopes:     Scopes{{Follow, strings.Repeat("y", 32)}, {Follow, "z"}, {Follow, "zz"}},
+				Scopes:     Scopes{{Follow, strings.Repeat("y", 32)}, {Follow, "ü"}, {Follow, "zz"}},
 				Credential: c, RevokedAt: noon, ExpiredAt: noon,
 			}
 			checkDenial(t, p.Deny(Scope{Promote, word}))

@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -18,7 +19,7 @@ var _ Store = (*Memory)(nil)
 // Add implements Store.
 func (m *Memory) Add(ctx context.Context, t Token) error {
 	if err := ctx.Err(); err != nil {
-		return err
+		return fmt.Errorf("add token %s: %w", quote(t.Name), err)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -47,7 +48,7 @@ func (m *Memory) List(context.Context) ([]Token, error) {
 // Revoke implements Store.
 func (m *Memory) Revoke(ctx context.Context, nameOrID string, at time.Time) (Token, error) {
 	if err := ctx.Err(); err != nil {
-		return Token{}, err
+		return Token{}, fmt.Errorf("revoke token %s: %w", quote(nameOrID), err)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

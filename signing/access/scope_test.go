@@ -191,7 +191,7 @@ func TestAllowsIsMonotone(t *testing.T) {
 		if !(Scopes{need}).Allows(need) {
 			t.Fatalf("%v does not allow itself", need)
 		}
-		if need.Kind != Admin && (Scopes{{Kind: Admin}}).Allows(need) != true {
+		if need.Kind != Admin && !(Scopes{{Kind: Admin}}).Allows(need) {
 			t.Fatalf("admin does not allow %v", need)
 		}
 	})
@@ -225,10 +225,10 @@ func TestMatchIsPathMatch(t *testing.T) {
 
 // A glob made to blow up a backtracking matcher.
 func TestMatchIsNotExponential(t *testing.T) {
-	if match(strings.Repeat("a*", maxGlob/2), strings.Repeat("a", maxGlob-1)+"b") != true {
+	if !match(strings.Repeat("a*", maxGlob/2), strings.Repeat("a", maxGlob-1)+"b") {
 		t.Error("a*a*…a* does not match aaa…b")
 	}
-	if match(strings.Repeat("*a", maxGlob/2), strings.Repeat("a", maxGlob-1)+"b") != false {
+	if match(strings.Repeat("*a", maxGlob/2), strings.Repeat("a", maxGlob-1)+"b") {
 		t.Error("*a*a…*a matches aaa…b")
 	}
 }
