@@ -18,9 +18,10 @@ import (
 // SecretKey signs. It is safe for concurrent use. The zero value is not a key:
 // its methods panic.
 type SecretKey struct {
-	// A pointer, so that a struct printed with %+v that has a SecretKey in an
-	// unexported field, where fmt cannot call Format, shows an address.
-	pair *keyPair
+	// A function, because fmt prints one as an address and with no verb follows
+	// it, even in an unexported field of someone's struct, where fmt cannot call
+	// Format. It does follow a pointer there.
+	pair func() *keyPair
 }
 
 type keyPair struct {
@@ -70,23 +71,23 @@ func newSecretKey(secret signature.SecretKey) SecretKey {
 	public := secret.ToPublicKey()
 	p.public.name = public.Name
 	copy(p.public.data[:], public.Data)
-	return SecretKey{p}
+	return SecretKey{func() *keyPair { return p }}
 }
 
 // String is the secret in Nix's format, without a newline. It is for writing
 // key files; fmt and slog do not use it.
-func (k SecretKey) String() string { return k.pair.secret.String() }
+func (k SecretKey) String() string { return k.pair().secret.String() }
 
 // Name is the part before the colon.
-func (k SecretKey) Name() string { return k.pair.public.name }
+func (k SecretKey) Name() string { return k.pair().public.name }
 
 // Public is the key that verifies what k signs.
-func (k SecretKey) Public() PublicKey { return k.pair.public }
+func (k SecretKey) Public() PublicKey { return k.pair().public }
 
 // Sign returns "name:base64" of the Ed25519 signature of msg. The same key and
 // message always give the same text.
 func (k SecretKey) Sign(msg []byte) string {
-	sig, err := k.pair.secret.Sign(nil, string(msg))
+	sig, err := k.pair().secret.Sign(nil, string(msg))
 	if err != nil {
 		// Ed25519 refuses only options that are not given here.
 		panic("signing: " + err.Error())
