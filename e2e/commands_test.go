@@ -77,7 +77,9 @@ func TestSignOverHTTP(t *testing.T) {
 		up.Must("nix", "store", "sign", "-r", "--store", rec.URL(), "-k", secret, c.Path("a"))
 		NewNix(t, suite).Trust(s.URL(), k).Must("nix-store", "--realise", c.Path("a"))
 
-		NewNix(t, suite).Fails([]string{"401"}, "nix", "store", "sign", "--store", rec.URL(), "-k", secret, c.Path("zoo_drv"), c.Path("a"))
+		stranger := NewNix(t, suite)
+		secret = stranger.write("stranger.sec", NewKey("stranger-1").Secret())
+		stranger.Fails([]string{"401"}, "nix", "store", "sign", "--store", rec.URL(), "-k", secret, c.Path("a"))
 	})
 }
 
@@ -90,7 +92,7 @@ func TestOtherUploads(t *testing.T) {
 		up := NewNix(t, suite).In(c.Root).Netrc(token)
 		up.Must("nix", "copy", "--derivation", "--to", rec.URL(), c.Path("a_drv"))
 		down := NewNix(t, suite).Trust(s.URL(), s.Key)
-		down.Must("nix", "copy", "--from", rec.URL(), c.Path("a_drv"))
+		down.Must("nix", "copy", "--derivation", "--from", rec.URL(), c.Path("a_drv"))
 		down.Verify()
 
 		dir := filepath.Join(scratch(t), "added")

@@ -23,6 +23,8 @@ type Config struct {
 	RequireUploadSig []string
 
 	Anonymous []string // nil is not written, empty is `[]`
+
+	BodyIdle string // [limits] body_idle
 }
 
 // TOML prints the file.
@@ -63,6 +65,10 @@ func (c Config) TOML() string {
 	b.WriteString("\n[access]\n")
 	if c.Anonymous != nil {
 		line("anonymous", tomlList(c.Anonymous))
+	}
+	if c.BodyIdle != "" {
+		b.WriteString("\n[limits]\n")
+		text("body_idle", c.BodyIdle)
 	}
 	return b.String()
 }

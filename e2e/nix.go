@@ -64,6 +64,7 @@ type Nix struct {
 	Suite   string
 	Version string
 	Root    string        // `--store local?root=Root`
+	Logical string        // the store's logical folder, empty: /nix/store
 	Timeout time.Duration // of each program, 0: two minutes
 
 	dir   string // private
@@ -142,7 +143,7 @@ func (n *Nix) write(name, text string) string {
 func (n *Nix) env() []string {
 	in := func(name string) string { return filepath.Join(n.dir, name) }
 	home := in(fmt.Sprintf("home-%d", n.homes))
-	return []string{
+	env := []string{
 		"PATH=" + os.Getenv("PATH"),
 		"LC_ALL=C.UTF-8",
 		"HOME=" + home,
@@ -158,6 +159,10 @@ func (n *Nix) env() []string {
 		"NIX_LOG_DIR=" + in("log"),
 		"TMPDIR=" + os.TempDir(),
 	}
+	if n.Logical != "" {
+		env = append(env, "NIX_STORE_DIR="+n.Logical)
+	}
+	return env
 }
 
 // Run runs a program of the client (`nix`, `nix-store`, …) to its end.

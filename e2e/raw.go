@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -77,4 +78,12 @@ func Ask(t testing.TB, addr, method, path string, header ...string) Reply {
 	reply, _ := r.Answer(method)
 	reply.Request = method + " " + path + " " + strings.Join(header, "; ")
 	return reply
+}
+
+// unixTransport sends every request to a unix socket.
+func unixTransport(socket string) *http.Transport {
+	var d net.Dialer
+	return &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return d.DialContext(ctx, "unix", socket)
+	}}
 }

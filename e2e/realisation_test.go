@@ -15,15 +15,16 @@ func TestRealisations(t *testing.T) {
 		c := NeedClosures(t, suite)
 		s, rec, token := aServer(t, nil)
 		up := NewNix(t, suite).In(c.Root).Netrc(token)
-		installable := func(name, outputs string) string {
+		installable := func(name, outputs string) []string {
 			if up.AtLeast(2, 13) {
-				return c.Path(name+"_drv") + "^" + outputs
+				return []string{c.Path(name+"_drv") + "^" + outputs}
 			}
-			return c.Path(name+"_drv") + "!" + outputs // 2.8
+			// 2.8 has no syntax for outputs of a derivation: it evaluates.
+			return []string{"-f", filepath.Join(repoRoot(), "e2e", "closures.nix"), name}
 		}
 		want := map[string]string{"caC": "out", "caPlain": "out", "caMulti": "out,dev"}
 		for name := range want {
-			up.Push(rec.URL(), "?compression=zstd", installable(name, "*"))
+			up.Push(rec.URL(), "?compression=zstd", installable(name, "*")...)
 			up.Must("nix", "copy", "--derivation", "--to", rec.URL(), c.Path(name+"_drv"))
 		}
 		puts := append(rec.Select(http.MethodPut, "/realisations/"), rec.Select(http.MethodPut, "/build-trace-v2/")...)
@@ -35,8 +36,8 @@ func TestRealisations(t *testing.T) {
 		down := NewNix(t, suite).Trust(rec.URL(), s.Key)
 		down.Set("max-jobs = 0")
 		for name, outputs := range want {
-			down.Must("nix", "copy", "--from", rec.URL(), c.Path(name+"_drv"))
-			down.Must("nix", "build", "--no-link", installable(name, outputs))
+			down.Must("nix", "copy", "--derivation", "--from", rec.URL(), c.Path(name+"_drv"))
+			down.Must("nix", append([]string{"build", "--no-link"}, installable(name, outputs)...)...)
 			if !down.Has(c.Path(name)) {
 				t.Errorf("%s was not substituted", name)
 			}

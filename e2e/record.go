@@ -42,13 +42,14 @@ func NewRecorder(t testing.TB, target, prefix string) *Recorder {
 		t.Fatal(err)
 	}
 	rec := &Recorder{prefix: strings.TrimSuffix(prefix, "/")}
+	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(to)
 			r.SetXForwarded()
 			r.Out.Host = r.In.Host
 		},
-		Transport:     &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64},
+		Transport:     transport,
 		FlushInterval: -1,
 		ErrorLog:      log.New(io.Discard, "", 0),
 	}
@@ -65,7 +66,10 @@ func NewRecorder(t testing.TB, target, prefix string) *Recorder {
 		proxy.ServeHTTP(status, r)
 	})
 	rec.server = httptest.NewServer(http.StripPrefix(rec.prefix, handler))
-	t.Cleanup(rec.server.Close)
+	t.Cleanup(func() {
+		rec.server.Close()
+		transport.CloseIdleConnections() // a server that stops waits for connections that never asked
+	})
 	return rec
 }
 

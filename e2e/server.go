@@ -46,9 +46,10 @@ func newServer(t testing.TB, dir string, edit func(*Config)) *Server {
 	t.Helper()
 	s := &Server{
 		T: t, Dir: dir, Data: filepath.Join(dir, "data"), Port: freePort(t), Log: filepath.Join(dir, "log"),
-		Key: NewKey("e2e-1"), bin: narwharfBin(t), files: func(name string) string { return name },
+		bin: narwharfBin(t), files: func(name string) string { return name },
 		client: http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}},
 	}
+	s.Key = NewKey(fmt.Sprintf("e2e-%d", s.Port)) // to a client two keys of one name are one
 	s.config = Config{
 		Listen:         []string{fmt.Sprintf("127.0.0.1:%d", s.Port), "unix:" + filepath.Join(dir, "http.sock")},
 		DataDir:        "data", // relative to the file

@@ -26,7 +26,7 @@ func TestSubstitute(t *testing.T) {
 			t.Error("what a refers to did not come with it")
 		}
 
-		stranger := NewNix(t, suite).Trust(rec.URL(), NewKey("e2e-1"))
+		stranger := NewNix(t, suite).Trust(rec.URL(), NewKey(s.Key.Name))
 		rec.Reset()
 		stranger.Fails([]string{c.Path("a")}, "nix-store", "--realise", c.Path("a"))
 		if nars := rec.Select("", "/nar/"); len(nars) > 0 {
@@ -73,7 +73,7 @@ func TestSignaturesMerge(t *testing.T) {
 		up := NewNix(t, suite).In(c.Root).Netrc(token)
 		up.Push(rec.URL(), "?compression=zstd&secret-key="+up.write("one.sec", keys[0].Secret()), c.Path("a"))
 		second := NewNix(t, suite).Netrc(token)
-		second.Must("nix", "store", "sign", "--store", rec.URL(), "-k", second.write("two.sec", keys[1].Secret()), c.Path("a"))
+		second.Must("nix", "store", "sign", "-r", "--store", rec.URL(), "-k", second.write("two.sec", keys[1].Secret()), c.Path("a"))
 
 		u := NewUploader(t, s.URL(), "")
 		doc := ParseDoc(t, u.Get("/"+hashOf(c.Path("a"))+".narinfo").Body)
