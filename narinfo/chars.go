@@ -65,11 +65,11 @@ func only(s string, c class) bool {
 
 // hasControl reports whether s has a C0 control character or DEL.
 func hasControl(s string) bool {
-	var any class
+	var union class
 	for i := range len(s) {
-		any |= classes[s[i]]
+		union |= classes[s[i]]
 	}
-	return any&control != 0
+	return union&control != 0
 }
 
 // isNix32 reports whether s, whose length is a multiple of eight, has only

@@ -207,10 +207,10 @@ func checkURL(s string) error {
 
 func checkCompression(s string) error {
 	if s == "" {
-		return errors.New("Compression is empty; a plain NAR is Compression: none")
+		return errors.New("the Compression is empty; a plain NAR is Compression: none")
 	}
 	if !only(s, inCompression) {
-		return fmt.Errorf("Compression %s is not a word of lower-case letters, digits and dashes", quote(s))
+		return fmt.Errorf("the Compression %s is not a word of lower-case letters, digits and dashes", quote(s))
 	}
 	return nil
 }
@@ -243,7 +243,7 @@ func splitReferences(s string) ([]Path, error) {
 		var base string
 		base, s, more = strings.Cut(s, " ")
 		if base == "" {
-			return nil, errors.New("References has a space too many; one space stands between two names")
+			return nil, errors.New("the References have a space too many; one space stands between two names")
 		}
 		if err := checkBase(base); err != nil {
 			return nil, fmt.Errorf("reference %d, %s: %w", len(refs)+1, quote(base), err)
@@ -258,7 +258,7 @@ func derivation(s string) (Path, error) {
 		return "", nil
 	}
 	if err := checkBase(s); err != nil {
-		return "", fmt.Errorf("Deriver %s: %w", quote(s), err)
+		return "", fmt.Errorf("the Deriver %s: %w", quote(s), err)
 	}
 	return Path(s), nil
 }

@@ -97,9 +97,9 @@ func TestParseRefuses(t *testing.T) {
 		{"URL with a tab", "URL: nar/0mibbnj53i4diqvsvrik7pfgfkwfqgn96pqrirc3218c43dyjqdv", "URL: nar/a\tb", `narinfo line 2: URL "nar/a\tb.nar.zst" has a space, a control character or one outside ASCII; such are written %20 and so on`},
 		{"URL with CR inside", "URL: nar/0mibbnj53i4diqvsvrik7pfgfkwfqgn96pqrirc3218c43dyjqdv", "URL: nar/a\rb", `narinfo line 2: URL "nar/a\rb.nar.zst" has a space, a control character or one outside ASCII; such are written %20 and so on`},
 
-		{"Compression empty", "Compression: zstd", "Compression: ", `narinfo line 3: Compression is empty; a plain NAR is Compression: none`},
-		{"Compression with a space", "Compression: zstd", "Compression: zstd ", `narinfo line 3: Compression "zstd " is not a word of lower-case letters, digits and dashes`},
-		{"Compression upper case", "Compression: zstd", "Compression: ZSTD", `narinfo line 3: Compression "ZSTD" is not a word of lower-case letters, digits and dashes`},
+		{"Compression empty", "Compression: zstd", "Compression: ", `narinfo line 3: the Compression is empty; a plain NAR is Compression: none`},
+		{"Compression with a space", "Compression: zstd", "Compression: zstd ", `narinfo line 3: the Compression "zstd " is not a word of lower-case letters, digits and dashes`},
+		{"Compression upper case", "Compression: zstd", "Compression: ZSTD", `narinfo line 3: the Compression "ZSTD" is not a word of lower-case letters, digits and dashes`},
 
 		{"FileHash empty", "FileHash: sha256:0mibbnj53i4diqvsvrik7pfgfkwfqgn96pqrirc3218c43dyjqdv", "FileHash: ", `narinfo line 4: FileHash "": it names no algorithm; "sha256:…" is needed`},
 		{"FileHash too short", "FileHash: sha256:0m", "FileHash: sha256:", `narinfo line 4: FileHash "sha256:ibbnj53i4diqvsvrik7pfgfkwfqgn96pqrirc3218c43dyjqdv": 50 digits are neither nix32 (52) nor base 16 (64)`},
@@ -118,28 +118,28 @@ func TestParseRefuses(t *testing.T) {
 
 		{"reference malformed", "5hkqklgjvx00bq2jxj0jp5187y42l4dh-ref-b", "ref-b", `narinfo line 8: reference 2, "ref-b": it must be 32 characters of hash, a dash and a name`},
 		{"reference with a directory", "5hkqklgjvx00bq2jxj0jp5187y42l4dh-ref-b", "/nix/store/5hkqklgjvx00bq2jxj0jp5187y42l4dh-ref-b", `narinfo line 8: reference 2, "/nix/store/5hkqklgjvx00bq2jxj0jp5187y42l4dh-ref-b": it must be a base name without any directory`},
-		{"references with two spaces", "-ca-b 5", "-ca-b  5", `narinfo line 8: References has a space too many; one space stands between two names`},
-		{"references end in a space", "-ref-b\n", "-ref-b \n", `narinfo line 8: References has a space too many; one space stands between two names`},
-		{"references start with a space", "References: ", "References:  ", `narinfo line 8: References has a space too many; one space stands between two names`},
+		{"references with two spaces", "-ca-b 5", "-ca-b  5", `narinfo line 8: the References have a space too many; one space stands between two names`},
+		{"references end in a space", "-ref-b\n", "-ref-b \n", `narinfo line 8: the References have a space too many; one space stands between two names`},
+		{"references start with a space", "References: ", "References:  ", `narinfo line 8: the References have a space too many; one space stands between two names`},
 		{"references by tab", "-ca-b 5", "-ca-b\t5", `narinfo line 8: reference 1, "2skf6yqmj2agdi1rlxjqg7fabifrwndw-ca-b\t5hkqklgjvx00bq2jxj0jp5187y42l4dh-ref-b": its name has "\t", which store paths may not have`},
-		{"Deriver empty", drvLn, "Deriver: \n", `narinfo line 9: Deriver "": it must be 32 characters of hash, a dash and a name`},
-		{"Deriver malformed", drvLn, "Deriver: ref-a.drv\n", `narinfo line 9: Deriver "ref-a.drv": it must be 32 characters of hash, a dash and a name`},
-		{"Deriver with a directory", "Deriver: ", "Deriver: /nix/store/", `narinfo line 9: Deriver "/nix/store/9yzallplrraj76c28887113izisc0yf2-ref-a.drv": it must be a base name without any directory`},
+		{"Deriver empty", drvLn, "Deriver: \n", `narinfo line 9: the Deriver "": it must be 32 characters of hash, a dash and a name`},
+		{"Deriver malformed", drvLn, "Deriver: ref-a.drv\n", `narinfo line 9: the Deriver "ref-a.drv": it must be 32 characters of hash, a dash and a name`},
+		{"Deriver with a directory", "Deriver: ", "Deriver: /nix/store/", `narinfo line 9: the Deriver "/nix/store/9yzallplrraj76c28887113izisc0yf2-ref-a.drv": it must be a base name without any directory`},
 
-		{"Sig empty", sigLn, "Sig: \n", `narinfo line 10: Sig has no colon; it is "key name:base64"`},
-		{"Sig without a colon", "Sig: ci-1:", "Sig: ", `narinfo line 10: Sig has no colon; it is "key name:base64"`},
-		{"Sig without a name", "Sig: ci-1:", "Sig: :", `narinfo line 10: Sig has the key name ""; a name must not be empty nor hold spaces or control characters`},
-		{"Sig name with a space", "Sig: ci-1:", "Sig: ci 1:", `narinfo line 10: Sig has the key name "ci 1"; a name must not be empty nor hold spaces or control characters`},
-		{"Sig name with escape", "Sig: ci-1:", "Sig: \x1b[m:", `narinfo line 10: Sig has the key name "\x1b[m"; a name must not be empty nor hold spaces or control characters`},
-		{"Sig name not UTF-8", "Sig: ci-1:", "Sig: \xff:", `narinfo line 10: Sig has the key name "\xff"; a name must not be empty nor hold spaces or control characters`},
-		{"Sig of 63 bytes", "Sig: ci-1:eIyX", "Sig: ci-1:", `narinfo line 10: Sig by "ci-1" is not base64 of 64 bytes`},
-		{"Sig unpadded", "bCAw==", "bCAw", `narinfo line 10: Sig by "ci-1" is not base64 of 64 bytes`},
-		{"Sig with stray bits", "bCAw==", "bCAx==", `narinfo line 10: Sig by "ci-1" is not base64 of 64 bytes`},
-		{"Sig with padding inside", "eIyX", "eIy=", `narinfo line 10: Sig by "ci-1" is not base64 of 64 bytes`},
-		{"Sig in URL base64", "vN/O", "vN_O", `narinfo line 10: Sig by "ci-1" is not base64 of 64 bytes`},
-		{"Sig of nothing", sigLn, "Sig: ci-1:\n", `narinfo line 10: Sig by "ci-1" is not base64 of 64 bytes`},
+		{"Sig empty", sigLn, "Sig: \n", `narinfo line 10: the Sig has no colon; it is "key name:base64"`},
+		{"Sig without a colon", "Sig: ci-1:", "Sig: ", `narinfo line 10: the Sig has no colon; it is "key name:base64"`},
+		{"Sig without a name", "Sig: ci-1:", "Sig: :", `narinfo line 10: the Sig has the key name ""; a name must not be empty nor hold spaces or control characters`},
+		{"Sig name with a space", "Sig: ci-1:", "Sig: ci 1:", `narinfo line 10: the Sig has the key name "ci 1"; a name must not be empty nor hold spaces or control characters`},
+		{"Sig name with escape", "Sig: ci-1:", "Sig: \x1b[m:", `narinfo line 10: the Sig has the key name "\x1b[m"; a name must not be empty nor hold spaces or control characters`},
+		{"Sig name not UTF-8", "Sig: ci-1:", "Sig: \xff:", `narinfo line 10: the Sig has the key name "\xff"; a name must not be empty nor hold spaces or control characters`},
+		{"Sig of 63 bytes", "Sig: ci-1:eIyX", "Sig: ci-1:", `narinfo line 10: the Sig by "ci-1" is not base64 of 64 bytes`},
+		{"Sig unpadded", "bCAw==", "bCAw", `narinfo line 10: the Sig by "ci-1" is not base64 of 64 bytes`},
+		{"Sig with stray bits", "bCAw==", "bCAx==", `narinfo line 10: the Sig by "ci-1" is not base64 of 64 bytes`},
+		{"Sig with padding inside", "eIyX", "eIy=", `narinfo line 10: the Sig by "ci-1" is not base64 of 64 bytes`},
+		{"Sig in URL base64", "vN/O", "vN_O", `narinfo line 10: the Sig by "ci-1" is not base64 of 64 bytes`},
+		{"Sig of nothing", sigLn, "Sig: ci-1:\n", `narinfo line 10: the Sig by "ci-1" is not base64 of 64 bytes`},
 
-		{"CA unknown", caLn, "CA: magic:1\n", `narinfo line 12: CA "magic:1" does not start with text: or fixed:`},
+		{"CA unknown", caLn, "CA: magic:1\n", `narinfo line 12: CA "magic:1" starts with neither text: nor fixed: as it must`},
 		{"CA without digest", caLn, "CA: fixed:r:sha256\n", `narinfo line 12: CA "fixed:r:sha256" does not end in <algorithm>:<digest>`},
 		{"CA unknown algorithm", caLn, "CA: fixed:crc32:00000000\n", `narinfo line 12: CA "fixed:crc32:00000000" has a hash algorithm that Nix does not know`},
 		{"CA text in sha1", caLn, "CA: text:sha1:f572d396fae9206628714fb2ce00f72e94f2258f\n", `narinfo line 12: CA "text:sha1:f572d396fae9206628714fb2ce00f72e94f2258f" is of a text, so its algorithm must be sha256`},
@@ -238,7 +238,7 @@ func TestParseDoesNotKeepTheText(t *testing.T) {
 
 func TestAbsentListsAreNil(t *testing.T) {
 	text := strings.Replace(strings.Replace(full, refsLn, "References: \n", 1), sigLn, "", 1)
-	text = text[:strings.Index(text, "Sig: ")]
+	text, _, _ = strings.Cut(text, "Sig: ")
 	i, err := Parse([]byte(text))
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,10 @@ import (
 	"strings"
 )
 
-const sigLen = 88 // characters of 64 bytes in padded base64
+const (
+	sigLen     = 88     // characters of 64 bytes in padded base64
+	lastDigits = "AQgw" // the digits whose lowest four bits are zero
+)
 
 // checkSig takes "name:base64 of 64 bytes" in the one way Nix prints it. The
 // last digit before the padding has four bits that hold nothing; they must be
@@ -15,12 +18,12 @@ func checkSig(s string) error {
 	name, data, ok := strings.Cut(s, ":")
 	switch {
 	case !ok:
-		return errors.New(`Sig has no colon; it is "key name:base64"`)
+		return errors.New(`the Sig has no colon; it is "key name:base64"`)
 	case !ValidKeyName(name):
-		return fmt.Errorf("Sig has the key name %s; a name must not be empty nor hold spaces or control characters", quote(name))
+		return fmt.Errorf("the Sig has the key name %s; a name must not be empty nor hold spaces or control characters", quote(name))
 	case len(data) != sigLen || data[sigLen-2:] != "==" || !only(data[:sigLen-2], inBase64) ||
-		!strings.Contains("AQgw", data[sigLen-3:sigLen-2]):
-		return fmt.Errorf("Sig by %s is not base64 of 64 bytes", quote(name))
+		!strings.Contains(lastDigits, data[sigLen-3:sigLen-2]):
+		return fmt.Errorf("the Sig by %s is not base64 of 64 bytes", quote(name))
 	}
 	return nil
 }
@@ -44,7 +47,7 @@ func checkCA(s string) error {
 			rest = short
 		}
 	} else if method != "text" {
-		return fmt.Errorf("CA %s does not start with text: or fixed:", quote(s))
+		return fmt.Errorf("CA %s starts with neither text: nor fixed: as it must", quote(s))
 	}
 	algo, digest, ok := strings.Cut(rest, ":")
 	n := digestBytes[algo]

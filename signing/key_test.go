@@ -226,7 +226,11 @@ func TestSmallOrderKeysAreRefused(t *testing.T) {
 func leaks(s string, secret SecretKey) bool {
 	_, digits, _ := strings.Cut(secret.String(), ":")
 	raw, _ := base64.StdEncoding.DecodeString(digits)
-	for _, form := range []string{digits, fmt.Sprintf("%x", raw), fmt.Sprintf("%X", raw), strings.Trim(fmt.Sprint(raw), "[]"), strings.Trim(fmt.Sprintf("%#v", raw), "[]byte{}"), string(raw)} {
+	forms := []string{digits, string(raw)}
+	for _, verb := range []string{"%x", "%X", "%d", "%#v"} {
+		forms = append(forms, strings.Trim(fmt.Sprintf(verb, raw), "[]byte{}"))
+	}
+	for _, form := range forms {
 		for i := 0; i+6 <= len(form); i++ {
 			if strings.Contains(s, form[i:i+6]) {
 				return true
