@@ -1,0 +1,80 @@
+//go:build linux
+
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A plan is how long and how large everything is.
+type plan struct {
+	quick, itself bool
+	only          map[string]bool // sections; empty is all
+
+	size    int64         // of the closure's NARs
+	count   int           // of its paths, at least
+	rounds  int           // of reads
+	uploads int           // rounds of uploads
+	sample  time.Duration // of reads
+	big     int64         // size of the one large NAR
+}
+
+func main() {
+	quick := flag.Bool("quick", false, "measure for less than a minute, with a small closure: to see whether it works")
+	write := flag.Bool("write", false, "write the result to bench/PERFORMANCE.md, too")
+	only := flag.String("only", "", "comma-separated sections to run, of upload, narinfo, nar, memory (default all)")
+	itself := flag.Bool("itself", false, "measure nginx against itself: how far from 1 are ratios by chance?")
+	work := flag.String("work", os.TempDir(), "folder for temporary files, some GiB, on a real disk")
+	flag.Parse()
+
+	p := plan{quick: *quick, itself: *itself, only: map[string]bool{}, size: 1 << 30, count: 300, rounds: 9, uploads: 3, sample: 1200 * time.Millisecond, big: 4 << 30}
+	if p.quick {
+		p.size, p.count, p.rounds, p.uploads, p.sample, p.big = 100<<20, 100, 3, 1, 400*time.Millisecond, 256<<20
+	}
+	for name := range strings.SplitSeq(*only, ",") {
+		if name != "" {
+			p.only[name] = true
+		}
+	}
+	if err := run(p, *work, *write); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(p plan, work string, write bool) error {
+	dir, err := os.MkdirTemp(work, "narwharf-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-stop // the servers die with us
+		_ = os.RemoveAll(dir)
+		os.Exit(130)
+	}()
+
+	r, err := measureAll(p, dir)
+	if err != nil {
+		return err
+	}
+	r.writeTo(os.Stdout)
+	if write {
+		return r.update(filepath.Join("bench", "PERFORMANCE.md"))
+	}
+	return nil
+}
+
+// progress tells whoever waits what is going on.
+func progress(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...)
+}

@@ -1,0 +1,161 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// measureAll runs every section of the plan with all its files in dir.
+func measureAll(p plan, dir string) (*report, error) {
+	began := time.Now()
+	n, err := findNginx()
+	if err != nil {
+		return nil, err
+	}
+	startNginx := func(dir string) (*server, error) {
+		s, err := n.start(dir)
+		if err != nil {
+			return nil, err
+		}
+		return s.server, nil
+	}
+	subject := startNginx
+	r := &report{names: [2]string{"Narwharf", "nginx"}}
+	if p.itself {
+		if !n.dav {
+			return nil, errors.New("-itself needs an nginx with the dav module")
+		}
+		r.names[0] = "nginx itself"
+	} else {
+		binary, err := findNarwharf(dir)
+		if err != nil {
+			return nil, err
+		}
+		subject = func(dir string) (*server, error) { return startNarwharf(binary, dir) }
+	}
+	// The large NAR in the cache and the closure, three times for a while.
+	if err := needDisk(dir, p.big+4*p.size); err != nil {
+		return nil, err
+	}
+	r.facts = append(hostFacts(dir, n), "command: `go run ./bench"+p.flags()+"`, at commit "+revision())
+
+	c, err := makeClosure(filepath.Join(dir, "closure"), p.size, p.count)
+	if err != nil {
+		return nil, err
+	}
+	fact := fmt.Sprintf("closure: %d paths made of installed Debian packages, NARs %.0f MB, packed with zstd %.0f MB, %d references",
+		len(c.paths), float64(c.narSize)/1e6, float64(c.fileSize)/1e6, c.references())
+	r.facts = append(r.facts, fact)
+	progress("%s (%s)", fact, time.Since(began).Round(time.Second/10))
+
+	if p.wants("upload") {
+		starts := []func(string) (*server, error){subject}
+		if n.dav {
+			starts = append(starts, startNginx)
+		}
+		rows, err := uploadRows(p, c, dir, starts...)
+		if err != nil {
+			return nil, err
+		}
+		verify, err := verifyRow(c)
+		if err != nil {
+			return nil, err
+		}
+		r.rows = append(r.rows, append(rows, verify)...)
+	}
+	if p.wants("narinfo") || p.wants("nar") {
+		rows, err := readRows(p, c, dir, subject, n)
+		if err != nil {
+			return nil, err
+		}
+		r.rows = append(rows, r.rows...)
+	}
+	if p.wants("memory") && !p.itself {
+		rows, err := memoryRows(p, c, filepath.Join(dir, "memory"), subject)
+		if err != nil {
+			return nil, err
+		}
+		r.rows = append(r.rows, rows...)
+	}
+	progress("done in %s", time.Since(began).Round(time.Second))
+	return r, nil
+}
+
+// readRows uploads the closure once, lets nginx serve the same narinfos and
+// the very same NAR files, checks what both say, and measures.
+func readRows(p plan, c *closure, dir string, start func(string) (*server, error), n *nginx) ([]row, error) {
+	subject, err := start(filepath.Join(dir, "subject"))
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(filepath.Join(dir, "subject"))
+	defer subject.stop()
+	if _, err := upload(subject.put, subject.token, c, 8); err != nil {
+		return nil, err
+	}
+	texts, err := checkAll(subject.addr, c)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", subject.name, err)
+	}
+	yard, err := n.start(filepath.Join(dir, "yardstick"))
+	if err != nil {
+		return nil, err
+	}
+	defer yard.stop()
+	if err := yard.layOut(subject.nars, texts); err != nil {
+		return nil, err
+	}
+	if _, err := checkAll(yard.addr, c); err != nil {
+		return nil, fmt.Errorf("nginx: %w", err)
+	}
+	if err := syncDisk(dir); err != nil {
+		return nil, err
+	}
+	var out []row
+	if p.wants("narinfo") {
+		rows, err := narinfoRows(p, c, texts, subject, yard)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, rows...)
+	}
+	if p.wants("nar") {
+		rows, err := narRows(p, c, subject, yard)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, rows...)
+	}
+	return out, nil
+}
+
+func (p plan) wants(section string) bool { return len(p.only) == 0 || p.only[section] }
+
+// flags are the flags of the command that gives this plan.
+func (p plan) flags() string {
+	var b strings.Builder
+	if p.quick {
+		b.WriteString(" -quick")
+	}
+	if p.itself {
+		b.WriteString(" -itself")
+	}
+	if len(p.only) > 0 {
+		b.WriteString(" -only …")
+	}
+	return b.String()
+}
+
+func (c *closure) references() int {
+	n := 0
+	for _, p := range c.paths {
+		n += len(p.refs)
+	}
+	return n
+}

@@ -1,0 +1,92 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// findNarwharf is the program to measure: NARWHARF_BIN, or one built from this
+// tree into dir.
+func findNarwharf(dir string) (string, error) {
+	if binary := os.Getenv("NARWHARF_BIN"); binary != "" {
+		return filepath.Abs(binary)
+	}
+	binary := filepath.Join(dir, "narwharf")
+	cmd := exec.Command("go", "build", "-o", binary, "narwharf/cmd/narwharf")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build narwharf (or name a binary in NARWHARF_BIN): %w\n%s", err, out)
+	}
+	return binary, nil
+}
+
+// startNarwharf runs an empty cache in dir, which must not exist, with one
+// signing key and a token for uploads: what `narwharf init` sets up.
+func startNarwharf(binary, dir string) (*server, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	config := filepath.Join(dir, "config.toml")
+	key, err := output(binary, "key", "generate", "bench-1")
+	if err != nil {
+		return nil, err
+	}
+	text := fmt.Sprintf("listen = [%q]\ndata_dir = %q\n\n[signing]\nsecret_key_files = [%q]\nsign_uploads = true\n\n[access]\nanonymous = [\"pull\"]\n",
+		addr, "data", "bench.sec")
+	if err := os.WriteFile(filepath.Join(dir, "bench.sec"), key, 0o600); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
+		return nil, err
+	}
+	token, err := output(binary, "token", "new", "--config", config, "--name", "bench", "--scope", "push")
+	if err != nil {
+		return nil, err
+	}
+	s, err := start("Narwharf", addr, dir, exec.Command(binary, "serve", "--config", config))
+	if err != nil {
+		return nil, err
+	}
+	s.put, s.token, s.nars = addr, strings.TrimSpace(string(token)), filepath.Join(dir, "data", "cache", "nar")
+	return s, s.ready()
+}
+
+// ready waits until the server answers as a cache.
+func (s *server) ready() error {
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		resp, err := http.Get("http://" + s.addr + "/nix-cache-info")
+		if err == nil {
+			_ = resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+			err = fmt.Errorf("status %s", resp.Status)
+		}
+		if time.Now().After(deadline) {
+			s.stop()
+			return fmt.Errorf("%s does not serve /nix-cache-info: %w; it said:\n%s", s.name, err, s.said())
+		}
+	}
+}
+
+func output(binary string, args ...string) ([]byte, error) {
+	cmd := exec.Command(binary, args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("narwharf %s: %w\n%s", strings.Join(args[:2], " "), err, &stderr)
+	}
+	return out, nil
+}
