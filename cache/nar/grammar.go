@@ -42,7 +42,7 @@ func newPhrase(tags ...string) phrase {
 // The grammar of a NAR, with every place where two phrases can follow:
 //
 //	archive   = begin rootNode type
-//	type      = regular  [executable] contents SIZE BODY PADDING close
+//	type      = regular  [executable noValue] contents SIZE BODY PADDING close
 //	          | directory { entry NAME entryNode type close } close
 //	          | symlink TARGET close
 var (
@@ -50,7 +50,8 @@ var (
 	regular    = newPhrase("regular")
 	directory  = newPhrase("directory")
 	symlink    = newPhrase("symlink")
-	executable = newPhrase("executable", "")
+	executable = newPhrase("executable")
+	noValue    = newPhrase("")
 	contents   = newPhrase("contents")
 	target     = newPhrase("target")
 	entryOpen  = newPhrase("entry", "(", "name")

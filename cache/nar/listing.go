@@ -23,7 +23,8 @@ type Node struct {
 
 // List reads r as Check does and returns what the NAR holds, without the bodies.
 func List(r io.Reader) (*Node, error) {
-	rd := NewReader(r)
+	rd := borrowReader(r)
+	defer returnReader(rd)
 	// Nodes whose directory is still open wait on one stack; when a directory ends, its entries
 	// leave the top of it for a slice of just their size.
 	var (

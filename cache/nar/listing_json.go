@@ -12,11 +12,11 @@ import (
 // "executable":false; to a reader of JSON all are the same.) A name or target that is not UTF-8
 // cannot stand in JSON and is an error, as it is in Nix, where the whole copy fails over it.
 func (n *Node) AppendJSON(dst []byte) ([]byte, error) {
-	dst, err := n.appendNode(append(dst, `{"root":`...))
+	out, err := n.appendNode(append(dst, `{"root":`...))
 	if err != nil {
-		return nil, fmt.Errorf("write nar listing: %w", err)
+		return dst, fmt.Errorf("write nar listing: %w", err)
 	}
-	return append(dst, `,"version":1}`...), nil
+	return append(out, `,"version":1}`...), nil
 }
 
 // MarshalJSON returns what AppendJSON appends.

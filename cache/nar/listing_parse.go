@@ -40,15 +40,19 @@ type listingParser struct {
 
 func (p *listingParser) document() (root Node, err error) {
 	var hasRoot, hasVersion bool
-	err = p.object(func(key string) error {
+	err = p.object(func(key []byte) error {
 		switch {
-		case key == "root" && hasRoot, key == "version" && hasVersion:
-			return p.fail("the key %q stands twice", key)
-		case key == "root":
+		case string(key) == "root":
+			if hasRoot {
+				return p.fail("the key %q stands twice", key)
+			}
 			hasRoot = true
 			root, err = p.node(0)
 			return err
-		case key == "version":
+		case string(key) == "version":
+			if hasVersion {
+				return p.fail("the key %q stands twice", key)
+			}
 			hasVersion = true
 			if v, err := p.integer(); err != nil {
 				return err
@@ -83,9 +87,17 @@ const (
 	keyEntries
 )
 
-var nodeKeys = map[string]uint{
-	"type": keyType, "executable": keyExecutable, "size": keySize,
-	"narOffset": keyOffset, "target": keyTarget, "entries": keyEntries,
+// nodeKeys are their names, in the order of the bits.
+var nodeKeys = [...]string{"type", "executable", "size", "narOffset", "target", "entries"}
+
+// nodeKey is the bit of a key, or 0 if it is not known.
+func nodeKey(key []byte) uint {
+	for i, name := range nodeKeys {
+		if string(key) == name {
+			return 1 << i
+		}
+	}
+	return 0
 }
 
 func (p *listingParser) node(depth int) (n Node, err error) {
@@ -93,8 +105,8 @@ func (p *listingParser) node(depth int) (n Node, err error) {
 		return n, p.fail("it is %d directories deep: nix accepts at most %d", depth, MaxDepth-1)
 	}
 	var seen uint
-	err = p.object(func(key string) (err error) {
-		bit := nodeKeys[key]
+	err = p.object(func(key []byte) (err error) {
+		bit := nodeKey(key)
 		if seen&bit != 0 {
 			return p.fail("the key %q stands twice", key)
 		}
@@ -136,11 +148,14 @@ func (p *listingParser) node(depth int) (n Node, err error) {
 		return n, p.fail(`a node without the key "type"`)
 	}
 	must |= keyType
-	for key, bit := range nodeKeys {
-		if must&bit != 0 && seen&bit == 0 {
+	if seen&must == must && seen&^(must|may) == 0 {
+		return n, nil
+	}
+	for i, key := range nodeKeys {
+		switch bit := uint(1) << i; {
+		case must&^seen&bit != 0:
 			return n, p.fail("a node of type %s without the key %q", n.Type, key)
-		}
-		if seen&bit != 0 && (must|may)&bit == 0 {
+		case seen&^(must|may)&bit != 0:
 			return n, p.fail("a node of type %s with the key %q", n.Type, key)
 		}
 	}
@@ -149,7 +164,8 @@ func (p *listingParser) node(depth int) (n Node, err error) {
 
 func (p *listingParser) entries(depth int) ([]Node, error) {
 	var list []Node
-	err := p.object(func(name string) error {
+	err := p.object(func(key []byte) error {
+		name := string(key)
 		if problem := badName(name); problem != "" {
 			return p.fail("%s", problem)
 		}
@@ -174,16 +190,16 @@ func (p *listingParser) entries(depth int) ([]Node, error) {
 }
 
 func (p *listingParser) typ() (Type, error) {
-	word, err := p.str()
+	word, err := p.raw()
 	if err != nil {
 		return 0, err
 	}
 	for t := Regular; t <= Symlink; t++ {
-		if word == t.String() {
+		if string(word) == t.String() {
 			return t, nil
 		}
 	}
-	return 0, p.fail("the type %s is not known", quote(word, 240))
+	return 0, p.fail("the type %s is not known", quote(string(word), 240))
 }
 
 // integer reads a number that fits an int64 and is not negative.

@@ -42,8 +42,8 @@ func (p *listingParser) word(w string) bool {
 	return false
 }
 
-// object reads an object and has value read the value of each key.
-func (p *listingParser) object(value func(key string) error) error {
+// object reads an object and has value read the value of each key. The key is good until then.
+func (p *listingParser) object(value func(key []byte) error) error {
 	if !p.next('{') {
 		return p.fail("an object is expected")
 	}
@@ -51,7 +51,7 @@ func (p *listingParser) object(value func(key string) error) error {
 		return nil
 	}
 	for {
-		key, err := p.str()
+		key, err := p.raw()
 		if err != nil {
 			return err
 		}
@@ -70,10 +70,17 @@ func (p *listingParser) object(value func(key string) error) error {
 	}
 }
 
-// str reads a string. The text is known to be UTF-8.
+// str reads a string.
 func (p *listingParser) str() (string, error) {
+	s, err := p.raw()
+	return string(s), err
+}
+
+// raw reads a string, which lies in the text unless something in it was escaped. The text is
+// known to be UTF-8.
+func (p *listingParser) raw() ([]byte, error) {
 	if !p.next('"') {
-		return "", p.fail("a string is expected")
+		return nil, p.fail("a string is expected")
 	}
 	start := p.pos
 	for p.pos < len(p.text) && (plain[p.text[p.pos]] || p.text[p.pos] >= utf8.RuneSelf) {
@@ -81,7 +88,7 @@ func (p *listingParser) str() (string, error) {
 	}
 	if p.pos < len(p.text) && p.text[p.pos] == '"' {
 		p.pos++
-		return string(p.text[start : p.pos-1]), nil
+		return p.text[start : p.pos-1], nil
 	}
 	s := append([]byte(nil), p.text[start:p.pos]...)
 	for p.pos < len(p.text) {
@@ -89,21 +96,21 @@ func (p *listingParser) str() (string, error) {
 		switch {
 		case c == '"':
 			p.pos++
-			return string(s), nil
+			return s, nil
 		case c == '\\':
 			r, ok := p.escape()
 			if !ok {
-				return "", p.fail("this escape is not allowed in a string")
+				return nil, p.fail("this escape is not allowed in a string")
 			}
 			s = utf8.AppendRune(s, r)
 		case c < ' ':
-			return "", p.fail("a control character must be escaped in a string")
+			return nil, p.fail("a control character must be escaped in a string")
 		default:
 			s = append(s, c)
 			p.pos++
 		}
 	}
-	return "", p.fail("the end of a string is missing")
+	return nil, p.fail("the end of a string is missing")
 }
 
 // escape reads what follows a backslash. Half a surrogate pair stands for nothing and is refused.
@@ -160,10 +167,10 @@ func (p *listingParser) skip(depth int) error {
 	}
 	switch c := p.text[p.pos]; {
 	case c == '"':
-		_, err := p.str()
+		_, err := p.raw()
 		return err
 	case c == '{':
-		return p.object(func(string) error { return p.skip(depth + 1) })
+		return p.object(func([]byte) error { return p.skip(depth + 1) })
 	case c == '[':
 		p.pos++
 		if p.next(']') {

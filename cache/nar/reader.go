@@ -241,6 +241,12 @@ func (r *Reader) readNode() error {
 			if !r.have(&executable) {
 				return r.wrongTag("contents", "executable")
 			}
+			at := r.Offset()
+			if value, err := r.str(maxTag, "the value of the executable marker"); err != nil {
+				return err
+			} else if len(value) > 0 {
+				return r.fail(at, "the executable marker has the value %s: it must be empty", quote(string(value), 160))
+			}
 			r.node.exec = true
 			if err := r.expect(&contents); err != nil {
 				return err

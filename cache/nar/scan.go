@@ -64,20 +64,17 @@ func (r *Reader) refillBody() error {
 	return err
 }
 
-// have consumes the phrase if it is what comes next. It never waits for bytes beyond a string
-// that could stand in its place in a good NAR.
+// have consumes the phrase, of one string, if that is what comes next. It never waits for more
+// bytes than the string that stands there has.
 func (r *Reader) have(p *phrase) bool {
-	first := 8 + (len(p.tags[0])+7)&^7
-	if !r.need(8) || binary.LittleEndian.Uint64(r.buf[r.pos:]) != uint64(len(p.tags[0])) {
+	if !r.need(8) || string(r.buf[r.pos:r.pos+8]) != p.raw[:8] {
 		return false
 	}
-	if !r.need(first) || string(r.buf[r.pos:r.pos+first]) != p.raw[:first] {
+	n := len(p.raw)
+	if !r.need(n) || string(r.buf[r.pos:r.pos+n]) != p.raw {
 		return false
 	}
-	if rest := len(p.raw); rest > first && (!r.need(rest) || string(r.buf[r.pos:r.pos+rest]) != p.raw) {
-		return false
-	}
-	r.pos += len(p.raw)
+	r.pos += n
 	return true
 }
 

@@ -66,6 +66,7 @@ func (w *Writer) WriteEntry(e *Entry) error {
 		w.buf = append(w.buf, regular.raw...)
 		if e.Executable {
 			w.buf = append(w.buf, executable.raw...)
+			w.buf = append(w.buf, noValue.raw...)
 		}
 		w.buf = append(w.buf, contents.raw...)
 		w.buf = binary.LittleEndian.AppendUint64(w.buf, uint64(e.Size))

@@ -1,0 +1,516 @@
+package nar
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+func TestReaderGivesBackWhatWasWritten(t *testing.T) {
+	want := zoo()
+	b := write(t, want...)
+	got, err := read(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != len(want) {
+		t.Fatalf("%d entries, want %d", len(got), len(want))
+	}
+	for i, g := range got {
+		if g.Type == Regular && string(b[g.Offset:g.Offset+g.Size]) != g.Body {
+			t.Errorf("%q: the body is not at its Offset %d", g.Path, g.Offset)
+		}
+		g.Offset = 0
+		if !reflect.DeepEqual(g, want[i]) {
+			t.Errorf("entry %d is %+v, want %+v", i, g, want[i])
+		}
+	}
+}
+
+// spelled out by hand, so that Reader and Writer cannot agree on an error
+func TestCanonicalForm(t *testing.T) {
+	want := spell("nix-archive-1", "(", "type", "directory",
+		"entry", "(", "name", "a", "node", "(", "type", "regular", "executable", "", "contents", "hi", ")", ")",
+		"entry", "(", "name", "b", "node", "(", "type", "directory",
+		"entry", "(", "name", "c", "node", "(", "type", "symlink", "target", "../a", ")", ")",
+		")", ")",
+		"entry", "(", "name", "d", "node", "(", "type", "regular", "contents", "", ")", ")",
+		")")
+	got := write(t, dir(""), exeFile("a", "hi"), dir("b"), link("b/c", "../a"), plainFile("d", ""))
+	if !bytes.Equal(got, want) {
+		t.Errorf("the Writer wrote\n%q, want\n%q", got, want)
+	}
+	if size, err := Check(bytes.NewReader(want)); err != nil || size != int64(len(want)) {
+		t.Errorf("Check says %d, %v", size, err)
+	}
+}
+
+func TestEveryPrefixIsCutOff(t *testing.T) {
+	for name, b := range samples(t) {
+		for n := range b {
+			size, err := Check(bytes.NewReader(b[:n]))
+			var format *FormatError
+			if !errors.As(err, &format) || !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Fatalf("%s cut off after %d of %d bytes: %v", name, n, len(b), err)
+			}
+			if format.Offset != int64(n) || size > int64(n) {
+				t.Fatalf("%s cut off after %d bytes: reported at %d, %d bytes good", name, n, format.Offset, size)
+			}
+			if _, err := List(bytes.NewReader(b[:n])); !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Fatalf("%s cut off after %d bytes: List says %v", name, n, err)
+			}
+		}
+	}
+}
+
+// Whatever a bit is flipped to, the Reader must end; where it is in the framing, it must refuse.
+func TestFlippedBits(t *testing.T) {
+	for name, b := range samples(t) {
+		list, err := read(bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		free := make([]bool, len(b)) // bytes that may be anything
+		for _, f := range list {
+			for i := f.Offset; i < f.Offset+f.Size; i++ {
+				free[i] = true
+			}
+		}
+		c := bytes.Clone(b)
+		rd := NewReader(nil)
+		for i := range c {
+			for bit := range 8 {
+				c[i] ^= 1 << bit
+				rd.Reset(bytes.NewReader(c))
+				err := drain(rd)
+				if free[i] && err != nil {
+					t.Errorf("%s with another body: %v", name, err)
+				}
+				if !free[i] && err == nil {
+					// a name or a target may have become another good one
+					if again, err := read(bytes.NewReader(c)); err != nil || !bytes.Equal(write(t, again...), c) {
+						t.Errorf("%s with bit %d of byte %d flipped is accepted, but is not canonical", name, bit, i)
+					}
+				}
+				c[i] ^= 1 << bit
+			}
+		}
+	}
+}
+
+func drain(rd *Reader) error {
+	for {
+		if _, err := rd.Next(); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+func TestMalformed(t *testing.T) {
+	begin := p("nix-archive-1", "(", "type")
+	inDir := parts(begin, p("directory"))
+	named := func(name any) []any { return p("entry", "(", "name", name, "node", "(", "type") }
+	file := func(name any) []any { return parts(named(name), p("regular", "contents", "", ")", ")")) }
+	nested := func(depth int) []any {
+		list := slices.Clone(inDir)
+		for range depth {
+			list = append(append(list, named("d")...), "directory")
+		}
+		for range depth {
+			list = append(list, ")", ")")
+		}
+		return append(list, ")")
+	}
+	odd := func(s string) []byte { // a string with a bad last byte of padding
+		b := spell(s)
+		b[len(b)-1] = 1
+		return b
+	}
+	long := func(n int) string { return strings.Repeat("n", n) }
+	for _, tt := range []struct {
+		name  string
+		parts []any
+		want  string
+	}{
+		{"empty", nil, "the input is empty"},
+		{"html", p([]byte("<html><body>502 Bad Gateway</body></html>")), "this is not a nar"},
+		{"zstd", p([]byte("\x28\xb5\x2f\xfd")), "this is not a nar"},
+		{"other version", p("nix-archive-2", "(", "type"), "this is not a nar"},
+		{"magic with bad padding", p(odd("nix-archive-1")), "this is not a nar"},
+		{"no parenthesis", p("nix-archive-1", "type", "regular"), `at byte 24: "(" expected, but found "type"`},
+		{"no type", p("nix-archive-1", "(", "contents"), `"type" expected, but found "contents"`},
+		{"empty node", p("nix-archive-1", "(", ")"), `"type" expected, but found ")"`},
+		{"type of older nix", parts(begin, p("regular", "contents", "x", "executable", "", ")")), `")" expected, but found "executable"`},
+		{"unknown type", parts(begin, p("fifo")), `"regular" or "directory" or "symlink" expected, but found "fifo"`},
+		{"type in capitals", parts(begin, p("Regular")), `found "Regular"`},
+		{"over-long type", parts(begin, p(long(1000))), `but a string of 1000 bytes is announced`},
+		{"type with bad padding", parts(begin, p(odd("regular"))), `the padding of "regular" is not zero`},
+		{"directory with bad padding", parts(begin, p(odd("directory"))), `the padding of "directory" is not zero`},
+		{"huge tag", parts(begin, p(uint64(math.MaxUint64))), `a string of 18446744073709551615 bytes`},
+
+		{"no contents", parts(begin, p("regular", ")")), `"contents" or "executable" expected, but found ")"`},
+		{"executable twice", parts(begin, p("regular", "executable", "", "executable", "", "contents", "", ")")), `"contents" expected, but found "executable"`},
+		{"executable with a value", parts(begin, p("regular", "executable", "yes", "contents", "", ")")), `the executable marker has the value "yes": it must be empty`},
+		{"executable with bad padding", parts(begin, p("regular", odd("executable"), "", "contents", "", ")")), `the padding of "executable" is not zero`},
+		{"contents twice", parts(begin, p("regular", "contents", "", "contents", "", ")")), `")" expected`},
+		{"body padding", parts(begin, p("regular", "contents", odd("x"), ")")), "the padding of the body is not zero"},
+		{"body too large", parts(begin, p("regular", "contents", uint64(math.MaxInt64)+1)), "a body of 9223372036854775808 bytes is not possible"},
+		{"body as large as can be", parts(begin, p("regular", "contents", uint64(math.MaxInt64))), "a body of 9223372036854775807 bytes is not possible"},
+		{"body of all bits", parts(begin, p("regular", "contents", uint64(math.MaxUint64))), "is not possible"},
+		{"body without end", parts(begin, p("regular", "contents", 1<<60, []byte("x"))), "cut off here, before the end of the body"},
+
+		{"link without target", parts(begin, p("symlink", ")")), `"target" expected, but found ")"`},
+		{"empty target", parts(begin, p("symlink", "target", "", ")")), "the target of the link is empty"},
+		{"target with NUL", parts(begin, p("symlink", "target", "a\x00b", ")")), "the target of the link contains a NUL byte"},
+		{"over-long target", parts(begin, p("symlink", "target", long(MaxTarget+1), ")")), "the target of the link is 4096 bytes long, the longest allowed is 4095"},
+		{"target with bad padding", parts(begin, p("symlink", "target", odd("x"), ")")), "the padding of the target of the link is not zero"},
+		{"target twice", parts(begin, p("symlink", "target", "a", "target", "b", ")")), `")" expected, but found "target"`},
+
+		{"unknown in directory", parts(inDir, p("file")), `"entry" or ")" expected, but found "file"`},
+		{"entry with bad padding", parts(inDir, p(odd("entry"))), `the padding of "entry" is not zero`},
+		{"end with bad padding", parts(inDir, p(odd(")"))), `the padding of ")" is not zero`},
+		{"nameless", parts(inDir, p("entry", "(", "node")), `"name" expected, but found "node"`},
+		{"nodeless", parts(inDir, p("entry", "(", "name", "a", ")", ")")), `entry "a": "node" expected, but found ")"`},
+		{"node before name", parts(inDir, p("entry", "(", "node", "(", "type", "regular", "contents", "", ")", "name", "a", ")", ")")), `"name" expected`},
+		{"unended entry", parts(inDir, named("a"), p("regular", "contents", "", ")", "entry")), `entry "a": ")" expected, but found "entry"`},
+		{"empty name", parts(inDir, file("")), "the name is empty"},
+		{"name .", parts(inDir, file(".")), `the name "." is not allowed`},
+		{"name ..", parts(inDir, file("..")), `the name ".." is not allowed`},
+		{"name with slash", parts(inDir, file("a/b")), `the name "a/b" contains a slash or a NUL byte`},
+		{"name of a slash", parts(inDir, file("/")), `the name "/" contains a slash`},
+		{"name with NUL", parts(inDir, file("a\x00")), `the name "a\x00" contains a slash or a NUL byte`},
+		{"over-long name", parts(inDir, file(long(MaxName+1))), "the name is 256 bytes long, the longest allowed is 255"},
+		{"endless name", parts(inDir, p("entry", "(", "name", uint64(math.MaxUint64))), "the name is 18446744073709551615 bytes long"},
+		{"name with bad padding", parts(inDir, file(odd("a"))), "the padding of the name is not zero"},
+		{"twice", parts(inDir, file("a"), file("a")), `the name "a" stands twice in one directory`},
+		{"descending", parts(inDir, file("b"), file("a")), `the name "a" comes after "b": names must ascend byte by byte`},
+		{"prefix after", parts(inDir, file("ab"), file("a")), `the name "a" comes after "ab"`},
+		{"order is unsigned", parts(inDir, file("\xff"), file("a")), `the name "a" comes after "\xff"`},
+		{"order is not by locale", parts(inDir, file("a"), file("B")), `the name "B" comes after "a"`},
+		{"order after a directory", parts(inDir, named("b"), p("directory"), file("zzz"), p(")", ")"), file("a")), `the name "a" comes after "b"`},
+		{"twice after a directory", parts(inDir, named("b"), p("directory"), file("b"), p(")", ")"), file("b")), `the name "b" stands twice`},
+		{"order two down", parts(inDir, named("b"), p("directory"), file("y"), file("x")), `entry "b": the name "x" comes after "y"`},
+		{"too deep", nested(MaxDepth), "it lies 64 directories deep: nix accepts at most 63"},
+		{"far too deep", nested(100_000), "it lies 64 directories deep"},
+
+		{"more after a file", parts(begin, p("regular", "contents", "", ")", []byte{0})), "at byte 112: the archive ends here, but the input goes on"},
+		{"more after a directory", parts(inDir, p(")", ")")), "the archive ends here, but the input goes on"},
+		{"two archives", parts(inDir, p(")"), inDir, p(")")), "the archive ends here, but the input goes on"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := spell(tt.parts...)
+			_, err := Check(bytes.NewReader(b))
+			var format *FormatError
+			if !errors.As(err, &format) {
+				t.Fatalf("got %v, want a FormatError", err)
+			}
+			if !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got  %s\nwant %s", err, tt.want)
+			}
+			if format.Offset < 0 || format.Offset > int64(len(b)) {
+				t.Errorf("the offset %d is not within the %d bytes", format.Offset, len(b))
+			}
+			// the same, byte by byte, and by the other ways in
+			if _, slow := Check(iotest.OneByteReader(bytes.NewReader(b))); slow == nil || slow.Error() != err.Error() {
+				t.Errorf("byte by byte it is %v, not %v", slow, err)
+			}
+			if _, list := List(bytes.NewReader(b)); list == nil || list.Error() != err.Error() {
+				t.Errorf("List says %v, not %v", list, err)
+			}
+			if _, entries := read(bytes.NewReader(b)); entries == nil {
+				t.Error("Next accepts it")
+			}
+		})
+	}
+	if _, err := Check(bytes.NewReader(spell(nested(MaxDepth - 1)...))); err != nil {
+		t.Errorf("as deep as nix allows: %v", err)
+	}
+}
+
+// A hostile NAR must not make the answer longer than a client shows.
+func TestMessagesAreShort(t *testing.T) {
+	for _, c := range []string{"a", "\x01", "\xff", "é", "\U0010ffff", "\u2028", `"`} {
+		name := func(last string) string { return strings.Repeat(c, MaxName/len(c)-1) + last }
+		list := p("nix-archive-1", "(", "type", "directory")
+		for range MaxDepth - 1 {
+			list = append(list, "entry", "(", "name", name("x"), "node", "(", "type", "directory")
+		}
+		for _, tail := range [][]any{
+			p("entry", "(", "name", name("x")),
+			p("entry", "(", "name", name("/")),
+			p("no"), p(strings.Repeat(c, maxTag/len(c))),
+		} {
+			_, err := Check(bytes.NewReader(spell(append(list, tail...)...)))
+			if err == nil || len(err.Error()) >= 900 {
+				t.Errorf("%d bytes: %v", len(err.Error()), err)
+			}
+		}
+		list = append(list[:len(list)-1], "directory")
+		list = append(list[:4+8], "entry", "(", "name", name("y"), "node", "(", "type", "regular", "contents", "", ")", ")",
+			"entry", "(", "name", name("a"))
+		_, err := Check(bytes.NewReader(spell(list...)))
+		if err == nil || !strings.Contains(err.Error(), "comes after") || len(err.Error()) >= 900 {
+			t.Errorf("%d bytes: %v", len(err.Error()), err)
+		}
+	}
+}
+
+func TestQuote(t *testing.T) {
+	for _, tt := range []struct {
+		in    string
+		limit int
+		want  string
+	}{
+		{"", 20, `""`},
+		{"bin/run", 20, `"bin/run"`},
+		{strings.Repeat("a", 18), 20, `"aaaaaaaaaaaaaaaaaa"`},
+		{"begin" + strings.Repeat("-", 1000) + "end", 20, `"begin--…----end"`},
+		{strings.Repeat("é", 500), 20, `"ééé…ééé"`},
+		{strings.Repeat("\xff", 500), 40, `"\xff\xff\xff\xff…\xff\xff\xff\xff"`},
+	} {
+		got := quote(tt.in, tt.limit)
+		if got != tt.want || len(got) > tt.limit {
+			t.Errorf("quote(%q, %d) = %s, want %s", tt.in, tt.limit, got, tt.want)
+		}
+	}
+}
+
+// The same result however the source hands out its bytes.
+func TestOddSources(t *testing.T) {
+	big := strings.Repeat("0123456789abcdef", bufferSize/8) // twice the buffer
+	files := zoo()
+	for n := -17; n <= 17; n++ { // entries across the edge of the buffer
+		files = append(files, plainFile(fmt.Sprintf("zz%02d", n+17), big[:bufferSize+n]))
+	}
+	b := write(t, files...)
+	want, err := read(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, wrap := range map[string]func(io.Reader) io.Reader{
+		"one byte":   iotest.OneByteReader,
+		"half":       iotest.HalfReader,
+		"data + EOF": iotest.DataErrReader,
+		"stutter":    func(r io.Reader) io.Reader { return &stutterReader{r: r} },
+	} {
+		got, err := read(wrap(bytes.NewReader(b)))
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: another result (%v)", name, err)
+		}
+		if size, err := Check(wrap(bytes.NewReader(b))); err != nil || size != int64(len(b)) {
+			t.Errorf("%s: Check says %d, %v", name, size, err)
+		}
+	}
+}
+
+// stutterReader gives nothing every other time, as an io.Reader may.
+type stutterReader struct {
+	r    io.Reader
+	idle bool
+}
+
+func (s *stutterReader) Read(p []byte) (int, error) {
+	if s.idle = !s.idle; s.idle {
+		return 0, nil
+	}
+	return s.r.Read(p[:min(len(p), 1000)])
+}
+
+// An error from below is passed on as such, at every place it can come from, and stays.
+func TestSourceFails(t *testing.T) {
+	broken := errors.New("the wire was cut")
+	for name, b := range samples(t) {
+		for n := 0; n <= len(b); n++ {
+			rd := NewReader(io.MultiReader(bytes.NewReader(b[:n]), iotest.ErrReader(broken)))
+			var err error
+			for err == nil {
+				_, err = rd.Next()
+			}
+			var format *FormatError
+			if !errors.Is(err, broken) || errors.As(err, &format) {
+				t.Fatalf("%s broken after %d bytes: %v", name, n, err)
+			}
+			if _, again := rd.Next(); again != err {
+				t.Fatalf("%s broken after %d bytes: first %v, then %v", name, n, err, again)
+			}
+		}
+	}
+	if _, err := Check(dryReader{}); !errors.Is(err, io.ErrNoProgress) {
+		t.Errorf("a source that gives nothing: %v", err)
+	}
+}
+
+type dryReader struct{}
+
+func (dryReader) Read([]byte) (int, error) { return 0, nil }
+
+func TestErrorsStick(t *testing.T) {
+	b := spell("nix-archive-1", "(", "type", "regular", "contents", "hello", "junk")
+	rd := NewReader(bytes.NewReader(b))
+	if _, err := rd.Next(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := rd.Next()
+	if err == nil || err == io.EOF {
+		t.Fatalf("junk is accepted: %v", err)
+	}
+	for range 3 {
+		if _, again := rd.Next(); again != err {
+			t.Errorf("Next: first %v, then %v", err, again)
+		}
+		if _, again := rd.Read(make([]byte, 1)); again != err {
+			t.Errorf("Read: first %v, then %v", err, again)
+		}
+		if _, again := rd.WriteTo(io.Discard); again != err {
+			t.Errorf("WriteTo: first %v, then %v", err, again)
+		}
+	}
+	// after the end as well
+	rd.Reset(bytes.NewReader(write(t, plainFile("", "hello"))))
+	for i := range 4 {
+		if _, err := rd.Next(); (i > 0) != (err == io.EOF) {
+			t.Fatalf("call %d of Next: %v", i, err)
+		}
+	}
+	if n, err := rd.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("Read after the end: %d, %v", n, err)
+	}
+	if n, err := rd.WriteTo(io.Discard); n != 0 || err != nil {
+		t.Errorf("WriteTo after the end: %d, %v", n, err)
+	}
+}
+
+// The body may be read whole, in part, or not at all, with buffers of all sizes.
+func TestPartialBodies(t *testing.T) {
+	big := strings.Repeat("0123456789abcde", bufferSize/4)
+	b := write(t, dir(""), plainFile("a", big), plainFile("b", "b"), plainFile("c", big), plainFile("d", ""))
+	for _, size := range []int{1, 7, 4096, bufferSize - 1, bufferSize, bufferSize + 1, 1 << 20} {
+		for _, part := range []int{0, 1, 100, bufferSize, len(big) - 1, len(big)} {
+			rd := NewReader(bytes.NewReader(b))
+			for {
+				e, err := rd.Next()
+				if err == io.EOF {
+					break
+				}
+				if err != nil {
+					t.Fatalf("reads of %d, %d of the body: %v", size, part, err)
+				}
+				if n, err := rd.Read(nil); n != 0 || (err != nil) != (e.Size == 0) {
+					t.Fatalf("%q: a read of nothing is %d, %v", e.Path, n, err)
+				}
+				var got []byte
+				for p := make([]byte, size); len(got) < min(part, int(e.Size)); {
+					n, err := rd.Read(p[:min(size, part-len(got))])
+					if err != nil {
+						t.Fatal(err)
+					}
+					got = append(got, p[:n]...)
+				}
+				if len(big) > len(got) && e.Size > 1 && !strings.HasPrefix(big, string(got)) || len(got) == len(big) && string(got) != big {
+					t.Fatalf("reads of %d: another body", size)
+				}
+				var rest strings.Builder
+				if part%2 == 1 { // and the rest the other way
+					if _, err := rd.WriteTo(&rest); err != nil {
+						t.Fatal(err)
+					}
+					if e.Size > 1 && string(got)+rest.String() != big {
+						t.Fatalf("reads of %d, %d of the body, then WriteTo: another body", size, part)
+					}
+				}
+			}
+			if rd.Offset() != int64(len(b)) {
+				t.Fatalf("Offset at the end is %d, want %d", rd.Offset(), len(b))
+			}
+		}
+	}
+}
+
+// Trouble of the io.Writer is not the archive's.
+func TestWriteToFails(t *testing.T) {
+	rd := NewReader(bytes.NewReader(write(t, dir(""), plainFile("a", "hello"), plainFile("b", ""))))
+	for range 2 {
+		if _, err := rd.Next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := rd.WriteTo(&fullWriter{room: 2}); n != 2 || !errors.Is(err, errFull) {
+		t.Errorf("got %d, %v", n, err)
+	}
+	if n, err := rd.WriteTo(shortWriter{}); n != 0 || err != io.ErrShortWrite {
+		t.Errorf("got %d, %v", n, err)
+	}
+	rest, err := io.ReadAll(rd)
+	if err != nil || string(rest) != "llo" {
+		t.Errorf("the rest is %q, %v", rest, err)
+	}
+	if e, err := rd.Next(); err != nil || e.Path != "b" {
+		t.Errorf("then %v, %v", e, err)
+	}
+}
+
+var errFull = errors.New("no room")
+
+// fullWriter takes room bytes and no more.
+type fullWriter struct{ room int }
+
+func (w *fullWriter) Write(p []byte) (int, error) {
+	n := min(len(p), w.room)
+	w.room -= n
+	if n < len(p) {
+		return n, errFull
+	}
+	return n, nil
+}
+
+type shortWriter struct{}
+
+func (shortWriter) Write([]byte) (int, error) { return 0, nil }
+
+// The last read must have said EOF: a source may still fail there, or go on.
+func TestEndOfSourceIsSeen(t *testing.T) {
+	b := write(t, plainFile("", "x"))
+	src := &countingReader{r: bytes.NewReader(b)}
+	if _, err := Check(src); err != nil || !src.eof {
+		t.Errorf("Check says %v without having seen the end", err)
+	}
+	if src.calls > 2 {
+		t.Errorf("%d reads for %d bytes", src.calls, len(b))
+	}
+}
+
+type countingReader struct {
+	r     io.Reader
+	calls int
+	eof   bool
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	c.calls++
+	n, err := c.r.Read(p)
+	c.eof = c.eof || err == io.EOF
+	return n, err
+}
+
+func TestCheckAllocatesLittle(t *testing.T) {
+	b := write(t, zoo()...)
+	src := bytes.NewReader(b)
+	n := testing.AllocsPerRun(10, func() {
+		src.Reset(b)
+		if _, err := Check(src); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if n > 8 {
+		t.Errorf("%v allocations for a NAR of %d entries", n, len(zoo()))
+	}
+}
