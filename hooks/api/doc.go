@@ -1,0 +1,22 @@
+// Package api is what Narwharf's programs say to each other over HTTP: the
+// JSON of /api/v1 and a client for it that the command line and the agent
+// share. The server is package hooks.
+//
+// # Conditional requests
+//
+// A channel's ETag is its seq in quotes; an absent one has "0". A promote
+// needs If-Match, so that of two promoters one wins (412 for the other). The
+// ETag of a host's desired state is a hash of its body.
+//
+// # Long polls
+//
+// A GET with If-None-Match and "Prefer: wait=N" (RFC 7240, section 4.3) parks
+// for up to N seconds while the ETag is the one given, and answers 304 when
+// they are over. Polls are level-triggered: nothing is lost with a reply that
+// is, or with a server's restart; the next request carries the old ETag.
+//
+// # Status is declared
+//
+// A host sends its whole Status at every change and repeats it until it is
+// acknowledged. The server stores what it was told and infers nothing.
+package api

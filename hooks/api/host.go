@@ -1,0 +1,233 @@
+package api
+
+import (
+	"time"
+
+	"narwharf/signing"
+)
+
+// Desired is what a host shall do: the answer to
+// GET /api/v1/hosts/{h}/desired?channel=C&target=T.
+//
+// Nothing in it but the pointer is signed. It may therefore delay a host, and
+// tighten what its own configuration says, and no more.
+type Desired struct {
+	Channel string `json:"channel"`
+	Seq     int64  `json:"seq"`
+	// Pointer is null if the channel has no release, or none for the target.
+	Pointer *signing.Pointer `json:"pointer"`
+	// Grant allows the host to act on this seq now.
+	Grant *Grant `json:"grant"`
+	// WaitingFor says why there is no grant.
+	WaitingFor *Waiting   `json:"waiting_for"`
+	Hold       *Hold      `json:"hold"`
+	Directive  *Directive `json:"directive"`
+	Policy     Policy     `json:"policy"`
+	MinAgent   string     `json:"min_agent,omitempty"`
+}
+
+// Grant lets a host start on a seq. A lease is a duration on the clock of
+// whoever counts it, never a time of day.
+type Grant struct {
+	Seq   int64  `json:"seq"`
+	Lease int64  `json:"lease_s"`
+	ID    string `json:"id"`
+}
+
+// WaitKind is why a host waits, from a closed list.
+type WaitKind string
+
+// The reasons.
+const (
+	WaitWave         WaitKind = "wave"
+	WaitBake         WaitKind = "bake"
+	WaitWindow       WaitKind = "window"
+	WaitSlot         WaitKind = "slot"
+	WaitBudget       WaitKind = "budget"
+	WaitAfter        WaitKind = "after"
+	WaitHold         WaitKind = "hold"
+	WaitPaused       WaitKind = "paused"
+	WaitOffline      WaitKind = "offline"
+	WaitInhibited    WaitKind = "inhibited"
+	WaitQuarantine   WaitKind = "quarantine"
+	WaitNotInRelease WaitKind = "not_in_release"
+	WaitRetry        WaitKind = "retry"   // the entry failed here before
+	WaitReboot       WaitKind = "reboot"  // armed: somebody has to reboot
+	WaitExpired      WaitKind = "expired" // the head's time is over
+)
+
+// Waiting is a reason with words for people.
+type Waiting struct {
+	Kind   WaitKind `json:"kind"`
+	Detail string   `json:"detail,omitempty"`
+}
+
+// Hold keeps a host where it is.
+type Hold struct {
+	Reason string     `json:"reason"`
+	By     string     `json:"by"`
+	Until  *time.Time `json:"until"`
+}
+
+// Directive asks a host for something that needs no new release.
+type Directive struct {
+	Type string `json:"type"` // "retry": try the entry again; "revert": leave seq
+	Seq  int64  `json:"seq"`
+	ID   string `json:"id"` // each is obeyed once
+}
+
+// Policy tightens what the host's configuration says; zero values do nothing.
+type Policy struct {
+	ConfirmTimeout int64 `json:"confirm_timeout_s,omitempty"`
+	ProbationMin   int64 `json:"probation_min_s,omitempty"`
+}
+
+// State is where a host's agent is. docs/agent.md has the diagram.
+type State string
+
+// The states.
+const (
+	Idle         State = "idle"
+	Verifying    State = "verifying"
+	Staging      State = "staging"
+	Staged       State = "staged"
+	WaitingState State = "waiting"
+	Draining     State = "draining"
+	Activating   State = "activating"
+	Probation    State = "probation"
+	Committing   State = "committing"
+	OK           State = "ok"
+	Armed        State = "armed"
+	Testing      State = "testing"
+	TestOver     State = "test_over"
+	DryRunDone   State = "dry_run_done"
+	Rejected     State = "rejected"
+	StageFailed  State = "stage_failed"
+	Reverting    State = "reverting"
+	Reverted     State = "reverted"
+	Failed       State = "failed"
+	Drifted      State = "drifted"
+	NotInRelease State = "not_in_release"
+)
+
+// States are all of them, in the order of a good attempt and then the ends.
+var States = []State{Idle, Verifying, Staging, Staged, WaitingState, Draining, Activating, Probation, Committing, OK,
+	Armed, Testing, TestOver, DryRunDone, Rejected, StageFailed, Reverting, Reverted, Failed, Drifted, NotInRelease}
+
+// Final tells whether an attempt ends in the state, until something new comes.
+func (s State) Final() bool {
+	switch s {
+	case OK, Armed, Testing, TestOver, DryRunDone, Rejected, Reverted, Failed, Drifted, NotInRelease:
+		return true
+	}
+	return false
+}
+
+// Status is the body of PUT /api/v1/hosts/{h}/status: all that a host knows of
+// itself. Reports are ordered by (StartID, Counter).
+type Status struct {
+	Agent   string `json:"agent"`    // version
+	StartID int64  `json:"start_id"` // grows with every start of the agent
+	Counter int64  `json:"counter"`  // grows with every report of one start
+
+	Channel string `json:"channel"`
+	Target  string `json:"target"`
+	System  string `json:"system,omitempty"`
+	BootID  string `json:"boot_id"`
+
+	State   State  `json:"state"`
+	Seq     int64  `json:"seq"`               // that the state is about; 0: none yet
+	Attempt string `json:"attempt,omitempty"` // that the fields below are about
+	Entry   string `json:"entry,omitempty"`   // sha256: of the entry's bytes
+	Action  string `json:"action,omitempty"`
+	Wanted  string `json:"wanted,omitempty"` // store path of the entry
+
+	Current   string `json:"current"`            // /run/current-system
+	Booted    string `json:"booted"`             // /run/booted-system
+	Profile   string `json:"profile"`            // what the system profile names
+	Previous  string `json:"previous,omitempty"` // current before the attempt
+	Confirmed string `json:"confirmed,omitempty"` // last system that this host committed
+
+	HighestSeq int64 `json:"highest_seq"` // accepted ever
+	// Head is the head of HighestSeq, for a server that lost it.
+	Head *signing.Pointer `json:"head,omitempty"`
+
+	NeedReboot    bool     `json:"need_reboot"`
+	NeedRebootFor []string `json:"need_reboot_for,omitempty"` // what differs: kernel, initrd, …
+	WaitingFor    *Waiting `json:"waiting_for,omitempty"`
+
+	SwitchExit     *int     `json:"switch_exit,omitempty"` // of switch-to-configuration
+	NewFailedUnits []string `json:"new_failed_units,omitempty"`
+	Checks         []Check  `json:"checks,omitempty"`
+	Confirm        string   `json:"confirm,omitempty"` // the attempt's nonce, from the new system's agent
+	Unconfirmed    bool     `json:"unconfirmed,omitempty"`
+	Differs        []string `json:"differs,omitempty"` // paths that were here with other bytes
+
+	Durations   map[string]int64 `json:"durations_ms,omitempty"` // stage, activate, probation, commit, total
+	Fetched     int64            `json:"fetched_bytes,omitempty"`
+	Transitions []Transition     `json:"transitions,omitempty"` // since the last report that was acknowledged
+	Error       string           `json:"error,omitempty"`
+	Pause       *Hold            `json:"pause,omitempty"` // set by a person on the host
+
+	CurrentGeneration int64 `json:"current_generation,omitempty"` // of the profile that Current is; 0 if none
+	BootGeneration    int64 `json:"boot_generation,omitempty"`
+	ConfigAge         int64 `json:"config_age_s,omitempty"` // since Current was activated
+}
+
+// CheckMode is what a failed check does.
+type CheckMode string
+
+// The modes.
+const (
+	Enforce CheckMode = "enforce"
+	Observe CheckMode = "observe"
+	Off     CheckMode = "off"
+)
+
+// Check is a health check's result in this attempt.
+type Check struct {
+	Name     string    `json:"name"`
+	Mode     CheckMode `json:"mode"`
+	OK       bool      `json:"ok"`
+	Detail   string    `json:"detail,omitempty"`
+	Duration int64     `json:"duration_ms"`
+}
+
+// Transition is one arrow of the state machine. After is on the host's
+// monotonic clock, since the attempt began.
+type Transition struct {
+	State State `json:"state"`
+	After int64 `json:"after_ms"`
+}
+
+// Host is a row of GET /api/v1/hosts.
+type Host struct {
+	Host     string            `json:"host"`
+	LastSeen time.Time         `json:"last_seen"` // poll or report
+	Online   bool              `json:"online"`    // a poll is parked, or ended just now
+	Reported time.Time         `json:"reported,omitzero"`
+	By       string            `json:"by,omitempty"` // credential of the last report
+	Labels   map[string]string `json:"labels,omitempty"`
+	Hold     *Hold             `json:"hold,omitempty"`
+	// Wanted is what the channel's current release has for the host, "" if
+	// nothing. Converged compares it with what the host declared.
+	WantedSeq  int64    `json:"wanted_seq"`
+	Wanted     string   `json:"wanted,omitempty"`
+	Converged  bool     `json:"converged"`
+	WaitingFor *Waiting `json:"waiting_for,omitempty"`
+	Status     *Status  `json:"status,omitempty"`
+}
+
+// Event is a line of the audit log.
+type Event struct {
+	ID      int64             `json:"id"`
+	Time    time.Time         `json:"time"`
+	Kind    string            `json:"kind"` // "channel.promoted", "host.state", …
+	By      string            `json:"by,omitempty"`
+	Channel string            `json:"channel,omitempty"`
+	Host    string            `json:"host,omitempty"`
+	Seq     int64             `json:"seq,omitempty"`
+	Text    string            `json:"text"` // a sentence for people
+	Alarm   bool              `json:"alarm,omitempty"`
+	Data    map[string]string `json:"data,omitempty"`
+}
