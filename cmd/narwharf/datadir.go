@@ -186,4 +186,3 @@ func newLogger(cfg *Config, w *os.File) (*slog.Logger, error) {
 	}
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})), nil
 }
-

@@ -54,7 +54,7 @@ func fsckJob(ctx context.Context, d *dataDir, raw json.RawMessage, out io.Writer
 	r, err := d.uploads.Fsck(ctx, cache.FsckOptions{Repair: args.Repair, Report: func(line string) {
 		mu.Lock()
 		defer mu.Unlock()
-		fmt.Fprintln(out, line) //nolint:errcheck // a reader that left changes nothing about the check
+		fmt.Fprintln(out, line) // a reader that left changes nothing about the check
 	}})
 	if err != nil {
 		return 2, fmt.Errorf("fsck: %w", err)
@@ -92,7 +92,7 @@ func rebuildJob(ctx context.Context, d *dataDir, _ json.RawMessage, out io.Write
 		d.broken = true
 	}
 	err := d.uploads.Rebuild(ctx, func(format string, args ...any) {
-		fmt.Fprintf(out, format+"\n", args...) //nolint:errcheck // as above
+		fmt.Fprintf(out, format+"\n", args...) // as above
 	})
 	if err != nil {
 		return 2, fmt.Errorf("rebuild: %w", err)

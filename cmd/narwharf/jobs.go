@@ -153,13 +153,30 @@ func serveAdmin(d *dataDir) (*http.Server, error) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /jobs/{name}", func(w http.ResponseWriter, r *http.Request) { answerJob(d, w, r) })
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	running, stop := context.WithCancel(context.Background())
+	srv := &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 10 * time.Second,
+		BaseContext:       func(net.Listener) context.Context { return running },
+	}
+	srv.RegisterOnShutdown(stop)
 	go func() {
 		if err := srv.Serve(&peerListener{l, d.log}); !errors.Is(err, http.ErrServerClosed) {
 			d.log.Error("admin socket", "error", err)
 		}
 	}()
 	return srv, nil
+}
+
+// stopAdmin tells jobs under way to stop and waits for them: they work on the
+// database that is closed next.
+func stopAdmin(srv *http.Server, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := srv.Shutdown(ctx); err != nil {
+		log.Warn("a job on the admin socket did not stop", "error", err)
+		srv.Close()
+	}
 }
 
 func answerJob(d *dataDir, w http.ResponseWriter, r *http.Request) {
@@ -179,7 +196,7 @@ func answerJob(d *dataDir, w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		last.Error = err.Error()
 	}
-	events.send(last)
+	_ = events.send(last) // whoever asked has gone if this fails
 }
 
 // eventWriter sends each write as one event.

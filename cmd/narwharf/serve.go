@@ -52,6 +52,9 @@ ends it at once. On SIGHUP it reads the secret keys again.
 const idleTimeout = 5 * time.Minute
 
 func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (err error) {
+	hangup := make(chan os.Signal, 1) // from the first moment on: SIGHUP would end us
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	// What may need root comes first: keys, and ports below 1024.
 	keys, err := cfg.loadKeys()
 	if err != nil {
@@ -62,7 +65,7 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 	}
 	listeners, err := listen(cfg)
 	if err != nil {
-		return err
+		return alreadyServed(cfg, err)
 	}
 	defer func() {
 		for _, l := range listeners {
@@ -70,12 +73,8 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 		}
 	}()
 	d, err := openDataDir(cfg, log)
-	if errors.Is(err, errBusy) || err != nil {
-		if conn, derr := dialAdmin(cfg.DataDir); derr == nil {
-			conn.Close()
-			return fmt.Errorf("another narwharf serves %s already", cfg.DataDir)
-		}
-		return err
+	if err != nil {
+		return alreadyServed(cfg, err)
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
 	if err := d.openCache(true); err != nil {
@@ -103,7 +102,7 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 		return err
 	}
 	defer func() {
-		admin.Close()
+		stopAdmin(admin, log)
 		_ = os.Remove(socketPath(cfg.DataDir))
 	}()
 
@@ -126,9 +125,6 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 	defer stop()
 	go server.Sweep(background)
 
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
 	for {
 		select {
 		case <-hangup:
@@ -143,6 +139,17 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 			return shutdown(web, server, time.Duration(cfg.Limits.Stop), log)
 		}
 	}
+}
+
+// alreadyServed replaces err by the reason for it, if that is another
+// narwharf on the same data_dir.
+func alreadyServed(cfg *Config, err error) error {
+	conn, dialErr := dialAdmin(cfg.DataDir)
+	if dialErr != nil {
+		return err
+	}
+	conn.Close()
+	return fmt.Errorf("another narwharf serves %s already", cfg.DataDir)
 }
 
 // shutdown stops taking connections and waits: for uploads, since most
@@ -301,5 +308,5 @@ Substitute, in nix.conf:  extra-substituters = %s
                           extra-trusted-public-keys =%s
 
 `, url, url, auth, url, url, keys.String())
-	fmt.Fprint(out, text) //nolint:errcheck // nobody reads it, then
+	_, _ = io.WriteString(out, text) // nobody reads it, then
 }
