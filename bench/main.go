@@ -54,12 +54,12 @@ func run(p plan, work string, write bool) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer remove(dir)
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-stop // the servers die with us
-		_ = os.RemoveAll(dir)
+		remove(dir)
 		os.Exit(130)
 	}()
 
@@ -72,6 +72,13 @@ func run(p plan, work string, write bool) error {
 		return r.update(filepath.Join("bench", "PERFORMANCE.md"))
 	}
 	return nil
+}
+
+// remove takes a temporary folder away, and says so if it cannot.
+func remove(dir string) {
+	if err := os.RemoveAll(dir); err != nil {
+		progress("%v", err)
+	}
 }
 
 // progress tells whoever waits what is going on.

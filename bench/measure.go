@@ -5,7 +5,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -94,7 +93,7 @@ func readRows(p plan, c *closure, dir string, start func(string) (*server, error
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(filepath.Join(dir, "subject"))
+	defer remove(filepath.Join(dir, "subject"))
 	defer subject.stop()
 	if _, err := upload(subject.put, subject.token, c, 8); err != nil {
 		return nil, err

@@ -15,13 +15,18 @@ import (
 // path GET narinfo, HEAD NAR, PUT NAR, PUT narinfo, and a path only after
 // those it refers to. It returns how long that took.
 func upload(addr, token string, c *closure, n int) (time.Duration, error) {
-	clients := make([]*client, n)
-	for i := range clients {
-		var err error
-		if clients[i], err = dial(addr, token); err != nil {
+	var clients []*client
+	defer func() {
+		for _, cl := range clients {
+			cl.close()
+		}
+	}()
+	for range n {
+		cl, err := dial(addr, token)
+		if err != nil {
 			return 0, err
 		}
-		defer clients[i].close()
+		clients = append(clients, cl)
 	}
 	done := make([]chan struct{}, len(c.paths))
 	for i := range done {

@@ -54,7 +54,7 @@ func uploadSample(c *closure, conns int, dir string, start func(dir string) (*se
 	if err != nil {
 		return sample{}, err
 	}
-	defer os.RemoveAll(dir)
+	defer remove(dir)
 	defer s.stop()
 	// What others wrote before must not be what our fsync waits for.
 	if err := syncDisk(dir); err != nil {
