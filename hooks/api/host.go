@@ -142,10 +142,10 @@ type Status struct {
 	Action  string `json:"action,omitempty"`
 	Wanted  string `json:"wanted,omitempty"` // store path of the entry
 
-	Current   string `json:"current"`            // /run/current-system
-	Booted    string `json:"booted"`             // /run/booted-system
-	Profile   string `json:"profile"`            // what the system profile names
-	Previous  string `json:"previous,omitempty"` // current before the attempt
+	Current   string `json:"current"`             // /run/current-system
+	Booted    string `json:"booted"`              // /run/booted-system
+	Profile   string `json:"profile"`             // what the system profile names
+	Previous  string `json:"previous,omitempty"`  // current before the attempt
 	Confirmed string `json:"confirmed,omitempty"` // last system that this host committed
 
 	HighestSeq int64 `json:"highest_seq"` // accepted ever

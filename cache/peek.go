@@ -1,0 +1,87 @@
+package cache
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"strings"
+	"time"
+
+	"narwharf/cache/blob"
+	"narwharf/cache/index"
+	"narwharf/cache/nar"
+	"narwharf/narinfo"
+)
+
+// What channels need of a cache: package hooks declares the interface.
+
+// Info returns the narinfo of an uploaded path by its hash part, with the
+// signatures that came with it, and when and by whom it was uploaded. A path
+// that is not here is an error that Is fs.ErrNotExist.
+func (u *Uploads) Info(hash string) (info *narinfo.Info, uploaded time.Time, by string, err error) {
+	r, err := u.index.Get(hash)
+	if errors.Is(err, index.ErrNotFound) {
+		return nil, time.Time{}, "", fs.ErrNotExist
+	}
+	if err != nil {
+		return nil, time.Time{}, "", err
+	}
+	return r.Info, r.Uploaded, r.By, nil
+}
+
+// HasBytes tells whether the NAR of a path is there, whole by its size.
+func (u *Uploads) HasBytes(info *narinfo.Info) bool {
+	st, err := u.blobs.Stat(info.URL)
+	return err == nil && st.Size == info.FileSize
+}
+
+// Peek reads small files out of an uploaded path, in one pass over its NAR. A
+// name that is no regular file, or is larger than limit bytes, is there with
+// no content; one that is missing is not in the result.
+func (u *Uploads) Peek(hash string, names []string, limit int64) (map[string][]byte, error) {
+	r, err := u.index.Get(hash)
+	if err != nil {
+		return nil, err
+	}
+	in, err := u.blobs.Open(r.Info.URL)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	buf := readers.get(in.Content)
+	defer readers.put(buf)
+	_, plain, err := decodeNar(buf, strings.TrimPrefix(r.Info.URL, "nar/"))
+	if err != nil {
+		return nil, damaged(err)
+	}
+	defer plain.Close()
+	wanted := make(map[string]bool, len(names))
+	for _, n := range names {
+		wanted[n] = true
+	}
+	found := make(map[string][]byte)
+	reader := nar.NewReader(plain)
+	for {
+		e, err := reader.Next()
+		if err == io.EOF {
+			return found, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !wanted[e.Path] {
+			continue
+		}
+		found[e.Path] = nil
+		if e.Type == nar.Regular && e.Size <= limit {
+			text, err := io.ReadAll(reader)
+			if err != nil {
+				return nil, err
+			}
+			found[e.Path] = text
+		}
+	}
+}
+
+// Files is the store of content files, for channels to keep theirs in.
+func (u *Uploads) Files() blob.Store { return u.blobs }
