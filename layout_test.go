@@ -1,0 +1,208 @@
+// Package narwharf_test holds what is true of the module as a whole: which
+// package may import which, how long a file may be, and that each dependency
+// has its reason written down.
+package narwharf_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "narwharf"
+
+// mayImport is what each package may import of this module, its tests
+// included. A name that ends in /... stands for all packages below, too.
+var mayImport = map[string][]string{
+	"":                nil,
+	"bench":           {"bench/load", "cache/nar", "narinfo"},
+	"bench/load":      nil,
+	"cache":           {"cache/...", "narinfo", "signing", "signing/access"},
+	"cache/blob":      nil,
+	"cache/index":     {"narinfo"},
+	"cache/nar":       nil,
+	"cache/nixstore":  {"narinfo"},
+	"cmd/narwharf":    {"..."},
+	"e2e":             nil,
+	"hooks":           {"signing", "signing/access", "hooks/api", "narinfo"},
+	"hooks/api":       {"signing", "narinfo"},
+	"hooks/dashboard": {"hooks"},
+	"hooks/rollout":   nil,
+	"narinfo":         nil,
+	"nixos":           {"signing", "narinfo", "cache/nixstore", "hooks/api"},
+	"signing":         {"narinfo"},
+	"signing/access":  {"signing"},
+}
+
+// onlyIn names the files that alone may import a module, so that leaving it
+// stays a day's work.
+var onlyIn = map[string][]string{
+	"github.com/labstack/echo": {"cache/server.go", "hooks/server.go"},
+	"github.com/spf13/cobra":   {"cmd/narwharf/*.go"},
+	"go.etcd.io/bbolt":         {"cmd/narwharf/*.go", "cache/index/*.go", "signing/access/*.go", "hooks/*.go"},
+}
+
+type goPackage struct {
+	ImportPath, Dir                    string
+	Imports, TestImports, XTestImports []string
+}
+
+func (p goPackage) all() []string {
+	all := slices.Concat(p.Imports, p.TestImports, p.XTestImports)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// goPackages asks the go command for all packages of the module.
+func goPackages(t *testing.T) []goPackage {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-e", "-json=ImportPath,Dir,Imports,TestImports,XTestImports", "./...")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, &stderr)
+	}
+	var all []goPackage
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p goPackage
+		err := d.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+func TestImportsRunOneWay(t *testing.T) {
+	for _, p := range goPackages(t) {
+		name := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
+		allowed, known := mayImport[name]
+		if !known {
+			t.Errorf("the package %s has no row in mayImport: what may it import?", name)
+			continue
+		}
+		for _, path := range p.all() {
+			of, ours := strings.CutPrefix(path, module+"/")
+			if !ours || of == name {
+				continue
+			}
+			if !slices.ContainsFunc(allowed, func(a string) bool {
+				prefix, tree := strings.CutSuffix(a, "...")
+				return a == of || tree && strings.HasPrefix(of, prefix)
+			}) {
+				t.Errorf("%s imports %s and may import %q only", name, of, allowed)
+			}
+		}
+	}
+}
+
+// goFiles are all Go files of the module, by slash-separated name.
+func goFiles(t *testing.T) []string {
+	t.Helper()
+	var files []string
+	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && name != "." && (strings.HasPrefix(d.Name(), ".") || name == "data" || name == "bin"):
+			return fs.SkipDir
+		case !d.IsDir() && strings.HasSuffix(name, ".go"):
+			files = append(files, filepath.ToSlash(name))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func TestFilesAreShort(t *testing.T) {
+	const most = 600
+	for _, name := range goFiles(t) {
+		text, err := os.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := bytes.Count(text, []byte("\n")); n > most {
+			t.Errorf("%s has %d lines, more than %d: it holds more than one concern", name, n, most)
+		}
+	}
+}
+
+var importLine = regexp.MustCompile(`(?m)^(?:import )?\s*(?:[\w.]+ )?"([^"\n]+)"$`)
+
+func TestSomeImportsStandInFewFiles(t *testing.T) {
+	for _, name := range goFiles(t) {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range importLine.FindAllStringSubmatch(string(text), -1) {
+			for path, files := range onlyIn {
+				if m[1] != path && !strings.HasPrefix(m[1], path+"/") {
+					continue
+				}
+				if !slices.ContainsFunc(files, func(pattern string) bool {
+					ok, err := filepath.Match(pattern, name)
+					return ok && err == nil
+				}) {
+					t.Errorf("%s imports %s, which only %q may", name, m[1], files)
+				}
+			}
+		}
+	}
+}
+
+// Each module that we import has a line "| `path` | …" in docs/dependencies.md.
+func TestDependenciesAreExplained(t *testing.T) {
+	text, err := os.ReadFile("docs/dependencies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	explained := make(map[string]bool)
+	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\| \\S").FindAllSubmatch(text, -1) {
+		explained[string(m[1])] = false
+	}
+	if len(explained) == 0 {
+		t.Fatal("no rows in docs/dependencies.md")
+	}
+	for _, p := range goPackages(t) {
+		for _, path := range p.all() {
+			host, _, _ := strings.Cut(path, "/")
+			if !strings.Contains(host, ".") { // the standard library, and ourselves
+				continue
+			}
+			found := false
+			for mod := range explained {
+				if path == mod || strings.HasPrefix(path, mod+"/") {
+					explained[mod], found = true, true
+				}
+			}
+			if !found {
+				t.Errorf("%s imports %s: say in docs/dependencies.md why", p.ImportPath, path)
+			}
+		}
+	}
+	for mod, used := range explained {
+		if !used {
+			t.Errorf("docs/dependencies.md explains %s, which nothing imports", mod)
+		}
+	}
+}
