@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -112,127 +110,6 @@ func drain(rd *Reader) error {
 		} else if err != nil {
 			return err
 		}
-	}
-}
-
-func TestMalformed(t *testing.T) {
-	begin := p("nix-archive-1", "(", "type")
-	inDir := parts(begin, p("directory"))
-	named := func(name any) []any { return p("entry", "(", "name", name, "node", "(", "type") }
-	file := func(name any) []any { return parts(named(name), p("regular", "contents", "", ")", ")")) }
-	nested := func(depth int) []any {
-		list := slices.Clone(inDir)
-		for range depth {
-			list = append(append(list, named("d")...), "directory")
-		}
-		for range depth {
-			list = append(list, ")", ")")
-		}
-		return append(list, ")")
-	}
-	odd := func(s string) []byte { // a string with a bad last byte of padding
-		b := spell(s)
-		b[len(b)-1] = 1
-		return b
-	}
-	long := func(n int) string { return strings.Repeat("n", n) }
-	for _, tt := range []struct {
-		name  string
-		parts []any
-		want  string
-	}{
-		{"empty", nil, "the input is empty"},
-		{"html", p([]byte("<html><body>502 Bad Gateway</body></html>")), "this is not a nar"},
-		{"zstd", p([]byte("\x28\xb5\x2f\xfd")), "this is not a nar"},
-		{"other version", p("nix-archive-2", "(", "type"), "this is not a nar"},
-		{"magic with bad padding", p(odd("nix-archive-1")), "this is not a nar"},
-		{"no parenthesis", p("nix-archive-1", "type", "regular"), `at byte 24: "(" expected, but found "type"`},
-		{"no type", p("nix-archive-1", "(", "contents"), `"type" expected, but found "contents"`},
-		{"empty node", p("nix-archive-1", "(", ")"), `"type" expected, but found ")"`},
-		{"type of older nix", parts(begin, p("regular", "contents", "x", "executable", "", ")")), `")" expected, but found "executable"`},
-		{"unknown type", parts(begin, p("fifo")), `"regular" or "directory" or "symlink" expected, but found "fifo"`},
-		{"type in capitals", parts(begin, p("Regular")), `found "Regular"`},
-		{"over-long type", parts(begin, p(long(1000))), `but a string of 1000 bytes is announced`},
-		{"type with bad padding", parts(begin, p(odd("regular"))), `the padding of "regular" is not zero`},
-		{"directory with bad padding", parts(begin, p(odd("directory"))), `the padding of "directory" is not zero`},
-		{"huge tag", parts(begin, p(uint64(math.MaxUint64))), `a string of 18446744073709551615 bytes`},
-
-		{"no contents", parts(begin, p("regular", ")")), `"contents" or "executable" expected, but found ")"`},
-		{"executable twice", parts(begin, p("regular", "executable", "", "executable", "", "contents", "", ")")), `"contents" expected, but found "executable"`},
-		{"executable with a value", parts(begin, p("regular", "executable", "yes", "contents", "", ")")), `the executable marker has the value "yes": it must be empty`},
-		{"executable with bad padding", parts(begin, p("regular", odd("executable"), "", "contents", "", ")")), `the padding of "executable" is not zero`},
-		{"contents twice", parts(begin, p("regular", "contents", "", "contents", "", ")")), `")" expected`},
-		{"body padding", parts(begin, p("regular", "contents", odd("x"), ")")), "the padding of the body is not zero"},
-		{"body too large", parts(begin, p("regular", "contents", uint64(math.MaxInt64)+1)), "a body of 9223372036854775808 bytes is not possible"},
-		{"body as large as can be", parts(begin, p("regular", "contents", uint64(math.MaxInt64))), "a body of 9223372036854775807 bytes is not possible"},
-		{"body of all bits", parts(begin, p("regular", "contents", uint64(math.MaxUint64))), "is not possible"},
-		{"body without end", parts(begin, p("regular", "contents", 1<<60, []byte("x"))), "cut off here, before the end of the body"},
-
-		{"link without target", parts(begin, p("symlink", ")")), `"target" expected, but found ")"`},
-		{"empty target", parts(begin, p("symlink", "target", "", ")")), "the target of the link is empty"},
-		{"target with NUL", parts(begin, p("symlink", "target", "a\x00b", ")")), "the target of the link contains a NUL byte"},
-		{"over-long target", parts(begin, p("symlink", "target", long(MaxTarget+1), ")")), "the target of the link is 4096 bytes long, the longest allowed is 4095"},
-		{"target with bad padding", parts(begin, p("symlink", "target", odd("x"), ")")), "the padding of the target of the link is not zero"},
-		{"target twice", parts(begin, p("symlink", "target", "a", "target", "b", ")")), `")" expected, but found "target"`},
-
-		{"unknown in directory", parts(inDir, p("file")), `"entry" or ")" expected, but found "file"`},
-		{"entry with bad padding", parts(inDir, p(odd("entry"))), `the padding of "entry" is not zero`},
-		{"end with bad padding", parts(inDir, p(odd(")"))), `the padding of ")" is not zero`},
-		{"nameless", parts(inDir, p("entry", "(", "node")), `"name" expected, but found "node"`},
-		{"nodeless", parts(inDir, p("entry", "(", "name", "a", ")", ")")), `entry "a": "node" expected, but found ")"`},
-		{"node before name", parts(inDir, p("entry", "(", "node", "(", "type", "regular", "contents", "", ")", "name", "a", ")", ")")), `"name" expected`},
-		{"unended entry", parts(inDir, named("a"), p("regular", "contents", "", ")", "entry")), `entry "a": ")" expected, but found "entry"`},
-		{"empty name", parts(inDir, file("")), "the name is empty"},
-		{"name .", parts(inDir, file(".")), `the name "." is not allowed`},
-		{"name ..", parts(inDir, file("..")), `the name ".." is not allowed`},
-		{"name with slash", parts(inDir, file("a/b")), `the name "a/b" contains a slash or a NUL byte`},
-		{"name of a slash", parts(inDir, file("/")), `the name "/" contains a slash`},
-		{"name with NUL", parts(inDir, file("a\x00")), `the name "a\x00" contains a slash or a NUL byte`},
-		{"over-long name", parts(inDir, file(long(MaxName+1))), "the name is 256 bytes long, the longest allowed is 255"},
-		{"endless name", parts(inDir, p("entry", "(", "name", uint64(math.MaxUint64))), "the name is 18446744073709551615 bytes long"},
-		{"name with bad padding", parts(inDir, file(odd("a"))), "the padding of the name is not zero"},
-		{"twice", parts(inDir, file("a"), file("a")), `the name "a" stands twice in one directory`},
-		{"descending", parts(inDir, file("b"), file("a")), `the name "a" comes after "b": names must ascend byte by byte`},
-		{"prefix after", parts(inDir, file("ab"), file("a")), `the name "a" comes after "ab"`},
-		{"order is unsigned", parts(inDir, file("\xff"), file("a")), `the name "a" comes after "\xff"`},
-		{"order is not by locale", parts(inDir, file("a"), file("B")), `the name "B" comes after "a"`},
-		{"order after a directory", parts(inDir, named("b"), p("directory"), file("zzz"), p(")", ")"), file("a")), `the name "a" comes after "b"`},
-		{"twice after a directory", parts(inDir, named("b"), p("directory"), file("b"), p(")", ")"), file("b")), `the name "b" stands twice`},
-		{"order two down", parts(inDir, named("b"), p("directory"), file("y"), file("x")), `entry "b": the name "x" comes after "y"`},
-		{"too deep", nested(MaxDepth), "it lies 64 directories deep: nix accepts at most 63"},
-		{"far too deep", nested(100_000), "it lies 64 directories deep"},
-
-		{"more after a file", parts(begin, p("regular", "contents", "", ")", []byte{0})), "at byte 112: the archive ends here, but the input goes on"},
-		{"more after a directory", parts(inDir, p(")", ")")), "the archive ends here, but the input goes on"},
-		{"two archives", parts(inDir, p(")"), inDir, p(")")), "the archive ends here, but the input goes on"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			b := spell(tt.parts...)
-			_, err := Check(bytes.NewReader(b))
-			var format *FormatError
-			if !errors.As(err, &format) {
-				t.Fatalf("got %v, want a FormatError", err)
-			}
-			if !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("got  %s\nwant %s", err, tt.want)
-			}
-			if format.Offset < 0 || format.Offset > int64(len(b)) {
-				t.Errorf("the offset %d is not within the %d bytes", format.Offset, len(b))
-			}
-			// the same, byte by byte, and by the other ways in
-			if _, slow := Check(iotest.OneByteReader(bytes.NewReader(b))); slow == nil || slow.Error() != err.Error() {
-				t.Errorf("byte by byte it is %v, not %v", slow, err)
-			}
-			if _, list := List(bytes.NewReader(b)); list == nil || list.Error() != err.Error() {
-				t.Errorf("List says %v, not %v", list, err)
-			}
-			if _, entries := read(bytes.NewReader(b)); entries == nil {
-				t.Error("Next accepts it")
-			}
-		})
-	}
-	if _, err := Check(bytes.NewReader(spell(nested(MaxDepth - 1)...))); err != nil {
-		t.Errorf("as deep as nix allows: %v", err)
 	}
 }
 

@@ -1,0 +1,233 @@
+package nar
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// plant makes the files under root in the file system.
+func plant(t testing.TB, root string, files ...file) {
+	t.Helper()
+	for _, f := range files {
+		path := root
+		if f.Path != "" {
+			path += "/" + f.Path
+		}
+		var err error
+		switch f.Type {
+		case Directory:
+			err = os.Mkdir(path, 0o755)
+		case Symlink:
+			err = os.Symlink(f.Target, path)
+		default:
+			mode := fs.FileMode(0o644)
+			if f.Executable {
+				mode = 0o755
+			}
+			err = os.WriteFile(path, []byte(f.Body), mode)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func dump(root string) ([]byte, error) {
+	var out bytes.Buffer
+	size, err := Dump(&out, root)
+	if err == nil && size != int64(out.Len()) {
+		return nil, errors.New("Dump returns another size than it wrote")
+	}
+	return out.Bytes(), err
+}
+
+func TestDumpSamples(t *testing.T) {
+	for name, want := range samples(t) {
+		list, err := read(bytes.NewReader(want))
+		if err != nil {
+			t.Fatal(err)
+		}
+		root := filepath.Join(t.TempDir(), "root")
+		plant(t, root, list...)
+		got, err := dump(root)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s: the dump of the planted tree differs", name)
+		}
+	}
+}
+
+// Only the owner's execute bit counts (S_IXUSR), and no other mode does.
+func TestDumpModes(t *testing.T) {
+	for mode, executable := range map[fs.FileMode]bool{
+		0o444: false, 0o644: false, 0o666: false, 0o411: false, 0o455: false,
+		0o555: true, 0o744: true, 0o500: true, 0o755 | fs.ModeSetuid: true, 0o644 | fs.ModeSticky: false,
+	} {
+		path := filepath.Join(t.TempDir(), "f")
+		plant(t, path, plainFile("", "x"))
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		got, err := dump(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := plainFile("", "x")
+		want.Executable = executable
+		if !bytes.Equal(got, write(t, want)) {
+			t.Errorf("mode %v: executable is not %v", mode, executable)
+		}
+	}
+}
+
+func TestDumpLargeBodies(t *testing.T) {
+	big := strings.Repeat("0123456789abcde", bufferSize/4)
+	files := []file{dir("")}
+	for i, n := range []int{bufferSize - headRoom, bufferSize - 1, bufferSize, bufferSize + 1, len(big)} {
+		files = append(files, plainFile(string(rune('a'+i)), big[:n]))
+	}
+	root := filepath.Join(t.TempDir(), "root")
+	plant(t, root, files...)
+	got, err := dump(root)
+	if err != nil || !bytes.Equal(got, write(t, files...)) {
+		t.Errorf("the dump differs (%v)", err)
+	}
+}
+
+func TestDumpRefuses(t *testing.T) {
+	tmp := t.TempDir()
+	in := func(name string) string {
+		root := filepath.Join(tmp, name)
+		plant(t, root, dir(""), plainFile("a", "x"))
+		return filepath.Join(root, "special")
+	}
+	if err := unix.Mkfifo(in("pipe"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", in("socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	deep := filepath.Join(tmp, "deep")
+	plant(t, deep, dir(""))
+	if err := os.MkdirAll(deep+strings.Repeat("/d", MaxDepth), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"pipe":    "pipe/special: a nar holds files, directories and links, not a pipe",
+		"socket":  "socket/special: a nar holds files, directories and links, not a socket",
+		"deep":    "it lies 64 directories deep: nix accepts at most 63",
+		"missing": "missing: no such file or directory",
+	} {
+		if _, err := dump(filepath.Join(tmp, name)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := dump(os.DevNull); err == nil || !strings.Contains(err.Error(), "not a device") {
+		t.Errorf("%s: %v", os.DevNull, err)
+	}
+	if _, err := Dump(&fullWriter{room: 10}, filepath.Dir(in("full"))); !errors.Is(err, errFull) {
+		t.Errorf("a full destination: %v", err)
+	}
+}
+
+// changing does something to a file when the first byte of the dump is written, which is after
+// the file was opened and before all of it was read.
+type changing struct{ change func() }
+
+func (c *changing) Write(p []byte) (int, error) {
+	if c.change != nil {
+		c.change()
+		c.change = nil
+	}
+	return len(p), nil
+}
+
+func TestDumpWhileTheFileChanges(t *testing.T) {
+	const size = 4 * bufferSize
+	path := filepath.Join(t.TempDir(), "f")
+	for name, tt := range map[string]struct {
+		change func() error
+		want   string
+	}{
+		"grows": {func() error { return os.Truncate(path, size+1) }, "it grew beyond its 524288 bytes while it was read"},
+		"shrinks": {func() error { return os.Truncate(path, size-10) },
+			"it lost 10 of its 524288 bytes while it was read"},
+		"stays": {func() error { return nil }, ""},
+	} {
+		plant(t, path, plainFile("", strings.Repeat("x", size)))
+		_, err := Dump(&changing{func() {
+			if err := tt.change(); err != nil {
+				t.Error(err)
+			}
+		}}, path)
+		if (err == nil) != (tt.want == "") || err != nil && !strings.HasSuffix(err.Error(), tt.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A file of a few bytes must not cost a second read, and one that lies about its size is noticed.
+func TestFileBody(t *testing.T) {
+	f, err := os.Open("/proc/self/stat") // its size is said to be 0
+	if err != nil {
+		missing(t, "/proc")
+	}
+	defer func() { _ = f.Close() }()
+	if _, err := dump("/proc/self/stat"); err == nil || !strings.Contains(err.Error(), "it grew beyond its 0 bytes") {
+		t.Errorf("a file that lies about its size: %v", err)
+	}
+	body := fileBody{fd: -1, left: 1}
+	if _, err := body.Read(make([]byte, 2)); !errors.Is(err, unix.EBADF) {
+		t.Errorf("a bad descriptor: %v", err)
+	}
+	path := filepath.Join(t.TempDir(), "f")
+	plant(t, path, plainFile("", "hello"))
+	fd, err := openat(unix.AT_FDCWD, path, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	body = fileBody{fd: fd, left: 5}
+	if n, err := body.Read(make([]byte, 6)); n != 5 || err != io.EOF {
+		t.Errorf("the first read gives %d, %v", n, err)
+	}
+}
+
+// An entry that turns into something else between the look and the open is not followed.
+func TestDumpDoesNotFollow(t *testing.T) {
+	tmp := t.TempDir()
+	plant(t, filepath.Join(tmp, "secret"), plainFile("", "secret"))
+	plant(t, filepath.Join(tmp, "dir"), dir(""))
+	plant(t, filepath.Join(tmp, "to-file"), link("", "secret"))
+	plant(t, filepath.Join(tmp, "to-dir"), link("", "dir"))
+	if err := unix.Mkfifo(filepath.Join(tmp, "pipe"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		typ  fs.FileMode
+		want error
+	}{
+		{"to-file", 0, unix.ELOOP}, {"to-dir", fs.ModeDir, unix.ENOTDIR}, {"secret", fs.ModeDir, unix.ENOTDIR},
+		{"secret", fs.ModeSymlink, unix.EINVAL}, {"pipe", 0, nil}, {"dir", 0, nil},
+	} {
+		d := dumper{out: NewWriter(io.Discard), root: tmp}
+		err := d.dump(unix.AT_FDCWD, filepath.Join(tmp, tt.name), "", tt.typ)
+		if err == nil || tt.want != nil && !errors.Is(err, tt.want) {
+			t.Errorf("%s taken for %v: %v", tt.name, tt.typ, err)
+		}
+	}
+}

@@ -1,0 +1,202 @@
+package nar
+
+import (
+	"bytes"
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func listing(t testing.TB, files ...file) *Node {
+	t.Helper()
+	root, err := List(bytes.NewReader(write(t, files...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+func TestListJSON(t *testing.T) {
+	for _, tt := range []struct {
+		files []file
+		want  string
+	}{
+		{[]file{dir("")}, `{"root":{"entries":{},"type":"directory"},"version":1}`},
+		{[]file{plainFile("", "hello")}, `{"root":{"narOffset":96,"size":5,"type":"regular"},"version":1}`},
+		{[]file{exeFile("", "")}, `{"root":{"executable":true,"narOffset":128,"size":0,"type":"regular"},"version":1}`},
+		{[]file{link("", "../a\x01\x7f\"\\\b\f\n\r\té\u2028😀/<>&")},
+			`{"root":{"target":"../a\u0001` + "\x7f" + `\"\\\b\f\n\r\té` + "\u2028" + `😀/<>&","type":"symlink"},"version":1}`},
+		{[]file{dir(""), dir("a"), plainFile("a/f", "x"), dir("a/n"), dir("a/n/e"), dir("b"), link("b/l", "t"), plainFile("c", "")},
+			`{"root":{"entries":{"a":{"entries":{"f":{"narOffset":368,"size":1,"type":"regular"},` +
+				`"n":{"entries":{"e":{"entries":{},"type":"directory"}},"type":"directory"}},"type":"directory"},` +
+				`"b":{"entries":{"l":{"target":"t","type":"symlink"}},"type":"directory"},` +
+				`"c":{"narOffset":1288,"size":0,"type":"regular"}},"type":"directory"},"version":1}`},
+	} {
+		root := listing(t, tt.files...)
+		got, err := root.AppendJSON([]byte("before "))
+		if err != nil || string(got) != "before "+tt.want {
+			t.Errorf("got  %s (%v)\nwant %s", got, err, tt.want)
+		}
+		if got, err := json.Marshal(root); err != nil || !json.Valid(got) {
+			t.Errorf("json.Marshal gives %s (%v)", got, err)
+		}
+		back, err := ParseListing([]byte(tt.want))
+		if err != nil || !reflect.DeepEqual(back, root) {
+			t.Errorf("comes back as %+v (%v), want %+v", back, err, root)
+		}
+	}
+}
+
+func TestAppendJSONRefuses(t *testing.T) {
+	for want, root := range map[string]*Node{
+		`write nar listing: "caf\xe9" is not UTF-8`: listing(t, dir(""), plainFile("caf\xe9", "")),
+		`write nar listing: "\xff" is not UTF-8`:    listing(t, dir(""), dir("a"), link("a/b", "\xff")),
+		`the node "" is of no type`:                 {},
+		`the node "a" is of no type`:                {Type: Directory, Entries: []Node{{Name: "a"}}},
+	} {
+		got, err := root.AppendJSON([]byte("before"))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+		if string(got) != "before" {
+			t.Errorf("%s: the destination is %q", want, got)
+		}
+	}
+}
+
+func TestLookup(t *testing.T) {
+	root := listing(t, zoo()...)
+	for path, want := range map[string]Type{
+		"": Directory, "bin": Directory, "bin/run": Regular, "bin/up": Symlink, "deep/1/2/3/leaf": Regular, "unicode/日本語": Regular,
+	} {
+		if n := root.Lookup(path); n == nil || n.Type != want || n.Name != path[strings.LastIndexByte(path, '/')+1:] {
+			t.Errorf("Lookup(%q) = %+v", path, n)
+		}
+	}
+	for _, path := range []string{"/", "/bin", "bin/", "bin//run", "bi", "bin/run/x", "bin/up/x", ".", "..", "bin/../bin", "zzz"} {
+		if n := root.Lookup(path); n != nil {
+			t.Errorf("Lookup(%q) = %+v", path, n)
+		}
+	}
+}
+
+// as other versions of Nix, and other programs, write it
+func TestParseListingForms(t *testing.T) {
+	want := listing(t, dir(""), plainFile("a", "xy"), link("é", "t"))
+	for name, text := range map[string]string{
+		"2.8":        `{"version":1,"root":{"type":"directory","entries":{"a":{"type":"regular","size":2,"narOffset":232},"é":{"type":"symlink","target":"t"}}}}`,
+		"2.34":       `{"root":{"entries":{"a":{"narOffset":232,"size":2,"type":"regular"},"é":{"target":"t","type":"symlink"}},"type":"directory"},"version":1}`,
+		"2.35":       `{"root":{"entries":{"a":{"executable":false,"narOffset":232,"size":2,"type":"regular"},"é":{"target":"t","type":"symlink"}},"type":"directory"},"version":1}`,
+		"escaped":    `{"root":{"entries":{"\u0061":{"narOffset":232,"size":2,"type":"regul\u0061r"},"\u00E9":{"target":"t","type":"symlink"}},"type":"directory"},"version":1}`,
+		"any order":  `{"root":{"entries":{"é":{"target":"t","type":"symlink"},"a":{"narOffset":232,"size":2,"type":"regular"}},"type":"directory"},"version":1}`,
+		"spaced out": " {\n\t\"root\" : { \"entries\" : { \"a\" :\r{ \"narOffset\" : 232 , \"size\" : 2 , \"type\" : \"regular\" } , \"é\": { \"target\": \"t\" ,\"type\":\"symlink\"} } , \"type\":\"directory\" } , \"version\" : 1 } \n",
+		"more keys": `{"by":[{"x":null},[],[1,-0.5e+3,1E2,0],true,false,"\"\ud83d\ude00"],"root":{"mtime":{},"entries":{"a":{"hash":"x","narOffset":232,"size":2,"type":"regular"},` +
+			`"é":{"target":"t","type":"symlink"}},"type":"directory"},"version":1}`,
+	} {
+		got, err := ParseListing([]byte(text))
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v (%v), want %+v", name, got, err, want)
+		}
+	}
+	got, err := ParseListing([]byte(`{"root":{"size":9223372036854775807,"type":"regular"},"version":1}`))
+	if err != nil || got.Size != 1<<63-1 || got.Offset != 0 {
+		t.Errorf("without narOffset: %+v (%v)", got, err)
+	}
+	got, err = ParseListing([]byte(`{"root":{"target":"\"\\\/\b\f\n\r\t\ud83d\ude00\ufffd","type":"symlink"},"version":1}`))
+	if err != nil || got.Target != "\"\\/\b\f\n\r\t😀\ufffd" {
+		t.Errorf("escapes: %+v (%v)", got, err)
+	}
+}
+
+var badListings = []struct{ text, want string }{
+	{``, "byte 0: an object is expected"},
+	{`null`, "an object is expected"},
+	{`[]`, "an object is expected"},
+	{`{}`, `the key "version" is missing`},
+	{`{"version":1}`, `the key "root" is missing`},
+	{`{"root":ROOT}`, `the key "version" is missing`},
+	{`{"version":2,"root":ROOT}`, "version 2 is not known, only 1 is"},
+	{`{"version":"1","root":ROOT}`, "a whole number that is not negative is expected"},
+	{`{"version":1,"version":1,"root":ROOT}`, `the key "version" stands twice`},
+	{`{"version":1,"root":ROOT,"root":ROOT}`, `the key "root" stands twice`},
+	{`{"version":1,"root":ROOT} x`, "there is more after the end of the listing"},
+	{`{"version":1,"root":ROOT}{}`, "there is more after the end of the listing"},
+	{`{"version":1,"root":ROOT`, "a comma or the end of the object is expected"},
+	{`{"version":1,"root":ROOT,}`, "a string is expected"},
+	{`{"version" 1}`, "a colon is expected"},
+	{`{"version":1,"root":null}`, "an object is expected"},
+	{`{"version":1,"root":{}}`, `a node without the key "type"`},
+	{`{"version":1,"root":{"type":"fifo"}}`, `the type "fifo" is not known`},
+	{`{"version":1,"root":{"type":1}}`, "a string is expected"},
+	{`{"version":1,"root":{"type":"directory"}}`, `a node of type directory without the key "entries"`},
+	{`{"version":1,"root":{"type":"directory","entries":[]}}`, "an object is expected"},
+	{`{"version":1,"root":{"type":"directory","entries":{},"size":1}}`, `a node of type directory with the key "size"`},
+	{`{"version":1,"root":{"type":"directory","entries":{},"executable":false}}`, `with the key "executable"`},
+	{`{"version":1,"root":{"type":"regular"}}`, `a node of type regular without the key "size"`},
+	{`{"version":1,"root":{"type":"regular","size":1,"size":1}}`, `the key "size" stands twice`},
+	{`{"version":1,"root":{"type":"regular","size":1,"target":"x"}}`, `a node of type regular with the key "target"`},
+	{`{"version":1,"root":{"type":"regular","size":1,"executable":1}}`, "true or false is expected"},
+	{`{"version":1,"root":{"type":"regular","size":-1}}`, "a whole number that is not negative is expected"},
+	{`{"version":1,"root":{"type":"regular","size":1.0}}`, "a whole number is expected"},
+	{`{"version":1,"root":{"type":"regular","size":1e3}}`, "a whole number is expected"},
+	{`{"version":1,"root":{"type":"regular","size":01}}`, "a whole number that is not negative is expected"},
+	{`{"version":1,"root":{"type":"regular","size":9223372036854775808}}`, "a number is too large"},
+	{`{"version":1,"root":{"type":"regular","size":1,"narOffset":99999999999999999999}}`, "a number is too large"},
+	{`{"version":1,"root":{"type":"symlink"}}`, `a node of type symlink without the key "target"`},
+	{`{"version":1,"root":{"type":"symlink","target":""}}`, "the target of the link is empty"},
+	{`{"version":1,"root":{"type":"symlink","target":"a\u0000"}}`, "the target of the link contains a NUL byte"},
+	{`{"version":1,"root":{"type":"symlink","target":"x","entries":{}}}`, `a node of type symlink with the key "entries"`},
+	{`DIR{"":ROOT}}}`, "the name is empty"},
+	{`DIR{"..":ROOT}}}`, `the name ".." is not allowed`},
+	{`DIR{"a\/b":ROOT}}}`, `the name "a/b" contains a slash or a NUL byte`},
+	{`DIR{"\u0000":ROOT}}}`, `contains a slash or a NUL byte`},
+	{`DIR{"a":ROOT,"b":ROOT,"\u0061":ROOT}}}`, `the name "a" stands twice in one directory`},
+	{`DIR{"` + strings.Repeat("n", 256) + `":ROOT}}}`, "the name is 256 bytes long"},
+	{`DIR{"a":ROOT,1`, "a string is expected"},
+	{`DIR{"a` + "\n" + `":ROOT}}}`, "a control character must be escaped in a string"},
+	{`DIR{"a\x":ROOT}}}`, "this escape is not allowed in a string"},
+	{`DIR{"a\u12`, "this escape is not allowed in a string"},
+	{`DIR{"a\u00g0":ROOT}}}`, "this escape is not allowed in a string"},
+	{`DIR{"\ud83d":ROOT}}}`, "this escape is not allowed in a string"},
+	{`DIR{"\ude00\ud83d":ROOT}}}`, "this escape is not allowed in a string"},
+	{`DIR{"\ud83d\u0061":ROOT}}}`, "this escape is not allowed in a string"},
+	{`DIR{"a\`, "this escape is not allowed in a string"},
+	{`DIR{"a`, "the end of a string is missing"},
+	{`DIR{"caf` + "\xe9" + `":ROOT}}}`, "byte 55: this is not UTF-8"},
+	{`{"x":`, "a value is missing"},
+	{`{"x":nul}`, "a value is expected"},
+	{`{"x":[1 2]}`, "a comma or the end of the array is expected"},
+	{`{"x":[1,]}`, "a value is expected"},
+	{`{"x":-}`, "this is not a number"},
+	{`{"x":1.}`, "this is not a number"},
+	{`{"x":1e}`, "this is not a number"},
+	{`{"x":01}`, "a comma or the end of the object is expected"},
+	{`{"x":"` + "\x01" + `"}`, "a control character must be escaped"},
+	{`{"x":` + strings.Repeat("[", 100_000), "an unknown value is nested too deep"},
+	{`{"x":` + strings.Repeat(`{"x":`, 100_000), "an unknown value is nested too deep"},
+	{`{"version":1,"root":` + strings.Repeat(`{"type":"directory","entries":{"d":`, 100_000), "it is 64 directories deep: nix accepts at most 63"},
+}
+
+func TestParseListingRefuses(t *testing.T) {
+	long := strings.NewReplacer(
+		"DIR", `{"version":1,"root":{"type":"directory","entries":`,
+		"ROOT", `{"type":"regular","size":1}`,
+	)
+	for _, tt := range badListings {
+		_, err := ParseListing([]byte(long.Replace(tt.text)))
+		if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.HasPrefix(err.Error(), "malformed nar listing at byte ") {
+			t.Errorf("%.100s\ngot  %v\nwant %s", tt.text, err, tt.want)
+		}
+	}
+	// and every prefix of a good one
+	text, err := listing(t, dir(""), dir("a"), exeFile("a/é\n", "x"), link("b", "x")).AppendJSON(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range text {
+		if _, err := ParseListing(text[:n]); err == nil {
+			t.Errorf("cut off after %d bytes it is accepted: %s", n, text[:n])
+		}
+	}
+}

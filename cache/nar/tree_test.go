@@ -1,0 +1,155 @@
+package nar
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// names of entries: any bytes but slash and NUL, often ones that nearly collide.
+func names() *rapid.Generator[string] {
+	odd := rapid.SliceOfN(rapid.Byte().Filter(func(b byte) bool { return b != 0 && b != '/' }), 1, 30)
+	return rapid.OneOf(
+		rapid.StringMatching(`[ab]{1,3}`),
+		rapid.StringMatching(`[a-zA-Z0-9 ._+~-]{1,16}`),
+		rapid.Custom(func(t *rapid.T) string { return string(odd.Draw(t, "bytes")) }),
+		rapid.SampledFrom([]string{"a-", "a.", "a0", "...", "日本語", strings.Repeat("l", MaxName)}),
+	).Filter(func(s string) bool { return badName(s) == "" })
+}
+
+func targets() *rapid.Generator[string] {
+	return rapid.OneOf(names(), rapid.SampledFrom([]string{"/", "..", "../../x", "/nix/store/x", strings.Repeat("t", MaxTarget)}))
+}
+
+func bodies() *rapid.Generator[string] {
+	return rapid.Custom(func(t *rapid.T) string {
+		size := rapid.OneOf(rapid.IntRange(0, 20), rapid.IntRange(0, 5000)).Draw(t, "size")
+		return strings.Repeat(rapid.StringN(1, 8, -1).Draw(t, "body"), size)[:size]
+	})
+}
+
+// trees are the entries of a random tree, in the order of an archive.
+func trees() *rapid.Generator[[]file] {
+	return rapid.Custom(func(t *rapid.T) []file {
+		var files []file
+		var grow func(path string, depth int)
+		grow = func(path string, depth int) {
+			switch kind := rapid.IntRange(0, 6).Draw(t, "kind"); {
+			case depth == 0 && kind > 1, kind > 3 && depth < 6: // mostly a directory at the root
+				files = append(files, dir(path))
+				used := map[string]bool{}
+				if path != "" {
+					path += "/"
+				}
+				for range rapid.IntRange(0, 5).Draw(t, "entries") {
+					name := names().Draw(t, "name")
+					if !used[name] && len(path)+len(name) < 2000 { // what a file system lets us make
+						used[name] = true
+						grow(path+name, depth+1)
+					}
+				}
+			case kind%3 == 0:
+				files = append(files, link(path, targets().Draw(t, "target")))
+			case kind%3 == 1:
+				files = append(files, plainFile(path, bodies().Draw(t, "body")))
+			default:
+				files = append(files, exeFile(path, bodies().Draw(t, "body")))
+			}
+		}
+		grow("", 0)
+		return sorted(files...)
+	})
+}
+
+// spellFiles writes a NAR in the most direct way there is, and checks nothing.
+func spellFiles(files []file) []byte {
+	list := p("nix-archive-1")
+	var node func(i int) int
+	node = func(i int) int {
+		f := files[i]
+		i++
+		list = append(list, "(", "type", f.Type.String())
+		switch f.Type {
+		case Symlink:
+			list = append(list, "target", f.Target)
+		case Regular:
+			if f.Executable {
+				list = append(list, "executable", "")
+			}
+			list = append(list, "contents", f.Body)
+		default:
+			prefix := f.Path + "/"
+			if f.Path == "" {
+				prefix = ""
+			}
+			for i < len(files) && strings.HasPrefix(files[i].Path, prefix) {
+				name := files[i].Path[strings.LastIndexByte(files[i].Path, '/')+1:]
+				list = append(list, "entry", "(", "name", name, "node")
+				i = node(i)
+				list = append(list, ")")
+			}
+		}
+		list = append(list, ")")
+		return i
+	}
+	node(0)
+	return spell(list...)
+}
+
+func clearOffsets(files []file) {
+	for i := range files {
+		files[i].Offset = 0
+	}
+}
+
+func TestAnyTree(t *testing.T) {
+	tmp := t.TempDir()
+	rapid.Check(t, func(rt *rapid.T) {
+		files := trees().Draw(rt, "tree")
+		b := write(t, files...)
+		if !bytes.Equal(b, spellFiles(files)) {
+			rt.Fatal("the Writer's bytes are not canonical")
+		}
+		got, err := read(bytes.NewReader(b))
+		if err != nil {
+			rt.Fatal(err)
+		}
+		clearOffsets(got)
+		if !reflect.DeepEqual(got, files) {
+			rt.Fatalf("read back as %+v", got)
+		}
+		list, err := List(bytes.NewReader(b))
+		if err != nil {
+			rt.Fatal(err)
+		}
+		for _, f := range files {
+			n := list.Lookup(f.Path)
+			if n == nil || n.Type != f.Type || n.Size != f.Size || n.Target != f.Target || n.Executable != f.Executable ||
+				f.Type == Regular && string(b[n.Offset:n.Offset+n.Size]) != f.Body {
+				rt.Fatalf("%q is listed as %+v", f.Path, n)
+			}
+		}
+		if text, err := list.AppendJSON(nil); err == nil { // not UTF-8: nothing to compare
+			parsed, err := ParseListing(text)
+			if err != nil || !reflect.DeepEqual(parsed, list) {
+				rt.Fatalf("the listing %s comes back as %+v (%v)", text, parsed, err)
+			}
+		}
+		dst := filepath.Join(tmp, "dst")
+		if err := Restore(bytes.NewReader(b), dst); err != nil {
+			rt.Fatal(err)
+		}
+		again, err := dump(dst)
+		if err != nil || !bytes.Equal(again, b) {
+			rt.Fatalf("restored and dumped it is another NAR (%v)", err)
+		}
+		if err := os.RemoveAll(dst); err != nil {
+			rt.Fatal(err)
+		}
+	})
+}
