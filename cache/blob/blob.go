@@ -34,7 +34,8 @@ func (f *File) Close() error { return f.Content.Close() }
 type Writer interface {
 	io.Writer
 	// Commit makes the file durable and visible under its name, replacing
-	// what was there. On error nothing is visible and nothing is left.
+	// what was there. On error the name holds what it held before, nothing
+	// or the old file, and nothing is left elsewhere.
 	Commit() error
 	// Abort drops what was written.
 	Abort()
@@ -42,11 +43,12 @@ type Writer interface {
 
 // Store is a set of named files. All methods may be called at once from many
 // goroutines. A missing name is an error that Is fs.ErrNotExist; a name that
-// could leave the store (empty, "..", a leading dot, NUL) is an error that Is
-// fs.ErrInvalid.
+// could leave the store (empty, "..", a leading dot, NUL) or is longer than a
+// file system takes is an error that Is fs.ErrInvalid.
 type Store interface {
 	// Create starts a file. size is the number of bytes that will come, -1
-	// if unknown; ErrFull is returned at once if they cannot fit.
+	// if unknown; ErrFull is returned at once if they cannot fit. More may
+	// come than was announced, as long as there is room.
 	Create(name string, size int64) (Writer, error)
 	// Open opens a file for reading.
 	Open(name string) (*File, error)
@@ -56,6 +58,7 @@ type Store interface {
 	// sweeping for a while.
 	Touch(name string) error
 	// Remove deletes a file durably. Removing a missing name is no error.
+	// After an error the file may be gone, and may come back in a crash.
 	Remove(name string) error
 	// List calls fn for each file directly in dir ("" is the top), in no
 	// particular order, and stops at fn's first error. A missing dir is

@@ -22,7 +22,9 @@ type FS struct {
 	reserve   int64        // bytes that uploads leave free
 	promised  atomic.Int64 // announced by writers at work, not yet written
 	serial    atomic.Uint64
-	dirs      sync.Map // folders known to exist
+
+	room sync.Mutex // one writer at a time looks for room and takes it
+	dirs sync.Map   // folders directly in root that are known to exist
 
 	// Fault, if set, is asked before each step on the disk and its error is
 	// returned instead of taking the step. Tests set it to fail every step
@@ -39,6 +41,9 @@ func NewFS(root, tmp string) (*FS, error) {
 	s := &FS{root: root, tmp: tmp}
 	for _, d := range []string{root, tmp} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
+			return nil, fmt.Errorf("create folder: %w", err)
+		}
+		if err := s.syncDir(filepath.Dir(d)); err != nil {
 			return nil, fmt.Errorf("create folder: %w", err)
 		}
 	}
@@ -86,8 +91,16 @@ func (s *FS) path(name string) (string, error) {
 	if !fs.ValidPath(name) || strings.ContainsRune(name, 0) || strings.HasPrefix(name, ".") || strings.Contains(name, "/.") {
 		return "", fmt.Errorf("file name %q: %w", name, fs.ErrInvalid)
 	}
+	for part := range strings.SplitSeq(name, "/") {
+		if len(part) > maxPart {
+			return "", fmt.Errorf("file name %q: longer than a file system takes: %w", name, fs.ErrInvalid)
+		}
+	}
 	return filepath.Join(s.root, filepath.FromSlash(name)), nil
 }
+
+// maxPart is NAME_MAX of every Linux file system, in bytes.
+const maxPart = 255
 
 // full makes a write error that means "no space" recognisable as ErrFull.
 func full(err error) error {
@@ -98,53 +111,66 @@ func full(err error) error {
 }
 
 // Create implements Store.
-func (s *FS) Create(name string, size int64) (Writer, error) {
+func (s *FS) Create(name string, size int64) (_ Writer, err error) {
 	target, err := s.path(name)
 	if err != nil {
 		return nil, err
 	}
-	if size > 0 {
-		free, err := s.Free()
+	w := &fsWriter{s: s, name: name, target: target}
+	if err := w.promise(size); err != nil {
+		return nil, err
+	}
+	defer func() {
 		if err != nil {
-			return nil, err
+			w.end()
+			err = fmt.Errorf("store %s: %w", name, full(err))
 		}
-		if size > free {
-			return nil, fmt.Errorf("%w: %s needs %d bytes, %d are left", ErrFull, name, size, max(free, 0))
-		}
-	}
+	}()
 	if err := s.makeDir(filepath.Dir(target)); err != nil {
-		return nil, fmt.Errorf("store %s: %w", name, full(err))
+		return nil, err
 	}
-	temp := filepath.Join(s.tmp, fmt.Sprintf("%d.%d", os.Getpid(), s.serial.Add(1)))
 	if err := s.fault("create", name); err != nil {
-		return nil, fmt.Errorf("store %s: %w", name, full(err))
+		return nil, err
 	}
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	for {
+		w.temp = filepath.Join(s.tmp, fmt.Sprintf("%d.%d", os.Getpid(), s.serial.Add(1)))
+		w.f, err = os.OpenFile(w.temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		// In a container every run has the same process id; what an earlier
+		// one left is not ours to write to.
+		if !errors.Is(err, fs.ErrExist) {
+			break
+		}
+	}
 	if err != nil {
-		return nil, fmt.Errorf("store %s: %w", name, full(err))
-	}
-	w := &fsWriter{s: s, f: f, name: name, temp: temp, target: target}
-	if size > 0 {
-		w.promised = size
-		s.promised.Add(size)
+		return nil, err
 	}
 	return w, nil
 }
 
-// makeDir creates a folder below root and syncs its parent, once.
+// makeDir creates a folder below root and makes its name durable, and that of
+// each folder above it. Only those directly in root, a few, are remembered:
+// syncing a folder that nobody changed costs next to nothing.
 func (s *FS) makeDir(dir string) error {
+	if dir == s.root {
+		return nil
+	}
 	if _, known := s.dirs.Load(dir); known {
 		return nil
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	parent := filepath.Dir(dir)
+	if err := s.makeDir(parent); err != nil {
 		return err
 	}
-	if dir != s.root {
-		if err := s.syncDir(filepath.Dir(dir)); err != nil {
-			return err
-		}
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
 	}
-	s.dirs.Store(dir, true)
+	// Also where it was there: whoever made it may not have come to this.
+	if err := s.syncDir(parent); err != nil {
+		return err
+	}
+	if parent == s.root {
+		s.dirs.Store(dir, true)
+	}
 	return nil
 }
 
@@ -165,8 +191,30 @@ type fsWriter struct {
 	f                  *os.File
 	name, temp, target string
 	promised           int64
+	unasked            int64 // bytes beyond the promise since the last look at the free space
 	err                error
 	done               bool
+}
+
+// unaskedStep is how many bytes that nobody announced are written between two
+// looks at the free space.
+const unaskedStep = 8 << 20
+
+// promise takes room for size bytes, if there is that much. Who does not know
+// a size needs some room too.
+func (w *fsWriter) promise(size int64) error {
+	w.s.room.Lock()
+	defer w.s.room.Unlock()
+	free, err := w.s.Free()
+	if err != nil {
+		return err
+	}
+	if size = max(size, 0); size > free || free < 0 {
+		return fmt.Errorf("%w: %s needs %d bytes, %d are left", ErrFull, w.name, size, max(free, 0))
+	}
+	w.promised = size
+	w.s.promised.Add(size)
+	return nil
 }
 
 func (w *fsWriter) Write(p []byte) (int, error) {
@@ -181,6 +229,13 @@ func (w *fsWriter) Write(p []byte) (int, error) {
 	paid := min(int64(n), w.promised)
 	w.promised -= paid
 	w.s.promised.Add(-paid)
+	if w.unasked += int64(n) - paid; err == nil && w.unasked >= unaskedStep {
+		w.unasked = 0
+		var free int64
+		if free, err = w.s.Free(); err == nil && free < 0 {
+			err = ErrFull
+		}
+	}
 	if err != nil {
 		w.err = fmt.Errorf("store %s: %w", w.name, full(err))
 	}
@@ -195,35 +250,57 @@ func (w *fsWriter) Commit() error {
 		w.Abort()
 		return w.err
 	}
-	err := w.s.fault("sync", w.name)
-	if err == nil {
-		err = w.f.Sync()
-	}
-	if err == nil {
-		err = w.f.Close()
-	}
-	if err == nil {
-		err = w.s.fault("rename", w.name)
-	}
-	if err == nil {
-		err = os.Rename(w.temp, w.target)
-	}
-	if err != nil {
+	if err := w.commit(); err != nil {
 		w.err = fmt.Errorf("store %s: %w", w.name, full(err))
 		w.Abort()
 		return w.err
 	}
 	w.end()
-	// The file is whole and in place. If only the folder's sync failed we
-	// cannot promise that it survives a power cut, and say so; the caller
-	// reports a failure, and a later Create replaces it with the same.
-	if err := w.s.syncDir(filepath.Dir(w.target)); err != nil {
-		w.err = fmt.Errorf("store %s: %w", w.name, full(err))
-		return w.err
-	}
 	return nil
 }
 
+func (w *fsWriter) commit() error {
+	if err := w.s.fault("sync", w.name); err != nil {
+		return err
+	}
+	if err := w.f.Sync(); err != nil {
+		return err
+	}
+	if err := w.f.Close(); err != nil {
+		return err
+	}
+	// What is replaced keeps a second name until the new name is durable. A
+	// file system without hard links goes without.
+	old := w.temp + ".old"
+	linked := os.Link(w.target, old)
+	if linked == nil {
+		defer func() { _ = os.Remove(old) }() // Clean takes it if this fails
+	}
+	if err := w.s.fault("rename", w.name); err != nil {
+		return err
+	}
+	dir := filepath.Dir(w.target)
+	if err := os.Rename(w.temp, w.target); err != nil {
+		w.s.dirs.Delete(dir) // somebody may have removed it; the next writer makes it
+		return err
+	}
+	err := w.s.syncDir(dir)
+	if err == nil {
+		return nil
+	}
+	// The new name may not survive a power cut. It must go, or others would
+	// build on it: a narinfo on a NAR that is seen now and lost then.
+	var undo error
+	switch {
+	case linked == nil:
+		undo = os.Rename(old, w.target)
+	case errors.Is(linked, fs.ErrNotExist):
+		undo = os.Remove(w.target)
+	}
+	return errors.Join(err, undo)
+}
+
+// end gives back what was promised and not used.
 func (w *fsWriter) end() {
 	w.done = true
 	w.s.promised.Add(-w.promised)

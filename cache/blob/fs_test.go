@@ -1,0 +1,295 @@
+package blob
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// scratch is a folder in memory, where there is one: these tests sync a lot,
+// and that a disk keeps what was synced is not what they are about.
+func scratch(t *testing.T) string {
+	dir, err := os.MkdirTemp("/dev/shm", "narwharf-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// newFS opens a store whose end is checked: no temporary file, no room that
+// stays taken.
+func newFS(t *testing.T) *FS {
+	dir := scratch(t)
+	s, err := NewFS(filepath.Join(dir, "cache"), filepath.Join(dir, "tmp"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { mustBeTidy(t, s) })
+	return s
+}
+
+func mustBeTidy(t *testing.T, s *FS) {
+	t.Helper()
+	if entries, err := os.ReadDir(s.tmp); err != nil || len(entries) > 0 {
+		t.Errorf("left in the temporary folder: %v, %v", entries, err)
+	}
+	if n := s.promised.Load(); n != 0 {
+		t.Errorf("%d bytes are still promised", n)
+	}
+}
+
+func TestFSContract(t *testing.T) {
+	testContract(t, func(t *testing.T) Store { return newFS(t) })
+}
+
+// sendfile(2) needs the bare file: a wrapper would cost half the throughput.
+func TestFSOpenGivesAnOSFile(t *testing.T) {
+	s := newFS(t)
+	put(t, s, "nar/a", "x")
+	f, err := s.Open("nar/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, ok := f.Content.(*os.File); !ok {
+		t.Errorf("Content is a %T", f.Content)
+	}
+}
+
+// record notes the steps that fn takes on the disk.
+func record(s *FS, fn func()) (ops []string) {
+	s.Fault = func(op, _ string) error {
+		ops = append(ops, op)
+		return nil
+	}
+	fn()
+	s.Fault = nil
+	return ops
+}
+
+// failAt makes the nth step fail, counted from 0.
+func failAt(s *FS, n int, cause error) {
+	s.Fault = func(op, _ string) error {
+		if n--; n == -1 {
+			return fmt.Errorf("injected at %s: %w", op, cause)
+		}
+		return nil
+	}
+}
+
+func TestFSStepsOfAWrite(t *testing.T) {
+	s := newFS(t)
+	first := record(s, func() { put(t, s, "nar/a", "x") })
+	want := []string{"syncdir", "create", "write", "sync", "rename", "syncdir"}
+	if !slices.Equal(first, want) {
+		t.Errorf("the first file of a folder: %v, want %v", first, want)
+	}
+	second := record(s, func() { put(t, s, "nar/b", "x") })
+	if !slices.Equal(second, want[1:]) {
+		t.Errorf("the second: %v, want %v", second, want[1:])
+	}
+	// A deep folder is durable only if each one above it is.
+	var synced []string
+	s.Fault = func(op, name string) error {
+		if op == "syncdir" {
+			synced = append(synced, strings.TrimPrefix(name, s.root))
+		}
+		return nil
+	}
+	put(t, s, "build-trace-v2/drv/out.doi", "x")
+	s.Fault = nil
+	if want := []string{"", "/build-trace-v2", "/build-trace-v2/drv"}; !slices.Equal(synced, want) {
+		t.Errorf("synced %q, want %q", synced, want)
+	}
+}
+
+func TestFSFaultAtEveryStep(t *testing.T) {
+	for _, cause := range []error{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT} {
+		for _, old := range []string{"", "old content"} {
+			write := func(s *FS) error { return WriteFile(s, "nar/a", []byte("new")) }
+			prepare := func(t *testing.T) *FS {
+				s := newFS(t)
+				if old != "" {
+					put(t, s, "nar/a", old)
+				}
+				return s
+			}
+			counting := prepare(t)
+			ops := record(counting, func() {
+				if err := write(counting); err != nil {
+					t.Fatal(err)
+				}
+			})
+			for n, op := range ops {
+				t.Run(fmt.Sprintf("%v/old=%t/%d-%s", cause, old != "", n, op), func(t *testing.T) {
+					s := prepare(t)
+					failAt(s, n, cause)
+					err := write(s)
+					s.Fault = nil
+					if !errors.Is(err, cause) || !strings.Contains(err.Error(), "nar/a") {
+						t.Errorf("error %v, want one that names the file and the cause", err)
+					}
+					if full := !errors.Is(cause, syscall.EIO); errors.Is(err, ErrFull) != full {
+						t.Errorf("error %v: is ErrFull: %t, want %t", err, !full, full)
+					}
+					if old == "" {
+						mustMiss(t, s, "nar/a")
+					} else {
+						mustHold(t, s, "nar/a", old)
+					}
+					mustBeTidy(t, s)
+					if err := write(s); err != nil { // a fault that passed leaves nothing behind
+						t.Fatal(err)
+					}
+					mustHold(t, s, "nar/a", "new")
+				})
+			}
+		}
+	}
+}
+
+func TestFSFaultOfRemove(t *testing.T) {
+	s := newFS(t)
+	put(t, s, "nar/a", "x")
+	failAt(s, 0, syscall.EIO)
+	if err := s.Remove("nar/a"); !errors.Is(err, syscall.EIO) {
+		t.Errorf("Remove: %v", err)
+	}
+	mustHold(t, s, "nar/a", "x")
+	failAt(s, 1, syscall.EIO) // after unlink, at the folder's sync
+	if err := s.Remove("nar/a"); !errors.Is(err, syscall.EIO) {
+		t.Errorf("Remove: %v, want an error: the file may come back in a crash", err)
+	}
+}
+
+// A short write by the kernel, as on a disk that fills up, is no success.
+func TestFSStickyError(t *testing.T) {
+	s := newFS(t)
+	w, err := s.Create("a", 6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, w, "abc")
+	failAt(s, 0, syscall.ENOSPC)
+	_, err = w.Write([]byte("def"))
+	s.Fault = nil
+	if !errors.Is(err, ErrFull) {
+		t.Errorf("Write on a full disk: %v", err)
+	}
+	if _, err := w.Write([]byte("def")); !errors.Is(err, ErrFull) {
+		t.Errorf("a later Write: %v, want the same error", err)
+	}
+	if err := w.Commit(); !errors.Is(err, ErrFull) {
+		t.Errorf("Commit: %v, want the same error", err)
+	}
+	mustMiss(t, s, "a")
+}
+
+func TestFSPromisesRoom(t *testing.T) {
+	s := newFS(t)
+	free, err := s.Free()
+	if err != nil || free <= 0 {
+		t.Fatalf("Free: %d, %v", free, err)
+	}
+	half := free/2 + 1<<20
+	w, err := s.Create("a", half)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Create("b", half); !errors.Is(err, ErrFull) {
+		t.Errorf("two halves and more: %v, want ErrFull", err)
+	}
+	mustWrite(t, w, "0123456789")
+	if got := s.promised.Load(); got != half-10 {
+		t.Errorf("promised %d after 10 bytes of %d", got, half)
+	}
+	w.Abort()
+	mustBeTidy(t, s)
+}
+
+// Whoever does not say how much will come is stopped at the reserve too.
+func TestFSReserveHoldsForUnknownSizes(t *testing.T) {
+	s := newFS(t)
+	w, err := s.Create("a", -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	s.reserve = 1 << 62 // the disk fills up meanwhile
+	chunk := make([]byte, 1<<20)
+	for range unaskedStep / len(chunk) {
+		if _, err = w.Write(chunk); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, ErrFull) {
+		t.Errorf("%d bytes below the reserve: %v, want ErrFull", unaskedStep, err)
+	}
+	if _, err := s.Create("b", -1); !errors.Is(err, ErrFull) {
+		t.Errorf("Create without room: %v, want ErrFull", err)
+	}
+}
+
+func TestFSCleanAndForeignFiles(t *testing.T) {
+	s := newFS(t)
+	// What a run of the same process id left, as in a container.
+	for i := range 3 {
+		left := filepath.Join(s.tmp, fmt.Sprintf("%d.%d", os.Getpid(), i+1))
+		if err := os.WriteFile(left, []byte("left"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, s, "a", "new")
+	mustHold(t, s, "a", "new")
+	if err := s.Clean(); err != nil {
+		t.Fatal(err)
+	}
+	mustBeTidy(t, s)
+	for _, name := range []string{".hidden", "dir/x"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(s.root, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(s.root, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("a", filepath.Join(s.root, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(t, s, ""); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("the top has %v, want a alone", got)
+	}
+}
+
+// Somebody removes a folder under a running server: the next write but one
+// makes it again.
+func TestFSFolderRemovedMeanwhile(t *testing.T) {
+	s := newFS(t)
+	put(t, s, "log/a", "x")
+	if err := os.RemoveAll(filepath.Join(s.root, "log")); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteFile(s, "log/a", []byte("x")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("into a removed folder: %v", err)
+	}
+	mustBeTidy(t, s)
+	put(t, s, "log/a", "x")
+	mustHold(t, s, "log/a", "x")
+}
+
+func TestNewFSOnAFile(t *testing.T) {
+	file := filepath.Join(scratch(t), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewFS(file, filepath.Join(filepath.Dir(file), "tmp")); err == nil {
+		t.Error("a file passed for a folder")
+	}
+}
