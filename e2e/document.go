@@ -198,3 +198,5 @@ func zstdFrames(data []byte) []byte {
 	}
 	return out
 }
+
+func hexDigest(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b)) }

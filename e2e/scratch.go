@@ -40,7 +40,7 @@ func removeStore(dir string) {
 // A snapshot is what a folder holds: a line for each file by its name.
 type snapshot map[string]string
 
-// takeSnapshot reads every file below dir that is not in the skip list of base names.
+// takeSnapshot reads every file below dir; files and folders with a base name of skip are left out.
 func takeSnapshot(t testing.TB, dir string, skip ...string) snapshot {
 	t.Helper()
 	snap := snapshot{}
@@ -49,6 +49,9 @@ func takeSnapshot(t testing.TB, dir string, skip ...string) snapshot {
 			return err
 		}
 		for _, s := range skip {
+			if d.Name() == s && d.IsDir() {
+				return fs.SkipDir
+			}
 			if d.Name() == s {
 				return nil
 			}
