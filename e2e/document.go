@@ -199,4 +199,6 @@ func zstdFrames(data []byte) []byte {
 	return out
 }
 
+func itoa(n int) string { return strconv.Itoa(n) }
+
 func hexDigest(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b)) }
