@@ -1,0 +1,21 @@
+// Package hooks is channels: names with an ordered history of signed releases,
+// the hosts that follow them, and what is told to whom and when.
+//
+// # What it promises
+//
+//   - A release is promoted whole or not at all. Its file
+//     (channels/<name>/<seq>) is durable before the channel points at it, and
+//     the change of the channel and its line in the audit log are one
+//     transaction. Only then is anybody woken.
+//   - Seq only grows, for as long as the name exists and beyond its deletion.
+//   - Of two promoters who read the same state one wins.
+//   - A promoted closure was complete in the cache, byte for byte what the
+//     promoter signed.
+//   - A poll that is parked holds one goroutine and nothing of the database.
+//   - What a host reported is stored as it was said. Reports are ordered by
+//     (start id, counter); a stale one is refused.
+//
+// The server cannot make a host run what no promoter signed. It verifies
+// signatures all the same, so that mistakes show at the promote and not on a
+// thousand hosts.
+package hooks

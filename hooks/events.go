@@ -1,0 +1,52 @@
+package hooks
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+
+	"narwharf/hooks/api"
+	"narwharf/signing"
+)
+
+const eventPage = 500
+
+// getEvents reads the audit log from ?since=ID on. With a wait it parks until
+// there is something; the ETag is the id to go on from.
+func (s *Server) getEvents(c *call) error {
+	q := c.req.URL.Query()
+	channel := q.Get("channel")
+	if channel != "" {
+		if err := signing.CheckChannel(channel); err != nil {
+			return api.Errorf(http.StatusBadRequest, api.BadRequest, "%v", err)
+		}
+	}
+	if err := c.operateOr(channel); err != nil {
+		return err
+	}
+	since := int64(1)
+	if v := q.Get("since"); v != "" {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil || n < 0 {
+			return api.Errorf(http.StatusBadRequest, api.BadRequest, "since %q is not the id of an event", v)
+		}
+		since = n
+	}
+	// Whoever waits has seen everything before since: no If-None-Match needed.
+	if preferWait(c.req) > 0 && c.req.Header.Get("If-None-Match") == "" {
+		c.req.Header.Set("If-None-Match", etagOf(since))
+	}
+	return s.poll(c, []string{eventsTopic}, func() (int, string, []byte, error) {
+		list, next, err := s.store.eventsSince(since, eventPage, func(e *api.Event) bool {
+			return channel == "" || e.Channel == channel
+		})
+		if err != nil {
+			return 0, "", nil, err
+		}
+		if list == nil {
+			list = []api.Event{} // events of other channels: next moves on all the same
+		}
+		text, err := json.Marshal(map[string]any{"events": list, "next": next})
+		return http.StatusOK, etagOf(next), append(text, '\n'), err
+	})
+}

@@ -1,0 +1,535 @@
+package hooks
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"narwharf/hooks/api"
+	"narwharf/signing"
+	"narwharf/signing/access"
+)
+
+// presence is when a host was last heard of, and for what it asked. It is in
+// memory: after a restart every host asks again within a minute.
+type presence struct {
+	last    atomic.Int64 // Unix nanoseconds
+	parked  atomic.Int32
+	channel atomic.Value // string
+	target  atomic.Value // string
+}
+
+// onlineFor is how long a host counts as there after its last poll ended.
+const onlineFor = 90 * time.Second
+
+var hostGrammar = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,126}$`)
+
+func hostParam(c *call) (string, error) {
+	name := c.param("host")
+	if !hostGrammar.MatchString(name) {
+		return "", api.Errorf(http.StatusBadRequest, api.BadRequest, "%q is not a host name", name)
+	}
+	return name, nil
+}
+
+func (s *Server) presence(host string) *presence {
+	s.mu.RLock()
+	p := s.seen[host]
+	s.mu.RUnlock()
+	if p != nil {
+		return p
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p = s.seen[host]; p == nil {
+		p = new(presence)
+		s.seen[host] = p
+	}
+	return p
+}
+
+func (p *presence) touch(now time.Time, channel, target string) {
+	p.last.Store(now.UnixNano())
+	p.channel.Store(channel)
+	p.target.Store(target)
+}
+
+// online tells whether the host polls now, or did just before.
+func (p *presence) online(now time.Time) bool {
+	return p.parked.Load() > 0 || now.Sub(time.Unix(0, p.last.Load())) < onlineFor
+}
+
+// getDesired is the agent's poll.
+func (s *Server) getDesired(c *call) error {
+	host, err := hostParam(c)
+	if err != nil {
+		return err
+	}
+	q := c.req.URL.Query()
+	channel, target := q.Get("channel"), q.Get("target")
+	if err := signing.CheckChannel(channel); err != nil {
+		return api.Errorf(http.StatusBadRequest, api.BadRequest, "add ?channel=NAME: %v", err)
+	}
+	if target == "" {
+		target = host
+	}
+	if err := signing.CheckTarget(target); err != nil {
+		return api.Errorf(http.StatusBadRequest, api.BadRequest, "%v", err)
+	}
+	if err := c.need(access.Scope{Kind: access.Follow, Glob: channel}); err != nil {
+		return err
+	}
+	p := s.presence(host)
+	back := !p.online(s.clock())
+	p.touch(s.clock(), channel, target)
+	p.parked.Add(1)
+	if back {
+		s.topics.notify(hostsTopic(channel))
+	}
+	defer func() {
+		p.parked.Add(-1)
+		p.touch(s.clock(), channel, target)
+	}()
+	return s.poll(c, []string{channelTopic(channel), hostTopic(host)}, func() (int, string, []byte, error) {
+		d, err := s.desired(host, channel, target)
+		if err != nil {
+			return 0, "", nil, err
+		}
+		etag, text, err := bodyAndTag(d)
+		return http.StatusOK, etag, text, err
+	})
+}
+
+// desired works out what a host shall do. Everyone at once, for now: who has
+// an entry and is not held has the grant.
+func (s *Server) desired(host, channel, target string) (*api.Desired, error) {
+	l := s.channel(channel)
+	d := &api.Desired{Channel: channel, Seq: l.state.Seq}
+	var err error
+	if d.Pointer, err = l.pointer(target); err != nil {
+		return nil, err
+	}
+	record := s.store.host(host)
+	if record != nil && record.Hold != nil && (record.Hold.Until == nil || record.Hold.Until.After(s.clock())) {
+		d.Hold = record.Hold
+	}
+	switch {
+	case d.Pointer == nil:
+		d.WaitingFor = &api.Waiting{Kind: api.WaitNotInRelease, Detail: notInText(l, target)}
+	case d.Hold != nil:
+		d.WaitingFor = &api.Waiting{Kind: api.WaitHold, Detail: d.Hold.Reason}
+	default:
+		d.Grant = &api.Grant{Seq: l.head.Seq, Lease: 900, ID: fmt.Sprintf("%s-%d", channel, l.head.Seq)}
+	}
+	return d, nil
+}
+
+func notInText(l *live, target string) string {
+	if l.release == nil {
+		return absentText(l)
+	}
+	return fmt.Sprintf("release %d of %s has no entry for %s", l.head.Seq, l.name, target)
+}
+
+const maxStatus = 1 << 20
+
+// putStatus takes a host's report. What it says is stored, if it can be true.
+func (s *Server) putStatus(c *call) error {
+	host, err := hostParam(c)
+	if err != nil {
+		return err
+	}
+	var st api.Status
+	if err := readJSON(c, maxStatus, &st); err != nil {
+		return err
+	}
+	if err := checkStatus(&st); err != nil {
+		return api.Errorf(http.StatusBadRequest, api.BadRequest, "%v", err)
+	}
+	if err := c.need(access.Scope{Kind: access.Follow, Glob: st.Channel}); err != nil {
+		return err
+	}
+	now := s.clock()
+	s.presence(host).touch(now, st.Channel, st.Target)
+	defer s.reporting.lock(host)() // what it is compared with is read before the transaction
+	events, err := s.store.update(now, func(ch *change) error {
+		old := s.store.host(host)
+		if old == nil {
+			old = new(hostRecord)
+		}
+		if was := old.Status; was != nil && (st.StartID < was.StartID || st.StartID == was.StartID && st.Counter <= was.Counter) {
+			e := api.Errorf(http.StatusConflict, api.StaleStatus, "a newer report of %s is here: start %d, counter %d", host, was.StartID, was.Counter)
+			e.StartID, e.Counter = was.StartID, was.Counter
+			return e
+		}
+		next := *old
+		next.Status, next.Reported, next.By = &st, now.UTC(), c.who.Name
+		s.noteStatus(ch, host, old.Status, &st)
+		return ch.putHost(host, &next)
+	})
+	if err != nil {
+		return err
+	}
+	s.topics.notify(hostsTopic(st.Channel))
+	if len(events) > 0 {
+		s.topics.notify(eventsTopic)
+	}
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// checkStatus refuses what cannot be true, however it was arrived at.
+func checkStatus(st *api.Status) error {
+	if err := signing.CheckChannel(st.Channel); err != nil {
+		return err
+	}
+	if err := signing.CheckTarget(st.Target); err != nil {
+		return err
+	}
+	switch {
+	case st.StartID <= 0 || st.Counter <= 0:
+		return errors.New("start_id and counter are missing: reports are ordered by them")
+	case !slices.Contains(api.States, st.State):
+		return fmt.Errorf("state %q is not one of the agent's states", st.State)
+	case st.BootID == "":
+		return errors.New("boot_id is missing")
+	case st.State == api.OK && st.Wanted != "" && st.Current != st.Wanted:
+		return fmt.Errorf("state ok, but current is %s and wanted is %s", st.Current, st.Wanted)
+	case st.State == api.OK && st.Action != string(signing.Test) && st.Wanted != "" && st.Profile != st.Wanted:
+		return fmt.Errorf("state ok, but the profile is %s and wanted is %s", st.Profile, st.Wanted)
+	case st.State == api.Reverted && st.Wanted != "" && st.Current == st.Wanted:
+		return fmt.Errorf("state reverted, but current is still %s", st.Current)
+	}
+	return nil
+}
+
+// noteStatus writes down changes of state, and what ought to wake somebody.
+func (s *Server) noteStatus(ch *change, host string, was, is *api.Status) {
+	if was == nil || was.State != is.State || was.Seq != is.Seq || was.Attempt != is.Attempt {
+		text := fmt.Sprintf("%s is %s", host, is.State)
+		if is.Seq > 0 {
+			text += fmt.Sprintf(" (seq %d)", is.Seq)
+		}
+		if is.Error != "" {
+			text += ": " + is.Error
+		}
+		alarm := is.State == api.Failed || is.State == api.Rejected
+		ch.note(api.Event{Kind: "host.state", By: host, Channel: is.Channel, Host: host, Seq: is.Seq, Text: text, Alarm: alarm,
+			Data: map[string]string{"state": string(is.State), "attempt": is.Attempt, "current": is.Current}})
+	}
+	if l := s.channel(is.Channel); is.Head != nil && is.HighestSeq > l.state.Seq && (was == nil || was.HighestSeq != is.HighestSeq) {
+		keys, threshold, err := l.trust()
+		if err != nil || len(keys) == 0 {
+			return
+		}
+		if head, err := signing.VerifyHead(is.Head.Head, signing.Trust{Keys: keys, Threshold: threshold, Origin: l.state.Origin, Channel: l.name}); err == nil && head.Seq == is.HighestSeq {
+			ch.note(api.Event{Kind: "channel.behind", Channel: l.name, Host: host, Seq: head.Seq, Alarm: true,
+				Text: fmt.Sprintf("%s shows a valid release %d of %s and this server knows %d: was it restored from an old backup?", host, head.Seq, l.name, l.state.Seq)})
+		}
+	}
+}
+
+// ---- operators
+
+// operateOr is the right to look at the hosts of a channel: operators, and
+// whoever may promote it and so has to know what became of that.
+func (c *call) operateOr(channel string) error {
+	scopes := []access.Scope{{Kind: access.Operate}}
+	if channel != "" {
+		scopes = append(scopes, access.Scope{Kind: access.Promote, Glob: channel})
+	}
+	return c.need(scopes...)
+}
+
+func (s *Server) listHosts(c *call) error {
+	channel := c.req.URL.Query().Get("channel")
+	if channel != "" {
+		if err := signing.CheckChannel(channel); err != nil {
+			return api.Errorf(http.StatusBadRequest, api.BadRequest, "%v", err)
+		}
+	}
+	if err := c.operateOr(channel); err != nil {
+		return err
+	}
+	topic := hostsTopic(channel)
+	if channel == "" {
+		topic = eventsTopic
+	}
+	return s.poll(c, []string{topic}, func() (int, string, []byte, error) {
+		etag, text, err := bodyAndTag(map[string]any{"hosts": s.hosts(channel)})
+		return http.StatusOK, etag, text, err
+	})
+}
+
+// hosts are all that reported or polled, sorted by name.
+func (s *Server) hosts(channel string) []api.Host {
+	names := make(map[string]bool)
+	records := s.store.allHosts()
+	for n := range records {
+		names[n] = true
+	}
+	s.mu.RLock()
+	for n := range s.seen {
+		names[n] = true
+	}
+	s.mu.RUnlock()
+	list := make([]api.Host, 0, len(names))
+	for n := range names {
+		h := s.describeHost(n, records[n])
+		if channel == "" || h.channel == channel {
+			list = append(list, h.Host)
+		}
+	}
+	slices.SortFunc(list, func(a, b api.Host) int { return strings.Compare(a.Host, b.Host) })
+	return list
+}
+
+type describedHost struct {
+	api.Host
+	channel string
+}
+
+func (s *Server) describeHost(name string, r *hostRecord) describedHost {
+	h := describedHost{Host: api.Host{Host: name}}
+	target := name
+	if r != nil {
+		h.Reported, h.By, h.Labels, h.Hold, h.Status = r.Reported, r.By, r.Labels, r.Hold, r.Status
+		h.LastSeen = r.Reported
+		if r.Status != nil {
+			h.channel, target = r.Status.Channel, r.Status.Target
+		}
+	}
+	s.mu.RLock()
+	p := s.seen[name]
+	s.mu.RUnlock()
+	if p != nil {
+		at := time.Unix(0, p.last.Load()).UTC()
+		if at.After(h.LastSeen) {
+			h.LastSeen = at.Truncate(time.Second)
+		}
+		h.Online = p.online(s.clock())
+		if ch, ok := p.channel.Load().(string); ok {
+			h.channel = ch
+		}
+		if t, ok := p.target.Load().(string); ok {
+			target = t
+		}
+	}
+	if d, err := s.desired(name, h.channel, target); err == nil {
+		h.WaitingFor = d.WaitingFor
+	}
+	l := s.channel(h.channel)
+	if e := l.entry(target); e != nil {
+		h.WantedSeq, h.Wanted = l.head.Seq, e.StorePath
+		h.Converged = h.Status != nil && h.Status.Current == e.StorePath && h.Status.Seq == l.head.Seq && h.Status.State == api.OK
+	}
+	if h.Status != nil && h.Status.WaitingFor != nil {
+		h.WaitingFor = h.Status.WaitingFor
+	}
+	return h
+}
+
+func (s *Server) getHost(c *call) error {
+	name, err := hostParam(c)
+	if err != nil {
+		return err
+	}
+	h := s.describeHost(name, s.store.host(name))
+	if err := c.operateOr(h.channel); err != nil {
+		return err
+	}
+	if h.LastSeen.IsZero() {
+		return unknownHost(name)
+	}
+	return s.poll(c, []string{hostsTopic(h.channel), hostTopic(name)}, func() (int, string, []byte, error) {
+		etag, text, err := bodyAndTag(s.describeHost(name, s.store.host(name)).Host)
+		return http.StatusOK, etag, text, err
+	})
+}
+
+func unknownHost(name string) error {
+	return api.Errorf(http.StatusNotFound, api.NotFound, "no host %s has polled or reported here", name)
+}
+
+// patchHost sets labels and hold; what is left out stays.
+func (s *Server) patchHost(c *call) error {
+	name, err := hostParam(c)
+	if err != nil {
+		return err
+	}
+	if err := c.need(access.Scope{Kind: access.Operate}); err != nil {
+		return err
+	}
+	var p struct {
+		Labels map[string]string `json:"labels"`
+		Hold   *api.Hold         `json:"hold"`
+		Unhold bool              `json:"unhold"`
+	}
+	if err := readJSON(c, 64<<10, &p); err != nil {
+		return err
+	}
+	if p.Labels == nil && p.Hold == nil && !p.Unhold {
+		return api.Errorf(http.StatusBadRequest, api.BadRequest, `send {"labels":{…}}, {"hold":{"reason":…}} or {"unhold":true}`)
+	}
+	if p.Hold != nil && p.Hold.Reason == "" {
+		return api.Errorf(http.StatusBadRequest, api.BadRequest, "a hold needs a reason: people will ask")
+	}
+	channel := ""
+	defer s.reporting.lock(name)()
+	_, err = s.store.update(s.clock(), func(ch *change) error {
+		old := s.store.host(name)
+		if old == nil {
+			return unknownHost(name)
+		}
+		next := *old
+		if old.Status != nil {
+			channel = old.Status.Channel
+		}
+		switch {
+		case p.Hold != nil:
+			p.Hold.By = c.who.Name
+			next.Hold = p.Hold
+			ch.note(api.Event{Kind: "host.held", By: c.who.Name, Host: name, Channel: channel, Text: fmt.Sprintf("%s is held: %s", name, p.Hold.Reason)})
+		case p.Unhold:
+			next.Hold = nil
+			ch.note(api.Event{Kind: "host.released", By: c.who.Name, Host: name, Channel: channel, Text: name + " is no longer held"})
+		}
+		if p.Labels != nil {
+			next.Labels = p.Labels
+			ch.note(api.Event{Kind: "host.labelled", By: c.who.Name, Host: name, Channel: channel, Text: fmt.Sprintf("%s has %d labels", name, len(p.Labels))})
+		}
+		return ch.putHost(name, &next)
+	})
+	if err != nil {
+		return err
+	}
+	s.topics.notify(hostTopic(name), hostsTopic(channel), eventsTopic)
+	writeJSON(c.w, http.StatusOK, s.describeHost(name, s.store.host(name)).Host)
+	return nil
+}
+
+func (s *Server) deleteHost(c *call) error {
+	name, err := hostParam(c)
+	if err != nil {
+		return err
+	}
+	if err := c.need(access.Scope{Kind: access.Operate}); err != nil {
+		return err
+	}
+	h := s.describeHost(name, s.store.host(name))
+	if h.LastSeen.IsZero() {
+		return unknownHost(name)
+	}
+	_, err = s.store.update(s.clock(), func(ch *change) error {
+		ch.note(api.Event{Kind: "host.removed", By: c.who.Name, Host: name, Channel: h.channel, Text: "removed " + name + " from the list of hosts"})
+		return ch.removeHost(name)
+	})
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	delete(s.seen, name)
+	s.mu.Unlock()
+	s.topics.notify(hostsTopic(h.channel), eventsTopic)
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// ---- logs of attempts
+
+const (
+	maxLog      = 256 << 10 // bytes kept of one attempt
+	logsPerHost = 5
+)
+
+var attemptGrammar = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,64}$`)
+
+func logKey(host, attempt string) []byte { return []byte(host + "\x00" + attempt) }
+
+// postLog keeps the end of what an attempt printed.
+func (s *Server) postLog(c *call) error {
+	host, err := hostParam(c)
+	if err != nil {
+		return err
+	}
+	q := c.req.URL.Query()
+	attempt, channel := q.Get("attempt"), q.Get("channel")
+	if !attemptGrammar.MatchString(attempt) {
+		return api.Errorf(http.StatusBadRequest, api.BadRequest, "add ?attempt=ID")
+	}
+	if err := signing.CheckChannel(channel); err != nil {
+		return api.Errorf(http.StatusBadRequest, api.BadRequest, "add ?channel=NAME: %v", err)
+	}
+	if err := c.need(access.Scope{Kind: access.Follow, Glob: channel}); err != nil {
+		return err
+	}
+	text, err := io.ReadAll(http.MaxBytesReader(c.w, c.req.Body, 4*maxLog))
+	if err != nil {
+		return err
+	}
+	if len(text) > maxLog {
+		text = append([]byte("[the beginning was cut off]\n"), text[len(text)-maxLog:]...)
+	}
+	err = s.store.db.Update(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(rootBucket).Bucket(logBucket)
+		var keys [][]byte
+		cur := b.Cursor()
+		for k, _ := cur.Seek([]byte(host + "\x00")); k != nil && strings.HasPrefix(string(k), host+"\x00"); k, _ = cur.Next() {
+			keys = append(keys, slices.Clone(k))
+		}
+		// Attempt ids begin with the time, so the first keys are the oldest.
+		for len(keys) >= logsPerHost && string(keys[0]) != string(logKey(host, attempt)) {
+			if err := b.Delete(keys[0]); err != nil {
+				return err
+			}
+			keys = keys[1:]
+		}
+		return b.Put(logKey(host, attempt), text)
+	})
+	if err != nil {
+		return err
+	}
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// getLog serves the log of an attempt, the last one if none is named.
+func (s *Server) getLog(c *call) error {
+	host, err := hostParam(c)
+	if err != nil {
+		return err
+	}
+	if err := c.operateOr(s.describeHost(host, s.store.host(host)).channel); err != nil {
+		return err
+	}
+	attempt := c.req.URL.Query().Get("attempt")
+	var text []byte
+	found := false
+	err = s.store.db.View(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(rootBucket).Bucket(logBucket)
+		cur := b.Cursor()
+		for k, v := cur.Seek([]byte(host + "\x00")); k != nil && strings.HasPrefix(string(k), host+"\x00"); k, v = cur.Next() {
+			if attempt == "" || string(k) == string(logKey(host, attempt)) {
+				text, found = slices.Clone(v), true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if !found {
+		return api.Errorf(http.StatusNotFound, api.NotFound, "there is no such log of %s", host)
+	}
+	c.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	writeRaw(c.w, http.StatusOK, text)
+	return nil
+}

@@ -1,0 +1,310 @@
+package hooks
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.etcd.io/bbolt"
+
+	"narwharf/hooks/api"
+	"narwharf/signing/access"
+)
+
+// Options configure a Server.
+type Options struct {
+	DB      *bbolt.DB
+	Cache   Cache
+	Files   Files
+	Access  *access.Authenticator
+	Log     *slog.Logger
+	Metrics prometheus.Registerer
+	Clock   func() time.Time // nil: time.Now
+}
+
+// Server is the API of channels and hosts, an http.Handler for /api/v1/.
+type Server struct {
+	cache   Cache
+	files   Files
+	access  *access.Authenticator
+	log     *slog.Logger
+	clock   func() time.Time
+	store   *store
+	topics  topics
+	metrics *metrics
+	handler http.Handler
+
+	mu       sync.RWMutex
+	channels map[string]*live
+	seen     map[string]*presence
+
+	promoting keyed // one promote of a channel at a time
+	reporting keyed // one change of a host's record at a time
+
+	stopOnce sync.Once
+	stopping chan struct{}
+}
+
+// New opens the channels in db.
+func New(o Options) (*Server, error) {
+	st, err := newStore(o.DB)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cache: o.Cache, files: o.Files, access: o.Access, log: o.Log, clock: o.Clock, store: st,
+		channels: make(map[string]*live), seen: make(map[string]*presence), stopping: make(chan struct{}),
+	}
+	if s.clock == nil {
+		s.clock = time.Now
+	}
+	if err := s.load(); err != nil {
+		return nil, err
+	}
+	s.metrics = newMetrics(s, o.Metrics)
+	s.handler = s.route()
+	return s, nil
+}
+
+// Stop answers all parked polls with 503, so that a graceful shutdown does
+// not wait for them.
+func (s *Server) Stop() { s.stopOnce.Do(func() { close(s.stopping) }) }
+
+// A Route is a row of the API's grammar.
+type Route struct {
+	Method  string
+	Pattern string
+	Name    string
+}
+
+// endpoint answers one route; what it returns as an error becomes the answer.
+type endpoint func(c *call) error
+
+// call is a request on its way through an endpoint.
+type call struct {
+	w     http.ResponseWriter
+	req   *http.Request
+	who   access.Principal
+	param func(name string) string
+}
+
+type row struct {
+	Route
+	serve endpoint
+}
+
+func (s *Server) rows() []row {
+	return []row{
+		{Route{"GET", "/api/v1/channels", "channel-list"}, s.listChannels},
+		{Route{"GET", "/api/v1/channels/:channel", "channel"}, s.getChannel},
+		{Route{"PUT", "/api/v1/channels/:channel", "promote"}, s.promote},
+		{Route{"DELETE", "/api/v1/channels/:channel", "channel-delete"}, s.deleteChannel},
+		{Route{"GET", "/api/v1/channels/:channel/history", "history"}, s.getHistory},
+		{Route{"GET", "/api/v1/channels/:channel/releases/:seq", "release"}, s.getRelease},
+		{Route{"GET", "/api/v1/channels/:channel/store-path", "store-path"}, s.getStorePath},
+		{Route{"GET", "/api/v1/closures/:digest", "closure"}, s.getClosure},
+		{Route{"PUT", "/api/v1/closures/:digest", "closure-put"}, s.putClosure},
+		{Route{"GET", "/api/v1/hosts", "host-list"}, s.listHosts},
+		{Route{"GET", "/api/v1/hosts/:host", "host"}, s.getHost},
+		{Route{"PATCH", "/api/v1/hosts/:host", "host-patch"}, s.patchHost},
+		{Route{"DELETE", "/api/v1/hosts/:host", "host-delete"}, s.deleteHost},
+		{Route{"GET", "/api/v1/hosts/:host/desired", "desired"}, s.getDesired},
+		{Route{"PUT", "/api/v1/hosts/:host/status", "status"}, s.putStatus},
+		{Route{"POST", "/api/v1/hosts/:host/log", "host-log-post"}, s.postLog},
+		{Route{"GET", "/api/v1/hosts/:host/log", "host-log"}, s.getLog},
+		{Route{"GET", "/api/v1/events", "events"}, s.getEvents},
+	}
+}
+
+// Routes lists the API, for documents and tests.
+func Routes() []Route {
+	var list []Route
+	for _, r := range new(Server).rows() {
+		list = append(list, r.Route)
+	}
+	return list
+}
+
+// route builds the router. It is the only place here that knows echo.
+func (s *Server) route() http.Handler {
+	e := echo.New()
+	e.HTTPErrorHandler = func(err error, c echo.Context) {
+		if he := new(echo.HTTPError); errors.As(err, &he) {
+			kind := api.NotFound
+			text := "there is nothing at " + c.Request().URL.Path
+			if he.Code == http.StatusMethodNotAllowed {
+				kind, text = api.MethodNotAllowed, c.Request().Method+" does nothing here"
+			}
+			err = api.Errorf(he.Code, kind, "%s", text)
+		}
+		s.writeError(c.Response().Writer, c.Request(), err)
+	}
+	for _, r := range s.rows() {
+		serve := func(c echo.Context) error {
+			call := &call{w: c.Response().Writer, req: c.Request(), param: c.Param, who: s.access.Identify(c.Request())}
+			return s.answer(r, call)
+		}
+		e.Add(r.Method, r.Pattern, serve)
+		if r.Method == http.MethodGet {
+			e.Add(http.MethodHead, r.Pattern, serve)
+		}
+	}
+	return e
+}
+
+// answer calls an endpoint and counts the reply.
+func (s *Server) answer(r row, c *call) error {
+	c.w.Header()["Cache-Control"] = []string{"no-store"}
+	counted := &statusWriter{ResponseWriter: c.w}
+	c.w = counted
+	if err := r.serve(c); err != nil {
+		s.writeError(counted, c.req, err)
+	}
+	s.metrics.requests.WithLabelValues(r.Name, fmt.Sprint(counted.status())).Inc()
+	return nil
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	req.URL.RawPath = ""
+	s.handler.ServeHTTP(w, req)
+}
+
+type statusWriter struct {
+	http.ResponseWriter
+	code int
+}
+
+func (w *statusWriter) status() int {
+	if w.code == 0 {
+		return http.StatusOK
+	}
+	return w.code
+}
+
+func (w *statusWriter) WriteHeader(code int) {
+	if w.code == 0 && code >= 200 {
+		w.code = code
+	}
+	w.ResponseWriter.WriteHeader(code)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// need checks that the caller has one of the scopes.
+func (c *call) need(scopes ...access.Scope) error {
+	var first *access.Denied
+	for _, sc := range scopes {
+		d := c.who.Deny(sc)
+		if d == nil {
+			return nil
+		}
+		if first == nil {
+			first = d
+		}
+	}
+	return first
+}
+
+// writeError is the one place where errors become answers.
+func (s *Server) writeError(w http.ResponseWriter, req *http.Request, err error) {
+	var e *api.Error
+	var d *access.Denied
+	var tooBig *http.MaxBytesError
+	switch {
+	case errors.As(err, &e):
+	case errors.As(err, &d):
+		kind := api.Forbidden
+		if d.Status == http.StatusUnauthorized {
+			kind = api.Unauthorized
+			w.Header().Set("WWW-Authenticate", access.Challenge)
+		}
+		e = api.Errorf(d.Status, kind, "%s", d.Error())
+	case errors.As(err, &tooBig):
+		e = api.Errorf(http.StatusRequestEntityTooLarge, api.TooLarge, "the body is larger than %d bytes", tooBig.Limit)
+	case req.Context().Err() != nil:
+		return // the client left; nobody reads this
+	default:
+		s.log.Error("request failed", "method", req.Method, "path", req.URL.Path, "error", err)
+		e = api.Errorf(http.StatusInternalServerError, api.Internal, "internal error; the server's log says more")
+	}
+	if e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", fmt.Sprint(int(e.RetryAfter.Seconds())))
+	}
+	writeJSON(w, e.Status, e)
+}
+
+func writeJSON(w http.ResponseWriter, status int, value any) {
+	text, err := json.Marshal(value)
+	if err != nil {
+		panic(err) // types of package api always encode
+	}
+	writeRaw(w, status, append(text, '\n'))
+}
+
+func writeRaw(w http.ResponseWriter, status int, text []byte) {
+	h := w.Header()
+	if h.Get("Content-Type") == "" {
+		h.Set("Content-Type", "application/json")
+	}
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Length", fmt.Sprint(len(text)))
+	w.WriteHeader(status)
+	_, _ = w.Write(text) // fails only if the client left
+}
+
+// readJSON reads a body of at most limit bytes. An empty object is for the
+// endpoint to refuse: what is missing from it differs.
+func readJSON(c *call, limit int64, value any) error {
+	err := json.NewDecoder(http.MaxBytesReader(c.w, c.req.Body, limit)).Decode(value)
+	var tooBig *http.MaxBytesError
+	if errors.As(err, &tooBig) {
+		return err
+	}
+	if err != nil {
+		return api.Errorf(http.StatusBadRequest, api.BadRequest, "the body is not the JSON that belongs here: %s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	return nil
+}
+
+// keyed is a mutex for each name.
+type keyed struct {
+	mu   sync.Mutex
+	held map[string]*keyedLock
+}
+
+type keyedLock struct {
+	sync.Mutex
+	users int
+}
+
+func (k *keyed) lock(name string) (unlock func()) {
+	k.mu.Lock()
+	if k.held == nil {
+		k.held = make(map[string]*keyedLock)
+	}
+	l := k.held[name]
+	if l == nil {
+		l = new(keyedLock)
+		k.held[name] = l
+	}
+	l.users++
+	k.mu.Unlock()
+	l.Lock()
+	return func() {
+		l.Unlock()
+		k.mu.Lock()
+		if l.users--; l.users == 0 {
+			delete(k.held, name)
+		}
+		k.mu.Unlock()
+	}
+}
