@@ -155,42 +155,6 @@ func TestNixRefusesTheMalformed(t *testing.T) {
 	}
 }
 
-// mutate writes a NAR of the files and changes something in it.
-func mutate(random *rand.Rand, files []file) []byte {
-	b := spellFiles(files)
-	at := func() int { return random.IntN(len(b)) }
-	switch random.IntN(8) {
-	case 0: // as it is
-	case 1: // another bit
-		b[at()] ^= 1 << random.IntN(8)
-	case 2: // another byte
-		b[at()] = byte(random.Uint32())
-	case 3: // cut off
-		b = b[:at()]
-	case 4: // eight bytes less
-		i := at() &^ 7
-		b = append(b[:i], b[min(i+8, len(b)):]...)
-	case 5: // eight bytes twice
-		i := at() &^ 7
-		b = append(b[:i:i], b[max(0, i-8):]...)
-	case 6: // two eights exchanged
-		i, j := at()&^7, at()&^7
-		if i+8 <= len(b) && j+8 <= len(b) {
-			var tmp [8]byte
-			copy(tmp[:], b[i:])
-			copy(b[i:i+8], b[j:])
-			copy(b[j:], tmp[:])
-		}
-	case 7: // entries exchanged, renamed, without checks
-		if len(files) > 2 {
-			i, j := 1+random.IntN(len(files)-1), 1+random.IntN(len(files)-1)
-			files[i].Path, files[j].Path = files[j].Path, files[i].Path
-			b = spellFiles(files)
-		}
-	}
-	return b
-}
-
 // The listing is the one that nix copy uploads.
 func TestListingEqualsNix(t *testing.T) {
 	nix := realNix(t)
