@@ -30,8 +30,11 @@ func (s *Server) put(w *response, req *http.Request, name string, write endpoint
 		s.metrics.inFlight.Dec()
 	}()
 	b := &body{r: req.Body, control: w.control, idle: s.opts.BodyIdle}
-	req.Body = readCloser{b, func() {}}
-	err := write(w, req, name)
+	// A copy: net/http must find its own body in its own request, or it does
+	// not know that it still owes an answer to "Expect: 100-continue".
+	upload := *req
+	upload.Body = readCloser{b, nil}
+	err := write(w, &upload, name)
 	s.metrics.received.WithLabelValues(w.route).Add(float64(b.read))
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		w.Header().Set("Connection", "close")
