@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"narwharf/narinfo"
 )
@@ -44,11 +45,10 @@ type Bolt struct {
 	queue   []*change
 	writing bool
 	totals  Totals
-	gen     []byte
 }
 
 type change struct {
-	fn   func(g *bbolt.Bucket, t *Totals) error
+	fn   func(root *bbolt.Bucket, t *Totals) error
 	done chan error
 }
 
@@ -59,7 +59,8 @@ type recordHead struct {
 }
 
 // NewBolt opens the index in db, making its tables if they are not there.
-// A database written by a newer version is refused.
+// A database written by a newer version is refused. Damaged records are not:
+// the index is then Dirty, Each says which and what to do, and Replace mends it.
 func NewBolt(db *bbolt.DB) (*Bolt, error) {
 	b := &Bolt{db: db}
 	err := db.Update(func(tx *bbolt.Tx) error {
@@ -86,17 +87,17 @@ func NewBolt(db *bbolt.DB) (*Bolt, error) {
 		if err := meta.Delete(keyClean); err != nil {
 			return err
 		}
-		b.gen = bytes.Clone(meta.Get(keyGen))
-		if b.gen == nil {
-			b.gen = []byte("1")
-			if err := meta.Put(keyGen, b.gen); err != nil {
+		gen := bytes.Clone(meta.Get(keyGen))
+		if gen == nil {
+			gen = []byte("1")
+			if err := meta.Put(keyGen, gen); err != nil {
 				return err
 			}
 		}
 		// A Replace that was cut short leaves its half-filled generation.
 		var stale [][]byte
 		if err := root.ForEachBucket(func(k []byte) error {
-			if !bytes.Equal(k, metaBucket) && !bytes.Equal(k, b.gen) {
+			if !bytes.Equal(k, metaBucket) && !bytes.Equal(k, gen) {
 				stale = append(stale, bytes.Clone(k))
 			}
 			return nil
@@ -108,12 +109,14 @@ func NewBolt(db *bbolt.DB) (*Bolt, error) {
 				return err
 			}
 		}
-		g, err := makeGeneration(root, b.gen)
+		g, err := makeGeneration(root, gen)
 		if err != nil {
 			return err
 		}
-		b.totals, err = sum(g)
-		return err
+		var damaged int
+		b.totals, damaged = sum(g)
+		b.dirty = b.dirty || damaged > 0
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open index: %w", err)
@@ -134,17 +137,19 @@ func makeGeneration(root *bbolt.Bucket, name []byte) (*bbolt.Bucket, error) {
 	return g, nil
 }
 
-func sum(g *bbolt.Bucket) (t Totals, err error) {
-	err = g.Bucket(pathBucket).ForEach(func(k, v []byte) error {
+// sum adds up a generation and counts the records that cannot be read.
+func sum(g *bbolt.Bucket) (t Totals, damaged int) {
+	c := g.Bucket(pathBucket).Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
 		r, err := decode(k, v)
 		if err != nil {
-			return err
+			damaged++
+			continue
 		}
 		t.Paths++
 		t.NarSize += r.Info.NarSize
-		return nil
-	})
-	return t, err
+	}
+	return t, damaged
 }
 
 // Dirty tells whether the index was not closed in order the last time, or is
@@ -159,17 +164,19 @@ func (b *Bolt) Close() error {
 	})
 }
 
+// generation is the bucket in use.
+func generation(root *bbolt.Bucket) *bbolt.Bucket {
+	return root.Bucket(root.Bucket(metaBucket).Get(keyGen))
+}
+
 func (b *Bolt) view(fn func(g *bbolt.Bucket) error) error {
-	return b.db.View(func(tx *bbolt.Tx) error {
-		root := tx.Bucket(rootBucket)
-		return fn(root.Bucket(root.Bucket(metaBucket).Get(keyGen)))
-	})
+	return b.db.View(func(tx *bbolt.Tx) error { return fn(generation(tx.Bucket(rootBucket))) })
 }
 
 // change runs fn in a transaction that it shares with the changes that came
 // while the one before was being synced: with many uploaders one sync serves
 // them all, and a single one never waits for company.
-func (b *Bolt) change(fn func(g *bbolt.Bucket, t *Totals) error) error {
+func (b *Bolt) change(fn func(root *bbolt.Bucket, t *Totals) error) error {
 	c := &change{fn: fn, done: make(chan error, 1)}
 	b.mu.Lock()
 	b.queue = append(b.queue, c)
@@ -191,15 +198,14 @@ func (b *Bolt) write() {
 			b.mu.Unlock()
 			return
 		}
-		totals, gen := b.totals, b.gen
+		totals := b.totals
 		b.mu.Unlock()
 
 		for len(batch) > 0 {
 			after, failed := totals, -1
 			err := b.db.Update(func(tx *bbolt.Tx) error {
-				g := tx.Bucket(rootBucket).Bucket(gen)
 				for i, c := range batch {
-					if err := c.fn(g, &after); err != nil {
+					if err := c.fn(tx.Bucket(rootBucket), &after); err != nil {
 						failed = i
 						return err
 					}
@@ -211,11 +217,16 @@ func (b *Bolt) write() {
 				batch = append(batch[:failed:failed], batch[failed+1:]...)
 				continue
 			}
-			if err == nil {
-				b.mu.Lock()
-				b.totals, totals = after, after
-				b.mu.Unlock()
+			if err != nil {
+				// bbolt does not say how far a failed commit came.
+				_ = b.view(func(g *bbolt.Bucket) error {
+					after, _ = sum(g)
+					return nil
+				})
 			}
+			b.mu.Lock()
+			b.totals = after
+			b.mu.Unlock()
 			for _, c := range batch {
 				c.done <- err
 			}
@@ -239,12 +250,12 @@ func (b *Bolt) Get(hash string) (r *Record, err error) {
 
 // Put implements Index.
 func (b *Bolt) Put(r *Record) error {
-	return b.change(func(g *bbolt.Bucket, t *Totals) error { return put(g, t, r) })
+	return b.change(func(root *bbolt.Bucket, t *Totals) error { return put(generation(root), t, r) })
 }
 
 // Delete implements Index.
 func (b *Bolt) Delete(hash string) error {
-	return b.change(func(g *bbolt.Bucket, t *Totals) error { return remove(g, t, hash) })
+	return b.change(func(root *bbolt.Bucket, t *Totals) error { return remove(generation(root), t, hash) })
 }
 
 func put(g *bbolt.Bucket, t *Totals, r *Record) error {
@@ -376,25 +387,29 @@ func (b *Bolt) Totals() (Totals, error) {
 // replaceBatch bounds the memory of a Replace: records a transaction.
 const replaceBatch = 2000
 
-// Replace implements Index. The caller sees to it that nobody calls Put or
-// Delete meanwhile; what they wrote would be lost.
+// Replace implements Index. A Put or Delete meanwhile goes to the old content
+// and is lost with it; the caller sees to it that there is none.
 func (b *Bolt) Replace(fill func(put func(*Record) error) error) error {
-	b.mu.Lock()
-	old := b.gen
-	b.mu.Unlock()
 	next := []byte("1")
-	if bytes.Equal(old, next) {
-		next = []byte("2")
+	err := b.db.View(func(tx *bbolt.Tx) error {
+		if bytes.Equal(tx.Bucket(rootBucket).Bucket(metaBucket).Get(keyGen), next) {
+			next = []byte("2")
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("replace index: %w", err)
 	}
 	var totals Totals
 	var pending []*Record
 	first := true
 	flush := func() error {
+		// Not through change: this is large, and nobody should go with it.
 		return b.db.Update(func(tx *bbolt.Tx) error {
 			root := tx.Bucket(rootBucket)
 			if first {
 				first = false
-				if err := root.DeleteBucket(next); err != nil && !errors.Is(err, bbolt.ErrBucketNotFound) {
+				if err := root.DeleteBucket(next); err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound) {
 					return err
 				}
 			}
@@ -411,7 +426,7 @@ func (b *Bolt) Replace(fill func(put func(*Record) error) error) error {
 			return nil
 		})
 	}
-	err := fill(func(r *Record) error {
+	err = fill(func(r *Record) error {
 		pending = append(pending, r)
 		if len(pending) < replaceBatch {
 			return nil
@@ -421,21 +436,19 @@ func (b *Bolt) Replace(fill func(put func(*Record) error) error) error {
 	if err == nil {
 		err = flush()
 	}
+	if err == nil {
+		err = b.change(func(root *bbolt.Bucket, t *Totals) error {
+			meta := root.Bucket(metaBucket)
+			old := bytes.Clone(meta.Get(keyGen))
+			if err := meta.Put(keyGen, next); err != nil {
+				return err
+			}
+			*t = totals
+			return root.DeleteBucket(old)
+		})
+	}
 	if err != nil {
 		return fmt.Errorf("replace index: %w", err)
 	}
-	err = b.db.Update(func(tx *bbolt.Tx) error {
-		root := tx.Bucket(rootBucket)
-		if err := root.Bucket(metaBucket).Put(keyGen, next); err != nil {
-			return err
-		}
-		return root.DeleteBucket(old)
-	})
-	if err != nil {
-		return fmt.Errorf("replace index: %w", err)
-	}
-	b.mu.Lock()
-	b.gen, b.totals = next, totals
-	b.mu.Unlock()
 	return nil
 }

@@ -53,7 +53,8 @@ type Index interface {
 	// itself left out.
 	Referrers(hash string) ([]string, error)
 	// Each calls fn for every record in the order of hash parts, on one
-	// unchanging view, and stops at fn's first error.
+	// unchanging view, and stops at fn's first error. fn must not change
+	// the index: that could wait for ever for Each to end.
 	Each(fn func(*Record) error) error
 	// Replace makes the index hold just the records that fill hands to
 	// put; readers see the old content until it returns nil.
