@@ -37,7 +37,7 @@ type closure struct {
 }
 
 // makeClosure packs installed Debian packages into dir/nar, about size bytes
-// of NARs and at least count of them if the machine has so many.
+// by dpkg's own estimate and at least count of them if the machine has so many.
 func makeClosure(dir string, size int64, count int) (*closure, error) {
 	all, err := installed()
 	if err != nil {

@@ -15,6 +15,7 @@ type sample struct {
 	p50   float64 // latency in microseconds, 0 where a row has none
 	p99   float64
 	cpu   float64 // CPU seconds of the server, by the row's unit of work
+	load  float64 // the same of the load generator
 }
 
 // rounds measures n servers one after the other, k times over: A B A B …, so
@@ -47,6 +48,7 @@ func byValue(s sample) float64 { return s.value }
 func byP50(s sample) float64   { return s.p50 }
 func byP99(s sample) float64   { return s.p99 }
 func byCPU(s sample) float64   { return s.cpu }
+func byLoad(s sample) float64  { return s.load }
 
 // A ratio is a relation of two servers, formed round by round before the
 // median is taken: the two halves of a pair saw the same state of the machine,

@@ -47,19 +47,23 @@ func (r reading) measure(k int, targets []target) ([][]sample, error) {
 		if err != nil {
 			return sample{}, err
 		}
+		own := ownCPU()
 		res, err := pool.Run(r.reqs, load.Limit{Count: passes * len(r.reqs)})
 		if err != nil {
 			return sample{}, fmt.Errorf("%s: %w", t.name, err)
 		}
+		own = ownCPU() - own
 		after, err := t.cpu()
 		if err != nil {
 			return sample{}, err
 		}
-		s := sample{value: res.Rate(), cpu: (after - before).Seconds() / float64(len(res.Latencies)) * 1e5}
+		s := sample{value: res.Rate()}
+		work := float64(len(res.Latencies)) / 1e5
 		if r.nars {
 			s.value = res.Throughput() / 1e9
-			s.cpu = (after - before).Seconds() / float64(res.Bytes) * 1e9
+			work = float64(res.Bytes) / 1e9
 		}
+		s.cpu, s.load = (after-before).Seconds()/work, own.Seconds()/work
 		s.p50 = float64(res.Percentile(50).Nanoseconds()) / 1e3
 		s.p99 = float64(res.Percentile(99).Nanoseconds()) / 1e3
 		progress("%s, %s: %.4g %s, CPU %.3f s per %s", r.what, t.name, s.value, r.unit(), s.cpu, r.work())
@@ -103,6 +107,7 @@ func narinfoRows(p plan, c *closure, texts map[string][]byte, subject *server, y
 		main,
 		newRow("… p50, µs", "%.0f", a, b, byP50),
 		newRow("… p99, µs", "%.0f", a, b, byP99),
+		newRow("… CPU of the load generator itself, s/100k", "%.2f", a, b, byLoad),
 		against,
 	}, nil
 }
@@ -127,7 +132,9 @@ func narRows(p plan, c *closure, subject *server, yard *nginxServer) ([]row, err
 		main.atLeast = 0.95
 		main.addCPU("%.3f s/GB", all[0], all[1])
 		seconds := func(s sample) float64 { return float64(c.fileSize) / 1e9 / s.value }
-		out = append(out, main, newRow("… whole closure, s", "%.3f", all[0], all[1], seconds))
+		out = append(out, main,
+			newRow("… whole closure, s", "%.3f", all[0], all[1], seconds),
+			newRow("… CPU of the load generator itself, s/GB", "%.3f", all[0], all[1], byLoad))
 	}
 	return out, nil
 }
