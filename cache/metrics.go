@@ -42,12 +42,12 @@ var verifyKinds = map[string]bool{
 	"nar": true, "filehash": true, "filesize": true, "narhash": true, "narsize": true, "compression": true,
 }
 
-func newMetrics(u *Uploads) *metrics {
+func newMetrics(u *Uploads, registry *prometheus.Registry) *metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
 	m := &metrics{
-		registry: prometheus.NewRegistry(),
+		registry: registry,
 		requests: counter("narwharf_http_requests_total", "Requests answered, by route of the URL grammar, method and status.", "route", "method", "status"),
 		sent:     counter("narwharf_http_sent_bytes_total", "Bytes of response bodies, by route and where they came from.", "route", "source"),
 		received: counter("narwharf_http_received_bytes_total", "Bytes of request bodies read, by route.", "route"),

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"narwharf/cache/index"
 	"narwharf/signing"
@@ -35,6 +36,8 @@ type Options struct {
 	Access           *access.Authenticator
 	// BodyIdle is how long an upload may be silent, in any phase.
 	BodyIdle time.Duration
+	// Metrics is what /metrics shows; the server adds its own. nil makes one.
+	Metrics *prometheus.Registry
 	Version  string
 	Log      *slog.Logger
 }
@@ -53,7 +56,10 @@ type Server struct {
 
 // NewServer wires the endpoints to what has been uploaded.
 func NewServer(u *Uploads, opts Options) (*Server, error) {
-	s := &Server{opts: opts, uploads: u, signer: newSigner(opts.SignUploads), metrics: newMetrics(u), log: opts.Log}
+	if opts.Metrics == nil {
+		opts.Metrics = prometheus.NewRegistry()
+	}
+	s := &Server{opts: opts, uploads: u, signer: newSigner(opts.SignUploads), metrics: newMetrics(u, opts.Metrics), log: opts.Log}
 	if opts.PublicURL != "" {
 		p, err := url.Parse(opts.PublicURL)
 		if err != nil || p.Scheme != "http" && p.Scheme != "https" || p.Host == "" {
