@@ -38,8 +38,8 @@ type Options struct {
 	BodyIdle time.Duration
 	// Metrics is what /metrics shows; the server adds its own. nil makes one.
 	Metrics *prometheus.Registry
-	Version  string
-	Log      *slog.Logger
+	Version string
+	Log     *slog.Logger
 }
 
 // Server is the cache over HTTP, an http.Handler.

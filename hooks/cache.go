@@ -29,4 +29,6 @@ type Files interface {
 	Read(name string, limit int64) ([]byte, error)
 	// List calls fn with the name of each file directly in dir.
 	List(dir string, fn func(name string) error) error
+	// Folders returns the names of the folders directly in dir.
+	Folders(dir string) ([]string, error)
 }

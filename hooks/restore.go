@@ -19,11 +19,8 @@ import (
 // Not in files, and so not restored: who promoted and when, hosts (they report
 // again by themselves), holds, labels, and the audit log.
 func (s *Server) Restore(report func(format string, args ...any)) (channels, releases int, err error) {
-	var names []string
-	if err := s.files.List("channels", func(name string) error {
-		names = append(names, strings.TrimPrefix(name, "channels/"))
-		return nil
-	}); err != nil {
+	names, err := s.files.Folders("channels")
+	if err != nil {
 		return 0, 0, err
 	}
 	for _, name := range names {

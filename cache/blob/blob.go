@@ -64,6 +64,9 @@ type Store interface {
 	// particular order, and stops at fn's first error. A missing dir is
 	// empty. Files that vanish meanwhile are left out.
 	List(dir string, fn func(Info) error) error
+	// Folders returns the last segments of the folders directly in dir, in
+	// no particular order.
+	Folders(dir string) ([]string, error)
 }
 
 // WriteFile stores data under name in one go.

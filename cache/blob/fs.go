@@ -427,3 +427,25 @@ func (s *FS) List(dir string, fn func(Info) error) error {
 		}
 	}
 }
+
+// Folders implements Store.
+func (s *FS) Folders(dir string) ([]string, error) {
+	p, err := s.path(dir)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(p)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", p, err)
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() && !strings.HasPrefix(e.Name(), ".") {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
