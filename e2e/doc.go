@@ -18,8 +18,7 @@
 // bin/narwharf (NARWHARF_BIN names another), the clients of nix-clients.sh (NARWHARF_NIX_DIR), and
 // for store paths and small disks a mount namespace: root, or an ordinary user where user
 // namespaces are allowed. What is missing skips the tests that need it, by name; with NARWHARF_CI=1
-// it fails them. Skipped tests are also written, one per line, to the file NARWHARF_SKIPS names.
-// NARWHARF_SUITES limits the clients ("forky", "bookworm trixie").
+// it fails them. NARWHARF_SUITES limits the clients ("forky", "bookworm trixie").
 //
 // `go test -short ./e2e` is the smoke test: every kind of test once, with small sizes. Without
 // -short the big paths have 500 MB and 20,000 files.

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"html"
 	"io"
 	"mime"
 	"net/http"
@@ -241,7 +242,7 @@ func TestTexts(t *testing.T) {
 	if r := u.Get("/pubkey"); r.Body != sh.server.Key.Public()+"\n" {
 		t.Errorf("/pubkey: %q", r.Body)
 	}
-	landing := u.Get("/").Body
+	landing := html.UnescapeString(u.Get("/").Body)
 	for _, text := range []string{sh.server.Key.Public(), "substituters", "trusted-public-keys"} {
 		if !strings.Contains(landing, text) {
 			t.Errorf("the landing page does not hold %q", text)

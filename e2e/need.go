@@ -21,7 +21,6 @@ func lacking(t testing.TB, format string, args ...any) {
 	if inCI() {
 		t.Fatalf("missing, and NARWHARF_CI=1: %s", reason)
 	}
-	noteSkip(t.Name(), reason)
 	t.Skip(reason)
 }
 
@@ -31,21 +30,6 @@ func onlyLong(t testing.TB) {
 	if testing.Short() {
 		t.Skip("slow: runs without -short")
 	}
-}
-
-// noteSkip appends a line to the file NARWHARF_SKIPS, so that `make test` can list what was
-// skipped: `go test` does not show skips of a passing package.
-func noteSkip(test, reason string) {
-	name := os.Getenv("NARWHARF_SKIPS")
-	if name == "" {
-		return
-	}
-	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
-		return
-	}
-	fmt.Fprintf(f, "%s: %s\n", test, reason)
-	_ = f.Close()
 }
 
 // needTool ends the test unless a program is in PATH.
