@@ -465,8 +465,11 @@ func (s *Server) postLog(c *call) error {
 	if !attemptGrammar.MatchString(attempt) {
 		return api.Errorf(http.StatusBadRequest, api.BadRequest, "add ?attempt=ID")
 	}
+	if channel == "" {
+		channel = s.describeHost(host, s.store.host(host)).channel // that of its last report
+	}
 	if err := signing.CheckChannel(channel); err != nil {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "add ?channel=NAME: %v", err)
+		return api.Errorf(http.StatusBadRequest, api.BadRequest, "report a status first, or add ?channel=NAME: %v", err)
 	}
 	if err := c.need(access.Scope{Kind: access.Follow, Glob: channel}); err != nil {
 		return err
