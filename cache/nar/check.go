@@ -21,7 +21,7 @@ func Check(r io.Reader) (size int64, err error) {
 	}
 }
 
-// readers saves the buffer of a Reader: the check of a small NAR takes 0.2 µs with and 5.6 µs
+// readers saves the buffer of a Reader: the check of a small NAR takes 0.1 µs with and 5.6 µs
 // without (BenchmarkCheck/ours/tiny).
 var readers = sync.Pool{New: func() any { return NewReader(nil) }}
 

@@ -77,16 +77,16 @@ func TestWriterRefuses(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), tt.want) {
 					t.Fatalf("got  %v\nwant %s", err, tt.want)
 				}
-				if again := w.WriteEntry(&Entry{Type: Directory}); again != err {
+				if again := w.WriteEntry(&Entry{Type: Directory}); !errors.Is(again, err) {
 					t.Errorf("WriteEntry: first %v, then %v", err, again)
 				}
-				if _, again := w.Write([]byte("x")); again != err {
+				if _, again := w.Write([]byte("x")); !errors.Is(again, err) {
 					t.Errorf("Write: first %v, then %v", err, again)
 				}
-				if _, again := w.ReadFrom(strings.NewReader("")); again != err {
+				if _, again := w.ReadFrom(strings.NewReader("")); !errors.Is(again, err) {
 					t.Errorf("ReadFrom: first %v, then %v", err, again)
 				}
-				if again := w.Close(); again != err {
+				if again := w.Close(); !errors.Is(again, err) {
 					t.Errorf("Close: first %v, then %v", err, again)
 				}
 			}
@@ -228,7 +228,7 @@ func TestDestinationFails(t *testing.T) {
 			if !errors.Is(err, errFull) {
 				t.Fatalf("room for %d of %d bytes: %v", room, total, err)
 			}
-			if again := w.Close(); again != err {
+			if again := w.Close(); !errors.Is(again, err) {
 				t.Errorf("Close after it: %v", again)
 			}
 		}
