@@ -87,7 +87,11 @@ func TestFlippedBits(t *testing.T) {
 		c := bytes.Clone(b)
 		rd := NewReader(nil)
 		for i := range c {
-			for bit := range 8 {
+			bits := []int{0, 1, 2, 3, 4, 5, 6, 7}
+			if len(c) > 5000 { // two bits a byte keep the test short
+				bits = []int{i % 8, (i + 3) % 8}
+			}
+			for _, bit := range bits {
 				c[i] ^= 1 << bit
 				rd.Reset(bytes.NewReader(c))
 				err := drain(rd)
@@ -327,7 +331,7 @@ func TestWriteToFails(t *testing.T) {
 	if n, err := rd.WriteTo(&fullWriter{room: 2}); n != 2 || !errors.Is(err, errFull) {
 		t.Errorf("got %d, %v", n, err)
 	}
-	if n, err := rd.WriteTo(shortWriter{}); n != 0 || err != io.ErrShortWrite {
+	if n, err := rd.WriteTo(shortWriter{}); n != 0 || !errors.Is(err, io.ErrShortWrite) {
 		t.Errorf("got %d, %v", n, err)
 	}
 	rest, err := io.ReadAll(rd)

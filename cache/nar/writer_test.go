@@ -192,7 +192,7 @@ func TestReadFromSourceFails(t *testing.T) {
 	if n, err := w.ReadFrom(io.MultiReader(strings.NewReader("ab"), iotest.ErrReader(broken))); n != 2 || !errors.Is(err, broken) {
 		t.Errorf("got %d, %v", n, err)
 	}
-	if n, err := w.ReadFrom(dryReader{}); n != 0 || err != io.ErrNoProgress {
+	if n, err := w.ReadFrom(dryReader{}); n != 0 || !errors.Is(err, io.ErrNoProgress) {
 		t.Errorf("got %d, %v", n, err)
 	}
 	if n, err := w.ReadFrom(strings.NewReader("cd")); n != 2 || err != nil {
@@ -237,7 +237,7 @@ func TestDestinationFails(t *testing.T) {
 	if err := w.WriteEntry(&Entry{Type: Regular, Size: bufferSize}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Write(make([]byte, bufferSize)); err != io.ErrShortWrite {
+	if _, err := w.Write(make([]byte, bufferSize)); !errors.Is(err, io.ErrShortWrite) {
 		t.Errorf("a short write: %v", err)
 	}
 }
