@@ -52,7 +52,7 @@ func byLoad(s sample) float64  { return s.load }
 
 // A ratio is a relation of two servers, formed round by round before the
 // median is taken: the two halves of a pair saw the same state of the machine,
-// two medians did not.
+// two medians did not. low and high are the quartiles.
 type ratio struct{ median, low, high float64 }
 
 // pairs divides a by b, which have one number for each round. Rounds where b
@@ -67,7 +67,8 @@ func pairs(a, b []float64) ratio {
 	if len(q) == 0 {
 		return ratio{}
 	}
-	return ratio{median(q), slices.Min(q), slices.Max(q)}
+	slices.Sort(q)
+	return ratio{load.Percentile(q, 50), load.Percentile(q, 25), load.Percentile(q, 75)}
 }
 
 // median is the middle value, of an even number the lower one of the two in the

@@ -50,6 +50,7 @@ func TestPairs(t *testing.T) {
 		{[]float64{100, 50, 98}, []float64{100, 50, 100}, ratio{1, 0.98, 1}},
 		// The ratio of the medians would be 1.
 		{[]float64{1, 2, 3}, []float64{2, 4, 1}, ratio{0.5, 0.5, 3}},
+		{[]float64{8, 7, 6, 5, 4, 3, 2, 1}, []float64{1, 1, 1, 1, 1, 1, 1, 1}, ratio{4, 2, 6}},
 		{[]float64{6, 8}, []float64{0, 4}, ratio{2, 2, 2}},
 		{[]float64{6}, nil, ratio{}},
 		{[]float64{6}, []float64{0}, ratio{}},

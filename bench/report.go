@@ -32,7 +32,7 @@ func (r *report) writeTo(w io.Writer) {
 		fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", row.what, row.values[0], row.values[1], ratio,
 			row.cpus[0], row.cpus[1], row.cpuRatio, row.target(), row.verdict())
 	}
-	fmt.Fprintln(w, "\nEvery number is the median of its rounds. A ratio is the median of the ratios of the rounds, with their range; servers take turns within a round.\n"+
+	fmt.Fprintln(w, "\nEvery number is the median of its rounds. A ratio is the median of the ratios of the rounds, with their quartiles; servers take turns within a round.\n"+
 		"CPU is the time of the server's processes alone, in user and kernel mode; it is steadier than the wall where two cores also carry the load generator.")
 }
 

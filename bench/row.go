@@ -62,7 +62,7 @@ func (r *row) verdict() string {
 }
 
 // String is the ratio as "1.05 (0.98–1.11)": the median of the pairs and their
-// range; "" if nothing was compared.
+// quartiles; "" if nothing was compared.
 func (r ratio) String() string {
 	if r == (ratio{}) {
 		return ""
