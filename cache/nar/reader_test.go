@@ -255,7 +255,7 @@ func TestErrorsStick(t *testing.T) {
 		if _, again := rd.Read(make([]byte, 1)); !errors.Is(again, err) {
 			t.Errorf("Read: first %v, then %v", err, again)
 		}
-		if _, again := rd.WriteTo(io.Discard); again != err {
+		if _, again := rd.WriteTo(io.Discard); !errors.Is(again, err) {
 			t.Errorf("WriteTo: first %v, then %v", err, again)
 		}
 	}
