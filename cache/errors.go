@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
@@ -52,25 +53,48 @@ func errorAnswer(err error) (status int, kind, text string) {
 	case errors.As(err, &d):
 		return d.Status, "denied", d.Error()
 	case errors.Is(err, blob.ErrFull):
-		return http.StatusRequestEntityTooLarge, "full", "the cache's disk is full: " + err.Error()
+		return http.StatusRequestEntityTooLarge, "full", "the cache has no room for this upload: its disk is full, tell whoever runs it"
 	case errors.As(err, &tooBig):
 		return http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("the body is larger than the %d bytes that are allowed here", tooBig.Limit)
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, index.ErrNotFound):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, index.ErrNotFound), errors.Is(err, fs.ErrInvalid):
 		return http.StatusNotFound, "missing", "not in this cache"
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return http.StatusBadRequest, "stalled", "the upload stalled: no bytes came for too long; run the command again"
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, context.Canceled):
 		return http.StatusBadRequest, "cut", "the body ended before the announced length; run the command again"
 	default:
-		return http.StatusInternalServerError, "internal", "internal error; the server's log says more"
+		return internal()
 	}
+}
+
+func internal() (status int, kind, text string) {
+	return http.StatusInternalServerError, "internal", "internal error; the server's log says more"
+}
+
+// oneLine makes a text fit to be an answer: one line, valid, short enough.
+func oneLine(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.TrimSpace(text))
+	if len(text) > maxErrorText {
+		text = strings.ToValidUTF8(text[:maxErrorText], "") + "…"
+	}
+	return text
 }
 
 // writeError answers with the error in plain text. It says nothing in a HEAD.
 func (s *Server) writeError(w *response, req *http.Request, err error) {
 	status, kind, text := errorAnswer(err)
-	if status == http.StatusInternalServerError && req.Method == http.MethodPut {
-		status = http.StatusNotImplemented
+	if req.Method == http.MethodPut {
+		if kind == "missing" { // it was to be written, not found
+			status, kind, text = internal()
+		}
+		if status >= 500 {
+			status = http.StatusNotImplemented
+		}
 	}
 	switch {
 	case status >= 500:
@@ -84,9 +108,7 @@ func (s *Server) writeError(w *response, req *http.Request, err error) {
 	if w.written { // too late for a status: the client must see a broken reply
 		panic(http.ErrAbortHandler)
 	}
-	if text = strings.TrimSpace(text); len(text) > maxErrorText {
-		text = strings.ToValidUTF8(text[:maxErrorText], "") + "…"
-	}
+	text = oneLine(text)
 	h := w.Header()
 	for _, k := range []string{"Content-Encoding", "Content-Range", "Etag", "Last-Modified", "Cache-Control"} {
 		h.Del(k)

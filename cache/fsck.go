@@ -7,7 +7,9 @@ import (
 	"io"
 	"io/fs"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,7 +26,7 @@ type FsckOptions struct {
 	// next `nix copy` uploads them anew, and puts the index right. Nothing
 	// is deleted but NARs that Sweep would delete too.
 	Repair bool
-	// Report gets a line for each finding, and a summary.
+	// Report gets a line for each finding, and a summary. Calls do not overlap.
 	Report func(line string)
 }
 
@@ -45,6 +47,12 @@ const quarantineDir = "quarantine"
 // error only if it could not look.
 func (u *Uploads) Fsck(ctx context.Context, opts FsckOptions) (FsckResult, error) {
 	c := &fsck{u: u, opts: opts}
+	var one sync.Mutex
+	c.opts.Report = func(line string) {
+		one.Lock()
+		defer one.Unlock()
+		opts.Report(line)
+	}
 	// NARs first: a narinfo whose NAR turned out bad is found right after.
 	if err := c.nars(ctx); err != nil {
 		return c.result(), err
@@ -121,15 +129,24 @@ func (c *fsck) nar(st blob.Info) error {
 	c.narFiles.Add(1)
 	file := strings.TrimPrefix(st.Name, "nar/")
 	if !narGrammar.MatchString(file) {
-		c.found(st.Name, "is not named like a NAR", func() error { return c.quarantine(st.Name) })
+		c.found(st.Name, "is not named like a NAR", func() error {
+			defer c.u.locks.lock(st.Name)()
+			return c.u.quarantine(st.Name)
+		})
 		return nil
 	}
 	f, err := c.u.inspect(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // swept meanwhile
 	}
+	if r := new(Refusal); errors.As(err, &r) {
+		c.found(st.Name, err.Error(), func() error { return c.quarantineDamaged(file) })
+		return nil
+	}
 	if err != nil {
-		c.found(st.Name, err.Error(), func() error { return c.quarantine(st.Name) })
+		// Not a word about the bytes: too many open files, or a dying disk.
+		// Moving the file would at best not help.
+		c.found(st.Name, "cannot be read: "+err.Error(), nil)
 		return nil
 	}
 	users, err := c.u.index.Users(st.Name)
@@ -144,12 +161,14 @@ func (c *fsck) nar(st blob.Info) error {
 		if err != nil {
 			return err
 		}
-		claim := *r.Info
-		if claim.URL != st.Name { // an alternate: same NAR, another file
-			claim.FileHash, claim.FileSize, claim.Compression = f.fileHash, f.fileSize, f.compression
-		}
-		if err := agree(&claim, f); err != nil {
-			c.found(hash+".narinfo", err.Error(), func() error { return c.dropInfo(hash) })
+		if r.Info.URL == st.Name {
+			if err := agree(r.Info, f); err != nil {
+				c.found(hash+".narinfo", err.Error(), func() error { return c.dropInfo(hash) })
+			}
+		} else if f.narHash != r.Info.NarHash || f.narSize != r.Info.NarSize {
+			c.found(hash+".narinfo", "the index has "+st.Name+" as another file of its NAR, and it holds another", func() error {
+				return c.dropAlternate(hash, st.Name)
+			})
 		}
 	}
 	return nil
@@ -181,10 +200,17 @@ func (c *fsck) infos(ctx context.Context) error {
 		return err
 	}
 	for _, hash := range lost {
-		if _, err := c.u.blobs.Stat(hash + ".narinfo"); err == nil {
+		name := hash + ".narinfo"
+		if _, err := c.u.blobs.Stat(name); err == nil {
 			continue // uploaded since we listed
 		}
-		c.found(hash+".narinfo", "the index has it and the file is gone", func() error { return c.dropInfo(hash) })
+		c.found(name, "the index has it and the file is gone", func() error {
+			defer c.lock(hash)()
+			if _, err := c.u.blobs.Stat(name); err == nil {
+				return nil
+			}
+			return c.removeInfo(hash)
+		})
 	}
 	return nil
 }
@@ -192,15 +218,14 @@ func (c *fsck) infos(ctx context.Context) error {
 // info checks one narinfo. Findings are made under the path's lock, so that an
 // upload at work is never taken for damage.
 func (c *fsck) info(hash string) error {
-	unlock := c.u.locks.lock(hash)
-	defer unlock()
+	defer c.lock(hash)()
 	name := hash + ".narinfo"
 	info, err := c.u.loadInfo(hash)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		c.found(name, err.Error(), func() error { return c.dropInfoLocked(hash) })
+		c.found(name, err.Error(), func() error { return c.restoreInfo(hash) })
 		return nil
 	}
 	r, err := c.u.index.Get(hash)
@@ -227,7 +252,7 @@ func (c *fsck) info(hash string) error {
 		return nil
 	case err != nil:
 		return err
-	case st.Size != info.FileSize:
+	case info.FileSize != 0 && st.Size != info.FileSize:
 		c.found(name, fmt.Sprintf("%s has %d bytes and should have %d", info.URL, st.Size, info.FileSize), func() error { return c.dropInfoLocked(hash) })
 		return nil
 	}
@@ -270,6 +295,16 @@ func (c *fsck) orphans(ctx context.Context) error {
 	})
 }
 
+// lock takes what a change of a path needs: Rebuild must not be at work.
+func (c *fsck) lock(hash string) (unlock func()) {
+	c.u.gate.RLock()
+	free := c.u.locks.lock(hash)
+	return func() {
+		free()
+		c.u.gate.RUnlock()
+	}
+}
+
 // named checks the small files: a listing belongs to a path and is well formed.
 func (c *fsck) named(ctx context.Context) error {
 	return c.u.blobs.List("", func(st blob.Info) error {
@@ -295,10 +330,9 @@ func (c *fsck) named(ctx context.Context) error {
 	})
 }
 
-// quarantine moves a file out of the way.
-func (c *fsck) quarantine(name string) error {
-	defer c.u.locks.lock(name)()
-	in, err := c.u.blobs.Open(name)
+// quarantine moves a file out of the way. The caller holds its lock.
+func (u *Uploads) quarantine(name string) error {
+	in, err := u.blobs.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -306,7 +340,7 @@ func (c *fsck) quarantine(name string) error {
 		return err
 	}
 	defer in.Close()
-	out, err := c.u.blobs.Create(quarantineDir+"/"+name, in.Size)
+	out, err := u.blobs.Create(quarantineDir+"/"+name, in.Size)
 	if err != nil {
 		return err
 	}
@@ -317,19 +351,42 @@ func (c *fsck) quarantine(name string) error {
 	if err := out.Commit(); err != nil {
 		return err
 	}
-	if err := c.u.blobs.Remove(name); err != nil {
+	if err := u.blobs.Remove(name); err != nil {
 		return err
 	}
-	c.u.forget(name)
+	u.forget(name)
 	if strings.HasPrefix(name, "nar/") {
-		c.u.bytes.Add(-in.Size)
-		c.u.files.Add(-1)
+		u.bytes.Add(-in.Size)
+		u.files.Add(-1)
 	}
 	return nil
 }
 
+// quarantineDamaged moves a NAR file away, unless an upload has mended it since
+// it was looked at.
+func (c *fsck) quarantineDamaged(file string) error {
+	defer c.u.locks.lock("nar/" + file)()
+	if _, err := c.u.inspect(file); err == nil {
+		return nil
+	}
+	return c.u.quarantine("nar/" + file)
+}
+
+// restoreInfo puts what the index knows in the place of a narinfo file that
+// cannot be read: the path stays, and so do those that refer to it.
+func (c *fsck) restoreInfo(hash string) error {
+	r, err := c.u.index.Get(hash)
+	if err != nil {
+		return c.dropInfoLocked(hash)
+	}
+	if err := c.u.quarantine(hash + ".narinfo"); err != nil {
+		return err
+	}
+	return blob.WriteFile(c.u.blobs, hash+".narinfo", r.Info.Append(nil))
+}
+
 func (c *fsck) dropInfo(hash string) error {
-	defer c.u.locks.lock(hash)()
+	defer c.lock(hash)()
 	return c.dropInfoLocked(hash)
 }
 
@@ -342,29 +399,51 @@ func (c *fsck) dropInfoLocked(hash string) error {
 			return err
 		}
 	}
-	if err := c.quarantine(hash + ".narinfo"); err != nil {
-		return err
-	}
-	if err := c.u.blobs.Remove(hash + ".ls"); err != nil {
+	return c.removeInfo(hash)
+}
+
+// removeInfo takes a path out of the cache.
+func (c *fsck) removeInfo(hash string) error {
+	if err := c.u.quarantine(hash + ".narinfo"); err != nil {
 		return err
 	}
 	defer c.u.changed(hash)
-	return c.u.index.Delete(hash)
+	if err := c.u.index.Delete(hash); err != nil {
+		return err
+	}
+	return c.u.blobs.Remove(hash + ".ls") // last: see makeListing
 }
 
 // fromAlternate makes a record whose NAR is lost use another file of it.
 func (c *fsck) fromAlternate(r *index.Record) (bool, error) {
-	for i, name := range r.Alternates {
+	for _, name := range r.Alternates {
 		f, err := c.u.inspect(strings.TrimPrefix(name, "nar/"))
-		if err != nil || f.narHash != r.Info.NarHash {
+		if err != nil || f.narHash != r.Info.NarHash || f.narSize != r.Info.NarSize {
 			continue
 		}
 		next := *r
 		next.Info = r.Info.Clone()
 		next.Info.URL, next.Info.Compression = name, f.compression
 		next.Info.FileHash, next.Info.FileSize = f.fileHash, f.fileSize
-		next.Alternates = append(append([]string(nil), r.Alternates[:i]...), r.Alternates[i+1:]...)
+		next.Alternates = without(r.Alternates, name)
 		return true, c.u.store(&next, r)
 	}
 	return false, nil
+}
+
+// dropAlternate takes a file off the list of those with the NAR of a path.
+func (c *fsck) dropAlternate(hash, name string) error {
+	defer c.lock(hash)()
+	r, err := c.u.index.Get(hash)
+	if err != nil {
+		return err
+	}
+	next := *r
+	next.Alternates = without(r.Alternates, name)
+	return c.u.index.Put(&next)
+}
+
+// without copies list less one name.
+func without(list []string, name string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == name })
 }

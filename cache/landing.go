@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"regexp"
 	"strings"
 )
 
@@ -38,8 +39,11 @@ func (s *Server) getLanding(w *response, req *http.Request, _ string) error {
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cache-Control", "no-store") // it may name the host that this client used
 	return writeText(w, "text/html; charset=utf-8", page.String())
 }
+
+var prefixGrammar = regexp.MustCompile(`^(/[0-9A-Za-z._~-]+)*$`)
 
 // baseURL is where the client finds this cache: what the configuration says,
 // else what the request says.
@@ -52,5 +56,8 @@ func (s *Server) baseURL(req *http.Request) string {
 		scheme = "https"
 	}
 	prefix := strings.TrimRight(req.Header.Get("X-Forwarded-Prefix"), "/")
+	if !prefixGrammar.MatchString(prefix) {
+		prefix = "" // people paste what this page says into a shell
+	}
 	return scheme + "://" + req.Host + prefix
 }

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -35,7 +36,11 @@ func (s *Server) getListing(w *response, req *http.Request, hash string) error {
 
 func (s *Server) makeListing(hash string) error {
 	name := hash + ".ls"
-	defer s.uploads.locks.lock(name)() // one at a time makes it, the others wait
+	// Anybody may ask for the listing of anything, and making one reads a
+	// whole NAR: a few at a time, and each one once, whoever else waits.
+	s.listings <- struct{}{}
+	defer func() { <-s.listings }()
+	defer s.uploads.locks.lock(name)()
 	if _, err := s.uploads.blobs.Stat(name); err == nil {
 		return nil
 	}
@@ -60,10 +65,18 @@ func (s *Server) makeListing(hash string) error {
 		return fmt.Errorf("list %s: %w", r.Info.URL, damaged(err))
 	}
 	text, err := root.AppendJSON(nil)
-	if err != nil {
-		return fmt.Errorf("list %s: %w", r.Info.URL, err)
+	if err != nil { // a name that JSON cannot hold; Nix writes no listing either
+		return refuse(http.StatusNotFound, "missing", "%s has no listing: %v", r.Info.Path, err)
 	}
-	return blob.WriteFile(s.uploads.blobs, name, text)
+	if err := blob.WriteFile(s.uploads.blobs, name, text); err != nil {
+		return err
+	}
+	// The path may have been taken out meanwhile, and come back as another.
+	now, err := s.index().Get(hash)
+	if err == nil && now.Info.NarHash == r.Info.NarHash {
+		return nil
+	}
+	return errors.Join(err, s.uploads.blobs.Remove(name))
 }
 
 // damaged takes the status off an error about content: here it is our own
@@ -92,7 +105,7 @@ func (s *Server) smallBody(req *http.Request, limit int64, what string) ([]byte,
 	src := &source{r: newCapped(req.Body, limit, what)}
 	plain, err := decodeBody(src, req.Header.Get("Content-Encoding"))
 	if err != nil {
-		return nil, errors.Join(src.err, err)
+		return nil, cmp.Or(src.err, err)
 	}
 	defer plain.Close()
 	text, err := io.ReadAll(newCapped(plain, limit, what))

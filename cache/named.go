@@ -2,6 +2,7 @@ package cache
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"narwharf/cache/blob"
+	"narwharf/signing"
 )
 
 // The small named files: logs, debug information, and both forms in which Nix
@@ -34,7 +36,8 @@ func (s *Server) sendBlob(w *response, req *http.Request, f *blob.File, contentT
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Vary", "Accept-Encoding")
 	etag := strconv.FormatInt(f.ModTime.UnixNano(), 36) + "-" + strconv.FormatInt(f.Size, 36)
-	if f.Size >= 1024 && req.Header.Get("Range") == "" {
+	// HTTP/1.0 has no chunks: a packed text that broke off would look whole.
+	if f.Size >= 1024 && req.Header.Get("Range") == "" && req.ProtoAtLeast(1, 1) {
 		for _, enc := range []string{"zstd", "gzip"} {
 			if accepts(req, enc) {
 				h.Set("Etag", `W/"`+etag+`"`)
@@ -50,7 +53,7 @@ func (s *Server) sendBlob(w *response, req *http.Request, f *blob.File, contentT
 // connection off, so that it is never taken for the end of the text.
 func sendPacked(w *response, req *http.Request, f *blob.File, encoding string) error {
 	h := w.Header()
-	if m := req.Header.Get("If-None-Match"); m != "" && m == h.Get("Etag") {
+	if noneMatch(req, h.Get("Etag")) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
@@ -94,7 +97,7 @@ func (s *Server) getNamed(w *response, req *http.Request, name, contentType stri
 // putNamed stores a JSON file. merge gets what is stored already, nil if
 // nothing, and what came, and returns what shall be stored.
 func (s *Server) putNamed(w *response, req *http.Request, name string, merge func(old, sent []byte) ([]byte, error)) error {
-	text, err := s.smallBody(req, maxNamed, path.Dir(name)+" file")
+	text, err := s.smallBody(req, maxNamed, "the file in "+path.Dir(name))
 	if err != nil {
 		return err
 	}
@@ -123,18 +126,21 @@ func (s *Server) getLog(w *response, req *http.Request, drv string) error {
 // putLog stores a build log; that of the latest build stays. Logs can be
 // large, so this one is not held in memory.
 func (s *Server) putLog(w *response, req *http.Request, drv string) error {
-	src := &source{r: req.Body}
-	plain, err := decodeBody(src, req.Header.Get("Content-Encoding"))
-	if err != nil {
-		return errors.Join(src.err, err)
+	if req.ContentLength > maxLog {
+		return refuse(http.StatusRequestEntityTooLarge, "too-large", "the log is larger than the %s that this cache takes", sizeText(maxLog))
 	}
-	defer plain.Close()
 	name := "log/" + drv
 	out, err := s.uploads.blobs.Create(name, req.ContentLength)
 	if err != nil {
 		return err
 	}
 	defer out.Abort()
+	src := &source{r: req.Body}
+	plain, err := decodeBody(src, req.Header.Get("Content-Encoding"))
+	if err != nil {
+		return cmp.Or(src.err, err)
+	}
+	defer plain.Close()
 	if _, err := io.Copy(out, newCapped(plain, maxLog, "the log")); err != nil {
 		if src.err != nil {
 			return src.err
@@ -222,54 +228,75 @@ func parseTrace(text []byte) (trace, error) {
 	if err := json.Unmarshal(text, &t); err != nil {
 		return nil, refuse(http.StatusUnprocessableEntity, "content", "not a JSON object: %v", err)
 	}
-	out, err := t.outPath()
-	if err != nil || !drvGrammar.MatchString(out) {
+	if out := t.outPath(); !drvGrammar.MatchString(out) {
 		return nil, refuse(http.StatusUnprocessableEntity, "content", "outPath %q is not the base name of a store path", clip(out))
 	}
 	return t, nil
 }
 
-// outPath is the output's base name; some versions write the whole path.
-func (t trace) outPath() (out string, err error) {
-	err = json.Unmarshal(t["outPath"], &out)
-	return path.Base(out), err
+// outPath is the output's base name, "" if there is none.
+func (t trace) outPath() (out string) {
+	_ = json.Unmarshal(t["outPath"], &out) // "" then
+	return out
 }
 
 // mergeTrace joins what is stored and what was sent. As in Nix's own local
 // store (LocalStore::registerDrvOutput) one output has one path here: another
 // is refused, and signatures of the same are united.
 func (s *Server) mergeTrace(oldText []byte, sent trace) ([]byte, error) {
+	var sigs json.RawMessage
 	if oldText != nil {
 		old, err := parseTrace(oldText)
 		if err != nil {
 			return nil, damaged(err)
 		}
-		was, _ := old.outPath() // both were parsed before
-		is, _ := sent.outPath()
-		if was != is {
+		if was, is := old.outPath(), sent.outPath(); was != is {
 			return nil, refuse(http.StatusConflict, "conflict", "this output was uploaded as %s, now it is %s; the first stays: rebuild with this cache as substituter", was, is)
 		}
 		for k, v := range old {
-			if _, ok := sent[k]; !ok || k == "dependentRealisations" && len(v) > len(sent[k]) {
+			if _, ok := sent[k]; k != "signatures" && (!ok || k == "dependentRealisations" && len(v) > len(sent[k])) {
 				sent[k] = v
 			}
 		}
-		sigs, err := uniteSignatures(old["signatures"], sent["signatures"])
-		if err != nil {
-			return nil, err
-		}
-		if sigs != nil {
-			sent["signatures"] = sigs
-		}
+		sigs = old["signatures"]
+	}
+	sigs, err := uniteSignatures(sigs, sent["signatures"])
+	if err != nil {
+		return nil, err
+	}
+	if sigs != nil {
+		sent["signatures"] = sigs
 	}
 	text, err := json.Marshal(sent)
 	if err != nil {
 		return nil, err
 	}
+	if len(text) > maxNamed {
+		return nil, refuse(http.StatusRequestEntityTooLarge, "too-large", "with what is here already this is larger than the %s that this cache takes", sizeText(maxNamed))
+	}
 	return text, nil
 }
 
+// checkTraceSignature refuses what would make a client refuse the whole file.
+func checkTraceSignature(item json.RawMessage) error {
+	var text string
+	if json.Unmarshal(item, &text) != nil {
+		var parts struct{ KeyName, Sig string }
+		if err := json.Unmarshal(item, &parts); err != nil {
+			return refuse(http.StatusUnprocessableEntity, "signature", `signatures has something that is neither "name:base64" nor {"keyName","sig"}`)
+		}
+		text = parts.KeyName + ":" + parts.Sig
+	}
+	if _, _, err := signing.ParseSignature(text); err != nil {
+		return refuse(http.StatusUnprocessableEntity, "signature", "signatures: %v", err)
+	}
+	return nil
+}
+
 func uniteSignatures(a, b json.RawMessage) (json.RawMessage, error) {
+	if a == nil && b == nil {
+		return nil, nil
+	}
 	var all []string
 	for _, raw := range []json.RawMessage{a, b} {
 		if raw == nil {
@@ -280,6 +307,9 @@ func uniteSignatures(a, b json.RawMessage) (json.RawMessage, error) {
 			return nil, refuse(http.StatusUnprocessableEntity, "content", "signatures is not a list: %v", err)
 		}
 		for _, item := range list {
+			if err := checkTraceSignature(item); err != nil {
+				return nil, err
+			}
 			var compact bytes.Buffer
 			if err := json.Compact(&compact, item); err != nil {
 				return nil, refuse(http.StatusUnprocessableEntity, "content", "signatures: %v", err)
@@ -290,7 +320,7 @@ func uniteSignatures(a, b json.RawMessage) (json.RawMessage, error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, nil
+		return json.RawMessage("[]"), nil
 	}
 	if len(all) > maxSignatures {
 		return nil, refuse(http.StatusUnprocessableEntity, "signature", "more than %d signatures", maxSignatures)

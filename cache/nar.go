@@ -31,7 +31,7 @@ func (s *Server) getNar(w *response, req *http.Request, file string) error {
 	h := w.Header()
 	h["Content-Type"] = []string{narType}
 	h["Etag"] = []string{`"` + file[:52] + `"`}
-	h["Cache-Control"] = []string{"public, max-age=31536000, immutable"}
+	h["Cache-Control"] = []string{s.keep}
 	return serveContent(w, req, f.Content, f.Size)
 }
 
@@ -61,6 +61,20 @@ func (s *Server) putNar(w *response, req *http.Request, file string) error {
 
 func (s *Server) mayPush(req *http.Request) bool {
 	return s.opts.Access.Identify(req).Deny(access.Scope{Kind: access.Push}) == nil
+}
+
+// noneMatch reports whether the client has the version with this ETag. As RFC
+// 9110, 13.1.2 has it, a weak one is as good.
+func noneMatch(req *http.Request, etag string) bool {
+	for _, line := range req.Header["If-None-Match"] {
+		for item := range strings.SplitSeq(line, ",") {
+			item = strings.TrimSpace(item)
+			if item == "*" || strings.TrimPrefix(item, "W/") == strings.TrimPrefix(etag, "W/") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // accepts reports whether the request names an encoding as welcome.

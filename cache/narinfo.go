@@ -16,19 +16,21 @@ func (s *Server) getNarinfo(w *response, req *http.Request, hash string) error {
 		return err
 	}
 	h := w.Header()
-	h["Etag"] = []string{t.etag}
-	if req.Header.Get("If-None-Match") == t.etag {
+	text, etag := t.text, t.etag
+	packed := t.gzipped()
+	if packed != nil {
+		h["Vary"] = []string{"Accept-Encoding"}
+		if accepts(req, "gzip") {
+			text, etag = packed, "W/"+t.etag
+		}
+	}
+	h["Etag"] = []string{etag}
+	if noneMatch(req, etag) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	text := t.text
-	if t.gzipped() != nil {
-		h["Vary"] = []string{"Accept-Encoding"}
-		if accepts(req, "gzip") {
-			text = t.gzipped()
-			h["Content-Encoding"] = []string{"gzip"}
-			h["Etag"] = []string{`W/` + t.etag}
-		}
+	if etag != t.etag {
+		h["Content-Encoding"] = []string{"gzip"}
 	}
 	h["Content-Type"] = []string{"text/x-nix-narinfo"}
 	h["Content-Length"] = []string{strconv.Itoa(len(text))}
@@ -44,7 +46,10 @@ func (s *Server) putNarinfo(w *response, req *http.Request, hash string) error {
 	src := &source{r: newCapped(req.Body, maxNarinfo, "the narinfo")}
 	plain, err := decodeBody(src, req.Header.Get("Content-Encoding"))
 	if err != nil {
-		return errors.Join(src.err, err)
+		if src.err != nil {
+			return src.err
+		}
+		return err
 	}
 	defer plain.Close()
 	text, err := io.ReadAll(newCapped(plain, maxNarinfo, "the narinfo"))
@@ -58,14 +63,13 @@ func (s *Server) putNarinfo(w *response, req *http.Request, hash string) error {
 	if err != nil {
 		return refuse(http.StatusUnprocessableEntity, "narinfo", "%v", err)
 	}
-	by := s.uploader(req)
-	if err := s.checkSignatures(info, by); err != nil {
+	if err := s.checkSignatures(info, w.by); err != nil {
 		return err
 	}
-	if err := s.uploads.PutInfo(hash, info, by); err != nil {
+	if err := s.uploads.PutInfo(hash, info, w.by); err != nil {
 		return err
 	}
-	s.log.Info("uploaded", "path", info.Path, "nar_size", info.NarSize, "by", by)
+	s.log.Info("uploaded", "path", info.Path, "nar_size", info.NarSize, "by", w.by)
 	return stored(w)
 }
 

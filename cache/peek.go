@@ -32,7 +32,7 @@ func (u *Uploads) Info(hash string) (info *narinfo.Info, uploaded time.Time, by 
 // HasBytes tells whether the NAR of a path is there, whole by its size.
 func (u *Uploads) HasBytes(info *narinfo.Info) bool {
 	st, err := u.blobs.Stat(info.URL)
-	return err == nil && st.Size == info.FileSize
+	return err == nil && (info.FileSize == 0 || st.Size == info.FileSize)
 }
 
 // Peek reads small files out of an uploaded path, in one pass over its NAR. A

@@ -2,7 +2,6 @@ package cache
 
 import (
 	"errors"
-	"io"
 	"net/http"
 	"os"
 	"time"
@@ -15,12 +14,15 @@ import (
 // client that sent "Expect: 100-continue" then sends nothing, and one that
 // cannot repeat a body keeps it.
 func (s *Server) put(w *response, req *http.Request, name string, write endpoint) error {
+	b := &body{r: req.Body, control: w.control, idle: s.opts.BodyIdle}
 	p := s.opts.Access.Identify(req)
 	if d := p.Deny(access.Scope{Kind: access.Push}); d != nil {
-		s.drain(w, req)
+		drain(req, b)
 		return d
 	}
-	if req.ContentLength < 0 && len(req.TransferEncoding) == 0 {
+	w.by = p.Name
+	// net/http takes a request of HTTP/1 without a length for an empty one.
+	if len(req.TransferEncoding) == 0 && (req.ContentLength < 0 || req.ContentLength == 0 && req.Header.Get("Content-Length") == "") {
 		return refuse(http.StatusLengthRequired, "length", "an upload needs a Content-Length")
 	}
 	s.puts.Add(1)
@@ -29,7 +31,6 @@ func (s *Server) put(w *response, req *http.Request, name string, write endpoint
 		s.puts.Add(-1)
 		s.metrics.inFlight.Dec()
 	}()
-	b := &body{r: req.Body, control: w.control, idle: s.opts.BodyIdle}
 	// A copy: net/http must find its own body in its own request, or it does
 	// not know that it still owes an answer to "Expect: 100-continue".
 	upload := *req
@@ -41,32 +42,25 @@ func (s *Server) put(w *response, req *http.Request, name string, write endpoint
 		return err
 	}
 	if err != nil {
-		s.drain(w, req)
+		drain(req, b)
 		return err
 	}
 	s.metrics.uploads.WithLabelValues(w.route, "ok").Inc()
 	return nil
 }
 
-const (
-	drainBytes = 2 << 20
-	drainTime  = 5 * time.Second
-)
+// drainTime bounds drain: an answer that comes too early is better than none.
+const drainTime = 5 * time.Second
 
-// drain reads what is left of a small body. A client that is still writing
-// when the connection is closed on it may lose the answer to a reset; Nix
-// before 2.34 sends bodies below 1 MiB without asking.
-func (s *Server) drain(w *response, req *http.Request) {
-	if req.Header.Get("Expect") != "" || req.ContentLength < 0 || req.ContentLength > drainBytes {
+// drain reads what is left of a body that nobody wants. A client that is still
+// writing when the connection is closed on it may lose the answer to a reset,
+// and Nix before 2.33 then hangs. Only who asked whether to send, and was not
+// told to, sends nothing.
+func drain(req *http.Request, b *body) {
+	if b.read == 0 && req.Header.Get("Expect") != "" {
 		return
 	}
-	_ = w.control.SetReadDeadline(time.Now().Add(drainTime))
-	_, _ = io.Copy(io.Discard, req.Body) // an error only means that the client is gone
-}
-
-// uploader names the caller of a PUT, "" if everybody may push.
-func (s *Server) uploader(req *http.Request) string {
-	return s.opts.Access.Identify(req).Name
+	b.end(drainTime)
 }
 
 // stored answers a PUT that was taken in.

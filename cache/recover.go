@@ -1,13 +1,17 @@
 package cache
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
@@ -33,6 +37,9 @@ func (u *Uploads) loadInfo(hash string) (*narinfo.Info, error) {
 	if info.StoreDir != u.opts.StoreDir {
 		return nil, fmt.Errorf("is for the store %s, this cache serves %s", info.StoreDir, u.opts.StoreDir)
 	}
+	if file, ok := strings.CutPrefix(info.URL, "nar/"); !ok || !narGrammar.MatchString(file) {
+		return nil, fmt.Errorf("has the URL %s, not of the form nar/<52 characters of nix32>.nar[.suffix]", clip(info.URL))
+	}
 	return info, nil
 }
 
@@ -50,24 +57,28 @@ func (u *Uploads) infoFiles() (map[string]time.Time, error) {
 
 // Measure counts the NAR files; the numbers are kept up to date from then on.
 func (u *Uploads) Measure() error {
-	var bytes, files int64
+	var size, files int64
 	err := u.blobs.List("nar", func(st blob.Info) error {
-		bytes += st.Size
+		size += st.Size
 		files++
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	u.bytes.Store(bytes)
+	u.bytes.Store(size)
 	u.files.Store(files)
 	return nil
 }
 
+// recoverAtOnce is how many records Recover works on at a time. The index
+// takes what waits in one transaction.
+const recoverAtOnce = 256
+
 // Recover makes the index agree with the narinfo files after a crash, or
 // after somebody changed the files while nothing ran. The files win. It must
-// run before the first upload. A narinfo file that cannot be read stays out
-// of the index and is left for fsck to judge.
+// run before the first upload. What the index knows of a narinfo file that
+// cannot be read stays as it is; the file is left for fsck to judge.
 func (u *Uploads) Recover() (added, dropped int, err error) {
 	files, err := u.infoFiles()
 	if err != nil {
@@ -87,41 +98,51 @@ func (u *Uploads) Recover() (added, dropped int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
+	// All at once, and so in few transactions: after a lost database every
+	// path goes through here.
+	var put, lost atomic.Int64
+	var g errgroup.Group
+	g.SetLimit(recoverAtOnce)
 	for _, hash := range gone {
-		if err := u.index.Delete(hash); err != nil {
-			return added, dropped, err
-		}
-		dropped++
+		g.Go(func() error {
+			lost.Add(1)
+			return u.index.Delete(hash)
+		})
 	}
 	for hash, when := range files {
-		info, err := u.loadInfo(hash)
-		if err != nil {
-			u.log.Error("a narinfo file is damaged, run narwharf fsck", "file", hash+".narinfo", "error", err)
-			if known[hash] {
-				dropped++
-				if err := u.index.Delete(hash); err != nil {
-					return added, dropped, err
-				}
-			}
-			continue
-		}
-		r := &index.Record{Info: info, Uploaded: when}
-		if known[hash] {
-			old, err := u.index.Get(hash)
+		g.Go(func() error {
+			r, err := u.recoverOne(hash, when, known[hash])
 			if err != nil {
-				return added, dropped, err
+				return err
 			}
-			if string(old.Info.Append(nil)) == string(info.Append(nil)) {
-				continue
+			if r != nil {
+				put.Add(1)
+				return u.index.Put(r)
 			}
-			r.Uploaded, r.By, r.Alternates = old.Uploaded, old.By, old.Alternates
-		}
-		if err := u.index.Put(r); err != nil {
-			return added, dropped, err
-		}
-		added++
+			return nil
+		})
 	}
-	return added, dropped, nil
+	err = g.Wait()
+	return int(put.Load()), int(lost.Load()), err
+}
+
+// recoverOne returns the record that a narinfo file calls for, nil if the index
+// has it right or the file cannot be read.
+func (u *Uploads) recoverOne(hash string, when time.Time, known bool) (*index.Record, error) {
+	info, err := u.loadInfo(hash)
+	if err != nil {
+		u.log.Error("a narinfo file is damaged, run narwharf fsck", "file", hash+".narinfo", "error", err)
+		return nil, nil
+	}
+	if !known {
+		return &index.Record{Info: info, Uploaded: when}, nil
+	}
+	r, err := u.index.Get(hash)
+	if err != nil || bytes.Equal(r.Info.Append(nil), info.Append(nil)) {
+		return nil, err
+	}
+	r.Info, r.Alternates = info, without(r.Alternates, info.URL)
+	return r, nil
 }
 
 // Rebuild makes the index anew from the files alone, while readers go on with
@@ -143,20 +164,24 @@ func (u *Uploads) Rebuild(ctx context.Context, report func(format string, args .
 	}
 	slices.Sort(hashes)
 
-	named := make(map[string]bool)            // NAR files that a narinfo names
-	byNar := make(map[narinfo.Hash][]string)  // NarHash -> paths
-	records := make(map[string]*index.Record) // with alternates, a few
-	alternates := make(map[string][]string)   // hash -> further files
+	// Of each narinfo only what tells its alternates is held in memory; it is
+	// read again when its turn comes.
+	named := make(map[string]bool)           // NAR files that a narinfo names
+	byNar := make(map[narinfo.Hash][]string) // NarHash -> paths
 	for _, hash := range hashes {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		info, err := u.loadInfo(hash)
 		if err != nil {
 			report("left out: %s.narinfo: %v", hash, err)
 			continue
 		}
-		named[info.URL] = true
+		named[strings.Clone(info.URL)] = true
 		byNar[info.NarHash] = append(byNar[info.NarHash], hash)
-		records[hash] = &index.Record{Info: info, Uploaded: files[hash]}
 	}
+	alternates := make(map[string][]string) // hash -> further files
+	var further int
 	err = u.blobs.List("nar", func(st blob.Info) error {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -176,38 +201,44 @@ func (u *Uploads) Rebuild(ctx context.Context, report func(format string, args .
 		for _, hash := range byNar[f.narHash] {
 			alternates[hash] = append(alternates[hash], st.Name)
 		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	err = u.index.Replace(func(put func(*index.Record) error) error {
-		for _, hash := range hashes {
-			r := records[hash]
-			if r == nil {
-				continue
-			}
-			r.Alternates = alternates[hash]
-			if err := put(r); err != nil {
-				return err
-			}
+		if len(byNar[f.narHash]) > 0 {
+			further++
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	for _, hash := range hashes {
-		u.changed(hash)
+	var paths int
+	err = u.index.Replace(func(put func(*index.Record) error) error {
+		for _, hash := range hashes {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			info, err := u.loadInfo(hash)
+			if err != nil {
+				continue // as reported above
+			}
+			slices.Sort(alternates[hash])
+			if err := put(&index.Record{Info: info, Uploaded: files[hash], Alternates: alternates[hash]}); err != nil {
+				return err
+			}
+			paths++
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	report("index made anew: %d paths, %d NAR files named twice or in another encoding", len(records), len(alternates))
+	u.changed("")
+	report("index made anew: %d paths, %d more NAR files with the NAR of one of them in another encoding", paths, further)
 	report("not in files, and so not restored: who uploaded a path; the time is that of the file")
 	return nil
 }
 
 // Sweep removes NARs that have had no narinfo for longer than the grace time,
 // and returns how many files and bytes went.
-func (u *Uploads) Sweep(now time.Time) (files int, bytes int64, err error) {
+func (u *Uploads) Sweep(now time.Time) (files int, size int64, err error) {
 	var old []string
 	err = u.blobs.List("nar", func(st blob.Info) error {
 		if now.Sub(st.ModTime) > u.opts.NarGrace {
@@ -218,22 +249,26 @@ func (u *Uploads) Sweep(now time.Time) (files int, bytes int64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
+	var errs []error
 	for _, name := range old {
-		size, err := u.sweepOne(name, now)
+		n, err := u.sweepOne(name, now)
 		if err != nil {
-			return files, bytes, err
+			errs = append(errs, err) // one that cannot go must not keep the others
+			continue
 		}
-		if size >= 0 {
+		if n >= 0 {
 			files++
-			bytes += size
+			size += n
 		}
 	}
-	return files, bytes, nil
+	return files, size, errors.Join(errs...)
 }
 
 // sweepOne removes one NAR if, under its lock, it is still old and unnamed.
 // It returns its size, -1 if it stays.
 func (u *Uploads) sweepOne(name string, now time.Time) (int64, error) {
+	u.gate.RLock() // Rebuild may be about to name it
+	defer u.gate.RUnlock()
 	defer u.locks.lock(name)()
 	users, err := u.index.Users(name)
 	if err != nil || len(users) > 0 {

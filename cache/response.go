@@ -7,9 +7,9 @@ import (
 )
 
 // response is the one wrapper around net/http's writer. It counts, it keeps
-// the route for the metrics, and it paces: a client that takes nothing for
-// writeIdle is cut, however large the reply and however slow a client that
-// does take something.
+// the route for the metrics, and it paces: a client that takes less than
+// writeStep in writeIdle, which is 4 KiB a second, is cut, however large the
+// reply; one that takes that much may take as long as it likes.
 //
 // It implements io.ReaderFrom, as net/http's own writer does; a wrapper that
 // forgets that costs sendfile(2), and half of the throughput of NARs.
@@ -20,14 +20,19 @@ type response struct {
 	status  int
 	bytes   int64
 	written bool // a header or body byte has gone out
-	armed   bool // a write deadline is set on the connection
+	head    bool // the body is dropped on its way
+
+	by    string        // who uploads, by his token's name
+	idle  time.Duration // how long a client may take nothing, writeIdle
+	armed bool          // a write deadline is set on the connection
+	small int           // bytes written since without one
 }
 
 const (
 	// writeIdle is how long a client may take nothing of a reply.
 	writeIdle = 2 * time.Minute
 	// writeStep is how much of a file is handed over between two looks at
-	// the clock: with writeIdle it allows for 4 KiB a second.
+	// the clock.
 	writeStep = 512 << 10
 	// writeSmall is what fits into socket buffers without ever blocking long.
 	writeSmall = 16 << 10
@@ -43,11 +48,14 @@ func (w *response) WriteHeader(status int) {
 
 func (w *response) Write(p []byte) (int, error) {
 	w.begin()
-	if len(p) > writeSmall {
+	// An encoder writes small pieces, and many of them.
+	if w.small += len(p); w.armed || w.small > writeSmall {
 		w.arm()
 	}
 	n, err := w.ResponseWriter.Write(p)
-	w.bytes += int64(n)
+	if !w.head {
+		w.bytes += int64(n)
+	}
 	return n, err
 }
 
@@ -86,7 +94,7 @@ func (w *response) begin() {
 
 func (w *response) arm() {
 	w.armed = true
-	_ = w.control.SetWriteDeadline(time.Now().Add(writeIdle)) // not every writer has one
+	_ = w.control.SetWriteDeadline(time.Now().Add(w.idle)) // not every writer has one
 }
 
 // end takes the deadline off the connection, which may serve more requests.
@@ -107,11 +115,26 @@ type body struct {
 	control *http.ResponseController
 	idle    time.Duration
 	read    int64
+	err     error // of the last Read
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	_ = b.control.SetReadDeadline(time.Now().Add(b.idle))
 	n, err := b.r.Read(p)
 	b.read += int64(n)
+	if b.err = err; err == io.EOF {
+		// From here on net/http waits on the connection in order to see the
+		// client leave: what follows may take longer than idle.
+		_ = b.control.SetReadDeadline(time.Time{})
+	}
 	return n, err
+}
+
+// end reads what is left, for at most limit, and throws it away.
+func (b *body) end(limit time.Duration) {
+	if b.err != nil {
+		return
+	}
+	_ = b.control.SetReadDeadline(time.Now().Add(limit))
+	_, _ = io.Copy(io.Discard, b.r) // an error only means that the client is gone
 }

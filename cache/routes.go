@@ -43,8 +43,10 @@ var (
 	narGrammar   = regexp.MustCompile(`^` + nix32 + `{52}\.nar(\.[a-z0-9]{1,8})?$`)
 	drvGrammar   = regexp.MustCompile(`^` + storeName + `$`)
 	debugGrammar = regexp.MustCompile(`^[0-9a-f]{8,128}(\.debug)?$`)
-	doiGrammar   = regexp.MustCompile(`^sha256:[0-9a-f]{64}![0-9a-zA-Z+\-._?=]{1,211}$`)
-	traceGrammar = regexp.MustCompile(`^` + storeName + `/[0-9a-zA-Z+\-._?=]{1,211}$`)
+	// An output's name is bounded so that all of it fits into a file name (255
+	// bytes); a file of the store does not start with a dot.
+	doiGrammar   = regexp.MustCompile(`^sha256:[0-9a-f]{64}![0-9a-zA-Z+\-._?=]{1,170}$`)
+	traceGrammar = regexp.MustCompile(`^` + storeName + `/[0-9a-zA-Z+\-_?=][0-9a-zA-Z+\-._?=]{0,210}$`)
 )
 
 // Routes is the URL grammar of the cache.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -51,7 +52,11 @@ type Server struct {
 	log     *slog.Logger
 	handler http.Handler
 	prefix  string // path of PublicURL without the final slash
+	keep    string // Cache-Control of what never changes
+	idle    time.Duration
 	puts    atomic.Int64
+
+	listings chan struct{} // holds one for each listing being made
 }
 
 // NewServer wires the endpoints to what has been uploaded.
@@ -60,6 +65,14 @@ func NewServer(u *Uploads, opts Options) (*Server, error) {
 		opts.Metrics = prometheus.NewRegistry()
 	}
 	s := &Server{opts: opts, uploads: u, signer: newSigner(opts.SignUploads), metrics: newMetrics(u, opts.Metrics), log: opts.Log}
+	s.idle = writeIdle
+	s.listings = make(chan struct{}, runtime.GOMAXPROCS(0))
+	// Shared caches may keep an answer to a request with credentials if it is
+	// "public" (RFC 9111, 3.5), and would hand it to whom has none.
+	s.keep = "private, max-age=31536000, immutable"
+	if opts.Access.Identify(new(http.Request)).Deny(access.Scope{Kind: access.Pull}) == nil {
+		s.keep = "public, max-age=31536000, immutable"
+	}
 	if opts.PublicURL != "" {
 		p, err := url.Parse(opts.PublicURL)
 		if err != nil || p.Scheme != "http" && p.Scheme != "https" || p.Host == "" {
@@ -116,20 +129,10 @@ func (s *Server) endpoints() map[string]struct{ read, write endpoint } {
 	}
 }
 
-// route builds the router from the table. It is the only place that knows echo.
+// route builds the router from the table. It is the only place that knows echo,
+// which finds the row and nothing else: methods are for serve to judge.
 func (s *Server) route() http.Handler {
 	e := echo.New()
-	// Wherever echo itself gives up, the path is none of ours.
-	e.HTTPErrorHandler = func(err error, c echo.Context) {
-		w, ok := c.Response().Writer.(*response)
-		if !ok {
-			panic("cache: echo hides the response")
-		}
-		if he := new(echo.HTTPError); errors.As(err, &he) {
-			err = refuse(http.StatusNotFound, "name", "there is nothing at this URL; a Nix cache has /nix-cache-info, /<hash>.narinfo and /nar/…")
-		}
-		s.writeError(w, c.Request(), err)
-	}
 	endpoints := s.endpoints()
 	patterns := make(map[string][]*Route)
 	for i := range Routes {
@@ -137,7 +140,7 @@ func (s *Server) route() http.Handler {
 		patterns[r.Pattern] = append(patterns[r.Pattern], r)
 	}
 	for pattern, rows := range patterns {
-		e.Any(pattern, func(c echo.Context) error {
+		e.GET(pattern, func(c echo.Context) error {
 			w, ok := c.Response().Writer.(*response)
 			if !ok {
 				panic("cache: echo hides the response")
@@ -154,7 +157,23 @@ func (s *Server) route() http.Handler {
 			return s.serve(row, w, c.Request(), name, ep.read, ep.write)
 		})
 	}
-	return e
+	return http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		w, ok := rw.(*response)
+		if !ok {
+			panic("cache: something hides the response")
+		}
+		c := e.AcquireContext()
+		defer e.ReleaseContext(c)
+		c.Reset(req, w)
+		e.Router().Find(http.MethodGet, req.URL.Path, c)
+		err := c.Handler()(c)
+		if he := new(echo.HTTPError); errors.As(err, &he) { // no pattern fits
+			err = refuse(http.StatusNotFound, "name", "there is nothing at this URL; a Nix cache has /nix-cache-info, /<hash>.narinfo and /nar/…")
+		}
+		if err != nil {
+			s.writeError(w, req, err)
+		}
+	})
 }
 
 // serve checks method and rights by the table's row and calls the endpoint.
@@ -182,7 +201,7 @@ func (s *Server) serve(row *Route, w *response, req *http.Request, name string, 
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
-	w := &response{ResponseWriter: rw, control: http.NewResponseController(rw), route: "none"}
+	w := &response{ResponseWriter: rw, control: http.NewResponseController(rw), route: "none", idle: s.idle, head: req.Method == http.MethodHead}
 	// Routes match the decoded path; a proxy may have left our prefix on it.
 	req.URL.RawPath = ""
 	if s.prefix != "" {

@@ -3,6 +3,7 @@ package cache
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -14,9 +15,14 @@ import (
 	"narwharf/signing"
 )
 
-// signedEntries bounds how many signed narinfos are kept in memory; with
-// their headers some 1.5 KiB each. Signing one anew costs some 25 µs.
-const signedEntries = 32 << 10
+const (
+	// signedEntries bounds how many signed narinfos are kept in memory; with
+	// their headers some 1.5 KiB each. Signing one anew costs some 25 µs.
+	signedEntries = 32 << 10
+	// signedSize is the longest text that is kept, in bytes: with some 200
+	// references. A narinfo can have 1 MiB.
+	signedSize = 16 << 10
+)
 
 // keySet is the keys that sign now. It is replaced as a whole.
 type keySet struct {
@@ -41,6 +47,11 @@ type signer struct {
 
 	// epoch counts what may make texts stale. A text that was begun under an
 	// older epoch is sent (it was true when it was asked for) but not kept.
+	// mu makes "compare the epoch and keep the text" one step, and so is
+	// "count the epoch up and forget the text": else a text that is stale
+	// could be seen between the two, after the upload that made it so was
+	// answered.
+	mu    sync.Mutex
 	epoch atomic.Uint64
 }
 
@@ -61,14 +72,19 @@ func (s *signer) setKeys(keys []signing.SecretKey) {
 		set.public = append(set.public, k.Public())
 	}
 	s.keys.Store(set)
-	s.epoch.Add(1)
-	s.cache.Purge()
+	s.drop("")
 }
 
-// drop forgets the text of one path.
+// drop forgets the text of one path, or with "" all texts.
 func (s *signer) drop(hash string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.epoch.Add(1)
-	s.cache.Remove(hash)
+	if hash == "" {
+		s.cache.Purge()
+	} else {
+		s.cache.Remove(hash)
+	}
 }
 
 // get returns the signed narinfo of a path.
@@ -82,9 +98,13 @@ func (s *signer) get(hash string, idx index.Index) (*signedText, error) {
 		return nil, err
 	}
 	t := s.sign(r.Info)
-	s.cache.Add(hash, t)
-	if s.epoch.Load() != epoch {
-		s.cache.Remove(hash)
+	if len(t.text) > signedSize {
+		return t, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.epoch.Load() == epoch {
+		s.cache.Add(strings.Clone(hash), t) // a part of a whole request line
 	}
 	return t, nil
 }

@@ -2,12 +2,14 @@ package cache
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -45,7 +47,8 @@ type Uploads struct {
 	bytes atomic.Int64 // bytes of NAR files
 	files atomic.Int64
 
-	// changed is told the hash part of each path whose record changed.
+	// changed is told the hash part of each path whose record changed, ""
+	// if any may have.
 	changed func(hash string)
 }
 
@@ -97,12 +100,17 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// noLimit is for reading what is stored: max_nar_size may have been larger when
+// it came.
+const noLimit = math.MaxInt64
+
 // readNar reads a NAR file to its end and tells what it is. Whatever is not
-// exactly one well-formed NAR, packed or not, is refused with 422.
-func (u *Uploads) readNar(file string, r io.Reader) (f facts, err error) {
+// exactly one well-formed NAR, packed or not, is refused with 422; what is
+// larger than limit bytes, packed or unpacked, with 413.
+func readNar(file string, r io.Reader, limit int64) (f facts, err error) {
 	fileHash, narHash := sha256.New(), sha256.New()
 	packed := &counter{}
-	src := &source{r: io.TeeReader(newCapped(r, u.opts.MaxNarSize, "the NAR file"), io.MultiWriter(fileHash, packed))}
+	src := &source{r: io.TeeReader(newCapped(r, limit, "the NAR file"), io.MultiWriter(fileHash, packed))}
 	buf := readers.get(src)
 	defer readers.put(buf)
 
@@ -114,7 +122,7 @@ func (u *Uploads) readNar(file string, r io.Reader) (f facts, err error) {
 		return f, err
 	}
 	defer plain.Close()
-	narSize, err := nar.Check(io.TeeReader(newCapped(plain, u.opts.MaxNarSize, "the unpacked NAR"), narHash))
+	narSize, err := nar.Check(io.TeeReader(newCapped(plain, limit, "the unpacked NAR"), narHash))
 	if src.err != nil {
 		return f, src.err
 	}
@@ -170,7 +178,8 @@ func (b *bufioPool) put(br *bufio.Reader) {
 }
 
 // PutNar takes in the NAR file "nar/<file>" of size bytes (-1: unknown). The
-// name starts with the SHA-256 of the file. Putting a file again is no error.
+// name starts with the SHA-256 of the file. Putting a file again is no error,
+// and mends one that was damaged on the disk.
 func (u *Uploads) PutNar(file string, body io.Reader, size int64) (err error) {
 	name := "nar/" + file
 	want, err := narinfo.ParseBase32(file[:52])
@@ -185,7 +194,7 @@ func (u *Uploads) PutNar(file string, body io.Reader, size int64) (err error) {
 		return err
 	}
 	defer w.Abort()
-	f, err := u.readNar(file, io.TeeReader(body, w))
+	f, err := readNar(file, io.TeeReader(body, w), u.opts.MaxNarSize)
 	if err != nil {
 		return err
 	}
@@ -195,21 +204,24 @@ func (u *Uploads) PutNar(file string, body io.Reader, size int64) (err error) {
 
 	unlock := u.locks.lock(name)
 	defer unlock()
-	if st, err := u.blobs.Stat(name); err == nil && st.Size == f.fileSize {
-		w.Abort()
-		if err := u.blobs.Touch(name); err != nil {
-			return fmt.Errorf("touch %s: %w", name, err)
-		}
-	} else if err := w.Commit(); err != nil {
+	old, statErr := u.blobs.Stat(name)
+	// Also if it is there: we know of these bytes that they are right, and of
+	// those only that somebody wrote them once.
+	if err := w.Commit(); err != nil {
 		return err
-	} else {
-		u.bytes.Add(f.fileSize)
+	}
+	u.bytes.Add(f.fileSize - old.Size)
+	if statErr != nil {
 		u.files.Add(1)
 	}
+	u.know(file, f)
+	return nil
+}
+
+func (u *Uploads) know(file string, f facts) {
 	u.mu.Lock()
 	u.verified[file] = f
 	u.mu.Unlock()
-	return nil
 }
 
 // HasNar stats a NAR file. With claim, the caller will refer to it soon:
@@ -235,7 +247,7 @@ func (u *Uploads) factsOf(file string) (facts, error) {
 	st, err := u.blobs.Stat(name)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return facts{}, refuse(http.StatusUnprocessableEntity, "missing-nar", "%s is not in this cache, upload it before its narinfo; run again with --refresh", name)
+			return facts{}, missingNar(name)
 		}
 		return facts{}, err
 	}
@@ -259,23 +271,35 @@ func (u *Uploads) factsOf(file string) (facts, error) {
 		}
 	}
 	f, err = u.inspect(file)
+	if r := new(Refusal); errors.As(err, &r) {
+		// The client saw that the file is here and did not send it. It must
+		// go, or the path could never be uploaded.
+		u.log.Error("a damaged NAR was in the way of an upload", "file", name, "error", err)
+		if err := u.quarantine(name); err != nil {
+			return facts{}, err
+		}
+		return facts{}, missingNar(name)
+	}
 	if err != nil {
 		return facts{}, err
 	}
-	u.mu.Lock()
-	u.verified[file] = f
-	u.mu.Unlock()
+	u.know(file, f)
 	return f, nil
 }
 
-// inspect reads a stored NAR file whole and checks its name.
+func missingNar(name string) error {
+	return refuse(http.StatusUnprocessableEntity, "missing-nar", "%s is not in this cache, upload it before its narinfo; run again with --refresh", name)
+}
+
+// inspect reads a stored NAR file whole and checks its name. What is wrong with
+// its bytes is a *Refusal; any other error says that they could not be read.
 func (u *Uploads) inspect(file string) (facts, error) {
 	in, err := u.blobs.Open("nar/" + file)
 	if err != nil {
 		return facts{}, err
 	}
 	defer in.Close()
-	f, err := u.readNar(file, in.Content)
+	f, err := readNar(file, in.Content, noLimit)
 	if err != nil {
 		return facts{}, fmt.Errorf("nar/%s: %w", file, err)
 	}
@@ -410,12 +434,14 @@ func byText(by string) string {
 
 func clip(s string) string {
 	if len(s) > 100 {
-		return s[:100] + "…"
+		return strings.ToValidUTF8(s[:100], "") + "…"
 	}
 	return s
 }
 
 // merge adds to a stored record what a second upload of the same path brings.
+// What no signature covers stays as the first uploader had it: a wrong CA added
+// to a path would make every client refuse it.
 func (u *Uploads) merge(old *index.Record, sent *narinfo.Info) error {
 	next := *old
 	next.Info = old.Info.Clone()
@@ -432,14 +458,11 @@ func (u *Uploads) merge(old *index.Record, sent *narinfo.Info) error {
 	if i.Deriver == "" {
 		i.Deriver = sent.Deriver
 	}
-	if i.CA == "" {
-		i.CA = sent.CA
-	}
 	if sent.URL != i.URL {
 		if _, err := u.blobs.Stat(i.URL); errors.Is(err, fs.ErrNotExist) {
 			// Our file is lost: the new one heals the path.
 			i.URL, i.Compression, i.FileHash, i.FileSize = sent.URL, sent.Compression, sent.FileHash, sent.FileSize
-			next.Alternates = slices.DeleteFunc(slices.Clone(old.Alternates), func(a string) bool { return a == i.URL })
+			next.Alternates = without(old.Alternates, i.URL)
 		} else if !slices.Contains(old.Alternates, sent.URL) {
 			next.Alternates = append(slices.Clone(old.Alternates), sent.URL)
 		}
@@ -450,37 +473,50 @@ func (u *Uploads) merge(old *index.Record, sent *narinfo.Info) error {
 // store writes a record to its file and then to the index. old is the record
 // it replaces, nil for a new path. The caller holds the path's lock.
 func (u *Uploads) store(r, old *index.Record) error {
-	name := r.Info.Path.Hash() + ".narinfo"
+	hash := r.Info.Path.Hash()
 	text := r.Info.Append(nil)
-	same := old != nil && string(old.Info.Append(nil)) == string(text)
-	if same && slices.Equal(r.Alternates, old.Alternates) {
-		return nil
-	}
-	if !same {
-		if err := blob.WriteFile(u.blobs, name, text); err != nil {
-			u.undo(name, old) // it may be in place, with only its folder not synced
+	if old == nil || !bytes.Equal(old.Info.Append(nil), text) {
+		// A listing of a path that was here before tells of another NAR.
+		if old == nil {
+			if err := u.blobs.Remove(hash + ".ls"); err != nil {
+				return err
+			}
+		}
+		if err := blob.WriteFile(u.blobs, hash+".narinfo", text); err != nil {
+			u.undo(hash, old)
 			return err
 		}
+	} else if slices.Equal(r.Alternates, old.Alternates) {
+		u.forget(r.Files()...)
+		return nil
 	}
 	if err := u.index.Put(r); err != nil {
-		if !same {
-			u.undo(name, old)
+		// The index may have it all the same: a commit can fail half-way.
+		u.torn.Store(true)
+		if old == nil {
+			_ = u.index.Delete(hash)
+		} else {
+			_ = u.index.Put(old)
 		}
+		u.undo(hash, old)
+		u.changed(hash)
 		return fmt.Errorf("index %s: %w", r.Info.Path, asFull(err))
 	}
-	for _, f := range r.Files() {
-		u.forget(f)
-	}
-	u.changed(r.Info.Path.Hash())
+	u.forget(r.Files()...)
+	u.changed(hash)
 	return nil
 }
 
-// undo puts a narinfo file back to what the index says.
-func (u *Uploads) undo(name string, old *index.Record) {
-	var err error
-	if old == nil {
+// undo puts a narinfo file back to old, if it is not what it was.
+func (u *Uploads) undo(hash string, old *index.Record) {
+	name := hash + ".narinfo"
+	now, err := blob.ReadFile(u.blobs, name, maxNarinfo)
+	switch missing := errors.Is(err, fs.ErrNotExist); {
+	case old == nil && missing, err == nil && old != nil && bytes.Equal(now, old.Info.Append(nil)):
+		return
+	case old == nil:
 		err = u.blobs.Remove(name)
-	} else {
+	default:
 		err = blob.WriteFile(u.blobs, name, old.Info.Append(nil))
 	}
 	if err != nil {
@@ -489,9 +525,11 @@ func (u *Uploads) undo(name string, old *index.Record) {
 	}
 }
 
-// forget drops the facts of a NAR that a narinfo now holds.
-func (u *Uploads) forget(url string) {
+// forget drops the facts of NARs that a narinfo now holds, or that are gone.
+func (u *Uploads) forget(names ...string) {
 	u.mu.Lock()
-	delete(u.verified, strings.TrimPrefix(url, "nar/"))
+	for _, name := range names {
+		delete(u.verified, strings.TrimPrefix(name, "nar/"))
+	}
 	u.mu.Unlock()
 }
