@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -203,6 +204,11 @@ func (c *Config) check() error {
 			public = l
 		}
 	}
+	if u := c.PublicURL; u != "" {
+		if p, err := url.Parse(u); err != nil || p.Scheme != "http" && p.Scheme != "https" || p.Host == "" {
+			return fmt.Errorf("public_url %q is not a URL like https://cache.example.org", u)
+		}
+	}
 	if d := c.Cache.StoreDir; !filepath.IsAbs(d) || filepath.Clean(d) != d {
 		return fmt.Errorf("cache.store_dir: %q is not an absolute path like /nix/store, without a slash at its end", d)
 	}
@@ -252,4 +258,14 @@ func (c *Config) loadKeys() ([]signing.SecretKey, error) {
 		keys = append(keys, key)
 	}
 	return keys, nil
+}
+
+// reloadKeys reads the keys that the file names now, for SIGHUP. The rest of
+// the configuration is that of the start.
+func (c *Config) reloadKeys() ([]signing.SecretKey, error) {
+	fresh, err := loadConfig(c.path)
+	if err != nil {
+		return nil, err
+	}
+	return fresh.loadKeys()
 }

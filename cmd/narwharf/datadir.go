@@ -10,12 +10,14 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"narwharf/cache"
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
+	"narwharf/hooks"
 	"narwharf/signing/access"
 )
 
@@ -42,6 +44,16 @@ type dataDir struct {
 	index   *index.Bolt
 	uploads *cache.Uploads
 	broken  bool // files and index could not be made to agree
+
+	channels *hooks.Server // set by openChannels
+}
+
+// openChannels opens the channels; the cache is open.
+func (d *dataDir) openChannels(auth *access.Authenticator, metrics prometheus.Registerer) (err error) {
+	d.channels, err = hooks.New(hooks.Options{
+		DB: d.db, Cache: d.uploads, Files: contentFiles{d.blobs}, Access: auth, Log: d.log, Metrics: metrics,
+	})
+	return err
 }
 
 // openDataDir opens data_dir, making it if it is empty or absent. It waits a

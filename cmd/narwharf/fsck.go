@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"narwharf/cache"
@@ -91,12 +92,24 @@ func rebuildJob(ctx context.Context, d *dataDir, _ json.RawMessage, out io.Write
 		}
 		d.broken = true
 	}
-	err := d.uploads.Rebuild(ctx, func(format string, args ...any) {
+	report := func(format string, args ...any) {
 		fmt.Fprintf(out, format+"\n", args...) // as above
-	})
-	if err != nil {
+	}
+	if err := d.uploads.Rebuild(ctx, report); err != nil {
 		return 2, fmt.Errorf("rebuild: %w", err)
 	}
 	d.broken = false
+	if d.channels == nil {
+		if err := d.openChannels(nil, prometheus.NewRegistry()); err != nil {
+			return 2, fmt.Errorf("rebuild: %w", err)
+		}
+	}
+	channels, releases, err := d.channels.Restore(report)
+	if err != nil {
+		return 2, fmt.Errorf("rebuild: %w", err)
+	}
+	if releases > 0 {
+		report("channels restored from their files: %d, with %d releases; hosts report again by themselves", channels, releases)
+	}
 	return 0, nil
 }

@@ -75,6 +75,7 @@ and type what serve prints. Exit status: 0 fine, 1 damage found (fsck),
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(initCommand(), serveCommand(), tokenCommand(), keyCommand(), fsckCommand(), rebuildCommand(), versionCommand())
+	root.AddCommand(initCommand(), serveCommand(), tokenCommand(), keyCommand(), fsckCommand(), rebuildCommand(), versionCommand(),
+		promoteCommand(), rollbackCommand(), signCommand(), channelCommand(), watchCommand(), hostsCommand(), statusCommand())
 	return root
 }

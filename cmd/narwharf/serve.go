@@ -11,10 +11,12 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"narwharf/cache"
@@ -83,18 +85,24 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 	if len(keys) == 0 {
 		log.Warn("no signing key: clients can use only what was signed before it was uploaded (make one with narwharf key generate)")
 	}
+	registry := prometheus.NewRegistry()
+	auth := access.NewAuthenticator(d.tokens, cfg.anonymous, time.Now)
 	server, err := cache.NewServer(d.uploads, cache.Options{
 		Priority:         cfg.Cache.Priority,
 		PublicURL:        cfg.PublicURL,
-		LoadKeys:         cfg.loadKeys,
+		LoadKeys:         cfg.reloadKeys,
 		SignUploads:      cfg.Signing.SignUploads,
 		RequireUploadSig: cfg.requireSig,
-		Access:           access.NewAuthenticator(d.tokens, cfg.anonymous, time.Now),
+		Access:           auth,
+		Metrics:          registry,
 		BodyIdle:         time.Duration(cfg.Limits.BodyIdle),
 		Version:          versionText(),
 		Log:              log,
 	})
 	if err != nil {
+		return err
+	}
+	if err := d.openChannels(auth, registry); err != nil {
 		return err
 	}
 	admin, err := serveAdmin(d)
@@ -106,8 +114,8 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 		_ = os.Remove(socketPath(cfg.DataDir))
 	}()
 
-	web := &http.Server{
-		Handler:           server,
+	srv := &http.Server{
+		Handler:           web(cfg.PublicURL, d.channels, server),
 		ReadHeaderTimeout: 20 * time.Second,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    64 << 10,
@@ -116,9 +124,9 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 	failed := make(chan error, len(listeners))
 	for _, l := range listeners {
 		log.Info("serving", "address", l.Addr().String(), "data_dir", cfg.DataDir)
-		go func() { failed <- web.Serve(l) }()
+		go func() { failed <- srv.Serve(l) }()
 	}
-	whatNext(out, cfg, server)
+	whatNext(out, cfg, listeners, server)
 	notify("READY=1")
 
 	background, stop := context.WithCancel(context.Background())
@@ -136,7 +144,8 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 		case err := <-failed:
 			return fmt.Errorf("serve: %w", err)
 		case <-ctx.Done():
-			return shutdown(web, server, time.Duration(cfg.Limits.Stop), log)
+			d.channels.Stop()
+			return shutdown(srv, server, time.Duration(cfg.Limits.Stop), log)
 		}
 	}
 }
@@ -274,17 +283,15 @@ func notify(state string) {
 }
 
 // whatNext prints what a newcomer can type now.
-func whatNext(out io.Writer, cfg *Config, server *cache.Server) {
+func whatNext(out io.Writer, cfg *Config, listeners []net.Listener, server *cache.Server) {
 	url := strings.TrimRight(cfg.PublicURL, "/")
-	if url == "" {
-		for _, l := range cfg.Listen {
-			if host, port, err := net.SplitHostPort(l); err == nil && !strings.HasPrefix(l, "unix:") {
-				if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-					host = "127.0.0.1"
-				}
-				url = "http://" + net.JoinHostPort(host, port)
-				break
+	for _, l := range listeners {
+		if a, ok := l.Addr().(*net.TCPAddr); ok && url == "" {
+			host := a.IP.String()
+			if a.IP.IsUnspecified() {
+				host = "127.0.0.1"
 			}
+			url = "http://" + net.JoinHostPort(host, strconv.Itoa(a.Port))
 		}
 	}
 	if url == "" {
