@@ -242,11 +242,10 @@ func (s *Server) noteStatus(ch *change, host string, was, is *api.Status) {
 // operateOr is the right to look at the hosts of a channel: operators, and
 // whoever may promote it and so has to know what became of that.
 func (c *call) operateOr(channel string) error {
-	scopes := []access.Scope{{Kind: access.Operate}}
-	if channel != "" {
-		scopes = append(scopes, access.Scope{Kind: access.Promote, Glob: channel})
+	if channel == "" {
+		channel = "*" // all of them
 	}
-	return c.need(scopes...)
+	return c.need(access.Scope{Kind: access.Operate}, access.Scope{Kind: access.Promote, Glob: channel})
 }
 
 func (s *Server) listHosts(c *call) error {
