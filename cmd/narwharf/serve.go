@@ -244,6 +244,13 @@ func listenUnix(path, dataDir string) (net.Listener, error) {
 			return nil, err
 		}
 	}
+	made := []string{path}
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		made = append(made, dir)
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
@@ -257,8 +264,10 @@ func listenUnix(path, dataDir string) (net.Listener, error) {
 	// Root hands it to whom the rest of data_dir belongs to.
 	if st, err := os.Stat(dataDir); err == nil && os.Geteuid() == 0 {
 		if owner, ok := st.Sys().(*syscall.Stat_t); ok {
-			if err := os.Lchown(path, int(owner.Uid), int(owner.Gid)); err != nil {
-				return nil, errors.Join(err, l.Close())
+			for _, name := range made {
+				if err := os.Lchown(name, int(owner.Uid), int(owner.Gid)); err != nil {
+					return nil, errors.Join(err, l.Close())
+				}
 			}
 		}
 	}
