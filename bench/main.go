@@ -34,7 +34,7 @@ func main() {
 	work := flag.String("work", os.TempDir(), "folder for temporary files, some GiB, on a real disk")
 	flag.Parse()
 
-	p := plan{quick: *quick, itself: *itself, only: map[string]bool{}, size: 800 << 20, count: 300, rounds: 13, uploads: 5, sample: 1200 * time.Millisecond, big: 4 << 30}
+	p := plan{quick: *quick, itself: *itself, only: map[string]bool{}, size: 960 << 20, count: 300, rounds: 13, uploads: 5, sample: 1200 * time.Millisecond, big: 4 << 30}
 	if p.quick {
 		p.size, p.count, p.rounds, p.uploads, p.sample, p.big = 100<<20, 100, 3, 1, 400*time.Millisecond, 256<<20
 	}
@@ -50,6 +50,12 @@ func main() {
 }
 
 func run(p plan, work string, write bool) error {
+	page := filepath.Join("bench", "PERFORMANCE.md")
+	if write { // not after minutes of measuring
+		if _, err := os.Stat(page); err != nil {
+			return fmt.Errorf("-write updates a file: run it in the root of the source tree: %w", err)
+		}
+	}
 	dir, err := os.MkdirTemp(work, "narwharf-bench-")
 	if err != nil {
 		return err
@@ -69,7 +75,7 @@ func run(p plan, work string, write bool) error {
 	}
 	r.writeTo(os.Stdout)
 	if write {
-		return r.update(filepath.Join("bench", "PERFORMANCE.md"))
+		return r.update(page)
 	}
 	return nil
 }

@@ -88,7 +88,8 @@ func TestOwnProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if grown := peak - idle; grown < 60<<20 || grown > 200<<20 {
+	// The heap of earlier tests may shrink meanwhile.
+	if grown := peak - idle; grown < 32<<20 || grown > 200<<20 {
 		t.Errorf("peak grew by %s for a block of 64 MiB", mib(grown))
 	}
 }

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -43,15 +42,9 @@ const (
 	endMark   = "<!-- measured: end -->"
 )
 
-const emptyPage = "# Performance\n\n" + beginMark + "\n" + endMark + "\n\n## What was tried, and what is left\n"
-
 // update replaces the measured part of the file and leaves the rest as it is.
-// A file that does not exist is made.
 func (r *report) update(name string) error {
 	text, err := os.ReadFile(name)
-	if errors.Is(err, os.ErrNotExist) {
-		text, err = []byte(emptyPage), nil
-	}
 	if err != nil {
 		return err
 	}

@@ -44,22 +44,21 @@ func TestRowVerdict(t *testing.T) {
 func TestUpdateKeepsWhatPeopleWrote(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "PERFORMANCE.md")
 	r := &report{facts: []string{"first machine"}, names: [2]string{"Narwharf", "nginx"}, rows: []row{{what: "first row"}}}
+	empty := "# Performance\n\nIntroduction.\n\n" + beginMark + "\n" + endMark + "\n\n## What was tried, and what is left\n\nWe tried this.\n"
+	if err := os.WriteFile(name, []byte(empty), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	if err := r.update(name); err != nil {
 		t.Fatal(err)
 	}
-	page, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	edited := strings.Replace(string(page), "# Performance\n", "# Performance\n\nIntroduction.\n", 1) + "\nWe tried this.\n"
-	if err := os.WriteFile(name, []byte(edited), 0o644); err != nil {
-		t.Fatal(err)
+	if page, _ := os.ReadFile(name); !strings.Contains(string(page), "| first row |") {
+		t.Fatalf("the page lacks the first measurement:\n%s", page)
 	}
 	r.facts, r.rows = []string{"second machine"}, []row{{what: "second row"}}
 	if err := r.update(name); err != nil {
 		t.Fatal(err)
 	}
-	page, err = os.ReadFile(name)
+	page, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,6 +69,12 @@ func TestUpdateKeepsWhatPeopleWrote(t *testing.T) {
 	}
 	if strings.Contains(string(page), "first") {
 		t.Error("the page still has the first measurement")
+	}
+}
+
+func TestUpdateNeedsFile(t *testing.T) {
+	if err := new(report).update(filepath.Join(t.TempDir(), "none.md")); !os.IsNotExist(err) {
+		t.Errorf("error %v, want that the file does not exist", err)
 	}
 }
 
