@@ -1,0 +1,76 @@
+package nixstore
+
+import (
+	"context"
+	"database/sql/driver"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"narwharf/narinfo"
+)
+
+// closure is one statement. It may take a second for 100,000 paths; ctx is
+// looked at between rows.
+func (c *conn) closure(ctx context.Context, storeDir string, roots []narinfo.Path) ([]*narinfo.Info, error) {
+	full := make([]string, len(roots))
+	for i, r := range roots {
+		full[i] = r.In(storeDir)
+	}
+	list, err := json.Marshal(full)
+	if err != nil {
+		return nil, err
+	}
+	type row struct {
+		info *narinfo.Info
+		refs string
+	}
+	var rows []row
+	byID := map[int64]narinfo.Path{}
+	err = c.query(selectClosure, []driver.NamedValue{{Ordinal: 1, Value: string(list)}}, func(r []driver.Value) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		i, refs, err := scan(storeDir, r[1:])
+		if err != nil {
+			return err
+		}
+		byID[number(r[0])] = i.Path
+		rows = append(rows, row{i.Info, refs})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	all := make([]*narinfo.Info, len(rows))
+	for n, r := range rows {
+		all[n] = r.info
+		if r.refs == "" {
+			continue
+		}
+		refs := make([]narinfo.Path, 0, strings.Count(r.refs, " ")+1)
+		for digits := range strings.SplitSeq(r.refs, " ") {
+			id, err := strconv.ParseInt(digits, 10, 64)
+			p, ok := byID[id]
+			if err != nil || !ok {
+				return nil, missingRow(r.info.Path.In(storeDir), digits)
+			}
+			refs = append(refs, p)
+		}
+		slices.Sort(refs)
+		r.info.References = slices.Compact(refs)
+	}
+	sortInfos(all)
+	for _, r := range roots {
+		if _, ok := slices.BinarySearchFunc(all, r, func(i *narinfo.Info, p narinfo.Path) int { return strings.Compare(string(i.Path), string(p)) }); !ok {
+			return nil, fmt.Errorf("%s %w", r.In(storeDir), ErrNotValid)
+		}
+	}
+	return all, nil
+}
+
+func sortInfos(all []*narinfo.Info) {
+	slices.SortFunc(all, func(a, b *narinfo.Info) int { return strings.Compare(string(a.Path), string(b.Path)) })
+}

@@ -1,0 +1,305 @@
+package nixstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"narwharf/narinfo"
+)
+
+const (
+	idleTime = 10 * time.Second // then a connection, and the daemon's process for it, goes
+	maxIdle  = 2                // connections kept
+	maxAsked = 20000            // paths asked of one connection: the daemon keeps each answer
+)
+
+// errNoDaemon is for a daemon that cannot be reached or does not answer as one.
+var errNoDaemon = errors.New("nix-daemon does not answer")
+
+// daemon asks nix-daemon. The daemon has a process for each connection, which
+// keeps the answer for every path that it was asked for, whatever happens to
+// the path later: no path is asked for twice on one connection.
+type daemon struct {
+	socket, storeDir string
+	timeout          time.Duration
+	newest           uint64 // minor version to offer
+
+	mu     sync.Mutex
+	idle   []*client // the latest used is the last
+	timer  *time.Timer
+	closed bool
+}
+
+// client is one connection, for one user at a time.
+type client struct {
+	conn  net.Conn
+	wire  *wire
+	minor uint64
+	asked map[narinfo.Path]struct{}
+	used  time.Time
+}
+
+func newDaemon(socket, storeDir string, timeout time.Duration) *daemon {
+	return &daemon{socket: socket, storeDir: storeDir, timeout: timeout, newest: newestMinor}
+}
+
+// ping sees whether the daemon can be spoken to.
+func (d *daemon) ping(ctx context.Context) error {
+	return d.with(ctx, func(*client) bool { return true }, func(*client) error { return nil })
+}
+
+func (d *daemon) info(ctx context.Context, p narinfo.Path) (i *PathInfo, err error) {
+	err = d.with(ctx, func(c *client) bool { return !c.has(p) }, func(c *client) (err error) {
+		i, err = d.query(ctx, c, p)
+		return err
+	})
+	return i, err
+}
+
+func (d *daemon) infoByHash(ctx context.Context, hashPart string) (*PathInfo, error) {
+	var p narinfo.Path
+	err := d.with(ctx, func(*client) bool { return true }, func(c *client) (err error) {
+		return c.do(ctx, d.timeout, func() error {
+			p, err = c.wire.pathByHash(c.minor, d.storeDir, hashPart)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return d.info(ctx, p)
+}
+
+func (d *daemon) closure(ctx context.Context, roots []narinfo.Path) (all []*narinfo.Info, err error) {
+	err = d.with(ctx, func(c *client) bool { return len(c.asked) == 0 }, func(c *client) error {
+		all = nil
+		seen := map[narinfo.Path]narinfo.Path{} // to who refers to it
+		var todo []narinfo.Path
+		add := func(ps []narinfo.Path, from narinfo.Path) {
+			for _, p := range ps {
+				if _, ok := seen[p]; !ok {
+					seen[p] = from
+					todo = append(todo, p)
+				}
+			}
+		}
+		add(roots, "")
+		for len(todo) > 0 {
+			p := todo[len(todo)-1]
+			todo = todo[:len(todo)-1]
+			i, err := d.query(ctx, c, p)
+			if errors.Is(err, ErrNotValid) {
+				err = fmt.Errorf("%s %w", p.In(d.storeDir), ErrNotValid)
+				if from := seen[p]; from != "" {
+					err = fmt.Errorf("%w any more, and %s refers to it", err, from.In(d.storeDir))
+				}
+			}
+			if err != nil {
+				return err
+			}
+			all = append(all, i.Info)
+			add(i.References, p)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	sortInfos(all)
+	return all, nil
+}
+
+func (d *daemon) query(ctx context.Context, c *client, p narinfo.Path) (i *PathInfo, err error) {
+	c.asked[p] = struct{}{}
+	err = c.do(ctx, d.timeout, func() error {
+		i, err = c.wire.pathInfo(c.minor, d.storeDir, p)
+		return err
+	})
+	return i, err
+}
+
+// with runs f with a connection that fits, an idle one or a new one. An idle one
+// may be dead, because the daemon was started anew: then f runs a second time.
+func (d *daemon) with(ctx context.Context, fits func(*client) bool, f func(*client) error) error {
+	if c := d.take(fits); c != nil {
+		err := f(c)
+		if c.wire.err == nil {
+			d.put(c)
+			return err
+		}
+		_ = c.conn.Close()
+		if final(ctx, err) {
+			return err
+		}
+		if isTimeout(c.wire.err) {
+			return fmt.Errorf("%w on %s: %w", errNoDaemon, d.socket, err)
+		}
+	}
+	c, err := d.dial(ctx)
+	if err != nil {
+		return err
+	}
+	err = f(c)
+	if c.wire.err == nil {
+		d.put(c)
+		return err
+	}
+	_ = c.conn.Close()
+	if final(ctx, err) {
+		return err
+	}
+	return fmt.Errorf("%w on %s: %w", errNoDaemon, d.socket, err)
+}
+
+// final reports whether err, on a connection that is given up, is the answer
+// all the same: the daemon said no, or nobody wants to know any more.
+func final(ctx context.Context, err error) bool {
+	var said *daemonSaid
+	return err == nil || errors.As(err, &said) || ctx.Err() != nil
+}
+
+func (d *daemon) dial(ctx context.Context) (*client, error) {
+	limit, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(limit, "unix", d.socket)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fmt.Errorf("%w on %s: %w", errNoDaemon, d.socket, dialWords(d.socket, err))
+	}
+	c := &client{conn: conn, wire: newWire(conn), asked: map[narinfo.Path]struct{}{}}
+	err = c.do(ctx, d.timeout, func() (err error) {
+		c.minor, err = c.wire.hello(d.newest)
+		return err
+	})
+	if err != nil {
+		_ = conn.Close()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fmt.Errorf("%w on %s: %w", errNoDaemon, d.socket, helloWords(err))
+	}
+	return c, nil
+}
+
+func (c *client) has(p narinfo.Path) bool {
+	_, ok := c.asked[p]
+	return ok
+}
+
+// do runs one exchange and ends it when ctx ends or the daemon takes too long.
+func (c *client) do(ctx context.Context, timeout time.Duration, exchange func() error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	_ = c.conn.SetDeadline(time.Now().Add(timeout))
+	stop := context.AfterFunc(ctx, func() {
+		_ = c.conn.SetDeadline(time.Unix(1, 0))
+	})
+	err := exchange()
+	if !stop() && c.wire.err == nil {
+		c.wire.fail(ctx.Err()) // the deadline may be set at any time now
+	}
+	switch {
+	case c.wire.err != nil && ctx.Err() != nil:
+		return ctx.Err()
+	case isTimeout(err):
+		return fmt.Errorf("no answer for %s", timeout)
+	}
+	return err
+}
+
+func (d *daemon) take(fits func(*client) bool) *client {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for n := len(d.idle) - 1; n >= 0; n-- {
+		if c := d.idle[n]; fits(c) {
+			d.idle = append(d.idle[:n], d.idle[n+1:]...)
+			return c
+		}
+	}
+	return nil
+}
+
+func (d *daemon) put(c *client) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed || len(c.asked) >= maxAsked {
+		_ = c.conn.Close()
+		return
+	}
+	c.used = time.Now()
+	d.idle = append(d.idle, c)
+	if len(d.idle) > maxIdle {
+		_ = d.idle[0].conn.Close()
+		d.idle = append(d.idle[:0], d.idle[1:]...)
+	}
+	if d.timer == nil {
+		d.timer = time.AfterFunc(idleTime, d.sweep)
+	}
+}
+
+// sweep closes what has been idle for long and comes again while there is more.
+func (d *daemon) sweep() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for len(d.idle) > 0 && time.Since(d.idle[0].used) >= idleTime {
+		_ = d.idle[0].conn.Close()
+		d.idle = append(d.idle[:0], d.idle[1:]...)
+	}
+	d.timer = nil
+	if len(d.idle) > 0 {
+		d.timer = time.AfterFunc(idleTime, d.sweep)
+	}
+}
+
+func (d *daemon) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	for _, c := range d.idle {
+		_ = c.conn.Close()
+	}
+	d.idle = nil
+	if d.timer != nil {
+		d.timer.Stop()
+	}
+}
+
+func isTimeout(err error) bool {
+	var n net.Error
+	return errors.As(err, &n) && n.Timeout()
+}
+
+// dialWords says what a failed connect means.
+func dialWords(socket string, err error) error {
+	switch {
+	case errors.Is(err, syscall.ENOENT):
+		return errors.New("there is no such socket")
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return errors.New("nobody listens on it")
+	case errors.Is(err, syscall.EACCES):
+		return errors.New("this user may not connect to it")
+	case errors.Is(err, syscall.EINVAL) && len(socket) > 107:
+		return errors.New("its path is longer than the 107 bytes that a socket can have")
+	case isTimeout(err):
+		return errors.New("it does not accept connections")
+	}
+	return err
+}
+
+// helloWords says what a failed handshake means. Nix closes the connection of
+// a user who is not among allowed-users without a word.
+func helloWords(err error) error {
+	if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errors.New("it closed the connection at once; is this user among allowed-users in nix.conf?")
+	}
+	return err
+}

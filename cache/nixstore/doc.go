@@ -1,0 +1,54 @@
+// Package nixstore reads a Nix store of this machine: which paths are valid,
+// their hashes, references, derivers and signatures. It never writes, never
+// creates a file and never adds a path.
+//
+// # Two ways to the same answer
+//
+// Nix keeps what it knows in a SQLite database, <state>/db/db.sqlite. Reading it
+// costs some fifteen microseconds a path and one statement a closure, so it is
+// tried first. It is in WAL mode: a reader needs the files db.sqlite-wal and
+// db.sqlite-shm as well. Nix before 2.22 removes both when its last process ends
+// (later ones leave them, src/libstore/local-store.cc, SQLITE_FCNTL_PERSIST_WAL),
+// and SQLite would then have to make them. A user other than the store's owner
+// cannot (NixOS/nix#10300), and this package will not, not even as root.
+//
+// What cannot be read from the database is asked of nix-daemon over its socket.
+// Its process opens the database in order to answer, so the two files come into
+// being and the next question goes to the database again.
+//
+// SQLite's "immutable" is never used: it ignores the WAL and so tells what was
+// true some time ago.
+//
+// # How fresh an answer is
+//
+// Every call sees what Nix had committed when the call started; nothing is
+// cached here. One Info or Closure comes from one SQL statement and so from one
+// state of the store, whatever Nix does meanwhile. Over the daemon a closure is
+// put together from many answers, each fresh: a daemon process remembers every
+// path that it was asked for, also that it was not valid, for up to an hour
+// (Store::queryPathInfo and pathInfoCache in src/libstore/store-api.cc), so no
+// connection is asked for one path twice.
+//
+// Callers that cache compare Version before and after.
+//
+// Before every call the four files (database, -wal, -shm, schema) are looked at;
+// when one of them has been replaced or removed, everything is opened anew.
+//
+// # What it holds on to
+//
+// An open database has SQLite's shared lock on db.sqlite. Nix reads and writes
+// beside it; only what needs the database alone waits, which is switching
+// use-sqlite-wal and, before Nix 2.22, removing the -wal and -shm files at exit.
+// The -shm file is SQLite's shared memory: a reader that may write to it marks
+// there which state it reads. Idle daemon connections are closed within
+// twenty seconds.
+//
+// # What it refuses
+//
+// A schema other than 10, a database that is not in WAL mode (use-sqlite-wal =
+// false locks in a way that a reader cannot join without creating a file),
+// and rows that do not make sense: a hash that is not a SHA-256, a missing size,
+// a reference to a path that is not there, a name that no store path can have.
+// Signatures that are not well formed are left out, since nobody can check them.
+// Daemons must speak protocol 1.21 (Nix 2.4 has 1.32) or later.
+package nixstore

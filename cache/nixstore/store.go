@@ -1,0 +1,251 @@
+package nixstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"narwharf/narinfo"
+)
+
+// Options say where a store is. The zero value is the machine's own.
+type Options struct {
+	// StoreDir is the directory that store paths are named by, "/nix/store" if
+	// empty. Nix needs no such directory to exist when Root is set.
+	StoreDir string
+	// Root is a directory under which the store lies, as in Nix's local?root=:
+	// paths are named StoreDir/…, their files are at Root/StoreDir/… and Nix's
+	// state is at Root/nix/var/nix.
+	Root string
+	// StateDir is where Nix keeps its state, Root/nix/var/nix if empty.
+	StateDir string
+	// DaemonSocket is nix-daemon's socket. If empty it is, as for Nix,
+	// $NIX_DAEMON_SOCKET_PATH (not if Root is set: that daemon serves another
+	// store) or else StateDir/daemon-socket/socket.
+	DaemonSocket string
+	// Timeout is the longest that a call waits for a locked database or for one
+	// answer of the daemon; ten seconds if zero. A context may end it earlier.
+	Timeout time.Duration
+}
+
+// Store is a local Nix store, read only. Its methods may be called from many
+// goroutines at once.
+type Store struct {
+	storeDir, root string
+	state          string
+	timeout        time.Duration
+	daemon         *daemon
+
+	db       atomic.Pointer[database]
+	opening  chan struct{} // holds one token; who has it may replace db
+	failed   failure       // guarded by opening
+	closed   atomic.Bool
+	epochs   atomic.Uint64
+	byDaemon atomic.Bool // the last answer came from the daemon
+
+	physicalOnce sync.Once
+	physical     string // the store directory without symbolic links, or empty
+}
+
+// failure remembers that opening the database failed for a reason that takes
+// more than a look at its files to find out.
+type failure struct {
+	at    time.Time
+	files files
+	err   error
+}
+
+// retryOpen is how long a database that could not be opened is left alone.
+const retryOpen = time.Second
+
+// PathInfo is what Nix knows about a path beyond its narinfo.
+type PathInfo struct {
+	*narinfo.Info
+	Ultimate   bool      // built here, not fetched: Nix trusts it without a signature
+	Registered time.Time // when the path became valid, in whole seconds
+}
+
+// Open finds the store and reads nothing but the head of its database. The
+// error wraps ErrUnavailable if neither the database nor nix-daemon answers.
+func Open(o Options) (*Store, error) {
+	s := &Store{storeDir: o.StoreDir, root: o.Root, state: o.StateDir, timeout: o.Timeout, opening: make(chan struct{}, 1)}
+	if s.storeDir == "" {
+		s.storeDir = "/nix/store"
+	}
+	if s.root == "/" {
+		s.root = ""
+	}
+	if s.state == "" {
+		s.state = s.root + "/nix/var/nix"
+	}
+	for _, f := range []struct{ name, path string }{{"store directory", s.storeDir}, {"root", s.root}, {"state directory", s.state}} {
+		if f.path != "" && (!filepath.IsAbs(f.path) || filepath.Clean(f.path) != f.path || f.path == "/") {
+			return nil, fmt.Errorf("open the local Nix store: the %s %q must be an absolute path in its shortest form", f.name, f.path)
+		}
+	}
+	if s.timeout <= 0 {
+		s.timeout = 10 * time.Second
+	}
+	socket := o.DaemonSocket
+	if socket == "" && s.root == "" {
+		socket = os.Getenv("NIX_DAEMON_SOCKET_PATH")
+	}
+	if socket == "" {
+		socket = s.state + "/daemon-socket/socket"
+	}
+	s.daemon = newDaemon(socket, s.storeDir, s.timeout)
+
+	ctx := context.Background()
+	if _, dbErr := s.database(ctx); dbErr != nil {
+		if errors.Is(dbErr, ErrLocked) {
+			return nil, fmt.Errorf("open the local Nix store: %w", dbErr)
+		}
+		if err := s.daemon.ping(ctx); err != nil {
+			return nil, fmt.Errorf("open the local Nix store: %w", unavailable(dbErr, err))
+		}
+	}
+	return s, nil
+}
+
+// Close gives back all files and connections. Calls under way finish.
+func (s *Store) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	s.opening <- struct{}{}
+	defer func() { <-s.opening }()
+	s.daemon.close()
+	if db := s.db.Swap(nil); db != nil {
+		db.retire()
+	}
+	return nil
+}
+
+// StoreDir is the directory that store paths are named by, such as "/nix/store".
+func (s *Store) StoreDir() string { return s.storeDir }
+
+// RealPath is where the files of p are: Root, StoreDir and p together. It says
+// nothing about whether p is valid.
+func (s *Store) RealPath(p narinfo.Path) string { return s.root + p.In(s.storeDir) }
+
+// Backend is "database" or "daemon": who gave the last answer.
+func (s *Store) Backend() string {
+	if s.byDaemon.Load() {
+		return "daemon"
+	}
+	return "database"
+}
+
+// Info is what Nix knows about p, with StoreDir set and URL, Compression,
+// FileHash and FileSize empty. The error wraps ErrNotValid if Nix does not know
+// p.
+func (s *Store) Info(ctx context.Context, p narinfo.Path) (*narinfo.Info, error) {
+	i, err := s.PathInfo(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return i.Info, nil
+}
+
+// InfoByHash is Info for the one path whose name starts with the 32 characters
+// of hashPart.
+func (s *Store) InfoByHash(ctx context.Context, hashPart string) (*narinfo.Info, error) {
+	if !narinfo.ValidHash(hashPart) {
+		return nil, fmt.Errorf("look up store path %.40q: it is not 32 characters of Nix's base 32", hashPart)
+	}
+	var i *PathInfo
+	err := s.ask(ctx,
+		func(db *database) error {
+			return db.with(ctx, func(c *conn) (err error) { i, err = c.infoByHash(s.storeDir, hashPart); return err })
+		},
+		func() (err error) { i, err = s.daemon.infoByHash(ctx, hashPart); return err })
+	if err != nil {
+		return nil, named(s.storeDir+"/"+hashPart, err)
+	}
+	return i.Info, nil
+}
+
+// PathInfo is Info with what only matters on this machine.
+func (s *Store) PathInfo(ctx context.Context, p narinfo.Path) (*PathInfo, error) {
+	var i *PathInfo
+	err := s.ask(ctx,
+		func(db *database) error {
+			return db.with(ctx, func(c *conn) (err error) { i, err = c.info(s.storeDir, p); return err })
+		},
+		func() (err error) { i, err = s.daemon.info(ctx, p); return err })
+	if err != nil {
+		return nil, named(p.In(s.storeDir), err)
+	}
+	return i, nil
+}
+
+// Closure is the Info of roots and of everything they refer to, directly or
+// not, sorted by Path. It is whole or there is an error, which wraps
+// ErrNotValid and names the path that is missing if that is the reason.
+func (s *Store) Closure(ctx context.Context, roots ...narinfo.Path) ([]*narinfo.Info, error) {
+	var all []*narinfo.Info
+	err := s.ask(ctx,
+		func(db *database) error {
+			return db.with(ctx, func(c *conn) (err error) { all, err = c.closure(ctx, s.storeDir, roots); return err })
+		},
+		func() (err error) { all, err = s.daemon.closure(ctx, roots); return err })
+	if errors.Is(err, ErrNotValid) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("closure of %s: %w", listed(roots), err)
+	}
+	return all, nil
+}
+
+// Version stands for a state of the store, see Store.Version.
+type Version struct {
+	epoch uint64
+	data  int64
+}
+
+// Version is a mark that callers who cache can compare: if two are equal, Nix
+// committed nothing in between. Two that differ may be of the same state: the
+// daemon cannot tell, so each one that comes by way of it is new.
+func (s *Store) Version(ctx context.Context) (Version, error) {
+	var v Version
+	err := s.ask(ctx,
+		func(db *database) error {
+			data, err := db.version(ctx)
+			v = Version{db.epoch, data}
+			return err
+		},
+		func() error {
+			v = Version{epoch: s.epochs.Add(1)}
+			return s.daemon.ping(ctx)
+		})
+	if err != nil {
+		return Version{}, fmt.Errorf("state of the local store: %w", err)
+	}
+	return v, nil
+}
+
+// named puts what was asked for in front of an error; ErrNotValid reads as a
+// sentence that starts with it.
+func named(what string, err error) error {
+	if errors.Is(err, ErrNotValid) {
+		return fmt.Errorf("%s %w", what, err)
+	}
+	return fmt.Errorf("look up %s: %w", what, err)
+}
+
+// listed names the first of paths and how many more there are.
+func listed(paths []narinfo.Path) string {
+	switch len(paths) {
+	case 0:
+		return "nothing"
+	case 1:
+		return string(paths[0])
+	}
+	return fmt.Sprintf("%s and %d more", paths[0], len(paths)-1)
+}

@@ -1,0 +1,122 @@
+package nixstore
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+const (
+	maxString = 1 << 20 // bytes; the longest that come are error messages
+	maxList   = 1 << 20 // strings
+)
+
+// wire reads and writes what Nix's protocols are made of: numbers of eight
+// bytes, little-endian, and strings, which are a number for the length, the
+// bytes, and zeros up to a multiple of eight (src/libutil/serialise.cc). The
+// first error stays; after it everything read is zero and nothing is written.
+//
+// go-nix has the same in pkg/wire. It allocates a kilobyte for each string and
+// lets padding that is cut off or not zero pass.
+type wire struct {
+	r   *bufio.Reader
+	w   *bufio.Writer
+	err error
+}
+
+func newWire(rw io.ReadWriter) *wire {
+	return &wire{r: bufio.NewReaderSize(rw, 16<<10), w: bufio.NewWriterSize(rw, 4<<10)}
+}
+
+func (x *wire) fail(err error) {
+	if x.err == nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		x.err = err
+	}
+}
+
+func (x *wire) number() uint64 {
+	if x.err != nil {
+		return 0
+	}
+	var b [8]byte
+	if _, err := io.ReadFull(x.r, b[:]); err != nil {
+		x.fail(err)
+		return 0
+	}
+	return binary.LittleEndian.Uint64(b[:])
+}
+
+func (x *wire) text() string {
+	n := x.number()
+	if n > maxString {
+		x.fail(fmt.Errorf("a string of %d bytes is more than the %d taken here", n, maxString))
+	}
+	if x.err != nil || n == 0 {
+		return ""
+	}
+	b := make([]byte, (n+7)&^7)
+	if _, err := io.ReadFull(x.r, b); err != nil {
+		x.fail(err)
+		return ""
+	}
+	for _, c := range b[n:] {
+		if c != 0 {
+			x.fail(errors.New("a string is padded with something else than zeros"))
+			return ""
+		}
+	}
+	return string(b[:n])
+}
+
+// texts calls each with the strings of a list, one after the other.
+func (x *wire) texts(each func(string) error) {
+	n := x.number()
+	if n > maxList {
+		x.fail(fmt.Errorf("a list of %d is longer than the %d taken here", n, maxList))
+	}
+	for ; n > 0 && x.err == nil; n-- {
+		if s := x.text(); x.err == nil {
+			if err := each(s); err != nil {
+				x.fail(err)
+			}
+		}
+	}
+}
+
+func (x *wire) putNumber(n uint64) {
+	if x.err != nil {
+		return
+	}
+	if _, err := x.w.Write(binary.LittleEndian.AppendUint64(nil, n)); err != nil {
+		x.fail(err)
+	}
+}
+
+func (x *wire) putText(s string) {
+	x.putNumber(uint64(len(s)))
+	if x.err != nil {
+		return
+	}
+	var zeros [8]byte
+	_, err := x.w.WriteString(s)
+	if err == nil {
+		_, err = x.w.Write(zeros[:-len(s)&7])
+	}
+	if err != nil {
+		x.fail(err)
+	}
+}
+
+func (x *wire) flush() {
+	if x.err != nil {
+		return
+	}
+	if err := x.w.Flush(); err != nil {
+		x.fail(err)
+	}
+}
