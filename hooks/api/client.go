@@ -1,0 +1,352 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// ClientOptions say how a Client reaches its server.
+type ClientOptions struct {
+	// Servers are base URLs of one server, tried in turn: the one that
+	// answered last comes first.
+	Servers []string
+	// Token is sent as a Bearer token. TokenFile is read once, by NewClient,
+	// and may be a pipe. At most one of the two; neither means anonymous.
+	Token     string
+	TokenFile string
+	// CAFile has PEM certificates to trust instead of the system's.
+	CAFile    string
+	UserAgent string
+	// Timeout bounds a call, its body included; 30 s if zero. A Call's Wait
+	// comes on top.
+	Timeout time.Duration
+}
+
+// A Client calls the API. Proxies come from the environment (HTTPS_PROXY and
+// so on). It speaks HTTP/1.1: a connection that is half open then costs one
+// call its time-out, and is gone.
+type Client struct {
+	servers []*url.URL
+	first   atomic.Int64
+	token   string
+	agent   string
+	timeout time.Duration
+	tls     *tls.Config
+	client  *http.Client
+}
+
+// maxBody bounds an answer unless a Call says otherwise.
+const maxBody = 8 << 20
+
+// halfOpen is how much longer than it asked for a long poll waits for an
+// answer before it takes the connection for dead.
+const halfOpen = 10 * time.Second
+
+// NewClient checks the options; it opens no connection.
+func NewClient(o ClientOptions) (*Client, error) {
+	c := &Client{agent: o.UserAgent, timeout: o.Timeout, token: strings.TrimSpace(o.Token)}
+	if c.agent == "" {
+		c.agent = "narwharf"
+	}
+	if c.timeout <= 0 {
+		c.timeout = 30 * time.Second
+	}
+	if len(o.Servers) == 0 {
+		return nil, errors.New("no server is given: name its URL, as https://cache.example.org")
+	}
+	for _, s := range o.Servers {
+		u, err := url.Parse(strings.TrimRight(s, "/"))
+		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+			return nil, fmt.Errorf("server %q is not a URL like https://cache.example.org", s)
+		}
+		if u.User != nil {
+			return nil, fmt.Errorf("the URL of server %s holds credentials: put the token in a file", u.Host)
+		}
+		c.servers = append(c.servers, u)
+	}
+	if o.TokenFile != "" {
+		if c.token != "" {
+			return nil, errors.New("both a token and a token file are given")
+		}
+		text, err := os.ReadFile(o.TokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("token: %w", err)
+		}
+		if c.token = strings.TrimSpace(string(text)); c.token == "" || strings.ContainsAny(c.token, " \t\r\n") {
+			return nil, fmt.Errorf("token: %s should hold one token and nothing else", o.TokenFile)
+		}
+	}
+	c.tls = &tls.Config{MinVersion: tls.VersionTLS12}
+	if o.CAFile != "" {
+		text, err := os.ReadFile(o.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("ca: %w", err)
+		}
+		c.tls.RootCAs = x509.NewCertPool()
+		if !c.tls.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("ca: %s holds no PEM certificate", o.CAFile)
+		}
+	}
+	c.client = &http.Client{Transport: c.transport(), CheckRedirect: sameServer}
+	return c, nil
+}
+
+func (c *Client) transport() *http.Transport {
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		TLSClientConfig:       c.tls, // and with it no HTTP/2, since it is not asked for
+		TLSHandshakeTimeout:   10 * time.Second,
+		ExpectContinueTimeout: time.Second,
+		MaxIdleConnsPerHost:   16,
+		IdleConnTimeout:       90 * time.Second,
+	}
+}
+
+// sameServer lets reads be redirected within a server; the token goes nowhere
+// else, and a write is never made anew as a read.
+func sameServer(r *http.Request, via []*http.Request) error {
+	first := via[0]
+	if first.Method != http.MethodGet || r.URL.Host != first.URL.Host || (first.URL.Scheme == "https" && r.URL.Scheme != "https") {
+		return fmt.Errorf("it redirects to %s://%s: give that as the server's URL", r.URL.Scheme, r.URL.Host)
+	}
+	if len(via) > 5 {
+		return errors.New("it redirects in circles")
+	}
+	return nil
+}
+
+// Token is what the client authenticates with, "" if nothing.
+func (c *Client) Token() string { return c.token }
+
+// Server is the base URL that is tried first.
+func (c *Client) Server() string { return c.servers[int(c.first.Load())%len(c.servers)].String() }
+
+// A Call is one request.
+type Call struct {
+	Method string // GET if empty
+	Path   string // below the base URL, escaped: "/api/v1/channels/web"
+	Query  url.Values
+	// Body is encoded as JSON, unless it is a []byte, which is sent as text.
+	Body        any
+	IfMatch     string // an ETag with its quotes
+	IfNoneMatch string
+	Wait        time.Duration // long-poll: "Prefer: wait=N", whole seconds
+	Fresh       bool          // over a new connection, closed after it
+	Timeout     time.Duration // instead of the client's
+	MaxBody     int64         // instead of 8 MiB
+}
+
+// An Answer is a response below 400, its body read whole.
+type Answer struct {
+	Status int // 200, 201, 204, 304, …
+	ETag   string
+	Waited bool // the server understood "Prefer: wait"
+	Header http.Header
+	Body   []byte
+	Server string // base URL that answered
+}
+
+// Decode reads the body as JSON.
+func (a *Answer) Decode(v any) error {
+	if err := json.Unmarshal(a.Body, v); err != nil {
+		return fmt.Errorf("%s answered with what is not the JSON that was expected: %w", a.Server, err)
+	}
+	return nil
+}
+
+// Do makes a call. Servers that cannot be reached, or answer 502 to 504, are
+// passed over while there is another. An answer from 400 on is an *Error, and
+// so is one that no Narwharf made, with the kind that fits its status; that
+// there was no answer at all is any other error.
+func (c *Client) Do(ctx context.Context, call Call) (*Answer, error) {
+	body, kind, err := call.encode()
+	if err != nil {
+		return nil, err
+	}
+	start := int(c.first.Load())
+	var last error
+	for i := range c.servers {
+		n := (start + i) % len(c.servers)
+		a, err := c.try(ctx, c.servers[n], call, body, kind)
+		if err == nil {
+			c.first.Store(int64(n))
+			return a, nil
+		}
+		last = err
+		var e *Error
+		if ctx.Err() != nil || (errors.As(err, &e) && (e.Status < 502 || e.Status > 504)) {
+			c.first.Store(int64(n))
+			return nil, err
+		}
+	}
+	return nil, last
+}
+
+func (call *Call) encode() (body []byte, kind string, err error) {
+	switch b := call.Body.(type) {
+	case nil:
+		return nil, "", nil
+	case []byte:
+		return b, "text/plain; charset=utf-8", nil
+	default:
+		body, err = json.Marshal(b)
+		return body, "application/json", err
+	}
+}
+
+func (c *Client) try(ctx context.Context, base *url.URL, call Call, body []byte, kind string) (*Answer, error) {
+	timeout := call.Timeout
+	if timeout <= 0 {
+		timeout = c.timeout
+	}
+	if call.Wait > 0 {
+		timeout = max(timeout, call.Wait+halfOpen)
+		if call.Timeout <= 0 {
+			timeout = call.Wait + halfOpen
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	req, err := c.request(ctx, base, call, body, kind)
+	if err != nil {
+		return nil, err
+	}
+	client := c.client
+	if call.Fresh {
+		t := c.transport()
+		t.DisableKeepAlives = true
+		defer t.CloseIdleConnections()
+		client = &http.Client{Transport: t, CheckRedirect: sameServer}
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			c.client.CloseIdleConnections() // whichever was half open
+		}
+		return nil, err
+	}
+	defer resp.Body.Close()
+	limit := call.MaxBody
+	if limit <= 0 {
+		limit = maxBody
+	}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: the answer broke off: %w", req.Method, req.URL.Redacted(), err)
+	}
+	if int64(len(text)) > limit {
+		return nil, fmt.Errorf("%s %s: the answer has more than %d bytes", req.Method, req.URL.Redacted(), limit)
+	}
+	if resp.StatusCode >= 400 {
+		return nil, decodeError(req, resp, text)
+	}
+	return &Answer{
+		Status: resp.StatusCode, ETag: resp.Header.Get("ETag"), Header: resp.Header, Body: text, Server: base.String(),
+		Waited: strings.Contains(resp.Header.Get("Preference-Applied"), "wait"),
+	}, nil
+}
+
+func (c *Client) request(ctx context.Context, base *url.URL, call Call, body []byte, kind string) (*http.Request, error) {
+	method := call.Method
+	if method == "" {
+		method = http.MethodGet
+	}
+	target := base.String() + call.Path
+	if len(call.Query) > 0 {
+		target += "?" + call.Query.Encode()
+	}
+	var reader io.Reader
+	if body != nil {
+		reader = bytes.NewReader(body)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, reader)
+	if err != nil {
+		return nil, err
+	}
+	set := func(name, value string) {
+		if value != "" {
+			req.Header.Set(name, value)
+		}
+	}
+	set("User-Agent", c.agent)
+	set("Content-Type", kind)
+	set("If-Match", call.IfMatch)
+	set("If-None-Match", call.IfNoneMatch)
+	if c.token != "" {
+		set("Authorization", "Bearer "+c.token)
+	}
+	if call.Wait > 0 {
+		set("Prefer", "wait="+strconv.Itoa(int(call.Wait/time.Second)))
+	}
+	return req, nil
+}
+
+// decodeError makes an *Error of whatever was answered.
+func decodeError(req *http.Request, resp *http.Response, text []byte) *Error {
+	e := new(Error)
+	if json.Unmarshal(text, e) != nil || e.Kind == "" || e.Message == "" {
+		line, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n")
+		if len(line) > 200 || strings.HasPrefix(line, "<") {
+			line = ""
+		}
+		if line != "" {
+			line = ": " + line
+		}
+		*e = Error{Kind: kindOf(resp.StatusCode), Message: fmt.Sprintf("%s %s: %s%s", req.Method, req.URL.Redacted(), resp.Status, line)}
+	}
+	e.Status = resp.StatusCode
+	e.RetryAfter = retryAfter(resp.Header.Get("Retry-After"), time.Now())
+	return e
+}
+
+func kindOf(status int) ErrorKind {
+	switch status {
+	case 401:
+		return Unauthorized
+	case 403:
+		return Forbidden
+	case 404:
+		return NotFound
+	case 405:
+		return MethodNotAllowed
+	case 412:
+		return RaceLost
+	case 413:
+		return TooLarge
+	case 428:
+		return NoPrecondition
+	case 502, 503, 504, 429:
+		return Unavailable
+	}
+	if status >= 500 {
+		return Internal
+	}
+	return BadRequest
+}
+
+// retryAfter reads seconds or a date (RFC 9110, section 10.2.3); at most ten
+// minutes, since a wrong clock must not silence a host.
+func retryAfter(s string, now time.Time) time.Duration {
+	d := time.Duration(0)
+	if n, err := strconv.Atoi(s); err == nil {
+		d = time.Duration(n) * time.Second
+	} else if t, err := http.ParseTime(s); err == nil {
+		d = t.Sub(now)
+	}
+	return min(max(d, 0), 10*time.Minute)
+}

@@ -1,0 +1,345 @@
+package nixos
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"time"
+
+	"narwharf/hooks/api"
+)
+
+// An Agent carries out what its Machine wants, one effect at a time.
+type Agent struct {
+	Host     Host
+	Journals Journals
+	Machine  Machine
+	Stager   *Stager
+	Version  string
+	Poll     time.Duration // how long a poll may park
+	Log      *slog.Logger
+	// Observe is told every status that is reported; it may be nil.
+	Observe func(*api.Status, *Journal)
+
+	journal  *Journal
+	counter  int64
+	reported *api.Status
+	fails    int  // polls in a row that came to nothing
+	short    bool // a proxy cut the last poll off
+	asked    bool // the server has answered since the start
+}
+
+// NewAgent makes an agent by a configuration.
+func NewAgent(c *Config, h Host, j Journals, version string, log *slog.Logger) *Agent {
+	return &Agent{
+		Host: h, Journals: j, Machine: Machine{Rules: c.Rules()}, Version: version, Log: log, Poll: time.Duration(c.Poll.Wait),
+		Stager: &Stager{Host: h, StoreDir: c.StoreDir, ContentKeys: c.contentKeys, Foreign: c.Foreign, MinFree: c.MinFree},
+	}
+}
+
+// Journal is what the agent knows; not to be changed.
+func (a *Agent) Journal() *Journal { return a.journal }
+
+// Start reads the journal and finds out what became of what it says. With
+// ErrNewerJournal the status "failed" is reported and nothing else is touched.
+func (a *Agent) Start(ctx context.Context) error {
+	text, err := a.Journals.Load()
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	j, err := parseJournal(text)
+	if err != nil {
+		f, _ := a.Host.Facts(ctx) //nolint:errcheck // best effort, the journal's error counts
+		a.journal = &Journal{State: api.Failed, Error: err.Error(), StartID: f.Wall.Unix()}
+		a.report(ctx, f)
+		return err
+	}
+	f, err := a.Host.Facts(ctx)
+	if err != nil {
+		return fmt.Errorf("look at the host: %w", err)
+	}
+	a.journal = j
+	return a.step(ctx, f, Started{})
+}
+
+// Turn carries out the effect that is due. After an error of the journal or
+// of ctx nothing has changed, and the same effect is due.
+func (a *Agent) Turn(ctx context.Context) error {
+	ev, err := a.perform(ctx, a.Machine.Effect(a.journal))
+	if err != nil {
+		return err
+	}
+	f, err := a.Host.Facts(ctx)
+	if err != nil {
+		return fmt.Errorf("look at the host: %w", err)
+	}
+	return a.step(ctx, f, ev)
+}
+
+// step journals what an event comes to, and reports it if it shows.
+func (a *Agent) step(ctx context.Context, f Facts, ev Event) error {
+	next := a.Machine.Step(a.journal, f, ev)
+	if text := next.text(); !bytes.Equal(text, a.journal.text()) {
+		if err := a.Journals.Save(text); err != nil {
+			return err
+		}
+		if next.State != a.journal.State || next.Error != a.journal.Error {
+			a.Log.Info("state", "state", next.State, "seq", next.Seq, "error", next.Error)
+		}
+		if next.Alarm != "" && next.Alarm != a.journal.Alarm {
+			a.Log.Error("alarm", "seq", next.Seq, "alarm", next.Alarm)
+		}
+		a.journal = next
+	}
+	a.report(ctx, f)
+	return nil
+}
+
+// report hands the status over if it is another than before.
+func (a *Agent) report(ctx context.Context, f Facts) {
+	s := a.status(f)
+	if a.reported != nil && sameStatus(a.reported, s) {
+		return
+	}
+	a.counter++
+	s.Counter = a.counter
+	a.reported = s
+	a.Host.Report(ctx, s)
+	if a.Observe != nil {
+		a.Observe(s, a.journal)
+	}
+}
+
+// perform carries out one effect. What fails in the world is an event; an
+// error means that the agent was stopped.
+func (a *Agent) perform(ctx context.Context, effect Effect) (Event, error) {
+	ev := a.effect(ctx, effect)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return ev, nil
+}
+
+func (a *Agent) effect(ctx context.Context, effect Effect) Event {
+	h := a.Host
+	switch e := effect.(type) {
+	case Poll:
+		return a.poll(ctx, e)
+	case Prepare:
+		f, err := h.Facts(ctx)
+		if err != nil {
+			return Prepared{}.with(err)
+		}
+		return a.Stager.Prepare(ctx, e, f.Current)
+	case Realise:
+		return a.Stager.Realise(ctx, e)
+	case Inspect:
+		return a.inspect(ctx, e)
+	case Announce:
+		return a.announce(ctx)
+	case Switch:
+		return a.runSwitch(ctx, e)
+	case Observe:
+		return a.observe(ctx, e)
+	case Confirm:
+		return a.confirm(ctx, e)
+	case Witness:
+		alive, text := h.Witness(ctx)
+		return Witnessed{Alive: alive, Text: text}
+	case SetProfile:
+		f, err := h.Facts(ctx)
+		if err == nil && e.Live && f.Current != e.Path {
+			return ProfileSet{Drifted: true}
+		}
+		if err == nil {
+			err = h.SetProfile(ctx, e.Path)
+		}
+		return profileSet(errors.Join(err, h.Sync(ctx)))
+	case ResetProfile:
+		if e.Link == "" {
+			return profileSet(errors.Join(h.SetProfile(ctx, e.Path), h.Sync(ctx)))
+		}
+		return profileSet(errors.Join(h.ResetProfile(ctx, e.Link), h.Sync(ctx)))
+	case Keep:
+		if err := h.Root(ctx, RootConfirmed, e.Path); err != nil {
+			return Kept{Err: err.Error()}
+		}
+		return Kept{}
+	}
+	panic(fmt.Sprintf("no such effect: %T", effect))
+}
+
+func profileSet(err error) ProfileSet {
+	if err != nil {
+		return ProfileSet{Err: err.Error()}
+	}
+	return ProfileSet{}
+}
+
+func (a *Agent) inspect(ctx context.Context, e Inspect) Inspected {
+	fail := func(what string, err error) Inspected { return Inspected{Err: what + ": " + err.Error()} }
+	busy, err := a.Host.Busy(ctx)
+	if err != nil {
+		return fail("ask whether somebody else switches", err)
+	}
+	if busy != "" {
+		return Inspected{Busy: busy}
+	}
+	f, err := a.Host.Facts(ctx)
+	if err != nil {
+		return fail("look at the host", err)
+	}
+	if f.Current != "" && f.Current != e.Path {
+		if err := a.Host.Root(ctx, RootPrevious, f.Current); err != nil {
+			return fail("protect the running system", err)
+		}
+	}
+	var ev Inspected
+	if ev.RebootFor, ev.Inhibited, err = a.Host.Reasons(ctx, e.Path); err != nil {
+		return fail("find out whether a reboot is needed", err)
+	}
+	if ev.Failed, err = a.Host.FailedUnits(ctx); err != nil {
+		return fail("list the failed units", err)
+	}
+	return ev
+}
+
+// announce finds out whether the server can be reached now, so that nobody
+// blames the new system if it cannot.
+func (a *Agent) announce(ctx context.Context) Announced {
+	f, err := a.Host.Facts(ctx)
+	if err != nil {
+		return Announced{}
+	}
+	s := a.status(f)
+	a.counter++
+	s.Counter = a.counter
+	err = a.Host.ReportNow(ctx, s)
+	if err == nil {
+		a.reported = s
+	}
+	return Announced{OK: err == nil}
+}
+
+// runSwitch begins a run unless that was done, and sees it through to its end.
+func (a *Agent) runSwitch(ctx context.Context, e Switch) Event {
+	h := a.Host
+	if e.Delay > 0 {
+		h.Sleep(ctx, e.Delay) //nolint:errcheck // ends early with ctx, which is looked at
+	}
+	st, err := h.RunState(ctx, e.Run)
+	if err == nil && !st.Begun && !st.Active && !st.Ended {
+		busy, e1 := h.Busy(ctx)
+		switch {
+		case e1 != nil:
+			return Switched{Busy: e1.Error()}
+		case busy != "":
+			return Switched{Busy: busy}
+		}
+		started := h.StartRun(ctx, e.Run)
+		st, err = h.RunState(ctx, e.Run)
+		if started != nil && err == nil && !st.Begun && !st.Ended {
+			return Switched{Busy: started.Error()}
+		}
+	}
+	for ctx.Err() == nil && (err != nil || (st.Active && !st.Ended)) {
+		if err != nil {
+			a.Log.Warn("the state of the switch is not known", "run", e.Run.ID, "error", err)
+		}
+		if h.Sleep(ctx, 200*time.Millisecond) != nil {
+			break
+		}
+		st, err = h.RunState(ctx, e.Run)
+	}
+	if e.Run.Action == "boot" {
+		if err := h.Sync(ctx); err != nil && st.Ended && st.Exit == 0 {
+			return Switched{Exit: -1, Text: "a failed sync: " + err.Error()}
+		}
+	}
+	return Switched{Exit: st.Exit, Text: st.Text, Lost: !st.Ended}
+}
+
+func (a *Agent) observe(ctx context.Context, e Observe) Event {
+	if e.Delay > 0 {
+		a.Host.Sleep(ctx, e.Delay) //nolint:errcheck // ends early with ctx, which is looked at
+	}
+	failed, err := a.Host.FailedUnits(ctx)
+	if err != nil {
+		return Observed{Err: err.Error()}
+	}
+	checks, err := a.Host.Checks(ctx, e.Path)
+	if err != nil {
+		return Observed{Err: err.Error()}
+	}
+	return Observed{Failed: failed, Checks: checks}
+}
+
+func (a *Agent) confirm(ctx context.Context, e Confirm) Event {
+	f, err := a.Host.Facts(ctx)
+	if err != nil {
+		return Probed{Outcome: ProbeBroken, Text: err.Error()}
+	}
+	s := a.status(f)
+	a.counter++
+	s.Counter = a.counter
+	s.Confirm = e.Nonce
+	return a.Host.Probe(ctx, e.Path, s)
+}
+
+// sameStatus compares all but what changes by itself.
+func sameStatus(a, b *api.Status) bool {
+	x, y := *a, *b
+	x.Counter, y.Counter = 0, 0
+	x.ConfigAge, y.ConfigAge = 0, 0
+	x.Checks, y.Checks = untimed(a.Checks), untimed(b.Checks)
+	return reflect.DeepEqual(x, y)
+}
+
+func untimed(checks []api.Check) []api.Check {
+	c := slices.Clone(checks)
+	for i := range c {
+		c[i].Duration = 0
+	}
+	return c
+}
+
+// status is the whole truth, by the facts of this moment.
+func (a *Agent) status(f Facts) *api.Status {
+	j, r := a.journal, a.Machine.Rules
+	seen := j.Seen[r.seenKey()]
+	s := &api.Status{
+		Agent: a.Version, StartID: j.StartID,
+		Channel: r.Trust.Channel, Target: r.Trust.Target, System: r.System, BootID: f.BootID,
+		State: j.State, Seq: j.Seq, Current: f.Current, Booted: f.Booted, Profile: f.Profile, Confirmed: j.Confirmed,
+		HighestSeq: seen.Seq, Head: seen.Pointer, NeedReboot: len(f.NeedReboot) > 0, NeedRebootFor: f.NeedReboot,
+		WaitingFor: j.WaitingFor, Error: j.Error, Pause: f.Pause,
+		CurrentGeneration: f.CurrentGen, BootGeneration: f.Generation, ConfigAge: f.CurrentAge,
+	}
+	if j.Alarm != "" {
+		s.Error = j.Alarm
+	}
+	t := j.Attempt
+	if t == nil || t.Seq != j.Seq {
+		return s
+	}
+	s.Attempt, s.Entry, s.Action, s.Wanted, s.Previous = t.ID, t.Entry, string(t.Action), t.Path, t.Previous
+	s.SwitchExit, s.NewFailedUnits, s.Checks = t.SwitchExit, t.NewFailed, t.Checks
+	s.Confirm, s.Unconfirmed, s.Differs = t.Confirm, t.Unconfirmed, t.Differs
+	s.Durations, s.Fetched, s.Transitions = t.Durations, t.Fetched, t.Transitions
+	if s.State == api.Armed {
+		s.NeedReboot = true
+		s.NeedRebootFor = sorted(append(append([]string{}, f.NeedReboot...), t.RebootFor...))
+	}
+	if s.State == api.OK && f.Current != t.Path {
+		// It changed since the last event, which the next one will find.
+		s.State, s.Error = api.Drifted, fmt.Sprintf("the running system is %s", f.Current)
+	}
+	if s.State == api.Testing && f.Current != t.Path {
+		s.State, s.Error = api.Drifted, fmt.Sprintf("the running system is %s", f.Current)
+	}
+	return s
+}

@@ -1,0 +1,345 @@
+package nixos
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"narwharf/hooks/api"
+	"narwharf/signing"
+)
+
+// Config is an agent's configuration, a TOML file that usually comes with the
+// system (/etc/narwharf/agent.toml). docs/agent.md explains every key. After
+// LoadConfig all paths are absolute and all values are checked.
+type Config struct {
+	Servers   []string `toml:"server"`     // base URLs of one server, tried in turn
+	CacheURL  string   `toml:"cache_url"`  // substituter; the first server if empty
+	Origin    string   `toml:"origin"`     // as the releases have it
+	Channel   string   `toml:"channel"`    //
+	Host      string   `toml:"host"`       // name towards the server; the machine's host name if empty
+	Target    string   `toml:"target"`     // whose entry is taken; Host if empty
+	System    string   `toml:"system"`     // "x86_64-linux"; this program's if empty
+	TokenFile string   `toml:"token_file"` //
+	CAFile    string   `toml:"ca_file"`    //
+
+	Keys        []string `toml:"keys"`         // whose signatures make a release
+	Threshold   int      `toml:"threshold"`    // how many of them
+	ContentKeys []string `toml:"content_keys"` // whose signatures make a path
+	ServerKeys  []string `toml:"server_keys"`  // the same, with trust = "server" alone
+	Trust       Trust    `toml:"trust"`
+	Foreign     Foreign  `toml:"foreign_paths"`
+	MinSeq      int64    `toml:"min_seq"`
+
+	StateDir   string   `toml:"state_dir"`
+	StoreDir   string   `toml:"store_dir"`
+	StoreRoot  string   `toml:"store_root"`  // in front of StoreDir, for a store that is mounted elsewhere
+	NixState   string   `toml:"nix_state"`   // Nix's state: its database and roots
+	Profile    string   `toml:"profile"`     // the system profile
+	RunDir     string   `toml:"run_dir"`     // has current-system and booted-system
+	MinFree    int64    `toml:"min_free"`    // bytes that stay free on the store's disk
+	NixOptions []string `toml:"nix_options"` // more options of nix-store, as ["--option", "cores", "2"]
+
+	Probation struct {
+		Minimum        duration `toml:"minimum"`
+		Settle         duration `toml:"settle"`
+		ConfirmTimeout duration `toml:"confirm_timeout"`
+		Interval       duration `toml:"interval"`
+	} `toml:"probation"`
+	Activation struct {
+		Timeout duration `toml:"timeout"` // of one run of switch-to-configuration
+	} `toml:"activation"`
+	Checks    []CheckConfig `toml:"check"`
+	HealthD   api.CheckMode `toml:"health_d"` // mode of the new system's etc/narwharf/health.d
+	Witnesses []string      `toml:"witnesses"`
+
+	Poll struct {
+		Wait duration `toml:"wait"`
+	} `toml:"poll"`
+	Metrics struct {
+		Textfile string `toml:"textfile"`
+	} `toml:"metrics"`
+
+	path        string
+	keys        []signing.PublicKey
+	contentKeys []signing.PublicKey
+	serverKeys  []signing.PublicKey
+}
+
+// Trust says whose word makes the bytes of a path good.
+type Trust string
+
+// Who may be trusted: the promoter's content keys alone, or the server's too.
+const (
+	TrustPromoter Trust = "promoter"
+	TrustServer   Trust = "server"
+)
+
+// Foreign says what to do about a path that is valid on the host with other
+// bytes than the release has.
+type Foreign string
+
+// The rules for foreign paths.
+const (
+	// ForeignSigned takes it if it was built here, is content-addressed, or is
+	// signed by a content key; it is listed in the status.
+	ForeignSigned Foreign = "signed"
+	// ForeignExact rejects the release.
+	ForeignExact Foreign = "exact"
+)
+
+// CheckConfig is a health check: exactly one of Command, HTTP and TCP.
+type CheckConfig struct {
+	Name    string        `toml:"name"`
+	Mode    api.CheckMode `toml:"mode"`    // enforce if empty
+	Command []string      `toml:"command"` // exit status 0 is good
+	HTTP    string        `toml:"http"`    // a URL; a status from 200 to 399 is good
+	TCP     string        `toml:"tcp"`     // host:port
+	Timeout duration      `toml:"timeout"` // 10 s if zero
+}
+
+// duration is written as "90s".
+type duration time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil || v < 0 {
+		return fmt.Errorf("%q is not a duration like \"90s\"", text)
+	}
+	*d = duration(v)
+	return nil
+}
+
+// DefaultConfig is what a file that says nothing means.
+func DefaultConfig() *Config {
+	c := &Config{
+		Threshold: 1, Trust: TrustPromoter, Foreign: ForeignSigned, HealthD: api.Enforce,
+		StateDir: "/nix/var/narwharf", StoreDir: "/nix/store", NixState: "/nix/var/nix",
+		Profile: "/nix/var/nix/profiles/system", RunDir: "/run", MinFree: 256 << 20,
+	}
+	c.Probation.Minimum = duration(10 * time.Second)
+	c.Probation.Settle = duration(10 * time.Second)
+	c.Probation.ConfirmTimeout = duration(120 * time.Second)
+	c.Probation.Interval = duration(time.Second)
+	c.Activation.Timeout = duration(15 * time.Minute)
+	c.Poll.Wait = duration(45 * time.Second)
+	return c
+}
+
+// LoadConfig reads and checks a configuration. An unknown key is an error
+// with its line; nothing is guessed. No file that it names is opened.
+func LoadConfig(path string) (*Config, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	defer f.Close()
+	c := DefaultConfig()
+	c.path = path
+	err = toml.NewDecoder(f).DisallowUnknownFields().Decode(c)
+	var strict *toml.StrictMissingError
+	var syntax *toml.DecodeError
+	switch {
+	case errors.As(err, &strict):
+		lines := make([]string, 0, len(strict.Errors))
+		for _, e := range strict.Errors {
+			row, _ := e.Position()
+			lines = append(lines, fmt.Sprintf("line %d: %s is not a key that narwharf agent knows", row, strings.Join(e.Key(), ".")))
+		}
+		return nil, fmt.Errorf("%s: %s", path, strings.Join(lines, "; "))
+	case errors.As(err, &syntax):
+		row, col := syntax.Position()
+		return nil, fmt.Errorf("%s: line %d, column %d: %s", path, row, col, strings.TrimPrefix(syntax.Error(), "toml: "))
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if err := c.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Path is the file's.
+func (c *Config) Path() string { return c.path }
+
+var checkName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._:-]{0,62}$`)
+
+func (c *Config) check() error {
+	if len(c.Servers) == 0 {
+		return errors.New(`server is missing: server = ["https://cache.example.org"]`)
+	}
+	if c.Host == "" {
+		name, err := os.Hostname()
+		if err != nil || name == "" {
+			return fmt.Errorf("host is not given and the machine has no name (%w)", err)
+		}
+		c.Host, _, _ = strings.Cut(name, ".")
+	}
+	if c.Target == "" {
+		c.Target = c.Host
+	}
+	if c.System == "" {
+		c.System = ownSystem()
+	}
+	if err := signing.CheckTarget(c.Target); err != nil || c.Target == signing.Everyone {
+		return fmt.Errorf("target: %q is not a name that one host can have (set target)", c.Target)
+	}
+	if err := signing.CheckTarget(c.Host); err != nil || c.Host == signing.Everyone {
+		return fmt.Errorf("host: %q is not a host name (set host)", c.Host)
+	}
+	if err := signing.CheckChannel(c.Channel); err != nil {
+		return fmt.Errorf("channel: %w", err)
+	}
+	if c.Origin == "" {
+		return errors.New("origin is missing: the releases of the channel name it, as cache.example.org/prod")
+	}
+	if err := c.checkKeys(); err != nil {
+		return err
+	}
+	if err := c.checkPaths(); err != nil {
+		return err
+	}
+	return c.checkChecks()
+}
+
+func (c *Config) checkKeys() (err error) {
+	parse := func(name string, texts []string) (keys []signing.PublicKey) {
+		for _, t := range texts {
+			k, e := signing.ParsePublicKey(t)
+			if e != nil && err == nil {
+				err = fmt.Errorf("%s: %w", name, e)
+			}
+			keys = append(keys, k)
+		}
+		return keys
+	}
+	c.keys = parse("keys", c.Keys)
+	c.contentKeys = parse("content_keys", c.ContentKeys)
+	c.serverKeys = parse("server_keys", c.ServerKeys)
+	switch {
+	case err != nil:
+		return err
+	case len(c.Keys) == 0:
+		return errors.New("keys is empty: name the public keys of those who may promote")
+	case c.Threshold < 1 || c.Threshold > len(c.Keys):
+		return fmt.Errorf("threshold: %d of %d keys cannot be", c.Threshold, len(c.Keys))
+	case c.Trust != TrustPromoter && c.Trust != TrustServer:
+		return fmt.Errorf("trust: %q is neither promoter nor server", c.Trust)
+	case c.Trust == TrustPromoter && len(c.ContentKeys) == 0:
+		return errors.New("content_keys is empty: with trust = \"promoter\" paths need a signature by one, such as CI's and cache.nixos.org's")
+	case c.Trust == TrustPromoter && len(c.ServerKeys) > 0:
+		return errors.New("server_keys are not believed with trust = \"promoter\": take them out, or set trust = \"server\"")
+	case c.Trust == TrustServer && len(c.ServerKeys)+len(c.ContentKeys) == 0:
+		return errors.New("server_keys is empty")
+	case c.Foreign != ForeignSigned && c.Foreign != ForeignExact:
+		return fmt.Errorf("foreign_paths: %q is neither signed nor exact", c.Foreign)
+	case c.MinSeq < 0 || c.MinSeq > signing.MaxSeq:
+		return fmt.Errorf("min_seq: %d is not between 0 and 2^53-1", c.MinSeq)
+	}
+	return nil
+}
+
+func (c *Config) checkPaths() error {
+	for _, p := range []*string{&c.StateDir, &c.Profile, &c.RunDir, &c.NixState, &c.TokenFile, &c.CAFile, &c.StoreRoot, &c.Metrics.Textfile} {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(filepath.Dir(c.path), *p)
+		}
+	}
+	if d := c.StoreDir; !filepath.IsAbs(d) || filepath.Clean(d) != d {
+		return fmt.Errorf("store_dir: %q is not an absolute path like /nix/store, without a slash at its end", d)
+	}
+	if strings.ContainsAny(c.StateDir, "%\"'\\ \n$") {
+		return fmt.Errorf("state_dir: %q holds a character that systemd would take for its own", c.StateDir)
+	}
+	if c.CacheURL == "" {
+		c.CacheURL = strings.TrimRight(c.Servers[0], "/")
+	}
+	if c.MinFree < 0 {
+		return fmt.Errorf("min_free: %d is below 0", c.MinFree)
+	}
+	return nil
+}
+
+func (c *Config) checkChecks() error {
+	if !validMode(c.HealthD) {
+		return fmt.Errorf("health_d: %q is none of enforce, observe, off", c.HealthD)
+	}
+	if time.Duration(c.Probation.ConfirmTimeout) < time.Second {
+		return errors.New("probation.confirm_timeout: less than a second would revert at every hiccup")
+	}
+	if c.Probation.Interval == 0 || c.Activation.Timeout == 0 || c.Poll.Wait == 0 {
+		return errors.New("probation.interval, activation.timeout and poll.wait must not be 0")
+	}
+	var names []string
+	for i := range c.Checks {
+		k := &c.Checks[i]
+		if k.Mode == "" {
+			k.Mode = api.Enforce
+		}
+		if k.Timeout == 0 {
+			k.Timeout = duration(10 * time.Second)
+		}
+		given := 0
+		for _, b := range []bool{len(k.Command) > 0, k.HTTP != "", k.TCP != ""} {
+			if b {
+				given++
+			}
+		}
+		switch u, err := url.Parse(k.HTTP); {
+		case !checkName.MatchString(k.Name) || slices.Contains(names, k.Name):
+			return fmt.Errorf("check %d: name %q is missing, malformed or there twice", i+1, k.Name)
+		case !validMode(k.Mode):
+			return fmt.Errorf("check %s: mode %q is none of enforce, observe, off", k.Name, k.Mode)
+		case given != 1:
+			return fmt.Errorf("check %s: give exactly one of command, http and tcp", k.Name)
+		case k.HTTP != "" && (err != nil || (u.Scheme != "http" && u.Scheme != "https")):
+			return fmt.Errorf("check %s: %q is not an HTTP URL", k.Name, k.HTTP)
+		}
+		names = append(names, k.Name)
+	}
+	for _, w := range c.Witnesses {
+		if _, err := parseWitness(w); err != nil {
+			return fmt.Errorf("witnesses: %w", err)
+		}
+	}
+	return nil
+}
+
+func validMode(m api.CheckMode) bool { return m == api.Enforce || m == api.Observe || m == api.Off }
+
+// Rules are the parts of the configuration that the state machine goes by.
+func (c *Config) Rules() Rules {
+	return Rules{
+		Trust:          signing.Trust{Keys: c.keys, Threshold: c.Threshold, Origin: c.Origin, Channel: c.Channel, Target: c.Target},
+		System:         c.System,
+		StoreDir:       c.StoreDir,
+		MinSeq:         c.MinSeq,
+		Minimum:        time.Duration(c.Probation.Minimum),
+		Settle:         time.Duration(c.Probation.Settle),
+		ConfirmTimeout: time.Duration(c.Probation.ConfirmTimeout),
+		Interval:       time.Duration(c.Probation.Interval),
+		CheckTime:      c.checkTime(),
+	}
+}
+
+// checkTime is how long one round of all checks may take.
+func (c *Config) checkTime() time.Duration {
+	d := 30 * time.Second // health.d
+	for _, k := range c.Checks {
+		d += time.Duration(k.Timeout)
+	}
+	return d
+}

@@ -1,0 +1,221 @@
+package nixos
+
+import (
+	"time"
+
+	"narwharf/hooks/api"
+	"narwharf/narinfo"
+	"narwharf/signing"
+)
+
+// A Phase is what an attempt does next. Which effect is due follows from it
+// alone, so that an agent that starts again goes on where the last one was.
+type Phase string
+
+// The phases, each with the State that people see.
+const (
+	PhasePrepare   Phase = "prepare"   // staging: manifest, narinfos, free space
+	PhaseRealise   Phase = "realise"   // staging: download, compare
+	PhaseRetry     Phase = "retry"     // stage_failed: until RetryAt
+	PhaseReady     Phase = "ready"     // staged, waiting
+	PhaseInspect   Phase = "inspect"   // draining: what is the host like
+	PhaseAnnounce  Phase = "announce"  // draining: is the server there
+	PhaseSwitch    Phase = "switch"    // activating: switch-to-configuration test
+	PhaseDry       Phase = "dry"       // activating: switch-to-configuration dry-activate
+	PhaseObserve   Phase = "observe"   // probation: units and checks
+	PhaseConfirm   Phase = "confirm"   // probation: the new system's agent reports
+	PhaseWitness   Phase = "witness"   // probation: is it the server or us
+	PhaseProfile   Phase = "profile"   // committing
+	PhaseBoot      Phase = "boot"      // committing: switch-to-configuration boot
+	PhaseKeep      Phase = "keep"      // ok: the root of what is confirmed
+	PhaseUnprofile Phase = "unprofile" // reverting: the profile's old generation
+	PhaseUnboot    Phase = "unboot"    // reverting: the old system's boot entry
+	PhaseUnswitch  Phase = "unswitch"  // reverting: the old system, live
+	PhaseDone      Phase = "done"      // Outcome says how it ended
+)
+
+// Facts are what a host is like, read at the moment of an event.
+type Facts struct {
+	BootID string
+	Now    int64     // milliseconds on the boot's clock, suspended time included
+	Wall   time.Time // believed only where the design says so
+
+	Current     string // store path, "" if there is none
+	Booted      string
+	Profile     string // store path that the profile names
+	ProfileLink string // the generation link, as "system-42-link"
+	Generation  int64  // of the profile; 0 if none
+	CurrentGen  int64  // newest generation that is Current; 0 if none
+	CurrentAge  int64  // seconds since Current was activated
+
+	NeedReboot []string // what differs between Booted and Current
+	Pause      *api.Hold
+	Random     string // fresh 32 hex digits
+}
+
+// A Run is one execution of switch-to-configuration.
+type Run struct {
+	ID     string `json:"id"`     // Attempt.RunID
+	Path   string `json:"path"`   // of the system whose script it is
+	Action string `json:"action"` // test, boot, dry-activate
+}
+
+// An Effect is something to be done outside the machine.
+type Effect interface{ effect() }
+
+// The effects. Each can be begun again after a crash.
+type (
+	// Poll waits for the server's word, For at most; no time limit asks at once.
+	Poll struct {
+		ETag string
+		For  time.Duration // 0: as long as the configuration says
+	}
+	// Prepare checks all that can be checked before a download.
+	Prepare struct {
+		Closure  signing.Digest
+		Root     string
+		Imported []narinfo.Path
+	}
+	// Realise downloads, compares and roots. Imported are the paths that were
+	// not there before the attempt.
+	Realise struct {
+		Closure  signing.Digest
+		Root     string
+		Imported []narinfo.Path
+	}
+	// Inspect looks at the host and protects the running system.
+	Inspect struct{ Path string }
+	// Announce reports, and waits for the answer.
+	Announce struct{}
+	// Switch starts the run unless it was started, and waits for its end.
+	Switch struct {
+		Run   Run
+		Delay time.Duration
+	}
+	// Observe looks at units and runs the checks, after a delay.
+	Observe struct {
+		Path  string
+		Delay time.Duration
+	}
+	// Confirm lets the system's own agent report with the nonce.
+	Confirm struct{ Path, Nonce string }
+	// Witness asks whether anything else can be reached.
+	Witness struct{}
+	// SetProfile makes Path the profile's newest generation, unless Live and
+	// the host runs another system by now.
+	SetProfile struct {
+		Path string
+		Live bool
+	}
+	// ResetProfile goes back to a generation link.
+	ResetProfile struct{ Link, Path string }
+	// Keep protects the confirmed system.
+	Keep struct{ Path string }
+)
+
+func (Poll) effect()         {}
+func (Prepare) effect()      {}
+func (Realise) effect()      {}
+func (Inspect) effect()      {}
+func (Announce) effect()     {}
+func (Switch) effect()       {}
+func (Observe) effect()      {}
+func (Confirm) effect()      {}
+func (Witness) effect()      {}
+func (SetProfile) effect()   {}
+func (ResetProfile) effect() {}
+func (Keep) effect()         {}
+
+// An Event is what an effect came to.
+type Event interface{ event() }
+
+// The events. An Err in words means that the effect could not be carried out.
+type (
+	// Started is the first event of an agent.
+	Started struct{}
+	// Polled has a nil Desired if nothing is new, or the server is away.
+	Polled struct {
+		Desired *api.Desired
+		ETag    string
+	}
+	// Prepared: Reject means that another try would come to the same.
+	Prepared struct {
+		Missing []narinfo.Path
+		Bytes   int64 // to download for them
+		Differs []string
+		Err     string
+		Reject  bool
+	}
+	// Realised is like Prepared.
+	Realised struct {
+		Differs []string
+		Err     string
+		Reject  bool
+	}
+	// Inspected: Busy says who else switches right now.
+	Inspected struct {
+		Failed    []string // units
+		RebootFor []string
+		Inhibited []string
+		Busy      string
+		Err       string
+	}
+	// Announced: OK if the server took it.
+	Announced struct{ OK bool }
+	// Switched is the end of a run, or why there was none.
+	Switched struct {
+		Exit int
+		Lost bool   // it was begun, is not running, and left no result
+		Busy string // it was not begun: who else switches, or what failed
+		Text string // the service's result, if it is not an exit status
+	}
+	// Observed has the units that are failed now, and a result of every check
+	// that is not off.
+	Observed struct {
+		Failed []string
+		Checks []api.Check
+		Err    string
+	}
+	// Probed is what the new system's agent came to.
+	Probed struct {
+		Outcome ProbeOutcome
+		Text    string
+		By      string // which binary and configuration
+	}
+	// Witnessed tells whether any witness could be reached.
+	Witnessed struct {
+		Alive bool
+		Text  string
+	}
+	// ProfileSet is the end of SetProfile and ResetProfile.
+	ProfileSet struct {
+		Drifted bool
+		Err     string
+	}
+	// Kept is the end of Keep.
+	Kept struct{ Err string }
+)
+
+func (Started) event()    {}
+func (Polled) event()     {}
+func (Prepared) event()   {}
+func (Realised) event()   {}
+func (Inspected) event()  {}
+func (Announced) event()  {}
+func (Switched) event()   {}
+func (Observed) event()   {}
+func (Probed) event()     {}
+func (Witnessed) event()  {}
+func (ProfileSet) event() {}
+func (Kept) event()       {}
+
+// ProbeOutcome is how `narwharf agent probe` ended.
+type ProbeOutcome string
+
+// The outcomes.
+const (
+	ProbeOK          ProbeOutcome = "ok"          // the server took the report
+	ProbeRefused     ProbeOutcome = "refused"     // it answered, and did not take it
+	ProbeUnreachable ProbeOutcome = "unreachable" // no answer, or from a broken proxy
+	ProbeBroken      ProbeOutcome = "broken"      // the new agent does not run, or its configuration is wrong
+)

@@ -1,0 +1,108 @@
+package nixos
+
+import (
+	"context"
+	"time"
+
+	"narwharf/hooks/api"
+	"narwharf/narinfo"
+	"narwharf/signing"
+)
+
+// A Host is the world as the agent meets it. Linux is the real one; package
+// sim has one that lies in memory and fails where a test wants it to.
+type Host interface {
+	System
+	Units
+	Store
+	Server
+}
+
+// System is the machine and its generations.
+type System interface {
+	// Facts reads them all anew.
+	Facts(ctx context.Context) (Facts, error)
+	Sleep(ctx context.Context, d time.Duration) error
+	// SetProfile makes path the newest generation; nothing if it is that.
+	// It is durable when it returns.
+	SetProfile(ctx context.Context, path string) error
+	// ResetProfile makes a generation link of the profile the current one.
+	ResetProfile(ctx context.Context, link string) error
+	// Reasons says what of path needs a reboot, and what forbids a switch.
+	Reasons(ctx context.Context, path string) (reboot, inhibited []string, err error)
+	// Sync makes store and boot partition durable.
+	Sync(ctx context.Context) error
+}
+
+// RunState is what is known of a Run.
+type RunState struct {
+	Begun  bool // it was started, ever
+	Active bool // it is running
+	Ended  bool // and this is how:
+	Exit   int
+	Text   string // the service's result, if it was no exit status: "timeout"
+}
+
+// Units is systemd, and what runs under it.
+type Units interface {
+	// Busy says who else switches the system, "" if nobody.
+	Busy(ctx context.Context) (string, error)
+	// StartRun returns when the run has been started. If it says an error the
+	// run may have been started all the same: RunState knows.
+	StartRun(ctx context.Context, r Run) error
+	RunState(ctx context.Context, r Run) (RunState, error)
+	// FailedUnits are those that are failed or wait to be started again.
+	FailedUnits(ctx context.Context) ([]string, error)
+	// Checks runs all health checks that are not off, path's own included.
+	Checks(ctx context.Context, path string) ([]api.Check, error)
+	// Probe lets path's own agent send the report over a connection of its own.
+	Probe(ctx context.Context, path string, s *api.Status) Probed
+	// Witness tries to reach anything but the server.
+	Witness(ctx context.Context) (alive bool, text string)
+}
+
+// A StorePath is what the local store knows of a path.
+type StorePath struct {
+	*narinfo.Info
+	Ultimate bool // built here
+}
+
+// Store is the local Nix store.
+type Store interface {
+	// Path is nil if the path is not valid.
+	Path(ctx context.Context, p narinfo.Path) (*StorePath, error)
+	// Realise substitutes a path and its closure from the cache, builds
+	// nothing, and protects it by the named root when it is there.
+	Realise(ctx context.Context, p narinfo.Path, root string) error
+	// Root protects a store path that is valid.
+	Root(ctx context.Context, root, path string) error
+	Unroot(ctx context.Context, root string) error
+	// Delete removes paths which nothing else refers to.
+	Delete(ctx context.Context, paths []narinfo.Path) error
+	// Free is the room on the store's disk in bytes.
+	Free(ctx context.Context) (int64, error)
+}
+
+// The roots.
+const (
+	RootTarget    = "target"
+	RootPrevious  = "previous"
+	RootConfirmed = "confirmed"
+)
+
+// Server is Narwharf's API, and its cache.
+type Server interface {
+	// Desired is api.ErrNotModified if nothing is new.
+	Desired(ctx context.Context, etag string, wait time.Duration) (*api.Desired, string, error)
+	// Report hands a status over. It is delivered when that is possible,
+	// unless a newer one is handed over before.
+	Report(ctx context.Context, s *api.Status)
+	// ReportNow returns when the server took it.
+	ReportNow(ctx context.Context, s *api.Status) error
+	Manifest(ctx context.Context, d signing.Digest) ([]byte, error)
+	// Narinfos has what the cache says of each path; one that it does not
+	// have is an error.
+	Narinfos(ctx context.Context, paths []narinfo.Path) ([]*narinfo.Info, error)
+	// PostLog sends what the runs of an attempt have written.
+	PostLog(ctx context.Context, attempt string, runs []Run) error
+}

@@ -1,0 +1,268 @@
+package nixos
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"narwharf/hooks/api"
+	"narwharf/signing"
+)
+
+// Rules are what a Machine goes by; the host's own configuration makes them.
+type Rules struct {
+	Trust    signing.Trust
+	System   string // "x86_64-linux"
+	StoreDir string
+	MinSeq   int64
+
+	Minimum        time.Duration // probation lasts at least so long
+	Settle         time.Duration // and what fails may take so long to come up
+	ConfirmTimeout time.Duration
+	Interval       time.Duration // between two looks
+	CheckTime      time.Duration // that one round of checks may take
+}
+
+// A Machine is the agent's state machine. It is pure: what it knows of the
+// world comes with events, and what it wants goes out as effects.
+type Machine struct{ Rules Rules }
+
+// Step says what an event makes of a journal, which is not changed itself.
+// An event that does not belong to the journal's phase changes nothing.
+func (m *Machine) Step(old *Journal, f Facts, ev Event) *Journal {
+	j := old.clone()
+	switch ev := ev.(type) {
+	case Started:
+		m.started(j, f)
+	case Polled:
+		if ev.Desired != nil {
+			j.Desired, j.ETag = ev.Desired, ev.ETag
+		}
+		if resting(j.Attempt) {
+			m.consider(j, f)
+		}
+	default:
+		if a := j.Attempt; a != nil {
+			m.attempt(j, a, f, ev)
+		}
+	}
+	return j
+}
+
+// Effect is what is due: a function of the journal alone, so that it is the
+// same after a crash.
+func (m *Machine) Effect(j *Journal) Effect {
+	a := j.Attempt
+	if a == nil {
+		return Poll{ETag: j.ETag}
+	}
+	run := Switch{Run: Run{ID: a.RunID(), Path: a.Path, Action: a.RunAction}}
+	if a.Tries > 0 {
+		run.Delay = 2 * time.Second
+	}
+	switch a.Phase {
+	case PhasePrepare:
+		return Prepare{Closure: a.Close, Root: a.Path, Imported: a.Imported}
+	case PhaseRealise:
+		return Realise{Closure: a.Close, Root: a.Path, Imported: a.Imported}
+	case PhaseInspect:
+		return Inspect{Path: a.Path}
+	case PhaseAnnounce:
+		return Announce{}
+	case PhaseSwitch, PhaseDry, PhaseBoot:
+		return run
+	case PhaseUnboot:
+		run.Run.Path = a.ProfilePath
+		return run
+	case PhaseUnswitch:
+		run.Run.Path = a.Previous
+		return run
+	case PhaseObserve:
+		delay := m.Rules.Interval
+		if !a.Answered {
+			delay = 0
+		}
+		return Observe{Path: a.Path, Delay: delay}
+	case PhaseConfirm:
+		return Confirm{Path: a.Path, Nonce: a.Nonce}
+	case PhaseWitness:
+		return Witness{}
+	case PhaseProfile:
+		return SetProfile{Path: a.Path, Live: !a.ByBoot && !a.Resumed}
+	case PhaseUnprofile:
+		return ResetProfile{Link: a.ProfileLink, Path: a.ProfilePath}
+	case PhaseKeep:
+		return Keep{Path: j.Confirmed}
+	case PhaseReady, PhaseRetry:
+		// What keeps it may be something on the host, of which no server tells.
+		return Poll{ETag: j.ETag, For: 15 * time.Second}
+	}
+	return Poll{ETag: j.ETag}
+}
+
+// resting tells whether a poll is due, and the server's word is acted on.
+func resting(a *Attempt) bool {
+	if a == nil {
+		return true
+	}
+	switch a.Phase {
+	case PhaseReady, PhaseRetry, PhaseDone:
+		return true
+	}
+	return false
+}
+
+// Settled tells whether nothing is going to happen until the server or a
+// person says something new.
+func (j *Journal) Settled() bool {
+	return j.State != "" && (j.Attempt == nil || j.Attempt.Phase == PhaseDone)
+}
+
+// enter moves an attempt to a phase and the state that people see with it.
+func (m *Machine) enter(j *Journal, f Facts, s api.State, p Phase) {
+	a := j.Attempt
+	if j.State != s || len(a.Transitions) == 0 {
+		a.Transitions = append(a.Transitions, api.Transition{State: s, After: max(f.Now-a.Began, 0)})
+		a.Transitions = a.Transitions[max(len(a.Transitions)-32, 0):]
+	}
+	j.State, j.Seq, a.Phase = s, a.Seq, p
+	j.WaitingFor, j.Error = nil, ""
+}
+
+// run enters a phase that runs switch-to-configuration, for the first time.
+func (m *Machine) run(j *Journal, f Facts, s api.State, p Phase, action string) {
+	m.enter(j, f, s, p)
+	j.Attempt.Run++
+	j.Attempt.RunAction = action
+	j.Attempt.Tries = 0
+	j.Attempt.noteRun(m.Effect(j))
+}
+
+// noteRun keeps the run for the log.
+func (a *Attempt) noteRun(e Effect) {
+	if s, ok := e.(Switch); ok {
+		a.Runs = append(a.Runs, s.Run)
+		a.Runs = a.Runs[max(len(a.Runs)-8, 0):]
+	}
+}
+
+// finish ends the attempt.
+func (m *Machine) finish(j *Journal, f Facts, s api.State) {
+	a := j.Attempt
+	m.enter(j, f, s, PhaseDone)
+	a.Outcome = s
+	a.Tries = 0
+	a.BootID = f.BootID
+	m.measure(a, f, "total", a.Began)
+	if s == api.Reverted || s == api.Failed || s == api.Drifted {
+		j.Error = a.Reason
+	}
+	if s == api.Armed {
+		j.WaitingFor = &api.Waiting{Kind: api.WaitReboot, Detail: rebootText(a.RebootFor)}
+	}
+}
+
+func rebootText(reasons []string) string {
+	if len(reasons) == 0 {
+		return "the boot entry is set"
+	}
+	return fmt.Sprintf("the boot entry is set; a switch is not enough for: %s", join(reasons))
+}
+
+// measure notes how long something took on this boot's clock.
+func (m *Machine) measure(a *Attempt, f Facts, what string, since int64) {
+	if a.BootID != f.BootID || f.Now < since {
+		return
+	}
+	if a.Durations == nil {
+		a.Durations = make(map[string]int64)
+	}
+	a.Durations[what] = f.Now - since
+}
+
+// confirm notes that the host is well on path.
+func (j *Journal) confirm(path string) {
+	if j.Confirmed != path {
+		j.ConfirmedBefore, j.Confirmed = j.Confirmed, path
+	}
+}
+
+// started is the event in which a crash, a power cut or a reboot shows. What
+// was under way on this boot goes on by itself, since effects can be begun
+// again; here is what a new boot makes of it.
+func (m *Machine) started(j *Journal, f Facts) {
+	j.StartID = max(j.StartID+1, f.Wall.Unix())
+	a := j.Attempt
+	if a == nil || a.BootID == f.BootID || a.Phase == PhaseDone {
+		return
+	}
+	a.Began = f.Now // the other boot's clock is gone
+	switch a.Phase {
+	case PhaseSwitch, PhaseObserve, PhaseConfirm, PhaseWitness:
+		m.bootedInProbation(j, a, f)
+	case PhaseDry:
+		a.BootID = f.BootID
+		m.run(j, f, api.Activating, PhaseDry, "dry-activate")
+	case PhaseProfile, PhaseBoot:
+		// Probation is passed: finish, and let the end say what runs.
+		a.BootID = f.BootID
+		a.Resumed = true
+		m.commit(j, a, f)
+	case PhaseUnprofile, PhaseUnboot, PhaseUnswitch:
+		a.BootID = f.BootID
+		if a.ProfileTouched {
+			m.enter(j, f, api.Reverting, PhaseUnprofile)
+		} else {
+			m.unswitch(j, a, f)
+		}
+	case PhaseInspect, PhaseAnnounce:
+		a.BootID = f.BootID
+		m.enter(j, f, api.Staged, PhaseReady)
+	default: // staging and waiting are bound to no boot
+		a.BootID = f.BootID
+		a.RetryAt = 0
+	}
+}
+
+// bootedInProbation is a boot that came while a system was on trial.
+func (m *Machine) bootedInProbation(j *Journal, a *Attempt, f Facts) {
+	switch {
+	case a.Rebooted && f.Booted == a.Path && a.Boots < 3:
+		m.probation(j, a, f) // on trial is that it boots; it did, again
+	case a.Rebooted:
+		m.revert(j, a, f, fmt.Sprintf("the host rebooted %d times in probation and runs %s", a.Boots, f.Current))
+	case f.Current == a.Path && f.Profile == a.Path:
+		// It was the boot entry's system all along.
+		j.confirm(a.Path)
+		m.finish(j, f, api.OK)
+	default:
+		a.Reason = "the host rebooted while the system was on trial"
+		m.deny(j, a)
+		m.finish(j, f, api.Reverted)
+	}
+}
+
+func (m *Machine) deny(j *Journal, a *Attempt) {
+	j.Denied[a.Entry] = Denial{Seq: a.Seq, Path: a.Path, Reason: a.Reason}
+}
+
+// sorted is a copy in order, without doubles.
+func sorted(s []string) []string {
+	c := slices.Clone(s)
+	slices.Sort(c)
+	return slices.Compact(c)
+}
+
+func join(s []string) string {
+	text := ""
+	for i, x := range s {
+		switch {
+		case i == 8:
+			return text + fmt.Sprintf(" and %d more", len(s)-i)
+		case i > 0:
+			text += ", "
+		}
+		text += x
+	}
+	return text
+}

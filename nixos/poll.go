@@ -1,0 +1,81 @@
+package nixos
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"narwharf/hooks/api"
+)
+
+// poll asks the server. How long it parks, and how it backs off from a server
+// that does not answer, is no business of the state machine's.
+func (a *Agent) poll(ctx context.Context, e Poll) Event {
+	a.postLog(ctx)
+	wait := a.Poll
+	if a.short {
+		wait /= 2
+	}
+	if e.For > 0 {
+		wait = min(wait, e.For)
+	}
+	// Not all hosts of a fleet in the same second.
+	wait += time.Duration(rand.Int64N(int64(wait)/5+1)) - wait/10
+	etag := e.ETag
+	if !a.asked {
+		wait = 0 // the first answer comes at once, also if it is an old one
+	}
+	d, tag, err := a.Host.Desired(ctx, etag, wait)
+	var refused *api.Error
+	switch {
+	case err == nil:
+		a.fails, a.short, a.asked = 0, false, true
+		return Polled{Desired: d, ETag: tag}
+	case errors.Is(err, api.ErrNotModified):
+		a.fails, a.asked = 0, true
+		return Polled{}
+	case ctx.Err() != nil:
+		return Polled{}
+	}
+	a.fails++
+	pause := min(time.Second<<min(a.fails-1, 6), time.Minute)
+	pause += time.Duration(rand.Int64N(int64(pause)))
+	if errors.As(err, &refused) {
+		a.short = refused.Status == 502 || refused.Status == 504
+		if refused.RetryAfter > 0 {
+			pause = refused.RetryAfter + time.Duration(rand.Int64N(int64(2*time.Second)))
+		}
+	}
+	if a.fails == 1 || a.fails%20 == 0 {
+		a.Log.Warn("the server has no answer", "tries", a.fails, "error", err)
+	}
+	if e.For > 0 {
+		pause = min(pause, e.For)
+	}
+	a.Host.Sleep(ctx, pause) //nolint:errcheck // ends early with ctx, which is looked at
+	return Polled{}
+}
+
+// postLog sends what switch-to-configuration wrote, once an attempt is over.
+func (a *Agent) postLog(ctx context.Context) {
+	t := a.journal.Attempt
+	if t == nil || t.Phase != PhaseDone || t.Run == 0 || t.LogPosted || len(t.Runs) == 0 {
+		return
+	}
+	if err := a.Host.PostLog(ctx, t.ID, t.Runs); err != nil {
+		var refused *api.Error
+		if !errors.As(err, &refused) || refused.Status >= 500 {
+			return // with the next poll
+		}
+		a.Log.Warn("the server does not take the log", "attempt", t.ID, "error", err)
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	next := a.journal.clone()
+	next.Attempt.LogPosted = true
+	if err := a.Journals.Save(next.text()); err == nil {
+		a.journal = next
+	}
+}

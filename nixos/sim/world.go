@@ -1,0 +1,292 @@
+package sim
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"narwharf/hooks/api"
+	"narwharf/nixos"
+	"narwharf/signing"
+)
+
+// StoreDir of every simulated host.
+const StoreDir = "/nix/store"
+
+// A System says how a closure behaves. The zero value behaves well.
+type System struct {
+	Path string
+	// Switching.
+	TestExit  int
+	BootExit  int
+	StaysOut  bool          // test does not make it the running system
+	Takes     time.Duration // of a switch
+	Hangs     bool          // the service's time limit ends it
+	BackExit  int           // of its test when it is gone back to
+	Reboot    []string      // reasons
+	Inhibited []string
+	WontBoot  bool // the machine falls back to what it booted before
+	// Running.
+	Units       []string      // that fail
+	UnitsAfter  time.Duration // since the switch
+	CutsNetwork bool
+	CheckFails  bool
+	ChecksAfter time.Duration // until the check is good
+	AgentBroken bool
+	Refused     bool // the server refuses its agent
+}
+
+type run struct {
+	nixos.Run
+	begun         int64
+	boot          int
+	ended, killed bool
+	exit          int
+	text          string
+}
+
+// A World is one host, its server and what they went through.
+type World struct {
+	Systems map[string]*System
+	Keys    *Promoter
+
+	// The host. Journal is what survives everything.
+	Journal    []byte
+	Clock      int64 // ms, never back
+	BootedAt   int64
+	Boot       int
+	Current    string
+	Booted     string
+	BootEntry  string
+	Links      []string // generations: Links[i] is of system-(i+1)-link
+	Link       int      // of the profile; 0: none
+	Valid      map[string]bool
+	Roots      map[string]string
+	Baseline   []string // units that fail whatever runs
+	Pause      *api.Hold
+	SwitchedAt int64
+	BusyFor    int64 // a person's nixos-rebuild runs until then
+
+	// The server.
+	Wants        *api.Desired
+	Down         bool
+	WitnessAlive bool
+	Statuses     []*api.Status // all that were handed over
+	Acks         []*api.Status // all that the server took
+	Logs         []string
+
+	// Faults. Ops counts crash points; at CrashAt the agent dies.
+	Ops     int
+	CrashAt int
+	Fail    func(op string) error
+	Trace   []string
+
+	Violations []string
+
+	runs        []*run
+	random      int
+	checkedAt   map[string]int64 // path: last time its checks were run, and were good
+	lastStart   int64
+	lastCounter int64
+	highest     int64
+}
+
+// Crash is what a crash point panics with.
+type Crash struct{ At int }
+
+// New is a host that runs a system since its installation.
+func New(first *System) *World {
+	w := &World{
+		Systems: map[string]*System{}, Keys: NewPromoter(), Clock: 1_000_000, Boot: 1, Valid: map[string]bool{}, Roots: map[string]string{},
+		WitnessAlive: true, checkedAt: map[string]int64{},
+	}
+	w.Add(first)
+	w.Valid[first.Path] = true
+	w.Current, w.Booted, w.BootEntry = first.Path, first.Path, first.Path
+	w.Links, w.Link = []string{first.Path}, 1
+	return w
+}
+
+// Path makes a store path of a short name.
+func Path(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	const digits = "0123456789abcdfghijklmnpqrsvwxyz"
+	var b strings.Builder
+	for i := range 32 {
+		b.WriteByte(digits[sum[i]&31])
+	}
+	return StoreDir + "/" + b.String() + "-nixos-system-" + name
+}
+
+// Add makes a system known, in the cache.
+func (w *World) Add(s *System) *System {
+	w.Systems[s.Path] = s
+	return s
+}
+
+func (w *World) violated(format string, args ...any) {
+	w.Violations = append(w.Violations, fmt.Sprintf("op %d: ", w.Ops)+fmt.Sprintf(format, args...))
+}
+
+// op is a crash point.
+func (w *World) op(name string) {
+	w.Ops++
+	w.Trace = append(w.Trace, name)
+	w.progress()
+	w.collect()
+	if w.Ops == w.CrashAt {
+		panic(Crash{w.Ops})
+	}
+}
+
+// do is an effect with a crash point before and after it; it may fail without
+// having done anything.
+func (w *World) do(name string, effect func() error) error {
+	w.op(name)
+	if w.Fail != nil {
+		if err := w.Fail(name); err != nil {
+			return err
+		}
+	}
+	err := effect()
+	w.op(name + " done")
+	return err
+}
+
+// collect is a garbage collector that runs all the time.
+func (w *World) collect() {
+	for p := range w.Valid {
+		if !w.protected(p) {
+			delete(w.Valid, p)
+		}
+	}
+}
+
+func (w *World) protected(p string) bool {
+	if p == w.Current || p == w.Booted || slices.Contains(w.Links, p) {
+		return true
+	}
+	for _, r := range w.Roots {
+		if r == p {
+			return true
+		}
+	}
+	return false
+}
+
+// progress lets runs come to their ends.
+func (w *World) progress() {
+	for _, r := range w.runs {
+		if r.ended || r.killed || r.boot != w.Boot {
+			continue
+		}
+		s := w.Systems[r.Path]
+		takes := max(s.Takes, 10*time.Millisecond)
+		if s.Hangs && r.Action == "test" {
+			takes = 15 * time.Minute
+		}
+		if w.Clock < r.begun+takes.Milliseconds() {
+			continue
+		}
+		w.end(r, s)
+	}
+}
+
+func (w *World) end(r *run, s *System) {
+	r.ended = true
+	switch r.Action {
+	case "boot":
+		if r.exit = s.BootExit; r.exit == 0 {
+			w.BootEntry = r.Path
+		}
+	case "test":
+		if s.Hangs {
+			r.text = "timeout"
+			return
+		}
+		r.exit = s.TestExit
+		if slices.Contains(w.Links, r.Path) && s.BackExit != 0 {
+			r.exit = s.BackExit
+		}
+		if r.exit == 100 || s.StaysOut || r.exit == 1 {
+			return
+		}
+		w.Current = r.Path
+		w.SwitchedAt = w.Clock
+		if r.exit == 0 && len(s.Units) > 0 && s.UnitsAfter == 0 {
+			r.exit = 4
+		}
+	}
+}
+
+// PowerCycle is a reboot, whatever goes on.
+func (w *World) PowerCycle() {
+	for _, r := range w.runs {
+		if !r.ended {
+			r.killed = true
+		}
+	}
+	w.Boot++
+	w.Clock += 30_000
+	w.BootedAt = w.Clock
+	w.SwitchedAt = w.Clock
+	if !w.Systems[w.BootEntry].WontBoot {
+		w.Booted = w.BootEntry
+	}
+	w.Current = w.Booted
+	w.BusyFor = 0
+}
+
+// HumanSwitch is a person's nixos-rebuild.
+func (w *World) HumanSwitch(path string, profile bool) {
+	w.Valid[path] = true
+	w.Current = path
+	w.SwitchedAt = w.Clock
+	if profile {
+		w.Links = append(w.Links, path)
+		w.Link = len(w.Links)
+		w.BootEntry = path
+	}
+}
+
+// Profile is the system that the profile names.
+func (w *World) Profile() string {
+	if w.Link == 0 {
+		return ""
+	}
+	return w.Links[w.Link-1]
+}
+
+// networkUp tells whether the host's network works.
+func (w *World) networkUp() bool { return !w.Systems[w.Current].CutsNetwork }
+
+func (w *World) reachable() bool { return w.networkUp() && !w.Down }
+
+func (w *World) failedUnits() []string {
+	failed := slices.Clone(w.Baseline)
+	if s := w.Systems[w.Current]; w.Clock >= w.SwitchedAt+s.UnitsAfter.Milliseconds() {
+		failed = append(failed, s.Units...)
+	}
+	return failed
+}
+
+func (w *World) checkGood() bool {
+	s := w.Systems[w.Current]
+	return !s.CheckFails && w.Clock >= w.SwitchedAt+s.ChecksAfter.Milliseconds()
+}
+
+func (w *World) nextRandom() string {
+	w.random++
+	sum := sha256.Sum256(fmt.Appendf(nil, "random %d %d", w.random, w.Boot))
+	return hex.EncodeToString(sum[:16])
+}
+
+// Promote makes a release of one system for everyone, granted at once.
+func (w *World) Promote(seq int64, path string, action signing.Action) *api.Desired {
+	p := w.Keys.Pointer(seq, path, action)
+	w.Wants = &api.Desired{Channel: Channel, Seq: seq, Pointer: p, Grant: &api.Grant{Seq: seq, Lease: 900, ID: fmt.Sprint(seq)}}
+	return w.Wants
+}

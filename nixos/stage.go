@@ -1,0 +1,232 @@
+package nixos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"narwharf/narinfo"
+	"narwharf/signing"
+)
+
+// A Stager brings closures into the store, and sees that they are what the
+// promoter signed.
+type Stager struct {
+	Host        Host
+	StoreDir    string
+	ContentKeys []signing.PublicKey
+	Foreign     Foreign
+	MinFree     int64
+}
+
+// errReject marks what another try would not cure.
+type errReject struct{ error }
+
+func (e errReject) Unwrap() error { return e.error }
+
+func (s *Stager) manifest(ctx context.Context, d signing.Digest, root string) (*signing.Manifest, narinfo.Path, error) {
+	p, err := narinfo.ParsePath(s.StoreDir, root)
+	if err != nil {
+		return nil, "", err
+	}
+	text, err := s.Host.Manifest(ctx, d)
+	if err != nil {
+		return nil, "", fmt.Errorf("fetch the closure manifest: %w", err)
+	}
+	m, err := signing.ParseManifest(text, d, p)
+	return m, p, err
+}
+
+// survey compares the store with the manifest. Paths that differ and that an
+// earlier try of this attempt imported are bad.
+func (s *Stager) survey(ctx context.Context, m *signing.Manifest, imported []narinfo.Path) (missing []signing.Line, bad []narinfo.Path, differs []string, err error) {
+	var refused []string
+	for _, l := range m.Lines {
+		have, err := s.Host.Path(ctx, l.Path)
+		switch {
+		case err != nil:
+			return nil, nil, nil, fmt.Errorf("look up %s in the store: %w", l.Path, err)
+		case have == nil:
+			missing = append(missing, l)
+		case signing.LineOf(have.Info).Equal(l):
+		case among(imported, l.Path):
+			bad = append(bad, l.Path)
+		default:
+			differs = append(differs, l.Path.In(s.StoreDir))
+			if !s.acceptable(have) {
+				refused = append(refused, l.Path.In(s.StoreDir))
+			}
+		}
+	}
+	if len(refused) > 0 {
+		why := "neither built here nor content-addressed nor signed by a content key"
+		if s.Foreign == ForeignExact {
+			why = "and foreign_paths is exact"
+		}
+		err = errReject{fmt.Errorf("%d paths are here with other bytes than the release has, %s: %s; delete them (nix-store --delete), then narwharf retry", len(refused), why, join(refused))}
+	}
+	return missing, bad, differs, err
+}
+
+func (s *Stager) acceptable(p *StorePath) bool {
+	if s.Foreign == ForeignExact {
+		return false
+	}
+	if p.Ultimate || p.CA != "" {
+		return true
+	}
+	_, ok := signing.VerifyAny(p.AppendFingerprint(nil), p.Sigs, s.ContentKeys)
+	return ok
+}
+
+// Prepare checks everything that can be known without a download.
+func (s *Stager) Prepare(ctx context.Context, e Prepare, current string) Prepared {
+	var ev Prepared
+	err := s.prepare(ctx, e, current, &ev)
+	return ev.with(err)
+}
+
+func (ev Prepared) with(err error) Prepared {
+	if err != nil {
+		ev.Err = err.Error()
+		ev.Reject = errors.As(err, new(errReject))
+	}
+	return ev
+}
+
+func (s *Stager) prepare(ctx context.Context, e Prepare, current string, ev *Prepared) error {
+	if current != "" { // the root "target" may be all that protects it so far
+		if err := s.Host.Root(ctx, RootPrevious, current); err != nil {
+			return fmt.Errorf("protect the running system: %w", err)
+		}
+	}
+	m, _, err := s.manifest(ctx, e.Closure, e.Root)
+	if err != nil {
+		return err
+	}
+	missing, bad, differs, err := s.survey(ctx, m, e.Imported)
+	ev.Differs = differs
+	if err != nil {
+		return err
+	}
+	if len(bad) > 0 {
+		if err := s.discard(ctx, m, e.Imported, bad); err != nil {
+			return err
+		}
+		return fmt.Errorf("%d paths came with other bytes than the promoter signed (%s) and were deleted", len(bad), pathText(bad))
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	var need int64
+	for _, l := range missing {
+		ev.Missing = append(ev.Missing, l.Path)
+		need += l.NarSize
+	}
+	free, err := s.Host.Free(ctx)
+	if err != nil {
+		return fmt.Errorf("ask for the free space of the store: %w", err)
+	}
+	if free < need+s.MinFree {
+		return fmt.Errorf("the closure needs %d MiB more in the store, %d MiB are free and %d MiB stay free by min_free", need>>20, free>>20, s.MinFree>>20)
+	}
+	infos, err := s.Host.Narinfos(ctx, ev.Missing)
+	if err != nil {
+		return fmt.Errorf("ask the cache for the closure: %w", err)
+	}
+	for i, l := range missing {
+		if got := infos[i]; got.StoreDir != s.StoreDir || !signing.LineOf(got).Equal(l) {
+			return fmt.Errorf("the cache has other bytes for %s than the promoter signed: nothing was fetched", l.Path)
+		}
+		ev.Bytes += infos[i].FileSize
+	}
+	return nil
+}
+
+// Realise downloads the closure, compares all of it, and protects it.
+func (s *Stager) Realise(ctx context.Context, e Realise) Realised {
+	var ev Realised
+	if err := s.realise(ctx, e, &ev); err != nil {
+		ev.Err = err.Error()
+		ev.Reject = errors.As(err, new(errReject))
+	}
+	return ev
+}
+
+func (s *Stager) realise(ctx context.Context, e Realise, ev *Realised) error {
+	m, root, err := s.manifest(ctx, e.Closure, e.Root)
+	if err != nil {
+		return err
+	}
+	realised := s.Host.Realise(ctx, root, RootTarget)
+	// Also what a failed realise left behind is looked at.
+	missing, bad, differs, err := s.survey(ctx, m, e.Imported)
+	ev.Differs = differs
+	if len(bad) > 0 {
+		if err := s.discard(ctx, m, e.Imported, bad); err != nil {
+			return err
+		}
+		return fmt.Errorf("%d paths came with other bytes than the promoter signed (%s) and were deleted", len(bad), pathText(bad))
+	}
+	switch {
+	case realised != nil:
+		return fmt.Errorf("fetch the closure: %w", realised)
+	case err != nil:
+		return err
+	case len(missing) > 0:
+		return fmt.Errorf("%d paths of the closure are not there after the download, %s among them", len(missing), missing[0].Path)
+	}
+	return nil
+}
+
+// discard deletes bad paths, and what was imported and refers to them.
+func (s *Stager) discard(ctx context.Context, m *signing.Manifest, imported, bad []narinfo.Path) error {
+	gone := make(map[narinfo.Path]bool)
+	for _, p := range bad {
+		gone[p] = true
+	}
+	for again := true; again; {
+		again = false
+		for _, l := range m.Lines {
+			if gone[l.Path] || !among(imported, l.Path) {
+				continue
+			}
+			if slices.ContainsFunc(l.References, func(r narinfo.Path) bool { return gone[r] }) {
+				gone[l.Path], again = true, true
+			}
+		}
+	}
+	var paths []narinfo.Path
+	for _, l := range m.Lines {
+		if !gone[l.Path] {
+			continue
+		}
+		if have, err := s.Host.Path(ctx, l.Path); err != nil {
+			return fmt.Errorf("look up %s in the store: %w", l.Path, err)
+		} else if have != nil {
+			paths = append(paths, l.Path)
+		}
+	}
+	if err := s.Host.Unroot(ctx, RootTarget); err != nil {
+		return fmt.Errorf("delete paths with wrong bytes: %w", err)
+	}
+	if err := s.Host.Delete(ctx, paths); err != nil {
+		return fmt.Errorf("delete paths with wrong bytes (%s): %w", pathText(paths), err)
+	}
+	return nil
+}
+
+// among looks a path up in a sorted list.
+func among(paths []narinfo.Path, p narinfo.Path) bool {
+	_, ok := slices.BinarySearch(paths, p)
+	return ok
+}
+
+func pathText(paths []narinfo.Path) string {
+	var s []string
+	for _, p := range paths {
+		s = append(s, string(p))
+	}
+	return join(s)
+}
