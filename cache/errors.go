@@ -60,7 +60,7 @@ func errorAnswer(err error) (status int, kind, text string) {
 		return http.StatusNotFound, "missing", "not in this cache"
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return http.StatusBadRequest, "stalled", "the upload stalled: no bytes came for too long; run the command again"
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, context.Canceled):
+	case errors.Is(err, errBody), errors.Is(err, context.Canceled):
 		return http.StatusBadRequest, "cut", "the body ended before the announced length; run the command again"
 	default:
 		return internal()

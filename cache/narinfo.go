@@ -10,6 +10,8 @@ import (
 	"narwharf/signing"
 )
 
+const narinfoType = "text/x-nix-narinfo"
+
 func (s *Server) getNarinfo(w *response, req *http.Request, hash string) error {
 	t, err := s.signer.get(hash, s.index())
 	if err != nil {
@@ -32,7 +34,7 @@ func (s *Server) getNarinfo(w *response, req *http.Request, hash string) error {
 	if etag != t.etag {
 		h["Content-Encoding"] = []string{"gzip"}
 	}
-	h["Content-Type"] = []string{"text/x-nix-narinfo"}
+	h["Content-Type"] = []string{narinfoType}
 	h["Content-Length"] = []string{strconv.Itoa(len(text))}
 	_, _ = w.Write(text) // fails only if the client left; net/http drops the text of a HEAD
 	return nil

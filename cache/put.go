@@ -17,7 +17,7 @@ func (s *Server) put(w *response, req *http.Request, name string, write endpoint
 	b := &body{r: req.Body, control: w.control, idle: s.opts.BodyIdle}
 	p := s.opts.Access.Identify(req)
 	if d := p.Deny(access.Scope{Kind: access.Push}); d != nil {
-		drain(req, b)
+		s.drain(req, b)
 		return d
 	}
 	w.by = p.Name
@@ -42,7 +42,7 @@ func (s *Server) put(w *response, req *http.Request, name string, write endpoint
 		return err
 	}
 	if err != nil {
-		drain(req, b)
+		s.drain(req, b)
 		return err
 	}
 	s.metrics.uploads.WithLabelValues(w.route, "ok").Inc()
@@ -56,11 +56,11 @@ const drainTime = 5 * time.Second
 // writing when the connection is closed on it may lose the answer to a reset,
 // and Nix before 2.33 then hangs. Only who asked whether to send, and was not
 // told to, sends nothing.
-func drain(req *http.Request, b *body) {
+func (s *Server) drain(req *http.Request, b *body) {
 	if b.read == 0 && req.Header.Get("Expect") != "" {
 		return
 	}
-	b.end(drainTime)
+	b.end(s.drainTime)
 }
 
 // stored answers a PUT that was taken in.

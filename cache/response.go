@@ -1,6 +1,8 @@
 package cache
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"time"
@@ -122,6 +124,9 @@ func (b *body) Read(p []byte) (int, error) {
 	_ = b.control.SetReadDeadline(time.Now().Add(b.idle))
 	n, err := b.r.Read(p)
 	b.read += int64(n)
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("%w: %w", errBody, err) // and not that of a disk
+	}
 	if b.err = err; err == io.EOF {
 		// From here on net/http waits on the connection in order to see the
 		// client leave: what follows may take longer than idle.
@@ -129,6 +134,9 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// errBody is in every error of reading a request's body.
+var errBody = errors.New("receive")
 
 // end reads what is left, for at most limit, and throws it away.
 func (b *body) end(limit time.Duration) {

@@ -53,8 +53,9 @@ type Server struct {
 	handler http.Handler
 	prefix  string // path of PublicURL without the final slash
 	keep    string // Cache-Control of what never changes
-	idle    time.Duration
 	puts    atomic.Int64
+
+	idle, drainTime time.Duration // as the constants, but for tests
 
 	listings chan struct{} // holds one for each listing being made
 }
@@ -65,7 +66,7 @@ func NewServer(u *Uploads, opts Options) (*Server, error) {
 		opts.Metrics = prometheus.NewRegistry()
 	}
 	s := &Server{opts: opts, uploads: u, signer: newSigner(opts.SignUploads), metrics: newMetrics(u, opts.Metrics), log: opts.Log}
-	s.idle = writeIdle
+	s.idle, s.drainTime = writeIdle, drainTime
 	s.listings = make(chan struct{}, runtime.GOMAXPROCS(0))
 	// Shared caches may keep an answer to a request with credentials if it is
 	// "public" (RFC 9111, 3.5), and would hand it to whom has none.

@@ -3,6 +3,7 @@ package cache
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,6 +37,8 @@ type signedText struct {
 	etag  string
 	once  sync.Once
 	small []byte // gzip, if that is worth it; else nil
+	// The whole answers behind the value of Date, for package front.
+	plainTail, smallTail []byte
 }
 
 // signer makes and keeps the signed narinfos. A signature is made when a path
@@ -122,15 +125,28 @@ func (s *signer) sign(info *narinfo.Info) *signedText {
 
 // gzipped returns the packed text, nil if packing does not save a packet.
 func (t *signedText) gzipped() []byte {
-	t.once.Do(func() {
-		if len(t.text) <= 1400 {
-			return
-		}
+	t.once.Do(t.prepare)
+	return t.small
+}
+
+func (t *signedText) prepare() {
+	if len(t.text) > 1400 {
 		if packed := gzipBytes(t.text); len(packed) < len(t.text)*3/4 {
 			t.small = packed
 		}
-	})
-	return t.small
+	}
+	vary := ""
+	if t.small != nil {
+		vary = "Vary: Accept-Encoding\r\n"
+		t.smallTail = t.tail(vary+"Content-Encoding: gzip\r\n", `W/`+t.etag, t.small)
+	}
+	t.plainTail = t.tail(vary, t.etag, t.text)
+}
+
+// tail spells out what getNarinfo and net/http make together; a test compares.
+func (t *signedText) tail(fields, etag string, text []byte) []byte {
+	head := "\r\nContent-Length: " + strconv.Itoa(len(text)) + "\r\nContent-Type: " + narinfoType + "\r\nEtag: " + etag + "\r\n" + fields + "\r\n"
+	return append([]byte(head), text...)
 }
 
 func gzipBytes(text []byte) []byte {

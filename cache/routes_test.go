@@ -1,0 +1,273 @@
+package cache
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"narwharf/signing/access"
+)
+
+const (
+	someHash = "0123456789abcdfghijklmnpqrsvwxyz"
+	someFile = someHash + "01234567890123456789"
+	someID   = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef!out"
+)
+
+// examples has a good name for each row of Routes.
+var examples = map[string]string{
+	"landing":        "/",
+	"nix-cache-info": "/nix-cache-info",
+	"narinfo":        "/" + someHash + ".narinfo",
+	"ls":             "/" + someHash + ".ls",
+	"nar":            "/nar/" + someFile + ".nar.zst",
+	"log":            "/log/" + someHash + "-hello-2.12.drv",
+	"debuginfo":      "/debuginfo/0123456789abcdef0123456789abcdef01234567.debug",
+	"realisation":    "/realisations/" + someID + ".doi",
+	"build-trace":    "/build-trace-v2/" + someHash + "-hello.drv/out.doi",
+	"pubkey":         "/pubkey",
+	"version":        "/version",
+	"healthz":        "/healthz",
+	"readyz":         "/readyz",
+	"metrics":        "/metrics",
+}
+
+// stocked is a world in which every example is there.
+func stocked(t *testing.T, choose ...func(*setup)) (w *world, have map[string]string) {
+	w = newWorld(t, choose...)
+	p := newUpload(t, "stocked", "zstd")
+	w.putAll(p)
+	w.must(w.get("/"+p.info.Path.Hash()+".ls", "Authorization", "Bearer "+w.token), 200)
+	for name, text := range map[string]string{
+		"log":         "a log\n",
+		"debuginfo":   `{"archive":"../nar/` + p.file + `","member":"lib/debug/.build-id/ab/cd.debug"}`,
+		"realisation": `{"id":"` + someID + `","outPath":"` + string(p.info.Path) + `","signatures":[],"dependentRealisations":{}}`,
+		"build-trace": `{"outPath":"` + string(p.info.Path) + `","signatures":[]}`,
+	} {
+		w.must(w.put(examples[name], []byte(text)), 201)
+	}
+	have = map[string]string{"narinfo": p.infoURL(), "ls": "/" + p.info.Path.Hash() + ".ls", "nar": p.narURL()}
+	for name, path := range examples {
+		if have[name] == "" {
+			have[name] = path
+		}
+	}
+	return w, have
+}
+
+func TestRoutesHaveExamples(t *testing.T) {
+	for _, r := range Routes {
+		if examples[r.Name] == "" {
+			t.Errorf("%s has no example", r.Name)
+		}
+		if !r.Public && r.Read == 0 {
+			t.Errorf("%s is neither public nor has a scope", r.Name)
+		}
+	}
+}
+
+func TestRoutesByMethod(t *testing.T) {
+	w, have := stocked(t)
+	for _, row := range Routes {
+		t.Run(row.Name, func(t *testing.T) {
+			path := have[row.Name]
+			get := w.must(w.get(path), 200)
+			if row.Name != "metrics" { // which change with each request
+				sameHead(t, get, w.head(path))
+			}
+			allow := "GET, HEAD"
+			if row.Write {
+				allow += ", PUT"
+			} else {
+				a := w.must(w.put(path, []byte("x")), 405)
+				if a.header.Get("Allow") != allow {
+					t.Errorf("PUT: Allow is %q, want %q", a.header.Get("Allow"), allow)
+				}
+			}
+			for _, method := range []string{"POST", "DELETE", "PATCH", "OPTIONS", "PROPFIND", "FOO", "get"} {
+				a := w.must(w.do(method, path, nil), 405, allow)
+				if a.header.Get("Allow") != allow {
+					t.Errorf("%s: Allow is %q, want %q", method, a.header.Get("Allow"), allow)
+				}
+			}
+			// What is not there: text for people, and nothing for HEAD.
+			if row.Valid != nil {
+				missing := w.must(w.get(examples[row.Name]+"x"), 404)
+				sameHead(t, missing, w.head(examples[row.Name]+"x"))
+			}
+		})
+	}
+	w.check()
+}
+
+// sameHead compares the answer to HEAD with that to GET.
+func sameHead(t *testing.T, get, head answer) {
+	t.Helper()
+	if head.status != get.status || head.body != "" {
+		t.Errorf("HEAD is %v, GET is %d", head, get.status)
+	}
+	for name, want := range get.header {
+		if name != "Date" && !slices.Equal(head.header[name], want) {
+			t.Errorf("%s is %q on HEAD and %q on GET", name, head.header[name], want)
+		}
+	}
+	for name := range head.header {
+		if get.header[name] == nil {
+			t.Errorf("%s is on HEAD alone", name)
+		}
+	}
+}
+
+func TestRoutesThatAreMissing(t *testing.T) {
+	w := newWorld(t)
+	for _, row := range Routes {
+		if row.Valid == nil {
+			continue
+		}
+		get := w.must(w.get(examples[row.Name]), 404, "not in this cache")
+		sameHead(t, get, w.head(examples[row.Name]))
+	}
+}
+
+// Names outside the grammar are 404 with words, whatever is asked of them, and
+// never reach the disk.
+func TestRoutesBadNames(t *testing.T) {
+	w := newWorld(t, func(s *setup) { s.anonymous = access.Scopes{pull, push} })
+	w.breakAt(func(op, name string) error {
+		t.Errorf("%s of %s on the disk", op, name)
+		return nil
+	})
+	long := strings.Repeat("x", 300)
+	for _, path := range []string{
+		"/x", "//", "/index.html", "/favicon.ico", "/.git/config", "/narwharf.db", "/tmp/1.1", "/quarantine/nar/x",
+		"/" + someHash, "/" + someHash + ".narinfo/", "/" + someHash + ".narinfo.narinfo", "/" + someHash + ".NARINFO",
+		"/" + someHash[1:] + ".narinfo", "/0" + someHash + ".narinfo", "/e" + someHash[1:] + ".narinfo",
+		"/" + strings.ToUpper(someHash) + ".narinfo", "/.narinfo", "/..narinfo", "/.ls", "/" + someHash + ".lss",
+		"/" + someHash + "%0a.narinfo", "/%0a" + someHash + ".narinfo", "/" + someHash + ".narinfo%00",
+		"/nar", "/nar/", "/nar//" + someFile + ".nar", "/nar/" + someFile, "/nar/" + someFile + ".nar.", "/nar/" + someFile + ".nar.zst.x",
+		"/nar/" + someFile + ".nar.ZST", "/nar/" + someFile + ".nar%2f..%2fx", "/nar/..%2f" + someHash + ".narinfo", "/nar/../nix-cache-info",
+		"/nar/%2e%2e/nix-cache-info", "/nar/%2e%2e%2fnix-cache-info", "/%2e%2e/%2e%2e/etc/passwd", "/nar/..", "/nar/.", "/./nix-cache-info",
+		"/nar/" + someFile[1:] + ".nar", "/nar/" + someFile + ".nar/x", "/nar/" + someFile + ".narinfo", "/nar\\" + someFile + ".nar",
+		"/log/", "/log/x.drv", "/log/" + someHash + "-", "/log/" + someHash + "-a%2fb.drv", "/log/" + someHash + "-a%00.drv", "/log/" + someHash + "-" + long,
+		"/log/" + someHash + "-caf%c3%a9.drv", "/log/.." + someHash[2:] + "-x",
+		"/debuginfo/", "/debuginfo/xyz.debug", "/debuginfo/abc.debug", "/debuginfo/" + long + ".debug", "/debuginfo/..%2f..%2fx", "/debuginfo/ABCDEF0123.debug",
+		"/realisations/", "/realisations/x.doi", "/realisations/" + someID, "/realisations/" + someID + long + ".doi", "/realisations/" + someID + "%2f.doi",
+		"/realisations/" + strings.TrimSuffix(someID, "out") + ".doi", "/realisations/..%2f" + someID + ".doi",
+		"/build-trace-v2/" + someHash + "-x.drv", "/build-trace-v2/" + someHash + "-x.drv/", "/build-trace-v2/" + someHash + "-x.drv/out",
+		"/build-trace-v2/" + someHash + "-x.drv/.doi", "/build-trace-v2/" + someHash + "-x.drv/..doi", "/build-trace-v2/" + someHash + "-x.drv/.hidden.doi",
+		"/build-trace-v2/" + someHash + "-x.drv/...doi", "/build-trace-v2/../x/out.doi", "/build-trace-v2/x/out.doi", "/build-trace-v2/" + someHash + "-x.drv/" + long + ".doi",
+		"/build-trace-v2/" + someHash + "-x.drv/a/b.doi", "/pubkey/", "/healthz/x",
+	} {
+		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPut} {
+			req, err := http.NewRequest(method, w.http.URL, http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			u, err := url.Parse(w.http.URL + path)
+			if err != nil {
+				u = &url.URL{Scheme: "http", Host: req.URL.Host, Opaque: path}
+			}
+			req.URL = u
+			a := w.send(req)
+			if w.must(a, 404); t.Failed() {
+				t.Fatalf("%s %s", method, path)
+			}
+			if strings.HasPrefix(u.Path, "/nar/") && a.header.Get("Accept-Ranges") != "bytes" {
+				t.Errorf("%s %s: a NAR's error without Accept-Ranges", method, path)
+			}
+		}
+	}
+}
+
+// "!" and "%21" are one name, as are all letters and their escapes.
+func TestRoutesMatchTheDecodedPath(t *testing.T) {
+	w, have := stocked(t)
+	for _, name := range []string{"narinfo", "realisation", "nar", "build-trace"} {
+		path := have[name]
+		escaped := strings.NewReplacer("!", "%21", ".", "%2e", "a", "%61", "0", "%30").Replace(path)
+		if a, b := w.must(w.get(path), 200), w.must(w.get(escaped), 200); a.body != b.body {
+			t.Errorf("%s and %s differ", path, escaped)
+		}
+	}
+	w.must(w.get(strings.ReplaceAll(have["realisation"], "!", "%2521")), 404)
+}
+
+func TestPublicURLPrefix(t *testing.T) {
+	w, have := stocked(t, func(s *setup) { s.PublicURL = "https://cache.example.org/some/prefix/" })
+	for name, path := range have {
+		w.must(w.get(path), 200)                 // the proxy took it off
+		w.must(w.get("/some/prefix"+path), 200)  // or not
+		w.must(w.get("/some/prefixx"+path), 404) // another
+		if name == "nar" {
+			if a := w.get("/some/prefix/nar/nonsense"); a.header.Get("Accept-Ranges") != "bytes" {
+				t.Error("an error of a NAR below the prefix has no Accept-Ranges")
+			}
+		}
+	}
+	w.must(w.get("/some/prefix"), 200, "https://cache.example.org/some/prefix?compression=zstd")
+	p := newUpload(t, "prefixed", "none")
+	w.must(w.put("/some/prefix"+p.narURL(), p.body), 201)
+	w.must(w.put("/some/prefix"+p.infoURL(), p.text()), 201)
+	w.mustServe(p)
+	w.check()
+	for _, bad := range []string{"cache.example.org", "ftp://x/", "http://", "/x", "http://%zz"} {
+		if _, err := NewServer(w.u, Options{PublicURL: bad, Access: w.setup.Access, LoadKeys: w.setup.Options.LoadKeys, Log: w.setup.Log}); err == nil {
+			t.Errorf("public_url %q was taken", bad)
+		}
+	}
+}
+
+// ---- who may do what
+
+func TestPrivateCache(t *testing.T) {
+	w, have := stocked(t, func(s *setup) { s.anonymous = nil })
+	for _, row := range Routes {
+		path := have[row.Name]
+		a := w.get(path)
+		if row.Public {
+			w.must(a, 200)
+		} else {
+			w.must(a, 401, "pull")
+			if a.header.Get("WWW-Authenticate") == "" {
+				t.Errorf("%s: 401 without a challenge", row.Name)
+			}
+			sameHead(t, a, w.head(path))
+			w.must(w.get(path, "Authorization", "Bearer "+w.token), 200) // push reads too
+		}
+		if row.Write {
+			w.must(w.do(http.MethodPut, path, []byte("x")), 401, "push")
+		}
+	}
+	// A shared cache on the way must not hand it to others.
+	if cc := w.get(have["nar"], "Authorization", "Bearer "+w.token).header.Get("Cache-Control"); !strings.HasPrefix(cc, "private") {
+		t.Errorf("the NAR of a private cache is Cache-Control: %s", cc)
+	}
+	public, have := stocked(t)
+	if cc := public.get(have["nar"]).header.Get("Cache-Control"); !strings.HasPrefix(cc, "public") {
+		t.Errorf("the NAR of a public cache is Cache-Control: %s", cc)
+	}
+}
+
+// A netrc with an old password goes with every request of Nix.
+func TestStaleCredentials(t *testing.T) {
+	w, have := stocked(t)
+	for _, header := range []string{"Bearer nwt_0000000000_" + strings.Repeat("0", 59), "Bearer x", "Basic !!", "Negotiate x", ""} {
+		for _, row := range Routes {
+			w.must(w.get(have[row.Name], "Authorization", header), 200)
+			if row.Write {
+				w.must(w.do(http.MethodPut, have[row.Name], []byte("x"), "Authorization", header), 401, "push")
+			}
+		}
+	}
+	// As netrc has it: a Basic password, whoever the user.
+	p := newUpload(t, "netrc", "none")
+	req, err := http.NewRequest(http.MethodPut, w.http.URL+p.narURL(), strings.NewReader(string(p.body)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth("anybody", w.token)
+	w.must(w.send(req), 201)
+	w.check()
+}

@@ -1,0 +1,496 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+	"go.uber.org/goleak"
+
+	"narwharf/cache/blob"
+	"narwharf/cache/index"
+	"narwharf/cache/nar"
+	"narwharf/narinfo"
+	"narwharf/signing"
+	"narwharf/signing/access"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// setup is what a test may choose of a world.
+type setup struct {
+	Options
+	UploadOptions
+	anonymous access.Scopes
+	keys      func() ([]signing.SecretKey, error)
+	wrap      func(index.Index) index.Index // between uploads and index
+	listen    func(*httptest.Server)        // before it starts
+}
+
+// world is a whole cache: a server on a real socket over real files and a real
+// database, with all that a test can break and look at.
+type world struct {
+	t     testing.TB
+	setup setup
+	dir   string
+	fault atomic.Pointer[func(op, name string) error]
+
+	files *blob.FS
+	db    *bbolt.DB
+	index *index.Bolt
+	u     *Uploads
+	s     *Server
+	http  *httptest.Server
+	log   *logBuffer
+
+	client *http.Client
+	token  string // with the scope push; sent by put and by nothing else
+}
+
+var (
+	pull = access.Scope{Kind: access.Pull}
+	push = access.Scope{Kind: access.Push}
+)
+
+func newWorld(t testing.TB, choose ...func(*setup)) *world {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "narwharf-test-") // these tests sync a lot
+	if err != nil {
+		dir = t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return openWorld(t, dir, choose...)
+}
+
+// openWorld starts a cache over what lies in dir, as after a kill.
+func openWorld(t testing.TB, dir string, choose ...func(*setup)) *world {
+	t.Helper()
+	w := &world{t: t, dir: dir, log: new(logBuffer)}
+	w.setup = setup{
+		Options:       Options{Priority: 30, SignUploads: true, BodyIdle: 10 * time.Second, Version: "test"},
+		UploadOptions: UploadOptions{StoreDir: "/nix/store", MaxNarSize: 64 << 20, NarGrace: 24 * time.Hour},
+		anonymous:     access.Scopes{pull},
+		keys:          func() ([]signing.SecretKey, error) { return nil, nil },
+		wrap:          func(i index.Index) index.Index { return i },
+		listen:        func(*httptest.Server) {},
+	}
+	for _, c := range choose {
+		c(&w.setup)
+	}
+	w.start()
+	t.Cleanup(w.stop)
+	return w
+}
+
+func (w *world) start() {
+	w.t.Helper()
+	fatal := func(err error) {
+		if err != nil {
+			w.t.Helper()
+			w.t.Fatal(err)
+		}
+	}
+	var err error
+	w.files, err = blob.NewFS(filepath.Join(w.dir, "cache"), filepath.Join(w.dir, "tmp"))
+	fatal(err)
+	fatal(w.files.Clean())
+	w.files.Fault = func(op, name string) error {
+		if f := w.fault.Load(); f != nil {
+			return (*f)(op, name)
+		}
+		return nil
+	}
+	fatal(blob.WriteFile(w.files, "nix-cache-info", []byte("StoreDir: "+w.setup.StoreDir+"\n")))
+	w.db, err = bbolt.Open(filepath.Join(w.dir, "narwharf.db"), 0o600, &bbolt.Options{FreelistType: bbolt.FreelistMapType, NoSync: true, Timeout: time.Second})
+	fatal(err)
+	w.index, err = index.NewBolt(w.db)
+	fatal(err)
+	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	w.u = NewUploads(w.files, w.setup.wrap(w.index), w.setup.UploadOptions, log)
+	if w.index.Dirty() {
+		_, _, err := w.u.Recover()
+		fatal(err)
+	}
+	fatal(w.u.Measure())
+
+	tokens := new(access.Memory)
+	secret, token, err := access.New("ci", access.Scopes{push}, time.Now(), time.Time{})
+	fatal(err)
+	fatal(tokens.Add(context.Background(), token))
+	w.token = secret
+	w.setup.Access = access.NewAuthenticator(tokens, w.setup.anonymous, nil)
+	w.setup.Options.LoadKeys = func() ([]signing.SecretKey, error) { return w.setup.keys() }
+	w.setup.Log = log
+	w.s, err = NewServer(w.u, w.setup.Options)
+	fatal(err)
+	w.http = httptest.NewUnstartedServer(w.s)
+	w.http.Config.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelError)
+	w.setup.listen(w.http)
+	w.http.Start()
+	w.client = &http.Client{
+		Transport:     &http.Transport{DisableCompression: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// kill ends the server and closes the database without a word to the index.
+func (w *world) stop() {
+	if w.http == nil {
+		return
+	}
+	w.client.CloseIdleConnections()
+	w.http.Close()
+	if err := w.db.Close(); err != nil {
+		w.t.Error(err)
+	}
+	w.http = nil
+}
+
+// restart is a kill and a new start.
+func (w *world) restart() {
+	w.t.Helper()
+	w.stop()
+	w.fault.Store(nil)
+	w.start()
+}
+
+// breakAt sets what is asked before each step on the disk; nil for nothing.
+func (w *world) breakAt(f func(op, name string) error) {
+	if f == nil {
+		w.fault.Store(nil)
+		return
+	}
+	w.fault.Store(&f)
+}
+
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// ---- requests
+
+// answer is a whole answer. cut says why its body was not.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+	cut    error
+}
+
+func (a answer) String() string { return fmt.Sprintf("%d %q", a.status, a.body) }
+
+// do sends a request; header is a list of names and values in turn.
+func (w *world) do(method, path string, body []byte, header ...string) answer {
+	w.t.Helper()
+	req, err := http.NewRequest(method, w.http.URL+path, bytes.NewReader(body))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if body == nil {
+		req.Body = nil
+		req.ContentLength = 0
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Add(header[i], header[i+1])
+	}
+	return w.send(req)
+}
+
+func (w *world) send(req *http.Request) answer {
+	w.t.Helper()
+	resp, err := w.client.Do(req)
+	if err != nil {
+		w.t.Fatalf("%s %s: %v\n%s", req.Method, req.URL.Path, err, w.log)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return answer{resp.StatusCode, resp.Header, string(text), err}
+}
+
+func (w *world) get(path string, header ...string) answer {
+	w.t.Helper()
+	return w.do(http.MethodGet, path, nil, header...)
+}
+
+func (w *world) head(path string, header ...string) answer {
+	w.t.Helper()
+	return w.do(http.MethodHead, path, nil, header...)
+}
+
+// put uploads with a token that may.
+func (w *world) put(path string, body []byte, header ...string) answer {
+	w.t.Helper()
+	if body == nil {
+		body = []byte{}
+	}
+	return w.do(http.MethodPut, path, body, append([]string{"Authorization", "Bearer " + w.token}, header...)...)
+}
+
+// final are the answers to a PUT that every Nix takes as the last word; see
+// NIX-WIRE, C1a.
+var final = []int{201, 400, 401, 403, 404, 405, 409, 411, 413, 415, 422, 501}
+
+// must fails unless the answer has the status, and says all of words if it is
+// a refusal, as Nix will show it.
+func (w *world) must(a answer, status int, words ...string) answer {
+	w.t.Helper()
+	if a.status != status || a.cut != nil {
+		w.t.Errorf("answered %v (%v), want %d\n%s", a, a.cut, status, w.log)
+	}
+	if status >= 400 && a.body != "" {
+		if n := strings.Count(a.body, "\n"); n != 1 || !strings.HasSuffix(a.body, "\n") || len(a.body) > 1000 {
+			w.t.Errorf("%d is not one line of at most 1000 bytes: %q", a.status, a.body)
+		}
+		if ct := a.header.Get("Content-Type"); ct != "text/plain; charset=utf-8" {
+			w.t.Errorf("%d has the type %q", a.status, ct)
+		}
+	}
+	for _, word := range words {
+		if !strings.Contains(a.body, word) {
+			w.t.Errorf("%d says %q, without %q", a.status, a.body, word)
+		}
+	}
+	return a
+}
+
+// ---- the invariant
+
+// check holds everything to what must be true whenever no request is at work.
+func (w *world) check() {
+	w.t.Helper()
+	w.consistent()
+	lines, r := w.fsck(false)
+	if r.Damage != 0 {
+		w.t.Errorf("fsck: %s\n%s", strings.Join(lines, "\n      "), w.log)
+	}
+}
+
+func (w *world) fsck(repair bool) (lines []string, r FsckResult) {
+	w.t.Helper()
+	r, err := w.u.Fsck(context.Background(), FsckOptions{Repair: repair, Report: func(l string) { lines = append(lines, l) }})
+	if err != nil {
+		w.t.Errorf("fsck: %v", err)
+	}
+	return lines, r
+}
+
+// consistent compares files, index and numbers by other means than Fsck.
+func (w *world) consistent() {
+	w.t.Helper()
+	if left, err := os.ReadDir(filepath.Join(w.dir, "tmp")); err != nil || len(left) > 0 {
+		w.t.Errorf("temporary files are left: %v, %v", left, err)
+	}
+	onDisk := make(map[string]string)
+	names, err := filepath.Glob(filepath.Join(w.dir, "cache", "*.narinfo"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		onDisk[strings.TrimSuffix(filepath.Base(name), ".narinfo")] = string(text)
+	}
+	known, claimed := 0, make(map[string]bool)
+	err = w.index.Each(func(r *index.Record) error {
+		known++
+		hash := r.Info.Path.Hash()
+		if text := string(r.Info.Append(nil)); onDisk[hash] != text {
+			w.t.Errorf("the index has\n%s and the file has\n%s", text, onDisk[hash])
+		}
+		for _, f := range r.Files() {
+			claimed[f] = true
+		}
+		if slices.Contains(r.Alternates, r.Info.URL) {
+			w.t.Errorf("%s is an alternate of itself", r.Info.URL)
+		}
+		return nil
+	})
+	if err != nil {
+		w.t.Error(err)
+	}
+	if known != len(onDisk) {
+		w.t.Errorf("%d paths in the index, %d narinfo files", known, len(onDisk))
+	}
+	var files, size int64
+	err = w.files.List("nar", func(i blob.Info) error {
+		files++
+		size += i.Size
+		return nil
+	})
+	if err != nil || w.u.files.Load() != files || w.u.bytes.Load() != size {
+		w.t.Errorf("counted %d NAR files of %d bytes, there are %d of %d (%v)", w.u.files.Load(), w.u.bytes.Load(), files, size, err)
+	}
+	w.u.mu.Lock()
+	for file := range w.u.verified {
+		if _, err := w.files.Stat("nar/" + file); claimed["nar/"+file] || errors.Is(err, fs.ErrNotExist) {
+			w.t.Errorf("facts of %s are still held in memory", file)
+		}
+	}
+	w.u.mu.Unlock()
+	w.u.locks.mu.Lock()
+	if n := len(w.u.locks.held); n > 0 {
+		w.t.Errorf("%d locks are held", n)
+	}
+	w.u.locks.mu.Unlock()
+	if n := w.s.UploadsInFlight(); n != 0 {
+		w.t.Errorf("%d uploads in flight", n)
+	}
+}
+
+// ---- things to upload
+
+// upload is a store path as a client has it.
+type upload struct {
+	info *narinfo.Info
+	file string // "<hash>.nar.zst"
+	body []byte // what lies at the URL
+	nar  []byte
+}
+
+func (p *upload) narURL() string  { return "/" + p.info.URL }
+func (p *upload) infoURL() string { return "/" + p.info.Path.Hash() + ".narinfo" }
+func (p *upload) text() []byte    { return p.info.Append(nil) }
+
+// edited is the narinfo's text with something else in it.
+func (p *upload) edited(change func(*narinfo.Info)) []byte {
+	i := p.info.Clone()
+	change(i)
+	return i.Append(nil)
+}
+
+// narOf makes a NAR of a folder with the given files.
+func narOf(t testing.TB, files map[string]string) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w := nar.NewWriter(&out)
+	entries := []*nar.Entry{{Type: nar.Directory}}
+	for name, text := range files {
+		entries = append(entries, &nar.Entry{Path: name, Type: nar.Regular, Size: int64(len(text))})
+	}
+	slices.SortFunc(entries, func(a, b *nar.Entry) int { return strings.Compare(a.Path, b.Path) })
+	for _, e := range entries {
+		if err := w.WriteEntry(e); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(files[e.Path])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// newUpload makes a store path of that name, with one file in it.
+func newUpload(t testing.TB, name, compression string, refs ...*upload) *upload {
+	t.Helper()
+	return packUpload(t, name, narOf(t, map[string]string{"file": "I am " + name + strings.Repeat(".", 2000)}), compression, refs...)
+}
+
+func packUpload(t testing.TB, name string, archive []byte, compression string, refs ...*upload) *upload {
+	t.Helper()
+	return rawUpload(t, name, archive, compression, pack(t, compression, archive), refs...)
+}
+
+// rawUpload makes a store path whose NAR is packed already.
+func rawUpload(t testing.TB, name string, archive []byte, compression string, body []byte, refs ...*upload) *upload {
+	t.Helper()
+	p := &upload{nar: archive, body: body}
+	fileHash := narinfo.Hash(sha256.Sum256(body))
+	p.file = fileHash.Base32() + ".nar"
+	for _, c := range codecs {
+		if c.name == compression && c.suffix != "" {
+			p.file += c.suffix
+		}
+	}
+	p.info = &narinfo.Info{
+		StoreDir: "/nix/store", Path: pathNamed(name), URL: "nar/" + p.file, Compression: compression,
+		FileHash: fileHash, FileSize: int64(len(body)),
+		NarHash: sha256.Sum256(archive), NarSize: int64(len(archive)),
+	}
+	for _, r := range refs {
+		p.info.References = append(p.info.References, r.info.Path)
+	}
+	slices.Sort(p.info.References)
+	return p
+}
+
+// pathNamed makes a store path from a name alone.
+func pathNamed(name string) narinfo.Path {
+	return narinfo.Path(narinfo.Hash(sha256.Sum256([]byte(name))).Base32()[20:] + "-" + name)
+}
+
+// repacked is the same path with its NAR in another compression.
+func (p *upload) repacked(t testing.TB, compression string) *upload {
+	t.Helper()
+	q := packUpload(t, p.info.Path.Name(), p.nar, compression)
+	q.info.Path, q.info.References = p.info.Path, p.info.References
+	return q
+}
+
+// putAll uploads paths as Nix does.
+func (w *world) putAll(paths ...*upload) {
+	w.t.Helper()
+	for _, p := range paths {
+		w.must(w.put(p.narURL(), p.body), 201)
+		w.must(w.put(p.infoURL(), p.text()), 201)
+	}
+}
+
+// mustServe fails unless a path comes back as it was sent.
+func (w *world) mustServe(paths ...*upload) {
+	w.t.Helper()
+	for _, p := range paths {
+		a := w.must(w.get(p.infoURL()), 200)
+		info, err := narinfo.Parse([]byte(a.body))
+		if err != nil || info.Path != p.info.Path || info.NarHash != p.info.NarHash || !slices.Equal(info.References, p.info.References) {
+			w.t.Errorf("%s came back as %v (%v)", p.info.Path, a, err)
+			continue
+		}
+		file := w.must(w.get("/"+info.URL), 200)
+		if hash := narinfo.Hash(sha256.Sum256([]byte(file.body))); hash != info.FileHash || int64(len(file.body)) != info.FileSize {
+			w.t.Errorf("%s came back with %d bytes and hash %s", info.URL, len(file.body), hash)
+		}
+	}
+}
+
+// mustLack fails if anything of a path is there.
+func (w *world) mustLack(paths ...*upload) {
+	w.t.Helper()
+	for _, p := range paths {
+		w.must(w.get(p.infoURL()), 404)
+		w.must(w.get(p.narURL()), 404)
+	}
+}
