@@ -79,9 +79,6 @@ func TestCutUpload(t *testing.T) {
 		c := NeedClosures(t, suite)
 		s, rec, token := aServer(t, nil)
 		up := NewNix(t, suite).In(c.Root).Netrc(token)
-		if testing.Short() && !up.AtLeast(2, 26) {
-			t.Skip("slow: runs without -short")
-		}
 		before := s.Files()
 		net := NewProxy(t, rec.Addr())
 		net.Cut(Up, 20<<20, 1)

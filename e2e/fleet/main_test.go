@@ -1,0 +1,5 @@
+package fleet
+
+import "testing"
+
+func TestMain(m *testing.M) { Main(m) }

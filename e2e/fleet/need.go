@@ -1,0 +1,116 @@
+package fleet
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// need ends the test unless hosts are wanted (NARWHARF_FLEET=1) and this machine can boot them.
+func need(t testing.TB) {
+	t.Helper()
+	if os.Getenv("NARWHARF_FLEET") != "1" {
+		t.Skip("boots hosts: runs with NARWHARF_FLEET=1")
+	}
+	if runtime.GOOS != "linux" {
+		lacking(t, "hosts need Linux")
+	}
+	if os.Getuid() != 0 {
+		lacking(t, "hosts are booted by root: run as root, for instance in a container that may mount")
+	}
+	if _, err := exec.LookPath("dpkg"); err != nil {
+		lacking(t, "hosts are made of Debian's packages, and this machine has no dpkg")
+	}
+}
+
+// lacking ends the test because this machine lacks something: skipped on a laptop, failed in CI.
+func lacking(t testing.TB, format string, args ...any) {
+	t.Helper()
+	reason := fmt.Sprintf(format, args...)
+	if os.Getenv("NARWHARF_CI") == "1" {
+		t.Fatalf("missing, and NARWHARF_CI=1: %s", reason)
+	}
+	noteSkip(t.Name(), reason)
+	t.Skip(reason)
+}
+
+// noteSkip appends a line to the file NARWHARF_SKIPS, as package e2e does.
+func noteSkip(test, reason string) {
+	name := os.Getenv("NARWHARF_SKIPS")
+	if name == "" {
+		return
+	}
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return
+	}
+	fmt.Fprintf(f, "%s: %s\n", test, reason)
+	_ = f.Close()
+}
+
+// source is the folder of this package, root that of the repository.
+var source = sync.OnceValue(func() string {
+	_, file, _, ok := runtime.Caller(0)
+	if !ok {
+		panic("fleet: no caller information")
+	}
+	return filepath.Dir(file)
+})
+
+func root() string { return filepath.Dir(filepath.Dir(source())) }
+
+// cacheDir is where base trees and running fleets lie.
+func cacheDir() string {
+	if dir := os.Getenv("NARWHARF_FLEET_DIR"); dir != "" {
+		return dir
+	}
+	return filepath.Join(root(), ".cache", "fleet")
+}
+
+// binary is the narwharf under test. It has to run on the base tree, so it must not want a newer
+// libc than Debian 12's.
+func binary(t testing.TB) string {
+	t.Helper()
+	name := os.Getenv("NARWHARF_BIN")
+	if name == "" {
+		name = filepath.Join(root(), "bin", "narwharf")
+	}
+	if _, err := os.Stat(name); err != nil {
+		lacking(t, "no binary %s; run make build or set NARWHARF_BIN", name)
+	}
+	return name
+}
+
+// nixTree is the folder of a suite that e2e/nix-clients.sh unpacked.
+func nixTree(t testing.TB, suite string) string {
+	t.Helper()
+	dir := os.Getenv("NARWHARF_NIX_DIR")
+	if dir == "" {
+		dir = filepath.Join(root(), ".cache", "nix")
+	}
+	tree, err := filepath.Abs(filepath.Join(dir, suite))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(tree, "stamp")); err != nil {
+		lacking(t, "no Nix of Debian %s in %s; run e2e/nix-clients.sh", suite, dir)
+	}
+	return tree
+}
+
+// Base is the base tree, made by base.sh if it is not there yet (about a minute).
+func Base() (string, error) {
+	cmd := exec.Command(filepath.Join(source(), "base.sh"), cacheDir())
+	var stdout strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, os.Stderr
+	cmd.Dir = root()
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("make the base tree: %w", err)
+	}
+	return strings.TrimSpace(stdout.String()), nil
+}
