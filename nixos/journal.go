@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
@@ -172,20 +174,26 @@ func parseJournal(text []byte) (*Journal, error) {
 }
 
 func (j *Journal) text() []byte {
-	text, err := json.MarshalIndent(j, "", " ")
+	text, err := json.Marshal(j)
 	if err != nil {
 		panic(err) // no value of a Journal does that
 	}
 	return append(text, '\n')
 }
 
-// clone is a copy that shares nothing.
+// clone is a copy that shares nothing which a Machine changes.
 func (j *Journal) clone() *Journal {
-	c, err := parseJournal(j.text())
-	if err != nil {
-		panic(err)
+	c := *j
+	c.Seen, c.Denied = maps.Clone(j.Seen), maps.Clone(j.Denied)
+	if j.Attempt == nil {
+		return &c
 	}
-	return c
+	a := *j.Attempt
+	a.Imported, a.Differs, a.Baseline, a.RebootFor = slices.Clone(a.Imported), slices.Clone(a.Differs), slices.Clone(a.Baseline), slices.Clone(a.RebootFor)
+	a.NewFailed, a.Checks, a.Transitions, a.Runs = slices.Clone(a.NewFailed), slices.Clone(a.Checks), slices.Clone(a.Transitions), slices.Clone(a.Runs)
+	a.Failing, a.Durations = maps.Clone(a.Failing), maps.Clone(a.Durations)
+	c.Attempt = &a
+	return &c
 }
 
 // ReadJournal reads the journal in a state directory, for people who ask.

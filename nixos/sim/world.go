@@ -290,3 +290,6 @@ func (w *World) Promote(seq int64, path string, action signing.Action) *api.Desi
 	w.Wants = &api.Desired{Channel: Channel, Seq: seq, Pointer: p, Grant: &api.Grant{Seq: seq, Lease: 900, ID: fmt.Sprint(seq)}}
 	return w.Wants
 }
+
+// Started counts the runs of switch-to-configuration, ever.
+func (w *World) Started() int { return len(w.runs) }
