@@ -214,7 +214,10 @@ func (u *Uploads) PutNar(file string, body io.Reader, size int64) (err error) {
 	if statErr != nil {
 		u.files.Add(1)
 	}
-	u.know(file, f)
+	// Where a narinfo names it already, that tells the facts.
+	if users, err := u.index.Users(name); err != nil || len(users) == 0 {
+		u.know(file, f)
+	}
 	return nil
 }
 
