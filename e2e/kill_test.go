@@ -3,6 +3,8 @@ package e2e
 import (
 	"math/rand/v2"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -27,19 +29,25 @@ func TestKillDuringUploads(t *testing.T) {
 		// Part of what is left each time, so that every round has something to interrupt.
 		part := paths[:min(len(paths), (round+1)*len(paths)/rounds)]
 		u := NewUploader(t, s.URL(), token)
-		type result struct {
-			accepted []string
-			err      error
-		}
-		done := make(chan result, 1)
+		// Some PUT of the round, of a NAR or of a narinfo, is the last before the kill.
+		last := rand.IntN(1 + 2*(len(part)-len(accepted)))
+		puts, dead := &countPuts{next: u.Client.Transport, last: int64(last), reached: make(chan struct{})}, make(chan struct{})
+		u.Client.Transport = puts
 		go func() {
-			a, err := u.TryUpload(part...)
-			done <- result{a, err}
+			defer close(dead)
+			select {
+			case <-puts.reached:
+				time.Sleep(time.Duration(rand.IntN(3000)) * time.Microsecond)
+			case <-time.After(10 * time.Second):
+			}
+			s.Kill()
 		}()
-		time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond)
-		s.Kill()
-		got := <-done
-		for _, hash := range got.accepted {
+		got, err := u.TryUpload(part...)
+		if err == nil {
+			puts.once.Do(func() { close(puts.reached) })
+		}
+		<-dead
+		for _, hash := range got {
 			accepted[hash] = true
 		}
 		s.Fsck() // before anything could be mended by a start
@@ -58,6 +66,22 @@ func TestKillDuringUploads(t *testing.T) {
 	for _, p := range paths {
 		u.Fetch(p)
 	}
+}
+
+// countPuts closes reached when it sends PUT number last, counted from 0.
+type countPuts struct {
+	next    http.RoundTripper
+	last    int64
+	sent    atomic.Int64
+	once    sync.Once
+	reached chan struct{}
+}
+
+func (c *countPuts) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Method == http.MethodPut && c.sent.Add(1) > c.last {
+		c.once.Do(func() { close(c.reached) })
+	}
+	return c.next.RoundTrip(req)
 }
 
 // The same with real clients: after a kill the next `nix copy` completes what is missing.
