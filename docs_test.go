@@ -1,0 +1,85 @@
+package narwharf_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// inCode returns what the first group of a pattern finds in the Go files below
+// dir, tests left out; sorted, each once.
+func inCode(t *testing.T, dir, pattern string) (found []string) {
+	t.Helper()
+	re := regexp.MustCompile(pattern)
+	for _, name := range goFiles(t) {
+		if strings.HasPrefix(name, dir) && !strings.HasSuffix(name, "_test.go") {
+			for _, m := range re.FindAllStringSubmatch(readFile(t, name), -1) {
+				found = append(found, m[1])
+			}
+		}
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+// inRows returns what stands in the first column of the tables of a document.
+func inRows(t *testing.T, name, pattern string) (found []string) {
+	t.Helper()
+	for _, m := range regexp.MustCompile("(?m)^\\| `("+pattern+")` \\|").FindAllStringSubmatch(readFile(t, name), -1) {
+		found = append(found, m[1])
+	}
+	slices.Sort(found)
+	return found
+}
+
+// Each metric of any package has its row in docs/metrics.md, and each row its
+// metric. (cmd/narwharf compares types and labels with a running server.)
+func TestMetricsHaveRows(t *testing.T) {
+	code, rows := inCode(t, "", `"(narwharf_[a-z_]+)"`), inRows(t, "docs/metrics.md", `narwharf_\w+`)
+	if !slices.Equal(code, rows) {
+		t.Errorf("the code has the metrics\n%q\nand docs/metrics.md\n%q", code, rows)
+	}
+}
+
+// Each kind of refusal has its row in docs/http.md, and each row its kind.
+func TestRefusalsHaveRows(t *testing.T) {
+	code := inCode(t, "cache/", `(?:refuse\(http\.\w+|return http\.Status\w+|return d\.Status), "([a-z-]+)"`)
+	// Those of a narinfo's claims come out of a table.
+	code = append(code, inCode(t, "cache/uploads.go", `(?m)^\t\t\{"([a-z]+)", "[A-Za-z]+", i\.`)...)
+	slices.Sort(code)
+	code = slices.Compact(code)
+	if rows := inRows(t, "docs/http.md", `[a-z-]+`); !slices.Equal(code, rows) {
+		t.Errorf("the code has the kinds\n%q\nand docs/http.md\n%q", code, rows)
+	}
+}
+
+// Links from one document to another lead somewhere.
+func TestLinksLeadSomewhere(t *testing.T) {
+	files, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := filepath.Glob("docs/*/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range append(append(files, more...), "README.md") {
+		for _, m := range regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`).FindAllStringSubmatch(readFile(t, name), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(name), m[1])); err != nil {
+				t.Errorf("%s: a link to %s, which is not there", name, m[1])
+			}
+		}
+	}
+}
