@@ -35,36 +35,86 @@ type Line struct {
 // MaxManifest bounds the text of a manifest in bytes.
 const MaxManifest = 64 << 20
 
+// maxNars bounds the sum of all NarSizes, so that nobody's sum overflows.
+const maxNars = maxNumber
+
 // NewManifest makes the manifest of a closure. It must be complete: every
-// reference of a path is a path of it.
+// reference of a path is a path of it. The infos are not changed.
 func NewManifest(infos []*narinfo.Info) (*Manifest, error) {
 	if len(infos) == 0 {
 		return nil, errors.New("manifest: the closure is empty")
 	}
-	m := &Manifest{StoreDir: infos[0].StoreDir}
+	m := &Manifest{StoreDir: infos[0].StoreDir, Lines: make([]Line, 0, len(infos))}
 	for _, i := range infos {
 		if i.StoreDir != m.StoreDir {
 			return nil, fmt.Errorf("manifest: paths of %s and %s", m.StoreDir, i.StoreDir)
 		}
-		m.Lines = append(m.Lines, Line{i.Path, i.NarHash, i.NarSize, i.References})
+		m.Lines = append(m.Lines, LineOf(i))
 	}
 	slices.SortFunc(m.Lines, func(a, b Line) int { return strings.Compare(string(a.Path), string(b.Path)) })
-	return m, m.check()
+	if err := m.check(); err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
+// check holds m to all that a reader of its text will hold it to.
 func (m *Manifest) check() error {
+	if err := checkStoreDir(m.StoreDir); err != nil {
+		return fmt.Errorf("manifest: %w", err)
+	}
+	var nars, size int64
 	for i, l := range m.Lines {
-		if i > 0 && m.Lines[i-1].Path >= l.Path {
-			return fmt.Errorf("manifest: %s is there twice or out of order", l.Path)
+		if err := m.checkLine(i, l); err != nil {
+			return fmt.Errorf("manifest: %w", err)
 		}
-		for _, ref := range l.References {
-			if _, ok := m.Find(ref); !ok {
-				return fmt.Errorf("manifest: %s refers to %s, which is not listed", l.Path, ref)
-			}
+		if nars += l.NarSize; nars > maxNars {
+			return errors.New("manifest: the NARs are together larger than 2^53-1 bytes")
+		}
+		if size += m.lineLen(l); size > MaxManifest {
+			return fmt.Errorf("manifest: its text has more than %d bytes", MaxManifest)
 		}
 	}
 	return nil
 }
+
+func (m *Manifest) checkLine(i int, l Line) error {
+	if _, err := narinfo.ParseBase(string(l.Path)); err != nil {
+		return err
+	}
+	if i > 0 && m.Lines[i-1].Path >= l.Path {
+		return fmt.Errorf("%s is there twice or out of order", l.Path)
+	}
+	if i > 0 && m.Lines[i-1].Path.Hash() == l.Path.Hash() {
+		return fmt.Errorf("%s and %s have one hash, no cache can hold both", m.Lines[i-1].Path, l.Path)
+	}
+	if l.NarHash.IsZero() || l.NarSize < 1 || l.NarSize > maxNars {
+		return fmt.Errorf("%s has no NarHash, or a NarSize of %d", l.Path, l.NarSize)
+	}
+	for n, ref := range l.References {
+		if n > 0 && l.References[n-1] >= ref {
+			return fmt.Errorf("the references of %s are not sorted and unique", l.Path)
+		}
+		if _, ok := m.Find(ref); !ok {
+			return fmt.Errorf("%s refers to %s, which is not listed", l.Path, ref)
+		}
+	}
+	return nil
+}
+
+// lineLen is the length of a line's text.
+func (m *Manifest) lineLen(l Line) int64 {
+	n := len("1;") + len(m.StoreDir) + len("/") + len(l.Path) + len(";sha256:;;\n") + narHashLen + len(strconv.FormatInt(l.NarSize, 10))
+	for _, ref := range l.References {
+		n += len(m.StoreDir) + len("/") + len(ref) + len(",")
+	}
+	if len(l.References) > 0 {
+		n -= len(",")
+	}
+	return int64(n)
+}
+
+const narHashLen = 52 // digits of nix32
 
 // Find returns the line of a path.
 func (m *Manifest) Find(p narinfo.Path) (Line, bool) {
@@ -99,7 +149,9 @@ func (l Line) Equal(o Line) bool {
 
 // LineOf is the line that a path of a cache or a store would have.
 func LineOf(i *narinfo.Info) Line {
-	return Line{i.Path, i.NarHash, i.NarSize, i.References}
+	refs := slices.Clone(i.References)
+	slices.Sort(refs)
+	return Line{i.Path, i.NarHash, i.NarSize, slices.Compact(refs)}
 }
 
 // ParseManifest reads and checks a manifest. Text of another digest is
@@ -146,16 +198,12 @@ func (m *Manifest) parseLine(line string) error {
 	if !ok {
 		return errors.New("no newline at its end")
 	}
-	fields := strings.Split(line, ";")
+	fields := strings.SplitN(line, ";", 6)
 	if len(fields) != 5 || fields[0] != "1" {
 		return errors.New("not of the form 1;path;hash;size;references")
 	}
-	dir, _, ok := cutLast(fields[1], "/")
-	if !ok {
-		return fmt.Errorf("%q is not a store path", clipped(fields[1]))
-	}
 	if m.StoreDir == "" {
-		m.StoreDir = dir
+		m.StoreDir = storeDirOf(fields[1])
 	}
 	var l Line
 	var err error

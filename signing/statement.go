@@ -1,7 +1,7 @@
 package signing
 
 import (
-	"encoding/json"
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -46,6 +46,8 @@ type Envelope struct {
 const (
 	maxPayload            = 64 << 10
 	maxEnvelopeSignatures = 64
+	maxKeyName            = 255
+	maxEnvelope           = 256 << 10 // of its JSON: the above, and room for white space
 )
 
 // Seal makes an envelope. With no keys it is unsigned, for others to sign.
@@ -75,26 +77,67 @@ func (e *Envelope) add(s Signature) (added bool) {
 }
 
 // Merge adds the signatures of another envelope with the same payload and
-// tells whether there was a new one. Signatures are not verified here.
+// tells whether there was a new one. Signatures are not verified here. Where
+// they would be more than any reader takes, none is added.
 func (e *Envelope) Merge(other *Envelope) (added bool, err error) {
-	if string(e.Payload) != string(other.Payload) {
+	if !bytes.Equal(e.Payload, other.Payload) {
 		return false, errors.New("the payloads differ: these are two statements")
 	}
+	all := &Envelope{Signatures: slices.Clone(e.Signatures)}
 	for _, s := range other.Signatures {
-		if e.add(s) {
+		if all.add(s) {
 			added = true
 		}
 	}
+	if n := len(all.Signatures); n > maxEnvelopeSignatures {
+		return false, fmt.Errorf("together they have %d signatures, at most %d are looked at: leave out those that do not count", n, maxEnvelopeSignatures)
+	}
+	e.Signatures = all.Signatures
 	return added, nil
 }
 
 // ParseEnvelope reads the JSON of an envelope.
 func ParseEnvelope(text []byte) (*Envelope, error) {
-	var e Envelope
-	if err := json.Unmarshal(text, &e); err != nil {
-		return nil, fmt.Errorf("envelope: %w", err)
+	e := new(Envelope)
+	if err := e.UnmarshalJSON(text); err != nil {
+		return nil, err
 	}
-	return &e, e.check()
+	return e, nil
+}
+
+// UnmarshalJSON reads an envelope strictly; it verifies no signature.
+func (e *Envelope) UnmarshalJSON(text []byte) error {
+	if len(text) > maxEnvelope {
+		return fmt.Errorf("envelope: %d bytes, at most %d", len(text), maxEnvelope)
+	}
+	o, err := parseObject(text)
+	if err != nil {
+		return fmt.Errorf("envelope: %w", err)
+	}
+	return e.fromJSON(o)
+}
+
+func (e *Envelope) fromJSON(o object) error {
+	r := read(o, "payload", "signatures")
+	n := Envelope{Payload: r.base64("payload"), Signatures: []Signature{}}
+	for i, item := range r.array("signatures") {
+		o, ok := item.(object)
+		if !ok {
+			r.fail("signature %d is not an object", i+1)
+			break
+		}
+		s := read(o, "key", "sig")
+		n.Signatures = append(n.Signatures, Signature{s.string("key"), s.string("sig")})
+		r.within(fmt.Sprintf("signature %d", i+1), s)
+	}
+	if r.err != nil {
+		return fmt.Errorf("envelope: %w", r.err)
+	}
+	if err := n.check(); err != nil {
+		return err
+	}
+	*e = n
+	return nil
 }
 
 func (e *Envelope) check() error {
@@ -105,6 +148,9 @@ func (e *Envelope) check() error {
 		return fmt.Errorf("envelope: %d signatures, at most %d are looked at", n, maxEnvelopeSignatures)
 	}
 	for i, s := range e.Signatures {
+		if len(s.Key) > maxKeyName {
+			return fmt.Errorf("envelope: signature %d: the key's name has %d bytes, at most %d", i+1, len(s.Key), maxKeyName)
+		}
 		if _, _, err := ParseSignature(s.Key + ":" + s.Sig); err != nil {
 			return fmt.Errorf("envelope: signature %d: %w", i+1, err)
 		}
@@ -117,15 +163,10 @@ func (e *Envelope) check() error {
 func (e *Envelope) Signers(kind Kind, keys []PublicKey) []PublicKey {
 	text := statement(kind, e.Payload)
 	var good []PublicKey
-	counted := make(map[string]bool) // by the key's bytes
 	for _, s := range e.Signatures {
 		for _, k := range keys {
-			if k.Name() != s.Key || !k.Verify(text, s.Key+":"+s.Sig) {
-				continue
-			}
-			_, material, _ := strings.Cut(k.String(), ":")
-			if !counted[material] {
-				counted[material] = true
+			counted := slices.ContainsFunc(good, func(g PublicKey) bool { return g.data == k.data })
+			if !counted && k.Verify(text, s.Key+":"+s.Sig) {
 				good = append(good, k)
 			}
 		}
@@ -176,4 +217,3 @@ func (e *Envelope) Open(kind Kind, keys []PublicKey, threshold int) ([]byte, err
 	}
 	return nil, t
 }
-

@@ -1,0 +1,202 @@
+package signing
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Bounds of a release. A release past any of them is refused by every reader.
+const (
+	MaxSeq     = maxNumber
+	MaxSeqJump = 1000 // a larger step is refused: seq cannot be used up
+	MaxTargets = 100_000
+	maxHead    = 16 << 10 // bytes; each host is sent all of it
+	maxMeta    = 32       // fields
+	maxValue   = 1024     // bytes of one value of meta
+)
+
+// A Head is what a promoter signs: which channel, which step of its history,
+// and the Merkle root over the entries. docs/formats.md is its specification.
+type Head struct {
+	V        int               `json:"v"`      // 1
+	Origin   string            `json:"origin"` // which cache and channel, as hosts have it configured
+	Channel  string            `json:"channel"`
+	Seq      int64             `json:"seq"`
+	Targets  Targets           `json:"targets"`
+	Order    *int64            `json:"order,omitempty"` // of the source: commit count, run number
+	Rollback bool              `json:"rollback"`
+	Created  time.Time         `json:"created"`        // UTC, whole seconds
+	Expires  *time.Time        `json:"expires"`        // nil: never
+	Meta     map[string]string `json:"meta,omitempty"` // for people: rev, url, by
+}
+
+// Targets commits to the entries of a release.
+type Targets struct {
+	Count int64  `json:"count"`
+	Root  Digest `json:"root"` // RFC 6962, section 2.1
+}
+
+var (
+	channelGrammar = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+	originGrammar  = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._:-]{0,252}(/[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}){1,8}$`)
+	metaGrammar    = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._:/-]{0,62}$`)
+)
+
+// CheckChannel says what is wrong with the name of a channel.
+func CheckChannel(name string) error {
+	if !channelGrammar.MatchString(name) {
+		return fmt.Errorf("%q is not a channel name: 1 to 63 of a-z 0-9 . _ -, the first a letter or digit", clipped(name))
+	}
+	return nil
+}
+
+// ParseHead reads and checks a head's bytes. Unknown fields are let through:
+// what a reader must not pass over is named in crit, or gets another v.
+func ParseHead(payload []byte) (*Head, error) {
+	if len(payload) > maxHead {
+		return nil, fmt.Errorf("head: %d bytes, at most %d", len(payload), maxHead)
+	}
+	o, err := parseObject(payload)
+	if err != nil {
+		return nil, fmt.Errorf("head: %w", err)
+	}
+	h, err := headOf(o)
+	if err == nil {
+		err = h.Check()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("head: %w", err)
+	}
+	return h, nil
+}
+
+func headOf(o object) (*Head, error) {
+	// First of all the version: another one may have other fields.
+	if i := o.find("v"); i >= 0 {
+		if v, ok := o[i].value.(int64); ok && v != 1 {
+			return nil, unknownVersion(v)
+		}
+	}
+	r := read(o, "v", "origin", "channel", "seq", "targets", "order", "rollback", "created", "expires", "meta")
+	h := &Head{
+		V: int(r.int("v")), Origin: r.string("origin"), Channel: r.string("channel"), Seq: r.int("seq"),
+		Rollback: r.bool("rollback"), Created: r.time("created"),
+	}
+	t := r.sub("targets", "count", "root")
+	h.Targets = Targets{Count: t.int("count"), Root: t.digest("root")}
+	r.within("targets", t)
+	if r.has("order") {
+		n := r.int("order")
+		h.Order = &n
+	}
+	if !r.null("expires") {
+		at := r.time("expires")
+		h.Expires = &at
+	}
+	if r.has("meta") {
+		h.Meta = make(map[string]string)
+		for _, m := range field[object](r, "meta", "an object") {
+			s, ok := m.value.(string)
+			if !ok {
+				r.fail("meta: %q is not a string", clipped(m.name))
+			}
+			h.Meta[m.name] = s
+		}
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	return h, nil
+}
+
+func unknownVersion(v int64) error {
+	return fmt.Errorf("version %d is not known here (1 is): a newer narwharf made it", v)
+}
+
+// timeForm is the one form of RFC 3339 that is taken.
+const timeForm = "2006-01-02T15:04:05Z"
+
+func (r *reader) time(name string) time.Time {
+	s := r.string(name)
+	if r.err != nil {
+		return time.Time{}
+	}
+	t, err := time.Parse(timeForm, s)
+	// Parse takes a fraction of a second that the form does not have.
+	if err != nil || t.Format(timeForm) != s {
+		r.fail("%s: %q is not a time like 2026-01-31T12:00:00Z, in UTC and whole seconds", name, clipped(s))
+	}
+	return t
+}
+
+// Check says what is wrong with a head on its own.
+func (h *Head) Check() error {
+	switch {
+	case h.V != 1:
+		return unknownVersion(int64(h.V))
+	case !originGrammar.MatchString(h.Origin):
+		return fmt.Errorf("origin %q is not like cache.example.org/prod", clipped(h.Origin))
+	case h.Seq < 1 || h.Seq > MaxSeq:
+		return fmt.Errorf("seq %d is not between 1 and 2^53-1", h.Seq)
+	case h.Targets.Count < 1 || h.Targets.Count > MaxTargets:
+		return fmt.Errorf("%d targets are not between 1 and %d", h.Targets.Count, MaxTargets)
+	case h.Targets.Root.IsZero():
+		return errors.New("targets.root is missing")
+	case h.Order != nil && (*h.Order > maxNumber || *h.Order < -maxNumber):
+		return fmt.Errorf("order %d is not between -(2^53-1) and 2^53-1", *h.Order)
+	case !plainTime(h.Created):
+		return errors.New("created is missing, before 1970, or not in UTC and whole seconds")
+	case h.Expires != nil && !plainTime(*h.Expires):
+		return errors.New("expires is before 1970, or not in UTC and whole seconds")
+	case h.Expires != nil && !h.Expires.After(h.Created):
+		return errors.New("it expires before it was created")
+	case len(h.Meta) > maxMeta:
+		return fmt.Errorf("%d fields of meta, at most %d", len(h.Meta), maxMeta)
+	}
+	for _, name := range slices.Sorted(maps.Keys(h.Meta)) {
+		if err := checkMeta(name, h.Meta[name]); err != nil {
+			return err
+		}
+	}
+	return CheckChannel(h.Channel)
+}
+
+func plainTime(t time.Time) bool {
+	return t.Unix() >= 0 && t.Year() <= 9999 && t.Nanosecond() == 0 && t.Location() == time.UTC
+}
+
+// checkMeta keeps from meta what could fool the person at whose terminal it is
+// shown: a commit's title ends up here, and anyone may have written that.
+func checkMeta(name, value string) error {
+	if !metaGrammar.MatchString(name) {
+		return fmt.Errorf("meta: %q is not a name: 1 to 63 of a-z A-Z 0-9 . _ : / -, the first a letter or digit", clipped(name))
+	}
+	if len(value) > maxValue {
+		return fmt.Errorf("meta: %s has %d bytes, at most %d", name, len(value), maxValue)
+	}
+	if !utf8.ValidString(value) {
+		return fmt.Errorf("meta: %s is not UTF-8", name)
+	}
+	for _, c := range value {
+		bidi := c >= 0x202a && c <= 0x202e || c >= 0x2066 && c <= 0x2069
+		if bidi || unicode.IsControl(c) && c != '\n' && c != '\t' {
+			return fmt.Errorf("meta: %s has the control character %U", name, c)
+		}
+	}
+	return nil
+}
+
+// payload is the head as it is signed.
+func (h *Head) payload() ([]byte, error) {
+	if err := h.Check(); err != nil {
+		return nil, fmt.Errorf("head: %w", err)
+	}
+	return json.Marshal(h)
+}
