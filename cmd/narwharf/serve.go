@@ -53,6 +53,9 @@ ends it at once. On SIGHUP it reads the secret keys again.
 // use it again: a PUT must not meet a connection that is just being closed.
 const idleTimeout = 5 * time.Minute
 
+// headerTimeout is how long the head of a request may take.
+const headerTimeout = 20 * time.Second
+
 func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (err error) {
 	hangup := make(chan os.Signal, 1) // from the first moment on: SIGHUP would end us
 	signal.Notify(hangup, syscall.SIGHUP)
@@ -116,7 +119,7 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 
 	srv := &http.Server{
 		Handler:           web(cfg.PublicURL, d.channels, server),
-		ReadHeaderTimeout: 20 * time.Second,
+		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -124,6 +127,9 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 	failed := make(chan error, len(listeners))
 	for _, l := range listeners {
 		log.Info("serving", "address", l.Addr().String(), "data_dir", cfg.DataDir)
+		if l.Addr().Network() == "tcp" {
+			l = server.Quick(l, idleTimeout, headerTimeout)
+		}
 		go func() { failed <- srv.Serve(l) }()
 	}
 	whatNext(out, cfg, listeners, server)

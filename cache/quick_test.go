@@ -1,0 +1,155 @@
+package cache
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"narwharf/cache/front"
+	"narwharf/narinfo"
+	"narwharf/signing/access"
+)
+
+// quickWorld is a world whose narinfos are answered on the connection.
+func quickWorld(t *testing.T, choose ...func(*setup)) (w *world, fast func() int64) {
+	t.Helper()
+	var count atomic.Int64
+	choose = append(choose, func(s *setup) {
+		s.listen = func(h *httptest.Server) {
+			server, ok := h.Config.Handler.(*Server)
+			if !ok {
+				t.Fatal("the test's server is no Server")
+			}
+			h.Listener = server.Quick(h.Listener, time.Minute, time.Minute)
+			if l, ok := h.Listener.(*front.Listener); ok {
+				served := l.Served
+				l.Served = func(a []byte) {
+					served(a)
+					count.Add(1) // after the answer went out: whoever asks waits
+				}
+			}
+		}
+	})
+	w = newWorld(t, choose...)
+	w.client.Transport = &http.Transport{DisableCompression: true, MaxConnsPerHost: 1}
+	return w, count.Load
+}
+
+// becomes waits a moment for a count that is kept behind the answer.
+func becomes(fast func() int64, want int64) bool {
+	for range 200 {
+		if fast() == want {
+			return true
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return false
+}
+
+// fresh forgets the connection: the next request is the first of another.
+func (w *world) fresh() { w.client.CloseIdleConnections() }
+
+// TestQuickEqualsSlow: what is answered on the connection is, header by
+// header, what net/http and getNarinfo answer.
+func TestQuickEqualsSlow(t *testing.T) {
+	w, fast := quickWorld(t)
+	short := newUpload(t, "short", "zstd")
+	refs := []*upload{short}
+	for i := range 40 {
+		refs = append(refs, newUpload(t, fmt.Sprintf("a-reference-with-quite-a-long-name-%d", i), "zstd"))
+	}
+	long := newUpload(t, "long", "zstd", refs...) // long enough to be worth packing
+	w.putAll(append(refs, long)...)
+	for _, p := range []*upload{short, long} {
+		for _, header := range [][]string{nil, {"Accept-Encoding", "gzip"}, {"Accept-Encoding", "zstd, br, gzip, deflate, bzip2, xz"}} {
+			w.fresh()
+			// The slow way knows a field that the fast one does not.
+			slow := w.get(p.infoURL(), slices.Concat(header, []string{"X-Slow", "1"})...)
+			w.fresh()
+			before := fast()
+			quick := w.must(w.get(p.infoURL(), header...), 200)
+			if !becomes(fast, before+1) {
+				t.Fatalf("%s with %q was not answered on the connection", p.info.Path, header)
+			}
+			slow.header.Del("Date")
+			quick.header.Del("Date")
+			if !reflect.DeepEqual(slow, quick) {
+				t.Errorf("%s with %q:\nslow  %v\nquick %v", p.info.Path, header, slow, quick)
+			}
+		}
+	}
+}
+
+// TestQuickSeesChanges: what changes a narinfo changes the fast answer too.
+func TestQuickSeesChanges(t *testing.T) {
+	ring := new(keyring)
+	w, fast := quickWorld(t, func(s *setup) { s.keys = ring.load })
+	p := newUpload(t, "p", "zstd")
+	w.putAll(p)
+	ask := func(want int) {
+		t.Helper()
+		for range 2 { // the first puts it in memory, the second finds it there
+			w.fresh()
+			a := w.must(w.get(p.infoURL()), 200)
+			info, err := narinfo.Parse([]byte(a.body))
+			if err != nil || len(info.Sigs) != want {
+				t.Errorf("%d signatures, want %d (%v)", len(info.Sigs), want, err)
+			}
+		}
+	}
+	ask(0)
+	ring.set(newKey(t, "k-1"))
+	if err := w.s.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	ask(1)
+	w.must(w.put(p.infoURL(), p.edited(func(i *narinfo.Info) { i.Sigs = signatures(t, 2) })), 201)
+	ask(3)
+	if err := w.index.Delete(p.info.Path.Hash()); err != nil {
+		t.Fatal(err)
+	}
+	w.u.changed(p.info.Path.Hash())
+	w.fresh()
+	w.must(w.get(p.infoURL()), 404)
+	if !becomes(fast, 3) { // each second one
+		t.Errorf("%d fast answers, want 3", fast())
+	}
+}
+
+// TestQuickCounts: fast answers are in the metrics as the others are.
+func TestQuickCounts(t *testing.T) {
+	w, fast := quickWorld(t)
+	p := newUpload(t, "p", "zstd")
+	w.putAll(p)
+	var size int
+	for range 5 {
+		w.fresh()
+		size = len(w.must(w.get(p.infoURL()), 200).body)
+	}
+	if !becomes(fast, 4) {
+		t.Errorf("%d fast answers, want 4", fast())
+	}
+	w.must(w.get("/metrics"), 200,
+		`narwharf_http_requests_total{method="GET",route="narinfo",status="200"} 5`,
+		fmt.Sprintf(`narwharf_http_sent_bytes_total{route="narinfo",source="uploaded"} %d`, 5*size))
+}
+
+// TestQuickIsForEverybody: a private cache answers nobody on the connection.
+func TestQuickIsForEverybody(t *testing.T) {
+	w, fast := quickWorld(t, func(s *setup) { s.anonymous = access.Scopes{} })
+	p := newUpload(t, "p", "zstd")
+	w.putAll(p)
+	for range 3 {
+		w.fresh()
+		w.must(w.get(p.infoURL()), 401)
+		w.must(w.get(p.infoURL(), "Authorization", "Bearer "+w.token), 200)
+	}
+	if fast() != 0 {
+		t.Errorf("%d answers without a look at the rights", fast())
+	}
+}
