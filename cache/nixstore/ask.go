@@ -44,6 +44,7 @@ func (s *Store) database(ctx context.Context) (*database, error) {
 	if db := s.db.Load(); db != nil && db.files == files {
 		return db, nil
 	}
+	start := time.Now()
 	select {
 	case s.opening <- struct{}{}:
 	case <-ctx.Done():
@@ -61,7 +62,10 @@ func (s *Store) database(ctx context.Context) (*database, error) {
 		s.db.Store(nil)
 		db.retire()
 	}
-	if s.failed.files == files && time.Since(s.failed.at) < retryOpen {
+	// Who waited for another's attempt takes its result: a lock would else be
+	// waited for once after the other.
+	var bad *databaseError
+	if s.failed.files == files && (s.failed.at.After(start) || errors.As(s.failed.err, &bad) && time.Since(s.failed.at) < retryOpen) {
 		return nil, s.failed.err
 	}
 	db, err := openDatabase(ctx, s.state, s.storeDir, s.timeout, s.epochs.Add(1))

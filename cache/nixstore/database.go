@@ -15,9 +15,6 @@ const (
 	// busyTimeout is how long SQLite itself waits for a lock before a look at
 	// the context.
 	busyTimeout = "100"
-	// readOnlyWait is how long to wait for a writer to set up the WAL index,
-	// which one does with its next statement.
-	readOnlyWait = 300 * time.Millisecond
 )
 
 // database is one opened db.sqlite: a few connections and what the files were
@@ -141,7 +138,7 @@ func (db *database) run(ctx context.Context, c *conn, f func(*conn) error) (*con
 			return c, ctx.Err()
 		case locked(err) && time.Since(start) >= db.timeout:
 			return c, ErrLocked
-		case locked(err), passing(err) && time.Since(start) < readOnlyWait:
+		case locked(err):
 			time.Sleep(5 * time.Millisecond)
 			continue
 		}

@@ -72,16 +72,7 @@ func explain(file string, err error) error {
 	return &databaseError{words: "the database " + file + " cannot be read", err: err}
 }
 
-// passing reports whether err goes away when some other process has done what
-// it is doing: a lock, or a WAL index that only a writer can set up.
-func passing(err error) bool {
-	var e *sqlite.Error
-	if !errors.As(err, &e) {
-		return false
-	}
-	return locked(err) || e.Code()&0xff == sqlite3.SQLITE_READONLY
-}
-
+// locked reports whether err is that of a lock, which goes away.
 func locked(err error) bool {
 	var e *sqlite.Error
 	return errors.As(err, &e) && (e.Code()&0xff == sqlite3.SQLITE_BUSY || e.Code()&0xff == sqlite3.SQLITE_LOCKED)

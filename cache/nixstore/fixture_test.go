@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/url"
@@ -14,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"modernc.org/sqlite"
 
 	"narwharf/narinfo"
 )
@@ -251,4 +254,56 @@ func mustInfo(t testing.TB, s *Store, p narinfo.Path) *PathInfo {
 		t.Fatal(err)
 	}
 	return i
+}
+
+// leaveWAL closes the writer as Nix 2.22 and later do: the -wal file stays,
+// empty, and the -shm file too.
+func (f *fixture) leaveWAL() {
+	f.t.Helper()
+	c, err := f.w.Conn(context.Background())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	err = c.Raw(func(c any) error {
+		_, err := c.(sqlite.FileControl).FileControlPersistWAL("main", 1)
+		return err
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if _, err := c.ExecContext(context.Background(), "pragma journal_size_limit = 1099511627776"); err != nil {
+		f.t.Fatal(err)
+	}
+	if err := errors.Join(c.Close(), f.w.Close()); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// snapshot is all there is in the state directory, but for what is in -shm.
+func (f *fixture) snapshot() string {
+	f.t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(f.state, func(p string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&b, "%s %s %d", p[len(f.state):], info.Mode(), info.Size())
+		if d.Type().IsRegular() && !strings.HasSuffix(p, "-shm") {
+			content, err := os.ReadFile(p)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(&b, " %s %x", info.ModTime(), sha256.Sum256(content))
+		}
+		b.WriteByte('\n')
+		return nil
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return b.String()
 }

@@ -253,7 +253,7 @@ func TestOneStateOfTheStore(t *testing.T) {
 			}
 		})
 	}
-	for n := range 200 {
+	for n := range 60 {
 		f.put(life(n % 30))
 		f.remove(life(0).Path)
 	}
