@@ -37,18 +37,19 @@ type closure struct {
 }
 
 // makeClosure packs installed Debian packages into dir/nar, about size bytes
-// by dpkg's own estimate and at least count of them if the machine has so many.
+// and at least count of them if the machine has so many.
 func makeClosure(dir string, size int64, count int) (*closure, error) {
 	all, err := installed()
 	if err != nil {
 		return nil, err
 	}
-	pkgs, refs := topological(choose(all, size, count))
+	chosen, err := choose(all, size, count, (*debPackage).findFiles)
+	if err != nil {
+		return nil, err
+	}
+	pkgs, refs := topological(chosen)
 	if len(pkgs) == 0 {
 		return nil, errors.New("make a closure: dpkg knows of no installed package")
-	}
-	if err := findFiles(pkgs); err != nil {
-		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "nar"), 0o755); err != nil {
 		return nil, err

@@ -24,7 +24,7 @@ import (
 type debPackage struct {
 	name    string // may end in ":amd64"
 	version string
-	size    int64    // Installed-Size, an estimate
+	size    int64    // of its files; Installed-Size before findFiles, often far off
 	needs   []string // names as in Depends
 	files   []string // absolute
 }
@@ -74,9 +74,10 @@ func parsePackages(list string) []*debPackage {
 }
 
 // choose picks packages until it has about size bytes and at least count
-// packages, or none are left. The same machine always gives the same choice:
-// the order is that of the hashes of their names.
-func choose(pkgs []*debPackage, size int64, count int) []*debPackage {
+// packages, or none are left, and calls find to make sure of the files and the
+// size of each. The same machine always gives the same choice: the order is
+// that of the hashes of their names.
+func choose(pkgs []*debPackage, size int64, count int, find func(*debPackage) error) ([]*debPackage, error) {
 	order := slices.Clone(pkgs)
 	slices.SortFunc(order, func(a, b *debPackage) int {
 		x, y := sha256.Sum256([]byte(a.name)), sha256.Sum256([]byte(b.name))
@@ -84,13 +85,25 @@ func choose(pkgs []*debPackage, size int64, count int) []*debPackage {
 	})
 	var chosen []*debPackage
 	var sum int64
+	fits := func(p *debPackage) bool {
+		return p.size <= maxPackage && (sum+p.size <= size || len(chosen) < count && p.size <= smallPackage)
+	}
 	for _, p := range order {
-		if p.size <= maxPackage && (sum+p.size <= size || len(chosen) < count && p.size <= smallPackage) {
+		if sum > size*99/100 && len(chosen) >= count {
+			break
+		}
+		if !fits(p) {
+			continue
+		}
+		if err := find(p); err != nil {
+			return nil, err
+		}
+		if fits(p) {
 			chosen = append(chosen, p)
 			sum += p.size
 		}
 	}
-	return chosen
+	return chosen, nil
 }
 
 // topological puts every package behind those it needs. A dependency that
@@ -130,17 +143,19 @@ func topological(pkgs []*debPackage) (order []*debPackage, needs [][]int) {
 	return order, needs
 }
 
-// findFiles asks dpkg for the files of each package.
-func findFiles(pkgs []*debPackage) error {
-	for _, p := range pkgs {
-		out, err := exec.Command("dpkg-query", "-L", p.name).Output()
-		if err != nil {
-			return fmt.Errorf("list the files of Debian package %s: %w", p.name, err)
-		}
-		for line := range strings.Lines(string(out)) {
-			// Other lines are remarks about diversions.
-			if line = strings.TrimSuffix(line, "\n"); strings.HasPrefix(line, "/") && line != "/." {
-				p.files = append(p.files, line)
+// findFiles asks dpkg for the files of the package and adds up their sizes.
+func (p *debPackage) findFiles() error {
+	out, err := exec.Command("dpkg-query", "-L", p.name).Output()
+	if err != nil {
+		return fmt.Errorf("list the files of Debian package %s: %w", p.name, err)
+	}
+	p.size = 0
+	for line := range strings.Lines(string(out)) {
+		// Other lines are remarks about diversions.
+		if line = strings.TrimSuffix(line, "\n"); strings.HasPrefix(line, "/") && line != "/." {
+			p.files = append(p.files, line)
+			if st, err := os.Lstat(line); err == nil && st.Mode().IsRegular() {
+				p.size += st.Size()
 			}
 		}
 	}

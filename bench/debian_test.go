@@ -40,9 +40,18 @@ func TestChoose(t *testing.T) {
 		pkgs = append(pkgs, &debPackage{name: fmt.Sprint("small", i), size: 100})
 	}
 	pkgs = append(pkgs, &debPackage{name: "huge", size: maxPackage + 1})
-	a := choose(pkgs, 200<<20, 80)
+	try := func(size int64, count int, find func(*debPackage) error) []*debPackage {
+		t.Helper()
+		chosen, err := choose(pkgs, size, count, find)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return chosen
+	}
+	estimate := func(*debPackage) error { return nil }
+	a := try(200<<20, 80, estimate)
 	slices.Reverse(pkgs)
-	if b := choose(pkgs, 200<<20, 80); !slices.Equal(a, b) {
+	if b := try(200<<20, 80, estimate); !slices.Equal(a, b) {
 		t.Error("the choice depends on the order of the packages")
 	}
 	var sum int64
@@ -55,8 +64,17 @@ func TestChoose(t *testing.T) {
 	if sum < 180<<20 || sum > 210<<20 || len(a) < 80 {
 		t.Errorf("chose %d packages of %d bytes, want at least 80 of about 200 MiB", len(a), sum)
 	}
-	if all := choose(pkgs, 1<<40, 1000); len(all) != 200 {
+	if all := try(1<<40, 1000, estimate); len(all) != 200 {
 		t.Errorf("chose %d packages of 200 that fit", len(all))
+	}
+
+	wrong := errors.New("no such package")
+	if _, err := choose(pkgs, 200<<20, 80, func(*debPackage) error { return wrong }); !errors.Is(err, wrong) {
+		t.Errorf("error %v, want that of looking for the files", err)
+	}
+	// The estimate was far too low: the real size counts.
+	if got := try(200<<20, 1, func(p *debPackage) error { p.size = maxPackage; return nil }); len(got) != 2 {
+		t.Errorf("chose %d packages of 96 MiB for 200 MiB", len(got))
 	}
 }
 

@@ -33,6 +33,7 @@ func hostFacts(dir string, n *nginx) []string {
 			runtime.NumCPU(), model, memory, fsName(dir), sysText("/proc/sys/net/ipv4/tcp_congestion_control")),
 		fmt.Sprintf("Linux %s, %s, nginx %s (%d workers, sendfile, tcp_nopush, no access log; without `open_file_cache` unless said)",
 			kernelSeries(), runtime.Version(), n.version, runtime.NumCPU()),
+		fmt.Sprintf("other work on the machine: load average %s when this began (0 is an idle machine)", loadAverage()),
 	}
 }
 
@@ -41,6 +42,12 @@ func kernelSeries() string {
 	release := sysText("/proc/sys/kernel/osrelease")
 	version, _, _ := strings.Cut(release, "-")
 	return version
+}
+
+// loadAverage is that of the last minute.
+func loadAverage() string {
+	minute, _, _ := strings.Cut(sysText("/proc/loadavg"), " ")
+	return minute
 }
 
 func sysText(name string) string {

@@ -18,7 +18,7 @@ type plan struct {
 	quick, itself bool
 	only          map[string]bool // sections; empty is all
 
-	size    int64         // of the closure's packages as installed; the NARs come out a quarter larger
+	size    int64         // of the closure's files
 	count   int           // of its paths, at least
 	rounds  int           // of reads
 	uploads int           // rounds of uploads
@@ -34,7 +34,7 @@ func main() {
 	work := flag.String("work", os.TempDir(), "folder for temporary files, some GiB, on a real disk")
 	flag.Parse()
 
-	p := plan{quick: *quick, itself: *itself, only: map[string]bool{}, size: 960 << 20, count: 300, rounds: 13, uploads: 5, sample: 1200 * time.Millisecond, big: 4 << 30}
+	p := plan{quick: *quick, itself: *itself, only: map[string]bool{}, size: 1000 << 20, count: 300, rounds: 13, uploads: 5, sample: 1200 * time.Millisecond, big: 4 << 30}
 	if p.quick {
 		p.size, p.count, p.rounds, p.uploads, p.sample, p.big = 100<<20, 100, 3, 1, 400*time.Millisecond, 256<<20
 	}
