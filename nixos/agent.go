@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/signing"
 )
 
 // An Agent carries out what its Machine wants, one effect at a time.
@@ -334,12 +335,12 @@ func (a *Agent) status(f Facts) *api.Status {
 		s.NeedReboot = true
 		s.NeedRebootFor = sorted(append(append([]string{}, f.NeedReboot...), t.RebootFor...))
 	}
-	if s.State == api.OK && f.Current != t.Path {
-		// It changed since the last event, which the next one will find.
-		s.State, s.Error = api.Drifted, fmt.Sprintf("the running system is %s", f.Current)
-	}
-	if s.State == api.Testing && f.Current != t.Path {
-		s.State, s.Error = api.Drifted, fmt.Sprintf("the running system is %s", f.Current)
+	switch wrong := f.Current != t.Path; {
+	case s.State == api.Testing && wrong, s.State == api.OK && wrong, s.State == api.Reverted && !wrong:
+		// It changed since the last event; the next one will find that, too.
+		s.State, s.Error, s.WaitingFor = api.Drifted, "somebody else switched the host to "+f.Current, nil
+	case s.State == api.OK && t.Action != signing.Test && f.Profile != t.Path:
+		s.State, s.Error = api.Drifted, "somebody else set the system profile to "+f.Profile
 	}
 	return s
 }

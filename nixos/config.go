@@ -311,7 +311,7 @@ func (c *Config) checkChecks() error {
 		names = append(names, k.Name)
 	}
 	for _, w := range c.Witnesses {
-		if _, err := parseWitness(w); err != nil {
+		if _, _, err := parseWitness(w); err != nil {
 			return fmt.Errorf("witnesses: %w", err)
 		}
 	}

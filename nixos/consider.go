@@ -106,7 +106,7 @@ func (m *Machine) accepted(j *Journal, f Facts, head *signing.Head, entry *signi
 // begin makes the attempt, and ends it at once where there is nothing to do.
 func (m *Machine) begin(j *Journal, f Facts, head *signing.Head, entry *signing.Entry, digest string) {
 	a := &Attempt{
-		ID: f.Random[:16], Nonce: f.Random[16:], Seq: head.Seq, Entry: digest, Path: entry.StorePath, Close: entry.Closure,
+		ID: attemptID(f), Nonce: f.Random[12:], Seq: head.Seq, Entry: digest, Path: entry.StorePath, Close: entry.Closure,
 		System: entry.System, Action: entry.Action, BootID: f.BootID, Began: f.Now,
 	}
 	if head.Expires != nil {
@@ -128,6 +128,9 @@ func (m *Machine) begin(j *Journal, f Facts, head *signing.Head, entry *signing.
 		m.enter(j, f, api.Staging, PhasePrepare)
 	}
 }
+
+// attemptID begins with the time, so that a server can tell old from new.
+func attemptID(f Facts) string { return fmt.Sprintf("%09x%s", f.Wall.Unix(), f.Random[:12]) }
 
 // unchanged tells whether the host is already what the entry asks for.
 func unchanged(a *Attempt, f Facts) bool {
@@ -225,6 +228,10 @@ func (m *Machine) ended(j *Journal, a *Attempt, f Facts) {
 			drift("the system profile", f.Profile)
 		}
 	case api.Reverted:
+		if f.Current == a.Path {
+			s, why = api.Drifted, fmt.Sprintf("somebody else switched the host to %s, which did not pass here (%s)", a.Path, a.Reason)
+			break
+		}
 		waiting = &api.Waiting{Kind: api.WaitRetry, Detail: "the entry is not tried again until a retry, or a release with another one"}
 	}
 	j.State, j.Seq, j.Error, j.WaitingFor = s, a.Seq, why, waiting

@@ -10,5 +10,3 @@ func ownSystem() string {
 	}
 	return arch + "-" + runtime.GOOS
 }
-
-func parseWitness(s string) (string, error) { return s, nil }

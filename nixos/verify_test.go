@@ -136,10 +136,10 @@ func TestNothingWithoutAGrant(t *testing.T) {
 	}{
 		"no grant":          {func(w *sim.World) { w.Wants.Grant = nil }, api.WaitWave},
 		"a grant of before": {func(w *sim.World) { w.Wants.Grant.Seq = 1 }, api.WaitWave},
-		"a reason": {func(w *sim.World) { w.Wants.Grant, w.Wants.WaitingFor = nil, &api.Waiting{Kind: api.WaitBake} }, api.WaitBake},
-		"a hold":   {func(w *sim.World) { w.Wants.Hold = &api.Hold{Reason: "audit", By: "kim"} }, api.WaitHold},
-		"a pause":  {func(w *sim.World) { w.Pause = &api.Hold{Reason: "disk", By: "root"} }, api.WaitPaused},
-		"a person": {func(w *sim.World) { w.BusyFor = 1 << 40 }, api.WaitInhibited},
+		"a reason":          {func(w *sim.World) { w.Wants.Grant, w.Wants.WaitingFor = nil, &api.Waiting{Kind: api.WaitBake} }, api.WaitBake},
+		"a hold":            {func(w *sim.World) { w.Wants.Hold = &api.Hold{Reason: "audit", By: "kim"} }, api.WaitHold},
+		"a pause":           {func(w *sim.World) { w.Pause = &api.Hold{Reason: "disk", By: "root"} }, api.WaitPaused},
+		"a person":          {func(w *sim.World) { w.BusyFor = 1 << 40 }, api.WaitInhibited},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := world(t, sim.System{})

@@ -51,11 +51,11 @@ func (c *Client) PutStatus(ctx context.Context, host string, s *Status, fresh bo
 const MaxLog = 256 << 10
 
 // PostLog sends the log of an attempt, of which the last MaxLog bytes count.
-func (c *Client) PostLog(ctx context.Context, host, attempt string, text []byte) error {
+func (c *Client) PostLog(ctx context.Context, host, attempt, channel string, text []byte) error {
 	if len(text) > MaxLog {
 		text = text[len(text)-MaxLog:]
 	}
-	_, err := c.Do(ctx, Call{Method: http.MethodPost, Path: hostPath(host, "log"), Query: url.Values{"attempt": {attempt}}, Body: text})
+	_, err := c.Do(ctx, Call{Method: http.MethodPost, Path: hostPath(host, "log"), Query: url.Values{"attempt": {attempt}, "channel": {channel}}, Body: text})
 	return err
 }
 

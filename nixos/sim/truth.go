@@ -57,7 +57,7 @@ func Nonsense(s *api.Status) string {
 		return "testing what does not run"
 	case s.State == api.Probation && s.Current != s.Wanted:
 		return "on probation is what does not run"
-	case s.State == api.Reverted && s.Current == s.Wanted && s.Profile == s.Wanted:
+	case s.State == api.Reverted && s.Wanted != "" && s.Current == s.Wanted:
 		return "reverted, and runs it"
 	case s.State == api.TestOver && s.Current == s.Wanted && s.Profile == s.Wanted:
 		return "the test is over, and runs"

@@ -1,0 +1,63 @@
+package nixos
+
+import (
+	"fmt"
+	"log/slog"
+	"sort"
+	"strings"
+
+	"narwharf/hooks/api"
+)
+
+// Textfile writes metrics for node_exporter's textfile collector, whose names
+// end in .prom.
+type Textfile struct {
+	Name string
+	Log  *slog.Logger
+}
+
+// Observe is for Agent.Observe.
+func (t *Textfile) Observe(s *api.Status, j *Journal) {
+	if err := writeDurably(t.Name, []byte(metricsText(s, j)), 0o644); err != nil {
+		t.Log.Warn("the metrics cannot be written", "error", err)
+	}
+}
+
+func metricsText(s *api.Status, j *Journal) string {
+	var b strings.Builder
+	gauge := func(name, help string, value int64) {
+		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s gauge\n%s %d\n", name, help, name, name, value)
+	}
+	flag := func(v bool) int64 {
+		if v {
+			return 1
+		}
+		return 0
+	}
+	gauge("nixos_current_generation", "Generation of the system profile that runs, 0 if none does.", s.CurrentGeneration)
+	gauge("nixos_boot_generation", "Generation of the system profile that boots.", s.BootGeneration)
+	gauge("nixos_config_age_seconds", "Seconds since the running system was activated.", s.ConfigAge)
+	gauge("narwharf_agent_seq", "Release that the state is about.", s.Seq)
+	gauge("narwharf_agent_highest_seq", "Highest release that was ever accepted.", s.HighestSeq)
+	gauge("narwharf_agent_need_reboot", "Whether only a reboot makes the host what it should be.", flag(s.NeedReboot))
+	gauge("narwharf_agent_paused", "Whether a person on the host paused it.", flag(s.Pause != nil))
+	gauge("narwharf_agent_alarm", "Whether the server showed what looks like an attack.", flag(j.Alarm != ""))
+	gauge("narwharf_agent_unconfirmed", "Whether the system was committed without the server's word.", flag(s.Unconfirmed))
+	gauge("narwharf_agent_denied_entries", "Entries that failed here and are not tried again.", int64(len(j.Denied)))
+	fmt.Fprintf(&b, "# HELP narwharf_agent_state The agent's state.\n# TYPE narwharf_agent_state gauge\n")
+	for _, st := range api.States {
+		fmt.Fprintf(&b, "narwharf_agent_state{state=%q} %d\n", string(st), flag(st == s.State))
+	}
+	if len(s.Durations) > 0 {
+		fmt.Fprintf(&b, "# HELP narwharf_agent_duration_seconds How long parts of the last attempt took.\n# TYPE narwharf_agent_duration_seconds gauge\n")
+		var parts []string
+		for p := range s.Durations {
+			parts = append(parts, p)
+		}
+		sort.Strings(parts)
+		for _, p := range parts {
+			fmt.Fprintf(&b, "narwharf_agent_duration_seconds{part=%q} %g\n", p, float64(s.Durations[p])/1000)
+		}
+	}
+	return b.String()
+}

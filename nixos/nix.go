@@ -1,0 +1,138 @@
+package nixos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"narwharf/cache/nixstore"
+	"narwharf/narinfo"
+)
+
+// Path implements Store.
+func (h *Linux) Path(ctx context.Context, p narinfo.Path) (*StorePath, error) {
+	h.mu.Lock()
+	if h.store == nil {
+		s, err := nixstore.Open(nixstore.Options{StoreDir: h.Config.StoreDir, Root: h.Config.StoreRoot, StateDir: h.Config.NixState})
+		if err != nil {
+			h.mu.Unlock()
+			return nil, err
+		}
+		h.store = s
+	}
+	s := h.store
+	h.mu.Unlock()
+	i, err := s.PathInfo(ctx, p)
+	if errors.Is(err, nixstore.ErrNotValid) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &StorePath{Info: i.Info, Ultimate: i.Ultimate}, nil
+}
+
+func (h *Linux) root(name string) string { return filepath.Join(h.Config.StateDir, "gcroots", name) }
+
+// rootArgs makes an indirect root, the same way in Nix 2.8 to 2.34: newer ones
+// ignore --indirect, since all roots outside of gcroots/ are that.
+func (h *Linux) rootArgs(name string) []string {
+	return []string{"--add-root", h.root(name), "--indirect"}
+}
+
+// realiseArgs are those of nix-store. Nothing is built, nothing comes from
+// another cache, and no memory of what the cache had counts.
+func (h *Linux) realiseArgs(p narinfo.Path, root string) []string {
+	c := h.Config
+	keys := c.ContentKeys
+	if c.Trust == TrustServer {
+		keys = append(append([]string{}, keys...), c.ServerKeys...)
+	}
+	args := append([]string{"--realise", p.In(c.StoreDir)}, h.rootArgs(root)...)
+	for _, o := range [][2]string{
+		{"substituters", c.CacheURL},
+		{"trusted-public-keys", strings.Join(keys, " ")},
+		{"require-sigs", "true"},
+		{"substitute", "true"},
+		{"narinfo-cache-negative-ttl", "0"},
+		{"narinfo-cache-positive-ttl", "0"},
+		{"fallback", "false"},
+		{"builders", ""},
+		{"max-jobs", "0"},
+		{"connect-timeout", "15"},
+		{"stalled-download-timeout", "60"},
+		{"netrc-file", h.netrcFile()},
+	} {
+		args = append(args, "--option", o[0], o[1])
+	}
+	return append(args, c.NixOptions...)
+}
+
+func (h *Linux) netrcFile() string { return filepath.Join(h.Config.StateDir, "netrc") }
+
+// writeNetrc gives Nix the token, for a cache that is not open to all.
+func (h *Linux) writeNetrc() error {
+	var b strings.Builder
+	if token := h.Client.Token(); token != "" {
+		for _, s := range append([]string{h.Config.CacheURL}, h.Config.Servers...) {
+			if u, err := url.Parse(s); err == nil && !strings.Contains(b.String(), "machine "+u.Hostname()+"\n") {
+				fmt.Fprintf(&b, "machine %s\nlogin narwharf\npassword %s\n", u.Hostname(), token)
+			}
+		}
+	}
+	return writeDurably(h.netrcFile(), []byte(b.String()), 0o600)
+}
+
+func (h *Linux) nixEnv() []string {
+	env := []string{"XDG_CACHE_HOME=" + filepath.Join(h.Config.StateDir, "cache")}
+	if h.Config.CAFile != "" {
+		env = append(env, "NIX_SSL_CERT_FILE="+h.Config.CAFile)
+	}
+	return env
+}
+
+// Realise implements Store.
+func (h *Linux) Realise(ctx context.Context, p narinfo.Path, root string) error {
+	if err := h.writeNetrc(); err != nil {
+		return err
+	}
+	_, _, err := command(ctx, 4096, h.nixEnv(), "nix-store", h.realiseArgs(p, root)...)
+	return err
+}
+
+// Root implements Store. The path is there, so nothing is fetched.
+func (h *Linux) Root(ctx context.Context, root, path string) error {
+	// Also where the link is there already: a crash may have come between it
+	// and its registration with Nix.
+	args := append([]string{"--realise", path}, h.rootArgs(root)...)
+	_, _, err := command(ctx, 4096, h.nixEnv(), "nix-store", append(args, "--option", "substitute", "false", "--option", "max-jobs", "0")...)
+	return err
+}
+
+// Unroot implements Store.
+func (h *Linux) Unroot(_ context.Context, root string) error {
+	if err := os.Remove(h.root(root)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return syncDir(filepath.Dir(h.root(root)))
+}
+
+// Delete implements Store.
+func (h *Linux) Delete(ctx context.Context, paths []narinfo.Path) error {
+	if len(paths) == 0 {
+		return nil
+	}
+	args := []string{"--delete"}
+	for _, p := range paths {
+		args = append(args, p.In(h.Config.StoreDir))
+	}
+	_, _, err := command(ctx, 4096, h.nixEnv(), "nix-store", args...)
+	return err
+}
+
+// Free implements Store.
+func (h *Linux) Free(context.Context) (int64, error) { return freeBytes(h.real(h.Config.StoreDir)) }

@@ -1,0 +1,16 @@
+//go:build !linux
+
+package nixos
+
+import (
+	"errors"
+	"time"
+)
+
+var began = time.Now()
+
+func bootClock() int64 { return time.Since(began).Milliseconds() + 1 }
+
+func syncFS(string) error { return errors.ErrUnsupported }
+
+func freeBytes(string) (int64, error) { return 0, errors.ErrUnsupported }

@@ -1,0 +1,108 @@
+package nixos
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"narwharf/hooks/api"
+)
+
+// Exit codes of `narwharf agent probe`.
+const (
+	ProbeExitOK          = 0
+	ProbeExitRefused     = 3
+	ProbeExitUnreachable = 4
+)
+
+// probeTimeout bounds the new system's agent, connection included.
+const probeTimeout = 30 * time.Second
+
+// probeProgram is the new system's agent and its configuration. A system
+// without one is tried with this agent, and the text says so.
+func (h *Linux) probeProgram(path string) (program, config, text string) {
+	program, config = filepath.Join(path, "sw", "bin", "narwharf"), filepath.Join(path, "etc", "narwharf", "agent.toml")
+	if _, err := os.Stat(h.real(program)); err != nil {
+		program, text = h.Program, "the system has no sw/bin/narwharf: this agent confirmed"
+	} else {
+		program = h.real(program)
+	}
+	if _, err := os.Stat(h.real(config)); err != nil {
+		config = h.Config.Path()
+		if text != "" {
+			text += ", with this configuration"
+		} else {
+			text = "the system has no etc/narwharf/agent.toml: its agent confirmed with this configuration"
+		}
+	} else {
+		config = h.real(config)
+	}
+	return program, config, text
+}
+
+// Probe implements Units.
+func (h *Linux) Probe(ctx context.Context, path string, s *api.Status) Probed {
+	program, config, by := h.probeProgram(path)
+	text, err := json.Marshal(h.reporter.numbered(s))
+	if err != nil {
+		return Probed{Outcome: ProbeBroken, Text: err.Error(), By: by}
+	}
+	report := filepath.Join(h.Config.StateDir, "probe.json")
+	if err := writeDurably(report, text, 0o600); err != nil {
+		return Probed{Outcome: ProbeUnreachable, Text: "this agent cannot write the report: " + err.Error(), By: by}
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	_, words, err := command(ctx, 1024, nil, program, "agent", "probe", "--config", config, "--report", report)
+	if err == nil {
+		return Probed{Outcome: ProbeOK, By: by}
+	}
+	if words == "" {
+		words = err.Error()
+	}
+	p := Probed{Outcome: ProbeBroken, Text: clip(words, 500), By: by}
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit) && exit.ExitCode() == ProbeExitRefused:
+		p.Outcome = ProbeRefused
+	case errors.As(err, &exit) && exit.ExitCode() == ProbeExitUnreachable, ctx.Err() != nil:
+		p.Outcome = ProbeUnreachable
+	}
+	return p
+}
+
+// SendProbe is `narwharf agent probe`: it sends a report that the running
+// agent has written over a connection of its own, as the host that its own
+// configuration says it is.
+func SendProbe(ctx context.Context, c *Config, client *api.Client, version, report string) error {
+	text, err := os.ReadFile(report)
+	if err != nil {
+		return err
+	}
+	s := new(api.Status)
+	if err := json.Unmarshal(text, s); err != nil {
+		return fmt.Errorf("%s: %w", report, err)
+	}
+	if s.Confirm == "" {
+		return fmt.Errorf("%s: there is nothing to confirm", report)
+	}
+	s.Agent = version
+	return client.PutStatus(ctx, c.Host, s, true)
+}
+
+// ProbeExit is the exit code for SendProbe's error.
+func ProbeExit(err error) int {
+	var refused *api.Error
+	switch {
+	case err == nil:
+		return ProbeExitOK
+	case errors.As(err, &refused) && refused.Status < 500:
+		return ProbeExitRefused
+	}
+	return ProbeExitUnreachable
+}
