@@ -18,6 +18,9 @@ func TestMain(m *testing.M) {
 	if f := flag.Lookup("test.parallel"); f.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
 		_ = f.Value.Set(strconv.Itoa(2 * runtime.GOMAXPROCS(0)))
 	}
+	if os.Getenv("GORACE") == "" { // a binary with the race detector sleeps a second before it exits
+		_ = os.Setenv("GORACE", "atexit_sleep_ms=10")
+	}
 	_, before := os.Lstat("/nix")
 	code := m.Run()
 	if _, after := os.Lstat("/nix"); errors.Is(before, fs.ErrNotExist) && after == nil {

@@ -155,7 +155,7 @@ func machineID(name string) string {
 
 // newMachine has its common files in its layer and is not mounted yet.
 func (f *Fleet) newMachine(name string, env []string, options ...string) (*machine, error) {
-	m := &machine{space: f.space, name: name, address: f.addresses[name], base: f.base, options: options, env: env}
+	m := &machine{space: f.space, name: name, address: f.addresses[name], names: f.addresses, base: f.base, options: options, env: env}
 	return m, m.layer(common(name, machineID(name), f.addresses))
 }
 

@@ -15,7 +15,8 @@ type machine struct {
 	space   *space
 	name    string
 	address string
-	options []string // of space/tree.sh
+	names   map[string]string // addresses of all machines
+	options []string          // of space/tree.sh
 	base    string
 	env     []string // of every program run on it
 }

@@ -121,7 +121,8 @@ type State struct {
 	Hello      string   // what hello.service of the current system wrote
 	Running    string   // systemctl is-system-running
 	Failed     []string // units
-	Agent      string   // ActiveState and MainPID of narwharf.service: "active 123"
+	Agent      string   // ActiveState of narwharf.service
+	AgentPID   string   // "0" when it does not run
 }
 
 const stateScript = `
@@ -136,14 +137,15 @@ sed -n 's#^options .*init=\([^ ]*\)/init .*#\1#p' "/boot/loader/entries/$entry" 
 cat /run/hello 2> /dev/null | line
 systemctl is-system-running | line
 systemctl list-units --failed --plain --no-legend --full | cut -d ' ' -f 1 | line
-systemctl show narwharf.service --property=ActiveState,MainPID --value | line`
+systemctl show narwharf.service --property=ActiveState --value
+systemctl show narwharf.service --property=MainPID --value`
 
 // State asks a running host.
 func (h *Host) State() State {
 	h.T.Helper()
 	out := h.Exec("/bin/sh", "-c", stateScript)
 	lines := strings.Split(out.Stdout, "\n")
-	if len(lines) < 10 {
+	if len(lines) < 11 {
 		h.T.Fatalf("state of %s: %v", h.Name(), out)
 	}
 	for i := range lines {
@@ -151,7 +153,7 @@ func (h *Host) State() State {
 	}
 	return State{
 		BootID: lines[0], Current: lines[1], Booted: lines[2], Profile: lines[3], Generation: lines[4], BootEntry: lines[5],
-		Hello: lines[6], Running: lines[7], Failed: strings.Fields(lines[8]), Agent: lines[9],
+		Hello: lines[6], Running: lines[7], Failed: strings.Fields(lines[8]), Agent: lines[9], AgentPID: lines[10],
 	}
 }
 
@@ -159,6 +161,12 @@ func (h *Host) State() State {
 func (h *Host) Journal(unit string) string {
 	h.T.Helper()
 	return h.Must("journalctl", "--no-pager", "--boot", "--output=cat", "--unit="+unit)
+}
+
+// Realise fetches a store path from the cache through the host's nix-daemon.
+func (h *Host) Realise(path string) Output {
+	h.T.Helper()
+	return h.Exec("nix-store", "--realise", path)
 }
 
 // SetProfile makes a store path the newest generation of the system profile.
@@ -171,6 +179,12 @@ func (h *Host) SetProfile(system string) {
 // the name that everybody uses, which is the lock against a second one.
 func (h *Host) Switch(system, action string) Output {
 	h.T.Helper()
-	return h.Exec("systemd-run", "--collect", "--no-ask-password", "--pipe", "--quiet", "--wait", "--service-type=exec",
+	return h.SwitchFor(0, system, action)
+}
+
+// SwitchFor is Switch with a time-out (0: [DefaultTimeout]), after which it goes on nevertheless.
+func (h *Host) SwitchFor(limit time.Duration, system, action string) Output {
+	h.T.Helper()
+	return h.ExecFor(limit, "systemd-run", "--collect", "--no-ask-password", "--pipe", "--quiet", "--wait", "--service-type=exec",
 		"--unit=nixos-rebuild-switch-to-configuration", system+"/bin/switch-to-configuration", action)
 }

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -121,8 +122,12 @@ func (s *Server) start() error {
 }
 
 func (s *Server) ready() bool {
-	out, err := s.try(5*time.Second, "", "curl", "--silent", "--fail", "--output", "/dev/null", "http://"+serverAddress+"/readyz")
-	return err == nil && out.Code == 0
+	res, err := s.HTTP().Get(s.URL() + "/readyz")
+	if err != nil {
+		return false
+	}
+	_ = res.Body.Close()
+	return res.StatusCode == http.StatusOK
 }
 
 // Pid is the server's process, 0 when it does not run.

@@ -98,7 +98,7 @@ let
       # slow               a unit takes `seconds` to start
       # slow-activation    the activation script takes `seconds`
       # hang               the activation script never ends (at boot it does)
-      # dies               switch-to-configuration is killed in the middle
+      # dies               switch-to-configuration is killed in the middle, once in a boot
       # kill-agent         the activation script kills the agent
       # network-down, network-route, network-silent   see host/network
       # unhealthy          exit code 0, but hello answers 500 and its health check fails
@@ -207,7 +207,7 @@ let
         ++ (if does "slow-activation" then [ "sleep ${seconds'}" ] else [ ])
         ++ (if does "hang" then [ "[ -z \"$NIXOS_ACTION\" ] || sleep infinity" ] else [ ])
         ++ (if does "kill-agent" then [ "[ -z \"$NIXOS_ACTION\" ] || systemctl kill --signal=KILL narwharf.service" ] else [ ])
-        ++ (if does "dies" then [ "[ -z \"$NIXOS_ACTION\" ] || kill -KILL $SWITCH_PID" ] else [ ])
+        ++ (if does "dies" then [ "[ -z \"$NIXOS_ACTION\" ] || [ -e /run/nixos/died ] || { touch /run/nixos/died; kill -KILL $SWITCH_PID; }" ] else [ ])
         ++ (if does "activation-fails" then [ "echo this fails >&2\nexit 1" ] else [ ]));
 
       kernelTree = linux kernel (if does "boot-full" then 65536 else 64);
