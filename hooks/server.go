@@ -227,7 +227,7 @@ func (s *Server) writeError(w http.ResponseWriter, req *http.Request, err error)
 			kind = api.Unauthorized
 			w.Header().Set("WWW-Authenticate", access.Challenge)
 		}
-		e = api.Errorf(d.Status, kind, "%s", d.Error())
+		e = api.Errorf(d.Status, kind, "%s", err.Error())
 	case errors.As(err, &tooBig):
 		e = api.Errorf(http.StatusRequestEntityTooLarge, api.TooLarge, "the body is larger than %d bytes", tooBig.Limit)
 	case req.Context().Err() != nil:
