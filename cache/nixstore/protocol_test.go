@@ -169,10 +169,7 @@ func FuzzPathInfo(f *testing.F) {
 			}
 		}
 		// A reply that is cut off is never an answer.
-		for cut := range reply {
-			if len(reply) > 600 {
-				break
-			}
+		for cut := 0; cut < min(len(reply), 400); cut += 8 {
 			x := newWire(stream{bytes.NewReader(reply[:cut])})
 			if p, err := x.pathInfo(uint64(minor), "/nix/store", i.Path); err == nil && got == nil {
 				t.Fatalf("cut at %d: %+v", cut, p)

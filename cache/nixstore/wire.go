@@ -2,6 +2,7 @@ package nixstore
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -59,8 +60,8 @@ func (x *wire) text() string {
 	if x.err != nil || n == 0 {
 		return ""
 	}
-	b := make([]byte, (n+7)&^7)
-	if _, err := io.ReadFull(x.r, b); err != nil {
+	b, err := x.bytes((n + 7) &^ 7)
+	if err != nil {
 		x.fail(err)
 		return ""
 	}
@@ -71,6 +72,18 @@ func (x *wire) text() string {
 		}
 	}
 	return string(b[:n])
+}
+
+// bytes reads n bytes; memory is taken as they come if they are many.
+func (x *wire) bytes(n uint64) ([]byte, error) {
+	if n <= 4096 {
+		b := make([]byte, n)
+		_, err := io.ReadFull(x.r, b)
+		return b, err
+	}
+	var b bytes.Buffer
+	_, err := io.CopyN(&b, x.r, int64(n))
+	return b.Bytes(), err
 }
 
 // texts calls each with the strings of a list, one after the other.
