@@ -63,9 +63,12 @@ func (m *Manifest) check() error {
 	if err := checkStoreDir(m.StoreDir); err != nil {
 		return fmt.Errorf("manifest: %w", err)
 	}
+	if err := m.checkOrder(); err != nil {
+		return fmt.Errorf("manifest: %w", err)
+	}
 	var nars, size int64
-	for i, l := range m.Lines {
-		if err := m.checkLine(i, l); err != nil {
+	for _, l := range m.Lines {
+		if err := m.checkLine(l); err != nil {
 			return fmt.Errorf("manifest: %w", err)
 		}
 		if nars += l.NarSize; nars > maxNars {
@@ -78,15 +81,24 @@ func (m *Manifest) check() error {
 	return nil
 }
 
-func (m *Manifest) checkLine(i int, l Line) error {
+// checkOrder sees to the order that Find relies on. In it, paths of one hash
+// stand side by side.
+func (m *Manifest) checkOrder() error {
+	for i := 1; i < len(m.Lines); i++ {
+		before, path := m.Lines[i-1].Path, m.Lines[i].Path
+		if before >= path {
+			return fmt.Errorf("%s is there twice or out of order", path)
+		}
+		if before.Hash() == path.Hash() {
+			return fmt.Errorf("%s and %s have one hash, no cache can hold both", before, path)
+		}
+	}
+	return nil
+}
+
+func (m *Manifest) checkLine(l Line) error {
 	if _, err := narinfo.ParseBase(string(l.Path)); err != nil {
 		return err
-	}
-	if i > 0 && m.Lines[i-1].Path >= l.Path {
-		return fmt.Errorf("%s is there twice or out of order", l.Path)
-	}
-	if i > 0 && m.Lines[i-1].Path.Hash() == l.Path.Hash() {
-		return fmt.Errorf("%s and %s have one hash, no cache can hold both", m.Lines[i-1].Path, l.Path)
 	}
 	if l.NarHash.IsZero() || l.NarSize < 1 || l.NarSize > maxNars {
 		return fmt.Errorf("%s has no NarHash, or a NarSize of %d", l.Path, l.NarSize)

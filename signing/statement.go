@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,9 +47,12 @@ type Envelope struct {
 const (
 	maxPayload            = 64 << 10
 	maxEnvelopeSignatures = 64
-	maxKeyName            = 255
 	maxEnvelope           = 256 << 10 // of its JSON: the above, and room for white space
 )
+
+// Nix allows more in the name of a key, but what prints depends on the version
+// of Unicode, and all have to agree on which envelopes can be read.
+var keyNameGrammar = regexp.MustCompile(`^[!-9;-~]{1,255}$`)
 
 // Seal makes an envelope. With no keys it is unsigned, for others to sign.
 func Seal(kind Kind, payload []byte, keys ...SecretKey) *Envelope {
@@ -148,8 +152,8 @@ func (e *Envelope) check() error {
 		return fmt.Errorf("envelope: %d signatures, at most %d are looked at", n, maxEnvelopeSignatures)
 	}
 	for i, s := range e.Signatures {
-		if len(s.Key) > maxKeyName {
-			return fmt.Errorf("envelope: signature %d: the key's name has %d bytes, at most %d", i+1, len(s.Key), maxKeyName)
+		if !keyNameGrammar.MatchString(s.Key) {
+			return fmt.Errorf("envelope: signature %d: the key's name %q is not 1 to 255 of visible ASCII without a colon", i+1, clipped(s.Key))
 		}
 		if _, _, err := ParseSignature(s.Key + ":" + s.Sig); err != nil {
 			return fmt.Errorf("envelope: signature %d: %w", i+1, err)
