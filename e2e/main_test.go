@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	_, before := os.Lstat("/nix")
 	code := m.Run()
 	if _, after := os.Lstat("/nix"); errors.Is(before, fs.ErrNotExist) && after == nil {
-		fmt.Fprintln(os.Stderr, "a test made /nix on this host")
+		fmt.Fprintln(os.Stderr, "/nix appeared on this host while the tests ran")
 		code = 1
 	}
 	os.Exit(code)

@@ -34,6 +34,21 @@ func TestBasePath(t *testing.T) {
 	})
 }
 
+// A proxy that leaves the prefix on, as public_url names it, is served too.
+func TestBasePathNotStripped(t *testing.T) {
+	t.Parallel()
+	suite := newest()
+	c := NeedClosures(t, suite)
+	s := NewServer(t, func(c *Config) { c.PublicURL = "http://" + c.Listen[0] + "/some/prefix" })
+	NewNix(t, suite).In(c.Root).Netrc(s.Token("ci", "push")).Push(s.URL()+"/some/prefix", "?compression=zstd", c.Path("a"))
+	for _, base := range []string{s.URL() + "/some/prefix", s.URL()} {
+		NewNix(t, suite).Trust(base, s.Key).Must("nix-store", "--realise", c.Path("a"))
+	}
+	if r := NewUploader(t, s.URL(), "").Get("/some/prefixed/nix-cache-info"); r.Status != 404 {
+		t.Errorf("a path that only begins like the prefix: %v", r)
+	}
+}
+
 // A cache for another store folder than /nix/store.
 func TestOtherStoreDir(t *testing.T) {
 	t.Parallel()

@@ -47,8 +47,8 @@ func reaped(dir string) bool {
 	if _, err := fmt.Sscanf(string(text), "%d %s", &pid, &start); err != nil {
 		return false
 	}
-	now, err := startTime(pid)
-	return err == nil && now == start
+	fields, err := stat(pid)
+	return err == nil && fields[19] == start && fields[0] != "Z"
 }
 
 func startedNow(info os.FileInfo) bool { return time.Since(info.ModTime()) < time.Minute }

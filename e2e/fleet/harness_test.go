@@ -186,7 +186,7 @@ func power(t *testing.T, f *Fleet) {
 		t.Errorf("%+v, %+v", third, fourth)
 	}
 	// A reboot that something on the host asks for is seen through too.
-	h.Exec("systemd-run", "--on-active=100ms", "systemctl", "reboot")
+	h.Must("systemd-run", "--quiet", "/bin/sh", "-c", "sleep 0.1; systemctl reboot")
 	h.AwaitBoot(5)
 	if h.State().BootID == fourth.BootID {
 		t.Error("no new boot id")
