@@ -198,5 +198,9 @@ func (h *Head) payload() ([]byte, error) {
 	if err := h.Check(); err != nil {
 		return nil, fmt.Errorf("head: %w", err)
 	}
-	return json.Marshal(h)
+	text, err := json.Marshal(h)
+	if err == nil && len(text) > maxHead {
+		err = fmt.Errorf("head: %d bytes, at most %d: it has too much meta", len(text), maxHead)
+	}
+	return text, err
 }

@@ -119,7 +119,10 @@ func SealRelease(h Head, raw [][]byte, keys ...SecretKey) (*Release, error) {
 		return nil, err
 	}
 	r := &Release{Head: Seal(HeadKind, payload, keys...), Entries: leaves, merkle: merkle}
-	return r, r.Head.check()
+	if err := r.Head.check(); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 type leaf struct {
