@@ -24,19 +24,26 @@ type plan struct {
 	uploads int           // rounds of uploads
 	sample  time.Duration // of reads
 	big     int64         // size of the one large NAR
+	hosts   int           // that follow a channel
+	wakes   int           // promotes of each kind
+	settle  time.Duration // before memory is read
 }
 
 func main() {
 	quick := flag.Bool("quick", false, "measure for less than a minute, with a small closure: to see whether it works")
 	write := flag.Bool("write", false, "write the result to bench/PERFORMANCE.md, too")
-	only := flag.String("only", "", "comma-separated sections to run, of upload, narinfo, nar, memory (default all)")
+	only := flag.String("only", "", "comma-separated sections to run, of upload, narinfo, nar, memory, hosts (default all)")
 	itself := flag.Bool("itself", false, "measure nginx against itself: how far from 1 are ratios by chance?")
 	work := flag.String("work", os.TempDir(), "folder for temporary files, some GiB, on a real disk")
 	flag.Parse()
 
-	p := plan{quick: *quick, itself: *itself, only: map[string]bool{}, size: 1000 << 20, count: 300, rounds: 13, uploads: 5, sample: 1200 * time.Millisecond, big: 4 << 30}
+	p := plan{
+		quick: *quick, itself: *itself, only: map[string]bool{}, size: 1000 << 20, count: 300, rounds: 13, uploads: 5, sample: 1200 * time.Millisecond, big: 4 << 30,
+		hosts: 10_000, wakes: 5, settle: 10 * time.Second,
+	}
 	if p.quick {
 		p.size, p.count, p.rounds, p.uploads, p.sample, p.big = 100<<20, 100, 3, 1, 400*time.Millisecond, 256<<20
+		p.hosts, p.wakes, p.settle = 1000, 2, 2*time.Second
 	}
 	for name := range strings.SplitSeq(*only, ",") {
 		if name != "" {

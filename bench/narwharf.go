@@ -59,6 +59,10 @@ func startNarwharf(binary, dir string) (*server, error) {
 		return nil, err
 	}
 	s.put, s.token, s.nars = addr, strings.TrimSpace(string(token)), filepath.Join(dir, "data", "cache", "nar")
+	s.newToken = func(name, scope string) (string, error) {
+		token, err := output(binary, "token", "new", "--config", config, "--name", name, "--scope", scope)
+		return strings.TrimSpace(string(token)), err
+	}
 	return s, s.ready()
 }
 

@@ -27,6 +27,8 @@ type server struct {
 	cmd   *exec.Cmd
 	log   string        // file of what it said
 	gone  chan struct{} // closed when the process has ended
+
+	newToken func(name, scope string) (string, error) // nil if it knows none
 }
 
 // start runs cmd in a process group of its own, with dir for its log, and waits
