@@ -18,6 +18,7 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
 	"narwharf/cache/nar"
+	"narwharf/narinfo"
 )
 
 // FsckOptions say what Fsck may do.
@@ -212,6 +213,14 @@ func (c *fsck) infos(ctx context.Context) error {
 			return c.removeInfo(hash)
 		})
 	}
+	for hash := range files {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := c.references(hash); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -238,12 +247,12 @@ func (c *fsck) info(hash string) error {
 			return c.u.index.Put(&index.Record{Info: info, Uploaded: time.Now()})
 		})
 	case string(r.Info.Append(nil)) != string(info.Append(nil)):
-		c.found(name, "differs from the index", func() error {
-			next := *r
-			next.Info = info
-			defer c.u.changed(hash)
-			return c.u.index.Put(&next)
-		})
+		c.found(name, "differs from the index", func() error { return c.settle(r, info) })
+		if c.opts.Repair {
+			if info, err = c.u.loadInfo(hash); err != nil {
+				return nil // what settle could not do was reported
+			}
+		}
 	}
 	st, err := c.u.blobs.Stat(info.URL)
 	switch {
@@ -256,8 +265,20 @@ func (c *fsck) info(hash string) error {
 		c.found(name, fmt.Sprintf("%s has %d bytes and should have %d", info.URL, st.Size, info.FileSize), func() error { return c.dropInfoLocked(hash) })
 		return nil
 	}
+	return nil
+}
+
+// references looks for what paths refer to and the cache has not. It comes
+// after every repair that takes a path out.
+func (c *fsck) references(hash string) error {
 	if c.u.opts.AllowIncomplete {
 		return nil
+	}
+	defer c.lock(hash)()
+	name := hash + ".narinfo"
+	info, err := c.u.loadInfo(hash)
+	if err != nil {
+		return nil // gone, or reported before
 	}
 	for _, ref := range info.References {
 		if ref == info.Path {
@@ -383,6 +404,21 @@ func (c *fsck) restoreInfo(hash string) error {
 		return err
 	}
 	return blob.WriteFile(c.u.blobs, hash+".narinfo", r.Info.Append(nil))
+}
+
+// settle decides between a narinfo file and the index where they differ. The
+// file is the truth, if its NAR says so too; else the index stays, whose
+// record was checked against the NAR when it was made.
+func (c *fsck) settle(r *index.Record, info *narinfo.Info) error {
+	hash := r.Info.Path.Hash()
+	f, err := c.u.inspect(strings.TrimPrefix(info.URL, "nar/"))
+	if err != nil || agree(info, f) != nil {
+		return c.restoreInfo(hash)
+	}
+	next := *r
+	next.Info = info
+	defer c.u.changed(hash)
+	return c.u.index.Put(&next)
 }
 
 func (c *fsck) dropInfo(hash string) error {
