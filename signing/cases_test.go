@@ -56,7 +56,8 @@ func allCases(t testing.TB) []testCase {
 func headCases(c *cases) {
 	c.of("head", testRelease(c.t, nil, "db-1").Head.Payload)
 	c.is("as made", c.base, "")
-	root := string(c.base[bytes.Index(c.base, []byte("sha256:")):][:len("sha256:")+64])
+	_, rest, _ := strings.Cut(string(c.base), `"root":"`)
+	root := rest[:len("sha256:")+64]
 	long := func(n int) string { return strings.Repeat("a", n) }
 
 	c.edit("order of names, white space, escapes in names", `{"v":1,`, "\n{ \"s\\u0065q\" : 42 ,\t\"v\":1,\r\n", "stands there twice")
