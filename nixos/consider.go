@@ -117,10 +117,7 @@ func (m *Machine) begin(j *Journal, f Facts, head *signing.Head, entry *signing.
 	a.Transitions = append(a.Transitions, api.Transition{State: api.Verifying})
 	switch denied, ok := j.Denied[digest]; {
 	case unchanged(a, f):
-		m.finish(j, f, done(a, f))
-		if a.Outcome == api.OK {
-			j.confirm(a.Path)
-		}
+		m.adopt(j, a, f)
 	case ok:
 		a.Reason = fmt.Sprintf("this entry failed here as seq %d (%s); narwharf retry makes the host try again", denied.Seq, denied.Reason)
 		m.finish(j, f, api.Reverted)
@@ -135,6 +132,17 @@ func attemptID(f Facts) string { return fmt.Sprintf("%09x%s", f.Wall.Unix(), f.R
 // unchanged tells whether the host is already what the entry asks for.
 func unchanged(a *Attempt, f Facts) bool {
 	return f.Current == a.Path && (a.Action == signing.Test || f.Profile == a.Path)
+}
+
+// adopt ends an attempt whose system the host runs without our doing: it was
+// so before, or a person did it. What the attempt found out is of before.
+func (m *Machine) adopt(j *Journal, a *Attempt, f Facts) {
+	a.Failing, a.NewFailed, a.Checks, a.SwitchExit, a.Reason = nil, nil, nil, nil, ""
+	a.Confirm, a.Unconfirmed = "", false
+	m.finish(j, f, done(a, f))
+	if a.Outcome == api.OK {
+		j.confirm(a.Path)
+	}
 }
 
 // done is the state of a host that runs the attempt's path.
@@ -154,7 +162,7 @@ func (m *Machine) rebooted(j *Journal, f Facts) bool {
 	}
 	switch {
 	case a.Outcome == api.Testing && f.Profile == a.Path && f.Current == a.Path:
-		m.finish(j, f, api.OK)
+		m.adopt(j, a, f)
 	case a.Outcome == api.Testing:
 		a.Began = f.Now
 		m.finish(j, f, api.TestOver)
@@ -201,9 +209,7 @@ func (m *Machine) settle(j *Journal, f Facts) {
 // changed by somebody else.
 func (m *Machine) ended(j *Journal, a *Attempt, f Facts) {
 	if a.Outcome != api.OK && a.Outcome != api.DryRunDone && a.Outcome != api.TestOver && unchanged(a, f) && done(a, f) == api.OK {
-		j.confirm(a.Path) // a person finished what we did not
-		a.Reason = ""
-		m.finish(j, f, api.OK)
+		m.adopt(j, a, f)
 	}
 	s, why := a.Outcome, a.Reason
 	var waiting *api.Waiting
@@ -246,8 +252,7 @@ func (m *Machine) gate(j *Journal, a *Attempt, f Facts) {
 	}
 	switch {
 	case unchanged(a, f):
-		j.confirm(a.Path)
-		m.finish(j, f, done(a, f))
+		m.adopt(j, a, f)
 	case a.Expire != 0 && f.Wall.Unix() >= a.Expire:
 		wait(api.WaitExpired, "the release's time is over, by this host's clock")
 	case f.Pause != nil:

@@ -32,6 +32,7 @@ type Linux struct {
 
 	mu       sync.Mutex
 	store    *nixstore.Store
+	holder   func() // ends the process that holds the database open
 	reporter *reporter
 	unit     string // fingerprint of the own unit at the start
 }
@@ -79,6 +80,9 @@ func (h *Linux) Close(ctx context.Context) {
 	h.reporter.close(ctx)
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.holder != nil {
+		h.holder()
+	}
 	if h.store != nil {
 		h.store.Close() //nolint:errcheck // it was only read
 	}

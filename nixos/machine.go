@@ -233,8 +233,7 @@ func (m *Machine) bootedInProbation(j *Journal, a *Attempt, f Facts) {
 		m.revert(j, a, f, fmt.Sprintf("the host rebooted %d times in probation and runs %s", a.Boots, f.Current))
 	case f.Current == a.Path && f.Profile == a.Path:
 		// It was the boot entry's system all along.
-		j.confirm(a.Path)
-		m.finish(j, f, api.OK)
+		m.adopt(j, a, f)
 	default:
 		a.Reason = "the host rebooted while the system was on trial"
 		m.deny(j, a)

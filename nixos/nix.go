@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"time"
 
 	"narwharf/cache/nixstore"
 	"narwharf/narinfo"
@@ -15,18 +18,13 @@ import (
 
 // Path implements Store.
 func (h *Linux) Path(ctx context.Context, p narinfo.Path) (*StorePath, error) {
-	h.mu.Lock()
-	if h.store == nil {
-		s, err := nixstore.Open(nixstore.Options{StoreDir: h.Config.StoreDir, Root: h.Config.StoreRoot, StateDir: h.Config.NixState})
-		if err != nil {
-			h.mu.Unlock()
+	i, err := h.lookUp(ctx, p)
+	if errors.Is(err, nixstore.ErrUnavailable) {
+		if err := h.keepOpen(ctx); err != nil {
 			return nil, err
 		}
-		h.store = s
+		i, err = h.lookUp(ctx, p)
 	}
-	s := h.store
-	h.mu.Unlock()
-	i, err := s.PathInfo(ctx, p)
 	if errors.Is(err, nixstore.ErrNotValid) {
 		return nil, nil
 	}
@@ -34,6 +32,69 @@ func (h *Linux) Path(ctx context.Context, p narinfo.Path) (*StorePath, error) {
 		return nil, err
 	}
 	return &StorePath{Info: i.Info, Ultimate: i.Ultimate}, nil
+}
+
+func (h *Linux) lookUp(ctx context.Context, p narinfo.Path) (*nixstore.PathInfo, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.store == nil {
+		s, err := nixstore.Open(nixstore.Options{StoreDir: h.Config.StoreDir, Root: h.Config.StoreRoot, StateDir: h.Config.NixState})
+		if err != nil {
+			return nil, err
+		}
+		h.store = s
+	}
+	return h.store.PathInfo(ctx, p)
+}
+
+// keepOpen lets a Nix process hold the store's database open for a minute.
+// Without nix-daemon Nix before 2.22 removes the database's -wal file when its
+// last process ends, and then nobody else can read it; a store that was never
+// used has no database at all.
+func (h *Linux) keepOpen(ctx context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.holder != nil {
+		h.holder()
+	}
+	// It opens the store and waits for a client's greeting.
+	cmd := exec.Command("nix-store", "--serve")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("run nix-store: %w", err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		cmd.Wait() //nolint:errcheck // it ends because its input does
+		close(ended)
+	}()
+	stop := sync.OnceFunc(func() {
+		in.Close()
+		select {
+		case <-ended:
+		case <-time.After(5 * time.Second):
+			cmd.Process.Kill() //nolint:errcheck // it has ended
+		}
+	})
+	h.holder = stop
+	time.AfterFunc(time.Minute, stop)
+	wal := filepath.Join(h.Config.NixState, "db", "db.sqlite-wal")
+	for range 100 {
+		if _, err := os.Stat(wal); err == nil {
+			return nil
+		}
+		select {
+		case <-ended:
+			return errors.New("nix-store --serve ended at once: the Nix store does not work")
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil // it may be behind nix-daemon
 }
 
 func (h *Linux) root(name string) string { return filepath.Join(h.Config.StateDir, "gcroots", name) }
