@@ -249,7 +249,7 @@ func (f *Fleet) saveLogs() {
 	}
 	dir := os.Getenv("NARWHARF_FLEET_LOGS")
 	for name, text := range logs {
-		f.T.Logf("end of the log of %s\n%s", name, clip(text))
+		f.T.Logf("end of the log of %s\n%s", name, clip(text, 3000))
 		if dir == "" {
 			continue
 		}

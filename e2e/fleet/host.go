@@ -281,7 +281,7 @@ func (h *host) consoleTail() string {
 	if err != nil {
 		return err.Error()
 	}
-	return clip(string(text))
+	return clip(string(text), 3000)
 }
 
 // log is the host's console and journal.

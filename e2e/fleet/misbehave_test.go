@@ -64,7 +64,7 @@ var faults = []fault{
 			}
 		},
 		after: func(_ *testing.T, h *Host) { h.Must("systemctl", "stop", "nixos-rebuild-switch-to-configuration.service") }},
-	{name: "dies", system: misbehaves(Dies), code: 255, check: func(t *testing.T, _ *Fleet, h *Host, path string) {
+	{name: "dies", system: misbehaves(Dies), code: 255, keeps: true, check: func(t *testing.T, _ *Fleet, h *Host, path string) {
 		if active := h.Exec("systemctl", "is-active", "hello.service").Line(); active == "active" {
 			t.Errorf("hello.service is %s, and nobody started it", active)
 		}
@@ -93,7 +93,14 @@ var faults = []fault{
 			t.Errorf("%v %v", res, err)
 		}
 	}},
-	{name: "boot full", system: misbehaves(BootFull), action: "boot", code: 1, says: "Failed to install bootloader", keeps: true, check: oldEntry},
+	{name: "boot full", system: misbehaves(BootFull), action: "boot", code: 1, says: "Failed to install bootloader", keeps: true, check: oldEntry,
+		// As long as the profile has that generation, nobody can write the boot loader at all.
+		after: func(t *testing.T, h *Host) {
+			if out := h.Switch("/run/current-system", "boot"); out.Code != 1 {
+				t.Errorf("%v", out)
+			}
+			h.Sh(`cd /nix/var/nix/profiles; bad=$(readlink system); nix-env --profile $PWD/system --rollback; rm $bad`)
+		}},
 	{name: "boot not written", system: misbehaves(BootSilent), action: "boot", code: 0, keeps: true, check: oldEntry},
 	{name: "pre-switch check", system: misbehaves(CheckFails), code: 1, says: "Pre-switch checks failed", keeps: true},
 	{name: "pre-switch check alone", system: misbehaves(CheckFails), action: "check", code: 1, keeps: true},

@@ -41,12 +41,11 @@ func (o Output) String() string {
 	if o.TimedOut {
 		how = "no end"
 	}
-	return fmt.Sprintf("%s: %s after %v\n%s%s", o.Command, how, o.Took.Round(time.Millisecond), clip(o.Stdout), clip(o.Stderr))
+	return fmt.Sprintf("%s: %s after %v\n%s%s", o.Command, how, o.Took.Round(time.Millisecond), clip(o.Stdout, 4000), clip(o.Stderr, 4000))
 }
 
 // clip keeps the end of a long text.
-func clip(text string) string {
-	const most = 6000
+func clip(text string, most int) string {
 	if len(text) > most {
 		return "[…]" + text[len(text)-most:]
 	}

@@ -36,7 +36,7 @@ const (
 	Slow            Misbehaviour = "slow"             // 0: a unit takes Seconds to start
 	SlowActivation  Misbehaviour = "slow-activation"  // 0: the activation script takes Seconds
 	Hang            Misbehaviour = "hang"             // never ends
-	Dies            Misbehaviour = "dies"             // killed between activation and starting units, the first time in a boot
+	Dies            Misbehaviour = "dies"             // killed in the activation script, with units stopped; the first time in a boot
 	KillAgent       Misbehaviour = "kill-agent"       // 0: narwharf.service is killed in the middle
 	NetworkDown     Misbehaviour = "network-down"     // 0: eth0 is down
 	NetworkRoute    Misbehaviour = "network-route"    // 0: only the server cannot be reached, the gateway can

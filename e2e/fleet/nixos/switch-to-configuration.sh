@@ -69,7 +69,8 @@ while read -r unit _ active sub _; do
   was_active[$unit]=$active/$sub
   case $active in active | activating | reloading) ;; *) continue ;; esac
   old=/etc/systemd/system/$unit
-  case $(readlink "$old" 2> /dev/null) in /etc/static/systemd/system/*) ;; *) continue ;; esac
+  [ -L "$old" ] || continue
+  case $(readlink "$old") in /etc/static/systemd/system/*) ;; *) continue ;; esac
   new=$new_units/$unit
   if [ ! -e "$new" ]; then
     says "$old" X-StopOnRemoval=false || stop[$unit]=1
