@@ -141,7 +141,7 @@ func (c *fsck) nar(st blob.Info) error {
 		return nil // swept meanwhile
 	}
 	if r := new(Refusal); errors.As(err, &r) {
-		c.found(st.Name, err.Error(), func() error { return c.quarantineDamaged(file) })
+		c.found(st.Name, strings.TrimPrefix(err.Error(), st.Name+": "), func() error { return c.quarantineDamaged(file) })
 		return nil
 	}
 	if err != nil {
