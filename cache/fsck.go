@@ -372,15 +372,10 @@ func (u *Uploads) quarantine(name string) error {
 	if err := out.Commit(); err != nil {
 		return err
 	}
-	if err := u.blobs.Remove(name); err != nil {
-		return err
-	}
-	u.forget(name)
 	if strings.HasPrefix(name, "nar/") {
-		u.bytes.Add(-in.Size)
-		u.files.Add(-1)
+		return u.removeNar(in.Info)
 	}
-	return nil
+	return u.blobs.Remove(name)
 }
 
 // quarantineDamaged moves a NAR file away, unless an upload has mended it since

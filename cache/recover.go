@@ -284,11 +284,21 @@ func (u *Uploads) sweepOne(name string, now time.Time) (int64, error) {
 	if now.Sub(st.ModTime) <= u.opts.NarGrace {
 		return -1, nil
 	}
-	if err := u.blobs.Remove(name); err != nil {
+	if err := u.removeNar(st); err != nil {
 		return -1, err
 	}
-	u.forget(name)
-	u.bytes.Add(-st.Size)
-	u.files.Add(-1)
 	return st.Size, nil
+}
+
+// removeNar deletes a NAR file, of which st is known. The caller holds its
+// lock.
+func (u *Uploads) removeNar(st blob.Info) error {
+	err := u.blobs.Remove(st.Name)
+	// A failed removal may be one whose folder could not be synced.
+	if _, now := u.blobs.Stat(st.Name); errors.Is(now, fs.ErrNotExist) {
+		u.forget(st.Name)
+		u.bytes.Add(-st.Size)
+		u.files.Add(-1)
+	}
+	return err
 }
