@@ -16,15 +16,13 @@ import (
 const (
 	idleTime = 10 * time.Second // then a connection, and the daemon's process for it, goes
 	maxIdle  = 2                // connections kept
-	maxAsked = 20000            // paths asked of one connection: the daemon keeps each answer
 )
 
 // errNoDaemon is for a daemon that cannot be reached or does not answer as one.
 var errNoDaemon = errors.New("nix-daemon does not answer")
 
-// daemon asks nix-daemon. The daemon has a process for each connection, which
-// keeps the answer for every path that it was asked for, whatever happens to
-// the path later: no path is asked for twice on one connection.
+// daemon asks nix-daemon, which has a process for each connection. Connections
+// are kept for a while: a new one costs as much as fifty questions.
 type daemon struct {
 	socket, storeDir string
 	timeout          time.Duration
@@ -41,7 +39,6 @@ type client struct {
 	conn  net.Conn
 	wire  *wire
 	minor uint64
-	asked map[narinfo.Path]struct{}
 	used  time.Time
 }
 
@@ -51,11 +48,11 @@ func newDaemon(socket, storeDir string, timeout time.Duration) *daemon {
 
 // ping sees whether the daemon can be spoken to.
 func (d *daemon) ping(ctx context.Context) error {
-	return d.with(ctx, func(*client) bool { return true }, func(*client) error { return nil })
+	return d.with(ctx, func(*client) error { return nil })
 }
 
 func (d *daemon) info(ctx context.Context, p narinfo.Path) (i *PathInfo, err error) {
-	err = d.with(ctx, func(c *client) bool { return !c.has(p) }, func(c *client) (err error) {
+	err = d.with(ctx, func(c *client) (err error) {
 		i, err = d.query(ctx, c, p)
 		return err
 	})
@@ -64,7 +61,7 @@ func (d *daemon) info(ctx context.Context, p narinfo.Path) (i *PathInfo, err err
 
 func (d *daemon) infoByHash(ctx context.Context, hashPart string) (*PathInfo, error) {
 	var p narinfo.Path
-	err := d.with(ctx, func(*client) bool { return true }, func(c *client) (err error) {
+	err := d.with(ctx, func(c *client) (err error) {
 		return c.do(ctx, d.timeout, func() error {
 			p, err = c.wire.pathByHash(c.minor, d.storeDir, hashPart)
 			return err
@@ -77,7 +74,7 @@ func (d *daemon) infoByHash(ctx context.Context, hashPart string) (*PathInfo, er
 }
 
 func (d *daemon) closure(ctx context.Context, roots []narinfo.Path) (all []*narinfo.Info, err error) {
-	err = d.with(ctx, func(c *client) bool { return len(c.asked) == 0 }, func(c *client) error {
+	err = d.with(ctx, func(c *client) error {
 		all = nil
 		seen := map[narinfo.Path]narinfo.Path{} // to who refers to it
 		var todo []narinfo.Path
@@ -116,7 +113,6 @@ func (d *daemon) closure(ctx context.Context, roots []narinfo.Path) (all []*nari
 }
 
 func (d *daemon) query(ctx context.Context, c *client, p narinfo.Path) (i *PathInfo, err error) {
-	c.asked[p] = struct{}{}
 	err = c.do(ctx, d.timeout, func() error {
 		i, err = c.wire.pathInfo(c.minor, d.storeDir, p)
 		return err
@@ -124,10 +120,11 @@ func (d *daemon) query(ctx context.Context, c *client, p narinfo.Path) (i *PathI
 	return i, err
 }
 
-// with runs f with a connection that fits, an idle one or a new one. An idle one
-// may be dead, because the daemon was started anew: then f runs a second time.
-func (d *daemon) with(ctx context.Context, fits func(*client) bool, f func(*client) error) error {
-	if c := d.take(fits); c != nil {
+// with runs f with a connection of its own, an idle one or a new one. An idle
+// one may be dead, because the daemon was started anew: then f runs a second
+// time.
+func (d *daemon) with(ctx context.Context, f func(*client) error) error {
+	if c := d.take(); c != nil {
 		err := f(c)
 		if c.wire.err == nil {
 			d.put(c)
@@ -174,7 +171,7 @@ func (d *daemon) dial(ctx context.Context) (*client, error) {
 		}
 		return nil, fmt.Errorf("%w on %s: %w", errNoDaemon, d.socket, dialWords(d.socket, err))
 	}
-	c := &client{conn: conn, wire: newWire(conn), asked: map[narinfo.Path]struct{}{}}
+	c := &client{conn: conn, wire: newWire(conn)}
 	err = c.do(ctx, d.timeout, func() (err error) {
 		c.minor, err = c.wire.hello(d.newest)
 		return err
@@ -187,11 +184,6 @@ func (d *daemon) dial(ctx context.Context) (*client, error) {
 		return nil, fmt.Errorf("%w on %s: %w", errNoDaemon, d.socket, helloWords(err))
 	}
 	return c, nil
-}
-
-func (c *client) has(p narinfo.Path) bool {
-	_, ok := c.asked[p]
-	return ok
 }
 
 // do runs one exchange and ends it when ctx ends or the daemon takes too long.
@@ -216,22 +208,22 @@ func (c *client) do(ctx context.Context, timeout time.Duration, exchange func() 
 	return err
 }
 
-func (d *daemon) take(fits func(*client) bool) *client {
+func (d *daemon) take() *client {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for n := len(d.idle) - 1; n >= 0; n-- {
-		if c := d.idle[n]; fits(c) {
-			d.idle = append(d.idle[:n], d.idle[n+1:]...)
-			return c
-		}
+	n := len(d.idle)
+	if n == 0 {
+		return nil
 	}
-	return nil
+	c := d.idle[n-1]
+	d.idle = d.idle[:n-1]
+	return c
 }
 
 func (d *daemon) put(c *client) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed || len(c.asked) >= maxAsked {
+	if d.closed {
 		_ = c.conn.Close()
 		return
 	}

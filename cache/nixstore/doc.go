@@ -24,10 +24,9 @@
 // Every call sees what Nix had committed when the call started; nothing is
 // cached here. One Info or Closure comes from one SQL statement and so from one
 // state of the store, whatever Nix does meanwhile. Over the daemon a closure is
-// put together from many answers, each fresh: a daemon process remembers every
-// path that it was asked for, also that it was not valid, for up to an hour
-// (Store::queryPathInfo and pathInfoCache in src/libstore/store-api.cc), so no
-// connection is asked for one path twice.
+// put together from many answers, each of them fresh: the daemon turns off the
+// memory for paths that other programs of Nix have (openUncachedStore in
+// src/nix/unix/daemon.cc).
 //
 // Callers that cache compare Version before and after.
 //
@@ -50,5 +49,5 @@
 // and rows that do not make sense: a hash that is not a SHA-256, a missing size,
 // a reference to a path that is not there, a name that no store path can have.
 // Signatures that are not well formed are left out, since nobody can check them.
-// Daemons must speak protocol 1.21 (Nix 2.4 has 1.32) or later.
+// Daemons must speak protocol 1.21 (Nix 2.1) or later.
 package nixstore

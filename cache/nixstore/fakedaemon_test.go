@@ -120,8 +120,6 @@ func (f *fakeDaemon) serve(c net.Conn) {
 	}
 	x.putNumber(msgLast)
 	x.flush()
-	// As Nix does, remember for as long as the connection lives.
-	memory := map[string]*PathInfo{}
 	for x.err == nil {
 		op := x.number()
 		arg := x.text()
@@ -136,26 +134,22 @@ func (f *fakeDaemon) serve(c net.Conn) {
 			x.flush()
 			continue
 		}
-		f.answer(x, minor, op, arg, memory)
+		f.answer(x, minor, op, arg)
 		x.flush()
 	}
 }
 
-func (f *fakeDaemon) answer(x *wire, minor, op uint64, arg string, memory map[string]*PathInfo) {
+func (f *fakeDaemon) answer(x *wire, minor, op uint64, arg string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch op {
 	case opQueryPathInfo:
-		i, ok := memory[arg]
-		if !ok {
-			p, err := narinfo.ParsePath("/nix/store", arg)
-			if err != nil {
-				f.say(x, minor, "\x1b[31;1merror:\x1b[0m path '"+arg+"'\n  is not in the Nix store")
-				return
-			}
-			i = f.infos[p]
-			memory[arg] = i
+		p, err := narinfo.ParsePath("/nix/store", arg)
+		if err != nil {
+			f.say(x, minor, "\x1b[31;1merror:\x1b[0m path '"+arg+"'\n  is not in the Nix store")
+			return
 		}
+		i := f.infos[p]
 		f.chatter(x)
 		x.putNumber(msgLast)
 		if i == nil {

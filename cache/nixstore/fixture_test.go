@@ -233,14 +233,20 @@ func shortDir(t testing.TB) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		// Nix takes away the write permission of what it puts into a store.
+		// Nix takes away the write permission of what it puts into a store. A
+		// daemon's child may outlive it by a moment, and write.
 		_ = filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
 			if err == nil && d.IsDir() {
 				return os.Chmod(p, 0o755)
 			}
 			return nil
 		})
-		if err := os.RemoveAll(dir); err != nil {
+		err := os.RemoveAll(dir)
+		for n := 0; err != nil && n < 50; n++ {
+			time.Sleep(50 * time.Millisecond)
+			err = os.RemoveAll(dir)
+		}
+		if err != nil {
 			t.Error(err)
 		}
 	})

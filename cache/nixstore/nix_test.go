@@ -86,7 +86,7 @@ func TestNixAgrees(t *testing.T) {
 }
 
 // TestNixAddsAndDeletes asks after every change that Nix makes, as the owner,
-// as another user and over the daemon, which remembers what it was asked.
+// as another user and over a connection to the daemon that is kept.
 func TestNixAddsAndDeletes(t *testing.T) {
 	eachNix(t, func(t *testing.T, n *nix) {
 		n.add("first", "first")

@@ -133,8 +133,12 @@ func (n *nix) daemon() (stop func()) {
 	n.t.Helper()
 	cmd := exec.Command(filepath.Join(n.bin, "nix-daemon-"+n.version))
 	cmd.Env = n.env()
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
+	stderr, err := os.Create(n.dir + "/daemon.log") // no pipe: the daemon's children keep it open
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer stderr.Close()
+	cmd.Stderr = stderr
 	if err := cmd.Start(); err != nil {
 		n.t.Fatal(err)
 	}
@@ -153,7 +157,8 @@ func (n *nix) daemon() (stop func()) {
 			return stop
 		}
 		if time.Since(start) > 20*time.Second {
-			n.t.Fatalf("nix-daemon %s does not listen: %s", n.version, stderr.String())
+			log, _ := os.ReadFile(n.dir + "/daemon.log")
+			n.t.Fatalf("nix-daemon %s does not listen: %s", n.version, log)
 		}
 	}
 }

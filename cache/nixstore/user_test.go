@@ -84,7 +84,12 @@ func helper(options string) {
 			a.Backend = s.Backend()
 		}
 		if err := out.Encode(a); err != nil {
-			return
+			break
+		}
+	}
+	if s != nil {
+		if err := s.Close(); err != nil {
+			panic(err)
 		}
 	}
 }
@@ -93,8 +98,9 @@ func helper(options string) {
 type reader struct {
 	t   *testing.T
 	mu  sync.Mutex
-	in  io.Writer
+	in  io.WriteCloser
 	out *json.Decoder
+	cmd *exec.Cmd
 }
 
 // startReader starts a helper as a user, which needs root if it is another.
@@ -139,13 +145,23 @@ func startReader(t *testing.T, uid int, o Options) *reader {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		_ = in.Close()
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("reader: %v", err)
-		}
-	})
-	return &reader{t: t, in: in, out: json.NewDecoder(out)}
+	r := &reader{t: t, in: in, out: json.NewDecoder(out), cmd: cmd}
+	t.Cleanup(r.stop)
+	return r
+}
+
+// stop lets the reader close its store and end.
+func (r *reader) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cmd == nil {
+		return
+	}
+	_ = r.in.Close()
+	if err := r.cmd.Wait(); err != nil {
+		r.t.Errorf("reader: %v", err)
+	}
+	r.cmd = nil
 }
 
 func (r *reader) ask(question string) answer {
@@ -269,6 +285,10 @@ func TestNobodyHasItOpen(t *testing.T) {
 		if a := r.ask("closure " + string(infos[49].Path)); a.Paths != len(closureOf(infos, infos[49].Path)) {
 			t.Errorf("%+v", a)
 		}
+		second := startReader(t, uid, f.options())
+		second.ask("open")
+		second.has(infos[7])
+		second.stop()
 		if after := f.snapshot(); after != before {
 			t.Errorf("the state directory is\n%s\nand was\n%s", after, before)
 		}
@@ -303,6 +323,7 @@ func TestWriterDied(t *testing.T) {
 		for _, i := range infos {
 			r.has(i)
 		}
+		r.stop()
 		if after := died.snapshot(); after != before {
 			t.Errorf("the state directory is\n%s\nand was\n%s", after, before)
 		}
