@@ -137,6 +137,9 @@ func (m *Machine) inspected(j *Journal, a *Attempt, f Facts, ev Inspected) {
 		a.ProfileLink, a.ProfilePath = "", a.Previous
 	}
 	a.ByBoot = a.Action == signing.Boot || a.Action == signing.Reboot || (a.Action == signing.Auto && len(a.RebootFor) > 0)
+	if f.Current == a.Path {
+		a.ByBoot = false // it runs already: it can be put on probation now
+	}
 	if a.Action == signing.DryActivate {
 		m.run(j, f, api.Activating, PhaseDry, "dry-activate")
 		return

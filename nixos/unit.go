@@ -61,12 +61,7 @@ func (h *Linux) unitFingerprint(ctx context.Context) string {
 		if err != nil {
 			return ""
 		}
-		real, err := filepath.EvalSymlinks(name)
-		if err != nil {
-			return ""
-		}
-		fmt.Fprintf(sum, "%s %d\n", real, len(text))
-		sum.Write(text)
+		fmt.Fprintf(sum, "%s %d\n%s", name, len(text), text)
 	}
 	return fmt.Sprintf("%x", sum.Sum(nil))
 }
