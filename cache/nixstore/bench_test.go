@@ -96,3 +96,32 @@ func BenchmarkOpen(b *testing.B) {
 		_ = s.Close()
 	}
 }
+
+// BenchmarkDaemon asks a real daemon: for paths over one connection, and for
+// one path over a new connection each time.
+func BenchmarkDaemon(b *testing.B) {
+	for _, version := range nixVersions {
+		b.Run(version, func(b *testing.B) {
+			n := newNix(b, version)
+			roots := n.build()
+			n.daemon()
+			s := n.open(n.daemonOnly())
+			b.Run("kept", func(b *testing.B) {
+				for b.Loop() {
+					if _, err := s.Info(context.Background(), roots[0]); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+			b.Run("new", func(b *testing.B) {
+				for b.Loop() {
+					s := n.open(n.daemonOnly())
+					if _, err := s.Info(context.Background(), roots[0]); err != nil {
+						b.Fatal(err)
+					}
+					_ = s.Close()
+				}
+			})
+		})
+	}
+}

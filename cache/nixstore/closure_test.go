@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"time"
 
 	"narwharf/narinfo"
 )
@@ -59,6 +60,28 @@ func TestClosureNamesWhatIsMissing(t *testing.T) {
 	all, err := s.Closure(context.Background(), infos[9].Path, gone)
 	if all != nil || !errors.Is(err, ErrNotValid) || err.Error() != gone.In("/nix/store")+" is not in the local store" {
 		t.Errorf("%d paths, %v", len(all), err)
+	}
+}
+
+// TestClosureIsGivenUp ends the context at several moments of a closure that
+// takes longer, and sees that the connection is good afterwards.
+func TestClosureIsGivenUp(t *testing.T) {
+	f := newFixture(t, "/nix/store")
+	infos := pathInfos("/nix/store", 5000, 3)
+	f.put(infos...)
+	s := f.open()
+	root := infos[len(infos)-1].Path
+	want := len(closureOf(infos, root))
+	for n := range 10 {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(n)*300*time.Microsecond)
+		all, err := s.Closure(ctx, root)
+		if err == nil && len(all) != want || err != nil && (all != nil || !errors.Is(err, context.DeadlineExceeded)) {
+			t.Errorf("%d paths, %v", len(all), err)
+		}
+		cancel()
+		if all, err := s.Closure(context.Background(), root); err != nil || len(all) != want {
+			t.Errorf("%d paths, %v", len(all), err)
+		}
 	}
 }
 

@@ -38,6 +38,9 @@
 // An open database has SQLite's shared lock on db.sqlite. Nix reads and writes
 // beside it; only what needs the database alone waits, which is switching
 // use-sqlite-wal and, before Nix 2.22, removing the -wal and -shm files at exit.
+// The lock is gone when anything else in this process opens and closes
+// db.sqlite (fcntl's rule), so nothing should.
+//
 // The -shm file is SQLite's shared memory: a reader that may write to it marks
 // there which state it reads. Idle daemon connections are closed within
 // twenty seconds.

@@ -37,7 +37,7 @@ in [ odd fixed sha1 content (make "text-user" { args = [ "-c" "echo ${text} > $o
 
 // nix is a real Nix with a store of its own.
 type nix struct {
-	t        *testing.T
+	t        testing.TB
 	version  string
 	bin, dir string
 	storeDir string
@@ -52,7 +52,7 @@ func eachNix(t *testing.T, run func(t *testing.T, n *nix)) {
 	}
 }
 
-func newNix(t *testing.T, version string) *nix {
+func newNix(t testing.TB, version string) *nix {
 	t.Helper()
 	bin := filepath.Join(os.Getenv("NARWHARF_NIX_DIR"), "bin")
 	for _, program := range []string{"nix", "nix-store", "nix-build", "nix-daemon", "nix-collect-garbage"} {

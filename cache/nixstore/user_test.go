@@ -194,7 +194,7 @@ func (r *reader) hasNot(p narinfo.Path) {
 }
 
 // skip says what is missing, and fails where everything has to be there.
-func skip(t *testing.T, missing string) {
+func skip(t testing.TB, missing string) {
 	t.Helper()
 	if os.Getenv("NARWHARF_CI") == "1" {
 		t.Fatal(missing)
