@@ -275,8 +275,9 @@ func (m *Machine) booted(j *Journal, a *Attempt, f Facts, ev Switched) {
 	switch {
 	case f.Profile != a.Path:
 		m.drifted(j, a, f, fmt.Sprintf("the system profile was changed to %s while this one was committed", f.Profile))
-	case a.ByBoot && !a.Rebooted && f.Booted == a.Path && f.Current == a.Path:
-		a.Rebooted = true // it was booted before this was known
+	case a.ByBoot && !a.Rebooted && f.Current == a.Path:
+		// It was booted, or a person switched to it, before this was known.
+		a.Rebooted = true
 		m.probation(j, a, f)
 	case f.Current == a.Path:
 		j.confirm(a.Path)

@@ -56,7 +56,7 @@ func (w *World) SetProfile(_ context.Context, path string) error {
 		if !w.Valid[path] {
 			return fmt.Errorf("%s is not valid", path)
 		}
-		if at, live := w.checkedAt[path]; path == w.Current && path != w.Booted && (!live || at < w.SwitchedAt) {
+		if at, live := w.checkedAt[path]; !w.byBoot() && path == w.Current && path != w.Booted && (!live || at < w.SwitchedAt) {
 			w.violated("the profile gets %s, whose checks never passed since it runs", path)
 		}
 		if w.Profile() != path {
@@ -134,6 +134,12 @@ func (w *World) leadsBack(path string) bool {
 }
 
 func attemptOf(run string) string { id, _, _ := strings.Cut(run, "-"); return id }
+
+// byBoot tells whether the journal says that only a boot starts the system.
+func (w *World) byBoot() bool {
+	var j nixos.Journal
+	return json.Unmarshal(w.Journal, &j) == nil && j.Attempt != nil && j.Attempt.ByBoot && !j.Attempt.Rebooted
+}
 
 // target is the path of the attempt that the journal has.
 func (w *World) target() string {
