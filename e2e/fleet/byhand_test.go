@@ -108,6 +108,24 @@ func TestByHand(t *testing.T) {
 			s.Errorf("the entry names %s, which is no generation", st.BootEntry)
 		}
 	})
+	Run(t, "the narwharf under test as agent", func(s *Story) {
+		f := f.For(s)
+		h, ci := f.Host("h3"), f.CI()
+		begin := time.Now()
+		system := ci.BuildSystem(System{Version: "real", Agent: ci.Agent(), AgentConfig: "# nothing yet\n"})
+		ci.Push(system)
+		s.Took("build and copy", time.Since(begin))
+		begin = time.Now()
+		h.Must("nix-store", "--realise", system)
+		s.Took("realise", time.Since(begin))
+		version := h.Must(system+"/sw/bin/narwharf", "version")
+		if want := f.Server().Must("narwharf", "version"); version != want {
+			s.Errorf("the host's narwharf is %q, the server's %q", version, want)
+		}
+		if unit := h.ReadFile(system + "/etc/systemd/system/narwharf.service"); !strings.Contains(unit, "X-RestartIfChanged=false") {
+			s.Error(unit)
+		}
+	})
 	Run(t, "power cut in a switch", func(s *Story) {
 		h := f.For(s).Host("h2")
 		ci := f.For(s).CI()

@@ -23,6 +23,7 @@ func TestHarness(t *testing.T) {
 	Run(t, "networks", func(s *Story) { networks(s.T, f.For(s), before) })
 	Run(t, "power", func(s *Story) { power(s.T, f.For(s)) })
 	Run(t, "server", func(s *Story) { serverLife(s.T, f.For(s)) })
+	Run(t, "jobs", func(s *Story) { jobs(s.T, f.For(s)) })
 }
 
 func threeHosts(t *testing.T, f *Fleet) {
@@ -240,4 +241,39 @@ func serverLife(t *testing.T, f *Fleet) {
 	if status() != http.StatusOK {
 		t.Errorf("an open cache answers %d", status())
 	}
+}
+
+func jobs(t *testing.T, f *Fleet) {
+	h := f.Host("h2")
+	sleeps := func() bool { return h.Exec("/bin/sh", "-c", "cat /proc/[0-9]*/comm | grep -q nap").Code == 0 }
+	h.Sh("cp /bin/sleep /run/nap")
+	short := h.Start("/bin/sh", "-c", "sleep 0.2; echo done; exit 3")
+	long := h.Start("/run/nap", "1234.5")
+	if short.Ended() {
+		t.Error("a job that ended before it began")
+	}
+	if out := short.Wait(10 * time.Second); out.Code != 3 || out.Line() != "done" {
+		t.Errorf("%v", out)
+	}
+	Eventually(t, 5*time.Second, "the long job runs", func() error {
+		if !sleeps() {
+			return fmt.Errorf("it does not")
+		}
+		return nil
+	})
+	long.Kill()
+	if out := long.Wait(10 * time.Second); out.Code != -1 {
+		t.Errorf("%v", out)
+	}
+	gone := func() error {
+		if sleeps() {
+			return fmt.Errorf("it runs")
+		}
+		return nil
+	}
+	Eventually(t, 2*time.Second, "the killed job ends", gone)
+	if out := h.ExecFor(300*time.Millisecond, "/run/nap", "1234.5"); !out.TimedOut || out.Code != -1 {
+		t.Errorf("%v", out)
+	}
+	Eventually(t, 2*time.Second, "what ran into its time-out ends", gone)
 }

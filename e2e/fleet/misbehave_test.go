@@ -63,7 +63,9 @@ var faults = []fault{
 				t.Errorf("%v", out)
 			}
 		},
-		after: func(_ *testing.T, h *Host) { h.Must("systemctl", "stop", "nixos-rebuild-switch-to-configuration.service") }},
+		after: func(_ *testing.T, h *Host) {
+			h.Must("systemctl", "stop", "nixos-rebuild-switch-to-configuration.service")
+		}},
 	{name: "dies", system: misbehaves(Dies), code: 255, keeps: true, check: func(t *testing.T, _ *Fleet, h *Host, path string) {
 		if active := h.Exec("systemctl", "is-active", "hello.service").Line(); active == "active" {
 			t.Errorf("hello.service is %s, and nobody started it", active)

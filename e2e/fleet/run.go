@@ -53,9 +53,9 @@ func clip(text string, most int) string {
 }
 
 // execute runs argv to its end, with the process group as what is killed at the time-out: programs
-// in other namespaces have helpers outside. The error is about starting; a program that fails is
-// none.
-func execute(argv []string, stdin string, limit time.Duration) (Output, error) {
+// in other namespaces have helpers outside. Each of started is told the group. The error is about
+// starting; a program that fails is none.
+func execute(argv []string, stdin string, limit time.Duration, started ...func(pid int)) (Output, error) {
 	if limit == 0 {
 		limit = DefaultTimeout
 	}
@@ -72,7 +72,13 @@ func execute(argv []string, stdin string, limit time.Duration) (Output, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	begin := time.Now()
-	err := cmd.Run()
+	err := cmd.Start()
+	if err == nil {
+		for _, tell := range started {
+			tell(cmd.Process.Pid)
+		}
+		err = cmd.Wait()
+	}
 	out := Output{
 		Command: strings.Join(argv, " "), Code: -1, Stdout: stdout.String(), Stderr: stderr.String(),
 		Took: time.Since(begin), TimedOut: ctx.Err() != nil,

@@ -66,17 +66,15 @@ func (s *Story) Note(format string, args ...any) {
 	s.notes = append(s.notes, fmt.Sprintf(format, args...))
 }
 
-// table prints all stories so far; it is empty without one.
-func table() string {
-	stories.Lock()
-	defer stories.Unlock()
-	if len(stories.all) == 0 {
+// table prints stories; it is empty without one.
+func table(all []*story) string {
+	if len(all) == 0 {
 		return ""
 	}
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "story\toutcome\tseconds\t\n")
-	for _, s := range stories.all {
+	for _, s := range all {
 		outcome := s.outcome
 		if outcome == "" {
 			outcome = "no end"
@@ -93,7 +91,9 @@ func table() string {
 
 // Main is the TestMain of packages whose tests boot fleets: it takes away what a killed run left,
 // runs the tests, prints the table of stories and fails when a fleet was not closed.
-func Main(m *testing.M) {
+func Main(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
 	if os.Getenv("NARWHARF_FLEET") == "1" && os.Getuid() == 0 {
 		if left, err := Clean(false); err != nil {
 			fmt.Fprintf(os.Stderr, "fleet: what an earlier run left: %v\n", err)
@@ -110,7 +110,9 @@ func Main(m *testing.M) {
 		code = 1
 		return true
 	})
-	if text := table(); text != "" {
+	stories.Lock()
+	defer stories.Unlock()
+	if text := table(stories.all); text != "" {
 		fmt.Print("\n" + text + "\n")
 		if name := os.Getenv("NARWHARF_STORIES"); name != "" {
 			if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
@@ -119,5 +121,5 @@ func Main(m *testing.M) {
 			}
 		}
 	}
-	os.Exit(code)
+	return code
 }
