@@ -58,6 +58,9 @@ func TestFsckFindsDamage(t *testing.T) {
 				// What is damaged is taken out of the way, also out of the way of the paths that refer
 				// to it: then `nix copy --refresh` uploads what is missing, and all is clean.
 				repair := s.CLI("fsck", "--repair")
+				if again := s.CLI("fsck"); again.Code != repair.Code {
+					t.Errorf("running %v: --repair and the look after it disagree\n%v\n%v", running, repair, again)
+				}
 				if !running {
 					s.Start()
 				}
