@@ -63,7 +63,9 @@ func Seal(kind Kind, payload []byte, keys ...SecretKey) *Envelope {
 	return e
 }
 
-// Sign adds a signature by k; signing twice changes nothing.
+// Sign adds a signature by k; signing twice changes nothing. Nobody reads an
+// envelope with more than 64 signatures, or with one by a key whose name is not
+// ASCII.
 func (e *Envelope) Sign(kind Kind, k SecretKey) {
 	name, sig, _ := strings.Cut(k.Sign(statement(kind, e.Payload)), ":")
 	e.add(Signature{name, sig})
@@ -187,11 +189,23 @@ type ThresholdError struct {
 }
 
 func (e *ThresholdError) Error() string {
-	claimed := "none"
-	if len(e.Claimed) > 0 {
-		claimed = strings.Join(e.Claimed, ", ")
+	return fmt.Sprintf("%d of the %d needed signatures are good (signed by %s; keys that count: %s)", e.Have, e.Need, listed(e.Claimed), listed(e.Keys))
+}
+
+// listed is some names for a message, which strangers must not make long.
+func listed(names []string) string {
+	const most = 8
+	var short []string
+	for _, n := range names[:min(len(names), most)] {
+		short = append(short, clipped(n))
 	}
-	return fmt.Sprintf("%d of the %d needed signatures are good (signed by %s; keys that count: %s)", e.Have, e.Need, claimed, strings.Join(e.Keys, ", "))
+	switch n := len(names) - most; {
+	case len(names) == 0:
+		return "none"
+	case n > 0:
+		return fmt.Sprintf("%s and %d more", strings.Join(short, ", "), n)
+	}
+	return strings.Join(short, ", ")
 }
 
 // Open verifies that at least threshold of keys signed, and returns the

@@ -109,6 +109,15 @@ func TestThresholdError(t *testing.T) {
 	}
 	_, err = Seal(HeadKind, []byte("payload")).Open(HeadKind, testTrust(t, "").Keys, 2)
 	wantError(t, "unsigned", err, "signed by none")
+	crowd := Seal(HeadKind, []byte("payload"))
+	for i := range maxEnvelopeSignatures {
+		crowd.Signatures = append(crowd.Signatures, Signature{strings.Repeat("x", 200) + fmt.Sprint(i), e.Signatures[0].Sig})
+	}
+	_, err = crowd.Open(HeadKind, testTrust(t, "").Keys, 2)
+	wantError(t, "a crowd", err, "… and 56 more")
+	if len(err.Error()) > 1000 {
+		t.Errorf("a message of %d bytes", len(err.Error()))
+	}
 	_, err = (&Envelope{}).Open(HeadKind, testTrust(t, "").Keys, 1)
 	wantError(t, "empty", err, "0 bytes")
 	zero := []PublicKey{{}, {}}
