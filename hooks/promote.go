@@ -68,8 +68,8 @@ func (s *Server) promote(c *call) error {
 			return err
 		}
 	}
-	answer := s.plan(now, head, entries, closures)
 	if dryRun {
+		answer := s.plan(now, head, entries, closures)
 		answer.DryRun = true
 		writeJSON(c.w, http.StatusOK, answer)
 		return nil
@@ -77,6 +77,8 @@ func (s *Server) promote(c *call) error {
 	if err := s.commit(c, now, next, &p, head, entries, closures); err != nil {
 		return err
 	}
+	// Hosts do not wait for what is said to the promoter.
+	answer := s.plan(now, head, entries, closures)
 	s.metrics.promoted.WithLabelValues(name).Inc()
 	s.log.Info("promoted", "channel", name, "seq", head.Seq, "targets", len(entries), "changed", len(answer.Changed), "by", c.who.Name)
 	c.w.Header().Set("Etag", etagOf(head.Seq))
@@ -190,29 +192,27 @@ func checkSeq(now *live, head *signing.Head) error {
 // plan says what a release changes.
 func (s *Server) plan(now *live, head *signing.Head, entries []signing.Entry, closures map[signing.Digest]*closure) *api.Promoted {
 	p := &api.Promoted{Channel: now.name, Seq: head.Seq, Changed: []api.TargetPlan{}, Removed: []string{}}
+	type step struct{ from, to signing.Digest }
+	steps := make(map[step]api.TargetPlan) // many targets may take the same one
 	for _, e := range entries {
 		old := now.entry(e.Target)
 		if old != nil && *old == e {
 			p.Unchanged++
 			continue
 		}
-		t := api.TargetPlan{Target: e.Target, To: e.StorePath, Action: string(e.Action)}
-		next := closures[e.Closure]
-		t.Paths = len(next.manifest.Lines)
-		var had *signing.Manifest
+		var at step
+		if at.to = e.Closure; old != nil {
+			at.from = old.Closure
+		}
+		t, ok := steps[at]
+		if !ok {
+			t = s.fetch(old, closures[e.Closure])
+			steps[at] = t
+		}
 		if old != nil {
 			t.From = old.StorePath
-			had = s.manifest(old) // nil if unreadable: then everything counts
 		}
-		for _, l := range next.manifest.Lines {
-			if had != nil {
-				if was, ok := had.Find(l.Path); ok && was.NarHash == l.NarHash {
-					continue
-				}
-			}
-			t.FetchPaths++
-			t.Fetch += l.NarSize
-		}
+		t.Target, t.To, t.Action = e.Target, e.StorePath, string(e.Action)
 		p.Changed = append(p.Changed, t)
 	}
 	for _, e := range now.entries {
@@ -221,6 +221,26 @@ func (s *Server) plan(now *live, head *signing.Head, entries []signing.Entry, cl
 		}
 	}
 	return p
+}
+
+// fetch counts what a host with the entry old has to download, nil if nothing
+// is known of it.
+func (s *Server) fetch(old *signing.Entry, next *closure) (t api.TargetPlan) {
+	t.Paths = len(next.manifest.Lines)
+	var had *signing.Manifest
+	if old != nil {
+		had = s.manifest(old) // nil if unreadable: then everything counts
+	}
+	for _, l := range next.manifest.Lines {
+		if had != nil {
+			if was, ok := had.Find(l.Path); ok && was.NarHash == l.NarHash {
+				continue
+			}
+		}
+		t.FetchPaths++
+		t.Fetch += l.NarSize
+	}
+	return t
 }
 
 func (s *Server) manifest(e *signing.Entry) *signing.Manifest {
