@@ -65,6 +65,15 @@ func TestSealRefusesBadHeads(t *testing.T) {
 	}
 }
 
+func TestHeadCheckOfAnotherVersion(t *testing.T) {
+	h := testHead()
+	h.V = 2
+	wantError(t, "2", h.Check(), "version 2 is not known here")
+	r := &Release{Head: &Envelope{}}
+	_, _, err := r.Check()
+	wantError(t, "no payload", err, "0 bytes")
+}
+
 func FuzzParseHead(f *testing.F) {
 	for _, tc := range allCases(f) {
 		if tc.what == "head" && len(tc.text) < 8<<10 {
