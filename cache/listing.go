@@ -1,16 +1,20 @@
 package cache
 
 import (
+	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
 	"strings"
+	"time"
 
 	"narwharf/cache/blob"
 	"narwharf/cache/nar"
+	"narwharf/narinfo"
 )
 
 // maxListing bounds an uploaded listing's text: some 600,000 files.
@@ -19,13 +23,9 @@ const maxListing = 64 << 20
 // getListing answers /<hash>.ls. The listing is made from the NAR, whose
 // hash was verified, when it is first asked for, and kept.
 func (s *Server) getListing(w *response, req *http.Request, hash string) error {
-	name := hash + ".ls"
-	f, err := s.uploads.blobs.Open(name)
+	f, err := s.uploads.blobs.Open(hash + ".ls")
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := s.makeListing(hash); err != nil {
-			return err
-		}
-		f, err = s.uploads.blobs.Open(name)
+		f, err = s.makeListing(req.Context(), hash)
 	}
 	if err != nil {
 		return err
@@ -34,49 +34,70 @@ func (s *Server) getListing(w *response, req *http.Request, hash string) error {
 	return s.sendBlob(w, req, f, "application/json")
 }
 
-func (s *Server) makeListing(hash string) error {
+// makeListing makes the listing of a path, keeps it and returns it.
+func (s *Server) makeListing(ctx context.Context, hash string) (*blob.File, error) {
 	name := hash + ".ls"
 	// Anybody may ask for the listing of anything, and making one reads a
-	// whole NAR: a few at a time, and each one once, whoever else waits.
-	s.listings <- struct{}{}
-	defer func() { <-s.listings }()
+	// whole NAR: each is made once, whoever else waits, and a few at a time.
 	defer s.uploads.locks.lock(name)()
-	if _, err := s.uploads.blobs.Stat(name); err == nil {
-		return nil
+	if f, err := s.uploads.blobs.Open(name); err == nil {
+		return f, nil
+	}
+	select {
+	case s.listings <- struct{}{}:
+		defer func() { <-s.listings }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 	r, err := s.index().Get(hash)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	in, err := s.uploads.blobs.Open(r.Info.URL)
+	text, err := s.list(r.Info)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if err := blob.WriteFile(s.uploads.blobs, name, text); err != nil {
+		s.log.Warn("a listing could not be kept, it will be made again", "file", name, "error", err)
+	} else if now, err := s.index().Get(hash); err != nil || now.Info.NarHash != r.Info.NarHash {
+		// The path was taken out meanwhile, and may have come back as another.
+		if err := errors.Join(err, s.uploads.blobs.Remove(name)); err != nil {
+			return nil, err
+		}
+	}
+	return &blob.File{
+		Info:    blob.Info{Name: name, Size: int64(len(text)), ModTime: time.Now()},
+		Content: inMemory{bytes.NewReader(text)},
+	}, nil
+}
+
+type inMemory struct{ *bytes.Reader }
+
+func (inMemory) Close() error { return nil }
+
+// list reads the NAR of a path and returns the listing's text.
+func (s *Server) list(info *narinfo.Info) ([]byte, error) {
+	in, err := s.uploads.blobs.Open(info.URL)
+	if err != nil {
+		return nil, err
 	}
 	defer in.Close()
 	buf := readers.get(in.Content)
 	defer readers.put(buf)
-	_, plain, err := decodeNar(buf, strings.TrimPrefix(r.Info.URL, "nar/"))
+	_, plain, err := decodeNar(buf, strings.TrimPrefix(info.URL, "nar/"))
 	if err != nil {
-		return fmt.Errorf("list %s: %w", r.Info.URL, damaged(err))
+		return nil, fmt.Errorf("list %s: %w", info.URL, damaged(err))
 	}
 	defer plain.Close()
 	root, err := nar.List(plain)
 	if err != nil {
-		return fmt.Errorf("list %s: %w", r.Info.URL, damaged(err))
+		return nil, fmt.Errorf("list %s: %w", info.URL, damaged(err))
 	}
 	text, err := root.AppendJSON(nil)
 	if err != nil { // a name that JSON cannot hold; Nix writes no listing either
-		return refuse(http.StatusNotFound, "missing", "%s has no listing: %v", r.Info.Path, err)
+		return nil, refuse(http.StatusNotFound, "missing", "%s has no listing: %v", info.Path, err)
 	}
-	if err := blob.WriteFile(s.uploads.blobs, name, text); err != nil {
-		return err
-	}
-	// The path may have been taken out meanwhile, and come back as another.
-	now, err := s.index().Get(hash)
-	if err == nil && now.Info.NarHash == r.Info.NarHash {
-		return nil
-	}
-	return errors.Join(err, s.uploads.blobs.Remove(name))
+	return text, nil
 }
 
 // damaged takes the status off an error about content: here it is our own

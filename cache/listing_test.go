@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"narwharf/cache/blob"
@@ -106,6 +107,22 @@ func TestListingAtOnce(t *testing.T) {
 		t.Errorf("made %d times", writes)
 	}
 	w.breakAt(nil)
+	w.check()
+}
+
+// A full disk takes no upload, and reads go on.
+func TestListingThatCannotBeKept(t *testing.T) {
+	w := newWorld(t)
+	p := newUpload(t, "p", "zstd")
+	w.putAll(p)
+	url := "/" + p.info.Path.Hash() + ".ls"
+	w.breakAt(func(string, string) error { return syscall.ENOSPC })
+	first := w.must(w.get(url), 200)
+	w.breakAt(nil)
+	w.check()
+	if second := w.must(w.get(url), 200); first.body != second.body || first.body == "" {
+		t.Errorf("first %s, then %s", first.body, second.body)
+	}
 	w.check()
 }
 
