@@ -164,7 +164,7 @@ func (a *Agent) effect(ctx context.Context, effect Effect) Event {
 		if e.Link == "" {
 			return profileSet(errors.Join(h.SetProfile(ctx, e.Path), h.Sync(ctx)))
 		}
-		return profileSet(errors.Join(h.ResetProfile(ctx, e.Link), h.Sync(ctx)))
+		return profileSet(errors.Join(h.ResetProfile(ctx, e.Link, e.Bad), h.Sync(ctx)))
 	case Keep:
 		if err := h.Root(ctx, RootConfirmed, e.Path); err != nil {
 			return Kept{Err: err.Error()}

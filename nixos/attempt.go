@@ -185,9 +185,9 @@ func (m *Machine) switched(j *Journal, a *Attempt, f Facts, ev Switched) {
 		m.booted(j, a, f, ev)
 	case PhaseUnboot:
 		if ev.Exit != 0 || ev.Lost || ev.Text != "" {
+			// What boots is not known; what runs can still be put right.
+			a.BootLost = true
 			a.Reason += fmt.Sprintf("; the old system's boot entry could not be written again (%s)", ended(ev))
-			m.finish(j, f, api.Failed)
-			return
 		}
 		m.unswitch(j, a, f)
 	case PhaseUnswitch:

@@ -107,8 +107,11 @@ type (
 		Path string
 		Live bool
 	}
-	// ResetProfile goes back to a generation link.
-	ResetProfile struct{ Link, Path string }
+	// ResetProfile goes back to a generation link, or where there is none to a
+	// path, and removes the newer generations of Bad: boot loaders write an
+	// entry for every generation, and what they cannot write for one they
+	// cannot write for any.
+	ResetProfile struct{ Link, Path, Bad string }
 	// Keep protects the confirmed system.
 	Keep struct{ Path string }
 )

@@ -26,8 +26,9 @@ type System interface {
 	// SetProfile makes path the newest generation; nothing if it is that.
 	// It is durable when it returns.
 	SetProfile(ctx context.Context, path string) error
-	// ResetProfile makes a generation link of the profile the current one.
-	ResetProfile(ctx context.Context, link string) error
+	// ResetProfile makes a generation link of the profile the current one, and
+	// removes generations after it that are of the path bad.
+	ResetProfile(ctx context.Context, link, bad string) error
 	// Reasons says what of path needs a reboot, and what forbids a switch.
 	Reasons(ctx context.Context, path string) (reboot, inhibited []string, err error)
 	// Sync makes store and boot partition durable.

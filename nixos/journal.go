@@ -123,9 +123,10 @@ type Attempt struct {
 	ProfilePath    string `json:"profile_path,omitempty"` // the system of that generation
 	ProfileTouched bool   `json:"profile_touched,omitempty"`
 	CommitAt       int64  `json:"commit_at_ms,omitempty"`
-	Resumed        bool   `json:"resumed,omitempty"` // the host was booted while it was committed
-	Lost           int    `json:"lost,omitempty"`    // runs without a result, of those that may be repeated
-	Reason         string `json:"reason,omitempty"`  // of the revert, or the failure
+	Resumed        bool   `json:"resumed,omitempty"`   // the host was booted while it was committed
+	BootLost       bool   `json:"boot_lost,omitempty"` // on the way back its boot entry could not be written
+	Lost           int    `json:"lost,omitempty"`      // runs without a result, of those that may be repeated
+	Reason         string `json:"reason,omitempty"`    // of the revert, or the failure
 
 	Durations   map[string]int64 `json:"durations_ms,omitempty"`
 	Transitions []api.Transition `json:"transitions,omitempty"` // the last 32

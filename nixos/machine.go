@@ -90,7 +90,7 @@ func (m *Machine) Effect(j *Journal) Effect {
 	case PhaseProfile:
 		return SetProfile{Path: a.Path, Live: !a.ByBoot && !a.Resumed}
 	case PhaseUnprofile:
-		return ResetProfile{Link: a.ProfileLink, Path: a.ProfilePath}
+		return ResetProfile{Link: a.ProfileLink, Path: a.ProfilePath, Bad: a.Path}
 	case PhaseKeep:
 		return Keep{Path: j.Confirmed}
 	case PhaseReady, PhaseRetry:
@@ -127,6 +127,12 @@ func (m *Machine) enter(j *Journal, f Facts, s api.State, p Phase) {
 	}
 	j.State, j.Seq, a.Phase = s, a.Seq, p
 	j.WaitingFor, j.Error = nil, ""
+	switch {
+	case s == api.Reverting:
+		j.Error = a.Reason
+	case s == api.Probation && a.AwayFor != "":
+		j.Error = "not confirmed yet: " + a.AwayFor
+	}
 }
 
 // run enters a phase that runs switch-to-configuration, for the first time.

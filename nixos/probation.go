@@ -99,7 +99,6 @@ func (m *Machine) probed(j *Journal, a *Attempt, f Facts, ev Probed) {
 	switch {
 	case f.Now-a.AwayAt < confirm.Milliseconds():
 		m.enter(j, f, api.Probation, PhaseObserve)
-		j.Error = "not confirmed yet: " + a.AwayFor
 	case ev.Outcome == ProbeBroken:
 		m.revert(j, a, f, "the new system's agent does not work, the host would be out of reach: "+ev.Text)
 	case !a.Reachable:
@@ -109,7 +108,6 @@ func (m *Machine) probed(j *Journal, a *Attempt, f Facts, ev Probed) {
 		m.revert(j, a, f, "the server refuses the new system's agent, the host would be out of reach: "+ev.Text)
 	default:
 		m.enter(j, f, api.Probation, PhaseWitness)
-		j.Error = "not confirmed yet: " + a.AwayFor
 	}
 }
 
@@ -153,19 +151,15 @@ func (m *Machine) revert(j *Journal, a *Attempt, f Facts, why string) {
 	default:
 		m.unswitch(j, a, f)
 	}
-	if a.Phase != PhaseDone {
-		j.Error = why
-	}
 }
 
 // unswitch makes the old system the running one, if it is not.
 func (m *Machine) unswitch(j *Journal, a *Attempt, f Facts) {
 	if !a.Activated && f.Current == a.Previous && !a.Rebooted {
-		m.finish(j, f, api.Reverted) // nothing live was touched
+		m.back(j, a, f) // nothing live was touched
 		return
 	}
 	m.run(j, f, api.Reverting, PhaseUnswitch, "test")
-	j.Error = a.Reason
 }
 
 // unswitched is the end of the old system's `switch-to-configuration test`.
@@ -173,7 +167,7 @@ func (m *Machine) unswitched(j *Journal, a *Attempt, f Facts, ev Switched) {
 	clean := !ev.Lost && ev.Text == "" && (ev.Exit == exitFine || ev.Exit == exitUnitsFailed)
 	switch {
 	case clean && f.Current == a.Previous:
-		m.finish(j, f, api.Reverted)
+		m.back(j, a, f)
 	case f.Current == a.Previous:
 		a.Reason += fmt.Sprintf("; going back %s, though the old system is the running one", ended(ev))
 		m.finish(j, f, api.Failed)
@@ -181,4 +175,13 @@ func (m *Machine) unswitched(j *Journal, a *Attempt, f Facts, ev Switched) {
 		a.Reason += fmt.Sprintf("; going back %s, and the running system is %s", ended(ev), f.Current)
 		m.finish(j, f, api.Failed)
 	}
+}
+
+// back is the end of a way back: the old system runs.
+func (m *Machine) back(j *Journal, a *Attempt, f Facts) {
+	if a.BootLost {
+		m.finish(j, f, api.Failed)
+		return
+	}
+	m.finish(j, f, api.Reverted)
 }

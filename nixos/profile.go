@@ -80,8 +80,8 @@ func (h *Linux) SetProfile(ctx context.Context, path string) error {
 }
 
 // ResetProfile implements System. It does what `nix-env --switch-generation`
-// does, and needs no Nix.
-func (h *Linux) ResetProfile(_ context.Context, link string) error {
+// and --delete-generations do, and needs no Nix.
+func (h *Linux) ResetProfile(_ context.Context, link, bad string) error {
 	profile := h.Config.Profile
 	dir := filepath.Dir(profile)
 	if generation(profile, link) == 0 {
@@ -99,6 +99,21 @@ func (h *Linux) ResetProfile(_ context.Context, link string) error {
 	}
 	if err := os.Rename(tmp, profile); err != nil {
 		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := filepath.Join(dir, e.Name())
+		if generation(profile, e.Name()) <= generation(profile, link) {
+			continue
+		}
+		if path, err := os.Readlink(name); err == nil && path == bad {
+			if err := os.Remove(name); err != nil {
+				return err
+			}
+		}
 	}
 	return syncDir(dir)
 }

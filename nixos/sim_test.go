@@ -113,6 +113,8 @@ func TestEnds(t *testing.T) {
 		{name: "boot fails", b: sim.System{BootExit: 1}, action: signing.Boot, state: api.Reverted, current: pathA, profile: pathA, exit: 1},
 		{name: "test", action: signing.Test, state: api.Testing, current: pathB, profile: pathA},
 		{name: "dry-activate", action: signing.DryActivate, state: api.DryRunDone, current: pathA, profile: pathA},
+		{name: "no boot entry can be written any more", b: sim.System{BootExit: 1}, before: func(w *sim.World) { w.Systems[pathA].BootExit = 1 },
+			state: api.Failed, current: pathA, profile: pathA},
 		{name: "going back fails", b: sim.System{TestExit: 2}, before: func(w *sim.World) { w.Systems[pathA].BackExit = 2 },
 			state: api.Failed, current: pathA, profile: pathA, exit: 2},
 	} {

@@ -68,10 +68,17 @@ func (w *World) SetProfile(_ context.Context, path string) error {
 }
 
 // ResetProfile implements nixos.System.
-func (w *World) ResetProfile(_ context.Context, link string) error {
+func (w *World) ResetProfile(_ context.Context, link, bad string) error {
 	return w.do("reset profile", func() error {
-		_, err := fmt.Sscanf(link, "system-%d-link", &w.Link)
-		return err
+		if _, err := fmt.Sscanf(link, "system-%d-link", &w.Link); err != nil {
+			return err
+		}
+		for i := w.Link; i < len(w.Links); i++ {
+			if w.Links[i] == bad {
+				w.Links[i] = ""
+			}
+		}
+		return nil
 	})
 }
 

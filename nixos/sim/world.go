@@ -199,7 +199,14 @@ func (w *World) end(r *run, s *System) {
 	r.ended = true
 	switch r.Action {
 	case "boot":
-		if r.exit = s.BootExit; r.exit == 0 {
+		// Boot loaders write an entry for every generation.
+		r.exit = s.BootExit
+		for _, p := range w.Links {
+			if g := w.Systems[p]; g != nil && r.exit == 0 {
+				r.exit = g.BootExit
+			}
+		}
+		if r.exit == 0 && slices.Contains(w.Links, r.Path) {
 			w.BootEntry = r.Path
 		}
 	case "test":
