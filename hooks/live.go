@@ -11,8 +11,9 @@ import (
 	"narwharf/signing"
 )
 
-// maxReleaseFile bounds a release's file: 100,000 targets.
-const maxReleaseFile = 128 << 20
+// maxReleaseFile bounds a release's file: what a promote may send, and room
+// for the channel's keys and further signatures.
+const maxReleaseFile = maxPromotion + 1<<20
 
 // releaseFile is the content of channels/<name>/<seq>: all that is needed to
 // restore a channel without the database. It is written once; only signatures

@@ -140,9 +140,9 @@ func (s *Server) rules(c *call, now *live, p *api.Promotion, head *signing.Head)
 // again answers a promote of what is there already; new signatures are added.
 func (s *Server) again(c *call, now *live, p *api.Promotion, dryRun bool) error {
 	merged := signing.Envelope{Payload: now.release.Head.Payload, Signatures: slices.Clone(now.release.Head.Signatures)}
-	added, err := merged.Merge(p.Head)
+	added, err := merged.Merge(s.good(now, p.Head))
 	if err != nil {
-		return err
+		return api.Errorf(http.StatusUnprocessableEntity, api.Invalid, "%v", err)
 	}
 	if added && !dryRun {
 		release := &signing.Release{Head: &merged, Entries: now.release.Entries}
@@ -158,6 +158,22 @@ func (s *Server) again(c *call, now *live, p *api.Promotion, dryRun bool) error 
 		Changed: []api.TargetPlan{}, Removed: []string{}, Unchanged: len(now.entries),
 	})
 	return nil
+}
+
+// good is an envelope with those signatures alone that a key of the channel made.
+func (s *Server) good(now *live, e *signing.Envelope) *signing.Envelope {
+	only := &signing.Envelope{Payload: e.Payload, Signatures: []signing.Signature{}}
+	keys, _, err := now.trust()
+	if err != nil {
+		return only
+	}
+	for _, sig := range e.Signatures {
+		one := signing.Envelope{Payload: e.Payload, Signatures: []signing.Signature{sig}}
+		if len(one.Signers(signing.HeadKind, keys)) > 0 {
+			only.Signatures = append(only.Signatures, sig)
+		}
+	}
+	return only
 }
 
 // precondition makes promoters say what they saw.
@@ -281,7 +297,7 @@ func (s *Server) commit(c *call, now *live, next channelState, p *api.Promotion,
 	if head.Order != nil {
 		next.Order = head.Order
 	}
-	release := &signing.Release{Head: p.Head, Entries: p.Entries}
+	release := &p.Release
 	if err := s.writeRelease(now.name, head.Seq, release, &next); err != nil {
 		return err
 	}

@@ -182,14 +182,13 @@ func TestIdempotentAndMerge(t *testing.T) {
 	if !again.Already || again.Seq != 1 {
 		t.Errorf("again %+v", again)
 	}
-	// A third signature is added to what is there, also in its file.
-	third := newKey(t, "deploy-3")
-	body.Head.Sign(signing.HeadKind, third)
+	// A stranger's signature is not added to what is there.
+	body.Head.Sign(signing.HeadKind, newKey(t, "stranger"))
 	w.must(put(body), 200, "")
 	w.restart()
 	c := decode[api.Channel](t, w.do("GET", "/api/v1/channels/web", "", nil))
-	if n := len(c.Release.Head.Signatures); n != 3 {
-		t.Errorf("%d signatures after a restart, want 3", n)
+	if n := len(c.Release.Head.Signatures); n != 2 {
+		t.Errorf("%d signatures after a restart, want 2", n)
 	}
 	// One of two is not enough for the next, and changing that needs admin.
 	r2 := w.release(w.head(2), w.entry("*", a))
@@ -211,6 +210,26 @@ func TestDryRun(t *testing.T) {
 	w.must(w.do("GET", "/api/v1/channels/web", "", nil), 404, api.NotFound)
 	if len(w.files.files) != 0 {
 		t.Errorf("a dry run wrote %d files", len(w.files.files))
+	}
+}
+
+// TestMergeLater: a signature by a third key of the channel is added to a
+// release that two had made valid, also in its file.
+func TestMergeLater(t *testing.T) {
+	w := newWorld(t)
+	keys := []signing.SecretKey{w.key, newKey(t, "deploy-2"), newKey(t, "deploy-3")}
+	body := api.Promotion{Release: *w.release(w.head(1), w.entry("*", w.system("a"))), Threshold: 2}
+	for _, k := range keys {
+		body.Keys = append(body.Keys, k.Public().String())
+	}
+	body.Head.Sign(signing.HeadKind, keys[1])
+	w.must(w.do("PUT", "/api/v1/channels/web", w.ci, body, "If-Match", `"0"`), 200, "")
+	body.Head.Sign(signing.HeadKind, keys[2])
+	w.must(w.do("PUT", "/api/v1/channels/web", w.ci, body), 200, "")
+	w.restart()
+	c := decode[api.Channel](t, w.do("GET", "/api/v1/channels/web", "", nil))
+	if n := len(c.Release.Head.Signatures); n != 3 {
+		t.Errorf("%d signatures after a restart, want 3", n)
 	}
 }
 

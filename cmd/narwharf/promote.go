@@ -261,14 +261,18 @@ func (p *promoter) promote(ctx context.Context, args []string) error {
 
 // send signs the entries and puts them to the channel; where the cache differs
 // it sends manifests and, with --adopt, takes the cache's lines.
-func (p *promoter) send(ctx context.Context, entries []signing.Entry, rollback bool) error {
+func (p *promoter) send(ctx context.Context, entries []leaf, rollback bool) error {
 	for attempt := 0; ; attempt++ {
 		h, err := p.head()
 		if err != nil {
 			return err
 		}
 		h.Rollback = rollback
-		release, err := signing.NewRelease(h, entries, p.keys...)
+		raw := make([][]byte, 0, len(entries))
+		for _, e := range entries {
+			raw = append(raw, e.raw)
+		}
+		release, err := signing.SealRelease(h, raw, p.keys...)
 		if err != nil {
 			return err
 		}
@@ -295,6 +299,31 @@ func (p *promoter) send(ctx context.Context, entries []signing.Entry, rollback b
 		}
 		return p.done(ctx, answer)
 	}
+}
+
+// A leaf is an entry with its bytes. Those of an earlier release stay as they
+// are: hosts know an entry by its bytes, and a newer narwharf may have written
+// fields into it that this one does not know.
+type leaf struct {
+	signing.Entry
+	raw []byte
+}
+
+func newLeaf(e signing.Entry) (leaf, error) {
+	raw, err := json.Marshal(e)
+	return leaf{e, raw}, err
+}
+
+func readLeaves(raw [][]byte) ([]leaf, error) {
+	var leaves []leaf
+	for _, r := range raw {
+		e, err := signing.ParseEntry(r)
+		if err != nil {
+			return nil, err
+		}
+		leaves = append(leaves, leaf{*e, r})
+	}
+	return leaves, nil
 }
 
 // promotion adds what the first promote of a channel says about it.
@@ -331,7 +360,7 @@ func (p *promoter) put(ctx context.Context, body *api.Promotion) (*api.Promoted,
 }
 
 // resolve does what can be done about a refusal, and tells whether to go on.
-func (p *promoter) resolve(ctx context.Context, e *api.Error, entries []signing.Entry) (again bool, err error) {
+func (p *promoter) resolve(ctx context.Context, e *api.Error, entries []leaf) (again bool, err error) {
 	switch {
 	case e.Kind == api.ManifestMissing:
 		for _, text := range e.Closures {
@@ -357,7 +386,7 @@ func (p *promoter) resolve(ctx context.Context, e *api.Error, entries []signing.
 
 // takeOver replaces lines of our manifests by the cache's, each of which one
 // of the content keys must have signed.
-func (p *promoter) takeOver(ctx context.Context, e *api.Error, entries []signing.Entry) (bool, error) {
+func (p *promoter) takeOver(ctx context.Context, e *api.Error, entries []leaf) (bool, error) {
 	adopted := make(map[narinfo.Path]signing.Line)
 	for _, d := range e.Differs {
 		base := d.StorePath[strings.LastIndexByte(d.StorePath, '/')+1:]
@@ -387,10 +416,15 @@ func (p *promoter) takeOver(ctx context.Context, e *api.Error, entries []signing
 		if !changed {
 			continue
 		}
-		if _, err := signing.ReadManifest(next.Text()); err != nil {
+		_, err := signing.ReadManifest(next.Text())
+		if err != nil {
 			return false, fmt.Errorf("--adopt: the cache's paths do not make a closure: %w", err)
 		}
-		entries[i].Closure = next.Digest()
+		changedEntry := entries[i].Entry
+		changedEntry.Closure = next.Digest()
+		if entries[i], err = newLeaf(changedEntry); err != nil {
+			return false, err
+		}
 		p.manifest[next.Digest()] = next
 	}
 	for path := range adopted {

@@ -19,7 +19,7 @@ import (
 )
 
 // entries turns what was typed into the entries of the release.
-func (p *promoter) entries(ctx context.Context, args []string) ([]signing.Entry, error) {
+func (p *promoter) entries(ctx context.Context, args []string) ([]leaf, error) {
 	action := signing.Action(p.f.action)
 	if !slices.Contains(signing.Actions, action) {
 		return nil, fmt.Errorf("--action %q is none of %v", action, signing.Actions)
@@ -41,13 +41,17 @@ func (p *promoter) entries(ctx context.Context, args []string) ([]signing.Entry,
 	if err != nil {
 		return nil, err
 	}
-	var entries []signing.Entry
+	var entries []leaf
 	for _, target := range slices.Sorted(maps.Keys(typed)) {
 		e, err := p.entry(ctx, store, target, typed[target], action)
 		if err != nil {
 			return nil, err
 		}
-		entries = append(entries, *e)
+		l, err := newLeaf(*e)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, l)
 	}
 	return entries, nil
 }
@@ -137,17 +141,17 @@ func (p *promoter) linkFarm(store *nixstore.Store, path string) (map[string]stri
 }
 
 // setEntries takes the last release over and changes what --set names.
-func (p *promoter) setEntries(ctx context.Context, store *nixstore.Store, action signing.Action) ([]signing.Entry, error) {
+func (p *promoter) setEntries(ctx context.Context, store *nixstore.Store, action signing.Action) ([]leaf, error) {
 	if p.baseHead == nil {
 		return nil, fmt.Errorf("--set changes the last release, and channel %s has none", p.channel)
 	}
-	byTarget := make(map[string]signing.Entry)
-	for _, raw := range p.baseRaw {
-		e, err := signing.ParseEntry(raw)
-		if err != nil {
-			return nil, err
-		}
-		byTarget[e.Target] = *e
+	base, err := readLeaves(p.baseRaw)
+	if err != nil {
+		return nil, err
+	}
+	byTarget := make(map[string]leaf)
+	for _, l := range base {
+		byTarget[l.Target] = l
 	}
 	if _, everyone := byTarget[signing.Everyone]; everyone {
 		return nil, fmt.Errorf("the last release of %s has one system for all hosts: there are no targets to --set; promote TARGET=PATH for each", p.channel)
@@ -161,9 +165,11 @@ func (p *promoter) setEntries(ctx context.Context, store *nixstore.Store, action
 		if err != nil {
 			return nil, err
 		}
-		byTarget[target] = *e
+		if byTarget[target], err = newLeaf(*e); err != nil {
+			return nil, err
+		}
 	}
-	var entries []signing.Entry
+	var entries []leaf
 	for _, target := range slices.Sorted(maps.Keys(byTarget)) {
 		entries = append(entries, byTarget[target])
 	}

@@ -215,7 +215,7 @@ func (w *waiter) end(ctx context.Context, outcome string) error {
 }
 
 // rollbackEntries takes the entries of an earlier release, verified.
-func (p *promoter) rollbackEntries(ctx context.Context, to int64) ([]signing.Entry, error) {
+func (p *promoter) rollbackEntries(ctx context.Context, to int64) ([]leaf, error) {
 	a, err := p.api.Do(ctx, api.Call{Path: fmt.Sprintf("%s/releases/%d", channelPath(p.channel), to), MaxBody: 256 << 20})
 	if err != nil {
 		return nil, err
@@ -224,7 +224,7 @@ func (p *promoter) rollbackEntries(ctx context.Context, to int64) ([]signing.Ent
 	if err := a.Decode(r); err != nil {
 		return nil, err
 	}
-	head, entries, err := r.Check()
+	head, _, err := r.Check()
 	if err != nil {
 		return nil, err
 	}
@@ -234,5 +234,5 @@ func (p *promoter) rollbackEntries(ctx context.Context, to int64) ([]signing.Ent
 	if _, err := signing.VerifyHead(r.Head, signing.Trust{Keys: p.trusted, Threshold: 1, Origin: p.baseHead.Origin, Channel: p.channel}); err != nil {
 		return nil, fmt.Errorf("release %d of %s: %w", to, p.channel, err)
 	}
-	return entries, nil
+	return readLeaves(r.Entries)
 }
