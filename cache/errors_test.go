@@ -99,8 +99,8 @@ func TestOneLine(t *testing.T) {
 func TestErrorAfterTheFirstByte(t *testing.T) {
 	w := newWorld(t)
 	defer func() {
-		if v := recover(); v != http.ErrAbortHandler {
-			t.Errorf("ended with %v", v)
+		if err, ok := recover().(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
+			t.Errorf("ended with %v", err)
 		}
 	}()
 	w.s.writeError(&response{ResponseWriter: httptest.NewRecorder(), written: true}, httptest.NewRequest(http.MethodGet, "/", http.NoBody), io.EOF)

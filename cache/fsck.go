@@ -411,7 +411,7 @@ func (c *fsck) settle(r *index.Record, info *narinfo.Info) error {
 		return c.restoreInfo(hash)
 	}
 	next := *r
-	next.Info = info
+	next.Info, next.Alternates = info, without(r.Alternates, info.URL)
 	defer c.u.changed(hash)
 	return c.u.index.Put(&next)
 }

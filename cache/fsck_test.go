@@ -169,7 +169,7 @@ func TestFsck(t *testing.T) {
 			c.damage(s)
 			short := strings.NewReplacer(s.lib.info.URL, "LIBNAR", s.app.info.URL, "APPNAR", s.alt.info.URL, "ALTNAR",
 				string(s.lib.info.Path), "LIBPATH", string(s.app.info.Path), "APPPATH", s.lib.info.Path.Hash(), "LIB", s.app.info.Path.Hash(), "APP")
-			expect := func(repair bool, prefix string, want []string, still int) {
+			expect := func(repair bool, want []string, still int) {
 				t.Helper()
 				lines, r := w.fsck(repair)
 				var damaged, repaired []string
@@ -211,15 +211,15 @@ func TestFsck(t *testing.T) {
 					t.Errorf("%d findings, want %d:\n%s", len(got), len(want), strings.Join(got, "\n"))
 				}
 			}
-			expect(false, "damaged", c.finds, 0)
-			expect(false, "damaged", c.finds, 0) // looking changes nothing
+			expect(false, c.finds, 0)
+			expect(false, c.finds, 0) // looking changes nothing
 			if c.repair == nil {
 				c.repair = c.finds
 				if c.stays > 0 {
 					c.repair = nil
 				}
 			}
-			expect(true, "repaired", c.repair, c.stays)
+			expect(true, c.repair, c.stays)
 			w.consistent()
 			if c.stays == 0 {
 				w.check()
