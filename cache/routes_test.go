@@ -2,6 +2,7 @@ package cache
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -192,6 +193,45 @@ func TestRoutesMatchTheDecodedPath(t *testing.T) {
 		}
 	}
 	w.must(w.get(strings.ReplaceAll(have["realisation"], "!", "%2521")), 404)
+}
+
+// Request lines that no client sends must not do harm either.
+func TestRoutesOddRequestLines(t *testing.T) {
+	w := newWorld(t)
+	for line, want := range map[string]int{
+		"GET http://elsewhere/nix-cache-info HTTP/1.1": 200, "GET /nix-cache-info?x=1 HTTP/1.1": 200, "GET / HTTP/1.0": 200,
+		"GET * HTTP/1.1": 404, "CONNECT x:443 HTTP/1.1": 405, "GET //nix-cache-info HTTP/1.1": 404, "GET /%zz HTTP/1.1": 400, "GET x HTTP/1.1": 400,
+	} {
+		c := w.dial(t)
+		c.say("%s\r\nHost: x\r\nConnection: close\r\n\r\n", line)
+		if a := c.hear(http.MethodGet); a.status != want {
+			t.Errorf("%s: %v, want %d", line, a, want)
+		}
+	}
+}
+
+// FuzzGet asks for anything: it is there, or not, and nothing else happens.
+func FuzzGet(f *testing.F) {
+	w := newWorld(f)
+	p := newUpload(f, "p", "none")
+	w.putAll(p)
+	for _, path := range examples {
+		f.Add(path)
+	}
+	for _, path := range []string{p.infoURL(), p.narURL(), "/nar/../x", "//", "*", "", "/nar/" + someFile + ".nar/\x00", "/:object", "/nar/:file"} {
+		f.Add(path)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		for _, method := range []string{http.MethodGet, http.MethodHead} {
+			req := httptest.NewRequest(method, "/", http.NoBody)
+			req.URL.Path = path
+			rec := httptest.NewRecorder()
+			w.s.ServeHTTP(rec, req)
+			if rec.Code != 200 && rec.Code != 404 {
+				t.Errorf("%s %q is answered %d %q", method, path, rec.Code, rec.Body)
+			}
+		}
+	})
 }
 
 func TestPublicURLPrefix(t *testing.T) {
