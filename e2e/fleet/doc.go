@@ -24,6 +24,21 @@
 // /proc/sys/kernel/random/boot_id). `systemctl reboot` in a host is a new boot, `systemctl poweroff`
 // leaves it off, [Host.PowerCut] ends all its processes at once.
 //
+// A test makes a fleet, and stories in it:
+//
+//	f := fleet.New(t, fleet.Options{Hosts: 3, Follow: "web"})
+//	fleet.Run(t, "promote", func(s *fleet.Story) {
+//		f := f.For(s)
+//		v1 := f.CI().BuildSystem(f.System("1"))
+//		f.CI().Push(v1)
+//		s.Took("to last confirmed", f.CI().Promote(v1, "--wait").Took)
+//		for _, h := range f.Hosts() {
+//			if st := h.State(); st.Current != v1 || st.BootEntry != v1 {
+//				s.Errorf("%s: %+v", h.Name(), st)
+//			}
+//		}
+//	})
+//
 // # What it does not show
 //
 // All hosts share the machine's kernel, clock and page cache: a power cut loses no written byte, the

@@ -27,6 +27,9 @@ type Options struct {
 	// System is what every host runs from its first boot on, asked when server and CI are there, so
 	// that it can name their keys and addresses. nil: a system without an agent.
 	System func(*Fleet) System
+	// Follow is a channel that every host follows: CI gets a key and a token to promote it, hosts a
+	// token each, and their first system is [Fleet.System]("0").
+	Follow string
 	// Host changes what is special about one host, nil: nothing.
 	Host func(f *Fleet, name string, h *HostOptions)
 	// Config edits the config.toml that `narwharf init` made.
@@ -62,6 +65,7 @@ type state struct {
 	hosts     map[string]*host
 	names     []string // of the hosts
 	keys      map[string]string
+	follow    following
 
 	closing sync.Once
 }
@@ -118,6 +122,9 @@ func (f *Fleet) build(bin string, options Options) error {
 	if err := f.setUpCI(bin); err != nil {
 		return err
 	}
+	if options.Follow != "" {
+		f.setUpChannel(options.Follow)
+	}
 	each := make([]HostOptions, len(f.names))
 	var systems []System
 	for i, name := range f.names {
@@ -125,13 +132,19 @@ func (f *Fleet) build(bin string, options Options) error {
 		if i == len(f.names)-1 && i > 0 {
 			o.Suite = newNix
 		}
+		if options.Follow != "" {
+			o.Files = map[string]string{"var/lib/narwharf/token": f.hostToken(name) + "\n"}
+		}
 		if options.Host != nil {
 			options.Host(f, name, &o)
 		}
 		if o.System == nil {
 			o.System = &System{Version: "0"}
-			if options.System != nil {
+			switch {
+			case options.System != nil:
 				*o.System = options.System(f)
+			case options.Follow != "":
+				*o.System = f.System("0")
 			}
 		}
 		each[i] = o
