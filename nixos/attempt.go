@@ -96,7 +96,7 @@ func (m *Machine) realised(j *Journal, a *Attempt, f Facts, ev Realised) {
 	}
 	a.Differs = ev.Differs
 	a.Imported, a.Tries, a.RetryAt, a.Reason = nil, 0, 0, ""
-	a.Staged = true
+	a.Staged, a.Asked = true, false
 	m.measure(a, f, "stage", a.Began)
 	m.enter(j, f, api.Staged, PhaseReady)
 }

@@ -65,10 +65,11 @@ type Effect interface{ effect() }
 
 // The effects. Each can be begun again after a crash.
 type (
-	// Poll waits for the server's word, For at most; no time limit asks at once.
+	// Poll waits for the server's word, For at most, or with Now not at all.
 	Poll struct {
 		ETag string
 		For  time.Duration // 0: as long as the configuration says
+		Now  bool
 	}
 	// Prepare checks all that can be checked before a download.
 	Prepare struct {

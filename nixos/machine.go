@@ -39,6 +39,9 @@ func (m *Machine) Step(old *Journal, f Facts, ev Event) *Journal {
 			j.Desired, j.ETag = ev.Desired, ev.ETag
 		}
 		if resting(j.Attempt) {
+			if j.Attempt != nil {
+				j.Attempt.Asked = true
+			}
 			m.consider(j, f)
 		}
 	default:
@@ -94,6 +97,10 @@ func (m *Machine) Effect(j *Journal) Effect {
 	case PhaseKeep:
 		return Keep{Path: j.Confirmed}
 	case PhaseReady, PhaseRetry:
+		if a.Phase == PhaseReady && !a.Asked {
+			// The grant may be here since before the download, or be gone by now.
+			return Poll{ETag: j.ETag, Now: true}
+		}
 		// What keeps it may be something on the host, of which no server tells.
 		return Poll{ETag: j.ETag, For: 15 * time.Second}
 	}
