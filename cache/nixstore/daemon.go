@@ -22,7 +22,7 @@ const (
 var errNoDaemon = errors.New("nix-daemon does not answer")
 
 // daemon asks nix-daemon, which has a process for each connection. Connections
-// are kept for a while: a new one costs as much as fifty questions.
+// are kept for a while: a new one costs as much as a hundred questions.
 type daemon struct {
 	socket, storeDir string
 	timeout          time.Duration

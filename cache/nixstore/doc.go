@@ -5,7 +5,7 @@
 // # Two ways to the same answer
 //
 // Nix keeps what it knows in a SQLite database, <state>/db/db.sqlite. Reading it
-// costs some fifteen microseconds a path and one statement a closure, so it is
+// costs some 25 microseconds a path and one statement a closure, so it is
 // tried first. It is in WAL mode: a reader needs the files db.sqlite-wal and
 // db.sqlite-shm as well. Nix before 2.22 removes both when its last process ends
 // (later ones leave them, src/libstore/local-store.cc, SQLITE_FCNTL_PERSIST_WAL),
