@@ -26,12 +26,14 @@
 //
 // A test makes a fleet, and stories in it:
 //
-//	f := fleet.New(t, fleet.Options{Hosts: 3, Follow: "web"})
+//	f := fleet.New(t, fleet.Options{Hosts: 3, System: func(f *fleet.Fleet) fleet.System {
+//		return fleet.System{Version: "0", Agent: f.CI().Agent(), AgentConfig: config(f)}
+//	}})
 //	fleet.Run(t, "promote", func(s *fleet.Story) {
 //		f := f.For(s)
-//		v1 := f.CI().BuildSystem(f.System("1"))
+//		v1 := f.CI().BuildSystem(fleet.System{Version: "1", Agent: f.CI().Agent(), AgentConfig: config(f)})
 //		f.CI().Push(v1)
-//		s.Took("to last confirmed", f.CI().Promote(v1, "--wait").Took)
+//		s.Took("to last confirmed", f.CI().Narwharf("promote", "web", v1, "--wait").Took)
 //		for _, h := range f.Hosts() {
 //			if st := h.State(); st.Current != v1 || st.BootEntry != v1 {
 //				s.Errorf("%s: %+v", h.Name(), st)

@@ -27,10 +27,8 @@ type Options struct {
 	// System is what every host runs from its first boot on, asked when server and CI are there, so
 	// that it can name their keys and addresses. nil: a system without an agent.
 	System func(*Fleet) System
-	// Follow is a channel that every host follows: CI gets a key and a token to promote it, hosts a
-	// token each, and their first system is [Fleet.System]("0").
-	Follow string
-	// Host changes what is special about one host, nil: nothing.
+	// Host changes what is special about one host, nil: nothing. It is asked after System, whose
+	// answer it finds in h.System.
 	Host func(f *Fleet, name string, h *HostOptions)
 	// Config edits the config.toml that `narwharf init` made.
 	Config func(toml string) string
@@ -41,7 +39,7 @@ type Options struct {
 // HostOptions is what can differ between hosts.
 type HostOptions struct {
 	Suite     string            // whose Nix runs as daemon: "bookworm" (Debian 12's) or a suite of nix-clients.sh; the last host has "forky"
-	System    *System           // in place of Options.System
+	System    *System           // what it runs first; never nil
 	Files     map[string]string // more files of its tree, from the beginning: "etc/narwharf/token"
 	TmpfsRoot bool              // a reboot forgets everything but /nix and /boot
 	BootSize  int64             // of /boot, default 8 MiB
@@ -65,7 +63,6 @@ type state struct {
 	hosts     map[string]*host
 	names     []string // of the hosts
 	keys      map[string]string
-	follow    following
 
 	closing sync.Once
 }
@@ -122,30 +119,18 @@ func (f *Fleet) build(bin string, options Options) error {
 	if err := f.setUpCI(bin); err != nil {
 		return err
 	}
-	if options.Follow != "" {
-		f.setUpChannel(options.Follow)
-	}
 	each := make([]HostOptions, len(f.names))
 	var systems []System
 	for i, name := range f.names {
-		o := HostOptions{Suite: "bookworm", BootSize: 8 << 20}
+		o := HostOptions{Suite: "bookworm", BootSize: 8 << 20, System: &System{Version: "0"}, Files: map[string]string{}}
 		if i == len(f.names)-1 && i > 0 {
 			o.Suite = newNix
 		}
-		if options.Follow != "" {
-			o.Files = map[string]string{"var/lib/narwharf/token": f.hostToken(name) + "\n"}
+		if options.System != nil {
+			*o.System = options.System(f)
 		}
 		if options.Host != nil {
 			options.Host(f, name, &o)
-		}
-		if o.System == nil {
-			o.System = &System{Version: "0"}
-			switch {
-			case options.System != nil:
-				*o.System = options.System(f)
-			case options.Follow != "":
-				*o.System = f.System("0")
-			}
 		}
 		each[i] = o
 		systems = append(systems, *o.System)
