@@ -23,8 +23,8 @@ func (a *Agent) poll(ctx context.Context, e Poll) Event {
 	// Not all hosts of a fleet in the same second.
 	wait += time.Duration(rand.Int64N(int64(wait)/5+1)) - wait/10
 	etag := e.ETag
-	if !a.asked {
-		wait = 0 // the first answer comes at once, also if it is an old one
+	if !a.asked || e.Now {
+		wait = 0 // an answer comes at once, also if it is an old one
 	}
 	d, tag, err := a.Host.Desired(ctx, etag, wait)
 	var refused *api.Error
@@ -36,6 +36,9 @@ func (a *Agent) poll(ctx context.Context, e Poll) Event {
 		a.fails, a.asked = 0, true
 		return Polled{}
 	case ctx.Err() != nil:
+		return Polled{}
+	}
+	if e.Now {
 		return Polled{}
 	}
 	a.fails++
