@@ -20,18 +20,23 @@ func newFollower(t *testing.T, hosts int) *follower {
 	t.Helper()
 	fw := new(follower)
 	token := ""
+	prepare := func(f *Fleet) {
+		if token != "" {
+			return
+		}
+		token = f.Server().Token("hosts", "follow:web", "pull")
+		f.CI().Token(f.Server().Token("ci-promotes", "push", "promote:*", "operate"))
+		fw.agent = f.CI().Agent()
+		fw.config = agentConfig(f.CI().NewKey("deploy-1"), f.Key("ci-1"))
+	}
 	fw.Fleet = New(t, Options{
 		Hosts: hosts,
 		System: func(f *Fleet) System {
-			if fw.agent == "" {
-				token = f.Server().Token("hosts", "follow:web", "pull")
-				f.CI().Token(f.Server().Token("ci-promotes", "push", "promote:*", "operate"))
-				fw.agent = f.CI().Agent()
-				fw.config = agentConfig(f.CI().NewKey("deploy-1"), f.Key("ci-1"))
-			}
+			prepare(f)
 			return System{Version: "0", Agent: fw.agent, AgentConfig: fw.config}
 		},
 		Host: func(f *Fleet, _ string, h *HostOptions) {
+			prepare(f)
 			if h.Files == nil {
 				h.Files = make(map[string]string)
 			}
