@@ -35,8 +35,12 @@ var builtNarwharf = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
 	}
-	return dir + "/narwharf", nil
+	builtProgram = dir + "/narwharf"
+	return builtProgram, nil
 })
+
+// builtProgram is what TestMain removes, "" if no test needed it.
+var builtProgram string
 
 // nixVersions are those that e2e/nix-clients.sh unpacks.
 var nixVersions = []string{"2.8", "2.26", "2.34"}
@@ -127,10 +131,6 @@ exit 0
 func newField(t *testing.T, version string) *field {
 	t.Helper()
 	nix := nixDir(t, version)
-	program, err := builtNarwharf()
-	if err != nil {
-		t.Fatal(err)
-	}
 	key, err := signing.GenerateKey("ci-1")
 	if err != nil {
 		t.Fatal(err)
@@ -179,7 +179,6 @@ confirm_timeout = "2s"
 	if f.cfg, err = nixos.LoadConfig(f.dir + "/agent.toml"); err != nil {
 		t.Fatal(err)
 	}
-	f.write("program", program, 0o644)
 	return f
 }
 

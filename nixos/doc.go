@@ -1,0 +1,38 @@
+// Package nixos is the agent: it makes a host what its channel says, and goes
+// back when that does not work out.
+//
+// # Machine, agent, host
+//
+// Machine is the state machine, and pure: Step makes of a Journal and an Event
+// another Journal, and Effect says what that journal wants done. Agent carries
+// effects out one by one; it saves the journal before each and after it. Host
+// is all of the world: Linux is the real one, package sim one in memory that
+// can be killed before and after every effect.
+//
+// Since the effect that is due follows from the journal alone, starting again
+// after a crash needs no code of its own: the same effect is begun again. Each
+// can bear that. What a boot changes – clocks, runs, what runs now – is in
+// Machine.started and Machine.rebooted, and nowhere else.
+//
+// # What it promises
+//
+// The boot entry and the system profile name nothing that has not passed its
+// probation, save for the actions that need a boot to start it. An attempt
+// activates once. The highest accepted seq never falls. What may be gone back to
+// is protected from the garbage collector before anything is switched. A report
+// is made of facts read at its moment: whatever the machine believes, "ok" with
+// another current system comes out as "drifted".
+//
+// # What it trusts
+//
+// Keys, origin, channel, target and system are of the host's own configuration.
+// The server's word can delay, hold, and make probation longer. The manifest's
+// digest in the signed entry binds the bytes of every path: narinfos are held
+// against it before a download, the store after it.
+//
+// # Format
+//
+// journal.json in the state directory is one JSON object with a version. It is
+// replaced whole (temporary file, fsync, rename, fsync of the directory). An agent
+// that finds a newer version reports "failed" and touches nothing.
+package nixos
