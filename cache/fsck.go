@@ -353,29 +353,35 @@ func (c *fsck) named(ctx context.Context) error {
 
 // quarantine moves a file out of the way. The caller holds its lock.
 func (u *Uploads) quarantine(name string) error {
-	in, err := u.blobs.Open(name)
+	st, err := u.keep(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
+	if strings.HasPrefix(name, "nar/") {
+		return u.removeNar(st)
+	}
+	return u.blobs.Remove(name)
+}
+
+// keep copies a file to where repair puts them, for a person to look at.
+func (u *Uploads) keep(name string) (blob.Info, error) {
+	in, err := u.blobs.Open(name)
+	if err != nil {
+		return blob.Info{}, err
+	}
 	defer in.Close()
 	out, err := u.blobs.Create(quarantineDir+"/"+name, in.Size)
 	if err != nil {
-		return err
+		return blob.Info{}, err
 	}
 	defer out.Abort()
 	if _, err := io.Copy(out, in.Content); err != nil {
-		return err
+		return blob.Info{}, err
 	}
-	if err := out.Commit(); err != nil {
-		return err
-	}
-	if strings.HasPrefix(name, "nar/") {
-		return u.removeNar(in.Info)
-	}
-	return u.blobs.Remove(name)
+	return in.Info, out.Commit()
 }
 
 // quarantineDamaged moves a NAR file away, unless an upload has mended it since
@@ -395,7 +401,8 @@ func (c *fsck) restoreInfo(hash string) error {
 	if err != nil {
 		return c.dropInfoLocked(hash)
 	}
-	if err := c.u.quarantine(hash + ".narinfo"); err != nil {
+	// Never without a file in between: that would mean the path is gone.
+	if _, err := c.u.keep(hash + ".narinfo"); err != nil {
 		return err
 	}
 	return blob.WriteFile(c.u.blobs, hash+".narinfo", r.Info.Append(nil))

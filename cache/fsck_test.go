@@ -314,6 +314,66 @@ func TestFsckRepairThatFails(t *testing.T) {
 	w.check()
 }
 
+// Repair that is cut off anywhere, on the disk or in the index, has lost nothing
+// that it would not have taken out, and a second one ends the work.
+func TestFsckFaultAtEveryWriteOfRepair(t *testing.T) {
+	flip := func(b []byte) []byte { b[len(b)/2] ^= 0x10; return b }
+	for name, c := range map[string]struct {
+		damage func(w *world, p, alt *upload)
+		stays  bool // the path survives the repair
+	}{
+		"rotten NAR":                        {func(w *world, p, _ *upload) { w.damage(p, flip) }, false},
+		"rotten NAR with another encoding":  {func(w *world, p, alt *upload) { w.putAll(alt); w.damage(p, flip) }, true},
+		"garbage narinfo":                   {func(w *world, p, _ *upload) { w.write(p.infoURL(), []byte("rot\n")) }, true},
+		"deleted narinfo":                   {func(w *world, p, _ *upload) { w.remove(p.infoURL()) }, false},
+		"narinfo that differs":              {func(w *world, p, _ *upload) { w.write(p.infoURL(), p.edited(sign(signatures(t, 1)))) }, true},
+		"narinfo that differs and is wrong": {func(w *world, p, _ *upload) { w.write(p.infoURL(), p.edited(func(i *narinfo.Info) { i.NarSize++ })) }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for n := 0; ; n++ {
+				left, hit := n, false
+				strike := func() error {
+					if left--; left != -1 {
+						return nil
+					}
+					hit = true
+					return os.ErrPermission
+				}
+				idx := &faultyIndex{fail: func(string) (error, bool) { return nil, false }}
+				w := newWorld(t, func(s *setup) { s.wrap = func(i index.Index) index.Index { idx.Index = i; return idx } })
+				p := newUpload(t, "p", "zstd")
+				w.putAll(p)
+				c.damage(w, p, p.repacked(t, "gzip"))
+				w.breakAt(func(string, string) error { return strike() })
+				idx.fail = func(string) (error, bool) { return strike(), false }
+				w.fsck(true)
+				w.breakAt(nil)
+				idx.fail = func(string) (error, bool) { return nil, false }
+				lines, r := w.fsck(true)
+				if r.Damage > 0 {
+					t.Errorf("a fault at %d: the second repair leaves %q", n, lines)
+				}
+				w.check()
+				if c.stays {
+					w.mustServe(p)
+				}
+				w.putAll(p)
+				w.mustServe(p)
+				w.restart()
+				w.check()
+				w.stop()
+				if !hit {
+					return
+				}
+			}
+		})
+	}
+}
+
+func sign(sigs []string) func(*narinfo.Info) {
+	return func(i *narinfo.Info) { i.Sigs = sigs }
+}
+
 func TestFsckIncomplete(t *testing.T) {
 	w := newWorld(t, func(s *setup) { s.AllowIncomplete = true })
 	p := newUpload(t, "p", "none")

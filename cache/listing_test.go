@@ -2,6 +2,8 @@ package cache
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"testing"
 
 	"narwharf/cache/blob"
+	"narwharf/cache/index"
 )
 
 type lsNode struct {
@@ -174,4 +177,38 @@ func TestListingDoesNotOutliveItsPath(t *testing.T) {
 		t.Errorf("first %s, then %s", old.body, now.body)
 	}
 	w.check()
+}
+
+// A path that is taken out while its listing is made must not leave one behind.
+func TestListingOfAPathThatGoes(t *testing.T) {
+	gets := 0
+	w := newWorld(t, func(s *setup) {
+		s.wrap = func(i index.Index) index.Index { return &vanishing{i, &gets} }
+	})
+	p := newUpload(t, "p", "zstd")
+	w.putAll(p)
+	gets = 1
+	w.must(w.get("/"+p.info.Path.Hash()+".ls"), 404)
+	if _, err := w.files.Stat(p.info.Path.Hash() + ".ls"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the listing is left: %v", err)
+	}
+	w.check()
+}
+
+// vanishing is an index that after some Gets has nothing.
+type vanishing struct {
+	index.Index
+	gets *int
+}
+
+func (v *vanishing) Get(hash string) (*index.Record, error) {
+	switch *v.gets {
+	case 0:
+		return v.Index.Get(hash)
+	case 1:
+		*v.gets = 2
+		return v.Index.Get(hash)
+	}
+	*v.gets = 0
+	return nil, index.ErrNotFound
 }

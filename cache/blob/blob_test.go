@@ -170,6 +170,26 @@ func testContract(t *testing.T, open func(t *testing.T) Store) {
 		}
 	})
 
+	t.Run("Folders", func(t *testing.T) {
+		s := open(t)
+		if got, err := s.Folders("channels"); got != nil || err != nil {
+			t.Errorf("a missing folder has %v, %v", got, err)
+		}
+		for _, name := range []string{"channels/web/1", "channels/web/2", "channels/db/deep/er", "channels/file"} {
+			put(t, s, name, "x")
+		}
+		got, err := s.Folders("channels")
+		slices.Sort(got)
+		if err != nil || !slices.Equal(got, []string{"db", "web"}) {
+			t.Errorf("channels has %v, %v", got, err)
+		}
+		for _, dir := range []string{"..", ".x", "a/../b"} {
+			if _, err := s.Folders(dir); !errors.Is(err, fs.ErrInvalid) {
+				t.Errorf("Folders(%q): %v", dir, err)
+			}
+		}
+	})
+
 	t.Run("Stat, Touch, Remove", func(t *testing.T) {
 		s := open(t)
 		before := time.Now().Add(-time.Second)
