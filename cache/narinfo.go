@@ -19,7 +19,7 @@ func (s *Server) getNarinfo(w *response, req *http.Request, hash string) error {
 	}
 	h := w.Header()
 	text, etag := t.text, t.etag
-	packed := t.gzipped()
+	packed := t.small
 	if packed != nil {
 		h["Vary"] = []string{"Accept-Encoding"}
 		if accepts(req, "gzip") {

@@ -42,7 +42,7 @@ func (s *Server) quick(path []byte, gzip bool) []byte {
 	if !ok {
 		return nil
 	}
-	if t.gzipped() != nil && gzip {
+	if t.small != nil && gzip {
 		return t.smallTail
 	}
 	return t.plainTail

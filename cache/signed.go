@@ -35,7 +35,6 @@ type keySet struct {
 type signedText struct {
 	text  []byte
 	etag  string
-	once  sync.Once
 	small []byte // gzip, if that is worth it; else nil
 	// The whole answers behind the value of Date, for package front.
 	plainTail, smallTail []byte
@@ -120,33 +119,32 @@ func (s *signer) sign(info *narinfo.Info) *signedText {
 	}
 	text := info.Append(nil)
 	sum := sha256.Sum256(text)
-	return &signedText{text: text, etag: `"` + hex.EncodeToString(sum[:12]) + `"`}
+	t := &signedText{etag: `"` + hex.EncodeToString(sum[:12]) + `"`}
+	t.prepare(text)
+	return t
 }
 
-// gzipped returns the packed text, nil if packing does not save a packet.
-func (t *signedText) gzipped() []byte {
-	t.once.Do(t.prepare)
-	return t.small
-}
-
-func (t *signedText) prepare() {
-	if len(t.text) > 1400 {
-		if packed := gzipBytes(t.text); len(packed) < len(t.text)*3/4 {
-			t.small = packed
-		}
+// prepare makes all that is sent. The bodies are the ends of the tails, so
+// that a text is in memory once.
+func (t *signedText) prepare(text []byte) {
+	var packed []byte
+	if len(text) > 1400 { // else it fits into a packet with its head
+		packed = gzipBytes(text)
 	}
 	vary := ""
-	if t.small != nil {
+	if packed != nil && len(packed) < len(text)*3/4 {
 		vary = "Vary: Accept-Encoding\r\n"
-		t.smallTail = t.tail(vary+"Content-Encoding: gzip\r\n", `W/`+t.etag, t.small)
+		t.smallTail = tail(vary+"Content-Encoding: gzip\r\n", `W/`+t.etag, packed)
+		t.small = t.smallTail[len(t.smallTail)-len(packed):]
 	}
-	t.plainTail = t.tail(vary, t.etag, t.text)
+	t.plainTail = tail(vary, t.etag, text)
+	t.text = t.plainTail[len(t.plainTail)-len(text):]
 }
 
 // tail spells out what getNarinfo and net/http make together; a test compares.
-func (t *signedText) tail(fields, etag string, text []byte) []byte {
+func tail(fields, etag string, text []byte) []byte {
 	head := "\r\nContent-Length: " + strconv.Itoa(len(text)) + "\r\nContent-Type: " + narinfoType + "\r\nEtag: " + etag + "\r\n" + fields + "\r\n"
-	return append([]byte(head), text...)
+	return append(append(make([]byte, 0, len(head)+len(text)), head...), text...)
 }
 
 func gzipBytes(text []byte) []byte {
