@@ -148,7 +148,7 @@ func newField(t *testing.T, version string) *field {
 	f.write("conf/nix.conf", "build-users-group =\nsandbox = false\nsubstituters =\n", 0o644)
 	for k, v := range map[string]string{
 		"PATH": filepath.Join(f.dir, "bin") + ":" + nix + ":" + os.Getenv("PATH"), "FAKE": f.dir, "FAKE_ROOT": f.dir + "/root", "HOME": f.dir + "/home",
-		"NIX_REMOTE": "local?root=" + f.dir + "/root", "NIX_CONF_DIR": f.dir + "/conf", "NIX_STORE_DIR": "/nix/store", "NIX_STATE_DIR": "/nix/var/nix",
+		"NIX_REMOTE": "local?root=" + f.dir + "/root", "NIX_CONF_DIR": f.dir + "/conf", "NIX_STORE_DIR": "/nix/store", "NIX_STATE_DIR": f.dir + "/root/nix/var/nix",
 		"NIX_USER_CONF_FILES": "/dev/null",
 	} {
 		t.Setenv(k, v)
