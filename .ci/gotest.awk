@@ -9,7 +9,7 @@
   if (state == "FAIL") { text[++lines] = $0; owner[lines] = "" }
   next
 }
-/^(PASS|FAIL)$/ { next }
+/^(PASS|FAIL)$/ { current = ""; next } # what comes now is TestMain's
 
 # The end of a package.
 /^(ok|FAIL|\?) *\t/ || /^\t.*coverage: / {

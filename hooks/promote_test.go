@@ -276,8 +276,7 @@ func TestABAHistoryAndRelease(t *testing.T) {
 	if text := w.do("GET", "/api/v1/channels/web/store-path", "", nil).body; strings.TrimSpace(text) != a.In("/nix/store") {
 		t.Errorf("A, B, A ends on %q", text)
 	}
-	var hist struct{ History []api.HistoryItem }
-	hist = decode[struct{ History []api.HistoryItem }](t, w.must(w.do("GET", "/api/v1/channels/web/history", "", nil), 200, ""))
+	hist := decode[struct{ History []api.HistoryItem }](t, w.must(w.do("GET", "/api/v1/channels/web/history", "", nil), 200, ""))
 	if len(hist.History) != 3 || hist.History[0].Seq != 3 || !hist.History[0].Rollback || hist.History[1].Targets[0].StorePath != b.In("/nix/store") || hist.History[2].By != "ci" {
 		t.Errorf("history %+v", hist)
 	}

@@ -68,11 +68,10 @@ type store struct {
 
 	mu    sync.RWMutex
 	hosts map[string]*hostRecord
-	next  int64 // id of the next event
 }
 
 func newStore(db *bbolt.DB) (*store, error) {
-	s := &store{db: db, hosts: make(map[string]*hostRecord), next: 1}
+	s := &store{db: db, hosts: make(map[string]*hostRecord)}
 	err := db.Update(func(tx *bbolt.Tx) error {
 		root, err := tx.CreateBucketIfNotExists(rootBucket)
 		if err != nil {
@@ -91,9 +90,6 @@ func newStore(db *bbolt.DB) (*store, error) {
 			}
 		case !bytes.Equal(v, storeVersion):
 			return fmt.Errorf("the channels in %s have version %s and this narwharf knows version %s: use the newer narwharf", db.Path(), v, storeVersion)
-		}
-		if k, _ := root.Bucket(eventBucket).Cursor().Last(); k != nil {
-			s.next = int64(binary.BigEndian.Uint64(k)) + 1
 		}
 		return root.Bucket(hostBucket).ForEach(func(k, v []byte) error {
 			h := new(hostRecord)
@@ -153,9 +149,6 @@ func (s *store) update(now time.Time, fn func(c *change) error) ([]api.Event, er
 			s.hosts[name] = h
 		}
 	}
-	for _, e := range c.events {
-		s.next = max(s.next, e.ID+1)
-	}
 	return c.events, nil
 }
 
@@ -214,8 +207,8 @@ func (s *store) releases(channel string, limit int) (seqs []int64, metas []relea
 	prefix := append([]byte(channel), 0)
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		c := tx.Bucket(rootBucket).Bucket(releaseBucket).Cursor()
-		k, v := c.Seek(releaseKey(channel, 1<<62))
-		if k == nil {
+		var k, v []byte
+		if after, _ := c.Seek(releaseKey(channel, 1<<62)); after == nil {
 			k, v = c.Last()
 		} else {
 			k, v = c.Prev()
@@ -264,13 +257,6 @@ func (s *store) eventsSince(since int64, limit int, keep func(*api.Event) bool) 
 		return nil
 	})
 	return list, next, err
-}
-
-// lastEvent is the id of the newest event, 0 if there is none.
-func (s *store) lastEvent() int64 {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.next - 1
 }
 
 // host returns a copy of what is known of a host, nil if nothing is.

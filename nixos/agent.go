@@ -54,7 +54,7 @@ func (a *Agent) Start(ctx context.Context) error {
 	}
 	j, err := parseJournal(text)
 	if err != nil {
-		f, _ := a.Host.Facts(ctx) //nolint:errcheck // best effort, the journal's error counts
+		f, _ := a.Host.Facts(ctx) // best effort, the journal's error counts
 		a.journal = &Journal{State: api.Failed, Error: err.Error(), StartID: f.Wall.Unix()}
 		a.report(ctx, f)
 		return err

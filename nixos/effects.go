@@ -142,7 +142,7 @@ type (
 		Desired *api.Desired
 		ETag    string
 	}
-	// Prepared: Reject means that another try would come to the same.
+	// Prepared is what was found before a download. Reject means that another try would come to the same.
 	Prepared struct {
 		Missing []narinfo.Path
 		Bytes   int64 // to download for them
@@ -156,7 +156,7 @@ type (
 		Err     string
 		Reject  bool
 	}
-	// Inspected: Busy says who else switches right now.
+	// Inspected is the host before a switch. Busy says who else switches right now.
 	Inspected struct {
 		Failed    []string // units
 		RebootFor []string
@@ -164,7 +164,7 @@ type (
 		Busy      string
 		Err       string
 	}
-	// Announced: OK if the server took it.
+	// Announced is OK if the server took it.
 	Announced struct{ OK bool }
 	// Switched is the end of a run, or why there was none.
 	Switched struct {

@@ -84,7 +84,7 @@ func (h *Linux) Close(ctx context.Context) {
 		h.holder()
 	}
 	if h.store != nil {
-		h.store.Close() //nolint:errcheck // it was only read
+		h.store.Close() // it was only read
 	}
 }
 

@@ -12,7 +12,7 @@ func TestMain(m *testing.M) {
 	_, before := os.Lstat("/nix")
 	code := m.Run()
 	if builtProgram != "" {
-		os.RemoveAll(filepath.Dir(builtProgram)) //nolint:errcheck // a temporary directory
+		os.RemoveAll(filepath.Dir(builtProgram)) // a temporary directory
 	}
 	if _, after := os.Lstat("/nix"); os.IsNotExist(before) && !os.IsNotExist(after) {
 		os.Stderr.WriteString("a test made /nix on this host\n") //nolint:errcheck // it fails anyway

@@ -113,7 +113,7 @@ func ping(ctx context.Context, host string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	id := uint16(os.Getpid())
 	for seq := range uint16(3) {
 		packet := []byte{request, 0, 0, 0, byte(id >> 8), byte(id), 0, byte(seq)}

@@ -2,6 +2,7 @@ package front
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -122,7 +123,7 @@ func exchange(t *testing.T, address string, pieces []string, n int, head bool) (
 			return bodies
 		}
 		b, err := io.ReadAll(resp.Body)
-		if err != nil {
+		if err := errors.Join(err, resp.Body.Close()); err != nil {
 			t.Error(err)
 		}
 		if resp.StatusCode == 200 && resp.Header.Get("Date") == "" {
