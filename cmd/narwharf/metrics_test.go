@@ -3,25 +3,24 @@ package main
 import (
 	"fmt"
 	"maps"
+	"net/http/httptest"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// A server that has answered everything shows the metrics of docs/metrics.md,
-// with the type and the labels that stand there, and no others.
-func TestMetricsAreDocumented(t *testing.T) {
-	a := newAnswers(t)
-	a.exercise()
-	_, text := a.want(200, ask{route: "metrics", method: "GET", path: "/metrics"})
-	shown := make(map[string]string) // name -> type and labels
+// shownMetrics reads a page of metrics: the type and the labels of each.
+func shownMetrics(page string) map[string]string {
+	shown := make(map[string]string)
 	kinds := make(map[string]string)
-	for _, m := range regexp.MustCompile(`(?m)^# TYPE (narwharf_\w+) (\w+)$`).FindAllStringSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (narwharf_\w+) (\w+)$`).FindAllStringSubmatch(page, -1) {
 		kinds[m[1]] = m[2]
 	}
-	for _, m := range regexp.MustCompile(`(?m)^(narwharf_\w+)(?:\{(.*)\})? \S+$`).FindAllStringSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile(`(?m)^(narwharf_\w+)(?:\{(.*)\})? \S+$`).FindAllStringSubmatch(page, -1) {
 		var labels []string
 		for _, l := range regexp.MustCompile(`(\w+)="`).FindAllStringSubmatch(m[2], -1) {
 			labels = append(labels, l[1])
@@ -29,12 +28,18 @@ func TestMetricsAreDocumented(t *testing.T) {
 		slices.Sort(labels)
 		shown[m[1]] = fmt.Sprintf("%s %q", kinds[m[1]], labels)
 	}
+	return shown
+}
 
+// compareMetrics holds a page of metrics against a section of docs/metrics.md.
+func compareMetrics(t *testing.T, page, heading string) {
+	t.Helper()
+	shown := shownMetrics(page)
 	doc, err := os.ReadFile("../../docs/metrics.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := strings.Cut(string(doc), "\n## The cache\n")
+	_, section, _ := strings.Cut(string(doc), "\n## "+heading+"\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	documented := make(map[string]string)
 	for _, m := range regexp.MustCompile("(?m)^\\| `(narwharf_\\w+)` \\| (\\w+) \\| ([^|]*) \\| \\S").FindAllStringSubmatch(section, -1) {
@@ -51,4 +56,23 @@ func TestMetricsAreDocumented(t *testing.T) {
 			t.Errorf("docs/metrics.md lacks %s (%s)", name, what)
 		}
 	}
+}
+
+// A server that has answered everything shows the metrics of docs/metrics.md,
+// with the type and the labels that stand there, and no others.
+func TestMetricsAreDocumented(t *testing.T) {
+	a := newAnswers(t)
+	a.exercise()
+	_, page := a.want(200, ask{route: "metrics", method: "GET", path: "/metrics"})
+	compareMetrics(t, page, "The cache")
+}
+
+// The same for channels and hosts.
+func TestChannelMetricsAreDocumented(t *testing.T) {
+	s := newAPIServer(t)
+	s.exercise()
+	s.report(3)
+	page := httptest.NewRecorder()
+	promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
+	compareMetrics(t, page.Body.String(), "Channels")
 }
