@@ -28,7 +28,7 @@
   text[++lines] = $0
   owner[lines] = current
   # The last line that a test writes before it is skipped is the reason.
-  if ($1 ~ /\.go:[0-9]+:$/) { said[current] = $0; sub(/^ +/, "", said[current]) }
+  if ($1 ~ /\.go:[0-9]+:$/ && $1 !~ /^testscript/) { said[current] = $0; sub(/^ +/, "", said[current]) }
 }
 
 # What belongs to no test that ended well.
