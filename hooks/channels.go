@@ -62,7 +62,7 @@ func (s *Server) getChannel(c *call) error {
 	if err != nil {
 		return err
 	}
-	return s.poll(c, []string{channelTopic(name)}, func() (int, string, []byte, error) {
+	return s.poll(c, []string{channelTopic(name)}, nil, func() (int, string, []byte, error) {
 		l := s.channel(name)
 		status, value := http.StatusOK, any(s.describe(l))
 		if l.release == nil {
@@ -189,7 +189,7 @@ func (s *Server) getStorePath(c *call) error {
 		return err
 	}
 	target := c.req.URL.Query().Get("target")
-	return s.poll(c, []string{channelTopic(name)}, func() (int, string, []byte, error) {
+	return s.poll(c, []string{channelTopic(name)}, nil, func() (int, string, []byte, error) {
 		l := s.channel(name)
 		if l.release == nil {
 			return 0, "", nil, api.Errorf(http.StatusNotFound, api.NotFound, "%s", absentText(l))

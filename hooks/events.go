@@ -36,7 +36,7 @@ func (s *Server) getEvents(c *call) error {
 	if preferWait(c.req) > 0 && c.req.Header.Get("If-None-Match") == "" {
 		c.req.Header.Set("If-None-Match", etagOf(since))
 	}
-	return s.poll(c, []string{eventsTopic}, func() (int, string, []byte, error) {
+	return s.poll(c, []string{eventsTopic}, nil, func() (int, string, []byte, error) {
 		list, next, err := s.store.eventsSince(since, eventPage, func(e *api.Event) bool {
 			return channel == "" || e.Channel == channel
 		})

@@ -94,11 +94,11 @@ func (s *Server) getDesired(c *call) error {
 	if back {
 		s.topics.notify(hostsTopic(channel))
 	}
-	defer func() {
+	over := func() {
 		p.parked.Add(-1)
 		p.touch(s.clock(), channel, target)
-	}()
-	return s.poll(c, []string{channelTopic(channel), hostTopic(host)}, func() (int, string, []byte, error) {
+	}
+	return s.poll(c, []string{channelTopic(channel), hostTopic(host)}, over, func() (int, string, []byte, error) {
 		d, err := s.desired(host, channel, target)
 		if err != nil {
 			return 0, "", nil, err
@@ -262,7 +262,7 @@ func (s *Server) listHosts(c *call) error {
 	if channel == "" {
 		topic = eventsTopic
 	}
-	return s.poll(c, []string{topic}, func() (int, string, []byte, error) {
+	return s.poll(c, []string{topic}, nil, func() (int, string, []byte, error) {
 		etag, text, err := bodyAndTag(map[string]any{"hosts": s.hosts(channel)})
 		return http.StatusOK, etag, text, err
 	})
@@ -348,7 +348,7 @@ func (s *Server) getHost(c *call) error {
 	if h.LastSeen.IsZero() {
 		return unknownHost(name)
 	}
-	return s.poll(c, []string{hostsTopic(h.channel), hostTopic(name)}, func() (int, string, []byte, error) {
+	return s.poll(c, []string{hostsTopic(h.channel), hostTopic(name)}, nil, func() (int, string, []byte, error) {
 		etag, text, err := bodyAndTag(s.describeHost(name, s.store.host(name)).Host)
 		return http.StatusOK, etag, text, err
 	})

@@ -97,9 +97,9 @@ func (w *world) parked(n int) {
 	for range 1000 {
 		w.s.topics.mu.Lock()
 		waiting := 0
-		for name, tp := range w.s.topics.open {
+		for name, set := range w.s.topics.open {
 			if strings.HasPrefix(name, "channel/") || strings.HasPrefix(name, "hosts/") || name == eventsTopic {
-				waiting += tp.waiters
+				waiting += len(set)
 			}
 		}
 		w.s.topics.mu.Unlock()

@@ -36,55 +36,100 @@ func preferWait(req *http.Request) time.Duration {
 	return 0
 }
 
-// poll answers a GET whose answer may change: at once if its ETag is not the
-// one that the caller has, else when it changes or the caller's patience is
-// over. look is called again after each wake-up of one of the topics; the
-// topics are taken before it looks, so nothing is missed in between.
+// A poll is a GET whose answer may change: it is answered at once if its ETag
+// is not the one that the caller has, else when it changes or the caller's
+// patience is over.
 //
-// While parked, the request holds this goroutine and no more.
-func (s *Server) poll(c *call, names []string, look func() (status int, etag string, text []byte, err error)) error {
-	wait := preferWait(c.req)
-	have := c.req.Header.Get("If-None-Match")
-	h := c.w.Header()
-	h["Vary"] = []string{"Prefer"}
-	var timeout <-chan time.Time
+// While parked it holds one goroutine, and of the request only what is here.
+type poll struct {
+	s     *Server
+	call  *call
+	names []string // topics after which to look again
+	// look tells the answer of this moment.
+	look func() (status int, etag string, text []byte, err error)
+	over func() // called once when the poll has ended; may be nil
+
+	have   string // If-None-Match
+	etag   string // of the last look
+	wait   time.Duration
+	until  time.Time
+	waiter waiter
+}
+
+// poll answers a poll, now or later: when it returns, the poll may have been
+// taken off net/http and c is not the caller's any more.
+func (s *Server) poll(c *call, names []string, over func(), look func() (status int, etag string, text []byte, err error)) error {
+	p := &poll{s: s, call: c, names: names, look: look, over: over, have: c.req.Header.Get("If-None-Match"), wait: preferWait(c.req)}
+	c.w.Header()["Vary"] = []string{"Prefer"}
+	answered, err := p.answer()
+	if answered || err != nil {
+		p.end()
+		return err
+	}
+	p.until = time.Now().Add(p.wait)
+	s.metrics.parked.Inc()
+	if p.detach() {
+		return nil
+	}
+	gone := c.req.Context().Done()
+	return p.follow(func() outcome { return p.block(gone) })
+}
+
+// answer joins the topics, looks, and answers if there is anything to say.
+// Topics are joined before the look, so nothing is missed in between. After
+// false the poll is to wait.
+func (p *poll) answer() (answered bool, err error) {
+	waits := false
+	p.waiter.reset()
+	p.s.topics.join(&p.waiter, p.names)
+	defer func() {
+		if !waits {
+			p.s.topics.leave(&p.waiter, p.names)
+		}
+	}()
+	status, etag, text, err := p.look()
+	if err != nil {
+		return false, err
+	}
+	if p.have != "" && etagMatches(p.have, etag) {
+		if p.wait > 0 {
+			p.etag, waits = etag, true
+			return false, nil
+		}
+		status = http.StatusNotModified
+	}
+	p.reply(status, etag, text)
+	return true, nil
+}
+
+func (p *poll) reply(status int, etag string, text []byte) {
+	h := p.call.w.Header()
+	h["Etag"] = []string{etag}
+	if p.wait > 0 {
+		h["Preference-Applied"] = []string{"wait=" + strconv.Itoa(int(p.wait.Seconds()))}
+	}
+	if status == http.StatusNotModified {
+		p.call.w.WriteHeader(status)
+		return
+	}
+	writeRaw(p.call.w, status, text)
+}
+
+// follow is a parked poll until its answer. block waits for one outcome.
+func (p *poll) follow(block func() outcome) error {
+	defer p.end()
+	defer p.s.metrics.parked.Dec()
 	for {
-		wakes, done := s.join(names)
-		status, etag, text, err := look()
-		if err != nil {
-			done()
-			return err
-		}
-		if have == "" || !etagMatches(have, etag) {
-			done()
-			h["Etag"] = []string{etag}
-			s.applied(c, wait)
-			writeRaw(c.w, status, text)
-			return nil
-		}
-		if wait == 0 {
-			done()
-			h["Etag"] = []string{etag}
-			c.w.WriteHeader(http.StatusNotModified)
-			return nil
-		}
-		text = nil // a parked poll keeps nothing alive
-		if timeout == nil {
-			t := time.NewTimer(wait)
-			defer t.Stop()
-			timeout = t.C
-			s.metrics.parked.Inc()
-			defer s.metrics.parked.Dec()
-		}
-		outcome := s.park(c, wakes, timeout)
-		done()
+		outcome := block()
+		p.s.topics.leave(&p.waiter, p.names)
 		switch outcome {
 		case woken:
-			s.metrics.wakeups.Inc()
+			p.s.metrics.wakeups.Inc()
+			if answered, err := p.answer(); answered || err != nil {
+				return err
+			}
 		case timedOut:
-			h["Etag"] = []string{etag}
-			s.applied(c, wait)
-			c.w.WriteHeader(http.StatusNotModified)
+			p.reply(http.StatusNotModified, p.etag, nil)
 			return nil
 		case stopped:
 			e := api.Errorf(http.StatusServiceUnavailable, api.Unavailable, "the server is stopping; ask again in a moment")
@@ -96,9 +141,9 @@ func (s *Server) poll(c *call, names []string, look func() (status int, etag str
 	}
 }
 
-func (s *Server) applied(c *call, wait time.Duration) {
-	if wait > 0 {
-		c.w.Header()["Preference-Applied"] = []string{"wait=" + strconv.Itoa(int(wait.Seconds()))}
+func (p *poll) end() {
+	if p.over != nil {
+		p.over()
 	}
 }
 
@@ -111,33 +156,30 @@ const (
 	clientGone
 )
 
-// join takes the wake-up channels of up to two topics.
-func (s *Server) join(names []string) (wakes [2]<-chan struct{}, done func()) {
-	var dones [2]func()
-	for i, n := range names {
-		wakes[i], dones[i] = s.topics.wait(n)
-	}
-	return wakes, func() {
-		for _, d := range dones {
-			if d != nil {
-				d()
-			}
-		}
+// block waits without looking at the connection; gone is closed when the
+// client has left.
+func (p *poll) block(gone <-chan struct{}) outcome {
+	timer := time.NewTimer(time.Until(p.until))
+	defer timer.Stop()
+	select {
+	case <-p.waiter.channel():
+		return p.s.orStopped(woken)
+	case <-timer.C:
+		return timedOut
+	case <-p.s.stopping:
+		return stopped
+	case <-gone:
+		return clientGone
 	}
 }
 
-func (s *Server) park(c *call, wakes [2]<-chan struct{}, timeout <-chan time.Time) outcome {
+// orStopped is o, unless the server is stopping, which wakes everybody.
+func (s *Server) orStopped(o outcome) outcome {
 	select {
-	case <-wakes[0]:
-		return woken
-	case <-wakes[1]:
-		return woken
-	case <-timeout:
-		return timedOut
 	case <-s.stopping:
 		return stopped
-	case <-c.req.Context().Done():
-		return clientGone
+	default:
+		return o
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -50,6 +51,7 @@ type Server struct {
 
 	stopOnce sync.Once
 	stopping chan struct{}
+	lot      *lot
 }
 
 // New opens the channels in db.
@@ -60,7 +62,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		cache: o.Cache, files: o.Files, access: o.Access, log: o.Log, clock: o.Clock, store: st,
-		channels: make(map[string]*live), seen: make(map[string]*presence), stopping: make(chan struct{}),
+		channels: make(map[string]*live), seen: make(map[string]*presence), stopping: make(chan struct{}), lot: newLot(),
 	}
 	if s.clock == nil {
 		s.clock = time.Now
@@ -74,8 +76,13 @@ func New(o Options) (*Server, error) {
 }
 
 // Stop answers all parked polls with 503, so that a graceful shutdown does
-// not wait for them.
-func (s *Server) Stop() { s.stopOnce.Do(func() { close(s.stopping) }) }
+// not wait for them. When it returns, no poll is off net/http any more.
+func (s *Server) Stop() {
+	s.stopOnce.Do(func() { close(s.stopping) })
+	s.lot.shut()
+	s.topics.notifyAll()
+	s.lot.polls.Wait()
+}
 
 // A Route is a row of the API's grammar.
 type Route struct {
@@ -93,6 +100,10 @@ type call struct {
 	req   *http.Request
 	who   access.Principal
 	param func(name string) string
+	route string
+	// parked is set when the request was taken off net/http: whoever parked
+	// it answers and counts it.
+	parked bool
 }
 
 type row struct {
@@ -163,12 +174,18 @@ func (s *Server) route() http.Handler {
 func (s *Server) answer(r row, c *call) error {
 	c.w.Header()["Cache-Control"] = []string{"no-store"}
 	counted := &statusWriter{ResponseWriter: c.w}
-	c.w = counted
+	c.w, c.route = counted, r.Name
 	if err := r.serve(c); err != nil {
 		s.writeError(counted, c.req, err)
 	}
-	s.metrics.requests.WithLabelValues(r.Name, fmt.Sprint(counted.status())).Inc()
+	if !c.parked {
+		s.count(r.Name, counted.status())
+	}
 	return nil
+}
+
+func (s *Server) count(route string, status int) {
+	s.metrics.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
 }
 
 // ServeHTTP implements http.Handler.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -146,12 +147,14 @@ type world struct {
 	tokens *access.Memory
 	s      *Server
 	http   *httptest.Server
+	lot    net.Listener // of polls that are parked outside of http
 	key    signing.SecretKey
 	admin  string
 	ci     string // push, promote:web
 	op     string // operate
 	host   string // follow:web
 	client *http.Client
+	served chan struct{} // closed when the lot is not served any more
 }
 
 func newWorld(t testing.TB) *world {
@@ -212,12 +215,20 @@ func (w *world) start() {
 		w.t.Fatal(err)
 	}
 	w.http = httptest.NewServer(w.s)
+	w.lot = w.s.Returned(time.Minute)
+	w.served = make(chan struct{})
+	go func(served chan<- struct{}) {
+		defer close(served)
+		_ = w.http.Config.Serve(w.lot)
+	}(w.served)
 	w.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
 }
 
 func (w *world) stop() {
 	w.s.Stop()
 	w.client.CloseIdleConnections()
+	_ = w.lot.Close()
+	<-w.served
 	w.http.Close()
 	if err := w.db.Close(); err != nil {
 		w.t.Error(err)

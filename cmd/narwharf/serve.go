@@ -124,7 +124,7 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	failed := make(chan error, len(listeners))
+	failed := make(chan error, len(listeners)+1)
 	for _, l := range listeners {
 		log.Info("serving", "address", l.Addr().String(), "data_dir", cfg.DataDir)
 		if l.Addr().Network() == "tcp" {
@@ -132,6 +132,7 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 		}
 		go func() { failed <- srv.Serve(l) }()
 	}
+	go func() { failed <- srv.Serve(d.channels.Returned(idleTimeout)) }()
 	whatNext(out, cfg, listeners, server)
 	notify("READY=1")
 
