@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"time"
@@ -54,15 +55,19 @@ func hostRows(p plan, dir string, start func(string) (*server, error)) ([]row, e
 	defer h.server.stop()
 	defer h.fleet.Close()
 
-	if err := h.park(); err != nil {
+	if err := h.arrive(p.arrival); err != nil {
 		return nil, err
 	}
-	memory, each, err := h.memoryRow("memory for each of %d parked hosts", idle, p.settle)
+	polls, err := h.attend(p.settle)
+	if err != nil {
+		return nil, err
+	}
+	memory, each, err := h.memoryRow(fmt.Sprintf("memory for each of %d hosts that poll", p.hosts), idle)
 	if err != nil {
 		return nil, err
 	}
 	memory.goal, memory.missed = "≤ 20 KiB", each > maxPerHost
-	out := []row{memory}
+	out := []row{memory, polls}
 
 	kinds := []struct {
 		what    string
@@ -90,7 +95,10 @@ func hostRows(p plan, dir string, start func(string) (*server, error)) ([]row, e
 			out = append(out, h.wakeRow(kind.what, wakes))
 		}
 	}
-	again, _, err := h.memoryRow(fmt.Sprintf("… after %d releases and %d reports of each", 3*p.wakes, p.wakes), idle, p.settle)
+	if _, err := h.attend(p.settle); err != nil {
+		return nil, err
+	}
+	again, _, err := h.memoryRow(fmt.Sprintf("… memory for each after %d releases and %d reports of each", 3*p.wakes, p.wakes), idle)
 	if err != nil {
 		return nil, err
 	}
@@ -129,17 +137,17 @@ func gather(p plan, dir string, start func(string) (*server, error)) (h *hosts, 
 	if _, err := h.promoter.send(r); err != nil {
 		return nil, 0, err
 	}
-	time.Sleep(p.settle)
+	time.Sleep(2 * time.Second)
 	if idle, _, err = s.memory(); err != nil {
 		return nil, 0, err
 	}
-	h.fleet, err = load.DialFleet(s.addr, p.hosts)
+	h.fleet, err = load.NewFleet(s.addr)
 	return h, idle, err
 }
 
 // poll is the request that an agent sends for host i: at first for what there
-// is, later for what it does not have.
-func (h *hosts) poll(i int) []byte {
+// is, later for what it does not have, which may take wait seconds.
+func (h *hosts) poll(i, wait int) []byte {
 	b := make([]byte, 0, 512)
 	b = append(b, "GET /api/v1/hosts/"...)
 	b = append(b, h.names[i]...)
@@ -151,7 +159,9 @@ func (h *hosts) poll(i int) []byte {
 	if h.etags[i] != "" {
 		b = append(b, "If-None-Match: "...)
 		b = append(b, h.etags[i]...)
-		b = append(b, "\r\nPrefer: wait=300\r\n"...)
+		b = append(b, "\r\nPrefer: wait="...)
+		b = strconv.AppendInt(b, int64(wait), 10)
+		b = append(b, "\r\n"...)
 	}
 	return append(b, "Accept-Encoding: gzip\r\n\r\n"...)
 }
@@ -168,28 +178,76 @@ func (h *hosts) learn(i int, r load.Reply, seq int64) error {
 	return nil
 }
 
-// park lets each host ask what there is, and then wait for another answer.
-func (h *hosts) park() error {
-	for i := range h.names {
-		if err := h.fleet.Send(i, h.poll(i)); err != nil {
+// arrive lets the hosts come one after the other within a time, as they do
+// after the server was started anew: it told them to wait for 1 to 5 s. Each
+// asks what there is, and then waits for another answer.
+func (h *hosts) arrive(within time.Duration) error {
+	const steps = 100
+	answers := 0
+	got := func(i int, r load.Reply) ([]byte, error) {
+		answers++
+		err := h.learn(i, r, h.promoter.seq)
+		return h.poll(i, agentWait()), err
+	}
+	for step := range steps {
+		for len(h.names)*(step+1)/steps > h.fleet.Len() {
+			if err := h.fleet.Join(h.poll(h.fleet.Len(), 0)); err != nil {
+				return err
+			}
+		}
+		if err := h.fleet.Collect(within/steps, nil, got); err != nil {
 			return err
 		}
 	}
-	err := h.fleet.Collect(hostLimit, func(i int, r load.Reply) ([]byte, error) { return nil, h.learn(i, r, h.promoter.seq) })
-	if err != nil {
+	if err := h.fleet.Collect(hostLimit, func() bool { return answers == len(h.names) }, got); err != nil {
 		return err
 	}
-	return h.wait()
+	return h.parked()
 }
 
-// wait lets each host wait for another answer, and returns once the server
-// says that they do.
-func (h *hosts) wait() error {
+// agentWait is for how long an agent parks, in seconds.
+func agentWait() int { return 40 + rand.IntN(11) }
+
+// attend lets the hosts poll as they do when nothing happens, and measures
+// what a poll costs that is answered after its time.
+func (h *hosts) attend(d time.Duration) (row, error) {
+	before, err := h.server.cpu()
+	if err != nil {
+		return row{}, err
+	}
+	polls := 0
+	err = h.fleet.Collect(d, nil, func(i int, r load.Reply) ([]byte, error) {
+		if polls++; r.Status != 304 {
+			return nil, fmt.Errorf("%s was told %d, when nothing had changed: %.300s", h.names[i], r.Status, r.Body)
+		}
+		return h.poll(i, agentWait()), nil
+	})
+	if err != nil {
+		return row{}, err
+	}
+	after, err := h.server.cpu()
+	if err != nil {
+		return row{}, err
+	}
+	r := row{what: fmt.Sprintf("… which time out after 40 to 50 s, within %.0f s", d.Seconds()), values: [2]string{fmt.Sprintf("%d polls", polls)}}
+	if polls > 0 {
+		r.cpus[0] = fmt.Sprintf("%.0f µs each", float64((after-before).Microseconds())/float64(polls))
+	}
+	return r, nil
+}
+
+// park lets each host wait for another answer than its last one.
+func (h *hosts) park() error {
 	for i := range h.names {
-		if err := h.fleet.Send(i, h.poll(i)); err != nil {
+		if err := h.fleet.Send(i, h.poll(i, agentWait())); err != nil {
 			return err
 		}
 	}
+	return h.parked()
+}
+
+// parked returns once the server says that all hosts wait.
+func (h *hosts) parked() error {
 	// The server is asked only when it is silent: with this many hosts its
 	// answer is long.
 	for end := time.Now().Add(hostLimit); ; {
@@ -246,9 +304,7 @@ func (h *hosts) metrics() (map[string]float64, error) {
 }
 
 // memoryRow measures how much memory the server has over idle for each host.
-// The server gets some time before, in which nothing is asked of it.
-func (h *hosts) memoryRow(what string, idle int64, settle time.Duration) (row, int64, error) {
-	time.Sleep(settle)
+func (h *hosts) memoryRow(what string, idle int64) (row, int64, error) {
 	now, _, err := h.server.memory()
 	if err != nil {
 		return row{}, 0, err
@@ -261,9 +317,6 @@ func (h *hosts) memoryRow(what string, idle int64, settle time.Duration) (row, i
 	}
 	kib := func(bytes float64) string { return fmt.Sprintf("%.1f", bytes/float64(n)/1024) }
 	r := row{what: what, values: [2]string{fmt.Sprintf("%.1f KiB", float64(each)/1024)}}
-	if bytes.Contains([]byte(what), []byte("%d")) {
-		r.what = fmt.Sprintf(what, n)
-	}
 	r.remark = fmt.Sprintf("idle %s, now %s; heap in use %s, stacks %s, objects %s KiB each", mib(idle), mib(now),
 		kib(m["go_memstats_heap_inuse_bytes"]), kib(m["go_memstats_stack_inuse_bytes"]), kib(m["go_memstats_heap_alloc_bytes"]))
 	progress("%s: %s (%s)", r.what, r.values[0], r.remark)
@@ -291,8 +344,12 @@ func (h *hosts) promote(targets []string, report bool) (wake, error) {
 		w.promoted, err = h.promoter.send(release)
 		answered <- err
 	}()
-	err = h.fleet.Collect(hostLimit, func(i int, r load.Reply) ([]byte, error) {
-		if r.Status == 204 && report {
+	done := func() bool { return len(w.woken) == len(h.names) && (!report || len(w.reported) == len(h.names)) }
+	err = h.fleet.Collect(hostLimit, done, func(i int, r load.Reply) ([]byte, error) {
+		switch {
+		case r.Status == 304: // its patience was over just now
+			return h.poll(i, agentWait()), nil
+		case r.Status == 204 && report:
 			w.reported = append(w.reported, r.At.Sub(began))
 			return nil, nil
 		}
@@ -320,7 +377,7 @@ func (h *hosts) promote(targets []string, report bool) (wake, error) {
 	w.cpu = now - cpu
 	slices.Sort(w.woken)
 	slices.Sort(w.reported)
-	return w, h.wait()
+	return w, h.park()
 }
 
 // report is the request by which host i says that it runs a release: what the

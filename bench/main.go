@@ -26,7 +26,8 @@ type plan struct {
 	big     int64         // size of the one large NAR
 	hosts   int           // that follow a channel
 	wakes   int           // promotes of each kind
-	settle  time.Duration // before memory is read
+	arrival time.Duration // within which the hosts come
+	settle  time.Duration // in which they poll before memory is read
 }
 
 func main() {
@@ -39,11 +40,11 @@ func main() {
 
 	p := plan{
 		quick: *quick, itself: *itself, only: map[string]bool{}, size: 1000 << 20, count: 300, rounds: 13, uploads: 5, sample: 1200 * time.Millisecond, big: 4 << 30,
-		hosts: 10_000, wakes: 5, settle: 10 * time.Second,
+		hosts: 10_000, wakes: 5, arrival: 5 * time.Second, settle: 65 * time.Second,
 	}
 	if p.quick {
 		p.size, p.count, p.rounds, p.uploads, p.sample, p.big = 100<<20, 100, 3, 1, 400*time.Millisecond, 256<<20
-		p.hosts, p.wakes, p.settle = 1000, 2, 2*time.Second
+		p.hosts, p.wakes, p.arrival, p.settle = 1000, 2, time.Second, 3*time.Second
 	}
 	for name := range strings.SplitSeq(*only, ",") {
 		if name != "" {

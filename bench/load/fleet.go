@@ -18,9 +18,9 @@ import (
 // is one thread, and a connection is never reopened. Its replies are handed
 // over whole, since each host is told something else. Not for concurrent use.
 type Fleet struct {
+	addr    netip.AddrPort
 	epoll   int
 	members []member
-	open    int    // requests without a whole reply
 	buf     []byte // of the reply that is being read
 }
 
@@ -56,9 +56,9 @@ func (r *Reply) Field(name string) []byte {
 	return nil
 }
 
-// DialFleet opens n connections to addr, a numeric host and port. RoomFor says
-// beforehand whether the process may have so many.
-func DialFleet(addr string, n int) (*Fleet, error) {
+// NewFleet is a fleet without connections to addr, a numeric host and port.
+// RoomFor says beforehand whether the process may have so many.
+func NewFleet(addr string) (*Fleet, error) {
 	ap, err := netip.ParseAddrPort(addr)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", addr, err)
@@ -67,21 +67,23 @@ func DialFleet(addr string, n int) (*Fleet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make an epoll set: %w", err)
 	}
-	f := &Fleet{epoll: epoll, buf: make([]byte, 64<<10)}
-	for i := range n {
-		fd, err := connect(ap)
-		if err != nil {
-			f.Close()
-			return nil, fmt.Errorf("dial %s, connection %d: %w", addr, i+1, err)
-		}
-		f.members = append(f.members, member{fd: fd})
-		event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)}
-		if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &event); err != nil {
-			f.Close()
-			return nil, fmt.Errorf("watch a connection: %w", err)
-		}
+	return &Fleet{addr: ap, epoll: epoll, buf: make([]byte, 64<<10)}, nil
+}
+
+// Join opens one more connection, whose number is the Len before, and sends
+// its first request.
+func (f *Fleet) Join(request []byte) error {
+	i := len(f.members)
+	fd, err := connect(f.addr)
+	if err != nil {
+		return fmt.Errorf("dial %s, connection %d: %w", f.addr, i, err)
 	}
-	return f, nil
+	f.members = append(f.members, member{fd: fd})
+	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)}
+	if err := unix.EpollCtl(f.epoll, unix.EPOLL_CTL_ADD, fd, &event); err != nil {
+		return fmt.Errorf("watch a connection: %w", err)
+	}
+	return f.Send(i, request)
 }
 
 // Close closes all connections.
@@ -109,30 +111,33 @@ func (f *Fleet) Send(i int, request []byte) error {
 		return fmt.Errorf("connection %d: send: %w", i, err)
 	}
 	m.wait = true
-	f.open++
 	return nil
 }
 
-// Collect reads until no request is open, for at most limit. Each reply is
-// handed to got, which returns the connection's next request, or nil; its error
-// ends the run. After an error the fleet is good for nothing but Close.
-func (f *Fleet) Collect(limit time.Duration, got func(i int, r Reply) (next []byte, err error)) error {
+// Collect reads replies until done says so, which must be before limit is
+// over; with no done, for the whole of limit. Each reply is handed to got, which
+// returns the connection's next request, or nil; its error ends the run. After
+// an error the fleet is good for nothing but Close.
+func (f *Fleet) Collect(limit time.Duration, done func() bool, got func(i int, r Reply) (next []byte, err error)) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	events := make([]unix.EpollEvent, 512)
-	for end := time.Now().Add(limit); f.open > 0; {
+	for end := time.Now().Add(limit); done == nil || !done(); {
 		left := time.Until(end)
-		if left <= 0 {
-			return fmt.Errorf("wait for replies: %d of %d have not come after %s", f.open, len(f.members), limit)
+		if left <= 0 && done == nil {
+			return nil
 		}
-		n, err := unix.EpollWait(f.epoll, events, int(left/time.Millisecond)+1)
+		if left <= 0 {
+			return fmt.Errorf("wait for replies: they have not all come after %s", limit)
+		}
+		ready, err := unix.EpollWait(f.epoll, events, int(left/time.Millisecond)+1)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
 			return fmt.Errorf("wait for replies: %w", err)
 		}
-		for _, event := range events[:n] {
+		for _, event := range events[:ready] {
 			i := int(event.Fd)
 			if err := f.receive(i, got); err != nil {
 				return fmt.Errorf("connection %d: %w", i, err)
@@ -174,7 +179,6 @@ func (f *Fleet) receive(i int, got func(int, Reply) ([]byte, error)) error {
 		return nil
 	}
 	m.part, m.wait = nil, false
-	f.open--
 	r.At = time.Now()
 	next, err := got(i, r)
 	if err != nil || next == nil {

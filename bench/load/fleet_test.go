@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-func dialFleet(t *testing.T, addr string, n int) *Fleet {
+func newFleet(t *testing.T, addr string) *Fleet {
 	t.Helper()
-	f, err := DialFleet(addr, n)
+	f, err := NewFleet(addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,14 +45,14 @@ func TestFleet(t *testing.T) {
 			w.WriteHeader(http.StatusNotModified)
 		}
 	})
-	f := dialFleet(t, addr, n)
-	if f.Len() != n {
-		t.Fatalf("%d connections, want %d", f.Len(), n)
-	}
+	f := newFleet(t, addr)
 	for i := range n {
-		if err := f.Send(i, ask("/wait/"+strconv.Itoa(i))); err != nil {
+		if err := f.Join(ask("/wait/" + strconv.Itoa(i))); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if f.Len() != n {
+		t.Fatalf("%d connections, want %d", f.Len(), n)
 	}
 	if err := f.Send(0, ask("/same/0")); err == nil {
 		t.Error("a second request was sent on a connection that waits")
@@ -61,8 +61,10 @@ func TestFleet(t *testing.T) {
 	woken := time.Now()
 	close(wake)
 	seen := make([]string, n)
+	replies := 0
 	next := map[string]string{"": "large", "200": "nothing", "204": "same"}
-	err := f.Collect(20*time.Second, func(i int, r Reply) ([]byte, error) {
+	err := f.Collect(20*time.Second, func() bool { return replies == 4*n }, func(i int, r Reply) ([]byte, error) {
+		replies++
 		if r.At.Before(woken) {
 			t.Errorf("reply of %d came before the wake-up", i)
 		}
@@ -87,8 +89,9 @@ func TestFleet(t *testing.T) {
 			t.Errorf("connection %d had the replies %q", i, s)
 		}
 	}
-	if err := f.Collect(time.Second, nil); err != nil {
-		t.Errorf("nothing is open, and yet: %v", err)
+	begin := time.Now()
+	if err := f.Collect(50*time.Millisecond, nil, nil); err != nil || time.Since(begin) < 50*time.Millisecond {
+		t.Errorf("nothing is awaited, for a while: %v after %s", err, time.Since(begin))
 	}
 }
 
@@ -96,13 +99,13 @@ func TestFleetTimeOut(t *testing.T) {
 	leave := make(chan struct{})
 	addr := serve(t, func(http.ResponseWriter, *http.Request) { <-leave })
 	t.Cleanup(func() { close(leave) }) // before serve's, which waits for the handler
-	f := dialFleet(t, addr, 2)
-	if err := f.Send(1, ask("/")); err != nil {
+	f := newFleet(t, addr)
+	if err := f.Join(ask("/")); err != nil {
 		t.Fatal(err)
 	}
-	err := f.Collect(50*time.Millisecond, func(int, Reply) ([]byte, error) { return nil, nil })
-	if err == nil || !strings.Contains(err.Error(), "1 of 2 have not come") {
-		t.Errorf("error %v, want one that says 1 of 2 have not come", err)
+	err := f.Collect(50*time.Millisecond, func() bool { return false }, func(int, Reply) ([]byte, error) { return nil, nil })
+	if err == nil || !strings.Contains(err.Error(), "not all come after 50ms") {
+		t.Errorf("error %v, want one that says they have not all come", err)
 	}
 }
 
@@ -117,14 +120,24 @@ func TestFleetRefuses(t *testing.T) {
 		"HTTP/1.1 503 Stop\r\nConnection: close\r\n\r\n":              "Connection: close",
 		"HTTP/1.1 200 OK\r\nContent-Length: 900000000000\r\n\r\n0123": "closed the connection before its reply was whole",
 	} {
-		f := dialFleet(t, raw(t, reply), 1)
-		if err := f.Send(0, ask("/")); err != nil {
+		f := newFleet(t, raw(t, reply))
+		if err := f.Join(ask("/")); err != nil {
 			t.Fatal(err)
 		}
-		err := f.Collect(10*time.Second, func(int, Reply) ([]byte, error) { return nil, nil })
+		err := f.Collect(10*time.Second, func() bool { return false }, func(int, Reply) ([]byte, error) { return nil, nil })
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "connection 0") {
 			t.Errorf("reply %q: error %v, want one that says %q", reply, err, want)
 		}
+	}
+}
+
+func TestFleetDialFails(t *testing.T) {
+	if _, err := NewFleet("localhost:80"); err == nil {
+		t.Error("a fleet of a name")
+	}
+	f := newFleet(t, "127.0.0.1:1")
+	if err := f.Join(ask("/")); err == nil || !strings.Contains(err.Error(), "connection 0") {
+		t.Errorf("joined where nobody listens: %v", err)
 	}
 }
 
