@@ -49,7 +49,7 @@ func nixDir(t *testing.T, version string) string {
 	t.Helper()
 	base := os.Getenv("NARWHARF_NIX_DIR")
 	if base == "" {
-		base = "/var/tmp/nixc"
+		base, _ = filepath.Abs("../.cache/nix") // where make nix-clients puts them
 	}
 	dir := filepath.Join(base, version, "bin")
 	if _, err := os.Stat(filepath.Join(dir, "nix-store")); err != nil {
@@ -152,6 +152,10 @@ func newField(t *testing.T, version string) *field {
 		"NIX_USER_CONF_FILES": "/dev/null",
 	} {
 		t.Setenv(k, v)
+	}
+	// A host has a store before it has an agent.
+	if out, err := exec.Command("nix-store", "--init").CombinedOutput(); err != nil {
+		t.Fatalf("nix-store --init: %v\n%s", err, out)
 	}
 	f.server = httptest.NewServer(f)
 	t.Cleanup(f.server.Close)
