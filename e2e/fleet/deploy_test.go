@@ -81,7 +81,7 @@ func misbehave(m ...Misbehaviour) func(*System) {
 // narwharf runs a promoter's command on CI.
 func (fw *follower) narwharf(command string, args ...string) Output {
 	fw.T.Helper()
-	return fw.CI().Narwharf(append([]string{command}, append(args, "--key", fw.CI().SecretKey("deploy-1"), "--wait-timeout", "90s", "--offline-after", "10s")...)...)
+	return fw.CI().Narwharf(append([]string{command, "--key", fw.CI().SecretKey("deploy-1"), "--wait-timeout", "90s", "--offline-after", "10s"}, args...)...)
 }
 
 // promote promotes and expects --wait to end with the exit code.
