@@ -100,6 +100,11 @@ func (c *conn) handOver() {
 
 // match is Lookup for a buffer that is exactly one plain GET.
 func (l *Listener) match(b []byte) []byte {
+	// net/http ends lines at a bare "\n" too: what has one is not for us.
+	lines := bytes.Count(b, crlf)
+	if bytes.Count(b, crlf[1:]) != lines || bytes.Count(b, crlf[:1]) != lines {
+		return nil
+	}
 	line, fields, ok := bytes.Cut(b, crlf)
 	path, ok1 := bytes.CutPrefix(line, []byte("GET /"))
 	path, ok2 := bytes.CutSuffix(path, []byte(" HTTP/1.1"))
