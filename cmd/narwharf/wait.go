@@ -56,6 +56,9 @@ func (p *promoter) waitFor(ctx context.Context, a *api.Promoted) error {
 		call := api.Call{Path: "/api/v1/hosts", Query: url.Values{"channel": {p.channel}}, IfNoneMatch: etag, MaxBody: 256 << 20}
 		if etag != "" {
 			call.Wait = min(20*time.Second, max(time.Until(deadline), time.Second))
+			if left := p.f.offline - time.Since(start); left > 0 {
+				call.Wait = min(call.Wait, left.Truncate(time.Second)+time.Second) // then it matters who is offline
+			}
 		}
 		answer, err := p.api.Do(ctx, call)
 		if ctx.Err() != nil {
