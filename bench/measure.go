@@ -19,14 +19,7 @@ func measureAll(p plan, dir string) (*report, error) {
 	if err != nil {
 		return nil, err
 	}
-	startNginx := func(dir string) (*server, error) {
-		s, err := n.start(dir)
-		if err != nil {
-			return nil, err
-		}
-		return s.server, nil
-	}
-	subject := startNginx
+	subject := n.startOne
 	r := &report{names: [2]string{"Narwharf", "nginx"}}
 	if p.itself {
 		if !n.dav {
@@ -40,31 +33,40 @@ func measureAll(p plan, dir string) (*report, error) {
 		}
 		subject = func(dir string) (*server, error) { return startNarwharf(binary, dir) }
 	}
-	// The large NAR in the cache and the closure, three times for a while.
-	if err := needDisk(dir, p.big+4*p.size); err != nil {
-		return nil, err
-	}
-	r.facts = append(hostFacts(dir, n), "command: `go run ./bench"+p.flags()+"`, at commit "+revision())
-
-	if p.wants("hosts") && !p.itself {
-		// Before the minutes that the rest takes: it may have no room.
+	if p.wants("hosts") {
+		// Before the minutes that the rest takes: there may be no room.
 		if err := load.RoomFor(p.hosts); err != nil {
 			return nil, err
 		}
+	}
+	r.facts = append(hostFacts(dir, n), "command: `go run ./bench"+p.flags()+"`, at commit "+revision())
+
+	if p.wants("narinfo") || p.wants("nar") || p.wants("upload") || p.wants("memory") {
+		if err := r.addCache(p, dir, subject, n); err != nil {
+			return nil, err
+		}
+	}
+	if p.wants("hosts") && !p.itself {
 		rows, err := hostRows(p, filepath.Join(dir, "hosts"), subject)
 		if err != nil {
 			return nil, err
 		}
-		remove(filepath.Join(dir, "hosts"))
-		defer func() { r.rows = append(r.rows, rows...) }() // last in the report
+		r.rows = append(r.rows, rows...)
 	}
-	if len(p.only) == 1 && p.only["hosts"] {
-		return r, nil
-	}
+	progress("done in %s", time.Since(began).Round(time.Second))
+	return r, nil
+}
 
+// addCache runs the sections that have a closure.
+func (r *report) addCache(p plan, dir string, subject func(string) (*server, error), n *nginx) error {
+	began := time.Now()
+	// The large NAR in the cache and the closure, three times for a while.
+	if err := needDisk(dir, p.big+4*p.size); err != nil {
+		return err
+	}
 	c, err := makeClosure(filepath.Join(dir, "closure"), p.size, p.count)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	fact := fmt.Sprintf("closure: %d paths made of installed Debian packages, NARs %.0f MB, packed with zstd %.0f MB, %d references",
 		len(c.paths), float64(c.narSize)/1e6, float64(c.fileSize)/1e6, c.references())
@@ -74,34 +76,33 @@ func measureAll(p plan, dir string) (*report, error) {
 	if p.wants("upload") {
 		starts := []func(string) (*server, error){subject}
 		if n.dav {
-			starts = append(starts, startNginx)
+			starts = append(starts, n.startOne)
 		}
 		rows, err := uploadRows(p, c, dir, starts...)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		verify, err := verifyRow(c)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		r.rows = append(r.rows, append(rows, verify)...)
 	}
 	if p.wants("narinfo") || p.wants("nar") {
 		rows, err := readRows(p, c, dir, subject, n)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		r.rows = append(rows, r.rows...)
 	}
 	if p.wants("memory") && !p.itself {
 		rows, err := memoryRows(p, c, filepath.Join(dir, "memory"), subject)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		r.rows = append(r.rows, rows...)
 	}
-	progress("done in %s", time.Since(began).Round(time.Second))
-	return r, nil
+	return nil
 }
 
 // readRows uploads the closure once, lets nginx serve the same narinfos and

@@ -87,6 +87,15 @@ func (n *nginx) start(dir string) (*nginxServer, error) {
 	return s, nil
 }
 
+// startOne is start for whoever needs no variants.
+func (n *nginx) startOne(dir string) (*server, error) {
+	s, err := n.start(dir)
+	if err != nil {
+		return nil, err
+	}
+	return s.server, nil
+}
+
 // layOut puts narinfos of the given texts and a link to a folder of NARs into
 // the document root.
 func (s *nginxServer) layOut(nars string, texts map[string][]byte) error {

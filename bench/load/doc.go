@@ -15,6 +15,9 @@
 // number that comes out of this package never counts a failure as speed. The
 // bytes themselves are not looked at here; compare them once before measuring.
 //
+// A Pool asks again and again over a few connections; a Fleet is many connections
+// that mostly wait.
+//
 // A connection has one request in flight (no pipelining: Nix does none) and is
 // never reopened. A server that closes a connection fails the run. Chunked
 // replies are refused, because everything a binary cache stores has a length.
