@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -129,9 +130,17 @@ func TestDesired(t *testing.T) {
 func TestHalfOpen(t *testing.T) {
 	stop := make(chan struct{})
 	defer close(stop)
+	var mu sync.Mutex
 	conns := map[string]bool{}
+	seen := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(conns)
+	}
 	s := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		mu.Lock()
 		conns[r.RemoteAddr] = true
+		mu.Unlock()
 		if r.URL.Path == "/hang" {
 			select {
 			case <-stop:
@@ -152,11 +161,11 @@ func TestHalfOpen(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(conns) != 2 {
-		t.Errorf("%d connections", len(conns))
+	if n := seen(); n != 2 {
+		t.Errorf("%d connections", n)
 	}
-	if _, err := c.Do(context.Background(), Call{Path: "/", Fresh: true, Timeout: 5 * time.Second}); err != nil || len(conns) != 3 {
-		t.Errorf("fresh: %v, %d connections", err, len(conns))
+	if _, err := c.Do(context.Background(), Call{Path: "/", Fresh: true, Timeout: 5 * time.Second}); err != nil || seen() != 3 {
+		t.Errorf("fresh: %v, %d connections", err, seen())
 	}
 }
 
