@@ -52,7 +52,10 @@ func hostRows(p plan, dir string, start func(string) (*server, error)) ([]row, e
 		return nil, err
 	}
 	memory.goal, memory.missed = "≤ 20 KiB", each > maxPerHost
-	out := []row{memory, polls}
+	out := []row{memory}
+	if polls.values[0] != "" {
+		out = append(out, polls)
+	}
 
 	kinds := []struct {
 		what    string

@@ -22,7 +22,7 @@ func TestHosts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"memory for each of 20 hosts", "time out", "a release for all of 20", "an entry for each of 20", "each of 20 hosts reports", "after 6 releases and 2 reports"}
+	want := []string{"memory for each of 20 hosts", "a release for all of 20", "an entry for each of 20", "each of 20 hosts reports", "after 6 releases and 2 reports"}
 	if len(rows) != len(want) {
 		t.Fatalf("%d rows, want %d", len(rows), len(want))
 	}

@@ -77,7 +77,8 @@ func (h *hosts) arrive(within time.Duration) error {
 func agentWait() int { return 40 + rand.IntN(11) }
 
 // attend lets the hosts poll as they do when nothing happens, and measures
-// what a poll costs that is answered after its time.
+// what a poll costs that is answered after its time; an empty row if there was
+// none.
 func (h *hosts) attend(d time.Duration) (row, error) {
 	before, err := h.server.cpu()
 	if err != nil {
@@ -97,10 +98,11 @@ func (h *hosts) attend(d time.Duration) (row, error) {
 	if err != nil {
 		return row{}, err
 	}
-	r := row{what: fmt.Sprintf("… which time out after 40 to 50 s, within %.0f s", d.Seconds()), values: [2]string{fmt.Sprintf("%d polls", polls)}}
-	if polls > 0 {
-		r.cpus[0] = fmt.Sprintf("%.0f µs each", float64((after-before).Microseconds())/float64(polls))
+	if polls == 0 { // d was shorter than their patience
+		return row{}, nil
 	}
+	r := row{what: fmt.Sprintf("… which time out after 40 to 50 s, within %.0f s", d.Seconds()), values: [2]string{fmt.Sprintf("%d polls", polls)}}
+	r.cpus[0] = fmt.Sprintf("%.0f µs each", float64((after-before).Microseconds())/float64(polls))
 	return r, nil
 }
 
