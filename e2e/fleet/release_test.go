@@ -114,4 +114,44 @@ func TestRelease(t *testing.T) {
 		s.Took("clean server to last confirmed", time.Since(begin))
 		fw.run(path, "tampered", "ok")
 	})
+	story("a CI that built other bytes is refused, and has two ways out", func(s *Story, fw *follower) {
+		ci := fw.CI()
+		for _, way := range []string{"adopt", "rebuild"} {
+			path := fw.system("other-bytes-" + way)
+			hello := ""
+			for _, p := range ci.Closure(path) {
+				if strings.Contains(p, "-hello-") {
+					hello = p
+				}
+			}
+			// What a build that is not reproducible leaves in another CI's store.
+			ci.Sh(otherBytes, hello)
+			out := fw.narwharf("promote", "web", path)
+			if out.Code != 2 || !strings.Contains(out.Stderr, hello) || !strings.Contains(out.Stderr, "--adopt") || !strings.Contains(out.Stderr, "always-allow-substitutes") {
+				s.Errorf("%v", out)
+			}
+			if way == "adopt" {
+				fw.promote(0, path, "--adopt", "--content-key", fw.Key("ci-1"))
+			} else {
+				ci.Sh(`nix-store --delete --ignore-liveness $(nix-store --query --referrers-closure "$1") >/dev/null
+nix-store --realise "$2" --option substituters http://cache --option trusted-public-keys "$3" --option narinfo-cache-negative-ttl 0`, hello, path, fw.Key("ci-1"))
+				fw.promote(0, path)
+			}
+			fw.run(path, "other-bytes-"+way, "ok")
+		}
+	})
 }
+
+// otherBytes changes a file of the store path $1 and registers the path anew.
+const otherBytes = `chmod -R u+w "$1"
+echo "# built at another hour" >> "$1/bin/hello"
+chmod -R a-w "$1"
+{
+	echo "$1"
+	nix-store --dump "$1" | sha256sum | cut -d ' ' -f 1
+	nix-store --dump "$1" | wc -c
+	nix-store --query --deriver "$1"
+	nix-store --query --references "$1" | wc -l
+	nix-store --query --references "$1"
+} > /tmp/validity
+nix-store --register-validity --reregister --hash-given < /tmp/validity`
