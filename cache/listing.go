@@ -65,8 +65,12 @@ func (s *Server) makeListing(ctx context.Context, hash string) (*blob.File, erro
 			return nil, err
 		}
 	}
+	modified := time.Now()
+	if st, err := s.uploads.blobs.Stat(name); err == nil {
+		modified = st.ModTime // the ETag is made of it, and later answers have the file's
+	}
 	return &blob.File{
-		Info:    blob.Info{Name: name, Size: int64(len(text)), ModTime: time.Now()},
+		Info:    blob.Info{Name: name, Size: int64(len(text)), ModTime: modified},
 		Content: inMemory{bytes.NewReader(text)},
 	}, nil
 }
