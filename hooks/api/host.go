@@ -129,6 +129,9 @@ type Status struct {
 	Agent   string `json:"agent"`    // version
 	StartID int64  `json:"start_id"` // grows with every start of the agent
 	Counter int64  `json:"counter"`  // grows with every report of one start
+	// Instance and Machine tell machines apart that claim one host name.
+	Instance string `json:"instance,omitempty"` // 32 hex digits, drawn at the agent's first start; "" from agents before it
+	Machine  string `json:"machine,omitempty"`  // MachineID; "" if the host has no /etc/machine-id
 
 	Channel string `json:"channel"`
 	Target  string `json:"target"`

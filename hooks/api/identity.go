@@ -1,0 +1,56 @@
+package api
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+)
+
+var instanceGrammar = regexp.MustCompile(`^[0-9a-f]{32}$`)
+
+// ValidInstance tells whether s is an instance as agents draw them: 128 random
+// bits in lower-case hex.
+func ValidInstance(s string) bool { return instanceGrammar.MatchString(s) }
+
+// MachineID is a machine's identity as it is shown to a server: a hash, since
+// the content of /etc/machine-id is to stay on the host (machine-id(5)). It is
+// 64 hex digits, and "" for an empty file or one of a machine that has not
+// been set up yet.
+func MachineID(machineIDFile []byte) string {
+	id := strings.TrimSpace(string(machineIDFile))
+	if id == "" || id == "uninitialized" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte("narwharf/machine\n" + id))
+	return hex.EncodeToString(sum[:])
+}
+
+// Claim is a machine that uses the name of a host which another machine owns.
+// It gets nothing until it is approved.
+type Claim struct {
+	Instance string    `json:"instance"` // "" from an agent that sends none
+	Machine  string    `json:"machine,omitempty"`
+	Since    time.Time `json:"since"`   // when it was first refused
+	Address  string    `json:"address"` // from which it came last, as the server saw it
+}
+
+// Identity is the machine that owns a host's name.
+type Identity struct {
+	Instance string    `json:"instance"` // "" of an agent that sends none
+	Machine  string    `json:"machine,omitempty"`
+	Since    time.Time `json:"since"`
+	Token    string    `json:"token,omitempty"`  // name of the token that a join made for it
+	Was      string    `json:"was,omitempty"`    // name that the same instance had before
+	Cloned   bool      `json:"cloned,omitempty"` // seen on two machines, or on two boots that take turns
+}
+
+// instance adds the client's to a query.
+func (c *Client) instance(q url.Values) url.Values {
+	if c.as != "" {
+		q.Set("instance", c.as)
+	}
+	return q
+}
