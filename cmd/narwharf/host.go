@@ -1,0 +1,189 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"narwharf/hooks/api"
+)
+
+// hostCommand is the parent of what is said about one host.
+func hostCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "host",
+		Short: "look at one host, hold it, label it",
+	}
+	c.AddCommand(hostShowCommand(), hostHoldCommand(), hostUnholdCommand(), hostLabelCommand())
+	return c
+}
+
+func hostPath(name string) string { return "/api/v1/hosts/" + url.PathEscape(name) }
+
+func hostShowCommand() *cobra.Command {
+	c := &cobra.Command{Use: "show HOST", Short: "show what a host runs, should run, and waits for", Args: cobra.ExactArgs(1)}
+	f := addClientFlags(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return withClient(f, func(client *api.Client) error {
+			a, err := client.Do(c.Context(), api.Call{Path: hostPath(args[0])})
+			if err != nil {
+				return err
+			}
+			return printHost(c, f, a)
+		})
+	}
+	return c
+}
+
+// printHost prints an answer that is a host.
+func printHost(c *cobra.Command, f *clientFlags, a *api.Answer) error {
+	h := new(api.Host)
+	if err := a.Decode(h); err != nil {
+		return err
+	}
+	if f.json {
+		return printJSON(c, h)
+	}
+	out := c.OutOrStdout()
+	line := func(name, format string, args ...any) {
+		if text := fmt.Sprintf(format, args...); text != "" {
+			fmt.Fprintf(out, "%-11s %s\n", name, text)
+		}
+	}
+	line("host", "%s", h.Host)
+	seen := "polls now"
+	if !h.Online {
+		seen = h.LastSeen.Local().Format(time.DateTime)
+	}
+	line("seen", "%s", seen)
+	var labels []string
+	for k, v := range h.Labels {
+		labels = append(labels, k+"="+v)
+	}
+	slices.Sort(labels)
+	line("labels", "%s", strings.Join(labels, " "))
+	if h.Hold != nil {
+		line("held", "%s", holdText(h.Hold))
+	}
+	if h.Wanted != "" {
+		line("wanted", "seq %d, %s", h.WantedSeq, h.Wanted)
+	}
+	if h.WaitingFor != nil {
+		line("waiting", "%s", strings.TrimPrefix(waitingText(h.WaitingFor), "waits: "))
+	}
+	st := h.Status
+	if st == nil {
+		line("state", "never reported")
+		return nil
+	}
+	line("channel", "%s, target %s", st.Channel, st.Target)
+	line("state", "%s, seq %d, reported %s", st.State, st.Seq, h.Reported.Local().Format(time.DateTime))
+	line("error", "%s", st.Error)
+	line("current", "%s", st.Current)
+	line("booted", "%s", st.Booted)
+	line("profile", "%s", st.Profile)
+	if st.NeedReboot {
+		line("reboot", "needed (%s)", strings.Join(st.NeedRebootFor, ", "))
+	}
+	for _, ch := range st.Checks {
+		word := "well"
+		if !ch.OK {
+			word = "not well"
+		}
+		line("check", "%s is %s %s", ch.Name, word, ch.Detail)
+	}
+	line("agent", "%s, boot %s", st.Agent, st.BootID)
+	return nil
+}
+
+func holdText(h *api.Hold) string {
+	text := h.Reason + ", by " + h.By
+	if h.Until != nil {
+		text += ", until " + h.Until.Local().Format(time.DateTime)
+	}
+	return text
+}
+
+// patchHost changes what the server keeps about a host, and shows it.
+func patchHost(c *cobra.Command, f *clientFlags, name string, change map[string]any) error {
+	return withClient(f, func(client *api.Client) error {
+		a, err := client.Do(c.Context(), api.Call{Method: http.MethodPatch, Path: hostPath(name), Body: change})
+		if err != nil {
+			return err
+		}
+		return printHost(c, f, a)
+	})
+}
+
+func hostHoldCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "hold HOST --reason TEXT",
+		Short: "keep a host as it is",
+		Long: `Keeps a host from starting on any release, until it is let go or the time is
+over. What it has begun it ends.
+
+    narwharf host hold web-1 --reason "disk is being replaced" --until 4h`,
+		Args: cobra.ExactArgs(1),
+	}
+	f := addClientFlags(c)
+	reason := c.Flags().String("reason", "", "`TEXT` for people who ask why")
+	until := c.Flags().String("until", "", "let it go at this `TIME` from now, as 4h or 2d (default: at unhold)")
+	must(c.MarkFlagRequired("reason"))
+	c.RunE = func(c *cobra.Command, args []string) error {
+		hold := api.Hold{Reason: *reason}
+		if *until != "" {
+			d, err := parseAge(*until)
+			if err != nil {
+				return fmt.Errorf("--until: %w", err)
+			}
+			t := time.Now().Add(d).UTC().Truncate(time.Second)
+			hold.Until = &t
+		}
+		return patchHost(c, f, args[0], map[string]any{"hold": hold})
+	}
+	return c
+}
+
+func hostUnholdCommand() *cobra.Command {
+	c := &cobra.Command{Use: "unhold HOST", Short: "let a held host go", Args: cobra.ExactArgs(1)}
+	f := addClientFlags(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return patchHost(c, f, args[0], map[string]any{"unhold": true})
+	}
+	return c
+}
+
+func hostLabelCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "label HOST NAME=VALUE… NAME-…",
+		Short: "set labels of a host, or take them away",
+		Long: `Labels sort hosts for the server: none of them makes a host take another entry.
+NAME- takes a label away; labels that are not named stay.
+
+    narwharf host label web-1 rack=2 reboot_group=web old-`,
+		Args: cobra.MinimumNArgs(2),
+	}
+	f := addClientFlags(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		labels := make(map[string]*string)
+		for _, a := range args[1:] {
+			name, value, set := strings.Cut(a, "=")
+			if gone, ok := strings.CutSuffix(a, "-"); !set && ok {
+				labels[gone] = nil
+				continue
+			}
+			if !set || name == "" {
+				return errors.New("a label is NAME=VALUE, or NAME- to take it away")
+			}
+			labels[name] = &value
+		}
+		return patchHost(c, f, args[0], map[string]any{"labels": labels})
+	}
+	return c
+}
