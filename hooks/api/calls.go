@@ -20,7 +20,7 @@ var ErrNotModified = errors.New("not modified")
 // Desired reads what a host shall do. With an etag it parks for up to wait
 // and is ErrNotModified when that is over.
 func (c *Client) Desired(ctx context.Context, host, channel, target, etag string, wait time.Duration) (*Desired, string, error) {
-	q := c.instance(url.Values{"channel": {channel}, "target": {target}})
+	q := c.self.query(url.Values{"channel": {channel}, "target": {target}})
 	call := Call{Path: hostPath(host, "desired"), Query: q, IfNoneMatch: etag}
 	if etag != "" {
 		call.Wait = wait
@@ -55,7 +55,7 @@ func (c *Client) PostLog(ctx context.Context, host, attempt, channel string, tex
 	if len(text) > MaxLog {
 		text = text[len(text)-MaxLog:]
 	}
-	_, err := c.Do(ctx, Call{Method: http.MethodPost, Path: hostPath(host, "log"), Query: c.instance(url.Values{"attempt": {attempt}, "channel": {channel}}), Body: text})
+	_, err := c.Do(ctx, Call{Method: http.MethodPost, Path: hostPath(host, "log"), Query: c.self.query(url.Values{"attempt": {attempt}, "channel": {channel}}), Body: text})
 	return err
 }
 

@@ -31,9 +31,9 @@ type ClientOptions struct {
 	// CAFile has PEM certificates to trust instead of the system's.
 	CAFile    string
 	UserAgent string
-	// Instance is that of the host the client speaks for: its polls and logs
-	// carry it, as Status.Instance does for reports. "" with other clients.
-	Instance string
+	// Self is the machine the client speaks for: its polls and logs carry it,
+	// as its reports do. Empty with clients that are no hosts.
+	Self Self
 	// Timeout bounds a call, its body included; 30 s if zero. A Call's Wait
 	// comes on top.
 	Timeout time.Duration
@@ -47,7 +47,7 @@ type Client struct {
 	first   atomic.Int64
 	token   string
 	agent   string
-	as      string // instance
+	self    Self
 	timeout time.Duration
 	tls     *tls.Config
 	client  *http.Client
@@ -62,7 +62,7 @@ const halfOpen = 10 * time.Second
 
 // NewClient checks the options; it opens no connection.
 func NewClient(o ClientOptions) (*Client, error) {
-	c := &Client{agent: o.UserAgent, as: o.Instance, timeout: o.Timeout, token: strings.TrimSpace(o.Token)}
+	c := &Client{agent: o.UserAgent, self: o.Self, timeout: o.Timeout, token: strings.TrimSpace(o.Token)}
 	if c.agent == "" {
 		c.agent = "narwharf"
 	}

@@ -28,6 +28,24 @@ func MachineID(machineIDFile []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// Self is which machine a host is: what tells two of them apart that claim
+// one host name. Its fields are those of Status of the same names.
+type Self struct {
+	Instance string
+	Machine  string
+	BootID   string
+}
+
+// query adds it to a query.
+func (s Self) query(q url.Values) url.Values {
+	for name, value := range map[string]string{"instance": s.Instance, "machine": s.Machine, "boot": s.BootID} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	return q
+}
+
 // Claim is a machine that uses the name of a host which another machine owns.
 // It gets nothing until it is approved.
 type Claim struct {
@@ -45,12 +63,4 @@ type Identity struct {
 	Token    string    `json:"token,omitempty"`  // name of the token that a join made for it
 	Was      string    `json:"was,omitempty"`    // name that the same instance had before
 	Cloned   bool      `json:"cloned,omitempty"` // seen on two machines, or on two boots that take turns
-}
-
-// instance adds the client's to a query.
-func (c *Client) instance(q url.Values) url.Values {
-	if c.as != "" {
-		q.Set("instance", c.as)
-	}
-	return q
 }
