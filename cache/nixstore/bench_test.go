@@ -125,3 +125,17 @@ func BenchmarkDaemon(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkStill(b *testing.B) {
+	s, _ := benchStore(b, 1000)
+	v, err := s.Version(context.Background())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if !s.Still(v) {
+			b.Fatal("the store has changed")
+		}
+	}
+}

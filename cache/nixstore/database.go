@@ -28,11 +28,10 @@ type database struct {
 
 	slots chan struct{} // one token for each connection in use
 
-	versions sync.Mutex // held by who asks for the version
-
 	mu      sync.Mutex
+	index   *indexFile // nil when no connection is left
 	idle    []*conn
-	watcher *conn // the one connection that is asked for data_version; nil while it is
+	open    int // connections, idle or in use
 	retired bool
 }
 
@@ -53,7 +52,17 @@ func openDatabase(ctx context.Context, state, storeDir string, timeout time.Dura
 		if err := db.files.check(state); err != nil {
 			return nil, err
 		}
-		err := db.with(ctx, (*conn).check)
+		index, err := openIndex(file+"-shm", db.files.shm)
+		if err != nil {
+			return nil, cannotOpen(file, err)
+		}
+		if index == nil {
+			continue
+		}
+		db.mu.Lock()
+		db.index, db.retired = index, false
+		db.mu.Unlock()
+		err = db.with(ctx, (*conn).check)
 		// What was opened must be what was looked at.
 		if filesIn(state) == db.files {
 			if err != nil {
@@ -62,9 +71,7 @@ func openDatabase(ctx context.Context, state, storeDir string, timeout time.Dura
 			}
 			return db, nil
 		}
-		db.mu.Lock()
-		db.closeIdle()
-		db.mu.Unlock()
+		db.retire() // nobody else has it: no connection is in use
 	}
 	return nil, &databaseError{words: "the database " + file + " was replaced again and again while it was opened"}
 }
@@ -79,6 +86,10 @@ func (db *database) with(ctx context.Context, f func(*conn) error) error {
 	defer func() { <-db.slots }()
 
 	db.mu.Lock()
+	if db.index == nil { // retired, and all is closed
+		db.mu.Unlock()
+		return &databaseError{words: "the database " + db.file + " was closed"}
+	}
 	var c *conn
 	if n := len(db.idle); n > 0 {
 		c, db.idle = db.idle[n-1], db.idle[:n-1]
@@ -88,35 +99,39 @@ func (db *database) with(ctx context.Context, f func(*conn) error) error {
 	c, err := db.run(ctx, c, f)
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	if c != nil && db.retired {
-		c.close()
-	} else if c != nil {
+	if c != nil {
 		db.idle = append(db.idle, c)
+	}
+	if db.retired {
+		db.closeIdle()
 	}
 	return err
 }
 
-// version is data_version of one connection: it changes when another commits.
-func (db *database) version(ctx context.Context) (v int64, err error) {
-	db.versions.Lock()
-	defer db.versions.Unlock()
-	db.mu.Lock()
-	c := db.watcher
-	db.watcher = nil
-	db.mu.Unlock()
-
-	c, err = db.run(ctx, c, func(c *conn) (err error) {
-		v, err = c.dataVersion()
-		return err
-	})
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	if c != nil && db.retired {
-		c.close()
-	} else {
-		db.watcher = c
+// head is that of the WAL-index. One that is being written, or was left by half
+// by a writer that died, is put right by a connection, as SQLite does before
+// every reading.
+func (db *database) head(ctx context.Context) (h head, ok bool, err error) {
+	for range 3 {
+		if h, ok = db.glance(); ok {
+			return h, true, nil
+		}
+		if err := db.with(ctx, (*conn).touch); err != nil {
+			return h, false, err
+		}
 	}
-	return v, err
+	return h, false, nil
+}
+
+// glance is head without any effort.
+func (db *database) glance() (head, bool) {
+	db.mu.Lock()
+	index := db.index
+	db.mu.Unlock()
+	if index == nil {
+		return head{}, false
+	}
+	return index.head()
 }
 
 // run runs f with c, which is opened if it is nil, and waits while the database
@@ -126,7 +141,9 @@ func (db *database) run(ctx context.Context, c *conn, f func(*conn) error) (*con
 	for {
 		var err error
 		if c == nil {
-			c, err = openConn(db.dsn)
+			if c, err = openConn(db.dsn); err == nil {
+				db.count(1)
+			}
 		}
 		if err == nil {
 			err = f(c)
@@ -145,10 +162,17 @@ func (db *database) run(ctx context.Context, c *conn, f func(*conn) error) (*con
 		var lost *databaseError
 		if err = explain(db.file, err); errors.As(err, &lost) && c != nil {
 			c.close()
+			db.count(-1)
 			c = nil
 		}
 		return c, err
 	}
+}
+
+func (db *database) count(n int) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.open += n
 }
 
 // retire closes the connections that are idle now, and the others as they
@@ -160,14 +184,15 @@ func (db *database) retire() {
 	db.closeIdle()
 }
 
-// closeIdle needs mu.
+// closeIdle closes what can be closed of a retired database. It needs mu.
 func (db *database) closeIdle() {
 	for _, c := range db.idle {
 		c.close()
+		db.open--
 	}
 	db.idle = nil
-	if db.watcher != nil {
-		db.watcher.close()
-		db.watcher = nil
+	if db.open == 0 && db.index != nil {
+		db.index.release()
+		db.index = nil
 	}
 }

@@ -28,7 +28,8 @@
 // memory for paths that other programs of Nix have (openUncachedStore in
 // src/nix/unix/daemon.cc).
 //
-// Callers that cache compare Version before and after.
+// Callers that cache take Version before they ask, and ask Still before they use
+// what they have.
 //
 // Before every call the four files (database, -wal, -shm, schema) are looked at;
 // when one of them has been replaced or removed, everything is opened anew.

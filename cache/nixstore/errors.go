@@ -65,11 +65,15 @@ func explain(file string, err error) error {
 	case sqlite3.SQLITE_ERROR: // no such table or column
 		return &databaseError{words: "the database " + file + " is not one that Nix made", err: err}
 	case sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH:
-		return &databaseError{words: "the database " + file + " cannot be opened", hint: "let this user read it and the -wal and -shm files beside it", err: err}
+		return cannotOpen(file, err)
 	case sqlite3.SQLITE_READONLY:
 		return &databaseError{words: "the database " + file + " waits for a process that may write to it", hint: "run any Nix command as the store's owner", err: err}
 	}
 	return &databaseError{words: "the database " + file + " cannot be read", err: err}
+}
+
+func cannotOpen(file string, err error) error {
+	return &databaseError{words: "the database " + file + " cannot be opened", hint: "let this user read it and the -wal and -shm files beside it", err: err}
 }
 
 // locked reports whether err is that of a lock, which goes away.

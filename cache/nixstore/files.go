@@ -60,6 +60,26 @@ func lookAt(path string) (fileID, unix.Timespec) {
 	}
 }
 
+// identify is lookAt for an open file.
+func identify(f *os.File) fileID {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return fileID{errno: unix.EIO}
+	}
+	return fileID{dev: uint64(st.Dev), ino: st.Ino}
+}
+
+// inPlace is less than comparing with filesIn, and enough for telling whether a
+// head that was read from the open -shm file is the one that Nix writes to.
+func (f *files) inPlace(db string) bool {
+	now, _ := lookAt(db)
+	if now != f.db {
+		return false
+	}
+	now, _ = lookAt(db + "-shm")
+	return now == f.shm
+}
+
 // check says why the database cannot be opened, as far as looking from outside
 // tells. It must not open the database file itself: closing it again would drop
 // every lock that SQLite has on it in this process (fcntl's rule).

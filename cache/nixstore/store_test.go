@@ -385,3 +385,76 @@ func openFiles(t *testing.T) (n int) {
 	}
 	return n
 }
+
+// TestStill: it says no at the first commit, deletion, replacement or closing,
+// and yes when nothing was changed.
+func TestStill(t *testing.T) {
+	f := newFixture(t, "/nix/store")
+	infos := pathInfos("/nix/store", 30, 3)
+	f.put(infos[:10]...)
+	s := f.open()
+	ctx := context.Background()
+	if s.Still(Version{}) {
+		t.Error("the zero Version is a state")
+	}
+	var v Version
+	now := func(step string) {
+		t.Helper()
+		was := v
+		if was != (Version{}) && s.Still(was) {
+			t.Errorf("%s: unseen", step)
+		}
+		var err error
+		if v, err = s.Version(ctx); err != nil {
+			t.Fatalf("%s: %v", step, err)
+		}
+		if v == was {
+			t.Errorf("%s: the same Version", step)
+		}
+		for range 3 {
+			if _, err := s.Info(ctx, infos[0].Path); err != nil {
+				t.Fatalf("%s: %v", step, err)
+			}
+			if !s.Still(v) {
+				t.Errorf("%s: reading changed the state", step)
+			}
+		}
+	}
+	now("first")
+	f.put(infos[10:]...)
+	now("a commit")
+	f.remove(infos[29].Path)
+	now("a deletion")
+	f.exec("pragma wal_checkpoint(truncate)")
+	f.exec("update ValidPaths set registrationTime = 7")
+	now("a commit after a checkpoint")
+	f.exec("begin immediate")
+	f.exec("update ValidPaths set registrationTime = 8")
+	if !s.Still(v) {
+		t.Error("what is not committed was seen")
+	}
+	f.exec("rollback")
+	if !s.Still(v) {
+		t.Error("a rollback was seen")
+	}
+	other := newFixtureIn(t, "/nix/store", shortDir(t))
+	other.put(infos...)
+	other.leaveWAL()
+	for _, file := range []string{"-wal", "-shm", ""} {
+		if err := os.Rename(databaseIn(other.state)+file, databaseIn(f.state)+file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now("another database in its place")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s.Still(v) {
+		t.Error("a closed store has a state")
+	}
+	indexFiles.Lock()
+	defer indexFiles.Unlock()
+	if len(indexFiles.open) > 0 {
+		t.Errorf("%d -shm files are open", len(indexFiles.open))
+	}
+}
