@@ -131,6 +131,10 @@ exit 0
 func newField(t *testing.T, version string) *field {
 	t.Helper()
 	nix := nixDir(t, version)
+	// Before HOME is another one, where go build would find nothing.
+	if _, err := builtNarwharf(); err != nil {
+		t.Fatal(err)
+	}
 	key, err := signing.GenerateKey("ci-1")
 	if err != nil {
 		t.Fatal(err)

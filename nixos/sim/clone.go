@@ -14,6 +14,7 @@ func (w *World) Clone() *World {
 		c.Systems[p] = &copied
 	}
 	c.Valid, c.Roots, c.checkedAt = maps.Clone(w.Valid), maps.Clone(w.Roots), maps.Clone(w.checkedAt)
+	c.Other, c.Built = maps.Clone(w.Other), maps.Clone(w.Built)
 	c.Links, c.Baseline, c.Trace = slices.Clone(w.Links), slices.Clone(w.Baseline), slices.Clone(w.Trace)
 	c.Statuses, c.Acks, c.Logs, c.Violations = slices.Clone(w.Statuses), slices.Clone(w.Acks), slices.Clone(w.Logs), slices.Clone(w.Violations)
 	c.runs = make([]*run, len(w.runs))

@@ -14,9 +14,13 @@ import (
 
 // Agent makes an agent of the host, as if its process had just started.
 func (w *World) Agent(rules nixos.Rules) *nixos.Agent {
+	foreign := w.Foreign
+	if foreign == "" {
+		foreign = nixos.ForeignSigned
+	}
 	return &nixos.Agent{
 		Host: w, Journals: w, Machine: nixos.Machine{Rules: rules}, Version: "test", Poll: 45 * time.Second,
-		Stager: &nixos.Stager{Host: w, StoreDir: StoreDir, Foreign: nixos.ForeignSigned},
+		Stager: &nixos.Stager{Host: w, StoreDir: StoreDir, Foreign: foreign},
 		Log:    slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 }

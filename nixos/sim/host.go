@@ -122,6 +122,9 @@ func (w *World) StartRun(_ context.Context, r nixos.Run) error {
 				w.violated("attempt %s activates %s twice", attemptOf(r.ID), r.Path)
 			}
 		}
+		if w.Other[r.Path] && !w.Built[r.Path] {
+			w.violated("%s has other bytes than were signed, and is run", r.Path)
+		}
 		if !w.Valid[r.Path] {
 			w.violated("%s is to be switched to and not valid", r.Path)
 			return fmt.Errorf("%s is not there", r.Path)
@@ -224,7 +227,10 @@ func (w *World) Witness(context.Context) (alive bool, text string) {
 func (w *World) Path(_ context.Context, p narinfo.Path) (sp *nixos.StorePath, err error) {
 	err = w.do("path", func() error {
 		if w.Valid[p.In(StoreDir)] {
-			sp = &nixos.StorePath{Info: Info(p.In(StoreDir))}
+			sp = &nixos.StorePath{Info: Info(p.In(StoreDir)), Ultimate: w.Built[p.In(StoreDir)]}
+			if w.Other[p.In(StoreDir)] {
+				sp.NarHash[0] ^= 1
+			}
 		}
 		return nil
 	})
@@ -238,6 +244,10 @@ func (w *World) Realise(_ context.Context, p narinfo.Path, root string) error {
 			return errors.New("the cache cannot be reached")
 		}
 		w.Clock += 1000
+		if s := w.Systems[p.In(StoreDir)]; !w.Valid[s.Path] && s.WrongBytes > 0 {
+			s.WrongBytes--
+			w.Other[s.Path] = true
+		}
 		w.Valid[p.In(StoreDir)] = true
 		w.Roots[root] = p.In(StoreDir)
 		return nil
@@ -264,7 +274,7 @@ func (w *World) Unroot(_ context.Context, root string) error {
 func (w *World) Delete(_ context.Context, paths []narinfo.Path) error {
 	return w.do("delete", func() error {
 		for _, p := range paths {
-			delete(w.Valid, p.In(StoreDir))
+			w.drop(p.In(StoreDir))
 		}
 		return nil
 	})

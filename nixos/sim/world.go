@@ -37,6 +37,8 @@ type System struct {
 	ChecksAfter time.Duration // until the check is good
 	AgentBroken bool
 	Refused     bool // the server refuses its agent
+	// Staging.
+	WrongBytes int // so often a realise brings other bytes than were promised
 }
 
 type run struct {
@@ -65,12 +67,15 @@ type World struct {
 	Link       int      // of the profile; 0: none
 	Valid      map[string]bool
 	Roots      map[string]string
+	Other      map[string]bool // valid paths with other bytes than the release has
+	Built      map[string]bool // valid paths that were built here
 	Baseline   []string // units that fail whatever runs
 	Pause      *api.Hold
 	SwitchedAt int64
 	BusyFor    int64 // a person's nixos-rebuild runs until then
 
 	// The server.
+	Foreign      nixos.Foreign // signed if empty
 	Wants        *api.Desired
 	Down         bool
 	WitnessAlive bool
@@ -101,6 +106,7 @@ type Crash struct{ At int }
 func New(first *System) *World {
 	w := &World{
 		Systems: map[string]*System{}, Keys: NewPromoter(), Clock: 1_000_000, Boot: 1, Valid: map[string]bool{}, Roots: map[string]string{},
+		Other: map[string]bool{}, Built: map[string]bool{},
 		WitnessAlive: true, checkedAt: map[string]int64{},
 	}
 	w.Add(first)
@@ -160,9 +166,16 @@ func (w *World) do(name string, effect func() error) error {
 func (w *World) collect() {
 	for p := range w.Valid {
 		if !w.protected(p) {
-			delete(w.Valid, p)
+			w.drop(p)
 		}
 	}
+}
+
+// drop makes a path invalid.
+func (w *World) drop(p string) {
+	delete(w.Valid, p)
+	delete(w.Other, p)
+	delete(w.Built, p)
 }
 
 func (w *World) protected(p string) bool {
