@@ -116,7 +116,7 @@ func (s *Server) deleteChannel(c *call) error {
 		return err
 	}
 	s.setChannel(&live{name: name, state: next})
-	s.topics.notify(channelTopic(name), hostsTopic(name), eventsTopic)
+	s.noted(name, channelTopic(name))
 	c.w.Header().Set("Etag", etagOf(next.Seq))
 	c.w.WriteHeader(http.StatusNoContent)
 	return nil

@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -18,18 +17,6 @@ import (
 	"narwharf/signing/access"
 )
 
-// presence is when a host was last heard of, and for what it asked. It is in
-// memory: after a restart every host asks again within a minute.
-type presence struct {
-	last    atomic.Int64 // Unix nanoseconds
-	parked  atomic.Int32
-	channel atomic.Value // string
-	target  atomic.Value // string
-}
-
-// onlineFor is how long a host counts as there after its last poll ended.
-const onlineFor = 90 * time.Second
-
 var hostGrammar = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,126}$`)
 
 func hostParam(c *call) (string, error) {
@@ -38,33 +25,6 @@ func hostParam(c *call) (string, error) {
 		return "", api.Errorf(http.StatusBadRequest, api.BadRequest, "%q is not a host name", name)
 	}
 	return name, nil
-}
-
-func (s *Server) presence(host string) *presence {
-	s.mu.RLock()
-	p := s.seen[host]
-	s.mu.RUnlock()
-	if p != nil {
-		return p
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if p = s.seen[host]; p == nil {
-		p = new(presence)
-		s.seen[host] = p
-	}
-	return p
-}
-
-func (p *presence) touch(now time.Time, channel, target string) {
-	p.last.Store(now.UnixNano())
-	p.channel.Store(channel)
-	p.target.Store(target)
-}
-
-// online tells whether the host polls now, or did just before.
-func (p *presence) online(now time.Time) bool {
-	return p.parked.Load() > 0 || now.Sub(time.Unix(0, p.last.Load())) < onlineFor
 }
 
 // getDesired is the agent's poll.
@@ -88,15 +48,14 @@ func (s *Server) getDesired(c *call) error {
 		return err
 	}
 	p := s.presence(host)
-	back := !p.online(s.clock())
-	p.touch(s.clock(), channel, target)
-	p.parked.Add(1)
+	number, back := p.arrive(s.clock(), channel, target)
 	if back {
-		s.topics.notify(hostsTopic(channel))
+		s.hostsChanged(channel)
 	}
-	over := func() {
-		p.parked.Add(-1)
-		p.touch(s.clock(), channel, target)
+	over := func(gone bool) {
+		until := p.leave(s.clock(), number, gone)
+		s.alarms.at(until, hostsTopic(channel))
+		s.alarms.at(until, hostsTopic(""))
 	}
 	return s.poll(c, []string{channelTopic(channel), hostTopic(host)}, over, func() (int, string, []byte, error) {
 		d, err := s.desired(host, channel, target)
@@ -178,7 +137,7 @@ func (s *Server) putStatus(c *call) error {
 	if err != nil {
 		return err
 	}
-	s.topics.notify(hostsTopic(st.Channel))
+	s.hostsChanged(st.Channel)
 	if len(events) > 0 {
 		s.topics.notify(eventsTopic)
 	}
@@ -258,18 +217,19 @@ func (s *Server) listHosts(c *call) error {
 	if err := c.operateOr(channel); err != nil {
 		return err
 	}
-	topic := hostsTopic(channel)
-	if channel == "" {
-		topic = eventsTopic
-	}
-	return s.poll(c, []string{topic}, nil, func() (int, string, []byte, error) {
-		etag, text, err := bodyAndTag(map[string]any{"hosts": s.hosts(channel)})
+	return s.poll(c, []string{hostsTopic(channel)}, nil, func() (int, string, []byte, error) {
+		list, next := s.hosts(channel)
+		if !next.IsZero() {
+			s.alarms.at(next, hostsTopic(channel))
+		}
+		etag, text, err := bodyAndTag(map[string]any{"hosts": list})
 		return http.StatusOK, etag, text, err
 	})
 }
 
-// hosts are all that reported or polled, sorted by name.
-func (s *Server) hosts(channel string) []api.Host {
+// hosts are all that reported or polled, of all channels if none is named,
+// sorted by name. The time next is when one of them will count as gone.
+func (s *Server) hosts(channel string) (list []api.Host, next time.Time) {
 	names := make(map[string]bool)
 	records := s.store.allHosts()
 	for n := range records {
@@ -280,20 +240,25 @@ func (s *Server) hosts(channel string) []api.Host {
 		names[n] = true
 	}
 	s.mu.RUnlock()
-	list := make([]api.Host, 0, len(names))
+	list = make([]api.Host, 0, len(names))
 	for n := range names {
 		h := s.describeHost(n, records[n])
-		if channel == "" || h.channel == channel {
-			list = append(list, h.Host)
+		if channel != "" && h.channel != channel {
+			continue
+		}
+		list = append(list, h.Host)
+		if !h.until.IsZero() && (next.IsZero() || h.until.Before(next)) {
+			next = h.until
 		}
 	}
 	slices.SortFunc(list, func(a, b api.Host) int { return strings.Compare(a.Host, b.Host) })
-	return list
+	return list, next
 }
 
 type describedHost struct {
 	api.Host
 	channel string
+	until   time.Time // when it counts as gone if nothing is heard; zero: not by that
 }
 
 func (s *Server) describeHost(name string, r *hostRecord) describedHost {
@@ -310,17 +275,7 @@ func (s *Server) describeHost(name string, r *hostRecord) describedHost {
 	p := s.seen[name]
 	s.mu.RUnlock()
 	if p != nil {
-		at := time.Unix(0, p.last.Load()).UTC()
-		if at.After(h.LastSeen) {
-			h.LastSeen = at.Truncate(time.Second)
-		}
-		h.Online = p.online(s.clock())
-		if ch, ok := p.channel.Load().(string); ok {
-			h.channel = ch
-		}
-		if t, ok := p.target.Load().(string); ok {
-			target = t
-		}
+		target = p.describe(&h, s.clock())
 	}
 	if d, err := s.desired(name, h.channel, target); err == nil {
 		h.WaitingFor = d.WaitingFor
@@ -349,7 +304,11 @@ func (s *Server) getHost(c *call) error {
 		return unknownHost(name)
 	}
 	return s.poll(c, []string{hostsTopic(h.channel), hostTopic(name)}, nil, func() (int, string, []byte, error) {
-		etag, text, err := bodyAndTag(s.describeHost(name, s.store.host(name)).Host)
+		h := s.describeHost(name, s.store.host(name))
+		if !h.until.IsZero() {
+			s.alarms.at(h.until, hostTopic(name))
+		}
+		etag, text, err := bodyAndTag(h.Host)
 		return http.StatusOK, etag, text, err
 	})
 }

@@ -153,7 +153,7 @@ func TestLot(t *testing.T) {
 	if n := valueOf(t, w.s.metrics.parked); n != 0 {
 		t.Errorf("%v polls are parked", n)
 	}
-	if n := w.s.presence("web-1").parked.Load(); n != 0 {
+	if n := w.s.presence("web-1").parked; n != 0 {
 		t.Errorf("web-1 has %d polls", n)
 	}
 	body := `{}`
@@ -298,7 +298,7 @@ func TestLotLeaves(t *testing.T) {
 		_ = c.conn.Close()
 		w.becomes("nothing is left", func() bool { a, b := w.off(); return a+b == 0 })
 	}
-	if n := w.s.presence("web-1").parked.Load(); n != 0 {
+	if n := w.s.presence("web-1").parked; n != 0 {
 		t.Errorf("web-1 has %d polls", n)
 	}
 }
@@ -343,7 +343,7 @@ func TestLotPanic(t *testing.T) {
 	var looks, overs atomic.Int32
 	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		c := &call{w: rw, req: req, route: "test"}
-		err := w.s.poll(c, []string{"topic"}, func() { overs.Add(1) }, func() (int, string, []byte, error) {
+		err := w.s.poll(c, []string{"topic"}, func(bool) { overs.Add(1) }, func() (int, string, []byte, error) {
 			if looks.Add(1) > 1 {
 				panic("a bug")
 			}

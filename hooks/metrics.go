@@ -54,7 +54,8 @@ func (f *fleetCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	states := make(map[key]int)
 	converged := make(map[string]int)
-	for _, h := range f.s.hosts("") {
+	hosts, _ := f.s.hosts("")
+	for _, h := range hosts {
 		ch <- prometheus.MustNewConstMetric(seenDesc, prometheus.GaugeValue, float64(h.LastSeen.Unix()), h.Host)
 		if h.Status == nil {
 			continue

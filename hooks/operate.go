@@ -69,7 +69,7 @@ func (s *Server) patchHost(c *call) error {
 	if err != nil {
 		return err
 	}
-	s.topics.notify(hostTopic(name), hostsTopic(channel), eventsTopic)
+	s.noted(channel, hostTopic(name))
 	writeJSON(c.w, http.StatusOK, s.describeHost(name, s.store.host(name)).Host)
 	return nil
 }
@@ -124,7 +124,7 @@ func (s *Server) deleteHost(c *call) error {
 	s.mu.Lock()
 	delete(s.seen, name)
 	s.mu.Unlock()
-	s.topics.notify(hostsTopic(h.channel), eventsTopic)
+	s.noted(h.channel, hostTopic(name))
 	c.w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -47,8 +47,9 @@ type poll struct {
 	names []string // topics after which to look again
 	// look tells the answer of this moment.
 	look func() (status int, etag string, text []byte, err error)
-	over func() // called once when the poll has ended; may be nil
+	over func(gone bool) // called once when the poll has ended; may be nil
 
+	gone   bool   // the client left before its answer
 	have   string // If-None-Match
 	etag   string // of the last look
 	wait   time.Duration
@@ -58,7 +59,7 @@ type poll struct {
 
 // poll answers a poll, now or later: when it returns, the poll may have been
 // taken off net/http and c is not the caller's any more.
-func (s *Server) poll(c *call, names []string, over func(), look func() (status int, etag string, text []byte, err error)) error {
+func (s *Server) poll(c *call, names []string, over func(gone bool), look func() (status int, etag string, text []byte, err error)) error {
 	p := &poll{s: s, call: c, names: names, look: look, over: over, have: c.req.Header.Get("If-None-Match"), wait: preferWait(c.req)}
 	c.w.Header()["Vary"] = []string{"Prefer"}
 	answered, err := p.answer()
@@ -136,6 +137,7 @@ func (p *poll) follow(block func() outcome) error {
 			e.RetryAfter = time.Duration(1+rand.IntN(5)) * time.Second
 			return e
 		case clientGone:
+			p.gone = true
 			return nil
 		}
 	}
@@ -143,7 +145,7 @@ func (p *poll) follow(block func() outcome) error {
 
 func (p *poll) end() {
 	if p.over != nil {
-		p.over()
+		p.over(p.gone)
 	}
 }
 

@@ -323,6 +323,6 @@ func (s *Server) commit(c *call, now *live, next channelState, p *api.Promotion,
 		return err
 	}
 	s.setChannel(&live{name: now.name, state: next, release: release, head: head, entries: entries, meta: meta})
-	s.topics.notify(channelTopic(now.name), hostsTopic(now.name), eventsTopic)
+	s.noted(now.name, channelTopic(now.name))
 	return nil
 }

@@ -116,6 +116,6 @@ func (s *Server) restoreChannel(name string, report func(format string, args ...
 		best = now // only older releases were added
 	}
 	s.setChannel(best)
-	s.topics.notify(channelTopic(name), hostsTopic(name), eventsTopic)
+	s.noted(name, channelTopic(name))
 	return len(fresh), nil
 }

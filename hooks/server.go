@@ -39,6 +39,7 @@ type Server struct {
 	clock   func() time.Time
 	store   *store
 	topics  topics
+	alarms  alarms
 	metrics *metrics
 	handler http.Handler
 
@@ -67,6 +68,7 @@ func New(o Options) (*Server, error) {
 	if s.clock == nil {
 		s.clock = time.Now
 	}
+	s.alarms.topics, s.alarms.clock = &s.topics, s.clock
 	if err := s.load(); err != nil {
 		return nil, err
 	}
@@ -79,6 +81,7 @@ func New(o Options) (*Server, error) {
 // not wait for them. When it returns, no poll is off net/http any more.
 func (s *Server) Stop() {
 	s.stopOnce.Do(func() { close(s.stopping) })
+	s.alarms.stop()
 	s.lot.shut()
 	s.topics.notifyAll()
 	s.lot.polls.Wait()

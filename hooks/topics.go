@@ -142,8 +142,18 @@ func (w *waiter) offRead() (woken bool) {
 
 func channelTopic(name string) string { return "channel/" + name }
 func hostTopic(name string) string    { return "host/" + name }
-func hostsTopic(channel string) string {
-	return "hosts/" + channel
+
+// hostsTopic is for whoever looks at the hosts of a channel, or at all ("").
+func hostsTopic(channel string) string { return "hosts/" + channel }
+
+// noted wakes whoever looks at events, at hosts of a channel, or at more.
+func (s *Server) noted(channel string, more ...string) {
+	s.topics.notify(append(more, hostsTopic(channel), hostsTopic(""), eventsTopic)...)
+}
+
+// hostsChanged wakes whoever looks at hosts of a channel.
+func (s *Server) hostsChanged(channel string) {
+	s.topics.notify(hostsTopic(channel), hostsTopic(""))
 }
 
 const eventsTopic = "events"

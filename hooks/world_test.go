@@ -155,12 +155,15 @@ type world struct {
 	host   string // follow:web
 	client *http.Client
 	served chan struct{} // closed when the lot is not served any more
+	pipes  bool          // no TCP: connections are pipes, which time in a bubble can wait for
 }
 
-func newWorld(t testing.TB) *world {
+func newWorld(t testing.TB) *world { return makeWorld(t, false) }
+
+func makeWorld(t testing.TB, pipes bool) *world {
 	t.Helper()
 	w := &world{
-		t:     t,
+		t: t, pipes: pipes,
 		cache: &fakeCache{infos: make(map[string]*narinfo.Info), lost: make(map[narinfo.Path]bool), files: make(map[narinfo.Path]map[string][]byte)},
 		files: &memFiles{files: make(map[string][]byte)},
 		path:  filepath.Join(t.TempDir(), "narwharf.db"), tokens: new(access.Memory),
@@ -214,14 +217,21 @@ func (w *world) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.http = httptest.NewServer(w.s)
+	transport := &http.Transport{MaxIdleConnsPerHost: 100}
+	w.http = httptest.NewUnstartedServer(w.s)
+	if w.pipes {
+		_ = w.http.Listener.Close()
+		l := newPipes()
+		w.http.Listener, transport.DialContext = l, l.dial
+	}
+	w.http.Start()
 	w.lot = w.s.Returned(time.Minute)
 	w.served = make(chan struct{})
 	go func(served chan<- struct{}) {
 		defer close(served)
 		_ = w.http.Config.Serve(w.lot)
 	}(w.served)
-	w.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
+	w.client = &http.Client{Transport: transport}
 }
 
 func (w *world) stop() {

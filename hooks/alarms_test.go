@@ -1,0 +1,55 @@
+package hooks
+
+import (
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestAlarms: an alarm rings at its time by the clock, also one that is put
+// right meanwhile; the earliest of a topic counts, and none after stop.
+func TestAlarms(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var wrong atomic.Int64 // nanoseconds that the clock is off
+		var tops topics
+		a := &alarms{topics: &tops, clock: func() time.Time { return time.Now().Add(time.Duration(wrong.Load())) }}
+		var w waiter
+		rings := func(topic string, after time.Duration) {
+			t.Helper()
+			w.reset()
+			tops.join(&w, []string{topic})
+			begin := time.Now()
+			select {
+			case <-w.channel():
+			case <-time.After(time.Hour):
+			}
+			if d := time.Since(begin); d != after {
+				t.Errorf("rang after %v, want %v", d, after)
+			}
+			tops.leave(&w, []string{topic})
+		}
+		now := time.Now()
+		a.at(now.Add(20*time.Minute), "x")
+		a.at(now.Add(10*time.Minute), "x")
+		a.at(now.Add(30*time.Minute), "x")
+		rings("x", 10*time.Minute)
+		rings("x", time.Hour) // once
+
+		a.at(time.Now().Add(-time.Hour), "x")
+		rings("x", 0)
+
+		a.at(time.Now().Add(30*time.Minute), "x")
+		go func() {
+			time.Sleep(5*time.Minute + time.Second)
+			wrong.Store(int64(20 * time.Minute))
+		}()
+		rings("x", 10*time.Minute)
+
+		a.at(a.clock().Add(time.Minute), "x")
+		a.stop()
+		rings("x", time.Hour)
+		a.at(a.clock().Add(time.Minute), "x")
+		rings("x", time.Hour)
+	})
+}
