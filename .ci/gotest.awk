@@ -9,12 +9,13 @@
   if (state == "FAIL") { text[++lines] = $0; owner[lines] = "" }
   next
 }
-/^(PASS|FAIL)$/ { current = ""; next } # what comes now is TestMain's
+/^(PASS|FAIL)$/ { current = "TestMain"; next } # what comes now is TestMain's
 
 # The end of a package.
 /^(ok|FAIL|\?) *\t/ || /^\t.*coverage: / {
   for (i = 1; i <= n; i++) skips[++total] = "  " $2 " " names[i] ": " said[names[i]]
   if ($1 == "FAIL") { broken++; show() }
+  else for (i = 1; i <= lines; i++) if (owner[i] == "TestMain") print text[i]
   if ($1 == "FAIL" || $1 == "ok") print
   fflush()
   n = lines = 0

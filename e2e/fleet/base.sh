@@ -34,6 +34,7 @@ want systemd-nspawn systemd-container
 want ip iproute2
 want nsenter util-linux
 want mount mount
+want gpgv gpgv # debootstrap only recommends it
 if [ ${#packages[@]} -gt 0 ]; then
   if [ "${NARWHARF_FLEET_INSTALL:-1}" != 1 ] || ! command -v apt-get > /dev/null; then
     die "missing on this machine: ${packages[*]} (Debian's names)"

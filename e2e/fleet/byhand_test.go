@@ -9,6 +9,7 @@ import (
 // TestByHand deploys as an administrator would who has a cache and no agent: what the stories of the
 // agent are built on.
 func TestByHand(t *testing.T) {
+	onlyLong(t)
 	f := New(t, Options{System: func(*Fleet) System { return System{Version: "0", Agent: AgentStub} }})
 	old := f.Host("h1").State().Current
 	var v1, v2 string

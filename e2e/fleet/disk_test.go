@@ -8,6 +8,7 @@ import (
 // TestDisks asks about hosts that are not like the others: one whose root is forgotten at every boot,
 // one whose /nix and /boot are small.
 func TestDisks(t *testing.T) {
+	onlyLong(t)
 	f := New(t, Options{Hosts: 2, Host: func(_ *Fleet, name string, h *HostOptions) {
 		switch name {
 		case "h1":

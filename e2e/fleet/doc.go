@@ -56,8 +56,9 @@
 //
 // # Running
 //
-// Tests that boot hosts run with NARWHARF_FLEET=1 (`make e2e`), else they are skipped. What the
-// machine lacks skips them by name, and fails them with NARWHARF_CI=1. More variables:
+// Tests that boot hosts run with NARWHARF_FLEET=1, else they are skipped: all of them in `make e2e`,
+// in `make e2e-smoke` (with -short) the short form of TestDeploy. What the machine lacks skips them by
+// name, and fails them with NARWHARF_CI=1. More variables:
 // NARWHARF_BIN, NARWHARF_NIX_DIR as for package e2e; NARWHARF_FLEET_DIR in place of .cache/fleet (an
 // overlay needs ext4, xfs, btrfs or tmpfs there); NARWHARF_FLEET_LOGS a folder that gets the logs of
 // every machine of a failed test; NARWHARF_STORIES a file that gets the table of stories.

@@ -75,11 +75,11 @@ var open sync.Map
 func New(t testing.TB, options Options) *Fleet {
 	t.Helper()
 	need(t)
-	bin := binary(t)
 	base, err := Base()
 	if err != nil {
 		lacking(t, "%v", err)
 	}
+	bin := binary(t, base)
 	f := &Fleet{T: t, state: &state{base: base, addresses: map[string]string{}, hosts: map[string]*host{}, keys: map[string]string{}}}
 	if f.space, err = openSpace(); err != nil {
 		lacking(t, "%v", err)
@@ -211,7 +211,7 @@ func (f *Fleet) Each(work func(h *Host) error) {
 	}
 }
 
-// close asks the server's invariants, saves logs and takes the fleet away.
+// close asks what has to hold of server and hosts, saves logs and takes the fleet away.
 func (f *Fleet) close() {
 	f.T.Helper()
 	f.closing.Do(func() {
@@ -219,6 +219,11 @@ func (f *Fleet) close() {
 		defer open.Delete(f.state)
 		if f.server != nil {
 			f.Server().close()
+		}
+		for _, name := range f.names {
+			if h := f.hosts[name]; h != nil && f.handle(h).Boots() > 0 {
+				crashed(f.T, name, h.log())
+			}
 		}
 		if f.T.Failed() {
 			f.saveLogs()

@@ -12,6 +12,7 @@ import (
 
 // TestHarness asks whether the machines are what the tests of others take them for.
 func TestHarness(t *testing.T) {
+	onlyLong(t)
 	before := interfaces(t)
 	begin := time.Now()
 	f := New(t, Options{System: func(*Fleet) System { return System{Version: "0", Agent: AgentStub} }})

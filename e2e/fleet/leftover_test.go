@@ -66,6 +66,7 @@ func nothingLeft(t *testing.T, dir string, limit time.Duration) {
 
 // TestNothingStays ends fleets in every way there is and looks for what they left on the machine.
 func TestNothingStays(t *testing.T) {
+	onlyLong(t)
 	need(t)
 	before := interfaces(t)
 	mounted := read(t, "/proc/self/mountinfo")

@@ -161,6 +161,7 @@ func newEntry(t *testing.T, _ *Fleet, h *Host, path string) {
 // TestMisbehaviours runs every fault on one of three hosts, and sees each host go back to its old
 // system by that one's own script.
 func TestMisbehaviours(t *testing.T) {
+	onlyLong(t)
 	base := System{Version: "old", Agent: AgentStub}
 	f := New(t, Options{System: func(*Fleet) System { return base }})
 	old := f.Host("h1").State().Current

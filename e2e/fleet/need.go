@@ -35,22 +35,15 @@ func lacking(t testing.TB, format string, args ...any) {
 	if os.Getenv("NARWHARF_CI") == "1" {
 		t.Fatalf("missing, and NARWHARF_CI=1: %s", reason)
 	}
-	noteSkip(t.Name(), reason)
 	t.Skip(reason)
 }
 
-// noteSkip appends a line to the file NARWHARF_SKIPS, as package e2e does.
-func noteSkip(test, reason string) {
-	name := os.Getenv("NARWHARF_SKIPS")
-	if name == "" {
-		return
+// onlyLong skips a test in -short mode (`make e2e-smoke`), where TestDeploy alone boots hosts.
+func onlyLong(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("slow: runs without -short")
 	}
-	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
-		return
-	}
-	fmt.Fprintf(f, "%s: %s\n", test, reason)
-	_ = f.Close()
 }
 
 // source is the folder of this package, root that of the repository.
@@ -72,18 +65,35 @@ func cacheDir() string {
 	return filepath.Join(root(), ".cache", "fleet")
 }
 
-// binary is the narwharf under test. It has to run on the base tree, so it must not want a newer
-// libc than Debian 12's.
-func binary(t testing.TB) string {
+// binary is the narwharf under test. It has to run on the base tree: one that wants a newer libc
+// than Debian 12's (a build with -race) gives way to bin/narwharf, which wants none.
+func binary(t testing.TB, base string) string {
 	t.Helper()
+	plain := filepath.Join(root(), "bin", "narwharf")
 	name := os.Getenv("NARWHARF_BIN")
 	if name == "" {
-		name = filepath.Join(root(), "bin", "narwharf")
+		name = plain
 	}
-	if _, err := os.Stat(name); err != nil {
+	name, err := filepath.Abs(name)
+	if err == nil {
+		_, err = os.Stat(name)
+	}
+	if err != nil {
 		lacking(t, "no binary %s; run make build or set NARWHARF_BIN", name)
 	}
-	return name
+	const try = `mount --bind "$1" "$2/mnt"; exec chroot "$2" "/mnt/$3" version`
+	out, err := execute([]string{"unshare", "--mount", "--propagation", "private", "sh", "-euc", try, "sh", filepath.Dir(name), base, filepath.Base(name)}, "", 0)
+	if err != nil {
+		lacking(t, "%v", err)
+	}
+	if out.Code == 0 {
+		return name
+	}
+	if _, err := os.Stat(plain); err != nil || name == plain {
+		t.Fatalf("%s does not run on Debian 12; build it with CGO_ENABLED=0: %v", name, out)
+	}
+	t.Logf("hosts run %s, since %s does not run on Debian 12: %s", plain, name, strings.TrimSpace(out.Stderr))
+	return plain
 }
 
 // nixTree is the folder of a suite that e2e/nix-clients.sh unpacked.

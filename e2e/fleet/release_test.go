@@ -11,6 +11,7 @@ import (
 // TestRelease is what promoters do with more than one host and more than one
 // promoter, and what a cache that holds other bytes than were signed can do.
 func TestRelease(t *testing.T) {
+	onlyLong(t)
 	fw := newFollower(t, 3)
 	story := func(name string, tell func(s *Story, fw *follower)) {
 		Run(t, name, func(s *Story) {
