@@ -45,6 +45,9 @@ type Principal struct {
 	Scopes     Scopes // the anonymous ones and, if Valid, the token's
 	Credential Credential
 
+	// Host, if it is not "", is the only host that the token may act as.
+	Host string
+
 	// TokenID is the public id in the token presented, for logs; "" with None and
 	// Malformed. With Unknown it is the bearer's claim alone.
 	TokenID string
@@ -122,7 +125,7 @@ func (a *Authenticator) Identify(r *http.Request) Principal {
 	case t.Expired(a.clock()):
 		p.Credential, p.Former, p.ExpiredAt = Expired, t.Name, t.Expires
 	default:
-		p.Credential, p.Name = Valid, t.Name
+		p.Credential, p.Name, p.Host = Valid, t.Name, t.Host
 		p.Scopes = a.anonymous.union(t.Scopes)
 	}
 	return p

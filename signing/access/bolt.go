@@ -16,9 +16,13 @@ import (
 
 var tokensBucket = []byte("tokens")
 
-// recordVersion is the "v" of every value. A change that an older narwharf would
-// misread gets the next number.
-const recordVersion = 1
+// recordVersion is the "v" of a value. A change that an older narwharf would
+// misread gets the next number: 2 are tokens that are of one host, or make such,
+// which that one would take for tokens of any.
+const (
+	recordVersion     = 1
+	hostRecordVersion = 2
+)
 
 // Bolt is a Store in the bucket "tokens" of a bbolt database. The key is the
 // token's id, the value JSON:
@@ -26,7 +30,11 @@ const recordVersion = 1
 //	{"v":1,"name":"ci","hash":"<64 hex digits>","scopes":["push"],
 //	 "created":"2026-01-02T15:04:05Z","expires":…,"revoked":…,"by":"root"}
 //
-// with expires, revoked and by left out when they are empty.
+// with expires, revoked and by left out when they are empty. Tokens of hosts and
+// join tokens have "v":2 and in addition
+//
+//	"host":"web-1","joined":"<id>"
+//	"host":"web-1","uses":1,"used":[{"instance":…,"host":…,"token":"<id>","at":…}]
 //
 // bbolt lets one process open a database, so this process sees every write: reads
 // are answered from a copy in memory, which each write renews after its commit
@@ -85,6 +93,13 @@ func (b *Bolt) Revoke(ctx context.Context, nameOrID string, at time.Time) (t Tok
 		return Token{}, err
 	}
 	return t, nil
+}
+
+// Redeem implements Store.
+func (b *Bolt) Redeem(ctx context.Context, joinID, instance string, fresh Token) error {
+	return b.update(ctx, func(tokens table) ([]Token, error) {
+		return tokens.redeem(joinID, instance, fresh)
+	})
 }
 
 // Lookup implements Store. It reads memory alone, so it does not look at ctx.
@@ -158,12 +173,21 @@ type record struct {
 	Expires time.Time `json:"expires,omitzero"`
 	Revoked time.Time `json:"revoked,omitzero"`
 	By      string    `json:"by,omitempty"`
+	Host    string    `json:"host,omitempty"`
+	Uses    int       `json:"uses,omitempty"`
+	Used    []Use     `json:"used,omitempty"`
+	Joined  string    `json:"joined,omitempty"`
 }
 
 func encodeToken(t Token) ([]byte, error) {
+	version := recordVersion
+	if t.Host != "" || t.Uses > 0 {
+		version = hostRecordVersion
+	}
 	value, err := json.Marshal(record{
-		V: recordVersion, Name: t.Name, Hash: hex.EncodeToString(t.Hash[:]), Scopes: t.Scopes,
+		V: version, Name: t.Name, Hash: hex.EncodeToString(t.Hash[:]), Scopes: t.Scopes,
 		Created: t.Created, Expires: t.Expires, Revoked: t.Revoked, By: t.By,
+		Host: t.Host, Uses: t.Uses, Used: t.Used, Joined: t.Joined,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode token %s: %w", t.ID, err)
@@ -179,9 +203,9 @@ func decodeToken(id string, value []byte) (Token, error) {
 	if err := json.Unmarshal(value, &head); err != nil {
 		return Token{}, fmt.Errorf("decode token %s: %w", quote(id), err)
 	}
-	if head.V != recordVersion {
-		return Token{}, fmt.Errorf("decode token %s: its format has version %d, and this narwharf knows version %d only: run the one that wrote it, or a newer one",
-			quote(id), head.V, recordVersion)
+	if head.V != recordVersion && head.V != hostRecordVersion {
+		return Token{}, fmt.Errorf("decode token %s: its format has version %d, and this narwharf knows versions up to %d only: run the one that wrote it, or a newer one",
+			quote(id), head.V, hostRecordVersion)
 	}
 	var r record
 	dec := json.NewDecoder(bytes.NewReader(value))
@@ -192,7 +216,8 @@ func decodeToken(id string, value []byte) (Token, error) {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return Token{}, fmt.Errorf("decode token %s: something follows its JSON", quote(id))
 	}
-	t := Token{ID: id, Name: r.Name, Scopes: r.Scopes, Created: r.Created, Expires: r.Expires, Revoked: r.Revoked, By: r.By}
+	t := Token{ID: id, Name: r.Name, Scopes: r.Scopes, Created: r.Created, Expires: r.Expires, Revoked: r.Revoked, By: r.By,
+		Host: r.Host, Uses: r.Uses, Used: r.Used, Joined: r.Joined}
 	hash, err := hex.DecodeString(r.Hash)
 	if err != nil || copy(t.Hash[:], hash) != len(t.Hash) || len(hash) != len(t.Hash) {
 		return Token{}, fmt.Errorf("decode token %s: its hash is not 64 hex digits", quote(id))

@@ -58,6 +58,18 @@ func (p Principal) Deny(need Scope) *Denied {
 	return d
 }
 
+// DenyAs returns nil if p may act as host with the scope need, and otherwise why
+// not. A token that is of one host is refused for every other, whatever else it or
+// anybody may do.
+func (p Principal) DenyAs(need Scope, host string) *Denied {
+	if p.Host != "" && p.Host != host {
+		return &Denied{Status: http.StatusForbidden, Need: need, text: fmt.Sprintf(
+			"the token %q is that of the host %s and cannot act as %s: give this host a token of its own, or its old name",
+			plain(p.Name, 64), plain(p.Host, 64), plain(host, 64))}
+	}
+	return p.Deny(need)
+}
+
 // describeNeed returns the first words of a denial, and what to do about a token
 // without that scope.
 func describeNeed(need Scope) (needs, remedy string) {
@@ -67,6 +79,9 @@ func describeNeed(need Scope) (needs, remedy string) {
 	scope := need.String()
 	if len(scope) > 48 { // twice would be too long for a line
 		return "this needs the scope " + plain(scope, 72), "make one that has it with narwharf token new"
+	}
+	if need.Kind == Join {
+		return "this needs a join token of " + need.Glob, "make one with narwharf token new --join " + need.Glob
 	}
 	return "this needs the scope " + scope, "make one with narwharf token new --scope " + scope
 }

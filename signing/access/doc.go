@@ -9,6 +9,7 @@
 //	push              upload to the cache
 //	promote:<glob>    write the channels the glob matches
 //	follow:<glob>     be a host of those channels: desired, status, log, as itself
+//	join:<glob>       become a host of those channels: a join token has this alone
 //	operate           hosts, roll-outs, pins
 //	admin             the rest, and all of the above
 //
@@ -43,6 +44,15 @@
 //
 // A token is never deleted from its store. Revoked and expired ones stay, so that
 // their holders are told what happened and the audit log's names keep a meaning.
+//
+// # Tokens of hosts
+//
+// A token may be bound to a host: as any other it is refused ([Principal.DenyAs]).
+// Hosts get such tokens for a join token, which expires soon, can do nothing else,
+// and lets as many hosts join as it has uses, or one host of a given name. A use
+// that is repeated by the same machine within ten minutes, because it did not get
+// the answer, is one use: the token made at first is revoked for the next. Which
+// machine that is, it says itself; whoever holds the join token could be it anyway.
 //
 // # Credentials
 //

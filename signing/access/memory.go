@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 )
@@ -54,4 +55,19 @@ func (m *Memory) Revoke(ctx context.Context, nameOrID string, at time.Time) (Tok
 	defer m.mu.Unlock()
 	_, t, err := m.tokens.revoke(nameOrID, at)
 	return t, err
+}
+
+// Redeem implements Store.
+func (m *Memory) Redeem(ctx context.Context, joinID, instance string, fresh Token) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("redeem token %s: %w", quote(joinID), err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	tokens := maps.Clone(m.tokens)
+	if _, err := tokens.redeem(joinID, instance, fresh); err != nil {
+		return err
+	}
+	m.tokens = tokens
+	return nil
 }

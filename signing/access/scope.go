@@ -18,11 +18,12 @@ const (
 	Push                    // upload
 	Promote                 // write channels; has a glob
 	Follow                  // be a host of channels; has a glob
+	Join                    // exchange the token for that of a host of channels; has a glob
 	Operate                 // hosts, roll-outs, pins
 	Admin                   // everything
 )
 
-var kindNames = [...]string{Pull: "pull", Push: "push", Promote: "promote", Follow: "follow", Operate: "operate", Admin: "admin"}
+var kindNames = [...]string{Pull: "pull", Push: "push", Promote: "promote", Follow: "follow", Join: "join", Operate: "operate", Admin: "admin"}
 
 const validScopes = "pull, push, promote:<channel glob>, follow:<channel glob>, operate, admin"
 
@@ -37,11 +38,11 @@ func (k Kind) String() string {
 	return kindNames[k]
 }
 
-func (k Kind) hasGlob() bool { return k == Promote || k == Follow }
+func (k Kind) hasGlob() bool { return k == Promote || k == Follow || k == Join }
 
 // Scope is one right. As a grant, Glob is a channel glob; as a need it is the name
 // of the one channel in question (or a glob: every channel that it matches). Only
-// Promote and Follow have a Glob, for the others it is "".
+// Promote, Follow and Join have a Glob, for the others it is "".
 type Scope struct {
 	Kind Kind
 	Glob string

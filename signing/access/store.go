@@ -43,6 +43,13 @@ type Store interface {
 	// stays as it is and is not an error: its Revoked time then is not at.
 	// ErrNotFound if no token has that name or id.
 	Revoke(ctx context.Context, nameOrID string, at time.Time) (Token, error)
+
+	// Redeem exchanges a join token for a host's token, fresh, as NewHost made
+	// it; both, or nothing at all, is done. A use of the join token is spent,
+	// unless the same instance and host spent one less than Patience before
+	// fresh.Created and so did not get the answer. All active tokens that joins
+	// made for the host before are revoked. ErrNotFound, and else a *JoinError.
+	Redeem(ctx context.Context, joinID, instance string, fresh Token) error
 }
 
 // table is what both stores do in memory, without locks: tokens by id.
@@ -101,7 +108,7 @@ func (tab table) lookup(id string) (Token, error) {
 	if !ok {
 		return Token{}, fmt.Errorf("look up token %s: %w", quote(id), ErrNotFound)
 	}
-	t.Scopes = slices.Clone(t.Scopes)
+	t.Scopes, t.Used = slices.Clone(t.Scopes), slices.Clone(t.Used)
 	return t, nil
 }
 

@@ -37,6 +37,14 @@ type Token struct {
 	Expires time.Time // the first moment at which it is not valid; zero: never
 	Revoked time.Time // zero: not revoked
 	By      string    // who made it, for people: a line of at most 128 bytes; may be ""
+
+	// Host, if it is not "", is the one host that the token may act as.
+	Host string
+	// Uses is how many hosts a join token lets join; 0: it is no join token.
+	Uses int
+	Used []Use // of a join token, the oldest first
+	// Joined is the id of the join token that this one was made by, else "".
+	Joined string
 }
 
 // New makes a token of the given name and scopes and returns its secret, which is
@@ -48,20 +56,25 @@ type Token struct {
 // secret. A zero expires means never; any other must be at least one whole second
 // after now.
 func New(name string, scopes Scopes, now, expires time.Time) (secret string, t Token, err error) {
+	return create(Token{Name: name, Scopes: scopes, Created: now, Expires: expires})
+}
+
+// create draws the secret of a token.
+func create(t Token) (string, Token, error) {
 	random := make([]byte, idLen+bodyLen)
 	if _, err := rand.Read(random); err != nil {
-		return "", Token{}, fmt.Errorf("make token %s: %w", quote(name), err)
+		return "", Token{}, fmt.Errorf("make token %s: %w", quote(t.Name), err)
 	}
 	for i, b := range random {
 		random[i] = symbols[b&31]
 	}
-	id := string(random[:idLen])
-	secret = secretPrefix + id + "_" + string(random[idLen:])
+	t.ID = string(random[:idLen])
+	secret := secretPrefix + t.ID + "_" + string(random[idLen:])
 	secret += checksum(secret)
-
-	t = Token{ID: id, Name: name, Hash: sha256.Sum256([]byte(secret)), Scopes: scopes, Created: now, Expires: expires}.normal()
+	t.Hash = sha256.Sum256([]byte(secret))
+	t = t.normal()
 	if err := t.check(); err != nil {
-		return "", Token{}, fmt.Errorf("make token %s: %w", quote(name), err)
+		return "", Token{}, fmt.Errorf("make token %s: %w", quote(t.Name), err)
 	}
 	return secret, t, nil
 }
@@ -76,6 +89,10 @@ func (t Token) Expired(now time.Time) bool { return !t.Expires.IsZero() && !now.
 // normal returns t as every store returns it, sharing nothing with t.
 func (t Token) normal() Token {
 	t.Scopes = t.Scopes.union(nil)
+	t.Used = slices.Clone(t.Used)
+	for i := range t.Used {
+		t.Used[i].At = wholeSecond(t.Used[i].At)
+	}
 	for _, at := range []*time.Time{&t.Created, &t.Expires, &t.Revoked} {
 		*at = wholeSecond(*at)
 	}
@@ -108,6 +125,9 @@ func (t Token) check() error {
 		return errors.New("the time of creation is missing")
 	case !t.Expires.IsZero() && !t.Expires.After(t.Created):
 		return fmt.Errorf("it would expire on %s, which is not after its creation on %s", stamp(t.Expires), stamp(t.Created))
+	}
+	if err := t.checkJoin(); err != nil {
+		return err
 	}
 	return t.Scopes.check()
 }
