@@ -3,7 +3,6 @@ package nar
 import (
 	"bytes"
 	"errors"
-	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -162,9 +161,9 @@ func TestDumpWhileTheFileChanges(t *testing.T) {
 		change func() error
 		want   string
 	}{
-		"grows": {func() error { return os.Truncate(path, size+1) }, "it grew beyond its 524288 bytes while it was read"},
+		"grows": {func() error { return os.Truncate(path, size+1) }, "it grew beyond its 524288 bytes"},
 		"shrinks": {func() error { return os.Truncate(path, size-10) },
-			"it lost 10 of its 524288 bytes while it was read"},
+			"it lost 10 of its 524288 bytes"},
 		"stays": {func() error { return nil }, ""},
 	} {
 		plant(t, path, plainFile("", strings.Repeat("x", size)))
@@ -179,30 +178,13 @@ func TestDumpWhileTheFileChanges(t *testing.T) {
 	}
 }
 
-// A file of a few bytes must not cost a second read, and one that lies about its size is noticed.
-func TestFileBody(t *testing.T) {
-	f, err := os.Open("/proc/self/stat") // its size is said to be 0
-	if err != nil {
+// A file that lies about its size is noticed.
+func TestDumpOfALie(t *testing.T) {
+	if _, err := os.Stat("/proc/self/stat"); err != nil { // its size is said to be 0
 		missing(t, "/proc")
 	}
-	defer func() { _ = f.Close() }()
-	if _, err := dump("/proc/self/stat"); err == nil || !strings.Contains(err.Error(), "it grew beyond its 0 bytes") {
+	if _, err := dump("/proc/self/stat"); !errors.Is(err, ErrChanged) || !strings.Contains(err.Error(), "it grew beyond its 0 bytes") {
 		t.Errorf("a file that lies about its size: %v", err)
-	}
-	body := fileBody{fd: -1, left: 1}
-	if _, err := body.Read(make([]byte, 2)); !errors.Is(err, unix.EBADF) {
-		t.Errorf("a bad descriptor: %v", err)
-	}
-	path := filepath.Join(t.TempDir(), "f")
-	plant(t, path, plainFile("", "hello"))
-	fd, err := openat(unix.AT_FDCWD, path, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = unix.Close(fd) }()
-	body = fileBody{fd: fd, left: 5}
-	if n, err := body.Read(make([]byte, 6)); n != 5 || err != io.EOF {
-		t.Errorf("the first read gives %d, %v", n, err)
 	}
 }
 
@@ -216,18 +198,34 @@ func TestDumpDoesNotFollow(t *testing.T) {
 	if err := unix.Mkfifo(filepath.Join(tmp, "pipe"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	in, err := outside.open(tmp, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.release()
 	for _, tt := range []struct {
 		name string
-		typ  fs.FileMode
+		typ  Type
 		want error
 	}{
-		{"to-file", 0, unix.ELOOP}, {"to-dir", fs.ModeDir, unix.ENOTDIR}, {"secret", fs.ModeDir, unix.ENOTDIR},
-		{"secret", fs.ModeSymlink, unix.EINVAL}, {"pipe", 0, nil}, {"dir", 0, nil},
+		{"to-file", Regular, unix.ELOOP}, {"to-dir", Directory, unix.ENOTDIR}, {"secret", Directory, unix.ENOTDIR},
+		{"secret", Symlink, unix.EINVAL}, {"pipe", Regular, nil}, {"dir", Regular, nil},
+		{"gone", Regular, fs.ErrNotExist}, {"gone", Directory, fs.ErrNotExist}, {"gone", Symlink, fs.ErrNotExist}, {"gone", 0, fs.ErrNotExist},
 	} {
-		d := dumper{out: NewWriter(io.Discard), root: tmp}
-		err := d.dump(unix.AT_FDCWD, filepath.Join(tmp, tt.name), "", tt.typ)
-		if err == nil || tt.want != nil && !errors.Is(err, tt.want) {
+		b, w := newBatch(), &walk{}
+		err := w.enter(b, in, dirent{tt.name, tt.typ})
+		if err == nil {
+			b.render(nil)
+			err = b.err
+		}
+		if !errors.Is(err, ErrChanged) || tt.want != nil && !errors.Is(err, tt.want) {
 			t.Errorf("%s taken for %v: %v", tt.name, tt.typ, err)
 		}
+		var path *fs.PathError
+		if !errors.As(err, &path) || path.Path != filepath.Join(tmp, tt.name) {
+			t.Errorf("%s taken for %v: the error has no path: %v", tt.name, tt.typ, err)
+		}
+		b.free()
+		w.close()
 	}
 }

@@ -1,0 +1,254 @@
+package nar
+
+import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// The sizes were found by BenchmarkDump; see the package comment for what they bound.
+const (
+	// batchSize is the buffer of a batch, and so the size of most writes.
+	batchSize = 128 << 10
+	// batchSteps and batchFolders bound how much of a tree is in one batch, and with it how many
+	// directories are open.
+	batchSteps   = 64
+	batchFolders = 8
+	// batchBodies bounds how many files are open between a reader and the sender.
+	batchBodies = 4
+	// largeBody is where a body is worth a sendfile(2) of its own.
+	largeBody = 64 << 10
+)
+
+// endOfDir stands for the end of a directory where other steps have the type of an entry.
+const endOfDir Type = 0xff
+
+// step is one entry of the archive, or the end of a directory.
+type step struct {
+	in   *folder // nil if nothing is to be opened for it
+	name string
+	typ  Type
+	root bool
+	want *Node // what Measure saw, or nil
+}
+
+// batch is a run of steps and the bytes of the archive that they stand for. It is filled by a
+// source, rendered by whoever has the time and sent by one.
+type batch struct {
+	steps   []step
+	folders []*folder // held for the steps
+	pos     int64     // where in the archive it starts; 0 from a walk, which does not know
+	more    bool      // another batch follows
+	ended   error     // why the source ended with this batch
+	ready   chan struct{}
+
+	done   int    // steps rendered
+	buf    []byte // all of them but the bodies
+	bodies []body
+	err    error // why rendering ended at the step after the last one done
+	stat   unix.Stat_t
+}
+
+// body is a file whose bytes belong into the archive before those of the buffer from at on.
+type body struct {
+	at   int
+	file *os.File
+	size int64
+	in   *folder
+	name string
+}
+
+// batches saves 128 KiB per batch and dump.
+var batches = sync.Pool{New: func() any {
+	return &batch{
+		steps: make([]step, 0, batchSteps),
+		buf:   make([]byte, 0, batchSize),
+		ready: make(chan struct{}, 1),
+	}
+}}
+
+func newBatch() *batch { return batches.Get().(*batch) }
+
+// free gives back all that the batch holds.
+func (b *batch) free() {
+	b.sent()
+	for _, f := range b.folders {
+		f.release()
+	}
+	clear(b.steps)
+	clear(b.folders)
+	b.steps, b.folders, b.done = b.steps[:0], b.folders[:0], 0
+	b.pos, b.more, b.ended, b.err = 0, false, nil, nil
+	if cap(b.buf) <= 2*batchSize { // a batch of long links may have grown
+		batches.Put(b)
+	}
+}
+
+// sent drops what was rendered, so that the rest of the steps can be.
+func (b *batch) sent() {
+	for _, body := range b.bodies {
+		_ = body.file.Close() // nothing was written to it
+	}
+	clear(b.bodies)
+	b.bodies, b.buf = b.bodies[:0], b.buf[:0]
+}
+
+func (b *batch) full(steps int) bool {
+	return len(b.steps) >= steps || len(b.folders) >= batchFolders
+}
+
+func (b *batch) add(s step) {
+	b.steps = append(b.steps, s)
+	if s.in != nil && (len(b.folders) == 0 || b.folders[len(b.folders)-1] != s.in) {
+		s.in.hold()
+		b.folders = append(b.folders, s.in)
+	}
+}
+
+// render does steps until all are done, no more fits, or one fails.
+func (b *batch) render(faults *faults) {
+	for b.done < len(b.steps) && b.err == nil {
+		s := &b.steps[b.done]
+		if len(b.buf) > batchSize-headRoom || s.typ == Regular && len(b.bodies) == batchBodies {
+			return
+		}
+		if b.err = b.do(s, faults); b.err == nil {
+			b.done++
+		}
+	}
+}
+
+func (b *batch) do(s *step, faults *faults) error {
+	if s.typ == Regular {
+		return b.file(s, faults)
+	}
+	before := len(b.buf)
+	switch s.typ {
+	case Directory:
+		b.open(s)
+		b.buf = append(b.buf, directory.raw...)
+	case Symlink:
+		to, err := s.in.readlink(s.name, faults)
+		if err == nil && s.want != nil && s.want.Target != to {
+			err = s.in.fail("readlink", s.name, changed("the link pointed at %s before", quote(s.want.Target, 160)))
+		}
+		if err != nil {
+			b.buf = b.buf[:before]
+			return err
+		}
+		b.open(s)
+		b.buf = append(b.buf, symlink.raw...)
+		b.buf = append(b.buf, target.raw...)
+		b.buf = appendString(b.buf, to)
+		b.shut(s)
+	case endOfDir:
+		b.shut(s)
+	}
+	return nil
+}
+
+func (b *batch) open(s *step) {
+	if s.root {
+		b.buf = append(b.buf, begin.raw...)
+		return
+	}
+	b.buf = append(b.buf, entryOpen.raw...)
+	b.buf = appendString(b.buf, s.name)
+	b.buf = append(b.buf, entryNode.raw...)
+}
+
+func (b *batch) shut(s *step) {
+	if s.root {
+		b.buf = append(b.buf, closeOne.raw...)
+	} else {
+		b.buf = append(b.buf, closeTwo.raw...)
+	}
+}
+
+// file renders a regular file: opened, looked at and, if it is small, read.
+func (b *batch) file(s *step, faults *faults) error {
+	if err := faults.opening(s.in, s.name); err != nil {
+		return s.in.fail("open", s.name, err)
+	}
+	// a pipe put there meanwhile must not hang the open
+	fd, err := openat(s.in.fd, s.name, unix.O_NONBLOCK)
+	if err != nil {
+		return s.in.fail("open", s.name, err)
+	}
+	before, size := len(b.buf), int64(0)
+	if size, err = b.head(s, fd); err == nil {
+		if size > largeBody || int64(cap(b.buf)-len(b.buf)) < size+headRoom/8 {
+			b.bodies = append(b.bodies, body{len(b.buf), os.NewFile(uintptr(fd), s.name), size, s.in, s.name})
+			fd = -1
+		} else if err = faults.reading(s.in, s.name); err == nil {
+			err = b.read(fd, int(size))
+		}
+	}
+	if fd >= 0 {
+		_ = unix.Close(fd)
+	}
+	if err != nil {
+		b.buf = b.buf[:before]
+		return s.in.fail("read", s.name, err)
+	}
+	b.buf = append(b.buf, "\x00\x00\x00\x00\x00\x00\x00"[:padding(size)]...)
+	b.shut(s)
+	return nil
+}
+
+// head renders what stands before the body.
+func (b *batch) head(s *step, fd int) (size int64, err error) {
+	st := &b.stat
+	if err := unix.Fstat(fd, st); err != nil {
+		return 0, os.NewSyscallError("fstat", err)
+	}
+	exec := st.Mode&unix.S_IXUSR != 0
+	switch want := s.want; {
+	case typeOf(uint32(st.Mode)) != Regular:
+		return 0, changed("it was a regular file and is one no more")
+	case st.Size > maxSize:
+		return 0, errors.New("a body of so many bytes is not possible")
+	case want == nil:
+	case want.Size != st.Size:
+		return 0, changed("it had %d bytes and has %d now", want.Size, st.Size)
+	case want.Executable != exec:
+		return 0, changed("its execute bit")
+	}
+	b.open(s)
+	b.buf = append(b.buf, regular.raw...)
+	if exec {
+		b.buf = append(b.buf, executable.raw...)
+		b.buf = append(b.buf, noValue.raw...)
+	}
+	b.buf = append(b.buf, contents.raw...)
+	b.buf = binary.LittleEndian.AppendUint64(b.buf, uint64(st.Size))
+	return st.Size, nil
+}
+
+// read reads a whole small file. It mostly costs one read: if that gave all that was asked for
+// but the one byte too many, the file has ended.
+func (b *batch) read(fd, size int) error {
+	p := b.buf[len(b.buf) : len(b.buf)+size+1]
+	for n := 0; ; {
+		m, err := unix.Read(fd, p[n:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		n += m
+		switch {
+		case n == size:
+			b.buf = b.buf[:len(b.buf)+size]
+			return nil
+		case n > size:
+			return changed("it grew beyond its %d bytes", size)
+		case m == 0:
+			return changed("it lost %d of its %d bytes", size-n, size)
+		}
+	}
+}

@@ -1,0 +1,162 @@
+package nar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"golang.org/x/sys/unix"
+)
+
+// Tree is what the walk of Measure has found: every entry with its place in the NAR, but none of
+// the bodies. It takes about 100 bytes per entry, holds nothing open, and may be used by many at
+// once.
+type Tree struct {
+	path   string // in the file system
+	root   *Node
+	size   int64
+	faults *faults
+}
+
+// Measure walks the tree at root without opening its files and computes the NAR that DumpContext
+// would write. What it refuses and how it fails is the same.
+func Measure(ctx context.Context, root string) (*Tree, error) {
+	return measureWith(ctx, root, nil)
+}
+
+func measureWith(ctx context.Context, root string, f *faults) (*Tree, error) {
+	t := &Tree{path: root, root: &Node{}, faults: f}
+	m := measurer{ctx: ctx, faults: f}
+	size, err := m.node(outside, root, 0, t.root, 0, 0)
+	if err != nil {
+		return nil, err
+	}
+	t.size = size
+	return t, nil
+}
+
+// Size is how many bytes the NAR has.
+func (t *Tree) Size() int64 { return t.size }
+
+// Listing is the NAR's listing, with the offsets of the bodies. It is the Tree's own and must not
+// be changed.
+func (t *Tree) Listing() *Node { return t.root }
+
+type measurer struct {
+	ctx    context.Context
+	faults *faults
+	st     unix.Stat_t
+	buf    [16 << 10]byte
+}
+
+// node fills in what stands as name in f, whose part of the NAR starts at pos, and says where that
+// ends.
+func (m *measurer) node(f *folder, name string, typ Type, n *Node, pos int64, depth int) (int64, error) {
+	if typ == 0 || typ == Regular {
+		if err := f.look(name, &m.st); err != nil {
+			return 0, f.fail("lstat", name, err)
+		}
+		if typ = typeOf(uint32(m.st.Mode)); typ == 0 {
+			return 0, f.refuse(name)
+		}
+	}
+	n.Type = typ
+	var err error
+	switch typ {
+	case Regular:
+		n.Size, n.Executable = m.st.Size, m.st.Mode&unix.S_IXUSR != 0
+		n.Offset = pos + n.headSize(f == outside)
+		if n.Size > maxSize-n.Offset {
+			return 0, f.fail("dump", name, errors.New("so many bytes are not possible"))
+		}
+	case Symlink:
+		if n.Target, err = f.readlink(name, m.faults); err != nil {
+			return 0, err
+		}
+	case Directory:
+		if pos, err = m.dir(f, name, n, pos, depth); err != nil {
+			return 0, err
+		}
+		return pos + n.tailSize(f == outside), nil
+	}
+	return pos + n.headSize(f == outside) + n.Size + n.tailSize(f == outside), nil
+}
+
+func (m *measurer) dir(f *folder, name string, n *Node, pos int64, depth int) (int64, error) {
+	if err := m.ctx.Err(); err != nil {
+		return 0, err
+	}
+	sub, err := f.open(name, m.faults)
+	if err != nil {
+		return 0, err
+	}
+	defer sub.release()
+	list, err := sub.list(m.buf[:])
+	if err != nil {
+		return 0, err
+	}
+	if len(list) > 0 {
+		if depth == MaxDepth-1 {
+			return 0, sub.tooDeep(list[0].name)
+		}
+		n.Entries = make([]Node, len(list))
+	}
+	pos += n.headSize(f == outside)
+	for i, e := range list {
+		n.Entries[i].Name = e.name
+		if pos, err = m.node(sub, e.name, e.typ, &n.Entries[i], pos, depth+1); err != nil {
+			return 0, err
+		}
+	}
+	return pos, nil
+}
+
+// headSize is how many bytes of the NAR stand before a node's body or entries, its name included.
+func (n *Node) headSize(root bool) int64 {
+	size := len(begin.raw)
+	if !root {
+		size = len(entryOpen.raw) + stringSize(n.Name) + len(entryNode.raw)
+	}
+	switch n.Type {
+	case Directory:
+		size += len(directory.raw)
+	case Symlink:
+		size += len(symlink.raw) + len(target.raw) + stringSize(n.Target)
+	case Regular:
+		size += len(regular.raw) + len(contents.raw) + 8
+		if n.Executable {
+			size += len(executable.raw) + len(noValue.raw)
+		}
+	}
+	return int64(size)
+}
+
+// tailSize is how many stand after them.
+func (n *Node) tailSize(root bool) int64 {
+	size := len(closeTwo.raw)
+	if root {
+		size = len(closeOne.raw)
+	}
+	return int64(size + padding(n.Size))
+}
+
+func stringSize(s string) int { return 8 + len(s) + padding(int64(len(s))) }
+
+// WriteRange writes the bytes [from, to) of the NAR to w and returns how many w took. Nothing that
+// lies before them or after is opened or read, save for the rest of a small file. Writing is done
+// as in DumpContext, and so are the errors; a root that is gone has changed.
+func (t *Tree) WriteRange(ctx context.Context, w io.Writer, from, to int64) (int64, error) {
+	if from < 0 || from > to || to > t.size {
+		return 0, fmt.Errorf("bytes [%d, %d) of a nar of %d bytes do not exist", from, to, t.size)
+	}
+	if from == to {
+		return 0, nil
+	}
+	s := newSender(ctx, w, from, to, t.faults)
+	err := s.run(&rerun{tree: t, from: from, to: to})
+	if err == nil && s.sent < to-from {
+		err = io.ErrShortWrite // cannot happen while both agree on all sizes
+	}
+	return s.sent, err
+}
