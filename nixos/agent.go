@@ -6,12 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"reflect"
-	"slices"
 	"time"
 
 	"narwharf/hooks/api"
-	"narwharf/signing"
 )
 
 // An Agent carries out what its Machine wants, one effect at a time.
@@ -29,15 +26,19 @@ type Agent struct {
 	journal  *Journal
 	counter  int64
 	reported *api.Status
-	fails    int  // polls in a row that came to nothing
-	short    bool // a proxy cut the last poll off
-	asked    bool // the server has answered since the start
+	sent     []sentReport // and not known to be taken
+	told     sentReport   // the newest that is
+	fails    int          // polls in a row that came to nothing
+	short    bool         // a proxy cut the last poll off
+	asked    bool         // the server has answered since the start
 }
 
 // NewAgent makes an agent by a configuration.
 func NewAgent(c *Config, h Host, j Journals, version string, log *slog.Logger) *Agent {
+	rules := c.Rules()
+	rules.Agent = version
 	return &Agent{
-		Host: h, Journals: j, Machine: Machine{Rules: c.Rules()}, Version: version, Log: log, Poll: time.Duration(c.Poll.Wait),
+		Host: h, Journals: j, Machine: Machine{Rules: rules}, Version: version, Log: log, Poll: time.Duration(c.Poll.Wait),
 		Stager: &Stager{Host: h, StoreDir: c.StoreDir, ContentKeys: c.contentKeys, Foreign: c.Foreign, MinFree: c.MinFree},
 	}
 }
@@ -106,8 +107,7 @@ func (a *Agent) report(ctx context.Context, f Facts) {
 	if a.reported != nil && sameStatus(a.reported, s) {
 		return
 	}
-	a.counter++
-	s.Counter = a.counter
+	a.number(s)
 	a.reported = s
 	a.Host.Report(ctx, s)
 	if a.Observe != nil {
@@ -217,8 +217,7 @@ func (a *Agent) announce(ctx context.Context) Announced {
 		return Announced{}
 	}
 	s := a.status(f)
-	a.counter++
-	s.Counter = a.counter
+	a.number(s)
 	err = a.Host.ReportNow(ctx, s)
 	if err == nil {
 		a.reported = s
@@ -285,63 +284,7 @@ func (a *Agent) confirm(ctx context.Context, e Confirm) Event {
 		return Probed{Outcome: ProbeBroken, Text: err.Error()}
 	}
 	s := a.status(f)
-	a.counter++
-	s.Counter = a.counter
+	a.number(s)
 	s.Confirm = e.Nonce
 	return a.Host.Probe(ctx, e.Path, s)
-}
-
-// sameStatus compares all but what changes by itself.
-func sameStatus(a, b *api.Status) bool {
-	x, y := *a, *b
-	x.Counter, y.Counter = 0, 0
-	x.ConfigAge, y.ConfigAge = 0, 0
-	x.Checks, y.Checks = untimed(a.Checks), untimed(b.Checks)
-	return reflect.DeepEqual(x, y)
-}
-
-func untimed(checks []api.Check) []api.Check {
-	c := slices.Clone(checks)
-	for i := range c {
-		c[i].Duration = 0
-	}
-	return c
-}
-
-// status is the whole truth, by the facts of this moment.
-func (a *Agent) status(f Facts) *api.Status {
-	j, r := a.journal, a.Machine.Rules
-	seen := j.Seen[r.seenKey()]
-	s := &api.Status{
-		Agent: a.Version, StartID: j.StartID,
-		Channel: r.Trust.Channel, Target: r.Trust.Target, System: r.System, BootID: f.BootID,
-		State: j.State, Seq: j.Seq, Current: f.Current, Booted: f.Booted, Profile: f.Profile, Confirmed: j.Confirmed,
-		HighestSeq: seen.Seq, Head: seen.Pointer, NeedReboot: len(f.NeedReboot) > 0, NeedRebootFor: f.NeedReboot,
-		WaitingFor: j.WaitingFor, Error: j.Error, Pause: f.Pause,
-		CurrentGeneration: f.CurrentGen, BootGeneration: f.Generation, ConfigAge: f.CurrentAge,
-	}
-	if j.Alarm != "" {
-		s.Error = j.Alarm
-	}
-	t := j.Attempt
-	if t == nil || t.Seq != j.Seq {
-		return s
-	}
-	s.Attempt, s.Entry, s.Action, s.Wanted, s.Previous = t.ID, t.Entry, string(t.Action), t.Path, t.Previous
-	s.SwitchExit, s.NewFailedUnits, s.Checks = t.SwitchExit, t.NewFailed, t.Checks
-	s.Confirm, s.Unconfirmed, s.Differs = t.Confirm, t.Unconfirmed, t.Differs
-	s.Durations, s.Fetched, s.Transitions = t.Durations, t.Fetched, t.Transitions
-	if s.State == api.Armed {
-		s.NeedReboot = true
-		s.NeedRebootFor = sorted(append(append([]string{}, f.NeedReboot...), t.RebootFor...))
-	}
-	switch wrong := f.Current != t.Path; {
-	case s.State == api.Testing && wrong, s.State == api.OK && wrong, s.State == api.Probation && wrong, s.State == api.Reverted && !wrong:
-		// It changed since the last event; the next one will find that, too.
-		s.State, s.Error, s.WaitingFor = api.Drifted, "somebody else switched the host to "+f.Current, nil
-	case s.State == api.OK && t.Action != signing.Test && f.Profile != t.Path, s.State == api.Armed && f.Profile != t.Path:
-		s.WaitingFor = nil
-		s.State, s.Error = api.Drifted, "somebody else set the system profile to "+f.Profile
-	}
-	return s
 }

@@ -122,14 +122,12 @@ func TestClass3TimersStartAtTheFact(t *testing.T) {
 			rt.Fatal(err)
 		}
 		at := map[api.State]int64{}
-		var end *api.Status
 		for _, s := range w.Statuses {
 			if s.Seq == 2 {
-				end = s
+				for _, tr := range s.Transitions {
+					at[tr.State] = tr.After
+				}
 			}
-		}
-		for _, tr := range end.Transitions {
-			at[tr.State] = tr.After
 		}
 		took := time.Duration(at[api.Reverting]-at[api.Probation]) * time.Millisecond
 		want := time.Duration(after)*time.Second + w.Keys.Rules().Settle

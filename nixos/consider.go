@@ -261,7 +261,12 @@ func (m *Machine) gate(j *Journal, a *Attempt, f Facts) {
 		wait(api.WaitOffline, "the server has not answered since the agent started")
 	case d.Hold != nil:
 		wait(api.WaitHold, fmt.Sprintf("held by %s: %s", d.Hold.By, d.Hold.Reason))
-	case d.Grant == nil || d.Grant.Seq != a.Seq:
+	case tooOld(m.Rules.Agent, d.MinAgent) != "":
+		wait(api.WaitInhibited, tooOld(m.Rules.Agent, d.MinAgent))
+	case d.Grant != nil && d.Grant.Seq == a.Seq && !j.valid(d.Grant, a.Seq, f):
+		j.askAnew()
+		wait(api.WaitWave, "the grant's lease ran out before it was used: the server is asked again")
+	case !j.valid(d.Grant, a.Seq, f):
 		w := api.Waiting{Kind: api.WaitWave, Detail: "the server has not granted it"}
 		if d.WaitingFor != nil {
 			w = *d.WaitingFor

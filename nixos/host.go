@@ -98,6 +98,9 @@ type Server interface {
 	// Report hands a status over. It is delivered when that is possible,
 	// unless a newer one is handed over before.
 	Report(ctx context.Context, s *api.Status)
+	// Delivered is the Counter of the newest report that the server took, of
+	// this start of the agent.
+	Delivered() int64
 	// ReportNow returns when the server took it.
 	ReportNow(ctx context.Context, s *api.Status) error
 	Manifest(ctx context.Context, d signing.Digest) ([]byte, error)

@@ -37,6 +37,10 @@ type Journal struct {
 	// only with the answer it belongs to at hand.
 	Desired *api.Desired `json:"desired,omitempty"`
 	ETag    string       `json:"etag,omitempty"`
+	// When that answer came, on that boot's clock: a grant's lease counts
+	// from here.
+	DesiredAt   int64  `json:"desired_at_ms,omitempty"`
+	DesiredBoot string `json:"desired_boot_id,omitempty"`
 
 	Confirmed       string `json:"confirmed,omitempty"` // store path that was last committed
 	ConfirmedBefore string `json:"confirmed_before,omitempty"`
@@ -130,7 +134,8 @@ type Attempt struct {
 	Reason         string `json:"reason,omitempty"`    // of the revert, or the failure
 
 	Durations   map[string]int64 `json:"durations_ms,omitempty"`
-	Transitions []api.Transition `json:"transitions,omitempty"` // the last 32
+	Transitions []api.Transition `json:"transitions,omitempty"` // the last 256
+	Forgotten   int              `json:"forgotten,omitempty"`   // how many there were before these
 	Runs        []Run            `json:"runs,omitempty"`        // of switch-to-configuration, the last 8
 	LogPosted   bool             `json:"log_posted,omitempty"`
 }

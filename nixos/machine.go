@@ -14,6 +14,7 @@ type Rules struct {
 	Trust    signing.Trust
 	System   string // "x86_64-linux"
 	StoreDir string
+	Agent    string // this agent's version
 	MinSeq   int64
 
 	Minimum        time.Duration // probation lasts at least so long
@@ -36,7 +37,7 @@ func (m *Machine) Step(old *Journal, f Facts, ev Event) *Journal {
 		m.started(j, f)
 	case Polled:
 		if ev.Desired != nil {
-			j.Desired, j.ETag = ev.Desired, ev.ETag
+			j.Desired, j.ETag, j.DesiredAt, j.DesiredBoot = ev.Desired, ev.ETag, f.Now, f.BootID
 		}
 		if resting(j.Attempt) {
 			if j.Attempt != nil {
@@ -125,12 +126,17 @@ func (j *Journal) Settled() bool {
 	return j.State != "" && (j.Attempt == nil || j.Attempt.Phase == PhaseDone)
 }
 
+// maxTransitions bounds what a host that nobody hears remembers.
+const maxTransitions = 256
+
 // enter moves an attempt to a phase and the state that people see with it.
 func (m *Machine) enter(j *Journal, f Facts, s api.State, p Phase) {
 	a := j.Attempt
 	if j.State != s || len(a.Transitions) == 0 {
 		a.Transitions = append(a.Transitions, api.Transition{State: s, After: max(f.Now-a.Began, 0)})
-		a.Transitions = a.Transitions[max(len(a.Transitions)-32, 0):]
+		over := max(len(a.Transitions)-maxTransitions, 0)
+		a.Transitions = a.Transitions[over:]
+		a.Forgotten += over
 	}
 	j.State, j.Seq, a.Phase = s, a.Seq, p
 	j.WaitingFor, j.Error = nil, ""

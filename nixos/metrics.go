@@ -3,7 +3,8 @@ package nixos
 import (
 	"fmt"
 	"log/slog"
-	"sort"
+	"maps"
+	"slices"
 	"strings"
 
 	"narwharf/hooks/api"
@@ -44,20 +45,23 @@ func metricsText(s *api.Status, j *Journal) string {
 	gauge("narwharf_agent_alarm", "Whether the server showed what looks like an attack.", flag(j.Alarm != ""))
 	gauge("narwharf_agent_unconfirmed", "Whether the system was committed without the server's word.", flag(s.Unconfirmed))
 	gauge("narwharf_agent_denied_entries", "Entries that failed here and are not tried again.", int64(len(j.Denied)))
-	fmt.Fprintf(&b, "# HELP narwharf_agent_state The agent's state.\n# TYPE narwharf_agent_state gauge\n")
-	for _, st := range api.States {
-		fmt.Fprintf(&b, "narwharf_agent_state{state=%q} %d\n", string(st), flag(st == s.State))
+	vector := func(name, help, label string, values map[string]float64) {
+		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s gauge\n", name, help, name)
+		for _, v := range slices.Sorted(maps.Keys(values)) {
+			fmt.Fprintf(&b, "%s{%s=%q} %g\n", name, label, v, values[v])
+		}
 	}
+	states := make(map[string]float64)
+	for _, st := range api.States {
+		states[string(st)] = float64(flag(st == s.State))
+	}
+	vector("narwharf_agent_state", "1 for the state that the agent is in.", "state", states)
 	if len(s.Durations) > 0 {
-		fmt.Fprintf(&b, "# HELP narwharf_agent_duration_seconds How long parts of the last attempt took.\n# TYPE narwharf_agent_duration_seconds gauge\n")
-		var parts []string
-		for p := range s.Durations {
-			parts = append(parts, p)
+		parts := make(map[string]float64)
+		for p, ms := range s.Durations {
+			parts[p] = float64(ms) / 1000
 		}
-		sort.Strings(parts)
-		for _, p := range parts {
-			fmt.Fprintf(&b, "narwharf_agent_duration_seconds{part=%q} %g\n", p, float64(s.Durations[p])/1000)
-		}
+		vector("narwharf_agent_duration_seconds", "How long parts of the last attempt took.", "part", parts)
 	}
 	return b.String()
 }

@@ -60,6 +60,7 @@ func (h *Linux) Probe(ctx context.Context, path string, s *api.Status) Probed {
 	defer cancel()
 	_, words, err := command(ctx, 1024, nil, program, "agent", "probe", "--config", config, "--report", report)
 	if err == nil {
+		h.reporter.took(s)
 		return Probed{Outcome: ProbeOK, By: by}
 	}
 	if words == "" {

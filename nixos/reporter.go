@@ -26,6 +26,7 @@ type reporter struct {
 	mu     sync.Mutex
 	newest *api.Status
 	floor  int64 // of start ids: the server has seen a higher one than ours
+	taken  int64 // highest counter that the server took
 	wake   chan struct{}
 	stop   context.CancelFunc
 	done   chan struct{}
@@ -121,7 +122,17 @@ func (r *reporter) send(ctx context.Context, s *api.Status) error {
 		r.mu.Unlock()
 		err = r.client.PutStatus(ctx, r.host, r.numbered(s), false)
 	}
+	if err == nil {
+		r.took(s)
+	}
 	return err
+}
+
+// took notes that the server has a report.
+func (r *reporter) took(s *api.Status) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.taken = max(r.taken, s.Counter)
 }
 
 func (r *reporter) numbered(s *api.Status) *api.Status {
@@ -145,6 +156,13 @@ func (h *Linux) Desired(ctx context.Context, etag string, wait time.Duration) (*
 
 // Report implements Server.
 func (h *Linux) Report(_ context.Context, s *api.Status) { h.reporter.hand(s) }
+
+// Delivered implements Server.
+func (h *Linux) Delivered() int64 {
+	h.reporter.mu.Lock()
+	defer h.reporter.mu.Unlock()
+	return h.reporter.taken
+}
 
 // ReportNow implements Server.
 func (h *Linux) ReportNow(ctx context.Context, s *api.Status) error {

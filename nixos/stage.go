@@ -35,7 +35,13 @@ func (s *Stager) manifest(ctx context.Context, d signing.Digest, root string) (*
 		return nil, "", fmt.Errorf("fetch the closure manifest: %w", err)
 	}
 	m, err := signing.ParseManifest(text, d, p)
-	return m, p, err
+	if err != nil {
+		return nil, "", err
+	}
+	if m.StoreDir != s.StoreDir { // the entry's, as the machine saw to it
+		return nil, "", errReject{fmt.Errorf("the closure manifest is of a store in %s, the entry of one in %s", m.StoreDir, s.StoreDir)}
+	}
+	return m, p, nil
 }
 
 // survey compares the store with the manifest. Paths that differ and that an

@@ -319,6 +319,14 @@ func (w *World) Report(_ context.Context, s *api.Status) {
 	w.op("report")
 }
 
+// Delivered implements nixos.Server.
+func (w *World) Delivered() int64 {
+	if len(w.Acks) == 0 || w.Acks[len(w.Acks)-1].StartID != w.lastStart {
+		return 0
+	}
+	return w.Acks[len(w.Acks)-1].Counter
+}
+
 // ReportNow implements nixos.Server.
 func (w *World) ReportNow(_ context.Context, s *api.Status) error {
 	return w.do("report now", func() error {

@@ -69,7 +69,7 @@ type World struct {
 	Roots      map[string]string
 	Other      map[string]bool // valid paths with other bytes than the release has
 	Built      map[string]bool // valid paths that were built here
-	Baseline   []string // units that fail whatever runs
+	Baseline   []string        // units that fail whatever runs
 	Pause      *api.Hold
 	SwitchedAt int64
 	BusyFor    int64 // a person's nixos-rebuild runs until then

@@ -1,0 +1,98 @@
+package nixos
+
+import (
+	"reflect"
+	"slices"
+
+	"narwharf/hooks/api"
+	"narwharf/signing"
+)
+
+// A sentReport is how many transitions of an attempt the server knows of once
+// it has taken the report with that counter.
+type sentReport struct {
+	counter int64
+	attempt string
+	upTo    int
+}
+
+// number gives a report its place among those of this start.
+func (a *Agent) number(s *api.Status) {
+	a.counter++
+	s.Counter = a.counter
+	r := sentReport{counter: a.counter, attempt: s.Attempt}
+	if t := a.journal.Attempt; t != nil && t.ID == s.Attempt {
+		r.upTo = t.Forgotten + len(t.Transitions)
+	}
+	a.sent = append(a.sent, r)
+	a.sent = a.sent[max(len(a.sent)-maxTransitions, 0):]
+}
+
+// untold are the transitions that the server may not know of. What it has
+// heard is forgotten with the process: then it hears them twice.
+func (a *Agent) untold(t *Attempt) []api.Transition {
+	taken := a.Host.Delivered()
+	for len(a.sent) > 0 && a.sent[0].counter <= taken {
+		a.told, a.sent = a.sent[0], a.sent[1:]
+	}
+	if a.told.attempt != t.ID {
+		return slices.Clone(t.Transitions)
+	}
+	return slices.Clone(t.Transitions[min(max(a.told.upTo-t.Forgotten, 0), len(t.Transitions)):])
+}
+
+// sameStatus compares all but what changes by itself.
+func sameStatus(a, b *api.Status) bool {
+	x, y := *a, *b
+	x.Counter, y.Counter = 0, 0
+	x.ConfigAge, y.ConfigAge = 0, 0
+	x.Transitions, y.Transitions = nil, nil // a new one shows in the state; fewer were acknowledged
+	x.Checks, y.Checks = untimed(a.Checks), untimed(b.Checks)
+	return reflect.DeepEqual(x, y)
+}
+
+func untimed(checks []api.Check) []api.Check {
+	c := slices.Clone(checks)
+	for i := range c {
+		c[i].Duration = 0
+	}
+	return c
+}
+
+// status is the whole truth, by the facts of this moment.
+func (a *Agent) status(f Facts) *api.Status {
+	j, r := a.journal, a.Machine.Rules
+	seen := j.Seen[r.seenKey()]
+	s := &api.Status{
+		Agent: a.Version, StartID: j.StartID,
+		Channel: r.Trust.Channel, Target: r.Trust.Target, System: r.System, BootID: f.BootID,
+		State: j.State, Seq: j.Seq, Current: f.Current, Booted: f.Booted, Profile: f.Profile, Confirmed: j.Confirmed,
+		HighestSeq: seen.Seq, Head: seen.Pointer, NeedReboot: len(f.NeedReboot) > 0, NeedRebootFor: f.NeedReboot,
+		WaitingFor: j.WaitingFor, Error: j.Error, Pause: f.Pause,
+		CurrentGeneration: f.CurrentGen, BootGeneration: f.Generation, ConfigAge: f.CurrentAge,
+	}
+	if j.Alarm != "" {
+		s.Error = j.Alarm
+	}
+	t := j.Attempt
+	if t == nil || t.Seq != j.Seq {
+		return s
+	}
+	s.Attempt, s.Entry, s.Action, s.Wanted, s.Previous = t.ID, t.Entry, string(t.Action), t.Path, t.Previous
+	s.SwitchExit, s.NewFailedUnits, s.Checks = t.SwitchExit, t.NewFailed, t.Checks
+	s.Confirm, s.Unconfirmed, s.Differs = t.Confirm, t.Unconfirmed, t.Differs
+	s.Durations, s.Fetched, s.Transitions = t.Durations, t.Fetched, a.untold(t)
+	if s.State == api.Armed {
+		s.NeedReboot = true
+		s.NeedRebootFor = sorted(append(append([]string{}, f.NeedReboot...), t.RebootFor...))
+	}
+	switch wrong := f.Current != t.Path; {
+	case s.State == api.Testing && wrong, s.State == api.OK && wrong, s.State == api.Probation && wrong, s.State == api.Reverted && !wrong:
+		// It changed since the last event; the next one will find that, too.
+		s.State, s.Error, s.WaitingFor = api.Drifted, "somebody else switched the host to "+f.Current, nil
+	case s.State == api.OK && t.Action != signing.Test && f.Profile != t.Path, s.State == api.Armed && f.Profile != t.Path:
+		s.WaitingFor = nil
+		s.State, s.Error = api.Drifted, "somebody else set the system profile to "+f.Profile
+	}
+	return s
+}
