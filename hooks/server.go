@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"strings"
@@ -179,6 +180,9 @@ func (s *Server) answer(r row, c *call) error {
 	counted := &statusWriter{ResponseWriter: c.w}
 	c.w, c.route = counted, r.Name
 	if err := r.serve(c); err != nil {
+		if d := (*access.Denied)(nil); errors.As(err, &d) && c.who.Err != nil {
+			s.log.Error("a token could not be checked", "path", c.req.URL.Path, "error", c.who.Err)
+		}
 		s.writeError(counted, c.req, err)
 	}
 	if !c.parked {
@@ -242,12 +246,16 @@ func (s *Server) writeError(w http.ResponseWriter, req *http.Request, err error)
 	switch {
 	case errors.As(err, &e):
 	case errors.As(err, &d):
-		kind := api.Forbidden
-		if d.Status == http.StatusUnauthorized {
+		kind, after := api.Forbidden, time.Duration(0)
+		switch d.Status {
+		case http.StatusUnauthorized:
 			kind = api.Unauthorized
 			w.Header().Set("WWW-Authenticate", access.Challenge)
+		case http.StatusServiceUnavailable: // the token could not be checked
+			kind, after = api.Unavailable, time.Duration(1+rand.IntN(5))*time.Second
 		}
 		e = api.Errorf(d.Status, kind, "%s", err.Error())
+		e.RetryAfter = after
 	case errors.As(err, &tooBig):
 		e = api.Errorf(http.StatusRequestEntityTooLarge, api.TooLarge, "the body is larger than %d bytes", tooBig.Limit)
 	case req.Context().Err() != nil:

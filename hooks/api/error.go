@@ -18,7 +18,6 @@ const (
 	OrderBackwards    ErrorKind = "order"               // 409
 	SeqConflict       ErrorKind = "seq"                 // 409
 	StaleStatus       ErrorKind = "stale"               // 409
-	Exists            ErrorKind = "exists"              // 409
 	IdentityConflict  ErrorKind = "identity"            // 409: another machine has the host name
 	RaceLost          ErrorKind = "race_lost"           // 412
 	TooLarge          ErrorKind = "too_large"           // 413
