@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"net/http"
 	"strconv"
 	"sync"
@@ -21,6 +22,7 @@ type metrics struct {
 	refusals *prometheus.CounterVec
 	verify   *prometheus.CounterVec
 	aborted  prometheus.Counter
+	broken   *prometheus.CounterVec
 	swept    prometheus.Counter
 	inFlight prometheus.Gauge
 
@@ -29,9 +31,15 @@ type metrics struct {
 	seen sync.Map // requestKey -> requestCounters
 }
 
+// The sources of what is sent.
+const (
+	sourceUploaded = "uploaded"
+	sourceLocal    = "local"
+)
+
 type requestKey struct {
-	route, method string
-	status        int
+	route, method, source string
+	status                int
 }
 
 type requestCounters struct{ requests, sent prometheus.Counter }
@@ -55,13 +63,14 @@ func newMetrics(u *Uploads, registry *prometheus.Registry) *metrics {
 		refusals: counter("narwharf_upload_refusals_total", "Uploads that were refused, by route and kind.", "route", "kind"),
 		verify:   counter("narwharf_verify_failures_total", "Uploads whose bytes were not what they were said to be, by kind.", "kind"),
 		aborted:  prometheus.NewCounter(prometheus.CounterOpts{Name: "narwharf_http_aborted_total", Help: "Replies broken off after their header had gone out."}),
+		broken:   counter("narwharf_local_broken_total", "NARs and listings of local paths that could not be sent, or were broken off, since the path is not what Nix knows it as, by kind.", "kind"),
 		swept:    prometheus.NewCounter(prometheus.CounterOpts{Name: "narwharf_swept_nars_total", Help: "NARs removed since no narinfo came for them."}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "narwharf_uploads_in_flight", Help: "Uploads being received now."}),
 	}
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
-	m.registry.MustRegister(m.requests, m.sent, m.received, m.uploads, m.refusals, m.verify, m.aborted, m.swept, m.inFlight,
+	m.registry.MustRegister(m.requests, m.sent, m.received, m.uploads, m.refusals, m.verify, m.aborted, m.broken, m.swept, m.inFlight,
 		gauge("narwharf_cache_paths", "Store paths in the cache.", func() float64 {
 			t, err := u.index.Totals()
 			if err != nil {
@@ -91,12 +100,12 @@ func (m *metrics) answered(w *response, req *http.Request) {
 	default:
 		method = "other"
 	}
-	key := requestKey{w.route, method, w.status}
+	key := requestKey{w.route, method, cmp.Or(w.source, sourceUploaded), w.status}
 	c, ok := m.seen.Load(key)
 	if !ok {
 		c, _ = m.seen.LoadOrStore(key, requestCounters{
 			m.requests.WithLabelValues(key.route, method, strconv.Itoa(key.status)),
-			m.sent.WithLabelValues(key.route, "uploaded"),
+			m.sent.WithLabelValues(key.route, key.source),
 		})
 	}
 	if c, ok := c.(requestCounters); ok {

@@ -13,9 +13,12 @@ import (
 const narinfoType = "text/x-nix-narinfo"
 
 func (s *Server) getNarinfo(w *response, req *http.Request, hash string) error {
-	t, err := s.signer.get(hash, s.index())
+	t, err := s.signer.get(req.Context(), hash, s.index())
 	if err != nil {
 		return err
+	}
+	if t.local != nil {
+		w.source = sourceLocal
 	}
 	h := w.Header()
 	text, etag := t.text, t.etag

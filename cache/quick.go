@@ -1,7 +1,7 @@
 package cache
 
 import (
-	"bytes"
+	"context"
 	"net"
 	"net/http"
 	"time"
@@ -9,8 +9,6 @@ import (
 	"narwharf/cache/front"
 	"narwharf/signing/access"
 )
-
-var headEnd = []byte("\r\n\r\n")
 
 // Quick wraps a TCP listener so that narinfos in memory are answered on the
 // connection itself, before net/http sees the request. Everything else, and
@@ -21,29 +19,40 @@ func (s *Server) Quick(l net.Listener, idle, header time.Duration) net.Listener 
 		return l
 	}
 	answered := s.metrics.requests.WithLabelValues("narinfo", http.MethodGet, "200")
-	sent := s.metrics.sent.WithLabelValues("narinfo", "uploaded")
+	uploaded := s.metrics.sent.WithLabelValues("narinfo", sourceUploaded)
+	local := s.metrics.sent.WithLabelValues("narinfo", sourceLocal)
 	return &front.Listener{
 		Listener: l, Lookup: s.quick, Idle: idle, HeaderTimeout: header,
-		Served: func(answer []byte) {
+		Served: func(a *front.Answer) {
 			answered.Inc()
-			sent.Add(float64(len(answer) - bytes.Index(answer, headEnd) - len(headEnd)))
+			if a.Label == sourceLocal {
+				local.Add(float64(a.Body))
+			} else {
+				uploaded.Add(float64(a.Body))
+			}
 		},
 	}
 }
 
 // quick returns the answer to GET /<path>, if it is a narinfo in memory. One
-// that is not is asked for from net/http, which puts it there.
-func (s *Server) quick(path []byte, gzip bool) []byte {
+// that is not is asked for from net/http, which puts it there. Local paths are
+// looked at again if anything in the store has changed, since that may well be
+// before every answer on a machine that builds.
+func (s *Server) quick(path []byte, gzip bool) *front.Answer {
 	const suffix = ".narinfo"
 	if len(path) != 32+len(suffix) || string(path[32:]) != suffix {
 		return nil
 	}
-	t, ok := s.signer.cache.Get(string(path[:32]))
-	if !ok {
+	hash := string(path[:32])
+	t, old := s.signer.known(hash)
+	if old != nil {
+		t, _ = s.signer.get(context.Background(), hash, s.index()) // net/http meets the error again
+	}
+	switch {
+	case t == nil:
 		return nil
+	case t.small != nil && gzip:
+		return &t.smallTail
 	}
-	if t.small != nil && gzip {
-		return t.smallTail
-	}
-	return t.plainTail
+	return &t.plainTail
 }

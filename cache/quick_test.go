@@ -28,7 +28,7 @@ func quickWorld(t *testing.T, choose ...func(*setup)) (w *world, fast func() int
 			h.Listener = server.Quick(h.Listener, time.Minute, time.Minute)
 			if l, ok := h.Listener.(*front.Listener); ok {
 				served := l.Served
-				l.Served = func(a []byte) {
+				l.Served = func(a *front.Answer) {
 					served(a)
 					count.Add(1) // after the answer went out: whoever asks waits
 				}

@@ -24,10 +24,11 @@ type response struct {
 	written bool // a header or body byte has gone out
 	head    bool // the body is dropped on its way
 
-	by    string        // who uploads, by his token's name
-	idle  time.Duration // how long a client may take nothing, writeIdle
-	armed bool          // a write deadline is set on the connection
-	small int           // bytes written since without one
+	source string        // of what is sent, for the metrics
+	by     string        // who uploads, by his token's name
+	idle   time.Duration // how long a client may take nothing, writeIdle
+	armed  bool          // a write deadline is set on the connection
+	small  int           // bytes written since without one
 }
 
 const (

@@ -41,6 +41,7 @@ const (
 var (
 	hashGrammar  = regexp.MustCompile(`^` + nix32 + `{32}$`)
 	narGrammar   = regexp.MustCompile(`^` + nix32 + `{52}\.nar(\.[a-z0-9]{1,8})?$`)
+	localGrammar = regexp.MustCompile(`^` + nix32 + `{32}-` + nix32 + `{52}\.nar(\.zst)?$`)
 	drvGrammar   = regexp.MustCompile(`^` + storeName + `$`)
 	debugGrammar = regexp.MustCompile(`^[0-9a-f]{8,128}(\.debug)?$`)
 	// An output's name is bounded so that all of it fits into a file name (255
@@ -48,6 +49,8 @@ var (
 	doiGrammar   = regexp.MustCompile(`^sha256:[0-9a-f]{64}![0-9a-zA-Z+\-._?=]{1,170}$`)
 	traceGrammar = regexp.MustCompile(`^` + storeName + `/[0-9a-zA-Z+\-_?=][0-9a-zA-Z+\-._?=]{0,210}$`)
 )
+
+const narHint = "a NAR is named nar/<52 characters of nix32>.nar[.suffix]"
 
 // Routes is the URL grammar of the cache.
 var Routes = []Route{
@@ -58,7 +61,9 @@ var Routes = []Route{
 	{Name: "ls", Pattern: "/:object", Suffix: ".ls", Valid: hashGrammar, Read: access.Pull, Write: true,
 		Hint: "a listing is named by the 32 characters of its store path's hash"},
 	{Name: "nar", Pattern: "/nar/:file", Valid: narGrammar, Read: access.Pull, Write: true,
-		Hint: "a NAR is named nar/<52 characters of nix32>.nar[.suffix]"},
+		Hint: narHint},
+	{Name: "local-nar", Pattern: "/nar/:file", Valid: localGrammar, Read: access.Pull,
+		Hint: narHint},
 	{Name: "log", Pattern: "/log/:drv", Valid: drvGrammar, Read: access.Pull, Write: true,
 		Hint: "a log is named by its derivation, log/<hash>-<name>.drv"},
 	{Name: "debuginfo", Pattern: "/debuginfo/:id", Valid: debugGrammar, Read: access.Pull, Write: true,

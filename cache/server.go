@@ -35,6 +35,8 @@ type Options struct {
 	// signed what is uploaded.
 	RequireUploadSig []signing.PublicKey
 	Access           *access.Authenticator
+	// Local is the store of this machine; nil serves uploads alone.
+	Local *Local
 	// BodyIdle is how long an upload may be silent, in any phase.
 	BodyIdle time.Duration
 	// Metrics is what /metrics shows; the server adds its own. nil makes one.
@@ -47,6 +49,7 @@ type Options struct {
 type Server struct {
 	opts    Options
 	uploads *Uploads
+	local   *Local // nil if the machine's own store is not served
 	signer  *signer
 	metrics *metrics
 	log     *slog.Logger
@@ -65,7 +68,7 @@ func NewServer(u *Uploads, opts Options) (*Server, error) {
 	if opts.Metrics == nil {
 		opts.Metrics = prometheus.NewRegistry()
 	}
-	s := &Server{opts: opts, uploads: u, signer: newSigner(opts.SignUploads), metrics: newMetrics(u, opts.Metrics), log: opts.Log}
+	s := &Server{opts: opts, uploads: u, signer: newSigner(opts.SignUploads, opts.Local), local: opts.Local, metrics: newMetrics(u, opts.Metrics), log: opts.Log}
 	s.idle, s.drainTime = writeIdle, drainTime
 	s.listings = make(chan struct{}, runtime.GOMAXPROCS(0))
 	// Shared caches may keep an answer to a request with credentials if it is
@@ -118,6 +121,7 @@ func (s *Server) endpoints() map[string]struct{ read, write endpoint } {
 		"narinfo":        {read: s.getNarinfo, write: s.putNarinfo},
 		"ls":             {read: s.getListing, write: s.putListing},
 		"nar":            {read: s.getNar, write: s.putNar},
+		"local-nar":      {read: s.getLocalNar},
 		"log":            {read: s.getLog, write: s.putLog},
 		"debuginfo":      {read: s.getDebuginfo, write: s.putDebuginfo},
 		"realisation":    {read: s.getRealisation, write: s.putRealisation},

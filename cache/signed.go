@@ -1,8 +1,10 @@
 package cache
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"strconv"
 	"strings"
 	"sync"
@@ -11,6 +13,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/klauspost/compress/gzip"
 
+	"narwharf/cache/front"
 	"narwharf/cache/index"
 	"narwharf/narinfo"
 	"narwharf/signing"
@@ -37,14 +40,17 @@ type signedText struct {
 	etag  string
 	small []byte // gzip, if that is worth it; else nil
 	// The whole answers behind the value of Date, for package front.
-	plainTail, smallTail []byte
+	plainTail, smallTail front.Answer
+
+	local *localPath // nil for an upload
 }
 
 // signer makes and keeps the signed narinfos. A signature is made when a path
 // is read: keys can be added and taken away without touching what is stored.
 type signer struct {
 	keys    atomic.Pointer[keySet]
-	uploads bool // sign uploaded paths too
+	uploads bool   // sign uploaded paths too
+	local   *Local // nil if the machine's own store is not served
 	cache   *lru.Cache[string, *signedText]
 
 	// epoch counts what may make texts stale. A text that was begun under an
@@ -57,12 +63,12 @@ type signer struct {
 	epoch atomic.Uint64
 }
 
-func newSigner(signUploads bool) *signer {
+func newSigner(signUploads bool, local *Local) *signer {
 	c, err := lru.New[string, *signedText](signedEntries)
 	if err != nil {
 		panic(err) // the size is a constant
 	}
-	s := &signer{uploads: signUploads, cache: c}
+	s := &signer{uploads: signUploads, local: local, cache: c}
 	s.keys.Store(new(keySet))
 	return s
 }
@@ -89,17 +95,37 @@ func (s *signer) drop(hash string) {
 	}
 }
 
-// get returns the signed narinfo of a path.
-func (s *signer) get(hash string, idx index.Index) (*signedText, error) {
-	if t, ok := s.cache.Get(hash); ok {
+// known returns the text of a path if it is in memory and true. old is one
+// that may no longer be.
+func (s *signer) known(hash string) (t, old *signedText) {
+	t, ok := s.cache.Get(hash)
+	switch {
+	case !ok:
+		return nil, nil
+	case t.local == nil || s.local.current(t.local):
+		return t, nil
+	}
+	return nil, t
+}
+
+// get returns the signed narinfo of a path: that of an upload, else that of the
+// local store.
+func (s *signer) get(ctx context.Context, hash string, idx index.Index) (*signedText, error) {
+	t, old := s.known(hash)
+	if t != nil {
 		return t, nil
 	}
 	epoch := s.epoch.Load()
 	r, err := idx.Get(hash)
+	switch {
+	case err == nil:
+		t = s.sign(r.Info, s.uploads)
+	case s.local != nil && errors.Is(err, index.ErrNotFound):
+		t, err = s.signLocal(ctx, hash, old)
+	}
 	if err != nil {
 		return nil, err
 	}
-	t := s.sign(r.Info)
 	if len(t.text) > signedSize {
 		return t, nil
 	}
@@ -111,8 +137,27 @@ func (s *signer) get(hash string, idx index.Index) (*signedText, error) {
 	return t, nil
 }
 
-func (s *signer) sign(info *narinfo.Info) *signedText {
-	if s.uploads {
+// signLocal makes the text of a local path. Most changes of a store are to
+// other paths: old is used again if it says the same.
+func (s *signer) signLocal(ctx context.Context, hash string, old *signedText) (*signedText, error) {
+	p, err := s.local.find(ctx, hash)
+	if err != nil {
+		return nil, err
+	}
+	info := s.local.complete(p)
+	if old != nil && old.local.sum == p.sum && old.local.packed == p.packed {
+		t := *old
+		t.local = p
+		return &t, nil
+	}
+	t := s.sign(info, true) // the keys vouch for our own store in any case
+	t.local = p
+	t.plainTail.Label, t.smallTail.Label = sourceLocal, sourceLocal
+	return t, nil
+}
+
+func (s *signer) sign(info *narinfo.Info, vouch bool) *signedText {
+	if vouch {
 		i := *info // the record is shared
 		i.Sigs = signing.SignInfo(info, s.keys.Load().secret)
 		info = &i
@@ -134,11 +179,13 @@ func (t *signedText) prepare(text []byte) {
 	vary := ""
 	if packed != nil && len(packed) < len(text)*3/4 {
 		vary = "Vary: Accept-Encoding\r\n"
-		t.smallTail = tail(vary+"Content-Encoding: gzip\r\n", `W/`+t.etag, packed)
-		t.small = t.smallTail[len(t.smallTail)-len(packed):]
+		t.smallTail.Tail = tail(vary+"Content-Encoding: gzip\r\n", `W/`+t.etag, packed)
+		t.small = t.smallTail.Tail[len(t.smallTail.Tail)-len(packed):]
+		t.smallTail.Body = len(packed)
 	}
-	t.plainTail = tail(vary, t.etag, text)
-	t.text = t.plainTail[len(t.plainTail)-len(text):]
+	t.plainTail.Tail = tail(vary, t.etag, text)
+	t.plainTail.Body = len(text)
+	t.text = t.plainTail.Tail[len(t.plainTail.Tail)-len(text):]
 }
 
 // tail spells out what getNarinfo and net/http make together; a test compares.

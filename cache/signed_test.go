@@ -215,7 +215,7 @@ func TestSignerRace(t *testing.T) {
 		done := make(chan error)
 		w.s.signer.drop(hash)
 		go func() {
-			_, err := w.s.signer.get(hash, slow)
+			_, err := w.s.signer.get(t.Context(), hash, slow)
 			done <- err
 		}()
 		<-slow.got
@@ -248,7 +248,7 @@ func TestSignerNeverShowsWhatIsPast(t *testing.T) {
 					return
 				default:
 				}
-				if _, err := w.s.signer.get(hash, w.index); err != nil {
+				if _, err := w.s.signer.get(t.Context(), hash, w.index); err != nil {
 					t.Error(err)
 					return
 				}
@@ -262,7 +262,7 @@ func TestSignerNeverShowsWhatIsPast(t *testing.T) {
 			t.Error(err)
 		}
 		for range 20 {
-			text, err := w.s.signer.get(hash, w.index)
+			text, err := w.s.signer.get(t.Context(), hash, w.index)
 			if err != nil {
 				t.Fatal(err)
 			}

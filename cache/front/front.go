@@ -26,15 +26,25 @@ import (
 // Listener wraps the connections of a TCP listener for an http.Server.
 type Listener struct {
 	net.Listener
-	// Lookup gives what follows the value of Date for a path: "\r\n", the other
-	// header fields, the empty line and the body; or nil. gzip says that the
-	// client would take that encoding. It must not keep or change path.
-	Lookup func(path []byte, gzip bool) []byte
+	// Lookup gives the answer for a path, or nil. gzip says that the client
+	// would take that encoding. It must not keep or change path.
+	Lookup func(path []byte, gzip bool) *Answer
 	// Served is told of every answer, as Lookup gave it.
-	Served func(answer []byte)
+	Served func(*Answer)
 	// Idle is how long a connection may be silent, HeaderTimeout how long the
 	// rest of a request's head may take that is handed over.
 	Idle, HeaderTimeout time.Duration
+}
+
+// An Answer is a response that is ready to be sent. Many may send it at once.
+type Answer struct {
+	// Tail follows the value of Date: "\r\n", the other header fields, the
+	// empty line and the body.
+	Tail []byte
+	// Body is how many bytes of Tail, its last ones, are the body.
+	Body int
+	// Label is for whoever made the answer.
+	Label string
 }
 
 // Accept implements net.Listener.
@@ -65,11 +75,11 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	for {
 		n, err := c.TCPConn.Read(p)
-		var tail []byte
+		var answer *Answer
 		if err == nil {
-			tail = c.l.match(p[:n])
+			answer = c.l.match(p[:n])
 		}
-		if tail == nil {
+		if answer == nil {
 			c.handOver()
 			return n, err
 		}
@@ -82,11 +92,11 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 		c.out = append(c.out[:0], "HTTP/1.1 200 OK\r\nDate: "...)
 		c.out = appendDate(c.out, now)
-		c.out = append(c.out, tail...)
+		c.out = append(c.out, answer.Tail...)
 		if _, err := c.Write(c.out); err != nil {
 			return 0, err
 		}
-		c.l.Served(tail)
+		c.l.Served(answer)
 	}
 }
 
@@ -99,7 +109,7 @@ func (c *conn) handOver() {
 }
 
 // match is Lookup for a buffer that is exactly one plain GET.
-func (l *Listener) match(b []byte) []byte {
+func (l *Listener) match(b []byte) *Answer {
 	// net/http ends lines at a bare "\n" too: what has one is not for us.
 	lines := bytes.Count(b, crlf)
 	if bytes.Count(b, crlf[1:]) != lines || bytes.Count(b, crlf[:1]) != lines {

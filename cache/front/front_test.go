@@ -25,10 +25,10 @@ func serve(t *testing.T, idle time.Duration) (address string, served *atomic.Int
 	served = new(atomic.Int64)
 	l := &Listener{
 		Listener: tcp, Idle: idle, HeaderTimeout: 10 * time.Second,
-		Served: func([]byte) { served.Add(1) },
-		Lookup: func(p []byte, _ bool) []byte {
+		Served: func(*Answer) { served.Add(1) },
+		Lookup: func(p []byte, _ bool) *Answer {
 			if string(p) == "x" {
-				return []byte("\r\nContent-Length: 4\r\n\r\nfast")
+				return &Answer{Tail: []byte("\r\nContent-Length: 4\r\n\r\nfast"), Body: 4}
 			}
 			return nil
 		},
@@ -192,7 +192,7 @@ func FuzzMatch(f *testing.F) {
 	f.Add([]byte(get))
 	f.Add([]byte("GET /x HTTP/1.1\r\nHost: a\r\n\r\n\r\n"))
 	f.Add([]byte("GET / HTTP/1.1\r\nHost:00\n\r\n\r\n")) // net/http sees the end at the bare newline
-	l := &Listener{Lookup: func([]byte, bool) []byte { return []byte("y") }}
+	l := &Listener{Lookup: func([]byte, bool) *Answer { return &Answer{Tail: []byte("y")} }}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if l.match(b) == nil {
 			return

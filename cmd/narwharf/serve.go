@@ -65,9 +65,6 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 	if err != nil {
 		return err
 	}
-	if cfg.Cache.ServeStore {
-		log.Warn("cache.serve_store is set, and this version serves uploaded paths only")
-	}
 	listeners, err := listen(cfg)
 	if err != nil {
 		return alreadyServed(cfg, err)
@@ -90,6 +87,11 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 	}
 	registry := prometheus.NewRegistry()
 	auth := access.NewAuthenticator(d.tokens, cfg.anonymous, time.Now)
+	local, closeLocal, err := openLocal(cfg, registry, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeLocal()) }()
 	server, err := cache.NewServer(d.uploads, cache.Options{
 		Priority:         cfg.Cache.Priority,
 		PublicURL:        cfg.PublicURL,
@@ -97,6 +99,7 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 		SignUploads:      cfg.Signing.SignUploads,
 		RequireUploadSig: cfg.requireSig,
 		Access:           auth,
+		Local:            local,
 		Metrics:          registry,
 		BodyIdle:         time.Duration(cfg.Limits.BodyIdle),
 		Version:          versionText(),

@@ -1,0 +1,105 @@
+package cache
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// Ranges and conditions for what net/http's ServeContent cannot send: content
+// that is made while it goes out.
+
+// span is the bytes [from, to) of something.
+type span struct{ from, to int64 }
+
+// parseRange reads a Range header over size bytes (RFC 9110, 14.1.2). Several
+// ranges, another unit, or what is not well formed is as good as no header, as
+// the RFC allows; then partial is false. A range outside of the content is a
+// *Refusal with 416.
+func parseRange(header string, size int64) (s span, partial bool, err error) {
+	whole := span{0, size}
+	text, ok := strings.CutPrefix(header, "bytes=")
+	if !ok || strings.Contains(text, ",") {
+		return whole, false, nil
+	}
+	first, last, ok := strings.Cut(strings.TrimSpace(text), "-")
+	if !ok {
+		return whole, false, nil
+	}
+	number := func(s string) (int64, bool) {
+		n, err := strconv.ParseUint(s, 10, 63) // no sign, no space
+		return int64(n), err == nil
+	}
+	if first == "" {
+		n, ok := number(last)
+		switch {
+		case !ok:
+			return whole, false, nil
+		case n == 0:
+			return whole, false, outside(size)
+		}
+		return span{max(size-n, 0), size}, true, nil
+	}
+	from, ok := number(first)
+	if !ok {
+		return whole, false, nil
+	}
+	to := size
+	if last != "" {
+		end, ok := number(last)
+		if !ok || end < from {
+			return whole, false, nil
+		}
+		to = min(end, size-1) + 1
+	}
+	if from >= size {
+		return whole, false, outside(size)
+	}
+	return span{from, to}, true, nil
+}
+
+func outside(size int64) error {
+	return refuse(http.StatusRequestedRangeNotSatisfiable, "range", "the range is outside of the %d bytes that there are", size)
+}
+
+// contentRange is the header of a 206.
+func (s span) contentRange(size int64) string {
+	return fmt.Sprintf("bytes %d-%d/%d", s.from, s.to-1, size)
+}
+
+// condition judges the conditions of a request against a strong ETag, in the
+// order of RFC 9110, 13.2.2: 0 to go on, else 304 or 412.
+func condition(req *http.Request, etag string) (status int) {
+	if match := req.Header["If-Match"]; match != nil && !strongMatch(match, etag) {
+		return http.StatusPreconditionFailed
+	}
+	if req.Header["If-None-Match"] != nil && noneMatch(req, etag) {
+		return http.StatusNotModified
+	}
+	return 0
+}
+
+// rangeOf is the Range of a request, "" if there is none or If-Range says that
+// it was meant for other bytes.
+func rangeOf(req *http.Request, etag string) string {
+	if req.Method != http.MethodGet {
+		return ""
+	}
+	if cond := req.Header["If-Range"]; cond != nil && !strongMatch(cond, etag) {
+		return ""
+	}
+	return req.Header.Get("Range")
+}
+
+// strongMatch reports whether a list of ETags has this one, compared strongly.
+func strongMatch(lines []string, etag string) bool {
+	for _, line := range lines {
+		for item := range strings.SplitSeq(line, ",") {
+			if item = strings.TrimSpace(item); item == "*" || item == etag {
+				return true
+			}
+		}
+	}
+	return false
+}
