@@ -44,9 +44,17 @@ func (s *Server) getDesired(c *call) error {
 	if err := signing.CheckTarget(target); err != nil {
 		return api.Errorf(http.StatusBadRequest, api.BadRequest, "%v", err)
 	}
-	if err := c.need(access.Scope{Kind: access.Follow, Glob: channel}); err != nil {
+	if err := c.needAs(host, access.Scope{Kind: access.Follow, Glob: channel}); err != nil {
 		return err
 	}
+	self, err := selfOf(c.req)
+	if err != nil {
+		return err
+	}
+	if err := s.admitPoll(c, host, channel, self); err != nil {
+		return err
+	}
+	who := c.who
 	p := s.presence(host)
 	number, back := p.arrive(s.clock(), channel, target)
 	if back {
@@ -58,6 +66,9 @@ func (s *Server) getDesired(c *call) error {
 		s.alarms.at(until, hostsTopic(""))
 	}
 	return s.poll(c, []string{channelTopic(channel), hostTopic(host)}, over, func() (int, string, []byte, error) {
+		if o := s.identities.owner(host); s.foreign(o, host, self, who) {
+			return 0, "", nil, conflict(o, host, self) // the name has gone to another since
+		}
 		d, err := s.desired(host, channel, target)
 		if err != nil {
 			return 0, "", nil, err
@@ -113,13 +124,35 @@ func (s *Server) putStatus(c *call) error {
 	if err := checkStatus(&st); err != nil {
 		return api.Errorf(http.StatusBadRequest, api.BadRequest, "%v", err)
 	}
-	if err := c.need(access.Scope{Kind: access.Follow, Glob: st.Channel}); err != nil {
+	if err := c.needAs(host, access.Scope{Kind: access.Follow, Glob: st.Channel}); err != nil {
 		return err
+	}
+	unlock := s.reporting.lock(host) // what it is compared with is read before the transaction
+	events, err := s.report(c, host, &st)
+	unlock()
+	if err == nil {
+		err = s.withdraw(st.Instance, host, st.Channel)
+	}
+	if err != nil {
+		return err
+	}
+	s.hostsChanged(st.Channel)
+	if len(events) > 0 {
+		s.topics.notify(eventsTopic)
+	}
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// report stores a report, with the host's name locked.
+func (s *Server) report(c *call, host string, st *api.Status) ([]api.Event, error) {
+	self := api.Self{Instance: st.Instance, Machine: st.Machine, BootID: st.BootID}
+	if err := s.admit(c, host, st.Channel, self); err != nil {
+		return nil, err
 	}
 	now := s.clock()
 	s.presence(host).touch(now, st.Channel, st.Target)
-	defer s.reporting.lock(host)() // what it is compared with is read before the transaction
-	events, err := s.store.update(now, func(ch *change) error {
+	return s.store.update(now, func(ch *change) error {
 		old := s.store.host(host)
 		if old == nil {
 			old = new(hostRecord)
@@ -130,19 +163,13 @@ func (s *Server) putStatus(c *call) error {
 			return e
 		}
 		next := *old
-		next.Status, next.Reported, next.By = &st, now.UTC(), c.who.Name
-		s.noteStatus(ch, host, old.Status, &st)
+		next.Status, next.Reported, next.By = st, now.UTC(), c.who.Name
+		if err := s.own(ch, host, st.Channel, self); err != nil {
+			return err
+		}
+		s.noteStatus(ch, host, old.Status, st)
 		return ch.putHost(host, &next)
 	})
-	if err != nil {
-		return err
-	}
-	s.hostsChanged(st.Channel)
-	if len(events) > 0 {
-		s.topics.notify(eventsTopic)
-	}
-	c.w.WriteHeader(http.StatusNoContent)
-	return nil
 }
 
 // checkStatus refuses what cannot be true, however it was arrived at.
@@ -160,6 +187,8 @@ func checkStatus(st *api.Status) error {
 		return fmt.Errorf("state %q is not one of the agent's states", st.State)
 	case st.BootID == "":
 		return errors.New("boot_id is missing")
+	case checkSelf(api.Self{Instance: st.Instance, Machine: st.Machine, BootID: st.BootID}) != nil:
+		return errors.New("instance is not 32 hex digits, or machine or boot_id is longer than 64 characters")
 	case st.State == api.OK && st.Wanted != "" && st.Current != st.Wanted:
 		return fmt.Errorf("state ok, but current is %s and wanted is %s", st.Current, st.Wanted)
 	case st.State == api.OK && st.Action != string(signing.Test) && st.Wanted != "" && st.Profile != st.Wanted:
@@ -240,6 +269,7 @@ func (s *Server) hosts(channel string) (list []api.Host, next time.Time) {
 		names[n] = true
 	}
 	s.mu.RUnlock()
+	s.identities.names(names)
 	list = make([]api.Host, 0, len(names))
 	for n := range names {
 		h := s.describeHost(n, records[n])
@@ -263,6 +293,7 @@ type describedHost struct {
 
 func (s *Server) describeHost(name string, r *hostRecord) describedHost {
 	h := describedHost{Host: api.Host{Host: name}}
+	s.describeIdentity(&h.Host)
 	target := name
 	if r != nil {
 		h.Reported, h.By, h.Labels, h.Hold, h.Status = r.Reported, r.By, r.Labels, r.Hold, r.Status
@@ -300,7 +331,7 @@ func (s *Server) getHost(c *call) error {
 	if err := c.operateOr(h.channel); err != nil {
 		return err
 	}
-	if h.LastSeen.IsZero() {
+	if h.LastSeen.IsZero() && h.Identity == nil {
 		return unknownHost(name)
 	}
 	return s.poll(c, []string{hostsTopic(h.channel), hostTopic(name)}, nil, func() (int, string, []byte, error) {
@@ -345,7 +376,14 @@ func (s *Server) postLog(c *call) error {
 	if err := signing.CheckChannel(channel); err != nil {
 		return api.Errorf(http.StatusBadRequest, api.BadRequest, "report a status first, or add ?channel=NAME: %v", err)
 	}
-	if err := c.need(access.Scope{Kind: access.Follow, Glob: channel}); err != nil {
+	if err := c.needAs(host, access.Scope{Kind: access.Follow, Glob: channel}); err != nil {
+		return err
+	}
+	self, err := selfOf(c.req)
+	if err != nil {
+		return err
+	}
+	if err := s.admitPoll(c, host, channel, self); err != nil {
 		return err
 	}
 	text, err := io.ReadAll(http.MaxBytesReader(c.w, c.req.Body, 4*maxLog))

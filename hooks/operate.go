@@ -111,10 +111,17 @@ func (s *Server) deleteHost(c *call) error {
 		return err
 	}
 	h := s.describeHost(name, s.store.host(name))
-	if h.LastSeen.IsZero() {
+	if h.LastSeen.IsZero() && h.Identity == nil {
 		return unknownHost(name)
 	}
+	defer s.reporting.lock(name)()
+	if err := s.revokeJoined(c.req.Context(), name, ""); err != nil {
+		return err
+	}
 	_, err = s.store.update(s.clock(), func(ch *change) error {
+		if err := s.forgetIdentity(ch, name); err != nil {
+			return err
+		}
 		ch.note(api.Event{Kind: "host.removed", By: c.who.Name, Host: name, Channel: h.channel, Text: "removed " + name + " from the list of hosts"})
 		return ch.removeHost(name)
 	})

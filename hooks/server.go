@@ -26,6 +26,7 @@ type Options struct {
 	Cache   Cache
 	Files   Files
 	Access  *access.Authenticator
+	Tokens  access.Store // of Access, for joins; nil: there are none
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 	Clock   func() time.Time // nil: time.Now
@@ -36,6 +37,7 @@ type Server struct {
 	cache   Cache
 	files   Files
 	access  *access.Authenticator
+	tokens  access.Store
 	log     *slog.Logger
 	clock   func() time.Time
 	store   *store
@@ -51,6 +53,8 @@ type Server struct {
 	promoting keyed // one promote of a channel at a time
 	reporting keyed // one change of a host's record at a time
 
+	identities *identities
+
 	stopOnce sync.Once
 	stopping chan struct{}
 	lot      *lot
@@ -63,13 +67,16 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cache: o.Cache, files: o.Files, access: o.Access, log: o.Log, clock: o.Clock, store: st,
+		cache: o.Cache, files: o.Files, access: o.Access, tokens: o.Tokens, log: o.Log, clock: o.Clock, store: st,
 		channels: make(map[string]*live), seen: make(map[string]*presence), stopping: make(chan struct{}), lot: newLot(),
 	}
 	if s.clock == nil {
 		s.clock = time.Now
 	}
 	s.alarms.topics, s.alarms.clock = &s.topics, s.clock
+	if s.identities, err = loadIdentities(o.DB); err != nil {
+		return nil, err
+	}
 	if err := s.load(); err != nil {
 		return nil, err
 	}
@@ -130,6 +137,8 @@ func (s *Server) rows() []row {
 		{Route{"GET", "/api/v1/hosts/:host", "host"}, s.getHost},
 		{Route{"PATCH", "/api/v1/hosts/:host", "host-patch"}, s.patchHost},
 		{Route{"DELETE", "/api/v1/hosts/:host", "host-delete"}, s.deleteHost},
+		{Route{"POST", "/api/v1/hosts/:host/approve", "host-approve"}, s.approveHost},
+		{Route{"POST", "/api/v1/join", "join"}, s.join},
 		{Route{"GET", "/api/v1/hosts/:host/desired", "desired"}, s.getDesired},
 		{Route{"PUT", "/api/v1/hosts/:host/status", "status"}, s.putStatus},
 		{Route{"POST", "/api/v1/hosts/:host/log", "host-log-post"}, s.postLog},
@@ -236,6 +245,14 @@ func (c *call) need(scopes ...access.Scope) error {
 		}
 	}
 	return first
+}
+
+// needAs is need of a host, as itself.
+func (c *call) needAs(host string, scope access.Scope) error {
+	if d := c.who.DenyAs(scope, host); d != nil {
+		return d
+	}
+	return nil
 }
 
 // writeError is the one place where errors become answers.

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"narwharf/hooks/api"
+	"narwharf/signing"
 )
 
 // Layout of the database, below the bucket "hooks":
@@ -20,6 +21,8 @@ import (
 //	release  <name> NUL <seq>           -> releaseMeta
 //	event    <id>                       -> api.Event
 //	host     <name>                     -> hostRecord
+//	owner    <host>                     -> owner, in identity.go
+//	instance <instance>                 -> sightings, there, too
 //	log      <host> NUL <attempt>       -> text
 //
 // seq and id are 8 bytes, big endian, so that keys sort as they count.
@@ -51,6 +54,15 @@ type channelState struct {
 type releaseMeta struct {
 	Promoted time.Time `json:"promoted"`
 	By       string    `json:"by"`
+}
+
+// of is m, or what a release itself says where m was lost with a database: its
+// promoter's word of when he made it.
+func (m releaseMeta) of(head *signing.Head) releaseMeta {
+	if m.Promoted.IsZero() {
+		m.Promoted = head.Created
+	}
+	return m
 }
 
 // hostRecord is what was said by and about a host.
@@ -112,6 +124,7 @@ type change struct {
 	s      *store
 	events []api.Event
 	hosts  map[string]*hostRecord // nil: removed
+	done   []func()               // called after the commit
 }
 
 // update runs fn and commits it together with the events it noted.
@@ -148,6 +161,9 @@ func (s *store) update(now time.Time, fn func(c *change) error) ([]api.Event, er
 		} else {
 			s.hosts[name] = h
 		}
+	}
+	for _, do := range c.done {
+		do()
 	}
 	return c.events, nil
 }

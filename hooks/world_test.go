@@ -211,7 +211,7 @@ func (w *world) start() {
 	}
 	anonymous := access.Scopes{{Kind: access.Pull}}
 	w.s, err = New(Options{
-		DB: w.db, Cache: w.cache, Files: w.files, Access: access.NewAuthenticator(w.tokens, anonymous, nil),
+		DB: w.db, Cache: w.cache, Files: w.files, Access: access.NewAuthenticator(w.tokens, anonymous, nil), Tokens: w.tokens,
 		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 	})
 	if err != nil {

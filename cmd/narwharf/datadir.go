@@ -51,7 +51,7 @@ type dataDir struct {
 // openChannels opens the channels; the cache is open.
 func (d *dataDir) openChannels(auth *access.Authenticator, metrics prometheus.Registerer) (err error) {
 	d.channels, err = hooks.New(hooks.Options{
-		DB: d.db, Cache: d.uploads, Files: contentFiles{d.blobs}, Access: auth, Log: d.log, Metrics: metrics,
+		DB: d.db, Cache: d.uploads, Files: contentFiles{d.blobs}, Access: auth, Tokens: d.tokens, Log: d.log, Metrics: metrics,
 	})
 	return err
 }

@@ -18,6 +18,8 @@ type Desired struct {
 	Pointer *signing.Pointer `json:"pointer"`
 	// Grant allows the host to act on this seq now.
 	Grant *Grant `json:"grant"`
+	// Reboot permits a reboot now for this seq, to a host that needs one.
+	Reboot *Grant `json:"reboot,omitempty"`
 	// WaitingFor says why there is no grant.
 	WaitingFor *Waiting   `json:"waiting_for"`
 	Hold       *Hold      `json:"hold"`
@@ -219,6 +221,10 @@ type Host struct {
 	Converged  bool     `json:"converged"`
 	WaitingFor *Waiting `json:"waiting_for,omitempty"`
 	Status     *Status  `json:"status,omitempty"`
+	// Identity is the machine that has the name, Conflict those that claim it
+	// and were refused.
+	Identity *Identity `json:"identity,omitempty"`
+	Conflict []Claim   `json:"conflict,omitempty"`
 }
 
 // Event is a line of the audit log.

@@ -1,0 +1,97 @@
+package hooks
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"narwharf/hooks/api"
+	"narwharf/signing"
+	"narwharf/signing/access"
+)
+
+// join makes the token of a host for a join token. A token that is for this host
+// alone makes it the owner of its name, whoever was: that is what it was made
+// for. With others the name has to be free, or the machine's already.
+func (s *Server) join(c *call) error {
+	var j api.Join
+	if err := readJSON(c, 4<<10, &j); err != nil {
+		return err
+	}
+	self := api.Self{Instance: j.Instance, Machine: j.Machine}
+	switch err := checkSelf(self); {
+	case !hostGrammar.MatchString(j.Host):
+		return api.Errorf(http.StatusBadRequest, api.BadRequest, "host %q is not a host name", j.Host)
+	case j.Instance == "":
+		return api.Errorf(http.StatusBadRequest, api.BadRequest, "instance is missing")
+	case err != nil:
+		return err
+	}
+	if err := signing.CheckChannel(j.Channel); err != nil {
+		return api.Errorf(http.StatusBadRequest, api.BadRequest, "%v", err)
+	}
+	if err := c.need(access.Scope{Kind: access.Join, Glob: j.Channel}); err != nil {
+		return err
+	}
+	if s.tokens == nil {
+		return api.Errorf(http.StatusNotFound, api.NotFound, "this server makes no tokens")
+	}
+	unlock := s.reporting.lock(j.Host)
+	secret, err := s.joinAs(c, &j, self)
+	unlock()
+	if err != nil {
+		return err
+	}
+	s.presence(j.Host).touch(s.clock(), j.Channel, j.Host)
+	s.noted(j.Channel, hostTopic(j.Host))
+	writeJSON(c.w, http.StatusCreated, api.Joined{Host: j.Host, Channel: j.Channel, Token: secret})
+	return nil
+}
+
+// joinAs does it, with the name locked. Tokens are another table: if the second
+// transaction fails, or its answer is lost, the host asks again and gets another
+// token for the same use.
+func (s *Server) joinAs(c *call, j *api.Join, self api.Self) (secret string, err error) {
+	o := s.identities.owner(j.Host)
+	replaces := s.foreign(o, j.Host, self, c.who)
+	if replaces && c.who.Host != j.Host {
+		return "", s.admit(c, j.Host, j.Channel, self)
+	}
+	secret, fresh, err := access.NewHost(j.Host, j.Channel, s.clock())
+	if err != nil {
+		return "", err
+	}
+	fresh.By = "join token " + c.who.Name
+	var refused *access.JoinError
+	switch err := s.tokens.Redeem(c.req.Context(), c.who.TokenID, self.Instance, fresh); {
+	case errors.As(err, &refused):
+		return "", api.Errorf(http.StatusForbidden, api.Forbidden, "%v", err)
+	case errors.Is(err, access.ErrExists):
+		return "", api.Errorf(http.StatusConflict, api.IdentityConflict, "the host's token would be named %s, and there is one of that name which no join made: first narwharf token revoke %[1]s", fresh.Name)
+	case err != nil:
+		return "", err
+	}
+	_, err = s.store.update(s.clock(), func(ch *change) error {
+		next := s.newOwner(j.Host, self)
+		text := fmt.Sprintf("%s joined %s by the join token %s", j.Host, j.Channel, c.who.Name)
+		switch {
+		case replaces:
+			text += fmt.Sprintf(", in place of the machine that had the name (%s)", instanceText(o.Instance))
+			if err := s.clearReport(ch, j.Host); err != nil {
+				return err
+			}
+		case o != nil && o.Instance == self.Instance:
+			next.Since, next.Was, next.Claims = o.Since, o.Was, o.Claims
+		}
+		next.Token = fresh.Name
+		ch.note(api.Event{Kind: "host.joined", By: c.who.Name, Channel: j.Channel, Host: j.Host, Text: text,
+			Data: map[string]string{"instance": self.Instance, "machine": self.Machine, "address": remoteAddress(c.req), "token": fresh.ID}})
+		if replaces {
+			if err := s.putSightings(ch, sightKey(j.Host, self.Instance), nil); err != nil {
+				return err
+			}
+		}
+		return s.putOwner(ch, j.Host, next)
+	})
+	return secret, err
+}
