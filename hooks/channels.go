@@ -150,6 +150,7 @@ func (s *Server) getHistory(c *call) error {
 			return err
 		}
 		if err == nil {
+			item.Promoted = metas[i].of(head).Promoted
 			item.Created, item.Rollback, item.Order, item.Meta = head.Created, head.Rollback, head.Order, head.Meta
 			for _, e := range entries {
 				item.Targets = append(item.Targets, api.HistoryTarget{Target: e.Target, StorePath: e.StorePath, Action: string(e.Action)})

@@ -130,9 +130,11 @@ func (s *Server) load() error {
 				return err
 			} else {
 				l.release, l.head, l.entries = f.Release, head, entries
-				if l.meta, err = s.store.releaseMeta(name, st.Current); err != nil {
+				meta, err := s.store.releaseMeta(name, st.Current)
+				if err != nil {
 					return err
 				}
+				l.meta = meta.of(head)
 			}
 		}
 		s.channels[name] = l

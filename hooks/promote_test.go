@@ -371,6 +371,28 @@ func TestRestore(t *testing.T) {
 	if got.Seq != want.Seq || !got.Release.Same(want.Release) || got.Threshold != 1 || got.Keys[0] != want.Keys[0] {
 		t.Errorf("restored %+v, want %+v", got, want)
 	}
+	// When it was promoted is not in the files; when it was made is.
+	head, _, err := want.Release.Check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := func() {
+		t.Helper()
+		items := decode[struct{ History []api.HistoryItem }](t, w.do("GET", "/api/v1/channels/web/history", "", nil)).History
+		for _, h := range items {
+			if h.By != "" || !h.Promoted.Equal(h.Created) {
+				t.Errorf("seq %d: promoted %v by %q, made %v", h.Seq, h.Promoted, h.By, h.Created)
+			}
+		}
+		list := decode[struct{ Channels []api.Channel }](t, w.do("GET", "/api/v1/channels", "", nil)).Channels
+		got := decode[api.Channel](t, w.do("GET", "/api/v1/channels/web", "", nil))
+		if !got.Promoted.Equal(head.Created) || got.By != "" || len(items) != 2 || !list[1].Promoted.Equal(head.Created) {
+			t.Errorf("promoted %v by %q, made %v", got.Promoted, got.By, head.Created)
+		}
+	}
+	made()
+	w.restart()
+	made()
 	gone := w.must(w.do("GET", "/api/v1/channels/db", "", nil), 404, api.NotFound)
 	if gone.err.Channel.Seq != 3 || !gone.err.Channel.Deleted {
 		t.Errorf("a deleted channel came back as %+v", gone.err.Channel)

@@ -16,8 +16,9 @@ import (
 // less of than the files are brought up to them. It returns how many channels
 // and releases it added.
 //
-// Not in files, and so not restored: who promoted and when, hosts (they report
-// again by themselves), holds, labels, and the audit log.
+// Not in files, and so not restored: who promoted, and when (the time at which
+// the release was made stands in for it), hosts (they report again by themselves),
+// holds, labels, and the audit log.
 func (s *Server) Restore(report func(format string, args ...any)) (channels, releases int, err error) {
 	names, err := s.files.Folders("channels")
 	if err != nil {
@@ -89,7 +90,7 @@ func (s *Server) restoreChannel(name string, report func(format string, args ...
 			if head.Order != nil {
 				next.Order = head.Order
 			}
-			best = &live{name: name, release: f.Release, head: head, entries: entries}
+			best = &live{name: name, release: f.Release, head: head, entries: entries, meta: releaseMeta{}.of(head)}
 		}
 	}
 	if tomb != nil && tomb.Seq >= next.Seq {
