@@ -122,14 +122,30 @@ func channelListCommand() *cobra.Command {
 				for _, ch := range list.Channels {
 					promoted := "deleted"
 					if !ch.Deleted {
-						promoted = ch.Promoted.Local().Format(time.DateTime)
+						promoted = timeText(ch.Promoted)
 					}
-					row(ch.Channel, ch.Seq, ch.Kind, promoted, ch.By)
+					row(ch.Channel, ch.Seq, ch.Kind, promoted, orUnknown(ch.By))
 				}
 			})
 		})
 	}
 	return c
+}
+
+// timeText is a time for people, in their time zone.
+func timeText(t time.Time) string {
+	if t.IsZero() {
+		return "unknown"
+	}
+	return t.Local().Format(time.DateTime)
+}
+
+// orUnknown is for what a database that was lost had.
+func orUnknown(s string) string {
+	if s == "" {
+		return "unknown"
+	}
+	return s
 }
 
 // table prints rows under a heading, in columns.
@@ -168,7 +184,7 @@ func channelShowCommand() *cobra.Command {
 			}
 			out := c.OutOrStdout()
 			fmt.Fprintf(out, "channel    %s (%s)\nseq        %d\norigin     %s\npromoted   %s by %s\nkeys       %s (%d must sign)\n",
-				ch.Channel, ch.Kind, ch.Seq, head.Origin, ch.Promoted.Local().Format(time.DateTime), ch.By, strings.Join(ch.Keys, "\n           "), ch.Threshold)
+				ch.Channel, ch.Kind, ch.Seq, head.Origin, timeText(ch.Promoted), orUnknown(ch.By), strings.Join(ch.Keys, "\n           "), ch.Threshold)
 			for k, v := range head.Meta {
 				fmt.Fprintf(out, "%-10s %s\n", k, v)
 			}
@@ -205,7 +221,7 @@ func channelHistoryCommand() *cobra.Command {
 					if h.Rollback {
 						what += " (rollback)"
 					}
-					row(h.Seq, h.Promoted.Local().Format(time.DateTime), h.By, len(h.Targets), what)
+					row(h.Seq, timeText(h.Promoted), orUnknown(h.By), len(h.Targets), what)
 				}
 			})
 		})

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
@@ -25,7 +24,7 @@ type promoteFlags struct {
 	set                             []string
 	keys, trusted, channelKeys      []string
 	threshold                       int
-	ifSeq                           int64
+	ifSeq, seq                      int64
 	action, kind, origin            string
 	meta                            []string
 	order                           int64
@@ -48,6 +47,7 @@ func addPromoteFlags(c *cobra.Command) *promoteFlags {
 	fl.StringVar(&f.kind, "kind", "", "nixos, or path for anything else; said with the first promote (default nixos)")
 	fl.StringVar(&f.origin, "origin", "", "what hosts know the channel as (default: the server's host name, /, the channel)")
 	fl.Int64Var(&f.ifSeq, "if-seq", -1, "promote only if the channel is at this `SEQ`; 0: if it is not there yet")
+	fl.Int64Var(&f.seq, "seq", 0, "`SEQ` of the new release, if not the next one: above what hosts saw before an older backup was restored")
 	fl.StringSliceVar(&f.meta, "meta", nil, "`K=V` for people: rev=…, url=…; may be repeated")
 	fl.Int64Var(&f.order, "order", 0, "`N` of the source, a commit count or run number: a lower one is refused")
 	fl.StringVar(&f.expires, "expires", "", "hosts do not start on it after this `TIME` from now, as 12h or 30d")
@@ -94,8 +94,8 @@ narwharf sign, and narwharf promote CHANNEL --envelope FILE sends it.`,
 			return err
 		}
 		if f.envelope != "" {
-			if len(args) > 1 || len(f.set) > 0 || f.targets != "" {
-				return errors.New("--envelope sends what is in the file: it goes with no paths")
+			if len(args) > 1 || len(f.set) > 0 || f.targets != "" || f.seq != 0 {
+				return errors.New("--envelope sends what is in the file: it goes with no paths and no --seq")
 			}
 			return p.sendFile(c.Context(), f.envelope)
 		}
@@ -216,6 +216,13 @@ func (p *promoter) head() (signing.Head, error) {
 	h := signing.Head{Channel: p.channel, Seq: p.base.Seq + 1, Created: time.Now().UTC().Truncate(time.Second)}
 	if p.baseHead != nil {
 		h.Seq, h.Origin = p.baseHead.Seq+1, p.baseHead.Origin
+	}
+	if p.cmd.Flags().Changed("seq") {
+		if p.f.seq < h.Seq || p.f.seq >= h.Seq+signing.MaxSeqJump {
+			return h, fmt.Errorf("--seq %d: the channel is at %d, so it must be from %d to %d: hosts refuse to go back, and a jump over %d",
+				p.f.seq, h.Seq-1, h.Seq, h.Seq+signing.MaxSeqJump-1, signing.MaxSeqJump)
+		}
+		h.Seq = p.f.seq
 	}
 	if h.Origin == "" || p.f.origin != "" {
 		origin, err := p.cfg.origin(p.f.origin, p.channel)
@@ -499,96 +506,4 @@ func bytesText(n int64) string {
 		return fmt.Sprintf("%d MiB", n>>20)
 	}
 	return fmt.Sprintf("%d GiB", n>>30)
-}
-
-// ---- releases in files, for more than one signer
-
-func (p *promoter) writeFile(body *api.Promotion, seq int64) error {
-	text, err := json.MarshalIndent(body, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := writeNew(p.f.out, string(text)+"\n", 0o644); err != nil {
-		return fmt.Errorf("--out: %w", err)
-	}
-	fmt.Fprintf(p.cmd.ErrOrStderr(), "wrote seq %d of %s to %s with %d signatures; next: narwharf sign --key FILE %s, then narwharf promote %s --envelope %s\n",
-		seq, p.channel, p.f.out, len(body.Head.Signatures), p.f.out, p.channel, p.f.out)
-	return nil
-}
-
-func (p *promoter) sendFile(ctx context.Context, file string) error {
-	body, head, err := readPromotion(file)
-	if err != nil {
-		return err
-	}
-	if head.Channel != p.channel {
-		return fmt.Errorf("%s is a release of %s, not of %s", file, head.Channel, p.channel)
-	}
-	for _, k := range p.keys {
-		body.Head.Sign(signing.HeadKind, k)
-	}
-	p.base = &api.Channel{Seq: head.Seq - 1}
-	a, err := p.put(ctx, body)
-	if err != nil {
-		return p.explain(err)
-	}
-	return p.done(ctx, a)
-}
-
-func readPromotion(file string) (*api.Promotion, *signing.Head, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, nil, err
-	}
-	body := new(api.Promotion)
-	if err := json.Unmarshal(text, body); err != nil {
-		return nil, nil, fmt.Errorf("%s is not a release: %w", file, err)
-	}
-	head, _, err := body.Check()
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return body, head, nil
-}
-
-func signCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "sign --key FILE RELEASE",
-		Short: "add a signature to a release that promote --out wrote",
-		Long: `Shows what the release does, and adds a signature by each key to the file.
-
-    narwharf promote prod ./release --out r.json
-    narwharf sign --key mine.sec r.json
-    narwharf promote prod --envelope r.json`,
-		Args: cobra.ExactArgs(1),
-	}
-	keyFiles := c.Flags().StringSlice("key", nil, "secret key `FILE`; may be repeated")
-	must(c.MarkFlagRequired("key"))
-	c.RunE = func(c *cobra.Command, args []string) error {
-		keys, err := readSecretKeys(*keyFiles)
-		if err != nil {
-			return err
-		}
-		body, head, err := readPromotion(args[0])
-		if err != nil {
-			return err
-		}
-		for _, k := range keys {
-			body.Head.Sign(signing.HeadKind, k)
-		}
-		text, err := json.MarshalIndent(body, "", "  ")
-		if err != nil {
-			return err
-		}
-		temp := args[0] + ".new"
-		if err := os.WriteFile(temp, append(text, '\n'), 0o644); err != nil {
-			return err
-		}
-		if err := os.Rename(temp, args[0]); err != nil {
-			return err
-		}
-		fmt.Fprintf(c.OutOrStdout(), "signed %s seq %d, %d targets; %d signatures now\n", head.Channel, head.Seq, head.Targets.Count, len(body.Head.Signatures))
-		return nil
-	}
-	return c
 }

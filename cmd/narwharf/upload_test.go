@@ -51,7 +51,8 @@ func sampleHash(name string) string {
 }
 
 // cmdUpload: upload [-auth FILE] NAME TEXT uploads a path that is one file,
-// and sets $NARINFO and $NAR to the two URLs, without the first slash.
+// and sets $NARINFO and $NAR to the two URLs, without the first slash, and
+// $UPLOADED to the store path.
 func cmdUpload(ts *testscript.TestScript, _ bool, args []string) {
 	auth := ""
 	if args[0] == "-auth" {
@@ -72,6 +73,7 @@ func cmdUpload(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	ts.Setenv("NARINFO", name)
 	ts.Setenv("NAR", info.URL)
+	ts.Setenv("UPLOADED", info.Path.In("/nix/store"))
 }
 
 // slowUpload is a PUT of which half the body was sent.

@@ -200,6 +200,9 @@ func (w *waiter) end(ctx context.Context, outcome string) error {
 	}
 	switch outcome {
 	case "completed":
+		if len(w.hosts) == 0 {
+			fmt.Fprintf(w.p.cmd.ErrOrStderr(), "no host follows %s: the release is there, and nobody runs it\n", w.p.channel)
+		}
 		return nil
 	case "reverted":
 		return exitError{code: exitReverted}
