@@ -65,7 +65,7 @@
 // the archive, its files or its depth; List alone keeps about 100 bytes per entry. Sources are
 // asked for a whole buffer at a time.
 //
-// A dump of more than a few entries has three goroutines that read ahead, unless 32 of other dumps
-// are at work, and never more than nine buffers of 128 KiB, 64 steps down plus 100 directories and
-// 40 files open. The names of a directory are held while the walk is in it.
+// A dump of more than a few entries has four goroutines that read ahead, unless 32 of other dumps
+// are at work: then it reads and writes in turn. It owns at most ten buffers of 128 KiB (two
+// without the goroutines), and the names of the directories that it is in.
 package nar

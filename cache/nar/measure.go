@@ -144,8 +144,9 @@ func (n *Node) tailSize(root bool) int64 {
 func stringSize(s string) int { return 8 + len(s) + padding(int64(len(s))) }
 
 // WriteRange writes the bytes [from, to) of the NAR to w and returns how many w took. Nothing that
-// lies before them or after is opened or read, save for the rest of a small file. Writing is done
-// as in DumpContext, and so are the errors; a root that is gone has changed.
+// lies before them is opened or read, and nothing after, save for the rest of a small file and what
+// the kernel reads ahead. Writing is done as in DumpContext, and so are the errors; a root that is
+// gone has changed.
 func (t *Tree) WriteRange(ctx context.Context, w io.Writer, from, to int64) (int64, error) {
 	if from < 0 || from > to || to > t.size {
 		return 0, fmt.Errorf("bytes [%d, %d) of a nar of %d bytes do not exist", from, to, t.size)

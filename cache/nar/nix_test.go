@@ -16,7 +16,7 @@ import (
 )
 
 // missing skips the test for want of what, which in CI must be there.
-func missing(t *testing.T, what string) {
+func missing(t testing.TB, what string) {
 	t.Helper()
 	if os.Getenv("NARWHARF_CI") == "1" {
 		t.Fatalf("%s is missing, and NARWHARF_CI=1 wants every test run", what)

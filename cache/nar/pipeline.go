@@ -7,9 +7,10 @@ import (
 
 const (
 	// helpers is how many goroutines of a dump read ahead, and ahead how many batches may wait to
-	// be sent.
-	helpers = 3
-	ahead   = 3
+	// be sent. On a cached tree two do (0.76 s without, 0.53 s with two for ten times 20 000
+	// files), on a cold one more are better (2.7, 2.6, 0.7 s with none, two and four).
+	helpers = 4
+	ahead   = 4
 	// allHelpers bounds the helpers of all dumps together; a dump that gets none reads in turn
 	// with writing.
 	allHelpers = 32

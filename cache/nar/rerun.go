@@ -49,6 +49,7 @@ func (r *rerun) enter(b *batch, n *Node) (err error) {
 		r.in = append(r.in, rerunDir{node: n})
 		return nil
 	}
+	s.skip = min(max(r.from-r.pos-size, 0), n.Size)
 	size += n.Size + n.tailSize(s.root)
 	switch {
 	case r.pos+size <= r.from:

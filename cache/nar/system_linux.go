@@ -53,3 +53,9 @@ func direntType(t byte) Type {
 	}
 	return 0 // not told by this file system, or not for a NAR
 }
+
+// readAhead tells the kernel that these bytes are wanted soon, and the file from there on in order.
+func readAhead(fd int, from, n int64) {
+	_ = unix.Fadvise(fd, from, n, unix.FADV_WILLNEED) // advice
+	_ = unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL)
+}
