@@ -166,19 +166,30 @@ func (a *Agent) effect(ctx context.Context, effect Effect) Event {
 		}
 		return profileSet(errors.Join(h.ResetProfile(ctx, e.Link, e.Bad), h.Sync(ctx)))
 	case Keep:
-		if err := h.Root(ctx, RootConfirmed, e.Path); err != nil {
-			return Kept{Err: err.Error()}
+		err := h.Root(ctx, RootConfirmed, e.Path)
+		if e.Before != "" && err == nil {
+			// Where it is gone by now, nobody can go back to it anyway.
+			if gone := h.Root(ctx, RootBefore, e.Before); gone != nil {
+				a.Log.Warn("the system confirmed before cannot be protected", "path", e.Before, "error", gone)
+			}
 		}
-		return Kept{}
+		return Kept{Err: words(err)}
+	case RunHook:
+		return Hooked{Err: words(h.Hook(ctx, e.Hook, e.Env))}
+	case Reboot:
+		return StillUp{Err: words(h.Reboot(ctx))}
 	}
 	panic(fmt.Sprintf("no such effect: %T", effect))
 }
 
-func profileSet(err error) ProfileSet {
-	if err != nil {
-		return ProfileSet{Err: err.Error()}
+func profileSet(err error) ProfileSet { return ProfileSet{Err: words(err)} }
+
+// words are an error's, "" of none.
+func words(err error) string {
+	if err == nil {
+		return ""
 	}
-	return ProfileSet{}
+	return err.Error()
 }
 
 func (a *Agent) inspect(ctx context.Context, e Inspect) Inspected {
@@ -200,9 +211,11 @@ func (a *Agent) inspect(ctx context.Context, e Inspect) Inspected {
 		}
 	}
 	var ev Inspected
-	if ev.RebootFor, ev.Inhibited, err = a.Host.Reasons(ctx, e.Path); err != nil {
+	reasons, err := a.Host.Reasons(ctx, e.Path)
+	if err != nil {
 		return fail("find out whether a reboot is needed", err)
 	}
+	ev.RebootFor, ev.Inhibited, ev.CanCheck = reasons.Reboot, reasons.Inhibited, reasons.CanCheck
 	if ev.Failed, err = a.Host.FailedUnits(ctx); err != nil {
 		return fail("list the failed units", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/narinfo"
 	"narwharf/signing"
 )
 
@@ -45,6 +46,12 @@ func (m *Machine) attempt(j *Journal, a *Attempt, f Facts, ev Event) {
 		}
 	case ProfileSet:
 		m.profileSet(j, a, f, ev)
+	case Hooked:
+		m.hooked(j, a, f, ev)
+	case StillUp:
+		if a.Phase == PhaseReboot {
+			m.notRebooted(j, a, f, ev.Err, rebootRetry)
+		}
 	case Kept:
 		if a.Phase == PhaseKeep {
 			if ev.Err == "" {
@@ -77,15 +84,21 @@ func (m *Machine) stageFailed(j *Journal, a *Attempt, f Facts, why string, rejec
 
 func (m *Machine) prepared(j *Journal, a *Attempt, f Facts, ev Prepared) {
 	a.Differs = ev.Differs
+	j.Suspect = slices.DeleteFunc(j.Suspect, func(p narinfo.Path) bool { return slices.Contains(ev.Verified, p) })
 	if ev.Err != "" {
 		m.stageFailed(j, a, f, ev.Err, ev.Reject)
 		return
 	}
+	j.Unsynced, j.UnsyncedBoot = union(j.Unsynced, ev.Missing), f.BootID
 	// What an interrupted staging brought in is this attempt's too.
 	a.Fetched += ev.Bytes
-	a.Imported = append(a.Imported, ev.Missing...)
-	slices.Sort(a.Imported)
-	a.Imported = slices.Compact(a.Imported)
+	a.Imported = union(a.Imported, ev.Missing)
+	if m.Rules.Jitter > 0 && len(ev.Missing) > 0 && !a.Jittered {
+		a.Jittered, a.BootID = true, f.BootID
+		a.RetryAt = f.Now + jitter(f.Random, m.Rules.Jitter).Milliseconds()
+		m.enter(j, f, api.Staging, PhaseJitter)
+		return
+	}
 	m.enter(j, f, api.Staging, PhaseRealise)
 }
 
@@ -97,29 +110,23 @@ func (m *Machine) realised(j *Journal, a *Attempt, f Facts, ev Realised) {
 	a.Differs = ev.Differs
 	a.Imported, a.Tries, a.RetryAt, a.Reason = nil, 0, 0, ""
 	a.Staged, a.Asked = true, false
+	j.Unsynced, j.UnsyncedBoot = nil, "" // the store was synced
 	m.measure(a, f, "stage", a.Began)
 	m.enter(j, f, api.Staged, PhaseReady)
 }
 
 func (m *Machine) inspected(j *Journal, a *Attempt, f Facts, ev Inspected) {
-	hold := func(why string, again time.Duration) {
-		a.Reason = why
-		a.BootID = f.BootID
-		a.RetryAt = f.Now + again.Milliseconds()
-		m.enter(j, f, api.WaitingState, PhaseReady)
-		j.WaitingFor = &api.Waiting{Kind: api.WaitInhibited, Detail: why}
-	}
 	a.RebootFor = sorted(append(slices.Clone(ev.RebootFor), ev.Inhibited...))
 	live := a.Action == signing.Switch || a.Action == signing.Test
 	switch {
 	case ev.Err != "":
-		hold(ev.Err, 30*time.Second)
+		m.holdBack(j, a, f, ev.Err, 30*time.Second)
 		return
 	case ev.Busy != "":
-		hold(ev.Busy, 10*time.Second)
+		m.holdBack(j, a, f, ev.Busy, 10*time.Second)
 		return
 	case live && len(ev.Inhibited) > 0:
-		hold(fmt.Sprintf("a switch is inhibited (%s): promote it with the action auto, boot or reboot", join(ev.Inhibited)), 30*time.Second)
+		m.holdBack(j, a, f, fmt.Sprintf("a switch is inhibited (%s): promote it with the action auto, boot or reboot", join(ev.Inhibited)), 30*time.Second)
 		return
 	}
 	a.BootID = f.BootID
@@ -140,15 +147,44 @@ func (m *Machine) inspected(j *Journal, a *Attempt, f Facts, ev Inspected) {
 	if f.Current == a.Path {
 		a.ByBoot = false // it runs already: it can be put on probation now
 	}
-	if a.Action == signing.DryActivate {
+	switch {
+	case a.Action == signing.DryActivate:
 		m.run(j, f, api.Activating, PhaseDry, "dry-activate")
-		return
+	case a.ByBoot:
+		m.enter(j, f, api.Draining, PhaseAnnounce)
+	case ev.CanCheck && f.Current != a.Path:
+		m.run(j, f, api.Draining, PhaseCheck, "check")
+	default:
+		m.drain(j, a, f)
 	}
-	m.enter(j, f, api.Draining, PhaseAnnounce)
+}
+
+// checked is the end of `switch-to-configuration check`, which runs what the
+// system wants to know before it is switched to. As system.autoUpgrade does,
+// auto takes a failure for "not without a boot".
+func (m *Machine) checked(j *Journal, a *Attempt, f Facts, ev Switched) {
+	clean := !ev.Lost && ev.Text == ""
+	switch {
+	case clean && ev.Exit == exitFine:
+		m.drain(j, a, f)
+	case clean && a.Action == signing.Auto:
+		a.ByBoot = true
+		a.RebootFor = sorted(append(a.RebootFor, "switch-to-configuration check"))
+		m.enter(j, f, api.Draining, PhaseAnnounce)
+	default:
+		m.holdBack(j, a, f, fmt.Sprintf("switch-to-configuration check %s: the host's journal has its words; it is tried again", ended(ev)), time.Minute)
+	}
 }
 
 // act begins what cannot be called back.
 func (m *Machine) act(j *Journal, a *Attempt, f Facts) {
+	if d := j.Desired; d == nil || !j.valid(d.Grant, a.Seq, f) {
+		j.askAnew()
+		a.Asked = false
+		a.HookTries++
+		m.holdBack(j, a, f, "the grant's lease ran out while the host was drained", backOff(a.HookTries))
+		return
+	}
 	if a.ByBoot {
 		m.commit(j, a, f)
 		return
@@ -165,13 +201,15 @@ func (m *Machine) switched(j *Journal, a *Attempt, f Facts, ev Switched) {
 		m.notSwitched(j, a, f, ev.Busy)
 		return
 	}
-	if ev.Lost && a.Lost < 3 && (a.Phase == PhaseBoot || a.Phase == PhaseUnboot || a.Phase == PhaseUnswitch) {
+	if ev.Lost && a.Lost < 3 && (a.Phase == PhaseCheck || a.Phase == PhaseBoot || a.Phase == PhaseUnboot || a.Phase == PhaseUnswitch) {
 		a.Lost++
 		a.Run++ // these may be run again; an activation may not
 		a.noteRun(m.Effect(j))
 		return
 	}
 	switch a.Phase {
+	case PhaseCheck:
+		m.checked(j, a, f, ev)
 	case PhaseSwitch:
 		m.activated(j, a, f, ev)
 	case PhaseDry:
@@ -198,13 +236,10 @@ func (m *Machine) switched(j *Journal, a *Attempt, f Facts, ev Switched) {
 // notSwitched is that a run could not be begun.
 func (m *Machine) notSwitched(j *Journal, a *Attempt, f Facts, why string) {
 	switch a.Phase {
-	case PhaseSwitch, PhaseDry:
+	case PhaseCheck, PhaseSwitch, PhaseDry:
 		// Nothing happened yet: back to waiting.
 		a.Activated = false
-		a.Reason = why
-		a.RetryAt = f.Now + (10 * time.Second).Milliseconds()
-		m.enter(j, f, api.WaitingState, PhaseReady)
-		j.WaitingFor = &api.Waiting{Kind: api.WaitInhibited, Detail: why}
+		m.holdBack(j, a, f, why, 10*time.Second)
 	case PhaseBoot, PhaseUnboot, PhaseUnswitch:
 		a.Tries++
 		if a.Tries < 150 { // five minutes
@@ -281,6 +316,11 @@ func (m *Machine) booted(j *Journal, a *Attempt, f Facts, ev Switched) {
 		m.probation(j, a, f)
 	case f.Current == a.Path:
 		j.confirm(a.Path)
+		if a.Owed && m.Rules.Hooks[HookPostSwitch] {
+			a.After, a.Phase = api.OK, PhasePost
+			return
+		}
+		a.Owed = false
 		m.enter(j, f, api.OK, PhaseKeep)
 	case a.ByBoot || a.Resumed: // or power was lost before the boot entry was there
 		m.finish(j, f, api.Armed)

@@ -61,6 +61,24 @@ type Config struct {
 	HealthD   api.CheckMode `toml:"health_d"` // mode of the new system's etc/narwharf/health.d
 	Witnesses []string      `toml:"witnesses"`
 
+	Test struct {
+		Deadline duration `toml:"deadline"` // after which a test is gone back from; 0: a boot ends it
+	} `toml:"test"`
+	Reboot struct {
+		Allow   RebootAllow `toml:"allow"`
+		Windows []string    `toml:"windows"` // as ParseWindow reads them
+	} `toml:"reboot"`
+	Hooks struct { // each a program and its arguments
+		PreSwitch  []string `toml:"pre_switch"`
+		PostSwitch []string `toml:"post_switch"`
+		PreReboot  []string `toml:"pre_reboot"`
+		Timeout    duration `toml:"timeout"` // of each
+	} `toml:"hooks"`
+	Download struct {
+		Jitter duration `toml:"jitter"` // a download begins so much later, at most
+		Rate   rate     `toml:"rate"`   // 0: no limit
+	} `toml:"download"`
+
 	Poll struct {
 		Wait duration `toml:"wait"`
 	} `toml:"poll"`
@@ -69,6 +87,7 @@ type Config struct {
 	} `toml:"metrics"`
 
 	path        string
+	windows     []Window
 	keys        []signing.PublicKey
 	contentKeys []signing.PublicKey
 	serverKeys  []signing.PublicKey
@@ -131,6 +150,8 @@ func DefaultConfig() *Config {
 	c.Probation.ConfirmTimeout = duration(120 * time.Second)
 	c.Probation.Interval = duration(time.Second)
 	c.Activation.Timeout = duration(15 * time.Minute)
+	c.Reboot.Allow = RebootServer
+	c.Hooks.Timeout = duration(5 * time.Minute)
 	c.Poll.Wait = duration(45 * time.Second)
 	return c
 }
@@ -212,6 +233,9 @@ func (c *Config) check() error {
 	if err := c.checkPaths(); err != nil {
 		return err
 	}
+	if err := c.checkActions(); err != nil {
+		return err
+	}
 	return c.checkChecks()
 }
 
@@ -273,6 +297,41 @@ func (c *Config) checkPaths() error {
 	return nil
 }
 
+func (c *Config) checkActions() error {
+	switch c.Reboot.Allow {
+	case RebootServer, RebootAlways, RebootNever:
+	default:
+		return fmt.Errorf("reboot.allow: %q is none of server, always, never", c.Reboot.Allow)
+	}
+	for _, text := range c.Reboot.Windows {
+		w, err := ParseWindow(text)
+		if err != nil {
+			return fmt.Errorf("reboot.windows: %w", err)
+		}
+		c.windows = append(c.windows, w)
+	}
+	for _, name := range []HookName{HookPreSwitch, HookPostSwitch, HookPreReboot} {
+		if argv := c.hook(name); len(argv) > 0 && argv[0] == "" {
+			return fmt.Errorf("hooks.%s: give a program and its arguments", name)
+		}
+	}
+	if c.Hooks.Timeout == 0 {
+		return errors.New("hooks.timeout must not be 0")
+	}
+	return nil
+}
+
+// hook is the command line of a hook, nil if there is none.
+func (c *Config) hook(name HookName) []string {
+	switch name {
+	case HookPreSwitch:
+		return c.Hooks.PreSwitch
+	case HookPostSwitch:
+		return c.Hooks.PostSwitch
+	}
+	return c.Hooks.PreReboot
+}
+
 func (c *Config) checkChecks() error {
 	if !validMode(c.HealthD) {
 		return fmt.Errorf("health_d: %q is none of enforce, observe, off", c.HealthD)
@@ -332,6 +391,9 @@ func (c *Config) Rules() Rules {
 		ConfirmTimeout: time.Duration(c.Probation.ConfirmTimeout),
 		Interval:       time.Duration(c.Probation.Interval),
 		CheckTime:      c.checkTime(),
+		Hooks:          map[HookName]bool{HookPreSwitch: len(c.Hooks.PreSwitch) > 0, HookPostSwitch: len(c.Hooks.PostSwitch) > 0, HookPreReboot: len(c.Hooks.PreReboot) > 0},
+		Reboot:         c.Reboot.Allow, Windows: c.windows,
+		TestDeadline: time.Duration(c.Test.Deadline), Jitter: time.Duration(c.Download.Jitter),
 	}
 }
 

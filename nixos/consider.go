@@ -90,8 +90,8 @@ func (m *Machine) accepted(j *Journal, f Facts, head *signing.Head, entry *signi
 	digest := signing.Digest(sha256.Sum256(d.Pointer.Entry)).String()
 	a := j.Attempt
 	same := a != nil && a.Seq == head.Seq && a.Entry == digest
-	if r := d.Directive; r != nil && r.Type == "retry" && r.Seq == head.Seq && r.ID != "" && r.ID != j.Directive {
-		j.Directive = r.ID
+	directive := j.newDirective(d, head.Seq)
+	if directive == directiveRetry {
 		delete(j.Denied, digest)
 		if same && (a.Phase == PhaseRetry || a.Phase == PhaseDone) && a.Outcome != api.OK && a.Outcome != api.Armed {
 			same = false
@@ -99,6 +99,9 @@ func (m *Machine) accepted(j *Journal, f Facts, head *signing.Head, entry *signi
 	}
 	if !same {
 		m.begin(j, f, head, entry, digest)
+	}
+	if directive == directiveRevert {
+		m.leave(j, f)
 	}
 	m.settle(j, f)
 }
@@ -139,10 +142,11 @@ func unchanged(a *Attempt, f Facts) bool {
 func (m *Machine) adopt(j *Journal, a *Attempt, f Facts) {
 	a.Failing, a.NewFailed, a.Checks, a.SwitchExit, a.Reason = nil, nil, nil, nil, ""
 	a.Confirm, a.Unconfirmed = "", false
-	m.finish(j, f, done(a, f))
-	if a.Outcome == api.OK {
+	s := done(a, f)
+	if s == api.OK {
 		j.confirm(a.Path)
 	}
+	m.finish(j, f, s)
 }
 
 // done is the state of a host that runs the attempt's path.
@@ -151,37 +155,6 @@ func done(a *Attempt, f Facts) api.State {
 		return api.OK
 	}
 	return api.Testing
-}
-
-// rebooted finds that a host which waited for a boot, or would not survive
-// one, was booted. True means that the attempt goes on.
-func (m *Machine) rebooted(j *Journal, f Facts) bool {
-	a := j.Attempt
-	if a == nil || a.Phase != PhaseDone || a.BootID == f.BootID {
-		return false
-	}
-	switch {
-	case a.Outcome == api.Testing && f.Profile == a.Path && f.Current == a.Path:
-		m.adopt(j, a, f)
-	case a.Outcome == api.Testing:
-		a.Began = f.Now
-		m.finish(j, f, api.TestOver)
-	case a.Outcome == api.Armed && f.Booted == a.Path && f.Current == a.Path:
-		a.Began = f.Now
-		a.Rebooted = true
-		a.Previous = a.ProfilePath
-		m.probation(j, a, f)
-		return true
-	case a.Outcome == api.Armed:
-		a.Began = f.Now
-		a.BootID = f.BootID
-		a.Previous = a.ProfilePath // what ran by a test before is gone with that boot
-		m.revert(j, a, f, fmt.Sprintf("after the reboot the host runs %s: the boot entry did not take, or the machine fell back", f.Current))
-		return true
-	default:
-		a.BootID = f.BootID
-	}
-	return false
 }
 
 // settle says where the attempt is, by the facts of this moment.
@@ -199,6 +172,12 @@ func (m *Machine) settle(j *Journal, f Facts) {
 		j.Error = a.Reason
 		if f.Now >= a.RetryAt || a.BootID != f.BootID {
 			m.enter(j, f, api.Staging, PhasePrepare)
+		}
+	case PhaseJitter:
+		j.State, j.Seq = api.Staging, a.Seq
+		if f.Now >= a.RetryAt || a.BootID != f.BootID {
+			a.RetryAt = 0
+			m.enter(j, f, api.Staging, PhaseRealise)
 		}
 	case PhaseDone:
 		m.ended(j, a, f)
@@ -226,12 +205,18 @@ func (m *Machine) ended(j *Journal, a *Attempt, f Facts) {
 	case api.Testing:
 		if f.Current != a.Path {
 			drift("the running system", f.Current)
+		} else if a.TestUntil != 0 && f.Now >= a.TestUntil {
+			m.endTest(j, a, f)
+			return
 		}
 	case api.Armed:
-		waiting = &api.Waiting{Kind: api.WaitReboot, Detail: rebootText(a.RebootFor)}
 		if f.Profile != a.Path {
-			waiting = nil
 			drift("the system profile", f.Profile)
+		} else if waiting = m.mayReboot(j, a, f); waiting == nil {
+			m.reboot(j, a, f)
+			return
+		} else {
+			why = "" // waiting has it
 		}
 	case api.Reverted:
 		if f.Current == a.Path {

@@ -15,10 +15,13 @@ type Phase string
 // The phases, each with the State that people see.
 const (
 	PhasePrepare   Phase = "prepare"   // staging: manifest, narinfos, free space
+	PhaseJitter    Phase = "jitter"    // staging: until RetryAt, so that not all hosts download at once
 	PhaseRealise   Phase = "realise"   // staging: download, compare
 	PhaseRetry     Phase = "retry"     // stage_failed: until RetryAt
 	PhaseReady     Phase = "ready"     // staged, waiting
 	PhaseInspect   Phase = "inspect"   // draining: what is the host like
+	PhaseCheck     Phase = "check"     // draining: switch-to-configuration check
+	PhasePre       Phase = "pre"       // draining: hooks.pre_switch
 	PhaseAnnounce  Phase = "announce"  // draining: is the server there
 	PhaseSwitch    Phase = "switch"    // activating: switch-to-configuration test
 	PhaseDry       Phase = "dry"       // activating: switch-to-configuration dry-activate
@@ -31,6 +34,9 @@ const (
 	PhaseUnprofile Phase = "unprofile" // reverting: the profile's old generation
 	PhaseUnboot    Phase = "unboot"    // reverting: the old system's boot entry
 	PhaseUnswitch  Phase = "unswitch"  // reverting: the old system, live
+	PhasePost      Phase = "post"      // hooks.post_switch, before the state After
+	PhasePreReboot Phase = "preReboot" // armed: hooks.pre_reboot
+	PhaseReboot    Phase = "reboot"    // armed: the reboot itself
 	PhaseDone      Phase = "done"      // Outcome says how it ended
 )
 
@@ -57,7 +63,7 @@ type Facts struct {
 type Run struct {
 	ID     string `json:"id"`     // Attempt.RunID
 	Path   string `json:"path"`   // of the system whose script it is
-	Action string `json:"action"` // test, boot, dry-activate
+	Action string `json:"action"` // test, boot, dry-activate, check
 }
 
 // An Effect is something to be done outside the machine.
@@ -72,10 +78,12 @@ type (
 		Now  bool
 	}
 	// Prepare checks all that can be checked before a download.
+	// Suspect are paths whose bytes a power cut may have damaged.
 	Prepare struct {
 		Closure  signing.Digest
 		Root     string
 		Imported []narinfo.Path
+		Suspect  []narinfo.Path
 	}
 	// Realise downloads, compares and roots. Imported are the paths that were
 	// not there before the attempt.
@@ -113,8 +121,16 @@ type (
 	// entry for every generation, and what they cannot write for one they
 	// cannot write for any.
 	ResetProfile struct{ Link, Path, Bad string }
-	// Keep protects the confirmed system.
-	Keep struct{ Path string }
+	// Keep protects the confirmed system, and the one confirmed before it.
+	Keep struct{ Path, Before string }
+	// RunHook runs a command of the configuration, with variables that say
+	// what it is about.
+	RunHook struct {
+		Hook HookName
+		Env  []string
+	}
+	// Reboot reboots the host.
+	Reboot struct{}
 )
 
 func (Poll) effect()         {}
@@ -129,6 +145,8 @@ func (Witness) effect()      {}
 func (SetProfile) effect()   {}
 func (ResetProfile) effect() {}
 func (Keep) effect()         {}
+func (RunHook) effect()      {}
+func (Reboot) effect()       {}
 
 // An Event is what an effect came to.
 type Event interface{ event() }
@@ -144,11 +162,12 @@ type (
 	}
 	// Prepared is what was found before a download. Reject means that another try would come to the same.
 	Prepared struct {
-		Missing []narinfo.Path
-		Bytes   int64 // to download for them
-		Differs []string
-		Err     string
-		Reject  bool
+		Missing  []narinfo.Path
+		Verified []narinfo.Path // suspects that are good, or gone
+		Bytes    int64          // to download for them
+		Differs  []string
+		Err      string
+		Reject   bool
 	}
 	// Realised is like Prepared.
 	Realised struct {
@@ -161,6 +180,7 @@ type (
 		Failed    []string // units
 		RebootFor []string
 		Inhibited []string
+		CanCheck  bool // its switch-to-configuration has the action check
 		Busy      string
 		Err       string
 	}
@@ -198,6 +218,10 @@ type (
 	}
 	// Kept is the end of Keep.
 	Kept struct{ Err string }
+	// Hooked is the end of RunHook.
+	Hooked struct{ Err string }
+	// StillUp is that Reboot did not end this boot.
+	StillUp struct{ Err string }
 )
 
 func (Started) event()    {}
@@ -212,6 +236,8 @@ func (Probed) event()     {}
 func (Witnessed) event()  {}
 func (ProfileSet) event() {}
 func (Kept) event()       {}
+func (Hooked) event()     {}
+func (StillUp) event()    {}
 
 // ProbeOutcome is how `narwharf agent probe` ended.
 type ProbeOutcome string

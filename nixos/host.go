@@ -29,11 +29,33 @@ type System interface {
 	// ResetProfile makes a generation link of the profile the current one, and
 	// removes generations after it that are of the path bad.
 	ResetProfile(ctx context.Context, link, bad string) error
-	// Reasons says what of path needs a reboot, and what forbids a switch.
-	Reasons(ctx context.Context, path string) (reboot, inhibited []string, err error)
+	// Reasons compares path with what runs and what is booted.
+	Reasons(ctx context.Context, path string) (Reasons, error)
+	// Hook runs a command of the configuration, within its time-out.
+	Hook(ctx context.Context, name HookName, env []string) error
+	// Reboot returns when the host is still up after a while, or ctx ended.
+	Reboot(ctx context.Context) error
 	// Sync makes store and boot partition durable.
 	Sync(ctx context.Context) error
 }
+
+// Reasons are why a system cannot be switched to live.
+type Reasons struct {
+	Reboot    []string // what of it only a boot brings
+	Inhibited []string // what forbids a switch
+	CanCheck  bool     // its switch-to-configuration has the action check
+}
+
+// A HookName is one of the commands that a configuration has for what comes
+// around a switch.
+type HookName string
+
+// The hooks.
+const (
+	HookPreSwitch  HookName = "pre_switch"
+	HookPostSwitch HookName = "post_switch"
+	HookPreReboot  HookName = "pre_reboot"
+)
 
 // RunState is what is known of a Run.
 type RunState struct {
@@ -80,6 +102,9 @@ type Store interface {
 	Unroot(ctx context.Context, root string) error
 	// Delete removes paths which nothing else refers to.
 	Delete(ctx context.Context, paths []narinfo.Path) error
+	// Verify reads a valid path and tells whether its bytes are those that
+	// Nix has on record.
+	Verify(ctx context.Context, p narinfo.Path) (good bool, err error)
 	// Free is the room on the store's disk in bytes.
 	Free(ctx context.Context) (int64, error)
 }
@@ -89,6 +114,7 @@ const (
 	RootTarget    = "target"
 	RootPrevious  = "previous"
 	RootConfirmed = "confirmed"
+	RootBefore    = "confirmed-before"
 )
 
 // Server is Narwharf's API, and its cache.

@@ -46,6 +46,13 @@ type Journal struct {
 	ConfirmedBefore string `json:"confirmed_before,omitempty"`
 	ConfirmedRoot   string `json:"confirmed_root,omitempty"` // what the root "confirmed" protects
 
+	// Unsynced are paths that were brought in on the boot UnsyncedBoot, and
+	// are not known to be on the disk. When a boot comes in between they are
+	// Suspect: valid, says Nix, and perhaps without their bytes.
+	Unsynced     []narinfo.Path `json:"unsynced,omitempty"`
+	UnsyncedBoot string         `json:"unsynced_boot_id,omitempty"`
+	Suspect      []narinfo.Path `json:"suspect,omitempty"`
+
 	State      api.State    `json:"state"`
 	Seq        int64        `json:"seq"` // that State is about
 	WaitingFor *api.Waiting `json:"waiting_for,omitempty"`
@@ -92,6 +99,7 @@ type Attempt struct {
 	RetryAt  int64          `json:"retry_at_ms,omitempty"`
 	Staged   bool           `json:"staged,omitempty"`
 	Asked    bool           `json:"asked,omitempty"` // the server, since it is staged
+	Jittered bool           `json:"jittered,omitempty"`
 	Differs  []string       `json:"differs,omitempty"`
 	Fetched  int64          `json:"fetched_bytes,omitempty"`
 
@@ -101,6 +109,9 @@ type Attempt struct {
 	Reachable bool     `json:"reachable,omitempty"`
 	RebootFor []string `json:"reboot_for,omitempty"`
 	ByBoot    bool     `json:"by_boot,omitempty"` // no live switch: the next boot starts it
+
+	Owed      bool `json:"owed,omitempty"` // hooks.post_switch, since something was drained
+	HookTries int  `json:"hook_tries,omitempty"`
 
 	// Activation: Run counts the runs of switch-to-configuration, the current
 	// one included.
@@ -132,6 +143,12 @@ type Attempt struct {
 	BootLost       bool   `json:"boot_lost,omitempty"` // on the way back its boot entry could not be written
 	Lost           int    `json:"lost,omitempty"`      // runs without a result, of those that may be repeated
 	Reason         string `json:"reason,omitempty"`    // of the revert, or the failure
+	Leaving        bool   `json:"leaving,omitempty"`   // it was well, and the server asked to leave it
+	TestUntil      int64  `json:"test_until_ms,omitempty"`
+	TestEnds       bool   `json:"test_ends,omitempty"` // its time is over: the way back is no failure
+
+	After api.State `json:"after,omitempty"` // with PhasePost
+	Note  string    `json:"note,omitempty"`  // what did not work, and does not change the outcome
 
 	Durations   map[string]int64 `json:"durations_ms,omitempty"`
 	Transitions []api.Transition `json:"transitions,omitempty"` // the last 256
@@ -192,6 +209,7 @@ func (j *Journal) text() []byte {
 func (j *Journal) clone() *Journal {
 	c := *j
 	c.Seen, c.Denied = maps.Clone(j.Seen), maps.Clone(j.Denied)
+	c.Unsynced, c.Suspect = slices.Clone(j.Unsynced), slices.Clone(j.Suspect)
 	if j.Attempt == nil {
 		return &c
 	}

@@ -151,6 +151,19 @@ func (h *Linux) Sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// Reboot implements System. The agent's end comes with the host's.
+func (h *Linux) Reboot(ctx context.Context) error {
+	asking, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if _, _, err := command(asking, 4096, nil, "systemctl", "reboot"); err != nil {
+		return err
+	}
+	if err := h.Sleep(ctx, rebootPatience); err != nil {
+		return err
+	}
+	return fmt.Errorf("systemctl reboot did not end this boot in %s", rebootPatience)
+}
+
 // Sync implements System.
 func (h *Linux) Sync(context.Context) error {
 	for _, d := range []string{h.real(h.Config.StoreDir), h.Config.StateDir, filepath.Dir(h.Config.Profile), "/boot", "/efi", "/boot/efi"} {

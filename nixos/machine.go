@@ -22,6 +22,12 @@ type Rules struct {
 	ConfirmTimeout time.Duration
 	Interval       time.Duration // between two looks
 	CheckTime      time.Duration // that one round of checks may take
+
+	Hooks        map[HookName]bool // that are configured
+	Reboot       RebootAllow
+	Windows      []Window      // for reboots; none is always
+	TestDeadline time.Duration // after which a test is over; 0: only with a boot
+	Jitter       time.Duration // of downloads, at most
 }
 
 // A Machine is the agent's state machine. It is pure: what it knows of the
@@ -66,14 +72,14 @@ func (m *Machine) Effect(j *Journal) Effect {
 	}
 	switch a.Phase {
 	case PhasePrepare:
-		return Prepare{Closure: a.Close, Root: a.Path, Imported: a.Imported}
+		return Prepare{Closure: a.Close, Root: a.Path, Imported: a.Imported, Suspect: j.Suspect}
 	case PhaseRealise:
 		return Realise{Closure: a.Close, Root: a.Path, Imported: a.Imported}
 	case PhaseInspect:
 		return Inspect{Path: a.Path}
 	case PhaseAnnounce:
 		return Announce{}
-	case PhaseSwitch, PhaseDry, PhaseBoot:
+	case PhaseSwitch, PhaseDry, PhaseBoot, PhaseCheck:
 		return run
 	case PhaseUnboot:
 		run.Run.Path = a.ProfilePath
@@ -96,14 +102,25 @@ func (m *Machine) Effect(j *Journal) Effect {
 	case PhaseUnprofile:
 		return ResetProfile{Link: a.ProfileLink, Path: a.ProfilePath, Bad: a.Path}
 	case PhaseKeep:
-		return Keep{Path: j.Confirmed}
-	case PhaseReady, PhaseRetry:
+		return Keep{Path: j.Confirmed, Before: j.ConfirmedBefore}
+	case PhasePre:
+		return a.hook(HookPreSwitch)
+	case PhasePost:
+		return a.hook(HookPostSwitch)
+	case PhasePreReboot:
+		return a.hook(HookPreReboot)
+	case PhaseReboot:
+		return Reboot{}
+	case PhaseReady, PhaseRetry, PhaseJitter:
 		if a.Phase == PhaseReady && !a.Asked {
 			// The grant may be here since before the download, or be gone by now.
 			return Poll{ETag: j.ETag, Now: true}
 		}
 		// What keeps it may be something on the host, of which no server tells.
 		return Poll{ETag: j.ETag, For: 15 * time.Second}
+	}
+	if a.TestUntil != 0 || a.Outcome == api.Armed {
+		return Poll{ETag: j.ETag, For: 15 * time.Second} // a time comes, by this host's clock
 	}
 	return Poll{ETag: j.ETag}
 }
@@ -114,7 +131,7 @@ func resting(a *Attempt) bool {
 		return true
 	}
 	switch a.Phase {
-	case PhaseReady, PhaseRetry, PhaseDone:
+	case PhaseReady, PhaseRetry, PhaseJitter, PhaseDone:
 		return true
 	}
 	return false
@@ -165,9 +182,14 @@ func (a *Attempt) noteRun(e Effect) {
 	}
 }
 
-// finish ends the attempt.
+// finish ends the attempt, once hooks.post_switch has run where it is owed.
 func (m *Machine) finish(j *Journal, f Facts, s api.State) {
 	a := j.Attempt
+	if a.Owed && m.Rules.Hooks[HookPostSwitch] {
+		a.After, a.Phase, a.BootID = s, PhasePost, f.BootID
+		return
+	}
+	a.Owed = false
 	m.enter(j, f, s, PhaseDone)
 	a.Outcome = s
 	a.Tries = 0
@@ -175,6 +197,9 @@ func (m *Machine) finish(j *Journal, f Facts, s api.State) {
 	m.measure(a, f, "total", a.Began)
 	if s == api.Reverted || s == api.Failed || s == api.Drifted {
 		j.Error = a.Reason
+	}
+	if a.TestUntil = 0; s == api.Testing && m.Rules.TestDeadline > 0 {
+		a.TestUntil = f.Now + m.Rules.TestDeadline.Milliseconds()
 	}
 	if s == api.Armed {
 		j.WaitingFor = &api.Waiting{Kind: api.WaitReboot, Detail: rebootText(a.RebootFor)}
@@ -203,60 +228,6 @@ func (m *Machine) measure(a *Attempt, f Facts, what string, since int64) {
 func (j *Journal) confirm(path string) {
 	if j.Confirmed != path {
 		j.ConfirmedBefore, j.Confirmed = j.Confirmed, path
-	}
-}
-
-// started is the event in which a crash, a power cut or a reboot shows. What
-// was under way on this boot goes on by itself, since effects can be begun
-// again; here is what a new boot makes of it.
-func (m *Machine) started(j *Journal, f Facts) {
-	j.StartID = max(j.StartID+1, f.Wall.Unix())
-	a := j.Attempt
-	if a == nil || a.BootID == f.BootID || a.Phase == PhaseDone {
-		return
-	}
-	a.Began = f.Now // the other boot's clock is gone
-	switch a.Phase {
-	case PhaseSwitch, PhaseObserve, PhaseConfirm, PhaseWitness:
-		m.bootedInProbation(j, a, f)
-	case PhaseDry:
-		a.BootID = f.BootID
-		m.run(j, f, api.Activating, PhaseDry, "dry-activate")
-	case PhaseProfile, PhaseBoot:
-		// Probation is passed: finish, and let the end say what runs.
-		a.BootID = f.BootID
-		a.Resumed = true
-		m.commit(j, a, f)
-	case PhaseUnprofile, PhaseUnboot, PhaseUnswitch:
-		a.BootID = f.BootID
-		if a.ProfileTouched {
-			m.enter(j, f, api.Reverting, PhaseUnprofile)
-		} else {
-			m.unswitch(j, a, f)
-		}
-	case PhaseInspect, PhaseAnnounce:
-		a.BootID = f.BootID
-		m.enter(j, f, api.Staged, PhaseReady)
-	default: // staging and waiting are bound to no boot
-		a.BootID = f.BootID
-		a.RetryAt = 0
-	}
-}
-
-// bootedInProbation is a boot that came while a system was on trial.
-func (m *Machine) bootedInProbation(j *Journal, a *Attempt, f Facts) {
-	switch {
-	case a.Rebooted && f.Booted == a.Path && a.Boots < 3:
-		m.probation(j, a, f) // on trial is that it boots; it did, again
-	case a.Rebooted:
-		m.revert(j, a, f, fmt.Sprintf("the host rebooted %d times in probation and runs %s", a.Boots, f.Current))
-	case f.Current == a.Path && f.Profile == a.Path:
-		// It was the boot entry's system all along.
-		m.adopt(j, a, f)
-	default:
-		a.Reason = "the host rebooted while the system was on trial"
-		m.deny(j, a)
-		m.finish(j, f, api.Reverted)
 	}
 }
 

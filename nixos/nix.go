@@ -130,6 +130,10 @@ func (h *Linux) realiseArgs(p narinfo.Path, root string) []string {
 	} {
 		args = append(args, "--option", o[0], o[1])
 	}
+	if c.Download.Rate > 0 {
+		// Nix 2.26 has it; 2.8 has not, and warns of an unknown setting.
+		args = append(args, "--option", "download-speed", c.Download.Rate.kib())
+	}
 	return append(args, c.NixOptions...)
 }
 
@@ -193,6 +197,17 @@ func (h *Linux) Delete(ctx context.Context, paths []narinfo.Path) error {
 	}
 	_, _, err := command(ctx, 4096, h.nixEnv(), "nix-store", args...)
 	return err
+}
+
+// Verify implements Store.
+func (h *Linux) Verify(ctx context.Context, p narinfo.Path) (bool, error) {
+	_, words, err := command(ctx, 4096, h.nixEnv(), "nix-store", "--verify-path", p.In(h.Config.StoreDir))
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && ctx.Err() == nil {
+		h.Log.Warn("a path is damaged", "path", p, "nix", words)
+		return false, nil // also what cannot be read
+	}
+	return err == nil, err
 }
 
 // Free implements Store.

@@ -128,10 +128,11 @@ func (m *Machine) pass(j *Journal, a *Attempt, f Facts) {
 	case f.Current != a.Path:
 		m.drifted(j, a, f, fmt.Sprintf("the running system became %s in probation", f.Current))
 	case a.Action == signing.Test:
-		m.finish(j, f, done(a, f))
-		if a.Outcome == api.OK {
+		s := done(a, f)
+		if s == api.OK {
 			j.confirm(a.Path)
 		}
+		m.finish(j, f, s)
 	default:
 		m.commit(j, a, f)
 	}
@@ -179,9 +180,17 @@ func (m *Machine) unswitched(j *Journal, a *Attempt, f Facts, ev Switched) {
 
 // back is the end of a way back: the old system runs.
 func (m *Machine) back(j *Journal, a *Attempt, f Facts) {
-	if a.BootLost {
+	switch {
+	case a.BootLost:
 		m.finish(j, f, api.Failed)
-		return
+	case a.TestEnds:
+		a.TestEnds = false
+		a.Note, a.Reason = a.Reason, ""
+		m.finish(j, f, api.TestOver)
+	default:
+		if a.Leaving {
+			j.Confirmed, j.ConfirmedBefore = a.Previous, ""
+		}
+		m.finish(j, f, api.Reverted)
 	}
-	m.finish(j, f, api.Reverted)
 }

@@ -16,27 +16,33 @@ import (
 // A system that has reboot-triggers lists by itself what needs a reboot;
 // otherwise it is what system.autoUpgrade looks at (nixpkgs,
 // nixos/modules/tasks/auto-upgrade.nix), and kernel-params.
-func (h *Linux) Reasons(_ context.Context, path string) (reboot, inhibited []string, err error) {
+//
+// The action check is younger than switch-inhibitors nowhere: a system with
+// that file has it (nixpkgs, pull request 473282); an older script would take
+// the word for a mistake.
+func (h *Linux) Reasons(_ context.Context, path string) (r Reasons, err error) {
 	for _, name := range []string{"nixos-version", "bin/switch-to-configuration"} {
 		if _, err := os.Stat(h.real(filepath.Join(path, name))); err != nil {
-			return nil, nil, fmt.Errorf("%s is not a NixOS system: %w", path, err)
+			return r, fmt.Errorf("%s is not a NixOS system: %w", path, err)
 		}
 	}
 	booted, err := h.systemLink(filepath.Join(h.Config.RunDir, "booted-system"))
 	if err != nil {
-		return nil, nil, err
+		return r, err
 	}
 	current, err := h.systemLink(filepath.Join(h.Config.RunDir, "current-system"))
 	if err != nil {
-		return nil, nil, err
+		return r, err
 	}
 	if booted != "" && booted != path {
-		reboot = h.differences(booted, path)
+		r.Reboot = h.differences(booted, path)
 	}
 	if current != "" && current != path {
-		inhibited, err = h.inhibitors(current, path)
+		r.Inhibited = h.inhibitors(current, path)
 	}
-	return reboot, inhibited, err
+	_, missing := os.Stat(h.real(filepath.Join(path, "switch-inhibitors")))
+	r.CanCheck = missing == nil
+	return r, nil
 }
 
 // differences lists what a boot of b would change against one of a.
@@ -67,7 +73,7 @@ func (h *Linux) differences(a, b string) []string {
 
 // inhibitors are the switch-inhibitors that both systems have, with different
 // values (nixpkgs, switch-to-configuration-ng).
-func (h *Linux) inhibitors(a, b string) ([]string, error) {
+func (h *Linux) inhibitors(a, b string) []string {
 	x, _ := h.stringMap(filepath.Join(a, "switch-inhibitors"))
 	y, _ := h.stringMap(filepath.Join(b, "switch-inhibitors"))
 	var diff []string
@@ -77,7 +83,7 @@ func (h *Linux) inhibitors(a, b string) ([]string, error) {
 		}
 	}
 	slices.Sort(diff)
-	return diff, nil
+	return diff
 }
 
 func merged(a, b map[string]string) map[string]bool {

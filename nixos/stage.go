@@ -111,6 +111,9 @@ func (s *Stager) prepare(ctx context.Context, e Prepare, current string, ev *Pre
 	if err != nil {
 		return err
 	}
+	if err := s.reread(ctx, m, e, ev); err != nil {
+		return err
+	}
 	missing, bad, differs, err := s.survey(ctx, m, e.Imported)
 	ev.Differs = differs
 	if err != nil {
@@ -150,7 +153,45 @@ func (s *Stager) prepare(ctx context.Context, e Prepare, current string, ev *Pre
 	return nil
 }
 
-// Realise downloads the closure, compares all of it, and protects it.
+// reread looks at what a power cut may have damaged: Nix writes a path without
+// a sync (fsync-store-paths is off), and its database with one. So a path can
+// be valid and empty.
+func (s *Stager) reread(ctx context.Context, m *signing.Manifest, e Prepare, ev *Prepared) error {
+	var bad []narinfo.Path
+	for _, p := range e.Suspect {
+		have, err := s.Host.Path(ctx, p)
+		if err != nil {
+			return fmt.Errorf("look up %s in the store: %w", p, err)
+		}
+		if have == nil {
+			ev.Verified = append(ev.Verified, p)
+			continue
+		}
+		if _, ok := m.Find(p); !ok {
+			continue // of another release
+		}
+		good, err := s.Host.Verify(ctx, p)
+		switch {
+		case err != nil:
+			return fmt.Errorf("verify %s, which was fetched before a power cut: %w", p, err)
+		case good:
+			ev.Verified = append(ev.Verified, p)
+		default:
+			bad = append(bad, p)
+		}
+	}
+	if len(bad) == 0 {
+		return nil
+	}
+	if err := s.discard(ctx, m, union(e.Imported, e.Suspect), bad); err != nil {
+		return err
+	}
+	ev.Verified = append(ev.Verified, bad...)
+	return nil
+}
+
+// Realise downloads the closure, compares all of it, and protects it. After
+// it the bytes are on the disk.
 func (s *Stager) Realise(ctx context.Context, e Realise) Realised {
 	var ev Realised
 	if err := s.realise(ctx, e, &ev); err != nil {
@@ -182,6 +223,9 @@ func (s *Stager) realise(ctx context.Context, e Realise, ev *Realised) error {
 		return err
 	case len(missing) > 0:
 		return fmt.Errorf("%d paths of the closure are not there after the download, %s among them", len(missing), missing[0].Path)
+	}
+	if err := s.Host.Sync(ctx); err != nil {
+		return fmt.Errorf("make the closure durable: %w", err)
 	}
 	return nil
 }

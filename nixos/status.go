@@ -82,6 +82,9 @@ func (a *Agent) status(f Facts) *api.Status {
 	s.SwitchExit, s.NewFailedUnits, s.Checks = t.SwitchExit, t.NewFailed, t.Checks
 	s.Confirm, s.Unconfirmed, s.Differs = t.Confirm, t.Unconfirmed, t.Differs
 	s.Durations, s.Fetched, s.Transitions = t.Durations, t.Fetched, a.untold(t)
+	if s.Error == "" {
+		s.Error = t.Note
+	}
 	if s.State == api.Armed {
 		s.NeedReboot = true
 		s.NeedRebootFor = sorted(append(append([]string{}, f.NeedReboot...), t.RebootFor...))

@@ -15,8 +15,10 @@ func (w *World) Clone() *World {
 	}
 	c.Valid, c.Roots, c.checkedAt = maps.Clone(w.Valid), maps.Clone(w.Roots), maps.Clone(w.checkedAt)
 	c.Other, c.Built = maps.Clone(w.Other), maps.Clone(w.Built)
+	c.Dirty, c.Damaged, c.HookFails = maps.Clone(w.Dirty), maps.Clone(w.Damaged), maps.Clone(w.HookFails)
 	c.Links, c.Baseline, c.Trace = slices.Clone(w.Links), slices.Clone(w.Baseline), slices.Clone(w.Trace)
 	c.Statuses, c.Acks, c.Logs, c.Violations = slices.Clone(w.Statuses), slices.Clone(w.Acks), slices.Clone(w.Logs), slices.Clone(w.Violations)
+	c.Hooks = slices.Clone(w.Hooks)
 	c.runs = make([]*run, len(w.runs))
 	for i, r := range w.runs {
 		copied := *r

@@ -83,19 +83,51 @@ func (w *World) ResetProfile(_ context.Context, link, bad string) error {
 }
 
 // Reasons implements nixos.System.
-func (w *World) Reasons(_ context.Context, path string) (reboot, inhibited []string, err error) {
+func (w *World) Reasons(_ context.Context, path string) (r nixos.Reasons, err error) {
 	err = w.do("reasons", func() error {
 		if path != w.Booted {
-			reboot = w.Systems[path].Reboot
+			r.Reboot = w.Systems[path].Reboot
 		}
-		inhibited = w.Systems[path].Inhibited
+		r.Inhibited, r.CanCheck = w.Systems[path].Inhibited, w.Systems[path].CanCheck
 		return nil
 	})
-	return reboot, inhibited, err
+	return r, err
+}
+
+// Hook implements nixos.System.
+func (w *World) Hook(_ context.Context, name nixos.HookName, env []string) error {
+	return w.do("hook "+string(name), func() error {
+		w.Hooks = append(w.Hooks, string(name))
+		w.Clock += 2000
+		if w.HookFails[name] > 0 {
+			w.HookFails[name]--
+			return errors.New("exit status 1")
+		}
+		w.Drained = name != nixos.HookPostSwitch
+		if len(env) != 6 {
+			w.violated("the hook %s has %q", name, env)
+		}
+		return nil
+	})
+}
+
+// Reboot implements nixos.System: the agent's end is in it.
+func (w *World) Reboot(context.Context) error {
+	return w.do("reboot", func() error {
+		if w.WontReboot {
+			w.Clock += 600_000
+			return errors.New("still up")
+		}
+		w.Reboots++
+		w.PowerCycle()
+		panic(Crash{w.Ops})
+	})
 }
 
 // Sync implements nixos.System.
-func (w *World) Sync(context.Context) error { return w.do("sync", func() error { return nil }) }
+func (w *World) Sync(context.Context) error {
+	return w.do("sync", func() error { clear(w.Dirty); return nil })
+}
 
 // Busy implements nixos.Units.
 func (w *World) Busy(context.Context) (busy string, err error) {
@@ -121,6 +153,9 @@ func (w *World) StartRun(_ context.Context, r nixos.Run) error {
 			if r.Action == "test" && o.Action == "test" && attemptOf(o.ID) == attemptOf(r.ID) && o.Path == r.Path && r.Path == w.target() && !w.leadsBack(r.Path) {
 				w.violated("attempt %s activates %s twice", attemptOf(r.ID), r.Path)
 			}
+		}
+		if w.Damaged[r.Path] {
+			w.violated("%s was damaged by a power cut, and is run", r.Path)
 		}
 		if w.Other[r.Path] && !w.Built[r.Path] {
 			w.violated("%s has other bytes than were signed, and is run", r.Path)
@@ -248,6 +283,9 @@ func (w *World) Realise(_ context.Context, p narinfo.Path, root string) error {
 			s.WrongBytes--
 			w.Other[s.Path] = true
 		}
+		if !w.Valid[p.In(StoreDir)] {
+			w.Dirty[p.In(StoreDir)] = true
+		}
 		w.Valid[p.In(StoreDir)] = true
 		w.Roots[root] = p.In(StoreDir)
 		return nil
@@ -278,6 +316,12 @@ func (w *World) Delete(_ context.Context, paths []narinfo.Path) error {
 		}
 		return nil
 	})
+}
+
+// Verify implements nixos.Store.
+func (w *World) Verify(_ context.Context, p narinfo.Path) (good bool, err error) {
+	err = w.do("verify", func() error { good = !w.Damaged[p.In(StoreDir)]; return nil })
+	return good, err
 }
 
 // Free implements nixos.Store.

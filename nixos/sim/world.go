@@ -26,7 +26,9 @@ type System struct {
 	Takes     time.Duration // of a switch
 	Hangs     bool          // the service's time limit ends it
 	BackExit  int           // of its test when it is gone back to
-	Reboot    []string      // reasons
+	CanCheck  bool          // its script has the action check
+	CheckExit int
+	Reboot    []string // reasons
 	Inhibited []string
 	WontBoot  bool // the machine falls back to what it booted before
 	// Running.
@@ -67,9 +69,16 @@ type World struct {
 	Link       int      // of the profile; 0: none
 	Valid      map[string]bool
 	Roots      map[string]string
-	Other      map[string]bool // valid paths with other bytes than the release has
-	Built      map[string]bool // valid paths that were built here
-	Baseline   []string        // units that fail whatever runs
+	Other      map[string]bool        // valid paths with other bytes than the release has
+	Built      map[string]bool        // valid paths that were built here
+	Dirty      map[string]bool        // valid paths that are not on the disk yet
+	Damaged    map[string]bool        // valid paths that a power cut has emptied
+	Drained    bool                   // hooks.pre_switch or pre_reboot ran, and post_switch did not since
+	Hooks      []string               // that ran
+	HookFails  map[nixos.HookName]int // so often
+	Reboots    int
+	WontReboot bool
+	Baseline   []string // units that fail whatever runs
 	Pause      *api.Hold
 	SwitchedAt int64
 	BusyFor    int64 // a person's nixos-rebuild runs until then
@@ -106,7 +115,7 @@ type Crash struct{ At int }
 func New(first *System) *World {
 	w := &World{
 		Systems: map[string]*System{}, Keys: NewPromoter(), Clock: 1_000_000, Boot: 1, Valid: map[string]bool{}, Roots: map[string]string{},
-		Other: map[string]bool{}, Built: map[string]bool{},
+		Other: map[string]bool{}, Built: map[string]bool{}, Dirty: map[string]bool{}, Damaged: map[string]bool{}, HookFails: map[nixos.HookName]int{},
 		WitnessAlive: true, checkedAt: map[string]int64{},
 	}
 	w.Add(first)
@@ -176,6 +185,8 @@ func (w *World) drop(p string) {
 	delete(w.Valid, p)
 	delete(w.Other, p)
 	delete(w.Built, p)
+	delete(w.Dirty, p)
+	delete(w.Damaged, p)
 }
 
 func (w *World) protected(p string) bool {
@@ -222,6 +233,8 @@ func (w *World) end(r *run, s *System) {
 		if r.exit == 0 && slices.Contains(w.Links, r.Path) {
 			w.BootEntry = r.Path
 		}
+	case "check":
+		r.exit = s.CheckExit
 	case "test":
 		if s.Hangs {
 			r.text = "timeout"
@@ -249,6 +262,10 @@ func (w *World) PowerCycle() {
 			r.killed = true
 		}
 	}
+	for p := range w.Dirty {
+		w.Damaged[p] = true
+	}
+	clear(w.Dirty)
 	w.Boot++
 	w.Clock += 30_000
 	w.BootedAt = w.Clock

@@ -1,0 +1,83 @@
+package nixos
+
+import (
+	"fmt"
+
+	"narwharf/hooks/api"
+)
+
+// What a server may ask for without a new release. Neither makes a host run
+// what no promoter signed: "retry" is about the very entry, and "revert" leads
+// to what the host itself has found well before.
+const (
+	directiveRetry  = "retry"
+	directiveRevert = "revert"
+)
+
+// newDirective is the type of a directive about seq that was not obeyed
+// before, "" if there is none. It is not new any more after that.
+func (j *Journal) newDirective(d *api.Desired, seq int64) string {
+	r := d.Directive
+	if r == nil || r.Seq != seq || r.ID == "" || r.ID == j.Directive || (r.Type != directiveRetry && r.Type != directiveRevert) {
+		return ""
+	}
+	j.Directive = r.ID
+	return r.Type
+}
+
+// leave obeys the directive "revert": back to the last system that this host
+// confirmed before, and the entry is denied until somebody says retry.
+func (m *Machine) leave(j *Journal, f Facts) {
+	a := j.Attempt
+	why := fmt.Sprintf("the server asked to leave release %d", a.Seq)
+	if a.Phase != PhaseDone {
+		a.Reason = why + " before it was begun"
+		m.deny(j, a)
+		m.finish(j, f, api.Reverted)
+		return
+	}
+	switch a.Outcome {
+	case api.OK:
+		if f.Current != a.Path || f.Profile != a.Path {
+			return // a person's system runs or boots
+		}
+	case api.Testing:
+		if f.Current != a.Path {
+			return
+		}
+	case api.Armed:
+		if f.Profile != a.Path {
+			return
+		}
+	default:
+		return // nothing of it runs or boots
+	}
+	to := j.Confirmed
+	if to == a.Path {
+		to = j.ConfirmedBefore
+	}
+	if to == "" || to == a.Path {
+		a.Note = why + ", but it has confirmed no other system that it could go back to"
+		return
+	}
+	if a.BootID != f.BootID {
+		a.Began, a.BootID = f.Now, f.BootID
+	}
+	a.Leaving, a.Previous, a.Lost = true, to, 0
+	a.ProfileTouched = f.Profile != to
+	a.ProfileLink, a.ProfilePath = "", to // a new generation: the old one may be gone
+	m.revert(j, a, f, why)
+}
+
+// endTest is the end of a test by its deadline.
+func (m *Machine) endTest(j *Journal, a *Attempt, f Facts) {
+	a.TestUntil = 0
+	if a.Previous == "" || a.Previous == a.Path {
+		a.Note = "the test's time is over, but no system is known to go back to"
+		m.ended(j, a, f)
+		return
+	}
+	a.TestEnds, a.Lost = true, 0
+	a.Reason = "the test's time was over"
+	m.unswitch(j, a, f)
+}

@@ -1,0 +1,148 @@
+package nixos_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"narwharf/hooks/api"
+	"narwharf/nixos/sim"
+	"narwharf/signing"
+)
+
+func revert(w *sim.World, seq int64, id string) {
+	w.Wants.Directive = &api.Directive{Type: "revert", Seq: seq, ID: id}
+}
+
+func TestDirectiveRevert(t *testing.T) {
+	w := world(t, sim.System{})
+	w.Promote(2, pathB, signing.Auto)
+	ends(t, w, api.OK, pathB, pathB, pathB)
+	revert(w, 2, "d1")
+	j := ends(t, w, api.Reverted, pathA, pathA, pathA)
+	if !strings.Contains(j.Error, "asked to leave release 2") || j.Confirmed != pathA {
+		t.Fatalf("%q, confirmed %s", j.Error, j.Confirmed)
+	}
+	// Once.
+	runs := w.Started()
+	ends(t, w, api.Reverted, pathA, pathA, pathA)
+	revert(w, 2, "d2")
+	ends(t, w, api.Reverted, pathA, pathA, pathA)
+	if w.Started() != runs {
+		t.Error("it was obeyed twice")
+	}
+	// The same entry stays out; retry lets it in.
+	w.Promote(3, pathB, signing.Auto)
+	ends(t, w, api.Reverted, pathA, pathA, pathA)
+	w.Wants.Directive = &api.Directive{Type: "retry", Seq: 3, ID: "d3"}
+	ends(t, w, api.OK, pathB, pathB, pathB)
+	// And the same directive, heard again, is an old one.
+	w.Promote(4, pathB, signing.Auto)
+	w.Wants.Directive = &api.Directive{Type: "retry", Seq: 4, ID: "d3"}
+	ends(t, w, api.OK, pathB, pathB, pathB)
+}
+
+func TestDirectiveRevertOfWhatDoesNotRun(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		b       sim.System
+		action  signing.Action
+		seq     int64
+		before  func(w *sim.World)
+		state   api.State
+		current string
+		profile string
+	}{
+		{name: "testing", action: signing.Test, seq: 2, state: api.Reverted, current: pathA, profile: pathA},
+		{name: "armed", action: signing.Boot, seq: 2, state: api.Reverted, current: pathA, profile: pathA},
+		{name: "reverted", b: sim.System{CheckFails: true}, action: signing.Auto, seq: 2, state: api.Reverted, current: pathA, profile: pathA},
+		{name: "another seq", action: signing.Auto, seq: 1, state: api.OK, current: pathB, profile: pathB},
+		{name: "a later seq", action: signing.Auto, seq: 3, state: api.OK, current: pathB, profile: pathB},
+		{name: "a person's", action: signing.Auto, seq: 2, before: func(w *sim.World) { w.HumanSwitch(pathC, true) }, state: api.Drifted, current: pathC, profile: pathC},
+		{name: "a person's profile", action: signing.Boot, seq: 2, before: func(w *sim.World) { w.HumanSwitch(pathC, true) }, state: api.Drifted, current: pathC, profile: pathC},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := world(t, c.b)
+			w.Add(&sim.System{Path: pathC})
+			w.Promote(2, pathB, c.action)
+			drive(t, w)
+			if c.before != nil {
+				c.before(w)
+			}
+			revert(w, c.seq, "d1")
+			ends(t, w, c.state, c.current, c.profile, c.profile)
+		})
+	}
+}
+
+// TestDirectiveRevertBeforeItBegan: a host that waits never begins it.
+func TestDirectiveRevertBeforeItBegan(t *testing.T) {
+	w := world(t, sim.System{})
+	w.Promote(2, pathB, signing.Auto)
+	w.Wants.Grant = nil
+	turns(t, w, 60)
+	revert(w, 2, "d1")
+	w.Wants.Grant = &api.Grant{Seq: 2}
+	ends(t, w, api.Reverted, pathA, pathA, pathA)
+	if w.Started() != 0 {
+		t.Error("it was begun")
+	}
+}
+
+// TestDirectiveRevertWithNowhereToGo: a first system is left for nothing.
+func TestDirectiveRevertWithNowhereToGo(t *testing.T) {
+	w := sim.New(&sim.System{Path: pathA})
+	w.Promote(1, pathA, signing.Auto)
+	ends(t, w, api.OK, pathA, pathA, pathA)
+	revert(w, 1, "d1")
+	ends(t, w, api.OK, pathA, pathA, pathA)
+	if last := w.Acks[len(w.Acks)-1]; !strings.Contains(last.Error, "no other system") {
+		t.Errorf("told %q", last.Error)
+	}
+}
+
+// TestDirectiveRevertSurvives: killed or without power at every point of it,
+// the host ends where it was led.
+func TestDirectiveRevertSurvives(t *testing.T) {
+	ready := world(t, sim.System{})
+	ready.Promote(2, pathB, signing.Auto)
+	ends(t, ready, api.OK, pathB, pathB, pathB)
+	revert(ready, 2, "d1")
+	for _, power := range []bool{false, true} {
+		for at := 1; ; at++ {
+			w := ready.Clone()
+			w.CrashAt = w.Ops + at
+			crashed := false
+			j, err := w.Drive(w.Keys.Rules(), 2000, func() {
+				crashed = true
+				if power {
+					w.PowerCycle()
+				}
+			})
+			if !crashed {
+				break
+			}
+			if err != nil || j.State != api.Reverted || w.Current != pathA || w.Profile() != pathA || w.BootEntry != pathA || len(w.Violations) > 0 {
+				t.Fatalf("power %v, crash %d: %v %s (%s) on %s, profile %s, boots %s, %q", power, at, err, j.State, j.Error, w.Current, w.Profile(), w.BootEntry, w.Violations)
+			}
+		}
+	}
+}
+
+// TestRevertedSystemIsProtected: what a revert would lead to is there, whatever
+// came after it.
+func TestRevertedSystemIsProtected(t *testing.T) {
+	w := world(t, sim.System{})
+	w.Add(&sim.System{Path: pathC, Units: []string{"web.service"}})
+	w.Promote(2, pathB, signing.Auto)
+	ends(t, w, api.OK, pathB, pathB, pathB)
+	w.Links = slices.Repeat([]string{""}, len(w.Links)) // nixos-collect-garbage -d
+	w.Links[w.Link-1] = pathB
+	w.Booted = pathB
+	w.Promote(3, pathC, signing.Auto)
+	ends(t, w, api.Reverted, pathB, pathB, pathB)
+	w.Promote(4, pathB, signing.Auto)
+	ends(t, w, api.OK, pathB, pathB, pathB)
+	revert(w, 4, "d1")
+	ends(t, w, api.Reverted, pathA, pathA, pathA)
+}

@@ -1,0 +1,41 @@
+package nixos
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// jitter is a part of the whole that is any host's own; random is hex digits.
+func jitter(random string, whole time.Duration) time.Duration {
+	n, err := strconv.ParseUint(random[:8], 16, 64)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(float64(whole) * float64(n) / (1 << 32))
+}
+
+// A rate is bytes in a second, written as "500K", "4M" or "1G" (of 1024), or
+// a number of bytes.
+type rate int64
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (r *rate) UnmarshalText(text []byte) error {
+	s, unit := string(text), int64(1)
+	for i, suffix := range []string{"K", "M", "G"} {
+		if t, ok := strings.CutSuffix(s, suffix); ok {
+			s, unit = t, 1<<(10*(i+1))
+			break
+		}
+	}
+	n, err := strconv.ParseInt(s, 10, 32)
+	if err != nil || n <= 0 {
+		return fmt.Errorf("%q is not a rate like \"500K\" or \"4M\" (bytes in a second)", text)
+	}
+	*r = rate(n * unit)
+	return nil
+}
+
+// kib is the rate in KiB per second, at least one.
+func (r rate) kib() string { return strconv.FormatInt(max(int64(r)>>10, 1), 10) }

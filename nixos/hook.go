@@ -1,0 +1,102 @@
+package nixos
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"narwharf/hooks/api"
+)
+
+// hook is the effect of a hook that is due.
+func (a *Attempt) hook(name HookName) RunHook {
+	return RunHook{Hook: name, Env: []string{
+		"NARWHARF_ATTEMPT=" + a.ID, fmt.Sprintf("NARWHARF_SEQ=%d", a.Seq), "NARWHARF_ACTION=" + string(a.Action),
+		"NARWHARF_PATH=" + a.Path, "NARWHARF_PREVIOUS=" + a.Previous, "NARWHARF_STATE=" + string(a.After),
+	}}
+}
+
+// drain begins what comes right before a live switch. From here on
+// hooks.post_switch is owed, however the attempt goes on.
+func (m *Machine) drain(j *Journal, a *Attempt, f Facts) {
+	a.Owed = m.Rules.Hooks[HookPreSwitch] || m.Rules.Hooks[HookPostSwitch]
+	if m.Rules.Hooks[HookPreSwitch] {
+		m.enter(j, f, api.Draining, PhasePre)
+		return
+	}
+	m.enter(j, f, api.Draining, PhaseAnnounce)
+}
+
+// holdBack is that nothing was changed, and that it is tried again.
+func (m *Machine) holdBack(j *Journal, a *Attempt, f Facts, why string, again time.Duration) {
+	a.Reason = why
+	a.BootID = f.BootID
+	a.RetryAt = f.Now + again.Milliseconds()
+	if a.Owed && m.Rules.Hooks[HookPostSwitch] {
+		m.enter(j, f, api.Draining, PhasePost)
+		a.After = api.WaitingState
+		return
+	}
+	a.Owed = false
+	m.enter(j, f, api.WaitingState, PhaseReady)
+	j.WaitingFor = &api.Waiting{Kind: api.WaitInhibited, Detail: why}
+}
+
+// hooked is the end of a hook. One that comes before something stops it; one
+// that comes after changes nothing.
+func (m *Machine) hooked(j *Journal, a *Attempt, f Facts, ev Hooked) {
+	switch a.Phase {
+	case PhasePre:
+		if ev.Err != "" {
+			a.HookTries++
+			m.holdBack(j, a, f, "hooks.pre_switch: "+ev.Err, backOff(a.HookTries+1))
+			return
+		}
+		m.enter(j, f, api.Draining, PhaseAnnounce)
+	case PhasePreReboot:
+		if ev.Err != "" {
+			a.HookTries++
+			m.notRebooted(j, a, f, "hooks.pre_reboot: "+ev.Err, backOff(a.HookTries+1))
+			return
+		}
+		if why := m.mayReboot(j, a, f); why != nil { // it took too long
+			m.notRebooted(j, a, f, why.Detail, 0)
+			return
+		}
+		m.enter(j, f, api.Armed, PhaseReboot)
+		j.WaitingFor = &api.Waiting{Kind: api.WaitReboot, Detail: "it reboots now"}
+	case PhasePost:
+		s := a.After
+		a.Owed, a.After, a.Note = false, "", ""
+		if ev.Err != "" {
+			a.Note = "hooks.post_switch: " + ev.Err
+		}
+		switch s {
+		case api.WaitingState:
+			m.enter(j, f, s, PhaseReady)
+			j.WaitingFor = &api.Waiting{Kind: api.WaitInhibited, Detail: a.Reason}
+		case api.OK:
+			m.enter(j, f, s, PhaseKeep)
+		default:
+			m.finish(j, f, s)
+		}
+	}
+}
+
+// Hook implements System.
+func (h *Linux) Hook(ctx context.Context, name HookName, env []string) error {
+	argv := h.Config.hook(name)
+	if len(argv) == 0 {
+		return nil // it was taken out of the configuration since
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(h.Config.Hooks.Timeout))
+	defer cancel()
+	out, _, err := command(ctx, 4096, env, argv[0], argv[1:]...)
+	if out != "" {
+		h.Log.Info("hook", "name", name, "output", out)
+	}
+	if err != nil && out != "" {
+		return fmt.Errorf("%w (%s)", err, clip(out, 300))
+	}
+	return err
+}
