@@ -13,13 +13,7 @@ import (
 func TestRelease(t *testing.T) {
 	onlyLong(t)
 	fw := newFollower(t, 3)
-	story := func(name string, tell func(s *Story, fw *follower)) {
-		Run(t, name, func(s *Story) {
-			lent := *fw
-			lent.Fleet = fw.Fleet.For(s)
-			tell(s, &lent)
-		})
-	}
+	story := func(name string, tell func(s *Story, fw *follower)) { fw.story(t, name, tell) }
 	var a, b string
 	story("three targets, of which one changes", func(s *Story, fw *follower) {
 		a, b = fw.system("a"), fw.system("b")

@@ -151,7 +151,7 @@ let
       } // optional hasAgent {
         "narwharf.service" = unit {
           description = "Narwharf agent";
-          unit = "After=network.service nix-daemon.socket\nX-StopOnRemoval=false";
+          unit = "After=network.service nix-daemon.socket\nX-StopOnRemoval=false\nStartLimitIntervalSec=0";
           service = ''
             ExecStart=${agentPath}/bin/narwharf agent run --config /etc/narwharf/agent.toml
             Environment=NIX_REMOTE=daemon

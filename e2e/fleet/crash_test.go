@@ -1,0 +1,183 @@
+package fleet
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestCrash ends agents, the server and whole hosts while a release is on its way. Whatever was
+// ended finds out when it starts again where it stands, goes on or goes back, and says so.
+func TestCrash(t *testing.T) {
+	onlyLong(t)
+	fw := newFollower(t, 3)
+	var old string // what all hosts run between two stories
+	good := func(fw *follower, version string) {
+		fw.T.Helper()
+		old = fw.system(version)
+		fw.promote(0, old)
+		fw.run(old, version, "ok")
+	}
+	good(fw, "first")
+
+	fw.story(t, "15: agent killed at random moments", func(s *Story, fw *follower) {
+		kills := 0
+		for _, version := range []string{"k1", "k2-bad", "k3"} {
+			want, path := "ok", ""
+			if strings.HasSuffix(version, "-bad") {
+				want, path = "reverted", fw.system(version, misbehave(UnitFails))
+			} else {
+				path = fw.system(version, misbehave(SlowActivation), func(s *System) { s.Seconds = 1 })
+			}
+			seq := fw.send(path)
+			kills += fw.killAgents(seq, 6)
+			fw.each(func(h *Host) error {
+				state, err := fw.truthful(h, seq, old, path)
+				if err == nil && state != want {
+					err = fmt.Errorf("%s is %s, want %s\n%s", h.Name(), state, want, tail(h.Journal("narwharf.service"), 40))
+				}
+				return err
+			})
+			if want == "ok" {
+				old = path
+			}
+		}
+		s.Note("%d kills", kills)
+	})
+	for _, c := range []struct {
+		name   string
+		make   func(*System)
+		at     [3]string // state of h1, h2, h3 when the power is cut
+		become [3][]string
+	}{
+		{"staging, staged, activating", func(s *System) { s.Misbehave, s.Seconds = []Misbehaviour{SlowActivation}, 3 },
+			[3]string{"staging", "staged", "activating"}, [3][]string{{"ok"}, {"ok"}, {"reverted"}}},
+		{"draining, probation, committing", func(*System) {},
+			[3]string{"draining", "probation", "committing"}, [3][]string{{"ok", "reverted"}, {"reverted"}, {"ok", "armed"}}},
+		{"reverting", func(s *System) { s.Misbehave = []Misbehaviour{Unhealthy} },
+			[3]string{"reverting", "reverting", ""}, [3][]string{{"reverted"}, {"reverted"}, {"reverted"}}},
+	} {
+		fw.story(t, "15: power cut while "+c.name, func(s *Story, fw *follower) {
+			path := fw.system(strings.ReplaceAll(c.name, ", ", "-"), c.make)
+			seq := fw.send(path)
+			fw.each(func(h *Host) error {
+				i := slices.Index(fw.names, h.Name())
+				if c.at[i] != "" {
+					j, err := h.await(time.Minute, seq, c.at[i])
+					if err != nil {
+						return err
+					}
+					if i == 1 { // not always in the state's first moment
+						time.Sleep(rand.N(150 * time.Millisecond))
+					}
+					h.PowerCut()
+					if now, err := h.agentJournal(); err == nil && now.Attempt != nil {
+						h.T.Logf("%s: cut when %s, left %s (%s)", h.Name(), j.State, now.State, now.Attempt.Phase)
+					}
+					h.Boot()
+				}
+				state, err := fw.truthful(h, seq, old, path)
+				if err == nil && !slices.Contains(c.become[i], state) {
+					err = fmt.Errorf("%s: after a power cut while %s it is %s, want %v\n%s", h.Name(), c.at[i], state, c.become[i], tail(h.Journal("narwharf.service"), 40))
+				}
+				if err == nil && state == "armed" { // the next boot is into it
+					h.Reboot()
+					if state, err = fw.truthful(h, seq, old, path); err == nil && state != "ok" {
+						err = fmt.Errorf("%s: armed, booted, and %s", h.Name(), state)
+					}
+				}
+				h.T.Logf("%s: %s", h.Name(), state)
+				return err
+			})
+			good(fw, "after-"+strings.ReplaceAll(c.name, ", ", "-"))
+		})
+	}
+	fw.story(t, "15: server killed between promote and confirm", func(s *Story, fw *follower) {
+		path := fw.system("server-killed")
+		waiting := fw.CI().Start("narwharf", "promote", "web", path, "--key", fw.CI().SecretKey("deploy-1"), "--wait", "--wait-timeout", "90s")
+		next := fw.seq() + 1
+		if _, err := fw.Host("h1").await(time.Minute, next, "probation", "activating"); err != nil {
+			s.Fatal(err)
+		}
+		fw.Server().Kill()
+		time.Sleep(2 * time.Second)
+		begin := time.Now()
+		fw.Server().Start()
+		fw.each(func(h *Host) error {
+			state, err := fw.truthful(h, next, old, path)
+			if err == nil && state != "ok" {
+				err = fmt.Errorf("%s is %s", h.Name(), state)
+			}
+			return err
+		})
+		s.Took("server back to all confirmed", time.Since(begin))
+		if out := waiting.Wait(90 * time.Second); out.Code != 0 {
+			s.Errorf("who waits with --wait does not hear of it: %v", out)
+		}
+		old = path
+	})
+	fw.story(t, "15: server killed right after promote, and again and again", func(s *Story, fw *follower) {
+		path := fw.system("server-killed-often")
+		seq := fw.send(path)
+		for range 4 {
+			fw.Server().Kill()
+			fw.Server().Start()
+			time.Sleep(rand.N(time.Second))
+		}
+		if now := fw.seq(); now != seq {
+			s.Fatalf("the release %d is lost: the channel is at %d", seq, now)
+		}
+		fw.each(func(h *Host) error {
+			state, err := fw.truthful(h, seq, old, path)
+			if err == nil && state != "ok" {
+				err = fmt.Errorf("%s is %s", h.Name(), state)
+			}
+			return err
+		})
+		old = path
+	})
+}
+
+// each is [Fleet.Each] that tells of every host's error.
+func (fw *follower) each(work func(h *Host) error) {
+	fw.T.Helper()
+	var wg sync.WaitGroup
+	for _, h := range fw.Hosts() {
+		wg.Go(func() {
+			if err := work(h); err != nil {
+				fw.T.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if fw.T.Failed() {
+		fw.T.FailNow()
+	}
+}
+
+// killAgents kills every host's agent at random moments until it has come to an end with a release,
+// at most a number of times each, and returns how often it did.
+func (fw *follower) killAgents(seq int64, most int) int {
+	fw.T.Helper()
+	var mu sync.Mutex
+	kills := 0
+	fw.each(func(h *Host) error {
+		for range most {
+			time.Sleep(rand.N(1200 * time.Millisecond))
+			if j, err := h.agentJournal(); err == nil && j.Seq == seq && slices.Contains(settled, j.State) {
+				return nil
+			}
+			if h.Exec("systemctl", "kill", "--kill-who=main", "--signal=KILL", "narwharf.service").Code == 0 {
+				mu.Lock()
+				kills++
+				mu.Unlock()
+			}
+		}
+		return nil
+	})
+	return kills
+}
