@@ -189,9 +189,15 @@ func checkStatus(st *api.Status) error {
 		return errors.New("boot_id is missing")
 	case checkSelf(api.Self{Instance: st.Instance, Machine: st.Machine, BootID: st.BootID}) != nil:
 		return errors.New("instance is not 32 hex digits, or machine or boot_id is longer than 64 characters")
-	case st.State == api.OK && st.Wanted != "" && st.Current != st.Wanted:
+	case st.State == api.OK && st.Wanted == "":
+		return errors.New("state ok, and wanted is missing: which system is it that is ok?")
+	case st.State == api.OK && st.Current != st.Wanted:
 		return fmt.Errorf("state ok, but current is %s and wanted is %s", st.Current, st.Wanted)
-	case st.State == api.OK && st.Action != string(signing.Test) && st.Wanted != "" && st.Profile != st.Wanted:
+	case st.State == api.Testing && st.Current != st.Wanted:
+		return fmt.Errorf("state testing, but current is %s and wanted is %q", st.Current, st.Wanted)
+	case st.State == api.Armed && st.Profile != st.Wanted:
+		return fmt.Errorf("state armed, but the profile is %s and wanted is %q", st.Profile, st.Wanted)
+	case st.State == api.OK && st.Action != string(signing.Test) && st.Profile != st.Wanted:
 		return fmt.Errorf("state ok, but the profile is %s and wanted is %s", st.Profile, st.Wanted)
 	case st.State == api.Reverted && st.Wanted != "" && st.Current == st.Wanted:
 		return fmt.Errorf("state reverted, but current is still %s", st.Current)

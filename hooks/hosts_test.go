@@ -194,6 +194,9 @@ func TestStatusThatCannotBe(t *testing.T) {
 	for name, s := range map[string]*api.Status{
 		"ok elsewhere":         status(1, api.OK, func(s *api.Status) { s.Wanted = "/nix/store/y" }),
 		"ok without profile":   status(1, api.OK, func(s *api.Status) { s.Wanted, s.Profile = s.Current, "/nix/store/old" }),
+		"ok of what":           status(1, api.OK),
+		"testing elsewhere":    status(1, api.Testing, func(s *api.Status) { s.Wanted = "/nix/store/y" }),
+		"armed elsewhere":      status(1, api.Armed, func(s *api.Status) { s.Wanted = "/nix/store/y" }),
 		"reverted but current": status(1, api.Reverted, func(s *api.Status) { s.Wanted = s.Current }),
 		"no such state":        status(1, "fine"),
 		"no counter":           status(0, api.Idle),
@@ -324,7 +327,7 @@ func TestHostKnowsMore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.must(w.report(status(1, api.OK, func(s *api.Status) { s.HighestSeq, s.Head = 5, p })), 204, "")
+	w.must(w.report(status(1, api.OK, func(s *api.Status) { s.HighestSeq, s.Head, s.Wanted = 5, p, s.Current })), 204, "")
 	w.must(w.do("GET", "/api/v1/events?channel=web", w.op, nil), 200, "", "channel.behind", "old backup")
 }
 

@@ -135,11 +135,15 @@ func (w *waiter) judge(h api.Host, now time.Time) (line, state string) {
 	if h.Wanted == "" {
 		return "not in this release", "done"
 	}
+	gone := ""
 	if !h.Online && now.Sub(w.start) >= w.p.f.offline {
-		return "offline since " + h.LastSeen.Local().Format(time.DateTime) + ", not waited for", "done"
+		gone = "offline since " + timeText(h.LastSeen) + ", not waited for"
 	}
 	st := h.Status
 	if st == nil || st.Seq < w.seq {
+		if gone != "" {
+			return gone, "done"
+		}
 		if !h.Online {
 			return "offline", "waiting"
 		}
@@ -167,7 +171,11 @@ func (w *waiter) judge(h api.Host, now time.Time) (line, state string) {
 			line += ": " + st.Error
 		}
 		return line, "reverted"
-	case api.StageFailed:
+	}
+	if gone != "" {
+		return line + ", " + gone, "done"
+	}
+	if st.State == api.StageFailed {
 		return line + ": " + st.Error + " (it tries again)", "waiting"
 	}
 	if st.WaitingFor != nil {

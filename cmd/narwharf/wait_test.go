@@ -1,0 +1,90 @@
+package main
+
+import (
+	"io"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+	"pgregory.net/rapid"
+
+	"narwharf/hooks/api"
+)
+
+// Of the six bug classes of hooks/bugs_test.go two are also those of whoever
+// waits: that a roll-out is over must have been said by every host that is there,
+// and about this seq.
+
+const waitedFor = 7
+
+func anyHosts(rt *rapid.T) (hosts []api.Host) {
+	for i := range rapid.IntRange(0, 4).Draw(rt, "hosts") {
+		h := api.Host{Host: string(rune('a' + i)), Online: rapid.Bool().Draw(rt, "online"), WantedSeq: waitedFor}
+		if rapid.IntRange(0, 4).Draw(rt, "wanted") > 0 {
+			h.Wanted = "/nix/store/a"
+		}
+		if rapid.IntRange(0, 4).Draw(rt, "reported") > 0 {
+			h.Status = &api.Status{State: rapid.SampledFrom(api.States).Draw(rt, "state"), Seq: rapid.Int64Range(waitedFor-2, waitedFor).Draw(rt, "seq")}
+		}
+		hosts = append(hosts, h)
+	}
+	return hosts
+}
+
+func newWait(hosts []api.Host) (w *waiter, over time.Time) {
+	c := new(cobra.Command)
+	c.SetOut(io.Discard)
+	start := time.Now()
+	p := &promoter{cmd: c, channel: "web", f: &promoteFlags{client: new(clientFlags), offline: time.Minute}}
+	return &waiter{p: p, seq: waitedFor, start: start, hosts: hosts, said: make(map[string]string)}, start.Add(time.Minute)
+}
+
+// goodEnds are the states in which an attempt ended well.
+var goodEnds = map[api.State]bool{api.OK: true, api.Armed: true, api.Testing: true, api.TestOver: true, api.DryRunDone: true, api.NotInRelease: true}
+
+// Class 4: completed means that every host that is there said so.
+func TestClass4CompletedIsSaid(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		w, over := newWait(anyHosts(rt))
+		done, outcome := w.look(over)
+		if !done {
+			return
+		}
+		for _, h := range w.hosts {
+			if h.Wanted == "" {
+				continue
+			}
+			said := h.Status != nil && h.Status.Seq == waitedFor
+			if h.Online && !said {
+				rt.Fatalf("%s, and %s said nothing about it", outcome, h.Host)
+			}
+			// What was said stays true when the host is gone.
+			if said && (h.Online || h.Status.State.Final()) && outcome == "completed" && !goodEnds[h.Status.State] {
+				rt.Fatalf("completed, and %s is %s", h.Host, h.Status.State)
+			}
+		}
+	})
+}
+
+// Class 5: hosts that said nothing, or are not there, are waited for as long as
+// they may come; and who said all is not waited for at all.
+func TestClass5SilenceIsWaitedFor(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		w, over := newWait(anyHosts(rt))
+		silent, open := len(w.hosts) == 0, false
+		for _, h := range w.hosts {
+			if h.Wanted == "" {
+				continue
+			}
+			if h.Status == nil || h.Status.Seq < waitedFor {
+				silent = true
+			} else if !h.Status.State.Final() {
+				open = true
+			}
+		}
+		done, _ := w.look(over.Add(-time.Second))
+		if done == (silent || open) {
+			rt.Fatalf("done %v, silent %v, under way %v: %+v", done, silent, open, w.hosts)
+		}
+	})
+}
