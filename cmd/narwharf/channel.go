@@ -365,12 +365,9 @@ func hostsCommand() *cobra.Command {
 func hostTable(c *cobra.Command, hosts []api.Host) error {
 	return table(c, "HOST\tSEEN\tSTATE\tSEQ\tWANTED\tCURRENT\tNOTES", func(row func(...any)) {
 		for _, h := range hosts {
-			seen := "now"
-			if !h.Online {
-				seen = h.LastSeen.Local().Format(time.DateTime)
-			}
+			seen := seenText(&h, "now")
 			state, seq, current := "never reported", int64(0), ""
-			var notes []string
+			notes := identityNotes(&h)
 			if st := h.Status; st != nil {
 				state, seq, current = string(st.State), st.Seq, st.Current
 				if st.NeedReboot {

@@ -18,9 +18,9 @@ import (
 func hostCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "host",
-		Short: "look at one host, hold it, label it",
+		Short: "look at one host, hold it, label it, say which machine it is",
 	}
-	c.AddCommand(hostShowCommand(), hostHoldCommand(), hostUnholdCommand(), hostLabelCommand())
+	c.AddCommand(hostShowCommand(), hostHoldCommand(), hostUnholdCommand(), hostLabelCommand(), hostApproveCommand(), hostRemoveCommand())
 	return c
 }
 
@@ -57,11 +57,10 @@ func printHost(c *cobra.Command, f *clientFlags, a *api.Answer) error {
 		}
 	}
 	line("host", "%s", h.Host)
-	seen := "polls now"
-	if !h.Online {
-		seen = h.LastSeen.Local().Format(time.DateTime)
+	for _, text := range identityLines(h) {
+		line("machine", "%s", text)
 	}
-	line("seen", "%s", seen)
+	line("seen", "%s", seenText(h, "polls now"))
 	var labels []string
 	for k, v := range h.Labels {
 		labels = append(labels, k+"="+v)
