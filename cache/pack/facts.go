@@ -50,7 +50,7 @@ func parseFact(line []byte) (key narinfo.Hash, f Facts, ok bool) {
 		return key, f, false
 	}
 	sum, err := strconv.ParseUint(string(line[i+1:]), 16, 32)
-	if err != nil || uint32(sum) != crc32.Checksum(line[:i], castagnoli) {
+	if err != nil || sum != uint64(crc32.Checksum(line[:i], castagnoli)) {
 		return key, f, false
 	}
 	word := bytes.Fields(line[:i])

@@ -119,7 +119,7 @@ func Open(o Options) (_ *Store, err error) {
 	}
 	defer func() {
 		if err != nil {
-			s.facts.close()
+			_ = s.facts.close() // it was only read
 		}
 	}()
 	trusted, err := readState(o.Dir)

@@ -23,7 +23,7 @@ const (
 
 // bootID is different in every boot of the kernel. Empty if it is not known,
 // which then counts as another boot.
-var bootID = func() string {
+func bootID() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""
