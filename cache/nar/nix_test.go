@@ -39,7 +39,7 @@ func realNix(t *testing.T) *nix {
 	}
 	tmp := t.TempDir()
 	n := &nix{dir: dir, env: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + tmp, "XDG_CACHE_HOME=" + tmp + "/cache",
-		"NIX_CONFIG=build-users-group =\nsandbox = false\nsubstituters =\nexperimental-features = nix-command\n"}}
+		"NIX_CONFIG=build-users-group =\nsandbox = false\nsubstituters =\nexperimental-features = nix-command ca-derivations\n"}}
 	for _, v := range []string{"STORE", "STATE", "LOG", "CONF", "LOCALSTATE", "DATA"} {
 		n.env = append(n.env, "NIX_"+v+"_DIR="+tmp+"/"+strings.ToLower(v))
 	}
@@ -98,6 +98,49 @@ func TestDumpEqualsNix(t *testing.T) {
 	}
 	for seed := range rounds {
 		compare(fmt.Sprint("random tree ", seed), trees().Example(seed))
+	}
+}
+
+// So it is for every path of the closures that the tests of e2e work with, at any range.
+func TestClosuresEqualNix(t *testing.T) {
+	nix := realNix(t)
+	random := rand.New(rand.NewPCG(5, 6))
+	size, files := "20", "20000"
+	if testing.Short() {
+		size, files = "10", "2000"
+	}
+	args := []string{"--no-out-link", "../../e2e/closures.nix", "--arg", "sizeMB", size, "--arg", "files", files}
+	for _, name := range strings.Fields("a selfref wide multi multi.dev multi.doc dbg dbg.debug fod caC caB caMulti caMulti.dev caUser zoo latin singleFile singleExe singleLink many random compressible") {
+		args = append(args, "-A", name)
+	}
+	built, err := nix.run("nix-build-2.34", nil, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closure, err := nix.run("nix-store-2.34", nil, append([]string{"-qR"}, strings.Fields(string(built))...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	paths := strings.Fields(string(closure))
+	if len(paths) < 80 {
+		t.Fatalf("a closure of %d paths only: %q", len(paths), paths)
+	}
+	for i, root := range paths {
+		program := []string{"nix-store-2.34", "nix-store-2.26", "nix-store-2.8"}[i%3]
+		want, err := nix.run(program, nil, "--dump", root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := dump(root)
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: %s --dump differs (%v)", root, program, err)
+		}
+		ranges := [][2]int64{{0, int64(len(want))}}
+		for range 10 {
+			from := random.Int64N(int64(len(want)))
+			ranges = append(ranges, [2]int64{from, from + random.Int64N(int64(len(want))-from+1)})
+		}
+		checkTree(t, root, want, ranges)
 	}
 }
 
