@@ -28,6 +28,9 @@ type Refusal struct {
 
 func (r *Refusal) Error() string { return r.Text }
 
+// HTTPStatus is the status of the answer.
+func (r *Refusal) HTTPStatus() int { return r.Status }
+
 func refuse(status int, kind, format string, args ...any) *Refusal {
 	return &Refusal{status, kind, fmt.Sprintf(format, args...)}
 }

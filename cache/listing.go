@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"narwharf/cache/blob"
+	"narwharf/cache/index"
 	"narwharf/cache/nar"
 	"narwharf/narinfo"
 )
@@ -27,11 +28,58 @@ func (s *Server) getListing(w *response, req *http.Request, hash string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		f, err = s.makeListing(req.Context(), hash)
 	}
+	if s.local != nil && errors.Is(err, index.ErrNotFound) {
+		return s.getLocalListing(w, req, hash)
+	}
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	return s.sendBlob(w, req, f, "application/json")
+}
+
+// getLocalListing walks a path of the local store. It opens no file, and its
+// ETag is known before: the same NAR has the same listing.
+func (s *Server) getLocalListing(w *response, req *http.Request, hash string) error {
+	p, err := s.local.find(req.Context(), hash)
+	if err != nil {
+		return err
+	}
+	w.source = sourceLocal
+	etag := p.info.NarHash.Base32()
+	w.Header().Set("Etag", `"`+etag+`"`)
+	if noneMatch(req, `"`+etag+`"`) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	src := s.local.source(p.info)
+	text, err := s.walk(req.Context(), src)
+	if err != nil {
+		return s.brokenLocal(w, req, src, err)
+	}
+	return sendText(w, req, bytes.NewReader(text), int64(len(text)), "application/json", etag)
+}
+
+// walk makes the listing of a local path; a few at a time, as all listings.
+func (s *Server) walk(ctx context.Context, src *narSource) ([]byte, error) {
+	select {
+	case s.listings <- struct{}{}:
+		defer func() { <-s.listings }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	tree, err := nar.Measure(ctx, src.root)
+	if err != nil {
+		return nil, err
+	}
+	if tree.Size() != src.size {
+		return nil, wrongSize(tree.Size(), src.size)
+	}
+	text, err := tree.Listing().AppendJSON(nil)
+	if err != nil { // as in list
+		return nil, refuse(http.StatusNotFound, "missing", "%s has no listing: %v", src.path, err)
+	}
+	return text, nil
 }
 
 // makeListing makes the listing of a path, keeps it and returns it.

@@ -24,6 +24,8 @@ type LocalStore interface {
 	// InfoByHash returns what Nix knows of a path, nixstore.ErrNotValid if
 	// nothing, nixstore.ErrUnavailable or ErrLocked if it cannot be asked.
 	InfoByHash(ctx context.Context, hashPart string) (*narinfo.Info, error)
+	// PathInfo adds when it became valid.
+	PathInfo(ctx context.Context, p narinfo.Path) (*nixstore.PathInfo, error)
 	// RealPath is where the files of a path are.
 	RealPath(narinfo.Path) string
 	// Version and Still tell whether anything may have changed.

@@ -66,7 +66,7 @@ func (s *Server) getLocalNar(w *response, req *http.Request, file string) error 
 // local store. What the signer has in memory saves the look.
 func (s *Server) narSource(ctx context.Context, hash, name string, narHash narinfo.Hash) (*narSource, error) {
 	if t, _ := s.signer.known(hash); t != nil && t.local != nil && t.local.name == name {
-		return s.localSource(t.local.info), nil
+		return s.local.source(t.local.info), nil
 	}
 	r, err := s.index().Get(hash)
 	if err == nil && r.Info.NarHash == narHash {
@@ -85,25 +85,25 @@ func (s *Server) narSource(ctx context.Context, hash, name string, narHash narin
 	if p.info.NarHash != narHash {
 		return nil, fs.ErrNotExist
 	}
-	return s.localSource(p.info), nil
+	return s.local.source(p.info), nil
 }
 
-func (s *Server) localSource(i *narinfo.Info) *narSource {
-	return &narSource{path: i.Path, size: i.NarSize, hash: i.NarHash, root: s.local.store.RealPath(i.Path)}
+func (l *Local) source(i *narinfo.Info) *narSource {
+	return &narSource{path: i.Path, size: i.NarSize, hash: i.NarHash, root: l.store.RealPath(i.Path)}
 }
 
 // dump writes the whole NAR to an encoder; it is a pack.Source.
-func (s *Server) dump(src *narSource) pack.Source {
+func (u *Uploads) dump(src *narSource) pack.Source {
 	return func(ctx context.Context, w io.Writer) error {
 		if src.root != "" {
 			// Without ReadFrom: an encoder's would depend on the pieces.
 			n, err := nar.DumpContext(ctx, struct{ io.Writer }{w}, src.root)
 			if err == nil && n != src.size {
-				err = fmt.Errorf("%w: it has %d bytes and should have %d", nar.ErrChanged, n, src.size)
+				err = wrongSize(n, src.size)
 			}
 			return err
 		}
-		in, err := s.openUpload(src.upload)
+		in, err := u.openNar(src.upload)
 		if err != nil {
 			return err
 		}
@@ -111,6 +111,10 @@ func (s *Server) dump(src *narSource) pack.Source {
 		_, err = io.Copy(struct{ io.Writer }{w}, readerWith{ctx, in})
 		return err
 	}
+}
+
+func wrongSize(is, should int64) error {
+	return fmt.Errorf("%w: it makes a NAR of %d bytes and should make one of %d", nar.ErrChanged, is, should)
 }
 
 // readerWith ends with its context.
@@ -126,9 +130,9 @@ func (r readerWith) Read(p []byte) (int, error) {
 	return r.r.Read(p)
 }
 
-// openUpload returns the NAR of an uploaded path, unpacked.
-func (s *Server) openUpload(i *narinfo.Info) (io.ReadCloser, error) {
-	f, err := s.uploads.blobs.Open(i.URL)
+// openNar returns the NAR of an uploaded path, unpacked.
+func (u *Uploads) openNar(i *narinfo.Info) (io.ReadCloser, error) {
+	f, err := u.blobs.Open(i.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -139,19 +143,19 @@ func (s *Server) openUpload(i *narinfo.Info) (io.ReadCloser, error) {
 		f.Close()
 		return nil, damaged(err)
 	}
-	return &openedUpload{plain, buf, f}, nil
+	return &openedNar{plain, buf, f}, nil
 }
 
-type openedUpload struct {
+type openedNar struct {
 	io.ReadCloser
 	buf  *bufio.Reader
 	file io.Closer
 }
 
-func (u *openedUpload) Close() error {
-	u.ReadCloser.Close()
-	readers.put(u.buf)
-	return u.file.Close()
+func (o *openedNar) Close() error {
+	o.ReadCloser.Close()
+	readers.put(o.buf)
+	return o.file.Close()
 }
 
 // ---- packed
@@ -165,20 +169,24 @@ func (s *Server) sendPackedNar(w *response, req *http.Request, file string, src 
 		return answerCondition(w, status)
 	}
 	if s.local == nil { // serve_store was turned off, and clients remember this URL
+		h["Etag"] = []string{`"` + src.upload.FileHash.Base32() + `"`} // as it may be another file
 		return s.sendUpload(w, req, src)
 	}
-	done, err := s.sendFinished(w, req, file)
-	if done || err != nil {
+	if done, err := s.sendFinished(w, req, file); done || err != nil {
 		return err
 	}
+	facts, known := s.local.packed.Facts(file)
+	if known && src.upload != nil && src.upload.FileHash == facts.FileHash { // it was adopted
+		return s.sendUpload(w, req, src)
+	}
 	if req.Method == http.MethodHead { // an encoder is not started for it
-		if f, known := s.local.packed.Facts(file); known {
-			h["Content-Length"] = []string{strconv.FormatInt(f.FileSize, 10)}
+		if known {
+			h["Content-Length"] = []string{strconv.FormatInt(facts.FileSize, 10)}
 		}
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	stream, err := s.local.packed.Join(req.Context(), file, s.dump(src))
+	stream, err := s.local.packed.Join(req.Context(), file, s.uploads.dump(src))
 	if err != nil {
 		return err
 	}
@@ -212,8 +220,8 @@ func (s *Server) sendFinished(w *response, req *http.Request, file string) (done
 	return true, serveContent(w, req, f, facts.FileSize)
 }
 
-// sendUpload sends the uploaded file, if it is zstd, in the place of what our
-// own encoder would make. For an adopted path that is the same file.
+// sendUpload sends the uploaded file in the place of what our own encoder would
+// make. For an adopted path that is the same file.
 func (s *Server) sendUpload(w *response, req *http.Request, src *narSource) error {
 	if src.upload.Compression != "zstd" {
 		return fs.ErrNotExist
@@ -223,7 +231,6 @@ func (s *Server) sendUpload(w *response, req *http.Request, src *narSource) erro
 		return err
 	}
 	defer f.Close()
-	w.Header()["Etag"] = []string{`"` + src.upload.FileHash.Base32() + `"`}
 	return serveContent(w, req, f.Content, f.Size)
 }
 
@@ -280,7 +287,7 @@ func (s *Server) sendPlainNar(w *response, req *http.Request, src *narSource) er
 			return err
 		}
 		if tree.Size() != src.size {
-			return fmt.Errorf("%w: it makes a NAR of %d bytes and should make one of %d", nar.ErrChanged, tree.Size(), src.size)
+			return wrongSize(tree.Size(), src.size)
 		}
 	}
 	status := http.StatusOK
@@ -310,7 +317,7 @@ func (s *Server) sendPlainNar(w *response, req *http.Request, src *narSource) er
 
 // copyUpload writes a part of an uploaded path's NAR.
 func (s *Server) copyUpload(w io.Writer, i *narinfo.Info, part span) error {
-	in, err := s.openUpload(i)
+	in, err := s.uploads.openNar(i)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package cache
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -31,27 +30,46 @@ const (
 
 // sendBlob sends a text file, packed if the client likes that.
 func (s *Server) sendBlob(w *response, req *http.Request, f *blob.File, contentType string) error {
-	h := w.Header()
-	h.Set("Content-Type", contentType)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Vary", "Accept-Encoding")
 	etag := strconv.FormatInt(f.ModTime.UnixNano(), 36) + "-" + strconv.FormatInt(f.Size, 36)
+	return sendText(w, req, f.Content, f.Size, contentType, etag)
+}
+
+// sendText sends size bytes of text. etag is without quotes; what is packed has
+// it as a weak one.
+func sendText(w *response, req *http.Request, content io.ReadSeeker, size int64, contentType, etag string) error {
+	h := w.Header()
+	textHeader(h, contentType)
 	// HTTP/1.0 has no chunks: a packed text that broke off would look whole.
-	if f.Size >= 1024 && req.Header.Get("Range") == "" && req.ProtoAtLeast(1, 1) {
-		for _, enc := range []string{"zstd", "gzip"} {
-			if accepts(req, enc) {
-				h.Set("Etag", `W/"`+etag+`"`)
-				return sendPacked(w, req, f, enc)
-			}
+	if size >= 1024 && req.Header.Get("Range") == "" && req.ProtoAtLeast(1, 1) {
+		if enc := encodingFor(req); enc != "" {
+			h.Set("Etag", `W/"`+etag+`"`)
+			return sendPacked(w, req, content, size, enc)
 		}
 	}
 	h.Set("Etag", `"`+etag+`"`)
-	return serveContent(w, req, f.Content, f.Size)
+	return serveContent(w, req, content, size)
 }
 
-// sendPacked packs while sending. A failure after the first byte breaks the
-// connection off, so that it is never taken for the end of the text.
-func sendPacked(w *response, req *http.Request, f *blob.File, encoding string) error {
+func textHeader(h http.Header, contentType string) {
+	h.Set("Content-Type", contentType)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Vary", "Accept-Encoding")
+}
+
+// encodingFor is the encoding that the client likes of those that we make.
+func encodingFor(req *http.Request) string {
+	for _, enc := range []string{"zstd", "gzip"} {
+		if accepts(req, enc) {
+			return enc
+		}
+	}
+	return ""
+}
+
+// sendPacked packs while sending; size is -1 if it is not known. A failure after
+// the first byte breaks the connection off, so that it is never taken for the
+// end of the text.
+func sendPacked(w *response, req *http.Request, content io.Reader, size int64, encoding string) error {
 	h := w.Header()
 	if noneMatch(req, h.Get("Etag")) {
 		w.WriteHeader(http.StatusNotModified)
@@ -72,8 +90,8 @@ func sendPacked(w *response, req *http.Request, f *blob.File, encoding string) e
 	} else {
 		z = gzip.NewWriter(w)
 	}
-	n, err := io.Copy(z, f.Content)
-	if err == nil && n < f.Size {
+	n, err := io.Copy(z, content)
+	if err == nil && n < size {
 		err = io.ErrUnexpectedEOF
 	}
 	if err == nil {
@@ -113,46 +131,6 @@ func (s *Server) putNamed(w *response, req *http.Request, name string, merge fun
 		if err := blob.WriteFile(s.uploads.blobs, name, text); err != nil {
 			return err
 		}
-	}
-	return stored(w)
-}
-
-// ---- build logs
-
-func (s *Server) getLog(w *response, req *http.Request, drv string) error {
-	return s.getNamed(w, req, "log/"+drv, "text/plain; charset=utf-8")
-}
-
-// putLog stores a build log; that of the latest build stays. Logs can be
-// large, so this one is not held in memory.
-func (s *Server) putLog(w *response, req *http.Request, drv string) error {
-	if req.ContentLength > maxLog {
-		return refuse(http.StatusRequestEntityTooLarge, "too-large", "the log is larger than the %s that this cache takes", sizeText(maxLog))
-	}
-	name := "log/" + drv
-	out, err := s.uploads.blobs.Create(name, req.ContentLength)
-	if err != nil {
-		return err
-	}
-	defer out.Abort()
-	src := &source{r: req.Body}
-	plain, err := decodeBody(src, req.Header.Get("Content-Encoding"))
-	if err != nil {
-		return cmp.Or(src.err, err)
-	}
-	defer plain.Close()
-	if _, err := io.Copy(out, newCapped(plain, maxLog, "the log")); err != nil {
-		if src.err != nil {
-			return src.err
-		}
-		if errors.Is(err, blob.ErrFull) {
-			return err
-		}
-		return asRefusal(err, "content")
-	}
-	defer s.uploads.locks.lock(name)()
-	if err := out.Commit(); err != nil {
-		return err
 	}
 	return stored(w)
 }

@@ -1,9 +1,11 @@
 package cache
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
+	"os"
 	"strings"
 	"time"
 
@@ -15,31 +17,56 @@ import (
 
 // What channels need of a cache: package hooks declares the interface.
 
-// Info returns the narinfo of an uploaded path by its hash part, with the
-// signatures that came with it, and when and by whom it was uploaded. A path
-// that is not here is an error that Is fs.ErrNotExist.
+// ofLocal is the uploader of a path that comes from the local store.
+const ofLocal = "its own Nix store"
+
+// Info returns the narinfo of a path by its hash part, with the signatures that
+// came with it, and when and by whom it was uploaded; for one of the local store
+// when it became valid there. A path that is not here is an error that Is
+// fs.ErrNotExist.
 func (u *Uploads) Info(hash string) (info *narinfo.Info, uploaded time.Time, by string, err error) {
 	r, err := u.index.Get(hash)
-	if errors.Is(err, index.ErrNotFound) {
+	if err == nil {
+		return r.Info, r.Uploaded, r.By, nil
+	}
+	if !errors.Is(err, index.ErrNotFound) {
+		return nil, time.Time{}, "", err
+	}
+	if u.local == nil {
 		return nil, time.Time{}, "", fs.ErrNotExist
 	}
+	ctx := context.Background()
+	l, err := u.local.find(ctx, hash)
 	if err != nil {
 		return nil, time.Time{}, "", err
 	}
-	return r.Info, r.Uploaded, r.By, nil
+	since, err := u.local.store.PathInfo(ctx, l.info.Path)
+	if err != nil {
+		return nil, time.Time{}, "", u.local.explain(ctx, err)
+	}
+	return l.info, since.Registered, ofLocal, nil
 }
 
-// HasBytes tells whether the NAR of a path is there, whole by its size.
+// HasBytes tells whether the NAR of a path is there, whole by its size. The
+// files of a local path are there if the first is: the rest shows when they are
+// read.
 func (u *Uploads) HasBytes(info *narinfo.Info) bool {
+	if u.local != nil && localGrammar.MatchString(strings.TrimPrefix(info.URL, "nar/")) {
+		_, err := os.Lstat(u.local.store.RealPath(info.Path))
+		return err == nil
+	}
 	st, err := u.blobs.Stat(info.URL)
 	return err == nil && (info.FileSize == 0 || st.Size == info.FileSize)
 }
 
-// Peek reads small files out of an uploaded path, in one pass over its NAR. A
-// name that is no regular file, or is larger than limit bytes, is there with
-// no content; one that is missing is not in the result.
+// Peek reads small files out of a path, out of an uploaded one in one pass over
+// its NAR. A name that is no regular file, or is larger than limit bytes, is
+// there with no content; one that is missing is not in the result.
 func (u *Uploads) Peek(hash string, names []string, limit int64) (map[string][]byte, error) {
 	r, err := u.index.Get(hash)
+	if u.local != nil && errors.Is(err, index.ErrNotFound) {
+		return u.peekLocal(hash, names, limit)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -81,6 +108,43 @@ func (u *Uploads) Peek(hash string, names []string, limit int64) (map[string][]b
 			found[e.Path] = text
 		}
 	}
+}
+
+// peekLocal follows no link, as a NAR has none that lead anywhere.
+func (u *Uploads) peekLocal(hash string, names []string, limit int64) (map[string][]byte, error) {
+	l, err := u.local.find(context.Background(), hash)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[string][]byte)
+	for _, name := range names {
+		text, err := readIn(u.local.store.RealPath(l.info.Path), name, limit)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		found[name] = text
+	}
+	return found, nil
+}
+
+// readIn reads a file below root if that is what name is: nil if it is no
+// regular file or larger than limit.
+func readIn(root, name string, limit int64) ([]byte, error) {
+	full := root
+	for part := range strings.SplitSeq(name, "/") {
+		if st, err := os.Lstat(full); err != nil || !st.IsDir() {
+			return nil, errors.Join(err, fs.ErrNotExist)
+		}
+		full += "/" + part
+	}
+	st, err := os.Lstat(full)
+	if err != nil || !st.Mode().IsRegular() || st.Size() > limit {
+		return nil, err
+	}
+	return os.ReadFile(full)
 }
 
 // Files is the store of content files, for channels to keep theirs in.

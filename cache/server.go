@@ -87,7 +87,7 @@ func NewServer(u *Uploads, opts Options) (*Server, error) {
 	if err := s.Reload(); err != nil {
 		return nil, err
 	}
-	u.changed = s.signer.drop
+	u.changed, u.local, u.vouch = s.signer.drop, opts.Local, s.signer.signatures
 	s.handler = s.route()
 	return s, nil
 }

@@ -156,10 +156,15 @@ func (s *signer) signLocal(ctx context.Context, hash string, old *signedText) (*
 	return t, nil
 }
 
+// signatures are those of info and ours.
+func (s *signer) signatures(info *narinfo.Info) []string {
+	return signing.SignInfo(info, s.keys.Load().secret)
+}
+
 func (s *signer) sign(info *narinfo.Info, vouch bool) *signedText {
 	if vouch {
 		i := *info // the record is shared
-		i.Sigs = signing.SignInfo(info, s.keys.Load().secret)
+		i.Sigs = s.signatures(info)
 		info = &i
 	}
 	text := info.Append(nil)

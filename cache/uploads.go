@@ -47,6 +47,12 @@ type Uploads struct {
 	bytes atomic.Int64 // bytes of NAR files
 	files atomic.Int64
 
+	// local is the machine's own store, nil if it is not served, and vouch makes
+	// the signatures that its paths get when they are adopted. NewServer sets
+	// them.
+	local *Local
+	vouch func(*narinfo.Info) []string
+
 	// changed is told the hash part of each path whose record changed, ""
 	// if any may have.
 	changed func(hash string)
@@ -351,6 +357,9 @@ func (u *Uploads) PutInfo(hash string, info *narinfo.Info, by string) error {
 
 	old, err := u.index.Get(hash)
 	if errors.Is(err, index.ErrNotFound) {
+		if err := u.likeLocal(info); err != nil {
+			return err
+		}
 		return u.store(&index.Record{Info: info, Uploaded: time.Now(), By: by}, nil)
 	}
 	if err != nil {
@@ -398,6 +407,13 @@ func (u *Uploads) checkReferences(i *narinfo.Info) error {
 		r, err := u.index.Get(ref.Hash())
 		if err != nil && !errors.Is(err, index.ErrNotFound) {
 			return err
+		}
+		if err != nil {
+			if err := u.hasLocal(ref); err == nil {
+				continue
+			} else if !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 		}
 		if err != nil || r.Info.Path != ref {
 			missing = append(missing, string(ref))

@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"context"
 	"time"
 
 	"narwharf/narinfo"
@@ -18,6 +19,13 @@ type Cache interface {
 	// in the result, what is no regular file or larger than limit is there
 	// with no content.
 	Peek(hash string, names []string, limit int64) (map[string][]byte, error)
+	// Adopt makes the cache's own those of paths that it only passes on from
+	// the store of its machine, and returns how many; by is then the
+	// uploader. All are durable when it returns nil; what an earlier call
+	// did is not done again. An error with a method HTTPStatus is for the
+	// promoter to read: 503 if it may pass, 409 if another content of a path
+	// was uploaded meanwhile, else below 500.
+	Adopt(ctx context.Context, paths []narinfo.Path, by string) (int, error)
 }
 
 // Files keeps immutable files beside those of the cache: channels/<c>/<seq>

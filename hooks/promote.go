@@ -74,6 +74,9 @@ func (s *Server) promote(c *call) error {
 		writeJSON(c.w, http.StatusOK, answer)
 		return nil
 	}
+	if err := s.adopt(c, name, closures); err != nil {
+		return err
+	}
 	if err := s.commit(c, now, next, &p, head, entries, closures); err != nil {
 		return err
 	}

@@ -1,7 +1,12 @@
 package hooks
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
+	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -430,4 +435,109 @@ func TestEventsOfPromote(t *testing.T) {
 	if e := page.Events[0]; e.ID != 1 || e.Kind != "channel.promoted" || e.By != "ci" || e.Seq != 1 || e.Time.Before(start) {
 		t.Errorf("event %+v", e)
 	}
+}
+
+// TestPromoteAdopts: before a release is recorded the cache keeps all paths of
+// its closures; a dry run keeps nothing, and what cannot be kept is no release.
+func TestPromoteAdopts(t *testing.T) {
+	w := newWorld(t)
+	a := w.system("a")
+	release := w.release(w.head(1), w.entry("*", a))
+	for name, c := range map[string]struct {
+		err    error
+		status int
+		kind   api.ErrorKind
+	}{
+		"altered on the disk": {refusal(422), 422, api.ClosureIncomplete},
+		"uploaded meanwhile":  {refusal(409), 422, api.ClosureDiffers},
+		"store unreadable":    {refusal(503), 503, api.Unavailable},
+		"disk":                {errors.New("input/output error"), 500, api.Internal},
+	} {
+		w.cache.adopting = func(context.Context) error { return c.err }
+		w.must(w.promoteAs(w.ci, 0, release), c.status, c.kind)
+		if got := w.do("GET", "/api/v1/channels/web", "", nil); got.status != 404 {
+			t.Errorf("%s: the release is there: %s", name, got.body)
+		}
+	}
+	w.cache.adopting = nil
+	promotion := api.Promotion{Release: *release, Keys: []string{w.key.Public().String()}, Threshold: 1}
+	w.must(w.do("PUT", "/api/v1/channels/web?dry_run=1", w.ci, promotion, "If-Match", `"0"`), 200, "")
+	if len(w.cache.adopted) > 0 {
+		t.Errorf("a dry run adopts %v", w.cache.adopted)
+	}
+	w.must(w.promoteAs(w.ci, 0, release), 200, "")
+	var want []narinfo.Path
+	for _, l := range w.closureOf(a).Lines {
+		want = append(want, l.Path)
+	}
+	if !slices.Equal(w.cache.adopted, want) || w.cache.adoptedBy != "adopted for channel web" {
+		t.Errorf("%q: %v, want %v", w.cache.adoptedBy, w.cache.adopted, want)
+	}
+}
+
+type refusal int
+
+func (r refusal) Error() string   { return "the cache says no" }
+func (r refusal) HTTPStatus() int { return int(r) }
+
+// TestPromoteAdoptsForNobody: a promoter who is gone does not end it, a server
+// that stops does.
+func TestPromoteAdoptsForNobody(t *testing.T) {
+	w := newWorld(t)
+	a := w.system("a")
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	w.cache.adopting = func(ctx context.Context) error {
+		close(begun)
+		select {
+		case <-goOn:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	release := w.release(w.head(1), w.entry("*", a))
+	ctx, leave := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		text, err := json.Marshal(api.Promotion{Release: *release, Keys: []string{w.key.Public().String()}, Threshold: 1})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		req, err := http.NewRequestWithContext(ctx, "PUT", w.http.URL+"/api/v1/channels/web", bytes.NewReader(text))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		req.Header.Set("Authorization", "Bearer "+w.ci)
+		req.Header.Set("If-Match", `"0"`)
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
+			resp.Body.Close()
+			t.Errorf("answered %s", resp.Status)
+		}
+	}()
+	<-begun
+	leave()
+	<-done
+	close(goOn)
+	for range 1000 {
+		if w.do("GET", "/api/v1/channels/web", "", nil).status == 200 {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	w.cache.adopting = nil
+	again := decode[api.Promoted](t, w.must(w.promoteAs(w.ci, 0, release), 200, ""))
+	if !again.Already {
+		t.Errorf("the second promote says %+v", again)
+	}
+
+	w.cache.adopting = func(ctx context.Context) error {
+		w.s.Stop()
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	w.must(w.promoteAs(w.ci, 1, w.release(w.head(2), w.entry("*", w.system("b")))), 503, api.Unavailable)
 }

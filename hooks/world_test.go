@@ -37,6 +37,10 @@ type fakeCache struct {
 	infos map[string]*narinfo.Info
 	lost  map[narinfo.Path]bool // the narinfo is there and the NAR is not
 	files map[narinfo.Path]map[string][]byte
+
+	adopting  func(context.Context) error
+	adopted   []narinfo.Path
+	adoptedBy string
 }
 
 func (f *fakeCache) Info(hash string) (*narinfo.Info, time.Time, string, error) {
@@ -69,6 +73,19 @@ func (f *fakeCache) Peek(hash string, names []string, _ int64) (map[string][]byt
 		}
 	}
 	return found, nil
+}
+
+// Adopt fails as adopting says; the paths that it was given are in adopted.
+func (f *fakeCache) Adopt(ctx context.Context, paths []narinfo.Path, by string) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.adopting != nil {
+		if err := f.adopting(ctx); err != nil {
+			return 0, err
+		}
+	}
+	f.adopted, f.adoptedBy = append(f.adopted, paths...), by
+	return len(paths), nil
 }
 
 // memFiles are content files in memory; fail makes writes fail.

@@ -1,0 +1,254 @@
+package cache
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"narwharf/cache/blob"
+	"narwharf/cache/index"
+	"narwharf/cache/nar"
+	"narwharf/cache/pack"
+	"narwharf/narinfo"
+)
+
+// Adoption makes an upload of a local path: its packed NAR becomes a file of the
+// cache, and its narinfo is stored with the signatures of Nix's database and
+// ours. From then on nix-collect-garbage is no concern of the cache.
+
+// hasLocal returns nil if the local store has a path, fs.ErrNotExist if not.
+func (u *Uploads) hasLocal(p narinfo.Path) error {
+	if u.local == nil {
+		return fs.ErrNotExist
+	}
+	l, err := u.local.find(context.Background(), p.Hash())
+	if err == nil && l.info.Path != p {
+		return fs.ErrNotExist
+	}
+	return err
+}
+
+// likeLocal refuses an upload of a path that the local store has with another
+// content: clients have seen that one here. A store that cannot be read now
+// keeps nobody from uploading.
+func (u *Uploads) likeLocal(info *narinfo.Info) error {
+	if u.local == nil {
+		return nil
+	}
+	l, err := u.local.find(context.Background(), info.Path.Hash())
+	if err != nil {
+		return nil
+	}
+	if differs := differences(l.info, info); differs != "" {
+		return refuse(http.StatusConflict, "conflict", "%s is in this cache's own store with another content: %s; the first stays: rebuild with this cache as substituter", info.Path, differs)
+	}
+	return nil
+}
+
+// Adopt makes uploads of those paths that come from the local store alone, and
+// returns how many. by is kept as the uploader. When it returns nil all of them
+// are durable. What was adopted before an error stays, so that another call
+// goes on from there; closures are whole at every moment if paths has whole
+// ones, since references come first.
+//
+// An error of a path that is not what Nix knows it as, is in neither source, or
+// was uploaded meanwhile with another content is a *Refusal.
+func (u *Uploads) Adopt(ctx context.Context, paths []narinfo.Path, by string) (int, error) {
+	todo := make(map[narinfo.Path]*adoption)
+	for _, p := range paths {
+		r, err := u.index.Get(p.Hash())
+		if err == nil && r.Info.Path == p {
+			continue
+		}
+		if err != nil && !errors.Is(err, index.ErrNotFound) {
+			return 0, err
+		}
+		if u.local == nil {
+			return 0, gone(p)
+		}
+		l, err := u.local.find(ctx, p.Hash())
+		if err == nil && l.info.Path != p {
+			err = fs.ErrNotExist
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return 0, gone(p)
+		}
+		if err != nil {
+			return 0, err
+		}
+		todo[p] = &adoption{localPath: l, done: make(chan struct{})}
+	}
+	if len(todo) == 0 {
+		return 0, nil
+	}
+	// Whoever waits for a reference waits for what began before, so one of
+	// them always moves.
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(2 * runtime.GOMAXPROCS(0))
+	for _, a := range inOrder(todo) {
+		g.Go(func() error { return u.adopt(ctx, a, todo, by) })
+	}
+	err := g.Wait()
+	if errors.Is(err, blob.ErrFull) || errors.Is(err, pack.ErrNotStored) {
+		u.log.Error("no room to adopt local paths", "error", err)
+		return 0, refuse(http.StatusRequestEntityTooLarge, "full", "the cache has no room to keep the %d paths that are in its own Nix store alone: make room there, and promote again", len(todo))
+	}
+	return len(todo), err
+}
+
+func gone(p narinfo.Path) error {
+	return refuse(http.StatusUnprocessableEntity, "missing", "%s is not in this cache any more; upload it, or build it there again", p)
+}
+
+// adoption is one path that becomes an upload.
+type adoption struct {
+	*localPath
+	done  chan struct{} // closed when it is one
+	order int
+}
+
+// inOrder sorts references before what refers to them.
+func inOrder(todo map[narinfo.Path]*adoption) []*adoption {
+	var list []*adoption
+	var visit func(a *adoption)
+	visit = func(a *adoption) {
+		if a.order != 0 {
+			return
+		}
+		a.order = -1 // a path may refer to itself
+		for _, ref := range a.info.References {
+			if next := todo[ref]; next != nil {
+				visit(next)
+			}
+		}
+		list = append(list, a)
+		a.order = len(list)
+	}
+	paths := make([]narinfo.Path, 0, len(todo))
+	for p := range todo {
+		paths = append(paths, p)
+	}
+	slices.Sort(paths)
+	for _, p := range paths {
+		visit(todo[p])
+	}
+	return list
+}
+
+func (u *Uploads) adopt(ctx context.Context, a *adoption, todo map[narinfo.Path]*adoption, by string) error {
+	f, err := u.adoptNar(ctx, a.localPath)
+	if err != nil {
+		return err
+	}
+	for _, ref := range a.info.References {
+		if other := todo[ref]; other != nil && other != a {
+			select {
+			case <-other.done:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+	}
+	info := a.info.Clone()
+	info.URL = "nar/" + f.FileHash.Base32() + packedSuffix
+	info.FileHash, info.FileSize = f.FileHash, f.FileSize
+	info.Sigs = u.adoptedSigs(a.info)
+	if err := u.PutInfo(info.Path.Hash(), info, by); err != nil {
+		return fmt.Errorf("adopt %s: %w", info.Path, err)
+	}
+	close(a.done)
+	u.log.Info("adopted from the local store", "path", info.Path, "nar_size", info.NarSize, "by", by)
+	return nil
+}
+
+// adoptedSigs are those of the database and ours, which stay even where
+// sign_uploads is false: the key vouches for what this machine had in its own
+// store. Ours come first if there are too many.
+func (u *Uploads) adoptedSigs(info *narinfo.Info) []string {
+	all := u.vouch(info)
+	if len(all) <= maxSignatures {
+		return all
+	}
+	slices.SortStableFunc(all, func(a, b string) int {
+		return cmp.Compare(count(slices.Contains(info.Sigs, a)), count(slices.Contains(info.Sigs, b)))
+	})
+	all = all[:maxSignatures]
+	slices.Sort(all)
+	return all
+}
+
+func count(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// adoptNar makes a file of the cache of the packed NAR.
+func (u *Uploads) adoptNar(ctx context.Context, p *localPath) (pack.Facts, error) {
+	stream, err := u.local.packed.Join(ctx, p.name+packedSuffix, u.dump(u.local.source(p.info)))
+	if err != nil {
+		return pack.Facts{}, err
+	}
+	defer stream.Close()
+	known, err := stream.Wait(ctx)
+	if err != nil {
+		return pack.Facts{}, u.adoptError(ctx, p, err)
+	}
+	name := "nar/" + known.FileHash.Base32() + packedSuffix
+	u.know(strings.TrimPrefix(name, "nar/"), facts{"zstd", known.FileHash, p.info.NarHash, known.FileSize, p.info.NarSize})
+	if st, err := u.HasNar(strings.TrimPrefix(name, "nar/"), true); err == nil && st.Size == known.FileSize {
+		return known, nil // by an earlier attempt, or another path with the same content
+	}
+	in, _, err := stream.File()
+	if err != nil {
+		return pack.Facts{}, err
+	}
+	defer in.Close()
+	out, err := u.blobs.Create(name, known.FileSize)
+	if err != nil {
+		return pack.Facts{}, err
+	}
+	defer out.Abort()
+	sum := sha256.New()
+	n, err := io.Copy(io.MultiWriter(out, sum), readerWith{ctx, in})
+	if err != nil {
+		return pack.Facts{}, fmt.Errorf("adopt %s: %w", p.info.Path, err)
+	}
+	if n != known.FileSize || narinfo.Hash(sum.Sum(nil)) != known.FileHash {
+		return pack.Facts{}, fmt.Errorf("adopt %s: the packed NAR was damaged on the disk; promote again", p.info.Path)
+	}
+	defer u.locks.lock(name)()
+	old, statErr := u.blobs.Stat(name)
+	if err := out.Commit(); err != nil {
+		return pack.Facts{}, err
+	}
+	u.bytes.Add(n - old.Size)
+	if statErr != nil {
+		u.files.Add(1)
+	}
+	return known, nil
+}
+
+// adoptError says what is wrong with a path that could not be packed.
+func (u *Uploads) adoptError(ctx context.Context, p *localPath, err error) error {
+	full := p.info.Path.In(p.info.StoreDir)
+	switch {
+	case ctx.Err() != nil:
+		return err
+	case errors.Is(err, pack.ErrWrongNAR), errors.Is(err, nar.ErrChanged), errors.Is(err, fs.ErrNotExist), errors.Is(err, pack.ErrSource):
+		u.log.Error("a path of the local store is not what Nix knows it as", "path", full, "error", err)
+		return refuse(http.StatusUnprocessableEntity, "local-broken", "%s in this cache's own store is not what Nix knows it as: run nix store verify --repair %s there, then promote again", full, full)
+	}
+	return fmt.Errorf("adopt %s: %w", p.info.Path, err)
+}

@@ -1,0 +1,134 @@
+package cache
+
+import (
+	"bufio"
+	"cmp"
+	"compress/bzip2"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"narwharf/cache/blob"
+)
+
+const logType = "text/plain; charset=utf-8"
+
+// getLog sends a build log: an uploaded one, else that of this machine's Nix.
+func (s *Server) getLog(w *response, req *http.Request, drv string) error {
+	err := s.getNamed(w, req, "log/"+drv, logType)
+	if s.local != nil && errors.Is(err, fs.ErrNotExist) {
+		w.source = sourceLocal
+		return s.getLocalLog(w, req, drv)
+	}
+	return err
+}
+
+// getLocalLog sends what Nix kept of a build: drvs/<2 characters>/<the rest>,
+// packed with bzip2 unless compress-build-log is false (getBuildLogExact in
+// src/libstore/local-fs-store.cc). Nix before 2.34 would unpack that itself if
+// it were labelled; later ones refuse the label.
+func (s *Server) getLocalLog(w *response, req *http.Request, drv string) error {
+	name := filepath.Join(s.local.logs, "drvs", drv[:2], drv[2:])
+	plain := true
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		plain = false
+		f, err = os.Open(name + ".bz2")
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	etag := strconv.FormatInt(st.ModTime().UnixNano(), 36) + "-" + strconv.FormatInt(st.Size(), 36)
+	if plain {
+		return sendText(w, req, f, st.Size(), logType, etag)
+	}
+	text := bufio.NewReader(bzip2.NewReader(f))
+	if _, err := text.Peek(1); err != nil && err != io.EOF {
+		return fmt.Errorf("unpack %s: %w", f.Name(), err)
+	}
+	h := w.Header()
+	textHeader(h, logType)
+	h.Set("Etag", `W/"`+etag+`"`)
+	if !req.ProtoAtLeast(1, 1) { // no chunks: it has to know the length
+		return s.sendLogOld(w, req, f, text)
+	}
+	if enc := encodingFor(req); enc != "" {
+		return sendPacked(w, req, text, -1, enc)
+	}
+	if noneMatch(req, h.Get("Etag")) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	if req.Method == http.MethodHead {
+		w.WriteHeader(http.StatusOK)
+		return nil
+	}
+	if _, err := io.Copy(struct{ io.Writer }{w}, text); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+// sendLogOld unpacks a log twice, first in order to know how long it is.
+func (s *Server) sendLogOld(w *response, req *http.Request, f io.ReadSeeker, text io.Reader) error {
+	size, err := io.Copy(io.Discard, text)
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return fmt.Errorf("unpack a build log: %w", err)
+	}
+	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+	if req.Method == http.MethodHead {
+		w.WriteHeader(http.StatusOK)
+		return nil
+	}
+	if n, err := io.Copy(struct{ io.Writer }{w}, bzip2.NewReader(f)); err != nil || n != size {
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+// putLog stores a build log; that of the latest build stays. Logs can be
+// large, so this one is not held in memory.
+func (s *Server) putLog(w *response, req *http.Request, drv string) error {
+	if req.ContentLength > maxLog {
+		return refuse(http.StatusRequestEntityTooLarge, "too-large", "the log is larger than the %s that this cache takes", sizeText(maxLog))
+	}
+	name := "log/" + drv
+	out, err := s.uploads.blobs.Create(name, req.ContentLength)
+	if err != nil {
+		return err
+	}
+	defer out.Abort()
+	src := &source{r: req.Body}
+	plain, err := decodeBody(src, req.Header.Get("Content-Encoding"))
+	if err != nil {
+		return cmp.Or(src.err, err)
+	}
+	defer plain.Close()
+	if _, err := io.Copy(out, newCapped(plain, maxLog, "the log")); err != nil {
+		if src.err != nil {
+			return src.err
+		}
+		if errors.Is(err, blob.ErrFull) {
+			return err
+		}
+		return asRefusal(err, "content")
+	}
+	defer s.uploads.locks.lock(name)()
+	if err := out.Commit(); err != nil {
+		return err
+	}
+	return stored(w)
+}
