@@ -28,8 +28,11 @@ type Config struct {
 	Host      string   `toml:"host"`       // name towards the server; the machine's host name if empty
 	Target    string   `toml:"target"`     // whose entry is taken; Host if empty
 	System    string   `toml:"system"`     // "x86_64-linux"; this program's if empty
-	TokenFile string   `toml:"token_file"` //
-	CAFile    string   `toml:"ca_file"`    //
+	TokenFile string   `toml:"token_file"` // the host's token; StateDir/token if empty and that is there
+	// JoinTokenFile has a token that is exchanged for the host's own, which
+	// then lies in TokenFile.
+	JoinTokenFile string `toml:"join_token_file"`
+	CAFile        string `toml:"ca_file"` //
 
 	Keys        []string `toml:"keys"`         // whose signatures make a release
 	Threshold   int      `toml:"threshold"`    // how many of them
@@ -277,7 +280,7 @@ func (c *Config) checkKeys() (err error) {
 }
 
 func (c *Config) checkPaths() error {
-	for _, p := range []*string{&c.StateDir, &c.Profile, &c.RunDir, &c.NixState, &c.TokenFile, &c.CAFile, &c.StoreRoot, &c.Metrics.Textfile} {
+	for _, p := range []*string{&c.StateDir, &c.Profile, &c.RunDir, &c.NixState, &c.TokenFile, &c.JoinTokenFile, &c.CAFile, &c.StoreRoot, &c.Metrics.Textfile} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(filepath.Dir(c.path), *p)
 		}

@@ -37,11 +37,6 @@ func agentConfigFlag(c *cobra.Command) *string {
 	return c.Flags().String("config", agentConfig, "the agent's configuration `FILE`")
 }
 
-// agentClient makes the client of an agent's configuration.
-func agentClient(c *nixos.Config) (*api.Client, error) {
-	return api.NewClient(api.ClientOptions{Servers: c.Servers, TokenFile: c.TokenFile, CAFile: c.CAFile, UserAgent: "narwharf-agent/" + versionText()})
-}
-
 // withAgent sets an agent up, and takes it down again.
 func withAgent(ctx context.Context, path string, stderr io.Writer, do func(*nixos.Agent, *nixos.Linux) error) error {
 	cfg, err := nixos.LoadConfig(path)
@@ -54,7 +49,7 @@ func withAgent(ctx context.Context, path string, stderr io.Writer, do func(*nixo
 		}
 		return a
 	}}))
-	client, err := agentClient(cfg)
+	client, err := nixos.NewClient(ctx, cfg, versionText(), log)
 	if err != nil {
 		return err
 	}
@@ -93,7 +88,7 @@ ends with exit status 0, and the service manager has to start it again
 	}
 	config := agentConfigFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		return withAgent(c.Context(), *config, c.ErrOrStderr(), func(a *nixos.Agent, h *nixos.Linux) error {
+		err := withAgent(c.Context(), *config, c.ErrOrStderr(), func(a *nixos.Agent, h *nixos.Linux) error {
 			err := a.Run(c.Context(), h.UnitChanged)
 			if errors.Is(err, nixos.ErrRestart) {
 				fmt.Fprintln(c.ErrOrStderr(), "narwharf agent: "+err.Error()+": ending, to be started again")
@@ -101,6 +96,10 @@ ends with exit status 0, and the service manager has to start it again
 			}
 			return err
 		})
+		if errors.Is(err, nixos.ErrNotJoined) && c.Context().Err() != nil {
+			return nil // told to stop, before it had anything to do
+		}
+		return err
 	}
 	return c
 }
@@ -120,7 +119,7 @@ was over.`,
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		ctx, cancel := context.WithTimeout(c.Context(), *limit)
 		defer cancel()
-		return withAgent(c.Context(), *config, c.ErrOrStderr(), func(a *nixos.Agent, _ *nixos.Linux) error {
+		err := withAgent(ctx, *config, c.ErrOrStderr(), func(a *nixos.Agent, _ *nixos.Linux) error {
 			state, err := a.Once(ctx)
 			if errors.Is(err, nixos.ErrNotSettled) {
 				return exitError{5, fmt.Errorf("%w: it is %s", err, state)}
@@ -135,6 +134,10 @@ was over.`,
 			}
 			return exitError{3, errors.New(a.Journal().Error)}
 		})
+		if errors.Is(err, nixos.ErrNotJoined) {
+			return exitError{5, err}
+		}
+		return err
 	}
 	return c
 }
@@ -261,12 +264,12 @@ agent or its configuration is broken.`,
 		if err != nil {
 			return err
 		}
-		client, err := agentClient(cfg)
+		ctx, cancel := context.WithTimeout(c.Context(), 20*time.Second)
+		defer cancel()
+		client, err := nixos.NewClient(ctx, cfg, versionText(), slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil)))
 		if err != nil {
 			return err
 		}
-		ctx, cancel := context.WithTimeout(c.Context(), 20*time.Second)
-		defer cancel()
 		if err := nixos.SendProbe(ctx, cfg, client, versionText(), *report); err != nil {
 			return exitError{nixos.ProbeExit(err), err}
 		}

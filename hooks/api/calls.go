@@ -41,8 +41,14 @@ func (c *Client) Desired(ctx context.Context, host, channel, target, etag string
 
 // PutStatus reports what a host is. An *Error of kind StaleStatus says with
 // StartID and Counter what the server has that is newer. fresh makes it over a
-// new connection, which proves that one can be made.
+// new connection, which proves that one can be made. Which machine it is, the
+// client says where s does not.
 func (c *Client) PutStatus(ctx context.Context, host string, s *Status, fresh bool) error {
+	if s.Instance == "" && c.self.Instance != "" {
+		as := *s
+		as.Instance, as.Machine = c.self.Instance, c.self.Machine
+		s = &as
+	}
 	_, err := c.Do(ctx, Call{Method: http.MethodPut, Path: hostPath(host, "status"), Body: s, Fresh: fresh, Timeout: 10 * time.Second})
 	return err
 }
