@@ -206,8 +206,15 @@ func (u *Uploads) adoptNar(ctx context.Context, p *localPath) (pack.Facts, error
 		return pack.Facts{}, u.adoptError(ctx, p, err)
 	}
 	name := "nar/" + known.FileHash.Base32() + packedSuffix
-	u.know(strings.TrimPrefix(name, "nar/"), facts{"zstd", known.FileHash, p.info.NarHash, known.FileSize, p.info.NarSize})
-	if st, err := u.HasNar(strings.TrimPrefix(name, "nar/"), true); err == nil && st.Size == known.FileSize {
+	file := strings.TrimPrefix(name, "nar/")
+	// PutInfo need not read it all again.
+	note := func() {
+		if users, err := u.index.Users(name); err != nil || len(users) == 0 {
+			u.know(file, facts{"zstd", known.FileHash, p.info.NarHash, known.FileSize, p.info.NarSize})
+		}
+	}
+	if st, err := u.HasNar(file, true); err == nil && st.Size == known.FileSize {
+		note()
 		return known, nil // by an earlier attempt, or another path with the same content
 	}
 	in, _, err := stream.File()
@@ -237,6 +244,7 @@ func (u *Uploads) adoptNar(ctx context.Context, p *localPath) (pack.Facts, error
 	if statErr != nil {
 		u.files.Add(1)
 	}
+	note()
 	return known, nil
 }
 

@@ -26,9 +26,10 @@ func (s *Server) getHealthz(w *response, _ *http.Request, _ string) error {
 	return writeText(w, "text/plain; charset=utf-8", "ok\n")
 }
 
-// getReadyz really looks: at the index, at the files, at the room left. A
+// getReadyz really looks: at the index, at the files, at the local store if it is
+// served, at the room left. A
 // cache without room still serves, so that is said and is no failure.
-func (s *Server) getReadyz(w *response, _ *http.Request, _ string) error {
+func (s *Server) getReadyz(w *response, req *http.Request, _ string) error {
 	var problems []string
 	// The all-zero hash: what counts is that the table answers.
 	if _, err := s.index().Referrers(strings.Repeat("0", 32)); err != nil {
@@ -36,6 +37,11 @@ func (s *Server) getReadyz(w *response, _ *http.Request, _ string) error {
 	}
 	if _, err := s.uploads.blobs.Stat("nix-cache-info"); err != nil {
 		problems = append(problems, "files: "+err.Error())
+	}
+	if s.local != nil {
+		if _, err := s.local.store.Version(req.Context()); err != nil {
+			problems = append(problems, "local store: "+err.Error())
+		}
 	}
 	if len(problems) > 0 {
 		return refuse(http.StatusServiceUnavailable, "not-ready", "not ready: %s", strings.Join(problems, "; "))
@@ -47,6 +53,9 @@ func (s *Server) getReadyz(w *response, _ *http.Request, _ string) error {
 			return refuse(http.StatusServiceUnavailable, "not-ready", "not ready: disk: %v", err)
 		}
 		text += fmt.Sprintf("room for uploads: %s\n", sizeText(max(free, 0)))
+	}
+	if s.local != nil {
+		text += "local store: " + s.local.store.StoreDir() + "\n"
 	}
 	return writeText(w, "text/plain; charset=utf-8", text)
 }

@@ -124,6 +124,9 @@ func (s *signer) get(ctx context.Context, hash string, idx index.Index) (*signed
 		t, err = s.signLocal(ctx, hash, old)
 	}
 	if err != nil {
+		if old != nil {
+			s.cache.Remove(hash)
+		}
 		return nil, err
 	}
 	if len(t.text) > signedSize {

@@ -1,0 +1,217 @@
+package cache
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"narwharf/narinfo"
+	"narwharf/signing"
+)
+
+// TestLocalNarinfo: a path of the machine's store has a narinfo like any other,
+// with our signature and those of the database; FileHash and FileSize come with
+// the first download, and nothing else changes then.
+func TestLocalNarinfo(t *testing.T) {
+	key := newKey(t, "here-1")
+	w, m := localWorld(t, func(s *setup) {
+		s.SignUploads = false // which is about uploads
+		s.keys = func() ([]signing.SecretKey, error) { return []signing.SecretKey{key}, nil }
+	})
+	lib := m.build("lib", map[string]string{"lib.so": "code"})
+	app := m.build("app", map[string]string{"bin/app": "an app", "share/doc": "words"}, lib)
+	app.info.Sigs = signatures(t, 2)
+	m.exec("update ValidPaths set sigs = ?, deriver = ?, ca = 'text:sha256:"+strings.Repeat("0", 52)+"' where path = ?",
+		strings.Join(app.info.Sigs, " "), pathNamed("app.drv").In("/nix/store"), app.info.Path.In("/nix/store"))
+
+	before := w.mustSubstitute(app)
+	packed, _ := app.urls()
+	if "/"+before.URL != packed || before.Compression != "zstd" || !before.FileHash.IsZero() || before.FileSize != 0 {
+		t.Errorf("before the download: %s", before.Append(nil))
+	}
+	if !slices.Equal(before.References, []narinfo.Path{lib.info.Path}) || before.Deriver != pathNamed("app.drv") || before.CA == "" {
+		t.Errorf("narinfo %s", before.Append(nil))
+	}
+	if want := signing.SignInfo(app.info, []signing.SecretKey{key}); !slices.Equal(before.Sigs, want) || len(want) != 3 {
+		t.Errorf("signatures %q, want %q", before.Sigs, want)
+	}
+	after := w.mustSubstitute(app)
+	if after.FileHash.IsZero() || after.FileSize == 0 {
+		t.Errorf("after the download: %s", after.Append(nil))
+	}
+	after.FileHash, after.FileSize = before.FileHash, before.FileSize
+	if got, want := string(after.Append(nil)), string(before.Append(nil)); got != want {
+		t.Errorf("after the download\n%s, before\n%s", got, want)
+	}
+	w.mustSubstitute(lib)
+	w.must(w.get("/metrics"), 200, `narwharf_http_sent_bytes_total{route="narinfo",source="local"}`, `narwharf_http_sent_bytes_total{route="local-nar",source="local"}`)
+	if left, err := os.ReadDir(w.dir + "/cache"); err != nil || len(left) != 1 {
+		t.Errorf("serving wrote into the cache: %v, %v", left, err)
+	}
+	w.check()
+}
+
+// TestLocalSeesChanges: what Nix adds, deletes or changes is so in the very next
+// answer, on the connection as through net/http.
+func TestLocalSeesChanges(t *testing.T) {
+	m := newMachine(t)
+	ring := new(keyring)
+	w, fast := quickWorld(t, func(s *setup) { s.keys = ring.load }, m.serve)
+	stays := m.build("stays", map[string]string{"file": "stays"})
+	comes := pathNamed("comes")
+	quick := int64(0)
+	ask := func(hash string, status int, viaQuick bool) string {
+		t.Helper()
+		w.fresh()
+		a := w.must(w.get("/"+hash+".narinfo"), status)
+		if viaQuick {
+			quick++
+		}
+		if !becomes(fast, quick) {
+			t.Errorf("%d fast answers, want %d", fast(), quick)
+		}
+		return a.body
+	}
+	ask(stays.info.Path.Hash(), 200, false)
+	ask(stays.info.Path.Hash(), 200, true)
+	for range 3 {
+		ask(comes.Hash(), 404, false)
+		p := m.build("comes", map[string]string{"file": "comes"})
+		// The store has changed: the text in memory is looked at again, and used.
+		ask(stays.info.Path.Hash(), 200, true)
+		ask(comes.Hash(), 200, false)
+		ask(comes.Hash(), 200, true)
+		m.exec("update ValidPaths set sigs = ? where path = ?", signatures(t, 1)[0], p.info.Path.In("/nix/store"))
+		if text := ask(comes.Hash(), 200, true); !strings.Contains(text, "Sig: ") {
+			t.Errorf("a signature that Nix added is not there:\n%s", text)
+		}
+		m.remove(p)
+		ask(comes.Hash(), 404, false)
+		ask(stays.info.Path.Hash(), 200, true)
+	}
+	ring.set(newKey(t, "k-1"))
+	if err := w.s.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if text := ask(stays.info.Path.Hash(), 200, false); !strings.Contains(text, "Sig: k-1:") {
+		t.Errorf("no signature by the new key:\n%s", text)
+	}
+	packed, _ := stays.urls()
+	w.must(w.get(packed), 200)
+	quick = fast()
+	if text := ask(stays.info.Path.Hash(), 200, true); !strings.Contains(text, "FileHash: ") {
+		t.Errorf("no FileHash after the download:\n%s", text)
+	}
+}
+
+// TestLocalAndUploaded: what is in both is served from the uploads, at the URLs
+// of both, and goes on when either is taken away.
+func TestLocalAndUploaded(t *testing.T) {
+	w, m := localWorld(t)
+	both := newUpload(t, "both", "gzip")
+	local := m.build("both", map[string]string{"file": strings.Split(string(both.nar), "I am")[0]})
+	m.exec("delete from ValidPaths")
+	if err := os.WriteFile(m.real(local.info.Path)+"/file", []byte("I am both"+strings.Repeat(".", 2000)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	local.info.NarHash, local.info.NarSize, local.nar = both.info.NarHash, both.info.NarSize, both.nar
+	m.register(local)
+	packed, plain := local.urls()
+	w.mustSubstitute(local)
+	old := w.must(w.get(packed), 200)
+
+	w.putAll(both)
+	w.mustServe(both)
+	if a := w.must(w.get(packed), 200); a.body != old.body || a.header.Get("Etag") != old.header.Get("Etag") {
+		t.Errorf("the local URL has other bytes, %d instead of %d", len(a.body), len(old.body))
+	}
+	m.remove(local)
+	w.mustServe(both)
+	for range 2 {
+		if a := w.must(w.get(packed), 200); a.body != old.body {
+			t.Errorf("the local URL has other bytes, %d instead of %d", len(a.body), len(old.body))
+		}
+		w.must(w.head(packed), 200)
+		if a := w.must(w.get(plain), 200); a.body != string(both.nar) {
+			t.Errorf("the NAR has %d bytes and another content", len(a.body))
+		}
+		if a := w.must(w.get(plain, "Range", "bytes=100-199"), 206); a.body != string(both.nar[100:200]) {
+			t.Errorf("the range has %d bytes", len(a.body))
+		}
+		// As if it had never been packed here.
+		m2 := newMachine(t)
+		m2.serve(&w.setup)
+		w.restart()
+	}
+	other := "/nar/" + local.info.Path.Hash() + "-" + narinfo.Hash{1}.Base32()
+	w.must(w.get(other+packedSuffix), 404)
+	w.must(w.get(other+plainSuffix), 404)
+	w.check()
+}
+
+// TestServeStoreTurnedOff: clients remember URLs of local paths.
+func TestServeStoreTurnedOff(t *testing.T) {
+	w := newWorld(t)
+	a, b := newUpload(t, "a", "zstd"), newUpload(t, "b", "gzip")
+	w.putAll(a, b)
+	packed, plain := a.urls()
+	if got := w.must(w.get(packed), 200); got.body != string(a.body) {
+		t.Errorf("%d bytes", len(got.body))
+	}
+	if got := w.must(w.get(plain), 200); got.body != string(a.nar) {
+		t.Errorf("%d bytes", len(got.body))
+	}
+	packed, plain = b.urls()
+	w.must(w.get(packed), 404)
+	if got := w.must(w.get(plain), 200); got.body != string(b.nar) {
+		t.Errorf("%d bytes", len(got.body))
+	}
+}
+
+// TestUploadsBesideLocal: an upload may refer to local paths, and may not be a
+// local path with another content.
+func TestUploadsBesideLocal(t *testing.T) {
+	w, m := localWorld(t)
+	lib := m.build("lib", map[string]string{"lib.so": "code"})
+	app := newUpload(t, "app", "zstd", lib)
+	w.putAll(app)
+	w.mustServe(app)
+	lost := newUpload(t, "lost", "zstd")
+	user := newUpload(t, "user", "zstd", lib, lost)
+	w.must(w.put(user.narURL(), user.body), 201)
+	w.must(w.put(user.infoURL(), user.text()), 422, "refers to "+string(lost.info.Path))
+
+	liar := newUpload(t, "lib", "zstd")
+	w.must(w.put(liar.narURL(), liar.body), 201)
+	w.must(w.put(liar.infoURL(), liar.text()), 409, "own store", "NarHash")
+	w.mustSubstitute(lib)
+}
+
+// TestLocalStoreUnreadable: uploads go on, and a client is not told that a path
+// is not there, which it would remember.
+func TestLocalStoreUnreadable(t *testing.T) {
+	w, m := localWorld(t)
+	up, local := newUpload(t, "up", "zstd"), m.build("local", map[string]string{"file": "local"})
+	w.putAll(up)
+	w.mustSubstitute(local)
+	db := m.root + "/nix/var/nix/db"
+	if err := os.Rename(db, db+".away"); err != nil {
+		t.Fatal(err)
+	}
+	packed, plain := local.urls()
+	w.mustServe(up)
+	for range 2 {
+		for _, url := range []string{local.infoURL(), packed, plain, "/" + local.info.Path.Hash() + ".ls", newUpload(t, "nowhere", "zstd").infoURL()} {
+			w.must(w.get(url), 503, "cannot read its own Nix store now")
+		}
+	}
+	w.must(w.get("/readyz"), 503, "local store")
+	w.must(w.get("/healthz"), 200)
+	w.putAll(newUpload(t, "another", "zstd", up))
+	if err := os.Rename(db+".away", db); err != nil {
+		t.Fatal(err)
+	}
+	w.mustSubstitute(local)
+	w.must(w.get("/readyz"), 200, "local store")
+}
