@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -46,7 +47,7 @@ func (h *Host) await(limit time.Duration, seq int64, states ...string) (journal,
 			return j, nil
 		}
 	}
-	return last, fmt.Errorf("%s: not %s of seq %d within %v: its agent says %+v (%v)", h.Name(), strings.Join(states, " or "), seq, limit, last, err)
+	return last, errors.Join(fmt.Errorf("%s: not %s of seq %d within %v: its agent says %+v", h.Name(), strings.Join(states, " or "), seq, limit, last), err)
 }
 
 // settled are the states in which an agent has come to an end.
@@ -98,6 +99,9 @@ func (fw *follower) truthful(h *Host, seq int64, old, path string) (string, erro
 	want := map[string][2]string{"ok": {path, path}, "reverted": {old, old}, "armed": {old, path}, "testing": {path, old}, "test_over": {old, old}}[j.State]
 	if st.Current != want[0] || st.Profile != want[1] || st.BootEntry != want[1] || r.Status.Current != want[0] {
 		return j.State, fmt.Errorf("%s says %s (%s), the server %+v; it was %s and should be %s; in truth %+v", h.Name(), j.State, j.Error, r, old, path, st)
+	}
+	if version := h.Must("cat", st.Current+"/nixos-version"); st.Hello != version {
+		return j.State, fmt.Errorf("%s says %s and runs version %s; its hello.service is of %q", h.Name(), j.State, version, st.Hello)
 	}
 	return j.State, nil
 }
