@@ -24,14 +24,14 @@ func (st *Stream) goAlone(cause error) error {
 	}
 	st.letGo() // a full disk has the more room
 	s := st.s
-	a := &alone{s: s}
+	a, from := &alone{s: s}, st.off
 	a.r, a.w = io.Pipe()
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	a.cancel = cancel
 	a.job = job{
 		abandon: func(err error) { a.w.CloseWithError(err) },
 		run: func() {
-			facts, err := encode(ctx, st.key, st.src, &skip{w: a.w, n: st.off})
+			facts, err := encode(ctx, st.key, st.src, &skip{w: a.w, n: from})
 			if err == nil {
 				s.learn(st.key, facts)
 			}
@@ -55,7 +55,7 @@ func (st *Stream) goAlone(cause error) error {
 	}
 	st.alone = a
 	s.m.alone.Inc()
-	s.log.Warn("a download goes on with an encode of its own", "nar", st.name, "at", st.off, "error", cause)
+	s.log.Debug("a download goes on with an encode of its own", "nar", st.name, "at", from, "error", cause)
 	s.enqueue(&a.job, &s.live)
 	s.hand()
 	return nil

@@ -25,6 +25,8 @@ type world struct {
 	*testing.T
 	*Store
 	o        Options
+	hook     func(op string) error // becomes Store.fault
+	quiet    bool
 	registry *prometheus.Registry
 }
 
@@ -49,11 +51,14 @@ func (w *world) open() {
 	w.Helper()
 	w.registry = prometheus.NewPedanticRegistry()
 	w.o.Metrics = w.registry
-	w.o.Log = slog.New(slog.NewTextHandler(testLog{w.T}, nil))
+	if w.o.Log = nil; !w.quiet {
+		w.o.Log = slog.New(slog.NewTextHandler(testLog{w.T}, nil))
+	}
 	s, err := Open(w.o)
 	if err != nil {
 		w.Fatal(err)
 	}
+	s.fault = w.hook
 	s.reserve = 0 // what the machine of the test has free is not its subject
 	w.Store = s
 }
