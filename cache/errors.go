@@ -113,8 +113,11 @@ func (s *Server) writeError(w *response, req *http.Request, err error) {
 	}
 	text = oneLine(text)
 	h := w.Header()
-	for _, k := range []string{"Content-Encoding", "Content-Range", "Etag", "Last-Modified", "Cache-Control"} {
+	for _, k := range []string{"Content-Encoding", "Etag", "Last-Modified", "Cache-Control"} {
 		h.Del(k)
+	}
+	if status != http.StatusRequestedRangeNotSatisfiable { // there it says how much there is
+		h.Del("Content-Range")
 	}
 	if strings.HasPrefix(req.URL.Path, "/nar/") {
 		h.Set("Accept-Ranges", "bytes") // else Nix takes any error of a resume as final
