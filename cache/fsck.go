@@ -285,6 +285,13 @@ func (c *fsck) references(hash string) error {
 			continue
 		}
 		if _, err := c.u.index.Get(ref.Hash()); errors.Is(err, index.ErrNotFound) {
+			err := c.u.hasLocal(ref) // KeepWhole will adopt it
+			if err == nil {
+				continue
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 			c.found(name, fmt.Sprintf("%s refers to %s, which is missing: upload that again with nix copy --refresh", info.Path, ref), nil)
 		} else if err != nil {
 			return err

@@ -74,6 +74,7 @@ func (s *Server) putNarinfo(w *response, req *http.Request, hash string) error {
 	if err := s.uploads.PutInfo(hash, info, w.by); err != nil {
 		return err
 	}
+	s.keeper.want(s, info.References)
 	s.log.Info("uploaded", "path", info.Path, "nar_size", info.NarSize, "by", w.by)
 	return stored(w)
 }

@@ -58,6 +58,8 @@ type Server struct {
 	keep    string // Cache-Control of what never changes
 	puts    atomic.Int64
 
+	keeper keeper
+
 	idle, drainTime time.Duration // as the constants, but for tests
 
 	listings chan struct{} // holds one for each listing being made
@@ -70,6 +72,7 @@ func NewServer(u *Uploads, opts Options) (*Server, error) {
 	}
 	s := &Server{opts: opts, uploads: u, signer: newSigner(opts.SignUploads, opts.Local), local: opts.Local, metrics: newMetrics(u, opts.Metrics), log: opts.Log}
 	s.idle, s.drainTime = writeIdle, drainTime
+	s.keeper.wake = make(chan struct{}, 1)
 	s.listings = make(chan struct{}, runtime.GOMAXPROCS(0))
 	// Shared caches may keep an answer to a request with credentials if it is
 	// "public" (RFC 9111, 3.5), and would hand it to whom has none.
@@ -87,7 +90,8 @@ func NewServer(u *Uploads, opts Options) (*Server, error) {
 	if err := s.Reload(); err != nil {
 		return nil, err
 	}
-	u.changed, u.local, u.vouch = s.signer.drop, opts.Local, s.signer.signatures
+	u.changed, u.vouch = s.signer.drop, s.signer.signatures
+	u.SetLocal(opts.Local)
 	s.handler = s.route()
 	return s, nil
 }

@@ -87,6 +87,10 @@ func NewUploads(blobs blob.Store, idx index.Index, opts UploadOptions, log *slog
 	}
 }
 
+// SetLocal says which store of this machine stands beside the uploads; a Server
+// with Options.Local does so itself.
+func (u *Uploads) SetLocal(l *Local) { u.local = l }
+
 // Torn tells that a write failed in a way that left the narinfo files and the
 // index different; the next start must recover.
 func (u *Uploads) Torn() bool { return u.torn.Load() }
