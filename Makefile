@@ -34,7 +34,7 @@ test: build nix-clients
 nix-clients:
 	@.ci/nix-clients
 
-bench: build
+bench: build nix-clients
 	$(GO) run ./bench $(BENCH)
 
 e2e: build nix-clients

@@ -1,9 +1,10 @@
 //go:build linux
 
 // Command bench measures Narwharf side by side with nginx: `go run ./bench`
-// does everything in ten minutes, `go run ./bench -quick` tries it out in
-// about one. It needs Linux, Go, dpkg and Debian's nginx, no Nix, and 10,200 open
-// files.
+// does everything in a quarter of an hour, `go run ./bench -quick` tries it out
+// in about two minutes. It needs Linux, Go, dpkg, Debian's nginx and 10,200 open
+// files; the rows of a local store also need the stock Nix that make nix-clients
+// brings, and are left out by -only upload,narinfo,nar,memory,hosts.
 //
 // # What is measured
 //
@@ -27,6 +28,48 @@
 // open_file_cache (which may serve what has been replaced a while ago) in a row
 // of its own. For uploads its dav module is the practical limit, though it does
 // less: no unpacking, no hash, no fsync.
+//
+// # The local store
+//
+// Real Nix copies the same closure, a large file and 20 000 small ones into a
+// store with a database below a folder of the benchmark's own (as in
+// `local?root=`; the machine's /nix is not touched), and a server without
+// uploads serves it. Each path's packed NAR is asked for once, which packs it;
+// from then on it and the narinfo are measured like uploaded ones, nginx having
+// copies. Uncompressed NARs are made from the files as they are sent: the large
+// file is compared with nginx sending the NAR as a file; the small files with
+// `nix-store --dump path | cat >/dev/null` of each Nix, whose start is part of
+// it (20 to 50 ms), while ours has HTTP and TCP instead of a pipe. The first
+// byte is that of the body, on a new connection. Cold rows take everything out
+// of the machine's page cache first; they are few, since that slows whatever
+// else runs.
+//
+// Fifty clients that ask at once for one NAR must cost one encode, by the
+// server's own metrics, and the wall of one client that asks alone plus that of
+// fifty that get the finished file from nginx, times 1.3. Each of these samples
+// has a new server. These clients copy what they read and check the end of the
+// reply: the others' trick of not reading bodies needs a length.
+//
+// # Other servers: -peer
+//
+// A server of Nix stores that runs already can be measured in the same run:
+//
+//	go run ./bench -prepare -store /var/tmp/bench-store
+//	  … start it on /var/tmp/bench-store/root, logical store /nix/store
+//	go run ./bench -only store -store /var/tmp/bench-store -peer harmonia=http://127.0.0.1:5000
+//
+// Its narinfos must have the store's NarHash; its NARs are asked for at the URLs
+// that they name, with no Accept-Encoding, and need a Content-Length. Harmonia
+// has two modes worth a row. Without Accept-Encoding it sends uncompressed NARs,
+// made from the files each time (its mode "none"); that is what -peer measures.
+// Asked with `Accept-Encoding: zstd` it packs each reply anew, at level 1, in
+// chunks: the wall of that is `curl --compressed` over the closure's URLs, since
+// no server's time to encode can be compared with a file that is ready. Harmonia
+// finds the store by virtual_nix_store and real_nix_store in its settings
+// (real_nix_store = "/var/tmp/bench-store/root/nix/store") and takes the paths'
+// facts from the nix-daemon or the database, which must be that of this store.
+//
+// # Many hosts
 //
 // Many hosts on one server have no nginx to be compared with, but targets. They
 // arrive within 5 s and poll as agents do; then releases are promoted, and for

@@ -18,7 +18,7 @@ func TestHosts(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := plan{hosts: 20, wakes: 2, arrival: 200 * time.Millisecond, settle: 200 * time.Millisecond}
-	rows, err := hostRows(p, filepath.Join(dir, "hosts"), func(dir string) (*server, error) { return startNarwharf(binary, dir) })
+	rows, err := hostRows(p, filepath.Join(dir, "hosts"), func(dir string) (*server, error) { return startNarwharf(binary, dir, "") })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,28 +28,49 @@ type plan struct {
 	wakes   int           // promotes of each kind
 	arrival time.Duration // within which the hosts come
 	settle  time.Duration // in which they poll before memory is read
+
+	bigFile     int64 // size of the large file in the local store
+	localRounds int   // of reads of local paths
+	colds       int   // rounds with nothing in memory
+	crowds      int   // rounds of many clients and one NAR
+	store       string
+	prepare     bool // make the store, measure nothing
+	peers       []peer
 }
 
 func main() {
 	quick := flag.Bool("quick", false, "measure for less than a minute, with a small closure: to see whether it works")
 	write := flag.Bool("write", false, "write the result to bench/PERFORMANCE.md, too")
-	only := flag.String("only", "", "comma-separated sections to run, of upload, narinfo, nar, memory, hosts (default all)")
+	only := flag.String("only", "", "comma-separated sections to run, of upload, narinfo, nar, store, memory, hosts (default all)")
 	itself := flag.Bool("itself", false, "measure nginx against itself: how far from 1 are ratios by chance?")
 	work := flag.String("work", os.TempDir(), "folder for temporary files, some GiB, on a real disk")
+	store := flag.String("store", "", "keep the local store in this folder, and take the one that is there (default a temporary one)")
+	prepare := flag.Bool("prepare", false, "make the store of -store and end: for a -peer that has to serve it")
+	var peers []peer
+	flag.Func("peer", "NAME=URL: measure another server of the same local store, too, which runs already (may be repeated)", func(v string) error {
+		p, err := parsePeer(v)
+		peers = append(peers, p)
+		return err
+	})
 	flag.Parse()
 
 	p := plan{
 		quick: *quick, itself: *itself, only: map[string]bool{}, size: 1000 << 20, count: 300, rounds: 13, uploads: 5, sample: 1200 * time.Millisecond, big: 4 << 30,
 		hosts: 10_000, wakes: 5, arrival: 5 * time.Second, settle: 65 * time.Second,
+		bigFile: 1 << 30, localRounds: 9, colds: 5, crowds: 3, store: *store, prepare: *prepare, peers: peers,
 	}
 	if p.quick {
 		p.size, p.count, p.rounds, p.uploads, p.sample, p.big = 100<<20, 100, 3, 1, 400*time.Millisecond, 256<<20
 		p.hosts, p.wakes, p.arrival, p.settle = 1000, 2, time.Second, 3*time.Second
+		p.bigFile, p.localRounds, p.colds, p.crowds = 128<<20, 3, 1, 1
 	}
 	for name := range strings.SplitSeq(*only, ",") {
 		if name != "" {
 			p.only[name] = true
 		}
+	}
+	if p.prepare {
+		p.only = map[string]bool{"store": true}
 	}
 	if err := run(p, *work, *write); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

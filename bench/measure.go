@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -20,6 +21,7 @@ func measureAll(p plan, dir string) (*report, error) {
 		return nil, err
 	}
 	subject := n.startOne
+	var local func(dir, root string) (*server, error) // nil if it serves no Nix store
 	r := &report{names: [2]string{"Narwharf", "nginx"}}
 	if p.itself {
 		if !n.dav {
@@ -31,7 +33,8 @@ func measureAll(p plan, dir string) (*report, error) {
 		if err != nil {
 			return nil, err
 		}
-		subject = func(dir string) (*server, error) { return startNarwharf(binary, dir) }
+		local = func(dir, root string) (*server, error) { return startNarwharf(binary, dir, root) }
+		subject = func(dir string) (*server, error) { return local(dir, "") }
 	}
 	if p.wants("hosts") {
 		// Before the minutes that the rest takes: there may be no room.
@@ -41,8 +44,8 @@ func measureAll(p plan, dir string) (*report, error) {
 	}
 	r.facts = append(hostFacts(dir, n), "command: `go run ./bench"+p.flags()+"`, at commit "+revision())
 
-	if p.wants("narinfo") || p.wants("nar") || p.wants("upload") || p.wants("memory") {
-		if err := r.addCache(p, dir, subject, n); err != nil {
+	if p.wants("narinfo") || p.wants("nar") || p.wants("upload") || p.wants("memory") || p.wants("store") {
+		if err := r.addCache(p, dir, subject, local, n); err != nil {
 			return nil, err
 		}
 	}
@@ -58,11 +61,17 @@ func measureAll(p plan, dir string) (*report, error) {
 }
 
 // addCache runs the sections that have a closure.
-func (r *report) addCache(p plan, dir string, subject func(string) (*server, error), n *nginx) error {
+func (r *report) addCache(p plan, dir string, subject func(string) (*server, error), local func(dir, root string) (*server, error), n *nginx) error {
 	began := time.Now()
-	// The large NAR in the cache and the closure, three times for a while.
-	if err := needDisk(dir, p.big+4*p.size); err != nil {
+	// The large NAR in the cache and the closure, three times for a while; or
+	// the large file, three times.
+	if err := needDisk(dir, max(p.big, 3*p.bigFile)+4*p.size); err != nil {
 		return err
+	}
+	if p.wants("store") && local != nil { // not after minutes that end in an error
+		if _, err := findNix(filepath.Join(dir, "home"), dir); err != nil {
+			return err
+		}
 	}
 	c, err := makeClosure(filepath.Join(dir, "closure"), p.size, p.count)
 	if err != nil {
@@ -95,6 +104,11 @@ func (r *report) addCache(p plan, dir string, subject func(string) (*server, err
 		}
 		r.rows = append(rows, r.rows...)
 	}
+	if p.wants("store") && local != nil {
+		if err := r.addStore(p, c, dir, local, n); err != nil {
+			return err
+		}
+	}
 	if p.wants("memory") && !p.itself {
 		rows, err := memoryRows(p, c, filepath.Join(dir, "memory"), subject)
 		if err != nil {
@@ -103,6 +117,25 @@ func (r *report) addCache(p plan, dir string, subject func(string) (*server, err
 		r.rows = append(r.rows, rows...)
 	}
 	return nil
+}
+
+// addStore runs the section of a local Nix store.
+func (r *report) addStore(p plan, c *closure, dir string, local func(dir, root string) (*server, error), n *nginx) error {
+	began := time.Now()
+	st, err := makeStore(cmp.Or(p.store, filepath.Join(dir, "store")), c, p.bigFile)
+	if err != nil {
+		return err
+	}
+	fact := fmt.Sprintf("local store: that closure, a file of %s and %d small files (NAR %.0f MB), copied into a private store by Nix %s; %s",
+		mib(p.bigFile), manyFiles, float64(st.many.NarSize)/1e6, st.nix[len(st.nix)-1].version, chilling())
+	r.facts = append(r.facts, fact)
+	progress("%s (%s)", fact, time.Since(began).Round(time.Second/10))
+	if p.prepare {
+		return nil
+	}
+	rows, err := localRows(p, st, dir, local, n)
+	r.rows = append(r.rows, rows...)
+	return err
 }
 
 // readRows uploads the closure once, lets nginx serve the same narinfos and

@@ -28,8 +28,9 @@ func findNarwharf(dir string) (string, error) {
 }
 
 // startNarwharf runs an empty cache in dir, which must not exist, with one
-// signing key and a token for uploads: what `narwharf init` sets up.
-func startNarwharf(binary, dir string) (*server, error) {
+// signing key and a token for uploads: what `narwharf init` sets up. If root is
+// not empty, it also serves the Nix store below it.
+func startNarwharf(binary, dir, root string) (*server, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -44,6 +45,9 @@ func startNarwharf(binary, dir string) (*server, error) {
 	}
 	text := fmt.Sprintf("listen = [%q]\ndata_dir = %q\n\n[signing]\nsecret_key_files = [%q]\nsign_uploads = true\n\n[access]\nanonymous = [\"pull\"]\n",
 		addr, "data", "bench.sec")
+	if root != "" {
+		text += fmt.Sprintf("\n[cache]\nserve_store = true\nstore_root = %q\n", root)
+	}
 	if err := os.WriteFile(filepath.Join(dir, "bench.sec"), key, 0o600); err != nil {
 		return nil, err
 	}

@@ -2,7 +2,10 @@
 
 package main
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
 // A row is one line of the report.
 type row struct {
@@ -14,6 +17,7 @@ type row struct {
 	remark   string
 
 	atLeast float64 // target of the ratio, 0 if there is none
+	than    string  // what it is a ratio to, "" for nginx
 	goal    string  // target in words, instead of atLeast
 	missed  bool    // with goal
 }
@@ -45,7 +49,7 @@ func formatted(format string, x, y []float64) (out [2]string) {
 // target is the target in words, "" if there is none.
 func (r *row) target() string {
 	if r.atLeast != 0 {
-		return fmt.Sprintf("≥ %.2f × nginx", r.atLeast)
+		return fmt.Sprintf("≥ %.2f × %s", r.atLeast, cmp.Or(r.than, "nginx"))
 	}
 	return r.goal
 }
