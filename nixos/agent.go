@@ -175,6 +175,9 @@ func (a *Agent) effect(ctx context.Context, effect Effect) Event {
 		}
 		return Kept{Err: words(err)}
 	case RunHook:
+		if e.Delay > 0 {
+			h.Sleep(ctx, e.Delay) //nolint:errcheck // ends early with ctx, which is looked at
+		}
 		return Hooked{Err: words(h.Hook(ctx, e.Hook, e.Env))}
 	case Reboot:
 		return StillUp{Err: words(h.Reboot(ctx))}

@@ -83,7 +83,7 @@ func (m *Machine) bootedInProbation(j *Journal, a *Attempt, f Facts) {
 func (m *Machine) bootedBeforePost(a *Attempt, f Facts) {
 	switch {
 	case a.After == api.Armed:
-		a.Phase = PhaseDone // and rebooted finds out where the boot led
+		a.Phase, a.Outcome, a.After = PhaseDone, api.Armed, "" // and rebooted finds out where the boot led
 		return
 	case a.After == api.Testing && f.Current != a.Path:
 		a.After = api.TestOver

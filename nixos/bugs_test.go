@@ -18,7 +18,7 @@ import (
 // aSystem is one that may misbehave.
 func aSystem(rt *rapid.T, name string) sim.System {
 	s := sim.System{Path: sim.Path(name)}
-	switch rapid.SampledFrom([]string{"good", "good", "good", "exit 2", "exit 4", "unit", "late unit", "check", "slow check", "network", "agent", "boot", "reboot", "stays out", "refused"}).Draw(rt, "behaviour of "+name) {
+	switch rapid.SampledFrom([]string{"good", "good", "good", "exit 2", "exit 4", "unit", "late unit", "check", "slow check", "network", "agent", "boot", "reboot", "stays out", "refused", "switch check", "wrong bytes"}).Draw(rt, "behaviour of "+name) {
 	case "exit 2":
 		s.TestExit = 2
 	case "exit 4":
@@ -43,6 +43,10 @@ func aSystem(rt *rapid.T, name string) sim.System {
 		s.StaysOut = true
 	case "refused":
 		s.Refused = true
+	case "switch check":
+		s.CanCheck = true
+	case "wrong bytes":
+		s.WrongBytes = 2
 	}
 	s.Takes = time.Duration(rapid.IntRange(0, 5).Draw(rt, "takes")) * time.Second
 	return s

@@ -58,7 +58,8 @@ type Config struct {
 		Interval       duration `toml:"interval"`
 	} `toml:"probation"`
 	Activation struct {
-		Timeout duration `toml:"timeout"` // of one run of switch-to-configuration
+		Timeout duration       `toml:"timeout"` // of one run of switch-to-configuration
+		Auto    signing.Action `toml:"auto"`    // what the action auto means here: auto, switch or boot
 	} `toml:"activation"`
 	Checks    []CheckConfig `toml:"check"`
 	HealthD   api.CheckMode `toml:"health_d"` // mode of the new system's etc/narwharf/health.d
@@ -153,6 +154,7 @@ func DefaultConfig() *Config {
 	c.Probation.ConfirmTimeout = duration(120 * time.Second)
 	c.Probation.Interval = duration(time.Second)
 	c.Activation.Timeout = duration(15 * time.Minute)
+	c.Activation.Auto = signing.Auto
 	c.Reboot.Allow = RebootServer
 	c.Hooks.Timeout = duration(5 * time.Minute)
 	c.Poll.Wait = duration(45 * time.Second)
@@ -342,6 +344,9 @@ func (c *Config) checkChecks() error {
 	if time.Duration(c.Probation.ConfirmTimeout) < time.Second {
 		return errors.New("probation.confirm_timeout: less than a second would revert at every hiccup")
 	}
+	if a := c.Activation.Auto; a != signing.Auto && a != signing.Switch && a != signing.Boot {
+		return fmt.Errorf("activation.auto: %q is none of auto, switch, boot", a)
+	}
 	if c.Probation.Interval == 0 || c.Activation.Timeout == 0 || c.Poll.Wait == 0 {
 		return errors.New("probation.interval, activation.timeout and poll.wait must not be 0")
 	}
@@ -389,6 +394,7 @@ func (c *Config) Rules() Rules {
 		System:         c.System,
 		StoreDir:       c.StoreDir,
 		MinSeq:         c.MinSeq,
+		Auto:           c.Activation.Auto,
 		Minimum:        time.Duration(c.Probation.Minimum),
 		Settle:         time.Duration(c.Probation.Settle),
 		ConfirmTimeout: time.Duration(c.Probation.ConfirmTimeout),

@@ -115,6 +115,9 @@ func (m *Machine) begin(j *Journal, f Facts, head *signing.Head, entry *signing.
 	if head.Expires != nil {
 		a.Expire = head.Expires.Unix()
 	}
+	if a.Action == signing.Auto && m.Rules.Auto != "" {
+		a.Action = m.Rules.Auto
+	}
 	j.Attempt = a
 	j.State = api.Verifying
 	a.Transitions = append(a.Transitions, api.Transition{State: api.Verifying})
@@ -187,7 +190,7 @@ func (m *Machine) settle(j *Journal, f Facts) {
 // ended declares the end of an attempt anew, since the host may have been
 // changed by somebody else.
 func (m *Machine) ended(j *Journal, a *Attempt, f Facts) {
-	if a.Outcome != api.OK && a.Outcome != api.DryRunDone && a.Outcome != api.TestOver && unchanged(a, f) && done(a, f) == api.OK {
+	if a.Outcome != api.OK && unchanged(a, f) && done(a, f) == api.OK {
 		m.adopt(j, a, f)
 	}
 	s, why := a.Outcome, a.Reason

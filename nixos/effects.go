@@ -126,8 +126,9 @@ type (
 	// RunHook runs a command of the configuration, with variables that say
 	// what it is about.
 	RunHook struct {
-		Hook HookName
-		Env  []string
+		Hook  HookName
+		Delay time.Duration
+		Env   []string
 	}
 	// Reboot reboots the host.
 	Reboot struct{}

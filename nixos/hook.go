@@ -10,11 +10,14 @@ import (
 
 // hook is the effect of a hook that is due.
 func (a *Attempt) hook(name HookName) RunHook {
-	return RunHook{Hook: name, Env: []string{
+	return RunHook{Hook: name, Delay: time.Duration(a.PostTries) * 10 * time.Second, Env: []string{
 		"NARWHARF_ATTEMPT=" + a.ID, fmt.Sprintf("NARWHARF_SEQ=%d", a.Seq), "NARWHARF_ACTION=" + string(a.Action),
 		"NARWHARF_PATH=" + a.Path, "NARWHARF_PREVIOUS=" + a.Previous, "NARWHARF_STATE=" + string(a.After),
 	}}
 }
+
+// postTries is how often hooks.post_switch may fail.
+const postTries = 4
 
 // drain begins what comes right before a live switch. From here on
 // hooks.post_switch is owed, however the attempt goes on.
@@ -43,7 +46,7 @@ func (m *Machine) holdBack(j *Journal, a *Attempt, f Facts, why string, again ti
 }
 
 // hooked is the end of a hook. One that comes before something stops it; one
-// that comes after changes nothing.
+// that comes after changes nothing of the outcome.
 func (m *Machine) hooked(j *Journal, a *Attempt, f Facts, ev Hooked) {
 	switch a.Phase {
 	case PhasePre:
@@ -66,10 +69,13 @@ func (m *Machine) hooked(j *Journal, a *Attempt, f Facts, ev Hooked) {
 		m.enter(j, f, api.Armed, PhaseReboot)
 		j.WaitingFor = &api.Waiting{Kind: api.WaitReboot, Detail: "it reboots now"}
 	case PhasePost:
+		if a.PostTries++; ev.Err != "" && a.PostTries < postTries {
+			return // again: a host should not stay drained for a hiccup
+		}
 		s := a.After
-		a.Owed, a.After, a.Note = false, "", ""
+		a.Owed, a.After, a.PostTries = false, "", 0
 		if ev.Err != "" {
-			a.Note = "hooks.post_switch: " + ev.Err
+			a.Note = fmt.Sprintf("hooks.post_switch failed %d times: %s", postTries, ev.Err)
 		}
 		switch s {
 		case api.WaitingState:

@@ -81,10 +81,16 @@ func TestPreSwitchHookFails(t *testing.T) {
 	}
 }
 
-// TestPostSwitchHookFails: the outcome stays, and it is told.
+// TestPostSwitchHookFails: a host should not stay drained for a hiccup; the
+// outcome stays in any case, and it is told.
 func TestPostSwitchHookFails(t *testing.T) {
 	w := world(t, sim.System{})
-	w.HookFails[nixos.HookPostSwitch] = 1
+	w.HookFails[nixos.HookPostSwitch] = 3
+	w.Promote(2, pathB, signing.Auto)
+	endsBy(t, w, hooked(w), api.OK, pathB)
+
+	w = world(t, sim.System{})
+	w.HookFails[nixos.HookPostSwitch] = 4
 	w.Promote(2, pathB, signing.Auto)
 	j, err := w.Drive(hooked(w), 2000, nil)
 	if err != nil || j.State != api.OK {

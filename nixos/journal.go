@@ -112,6 +112,7 @@ type Attempt struct {
 
 	Owed      bool `json:"owed,omitempty"` // hooks.post_switch, since something was drained
 	HookTries int  `json:"hook_tries,omitempty"`
+	PostTries int  `json:"post_tries,omitempty"`
 
 	// Activation: Run counts the runs of switch-to-configuration, the current
 	// one included.

@@ -16,6 +16,7 @@ type Rules struct {
 	StoreDir string
 	Agent    string // this agent's version
 	MinSeq   int64
+	Auto     signing.Action // what the action auto means here; "" is auto
 
 	Minimum        time.Duration // probation lasts at least so long
 	Settle         time.Duration // and what fails may take so long to come up
@@ -203,6 +204,9 @@ func (m *Machine) finish(j *Journal, f Facts, s api.State) {
 	}
 	if s == api.Armed {
 		j.WaitingFor = &api.Waiting{Kind: api.WaitReboot, Detail: rebootText(a.RebootFor)}
+		if a.Reason != "" {
+			j.WaitingFor.Detail += "; " + a.Reason
+		}
 	}
 }
 

@@ -79,22 +79,14 @@ func (w *Window) setDays(text string) bool {
 	return true
 }
 
-// open tells whether t is in the window. Its start and end are times of day of
-// its zone: where a clock is set forward over one, that is the moment after.
+// open tells whether t is in the window, by the time of day that a clock on
+// the wall of its zone shows: an hour that comes twice is in it twice.
 func (w Window) open(t time.Time) bool {
 	t = t.In(w.zone)
-	for back := range 2 { // it may have begun yesterday
-		day := time.Date(t.Year(), t.Month(), t.Day()-back, 0, 0, 0, 0, w.zone)
-		if !w.days[day.Weekday()] {
-			continue
-		}
-		from := time.Date(day.Year(), day.Month(), day.Day(), 0, w.start, 0, 0, w.zone)
-		to := time.Date(day.Year(), day.Month(), day.Day(), 0, w.start+w.long, 0, 0, w.zone)
-		if !t.Before(from) && t.Before(to) {
-			return true
-		}
-	}
-	return false
+	minute := t.Hour()*60 + t.Minute()
+	today, yesterday := t.Weekday(), (t.Weekday()+6)%7
+	return w.days[today] && minute >= w.start && minute < w.start+w.long ||
+		w.days[yesterday] && minute+24*60 < w.start+w.long
 }
 
 // next is when the window opens after t.

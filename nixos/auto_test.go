@@ -1,0 +1,28 @@
+package nixos
+
+import (
+	"testing"
+
+	"narwharf/signing"
+)
+
+// activation.auto says what auto means here, and nothing of other actions.
+func TestAuto(t *testing.T) {
+	for _, c := range []struct{ rule, entry, want signing.Action }{
+		{"", signing.Auto, signing.Auto},
+		{signing.Auto, signing.Auto, signing.Auto},
+		{signing.Switch, signing.Auto, signing.Switch},
+		{signing.Boot, signing.Auto, signing.Boot},
+		{signing.Boot, signing.Test, signing.Test},
+		{signing.Switch, signing.Boot, signing.Boot},
+		{signing.Switch, signing.DryActivate, signing.DryActivate},
+	} {
+		m := &Machine{Rules: Rules{Auto: c.rule}}
+		j := new(Journal)
+		f := Facts{Random: "0123456789abcdef0123456789abcdef", Current: "/nix/store/old", Profile: "/nix/store/old"}
+		m.begin(j, f, &signing.Head{Seq: 1}, &signing.Entry{StorePath: "/nix/store/new", Action: c.entry}, "sha256:00")
+		if j.Attempt.Action != c.want {
+			t.Errorf("%s where auto is %q: %s, want %s", c.entry, c.rule, j.Attempt.Action, c.want)
+		}
+	}
+}
