@@ -281,7 +281,7 @@ func (s *Store) makeRoom() error {
 		if err := syscall.Statfs(s.dir, &st); err != nil {
 			return fmt.Errorf("free space of %s: %w", s.dir, err)
 		}
-		if int64(st.Bavail)*st.Bsize >= s.reserve {
+		if int64(st.Bavail)*int64(st.Bsize) >= s.reserve {
 			return nil
 		}
 		s.mu.Lock()

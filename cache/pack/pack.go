@@ -113,7 +113,7 @@ func Open(o Options) (_ *Store, err error) {
 		return nil, fmt.Errorf("free space of %s: %w", o.Dir, err)
 	}
 	// As much as uploads leave free, see cache/blob.
-	s.reserve = min(256<<20, int64(st.Blocks)*st.Bsize/20)
+	s.reserve = min(256<<20, int64(st.Blocks)*int64(st.Bsize)/20)
 	if s.facts, err = openFacts(o.Dir); err != nil {
 		return nil, err
 	}
