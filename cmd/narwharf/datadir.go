@@ -91,6 +91,13 @@ func openDataDir(cfg *Config, log *slog.Logger) (*dataDir, error) {
 	if err == nil {
 		d.tokens, err = access.NewBolt(db)
 	}
+	if err == nil {
+		var restored int
+		restored, err = d.tokens.Keep(filepath.Join(cfg.DataDir, "tokens"))
+		if restored > 0 {
+			log.Info("the database lacked tokens, they are back from their file", "tokens", restored)
+		}
+	}
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}

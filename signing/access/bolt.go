@@ -43,6 +43,7 @@ type Bolt struct {
 	db   *bbolt.DB
 	path string // of db, which forgets it on Close
 
+	file  string     // where Keep keeps a copy, or ""
 	write sync.Mutex // held from before a transaction until the copy is renewed
 
 	mu     sync.RWMutex
@@ -136,18 +137,11 @@ func (b *Bolt) update(ctx context.Context, change func(table) ([]Token, error)) 
 			refused = err
 			return err
 		}
-		bucket := tx.Bucket(tokensBucket)
-		if bucket == nil {
-			return errors.New("the bucket tokens is gone: restart narwharf")
+		if err := putTokens(tx, changed); err != nil {
+			return err
 		}
-		for _, t := range changed {
-			value, err := encodeToken(t)
-			if err != nil {
-				return err
-			}
-			if err := bucket.Put([]byte(t.ID), value); err != nil {
-				return err
-			}
+		if b.file != "" {
+			return writeFile(b.file, tokens)
 		}
 		return nil
 	})

@@ -1,0 +1,148 @@
+package access
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A database that is lost, or comes back from a backup, forgets no token and no
+// revocation.
+func TestKeep(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "tokens")
+	db := openDB(t, filepath.Join(dir, "db"), nil)
+	s := mustNewBolt(t, db)
+	ci := newToken(t, "ci", noon, time.Time{}, "push")
+	mustAdd(t, s, ci) // before there is a file
+	if n, err := s.Keep(file); err != nil || n != 0 {
+		t.Fatalf("Keep = %d, %v", n, err)
+	}
+	join := newJoin(t, "rack-7", "", 2)
+	mustAdd(t, s, join)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	backup, err := os.ReadFile(filepath.Join(dir, "db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = mustNewBolt(t, openDB(t, filepath.Join(dir, "db"), nil))
+	if n, err := s.Keep(file); err != nil || n != 0 {
+		t.Fatalf("Keep again = %d, %v", n, err)
+	}
+	host := newHost(t, "web-1", noon)
+	if err := s.Redeem(t.Context(), join.ID, one, host); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Revoke(t.Context(), "ci", noon.Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	want, err := s.List(t.Context())
+	if err != nil || len(want) != 3 {
+		t.Fatalf("List = %v, %v", want, err)
+	}
+	if st, err := os.Stat(file); err != nil || st.Mode() != fs.FileMode(0o600) {
+		t.Errorf("the file has mode %v, %v", st.Mode(), err)
+	}
+
+	for _, c := range []struct {
+		name     string
+		database []byte
+		restored int
+	}{
+		{"a new database", nil, 3},
+		{"one of before", backup, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "db")
+			if c.database != nil {
+				if err := os.WriteFile(path, c.database, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			db := openDB(t, path, nil)
+			s := mustNewBolt(t, db)
+			if n, err := s.Keep(file); err != nil || n != c.restored {
+				t.Fatalf("Keep = %d, %v", n, err)
+			}
+			for pass := range 2 { // what is in memory, then what is in the database
+				got, err := s.List(t.Context())
+				if err != nil || !sameTokens(t, got, want) {
+					t.Errorf("pass %d: %+v, %v\nwant %+v", pass, got, err, want)
+				}
+				s = mustNewBolt(t, db)
+			}
+		})
+	}
+}
+
+func sameTokens(t *testing.T, a, b []Token) bool {
+	t.Helper()
+	text := func(tokens []Token) string {
+		var out strings.Builder
+		for _, token := range tokens {
+			value, err := encodeToken(token)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out.WriteString(token.ID + " " + string(value) + "\n")
+		}
+		return out.String()
+	}
+	return text(a) == text(b)
+}
+
+// What cannot be kept is not done.
+func TestKeepFailedWrite(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "here")
+	if err := os.Mkdir(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	db := openDB(t, filepath.Join(t.TempDir(), "db"), nil)
+	s := mustNewBolt(t, db)
+	if _, err := s.Keep(filepath.Join(folder, "tokens")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(folder); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Add(t.Context(), newToken(t, "ci", noon, time.Time{}, "push")); err == nil {
+		t.Error("Add with no folder for the file: no error")
+	}
+	for _, s := range []*Bolt{s, mustNewBolt(t, db)} {
+		if all, err := s.List(t.Context()); err != nil || len(all) != 0 {
+			t.Errorf("List = %v, %v", all, err)
+		}
+	}
+	if _, err := s.Keep(filepath.Join(folder, "tokens")); err == nil {
+		t.Error("Keep with no folder: no error")
+	}
+}
+
+// A file that is not understood may hold revocations: it is left for people.
+func TestKeepDamagedFile(t *testing.T) {
+	for name, text := range map[string]string{
+		"no JSON":       "tokens\n",
+		"cut":           `{"id":"0123456789","tok`,
+		"newer version": `{"id":"0123456789","token":{"v":9}}` + "\n",
+		"empty line":    "\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "tokens")
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s := mustNewBolt(t, openDB(t, filepath.Join(t.TempDir(), "db"), nil))
+			if _, err := s.Keep(file); err == nil || !strings.Contains(err.Error(), file+", line 1") || !strings.Contains(err.Error(), "move it away") {
+				t.Errorf("Keep: %v", err)
+			}
+			if is, err := os.ReadFile(file); err != nil || string(is) != text {
+				t.Errorf("the file is now %q, %v", is, err)
+			}
+		})
+	}
+}
