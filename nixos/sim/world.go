@@ -95,6 +95,7 @@ type World struct {
 	// Faults. Ops counts crash points; at CrashAt the agent dies.
 	Ops     int
 	CrashAt int
+	CrashOn string // the agent dies when an op of this name comes, once
 	Fail    func(op string) error
 	Trace   []string
 
@@ -152,6 +153,10 @@ func (w *World) op(name string) {
 	w.Trace = append(w.Trace, name)
 	w.progress()
 	w.collect()
+	if name == w.CrashOn {
+		w.CrashOn = ""
+		panic(Crash{w.Ops})
+	}
 	if w.Ops == w.CrashAt {
 		panic(Crash{w.Ops})
 	}
