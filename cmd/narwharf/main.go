@@ -76,6 +76,6 @@ and type what serve prints. Exit status: 0 fine, 1 damage found (fsck),
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(initCommand(), serveCommand(), tokenCommand(), keyCommand(), fsckCommand(), rebuildCommand(), versionCommand(),
-		promoteCommand(), rollbackCommand(), signCommand(), channelCommand(), watchCommand(), hostCommand(), hostsCommand(), statusCommand(), agentCommand())
+		promoteCommand(), rollbackCommand(), signCommand(), channelCommand(), watchCommand(), hostCommand(), hostsCommand(), statusCommand(), agentCommand(), bootstrapCommand())
 	return root
 }

@@ -21,7 +21,8 @@
 //   - push implies pull, because a stock `nix copy` reads nix-cache-info and the
 //     narinfos before it writes;
 //   - promote and follow imply pull, because a promoter computes its release from
-//     what the cache has, and a follower fetches it.
+//     what the cache has, and a follower fetches it;
+//   - join implies pull, because a new host fetches its agent before it can join.
 //
 // operate implies nothing: who only stops roll-outs needs no closures.
 //
@@ -48,8 +49,8 @@
 // # Tokens of hosts
 //
 // A token may be bound to a host: as any other it is refused ([Principal.DenyAs]).
-// Hosts get such tokens for a join token, which expires soon, can do nothing else,
-// and lets as many hosts join as it has uses, or one host of a given name. A use
+// Hosts get such tokens for a join token, which expires soon, can do nothing else
+// but read, and lets as many hosts join as it has uses, or one host of a given name. A use
 // that is repeated by the same machine within ten minutes, because it did not get
 // the answer, is one use: the token made at first is revoked for the next. Which
 // machine that is, it says itself; whoever holds the join token could be it anyway.

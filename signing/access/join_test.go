@@ -248,6 +248,23 @@ func TestDenyAs(t *testing.T) {
 	}
 }
 
+// A join token reads the cache, for the agent has to come from somewhere; it does
+// nothing else.
+func TestJoinScope(t *testing.T) {
+	have := Scopes{{Join, "web"}}
+	for need, want := range map[Scope]bool{
+		{Kind: Pull}: true, {Join, "web"}: true, {Join, "prod"}: false, {Kind: Push}: false, {Follow, "web"}: false,
+		{Promote, "web"}: false, {Kind: Operate}: false, {Kind: Admin}: false,
+	} {
+		if have.Allows(need) != want {
+			t.Errorf("join:web and %s: %t", need, !want)
+		}
+	}
+	if (Scopes{{Follow, "web"}, {Promote, "*"}, {Kind: Operate}}).Allows(Scope{Join, "web"}) {
+		t.Error("others join, too")
+	}
+}
+
 // What is bound survives a restart, and the format in the field is held.
 func TestBoltJoinFormat(t *testing.T) {
 	for _, value := range []string{

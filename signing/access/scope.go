@@ -121,7 +121,7 @@ func (s Scope) allows(need Scope) bool {
 	case s.Kind == need.Kind:
 		return !s.Kind.hasGlob() || match(s.Glob, need.Glob)
 	case need.Kind == Pull:
-		return s.Kind == Push || s.Kind == Promote || s.Kind == Follow
+		return s.Kind == Push || s.Kind == Promote || s.Kind == Follow || s.Kind == Join
 	}
 	return false
 }

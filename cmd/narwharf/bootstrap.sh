@@ -1,0 +1,154 @@
+# What follows is the same in every script; above is what differs.
+# shellcheck shell=sh disable=SC2154
+
+# Exit status: 0 the host is what the channel says, or its system's agent runs;
+# 1 this machine lacks something; 3 the host is not what the channel says;
+# 4 the server was not reached; 5 the agent could not be fetched; 6 the time was over.
+
+set -eu
+umask 077
+PATH=/run/wrappers/bin:/run/current-system/sw/bin:/nix/var/nix/profiles/default/bin:$PATH:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
+
+dir=$state/bootstrap
+boot=$(cat /proc/sys/kernel/random/boot_id 2> /dev/null || echo none)
+
+say() { printf 'narwharf-bootstrap: %s\n' "$*" >&2; }
+die() {
+  code=$1
+  shift
+  say "$*"
+  exit "$code"
+}
+
+# put FILE TEXT: whole or not at all, readable to root alone.
+put() {
+  printf '%s' "$2" > "$1.$$"
+  mv -f "$1.$$" "$1"
+}
+
+# One run at a time. That is for the reader of the log: every step below can be
+# done twice at once, and the agent has a lock of its own.
+lock() {
+  if command -v flock > /dev/null; then
+    exec 9> "$dir/lock"
+    flock -n 9 && return
+    say "another run is at it: waiting for it"
+    flock -w "$patience" 9 || die 6 "the other run has not ended within $patience s"
+    return
+  fi
+  waited=0
+  until mkdir "$dir/lock.d" 2> /dev/null; do
+    owner=$(cat "$dir/lock.d/owner" 2> /dev/null || true)
+    pid=${owner%% *}
+    if [ -n "$owner" ] && { [ "${owner#* }" != "$boot" ] || ! kill -0 "$pid" 2> /dev/null; }; then
+      say "a run that was ended left its lock: taking it"
+      rm -rf "$dir/lock.d"
+      continue
+    fi
+    [ "$waited" -gt 0 ] || say "another run is at it: waiting for it"
+    [ "$waited" -lt "$patience" ] || die 6 "the other run has not ended within $patience s; if there is none, remove $dir/lock.d"
+    waited=$((waited + 1))
+    sleep 1
+  done
+  trap 'rm -rf "$dir/lock.d"' EXIT
+  trap 'exit 6' HUP INT TERM
+  put "$dir/lock.d/owner" "$$ $boot"
+}
+
+# again WHAT TRIES COMMAND...: until it works, with longer and longer pauses.
+again() {
+  what=$1 tries=$2 n=1 pause=1
+  shift 2
+  until "$@"; do
+    [ "$n" -lt "$tries" ] || return 1
+    say "$what: try $n of $tries failed, again in $pause s"
+    sleep "$pause"
+    n=$((n + 1))
+    pause=$((pause * 2))
+    [ "$pause" -lt 16 ] || pause=15
+  done
+}
+
+fetch() {
+  nix-store --realise "$agent" --add-root "$state/gcroots/bootstrap" --indirect \
+    --option substituters "$server" --option trusted-public-keys "$content_keys" --option require-sigs true \
+    --option substitute true --option fallback false --option builders '' --option max-jobs 0 \
+    --option narinfo-cache-negative-ttl 0 --option connect-timeout 15 --option stalled-download-timeout 60 \
+    --option netrc-file "$dir/netrc" > /dev/null
+}
+
+[ "$(id -u)" = 0 ] || die 1 "this has to run as root"
+for tool in nix-store curl; do
+  command -v "$tool" > /dev/null || die 1 "there is no $tool on this machine"
+done
+agent=$(agent_for "$(uname -m)") || die 1 "there is no agent for $(uname -m) in this script: make it with --agent $(uname -m)-linux=PATH"
+name=$host
+[ -n "$name" ] || name=$(uname -n)
+case $name in
+  nixos | localhost | localhost.*)
+    [ -n "$host" ] || die 1 "this machine is called $name, as others are: make the script with --host NAME"
+    ;;
+esac
+
+if command -v systemctl > /dev/null && systemctl is-active --quiet narwharf-agent.service 2> /dev/null; then
+  say "the agent of this machine's system runs: there is nothing to do"
+  exit 0
+fi
+
+mkdir -p "$dir" "$state/gcroots"
+lock
+say "making $name a host of $channel at $server"
+
+put "$dir/agent.toml" "$config"
+[ -z "$ca" ] || {
+  put "$dir/ca.pem" "$ca"
+  NIX_SSL_CERT_FILE=$dir/ca.pem
+  CURL_CA_BUNDLE=$dir/ca.pem
+  export NIX_SSL_CERT_FILE CURL_CA_BUNDLE
+}
+# The own token, once there is one: the other is spent then.
+if [ -s "$state/token" ]; then
+  token=$(cat "$state/token")
+  rm -f "$dir/join-token"
+else
+  token=$join_token
+  put "$dir/join-token" "$join_token"
+fi
+put "$dir/netrc" "machine $server_name
+login narwharf
+password $token
+"
+
+again "$server does not answer" "$server_tries" curl -fsS -o /dev/null --max-time 15 "$server/nix-cache-info" ||
+  die 4 "$server was not reached"
+
+if [ -x "$agent/bin/narwharf" ] && nix-store --check-validity "$agent" 2> /dev/null; then
+  say "the agent is here: $agent"
+else
+  say "fetching the agent: $agent"
+fi
+again "the agent could not be fetched" 5 fetch || die 5 "the agent could not be fetched from $server: is $agent in it, signed by one of $content_keys?"
+
+code=0
+result=$("$agent/bin/narwharf" agent once --config "$dir/agent.toml" --timeout "${patience}s" 9>&-) || code=$?
+case $code in
+  0) ;;
+  3) die 3 "this host is not what $channel says: $result" ;;
+  5) die 6 "the time was over; run this again" ;;
+  *) die 3 "the agent failed with status $code" ;;
+esac
+rm -f "$dir/netrc"
+say "done: $result"
+[ "$result" = armed ] || rm -f "$dir/rebooted"
+
+if [ "$result" = armed ] && [ "$reboot" = yes ]; then
+  # Once only: if that boot does not come up with the system, a second will not.
+  if [ -e "$dir/rebooted" ]; then
+    die 3 "it was rebooted into the new system before, and runs another: see narwharf agent status"
+  fi
+  put "$dir/rebooted" "$boot"
+  sync
+  say "rebooting into the new system"
+  systemctl reboot
+fi

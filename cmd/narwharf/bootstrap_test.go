@@ -1,0 +1,242 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"narwharf/nixos"
+	"narwharf/signing"
+	"narwharf/signing/access"
+)
+
+const someAgent = "/nix/store/0c0vbw3cxnvd6dpyvnp8y4s5j9zcwg0m-narwharf-1"
+
+// sampleBootstrap is one that is complete.
+func sampleBootstrap(t testing.TB) *bootstrap {
+	t.Helper()
+	secret, _, err := access.NewJoin("j", "web", "", 1, time.Now(), time.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := func(name string) string {
+		k, err := signing.GenerateKey(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k.Public().String()
+	}
+	return &bootstrap{
+		Channel: "web", Server: "https://cache.example.org", Origin: "cache.example.org/web", Keys: []string{key("alice-1"), key("bob-1")}, Threshold: 2,
+		ContentKeys: []string{key("ci-1")}, Trust: nixos.TrustPromoter, MinSeq: 42, Agents: map[string]string{"": someAgent}, JoinToken: secret,
+		Reboot: true, Patience: time.Minute,
+	}
+}
+
+func (b *bootstrap) mustScript(t testing.TB) string {
+	t.Helper()
+	s, err := b.script()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// shells are those of this machine that a script may meet.
+func shells() (list [][]string) {
+	for _, s := range [][]string{{"sh"}, {"dash"}, {"bash", "--posix"}, {"busybox", "sh"}} {
+		if _, err := exec.LookPath(s[0]); err == nil {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// Whatever a value is, the shell has it as it was.
+func FuzzShQuote(f *testing.F) {
+	for _, s := range []string{"", "'", "''", `'"'"'`, `\`, `\'`, "$(id)`id`$HOME", "a b\tc\nd\n", "-e", "!", "\xff\x80", "*?[a]~", "#", "ä'ö", "';id;'", "\r\n"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if strings.Contains(s, "\x00") {
+			t.Skip("no variable holds a NUL")
+		}
+		for _, shell := range shells() {
+			c := exec.Command(shell[0], append(shell[1:], "-s")...)
+			c.Stdin = strings.NewReader("x=" + shQuote(s) + "\nprintf '%s' \"$x\"")
+			out, err := c.CombinedOutput()
+			if err != nil || string(out) != s {
+				t.Fatalf("%s has %q for %q, %v", shell[0], out, s, err)
+			}
+		}
+	})
+}
+
+// The configuration in the script is the one that was meant, whatever is in it.
+func TestBootstrapConfig(t *testing.T) {
+	b := sampleBootstrap(t)
+	b.Host, b.Target, b.Action, b.CA = "web-1", "role:web", "boot", "-----BEGIN CERTIFICATE-----\nit's \"none\"\n"
+	b.Origin = `it's "quoted" $(id) \n/web`
+	dir := t.TempDir()
+	script := b.mustScript(t)
+	head, _, _ := strings.Cut(script, "\n# agent_for")
+	for _, shell := range shells() {
+		c := exec.Command(shell[0], append(shell[1:], "-s")...)
+		c.Stdin = strings.NewReader(head + "\nprintf '%s' \"$config\" > " + shQuote(filepath.Join(dir, "agent.toml")) + "\nprintf '%s' \"$ca\"\n")
+		out, err := c.CombinedOutput()
+		if err != nil || string(out) != b.CA {
+			t.Fatalf("%s: %s, %v", shell[0], out, err)
+		}
+		cfg, err := nixos.LoadConfig(filepath.Join(dir, "agent.toml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cfg.Origin != b.Origin || cfg.Host != "web-1" || cfg.Target != "role:web" || cfg.Threshold != 2 || cfg.MinSeq != 42 ||
+			cfg.Activation.Auto != signing.Boot || cfg.JoinTokenFile != "/nix/var/narwharf/bootstrap/join-token" || cfg.CAFile != "/nix/var/narwharf/bootstrap/ca.pem" ||
+			strings.Join(cfg.ContentKeys, " ") != b.ContentKeys[0] || cfg.Trust != nixos.TrustPromoter {
+			t.Errorf("%s: %+v", shell[0], cfg)
+		}
+	}
+	// Nothing of it is anywhere but in the assignments.
+	if _, body, _ := strings.Cut(script, "\n# agent_for"); strings.Contains(body, b.JoinToken) || !strings.HasSuffix(script, bootstrapBody) {
+		t.Error("the body is not the same in every script")
+	}
+}
+
+func TestBootstrapAgents(t *testing.T) {
+	b := sampleBootstrap(t)
+	other := strings.Replace(someAgent, "0c0v", "1c0v", 1)
+	agentOf := func(machine string) string {
+		head, _, _ := strings.Cut(b.mustScript(t), "\n# What follows")
+		c := exec.Command("sh", "-s")
+		c.Stdin = strings.NewReader(head + "\nagent_for " + machine + " || echo none\n")
+		out, err := c.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	if got := agentOf("riscv64"); got != someAgent {
+		t.Errorf("for all: %s", got)
+	}
+	b.Agents = map[string]string{"x86_64-linux": someAgent, "aarch64-linux": other}
+	for machine, want := range map[string]string{"x86_64": someAgent, "aarch64": other, "riscv64": "none"} {
+		if got := agentOf(machine); got != want {
+			t.Errorf("%s: %s, want %s", machine, got, want)
+		}
+	}
+	b.Agents[""] = other
+	if got := agentOf("riscv64"); got != other {
+		t.Errorf("else: %s", got)
+	}
+}
+
+// shellcheck has nothing to say about any form of it.
+func TestBootstrapIsCleanShell(t *testing.T) {
+	if _, err := exec.LookPath("shellcheck"); err != nil {
+		missing(t, "shellcheck", "apt-get install shellcheck")
+	}
+	plain, full, notice := sampleBootstrap(t), sampleBootstrap(t), sampleBootstrap(t)
+	full.Host, full.Target, full.CA, full.Action, full.Reboot = "web-1", "t", "it's\n", "switch", false
+	full.Agents["x86_64-linux"] = someAgent
+	notice.Notice = "TRUST = SERVER"
+	for name, b := range map[string]*bootstrap{"plain": plain, "full": full, "notice": notice} {
+		script := b.mustScript(t)
+		c := exec.Command("shellcheck", "--shell=sh", "-")
+		c.Stdin = strings.NewReader(script)
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+		for _, shell := range shells() {
+			c := exec.Command(shell[0], append(shell[1:], "-n")...)
+			c.Stdin = strings.NewReader(script)
+			if out, err := c.CombinedOutput(); err != nil || len(out) > 0 {
+				t.Errorf("%s: %s: %v\n%s", name, shell[0], err, out)
+			}
+		}
+	}
+}
+
+func TestBootstrapCloudConfig(t *testing.T) {
+	script := sampleBootstrap(t).mustScript(t)
+	text := cloudConfig(script)
+	m := regexp.MustCompile(`(?m)^    content: (\S+)$`).FindStringSubmatch(text)
+	if m == nil || !strings.HasPrefix(text, "#cloud-config\n") {
+		t.Fatal(text)
+	}
+	if got, err := base64.StdEncoding.DecodeString(m[1]); err != nil || string(got) != script {
+		t.Errorf("the script in it is another: %v", err)
+	}
+	if _, err := exec.LookPath("cloud-init"); err != nil {
+		missing(t, "cloud-init", "apt-get install --no-install-recommends cloud-init")
+	}
+	name := filepath.Join(t.TempDir(), "user-data")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("cloud-init", "schema", "--config-file", name).CombinedOutput(); err != nil || !bytes.Contains(bytes.ToLower(out), []byte("valid")) {
+		t.Errorf("cloud-init schema: %v\n%s", err, out)
+	}
+}
+
+// missing ends a test for what the machine lacks: skipped, and failed where
+// NARWHARF_CI says that nothing may be missing.
+func missing(t *testing.T, what, how string) {
+	t.Helper()
+	if os.Getenv("NARWHARF_CI") != "" {
+		t.Fatalf("there is no %s on this machine: %s", what, how)
+	}
+	t.Skipf("there is no %s on this machine: %s", what, how)
+}
+
+func TestBootstrapRefuses(t *testing.T) {
+	for want, change := range map[string]func(*bootstrap){
+		"is not a URL like":            func(b *bootstrap) { b.Server = "cache.example.org" },
+		"holds credentials":            func(b *bootstrap) { b.Server = "https://me:secret@cache.example.org" },
+		"is not a narwharf token":      func(b *bootstrap) { b.JoinToken = "hunter2" },
+		"--agent is missing":           func(b *bootstrap) { b.Agents = nil },
+		"--agent: ":                    func(b *bootstrap) { b.Agents[""] = "/nix/store/" },
+		"is not a system like":         func(b *bootstrap) { b.Agents["x86 64"] = someAgent },
+		"threshold: 3 of 2 keys":       func(b *bootstrap) { b.Threshold = 3 },
+		"keys is empty":                func(b *bootstrap) { b.Keys = nil },
+		"content_keys is empty":        func(b *bootstrap) { b.ContentKeys = nil },
+		"min_seq: -1 is not":           func(b *bootstrap) { b.MinSeq = -1 },
+		"channel: ":                    func(b *bootstrap) { b.Channel = "Web" },
+		"is not a name that one host":  func(b *bootstrap) { b.Host = "a b" },
+		"--timeout: less than":         func(b *bootstrap) { b.Patience = 0 },
+		"is none of auto, switch, boo": func(b *bootstrap) { b.Action = "test" },
+	} {
+		b := sampleBootstrap(t)
+		change(b)
+		if s, err := b.script(); err == nil || !strings.Contains(err.Error(), want) || s != "" {
+			t.Errorf("%v; want %q", err, want)
+		} else if strings.Contains(err.Error(), os.TempDir()) || strings.Contains(err.Error(), "secret@") {
+			t.Errorf("the message says too much: %v", err)
+		}
+	}
+}
+
+// What is not said is not in the file, so that the host's defaults count.
+func TestBootstrapConfigIsShort(t *testing.T) {
+	text, err := sampleBootstrap(t).agentConfigText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m map[string]any
+	if err := toml.Unmarshal([]byte(text), &m); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"host", "target", "ca_file", "activation", "trust", "server_keys"} {
+		if _, ok := m[key]; ok {
+			t.Errorf("%s is in\n%s", key, text)
+		}
+	}
+}
