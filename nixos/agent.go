@@ -28,6 +28,7 @@ type Agent struct {
 	reported *api.Status
 	sent     []sentReport // and not known to be taken
 	told     sentReport   // the newest that is
+	said     int64        // when the last report was made, on the boot clock
 	fails    int          // polls in a row that came to nothing
 	short    bool         // a proxy cut the last poll off
 	asked    bool         // the server has answered since the start
@@ -101,12 +102,17 @@ func (a *Agent) step(ctx context.Context, f Facts, ev Event) error {
 	return nil
 }
 
+// sayAgain is how often a host says what it has said before: a server that
+// was restored from a backup may have forgotten it.
+const sayAgain = time.Hour
+
 // report hands the status over if it is another than before.
 func (a *Agent) report(ctx context.Context, f Facts) {
 	s := a.status(f)
-	if a.reported != nil && sameStatus(a.reported, s) {
+	if a.reported != nil && sameStatus(a.reported, s) && f.Now-a.said < sayAgain.Milliseconds() {
 		return
 	}
+	a.said = f.Now
 	a.number(s)
 	a.reported = s
 	a.Host.Report(ctx, s)

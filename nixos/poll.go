@@ -30,10 +30,11 @@ func (a *Agent) poll(ctx context.Context, e Poll) Event {
 	var refused *api.Error
 	switch {
 	case err == nil:
-		a.fails, a.short, a.asked = 0, false, true
+		a.answered()
+		a.short = false
 		return Polled{Desired: d, ETag: tag}
 	case errors.Is(err, api.ErrNotModified):
-		a.fails, a.asked = 0, true
+		a.answered()
 		return Polled{}
 	case ctx.Err() != nil:
 		return Polled{}
@@ -58,6 +59,15 @@ func (a *Agent) poll(ctx context.Context, e Poll) Event {
 	}
 	a.Host.Sleep(ctx, pause) //nolint:errcheck // ends early with ctx, which is looked at
 	return Polled{}
+}
+
+// answered notes that the server is there. One that was away may be another by
+// now, from a backup, and is told anew what this host is.
+func (a *Agent) answered() {
+	if a.fails > 0 {
+		a.reported = nil
+	}
+	a.fails, a.asked = 0, true
 }
 
 // postLog sends what switch-to-configuration wrote, once an attempt is over.

@@ -90,7 +90,7 @@ func (a *Agent) status(f Facts) *api.Status {
 		s.NeedRebootFor = sorted(append(append([]string{}, f.NeedReboot...), t.RebootFor...))
 	}
 	switch wrong := f.Current != t.Path; {
-	case s.State == api.Testing && wrong, s.State == api.OK && wrong, s.State == api.Probation && wrong, s.State == api.Reverted && !wrong:
+	case s.State == api.Testing && wrong, s.State == api.OK && wrong, s.State == api.Probation && wrong, s.State == api.Reverted && !wrong, s.State == api.TestOver && !wrong && f.Profile == t.Path:
 		// It changed since the last event; the next one will find that, too.
 		s.State, s.Error, s.WaitingFor = api.Drifted, "somebody else switched the host to "+f.Current, nil
 	case s.State == api.OK && t.Action != signing.Test && f.Profile != t.Path, s.State == api.Armed && f.Profile != t.Path:
