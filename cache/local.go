@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -123,17 +122,4 @@ func (l *Local) explain(ctx context.Context, err error) error {
 		return refuse(http.StatusServiceUnavailable, "local-store", "this cache cannot read its own Nix store now, only what was uploaded; try again later, the server's log says why")
 	}
 	return err
-}
-
-// splitName takes the name of a local path's NAR apart.
-func splitName(file string) (base, hash string, nar narinfo.Hash, packed bool, err error) {
-	base, packed = strings.CutSuffix(file, packedSuffix)
-	if !packed {
-		base = strings.TrimSuffix(file, plainSuffix)
-	}
-	hash, digits, _ := strings.Cut(base, "-")
-	if nar, err = narinfo.ParseBase32(digits); err != nil {
-		err = fs.ErrNotExist
-	}
-	return base, hash, nar, packed, err
 }

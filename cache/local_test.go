@@ -45,7 +45,7 @@ func TestLocalNarinfo(t *testing.T) {
 		t.Errorf("after the download\n%s, before\n%s", got, want)
 	}
 	w.mustSubstitute(lib)
-	w.must(w.get("/metrics"), 200, `narwharf_http_sent_bytes_total{route="narinfo",source="local"}`, `narwharf_http_sent_bytes_total{route="local-nar",source="local"}`)
+	w.must(w.get("/metrics"), 200, `narwharf_http_sent_bytes_total{route="narinfo",source="local"}`, `narwharf_http_sent_bytes_total{route="packed-nar",source="local"}`)
 	if left, err := os.ReadDir(w.dir + "/cache"); err != nil || len(left) != 1 {
 		t.Errorf("serving wrote into the cache: %v, %v", left, err)
 	}

@@ -35,12 +35,24 @@ type narSource struct {
 	upload *narinfo.Info // else
 }
 
-// getLocalNar finds the source and sends one of the forms.
-func (s *Server) getLocalNar(w *response, req *http.Request, file string) error {
-	w.Header()["Accept-Ranges"] = []string{"bytes"}
-	name, hash, narHash, packed, err := splitName(file)
+// getPackedNar answers /nar/<name>.nar.zst.
+func (s *Server) getPackedNar(w *response, req *http.Request, name string) error {
+	return s.getLocalNar(w, req, name, packedSuffix, s.sendPackedNar)
+}
+
+// getPlainNar answers /nar/<name>.nar.
+func (s *Server) getPlainNar(w *response, req *http.Request, name string) error {
+	return s.getLocalNar(w, req, name, plainSuffix, s.sendPlainNar)
+}
+
+// getLocalNar finds the source and sends it.
+func (s *Server) getLocalNar(w *response, req *http.Request, name, suffix string, send func(*response, *http.Request, string, *narSource) error) error {
+	h := w.Header()
+	h["Accept-Ranges"] = []string{"bytes"}
+	hash, digits, _ := strings.Cut(name, "-")
+	narHash, err := narinfo.ParseBase32(digits)
 	if err != nil {
-		return err
+		return fs.ErrNotExist // 52 digits have four bits too many
 	}
 	src, err := s.narSource(req.Context(), hash, name, narHash)
 	if err != nil {
@@ -49,17 +61,10 @@ func (s *Server) getLocalNar(w *response, req *http.Request, file string) error 
 	if src.root != "" {
 		w.source = sourceLocal
 	}
-	h := w.Header()
 	h["Content-Type"] = []string{narType}
 	h["Cache-Control"] = []string{s.keep}
-	if packed {
-		h["Etag"] = []string{`"` + narHash.Base32() + `.zst"`}
-		err = s.sendPackedNar(w, req, file, src)
-	} else {
-		h["Etag"] = []string{`"` + narHash.Base32() + `"`}
-		err = s.sendPlainNar(w, req, src)
-	}
-	return s.brokenLocal(w, req, src, err)
+	h["Etag"] = []string{`"` + digits + strings.TrimPrefix(suffix, plainSuffix) + `"`}
+	return s.brokenLocal(w, req, src, send(w, req, name+suffix, src))
 }
 
 // narSource looks for a path with this NAR: among the uploads, then in the
@@ -270,7 +275,7 @@ func copyStream(w *response, r io.Reader) error {
 // ---- plain
 
 // sendPlainNar sends the NAR as it is, out of the path's own files.
-func (s *Server) sendPlainNar(w *response, req *http.Request, src *narSource) error {
+func (s *Server) sendPlainNar(w *response, req *http.Request, _ string, src *narSource) error {
 	h := w.Header()
 	etag := h.Get("Etag")
 	if status := condition(req, etag); status != 0 {
@@ -430,7 +435,7 @@ func answerCondition(w *response, status int) error {
 	h := w.Header()
 	h.Del("Content-Type")
 	if status == http.StatusPreconditionFailed {
-		return refuse(status, "condition", "the NAR has another ETag")
+		return refuse(http.StatusPreconditionFailed, "condition", "the NAR has another ETag")
 	}
 	w.WriteHeader(status)
 	return nil
@@ -454,11 +459,11 @@ func (s *Server) brokenLocal(w *response, req *http.Request, src *narSource, err
 		err = refuse(http.StatusServiceUnavailable, "full", "this cache has no room to pack the NAR; download it whole, or try again later")
 	case src.root == "":
 	case errors.Is(err, pack.ErrWrongNAR), errors.Is(err, nar.ErrChanged):
-		kind = "changed"
+		kind = brokenChanged
 	case errors.Is(err, fs.ErrNotExist):
-		kind = "missing"
+		kind = brokenMissing
 	default:
-		kind = "unreadable"
+		kind = brokenUnreadable
 	}
 	if kind != "" {
 		s.metrics.broken.WithLabelValues(kind).Inc()
@@ -467,7 +472,7 @@ func (s *Server) brokenLocal(w *response, req *http.Request, src *narSource, err
 	if w.written {
 		panic(http.ErrAbortHandler)
 	}
-	if kind == "changed" || kind == "unreadable" {
+	if kind == brokenChanged || kind == brokenUnreadable {
 		return refuse(http.StatusInternalServerError, "local-broken", "%s in this cache's own store is damaged; tell whoever runs it", src.path)
 	}
 	return err

@@ -275,8 +275,8 @@ func TestLocalNarClientLeaves(t *testing.T) {
 		conn.Close()
 	}
 	w.counted("narwharf_http_aborted_total", 2)
-	if text := w.get("/metrics").body; strings.Contains(text, "narwharf_local_broken_total{") {
-		t.Error("counted as a broken path")
+	for _, kind := range []string{brokenChanged, brokenMissing, brokenUnreadable} {
+		w.counted(`narwharf_local_broken_total{kind="`+kind+`"}`, 0)
 	}
 	if a := w.must(w.get(plain), 200); a.body != string(p.nar) {
 		t.Errorf("%d bytes", len(a.body))

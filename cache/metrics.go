@@ -37,6 +37,13 @@ const (
 	sourceLocal    = "local"
 )
 
+// What can be wrong with a local path.
+const (
+	brokenChanged    = "changed"
+	brokenMissing    = "missing"
+	brokenUnreadable = "unreadable"
+)
+
 type requestKey struct {
 	route, method, source string
 	status                int
@@ -66,6 +73,9 @@ func newMetrics(u *Uploads, registry *prometheus.Registry) *metrics {
 		broken:   counter("narwharf_local_broken_total", "NARs and listings of local paths that could not be sent, or were broken off, since the path is not what Nix knows it as, by kind.", "kind"),
 		swept:    prometheus.NewCounter(prometheus.CounterOpts{Name: "narwharf_swept_nars_total", Help: "NARs removed since no narinfo came for them."}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "narwharf_uploads_in_flight", Help: "Uploads being received now."}),
+	}
+	for _, kind := range []string{brokenChanged, brokenMissing, brokenUnreadable} {
+		m.broken.WithLabelValues(kind)
 	}
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)

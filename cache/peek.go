@@ -51,7 +51,7 @@ func (u *Uploads) Info(hash string) (info *narinfo.Info, uploaded time.Time, by 
 // files of a local path are there if the first is: the rest shows when they are
 // read.
 func (u *Uploads) HasBytes(info *narinfo.Info) bool {
-	if u.local != nil && localGrammar.MatchString(strings.TrimPrefix(info.URL, "nar/")) {
+	if u.local != nil && localGrammar.MatchString(strings.TrimSuffix(strings.TrimPrefix(info.URL, "nar/"), packedSuffix)) {
 		_, err := os.Lstat(u.local.store.RealPath(info.Path))
 		return err == nil
 	}

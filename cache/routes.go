@@ -41,7 +41,7 @@ const (
 var (
 	hashGrammar  = regexp.MustCompile(`^` + nix32 + `{32}$`)
 	narGrammar   = regexp.MustCompile(`^` + nix32 + `{52}\.nar(\.[a-z0-9]{1,8})?$`)
-	localGrammar = regexp.MustCompile(`^` + nix32 + `{32}-` + nix32 + `{52}\.nar(\.zst)?$`)
+	localGrammar = regexp.MustCompile(`^` + nix32 + `{32}-` + nix32 + `{52}$`)
 	drvGrammar   = regexp.MustCompile(`^` + storeName + `$`)
 	debugGrammar = regexp.MustCompile(`^[0-9a-f]{8,128}(\.debug)?$`)
 	// An output's name is bounded so that all of it fits into a file name (255
@@ -62,7 +62,9 @@ var Routes = []Route{
 		Hint: "a listing is named by the 32 characters of its store path's hash"},
 	{Name: "nar", Pattern: "/nar/:file", Valid: narGrammar, Read: access.Pull, Write: true,
 		Hint: narHint},
-	{Name: "local-nar", Pattern: "/nar/:file", Valid: localGrammar, Read: access.Pull,
+	{Name: "packed-nar", Pattern: "/nar/:file", Suffix: packedSuffix, Valid: localGrammar, Read: access.Pull,
+		Hint: narHint},
+	{Name: "plain-nar", Pattern: "/nar/:file", Suffix: plainSuffix, Valid: localGrammar, Read: access.Pull,
 		Hint: narHint},
 	{Name: "log", Pattern: "/log/:drv", Valid: drvGrammar, Read: access.Pull, Write: true,
 		Hint: "a log is named by its derivation, log/<hash>-<name>.drv"},

@@ -24,7 +24,8 @@ var examples = map[string]string{
 	"narinfo":        "/" + someHash + ".narinfo",
 	"ls":             "/" + someHash + ".ls",
 	"nar":            "/nar/" + someFile + ".nar.zst",
-	"local-nar":      "/nar/" + someHash + "-" + someFile + ".nar",
+	"packed-nar":     "/nar/" + someHash + "-" + someFile + ".nar.zst",
+	"plain-nar":      "/nar/" + someHash + "-" + someFile + ".nar",
 	"log":            "/log/" + someHash + "-hello-2.12.drv",
 	"debuginfo":      "/debuginfo/0123456789abcdef0123456789abcdef01234567.debug",
 	"realisation":    "/realisations/" + someID + ".doi",
@@ -51,7 +52,8 @@ func stocked(t *testing.T, choose ...func(*setup)) (w *world, have map[string]st
 		w.must(w.put(examples[name], []byte(text)), 201)
 	}
 	have = map[string]string{"narinfo": p.infoURL(), "ls": "/" + p.info.Path.Hash() + ".ls", "nar": p.narURL(),
-		"local-nar": "/nar/" + p.info.Path.Hash() + "-" + p.info.NarHash.Base32() + ".nar"}
+		"packed-nar": "/nar/" + p.info.Path.Hash() + "-" + p.info.NarHash.Base32() + ".nar.zst",
+		"plain-nar":  "/nar/" + p.info.Path.Hash() + "-" + p.info.NarHash.Base32() + ".nar"}
 	for name, path := range examples {
 		if have[name] == "" {
 			have[name] = path

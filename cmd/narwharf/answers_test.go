@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,6 +18,9 @@ import (
 	"time"
 
 	"narwharf/cache"
+	"narwharf/cache/nixstore"
+	"narwharf/cache/pack"
+	"narwharf/narinfo"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
@@ -53,6 +57,12 @@ func newAnswers(t *testing.T) *answers {
 	if err != nil {
 		t.Fatal(err)
 	}
+	packed, err := pack.Open(pack.Options{Dir: t.TempDir(), Limit: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = packed.Close() })
+	local := cache.NewLocal(emptyStore{}, packed, t.TempDir(), log)
 	a := &answers{t: t, doc: readOpenAPI(t), seen: make(map[string]bool), dir: d}
 	serve := func(anonymous ...string) *httptest.Server {
 		scopes, err := access.ParseScopes(anonymous)
@@ -64,6 +74,7 @@ func newAnswers(t *testing.T) *answers {
 			SignUploads: true,
 			Access:      access.NewAuthenticator(d.tokens, scopes, time.Now),
 			BodyIdle:    patience,
+			Local:       local,
 			Log:         log,
 		})
 		if err != nil {
@@ -76,6 +87,23 @@ func newAnswers(t *testing.T) *answers {
 	a.private, a.server = serve(), serve("pull")
 	a.push, a.pull, a.operate = a.token("push"), a.token("pull"), a.token("operate")
 	return a
+}
+
+// emptyStore is a Nix store without paths: what a URL of a local path leads to
+// is then an upload.
+type emptyStore struct{}
+
+func (emptyStore) StoreDir() string                                        { return "/nix/store" }
+func (emptyStore) RealPath(narinfo.Path) string                            { return "/var/empty" }
+func (emptyStore) Still(nixstore.Version) bool                             { return true }
+func (emptyStore) Version(context.Context) (v nixstore.Version, err error) { return v, nil }
+
+func (emptyStore) InfoByHash(context.Context, string) (*narinfo.Info, error) {
+	return nil, nixstore.ErrNotValid
+}
+
+func (emptyStore) PathInfo(context.Context, narinfo.Path) (*nixstore.PathInfo, error) {
+	return nil, nixstore.ErrNotValid
 }
 
 func (a *answers) token(scope string) string {
@@ -215,6 +243,8 @@ func (a *answers) subjects() []subject {
 		{"nar", "/" + info.URL, "/nar/" + none + none[:20] + ".nar", "/nar/x.nar", string(file), "", "no NAR"},
 		{"narinfo", "/" + hash + ".narinfo", "/" + none + ".narinfo", "/x.narinfo", string(info.Append(nil)), string(otherInfo.Append(nil)), "no narinfo"},
 		{"ls", "/" + hash + ".ls", "/" + none + ".ls", "/x.ls", `{"version":1,"root":{"type":"regular","size":1}}`, "", "no listing"},
+		{route: "packed-nar", good: "/nar/" + hash + "-" + info.NarHash.Base32() + ".nar.zst", absent: "/nar/" + hash + "-" + none + none[:20] + ".nar.zst", wrong: "/nar/x-y.nar.zst"},
+		{route: "plain-nar", good: "/nar/" + hash + "-" + info.NarHash.Base32() + ".nar", absent: "/nar/" + hash + "-" + none + none[:20] + ".nar", wrong: "/nar/x-y.nar"},
 		{"log", "/log/" + hash + "-x.drv", "/log/" + none + "-x.drv", "/log/x", strings.Repeat("a line\n", 300), "", ""},
 		{"debuginfo", "/debuginfo/0123456789.debug", "/debuginfo/9876543210", "/debuginfo/x",
 			`{"archive":"../` + info.URL + `","member":"lib/debug"}`, "", "no JSON"},

@@ -215,6 +215,9 @@ func (c *Config) check() error {
 	if r := c.Cache.StoreRoot; r != "" && !filepath.IsAbs(r) {
 		return fmt.Errorf("cache.store_root: %q is not an absolute path", r)
 	}
+	if c.Cache.StoreRoot = strings.TrimSuffix(filepath.Clean(c.Cache.StoreRoot), "/"); c.Cache.StoreRoot == "." {
+		c.Cache.StoreRoot = ""
+	}
 	if c.Cache.Priority < 0 {
 		return fmt.Errorf("cache.priority: %d is below 0", c.Cache.Priority)
 	}

@@ -50,6 +50,12 @@ func fsckJob(ctx context.Context, d *dataDir, raw json.RawMessage, out io.Writer
 		if err := d.openCache(true); err != nil {
 			return 2, err
 		}
+		if store, err := openStore(d.cfg); err != nil {
+			fmt.Fprintln(out, "references that are in the local store alone count as missing:", err)
+		} else if store != nil {
+			defer store.Close()
+			d.uploads.SetLocal(cache.NewLocal(store, nil, "", d.log))
+		}
 	}
 	var mu sync.Mutex
 	r, err := d.uploads.Fsck(ctx, cache.FsckOptions{Repair: args.Repair, Report: func(line string) {

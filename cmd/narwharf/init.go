@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"narwharf/cache/nixstore"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
@@ -34,7 +35,8 @@ func initCommand() *cobra.Command {
     upload-token         a token with the scope push
     netrc                the same token, as nix copy wants it
 
-It never overwrites: if one of them is there, it says so and does nothing.
+If this machine has a Nix store that can be read, config.toml says that it is
+served. It never overwrites: if one of them is there, it says so and does nothing.
 
     narwharf init ./data
     narwharf serve --config ./data/config.toml`,
@@ -42,6 +44,7 @@ It never overwrites: if one of them is there, it says so and does nothing.
 	}
 	name := c.Flags().String("key-name", "", "`NAME` of the signing key (default: this machine's name and \"-1\")")
 	listen := c.Flags().String("listen", "127.0.0.1:8080", "`ADDRESS` to serve on: host:port or unix:PATH")
+	root := c.Flags().String("store-root", "", "`DIR` under which the Nix store to serve lies, as in Nix's local?root= (default: this machine's own)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if *name == "" {
 			host, err := os.Hostname()
@@ -55,12 +58,12 @@ It never overwrites: if one of them is there, it says so and does nothing.
 				return r
 			}, host) + "-1"
 		}
-		return initialise(c.Context(), c.OutOrStdout(), args[0], *name, *listen)
+		return initialise(c.Context(), c.OutOrStdout(), args[0], *name, *listen, *root)
 	}
 	return c
 }
 
-func initialise(ctx context.Context, out interface{ Write([]byte) (int, error) }, dir, keyName, listen string) (err error) {
+func initialise(ctx context.Context, out interface{ Write([]byte) (int, error) }, dir, keyName, listen, storeRoot string) (err error) {
 	dir, err = filepath.Abs(dir)
 	if err != nil {
 		return err
@@ -114,7 +117,11 @@ func initialise(ctx context.Context, out interface{ Write([]byte) (int, error) }
 	if err := errors.Join(err, d.Close()); err != nil {
 		return err
 	}
-	config, err := initText(keyFile, listen)
+	serve, err := findStore(storeRoot)
+	if err != nil {
+		return err
+	}
+	config, err := initText(keyFile, listen, storeRoot, serve)
 	if err != nil {
 		return err
 	}
@@ -136,13 +143,17 @@ func initialise(ctx context.Context, out interface{ Write([]byte) (int, error) }
 			return err
 		}
 	}
+	served := ""
+	if serve {
+		served = fmt.Sprintf("\n                %s of this machine is served (cache.serve_store)", storeRoot+cfg.Cache.StoreDir)
+	}
 	_, err = fmt.Fprintf(out, `Made %s:
-  config.toml   the configuration; read it, it has comments
+  config.toml   the configuration; read it, it has comments%s
   %s   the signing key: keep it secret, and keep a copy
   upload-token  a token that may upload; netrc has it for nix copy
 Next:
   narwharf serve --config %s
-`, dir, keyFile, filepath.Join(dir, "config.toml"))
+`, dir, served, keyFile, filepath.Join(dir, "config.toml"))
 	return err
 }
 
@@ -172,12 +183,28 @@ func netrcHosts(listen string) []string {
 	return hosts
 }
 
-func initText(keyFile, listen string) (string, error) {
+// findStore tells whether there is a Nix store to serve, and that we can read it.
+// One that was asked for and cannot be read is an error.
+func findStore(root string) (bool, error) {
+	if root != "" && !filepath.IsAbs(root) {
+		return false, fmt.Errorf("--store-root: %q is not an absolute path", root)
+	}
+	store, err := nixstore.Open(nixstore.Options{Root: strings.TrimSuffix(root, "/")})
+	if err != nil && root != "" {
+		return false, fmt.Errorf("--store-root: %w", err)
+	}
+	if err != nil {
+		return false, nil // a machine without Nix, or not for this user; serve_store = true says why
+	}
+	return true, store.Close()
+}
+
+func initText(keyFile, listen, storeRoot string, serve bool) (string, error) {
 	t, err := template.New("init").Parse(initConfig)
 	if err != nil {
 		return "", err
 	}
 	var text bytes.Buffer
-	err = t.Execute(&text, map[string]string{"Key": keyFile, "Listen": listen})
+	err = t.Execute(&text, map[string]any{"Key": keyFile, "Listen": listen, "Root": storeRoot, "Serve": serve})
 	return text.String(), err
 }

@@ -17,16 +17,9 @@ import (
 // openLocal opens the store of this machine, if it is to be served; else local
 // is nil. It comes after data_dir: the process is then the user that it stays.
 func openLocal(cfg *Config, registry prometheus.Registerer, log *slog.Logger) (local *cache.Local, done func() error, err error) {
-	if !cfg.Cache.ServeStore {
-		return nil, func() error { return nil }, nil
-	}
-	root := filepath.Clean(cfg.Cache.StoreRoot)
-	if cfg.Cache.StoreRoot == "" || root == "/" {
-		root = ""
-	}
-	store, err := nixstore.Open(nixstore.Options{StoreDir: cfg.Cache.StoreDir, Root: root})
-	if err != nil {
-		return nil, nil, fmt.Errorf("cache.serve_store is true: %w (as user %d); or set serve_store = false in %s, and uploads alone are served", err, os.Geteuid(), cfg.path)
+	store, err := openStore(cfg)
+	if store == nil || err != nil {
+		return nil, func() error { return nil }, err
 	}
 	packed, err := pack.Open(pack.Options{
 		Dir:     filepath.Join(cfg.DataDir, "packed"), // not in cache/, which stays a plain Nix cache
@@ -39,5 +32,17 @@ func openLocal(cfg *Config, registry prometheus.Registerer, log *slog.Logger) (l
 	}
 	log.Info("serving the local store", "store", store.RealPath(""), "by", store.Backend())
 	done = func() error { return errors.Join(packed.Close(), store.Close()) }
-	return cache.NewLocal(store, packed, root+"/nix/var/log/nix", log), done, nil
+	return cache.NewLocal(store, packed, filepath.Join(cfg.Cache.StoreRoot, "/nix/var/log/nix"), log), done, nil
+}
+
+// openStore opens the store that the configuration has served, nil if none.
+func openStore(cfg *Config) (*nixstore.Store, error) {
+	if !cfg.Cache.ServeStore {
+		return nil, nil
+	}
+	store, err := nixstore.Open(nixstore.Options{StoreDir: cfg.Cache.StoreDir, Root: cfg.Cache.StoreRoot})
+	if err != nil {
+		return nil, fmt.Errorf("cache.serve_store is true: %w (as user %d); or set serve_store = false in %s, and uploads alone are served", err, os.Geteuid(), cfg.path)
+	}
+	return store, nil
 }

@@ -10,7 +10,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"narwharf/cache/pack"
 )
 
 // shownMetrics reads a page of metrics: the type and the labels of each.
@@ -65,6 +68,19 @@ func TestMetricsAreDocumented(t *testing.T) {
 	a.exercise()
 	_, page := a.want(200, ask{route: "metrics", method: "GET", path: "/metrics"})
 	compareMetrics(t, page, "The cache")
+}
+
+// The same for packed copies of local paths.
+func TestPackMetricsAreDocumented(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	packed, err := pack.Open(pack.Options{Dir: t.TempDir(), Metrics: registry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer packed.Close()
+	page := httptest.NewRecorder()
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
+	compareMetrics(t, page.Body.String(), "The machine's own store")
 }
 
 // The same for channels and hosts.

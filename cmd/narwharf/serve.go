@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -140,8 +141,11 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 	notify("READY=1")
 
 	background, stop := context.WithCancel(context.Background())
+	var tending sync.WaitGroup
+	defer tending.Wait()
 	defer stop()
-	go server.Sweep(background)
+	tending.Go(func() { server.Sweep(background) })
+	tending.Go(func() { server.KeepWhole(background) })
 
 	for {
 		select {
@@ -325,14 +329,18 @@ func whatNext(out io.Writer, cfg *Config, listeners []net.Listener, server *cach
 	if _, err := os.Stat(netrc); err == nil {
 		auth = " --netrc-file " + netrc
 	}
+	from := ""
+	if cfg.Cache.ServeStore {
+		from = fmt.Sprintf("Whatever is valid in %s of this machine can be substituted.\n", cfg.Cache.StoreRoot+cfg.Cache.StoreDir)
+	}
 	text := fmt.Sprintf(`
 Narwharf serves %s
-
+%s
 See it:                   curl %s/nix-cache-info
 Upload with any Nix:      nix copy%s --to '%s?compression=zstd' ./result
 Substitute, in nix.conf:  extra-substituters = %s
                           extra-trusted-public-keys =%s
 
-`, url, url, auth, url, url, keys.String())
+`, url, from, url, auth, url, url, keys.String())
 	_, _ = io.WriteString(out, text) // nobody reads it, then
 }
