@@ -5,45 +5,69 @@ import (
 	"time"
 )
 
-// alarms wake polls at a time of day: what they look at changes by the passing
-// of time alone. Whoever looks sets the alarm for the next change that it sees.
+// alarms call functions at a time of day, mostly to wake polls: what they look
+// at changes by the passing of time alone. Whoever looks sets the alarm for the
+// next change that it sees.
 type alarms struct {
-	topics *topics
-	clock  func() time.Time
+	clock func() time.Time
 
-	mu   sync.Mutex
-	set  map[string]*alarm // by topic
-	over bool
+	mu      sync.Mutex
+	set     map[string]*alarm // by key
+	over    bool
+	ringing sync.WaitGroup
 }
 
 type alarm struct {
 	at    time.Time
+	ring  func()
 	timer *time.Timer
 }
 
 // An alarm looks at the clock this often, since the clock may be put right.
 const alarmStep = time.Minute
 
-// at notifies a topic at a time, or before if that was asked for, too. Once it
-// has rung, it is forgotten.
-func (a *alarms) at(t time.Time, topic string) {
+// first calls ring at a time, unless the key's alarm rings before that anyway.
+// Once it has rung, an alarm is forgotten.
+func (a *alarms) first(t time.Time, key string, ring func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if old := a.set[key]; old == nil || t.Before(old.at) {
+		a.put(t, key, ring)
+	}
+}
+
+// at calls ring at a time, in place of the key's alarm of before.
+func (a *alarms) at(t time.Time, key string, ring func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.put(t, key, ring)
+}
+
+// off forgets the alarm of a key.
+func (a *alarms) off(key string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.drop(key)
+}
+
+func (a *alarms) drop(key string) {
+	if old := a.set[key]; old != nil {
+		old.timer.Stop()
+		delete(a.set, key)
+	}
+}
+
+func (a *alarms) put(t time.Time, key string, ring func()) {
 	if a.over {
 		return
 	}
-	if old := a.set[topic]; old != nil {
-		if !t.Before(old.at) {
-			return
-		}
-		old.timer.Stop()
-	}
+	a.drop(key)
 	if a.set == nil {
 		a.set = make(map[string]*alarm)
 	}
-	n := &alarm{at: t}
-	n.timer = time.AfterFunc(a.left(t), func() { a.ring(topic, n) })
-	a.set[topic] = n
+	n := &alarm{at: t, ring: ring}
+	n.timer = time.AfterFunc(a.left(t), func() { a.look(key, n) })
+	a.set[key] = n
 }
 
 // left is how long to sleep for a time.
@@ -51,9 +75,10 @@ func (a *alarms) left(t time.Time) time.Duration {
 	return max(min(t.Sub(a.clock()), alarmStep), 0)
 }
 
-func (a *alarms) ring(topic string, n *alarm) {
+// look rings, if it is time.
+func (a *alarms) look(key string, n *alarm) {
 	a.mu.Lock()
-	if a.over || a.set[topic] != n {
+	if a.over || a.set[key] != n {
 		a.mu.Unlock()
 		return
 	}
@@ -62,18 +87,20 @@ func (a *alarms) ring(topic string, n *alarm) {
 		a.mu.Unlock()
 		return
 	}
-	delete(a.set, topic)
+	delete(a.set, key)
+	a.ringing.Add(1)
 	a.mu.Unlock()
-	a.topics.notify(topic)
+	defer a.ringing.Done()
+	n.ring()
 }
 
-// stop forgets all alarms, for good.
+// stop forgets all alarms, for good. When it returns, none is ringing.
 func (a *alarms) stop() {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.over = true
-	for _, n := range a.set {
-		n.timer.Stop()
+	for key := range a.set {
+		a.drop(key)
 	}
-	a.set = nil
+	a.mu.Unlock()
+	a.ringing.Wait()
 }

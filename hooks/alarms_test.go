@@ -13,8 +13,9 @@ func TestAlarms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var wrong atomic.Int64 // nanoseconds that the clock is off
 		var tops topics
-		a := &alarms{topics: &tops, clock: func() time.Time { return time.Now().Add(time.Duration(wrong.Load())) }}
+		a := &alarms{clock: func() time.Time { return time.Now().Add(time.Duration(wrong.Load())) }}
 		var w waiter
+		at := func(t time.Time, topic string) { a.first(t, topic, func() { tops.notify(topic) }) }
 		rings := func(topic string, after time.Duration) {
 			t.Helper()
 			w.reset()
@@ -30,26 +31,36 @@ func TestAlarms(t *testing.T) {
 			tops.leave(&w, []string{topic})
 		}
 		now := time.Now()
-		a.at(now.Add(20*time.Minute), "x")
-		a.at(now.Add(10*time.Minute), "x")
-		a.at(now.Add(30*time.Minute), "x")
+		at(now.Add(20*time.Minute), "x")
+		at(now.Add(10*time.Minute), "x")
+		at(now.Add(30*time.Minute), "x")
 		rings("x", 10*time.Minute)
 		rings("x", time.Hour) // once
 
-		a.at(time.Now().Add(-time.Hour), "x")
+		at(time.Now().Add(-time.Hour), "x")
 		rings("x", 0)
 
-		a.at(time.Now().Add(30*time.Minute), "x")
+		at(time.Now().Add(30*time.Minute), "x")
 		go func() {
 			time.Sleep(5*time.Minute + time.Second)
 			wrong.Store(int64(20 * time.Minute))
 		}()
 		rings("x", 10*time.Minute)
 
-		a.at(a.clock().Add(time.Minute), "x")
+		at(time.Now().Add(time.Minute), "x") // the clock is 20 minutes ahead
+		rings("x", 0)
+
+		at(a.clock().Add(time.Minute), "x")
+		a.at(a.clock().Add(3*time.Minute), "x", func() { tops.notify("x") })
+		rings("x", 3*time.Minute)
+		at(a.clock().Add(time.Minute), "x")
+		a.off("x")
+		rings("x", time.Hour)
+
+		at(a.clock().Add(time.Minute), "x")
 		a.stop()
 		rings("x", time.Hour)
-		a.at(a.clock().Add(time.Minute), "x")
+		at(a.clock().Add(time.Minute), "x")
 		rings("x", time.Hour)
 	})
 }

@@ -1,6 +1,8 @@
 package hooks
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -62,51 +64,19 @@ func (s *Server) getDesired(c *call) error {
 	}
 	over := func(gone bool) {
 		until := p.leave(s.clock(), number, gone)
-		s.alarms.at(until, hostsTopic(channel))
-		s.alarms.at(until, hostsTopic(""))
+		s.wakeAt(until, hostsTopic(channel))
+		s.wakeAt(until, hostsTopic(""))
 	}
 	return s.poll(c, []string{channelTopic(channel), hostTopic(host)}, over, func() (int, string, []byte, error) {
 		if o := s.identities.owner(host); s.foreign(o, host, self, who) {
 			return 0, "", nil, conflict(o, host, self) // the name has gone to another since
 		}
-		d, err := s.desired(host, channel, target)
+		d, err := s.tell(host, channel, target)
 		if err != nil {
 			return 0, "", nil, err
 		}
-		etag, text, err := bodyAndTag(d)
-		return http.StatusOK, etag, text, err
+		return d.answer()
 	})
-}
-
-// desired works out what a host shall do. Everyone at once, for now: who has
-// an entry and is not held has the grant.
-func (s *Server) desired(host, channel, target string) (*api.Desired, error) {
-	l := s.channel(channel)
-	d := &api.Desired{Channel: channel, Seq: l.state.Seq}
-	var err error
-	if d.Pointer, err = l.pointer(target); err != nil {
-		return nil, err
-	}
-	record := s.store.host(host)
-	if record != nil && record.Hold != nil && (record.Hold.Until == nil || record.Hold.Until.After(s.clock())) {
-		d.Hold = record.Hold
-	}
-	switch {
-	case d.Pointer == nil:
-		d.WaitingFor = &api.Waiting{Kind: api.WaitNotInRelease, Detail: notInText(l, target)}
-	case d.Hold != nil:
-		d.WaitingFor = &api.Waiting{Kind: api.WaitHold, Detail: d.Hold.Reason}
-	default:
-		d.Grant = &api.Grant{Seq: l.head.Seq, Lease: 900, ID: fmt.Sprintf("%s-%d", channel, l.head.Seq)}
-	}
-	return d, nil
-}
-
-func notInText(l *live, target string) string {
-	if l.release == nil {
-		return absentText(l)
-	}
-	return fmt.Sprintf("release %d of %s has no entry for %s", l.head.Seq, l.name, target)
 }
 
 const maxStatus = 1 << 20
@@ -137,6 +107,7 @@ func (s *Server) putStatus(c *call) error {
 		return err
 	}
 	s.hostsChanged(st.Channel)
+	s.topics.notify(hostTopic(host)) // what it says may be a question
 	if len(events) > 0 {
 		s.topics.notify(eventsTopic)
 	}
@@ -152,10 +123,17 @@ func (s *Server) report(c *call, host string, st *api.Status) ([]api.Event, erro
 	}
 	now := s.clock()
 	s.presence(host).touch(now, st.Channel, st.Target)
-	return s.store.update(now, func(ch *change) error {
+	sl := s.slots.of(host)
+	if sl != nil && !sl.over(st, now) {
+		sl = nil
+	}
+	events, err := s.store.update(now, func(ch *change) error {
 		old := s.store.host(host)
 		if old == nil {
 			old = new(hostRecord)
+		}
+		if was := old.Status; was != nil && st.StartID == was.StartID && st.Counter == was.Counter && sameJSON(st, was) {
+			return nil // said again, since the answer may have been lost
 		}
 		if was := old.Status; was != nil && (st.StartID < was.StartID || st.StartID == was.StartID && st.Counter <= was.Counter) {
 			e := api.Errorf(http.StatusConflict, api.StaleStatus, "a newer report of %s is here: start %d, counter %d", host, was.StartID, was.Counter)
@@ -168,8 +146,26 @@ func (s *Server) report(c *call, host string, st *api.Status) ([]api.Event, erro
 			return err
 		}
 		s.noteStatus(ch, host, old.Status, st)
+		if sl != nil {
+			if err := ch.endSlot(host, sl, host, fmt.Sprintf("%s is %s (seq %d): its reboot slot of the group %s is free", host, st.State, st.Seq, sl.Group)); err != nil {
+				return err
+			}
+		}
 		return ch.putHost(host, &next)
 	})
+	if err == nil && sl != nil {
+		s.slotEnded(host, sl)
+	}
+	return events, err
+}
+
+func sameJSON(a, b any) bool {
+	one, err := json.Marshal(a)
+	if err != nil {
+		return false
+	}
+	two, err := json.Marshal(b)
+	return err == nil && bytes.Equal(one, two)
 }
 
 // checkStatus refuses what cannot be true, however it was arrived at.
@@ -255,7 +251,7 @@ func (s *Server) listHosts(c *call) error {
 	return s.poll(c, []string{hostsTopic(channel)}, nil, func() (int, string, []byte, error) {
 		list, next := s.hosts(channel)
 		if !next.IsZero() {
-			s.alarms.at(next, hostsTopic(channel))
+			s.wakeAt(next, hostsTopic(channel))
 		}
 		etag, text, err := bodyAndTag(map[string]any{"hosts": list})
 		return http.StatusOK, etag, text, err
@@ -315,15 +311,21 @@ func (s *Server) describeHost(name string, r *hostRecord) describedHost {
 		target = p.describe(&h, s.clock())
 	}
 	if d, err := s.desired(name, h.channel, target); err == nil {
-		h.WaitingFor = d.WaitingFor
+		h.WaitingFor, h.Directive = d.WaitingFor, d.Directive
+		s.wakeFor(d, h.channel, name)
+	}
+	if sl := s.slots.of(name); sl != nil {
+		h.Slot = &api.Slot{Group: sl.Group, Seq: sl.Seq, Granted: sl.Granted, Late: sl.Late}
 	}
 	l := s.channel(h.channel)
 	if e := l.entry(target); e != nil {
 		h.WantedSeq, h.Wanted = l.head.Seq, e.StorePath
 		h.Converged = h.Status != nil && h.Status.Current == e.StorePath && h.Status.Seq == l.head.Seq && h.Status.State == api.OK
 	}
-	if h.Status != nil && h.Status.WaitingFor != nil {
-		h.WaitingFor = h.Status.WaitingFor
+	if st := h.Status; st != nil && st.WaitingFor != nil {
+		h.WaitingFor = st.WaitingFor
+	} else if st != nil && st.Seq == h.WantedSeq && st.State.Final() {
+		h.WaitingFor = nil // it is not waiting, whatever it would have to wait for
 	}
 	return h
 }
@@ -343,7 +345,7 @@ func (s *Server) getHost(c *call) error {
 	return s.poll(c, []string{hostsTopic(h.channel), hostTopic(name)}, nil, func() (int, string, []byte, error) {
 		h := s.describeHost(name, s.store.host(name))
 		if !h.until.IsZero() {
-			s.alarms.at(h.until, hostTopic(name))
+			s.wakeAt(h.until, hostTopic(name))
 		}
 		etag, text, err := bodyAndTag(h.Host)
 		return http.StatusOK, etag, text, err

@@ -118,15 +118,24 @@ func (s *Server) deleteHost(c *call) error {
 	if err := s.revokeJoined(c.req.Context(), name, ""); err != nil {
 		return err
 	}
+	sl := s.slots.of(name)
 	_, err = s.store.update(s.clock(), func(ch *change) error {
 		if err := s.forgetIdentity(ch, name); err != nil {
 			return err
 		}
 		ch.note(api.Event{Kind: "host.removed", By: c.who.Name, Host: name, Channel: h.channel, Text: "removed " + name + " from the list of hosts"})
+		if sl != nil {
+			if err := ch.endSlot(name, sl, c.who.Name, fmt.Sprintf("%s is removed: its reboot slot of the group %s is free", name, sl.Group)); err != nil {
+				return err
+			}
+		}
 		return ch.removeHost(name)
 	})
 	if err != nil {
 		return err
+	}
+	if sl != nil {
+		s.slotEnded(name, sl)
 	}
 	s.mu.Lock()
 	delete(s.seen, name)

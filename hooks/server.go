@@ -48,7 +48,9 @@ type Server struct {
 
 	mu       sync.RWMutex
 	channels map[string]*live
+	policies map[string]*policy
 	seen     map[string]*presence
+	slots    slots
 
 	promoting keyed // one promote of a channel at a time
 	reporting keyed // one change of a host's record at a time
@@ -73,12 +75,21 @@ func New(o Options) (*Server, error) {
 	if s.clock == nil {
 		s.clock = time.Now
 	}
-	s.alarms.topics, s.alarms.clock = &s.topics, s.clock
+	s.alarms.clock = s.clock
 	if s.identities, err = loadIdentities(o.DB); err != nil {
+		return nil, err
+	}
+	if s.policies, err = loadPolicies(o.DB); err != nil {
+		return nil, err
+	}
+	if s.slots.held, err = loadSlots(o.DB, s.clock()); err != nil {
 		return nil, err
 	}
 	if err := s.load(); err != nil {
 		return nil, err
+	}
+	for host, sl := range s.slots.all() {
+		s.watchSlot(host, sl)
 	}
 	s.metrics = newMetrics(s, o.Metrics)
 	s.handler = s.route()
@@ -131,6 +142,8 @@ func (s *Server) rows() []row {
 		{Route{"GET", "/api/v1/channels/:channel/history", "history"}, s.getHistory},
 		{Route{"GET", "/api/v1/channels/:channel/releases/:seq", "release"}, s.getRelease},
 		{Route{"GET", "/api/v1/channels/:channel/store-path", "store-path"}, s.getStorePath},
+		{Route{"GET", "/api/v1/channels/:channel/policy", "policy"}, s.getPolicy},
+		{Route{"PUT", "/api/v1/channels/:channel/policy", "policy-put"}, s.putPolicy},
 		{Route{"GET", "/api/v1/closures/:digest", "closure"}, s.getClosure},
 		{Route{"PUT", "/api/v1/closures/:digest", "closure-put"}, s.putClosure},
 		{Route{"GET", "/api/v1/hosts", "host-list"}, s.listHosts},
@@ -138,6 +151,9 @@ func (s *Server) rows() []row {
 		{Route{"PATCH", "/api/v1/hosts/:host", "host-patch"}, s.patchHost},
 		{Route{"DELETE", "/api/v1/hosts/:host", "host-delete"}, s.deleteHost},
 		{Route{"POST", "/api/v1/hosts/:host/approve", "host-approve"}, s.approveHost},
+		{Route{"POST", "/api/v1/hosts/:host/retry", "host-retry"}, s.retryHost},
+		{Route{"POST", "/api/v1/hosts/:host/revert", "host-revert"}, s.revertHost},
+		{Route{"POST", "/api/v1/hosts/:host/release", "host-release"}, s.releaseHost},
 		{Route{"POST", "/api/v1/join", "join"}, s.join},
 		{Route{"GET", "/api/v1/hosts/:host/desired", "desired"}, s.getDesired},
 		{Route{"PUT", "/api/v1/hosts/:host/status", "status"}, s.putStatus},

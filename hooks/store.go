@@ -23,6 +23,8 @@ import (
 //	host     <name>                     -> hostRecord
 //	owner    <host>                     -> owner, in identity.go
 //	instance <instance>                 -> sightings, there, too
+//	policy   <channel>                  -> api.ChannelPolicy
+//	slot     <host>                     -> slot
 //	log      <host> NUL <attempt>       -> text
 //
 // seq and id are 8 bytes, big endian, so that keys sort as they count.
@@ -33,6 +35,8 @@ var (
 	releaseBucket = []byte("release")
 	eventBucket   = []byte("event")
 	hostBucket    = []byte("host")
+	policyBucket  = []byte("policy")
+	slotBucket    = []byte("slot")
 	logBucket     = []byte("log")
 	versionKey    = []byte("version")
 	storeVersion  = []byte("1")
@@ -72,6 +76,13 @@ type hostRecord struct {
 	By       string            `json:"by,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
 	Hold     *api.Hold         `json:"hold,omitempty"`
+	// Directive is what an operator asked for last; it is of one seq.
+	Directive *api.Directive `json:"directive,omitempty"`
+}
+
+// held tells whether a hold is on, which may end by itself.
+func (h *hostRecord) held(now time.Time) bool {
+	return h.Hold != nil && (h.Hold.Until == nil || h.Hold.Until.After(now))
 }
 
 // store is the tables. Reads of hosts come from memory.
@@ -89,7 +100,7 @@ func newStore(db *bbolt.DB) (*store, error) {
 		if err != nil {
 			return err
 		}
-		for _, name := range [][]byte{metaBucket, channelBucket, releaseBucket, eventBucket, hostBucket, logBucket} {
+		for _, name := range [][]byte{metaBucket, channelBucket, releaseBucket, eventBucket, hostBucket, policyBucket, slotBucket, logBucket} {
 			if _, err := root.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}

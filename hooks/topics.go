@@ -151,6 +151,11 @@ func (s *Server) noted(channel string, more ...string) {
 	s.topics.notify(append(more, hostsTopic(channel), hostsTopic(""), eventsTopic)...)
 }
 
+// wakeAt wakes at a time whoever has joined a topic by then.
+func (s *Server) wakeAt(t time.Time, topic string) {
+	s.alarms.first(t, topic, func() { s.topics.notify(topic) })
+}
+
 // hostsChanged wakes whoever looks at hosts of a channel.
 func (s *Server) hostsChanged(channel string) {
 	s.topics.notify(hostsTopic(channel), hostsTopic(""))

@@ -200,7 +200,7 @@ func TestOpenAPIHasTheTypes(t *testing.T) {
 	for name, value := range map[string]any{
 		"Error": api.Error{}, "Missing": api.Missing{}, "Difference": api.Difference{}, "Promotion": api.Promotion{}, "Promoted": api.Promoted{},
 		"TargetPlan": api.TargetPlan{}, "Channel": api.Channel{}, "HistoryItem": api.HistoryItem{}, "HistoryTarget": api.HistoryTarget{},
-		"Desired": api.Desired{}, "Grant": api.Grant{}, "Waiting": api.Waiting{}, "Hold": api.Hold{}, "Directive": api.Directive{}, "Policy": api.Policy{},
+		"Desired": api.Desired{}, "Grant": api.Grant{}, "Waiting": api.Waiting{}, "Hold": api.Hold{}, "Directive": api.Directive{}, "Policy": api.Policy{}, "ChannelPolicy": api.ChannelPolicy{}, "Window": api.Window{}, "Slot": api.Slot{},
 		"Status": api.Status{}, "Check": api.Check{}, "Transition": api.Transition{}, "Host": api.Host{}, "Identity": api.Identity{}, "Claim": api.Claim{}, "Join": api.Join{}, "Joined": api.Joined{}, "Event": api.Event{},
 		"Envelope": signing.Envelope{}, "Signature": signing.Signature{}, "Release": signing.Release{}, "Pointer": signing.Pointer{},
 	} {
@@ -548,7 +548,7 @@ func (s *apiServer) exerciseHost() {
 	s.wantAPI(400, "PUT", apiHost+"/status", host+"/status", status(func(st *api.Status) { st.Current = "/nix/store/other" }), follow)
 	s.wantAPI(413, "PUT", apiHost+"/status", host+"/status", status(func(st *api.Status) { st.Error = strings.Repeat("x", 2<<20) }), follow)
 	s.wantAPI(204, "PUT", apiHost+"/status", host+"/status", status(nil), follow)
-	s.wantAPI(409, "PUT", apiHost+"/status", host+"/status", status(nil), follow)
+	s.wantAPI(409, "PUT", apiHost+"/status", host+"/status", status(func(st *api.Status) { st.Error = "another" }), follow)
 	s.wantAPI(204, "POST", apiHost+"/log", host+"/log?attempt=a1", "a line\n", follow)
 	s.wantAPI(200, "PATCH", apiHost, host, `{"hold":{"reason":"a test"}}`, s.operate)
 	s.wantAPI(413, "PATCH", apiHost, host, `{"labels":{"a":"`+strings.Repeat("x", 1<<17)+`"}}`, s.operate)

@@ -20,7 +20,8 @@ type Desired struct {
 	Grant *Grant `json:"grant"`
 	// Reboot permits a reboot now for this seq, to a host that needs one.
 	Reboot *Grant `json:"reboot,omitempty"`
-	// WaitingFor says why there is no grant.
+	// WaitingFor says why there is no grant or, to a host that asks to reboot,
+	// why it may not.
 	WaitingFor *Waiting   `json:"waiting_for"`
 	Hold       *Hold      `json:"hold"`
 	Directive  *Directive `json:"directive"`
@@ -62,6 +63,8 @@ const (
 type Waiting struct {
 	Kind   WaitKind `json:"kind"`
 	Detail string   `json:"detail,omitempty"`
+	// Asks is said by a host that would go on at once if the server permitted it.
+	Asks bool `json:"asks,omitempty"`
 }
 
 // Hold keeps a host where it is.
@@ -76,12 +79,6 @@ type Directive struct {
 	Type string `json:"type"` // "retry": try the entry again; "revert": leave seq
 	Seq  int64  `json:"seq"`
 	ID   string `json:"id"` // each is obeyed once
-}
-
-// Policy tightens what the host's configuration says; zero values do nothing.
-type Policy struct {
-	ConfirmTimeout int64 `json:"confirm_timeout_s,omitempty"`
-	ProbationMin   int64 `json:"probation_min_s,omitempty"`
 }
 
 // State is where a host's agent is. docs/agent.md has the diagram.
@@ -221,10 +218,22 @@ type Host struct {
 	Converged  bool     `json:"converged"`
 	WaitingFor *Waiting `json:"waiting_for,omitempty"`
 	Status     *Status  `json:"status,omitempty"`
+	// Slot is the host's permission to reboot, which it holds until it has
+	// reported the end.
+	Slot      *Slot      `json:"slot,omitempty"`
+	Directive *Directive `json:"directive,omitempty"` // of the wanted seq; it may have been obeyed
 	// Identity is the machine that has the name, Conflict those that claim it
 	// and were refused.
 	Identity *Identity `json:"identity,omitempty"`
 	Conflict []Claim   `json:"conflict,omitempty"`
+}
+
+// Slot is one of the reboots that a group of hosts may have at a time.
+type Slot struct {
+	Group   string    `json:"group"`
+	Seq     int64     `json:"seq"`
+	Granted time.Time `json:"granted"`
+	Late    bool      `json:"late,omitempty"` // reboot_timeout_s is over, and there was an alarm
 }
 
 // Event is a line of the audit log.

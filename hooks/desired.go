@@ -1,0 +1,142 @@
+package hooks
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"narwharf/hooks/api"
+)
+
+// grantLease is for how many seconds a grant is good, unless a window closes
+// sooner.
+const grantLease = 900 * time.Second
+
+// desired is an answer to a host, and when it will be another by itself.
+type desired struct {
+	*api.Desired
+	window time.Time // when a window of the channel opens or closes next
+	hold   time.Time // when the hold ends
+	room   bool      // it asks to reboot, might, and there is a slot for it
+	lease  time.Duration
+}
+
+// desired works out what a host shall do. Everyone at once, for now: who has
+// an entry, is not held, and comes within a window has the grant.
+func (s *Server) desired(host, channel, target string) (*desired, error) {
+	l, p, now := s.channel(channel), s.policy(channel), s.clock()
+	d := &desired{Desired: &api.Desired{Channel: channel, Seq: l.state.Seq, Policy: p.Policy, MinAgent: p.MinAgent}, lease: grantLease}
+	var err error
+	if d.Pointer, err = l.pointer(target); err != nil {
+		return nil, err
+	}
+	record := s.store.host(host)
+	if record == nil {
+		record = new(hostRecord)
+	}
+	if record.held(now) {
+		if d.Hold = record.Hold; d.Hold.Until != nil {
+			d.hold = *d.Hold.Until
+		}
+	}
+	if d.Pointer != nil && record.Directive != nil && record.Directive.Seq == l.head.Seq {
+		d.Directive = record.Directive
+	}
+	open, next := p.state(now)
+	if d.window = next; open && !next.IsZero() {
+		d.lease = min(d.lease, next.Sub(now))
+	}
+	switch {
+	case d.Pointer == nil:
+		d.WaitingFor = &api.Waiting{Kind: api.WaitNotInRelease, Detail: notInText(l, target)}
+	case d.Hold != nil:
+		d.WaitingFor = &api.Waiting{Kind: api.WaitHold, Detail: d.Hold.Reason}
+	case !open:
+		d.WaitingFor = &api.Waiting{Kind: api.WaitWindow, Detail: p.windows.opens(next)}
+	default:
+		d.Grant = d.grant(l.head.Seq, fmt.Sprintf("%s-%d", channel, l.head.Seq))
+		s.permitReboot(d, host, record, p)
+	}
+	return d, nil
+}
+
+// permitReboot is for a host that may act, if it asks to reboot.
+func (s *Server) permitReboot(d *desired, host string, r *hostRecord, p *policy) {
+	if !asksReboot(r.Status) || r.Status.Channel != d.Channel || r.Status.Seq != d.Grant.Seq {
+		return
+	}
+	sl := s.slots.of(host)
+	if sl != nil && sl.Channel == d.Channel && sl.Seq == d.Grant.Seq {
+		d.Reboot = d.grant(sl.Seq, fmt.Sprintf("reboot-%s-%d-%d", d.Channel, sl.Seq, sl.Granted.Unix()))
+		return
+	}
+	if who := s.slots.full(rebootGroup(r, d.Channel), p.RebootSlots); who != "" {
+		d.WaitingFor = &api.Waiting{Kind: api.WaitSlot, Detail: who}
+		return
+	}
+	d.room = true
+}
+
+func (d *desired) grant(seq int64, id string) *api.Grant {
+	return &api.Grant{Seq: seq, Lease: max(int64(d.lease/time.Second), 1), ID: id}
+}
+
+// tell is desired for the host itself: it takes the slot that there is for it,
+// and sees to it that the host is woken when time alone changes the answer.
+func (s *Server) tell(host, channel, target string) (*desired, error) {
+	d, err := s.desired(host, channel, target)
+	if err == nil && d.room {
+		if err = s.takeSlot(host, channel, d.Grant.Seq); err == nil {
+			d, err = s.desired(host, channel, target)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if d.Reboot != nil {
+		s.slots.tell(host, s.clock())
+	}
+	s.wakeFor(d, channel, host)
+	return d, nil
+}
+
+// wakeFor sets the alarms for what time changes of an answer.
+func (s *Server) wakeFor(d *desired, channel, host string) {
+	if !d.window.IsZero() {
+		s.alarms.first(d.window, "window/"+channel, func() {
+			s.topics.notify(channelTopic(channel), hostsTopic(channel), hostsTopic(""))
+		})
+	}
+	if !d.hold.IsZero() {
+		s.alarms.first(d.hold, "hold/"+host, func() {
+			s.topics.notify(hostTopic(host), hostsTopic(channel), hostsTopic(""))
+		})
+	}
+}
+
+// answer encodes it. The ETag is as if no window were about to close: a lease
+// is how long the very answer is good, and a host that acted on it long ago is
+// not to be woken for it.
+func (d *desired) answer() (status int, etag string, text []byte, err error) {
+	etag, text, err = bodyAndTag(d.Desired)
+	if err != nil || d.lease == grantLease {
+		return http.StatusOK, etag, text, err
+	}
+	whole := *d.Desired
+	for _, g := range []**api.Grant{&whole.Grant, &whole.Reboot} {
+		if *g != nil {
+			full := **g
+			full.Lease = int64(grantLease / time.Second)
+			*g = &full
+		}
+	}
+	etag, _, err = bodyAndTag(&whole)
+	return http.StatusOK, etag, text, err
+}
+
+func notInText(l *live, target string) string {
+	if l.release == nil {
+		return absentText(l)
+	}
+	return fmt.Sprintf("release %d of %s has no entry for %s", l.head.Seq, l.name, target)
+}

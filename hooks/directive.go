@@ -1,0 +1,80 @@
+package hooks
+
+import (
+	"fmt"
+	"net/http"
+
+	"narwharf/hooks/api"
+	"narwharf/signing/access"
+)
+
+// retryHost asks a host to try its entry again that failed.
+func (s *Server) retryHost(c *call) error {
+	return s.direct(c, "retry", "%s is asked to try seq %d again")
+}
+
+// revertHost asks a host to leave a release for the last system that it found
+// well before.
+func (s *Server) revertHost(c *call) error {
+	return s.direct(c, "revert", "%s is asked to leave seq %d")
+}
+
+// direct gives a host a directive about the release that is wanted of it. It
+// stands until there is another release; a host obeys each once, by its id.
+func (s *Server) direct(c *call, what, text string) error {
+	name, err := hostParam(c)
+	if err != nil {
+		return err
+	}
+	if err := c.need(access.Scope{Kind: access.Operate}); err != nil {
+		return err
+	}
+	seq, err := readSeq(c)
+	if err != nil {
+		return err
+	}
+	defer s.reporting.lock(name)()
+	record := s.store.host(name)
+	if record == nil {
+		return unknownHost(name)
+	}
+	h := s.describeHost(name, record)
+	if h.Wanted == "" {
+		return api.Errorf(http.StatusNotFound, api.NotFound, "there is no release for %s that it could %s", name, what)
+	}
+	if h.WantedSeq != seq {
+		return otherSeq(name, seq, h.WantedSeq)
+	}
+	now := s.clock()
+	next := *record
+	next.Directive = &api.Directive{Type: what, Seq: seq, ID: fmt.Sprintf("%s-%d-%x", what, seq, now.UnixNano())}
+	_, err = s.store.update(now, func(ch *change) error {
+		ch.note(api.Event{Kind: "host." + what, By: c.who.Name, Host: name, Channel: h.channel, Seq: seq, Text: fmt.Sprintf(text, name, seq)})
+		return ch.putHost(name, &next)
+	})
+	if err != nil {
+		return err
+	}
+	s.noted(h.channel, hostTopic(name))
+	writeJSON(c.w, http.StatusOK, s.describeHost(name, &next).Host)
+	return nil
+}
+
+// readSeq reads a body {"seq":N}: about which release an operator speaks, since
+// there may be another meanwhile.
+func readSeq(c *call) (int64, error) {
+	var body struct {
+		Seq int64 `json:"seq"`
+	}
+	if err := readJSON(c, 1<<10, &body); err != nil {
+		return 0, err
+	}
+	if body.Seq < 1 {
+		return 0, api.Errorf(http.StatusBadRequest, api.BadRequest, `send {"seq":N}, the release that is meant`)
+	}
+	return body.Seq, nil
+}
+
+func otherSeq(host string, asked, is int64) error {
+	return api.Errorf(http.StatusConflict, api.SeqConflict, "for %s it is seq %d now, not %d: look at it and say so again if you still mean it", host, is, asked)
+}

@@ -1,0 +1,203 @@
+package hooks
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"narwharf/hooks/api"
+	"narwharf/signing"
+	"narwharf/signing/access"
+)
+
+// policy is a channel's, ready to ask. It is replaced, never changed.
+type policy struct {
+	api.ChannelPolicy
+	windows windows
+
+	mu          sync.Mutex // of what was last found out about the windows
+	open        bool
+	since, till time.Time
+}
+
+// state is that of the windows, which is asked for each host and seldom changes.
+func (p *policy) state(now time.Time) (open bool, next time.Time) {
+	if len(p.windows) == 0 {
+		return true, time.Time{}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.till.IsZero() || now.Before(p.since) || !now.Before(p.till) {
+		p.open, p.till = p.windows.state(now)
+		p.since = now
+	}
+	return p.open, p.till
+}
+
+func newPolicy(p api.ChannelPolicy) (*policy, error) {
+	w, err := newWindows(p.Windows)
+	return &policy{ChannelPolicy: p, windows: w}, err
+}
+
+// loadPolicies reads the table; the name of a channel that is not yet there may
+// have one.
+func loadPolicies(db *bbolt.DB) (map[string]*policy, error) {
+	all := make(map[string]*policy)
+	err := db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(rootBucket).Bucket(policyBucket).ForEach(func(k, v []byte) error {
+			var a api.ChannelPolicy
+			err := json.Unmarshal(v, &a)
+			if err == nil {
+				all[string(k)], err = newPolicy(a)
+			}
+			if err != nil {
+				return fmt.Errorf("policy of channel %s: %w", k, err)
+			}
+			return nil
+		})
+	})
+	return all, err
+}
+
+var noPolicy = new(policy)
+
+// policy is that of a channel, an empty one if none was set.
+func (s *Server) policy(channel string) *policy {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if p := s.policies[channel]; p != nil {
+		return p
+	}
+	return noPolicy
+}
+
+func policyName(c *call) (string, error) {
+	name := c.param("channel")
+	if err := signing.CheckChannel(name); err != nil {
+		return "", api.Errorf(http.StatusBadRequest, api.BadRequest, "%v", err)
+	}
+	return name, nil
+}
+
+// getPolicy answers with an empty policy where none was set.
+func (s *Server) getPolicy(c *call) error {
+	name, err := policyName(c)
+	if err != nil {
+		return err
+	}
+	if err := c.operateOr(name); err != nil {
+		return err
+	}
+	return s.poll(c, []string{channelTopic(name)}, nil, func() (int, string, []byte, error) {
+		etag, text, err := bodyAndTag(s.policy(name).ChannelPolicy)
+		return http.StatusOK, etag, text, err
+	})
+}
+
+const maxPolicy = 64 << 10
+
+// putPolicy replaces a policy, and lets the hosts look anew.
+func (s *Server) putPolicy(c *call) error {
+	name, err := policyName(c)
+	if err != nil {
+		return err
+	}
+	if err := c.need(access.Scope{Kind: access.Operate}); err != nil {
+		return err
+	}
+	next, err := readPolicy(c)
+	if err != nil {
+		return err
+	}
+	defer s.promoting.lock(name)()
+	etag, _, err := bodyAndTag(s.policy(name).ChannelPolicy)
+	if err != nil {
+		return err
+	}
+	if match := c.req.Header.Get("If-Match"); match != "" && !etagMatches(match, etag) {
+		return api.Errorf(http.StatusPreconditionFailed, api.RaceLost, "the policy of %s is %s, not %s: somebody else changed it; look at it and change it again", name, etag, match)
+	}
+	etag, text, err := bodyAndTag(next.ChannelPolicy)
+	if err != nil {
+		return err
+	}
+	_, err = s.store.update(s.clock(), func(ch *change) error {
+		ch.note(api.Event{Kind: "channel.policy", By: c.who.Name, Channel: name, Text: "the policy of " + name + " is now " + next.String(),
+			Data: map[string]string{"policy": strings.TrimSpace(string(text))}})
+		return putJSON(ch.tx.Bucket(policyBucket), []byte(name), next.ChannelPolicy)
+	})
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.policies[name] = next
+	s.mu.Unlock()
+	s.watchSlots(name)
+	s.noted(name, channelTopic(name))
+	c.w.Header().Set("Etag", etag)
+	writeRaw(c.w, http.StatusOK, text)
+	return nil
+}
+
+// readPolicy is strict: a key that is misspelt would be a rule that is not kept.
+func readPolicy(c *call) (*policy, error) {
+	var raw json.RawMessage
+	if err := readJSON(c, maxPolicy, &raw); err != nil {
+		return nil, err
+	}
+	bad := func(err error) error {
+		return api.Errorf(http.StatusBadRequest, api.BadRequest, "the policy: %s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &keys); err != nil {
+		return nil, bad(err)
+	}
+	if len(keys) == 0 {
+		return nil, bad(errors.New(`it is empty; send {"windows":[]} for one without rules`))
+	}
+	var p api.ChannelPolicy
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&p); err != nil {
+		return nil, bad(err)
+	}
+	if err := p.Check(); err != nil {
+		return nil, bad(err)
+	}
+	next, err := newPolicy(p)
+	if err != nil {
+		return nil, bad(err)
+	}
+	return next, nil
+}
+
+// String is for the audit log.
+func (p *policy) String() string {
+	var parts []string
+	for _, w := range p.windows {
+		parts = append(parts, "window "+w.text)
+	}
+	add := func(n int64, format string) {
+		if n != 0 {
+			parts = append(parts, fmt.Sprintf(format, n))
+		}
+	}
+	add(int64(p.RebootSlots), "%d reboot slots")
+	add(p.RebootTimeout, "reboot timeout %d s")
+	add(p.ConfirmTimeout, "confirm timeout %d s")
+	add(p.ProbationMin, "probation of %d s")
+	if p.MinAgent != "" {
+		parts = append(parts, "agents from "+p.MinAgent)
+	}
+	if len(parts) == 0 {
+		return "empty"
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,310 @@
+package hooks
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"narwharf/hooks/api"
+	"narwharf/signing/access"
+)
+
+// groupLabel is the label by which hosts share reboot slots.
+const groupLabel = "reboot_group"
+
+// A slot is the permission of one host to reboot for one release. It is held
+// from before the host is told until the host has declared that it is over, or an
+// operator takes it away; time alone ends none, since what is not back is down.
+type slot struct {
+	Channel string    `json:"channel"`
+	Group   string    `json:"group"`
+	Seq     int64     `json:"seq"`
+	BootID  string    `json:"boot_id"` // before the reboot
+	Granted time.Time `json:"granted"`
+	Late    bool      `json:"late,omitempty"` // the alarm was raised
+
+	told    time.Time // when the host last heard of it, at the latest
+	pending bool      // not yet durable
+}
+
+// slots are the table in memory, by host. Values are replaced, never changed.
+//
+// A slot of a host is put and removed only while reporting has the host locked.
+// One that is about to be stored counts already.
+type slots struct {
+	mu   sync.Mutex
+	held map[string]*slot
+}
+
+func loadSlots(db *bbolt.DB, now time.Time) (map[string]*slot, error) {
+	all := make(map[string]*slot)
+	err := db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(rootBucket).Bucket(slotBucket).ForEach(func(k, v []byte) error {
+			sl := &slot{told: now}
+			if err := json.Unmarshal(v, sl); err != nil {
+				return fmt.Errorf("reboot slot of host %s: %w", k, err)
+			}
+			all[string(k)] = sl
+			return nil
+		})
+	})
+	return all, err
+}
+
+// of is the slot that a host holds, nil if it holds none.
+func (t *slots) of(host string) *slot {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if sl := t.held[host]; sl != nil && !sl.pending {
+		return sl
+	}
+	return nil
+}
+
+// set replaces a host's slot; nil takes it away.
+func (t *slots) set(host string, sl *slot) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if sl == nil {
+		delete(t.held, host)
+	} else {
+		t.held[host] = sl
+	}
+}
+
+// reserve counts a slot as held if there is room for it: fewer than limit in
+// its group, or no limit.
+func (t *slots) reserve(host string, sl *slot, limit int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.held[host] != nil || limit > 0 && len(t.holders(sl.Group)) >= limit {
+		return false
+	}
+	t.held[host] = sl
+	return true
+}
+
+// holders are the hosts with a slot of a group, sorted; for mu's holder.
+func (t *slots) holders(group string) (hosts []string) {
+	for host, sl := range t.held {
+		if sl.Group == group {
+			hosts = append(hosts, host)
+		}
+	}
+	slices.Sort(hosts)
+	return hosts
+}
+
+// full says who holds the slots of a group, "" if there is room for another.
+func (t *slots) full(group string, limit int) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	hosts := t.holders(group)
+	if limit == 0 || len(hosts) < limit {
+		return ""
+	}
+	text := strings.Join(hosts[:min(len(hosts), 5)], ", ")
+	if more := len(hosts) - 5; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return fmt.Sprintf("%s of the group %s may reboot now, %d at a time", text, group, limit)
+}
+
+// tell notes that the host hears of its slot now.
+func (t *slots) tell(host string, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if sl := t.held[host]; sl != nil {
+		next := *sl
+		next.told = now
+		t.held[host] = &next
+	}
+}
+
+// all is a copy of the table.
+func (t *slots) all() map[string]*slot {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := make(map[string]*slot, len(t.held))
+	for host, sl := range t.held {
+		all[host] = sl
+	}
+	return all
+}
+
+// asksReboot tells whether a host would reboot if it were permitted. Agents that
+// do not say so by waiting_for.asks give back the kind that they were given.
+func asksReboot(st *api.Status) bool {
+	if st == nil || st.State != api.Armed || st.Action != "reboot" || st.WaitingFor == nil {
+		return false
+	}
+	switch st.WaitingFor.Kind {
+	case api.WaitReboot, api.WaitSlot, api.WaitWindow:
+		return true
+	}
+	return st.WaitingFor.Asks
+}
+
+// over tells whether a report says that a host's reboot is over, or will not be.
+func (sl *slot) over(st *api.Status, now time.Time) bool {
+	switch {
+	case st.Channel != sl.Channel, st.Seq != sl.Seq:
+		return true // what it was armed for is not what it is about any more
+	case st.State != api.Armed:
+		return st.State.Final()
+	case st.BootID != sl.BootID:
+		return true // it came back, and is as far as before
+	}
+	// It may be about to go down, unless it waits for something else and its
+	// permission ran out before it said so.
+	return st.WaitingFor != nil && !asksReboot(st) && now.After(sl.told.Add(grantLease+time.Minute))
+}
+
+// rebootGroup is with whom a host shares reboot slots.
+func rebootGroup(r *hostRecord, channel string) string {
+	if r != nil && r.Labels[groupLabel] != "" {
+		return r.Labels[groupLabel]
+	}
+	return channel
+}
+
+// takeSlot gives a host that asks a slot, if there is still one.
+func (s *Server) takeSlot(host, channel string, seq int64) error {
+	defer s.reporting.lock(host)()
+	r := s.store.host(host)
+	if r == nil || !asksReboot(r.Status) || r.Status.Channel != channel || r.Status.Seq != seq || r.held(s.clock()) {
+		return nil // it has said something else meanwhile
+	}
+	p := s.policy(channel)
+	now := s.clock()
+	sl := slot{Channel: channel, Group: rebootGroup(r, channel), Seq: seq, BootID: r.Status.BootID, Granted: now.UTC(), told: now}
+	pending := sl
+	pending.pending = true
+	if !s.slots.reserve(host, &pending, p.RebootSlots) {
+		return nil
+	}
+	_, err := s.store.update(now, func(ch *change) error {
+		ch.note(api.Event{Kind: "reboot.granted", Channel: channel, Host: host, Seq: seq,
+			Text: fmt.Sprintf("%s may reboot for seq %d, in a slot of the group %s", host, seq, sl.Group), Data: map[string]string{"group": sl.Group, "boot_id": sl.BootID}})
+		return ch.putSlot(host, &sl)
+	})
+	if err != nil {
+		s.slots.set(host, nil)
+		s.slotFree(&sl)
+		return err
+	}
+	s.slots.set(host, &sl)
+	s.watchSlot(host, &sl)
+	s.noted(channel)
+	return nil
+}
+
+func (c *change) putSlot(host string, sl *slot) error {
+	return putJSON(c.tx.Bucket(slotBucket), []byte(host), sl)
+}
+
+// endSlot takes a host's slot away, with the words for why.
+func (c *change) endSlot(host string, sl *slot, by, text string) error {
+	c.note(api.Event{Kind: "reboot.ended", By: by, Channel: sl.Channel, Host: host, Seq: sl.Seq, Text: text, Data: map[string]string{"group": sl.Group}})
+	return c.tx.Bucket(slotBucket).Delete([]byte(host))
+}
+
+// slotEnded is called when endSlot is durable.
+func (s *Server) slotEnded(host string, sl *slot) {
+	s.slots.set(host, nil)
+	s.alarms.off("slot/" + host)
+	s.slotFree(sl)
+}
+
+// slotFree wakes who waits for a slot like this one.
+func (s *Server) slotFree(sl *slot) {
+	var names []string
+	for name, r := range s.store.allHosts() {
+		if asksReboot(r.Status) && rebootGroup(r, r.Status.Channel) == sl.Group {
+			names = append(names, hostTopic(name))
+		}
+	}
+	s.topics.notify(names...)
+}
+
+// watchSlot raises the alarm of a slot when it is held for too long.
+func (s *Server) watchSlot(host string, sl *slot) {
+	if !sl.Late {
+		s.alarms.at(sl.Granted.Add(s.policy(sl.Channel).RebootPatience()), "slot/"+host, func() { s.slotLate(host) })
+	}
+}
+
+// watchSlots does so for all of a channel, of which the policy is another now.
+func (s *Server) watchSlots(channel string) {
+	for host, sl := range s.slots.all() {
+		if sl.Channel == channel && !sl.pending {
+			s.watchSlot(host, sl)
+		}
+	}
+}
+
+func (s *Server) slotLate(host string) {
+	defer s.reporting.lock(host)()
+	sl := s.slots.of(host)
+	if sl == nil || sl.Late {
+		return
+	}
+	patience := s.policy(sl.Channel).RebootPatience()
+	if s.clock().Before(sl.Granted.Add(patience)) {
+		s.watchSlot(host, sl) // another slot than the one of the alarm
+		return
+	}
+	next := *sl
+	next.Late = true
+	_, err := s.store.update(s.clock(), func(ch *change) error {
+		ch.note(api.Event{Kind: "reboot.late", Channel: sl.Channel, Host: host, Seq: sl.Seq, Alarm: true, Data: map[string]string{"group": sl.Group},
+			Text: fmt.Sprintf("%s was let reboot for seq %d more than %s ago and has not come back; it keeps its slot of the group %s until it reports, or narwharf host release %s", host, sl.Seq, patience, sl.Group, host)})
+		return ch.putSlot(host, &next)
+	})
+	if err != nil {
+		s.log.Error("an alarm was not stored", "host", host, "error", err)
+		s.alarms.at(s.clock().Add(time.Minute), "slot/"+host, func() { s.slotLate(host) })
+		return
+	}
+	s.slots.set(host, &next)
+	s.noted(sl.Channel, hostTopic(host))
+}
+
+// releaseHost takes the slot of a host that will not come back.
+func (s *Server) releaseHost(c *call) error {
+	name, err := hostParam(c)
+	if err != nil {
+		return err
+	}
+	if err := c.need(access.Scope{Kind: access.Operate}); err != nil {
+		return err
+	}
+	seq, err := readSeq(c)
+	if err != nil {
+		return err
+	}
+	defer s.reporting.lock(name)()
+	sl := s.slots.of(name)
+	if sl == nil {
+		return api.Errorf(http.StatusNotFound, api.NotFound, "%s holds no reboot slot", name)
+	}
+	if sl.Seq != seq {
+		return otherSeq(name, seq, sl.Seq)
+	}
+	_, err = s.store.update(s.clock(), func(ch *change) error {
+		return ch.endSlot(name, sl, c.who.Name, fmt.Sprintf("the reboot slot of %s in the group %s was taken away", name, sl.Group))
+	})
+	if err != nil {
+		return err
+	}
+	s.slotEnded(name, sl)
+	s.noted(sl.Channel, hostTopic(name))
+	writeJSON(c.w, http.StatusOK, s.describeHost(name, s.store.host(name)).Host)
+	return nil
+}

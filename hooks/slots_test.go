@@ -1,0 +1,498 @@
+package hooks
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"narwharf/hooks/api"
+)
+
+// rebooter is a host that needs a reboot for each release.
+type rebooter struct {
+	w       *world
+	name    string
+	boot    int
+	counter int64
+	state   api.State
+	seq     int64
+	waits   *api.Waiting
+	down    bool // it was permitted, and is going down or on its way up
+	path    string
+}
+
+func (h *rebooter) url(leaf string) string { return "/api/v1/hosts/" + h.name + leaf }
+
+func (h *rebooter) report() answer {
+	h.counter++
+	s := &api.Status{
+		Agent: "test", StartID: 100, Counter: h.counter, Channel: "web", Target: h.name, BootID: fmt.Sprint("b", h.boot), State: h.state, Seq: h.seq,
+		Action: "reboot", Wanted: h.path, Current: h.path, Booted: h.path, Profile: h.path, WaitingFor: h.waits,
+	}
+	if h.state == api.Reverted {
+		s.Current = "/nix/store/old"
+	}
+	return h.w.do("PUT", h.url("/status"), h.w.host, s)
+}
+
+// asks reports that it is armed, and would reboot.
+func (h *rebooter) asks(seq int64) {
+	h.w.t.Helper()
+	h.seq, h.state, h.waits = seq, api.Armed, &api.Waiting{Kind: api.WaitReboot, Asks: true}
+	h.w.must(h.report(), 204, "")
+}
+
+// ends reports a state after the boot that it is in.
+func (h *rebooter) ends(s api.State) {
+	h.w.t.Helper()
+	h.state, h.waits = s, nil
+	h.w.must(h.report(), 204, "")
+}
+
+func (h *rebooter) poll() api.Desired {
+	h.w.t.Helper()
+	return decode[api.Desired](h.w.t, h.w.must(h.w.do("GET", h.url("/desired?channel=web"), h.w.host, nil), 200, ""))
+}
+
+func (h *rebooter) show() api.Host {
+	h.w.t.Helper()
+	return decode[api.Host](h.w.t, h.w.must(h.w.do("GET", h.url(""), h.w.op, nil), 200, ""))
+}
+
+// rebooters are hosts of a channel with a policy and a release.
+func rebooters(w *world, slots int, names ...string) []*rebooter {
+	w.t.Helper()
+	a := w.system("a")
+	e := w.entry("*", a)
+	e.Action = "reboot"
+	w.promote(1, e)
+	w.must(w.setPolicy(api.ChannelPolicy{RebootSlots: slots, RebootTimeout: 900}), 200, "")
+	var all []*rebooter
+	for _, n := range names {
+		all = append(all, &rebooter{w: w, name: n, path: a.In("/nix/store")})
+	}
+	return all
+}
+
+func TestRebootSlot(t *testing.T) {
+	w := newWorld(t)
+	hosts := rebooters(w, 1, "web-1", "web-2")
+	one, two := hosts[0], hosts[1]
+	one.asks(1)
+	two.asks(1)
+	if h := one.show(); h.Slot != nil {
+		t.Fatal("looking at a host gives it a slot")
+	}
+	d := one.poll()
+	if d.Reboot == nil || d.Reboot.Seq != 1 || d.Reboot.Lease != 900 || d.Reboot.ID == "" || d.WaitingFor != nil {
+		t.Fatalf("the first that asks: %+v", d)
+	}
+	if again := one.poll().Reboot; again == nil || *again != *d.Reboot {
+		t.Errorf("asked again: %+v", again)
+	}
+	if h := one.show(); h.Slot == nil || h.Slot.Group != "web" || h.Slot.Seq != 1 || h.Slot.Late {
+		t.Errorf("shown is %+v", h.Slot)
+	}
+	waits := two.poll()
+	if waits.Reboot != nil || waits.WaitingFor == nil || waits.WaitingFor.Kind != api.WaitSlot || !strings.Contains(waits.WaitingFor.Detail, "web-1 of the group web") {
+		t.Fatalf("the second: %+v", waits)
+	}
+	two.waits = waits.WaitingFor // as agents do
+	w.must(two.report(), 204, "")
+
+	// Neither a restart, nor going down and up, nor probation frees it.
+	w.restart()
+	one.state = api.Probation
+	one.boot++
+	w.must(one.report(), 204, "")
+	if d := two.poll(); d.Reboot != nil {
+		t.Fatal("free in probation")
+	}
+	// The end does, and wakes who waits.
+	etag := w.do("GET", two.url("/desired?channel=web"), w.host, nil).header.Get("ETag")
+	woken := make(chan answer, 1)
+	go func() {
+		a, _ := w.try("GET", two.url("/desired?channel=web"), w.host, nil, "If-None-Match", etag, "Prefer", "wait=60")
+		woken <- a
+	}()
+	w.parked(1)
+	one.ends(api.OK)
+	if d := decode[api.Desired](t, <-woken); d.Reboot == nil {
+		t.Errorf("woken with %+v", d)
+	}
+	if h := one.show(); h.Slot != nil {
+		t.Errorf("after the end it holds %+v", h.Slot)
+	}
+	w.must(w.do("GET", "/api/v1/events?channel=web", w.op, nil), 200, "", "reboot.granted", "web-1 may reboot for seq 1", "reboot.ended", "web-1 is ok")
+}
+
+// TestRebootIsForWhoAsks: a slot is not wasted on a host that would not use it.
+func TestRebootIsForWhoAsks(t *testing.T) {
+	w := newWorld(t)
+	h := rebooters(w, 1, "web-1")[0]
+	for name, change := range map[string]func(s *api.Status){
+		"ok":              func(s *api.Status) { s.State, s.WaitingFor = api.OK, nil },
+		"not by itself":   func(s *api.Status) { s.Action = "boot" },
+		"an older seq":    func(s *api.Status) { s.Seq = 0 },
+		"paused":          func(s *api.Status) { s.WaitingFor = &api.Waiting{Kind: api.WaitPaused} },
+		"waits for words": func(s *api.Status) { s.WaitingFor = nil },
+	} {
+		h.counter++
+		s := &api.Status{StartID: 100, Counter: h.counter, Channel: "web", Target: "web-1", BootID: "b0", State: api.Armed, Seq: 1, Action: "reboot",
+			Wanted: h.path, Current: h.path, Booted: h.path, Profile: h.path, WaitingFor: &api.Waiting{Kind: api.WaitReboot, Asks: true}}
+		change(s)
+		w.must(w.do("PUT", h.url("/status"), w.host, s), 204, "")
+		if d := h.poll(); d.Reboot != nil || h.show().Slot != nil {
+			t.Errorf("%s: %+v", name, d.Reboot)
+		}
+	}
+	h.asks(1)
+	w.must(w.do("PATCH", h.url(""), w.op, map[string]any{"hold": api.Hold{Reason: "x"}}), 200, "")
+	if d := h.poll(); d.Reboot != nil || d.WaitingFor.Kind != api.WaitHold {
+		t.Errorf("held: %+v", d)
+	}
+	w.must(w.do("PATCH", h.url(""), w.op, map[string]any{"unhold": true}), 200, "")
+	if d := h.poll(); d.Reboot == nil {
+		t.Errorf("asks: %+v", d)
+	}
+}
+
+// TestSlotEnds: what ends a slot, and what does not.
+func TestSlotEnds(t *testing.T) {
+	start := time.Now()
+	sl := &slot{Channel: "web", Group: "web", Seq: 3, BootID: "old", told: start}
+	report := func(change func(s *api.Status)) *api.Status {
+		s := &api.Status{Channel: "web", Seq: 3, BootID: "new", State: api.Probation, Action: "reboot"}
+		change(s)
+		return s
+	}
+	long := start.Add(time.Hour)
+	for _, c := range []struct {
+		name string
+		s    *api.Status
+		now  time.Time
+		over bool
+	}{
+		{"probation", report(func(*api.Status) {}), long, false},
+		{"reverting", report(func(s *api.Status) { s.State = api.Reverting }), long, false},
+		{"ok", report(func(s *api.Status) { s.State = api.OK }), start, true},
+		{"reverted", report(func(s *api.Status) { s.State = api.Reverted }), start, true},
+		{"failed", report(func(s *api.Status) { s.State = api.Failed }), start, true},
+		{"drifted", report(func(s *api.Status) { s.State = api.Drifted }), start, true},
+		{"another release", report(func(s *api.Status) { s.Seq, s.State = 4, api.Staging }), start, true},
+		{"another channel", report(func(s *api.Status) { s.Channel = "db" }), start, true},
+		{"armed again after a boot", report(func(s *api.Status) { s.State = api.Armed }), start, true},
+		{"armed, still up", report(func(s *api.Status) {
+			s.State, s.BootID, s.WaitingFor = api.Armed, "old", &api.Waiting{Kind: api.WaitReboot}
+		}), long, false},
+		{"paused before it heard", report(func(s *api.Status) {
+			s.State, s.BootID, s.WaitingFor = api.Armed, "old", &api.Waiting{Kind: api.WaitPaused}
+		}), start.Add(10 * time.Minute), false},
+		{"paused", report(func(s *api.Status) {
+			s.State, s.BootID, s.WaitingFor = api.Armed, "old", &api.Waiting{Kind: api.WaitPaused}
+		}), long, true},
+		{"a person switched it instead", report(func(s *api.Status) { s.State, s.BootID = api.OK, "old" }), start, true},
+	} {
+		if got := sl.over(c.s, c.now); got != c.over {
+			t.Errorf("%s: over %v, want %v", c.name, got, c.over)
+		}
+	}
+}
+
+// TestSlotGroups: hosts of a label share slots over channels' borders; those
+// without share their channel's; an operator, or the removal of a host, frees one.
+func TestSlotGroups(t *testing.T) {
+	w := newWorld(t)
+	hosts := rebooters(w, 1, "a-1", "a-2", "b-1", "b-2")
+	for i, h := range hosts {
+		h.asks(1)
+		if i < 2 {
+			w.must(w.do("PATCH", h.url(""), w.op, map[string]any{"labels": map[string]string{"reboot_group": "a"}}), 200, "")
+		}
+	}
+	got := func() (permitted string) {
+		for _, h := range hosts {
+			if h.poll().Reboot != nil {
+				permitted += h.name + " "
+			}
+		}
+		return permitted
+	}
+	if p := got(); p != "a-1 b-1 " {
+		t.Fatalf("permitted: %s", p)
+	}
+	about := func(seq int64) any { return map[string]int64{"seq": seq} }
+	w.must(w.do("POST", "/api/v1/hosts/a-1/release", w.op, about(2)), 409, api.SeqConflict)
+	w.must(w.do("POST", "/api/v1/hosts/a-1/release", w.ci, about(1)), 403, api.Forbidden)
+	w.must(w.do("POST", "/api/v1/hosts/a-2/release", w.op, about(1)), 404, api.NotFound, "no reboot slot")
+	if h := decode[api.Host](t, w.must(w.do("POST", "/api/v1/hosts/a-1/release", w.op, about(1)), 200, "")); h.Slot != nil {
+		t.Errorf("released, and holds %+v", h.Slot)
+	}
+	if hosts[1].poll().Reboot == nil {
+		t.Error("a-2 waits for a slot that was taken away")
+	}
+	w.must(w.do("DELETE", "/api/v1/hosts/b-1", w.op, nil), 204, "")
+	if hosts[3].poll().Reboot == nil {
+		t.Error("b-2 waits for a host that was removed")
+	}
+	w.restart()
+	hosts[2].asks(1)
+	if p := got(); p != "a-2 b-2 " {
+		t.Errorf("after a restart: %s", p)
+	}
+	// More slots are there at once; fewer take none away.
+	w.must(w.setPolicy(api.ChannelPolicy{RebootSlots: 2}), 200, "")
+	if p := got(); p != "a-1 a-2 b-1 b-2 " {
+		t.Errorf("with two slots: %s", p)
+	}
+	w.must(w.setPolicy(api.ChannelPolicy{RebootSlots: 1}), 200, "")
+	if p := got(); p != "a-1 a-2 b-1 b-2 " {
+		t.Errorf("with one slot again: %s", p)
+	}
+	w.must(w.do("GET", "/api/v1/events", w.op, nil), 200, "", "was taken away", "b-1 is removed")
+}
+
+// TestRebootWindow: outside of the windows nobody reboots, and a slot that was
+// not used stays that host's.
+func TestRebootWindow(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		hosts := rebooters(w, 1, "web-1", "web-2")
+		w.must(w.setPolicy(api.ChannelPolicy{RebootSlots: 1, RebootTimeout: 24 * 3600, Windows: []api.Window{{From: "02:00", To: "04:00"}}}), 200, "")
+		one, two := hosts[0], hosts[1]
+		for _, h := range hosts {
+			h.asks(1)
+			if d := h.poll(); d.Reboot != nil || d.WaitingFor.Kind != api.WaitWindow {
+				t.Fatalf("%s before the window: %+v", h.name, d)
+			}
+			h.waits = &api.Waiting{Kind: api.WaitWindow, Asks: true}
+			w.must(h.report(), 204, "")
+		}
+		time.Sleep(2*time.Hour + 110*time.Minute)
+		if d := one.poll(); d.Reboot == nil || d.Reboot.Lease > 600 {
+			t.Fatalf("in the window: %+v", d.Reboot)
+		}
+		time.Sleep(11 * time.Minute)
+		w.must(one.report(), 204, "")
+		if d := one.poll(); d.Reboot != nil || d.WaitingFor.Kind != api.WaitWindow {
+			t.Errorf("after the window: %+v", d)
+		}
+		time.Sleep(22 * time.Hour)
+		if d := two.poll(); d.Reboot != nil || d.WaitingFor.Kind != api.WaitSlot {
+			t.Errorf("web-2 in the next window: %+v", d)
+		}
+		if d := one.poll(); d.Reboot == nil {
+			t.Errorf("web-1 in the next window: %+v", d)
+		}
+	})
+}
+
+// TestSlotLate: a host that does not come back is an alarm, once, also over a
+// restart, and keeps its slot.
+func TestSlotLate(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		hosts := rebooters(w, 1, "web-1", "web-2")
+		hosts[0].asks(1)
+		hosts[1].asks(1)
+		if hosts[0].poll().Reboot == nil {
+			t.Fatal("not permitted")
+		}
+		alarms := func() int {
+			return strings.Count(w.do("GET", "/api/v1/events", w.op, nil).body, `"reboot.late"`)
+		}
+		time.Sleep(15*time.Minute - time.Second)
+		if alarms() != 0 || hosts[0].show().Slot.Late {
+			t.Error("late before its time")
+		}
+		w.restart()
+		time.Sleep(2 * time.Second)
+		if alarms() != 1 || !hosts[0].show().Slot.Late {
+			t.Errorf("%d alarms, %+v", alarms(), hosts[0].show().Slot)
+		}
+		w.restart()
+		time.Sleep(time.Hour)
+		if alarms() != 1 {
+			t.Errorf("%d alarms", alarms())
+		}
+		if d := hosts[1].poll(); d.Reboot != nil {
+			t.Error("the slot of a host that is lost was given away")
+		}
+		hosts[0].boot++
+		hosts[0].ends(api.OK)
+		if d := hosts[1].poll(); d.Reboot == nil {
+			t.Errorf("it came back, and still: %+v", d)
+		}
+		// A longer patience counts for who is rebooting already.
+		w.must(w.setPolicy(api.ChannelPolicy{RebootSlots: 1, RebootTimeout: 3600}), 200, "")
+		time.Sleep(59 * time.Minute)
+		if alarms() != 1 {
+			t.Errorf("%d alarms", alarms())
+		}
+		time.Sleep(2 * time.Minute)
+		if alarms() != 2 {
+			t.Errorf("%d alarms after an hour", alarms())
+		}
+	})
+}
+
+// TestSlotsNeverExceedTheLimit: hosts that ask, poll, go down, come up well or
+// badly, or stay away, a server that is started anew, releases that come between,
+// an operator who changes the limit and frees slots: no host is permitted while as
+// many of its group as the policy allows hold a slot, and who is down holds one.
+func TestSlotsNeverExceedTheLimit(t *testing.T) {
+	w := newWorld(t)
+	rebooters(w, 1)
+	seq, round := int64(1), 0
+	promote := func() {
+		seq++
+		e := w.entry("*", w.system("a"))
+		e.Action = "reboot"
+		w.promote(seq, e)
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		w.db.MaxBatchDelay = 0
+		round++
+		var hosts []*rebooter
+		for i := range 5 {
+			h := &rebooter{w: w, name: fmt.Sprintf("r%d-h%d", round, i), path: w.system("a").In("/nix/store")}
+			h.asks(seq)
+			w.must(w.do("PATCH", h.url(""), w.op, map[string]any{"labels": map[string]string{"reboot_group": fmt.Sprint("r", round)}}), 200, "")
+			hosts = append(hosts, h)
+		}
+		limit := 0
+		setLimit := func() {
+			limit = rapid.IntRange(1, 3).Draw(rt, "limit")
+			w.must(w.setPolicy(api.ChannelPolicy{RebootSlots: limit}), 200, "")
+		}
+		setLimit()
+		holds := make(map[*rebooter]bool)
+		permitted := func(before int, hs ...*rebooter) {
+			fresh := 0
+			for _, h := range hs {
+				if !holds[h] {
+					fresh++
+				}
+				holds[h], h.down = true, true
+			}
+			if fresh > 0 && before+fresh > limit {
+				rt.Fatalf("%d more may reboot while %d of %d do", fresh, before, limit)
+			}
+		}
+		for range rapid.IntRange(1, 25).Draw(rt, "steps") {
+			h := rapid.SampledFrom(hosts).Draw(rt, "host")
+			switch step := rapid.SampledFrom([]string{"ask", "poll", "all poll", "all poll", "up", "up", "probation", "restart", "limit", "free", "promote"}).Draw(rt, "step"); step {
+			case "ask":
+				if !h.down {
+					if h.seq != seq {
+						delete(holds, h)
+					}
+					h.asks(seq)
+				}
+			case "poll":
+				if !h.down && h.poll().Reboot != nil {
+					permitted(len(holds), h)
+				}
+			case "all poll":
+				told := make(chan *rebooter, len(hosts))
+				asked := 0
+				for _, h := range hosts {
+					if h.down {
+						continue
+					}
+					asked++
+					go func() {
+						a, err := w.try("GET", h.url("/desired?channel=web"), w.host, nil)
+						if err != nil || a.status != 200 || !strings.Contains(a.body, `"reboot":{`) {
+							h = nil
+						}
+						told <- h
+					}()
+				}
+				var all []*rebooter
+				for range asked {
+					if h := <-told; h != nil {
+						all = append(all, h)
+					}
+				}
+				permitted(len(holds), all...)
+			case "up":
+				if h.down {
+					h.down = false
+					h.boot++
+					delete(holds, h)
+					h.ends(rapid.SampledFrom([]api.State{api.OK, api.Reverted, api.Failed, api.Drifted}).Draw(rt, "end"))
+				}
+			case "probation":
+				if h.down {
+					h.boot++
+					h.state, h.waits = api.Probation, nil
+					w.must(h.report(), 204, "")
+				}
+			case "restart":
+				w.restart()
+				w.db.MaxBatchDelay = 0
+			case "limit":
+				setLimit()
+			case "free":
+				if a := w.do("POST", h.url("/release"), w.op, map[string]int64{"seq": h.seq}); (a.status == 200) != holds[h] {
+					rt.Fatalf("%s holds a slot: %v; freeing it: %s", h.name, holds[h], a)
+				}
+				delete(holds, h)
+			case "promote":
+				promote()
+			}
+			for _, h := range hosts {
+				if sl := w.s.slots.of(h.name); (sl != nil) != holds[h] {
+					rt.Fatalf("%s holds a slot: %v, want %v", h.name, sl != nil, holds[h])
+				}
+			}
+		}
+	})
+}
+
+// TestReserve: of many that ask in the same moment as many get a slot as there
+// are, also while none of them is stored yet.
+func TestReserve(t *testing.T) {
+	for limit := range 4 {
+		table := slots{held: make(map[string]*slot)}
+		got := make(chan bool)
+		for i := range 20 {
+			go func() { got <- table.reserve(fmt.Sprint("h", i), &slot{Group: "g", pending: true}, limit) }()
+		}
+		n := 0
+		for range 20 {
+			if <-got {
+				n++
+			}
+		}
+		if want := limit; n != want && limit > 0 || limit == 0 && n != 20 {
+			t.Errorf("with a limit of %d, %d got a slot", limit, n)
+		}
+		for host := range table.held {
+			if table.reserve(host, &slot{Group: "other"}, 0) {
+				t.Errorf("%s took a slot while it held one", host)
+			}
+		}
+	}
+}
+
+// TestSlotNotStored: a slot that could not be stored is not given, and is free.
+func TestSlotNotStored(t *testing.T) {
+	w := newWorld(t)
+	hosts := rebooters(w, 1, "web-1", "web-2")
+	hosts[0].asks(1)
+	hosts[1].asks(1)
+	if err := w.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.must(w.do("GET", hosts[0].url("/desired?channel=web"), w.host, nil), 500, api.Internal)
+	if w.s.slots.of("web-1") != nil || len(w.s.slots.all()) != 0 {
+		t.Fatal("it holds a slot that is not in the database")
+	}
+	w.restart()
+	if hosts[1].poll().Reboot == nil {
+		t.Error("the slot is lost")
+	}
+}
