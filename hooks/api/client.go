@@ -24,8 +24,9 @@ type ClientOptions struct {
 	// Servers are base URLs of one server, tried in turn: the one that
 	// answered last comes first.
 	Servers []string
-	// Token is sent as a Bearer token. TokenFile is read once, by NewClient,
-	// and may be a pipe. At most one of the two; neither means anonymous.
+	// Token is sent as a Bearer token. TokenFile is read by NewClient, and may
+	// be a pipe; a file is read again after a 401, so that a new token works at
+	// once. At most one of the two; neither means anonymous.
 	Token     string
 	TokenFile string
 	// CAFile has PEM certificates to trust instead of the system's.
@@ -45,7 +46,7 @@ type ClientOptions struct {
 type Client struct {
 	servers []*url.URL
 	first   atomic.Int64
-	token   string
+	token   *credential
 	agent   string
 	self    Self
 	timeout time.Duration
@@ -62,7 +63,7 @@ const halfOpen = 10 * time.Second
 
 // NewClient checks the options; it opens no connection.
 func NewClient(o ClientOptions) (*Client, error) {
-	c := &Client{agent: o.UserAgent, self: o.Self, timeout: o.Timeout, token: strings.TrimSpace(o.Token)}
+	c := &Client{agent: o.UserAgent, self: o.Self, timeout: o.Timeout}
 	if c.agent == "" {
 		c.agent = "narwharf"
 	}
@@ -82,17 +83,9 @@ func NewClient(o ClientOptions) (*Client, error) {
 		}
 		c.servers = append(c.servers, u)
 	}
-	if o.TokenFile != "" {
-		if c.token != "" {
-			return nil, errors.New("both a token and a token file are given")
-		}
-		text, err := os.ReadFile(o.TokenFile)
-		if err != nil {
-			return nil, fmt.Errorf("token: %w", err)
-		}
-		if c.token = strings.TrimSpace(string(text)); c.token == "" || strings.ContainsAny(c.token, " \t\r\n") {
-			return nil, fmt.Errorf("token: %s should hold one token and nothing else", o.TokenFile)
-		}
+	var err error
+	if c.token, err = newCredential(o.Token, o.TokenFile); err != nil {
+		return nil, err
 	}
 	c.tls = &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.CAFile != "" {
@@ -135,7 +128,7 @@ func sameServer(r *http.Request, via []*http.Request) error {
 }
 
 // Token is what the client authenticates with, "" if nothing.
-func (c *Client) Token() string { return c.token }
+func (c *Client) Token() string { return *c.token.text.Load() }
 
 // Server is the base URL that is tried first.
 func (c *Client) Server() string { return c.servers[int(c.first.Load())%len(c.servers)].String() }
@@ -145,7 +138,8 @@ type Call struct {
 	Method string // GET if empty
 	Path   string // below the base URL, escaped: "/api/v1/channels/web"
 	Query  url.Values
-	// Body is encoded as JSON, unless it is a []byte, which is sent as text.
+	// Body is encoded as JSON, unless it is a []byte, which is sent as text, or a
+	// json.RawMessage.
 	Body        any
 	IfMatch     string // an ETag with its quotes
 	IfNoneMatch string
@@ -207,13 +201,26 @@ func (call *Call) encode() (body []byte, kind string, err error) {
 		return nil, "", nil
 	case []byte:
 		return b, "text/plain; charset=utf-8", nil
+	case json.RawMessage: // as it was written
+		return b, "application/json", nil
 	default:
 		body, err = json.Marshal(b)
 		return body, "application/json", err
 	}
 }
 
+// try asks one server; after a 401 once more, if there is another token by now.
 func (c *Client) try(ctx context.Context, base *url.URL, call Call, body []byte, kind string) (*Answer, error) {
+	token := c.Token()
+	a, err := c.ask(ctx, base, call, body, kind, token)
+	var e *Error
+	if errors.As(err, &e) && e.Status == http.StatusUnauthorized && c.token.again(token) {
+		return c.ask(ctx, base, call, body, kind, c.Token())
+	}
+	return a, err
+}
+
+func (c *Client) ask(ctx context.Context, base *url.URL, call Call, body []byte, kind, token string) (*Answer, error) {
 	timeout := call.Timeout
 	if timeout <= 0 {
 		timeout = c.timeout
@@ -226,7 +233,7 @@ func (c *Client) try(ctx context.Context, base *url.URL, call Call, body []byte,
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	req, err := c.request(ctx, base, call, body, kind)
+	req, err := c.request(ctx, base, call, body, kind, token)
 	if err != nil {
 		return nil, err
 	}
@@ -265,7 +272,7 @@ func (c *Client) try(ctx context.Context, base *url.URL, call Call, body []byte,
 	}, nil
 }
 
-func (c *Client) request(ctx context.Context, base *url.URL, call Call, body []byte, kind string) (*http.Request, error) {
+func (c *Client) request(ctx context.Context, base *url.URL, call Call, body []byte, kind, token string) (*http.Request, error) {
 	method := call.Method
 	if method == "" {
 		method = http.MethodGet
@@ -291,8 +298,8 @@ func (c *Client) request(ctx context.Context, base *url.URL, call Call, body []b
 	set("Content-Type", kind)
 	set("If-Match", call.IfMatch)
 	set("If-None-Match", call.IfNoneMatch)
-	if c.token != "" {
-		set("Authorization", "Bearer "+c.token)
+	if token != "" {
+		set("Authorization", "Bearer "+token)
 	}
 	if call.Wait > 0 {
 		set("Prefer", "wait="+strconv.Itoa(int(call.Wait/time.Second)))
