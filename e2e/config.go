@@ -13,6 +13,9 @@ type Config struct {
 	PublicURL string
 
 	StoreDir        string
+	ServeStore      bool
+	StoreRoot       string
+	NarCacheSize    string // a TOML value
 	Priority        int
 	MaxNarSize      string // a TOML value
 	NarGrace        string
@@ -43,6 +46,13 @@ func (c Config) TOML() string {
 	b.WriteString("\n[cache]\n")
 	text("store_dir", c.StoreDir)
 	text("nar_grace", c.NarGrace)
+	text("store_root", c.StoreRoot)
+	if c.ServeStore {
+		line("serve_store", "true")
+	}
+	if c.NarCacheSize != "" {
+		line("nar_cache_size", c.NarCacheSize)
+	}
 	if c.Priority != 0 {
 		line("priority", fmt.Sprint(c.Priority))
 	}
