@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 
 	"modernc.org/sqlite"
 
@@ -25,6 +26,11 @@ const (
 	// "-" is what follows the hash part of every path, "." the next character:
 	// a range, so that SQLite uses the index.
 	selectByHash = selectInfo + "v.path >= ?1 || '-' and v.path < ?1 || '.' limit 1"
+
+	// A path, if there are some but none directly in the store directory: "0" is
+	// the character after "/".
+	selectOther = `select path from ValidPaths where not exists (select 1 from ValidPaths
+		where path >= ?1 || '/' and path < ?1 || '0' and instr(substr(path, length(?1) + 2), '/') = 0) limit 1`
 
 	// References come as numbers here: the paths they stand for are all in the
 	// result. A number without one is left out by the join, and missed later.
@@ -61,8 +67,10 @@ func (c *conn) close() {
 	_ = c.c.Close()
 }
 
-// check reads the head of the database and prepares what will be asked.
-func (c *conn) check() error {
+// check reads the head of the database and prepares what will be asked. All
+// paths of a database are of one store; if it is not ours, every question would
+// have the wrong answer that there is no such path.
+func (c *conn) check(file, storeDir string) error {
 	var mode string
 	err := c.query("pragma journal_mode", nil, func(row []driver.Value) error {
 		mode = text(row[0])
@@ -79,7 +87,9 @@ func (c *conn) check() error {
 			return err
 		}
 	}
-	return nil
+	return c.query(selectOther, []driver.NamedValue{{Ordinal: 1, Value: storeDir}}, func(row []driver.Value) error {
+		return &otherStoreError{file: file, has: path.Dir(text(row[0])), wanted: storeDir}
+	})
 }
 
 func (c *conn) statement(q string) (driver.StmtQueryContext, error) {

@@ -62,7 +62,7 @@ func openDatabase(ctx context.Context, state, storeDir string, timeout time.Dura
 		db.mu.Lock()
 		db.index, db.retired = index, false
 		db.mu.Unlock()
-		err = db.with(ctx, (*conn).check)
+		err = db.with(ctx, func(c *conn) error { return c.check(file, storeDir) })
 		// What was opened must be what was looked at.
 		if filesIn(state) == db.files {
 			if err != nil {

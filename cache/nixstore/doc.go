@@ -49,7 +49,8 @@
 // # What it refuses
 //
 // A schema other than 10, a database that is not in WAL mode (use-sqlite-wal =
-// false locks in a way that a reader cannot join without creating a file),
+// false locks in a way that a reader cannot join without creating a file), a
+// database that has the paths of another store directory and none of this one,
 // and rows that do not make sense: a hash that is not a SHA-256, a missing size,
 // a reference to a path that is not there, a name that no store path can have.
 // Signatures that are not well formed are left out, since nobody can check them.

@@ -52,6 +52,17 @@ func unavailable(database, daemon error) error {
 	return fmt.Errorf("%w: %w; %w: %s", ErrUnavailable, database, daemon, hint)
 }
 
+// otherStoreError is for a database whose paths are of another store directory.
+// No daemon is asked instead: it is the configuration that is wrong.
+type otherStoreError struct{ file, has, wanted string }
+
+func (e *otherStoreError) Error() string {
+	return fmt.Sprintf("the database %s has the paths of %s and none of %s: give %s as the store directory, and a root if its files lie below one",
+		e.file, e.has, e.wanted, e.has)
+}
+
+func (e *otherStoreError) Unwrap() error { return ErrUnavailable }
+
 // explain turns what the driver says into a databaseError; errors that are not
 // SQLite's are left alone.
 func explain(file string, err error) error {

@@ -102,7 +102,7 @@ func Open(o Options) (*Store, error) {
 
 	ctx := context.Background()
 	if _, dbErr := s.database(ctx); dbErr != nil {
-		if errors.Is(dbErr, ErrLocked) {
+		if other := (*otherStoreError)(nil); errors.Is(dbErr, ErrLocked) || errors.As(dbErr, &other) {
 			return nil, fmt.Errorf("open the local Nix store: %w", dbErr)
 		}
 		if err := s.daemon.ping(ctx); err != nil {
