@@ -298,7 +298,10 @@ func (s *Server) describeHost(name string, r *hostRecord) describedHost {
 	s.describeIdentity(&h.Host)
 	target := name
 	if r != nil {
-		h.Reported, h.By, h.Labels, h.Hold, h.Status = r.Reported, r.By, r.Labels, r.Hold, r.Status
+		h.Reported, h.By, h.Labels, h.Status = r.Reported, r.By, r.Labels, r.Status
+		if r.held(s.clock()) {
+			h.Hold = r.Hold
+		}
 		h.LastSeen = r.Reported
 		if r.Status != nil {
 			h.channel, target = r.Status.Channel, r.Status.Target

@@ -1,6 +1,8 @@
 package hooks
 
 import (
+	"maps"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"narwharf/hooks/api"
@@ -31,12 +33,16 @@ var (
 	seqDesc   = prometheus.NewDesc("narwharf_channel_seq", "Seq of the channel's last release.", []string{"channel"}, nil)
 	hostsDesc = prometheus.NewDesc("narwharf_hosts", "Hosts by channel and the state that they declared.", []string{"channel", "state"}, nil)
 	convDesc  = prometheus.NewDesc("narwharf_hosts_converged", "Hosts that run what their channel's last release has for them.", []string{"channel"}, nil)
+	heldDesc  = prometheus.NewDesc("narwharf_hosts_held", "Hosts that are held.", []string{"channel"}, nil)
+	openDesc  = prometheus.NewDesc("narwharf_channel_window_open", "1 if a window of the channel is open now, else 0; of channels with windows.", []string{"channel"}, nil)
+	slotDesc  = prometheus.NewDesc("narwharf_reboot_slots_in_use", "Hosts that may reboot, or do, or have not reported the end.", []string{"group"}, nil)
+	lateDesc  = prometheus.NewDesc("narwharf_reboot_slots_late", "Those of them that have not come back in time.", []string{"group"}, nil)
 	seenDesc  = prometheus.NewDesc("narwharf_host_last_seen_seconds", "Unix time of the last poll or report.", []string{"host"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (f *fleetCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{seqDesc, hostsDesc, convDesc, seenDesc} {
+	for _, d := range []*prometheus.Desc{seqDesc, hostsDesc, convDesc, seenDesc, heldDesc, openDesc, slotDesc, lateDesc} {
 		ch <- d
 	}
 }
@@ -47,13 +53,15 @@ func (f *fleetCollector) Collect(ch chan<- prometheus.Metric) {
 	for name, l := range f.s.channels {
 		ch <- prometheus.MustNewConstMetric(seqDesc, prometheus.GaugeValue, float64(l.state.Seq), name)
 	}
+	policies := maps.Clone(f.s.policies)
 	f.s.mu.RUnlock()
+	f.collectPolicies(ch, policies)
 	type key struct {
 		channel string
 		state   api.State
 	}
 	states := make(map[key]int)
-	converged := make(map[string]int)
+	converged, held := make(map[string]int), make(map[string]int)
 	hosts, _ := f.s.hosts("")
 	for _, h := range hosts {
 		ch <- prometheus.MustNewConstMetric(seenDesc, prometheus.GaugeValue, float64(h.LastSeen.Unix()), h.Host)
@@ -61,6 +69,9 @@ func (f *fleetCollector) Collect(ch chan<- prometheus.Metric) {
 			continue
 		}
 		states[key{h.Status.Channel, h.Status.State}]++
+		if h.Hold != nil {
+			held[h.Status.Channel]++
+		}
 		if h.Converged {
 			converged[h.Status.Channel]++
 		}
@@ -68,7 +79,34 @@ func (f *fleetCollector) Collect(ch chan<- prometheus.Metric) {
 	for k, n := range states {
 		ch <- prometheus.MustNewConstMetric(hostsDesc, prometheus.GaugeValue, float64(n), k.channel, string(k.state))
 	}
+	for c, n := range held {
+		ch <- prometheus.MustNewConstMetric(heldDesc, prometheus.GaugeValue, float64(n), c)
+	}
 	for c, n := range converged {
 		ch <- prometheus.MustNewConstMetric(convDesc, prometheus.GaugeValue, float64(n), c)
+	}
+}
+
+// collectPolicies tells about windows and reboot slots.
+func (f *fleetCollector) collectPolicies(ch chan<- prometheus.Metric, policies map[string]*policy) {
+	for name, p := range policies {
+		if len(p.windows) > 0 {
+			v := 0.0
+			if open, _ := p.state(f.s.clock()); open {
+				v = 1
+			}
+			ch <- prometheus.MustNewConstMetric(openDesc, prometheus.GaugeValue, v, name)
+		}
+	}
+	used, late := make(map[string]int), make(map[string]int)
+	for _, sl := range f.s.slots.all() {
+		used[sl.Group]++
+		if sl.Late {
+			late[sl.Group]++
+		}
+	}
+	for g, n := range used {
+		ch <- prometheus.MustNewConstMetric(slotDesc, prometheus.GaugeValue, float64(n), g)
+		ch <- prometheus.MustNewConstMetric(lateDesc, prometheus.GaugeValue, float64(late[g]), g)
 	}
 }

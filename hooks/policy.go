@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"strings"
 	"sync"
@@ -128,6 +129,10 @@ func (s *Server) putPolicy(c *call) error {
 	if err != nil {
 		return err
 	}
+	// Without this file a rebuild would let hosts act at any time.
+	if err := s.files.Write(policyFile(name), text); err != nil {
+		return err
+	}
 	_, err = s.store.update(s.clock(), func(ch *change) error {
 		ch.note(api.Event{Kind: "channel.policy", By: c.who.Name, Channel: name, Text: "the policy of " + name + " is now " + next.String(),
 			Data: map[string]string{"policy": strings.TrimSpace(string(text))}})
@@ -136,14 +141,53 @@ func (s *Server) putPolicy(c *call) error {
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	s.policies[name] = next
-	s.mu.Unlock()
-	s.watchSlots(name)
+	s.setPolicy(name, next)
 	s.noted(name, channelTopic(name))
 	c.w.Header().Set("Etag", etag)
 	writeRaw(c.w, http.StatusOK, text)
 	return nil
+}
+
+func policyFile(channel string) string { return "channels/" + channel + "/policy" }
+
+func (s *Server) setPolicy(channel string, p *policy) {
+	s.mu.Lock()
+	s.policies[channel] = p
+	s.mu.Unlock()
+	s.watchSlots(channel)
+}
+
+// restorePolicy takes a channel's policy from its file, if the database has none.
+func (s *Server) restorePolicy(channel string) error {
+	if s.policy(channel) != noPolicy {
+		return nil
+	}
+	text, err := s.files.Read(policyFile(channel), maxPolicy)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var a api.ChannelPolicy
+	if err == nil {
+		err = json.Unmarshal(text, &a)
+	}
+	if err == nil {
+		err = a.Check()
+	}
+	if err != nil {
+		return fmt.Errorf("restore the policy of channel %s: %w", channel, err)
+	}
+	p, err := newPolicy(a)
+	if err != nil {
+		return err
+	}
+	_, err = s.store.update(s.clock(), func(ch *change) error {
+		ch.note(api.Event{Kind: "channel.policy", Channel: channel, Text: "the policy of " + channel + " was restored from its file: " + p.String()})
+		return putJSON(ch.tx.Bucket(policyBucket), []byte(channel), a)
+	})
+	if err == nil {
+		s.setPolicy(channel, p)
+	}
+	return err
 }
 
 // readPolicy is strict: a key that is misspelt would be a rule that is not kept.

@@ -363,6 +363,8 @@ func TestRestore(t *testing.T) {
 	w.must(w.do("PUT", "/api/v1/channels/db", w.admin, api.Promotion{Release: *dbRelease, Keys: []string{w.key.Public().String()}}, "If-Match", `"0"`), 200, "")
 	w.must(w.do("DELETE", "/api/v1/channels/db", w.admin, nil, "If-Match", `"3"`), 204, "")
 	want := decode[api.Channel](t, w.do("GET", "/api/v1/channels/web", "", nil))
+	w.must(w.setPolicy(api.ChannelPolicy{RebootSlots: 3}), 200, "")
+	w.must(w.setPolicy(api.ChannelPolicy{RebootSlots: 2}), 200, "")
 
 	w.stop()
 	w.path += ".new"
@@ -398,6 +400,7 @@ func TestRestore(t *testing.T) {
 	made()
 	w.restart()
 	made()
+	w.must(w.do("GET", policyPath, w.op, nil), 200, "", `{"reboot_slots":2}`)
 	gone := w.must(w.do("GET", "/api/v1/channels/db", "", nil), 404, api.NotFound)
 	if gone.err.Channel.Seq != 3 || !gone.err.Channel.Deleted {
 		t.Errorf("a deleted channel came back as %+v", gone.err.Channel)

@@ -18,7 +18,7 @@ import (
 //
 // Not in files, and so not restored: who promoted, and when (the time at which
 // the release was made stands in for it), hosts (they report again by themselves),
-// holds, labels, and the audit log.
+// holds, labels, reboot slots, and the audit log.
 func (s *Server) Restore(report func(format string, args ...any)) (channels, releases int, err error) {
 	names, err := s.files.Folders("channels")
 	if err != nil {
@@ -26,6 +26,9 @@ func (s *Server) Restore(report func(format string, args ...any)) (channels, rel
 	}
 	for _, name := range names {
 		n, err := s.restoreChannel(name, report)
+		if err == nil {
+			err = s.restorePolicy(name)
+		}
 		if err != nil {
 			return channels, releases, err
 		}

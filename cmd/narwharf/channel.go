@@ -81,9 +81,9 @@ func (p *promoter) releaseBefore(ctx context.Context) (int64, error) {
 func channelCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "channel",
-		Short: "list, show and delete channels",
+		Short: "list, show and delete channels, and say when their hosts may act",
 	}
-	c.AddCommand(channelListCommand(), channelShowCommand(), channelHistoryCommand(), channelDeleteCommand())
+	c.AddCommand(channelListCommand(), channelShowCommand(), channelHistoryCommand(), channelPolicyCommand(), channelDeleteCommand())
 	return c
 }
 
@@ -376,6 +376,9 @@ func hostTable(c *cobra.Command, hosts []api.Host) error {
 				if st.Error != "" {
 					notes = append(notes, st.Error)
 				}
+			}
+			if h.Slot != nil && h.Slot.Late {
+				notes = append(notes, "has not come back from its reboot")
 			}
 			if h.WaitingFor != nil {
 				notes = append(notes, waitingText(h.WaitingFor))

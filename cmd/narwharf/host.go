@@ -18,9 +18,10 @@ import (
 func hostCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "host",
-		Short: "look at one host, hold it, label it, say which machine it is",
+		Short: "look at one host, hold it, label it, direct it, say which machine it is",
 	}
-	c.AddCommand(hostShowCommand(), hostHoldCommand(), hostUnholdCommand(), hostLabelCommand(), hostApproveCommand(), hostRemoveCommand())
+	c.AddCommand(hostShowCommand(), hostHoldCommand(), hostUnholdCommand(), hostLabelCommand(),
+		hostRetryCommand(), hostRevertCommand(), hostReleaseCommand(), hostApproveCommand(), hostRemoveCommand())
 	return c
 }
 
@@ -75,6 +76,16 @@ func printHost(c *cobra.Command, f *clientFlags, a *api.Answer) error {
 	}
 	if h.WaitingFor != nil {
 		line("waiting", "%s", strings.TrimPrefix(waitingText(h.WaitingFor), "waits: "))
+	}
+	if sl := h.Slot; sl != nil {
+		late := ""
+		if sl.Late {
+			late = ": it has not come back"
+		}
+		line("slot", "may reboot for seq %d since %s, in a slot of the group %s%s", sl.Seq, timeText(sl.Granted), sl.Group, late)
+	}
+	if h.Directive != nil {
+		line("asked to", "%s seq %d", h.Directive.Type, h.Directive.Seq)
 	}
 	st := h.Status
 	if st == nil {

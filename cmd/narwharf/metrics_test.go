@@ -88,6 +88,7 @@ func TestChannelMetricsAreDocumented(t *testing.T) {
 	s := newAPIServer(t)
 	s.exercise()
 	s.report(3)
+	s.letReboot("web-2", 3)
 	page := httptest.NewRecorder()
 	promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
 	compareMetrics(t, page.Body.String(), "Channels")

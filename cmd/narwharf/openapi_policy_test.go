@@ -27,16 +27,7 @@ func TestPolicyAnswersAreDocumented(t *testing.T) {
 	s.wantAPI(413, "PUT", route, path, `{"min_agent":"`+strings.Repeat("x", 1<<17)+`"}`, s.operate)
 	s.wantAPI(400, "PUT", route, path, `{"reboot_slot":1}`, s.operate)
 	s.wantAPI(200, "PUT", route, path, policy, s.operate)
-
-	armed := func(change func(*api.Status)) string {
-		return s.status(1, func(st *api.Status) {
-			st.State, st.Action, st.WaitingFor = api.Armed, "reboot", &api.Waiting{Kind: api.WaitReboot, Asks: true}
-			if change != nil {
-				change(st)
-			}
-		})
-	}
-	s.wantAPI(204, "PUT", apiHost+"/status", host+"/status", armed(nil), s.admin)
+	s.asksReboot("web-1", 1)
 	for _, what := range []string{"/retry", "/revert", "/release"} {
 		post := func(status int, path, seq, token string) {
 			t.Helper()
@@ -52,4 +43,20 @@ func TestPolicyAnswersAreDocumented(t *testing.T) {
 		post(409, host, "7", s.operate)
 		post(200, host, "1", s.operate)
 	}
+}
+
+// asksReboot reports that a host would reboot for a release.
+func (s *apiServer) asksReboot(host string, seq int64) {
+	s.t.Helper()
+	s.wantAPI(204, "PUT", apiHost+"/status", "/api/v1/hosts/"+host+"/status", s.status(seq, func(st *api.Status) {
+		st.State, st.Action, st.WaitingFor = api.Armed, "reboot", &api.Waiting{Kind: api.WaitReboot, Asks: true}
+	}), s.admin)
+}
+
+// letReboot is a host with a reboot slot, in a channel with a window.
+func (s *apiServer) letReboot(host string, seq int64) {
+	s.t.Helper()
+	s.wantAPI(200, "PUT", apiChannel+"/policy", "/api/v1/channels/web/policy", `{"windows":[{"from":"00:00","to":"00:00"}]}`, s.operate)
+	s.asksReboot(host, seq)
+	s.wantAPI(200, "GET", apiHost+"/desired", "/api/v1/hosts/"+host+"/desired?channel=web", "", s.admin)
 }

@@ -136,7 +136,7 @@ func (w *waiter) judge(h api.Host, now time.Time) (line, state string) {
 		return "not in this release", "done"
 	}
 	gone := ""
-	if !h.Online && now.Sub(w.start) >= w.p.f.offline {
+	if !h.Online && (h.Slot == nil || h.Slot.Late) && now.Sub(w.start) >= w.p.f.offline {
 		gone = "offline since " + timeText(h.LastSeen) + ", not waited for"
 	}
 	st := h.Status
@@ -163,6 +163,9 @@ func (w *waiter) judge(h api.Host, now time.Time) (line, state string) {
 		}
 		return line, "done"
 	case api.Armed:
+		if st.Action == string(signing.Reboot) {
+			break // it is to be rebooted, and has not been
+		}
 		return "armed: boots it at the next reboot (" + strings.Join(st.NeedRebootFor, ", ") + ")", "done"
 	case api.TestOver, api.NotInRelease:
 		return line, "done"
@@ -177,6 +180,9 @@ func (w *waiter) judge(h api.Host, now time.Time) (line, state string) {
 	}
 	if st.State == api.StageFailed {
 		return line + ": " + st.Error + " (it tries again)", "waiting"
+	}
+	if h.Slot != nil && !h.Online {
+		return line + ", reboots", "waiting"
 	}
 	if st.WaitingFor != nil {
 		line += ", " + waitingText(st.WaitingFor)

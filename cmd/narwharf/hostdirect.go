@@ -1,0 +1,80 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"narwharf/hooks/api"
+)
+
+// aboutSeq makes a command that tells the server something about a host and the
+// release that seq finds in what the server shows of it.
+func aboutSeq(c *cobra.Command, leaf string, seq func(h *api.Host) (int64, error)) *cobra.Command {
+	c.Args = cobra.ExactArgs(1)
+	f := addClientFlags(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return withClient(f, func(client *api.Client) error {
+			a, err := client.Do(c.Context(), api.Call{Path: hostPath(args[0])})
+			if err != nil {
+				return err
+			}
+			h := new(api.Host)
+			if err := a.Decode(h); err != nil {
+				return err
+			}
+			n, err := seq(h)
+			if err != nil {
+				return err
+			}
+			a, err = client.Do(c.Context(), api.Call{Method: http.MethodPost, Path: hostPath(args[0]) + "/" + leaf, Body: map[string]int64{"seq": n}})
+			if err != nil {
+				return err
+			}
+			return printHost(c, f, a)
+		})
+	}
+	return c
+}
+
+func wantedSeq(h *api.Host) (int64, error) {
+	if h.Wanted == "" {
+		return 0, fmt.Errorf("the last release of its channel has nothing for %s", h.Host)
+	}
+	return h.WantedSeq, nil
+}
+
+func hostRetryCommand() *cobra.Command {
+	return aboutSeq(&cobra.Command{
+		Use:   "retry HOST",
+		Short: "let a host try again what failed there",
+		Long: `A host tries an entry that failed there not again by itself, in no release. This
+lets it try once more, with the last release.`,
+	}, "retry", wantedSeq)
+}
+
+func hostRevertCommand() *cobra.Command {
+	return aboutSeq(&cobra.Command{
+		Use:   "revert HOST",
+		Short: "let a host leave the last release",
+		Long: `The host goes back to the last system that it had found well before, and stays
+there until another release or narwharf host retry. To take a whole channel back
+use narwharf rollback.`,
+	}, "revert", wantedSeq)
+}
+
+func hostReleaseCommand() *cobra.Command {
+	return aboutSeq(&cobra.Command{
+		Use:   "release HOST",
+		Short: "take the reboot slot of a host that will not come back",
+		Long: `A host that was let reboot holds a slot of its group until it has reported the
+end, and others wait. This takes the slot away: say it when you know that the
+host is dead, or well.`,
+	}, "release", func(h *api.Host) (int64, error) {
+		if h.Slot == nil {
+			return 0, fmt.Errorf("%s holds no reboot slot", h.Host)
+		}
+		return h.Slot.Seq, nil
+	})
+}

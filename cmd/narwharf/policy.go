@@ -1,0 +1,74 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"narwharf/hooks/api"
+)
+
+func channelPolicyCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "policy CHANNEL",
+		Short: "show or set when a channel's hosts may act, and how many may reboot",
+		Long: `Prints the policy of a channel as JSON, {} if it has none. With --file it is
+replaced by what the file says; what that leaves out is as if never said.
+
+    narwharf channel policy web > policy.json
+    narwharf channel policy web --file policy.json
+
+    {"windows": [{"days": ["sat", "sun"], "from": "22:00", "to": "04:00", "zone": "Europe/Berlin"}],
+     "reboot_slots": 1, "reboot_timeout_s": 900,
+     "confirm_timeout_s": 300, "probation_min_s": 60, "min_agent": "0.5.0"}
+
+docs/channels.md says what each of them does. {"windows": []} is the policy
+without rules.`,
+		Args: cobra.ExactArgs(1),
+	}
+	f := addClientFlags(c)
+	file := c.Flags().String("file", "", "`FILE` with the policy to set; - for stdin")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return withClient(f, func(client *api.Client) error {
+			call := api.Call{Path: channelPath(args[0]) + "/policy"}
+			if *file != "" {
+				text, err := readPolicy(c, *file)
+				if err != nil {
+					return err
+				}
+				call.Method, call.Body = http.MethodPut, text
+			}
+			a, err := client.Do(c.Context(), call)
+			if err != nil {
+				return err
+			}
+			var p api.ChannelPolicy
+			if err := a.Decode(&p); err != nil {
+				return err
+			}
+			return printJSON(c, p)
+		})
+	}
+	return c
+}
+
+// readPolicy reads a policy as it was written, for the server to find what is
+// wrong with it.
+func readPolicy(c *cobra.Command, name string) (text json.RawMessage, err error) {
+	if name == "-" {
+		text, err = io.ReadAll(c.InOrStdin())
+	} else {
+		text, err = os.ReadFile(name)
+	}
+	if err == nil && !json.Valid(text) {
+		err = fmt.Errorf("%s is not JSON", name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--file: %w", err)
+	}
+	return text, nil
+}
