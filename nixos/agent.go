@@ -147,7 +147,10 @@ func (a *Agent) effect(ctx context.Context, effect Effect) Event {
 	case Inspect:
 		return a.inspect(ctx, e)
 	case Announce:
-		return a.announce(ctx)
+		return Announced{OK: a.reportNow(ctx) == nil}
+	case AskOwn:
+		err := a.reportNow(ctx)
+		return Asked{OK: err == nil, Refused: refusal(err) != ""}
 	case Switch:
 		return a.runSwitch(ctx, e)
 	case Observe:
@@ -231,12 +234,12 @@ func (a *Agent) inspect(ctx context.Context, e Inspect) Inspected {
 	return ev
 }
 
-// announce finds out whether the server can be reached now, so that nobody
+// reportNow finds out whether the server can be reached now, so that nobody
 // blames the new system if it cannot.
-func (a *Agent) announce(ctx context.Context) Announced {
+func (a *Agent) reportNow(ctx context.Context) error {
 	f, err := a.Host.Facts(ctx)
 	if err != nil {
-		return Announced{}
+		return err
 	}
 	s := a.status(f)
 	a.number(s)
@@ -244,7 +247,7 @@ func (a *Agent) announce(ctx context.Context) Announced {
 	if err == nil {
 		a.reported = s
 	}
-	return Announced{OK: err == nil}
+	return err
 }
 
 // runSwitch begins a run unless that was done, and sees it through to its end.

@@ -40,6 +40,10 @@ func (m *Machine) attempt(j *Journal, a *Attempt, f Facts, ev Event) {
 		if a.Phase == PhaseConfirm {
 			m.probed(j, a, f, ev)
 		}
+	case Asked:
+		if a.Phase == PhaseOwn {
+			m.asked(j, a, f, ev)
+		}
 	case Witnessed:
 		if a.Phase == PhaseWitness {
 			m.witnessed(j, a, f, ev)

@@ -25,7 +25,7 @@ func (m *Machine) started(j *Journal, f Facts) {
 	}
 	a.Began = f.Now // the other boot's clock is gone
 	switch a.Phase {
-	case PhaseSwitch, PhaseObserve, PhaseConfirm, PhaseWitness:
+	case PhaseSwitch, PhaseObserve, PhaseConfirm, PhaseOwn, PhaseWitness:
 		m.bootedInProbation(j, a, f)
 	case PhaseDry:
 		a.BootID = f.BootID

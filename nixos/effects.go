@@ -27,6 +27,7 @@ const (
 	PhaseDry       Phase = "dry"       // activating: switch-to-configuration dry-activate
 	PhaseObserve   Phase = "observe"   // probation: units and checks
 	PhaseConfirm   Phase = "confirm"   // probation: the new system's agent reports
+	PhaseOwn       Phase = "own"       // probation: does the server refuse this agent, too
 	PhaseWitness   Phase = "witness"   // probation: is it the server or us
 	PhaseProfile   Phase = "profile"   // committing
 	PhaseBoot      Phase = "boot"      // committing: switch-to-configuration boot
@@ -96,6 +97,8 @@ type (
 	Inspect struct{ Path string }
 	// Announce reports, and waits for the answer.
 	Announce struct{}
+	// AskOwn is the same, where it counts how it is refused.
+	AskOwn struct{}
 	// Switch starts the run unless it was started, and waits for its end.
 	Switch struct {
 		Run   Run
@@ -139,6 +142,7 @@ func (Prepare) effect()      {}
 func (Realise) effect()      {}
 func (Inspect) effect()      {}
 func (Announce) effect()     {}
+func (AskOwn) effect()       {}
 func (Switch) effect()       {}
 func (Observe) effect()      {}
 func (Confirm) effect()      {}
@@ -187,6 +191,8 @@ type (
 	}
 	// Announced is OK if the server took it.
 	Announced struct{ OK bool }
+	// Asked is how the server took a report of the running agent.
+	Asked struct{ OK, Refused bool }
 	// Switched is the end of a run, or why there was none.
 	Switched struct {
 		Exit int
@@ -231,6 +237,7 @@ func (Prepared) event()   {}
 func (Realised) event()   {}
 func (Inspected) event()  {}
 func (Announced) event()  {}
+func (Asked) event()      {}
 func (Switched) event()   {}
 func (Observed) event()   {}
 func (Probed) event()     {}

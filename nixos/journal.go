@@ -53,6 +53,9 @@ type Journal struct {
 	UnsyncedBoot string         `json:"unsynced_boot_id,omitempty"`
 	Suspect      []narinfo.Path `json:"suspect,omitempty"`
 
+	// Refusal is what the server said to the last poll, if it refused it.
+	Refusal string `json:"refusal,omitempty"`
+
 	State      api.State    `json:"state"`
 	Seq        int64        `json:"seq"` // that State is about
 	WaitingFor *api.Waiting `json:"waiting_for,omitempty"`

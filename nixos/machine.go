@@ -96,6 +96,8 @@ func (m *Machine) Effect(j *Journal) Effect {
 		return Observe{Path: a.Path, Delay: delay}
 	case PhaseConfirm:
 		return Confirm{Path: a.Path, Nonce: a.Nonce}
+	case PhaseOwn:
+		return AskOwn{}
 	case PhaseWitness:
 		return Witness{}
 	case PhaseProfile:

@@ -43,13 +43,21 @@ func (a *Agent) poll(ctx context.Context, e Poll) Event {
 		return Polled{}
 	}
 	a.fails++
+	if refused := refusal(err); refused != "" {
+		a.noteRefusal(refused)
+	}
 	pause := min(time.Second<<min(a.fails-1, 6), time.Minute)
 	pause += time.Duration(rand.Int64N(int64(pause)))
 	if errors.As(err, &refused) {
-		a.short = refused.Status == 502 || refused.Status == 504
+		a.short = a.short || refused.Status == 502 || refused.Status == 504
+		if refused.Kind == api.IdentityConflict {
+			pause = time.Minute // until a person has decided
+		}
 		if refused.RetryAfter > 0 {
 			pause = refused.RetryAfter + time.Duration(rand.Int64N(int64(2*time.Second)))
 		}
+	} else if wait > 0 {
+		a.short = true // it was parked, and cut: some proxies do that without a word
 	}
 	if a.fails == 1 || a.fails%20 == 0 {
 		a.Log.Warn("the server has no answer", "tries", a.fails, "error", err)
@@ -68,6 +76,29 @@ func (a *Agent) answered() {
 		a.reported = nil
 	}
 	a.fails, a.asked = 0, true
+	a.noteRefusal("")
+}
+
+// refusal is what a server said that is there and gives no answer, "" of all
+// others.
+func refusal(err error) string {
+	var e *api.Error
+	if errors.As(err, &e) && e.Status < 500 {
+		return e.Error()
+	}
+	return ""
+}
+
+// noteRefusal keeps it for narwharf agent status.
+func (a *Agent) noteRefusal(text string) {
+	if a.journal.Refusal == text {
+		return
+	}
+	next := a.journal.clone()
+	next.Refusal = text
+	if err := a.Journals.Save(next.text()); err == nil {
+		a.journal = next
+	}
 }
 
 // postLog sends what switch-to-configuration wrote, once an attempt is over.

@@ -1,6 +1,7 @@
 package nixos_test
 
 import (
+	"errors"
 	"testing"
 
 	"narwharf/hooks/api"
@@ -58,6 +59,81 @@ func TestServerThatForgotUnseen(t *testing.T) {
 		}
 	})
 	if len(w.Acks) != 1 || w.Acks[0].State != api.OK {
-		t.Errorf("the server knows %+v", w.Acks)
+		t.Errorf("the server knows %d reports, at last %+v", len(w.Acks), w.Statuses[len(w.Statuses)-1])
 	}
 }
+
+// TestServerThatLostItsTokens refuses whoever asks: no fault of a new system.
+func TestServerThatLostItsTokens(t *testing.T) {
+	w := world(t, sim.System{})
+	w.WitnessAlive = false
+	w.Promote(2, pathB, signing.Auto)
+	w.Fail = func(op string) error {
+		if op == "start test" {
+			w.Refuses = true
+		}
+		return nil
+	}
+	_, _ = w.Drive(w.Keys.Rules(), 300, nil) // nobody hears how it ends
+	w.Fail = nil
+	if s := w.Statuses[len(w.Statuses)-1]; s.State != api.OK || !s.Unconfirmed || w.Current != pathB || w.Profile() != pathB {
+		t.Fatalf("%+v", s)
+	}
+	checkTruth(t, w)
+	w.Refuses = false
+	if j := ends(t, w, api.OK, pathB, pathB, pathB); j.Refusal != "" {
+		t.Error(j.Refusal)
+	}
+}
+
+// TestRefusalIsKept for people on the host, until there is an answer.
+func TestRefusalIsKept(t *testing.T) {
+	w := world(t, sim.System{})
+	agent := w.Agent(w.Keys.Rules())
+	if err := agent.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.Refuses = true
+	for range 3 {
+		if err := agent.Turn(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if agent.Journal().Refusal == "" {
+		t.Error("nothing is kept")
+	}
+	w.Refuses = false
+	if err := agent.Turn(t.Context()); err != nil || agent.Journal().Refusal != "" {
+		t.Error(err, agent.Journal().Refusal)
+	}
+}
+
+// TestRefusedAndThenAway: the server refuses the new agent, and then nobody
+// answers: that is decided as if it had been away all the time.
+func TestRefusedAndThenAway(t *testing.T) {
+	for _, alive := range []bool{true, false} {
+		w := world(t, sim.System{Refused: true})
+		w.WitnessAlive = alive
+		w.Promote(2, pathB, signing.Auto)
+		lost := false
+		w.Fail = func(op string) error {
+			if op == "probe done" || op == "probe" {
+				lost = w.Clock > w.SwitchedAt+70_000
+			}
+			if op == "report now" && lost {
+				return errLost
+			}
+			return nil
+		}
+		state, current := api.OK, pathB
+		if !alive {
+			state, current = api.Reverted, pathA
+		}
+		if j, err := w.Drive(w.Keys.Rules(), 600, nil); err != nil || j.State != state || w.Current != current {
+			t.Fatalf("alive %v: %v %s (%s)", alive, err, j.State, j.Error)
+		}
+		checkTruth(t, w)
+	}
+}
+
+var errLost = errors.New("lost")

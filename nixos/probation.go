@@ -105,7 +105,22 @@ func (m *Machine) probed(j *Journal, a *Attempt, f Facts, ev Probed) {
 		a.Unconfirmed = true
 		m.pass(j, a, f)
 	case ev.Outcome == ProbeRefused:
-		m.revert(j, a, f, "the server refuses the new system's agent, the host would be out of reach: "+ev.Text)
+		m.enter(j, f, api.Probation, PhaseOwn)
+	default:
+		m.enter(j, f, api.Probation, PhaseWitness)
+	}
+}
+
+// asked is what the server makes of the running agent, whose token and
+// configuration are those of before. The new system is to blame only where
+// that one is heard: a server that has lost its tokens refuses both.
+func (m *Machine) asked(j *Journal, a *Attempt, f Facts, ev Asked) {
+	switch {
+	case ev.OK:
+		m.revert(j, a, f, "the server refuses the new system's agent, the host would be out of reach: "+a.AwayFor)
+	case ev.Refused:
+		a.Unconfirmed = true
+		m.pass(j, a, f)
 	default:
 		m.enter(j, f, api.Probation, PhaseWitness)
 	}

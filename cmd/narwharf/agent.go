@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -37,8 +35,14 @@ func agentConfigFlag(c *cobra.Command) *string {
 	return c.Flags().String("config", agentConfig, "the agent's configuration `FILE`")
 }
 
-// withAgent sets an agent up, and takes it down again.
+// withAgent sets the agent of a host up, and takes it down again.
 func withAgent(ctx context.Context, path string, stderr io.Writer, do func(*nixos.Agent, *nixos.Linux) error) error {
+	return setUpAgent(ctx, path, stderr, true, do)
+}
+
+// setUpAgent is withAgent; without the lock, which one that only looks does not
+// need, another may be running.
+func setUpAgent(ctx context.Context, path string, stderr io.Writer, lock bool, do func(*nixos.Agent, *nixos.Linux) error) error {
 	cfg, err := nixos.LoadConfig(path)
 	if err != nil {
 		return err
@@ -62,11 +66,13 @@ func withAgent(ctx context.Context, path string, stderr io.Writer, do func(*nixo
 		defer cancel()
 		host.Close(ctx)
 	}()
-	release, err := host.Lock()
-	if err != nil {
-		return err
+	if lock {
+		release, err := host.Lock()
+		if err != nil {
+			return err
+		}
+		defer release()
 	}
-	defer release()
 	agent := nixos.NewAgent(cfg, host, host.Journals(), versionText(), log)
 	if cfg.Metrics.Textfile != "" {
 		agent.Observe = (&nixos.Textfile{Name: cfg.Metrics.Textfile, Log: log}).Observe
@@ -74,12 +80,31 @@ func withAgent(ctx context.Context, path string, stderr io.Writer, do func(*nixo
 	return do(agent, host)
 }
 
+// awaitLock keeps other agents off, and waits for one that runs. The agent of a
+// first boot, or of cron, may be switching to the very system that starts this
+// one, and a unit that fails then would count against that system.
+func awaitLock(ctx context.Context, host *nixos.Linux) (release func(), err error) {
+	for said := false; ; said = true {
+		if release, err = host.Lock(); !errors.Is(err, nixos.ErrAnotherAgent) {
+			return release, err
+		}
+		if !said {
+			host.Log.Info("waiting until another agent has ended", "reason", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
 func agentRunCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run",
 		Short: "follow the channel until told to stop",
 		Long: `Runs until SIGTERM or SIGINT. A switch that is under way goes on without it, and
-the next agent takes it up again.
+the next agent takes it up again. While another agent runs here, it waits.
 
 When its own unit file or configuration has changed and nothing is under way, it
 ends with exit status 0, and the service manager has to start it again
@@ -88,15 +113,20 @@ ends with exit status 0, and the service manager has to start it again
 	}
 	config := agentConfigFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		err := withAgent(c.Context(), *config, c.ErrOrStderr(), func(a *nixos.Agent, h *nixos.Linux) error {
-			err := a.Run(c.Context(), h.UnitChanged)
+		err := setUpAgent(c.Context(), *config, c.ErrOrStderr(), false, func(a *nixos.Agent, h *nixos.Linux) error {
+			release, err := awaitLock(c.Context(), h)
+			if err != nil {
+				return err
+			}
+			defer release()
+			err = a.Run(c.Context(), h.UnitChanged)
 			if errors.Is(err, nixos.ErrRestart) {
 				fmt.Fprintln(c.ErrOrStderr(), "narwharf agent: "+err.Error()+": ending, to be started again")
 				return nil
 			}
 			return err
 		})
-		if errors.Is(err, nixos.ErrNotJoined) && c.Context().Err() != nil {
+		if c.Context().Err() != nil && (errors.Is(err, nixos.ErrNotJoined) || errors.Is(err, nixos.ErrAnotherAgent)) {
 			return nil // told to stop, before it had anything to do
 		}
 		return err
@@ -110,15 +140,25 @@ func agentOnceCommand() *cobra.Command {
 		Short: "do what the channel says now, and end",
 		Long: `For first boots and cron. Prints the state that the host ended in. Exit status:
 0 it is what the channel says (ok, testing, armed, dry_run_done, or there is
-nothing for this host), 3 it is not (reverted, failed, rejected, …), 5 the time
-was over.`,
+nothing for this host), 3 it is not (reverted, failed, rejected, …), 4 another
+agent runs here, 5 the time was over.
+
+With --dry-run nothing is done: it prints what would be, and is the way to see what
+a first adoption of an existing host would change. Exit status 0, or 3 if it would
+not work.
+
+    narwharf agent once --dry-run`,
 		Args: cobra.NoArgs,
 	}
 	config := agentConfigFlag(c)
 	limit := c.Flags().Duration("timeout", 30*time.Minute, "`TIME` after which it gives up; what is under way is taken up by the next agent")
+	dry := c.Flags().Bool("dry-run", false, "only print what would change")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		ctx, cancel := context.WithTimeout(c.Context(), *limit)
 		defer cancel()
+		if *dry {
+			return agentDryRun(ctx, *config, c.OutOrStdout(), c.ErrOrStderr())
+		}
 		err := withAgent(ctx, *config, c.ErrOrStderr(), func(a *nixos.Agent, _ *nixos.Linux) error {
 			state, err := a.Once(ctx)
 			if errors.Is(err, nixos.ErrNotSettled) {
@@ -134,68 +174,13 @@ was over.`,
 			}
 			return exitError{3, errors.New(a.Journal().Error)}
 		})
-		if errors.Is(err, nixos.ErrNotJoined) {
+		switch {
+		case errors.Is(err, nixos.ErrNotJoined):
 			return exitError{5, err}
+		case errors.Is(err, nixos.ErrAnotherAgent):
+			return exitError{4, err}
 		}
 		return err
-	}
-	return c
-}
-
-func agentStatusCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "status",
-		Short: "print what the agent on this host is doing",
-		Args:  cobra.NoArgs,
-	}
-	config := agentConfigFlag(c)
-	asJSON := c.Flags().Bool("json", false, "print the whole journal as JSON")
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		cfg, err := nixos.LoadConfig(*config)
-		if err != nil {
-			return err
-		}
-		j, err := nixos.ReadJournal(cfg.StateDir)
-		if err != nil {
-			return err
-		}
-		out := c.OutOrStdout()
-		if *asJSON {
-			text, err := json.MarshalIndent(j, "", "  ")
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintln(out, string(text))
-			return err
-		}
-		fmt.Fprintf(out, "state      %s\nchannel    %s (%s)\nseq        %d\n", j.State, cfg.Channel, cfg.Origin, j.Seq)
-		line := func(name, value string) {
-			if value != "" {
-				fmt.Fprintf(out, "%-10s %s\n", name, value)
-			}
-		}
-		line("error", j.Error)
-		line("alarm", j.Alarm)
-		if j.WaitingFor != nil {
-			line("waits for", fmt.Sprintf("%s: %s", j.WaitingFor.Kind, j.WaitingFor.Detail))
-		}
-		if a := j.Attempt; a != nil {
-			line("wanted", a.Path)
-			line("action", string(a.Action))
-			line("attempt", a.ID)
-		}
-		line("confirmed", j.Confirmed)
-		if current, err := os.Readlink(filepath.Join(cfg.RunDir, "current-system")); err == nil {
-			line("current", current)
-		}
-		if p, err := nixos.ReadPause(cfg.StateDir, time.Now()); err == nil && p != nil {
-			until := "until narwharf agent resume"
-			if p.Until != nil {
-				until = "until " + p.Until.Format(time.RFC3339)
-			}
-			line("paused", fmt.Sprintf("%s by %s: %s", until, p.By, p.Reason))
-		}
-		return nil
 	}
 	return c
 }

@@ -19,6 +19,10 @@ func (w *World) Clone() *World {
 	c.Links, c.Baseline, c.Trace = slices.Clone(w.Links), slices.Clone(w.Baseline), slices.Clone(w.Trace)
 	c.Statuses, c.Acks, c.Logs, c.Violations = slices.Clone(w.Statuses), slices.Clone(w.Acks), slices.Clone(w.Logs), slices.Clone(w.Violations)
 	c.Hooks = slices.Clone(w.Hooks)
+	if w.Wants != nil {
+		wants := *w.Wants
+		c.Wants = &wants
+	}
 	c.runs = make([]*run, len(w.runs))
 	for i, r := range w.runs {
 		copied := *r

@@ -237,7 +237,7 @@ func (w *World) Probe(_ context.Context, path string, s *api.Status) (p nixos.Pr
 		case !w.reachable():
 			w.Clock += 5000
 			p = nixos.Probed{Outcome: nixos.ProbeUnreachable, Text: "no route"}
-		case sys.Refused:
+		case sys.Refused, w.Refuses:
 			p = nixos.Probed{Outcome: nixos.ProbeRefused, Text: "403"}
 		default:
 			w.handedOver(s)
@@ -327,7 +327,10 @@ func (w *World) Verify(_ context.Context, p narinfo.Path) (good bool, err error)
 // Free implements nixos.Store.
 func (w *World) Free(context.Context) (int64, error) { return 1 << 40, nil }
 
-var errDown = errors.New("connection refused")
+var (
+	errDown    = errors.New("connection refused")
+	errRefused = &api.Error{Kind: api.Unauthorized, Message: "who are you", Status: 401}
+)
 
 func (w *World) etag() string {
 	text, err := json.Marshal(w.Wants)
@@ -344,6 +347,9 @@ func (w *World) Desired(_ context.Context, etag string, wait time.Duration) (d *
 			w.Clock += 1000
 			return errDown
 		}
+		if w.Refuses {
+			return errRefused
+		}
 		if tag = w.etag(); tag == etag {
 			w.Clock += wait.Milliseconds()
 			return api.ErrNotModified
@@ -357,7 +363,7 @@ func (w *World) Desired(_ context.Context, etag string, wait time.Duration) (d *
 // Report implements nixos.Server.
 func (w *World) Report(_ context.Context, s *api.Status) {
 	w.handedOver(s)
-	if w.reachable() {
+	if w.reachable() && !w.Refuses {
 		w.Acks = append(w.Acks, s)
 	}
 	w.op("report")
@@ -377,6 +383,9 @@ func (w *World) ReportNow(_ context.Context, s *api.Status) error {
 		w.handedOver(s)
 		if !w.reachable() {
 			return errDown
+		}
+		if w.Refuses {
+			return errRefused
 		}
 		w.Acks = append(w.Acks, s)
 		return nil

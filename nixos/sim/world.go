@@ -87,6 +87,7 @@ type World struct {
 	Foreign      nixos.Foreign // signed if empty
 	Wants        *api.Desired
 	Down         bool
+	Refuses      bool // everybody, as one that has lost its tokens
 	WitnessAlive bool
 	Statuses     []*api.Status // all that were handed over
 	Acks         []*api.Status // all that the server took
