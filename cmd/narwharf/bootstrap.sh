@@ -135,6 +135,10 @@ result=$("$agent/bin/narwharf" agent once --config "$dir/agent.toml" --timeout "
 case $code in
   0) ;;
   3) die 3 "this host is not what $channel says: $result" ;;
+  4)
+    say "an agent runs on this machine already: there is nothing to do"
+    exit 0
+    ;;
   5) die 6 "the time was over; run this again" ;;
   *) die 3 "the agent failed with status $code" ;;
 esac
