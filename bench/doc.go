@@ -61,13 +61,17 @@
 // Its narinfos must have the store's NarHash; its NARs are asked for at the URLs
 // that they name, with no Accept-Encoding, and need a Content-Length. Harmonia
 // has two modes worth a row. Without Accept-Encoding it sends uncompressed NARs,
-// made from the files each time (its mode "none"); that is what -peer measures.
-// Asked with `Accept-Encoding: zstd` it packs each reply anew, at level 1, in
-// chunks: the wall of that is `curl --compressed` over the closure's URLs, since
-// no server's time to encode can be compared with a file that is ready. Harmonia
-// finds the store by virtual_nix_store and real_nix_store in its settings
-// (real_nix_store = "/var/tmp/bench-store/root/nix/store") and takes the paths'
-// facts from the nix-daemon or the database, which must be that of this store.
+// made from the files each time: that is what -peer measures. Asked with
+// `Accept-Encoding: zstd` it packs each reply anew (level 1, chunked, kept
+// nowhere), which is its default; measure the wall of that with
+//
+//	xargs -P 16 -n 25 curl -s -H 'Accept-Encoding: zstd' -o /dev/null
+//
+// over the URLs of the closure, on both servers, since package load wants
+// lengths. It finds a store by real_nix_store = ".../root/nix/store" with
+// virtual_nix_store = "/nix/store", and its database beside that, in
+// .../root/nix/var/nix/db; a key by sign_key_paths.
+// It has four workers unless its settings say otherwise.
 //
 // # Many hosts
 //

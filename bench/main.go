@@ -57,7 +57,7 @@ func main() {
 	p := plan{
 		quick: *quick, itself: *itself, only: map[string]bool{}, size: 1000 << 20, count: 300, rounds: 13, uploads: 5, sample: 1200 * time.Millisecond, big: 4 << 30,
 		hosts: 10_000, wakes: 5, arrival: 5 * time.Second, settle: 65 * time.Second,
-		bigFile: 1 << 30, localRounds: 9, colds: 5, crowds: 3, store: *store, prepare: *prepare, peers: peers,
+		bigFile: 1 << 30, localRounds: 9, colds: 5, crowds: 5, store: *store, prepare: *prepare, peers: peers,
 	}
 	if p.quick {
 		p.size, p.count, p.rounds, p.uploads, p.sample, p.big = 100<<20, 100, 3, 1, 400*time.Millisecond, 256<<20

@@ -77,8 +77,24 @@ func (l *local) peer(p peer) ([]row, error) {
 			return nil, err
 		}
 	}
+	if packed != notPacked {
+		return out, nil
+	}
+	// Like against like: made from the store's files on both sides.
+	var plain []load.Request
+	for _, i := range l.st.paths {
+		plain = append(plain, load.Get(plainURL(i), i.NarSize))
+	}
+	for _, conns := range []int{1, 4, 16} {
+		what := fmt.Sprintf("local store: whole closure uncompressed, %s, against %s, s", connections(conns), p.name)
+		if err := compare(what, "%.3f", conns, plain, nars, perSecond); err != nil {
+			return nil, err
+		}
+	}
 	return out, nil
 }
+
+const notPacked = "compression none"
 
 // askPeer reads all of the peer's narinfos and each of its NARs once.
 func (l *local) askPeer(p peer) (infos, nars []load.Request, form string, err error) {
@@ -107,7 +123,7 @@ func (l *local) askPeer(p peer) (infos, nars []load.Request, form string, err er
 			return nil, nil, "", err
 		}
 		nars = append(nars, load.Get(url, sum.size))
-		form = "compression " + got.Compression
+		form = "compression " + got.Compression // of all, no server mixes them
 	}
 	return infos, nars, form, nil
 }
