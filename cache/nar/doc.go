@@ -66,6 +66,6 @@
 // asked for a whole buffer at a time.
 //
 // A dump of more than a few entries has four goroutines that read ahead, unless 32 of other dumps
-// are at work: then it reads and writes in turn. It owns at most ten buffers of 128 KiB (two
+// are at work: then it reads and writes in turn. It owns at most seven buffers of 128 KiB (two
 // without the goroutines), and the names of the directories that it is in.
 package nar
