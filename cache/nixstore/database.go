@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,8 +29,10 @@ type database struct {
 
 	slots chan struct{} // one token for each connection in use
 
+	index  atomic.Pointer[indexFile] // nil when no connection is left; changed under mu
+	looked atomic.Int64              // when the files were last seen in place, since the process began
+
 	mu      sync.Mutex
-	index   *indexFile // nil when no connection is left
 	idle    []*conn
 	open    int // connections, idle or in use
 	retired bool
@@ -60,7 +63,8 @@ func openDatabase(ctx context.Context, state, storeDir string, timeout time.Dura
 			continue
 		}
 		db.mu.Lock()
-		db.index, db.retired = index, false
+		db.retired = false
+		db.index.Store(index)
 		db.mu.Unlock()
 		err = db.with(ctx, func(c *conn) error { return c.check(file, storeDir) })
 		// What was opened must be what was looked at.
@@ -86,7 +90,7 @@ func (db *database) with(ctx context.Context, f func(*conn) error) error {
 	defer func() { <-db.slots }()
 
 	db.mu.Lock()
-	if db.index == nil { // retired, and all is closed
+	if db.index.Load() == nil { // retired, and all is closed
 		db.mu.Unlock()
 		return &databaseError{words: "the database " + db.file + " was closed"}
 	}
@@ -123,15 +127,30 @@ func (db *database) head(ctx context.Context) (h head, ok bool, err error) {
 	return h, false, nil
 }
 
+// lookEvery is how long Still trusts that the files are in place. Looking costs
+// four times as much as reading the head.
+const lookEvery = 10 * time.Millisecond
+
+var began = time.Now()
+
+func (db *database) inPlace() bool {
+	now := int64(time.Since(began))
+	if now-db.looked.Load() < int64(lookEvery) {
+		return true
+	}
+	if !db.files.inPlace(db.file) {
+		return false
+	}
+	db.looked.Store(now)
+	return true
+}
+
 // glance is head without any effort.
 func (db *database) glance() (head, bool) {
-	db.mu.Lock()
-	index := db.index
-	db.mu.Unlock()
-	if index == nil {
-		return head{}, false
+	if index := db.index.Load(); index != nil {
+		return index.head()
 	}
-	return index.head()
+	return head{}, false
 }
 
 // run runs f with c, which is opened if it is nil, and waits while the database
@@ -191,8 +210,8 @@ func (db *database) closeIdle() {
 		db.open--
 	}
 	db.idle = nil
-	if db.open == 0 && db.index != nil {
-		db.index.release()
-		db.index = nil
+	if index := db.index.Load(); index != nil && db.open == 0 {
+		db.index.Store(nil)
+		index.release()
 	}
 }

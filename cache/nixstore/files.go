@@ -69,8 +69,8 @@ func identify(f *os.File) fileID {
 	return fileID{dev: uint64(st.Dev), ino: st.Ino}
 }
 
-// inPlace is less than comparing with filesIn, and enough for telling whether a
-// head that was read from the open -shm file is the one that Nix writes to.
+// inPlace is less than comparing with filesIn, and enough for telling whether the
+// open -shm file is the one that Nix writes to.
 func (f *files) inPlace(db string) bool {
 	now, _ := lookAt(db)
 	if now != f.db {

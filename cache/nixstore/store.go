@@ -233,11 +233,13 @@ func (s *Store) Version(ctx context.Context) (Version, error) {
 	return v, nil
 }
 
-// Still reports whether v is the Version now. It costs three system calls, waits
-// for nothing and opens nothing; whatever stands in its way makes it false.
+// Still reports whether v is the Version now. It costs one system call, waits for
+// nothing and opens nothing; whatever stands in its way makes it false. What Nix
+// commits makes it false at once; that somebody has put another database in
+// place may go unseen for ten milliseconds.
 func (s *Store) Still(v Version) bool {
 	db := s.db.Load()
-	if db == nil || db.epoch != v.epoch || !db.files.inPlace(db.file) {
+	if db == nil || db.epoch != v.epoch || !db.inPlace() {
 		return false
 	}
 	h, ok := db.glance()

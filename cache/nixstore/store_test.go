@@ -445,6 +445,12 @@ func TestStill(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for range 1000 {
+		if !s.Still(v) {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
 	now("another database in its place")
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
