@@ -153,6 +153,11 @@ func (m *Machine) mayReboot(j *Journal, a *Attempt, f Facts) *api.Waiting {
 	wait := func(kind api.WaitKind, format string, args ...any) *api.Waiting {
 		return &api.Waiting{Kind: kind, Detail: rebootText(a.RebootFor) + "; " + fmt.Sprintf(format, args...)}
 	}
+	asks := func(kind api.WaitKind, detail string) *api.Waiting {
+		w := wait(kind, "%s", detail)
+		w.Asks = true // nothing but the server's word is missing
+		return w
+	}
 	switch {
 	case a.Action != signing.Auto && a.Action != signing.Reboot:
 		return wait(api.WaitReboot, "the action %s leaves the reboot to people", a.Action)
@@ -174,12 +179,12 @@ func (m *Machine) mayReboot(j *Journal, a *Attempt, f Facts) *api.Waiting {
 		return nil
 	case d != nil && d.Reboot != nil && d.Reboot.Seq == a.Seq && !j.valid(d.Reboot, a.Seq, f):
 		j.askAnew()
-		return wait(api.WaitReboot, "the permission's lease ran out before it was used: the server is asked again")
+		return asks(api.WaitReboot, "the permission's lease ran out before it was used: the server is asked again")
 	case d == nil || !j.valid(d.Reboot, a.Seq, f):
 		if d != nil && d.WaitingFor != nil && d.WaitingFor.Kind != api.WaitReboot {
-			return wait(d.WaitingFor.Kind, "%s", d.WaitingFor.Detail)
+			return asks(d.WaitingFor.Kind, d.WaitingFor.Detail)
 		}
-		return wait(api.WaitReboot, "the server has not permitted it")
+		return asks(api.WaitReboot, "the server has not permitted it")
 	}
 	return nil
 }

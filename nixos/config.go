@@ -22,7 +22,7 @@ import (
 // LoadConfig all paths are absolute and all values are checked.
 type Config struct {
 	Servers   []string `toml:"server"`     // base URLs of one server, tried in turn
-	CacheURL  string   `toml:"cache_url"`  // substituter; the first server if empty
+	CacheURL  string   `toml:"cache_url"`  // substituter; the servers if empty
 	Origin    string   `toml:"origin"`     // as the releases have it
 	Channel   string   `toml:"channel"`    //
 	Host      string   `toml:"host"`       // name towards the server; the machine's host name if empty
@@ -292,9 +292,6 @@ func (c *Config) checkPaths() error {
 	}
 	if strings.ContainsAny(c.StateDir, "%\"'\\ \n$") {
 		return fmt.Errorf("state_dir: %q holds a character that systemd would take for its own", c.StateDir)
-	}
-	if c.CacheURL == "" {
-		c.CacheURL = strings.TrimRight(c.Servers[0], "/")
 	}
 	if c.MinFree < 0 {
 		return fmt.Errorf("min_free: %d is below 0", c.MinFree)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -115,7 +116,7 @@ func (h *Linux) realiseArgs(p narinfo.Path, root string) []string {
 	}
 	args := append([]string{"--realise", p.In(c.StoreDir)}, h.rootArgs(root)...)
 	for _, o := range [][2]string{
-		{"substituters", c.CacheURL},
+		{"substituters", strings.Join(h.substituters(), " ")},
 		{"trusted-public-keys", strings.Join(keys, " ")},
 		{"require-sigs", "true"},
 		{"substitute", "true"},
@@ -137,13 +138,28 @@ func (h *Linux) realiseArgs(p narinfo.Path, root string) []string {
 	return append(args, c.NixOptions...)
 }
 
+// substituters are the servers' URLs, the one that answered last first: Nix
+// takes its time with one that does not.
+func (h *Linux) substituters() []string {
+	if h.Config.CacheURL != "" {
+		return []string{h.Config.CacheURL}
+	}
+	urls := []string{h.Client.Server()}
+	for _, s := range h.Config.Servers {
+		if s = strings.TrimRight(s, "/"); !slices.Contains(urls, s) {
+			urls = append(urls, s)
+		}
+	}
+	return urls
+}
+
 func (h *Linux) netrcFile() string { return filepath.Join(h.Config.StateDir, "netrc") }
 
 // writeNetrc gives Nix the token, for a cache that is not open to all.
 func (h *Linux) writeNetrc() error {
 	var b strings.Builder
 	if token := h.Client.Token(); token != "" {
-		for _, s := range append([]string{h.Config.CacheURL}, h.Config.Servers...) {
+		for _, s := range append(h.substituters(), h.Config.Servers...) {
 			if u, err := url.Parse(s); err == nil && !strings.Contains(b.String(), "machine "+u.Hostname()+"\n") {
 				fmt.Fprintf(&b, "machine %s\nlogin narwharf\npassword %s\n", u.Hostname(), token)
 			}

@@ -152,7 +152,7 @@ func TestConfig(t *testing.T) {
 		return LoadConfig(name)
 	}
 	c, err := load(good)
-	if err != nil || c.Target != "h1" || c.CacheURL != "https://cache.example.org" || c.Rules().ConfirmTimeout != 2*time.Minute {
+	if err != nil || c.Target != "h1" || c.Rules().ConfirmTimeout != 2*time.Minute {
 		t.Fatal(c, err)
 	}
 	for text, words := range map[string]string{

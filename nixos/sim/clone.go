@@ -18,7 +18,7 @@ func (w *World) Clone() *World {
 	c.Dirty, c.Damaged, c.HookFails = maps.Clone(w.Dirty), maps.Clone(w.Damaged), maps.Clone(w.HookFails)
 	c.Links, c.Baseline, c.Trace = slices.Clone(w.Links), slices.Clone(w.Baseline), slices.Clone(w.Trace)
 	c.Statuses, c.Acks, c.Logs, c.Violations = slices.Clone(w.Statuses), slices.Clone(w.Acks), slices.Clone(w.Logs), slices.Clone(w.Violations)
-	c.Hooks = slices.Clone(w.Hooks)
+	c.Hooks, c.Waits = slices.Clone(w.Hooks), slices.Clone(w.Waits)
 	if w.Wants != nil {
 		wants := *w.Wants
 		c.Wants = &wants

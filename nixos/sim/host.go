@@ -343,6 +343,7 @@ func (w *World) etag() string {
 // Desired implements nixos.Server.
 func (w *World) Desired(_ context.Context, etag string, wait time.Duration) (d *api.Desired, tag string, err error) {
 	err = w.do("desired", func() error {
+		w.Waits = append(w.Waits, wait)
 		if !w.reachable() {
 			w.Clock += 1000
 			return errDown

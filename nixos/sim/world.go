@@ -92,6 +92,7 @@ type World struct {
 	Statuses     []*api.Status // all that were handed over
 	Acks         []*api.Status // all that the server took
 	Logs         []string
+	Waits        []time.Duration // that polls asked for
 
 	// Faults. Ops counts crash points; at CrashAt the agent dies.
 	Ops     int
