@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"narwharf/hooks/api"
+	"narwharf/signing"
 	"narwharf/signing/access"
 )
 
@@ -138,17 +139,10 @@ func (t *slots) all() map[string]*slot {
 	return all
 }
 
-// asksReboot tells whether a host would reboot if it were permitted. Agents that
-// do not say so by waiting_for.asks give back the kind that they were given.
+// asksReboot tells whether a host would reboot at once if it were permitted. That
+// it needs one is not enough: its own windows, a pause or a person may be in the way.
 func asksReboot(st *api.Status) bool {
-	if st == nil || st.State != api.Armed || st.Action != "reboot" || st.WaitingFor == nil {
-		return false
-	}
-	switch st.WaitingFor.Kind {
-	case api.WaitReboot, api.WaitSlot, api.WaitWindow:
-		return true
-	}
-	return st.WaitingFor.Asks
+	return st != nil && st.State == api.Armed && st.Action == string(signing.Reboot) && st.WaitingFor != nil && st.WaitingFor.Asks
 }
 
 // over tells whether a report says that a host's reboot is over, or will not be.
@@ -163,7 +157,7 @@ func (sl *slot) over(st *api.Status, now time.Time) bool {
 	}
 	// It may be about to go down, unless it waits for something else and its
 	// permission ran out before it said so.
-	return st.WaitingFor != nil && !asksReboot(st) && now.After(sl.told.Add(grantLease+time.Minute))
+	return st.WaitingFor != nil && st.WaitingFor.Kind != api.WaitReboot && !st.WaitingFor.Asks && now.After(sl.told.Add(grantLease+time.Minute))
 }
 
 // rebootGroup is with whom a host shares reboot slots.

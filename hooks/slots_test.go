@@ -100,7 +100,7 @@ func TestRebootSlot(t *testing.T) {
 	if waits.Reboot != nil || waits.WaitingFor == nil || waits.WaitingFor.Kind != api.WaitSlot || !strings.Contains(waits.WaitingFor.Detail, "web-1 of the group web") {
 		t.Fatalf("the second: %+v", waits)
 	}
-	two.waits = waits.WaitingFor // as agents do
+	two.waits = &api.Waiting{Kind: waits.WaitingFor.Kind, Asks: true} // as agents do
 	w.must(two.report(), 204, "")
 
 	// Neither a restart, nor going down and up, nor probation frees it.
@@ -134,10 +134,14 @@ func TestRebootIsForWhoAsks(t *testing.T) {
 	w := newWorld(t)
 	h := rebooters(w, 1, "web-1")[0]
 	for name, change := range map[string]func(s *api.Status){
-		"ok":              func(s *api.Status) { s.State, s.WaitingFor = api.OK, nil },
-		"not by itself":   func(s *api.Status) { s.Action = "boot" },
-		"an older seq":    func(s *api.Status) { s.Seq = 0 },
-		"paused":          func(s *api.Status) { s.WaitingFor = &api.Waiting{Kind: api.WaitPaused} },
+		"ok":            func(s *api.Status) { s.State, s.WaitingFor = api.OK, nil },
+		"not by itself": func(s *api.Status) { s.Action = "boot" },
+		"an older seq":  func(s *api.Status) { s.Seq = 0 },
+		"paused":        func(s *api.Status) { s.WaitingFor = &api.Waiting{Kind: api.WaitPaused} },
+		"by its own rule": func(s *api.Status) {
+			s.WaitingFor = &api.Waiting{Kind: api.WaitReboot, Detail: "reboot.allow is never"}
+		},
+		"its own window":  func(s *api.Status) { s.WaitingFor = &api.Waiting{Kind: api.WaitWindow} },
 		"waits for words": func(s *api.Status) { s.WaitingFor = nil },
 	} {
 		h.counter++

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	_ "time/tzdata" // servers may have no zone files
 
 	"narwharf/hooks/api"
 )
