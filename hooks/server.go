@@ -30,21 +30,27 @@ type Options struct {
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 	Clock   func() time.Time // nil: time.Now
+
+	// Bootstrap makes a first boot's script; nil where hosts are not to trust
+	// the server.
+	Bootstrap func(BootstrapRequest) (string, error)
 }
 
 // Server is the API of channels and hosts, an http.Handler for /api/v1/.
 type Server struct {
-	cache   Cache
-	files   Files
-	access  *access.Authenticator
-	tokens  access.Store
-	log     *slog.Logger
-	clock   func() time.Time
-	store   *store
-	topics  topics
-	alarms  alarms
-	metrics *metrics
-	handler http.Handler
+	cache  Cache
+	files  Files
+	access *access.Authenticator
+	tokens access.Store
+
+	bootstrap func(BootstrapRequest) (string, error)
+	log       *slog.Logger
+	clock     func() time.Time
+	store     *store
+	topics    topics
+	alarms    alarms
+	metrics   *metrics
+	handler   http.Handler
 
 	mu       sync.RWMutex
 	channels map[string]*live
@@ -69,7 +75,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cache: o.Cache, files: o.Files, access: o.Access, tokens: o.Tokens, log: o.Log, clock: o.Clock, store: st,
+		cache: o.Cache, files: o.Files, access: o.Access, tokens: o.Tokens, bootstrap: o.Bootstrap, log: o.Log, clock: o.Clock, store: st,
 		channels: make(map[string]*live), seen: make(map[string]*presence), stopping: make(chan struct{}), lot: newLot(),
 	}
 	if s.clock == nil {
@@ -144,6 +150,7 @@ func (s *Server) rows() []row {
 		{Route{"GET", "/api/v1/channels/:channel/store-path", "store-path"}, s.getStorePath},
 		{Route{"GET", "/api/v1/channels/:channel/policy", "policy"}, s.getPolicy},
 		{Route{"PUT", "/api/v1/channels/:channel/policy", "policy-put"}, s.putPolicy},
+		{Route{"GET", "/api/v1/channels/:channel/bootstrap", "bootstrap"}, s.getBootstrap},
 		{Route{"GET", "/api/v1/closures/:digest", "closure"}, s.getClosure},
 		{Route{"PUT", "/api/v1/closures/:digest", "closure-put"}, s.putClosure},
 		{Route{"GET", "/api/v1/hosts", "host-list"}, s.listHosts},

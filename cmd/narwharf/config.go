@@ -45,6 +45,11 @@ type Config struct {
 		Anonymous []string `toml:"anonymous"`
 	} `toml:"access"`
 
+	Bootstrap struct {
+		Trust  string   `toml:"trust"`
+		Agents []string `toml:"agents"`
+	} `toml:"bootstrap"`
+
 	Log struct {
 		Level string `toml:"level"`
 	} `toml:"log"`
@@ -106,6 +111,7 @@ func defaultConfig() *Config {
 	c.Cache.NarGrace = duration(24 * time.Hour)
 	c.Signing.SignUploads = true
 	c.Access.Anonymous = []string{"pull"}
+	c.Bootstrap.Agents = []string{}
 	c.Log.Level = "info"
 	c.Limits.BodyIdle = duration(30 * time.Second)
 	c.Limits.Stop = duration(5 * time.Minute)
@@ -243,7 +249,7 @@ func (c *Config) check() error {
 		}
 		c.requireSig = append(c.requireSig, key)
 	}
-	return nil
+	return c.checkBootstrap()
 }
 
 // loadKeys reads the secret key files.

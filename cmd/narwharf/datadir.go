@@ -18,6 +18,7 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
 	"narwharf/hooks"
+	"narwharf/signing"
 	"narwharf/signing/access"
 )
 
@@ -46,12 +47,14 @@ type dataDir struct {
 	broken  bool // files and index could not be made to agree
 
 	channels *hooks.Server // set by openChannels
+
+	publicKeys func() []signing.PublicKey // the server's; nil where nothing is served
 }
 
 // openChannels opens the channels; the cache is open.
 func (d *dataDir) openChannels(auth *access.Authenticator, metrics prometheus.Registerer) (err error) {
 	d.channels, err = hooks.New(hooks.Options{
-		DB: d.db, Cache: d.uploads, Files: contentFiles{d.blobs}, Access: auth, Tokens: d.tokens, Log: d.log, Metrics: metrics,
+		DB: d.db, Cache: d.uploads, Files: contentFiles{d.blobs}, Access: auth, Tokens: d.tokens, Bootstrap: bootstrapMaker(d.cfg, d.publicKeys), Log: d.log, Metrics: metrics,
 	})
 	return err
 }

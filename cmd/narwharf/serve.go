@@ -109,6 +109,7 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 	if err != nil {
 		return err
 	}
+	d.publicKeys = server.PublicKeys
 	if err := d.openChannels(auth, registry); err != nil {
 		return err
 	}

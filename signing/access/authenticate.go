@@ -131,6 +131,17 @@ func (a *Authenticator) Identify(r *http.Request) Principal {
 	return p
 }
 
+// Presented returns the token that a request carries, whatever it is worth; "" if
+// it carries none. It is a secret.
+func Presented(r *http.Request) string {
+	if headers := r.Header["Authorization"]; len(headers) == 1 {
+		if secret, fault := credentialOf(headers[0]); fault == "" {
+			return secret
+		}
+	}
+	return ""
+}
+
 // credentialOf takes what should be a token out of an Authorization header, or
 // says what is wrong with the header.
 func credentialOf(header string) (secret, fault string) {

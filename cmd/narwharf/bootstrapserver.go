@@ -1,0 +1,64 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"narwharf/hooks"
+	"narwharf/nixos"
+	"narwharf/signing"
+)
+
+// serverNotice is the first line of scripts that the server makes.
+const serverNotice = `TRUST = SERVER: with this script the machine believes whoever controls %s, now and later, in everything: keys, programs, systems.`
+
+// checkBootstrap checks the section [bootstrap].
+func (c *Config) checkBootstrap() error {
+	b := &c.Bootstrap
+	switch {
+	case b.Trust == "" && len(b.Agents) == 0:
+		return nil
+	case b.Trust == "":
+		return errors.New(`bootstrap.agents is given and bootstrap.trust is not: scripts are made here with trust = "server" alone`)
+	case b.Trust != string(nixos.TrustServer):
+		return fmt.Errorf("bootstrap.trust: %q is neither \"server\" nor \"\"", b.Trust)
+	case c.PublicURL == "":
+		return errors.New("bootstrap.trust needs public_url: hosts have to know where this server is")
+	case len(b.Agents) == 0:
+		return errors.New("bootstrap.agents is empty: name the store path of the narwharf package, as \"x86_64-linux=/nix/store/…\"")
+	}
+	_, err := parseAgents(b.Agents)
+	if err != nil {
+		return errors.New("bootstrap.agents" + strings.TrimPrefix(err.Error(), "--agent"))
+	}
+	return nil
+}
+
+// bootstrapMaker makes scripts for hosts that trust this server; nil if it may not.
+func bootstrapMaker(c *Config, keys func() []signing.PublicKey) func(hooks.BootstrapRequest) (string, error) {
+	if c.Bootstrap.Trust != string(nixos.TrustServer) || keys == nil {
+		return nil
+	}
+	return func(r hooks.BootstrapRequest) (string, error) {
+		agents, err := parseAgents(c.Bootstrap.Agents)
+		if err != nil {
+			return "", err
+		}
+		b := &bootstrap{
+			Channel: r.Channel, Server: c.PublicURL, Origin: r.Origin, Keys: r.Keys, Threshold: r.Threshold, Trust: nixos.TrustServer,
+			MinSeq: r.Seq, Agents: agents, JoinToken: r.Token, Host: r.Host, Target: r.Target, Action: r.Action, Reboot: true,
+			Patience: 30 * time.Minute, Notice: fmt.Sprintf(serverNotice, c.PublicURL),
+		}
+		for _, k := range keys() {
+			b.ContentKeys = append(b.ContentKeys, k.String())
+		}
+		text, err := b.script()
+		if err == nil && r.CloudConfig {
+			// The first line has to be cloud-init's.
+			text = strings.Replace(cloudConfig(text), "\n", "\n# "+b.Notice+"\n", 1)
+		}
+		return text, err
+	}
+}

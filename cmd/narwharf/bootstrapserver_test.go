@@ -1,0 +1,116 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"narwharf/nixos"
+	"narwharf/signing"
+	"narwharf/signing/access"
+)
+
+func TestBootstrapSection(t *testing.T) {
+	for want, text := range map[string]string{
+		"":                                 "public_url = \"https://c\"\n[bootstrap]\ntrust = \"server\"\nagents = [\"" + someAgent + "\"]",
+		"is neither":                       "[bootstrap]\ntrust = \"promoter\"",
+		"needs public_url":                 "[bootstrap]\ntrust = \"server\"\nagents = [\"" + someAgent + "\"]",
+		"bootstrap.agents is empty":        "public_url = \"https://c\"\n[bootstrap]\ntrust = \"server\"",
+		"bootstrap.trust is not":           "[bootstrap]\nagents = [\"" + someAgent + "\"]",
+		"bootstrap.agents: two paths":      "public_url = \"https://c\"\n[bootstrap]\ntrust = \"server\"\nagents = [\"/a\", \"/b\"]",
+		"bootstrap.truth is not a key tha": "[bootstrap]\ntruth = 1",
+	} {
+		name := t.TempDir() + "/config.toml"
+		if err := os.WriteFile(name, []byte("data_dir = \"d\"\n"+text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := loadConfig(name); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%v; want %q", err, want)
+		}
+	}
+}
+
+// Where the server may, it makes a script with its own keys in it, for whoever
+// has a join token; the first line says what that means.
+func TestBootstrapByTheServer(t *testing.T) {
+	s := newAPIServer(t) // has no such thing
+	const pattern, path = apiChannel + "/bootstrap", "/api/v1/channels/web/bootstrap"
+	secret, tok, err := access.NewJoin("j", "web", "web-7", 1, time.Now(), time.Now().Add(time.Hour))
+	if err == nil {
+		err = s.dir.tokens.Add(t.Context(), tok)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.wantAPI(200, "PUT", apiChannel, "/api/v1/channels/web", s.promotion(5, nil), s.admin, `If-Match: "0"`)
+	s.wantAPI(404, "GET", pattern, path+"?trust=server", "", secret)
+	s.wantAPI(401, "GET", pattern, path+"?trust=server", "", "")
+	s.wantAPI(403, "GET", pattern, path+"?trust=server", "", s.push)
+
+	own, err := signing.GenerateKey("cache-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.dir.cfg.PublicURL = "https://cache.example.org"
+	s.dir.cfg.Bootstrap.Trust, s.dir.cfg.Bootstrap.Agents = "server", []string{someAgent}
+	s.dir.publicKeys = func() []signing.PublicKey { return []signing.PublicKey{own.Public()} }
+	if err := s.dir.openChannels(access.NewAuthenticator(s.dir.tokens, nil, time.Now), prometheus.NewRegistry()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.dir.channels.Stop)
+	srv := httptest.NewServer(web("", s.dir.channels, http.NotFoundHandler()))
+	t.Cleanup(srv.Close)
+	s.url = srv.URL
+
+	s.wantAPI(400, "GET", pattern, path, "", secret)
+	s.wantAPI(400, "GET", pattern, path+"?trust=server&action=test", "", secret)
+	s.wantAPI(400, "GET", pattern, path+"?trust=server&format=yaml", "", secret)
+	s.wantAPI(400, "GET", pattern, path+"?trust=server&host=a+b", "", secret)
+	s.wantAPI(404, "GET", pattern, "/api/v1/channels/none/bootstrap?trust=server", "", s.admin)
+	s.wantAPI(200, "HEAD", pattern, path+"?trust=server", "", secret)
+	s.wantAPI(200, "GET", pattern, path+"?trust=server&format=cloud-config&host=web-7&target=t&action=boot", "", secret)
+	if h := s.wantAPI(200, "GET", pattern, path+"?trust=server", "", secret); h.Get("Cache-Control") != "no-store" {
+		t.Errorf("a script with a token may be kept: %v", h)
+	}
+
+	req, err := http.NewRequest(http.MethodGet, s.url+path+"?trust=server", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+secret)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	script, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first, _, _ := strings.Cut(string(script), "\n"); !strings.HasPrefix(first, "# TRUST = SERVER: ") || !strings.Contains(first, "whoever controls https://cache.example.org") {
+		t.Errorf("the first line is %q", first)
+	}
+	head, _, _ := strings.Cut(string(script), "\n# agent_for")
+	c := exec.Command("sh", "-s")
+	name := t.TempDir() + "/agent.toml"
+	c.Stdin = strings.NewReader(head + "\nprintf '%s' \"$config\" > " + shQuote(name) + "\nprintf '%s %s' \"$join_token\" \"$content_keys\"")
+	out, err := c.Output()
+	if err != nil || string(out) != secret+" "+own.Public().String() {
+		t.Errorf("it holds %q, %v", out, err)
+	}
+	cfg, err := nixos.LoadConfig(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Trust != nixos.TrustServer || cfg.MinSeq != 5 || cfg.Host != "web-7" || cfg.Origin != "cache.example.org/web" ||
+		len(cfg.Keys) != 1 || cfg.Keys[0] != s.key.Public().String() || cfg.ServerKeys[0] != own.Public().String() {
+		t.Errorf("%+v", cfg)
+	}
+}

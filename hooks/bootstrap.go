@@ -1,0 +1,73 @@
+package hooks
+
+import (
+	"net/http"
+
+	"narwharf/hooks/api"
+	"narwharf/signing"
+	"narwharf/signing/access"
+)
+
+// BootstrapRequest is what a first boot's script is asked for with, where hosts
+// trust the server.
+type BootstrapRequest struct {
+	Channel, Origin string
+	Keys            []string // of the channel
+	Threshold       int
+	Seq             int64  // that the channel is at
+	Token           string // the join token of the request
+	Host, Target    string // may be ""
+	Action          string // "", switch or boot
+	CloudConfig     bool
+}
+
+// getBootstrap makes a script for a new host, for those who trust this server as
+// they trust a promoter. It has the join token that it is asked for with in it,
+// and so nobody gets more by it than he has.
+func (s *Server) getBootstrap(c *call) error {
+	name := c.param("channel")
+	if err := signing.CheckChannel(name); err != nil {
+		return api.Errorf(http.StatusBadRequest, api.BadRequest, "%v", err)
+	}
+	if err := c.need(access.Scope{Kind: access.Join, Glob: name}); err != nil {
+		return err
+	}
+	if s.bootstrap == nil {
+		return api.Errorf(http.StatusNotFound, api.NotFound,
+			"this server makes no scripts for hosts, since they would have to trust it: narwharf bootstrap %s makes one where your keys are ([bootstrap] trust in the server's configuration turns this on)", name)
+	}
+	q := c.req.URL.Query()
+	if q.Get("trust") != "server" {
+		return api.Errorf(http.StatusBadRequest, api.BadRequest,
+			"a host that runs a script of this server trusts it with everything: say so by ?trust=server, or use narwharf bootstrap %s", name)
+	}
+	l := s.channel(name)
+	if l.release == nil {
+		return api.Errorf(http.StatusNotFound, api.NotFound, "%s", absentText(l))
+	}
+	r := BootstrapRequest{
+		Channel: name, Origin: l.state.Origin, Keys: l.state.Keys, Threshold: l.state.Threshold, Seq: l.head.Seq,
+		Token: access.Presented(c.req), Host: q.Get("host"), Target: q.Get("target"), Action: q.Get("action"),
+	}
+	if r.Host == "" {
+		r.Host = c.who.Host
+	}
+	if r.Action != "" && r.Action != string(signing.Switch) && r.Action != string(signing.Boot) {
+		return api.Errorf(http.StatusBadRequest, api.BadRequest, "action %q is neither switch nor boot", r.Action)
+	}
+	contentType := "text/x-shellscript; charset=utf-8"
+	switch q.Get("format") {
+	case "", "script":
+	case "cloud-config":
+		r.CloudConfig, contentType = true, "text/cloud-config; charset=utf-8"
+	default:
+		return api.Errorf(http.StatusBadRequest, api.BadRequest, "format %q is neither script nor cloud-config", q.Get("format"))
+	}
+	text, err := s.bootstrap(r)
+	if err != nil {
+		return api.Errorf(http.StatusBadRequest, api.BadRequest, "%v", err)
+	}
+	c.w.Header().Set("Content-Type", contentType)
+	writeRaw(c.w, http.StatusOK, []byte(text))
+	return nil
+}
