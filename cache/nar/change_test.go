@@ -186,7 +186,7 @@ func TestRangeOfAVanishedRoot(t *testing.T) {
 func manySmall(t testing.TB) string {
 	root := filepath.Join(t.TempDir(), "root")
 	files := []file{dir("")}
-	for d := range 20 {
+	for d := range 10 {
 		name := string(rune('a' + d))
 		files = append(files, dir(name))
 		for i := range 100 {

@@ -98,7 +98,7 @@ func TestEveryRange(t *testing.T) {
 	plant(t, root, files...)
 	var ranges [][2]int64
 	for from := range len(want) + 1 {
-		for to := from; to <= len(want); to += 1 + (to-from)/8 {
+		for to := from; to <= len(want); to += 1 + (to-from)/3 {
 			ranges = append(ranges, [2]int64{int64(from), int64(to)})
 		}
 	}
