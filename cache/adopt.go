@@ -196,56 +196,74 @@ func count(b bool) int {
 
 // adoptNar makes a file of the cache of the packed NAR.
 func (u *Uploads) adoptNar(ctx context.Context, p *localPath) (pack.Facts, error) {
+	known, err := u.copyPacked(ctx, p)
+	if errors.Is(err, errPackedDamaged) {
+		if err := u.local.packed.Drop(p.name+packedSuffix, err); err != nil {
+			return known, err
+		}
+		known, err = u.copyPacked(ctx, p)
+	}
+	return known, err
+}
+
+var errPackedDamaged = errors.New("the packed NAR was damaged on the disk")
+
+func (u *Uploads) copyPacked(ctx context.Context, p *localPath) (pack.Facts, error) {
 	stream, err := u.local.packed.Join(ctx, p.name+packedSuffix, u.dump(u.local.source(p.info)))
 	if err != nil {
 		return pack.Facts{}, err
 	}
-	defer stream.Close()
+	defer func() { _ = stream.Close() }() // never fails
 	known, err := stream.Wait(ctx)
 	if err != nil {
 		return pack.Facts{}, u.adoptError(ctx, p, err)
 	}
 	name := "nar/" + known.FileHash.Base32() + packedSuffix
 	file := strings.TrimPrefix(name, "nar/")
-	// PutInfo need not read it all again.
-	note := func() {
-		if users, err := u.index.Users(name); err != nil || len(users) == 0 {
-			u.know(file, facts{"zstd", known.FileHash, p.info.NarHash, known.FileSize, p.info.NarSize})
+	if st, err := u.HasNar(file, true); err != nil || st.Size != known.FileSize {
+		// Else it is by an earlier attempt, or of another path with the same
+		// content.
+		in, _, err := stream.File()
+		if err != nil {
+			return pack.Facts{}, err
+		}
+		defer in.Close()
+		if err := u.copyFile(readerWith{ctx, in}, name, known); err != nil {
+			return pack.Facts{}, fmt.Errorf("adopt %s: %w", p.info.Path, err)
 		}
 	}
-	if st, err := u.HasNar(file, true); err == nil && st.Size == known.FileSize {
-		note()
-		return known, nil // by an earlier attempt, or another path with the same content
+	// PutInfo need not read it all again.
+	if users, err := u.index.Users(name); err != nil || len(users) == 0 {
+		u.know(file, facts{"zstd", known.FileHash, p.info.NarHash, known.FileSize, p.info.NarSize})
 	}
-	in, _, err := stream.File()
-	if err != nil {
-		return pack.Facts{}, err
-	}
-	defer in.Close()
+	return known, nil
+}
+
+// copyFile stores a NAR file that has to be what known says.
+func (u *Uploads) copyFile(in io.Reader, name string, known pack.Facts) error {
 	out, err := u.blobs.Create(name, known.FileSize)
 	if err != nil {
-		return pack.Facts{}, err
+		return err
 	}
 	defer out.Abort()
 	sum := sha256.New()
-	n, err := io.Copy(io.MultiWriter(out, sum), readerWith{ctx, in})
+	n, err := io.Copy(io.MultiWriter(out, sum), in)
 	if err != nil {
-		return pack.Facts{}, fmt.Errorf("adopt %s: %w", p.info.Path, err)
+		return err
 	}
 	if n != known.FileSize || narinfo.Hash(sum.Sum(nil)) != known.FileHash {
-		return pack.Facts{}, fmt.Errorf("adopt %s: the packed NAR was damaged on the disk; promote again", p.info.Path)
+		return errPackedDamaged
 	}
 	defer u.locks.lock(name)()
 	old, statErr := u.blobs.Stat(name)
 	if err := out.Commit(); err != nil {
-		return pack.Facts{}, err
+		return err
 	}
 	u.bytes.Add(n - old.Size)
 	if statErr != nil {
 		u.files.Add(1)
 	}
-	note()
-	return known, nil
+	return nil
 }
 
 // adoptError says what is wrong with a path that could not be packed.

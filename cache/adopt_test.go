@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -122,6 +123,31 @@ func TestAdoptRefuses(t *testing.T) {
 	if _, err := w.u.Adopt(t.Context(), pathsOf(user, altered, lib), "x"); err != nil {
 		t.Error(err)
 	}
+	w.check()
+}
+
+// TestAdoptDamagedCopy: a packed copy that rotted on the disk becomes no upload;
+// the path is packed anew.
+func TestAdoptDamagedCopy(t *testing.T) {
+	w, m := localWorld(t)
+	p := m.build("p", map[string]string{"a": noise(100_000)})
+	w.mustSubstitute(p)
+	files, err := filepath.Glob(filepath.Join(m.packed, "*"+packedSuffix))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	f, err := os.OpenFile(files[0], os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.WriteAt([]byte("rot"), 5000)
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.u.Adopt(t.Context(), pathsOf(p), "x"); err != nil {
+		t.Fatal(err)
+	}
+	m.remove(p)
+	w.mustSubstitute(p)
 	w.check()
 }
 

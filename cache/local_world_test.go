@@ -26,9 +26,10 @@ import (
 // machine is a Nix store on the disk: files, a database as Nix makes it, and a
 // writer that stays connected as a running Nix does.
 type machine struct {
-	t    testing.TB
-	root string
-	db   *sql.DB
+	t      testing.TB
+	root   string
+	packed string // the folder of packed copies, of the last serve
+	db     *sql.DB
 }
 
 const nixTables = `
@@ -148,7 +149,8 @@ func (m *machine) serve(s *setup) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	packed, err := pack.Open(pack.Options{Dir: m.t.TempDir(), Limit: 1 << 30, Log: slog.New(slog.DiscardHandler)})
+	m.packed = m.t.TempDir()
+	packed, err := pack.Open(pack.Options{Dir: m.packed, Limit: 1 << 30, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		m.t.Fatal(err)
 	}

@@ -195,7 +195,7 @@ func (s *Server) sendPackedNar(w *response, req *http.Request, file string, src 
 	if err != nil {
 		return err
 	}
-	defer stream.Close()
+	defer func() { _ = stream.Close() }() // never fails
 	// A client of HTTP/1.0 could not tell a broken reply from a short one, and a
 	// range can be cut only out of a whole.
 	if req.ProtoAtLeast(1, 1) && rangeOf(req, etag) == "" {

@@ -133,6 +133,7 @@ func TestLocalNarHTTP10(t *testing.T) {
 			t.Fatal(err)
 		}
 		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
 		conn.Close()
 		if err != nil || resp.ContentLength != int64(len(text)) || len(text) == 0 {
 			t.Errorf("%s: Content-Length %d, %d bytes, %v", url, resp.ContentLength, len(text), err)
