@@ -29,6 +29,7 @@ type Agent struct {
 	sent     []sentReport // and not known to be taken
 	told     sentReport   // the newest that is
 	said     int64        // when the last report was made, on the boot clock
+	trouble  string       // why the journal could not be saved
 	fails    int          // polls in a row that came to nothing
 	short    bool         // a proxy cut the last poll off
 	asked    bool         // the server has answered since the start
@@ -88,8 +89,14 @@ func (a *Agent) step(ctx context.Context, f Facts, ev Event) error {
 	next := a.Machine.Step(a.journal, f, ev)
 	if text := next.text(); !bytes.Equal(text, a.journal.text()) {
 		if err := a.Journals.Save(text); err != nil {
+			// A report needs no journal: it says what was, and why it stays so.
+			if _, first := ev.(Started); !first { // whose reports have no number yet
+				a.trouble = err.Error()
+				a.report(ctx, f)
+			}
 			return err
 		}
+		a.trouble = ""
 		if next.State != a.journal.State || next.Error != a.journal.Error {
 			a.Log.Info("state", "state", next.State, "seq", next.Seq, "error", next.Error)
 		}

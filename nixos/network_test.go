@@ -143,23 +143,19 @@ func TestProxyAndPrivateCA(t *testing.T) {
 // TestServersInTurn: the first does not resolve, the second refuses, the third
 // answers, also to Nix.
 func TestServersInTurn(t *testing.T) {
-	for _, version := range nixVersions {
-		t.Run(version, func(t *testing.T) {
-			f := newField(t, version)
-			closed := httptest.NewServer(f)
-			closed.Close()
-			config := strings.Replace(f.read("agent.toml"), `"`+f.server.URL+`"`, `"http://nothing.invalid", "`+closed.URL+`", "`+f.server.URL+`"`, 1)
-			f.write("agent.toml", config, 0o600)
-			var err error
-			if f.cfg, err = nixos.LoadConfig(filepath.Join(f.dir, "agent.toml")); err != nil {
-				t.Fatal(err)
-			}
-			a := f.system("a", "", true)
-			f.promote(1, signing.Auto, a, f.lib("a"))
-			if j, s := f.once(); j.State != api.OK || s.State != api.OK || s.Confirm == "" {
-				t.Fatalf("%s (%s), told %+v", j.State, j.Error, s)
-			}
-		})
+	f := newField(t, "2.34") // which takes ten seconds to give up one that does not answer
+	closed := httptest.NewServer(f)
+	closed.Close()
+	config := strings.Replace(f.read("agent.toml"), `"`+f.server.URL+`"`, `"http://nothing.invalid", "`+closed.URL+`", "`+f.server.URL+`"`, 1)
+	f.write("agent.toml", config, 0o600)
+	var err error
+	if f.cfg, err = nixos.LoadConfig(filepath.Join(f.dir, "agent.toml")); err != nil {
+		t.Fatal(err)
+	}
+	a := f.system("a", "", true)
+	f.promote(1, signing.Auto, a, f.lib("a"))
+	if j, s := f.once(); j.State != api.OK || s.State != api.OK || s.Confirm == "" {
+		t.Fatalf("%s (%s), told %+v", j.State, j.Error, s)
 	}
 }
 

@@ -2,6 +2,7 @@ package nixos_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"narwharf/hooks/api"
@@ -137,3 +138,28 @@ func TestRefusedAndThenAway(t *testing.T) {
 }
 
 var errLost = errors.New("lost")
+
+// TestFullDiskIsSaid: without a journal nothing is done, and the server is told
+// why.
+func TestFullDiskIsSaid(t *testing.T) {
+	w := world(t, sim.System{})
+	w.Promote(2, pathB, signing.Auto)
+	saves := 0
+	w.Fail = func(op string) error {
+		if op == "save" {
+			if saves++; saves > 1 { // it fills up once the agent runs
+				return errors.New("no space left on device")
+			}
+		}
+		return nil
+	}
+	s := turns(t, w, 40)
+	if s.State != api.OK || s.Seq != 1 || !strings.Contains(s.Error, "no space left") || w.Started() != 0 || len(w.Acks) == 0 {
+		t.Fatalf("%+v", s)
+	}
+	w.Fail = nil
+	ends(t, w, api.OK, pathB, pathB, pathB)
+	if s := w.Acks[len(w.Acks)-1]; s.Error != "" {
+		t.Errorf("still %q", s.Error)
+	}
+}

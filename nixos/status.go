@@ -74,6 +74,9 @@ func (a *Agent) status(f Facts) *api.Status {
 	if j.Alarm != "" {
 		s.Error = j.Alarm
 	}
+	if a.trouble != "" {
+		s.Error = "no step further: " + a.trouble
+	}
 	t := j.Attempt
 	if t == nil || t.Seq != j.Seq {
 		return s
