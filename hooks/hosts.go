@@ -56,7 +56,10 @@ func (s *Server) getDesired(c *call) error {
 	if err := s.admitPoll(c, host, channel, self); err != nil {
 		return err
 	}
-	who := c.who
+	who, ask := c.who, s.tell
+	if c.req.Method == http.MethodHead {
+		ask = s.desired // which is no agent that would act on it
+	}
 	p := s.presence(host)
 	number, back := p.arrive(s.clock(), channel, target)
 	if back {
@@ -71,7 +74,7 @@ func (s *Server) getDesired(c *call) error {
 		if o := s.identities.owner(host); s.foreign(o, host, self, who) {
 			return 0, "", nil, conflict(o, host, self) // the name has gone to another since
 		}
-		d, err := s.tell(host, channel, target)
+		d, err := ask(host, channel, target)
 		if err != nil {
 			return 0, "", nil, err
 		}

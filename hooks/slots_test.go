@@ -83,6 +83,7 @@ func TestRebootSlot(t *testing.T) {
 	one, two := hosts[0], hosts[1]
 	one.asks(1)
 	two.asks(1)
+	w.must(w.do("HEAD", one.url("/desired?channel=web"), w.host, nil), 200, "")
 	if h := one.show(); h.Slot != nil {
 		t.Fatal("looking at a host gives it a slot")
 	}

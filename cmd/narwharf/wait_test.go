@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -87,4 +88,33 @@ func TestClass5SilenceIsWaitedFor(t *testing.T) {
 			rt.Fatalf("done %v, silent %v, under way %v: %+v", done, silent, open, w.hosts)
 		}
 	})
+}
+
+// TestWaitForReboots: with the action reboot an armed host is not done, and one
+// that is down by permission is not offline.
+func TestWaitForReboots(t *testing.T) {
+	armed := func(action string) *api.Status {
+		return &api.Status{State: api.Armed, Seq: waitedFor, Action: action, WaitingFor: &api.Waiting{Kind: api.WaitSlot, Detail: "web-2 may reboot now"}}
+	}
+	slot := &api.Slot{Group: "web", Seq: waitedFor}
+	for _, c := range []struct {
+		name  string
+		h     api.Host
+		state string
+		line  string
+	}{
+		{"a person will reboot it", api.Host{Online: true, Status: armed("auto")}, "done", "armed: boots it at the next reboot"},
+		{"waits for a slot", api.Host{Online: true, Status: armed("reboot")}, "waiting", "armed, waits: slot (web-2 may reboot now)"},
+		{"reboots", api.Host{Status: armed("reboot"), Slot: slot}, "waiting", "armed, reboots"},
+		{"does not come back", api.Host{Status: armed("reboot"), Slot: &api.Slot{Late: true}}, "done", "offline since"},
+		{"was gone without a word", api.Host{Status: armed("reboot")}, "done", "offline since"},
+		{"came back", api.Host{Online: true, Slot: slot, Status: &api.Status{State: api.Probation, Seq: waitedFor}}, "waiting", "probation"},
+		{"came back badly and is gone", api.Host{Status: &api.Status{State: api.Reverted, Seq: waitedFor, Error: "no disk"}}, "reverted", "reverted: no disk"},
+	} {
+		c.h.Wanted, c.h.WantedSeq = "/nix/store/a", waitedFor
+		w, over := newWait(nil)
+		if line, state := w.judge(c.h, over); state != c.state || !strings.Contains(line, c.line) {
+			t.Errorf("%s: %s, %q", c.name, state, line)
+		}
+	}
 }
