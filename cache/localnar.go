@@ -221,8 +221,31 @@ func (s *Server) sendFinished(w *response, req *http.Request, file string) (done
 	if err != nil {
 		return false, err
 	}
-	defer f.Close()
-	return true, serveContent(w, req, f, facts.FileSize)
+	whole := false
+	defer func() {
+		if !whole { // serveContent does not tell whose fault it was
+			s.dropUnreadable(f, file)
+		}
+		f.Close()
+	}()
+	err = serveContent(w, req, f, facts.FileSize)
+	whole = err == nil
+	return true, err
+}
+
+// dropUnreadable removes a packed NAR that cannot be read on from where sending
+// stopped; the next one who asks has it packed anew.
+func (s *Server) dropUnreadable(f io.ReadSeeker, file string) {
+	at, err := f.Seek(0, io.SeekCurrent)
+	if err == nil {
+		_, err = f.Read(make([]byte, 4096))
+	}
+	if err == nil || err == io.EOF {
+		return
+	}
+	if err := s.local.packed.Drop(file, fmt.Errorf("at byte %d: %w", at, err)); err != nil {
+		s.log.Error("a packed NAR that cannot be read is not removed", "file", file, "error", err)
+	}
 }
 
 // sendUpload sends the uploaded file in the place of what our own encoder would
