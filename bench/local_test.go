@@ -51,7 +51,8 @@ func TestLocal(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"narinfo, 16 connections, req/s", "1 connection, GB/s", "16 connections, GB/s", "one large file, hot", "20000 small files, hot",
-		"of Nix 2", "first byte of the NAR", "against itself (not nginx)", "16 connections, against itself", "50 clients at once"} {
+		"of Nix 2", "first byte of the NAR", "against itself (not nginx)", "16 connections, against itself", "50 clients at once",
+		"goes down, as it is", "packed for the first time"} {
 		found := false
 		for _, r := range rows {
 			found = found || strings.Contains(r.what, want) && r.values[0] != ""

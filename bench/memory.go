@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"time"
 
@@ -75,19 +76,69 @@ func memoryRows(p plan, c *closure, dir string, start func(dir string) (*server,
 		if err := step.do(); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name, err)
 		}
-		took := time.Since(began)
-		_, peak, err := s.memory()
+		r, err := s.peakRow(fmt.Sprintf("memory while a NAR of %s goes %s", mib(p.big), step.what), idle, time.Since(began))
 		if err != nil {
 			return nil, err
 		}
-		progress("%s of NAR %s: idle %s, peak %s, %s", s.name, step.what, mib(idle), mib(peak), took.Round(time.Millisecond))
-		r := row{
-			what:   fmt.Sprintf("memory while a NAR of %s goes %s (peak; idle %s; took %.1f s)", mib(p.big), step.what, mib(idle), took.Seconds()),
-			values: [2]string{mib(peak)},
-			goal:   "< 64 MiB over idle",
-			missed: peak-idle >= maxGrowth,
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// peakRow compares the peak since forgetPeak with idle.
+func (s *server) peakRow(what string, idle int64, took time.Duration) (row, error) {
+	_, peak, err := s.memory()
+	if err != nil {
+		return row{}, err
+	}
+	progress("%s, %s: idle %s, peak %s, %s", s.name, what, mib(idle), mib(peak), took.Round(time.Millisecond))
+	return row{
+		what:   fmt.Sprintf("%s (peak; idle %s; took %.1f s)", what, mib(idle), took.Seconds()),
+		values: [2]string{mib(peak)},
+		goal:   "< 64 MiB over idle",
+		missed: peak-idle >= maxGrowth,
+		remark: mib(peak-idle) + " over idle",
+	}, nil
+}
+
+// localMemoryRows measures a new server's memory while the large NAR of a local
+// path goes down: as it is, and then packed for the first time.
+func localMemoryRows(st *nixStore, dir string, start func(dir, root string) (*server, error)) ([]row, error) {
+	s, err := start(dir, st.root)
+	if err != nil {
+		return nil, err
+	}
+	defer remove(dir)
+	defer s.stop()
+	conn, err := dial(s.addr, "")
+	if err != nil {
+		return nil, err
+	}
+	defer conn.close()
+	first := st.paths[0]
+	for _, url := range []string{plainURL(first), packedURL(first)} {
+		if _, err := conn.save(url, os.DevNull, false); err != nil {
+			return nil, err
 		}
-		r.remark = mib(peak-idle) + " over idle"
+	}
+	time.Sleep(time.Second)
+	idle, _, err := s.memory()
+	if err != nil {
+		return nil, err
+	}
+	var out []row
+	for _, step := range []struct{ what, url string }{{"as it is", plainURL(st.big)}, {"packed for the first time", packedURL(st.big)}} {
+		if err := s.forgetPeak(); err != nil {
+			return nil, err
+		}
+		began := time.Now()
+		if _, err := conn.save(step.url, os.DevNull, false); err != nil {
+			return nil, err
+		}
+		r, err := s.peakRow(fmt.Sprintf("local store: memory while a NAR of %s goes down, %s", mib(st.big.NarSize), step.what), idle, time.Since(began))
+		if err != nil {
+			return nil, err
+		}
 		out = append(out, r)
 	}
 	return out, nil
