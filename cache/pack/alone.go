@@ -28,30 +28,30 @@ func (st *Stream) goAlone(cause error) error {
 	a.r, a.w = io.Pipe()
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	a.cancel = cancel
+	// However long the reader lets it wait, it ends with the store.
+	context.AfterFunc(ctx, func() { a.w.CloseWithError(context.Cause(ctx)) })
 	a.job = job{
-		abandon: func(err error) { a.w.CloseWithError(err) },
+		abandon: cancel,
 		run: func() {
 			facts, err := encode(ctx, st.key, st.src, &skip{w: a.w, n: from})
 			if err == nil {
 				s.learn(st.key, facts)
 			}
-			a.w.CloseWithError(err)
 			if errors.Is(err, io.ErrClosedPipe) {
 				err = fmt.Errorf("its reader left: %w", fs.ErrClosed)
 			}
+			a.w.CloseWithError(err) // the first error counts
 			s.count(st.name, err)
 			cancel(nil)
 		},
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.gone {
-		return fs.ErrClosed
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return ErrClosed
+	if st.gone || s.closed {
+		cancel(fs.ErrClosed)
+		return ErrClosed // unless the stream knows better
 	}
 	st.alone = a
 	s.m.alone.Inc()

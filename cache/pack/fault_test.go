@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strings"
@@ -173,6 +174,40 @@ func TestAlone(t *testing.T) {
 	streams[2].Close()
 	w.close()
 	all.Wait()
+}
+
+// A reader who does not read holds his own encode up, and not the end of the
+// store.
+func TestClosingWithAStalledReader(t *testing.T) {
+	w := newWorld(t, Options{Encoders: 2})
+	w.fault = (&faults{op: "create", err: syscall.EROFS}).step
+	i := newItem(600<<10, 1)
+	stalled, queued, gone := w.join(i, i.source), w.join(i, i.source), w.join(i, i.source)
+	other := w.join(i, i.source)
+	for _, st := range []*Stream{stalled, other} {
+		if _, err := st.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := make(chan error)
+	for _, st := range []*Stream{queued, gone} {
+		go func() {
+			_, err := st.Read(make([]byte, 1))
+			read <- err
+		}()
+	}
+	eventually(t, "two wait", func() bool { return w.metric("queued") == 2 })
+	gone.Close()
+	if err := <-read; !errors.Is(err, fs.ErrClosed) {
+		t.Error(err)
+	}
+	w.close()
+	if err := <-read; !errors.Is(err, ErrClosed) {
+		t.Error(err)
+	}
+	if _, err := io.ReadAll(stalled); !errors.Is(err, ErrClosed) {
+		t.Error(err)
+	}
 }
 
 // On a real file system that is full, in a mount namespace of its own.
