@@ -229,3 +229,22 @@ func TestDumpDoesNotFollow(t *testing.T) {
 		w.close()
 	}
 }
+
+// Some file systems do not tell types in directories.
+func TestWalkWithoutTypes(t *testing.T) {
+	tmp := t.TempDir()
+	plant(t, tmp+"/root", dir(""), dir("d"), exeFile("f", "x"), link("l", "f"))
+	in, err := outside.open(tmp+"/root", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.release()
+	for name, want := range map[string]Type{"d": Directory, "f": Regular, "l": Symlink} {
+		b, w := newBatch(), &walk{}
+		if err := w.enter(b, in, dirent{name: name}); err != nil || len(b.steps) != 1 || b.steps[0].typ != want {
+			t.Errorf("%s: %+v (%v)", name, b.steps, err)
+		}
+		b.free()
+		w.close()
+	}
+}
