@@ -37,9 +37,9 @@ func (f *faults) step(op string) error {
 
 // Whatever fails on our disk, at whatever time, all readers get the whole NAR.
 func TestABrokenDiskCostsNoDownload(t *testing.T) {
-	i := newItem(600<<10, 1)
+	i := newItem(300<<10, 1)
 	for _, op := range []string{"create", "write", "facts", "rename", "open", "read", "room"} {
-		for from := range int64(4) {
+		for from := range int64(3) {
 			for _, err := range []error{syscall.ENOSPC, syscall.EIO} {
 				t.Run(fmt.Sprintf("%s %d %v", op, from, err), func(t *testing.T) {
 					w := newWorld(t, Options{})

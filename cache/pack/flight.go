@@ -190,7 +190,7 @@ func (fl *flight) write(temp string) (Facts, error) {
 
 // create makes the file of an encode, and room for it.
 func (s *Store) create(name string) (*os.File, error) {
-	if err := s.makeRoom(); err != nil {
+	if err := s.keepReserve(); err != nil {
 		return nil, err
 	}
 	for {
@@ -223,7 +223,7 @@ func (fl *flight) Write(p []byte) (int, error) {
 	s := fl.s
 	if fl.size-fl.looked >= lookEvery {
 		fl.looked = fl.size
-		if err := s.makeRoom(); err != nil {
+		if err := s.keepReserve(); err != nil {
 			return 0, err
 		}
 	}

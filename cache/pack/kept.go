@@ -100,6 +100,19 @@ func (s *Store) evictOne() bool {
 	return true
 }
 
+// MakeRoom removes the least recently used files until n bytes are free that
+// were not, or none is left, and returns how many they had. It is for those who
+// need the disk for what cannot be made again. The bytes of a file that is being
+// sent are free only when that is done.
+func (s *Store) MakeRoom(n int64) (freed int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for before := s.bytes; freed < n && s.evictOne(); {
+		freed = before - s.bytes
+	}
+	return freed
+}
+
 func (s *Store) remove(name string) {
 	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.log.Error("remove a packed nar", "error", err)
@@ -271,8 +284,8 @@ func isFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// makeRoom evicts files until the file system has its reserve free.
-func (s *Store) makeRoom() error {
+// keepReserve evicts files until the file system has its reserve free.
+func (s *Store) keepReserve() error {
 	for {
 		if err := s.hit("room"); err != nil {
 			return err

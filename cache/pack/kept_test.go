@@ -80,6 +80,26 @@ func TestTheLeastRecentlyUsedGoes(t *testing.T) {
 	}
 }
 
+func TestMakeRoom(t *testing.T) {
+	all, _ := items(t, 4)
+	w := newWorld(t, Options{})
+	for _, i := range all {
+		w.fetch(i)
+	}
+	if n := w.MakeRoom(0); n != 0 {
+		t.Errorf("%d bytes for nothing", n)
+	}
+	size := func(n int) int64 { return all[n].facts(t).FileSize }
+	if n := w.MakeRoom(size(0) + 1); n != size(0)+size(1) {
+		t.Errorf("%d bytes", n)
+	}
+	w.holds(all[2], all[3])
+	if n := w.MakeRoom(1 << 40); n != size(2)+size(3) || w.metric("bytes") != 0 || w.metric("evicted_total") != 4 {
+		t.Errorf("%d bytes", n)
+	}
+	w.holds()
+}
+
 func TestEvictedWhileItIsRead(t *testing.T) {
 	all, size := items(t, 2)
 	w := newWorld(t, Options{Limit: size + size/2})

@@ -112,8 +112,9 @@ func Open(o Options) (_ *Store, err error) {
 	if err := syscall.Statfs(o.Dir, &st); err != nil {
 		return nil, fmt.Errorf("free space of %s: %w", o.Dir, err)
 	}
-	// As much as uploads leave free, see cache/blob.
-	s.reserve = min(256<<20, int64(st.Blocks)*int64(st.Bsize)/20)
+	// Half of what uploads leave free, see cache/blob: when they have filled the
+	// disk, there is still room to pack one NAR after another.
+	s.reserve = min(128<<20, int64(st.Blocks)*int64(st.Bsize)/40)
 	if s.facts, err = openFacts(o.Dir); err != nil {
 		return nil, err
 	}
