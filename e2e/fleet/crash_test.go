@@ -14,6 +14,7 @@ import (
 // ended finds out when it starts again where it stands, goes on or goes back, and says so.
 func TestCrash(t *testing.T) {
 	onlyLong(t)
+	t.Parallel()
 	fw := newFollower(t, 3)
 	var old string // what all hosts run between two stories
 	good := func(fw *follower, version string) {

@@ -97,6 +97,7 @@ func rebootInto(want string) func(*follower, *Host, int64, string, string) error
 // TestFaults sends hosts systems that go wrong, each its own.
 func TestFaults(t *testing.T) {
 	onlyLong(t)
+	t.Parallel()
 	fw := newFollowerOf(t, 3, func(toml string) string {
 		return strings.Replace(toml, `minimum = "1s"`, `minimum = "4s"`, 1) + "\n[activation]\ntimeout = \"6s\"\n"
 	})

@@ -23,32 +23,41 @@ func newFollower(t *testing.T, hosts int, special ...func(name string, h *HostOp
 // newFollowerOf is newFollower with an edited agent.toml.
 func newFollowerOf(t *testing.T, hosts int, edit func(toml string) string, special ...func(name string, h *HostOptions)) *follower {
 	t.Helper()
+	return follow(t, hosts, edit, func(_ *Fleet, name string, h *HostOptions) {
+		for _, change := range special {
+			change(name, h)
+		}
+	})
+}
+
+// newFollowerWith is newFollower with hosts whose systems differ; prepare is called when server and
+// CI are there, and fills the map of what does.
+func newFollowerWith(t *testing.T, hosts int, prepare func(*Fleet), systems map[string]func(*System)) *follower {
+	t.Helper()
+	return follow(t, hosts, func(toml string) string { return toml }, func(f *Fleet, name string, h *HostOptions) {
+		prepare(f)
+		systems[name](h.System)
+	})
+}
+
+func follow(t *testing.T, hosts int, edit func(toml string) string, special func(*Fleet, string, *HostOptions)) *follower {
+	t.Helper()
 	fw := new(follower)
 	token := ""
-	prepare := func(f *Fleet) {
-		if token != "" {
-			return
-		}
-		token = f.Server().Token("hosts", "follow:web", "pull")
-		f.CI().Token(f.Server().Token("ci-promotes", "push", "promote:*", "operate"))
-		fw.agent = f.CI().Agent()
-		fw.config = edit(agentConfig(f.CI().NewKey("deploy-1"), f.Key("ci-1")))
-	}
 	fw.Fleet = New(t, Options{
 		Hosts: hosts,
 		System: func(f *Fleet) System {
-			prepare(f)
+			if token == "" {
+				token = f.Server().Token("hosts", "follow:web", "pull")
+				f.CI().Token(f.Server().Token("ci-promotes", "push", "promote:*", "operate"))
+				fw.agent = f.CI().Agent()
+				fw.config = edit(agentConfig(f.CI().NewKey("deploy-1"), f.Key("ci-1")))
+			}
 			return System{Version: "0", Agent: fw.agent, AgentConfig: fw.config}
 		},
 		Host: func(f *Fleet, name string, h *HostOptions) {
-			prepare(f)
-			if h.Files == nil {
-				h.Files = make(map[string]string)
-			}
 			h.Files["var/lib/narwharf/token"] = token
-			for _, change := range special {
-				change(name, h)
-			}
+			special(f, name, h)
 		},
 	})
 	return fw

@@ -11,6 +11,7 @@ import (
 // and nothing that they run may come of that.
 func TestLost(t *testing.T) {
 	onlyLong(t)
+	t.Parallel()
 	fw := newFollower(t, 2)
 	var old string
 	fw.story(t, "5.7: database wiped mid-way", func(s *Story, fw *follower) {

@@ -101,6 +101,7 @@ func (o *ownHost) run(path, version string) {
 // TestOwnHost is the machine that runs the server and follows its own channel.
 func TestOwnHost(t *testing.T) {
 	onlyLong(t)
+	t.Parallel()
 	o := newOwnHost(t)
 	story := func(name string, tell func(s *Story, o *ownHost)) {
 		o.story(t, name, func(s *Story, fw *follower) { tell(s, &ownHost{follower: fw}) })

@@ -11,6 +11,7 @@ import (
 // /boot at every boot, h2 has a small /nix.
 func TestPlaces(t *testing.T) {
 	onlyLong(t)
+	t.Parallel()
 	fw := newFollower(t, 2, func(name string, h *HostOptions) {
 		h.Suite = "bookworm"
 		if name == "h1" {
