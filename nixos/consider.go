@@ -125,7 +125,7 @@ func (m *Machine) begin(j *Journal, f Facts, head *signing.Head, entry *signing.
 	case unchanged(a, f):
 		m.adopt(j, a, f)
 	case ok:
-		a.Reason = fmt.Sprintf("this entry failed here as seq %d (%s); narwharf retry makes the host try again", denied.Seq, denied.Reason)
+		a.Reason = fmt.Sprintf("this entry failed here as seq %d (%s); narwharf host retry makes the host try again", denied.Seq, denied.Reason)
 		m.finish(j, f, api.Reverted)
 	default:
 		m.enter(j, f, api.Staging, PhasePrepare)

@@ -70,7 +70,7 @@ func (s *Stager) survey(ctx context.Context, m *signing.Manifest, imported []nar
 		if s.Foreign == ForeignExact {
 			why = "and foreign_paths is exact"
 		}
-		err = errReject{fmt.Errorf("%d paths are here with other bytes than the release has, %s: %s; delete them (nix-store --delete), then narwharf retry", len(refused), why, join(refused))}
+		err = errReject{fmt.Errorf("%d paths are here with other bytes than the release has, %s: %s; delete them (nix-store --delete), then narwharf host retry", len(refused), why, join(refused))}
 	}
 	return missing, bad, differs, err
 }
