@@ -158,7 +158,7 @@ func (b *bootstrap) script() (string, error) {
 	for _, v := range [][2]string{
 		{"channel", b.Channel}, {"server", strings.TrimRight(b.Server, "/")}, {"server_name", u.Hostname()}, {"state", bootstrapState},
 		{"host", b.Host}, {"content_keys", strings.Join(b.ContentKeys, " ")}, {"join_token", b.JoinToken}, {"reboot", reboot},
-		{"patience", fmt.Sprint(int(b.Patience / time.Second))}, {"server_tries", fmt.Sprint(max(10, int(b.Patience/(15*time.Second))))},
+		{"patience", fmt.Sprint(int(b.Patience / time.Second))}, {"server_tries", fmt.Sprint(triesIn(b.Patience))},
 		{"ca", b.CA}, {"config", config},
 	} {
 		fmt.Fprintf(&s, "%s=%s\n", v[0], shQuote(v[1]))
@@ -183,6 +183,16 @@ func (b *bootstrap) script() (string, error) {
 	s.WriteString("  esac\n}\n\n")
 	s.WriteString(bootstrapBody)
 	return s.String(), nil
+}
+
+// triesIn is how often `again` of the script tries within a time.
+func triesIn(d time.Duration) int {
+	n := 1
+	for pause := time.Second; d > 0; n++ {
+		d -= pause
+		pause = min(2*pause, 15*time.Second)
+	}
+	return n
 }
 
 // unameOf is a pattern for `uname -m`-linux of a Nix system.
