@@ -303,6 +303,9 @@ func (a *answers) reads(s subject) {
 		if etag := h.Get("Etag"); etag != "" {
 			get(304, s.good, "If-None-Match: "+etag)
 		}
+		if strings.HasSuffix(s.route, "-nar") {
+			get(412, s.good, `If-Match: "another"`)
+		}
 		if h.Get("Accept-Ranges") != "" && method == "GET" {
 			get(206, s.good, "Range: bytes=0-0")
 			get(416, s.good, "Range: bytes=1000000-")
