@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
+	"narwharf/cache/nar"
 )
 
 type lsNode struct {
@@ -211,4 +213,40 @@ func (v *vanishing) Get(hash string) (*index.Record, error) {
 	}
 	*v.gets = 0
 	return nil, index.ErrNotFound
+}
+
+// TestLocalListing: that of a local path is the one of its NAR, has an ETag
+// that is known before the walk, and shows a path that is not what it should be.
+func TestLocalListing(t *testing.T) {
+	w, m := localWorld(t)
+	p := m.build("p", map[string]string{"bin/run": "x", "share/doc": strings.Repeat("words ", 300), "empty": ""})
+	url := "/" + p.info.Path.Hash() + ".ls"
+	a := w.must(w.get(url), 200)
+	root, err := nar.List(bytes.NewReader(p.nar))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := root.AppendJSON(nil)
+	if err != nil || a.body != string(want) || a.header.Get("Content-Type") != "application/json" {
+		t.Errorf("%v, want %s (%v)", a, want, err)
+	}
+	if i := strings.Index(a.body, `"narOffset":`); i < 0 {
+		t.Error("no narOffset")
+	}
+	w.must(w.get(url, "If-None-Match", a.header.Get("Etag")), 304)
+	h := w.must(w.head(url), 200)
+	if h.header.Get("Etag") != a.header.Get("Etag") || h.body != "" {
+		t.Errorf("HEAD: %v", h)
+	}
+	if left, err := filepath.Glob(filepath.Join(w.dir, "cache", "*.ls")); err != nil || len(left) > 0 {
+		t.Errorf("kept: %v, %v", left, err)
+	}
+	if err := os.WriteFile(m.real(p.info.Path)+"/more", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	w.must(w.get(url), 500, "is damaged")
+	w.counted(`narwharf_local_broken_total{kind="changed"}`, 1)
+	m.remove(p)
+	w.must(w.get(url), 404)
+	w.must(w.get(url, "If-None-Match", a.header.Get("Etag")), 404)
 }
