@@ -153,7 +153,7 @@ func (sl *slot) over(st *api.Status, now time.Time) bool {
 	case st.State != api.Armed:
 		return st.State.Final()
 	case st.BootID != sl.BootID:
-		return true // it came back, and is as far as before
+		return false // it came back just now, and its probation begins
 	}
 	// It may be about to go down, unless it waits for something else and its
 	// permission ran out before it said so.

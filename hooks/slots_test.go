@@ -189,7 +189,7 @@ func TestSlotEnds(t *testing.T) {
 		{"drifted", report(func(s *api.Status) { s.State = api.Drifted }), start, true},
 		{"another release", report(func(s *api.Status) { s.Seq, s.State = 4, api.Staging }), start, true},
 		{"another channel", report(func(s *api.Status) { s.Channel = "db" }), start, true},
-		{"armed again after a boot", report(func(s *api.Status) { s.State = api.Armed }), start, true},
+		{"armed after a boot, before probation", report(func(s *api.Status) { s.State, s.WaitingFor = api.Armed, &api.Waiting{Kind: api.WaitPaused} }), long, false},
 		{"armed, still up", report(func(s *api.Status) {
 			s.State, s.BootID, s.WaitingFor = api.Armed, "old", &api.Waiting{Kind: api.WaitReboot}
 		}), long, false},

@@ -172,7 +172,8 @@ type world struct {
 	host   string // follow:web
 	client *http.Client
 	served chan struct{} // closed when the lot is not served any more
-	pipes  bool          // no TCP: connections are pipes, which time in a bubble can wait for
+	clock  func() time.Time
+	pipes  bool // no TCP: connections are pipes, which time in a bubble can wait for
 }
 
 func newWorld(t testing.TB) *world { return makeWorld(t, false) }
@@ -229,7 +230,7 @@ func (w *world) start() {
 	anonymous := access.Scopes{{Kind: access.Pull}}
 	w.s, err = New(Options{
 		DB: w.db, Cache: w.cache, Files: w.files, Access: access.NewAuthenticator(w.tokens, anonymous, nil), Tokens: w.tokens,
-		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
+		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Clock: w.clock,
 	})
 	if err != nil {
 		w.t.Fatal(err)
