@@ -242,10 +242,10 @@ func (s *Server) Fsck() {
 	}
 }
 
-// Files is a snapshot of data_dir without the database and the admin socket.
+// Files is a snapshot of data_dir without the database, the copy of its tokens and the admin socket.
 func (s *Server) Files() snapshot {
 	s.T.Helper()
-	return takeSnapshot(s.T, s.files(s.Data), "narwharf.db", "admin.sock")
+	return takeSnapshot(s.T, s.files(s.Data), "narwharf.db", "tokens", "admin.sock")
 }
 
 // Check asks the invariants of a stopped server: fsck is clean, no temporary file is left, the log

@@ -40,6 +40,10 @@ func (b *Bolt) Keep(file string) (restored int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	was, err := encodeTokens(kept)
+	if err != nil {
+		return 0, err
+	}
 	var tokens table
 	err = b.db.Update(func(tx *bbolt.Tx) (err error) {
 		if tokens, err = readTokens(tx); err != nil {
@@ -48,6 +52,10 @@ func (b *Bolt) Keep(file string) (restored int, err error) {
 		var changed []Token
 		changed, restored = tokens.merge(kept)
 		if err := putTokens(tx, changed); err != nil {
+			return err
+		}
+		// On a full disk a server must still start.
+		if is, err := encodeTokens(tokens.list()); err != nil || bytes.Equal(is, was) {
 			return err
 		}
 		return writeFile(file, tokens)
@@ -130,19 +138,26 @@ func readFile(file string) (tokens []Token, err error) {
 	return tokens, nil
 }
 
-// writeFile replaces the file, durably.
-func writeFile(file string, tokens table) (err error) {
-	var text bytes.Buffer
-	for _, t := range tokens.list() {
+func encodeTokens(tokens []Token) (text []byte, err error) {
+	for _, t := range tokens {
 		value, err := encodeToken(t)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		l, err := json.Marshal(line{t.ID, value})
 		if err != nil {
-			return err
+			return nil, err
 		}
-		text.Write(append(l, '\n'))
+		text = append(append(text, l...), '\n')
+	}
+	return text, nil
+}
+
+// writeFile replaces the file, durably.
+func writeFile(file string, tokens table) (err error) {
+	text, err := encodeTokens(tokens.list())
+	if err != nil {
+		return err
 	}
 	folder := filepath.Dir(file)
 	tmp, err := os.CreateTemp(folder, ".tokens-*") // with mode 0600
@@ -154,7 +169,7 @@ func writeFile(file string, tokens table) (err error) {
 			err = errors.Join(err, os.Remove(tmp.Name()))
 		}
 	}()
-	_, err = tmp.Write(text.Bytes())
+	_, err = tmp.Write(text)
 	if err == nil {
 		err = tmp.Sync()
 	}

@@ -118,6 +118,11 @@ func TestKeepFailedWrite(t *testing.T) {
 			t.Errorf("List = %v, %v", all, err)
 		}
 	}
+	if _, err := s.Keep(filepath.Join(folder, "tokens")); err != nil {
+		t.Errorf("Keep with nothing to write: %v", err) // or no server could start on a full disk
+	}
+	s = mustNewBolt(t, openDB(t, filepath.Join(t.TempDir(), "other"), nil))
+	mustAdd(t, s, newToken(t, "ci", noon, time.Time{}, "push"))
 	if _, err := s.Keep(filepath.Join(folder, "tokens")); err == nil {
 		t.Error("Keep with no folder: no error")
 	}
