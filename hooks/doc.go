@@ -14,7 +14,14 @@
 //   - A poll that is parked holds one goroutine and nothing of the database. It
 //     waits outside of net/http, which would spend 20 KiB on it (see lot).
 //   - What a host reported is stored as it was said. Reports are ordered by
-//     (start id, counter); a stale one is refused.
+//     (start id, counter); a stale one is refused, and one that is said again
+//     is taken and changes nothing.
+//   - A host is told that it may reboot after its slot is durable. The slot is
+//     held until the host has reported that the reboot is over, or a person
+//     takes it away; neither time nor a restart frees it. So of the hosts of a
+//     group never more are down by permission than the policy had slots for.
+//   - Outside of a channel's windows nobody is granted anything. What time alone
+//     changes of an answer wakes the polls that wait for it (see alarms).
 //
 // The server cannot make a host run what no promoter signed. It verifies
 // signatures all the same, so that mistakes show at the promote and not on a

@@ -126,6 +126,9 @@ func (s *Server) report(c *call, host string, st *api.Status) ([]api.Event, erro
 	}
 	now := s.clock()
 	s.presence(host).touch(now, st.Channel, st.Target)
+	if r := s.store.host(host); r != nil && sameJSON(st, r.Status) {
+		return nil, nil // said again, since the answer may have been lost
+	}
 	sl := s.slots.of(host)
 	if sl != nil && !sl.over(st, now) {
 		sl = nil
@@ -134,9 +137,6 @@ func (s *Server) report(c *call, host string, st *api.Status) ([]api.Event, erro
 		old := s.store.host(host)
 		if old == nil {
 			old = new(hostRecord)
-		}
-		if was := old.Status; was != nil && st.StartID == was.StartID && st.Counter == was.Counter && sameJSON(st, was) {
-			return nil // said again, since the answer may have been lost
 		}
 		if was := old.Status; was != nil && (st.StartID < was.StartID || st.StartID == was.StartID && st.Counter <= was.Counter) {
 			e := api.Errorf(http.StatusConflict, api.StaleStatus, "a newer report of %s is here: start %d, counter %d", host, was.StartID, was.Counter)
