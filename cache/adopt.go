@@ -39,8 +39,9 @@ func (u *Uploads) hasLocal(p narinfo.Path) error {
 }
 
 // likeLocal refuses an upload of a path that the local store has with another
-// content: clients have seen that one here. A store that cannot be read now
-// keeps nobody from uploading.
+// content: clients have seen that one here. Of the same, it adds the signatures
+// that the store has. A store that cannot be read now keeps nobody from
+// uploading.
 func (u *Uploads) likeLocal(info *narinfo.Info) error {
 	if u.local == nil {
 		return nil
@@ -52,6 +53,12 @@ func (u *Uploads) likeLocal(info *narinfo.Info) error {
 	if differs := differences(l.info, info); differs != "" {
 		return refuse(http.StatusConflict, "conflict", "%s is in this cache's own store with another content: %s; the first stays: rebuild with this cache as substituter", info.Path, differs)
 	}
+	for _, sig := range l.info.Sigs {
+		if len(info.Sigs) < maxSignatures && !slices.Contains(info.Sigs, sig) {
+			info.Sigs = append(info.Sigs, sig)
+		}
+	}
+	slices.Sort(info.Sigs)
 	return nil
 }
 

@@ -26,8 +26,11 @@ func (s *Server) getLanding(w *response, req *http.Request, _ string) error {
 		URL, Scheme, Rest, Version string
 		Keys                       []string
 		Paths                      int64
-		Unpacked                   string
+		Unpacked, Store            string
 	}{URL: base, Version: s.opts.Version, Paths: totals.Paths, Unpacked: sizeText(totals.NarSize)}
+	if s.local != nil {
+		data.Store = s.local.store.StoreDir()
+	}
 	for _, k := range s.PublicKeys() {
 		data.Keys = append(data.Keys, k.String())
 	}

@@ -45,6 +45,7 @@ func TestLocalNarinfo(t *testing.T) {
 		t.Errorf("after the download\n%s, before\n%s", got, want)
 	}
 	w.mustSubstitute(lib)
+	w.must(w.get("/"), 200, "whatever is in <code>/nix/store</code> of this machine")
 	w.must(w.get("/metrics"), 200, `narwharf_http_sent_bytes_total{route="narinfo",source="local"}`, `narwharf_http_sent_bytes_total{route="packed-nar",source="local"}`)
 	if left, err := os.ReadDir(w.dir + "/cache"); err != nil || len(left) != 1 {
 		t.Errorf("serving wrote into the cache: %v, %v", left, err)
@@ -181,6 +182,15 @@ func TestUploadsBesideLocal(t *testing.T) {
 	user := newUpload(t, "user", "zstd", lib, lost)
 	w.must(w.put(user.narURL(), user.body), 201)
 	w.must(w.put(user.infoURL(), user.text()), 422, "refers to "+string(lost.info.Path))
+
+	both := newUpload(t, "both", "zstd")
+	theirs := signatures(t, 2)
+	local := m.build("both", map[string]string{"file": "I am both" + strings.Repeat(".", 2000)})
+	m.exec("update ValidPaths set sigs = ? where path = ?", theirs[0], local.info.Path.In("/nix/store"))
+	w.must(w.put(both.narURL(), both.body), 201)
+	w.must(w.put(both.infoURL(), both.edited(func(i *narinfo.Info) { i.Sigs = theirs[1:] })), 201)
+	w.must(w.get(both.infoURL()), 200, "Sig: "+theirs[0], "Sig: "+theirs[1])
+	w.mustServe(both)
 
 	liar := newUpload(t, "lib", "zstd")
 	w.must(w.put(liar.narURL(), liar.body), 201)
