@@ -206,3 +206,29 @@ func TestRangeOpensNothingElse(t *testing.T) {
 		}
 	}
 }
+
+// Offsets do not fit 32 bits.
+func TestRangeOfAHugeFile(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "root")
+	f, err := os.Create(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 5<<30 + 3
+	_, err = f.WriteAt([]byte("end"), size-3)
+	if err := errors.Join(err, f.Close()); err != nil { // a file with a hole: it takes no room
+		t.Fatal(err)
+	}
+	tree, err := Measure(context.Background(), root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := tree.Listing().Offset
+	got, err := writeRange(tree, body+size-5, tree.Size())
+	if want := spell([]byte("\x00\x00end"), make([]byte, padding(size)), ")"); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the end is %q (%v)", got, err)
+	}
+	if got, err := writeRange(tree, body+4<<30-1, body+4<<30+1); err != nil || !bytes.Equal(got, []byte{0, 0}) {
+		t.Errorf("in the middle it is %q (%v)", got, err)
+	}
+}

@@ -14,9 +14,11 @@ const (
 	// allHelpers bounds the helpers of all dumps together; a dump that gets none reads in turn
 	// with writing.
 	allHelpers = 32
-	// firstSteps is the size of the first batch, which is sent before any goroutine is started.
-	firstSteps = 16
 )
+
+// inTurnFirst are the sizes of the batches that are done before any goroutine is started: most
+// store paths are over by then. The first is small, since a reader waits for it.
+var inTurnFirst = []int{4, 16}
 
 // source gives the steps of an archive in order.
 type source interface {
@@ -30,17 +32,18 @@ type source interface {
 // run sends all that src gives.
 func (s *sender) run(src source) error {
 	defer src.close()
-	more, err := s.inTurn(src, firstSteps)
-	for more && err == nil {
-		n := hire()
-		if n > 0 {
-			err = s.ahead(src, n)
-			allHired.Add(-int32(n))
-			break
+	for i := 0; ; i++ {
+		steps := batchSteps
+		if i < len(inTurnFirst) {
+			steps = inTurnFirst[i]
+		} else if n := hire(); n > 0 {
+			defer allHired.Add(-int32(n))
+			return s.ahead(src, n)
 		}
-		more, err = s.inTurn(src, batchSteps)
+		if more, err := s.inTurn(src, steps); err != nil || !more {
+			return err
+		}
 	}
-	return err
 }
 
 var allHired atomic.Int32
