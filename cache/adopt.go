@@ -248,7 +248,7 @@ func (u *Uploads) copyPacked(ctx context.Context, p *localPath) (pack.Facts, err
 
 // copyFile stores a NAR file that has to be what known says.
 func (u *Uploads) copyFile(in io.Reader, name string, known pack.Facts) error {
-	out, err := u.blobs.Create(name, known.FileSize)
+	out, err := u.create(name, known.FileSize)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"narwharf/cache/blob"
 	"narwharf/cache/nixstore"
 	"narwharf/cache/pack"
 	"narwharf/narinfo"
@@ -122,4 +123,34 @@ func (l *Local) explain(ctx context.Context, err error) error {
 		return refuse(http.StatusServiceUnavailable, "local-store", "this cache cannot read its own Nix store now, only what was uploaded; try again later, the server's log says why")
 	}
 	return err
+}
+
+// create starts a file of the cache. Where the disk has no room for it, packed
+// copies of local paths make way: they can be made again.
+func (u *Uploads) create(name string, size int64) (w blob.Writer, err error) {
+	err = u.makingRoom(size, func() error {
+		w, err = u.blobs.Create(name, size)
+		return err
+	})
+	return w, err
+}
+
+// makingRoom does once more what found the disk full, if there is more room then.
+func (u *Uploads) makingRoom(size int64, do func() error) error {
+	err := do()
+	if !errors.Is(err, blob.ErrFull) || u.local == nil || u.local.packed == nil {
+		return err
+	}
+	need := max(size, 0)
+	if disk, ok := u.blobs.(*blob.FS); ok {
+		if free, err := disk.Free(); err == nil {
+			need -= free
+		}
+	}
+	freed := u.local.packed.MakeRoom(max(need, 1))
+	if freed == 0 {
+		return err
+	}
+	u.log.Info("removed packed copies of local paths: an upload needs the room", "bytes", freed)
+	return do()
 }

@@ -2,8 +2,11 @@ package cache
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 
 	"narwharf/narinfo"
@@ -224,4 +227,40 @@ func TestLocalStoreUnreadable(t *testing.T) {
 	}
 	w.mustSubstitute(local)
 	w.must(w.get("/readyz"), 200, "local store")
+}
+
+// TestPackedCopiesMakeWay: what can be made again takes no room from uploads.
+func TestPackedCopiesMakeWay(t *testing.T) {
+	w, m := localWorld(t)
+	p := m.build("p", map[string]string{"a": noise(100_000)})
+	for i, kind := range []string{"nar", "narinfo"} {
+		up := newUpload(t, kind, "zstd")
+		at := []string{"create nar/" + up.file, "create " + up.info.Path.Hash() + ".narinfo"}[i]
+		w.mustSubstitute(p)
+		var once sync.Once
+		w.breakAt(func(op, name string) (err error) {
+			if op+" "+name == at {
+				once.Do(func() { err = syscall.ENOSPC })
+			}
+			return err
+		})
+		w.putAll(up)
+		w.breakAt(nil)
+		if left, err := filepath.Glob(filepath.Join(m.packed, "*"+packedSuffix)); err != nil || len(left) > 0 {
+			t.Errorf("%s: the packed copies are %v, %v", at, left, err)
+		}
+		w.mustServe(up)
+	}
+	// Nothing left that could make way: the upload is refused.
+	late := newUpload(t, "late", "zstd")
+	w.breakAt(func(op, _ string) error {
+		if op == "create" {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	w.must(w.put(late.narURL(), late.body), 413, "no room")
+	w.breakAt(nil)
+	w.mustSubstitute(p)
+	w.check()
 }

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,14 +84,24 @@ func (s *Server) narSource(ctx context.Context, hash, name string, narHash narin
 	if s.local == nil {
 		return nil, fs.ErrNotExist
 	}
-	p, err := s.local.find(ctx, hash)
+	if err == nil { // uploaded with another content
+		p, err := s.local.find(ctx, hash)
+		if err != nil || p.info.NarHash != narHash {
+			return nil, cmp.Or(err, fs.ErrNotExist)
+		}
+		return s.local.source(p.info), nil
+	}
+	t, err := s.signer.get(ctx, hash, s.index())
 	if err != nil {
 		return nil, err
 	}
-	if p.info.NarHash != narHash {
+	if t.local == nil { // it was uploaded since we looked
+		return s.narSource(ctx, hash, name, narHash)
+	}
+	if t.local.name != name {
 		return nil, fs.ErrNotExist
 	}
-	return s.local.source(p.info), nil
+	return s.local.source(t.local.info), nil
 }
 
 func (l *Local) source(i *narinfo.Info) *narSource {

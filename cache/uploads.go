@@ -199,7 +199,7 @@ func (u *Uploads) PutNar(file string, body io.Reader, size int64) (err error) {
 	if size > u.opts.MaxNarSize {
 		return refuse(http.StatusRequestEntityTooLarge, "too-large", "the NAR file is %s, larger than the %s that this cache takes", sizeText(size), sizeText(u.opts.MaxNarSize))
 	}
-	w, err := u.blobs.Create(name, size)
+	w, err := u.create(name, size)
 	if err != nil {
 		return err
 	}
@@ -505,7 +505,8 @@ func (u *Uploads) store(r, old *index.Record) error {
 				return err
 			}
 		}
-		if err := blob.WriteFile(u.blobs, hash+".narinfo", text); err != nil {
+		write := func() error { return blob.WriteFile(u.blobs, hash+".narinfo", text) }
+		if err := u.makingRoom(int64(len(text)), write); err != nil {
 			u.undo(hash, old)
 			return err
 		}
