@@ -57,21 +57,22 @@ func (h *Host) AskFor(what string) {
 // Boots is how many boots got as far as the initrd.
 func (h *Host) Boots() int { return strings.Count(h.m.console(), bootLine) }
 
-// AwaitBoot waits until boot number n (see [Host.Boots]), or one after it, is up.
+// AwaitBoot waits until boot number n (see [Host.Boots]), or one after it, is up. What is to lead to
+// it may take [BootTimeout] from one boot to the next.
 func (h *Host) AwaitBoot(n int) {
 	h.T.Helper()
-	end := time.Now().Add(BootTimeout)
-	for h.Boots() < n {
-		if !h.m.on() || time.Now().After(end) {
-			h.T.Fatalf("boot %d of %s does not begin (on: %v)\n%s", n, h.Name(), h.m.on(), h.m.tail())
+	for seen, since := h.Boots(), time.Now(); seen < n; time.Sleep(50 * time.Millisecond) {
+		if now := h.Boots(); now != seen {
+			seen, since = now, time.Now()
+		} else if !h.m.on() || time.Since(since) > BootTimeout {
+			h.T.Fatalf("%s: boot %d does not begin (on: %v)\n%s", h.Name(), n, h.m.on(), h.m.tail())
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 	from := 0
 	for shown := h.m.console(); n > 0; n-- {
 		from += strings.Index(shown[from:], bootLine) + len(bootLine)
 	}
-	if err := h.m.waitFor("fleet: up ", from, time.Until(end)); err != nil {
+	if err := h.m.waitFor("fleet: up ", from, BootTimeout); err != nil {
 		h.T.Fatalf("boot %s: %v", h.Name(), err)
 	}
 	h.Exec("systemctl", "is-system-running", "--wait")
@@ -119,7 +120,13 @@ func (h *Host) Console() string { return h.m.console() }
 // /usr/local/lib/fleet/hold. It says "fleet: held NAME" on the console then.
 func (h *Host) Hold(point string) {
 	h.T.Helper()
-	h.Sh(`mkdir -p /var/lib/fleet/hold; : > "/var/lib/fleet/hold/$1"; sync -f /var/lib/fleet/hold`, point)
+	h.Sh(`mkdir -p /var/lib/fleet/hold; rm -f "/var/lib/fleet/hold/$1.go"; : > "/var/lib/fleet/hold/$1"; sync -f /var/lib/fleet/hold`, point)
+}
+
+// Release lets a machine go on that is held at a point.
+func (h *Host) Release(point string) {
+	h.T.Helper()
+	h.Must("touch", "/var/lib/fleet/hold/"+point+".go")
 }
 
 // saveLogs shows the end of the console of a failed test and the journal, and copies both to
@@ -152,9 +159,26 @@ func (h *Host) journal() string {
 			return err.Error()
 		}
 	}
-	out, err := h.m.command("journal.sh", h.m.dir).CombinedOutput()
+	out, err := h.m.command("disk.sh", h.m.dir, "root").CombinedOutput()
 	if err != nil {
 		return fmt.Sprintf("%v: %s", err, out)
+	}
+	return string(out)
+}
+
+// DiskFile is what the disk ("root" or "store") of a machine that is off has of a file; the name is
+// that in the disk's file system. A file that is not there is empty.
+func (h *Host) DiskFile(disk, name string) string {
+	h.T.Helper()
+	if h.m.on() {
+		h.T.Fatalf("the disks of %s are in use", h.Name())
+	}
+	var stderr strings.Builder
+	cmd := h.m.command("disk.sh", h.m.dir, disk, name)
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		h.T.Fatalf("read %s of the disk %s: %v: %s", name, disk, err, stderr.String())
 	}
 	return string(out)
 }

@@ -26,6 +26,9 @@ func New(t testing.TB, options fleet.Options) (*fleet.Fleet, *Host) {
 	if os.Getenv("NARWHARF_FLEET") != "1" {
 		t.Skip("boots a machine: runs with NARWHARF_FLEET=1")
 	}
+	if testing.Short() {
+		t.Skip("slow: runs without -short")
+	}
 	if os.Getuid() != 0 {
 		fleet.Lacking(t, "machines are booted by root: run as root")
 	}
@@ -87,6 +90,7 @@ var slow = []string{
 	"system/systemd-ask-password-console.path", "system/modprobe@.service", "system/systemd-modules-load.service", "system/systemd-machine-id-commit.service",
 	"system/systemd-update-utmp.service", "system/systemd-update-utmp-runlevel.service", "system/sys-kernel-debug.mount", "system/sys-kernel-tracing.mount",
 	"system/dev-hugepages.mount", "system/dev-mqueue.mount", "system/systemd-initctl.socket", "system/systemd-fsckd.socket", "system/systemd-sysctl.service",
+	"system/systemd-random-seed.service", "system/systemd-user-sessions.service", "system/systemd-pcrphase.service", "system/systemd-pcrphase-sysinit.service",
 	"system-generators/systemd-cryptsetup-generator", "system-generators/systemd-debug-generator", "system-generators/systemd-fstab-generator",
 	"system-generators/systemd-getty-generator", "system-generators/systemd-gpt-auto-generator", "system-generators/systemd-hibernate-resume-generator",
 	"system-generators/systemd-integritysetup-generator", "system-generators/systemd-rc-local-generator", "system-generators/systemd-run-generator",

@@ -47,7 +47,7 @@ let
         ln -sfn ${linux kernel}/bzImage $out/kernel
         ln -sfn ${initrd kernel}/initrd $out/initrd
       ''}
-      printf '%s' "console=ttyS0 panic=1 net.ifnames=0 quiet $(cat $plain/kernel-params)" > $out/kernel-params
+      printf '%s' "console=ttyS0 panic=1 net.ifnames=0 quiet cryptomgr.notests no_timer_check $(cat $plain/kernel-params)" > $out/kernel-params
       printf '#!/bin/sh\nexec /usr/local/lib/fleet/stage-2 %s\n' $out > $out/init
       mv $out/install-bootloader $out/.install-bootloader
       printf '#!/bin/sh\nexec /bin/bash %s %s "$@"\n' $bootloader $out/.install-bootloader > $out/install-bootloader
