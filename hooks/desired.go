@@ -94,7 +94,7 @@ func (s *Server) tell(host, channel, target string) (*desired, error) {
 		return nil, err
 	}
 	if d.Reboot != nil {
-		s.slots.tell(host, s.clock())
+		s.slots.change(host, func(sl *slot) { sl.told = s.clock() })
 	}
 	s.wakeFor(d, channel, host)
 	return d, nil

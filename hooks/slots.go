@@ -117,13 +117,13 @@ func (t *slots) full(group string, limit int) string {
 	return fmt.Sprintf("%s of the group %s may reboot now, %d at a time", text, group, limit)
 }
 
-// tell notes that the host hears of its slot now.
-func (t *slots) tell(host string, now time.Time) {
+// change replaces a host's slot by a copy that is changed.
+func (t *slots) change(host string, to func(sl *slot)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if sl := t.held[host]; sl != nil {
 		next := *sl
-		next.told = now
+		to(&next)
 		t.held[host] = &next
 	}
 }
@@ -266,7 +266,7 @@ func (s *Server) slotLate(host string) {
 		s.alarms.at(s.clock().Add(time.Minute), "slot/"+host, func() { s.slotLate(host) })
 		return
 	}
-	s.slots.set(host, &next)
+	s.slots.change(host, func(sl *slot) { sl.Late = true })
 	s.noted(sl.Channel, hostTopic(host))
 }
 
