@@ -184,6 +184,10 @@ func TestAdoptFaults(t *testing.T) {
 			t.Errorf("step %d: %v", step, err)
 		}
 		w.check()
+		if step%2 == 0 { // as if it had been killed there
+			w.restart()
+			w.check()
+		}
 		w.mustSubstitute(app)
 	}
 	w.check()
