@@ -33,10 +33,7 @@ func TestNet(t *testing.T) {
 			s.Etc = map[string]string{"narwharf/ca.pem": authority}
 			s.AgentService = "Environment=NIX_REMOTE=\n" // as on NixOS: root's Nix needs no daemon
 		}
-		special["h2"] = func(s *System) {
-			servers(s, `"http://nowhere.invalid", "http://ci:8083", "http://cache"`)
-			s.AgentConfig = "cache_url = \"http://cache\"\n" + s.AgentConfig // Nix has one URL
-		}
+		special["h2"] = func(s *System) { servers(s, `"http://nowhere.invalid", "http://ci:8083", "http://cache"`) }
 		special["h3"] = func(s *System) {
 			servers(s, `"http://ci:8082"`)
 			s.AgentConfig += "\n[poll]\nwait = \"10s\"\n"

@@ -132,20 +132,21 @@ func TestOwnHost(t *testing.T) {
 	story("16: power cut while it commits", func(s *Story, o *ownHost) {
 		h := o.Host("h1")
 		path := o.build("own-3", "")
-		out := o.CI().Narwharf("promote", "infra", path, "--server", "http://h1:8080", "--token-file", "/root/own.token", "--key", o.CI().SecretKey("deploy-1"))
-		if out.Code != 0 {
-			s.Fatalf("%v", out)
-		}
 		j, err := h.agentJournal()
 		if err != nil {
 			s.Fatal(err)
 		}
-		if _, err := h.await(time.Minute, j.Seq+1, "committing"); err != nil {
+		seq := j.Seq + 1
+		out := o.CI().Narwharf("promote", "infra", path, "--server", "http://h1:8080", "--token-file", "/root/own.token", "--key", o.CI().SecretKey("deploy-1"))
+		if out.Code != 0 {
+			s.Fatalf("%v", out)
+		}
+		if _, err := h.await(time.Minute, seq, "committing"); err != nil {
 			s.Fatal(err)
 		}
 		h.PowerCut()
 		h.Boot()
-		if j, err = h.await(time.Minute, j.Seq+1, "ok", "armed"); err != nil {
+		if j, err = h.await(time.Minute, seq, "ok", "armed"); err != nil {
 			s.Fatalf("%v\n%s", err, tail(h.Journal("narwharf.service"), 30))
 		}
 		s.Note("%s", j.State)
