@@ -288,8 +288,14 @@ func (a *Agent) runSwitch(ctx context.Context, e Switch) Event {
 		st, err = h.RunState(ctx, e.Run)
 	}
 	if e.Run.Action == "boot" {
-		if err := h.Sync(ctx); err != nil && st.Ended && st.Exit == 0 {
-			return Switched{Exit: -1, Text: "a failed sync: " + err.Error()}
+		err := h.Sync(ctx)
+		if err != nil {
+			err = fmt.Errorf("a failed sync: %w", err)
+		} else {
+			err = h.BootRoom(ctx)
+		}
+		if err != nil && st.Ended && st.Exit == 0 {
+			return Switched{Exit: -1, Text: err.Error()}
 		}
 	}
 	return Switched{Exit: st.Exit, Text: st.Text, Lost: !st.Ended}

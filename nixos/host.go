@@ -35,6 +35,10 @@ type System interface {
 	Hook(ctx context.Context, name HookName, env []string) error
 	// Reboot returns when the host is still up after a while, or ctx ended.
 	Reboot(ctx context.Context) error
+	// BootRoom is an error if a boot partition has no room left: boot loaders
+	// have been known to fill it and to say that all is well (nixpkgs, issue
+	// 189966).
+	BootRoom(ctx context.Context) error
 	// Sync makes store and boot partition durable.
 	Sync(ctx context.Context) error
 }

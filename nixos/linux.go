@@ -177,6 +177,20 @@ func (h *Linux) Sync(context.Context) error {
 	return nil
 }
 
+// BootRoom implements System.
+func (h *Linux) BootRoom(context.Context) error {
+	for _, d := range []string{"/boot", "/efi", "/boot/efi"} {
+		own, err := ownFileSystem(d)
+		if err != nil || !own { // the root's room is min_free's business
+			continue
+		}
+		if free, err := freeBytes(d); err == nil && free == 0 {
+			return fmt.Errorf("a full %s", d)
+		}
+	}
+	return nil
+}
+
 // real is where a store path's files are.
 func (h *Linux) real(path string) string { return h.Config.StoreRoot + path }
 

@@ -24,6 +24,16 @@ func syncFS(dir string) error {
 	return unix.Syncfs(int(d.Fd()))
 }
 
+// ownFileSystem tells whether dir is another file system than its parent.
+func ownFileSystem(dir string) (bool, error) {
+	var a, b unix.Stat_t
+	if err := unix.Stat(dir, &a); err != nil {
+		return false, err
+	}
+	err := unix.Stat(dir+"/..", &b)
+	return a.Dev != b.Dev, err
+}
+
 func freeBytes(dir string) (int64, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {

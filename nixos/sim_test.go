@@ -106,6 +106,7 @@ func TestEnds(t *testing.T) {
 		{name: "the new agent is refused", b: sim.System{Refused: true}, state: api.Reverted, current: pathA, profile: pathA},
 		{name: "it hangs", b: sim.System{Hangs: true}, state: api.Reverted, current: pathA, profile: pathA},
 		{name: "the boot entry fails", b: sim.System{BootExit: 1}, state: api.Reverted, current: pathA, profile: pathA},
+		{name: "the boot entry fills /boot", b: sim.System{FillsBoot: true}, state: api.Reverted, current: pathA, profile: pathA},
 		{name: "needs a reboot", b: sim.System{Reboot: []string{"kernel"}}, state: api.Armed, current: pathA, profile: pathB},
 		{name: "init interface", b: sim.System{TestExit: 100}, state: api.Armed, current: pathA, profile: pathB},
 		{name: "init interface, switch", b: sim.System{TestExit: 100}, action: signing.Switch, state: api.Reverted, current: pathA, profile: pathA, exit: 100},

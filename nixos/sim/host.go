@@ -124,6 +124,18 @@ func (w *World) Reboot(context.Context) error {
 	})
 }
 
+// BootRoom implements nixos.System.
+func (w *World) BootRoom(context.Context) error {
+	return w.do("boot room", func() error {
+		for _, p := range w.Links {
+			if s := w.Systems[p]; s != nil && s.FillsBoot {
+				return errors.New("a full /boot")
+			}
+		}
+		return nil
+	})
+}
+
 // Sync implements nixos.System.
 func (w *World) Sync(context.Context) error {
 	return w.do("sync", func() error { clear(w.Dirty); return nil })

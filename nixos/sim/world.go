@@ -22,6 +22,7 @@ type System struct {
 	// Switching.
 	TestExit  int
 	BootExit  int
+	FillsBoot bool          // its entry leaves no room, and half of it is there
 	StaysOut  bool          // test does not make it the running system
 	Takes     time.Duration // of a switch
 	Hangs     bool          // the service's time limit ends it
