@@ -138,14 +138,18 @@ func agentStatus(cfg *nixos.Config, j *nixos.Journal, now time.Time) string {
 	return b.String()
 }
 
-// resolved is where a link leads in the end, "" if nowhere.
-func resolved(name string) string {
-	if path, err := filepath.EvalSymlinks(name); err == nil {
-		return path
-	}
-	path, err := os.Readlink(name) // a store that is mounted elsewhere
-	if err != nil {
-		return ""
+// resolved is where a link leads in the end, "" if it is none. What it names need
+// not be there: a store may be mounted elsewhere.
+func resolved(name string) (path string) {
+	for range 8 {
+		to, err := os.Readlink(name)
+		if err != nil {
+			return path
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(filepath.Dir(name), to)
+		}
+		name, path = to, to
 	}
 	return path
 }
