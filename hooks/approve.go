@@ -47,7 +47,7 @@ func (s *Server) approve(c *call, name, instance string) (channel string, err er
 		return "", unknownHost(name)
 	}
 	channel = s.describeHost(name, s.store.host(name)).channel
-	at := slices.IndexFunc(o.Claims, func(x claim) bool { return x.Instance == instance })
+	at := slices.IndexFunc(o.Claims, func(x claim) bool { return x.Instance == instance && x.Withdrawn.IsZero() })
 	if at < 0 && instance != o.Instance {
 		return "", api.Errorf(http.StatusNotFound, api.NotFound, "no machine of that instance claims to be %s: narwharf host show %s lists those that do", name, name)
 	}

@@ -39,11 +39,19 @@ type owner struct {
 type claim struct {
 	api.Claim
 	TokenID string `json:"token_id,omitempty"` // that it came with
+	// Withdrawn is when the machine spoke by the name that it has, zero if it
+	// has not since. While a system with another host name is on trial, its
+	// probe and the agent that runs take turns.
+	Withdrawn time.Time `json:"withdrawn,omitzero"`
 }
 
 // maxClaims bounds what is kept of a name; whoever can follow a channel can draw
-// instances as he likes.
-const maxClaims = 8
+// instances as he likes. A claim that was withdrawn and comes back within
+// claimPause is the same one, and no other alarm.
+const (
+	maxClaims  = 8
+	claimPause = time.Hour
+)
 
 // A sighting is one boot of one machine. None of them comes back once another
 // was seen, so if one does, there are two machines.
@@ -132,7 +140,9 @@ func (ids *identities) set(host string, o *owner) {
 	}
 	ids.owners[host] = o
 	for _, c := range o.Claims {
-		ids.claims[c.Instance] = host
+		if c.Withdrawn.IsZero() {
+			ids.claims[c.Instance] = host
+		}
 	}
 	if now := ids.owners[ids.latest[o.Instance]]; o.Instance != "" && (now == nil || now.Since.Before(o.Since)) {
 		ids.latest[o.Instance] = host
@@ -275,8 +285,10 @@ func instanceFlag(instance string) string {
 func (s *Server) noteClaim(c *call, o *owner, host, channel string, self api.Self) error {
 	now := s.clock().UTC()
 	next := *o
-	next.Claims = slices.Clone(o.Claims)
-	is := claim{api.Claim{Instance: self.Instance, Machine: self.Machine, Since: now, Address: remoteAddress(c.req)}, c.who.TokenID}
+	next.Claims = slices.DeleteFunc(slices.Clone(o.Claims), func(x claim) bool {
+		return !x.Withdrawn.IsZero() && now.Sub(x.Withdrawn) >= claimPause
+	})
+	is := claim{Claim: api.Claim{Instance: self.Instance, Machine: self.Machine, Since: now, Address: remoteAddress(c.req)}, TokenID: c.who.TokenID}
 	at := slices.IndexFunc(next.Claims, func(x claim) bool { return x.Instance == self.Instance })
 	known := at >= 0
 	switch {
@@ -408,8 +420,8 @@ func (s *Server) sightPoll(host, channel string, self api.Self) error {
 	return err
 }
 
-// withdraw forgets that an instance claims another name than the one it has now.
-// No name is to be locked.
+// withdraw notes that an instance claims another name no more than the one it
+// has now. No name is to be locked.
 func (s *Server) withdraw(instance, has, channel string) error {
 	s.identities.mu.RLock()
 	host, ok := s.identities.claims[instance]
@@ -423,7 +435,12 @@ func (s *Server) withdraw(instance, has, channel string) error {
 		return nil
 	}
 	next := *o
-	next.Claims = slices.DeleteFunc(slices.Clone(o.Claims), func(c claim) bool { return c.Instance == instance })
+	next.Claims = slices.Clone(o.Claims)
+	for i := range next.Claims {
+		if next.Claims[i].Instance == instance {
+			next.Claims[i].Withdrawn = s.clock().UTC()
+		}
+	}
 	_, err := s.store.update(s.clock(), func(ch *change) error { return s.putOwner(ch, host, &next) })
 	if err == nil {
 		s.noted(channel)
@@ -443,7 +460,9 @@ func (s *Server) describeIdentity(h *api.Host) {
 	}
 	h.Identity = &id
 	for _, c := range o.Claims {
-		h.Conflict = append(h.Conflict, c.Claim)
+		if c.Withdrawn.IsZero() {
+			h.Conflict = append(h.Conflict, c.Claim)
+		}
 	}
 }
 

@@ -144,6 +144,38 @@ func TestTheFirstMachineHasTheName(t *testing.T) {
 	}
 }
 
+// While a system with another host name is on trial, the agents of both speak in
+// turns. That is one alarm, and in the end none of them claims anything.
+func TestAProbeUnderAnotherName(t *testing.T) {
+	w := newWorld(t)
+	other := w.machine("web-3", "c", "boot-c")
+	other.taken()
+	is, trial := w.machine("web-2", "b", "boot-b"), w.machine("web-3", "b", "boot-b")
+	is.taken()
+	for range 3 {
+		w.must(trial.report(), 409, api.IdentityConflict)
+		if h := w.show("web-3"); len(h.Conflict) != 1 {
+			t.Errorf("%+v", h.Conflict)
+		}
+		is.taken()
+		if h := w.show("web-3"); len(h.Conflict) != 0 {
+			t.Errorf("%+v", h.Conflict)
+		}
+		w.restart()
+	}
+	w.wantEvents("host.identity", 1, true)
+	w.wantEvents("host.cloned", 0, true)
+	w.wantEvents("host.renamed", 0, false)
+	// A claim that was withdrawn long ago is another one.
+	later := time.Now().Add(2 * claimPause)
+	w.s.clock = func() time.Time { return later }
+	w.must(trial.report(), 409, api.IdentityConflict)
+	w.wantEvents("host.identity", 2, true)
+	// An approve of what was withdrawn is for nothing.
+	w.must(is.report(), 204, "")
+	w.must(w.approve("web-3", is.instance), 404, api.NotFound)
+}
+
 // Nobody of those who claim a name is heard before it has an owner: that takes
 // a report.
 func TestAPollOwnsNothing(t *testing.T) {
