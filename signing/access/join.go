@@ -14,8 +14,12 @@ import (
 // without another use: its answer may have been lost.
 const Patience = 10 * time.Minute
 
-// maxUses bounds how many hosts join by one token.
-const maxUses = 1000
+// maxUses bounds how many hosts join by one token, maxRepeats how often one of
+// them repeats it: each leaves a token behind.
+const (
+	maxUses    = 1000
+	maxRepeats = 100
+)
 
 // Use is one host that a join token made a token for.
 type Use struct {
@@ -23,6 +27,7 @@ type Use struct {
 	Host     string    `json:"host"`
 	Token    string    `json:"token"` // id of the token that was made
 	At       time.Time `json:"at"`
+	Repeats  int       `json:"repeats,omitempty"`
 }
 
 // JoinError is why a join token was not redeemed. Its text says what to do.
@@ -115,7 +120,10 @@ func (tab table) redeem(joinID, instance string, fresh Token) (changed []Token, 
 		return u.Instance == instance && u.Host == fresh.Host && fresh.Created.Sub(u.At) < Patience
 	})
 	switch {
+	case at >= 0 && join.Used[at].Repeats >= maxRepeats:
+		return refuse("was used by %s %d times: %s", fresh.Host, maxRepeats, again)
 	case at >= 0:
+		join.Used[at].Repeats++
 		join.Used[at].Token = fresh.ID // the time stays: a repetition gives no more time
 	case len(join.Used) == join.Uses && join.Uses == 1:
 		u := join.Used[0]

@@ -96,6 +96,26 @@ func TestRedeem(t *testing.T) {
 	})
 }
 
+// A machine that repeats without an end does not fill the store.
+func TestRedeemRepeatsEnd(t *testing.T) {
+	bothStores(t, func(t *testing.T, s Store) {
+		join := newJoin(t, "rack-7", "", 1)
+		mustAdd(t, s, join)
+		for range maxRepeats + 1 {
+			if err := s.Redeem(t.Context(), join.ID, one, newHost(t, "web-1", noon)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := s.Redeem(t.Context(), join.ID, one, newHost(t, "web-1", noon))
+		if !errors.As(err, new(*JoinError)) || !strings.Contains(err.Error(), "was used by web-1 100 times") {
+			t.Errorf("%v", err)
+		}
+		if list, err := s.List(t.Context()); err != nil || len(list) != maxRepeats+2 {
+			t.Errorf("there are %d tokens, %v", len(list), err)
+		}
+	})
+}
+
 func TestRedeemRefusals(t *testing.T) {
 	bothStores(t, func(t *testing.T, s Store) {
 		ctx := t.Context()
