@@ -44,6 +44,7 @@ var (
 	localGrammar = regexp.MustCompile(`^` + nix32 + `{32}-` + nix32 + `{52}$`)
 	drvGrammar   = regexp.MustCompile(`^` + storeName + `$`)
 	debugGrammar = regexp.MustCompile(`^[0-9a-f]{8,128}(\.debug)?$`)
+	serveGrammar = regexp.MustCompile(`^` + nix32 + `{32}/[^\x00]{0,1000}$`)
 	// An output's name is bounded so that all of it fits into a file name (255
 	// bytes); a file of the store does not start with a dot.
 	doiGrammar   = regexp.MustCompile(`^sha256:[0-9a-f]{64}![0-9a-zA-Z+\-._?=]{1,170}$`)
@@ -74,6 +75,8 @@ var Routes = []Route{
 		Hint: "a realisation is named realisations/sha256:<64 hex>!<output>.doi"},
 	{Name: "build-trace", Pattern: "/build-trace-v2/:drv/:output", Suffix: ".doi", Valid: traceGrammar, Read: access.Pull, Write: true,
 		Hint: "a build trace entry is named build-trace-v2/<hash>-<name>.drv/<output>.doi"},
+	{Name: "serve", Pattern: "/serve/:hash/*", Valid: serveGrammar, Read: access.Pull,
+		Hint: "a file is named serve/<32 characters of its store path's hash>/<its name in there>"},
 	{Name: "pubkey", Pattern: "/pubkey", Public: true},
 	{Name: "version", Pattern: "/version", Public: true},
 	{Name: "healthz", Pattern: "/healthz", Public: true},

@@ -30,6 +30,7 @@ var examples = map[string]string{
 	"debuginfo":      "/debuginfo/0123456789abcdef0123456789abcdef01234567.debug",
 	"realisation":    "/realisations/" + someID + ".doi",
 	"build-trace":    "/build-trace-v2/" + someHash + "-hello.drv/out.doi",
+	"serve":          "/serve/" + someHash + "/file",
 	"pubkey":         "/pubkey",
 	"version":        "/version",
 	"healthz":        "/healthz",
@@ -53,6 +54,7 @@ func stocked(t *testing.T, choose ...func(*setup)) (w *world, have map[string]st
 	}
 	have = map[string]string{"narinfo": p.infoURL(), "ls": "/" + p.info.Path.Hash() + ".ls", "nar": p.narURL(),
 		"packed-nar": "/nar/" + p.info.Path.Hash() + "-" + p.info.NarHash.Base32() + ".nar.zst",
+		"serve":      "/serve/" + p.info.Path.Hash() + "/file",
 		"plain-nar":  "/nar/" + p.info.Path.Hash() + "-" + p.info.NarHash.Base32() + ".nar"}
 	for name, path := range examples {
 		if have[name] == "" {

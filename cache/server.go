@@ -131,6 +131,7 @@ func (s *Server) endpoints() map[string]struct{ read, write endpoint } {
 		"debuginfo":      {read: s.getDebuginfo, write: s.putDebuginfo},
 		"realisation":    {read: s.getRealisation, write: s.putRealisation},
 		"build-trace":    {read: s.getBuildTrace, write: s.putBuildTrace},
+		"serve":          {read: s.getServe},
 		"pubkey":         {read: s.getPubkey},
 		"version":        {read: s.getVersion},
 		"healthz":        {read: s.getHealthz},

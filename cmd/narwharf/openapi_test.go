@@ -78,7 +78,7 @@ func readOpenAPI(t *testing.T) *openAPI {
 
 // shape is a path of the document or of the table with its parameters unnamed.
 func shape(path string) string {
-	return regexp.MustCompile(`\{\w+\}|:\w+`).ReplaceAllString(path, "{}")
+	return regexp.MustCompile(`\{\w+\}|:\w+|\*`).ReplaceAllString(path, "{}")
 }
 
 // route finds what the document has for a row of the table.

@@ -1,0 +1,347 @@
+package cache
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"html/template"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"narwharf/cache/blob"
+	"narwharf/cache/index"
+	"narwharf/cache/nar"
+	"narwharf/narinfo"
+)
+
+// One file out of a store path, or the list of a folder, for people. What is
+// shown was built by anybody, so it may do nothing: no script, no request but
+// for its own images and styles, and an origin of its own (sandbox), so that it
+// cannot speak to the rest of this server with the visitor's password.
+const (
+	serveFilePolicy = "default-src 'none'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; font-src 'self'; sandbox"
+	servePagePolicy = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+)
+
+//go:embed serve.html
+var serveText string
+
+var servePage = template.Must(template.New("serve").Parse(serveText))
+
+// serveTypes are the types that are told; all else is text or bytes.
+var serveTypes = map[string]string{
+	".html": "text/html; charset=utf-8", ".htm": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8",
+	".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif", ".webp": "image/webp", ".svg": "image/svg+xml",
+	".pdf": "application/pdf", ".json": "application/json",
+	".woff": "font/woff", ".woff2": "font/woff2", ".ttf": "font/ttf",
+}
+
+// served is what a name in a path leads to.
+type served struct {
+	typ     nar.Type
+	size    int64
+	target  string
+	entries []servedEntry
+	open    func() (io.ReadCloser, error) // of a file; an *os.File if it is one
+}
+
+type servedEntry struct {
+	Name string // with a slash at the end if it is a folder
+	Href string
+	Note string // its size, or where it leads
+}
+
+// getServe answers /serve/<hash>/<name>.
+func (s *Server) getServe(w *response, req *http.Request, name string) error {
+	hash, name, _ := strings.Cut(name, "/")
+	folder := name == "" || strings.HasSuffix(name, "/")
+	name = strings.TrimSuffix(name, "/")
+	if name != "" && !fs.ValidPath(name) {
+		return fs.ErrNotExist
+	}
+	info, found, err := s.findServed(req.Context(), w, hash, name)
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cache-Control", "no-cache") // the ETag tells
+	sum := sha256.Sum256([]byte(info.NarHash.String() + "/" + name))
+	h.Set("Etag", `"`+hex.EncodeToString(sum[:12])+`"`)
+	switch {
+	case found.typ == nar.Symlink:
+		return s.serveLink(w, name, folder, info.StoreDir, found.target)
+	case found.typ == nar.Directory && !folder:
+		return redirect(w, url.PathEscape(path.Base(name))+"/")
+	case found.typ == nar.Directory:
+		return s.serveFolder(w, req, info, name, found.entries)
+	}
+	return s.serveFile(w, req, name, found)
+}
+
+// findServed looks in the uploads and then in the local store.
+func (s *Server) findServed(ctx context.Context, w *response, hash, name string) (*narinfo.Info, *served, error) {
+	r, err := s.index().Get(hash)
+	if err == nil {
+		found, err := s.uploadedFile(ctx, r.Info, name)
+		return r.Info, found, err
+	}
+	if s.local == nil || !errors.Is(err, index.ErrNotFound) {
+		return nil, nil, err
+	}
+	p, err := s.local.find(ctx, hash)
+	if err != nil {
+		return nil, nil, err
+	}
+	w.source = sourceLocal
+	found, err := localFile(s.local.store.RealPath(p.info.Path), name)
+	return p.info, found, err
+}
+
+// localFile follows no link: each is shown as what it is.
+func localFile(root, name string) (*served, error) {
+	full := root
+	if name != "" {
+		for part := range strings.SplitSeq(name, "/") {
+			if st, err := os.Lstat(full); err != nil || !st.IsDir() {
+				return nil, errors.Join(err, fs.ErrNotExist)
+			}
+			full += "/" + part
+		}
+	}
+	st, err := os.Lstat(full)
+	switch {
+	case err != nil:
+		return nil, err
+	case st.Mode().IsRegular():
+		return &served{typ: nar.Regular, size: st.Size(), open: func() (io.ReadCloser, error) { return os.Open(full) }}, nil
+	case st.Mode()&fs.ModeSymlink != 0:
+		target, err := os.Readlink(full)
+		return &served{typ: nar.Symlink, target: target}, err
+	case !st.IsDir():
+		return nil, fs.ErrNotExist
+	}
+	list, err := os.ReadDir(full)
+	if err != nil {
+		return nil, err
+	}
+	found := &served{typ: nar.Directory}
+	for _, d := range list {
+		switch {
+		case d.IsDir():
+			found.add(d.Name(), nar.Directory, "")
+		case d.Type()&fs.ModeSymlink != 0:
+			target, err := os.Readlink(full + "/" + d.Name())
+			if err != nil {
+				return nil, err
+			}
+			found.add(d.Name(), nar.Symlink, target)
+		default:
+			st, err := d.Info()
+			if err != nil {
+				return nil, err
+			}
+			found.add(d.Name(), nar.Regular, sizeText(st.Size()))
+		}
+	}
+	return found, nil
+}
+
+func (f *served) add(name string, typ nar.Type, note string) {
+	e := servedEntry{Name: name, Href: "./" + url.PathEscape(name), Note: note}
+	switch typ {
+	case nar.Directory:
+		e.Name, e.Href = e.Name+"/", e.Href+"/"
+	case nar.Symlink:
+		e.Note = "→ " + note
+	}
+	f.entries = append(f.entries, e)
+}
+
+// uploadedFile finds a file by the listing of the NAR, so that only what lies
+// before it has to be unpacked.
+func (s *Server) uploadedFile(ctx context.Context, info *narinfo.Info, name string) (*served, error) {
+	file := info.Path.Hash() + ".ls"
+	in, err := s.uploads.blobs.Open(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		in, err = s.makeListing(ctx, info.Path.Hash())
+	}
+	if err != nil {
+		return nil, err
+	}
+	text, err := readListing(in)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	root, err := nar.ParseListing(text)
+	if err != nil {
+		return nil, damaged(err)
+	}
+	n := root.Lookup(name)
+	if n == nil {
+		return nil, fs.ErrNotExist
+	}
+	found := &served{typ: n.Type, size: n.Size, target: n.Target}
+	for _, e := range n.Entries {
+		note := e.Target
+		if e.Type == nar.Regular {
+			note = sizeText(e.Size)
+		}
+		found.add(e.Name, e.Type, note)
+	}
+	found.open = func() (io.ReadCloser, error) {
+		select { // unpacking costs more than asking
+		case s.listings <- struct{}{}:
+			defer func() { <-s.listings }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		all, err := s.uploads.openNar(info)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := io.CopyN(io.Discard, readerWith{ctx, all}, n.Offset); err != nil {
+			all.Close()
+			return nil, damaged(err)
+		}
+		return struct {
+			io.Reader
+			io.Closer
+		}{io.LimitReader(readerWith{ctx, all}, n.Size), all}, nil
+	}
+	return found, nil
+}
+
+func readListing(in *blob.File) ([]byte, error) {
+	defer in.Close()
+	if in.Size > maxListing {
+		return nil, errors.New("too large to be shown")
+	}
+	text := make([]byte, in.Size)
+	_, err := io.ReadFull(in.Content, text)
+	return text, err
+}
+
+// serveLink sends the client where a link leads, if that is in a store path.
+func (s *Server) serveLink(w *response, name string, folder bool, storeDir, target string) error {
+	depth := strings.Count(name, "/") + 1 // steps from here up to /serve/
+	if folder && name != "" {
+		depth++
+	}
+	var to string
+	if rest, ok := strings.CutPrefix(target, storeDir+"/"); ok {
+		base, rest, _ := strings.Cut(rest, "/")
+		p, err := narinfo.ParseBase(base)
+		if err != nil {
+			return fs.ErrNotExist
+		}
+		to = strings.Repeat("../", depth) + p.Hash() + "/" + escapePath(rest)
+	} else {
+		inside := path.Join(path.Dir(name), target)
+		if name == "" || path.IsAbs(target) || inside == ".." || strings.HasPrefix(inside, "../") {
+			return refuse(http.StatusNotFound, "missing", "this is a link to %s, which is not in this cache", clip(strconv.Quote(target)))
+		}
+		if inside == "." {
+			inside = ""
+		}
+		to = strings.Repeat("../", depth-1) + "./" + escapePath(inside)
+	}
+	return redirect(w, to)
+}
+
+func escapePath(p string) string {
+	parts := strings.Split(p, "/")
+	for i := range parts {
+		parts[i] = url.PathEscape(parts[i])
+	}
+	return strings.Join(parts, "/")
+}
+
+// redirect goes to a relative place: a proxy may have taken a prefix off.
+func redirect(w *response, to string) error {
+	h := w.Header()
+	h.Del("Etag")
+	h.Set("Location", to)
+	h.Set("Content-Length", "0")
+	w.WriteHeader(http.StatusFound)
+	return nil
+}
+
+func (s *Server) serveFolder(w *response, req *http.Request, info *narinfo.Info, name string, entries []servedEntry) error {
+	h := w.Header()
+	if noneMatch(req, h.Get("Etag")) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	slices.SortFunc(entries, func(a, b servedEntry) int { return strings.Compare(a.Name, b.Name) })
+	var page bytes.Buffer
+	if err := servePage.Execute(&page, map[string]any{"Path": info.Path.In(info.StoreDir), "Name": name, "Entries": entries}); err != nil {
+		return fmt.Errorf("page of %s: %w", info.Path, err)
+	}
+	h.Set("Content-Security-Policy", servePagePolicy)
+	return writeText(w, "text/html; charset=utf-8", page.String())
+}
+
+func (s *Server) serveFile(w *response, req *http.Request, name string, f *served) error {
+	h := w.Header()
+	h.Set("Content-Security-Policy", serveFilePolicy)
+	if noneMatch(req, h.Get("Etag")) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	in, err := f.open()
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	head := bufio.NewReaderSize(in, 1024)
+	start, err := head.Peek(int(min(f.size, servePeek)))
+	if err != nil {
+		return damaged(err)
+	}
+	h.Set("Content-Type", serveType(name, start))
+	h.Set("Content-Length", strconv.FormatInt(f.size, 10))
+	if req.Method == http.MethodHead {
+		w.WriteHeader(http.StatusOK)
+		return nil
+	}
+	if n, err := io.Copy(struct{ io.Writer }{w}, io.LimitReader(head, f.size)); err != nil || n < f.size {
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+// servePeek is how much of a file is looked at to see what it is.
+const servePeek = 512
+
+// serveType is a type that is known to be harmless here.
+func serveType(name string, start []byte) string {
+	if t := serveTypes[strings.ToLower(path.Ext(name))]; t != "" {
+		return t
+	}
+	if bytes.IndexByte(start, 0) < 0 {
+		for cut := range utf8.UTFMax {
+			if utf8.Valid(start[:len(start)-cut]) {
+				return "text/plain; charset=utf-8"
+			}
+			if len(start) < servePeek { // else its last character may be there by half
+				break
+			}
+		}
+	}
+	return "application/octet-stream"
+}
