@@ -61,5 +61,5 @@
 // name, and fails them with NARWHARF_CI=1. More variables:
 // NARWHARF_BIN, NARWHARF_NIX_DIR as for package e2e; NARWHARF_FLEET_DIR in place of .cache/fleet (an
 // overlay needs ext4, xfs, btrfs or tmpfs there); NARWHARF_FLEET_LOGS a folder that gets the logs of
-// every machine of a failed test; NARWHARF_STORIES a file that gets the table of stories.
+// every machine of a failed test; NARWHARF_STORIES a file that the table of stories is added to.
 package fleet

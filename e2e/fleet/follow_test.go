@@ -149,6 +149,7 @@ func (fw *follower) reported() map[string]hostReport {
 type hostReport struct {
 	Host      string
 	Converged bool
+	Waiting   struct{ Kind, Detail string } `json:"waiting_for"`
 	Status    struct {
 		State, Current, Profile, Error string
 		Seq                            int64

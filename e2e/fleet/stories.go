@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -115,11 +116,21 @@ func run(m *testing.M) int {
 	if text := table(stories.all); text != "" {
 		fmt.Print("\n" + text + "\n")
 		if name := os.Getenv("NARWHARF_STORIES"); name != "" {
-			if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			if err := appendFile(name, text+"\n"); err != nil {
 				fmt.Fprintf(os.Stderr, "fleet: write the table: %v\n", err)
 				code = 1
 			}
 		}
 	}
 	return code
+}
+
+// appendFile adds to a file: more than one package may have stories.
+func appendFile(name, text string) error {
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
 }

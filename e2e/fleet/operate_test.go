@@ -1,0 +1,224 @@
+package fleet
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestOperate is what operators and people on hosts do: reboots one at a time and within windows,
+// pauses, holds, directives, a hand on the host itself.
+func TestOperate(t *testing.T) {
+	onlyLong(t)
+	t.Parallel()
+	fw := newFollowerOf(t, 3, func(toml string) string {
+		return toml + `
+[test]
+deadline = "4s"
+
+[poll]
+wait = "10s"
+
+[hooks]
+pre_switch = ["/bin/sh", "-c", "test ! -e /run/not-now && date +%s%N >> /run/drained"]
+post_switch = ["/bin/sh", "-c", "date +%s%N >> /run/undrained"]
+timeout = "10s"
+`
+	})
+	old := fw.system("first")
+	fw.promote(0, old)
+	policy := func(fw *follower, text string) {
+		fw.T.Helper()
+		fw.CI().Sh(`printf %s "$1" | narwharf channel policy web --file -`, text)
+	}
+	waits := func(fw *follower, kind string, names ...string) {
+		fw.T.Helper()
+		Eventually(fw.T, time.Minute, strings.Join(names, " ")+" wait: "+kind, func() error {
+			reported := fw.reported()
+			for _, name := range names {
+				if r := reported[name]; r.Waiting.Kind != kind || r.Status.Current == "" {
+					return fmt.Errorf("%s: %+v", name, r)
+				}
+			}
+			return nil
+		})
+	}
+	becomes := func(fw *follower, state string, names ...string) {
+		fw.T.Helper()
+		Eventually(fw.T, time.Minute, strings.Join(names, " ")+" "+state, func() error {
+			reported := fw.reported()
+			for _, name := range names {
+				if r := reported[name]; r.Status.State != state {
+					return fmt.Errorf("%s: %+v", name, r)
+				}
+			}
+			return nil
+		})
+	}
+
+	fw.story(t, "8: a kernel, outside of the window; then one host at a time", func(s *Story, fw *follower) {
+		day := strings.ToLower(time.Now().UTC().AddDate(0, 0, 3).Weekday().String()[:3])
+		policy(fw, fmt.Sprintf(`{"windows": [{"days": [%q], "from": "03:00", "to": "04:00"}], "reboot_slots": 1}`, day))
+		path := fw.system("kernel", func(s *System) { s.Kernel = "6.2" })
+		before := map[string]State{}
+		for _, h := range fw.Hosts() {
+			before[h.Name()] = h.State()
+		}
+		seq := fw.send(path, "--action", "reboot")
+		waits(fw, "window", fw.names...)
+		fw.stay(old, "first")
+		watch := fw.watchReboots(seq)
+		begin := time.Now()
+		policy(fw, `{"windows": [], "reboot_slots": 1}`)
+		Eventually(s, 3*time.Minute, "every host booted it", func() error {
+			for _, h := range fw.Hosts() {
+				if j, err := h.agentJournal(); err != nil || j.State != "ok" || j.Seq != seq {
+					return fmt.Errorf("%s: %+v %w", h.Name(), j, err)
+				}
+			}
+			return nil
+		})
+		s.Took("window open to last confirmed", time.Since(begin))
+		if most := watch(); most != 1 {
+			s.Errorf("%d hosts were away at a time, want one", most)
+		}
+		for _, h := range fw.Hosts() {
+			h.AwaitBoot(2)
+			if st := h.State(); st.BootID == before[h.Name()].BootID || st.Booted != path || h.Boots() != 2 {
+				s.Errorf("%s: %d boots, %+v", h.Name(), h.Boots(), st)
+			}
+		}
+		fw.run(path, "kernel", "ok")
+		old = path
+	})
+	fw.story(t, "paused on the host, held by an operator", func(s *Story, fw *follower) {
+		fw.Host("h1").Must("narwharf", "agent", "pause", "--reason", "a disk is replaced", "--until", "4h")
+		fw.CI().Must("narwharf", "host", "hold", "h2", "--reason", "a backup runs")
+		path := fw.system("after-the-pause", func(s *System) { s.Kernel = "6.2" })
+		seq := fw.send(path)
+		waits(fw, "paused", "h1")
+		waits(fw, "hold", "h2")
+		becomes(fw, "ok", "h3")
+		if r := fw.reported(); !strings.Contains(r["h1"].Waiting.Detail, "a disk is replaced") || !strings.Contains(r["h2"].Waiting.Detail, "a backup runs") {
+			s.Errorf("the reasons: %+v", r)
+		}
+		fw.Host("h1").Must("narwharf", "agent", "resume")
+		fw.CI().Must("narwharf", "host", "unhold", "h2")
+		fw.each(func(h *Host) error {
+			state, err := fw.truthful(h, seq, old, path)
+			if err == nil && state != "ok" {
+				err = fmt.Errorf("%s is %s", h.Name(), state)
+			}
+			return err
+		})
+		old = path
+	})
+	fw.story(t, "a person's nixos-rebuild is shown, kept, and over with the next release", func(s *Story, fw *follower) {
+		h := fw.Host("h1")
+		theirs := fw.system("by-hand", func(s *System) { s.Kernel = "6.2" })
+		h.Must("nix-store", "--realise", theirs)
+		h.SetProfile(theirs)
+		if out := h.Switch(theirs, "switch"); out.Code != 0 {
+			s.Fatalf("%v", out)
+		}
+		becomes(fw, "drifted", "h1")
+		time.Sleep(3 * time.Second)
+		if st := h.State(); st.Current != theirs || st.BootEntry != theirs {
+			s.Errorf("the agent took it away: %+v", st)
+		}
+		old = fw.system("next", func(s *System) { s.Kernel = "6.2" })
+		fw.promote(0, old)
+		fw.run(old, "next", "ok")
+	})
+	fw.story(t, "7: a test with a deadline; dry-activate", func(s *Story, fw *follower) {
+		path := fw.system("tried", func(s *System) { s.Kernel = "6.2" })
+		seq := fw.send(path, "--action", "test")
+		for _, h := range fw.Hosts() {
+			if _, err := h.await(time.Minute, seq, "testing"); err != nil {
+				s.Error(err)
+			}
+		}
+		becomes(fw, "test_over", fw.names...)
+		fw.stay(old, "next")
+		fw.send(path, "--action", "dry-activate")
+		becomes(fw, "dry_run_done", fw.names...)
+		fw.stay(old, "next")
+	})
+	fw.story(t, "a host that cannot be drained waits; the hooks are run in pairs", func(s *Story, fw *follower) {
+		h := fw.Host("h1")
+		h.Sh("touch /run/not-now; rm -f /run/drained /run/undrained")
+		path := fw.system("drained", func(s *System) { s.Kernel = "6.2" })
+		seq := fw.send(path)
+		becomes(fw, "ok", "h2", "h3")
+		Eventually(s, time.Minute, "h1 says why it does not begin", func() error {
+			if r := fw.reported()["h1"]; r.Status.State != "waiting" || !strings.Contains(r.Waiting.Detail+r.Status.Error, "pre_switch") {
+				return fmt.Errorf("%+v", r)
+			}
+			return nil
+		})
+		if st := h.State(); st.Current != old {
+			s.Errorf("%+v", st)
+		}
+		h.Must("rm", "/run/not-now")
+		if state, err := fw.truthful(h, seq, old, path); err != nil || state != "ok" {
+			s.Fatalf("%s: %v", state, err)
+		}
+		Eventually(s, 10*time.Second, "drained once, and let go after it", func() error {
+			drained, undrained := strings.Fields(h.ReadFile("/run/drained")), strings.Fields(h.ReadFile("/run/undrained"))
+			if len(drained) != 1 || len(undrained) < 1 || undrained[len(undrained)-1] < drained[0] {
+				return fmt.Errorf("drained at %v, undrained at %v", drained, undrained)
+			}
+			return nil
+		})
+		old = path
+	})
+	fw.story(t, "revert and retry, one host", func(s *Story, fw *follower) {
+		path := fw.system("directed", func(s *System) { s.Kernel = "6.2" })
+		fw.promote(0, path)
+		fw.CI().Must("narwharf", "host", "revert", "h2")
+		becomes(fw, "reverted", "h2")
+		fw.run(old, "drained", "reverted", "h2")
+		fw.run(path, "directed", "ok", "h1", "h3")
+		fw.CI().Must("narwharf", "host", "retry", "h2")
+		becomes(fw, "ok", "h2")
+		fw.run(path, "directed", "ok")
+	})
+}
+
+// watchReboots counts, from now until the function it returns is called, how many hosts are away at a
+// time at most: between the end of one boot and the end of the probation that follows.
+func (fw *follower) watchReboots(seq int64) func() int {
+	fw.T.Helper()
+	boots := map[string]int{}
+	for _, h := range fw.Hosts() {
+		boots[h.Name()] = h.Boots()
+	}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	most := 0
+	wg.Go(func() {
+		for {
+			away := 0
+			for _, h := range fw.Hosts() {
+				j, err := h.agentJournal()
+				if h.Boots() > boots[h.Name()] && (err != nil || j.Seq != seq || !slices.Contains([]string{"ok", "reverted"}, j.State)) {
+					away++
+				}
+			}
+			most = max(most, away)
+			select {
+			case <-stop:
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	})
+	return func() int {
+		close(stop)
+		wg.Wait()
+		return most
+	}
+}
