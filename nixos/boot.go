@@ -181,7 +181,7 @@ func (m *Machine) mayReboot(j *Journal, a *Attempt, f Facts) *api.Waiting {
 		j.askAnew()
 		return asks(api.WaitReboot, "the permission's lease ran out before it was used: the server is asked again")
 	case d == nil || !j.valid(d.Reboot, a.Seq, f):
-		if d != nil && d.WaitingFor != nil && d.WaitingFor.Kind != api.WaitReboot {
+		if d != nil && d.WaitingFor != nil {
 			return asks(d.WaitingFor.Kind, d.WaitingFor.Detail)
 		}
 		return asks(api.WaitReboot, "the server has not permitted it")

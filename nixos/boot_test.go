@@ -123,6 +123,24 @@ func TestPreRebootHookFails(t *testing.T) {
 	endsBy(t, w, rules, api.OK, pathB)
 }
 
+// TestPersonSwitchesWhileDrained: what is armed by then is a person's.
+func TestPersonSwitchesWhileDrained(t *testing.T) {
+	w := armed(t, signing.Auto)
+	w.Add(&sim.System{Path: pathC})
+	w.Wants.Reboot = &api.Grant{Seq: 2}
+	w.Fail = func(op string) error {
+		if op == "hook pre_reboot" && w.Current != pathC {
+			w.HumanSwitch(pathC, true)
+		}
+		return nil
+	}
+	j, err := w.Drive(hooked(w), 500, nil)
+	if err != nil || w.Reboots != 0 || w.Drained || w.Statuses[len(w.Statuses)-1].State != api.Drifted {
+		t.Fatal(err, w.Reboots, w.Drained, j)
+	}
+	checkTruth(t, w)
+}
+
 // TestRebootLeaseRunsOut: a permission of before is none.
 func TestRebootLeaseRunsOut(t *testing.T) {
 	w := armed(t, signing.Auto)

@@ -9,6 +9,9 @@
 // is all of the world: Linux is the real one, package sim one in memory that
 // can be killed before and after every effect.
 //
+// The table of states and events in docs/agent.md is the machine seen from outside;
+// rows_test.go is the same table, and carries out every cell.
+//
 // Since the effect that is due follows from the journal alone, starting again
 // after a crash needs no code of its own: the same effect is begun again. Each
 // can bear that. What a boot changes – clocks, runs, what runs now – is in
@@ -26,9 +29,11 @@
 // # What it trusts
 //
 // Keys, origin, channel, target and system are of the host's own configuration.
-// The server's word can delay, hold, and make probation longer. The manifest's
-// digest in the signed entry binds the bytes of every path: narinfos are held
-// against it before a download, the store after it.
+// The server's word can delay, hold, and make probation longer; it can let a host
+// reboot that the configuration leaves to it, and lead it back to what the host has
+// itself confirmed before. The manifest's digest in the signed entry binds the
+// bytes of every path: narinfos are held against it before a download, the store
+// after it, and what a power cut may have damaged is read again.
 //
 // # Format
 //

@@ -62,6 +62,10 @@ func (m *Machine) hooked(j *Journal, a *Attempt, f Facts, ev Hooked) {
 			m.notRebooted(j, a, f, "hooks.pre_reboot: "+ev.Err, backOff(a.HookTries+1))
 			return
 		}
+		if f.Profile != a.Path { // a person's: ended says so
+			m.notRebooted(j, a, f, "", 0)
+			return
+		}
 		if why := m.mayReboot(j, a, f); why != nil { // it took too long
 			m.notRebooted(j, a, f, why.Detail, 0)
 			return

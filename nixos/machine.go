@@ -122,7 +122,7 @@ func (m *Machine) Effect(j *Journal) Effect {
 		// What keeps it may be something on the host, of which no server tells.
 		return Poll{ETag: j.ETag, For: 15 * time.Second}
 	}
-	if a.TestUntil != 0 || a.Outcome == api.Armed {
+	if a.TestUntil != 0 || a.Outcome == api.Armed && (len(m.Rules.Windows) > 0 || a.RetryAt != 0) {
 		return Poll{ETag: j.ETag, For: 15 * time.Second} // a time comes, by this host's clock
 	}
 	return Poll{ETag: j.ETag}
