@@ -6,13 +6,20 @@
 // the index derived from them (package index), and the rules by which both
 // change. It knows nothing of HTTP but the status of a Refusal.
 //
+// Local is a second source, the Nix store of this machine: what is not uploaded
+// is looked up there, and a client cannot tell which it was. Nothing is written
+// for it here but packed copies (package pack), until a path is adopted: then it
+// is an upload like any other. See docs/design/009-local-store.md.
+//
 // # What it promises
 //
 //   - What was answered with 201 is durable, and is served byte for byte.
 //   - Nothing is ever seen by half. A NAR is visible only after all of it was
 //     read, unpacked, found to be exactly one well-formed NAR, and synced; a
 //     narinfo only after its NAR and its references are there.
-//   - The bytes of a NAR's URL never change: its name is their SHA-256.
+//   - The bytes of a NAR's URL never change: its name is their SHA-256, or for a
+//     local path that of the NAR, which one encoder packs.
+//   - What Nix has changed in the local store is so in the next answer.
 //   - The first fingerprint of a path (NarHash, NarSize, References) wins.
 //     Later uploads of the same fingerprint add signatures and further
 //     encodings of the NAR; of another they are refused, with when and by whom.
@@ -37,7 +44,8 @@
 //
 // In this order: Uploads.gate (Rebuild against everything that changes a
 // path), the path's hash part, the name of its NAR. A listing has a lock of its
-// own name and takes no other.
+// own name and takes no other. The local store is asked under any of them, and
+// asks for none.
 //
 // # What it refuses
 //

@@ -1,6 +1,8 @@
 package cache
 
 import (
+	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -263,4 +265,49 @@ func TestPackedCopiesMakeWay(t *testing.T) {
 	w.breakAt(nil)
 	w.mustSubstitute(p)
 	w.check()
+}
+
+// TestLocalChangesUnderLoad: while others keep asking for the same paths, the
+// first answer after each change is the right one.
+func TestLocalChangesUnderLoad(t *testing.T) {
+	m := newMachine(t)
+	w, _ := quickWorld(t, m.serve)
+	w.client.Transport = &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 20}
+	stays := m.build("stays", map[string]string{"file": "stays"})
+	comes := pathNamed("comes")
+	done := make(chan struct{})
+	var group sync.WaitGroup
+	for range 6 {
+		group.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				for _, p := range []narinfo.Path{stays.info.Path, comes} {
+					a := w.get("/" + p.Hash() + ".narinfo")
+					if a.cut != nil || a.status != 200 && (a.status != 404 || p != comes) {
+						t.Errorf("%s is %v", p, a)
+						return
+					}
+				}
+			}
+		})
+	}
+	for i := range 40 {
+		p := m.build("comes", map[string]string{"file": fmt.Sprint("the content of time ", i)})
+		a := w.must(w.get(p.infoURL()), 200)
+		if !strings.Contains(a.body, p.info.NarHash.Base32()) {
+			t.Errorf("time %d is answered with an earlier one:\n%s", i, a.body)
+		}
+		if i%4 == 0 {
+			w.mustSubstitute(p)
+		}
+		m.remove(p)
+		w.must(w.get(p.infoURL()), 404)
+	}
+	close(done)
+	group.Wait()
+	w.client.CloseIdleConnections()
 }
