@@ -38,22 +38,32 @@ lock() {
     return
   fi
   waited=0
-  until mkdir "$dir/lock.d" 2> /dev/null; do
-    owner=$(cat "$dir/lock.d/owner" 2> /dev/null || true)
-    pid=${owner%% *}
-    if [ -n "$owner" ] && { [ "${owner#* }" != "$boot" ] || ! kill -0 "$pid" 2> /dev/null; }; then
-      say "a run that was ended left its lock: taking it"
-      rm -rf "$dir/lock.d"
-      continue
-    fi
+  until ln -s "$$ $boot" "$dir/lock.by" 2> /dev/null; do
+    owner=$(readlink "$dir/lock.by" || true)
+    ended "$owner" && take_over "$owner" && continue
     [ "$waited" -gt 0 ] || say "another run is at it: waiting for it"
-    [ "$waited" -lt "$patience" ] || die 6 "the other run has not ended within $patience s; if there is none, remove $dir/lock.d"
+    [ "$waited" -lt "$patience" ] || die 6 "the other run has not ended within $patience s; if there is none, remove $dir/lock.*"
     waited=$((waited + 1))
     sleep 1
   done
-  trap 'rm -rf "$dir/lock.d"' EXIT
+  trap 'rm -f "$dir/lock.by"' EXIT
   trap 'exit 6' HUP INT TERM
-  put "$dir/lock.d/owner" "$$ $boot"
+}
+
+# ended OWNER: whether the run that made a lock is no more.
+ended() {
+  [ -n "$1" ] && { [ "${1#* }" != "$boot" ] || ! kill -0 "${1%% *}" 2> /dev/null; }
+}
+
+# take_over OWNER removes the lock of a run that has ended. One at a time, or two
+# could find the same one, and the second remove what the first has made since.
+take_over() {
+  mkdir "$dir/lock.over" 2> /dev/null || return 1
+  if [ "$(readlink "$dir/lock.by" || true)" = "$1" ]; then
+    say "a run that was ended left its lock: taking it"
+    rm -f "$dir/lock.by"
+  fi
+  rmdir "$dir/lock.over"
 }
 
 # again WHAT TRIES COMMAND...: until it works, with longer and longer pauses.
