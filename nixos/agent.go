@@ -298,7 +298,11 @@ func (a *Agent) runSwitch(ctx context.Context, e Switch) Event {
 			return Switched{Exit: -1, Text: err.Error()}
 		}
 	}
-	return Switched{Exit: st.Exit, Text: st.Text, Lost: !st.Ended}
+	ev := Switched{Exit: st.Exit, Text: st.Text, Lost: !st.Ended}
+	if st.Ended && st.Exit != 0 && st.Exit != exitUnitsFailed && st.Exit != exitReboot {
+		ev.Last = clip(h.RunWords(ctx, e.Run), 300)
+	}
+	return ev
 }
 
 func (a *Agent) observe(ctx context.Context, e Observe) Event {

@@ -176,7 +176,7 @@ func (m *Machine) checked(j *Journal, a *Attempt, f Facts, ev Switched) {
 		a.RebootFor = sorted(append(a.RebootFor, "switch-to-configuration check"))
 		m.enter(j, f, api.Draining, PhaseAnnounce)
 	default:
-		m.holdBack(j, a, f, fmt.Sprintf("switch-to-configuration check %s: the host's journal has its words; it is tried again", ended(ev)), time.Minute)
+		m.holdBack(j, a, f, fmt.Sprintf("switch-to-configuration check %s: it is tried again", ended(ev)), time.Minute)
 	}
 }
 
@@ -271,6 +271,9 @@ func ended(ev Switched) string {
 		return "ended without a result"
 	case ev.Text != "":
 		return "ended with " + ev.Text
+	}
+	if ev.Last != "" {
+		return fmt.Sprintf("exited with %d (%s)", ev.Exit, ev.Last)
 	}
 	return fmt.Sprintf("exited with %d", ev.Exit)
 }

@@ -199,6 +199,7 @@ type (
 		Lost bool   // it was begun, is not running, and left no result
 		Busy string // it was not begun: who else switches, or what failed
 		Text string // the service's result, if it is not an exit status
+		Last string // what it wrote at last, if it failed
 	}
 	// Observed has the units that are failed now, and a result of every check
 	// that is not off.

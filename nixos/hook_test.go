@@ -168,7 +168,7 @@ func TestSwitchCheck(t *testing.T) {
 		w.Promote(2, pathB, signing.Switch)
 		turns(t, w, 100)
 		said := slices.ContainsFunc(w.Acks, func(s *api.Status) bool {
-			return s.State == api.WaitingState && strings.Contains(s.WaitingFor.Detail, "switch-to-configuration check exited with 1")
+			return s.State == api.WaitingState && strings.Contains(s.WaitingFor.Detail, "switch-to-configuration check exited with 1 (not like this)")
 		})
 		if got := actions(w); !said || slices.Contains(got, "test") || len(got) < 2 {
 			t.Fatalf("said %v, ran %q", said, got)

@@ -78,6 +78,8 @@ type Units interface {
 	// run may have been started all the same: RunState knows.
 	StartRun(ctx context.Context, r Run) error
 	RunState(ctx context.Context, r Run) (RunState, error)
+	// RunWords are the last lines that a run wrote, "" if they are not known.
+	RunWords(ctx context.Context, r Run) string
 	// FailedUnits are those that are failed or wait to be started again.
 	FailedUnits(ctx context.Context) ([]string, error)
 	// Checks runs all health checks that are not off, path's own included.

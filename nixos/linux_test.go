@@ -43,7 +43,7 @@ func TestFieldWithRealNix(t *testing.T) {
 			// survives the garbage collector.
 			c := f.system("c", "exit 2;", true)
 			f.promote(3, signing.Auto, c, lib("c"))
-			if j, s = f.once(); j.State != api.Reverted || s.Current != b.Path.In(sim.StoreDir) || s.SwitchExit == nil || *s.SwitchExit != 2 || f.read("boot-entry") != s.Current {
+			if j, s = f.once(); j.State != api.Reverted || s.Current != b.Path.In(sim.StoreDir) || s.SwitchExit == nil || *s.SwitchExit != 2 || f.read("boot-entry") != s.Current || !strings.Contains(s.Error, "exited with 2 (c test)") {
 				t.Fatalf("%s (%s), reported %+v", j.State, j.Error, s)
 			}
 			if out, err := exec.Command("nix-store", "--gc").CombinedOutput(); err != nil {

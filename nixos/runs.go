@@ -236,3 +236,23 @@ func (h *Linux) runLog(ctx context.Context, r Run, limit int) (string, error) {
 	out, _, err := command(ctx, limit, nil, "journalctl", "--no-pager", "--quiet", "--output=short-iso", "_SYSTEMD_INVOCATION_ID="+begun.Invocation)
 	return out, err
 }
+
+// wordsOfRun is how many lines of a run's output count as its last words.
+const wordsOfRun = 5
+
+// RunWords implements Units.
+func (h *Linux) RunWords(ctx context.Context, r Run) string {
+	var begun begunRecord
+	if ok, err := readRecord(filepath.Join(h.runDir(r.ID), "begun"), &begun); !ok || err != nil || begun.Invocation == "" {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	// Without the lines of systemd and of the records around it.
+	out, _, err := command(ctx, 2000, nil, "journalctl", "--no-pager", "--quiet", "--output=cat", "--lines="+strconv.Itoa(wordsOfRun),
+		"_SYSTEMD_INVOCATION_ID="+begun.Invocation)
+	if err != nil {
+		return ""
+	}
+	return strings.Join(strings.FieldsFunc(out, func(c rune) bool { return c == '\n' }), "; ")
+}

@@ -220,6 +220,9 @@ func (w *World) RunState(_ context.Context, r nixos.Run) (st nixos.RunState, err
 	return st, err
 }
 
+// RunWords implements nixos.Units.
+func (w *World) RunWords(context.Context, nixos.Run) string { return "not like this" }
+
 // FailedUnits implements nixos.Units.
 func (w *World) FailedUnits(context.Context) (failed []string, err error) {
 	err = w.do("failed units", func() error { failed = w.failedUnits(); return nil })
