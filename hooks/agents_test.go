@@ -226,7 +226,7 @@ func TestAgentsShareSlots(t *testing.T) {
 		next := sim.System{Path: sim.Path(bootsInto), Reboot: []string{"kernel"}, WontBoot: rapid.IntRange(0, 4).Draw(rt, "falls back") == 0, CheckFails: rapid.IntRange(0, 4).Draw(rt, "is not well") == 0}
 		a := newAgents(w, rt, rapid.IntRange(2, 4).Draw(rt, "hosts"), next)
 		limit := rapid.IntRange(1, 2).Draw(rt, "slots")
-		a.release(next.Path, signing.Reboot)
+		a.release(next.Path, rapid.SampledFrom([]signing.Action{signing.Reboot, signing.Auto}).Draw(rt, "action"))
 		a.policyIs(api.ChannelPolicy{RebootSlots: limit, RebootTimeout: 7 * 24 * 3600})
 		cuts := 0
 		for turns := 0; !a.ends(); turns++ {

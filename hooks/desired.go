@@ -70,6 +70,10 @@ func (s *Server) permitReboot(d *desired, host string, r *hostRecord, p *policy)
 		d.Reboot = d.grant(sl.Seq, fmt.Sprintf("reboot-%s-%d-%d", d.Channel, sl.Seq, sl.Granted.Unix()))
 		return
 	}
+	if p.unasked(r.Status) {
+		d.WaitingFor = &api.Waiting{Kind: api.WaitReboot, Detail: "the policy of " + d.Channel + " has no reboot_slots, and the release does not say reboot: a person has to"}
+		return
+	}
 	if who := s.slots.full(rebootGroup(r, d.Channel), p.RebootSlots); who != "" {
 		d.WaitingFor = &api.Waiting{Kind: api.WaitSlot, Detail: who}
 		return

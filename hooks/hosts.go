@@ -328,7 +328,9 @@ func (s *Server) describeHost(name string, r *hostRecord) describedHost {
 		h.WantedSeq, h.Wanted = l.head.Seq, e.StorePath
 		h.Converged = h.Status != nil && h.Status.Current == e.StorePath && h.Status.Seq == l.head.Seq && h.Status.State == api.OK
 	}
-	if st := h.Status; st != nil && st.WaitingFor != nil {
+	if st := h.Status; asksReboot(st) && st.Seq == h.WantedSeq {
+		// What it waits for is our word, which it may not have heard yet.
+	} else if st != nil && st.WaitingFor != nil {
 		h.WaitingFor = st.WaitingFor
 	} else if st != nil && st.Seq == h.WantedSeq && st.State.Final() {
 		h.WaitingFor = nil // it is not waiting, whatever it would have to wait for

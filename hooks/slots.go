@@ -142,7 +142,14 @@ func (t *slots) all() map[string]*slot {
 // asksReboot tells whether a host would reboot at once if it were permitted. That
 // it needs one is not enough: its own windows, a pause or a person may be in the way.
 func asksReboot(st *api.Status) bool {
-	return st != nil && st.State == api.Armed && st.Action == string(signing.Reboot) && st.WaitingFor != nil && st.WaitingFor.Asks
+	return st != nil && st.State == api.Armed && st.WaitingFor != nil && st.WaitingFor.Asks
+}
+
+// unasked tells whether nobody has asked for the reboot of a host: the release
+// does not say reboot, and the channel's policy does not say how many may at a
+// time. Without that a new kernel would take down all hosts at once.
+func (p *policy) unasked(st *api.Status) bool {
+	return p.RebootSlots == 0 && st.Action != string(signing.Reboot)
 }
 
 // over tells whether a report says that a host's reboot is over, or will not be.
@@ -176,6 +183,9 @@ func (s *Server) takeSlot(host, channel string, seq int64) error {
 		return nil // it has said something else meanwhile
 	}
 	p := s.policy(channel)
+	if p.unasked(r.Status) {
+		return nil
+	}
 	now := s.clock()
 	sl := slot{Channel: channel, Group: rebootGroup(r, channel), Seq: seq, BootID: r.Status.BootID, Granted: now.UTC(), told: now}
 	pending := sl

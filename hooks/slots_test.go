@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"testing"
@@ -22,6 +23,7 @@ type rebooter struct {
 	waits   *api.Waiting
 	down    bool // it was permitted, and is going down or on its way up
 	path    string
+	action  string // reboot if empty
 }
 
 func (h *rebooter) url(leaf string) string { return "/api/v1/hosts/" + h.name + leaf }
@@ -30,7 +32,7 @@ func (h *rebooter) report() answer {
 	h.counter++
 	s := &api.Status{
 		Agent: "test", StartID: 100, Counter: h.counter, Channel: "web", Target: h.name, BootID: fmt.Sprint("b", h.boot), State: h.state, Seq: h.seq,
-		Action: "reboot", Wanted: h.path, Current: h.path, Booted: h.path, Profile: h.path, WaitingFor: h.waits,
+		Action: cmp.Or(h.action, "reboot"), Wanted: h.path, Current: h.path, Booted: h.path, Profile: h.path, WaitingFor: h.waits,
 	}
 	if h.state == api.Reverted {
 		s.Current = "/nix/store/old"
@@ -136,7 +138,7 @@ func TestRebootIsForWhoAsks(t *testing.T) {
 	h := rebooters(w, 1, "web-1")[0]
 	for name, change := range map[string]func(s *api.Status){
 		"ok":            func(s *api.Status) { s.State, s.WaitingFor = api.OK, nil },
-		"not by itself": func(s *api.Status) { s.Action = "boot" },
+		"not by itself": func(s *api.Status) { s.Action, s.WaitingFor.Asks = "boot", false },
 		"an older seq":  func(s *api.Status) { s.Seq = 0 },
 		"paused":        func(s *api.Status) { s.WaitingFor = &api.Waiting{Kind: api.WaitPaused} },
 		"by its own rule": func(s *api.Status) {
@@ -162,6 +164,32 @@ func TestRebootIsForWhoAsks(t *testing.T) {
 	w.must(w.do("PATCH", h.url(""), w.op, map[string]any{"unhold": true}), 200, "")
 	if d := h.poll(); d.Reboot == nil {
 		t.Errorf("asks: %+v", d)
+	}
+}
+
+// TestRebootByAuto: a release that does not say reboot gets hosts rebooted where
+// the policy says how many at a time. Without that a new kernel would take down all.
+func TestRebootByAuto(t *testing.T) {
+	w := newWorld(t)
+	h := rebooters(w, 0, "web-1")[0]
+	h.action = "auto"
+	h.asks(1)
+	d := h.poll()
+	if d.Reboot != nil || d.WaitingFor == nil || d.WaitingFor.Kind != api.WaitReboot || !strings.Contains(d.WaitingFor.Detail, "no reboot_slots") {
+		t.Errorf("without slots: %+v %+v", d.Reboot, d.WaitingFor)
+	}
+	if s := h.show(); s.Slot != nil || s.WaitingFor == nil || *s.WaitingFor != *d.WaitingFor {
+		t.Errorf("shown is %+v %+v", s.Slot, s.WaitingFor)
+	}
+	w.must(w.setPolicy(api.ChannelPolicy{RebootSlots: 1}), 200, "")
+	if d := h.poll(); d.Reboot == nil {
+		t.Errorf("with slots: %+v", d.WaitingFor)
+	}
+	other := rebooter{w: w, name: "web-2", path: h.path}
+	w.must(w.setPolicy(api.ChannelPolicy{RebootTimeout: 900}), 200, "")
+	other.asks(1)
+	if other.poll().Reboot == nil || h.poll().Reboot == nil {
+		t.Error("by the action reboot any number may; and what was permitted stays")
 	}
 }
 

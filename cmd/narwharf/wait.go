@@ -163,7 +163,8 @@ func (w *waiter) judge(h api.Host, now time.Time) (line, state string) {
 		}
 		return line, "done"
 	case api.Armed:
-		if st.Action == string(signing.Reboot) {
+		asks := st.WaitingFor != nil && st.WaitingFor.Asks && (h.WaitingFor == nil || h.WaitingFor.Kind != api.WaitReboot)
+		if st.Action == string(signing.Reboot) || asks {
 			break // it is to be rebooted, and has not been
 		}
 		return "armed: boots it at the next reboot (" + strings.Join(st.NeedRebootFor, ", ") + ")", "done"
@@ -184,9 +185,13 @@ func (w *waiter) judge(h api.Host, now time.Time) (line, state string) {
 	if h.Slot != nil && !h.Online {
 		return line + ", reboots", "waiting"
 	}
-	if st.WaitingFor != nil {
-		line += ", " + waitingText(st.WaitingFor)
-		if st.WaitingFor.Kind == api.WaitHold || h.Hold != nil {
+	why := st.WaitingFor
+	if why != nil && why.Asks {
+		why = h.WaitingFor // which the host may not have heard yet
+	}
+	if why != nil {
+		line += ", " + waitingText(why)
+		if why.Kind == api.WaitHold || h.Hold != nil {
 			return line, "done"
 		}
 	}

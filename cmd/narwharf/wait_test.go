@@ -94,8 +94,10 @@ func TestClass5SilenceIsWaitedFor(t *testing.T) {
 // that is down by permission is not offline.
 func TestWaitForReboots(t *testing.T) {
 	armed := func(action string) *api.Status {
-		return &api.Status{State: api.Armed, Seq: waitedFor, Action: action, WaitingFor: &api.Waiting{Kind: api.WaitSlot, Detail: "web-2 may reboot now"}}
+		return &api.Status{State: api.Armed, Seq: waitedFor, Action: action, WaitingFor: &api.Waiting{Kind: api.WaitReboot, Asks: true}}
 	}
+	byPerson, forSlot := &api.Waiting{Kind: api.WaitReboot}, &api.Waiting{Kind: api.WaitSlot, Detail: "web-2 may reboot now"}
+	itself := &api.Status{State: api.Armed, Seq: waitedFor, Action: "boot", WaitingFor: byPerson}
 	slot := &api.Slot{Group: "web", Seq: waitedFor}
 	for _, c := range []struct {
 		name  string
@@ -103,8 +105,11 @@ func TestWaitForReboots(t *testing.T) {
 		state string
 		line  string
 	}{
-		{"a person will reboot it", api.Host{Online: true, Status: armed("auto")}, "done", "armed: boots it at the next reboot"},
-		{"waits for a slot", api.Host{Online: true, Status: armed("reboot")}, "waiting", "armed, waits: slot (web-2 may reboot now)"},
+		{"a person will reboot it", api.Host{Online: true, Status: itself}, "done", "armed: boots it at the next reboot"},
+		{"nobody permits it", api.Host{Online: true, Status: armed("auto"), WaitingFor: byPerson}, "done", "armed: boots it at the next reboot"},
+		{"waits for a slot", api.Host{Online: true, Status: armed("reboot"), WaitingFor: forSlot}, "waiting", "armed, waits: slot (web-2 may reboot now)"},
+		{"waits by auto", api.Host{Online: true, Status: armed("auto"), WaitingFor: forSlot}, "waiting", "armed, waits: slot (web-2 may reboot now)"},
+		{"is permitted by auto", api.Host{Online: true, Status: armed("auto"), Slot: slot}, "waiting", "armed"},
 		{"reboots", api.Host{Status: armed("reboot"), Slot: slot}, "waiting", "armed, reboots"},
 		{"does not come back", api.Host{Status: armed("reboot"), Slot: &api.Slot{Late: true}}, "done", "offline since"},
 		{"was gone without a word", api.Host{Status: armed("reboot")}, "done", "offline since"},

@@ -14,8 +14,9 @@ type ChannelPolicy struct {
 	// Windows are the times in which hosts may start on a release and reboot;
 	// none: always. What a host has begun it ends.
 	Windows []Window `json:"windows,omitempty"`
-	// RebootSlots is how many hosts of a group may be rebooting; 0: any number.
-	// A host's group is its label reboot_group, and without one its channel.
+	// RebootSlots is how many hosts of a group may be rebooting; 0: any number for
+	// releases with the action reboot, and none for auto, which then leaves it to
+	// people. A host's group is its label reboot_group, and without one its channel.
 	RebootSlots int `json:"reboot_slots,omitempty"`
 	// RebootTimeout is after how many seconds a host that was let reboot and has
 	// not come back is an alarm; 0: 900.
