@@ -48,6 +48,10 @@ func (m *Machine) started(j *Journal, f Facts) {
 		m.bootedBeforePost(a, f)
 	case PhaseInspect, PhaseCheck, PhasePre, PhaseAnnounce:
 		a.BootID = f.BootID
+		if a.Leaving || a.TestEnds {
+			m.wayBack(j, a, f)
+			return
+		}
 		if a.Owed {
 			m.holdBack(j, a, f, "the host was rebooted while it was drained", 0)
 			return

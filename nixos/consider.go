@@ -90,7 +90,7 @@ func (m *Machine) accepted(j *Journal, f Facts, head *signing.Head, entry *signi
 	digest := signing.Digest(sha256.Sum256(d.Pointer.Entry)).String()
 	a := j.Attempt
 	same := a != nil && a.Seq == head.Seq && a.Entry == digest
-	directive := j.newDirective(d, head.Seq)
+	directive := j.newDirective(d, head.Seq, f)
 	if directive == directiveRetry {
 		delete(j.Denied, digest)
 		if same && (a.Phase == PhaseRetry || a.Phase == PhaseDone) && a.Outcome != api.OK && a.Outcome != api.Armed {
@@ -104,6 +104,9 @@ func (m *Machine) accepted(j *Journal, f Facts, head *signing.Head, entry *signi
 		m.leave(j, f)
 	}
 	m.settle(j, f)
+	if directive == directivePaused && j.Error == "" && j.WaitingFor == nil {
+		j.WaitingFor = &api.Waiting{Kind: api.WaitPaused, Detail: fmt.Sprintf("the server asks to leave release %d; paused on the host by %s: %s", head.Seq, f.Pause.By, f.Pause.Reason)}
+	}
 }
 
 // begin makes the attempt, and ends it at once where there is nothing to do.
@@ -208,7 +211,7 @@ func (m *Machine) ended(j *Journal, a *Attempt, f Facts) {
 	case api.Testing:
 		if f.Current != a.Path {
 			drift("the running system", f.Current)
-		} else if a.TestUntil != 0 && f.Now >= a.TestUntil {
+		} else if a.TestUntil != 0 && f.Now >= a.TestUntil && f.Pause == nil {
 			m.endTest(j, a, f)
 			return
 		}

@@ -42,7 +42,7 @@ var stories = []struct {
 	{name: "reboot, always", end: api.OK, action: signing.Reboot, good: true, rules: func(r *nixos.Rules) { r.Reboot = nixos.RebootAlways }},
 	{name: "reboot into a failure", end: api.Reverted, b: sim.System{CheckFails: true}, action: signing.Reboot, rules: allHooks, wants: permitReboot},
 	{name: "reboot that falls back", end: api.Reverted, b: sim.System{WontBoot: true}, action: signing.Reboot, rules: allHooks, wants: permitReboot},
-	{name: "test with a deadline", end: api.TestOver, action: signing.Test, good: true, rules: func(r *nixos.Rules) { r.TestDeadline = time.Hour },
+	{name: "test with a deadline", end: api.TestOver, action: signing.Test, good: true, rules: func(r *nixos.Rules) { allHooks(r); r.TestDeadline = time.Hour },
 		then: func(w *sim.World) { w.Clock += 3_600_000 }},
 	{name: "revert directive", end: api.Reverted, action: signing.Auto, rules: allHooks,
 		then: func(w *sim.World) { w.Wants.Directive = &api.Directive{Type: "revert", Seq: 2, ID: "d1"} }},

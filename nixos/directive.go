@@ -12,14 +12,19 @@ import (
 const (
 	directiveRetry  = "retry"
 	directiveRevert = "revert"
+	directivePaused = "paused" // a revert that waits for a person on the host
 )
 
 // newDirective is the type of a directive about seq that was not obeyed
-// before, "" if there is none. It is not new any more after that.
-func (j *Journal) newDirective(d *api.Desired, seq int64) string {
+// before, "" if there is none. It is not new any more after that, but for one
+// that a paused host leaves for later.
+func (j *Journal) newDirective(d *api.Desired, seq int64, f Facts) string {
 	r := d.Directive
 	if r == nil || r.Seq != seq || r.ID == "" || r.ID == j.Directive || (r.Type != directiveRetry && r.Type != directiveRevert) {
 		return ""
+	}
+	if r.Type == directiveRevert && f.Pause != nil {
+		return directivePaused
 	}
 	j.Directive = r.ID
 	return r.Type
@@ -66,7 +71,29 @@ func (m *Machine) leave(j *Journal, f Facts) {
 	a.Leaving, a.Previous, a.Lost = true, to, 0
 	a.ProfileTouched = f.Profile != to
 	a.ProfileLink, a.ProfilePath = "", to // a new generation: the old one may be gone
-	m.revert(j, a, f, why)
+	a.Reason = why
+	m.deny(j, a)
+	m.goBack(j, a, f)
+}
+
+// goBack begins a way back that nothing is wrong with: there is time for
+// hooks.pre_switch.
+func (m *Machine) goBack(j *Journal, a *Attempt, f Facts) {
+	a.Owed = f.Current != a.Previous && (m.Rules.Hooks[HookPreSwitch] || m.Rules.Hooks[HookPostSwitch])
+	if a.Owed && m.Rules.Hooks[HookPreSwitch] {
+		m.enter(j, f, api.Reverting, PhasePre)
+		return
+	}
+	m.wayBack(j, a, f)
+}
+
+// wayBack goes on with it.
+func (m *Machine) wayBack(j *Journal, a *Attempt, f Facts) {
+	if a.TestEnds {
+		m.unswitch(j, a, f)
+		return
+	}
+	m.revert(j, a, f, a.Reason)
 }
 
 // endTest is the end of a test by its deadline.
@@ -79,5 +106,5 @@ func (m *Machine) endTest(j *Journal, a *Attempt, f Facts) {
 	}
 	a.TestEnds, a.Lost = true, 0
 	a.Reason = "the test's time was over"
-	m.unswitch(j, a, f)
+	m.goBack(j, a, f)
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"narwharf/hooks/api"
+	"narwharf/nixos"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
 )
@@ -145,4 +146,55 @@ func TestRevertedSystemIsProtected(t *testing.T) {
 	ends(t, w, api.OK, pathB, pathB, pathB)
 	revert(w, 4, "d1")
 	ends(t, w, api.Reverted, pathA, pathA, pathA)
+}
+
+// TestDirectiveRevertOfAPausedHost waits for the person who paused it.
+func TestDirectiveRevertOfAPausedHost(t *testing.T) {
+	for _, action := range []signing.Action{signing.Auto, signing.Test, signing.Boot} {
+		w := world(t, sim.System{})
+		w.Promote(2, pathB, action)
+		state := drive(t, w).State
+		runs := w.Started()
+		w.Pause = &api.Hold{By: "kim", Reason: "disk"}
+		revert(w, 2, "d1")
+		for range 2 {
+			j := drive(t, w)
+			if j.State != state || w.Started() != runs || j.Directive == "d1" {
+				t.Fatalf("%s: %s, %d runs", action, j.State, w.Started()-runs)
+			}
+			if said := w.Acks[len(w.Acks)-1].WaitingFor; state != api.Armed && (said == nil || said.Kind != api.WaitPaused) {
+				t.Errorf("%s: waiting for %+v", action, said)
+			}
+		}
+		w.Pause = nil
+		ends(t, w, api.Reverted, pathA, pathA, pathA)
+	}
+}
+
+// TestDirectiveRevertIsDrained: nothing is wrong with what runs, so there is
+// time for the hooks; one that fails does not stop it.
+func TestDirectiveRevertIsDrained(t *testing.T) {
+	for _, fails := range []int{0, 1} {
+		w := world(t, sim.System{})
+		w.Promote(2, pathB, signing.Auto)
+		endsBy(t, w, hooked(w), api.OK, pathB)
+		w.Hooks, w.HookFails[nixos.HookPreSwitch] = nil, fails
+		revert(w, 2, "d1")
+		endsBy(t, w, hooked(w), api.Reverted, pathA)
+		if !slices.Equal(w.Hooks, []string{"pre_switch", "post_switch"}) {
+			t.Errorf("hooks %q", w.Hooks)
+		}
+	}
+}
+
+// TestJournalWithAnUnknownPhase is of a newer agent.
+func TestJournalWithAnUnknownPhase(t *testing.T) {
+	w := world(t, sim.System{})
+	w.Journal = []byte(strings.Replace(string(w.Journal), `"phase":"done"`, `"phase":"kexec"`, 1))
+	if _, err := w.Drive(w.Keys.Rules(), 10, nil); err == nil || !strings.Contains(err.Error(), "kexec") {
+		t.Fatal(err)
+	}
+	if s := w.Acks[len(w.Acks)-1]; s.State != api.Failed || !strings.Contains(s.Error, "newer narwharf") {
+		t.Errorf("%+v", s)
+	}
 }

@@ -41,6 +41,13 @@ const (
 	PhaseDone      Phase = "done"      // Outcome says how it ended
 )
 
+// phases are all of them: a journal with another one is of a newer agent.
+var phases = []Phase{
+	PhasePrepare, PhaseJitter, PhaseRealise, PhaseRetry, PhaseReady, PhaseInspect, PhaseCheck, PhasePre, PhaseAnnounce,
+	PhaseSwitch, PhaseDry, PhaseObserve, PhaseConfirm, PhaseOwn, PhaseWitness, PhaseProfile, PhaseBoot, PhaseKeep,
+	PhaseUnprofile, PhaseUnboot, PhaseUnswitch, PhasePost, PhasePreReboot, PhaseReboot, PhaseDone,
+}
+
 // Facts are what a host is like, read at the moment of an event.
 type Facts struct {
 	BootID string

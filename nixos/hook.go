@@ -50,6 +50,10 @@ func (m *Machine) holdBack(j *Journal, a *Attempt, f Facts, why string, again ti
 func (m *Machine) hooked(j *Journal, a *Attempt, f Facts, ev Hooked) {
 	switch a.Phase {
 	case PhasePre:
+		if a.Leaving || a.TestEnds { // a way back is not stopped by it
+			m.wayBack(j, a, f)
+			return
+		}
 		if ev.Err != "" {
 			a.HookTries++
 			m.holdBack(j, a, f, "hooks.pre_switch: "+ev.Err, backOff(a.HookTries+1))

@@ -192,6 +192,9 @@ func parseJournal(text []byte) (*Journal, error) {
 			return nil, fmt.Errorf("journal: %w", err)
 		}
 	}
+	if a := j.Attempt; a != nil && !slices.Contains(phases, a.Phase) {
+		return nil, fmt.Errorf("%w: it is in the phase %q, which this one does not know; run that agent until it is at rest, or move the journal away and give min_seq", ErrNewerJournal, a.Phase)
+	}
 	if j.Seen == nil {
 		j.Seen = make(map[string]Seen)
 	}
