@@ -17,7 +17,8 @@
 //
 // bin/narwharf (NARWHARF_BIN names another), the clients of nix-clients.sh (NARWHARF_NIX_DIR), and
 // for store paths and small disks a mount namespace: root, or an ordinary user where user
-// namespaces are allowed. What is missing skips the tests that need it, by name; with NARWHARF_CI=1
+// namespaces are allowed. What it has to get along with, the build that was delivered before, is built by
+// .ci/previous from the history: its commit stands in PREVIOUS. What is missing skips the tests that need it, by name; with NARWHARF_CI=1
 // it fails them. NARWHARF_SUITES limits the clients ("forky", "bookworm trixie").
 //
 // `go test -short ./e2e` is the smoke test: every kind of test once, with small sizes. Without
