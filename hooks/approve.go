@@ -58,6 +58,13 @@ func (s *Server) approve(c *call, name, instance string) (channel string, err er
 		next = *s.newOwner(name, o.Claims[at].self())
 		text = fmt.Sprintf("%s is another machine now, %s, approved in place of %s", name, instanceText(instance), instanceText(o.Instance))
 	}
+	if at >= 0 {
+		// First, and whether or not the operator still waits: the name must not
+		// go to one machine while the token of the other stays good.
+		if err := s.revokeJoined(context.WithoutCancel(c.req.Context()), name, o.Claims[at].TokenID); err != nil {
+			return "", err
+		}
+	}
 	_, err = s.store.update(s.clock(), func(ch *change) error {
 		ch.note(api.Event{Kind: "host.approved", By: c.who.Name, Channel: channel, Host: name, Text: text, Data: map[string]string{"instance": instance, "was": o.Instance}})
 		if err := s.putSightings(ch, sightKey(name, instance), nil); err != nil {
@@ -70,10 +77,7 @@ func (s *Server) approve(c *call, name, instance string) (channel string, err er
 		}
 		return s.putOwner(ch, name, &next)
 	})
-	if err != nil || at < 0 {
-		return channel, err
-	}
-	return channel, s.revokeJoined(c.req.Context(), name, o.Claims[at].TokenID)
+	return channel, err
 }
 
 func (c claim) self() api.Self { return api.Self{Instance: c.Instance, Machine: c.Machine} }

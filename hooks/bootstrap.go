@@ -45,6 +45,13 @@ func (s *Server) getBootstrap(c *call) error {
 	if l.release == nil {
 		return api.Errorf(http.StatusNotFound, api.NotFound, "%s", absentText(l))
 	}
+	// An admin may make join tokens; his own has no business on a new machine.
+	if s.tokens != nil {
+		if t, err := s.tokens.Lookup(c.req.Context(), c.who.TokenID); err != nil || t.Uses == 0 {
+			return api.Errorf(http.StatusBadRequest, api.BadRequest,
+				"the script holds the token that it is asked for with, and so that has to be a join token: narwharf token new --join %s makes one", name)
+		}
+	}
 	r := BootstrapRequest{
 		Channel: name, Origin: l.state.Origin, Keys: l.state.Keys, Threshold: l.state.Threshold, Seq: l.head.Seq,
 		Token: access.Presented(c.req), Host: q.Get("host"), Target: q.Get("target"), Action: q.Get("action"),

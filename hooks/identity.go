@@ -261,10 +261,11 @@ func (s *Server) admitPoll(c *call, host, channel string, self api.Self) error {
 	return s.sightPoll(host, channel, self)
 }
 
+// conflict does not tell all of the owner's instance: the claimant need not know.
 func conflict(o *owner, host string, self api.Self) error {
 	return api.Errorf(http.StatusConflict, api.IdentityConflict,
 		"another machine has the name %s here: %s, since %s; this one is %s. If this one shall have the name: narwharf host approve %s --instance %s. If not, give it a name of its own (host in the agent's configuration)",
-		host, instanceText(o.Instance), o.Since.UTC().Format(time.DateTime), instanceText(self.Instance), host, instanceFlag(self.Instance))
+		host, instanceText(o.Instance[:min(len(o.Instance), 8)]), o.Since.UTC().Format(time.DateTime), instanceText(self.Instance), host, instanceFlag(self.Instance))
 }
 
 func instanceText(instance string) string {

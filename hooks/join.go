@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"narwharf/hooks/api"
 	"narwharf/signing"
@@ -12,7 +13,8 @@ import (
 
 // join makes the token of a host for a join token. A token that is for this host
 // alone makes it the owner of its name, whoever was: that is what it was made
-// for. With others the name has to be free, or the machine's already.
+// for. With others the name has to be free, as mayJoin has it: who holds one may
+// become a host, and not take the place of one.
 func (s *Server) join(c *call) error {
 	var j api.Join
 	if err := readJSON(c, 4<<10, &j); err != nil {
@@ -54,8 +56,10 @@ func (s *Server) join(c *call) error {
 func (s *Server) joinAs(c *call, j *api.Join, self api.Self) (secret string, err error) {
 	o := s.identities.owner(j.Host)
 	replaces := s.foreign(o, j.Host, self, c.who)
-	if replaces && c.who.Host != j.Host {
-		return "", s.admit(c, j.Host, j.Channel, self)
+	if c.who.Host != j.Host {
+		if err := s.mayJoin(c, o, j, self); err != nil {
+			return "", err
+		}
 	}
 	secret, fresh, err := access.NewHost(j.Host, j.Channel, s.clock())
 	if err != nil {
@@ -94,4 +98,43 @@ func (s *Server) joinAs(c *call, j *api.Join, self api.Self) (secret string, err
 		return s.putOwner(ch, j.Host, next)
 	})
 	return secret, err
+}
+
+// mayJoin refuses a join by a token for hosts of any name where the name is not
+// free. An instance is no secret, so to say the owner's proves nothing, but for a
+// repetition with the very token and for an owner that has no token of its own.
+// The name is to be locked.
+func (s *Server) mayJoin(c *call, o *owner, j *api.Join, self api.Self) error {
+	ctx := c.req.Context()
+	token, err := s.tokens.Lookup(ctx, c.who.TokenID)
+	if err != nil {
+		return err
+	}
+	now := s.clock()
+	for _, u := range token.Used {
+		if u.Host == j.Host && u.Instance == self.Instance && now.Sub(u.At) < access.Patience && (o == nil || o.Instance == self.Instance) {
+			return nil
+		}
+	}
+	if o != nil && o.Instance != self.Instance {
+		if err := s.noteClaim(c, o, j.Host, j.Channel, self); err != nil {
+			return err
+		}
+		return conflict(o, j.Host, self)
+	}
+	list, err := s.tokens.List(ctx)
+	if err != nil {
+		return err
+	}
+	taken := slices.ContainsFunc(list, func(t access.Token) bool { return t.Host == j.Host && t.Joined != "" && t.Active(now) })
+	if r := s.store.host(j.Host); o == nil && r != nil && r.Status != nil {
+		taken = true // by an agent, or a server, from before instances
+	}
+	if !taken {
+		return nil
+	}
+	s.log.Warn("a join by the name of a host that is here", "host", j.Host, "by", c.who.Name, "address", remoteAddress(c.req))
+	return api.Errorf(http.StatusConflict, api.IdentityConflict,
+		"%s is here already. If this machine is to have the name: narwharf token new --join %s --host %[1]s makes a join token for it, or narwharf host remove %[1]s forgets the other. If not, give it a name of its own (host in the agent's configuration)",
+		j.Host, j.Channel)
 }

@@ -234,3 +234,71 @@ func TestJoinKeepsSecrets(t *testing.T) {
 		}
 	}
 }
+
+// What an instance is, is no secret. Whoever holds a join token for hosts of any
+// name becomes a host by it, and takes the place of none.
+func TestJoinTakesNoPlace(t *testing.T) {
+	refused := func(t *testing.T, a answer, words string) {
+		t.Helper()
+		if a.status != 409 || !strings.Contains(string(a.body), words) {
+			t.Errorf("%d %s, want 409 with %q", a.status, a.body, words)
+		}
+	}
+	t.Run("of a host that joined", func(t *testing.T) {
+		w := newWorld(t)
+		victim, thief := w.machine("web-1", "a", "boot-a"), w.machine("web-1", "b", "boot-b")
+		victim.joins(w.joinToken("victim", "web-1", 1))
+		victim.taken()
+		rack := w.joinToken("rack", "", 10)
+		a := thief.join(rack)
+		refused(t, a, "host approve web-1")
+		if strings.Contains(string(a.body), victim.instance) {
+			t.Errorf("the owner's instance is told: %s", a.body)
+		}
+		thief.instance = victim.instance
+		refused(t, thief.join(rack), "token new --join web --host web-1")
+		victim.taken() // by its own token
+	})
+	t.Run("by a token of another channel", func(t *testing.T) {
+		w := newWorld(t)
+		victim := w.machine("web-1", "a", "boot-a")
+		victim.joins(w.joinToken("victim", "web-1", 1))
+		now := time.Now()
+		secret, token, err := access.NewJoin("dev", "dev", "", 5, now, now.Add(time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.tokens.Add(t.Context(), token); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, w.do("POST", "/api/v1/join", secret, api.Join{Host: "web-1", Channel: "dev", Instance: victim.instance}), "is here already")
+		victim.taken()
+	})
+	t.Run("of an older agent", func(t *testing.T) {
+		w := newWorld(t)
+		victim, thief := w.machine("web-1", "", "boot-a"), w.machine("web-1", "b", "boot-b")
+		victim.taken()
+		refused(t, thief.join(w.joinToken("rack", "", 10)), "host approve web-1")
+		victim.taken()
+	})
+	t.Run("but of one that is removed", func(t *testing.T) {
+		w := newWorld(t)
+		gone, next := w.machine("web-1", "a", "boot-a"), w.machine("web-1", "b", "boot-b")
+		rack := w.joinToken("rack", "", 10)
+		gone.joins(rack)
+		gone.taken()
+		w.must(w.do("DELETE", "/api/v1/hosts/web-1", w.op, nil), 204, "")
+		next.joins(rack)
+		next.taken()
+	})
+	t.Run("nor its own, but for an answer that was lost", func(t *testing.T) {
+		w := newWorld(t)
+		m := w.machine("web-1", "a", "boot-a")
+		rack := w.joinToken("rack", "", 10)
+		m.joins(rack)
+		m.joins(rack)
+		m.taken()
+		refused(t, m.join(w.joinToken("rack-8", "", 10)), "is here already")
+		m.taken()
+	})
+}

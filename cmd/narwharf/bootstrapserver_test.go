@@ -74,6 +74,7 @@ func TestBootstrapByTheServer(t *testing.T) {
 	s.wantAPI(400, "GET", pattern, path+"?trust=server&format=yaml", "", secret)
 	s.wantAPI(400, "GET", pattern, path+"?trust=server&host=a+b", "", secret)
 	s.wantAPI(404, "GET", pattern, "/api/v1/channels/none/bootstrap?trust=server", "", s.admin)
+	s.wantAPI(400, "GET", pattern, path+"?trust=server", "", s.admin) // whose token would be in the script
 	s.wantAPI(200, "HEAD", pattern, path+"?trust=server", "", secret)
 	s.wantAPI(200, "GET", pattern, path+"?trust=server&format=cloud-config&host=web-7&target=t&action=boot", "", secret)
 	if h := s.wantAPI(200, "GET", pattern, path+"?trust=server", "", secret); h.Get("Cache-Control") != "no-store" {
