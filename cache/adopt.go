@@ -48,6 +48,9 @@ func (u *Uploads) likeLocal(info *narinfo.Info) error {
 	}
 	l, err := u.local.find(context.Background(), info.Path.Hash())
 	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			u.log.Warn("an upload could not be compared with the local store", "path", info.Path, "error", err)
+		}
 		return nil
 	}
 	if differs := differences(l.info, info); differs != "" {
@@ -98,19 +101,28 @@ func (u *Uploads) Adopt(ctx context.Context, paths []narinfo.Path, by string) (i
 	if len(todo) == 0 {
 		return 0, nil
 	}
-	// Whoever waits for a reference waits for what began before, so one of
-	// them always moves.
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(2 * runtime.GOMAXPROCS(0))
-	for _, a := range inOrder(todo) {
-		g.Go(func() error { return u.adopt(ctx, a, todo, by) })
-	}
+	u.adoptAll(ctx, g, todo, by, true)
 	err := g.Wait()
 	if errors.Is(err, blob.ErrFull) || errors.Is(err, pack.ErrNotStored) {
 		u.log.Error("no room to adopt local paths", "error", err)
 		return 0, refuse(http.StatusRequestEntityTooLarge, "full", "the cache has no room to keep the %d paths that are in its own Nix store alone: make room there, and promote again", len(todo))
 	}
 	return len(todo), err
+}
+
+// adoptAll starts all adoptions in g. Whoever waits for a reference waits for what
+// began before, so one of them always moves. With whole, a path is not adopted if
+// one that it refers to cannot be.
+func (u *Uploads) adoptAll(ctx context.Context, g *errgroup.Group, todo map[narinfo.Path]*adoption, by string, whole bool) {
+	g.SetLimit(2 * runtime.GOMAXPROCS(0))
+	for _, a := range inOrder(todo) {
+		g.Go(func() error {
+			defer close(a.done)
+			a.err = u.adopt(ctx, a, todo, by, whole)
+			return a.err
+		})
+	}
 }
 
 func gone(p narinfo.Path) error {
@@ -120,7 +132,8 @@ func gone(p narinfo.Path) error {
 // adoption is one path that becomes an upload.
 type adoption struct {
 	*localPath
-	done  chan struct{} // closed when it is one
+	done  chan struct{} // closed when it is one, or cannot be
+	err   error         // why it cannot, once done is closed
 	order int
 }
 
@@ -152,7 +165,7 @@ func inOrder(todo map[narinfo.Path]*adoption) []*adoption {
 	return list
 }
 
-func (u *Uploads) adopt(ctx context.Context, a *adoption, todo map[narinfo.Path]*adoption, by string) error {
+func (u *Uploads) adopt(ctx context.Context, a *adoption, todo map[narinfo.Path]*adoption, by string, whole bool) error {
 	f, err := u.adoptNar(ctx, a.localPath)
 	if err != nil {
 		return err
@@ -161,6 +174,9 @@ func (u *Uploads) adopt(ctx context.Context, a *adoption, todo map[narinfo.Path]
 		if other := todo[ref]; other != nil && other != a {
 			select {
 			case <-other.done:
+				if whole && other.err != nil {
+					return other.err
+				}
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
@@ -173,7 +189,6 @@ func (u *Uploads) adopt(ctx context.Context, a *adoption, todo map[narinfo.Path]
 	if err := u.PutInfo(info.Path.Hash(), info, by); err != nil {
 		return fmt.Errorf("adopt %s: %w", info.Path, err)
 	}
-	close(a.done)
 	u.log.Info("adopted from the local store", "path", info.Path, "nar_size", info.NarSize, "by", by)
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -280,6 +281,62 @@ func TestKeepWhole(t *testing.T) {
 	}
 	m.remove(lib, libc, other)
 	w.check()
+}
+
+// TestKeepWholeGoesOn: a path that cannot be adopted keeps no other from it, and
+// what cannot be adopted now is tried again.
+func TestKeepWholeGoesOn(t *testing.T) {
+	w, m := localWorld(t)
+	w.s.keepPause = 10 * time.Millisecond
+	good := m.build("good", map[string]string{"a": "b"})
+	broken := m.build("broken", map[string]string{"a": "as it was"}, good)
+	user := m.build("user", map[string]string{"c": "d"}, broken)
+	if err := os.WriteFile(m.real(broken.info.Path)+"/a", []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	w.putAll(newUpload(t, "up", "zstd", user))
+	var failing atomic.Bool
+	failing.Store(true)
+	w.breakAt(func(op, name string) error {
+		if op == "create" && strings.HasPrefix(name, "nar/") && failing.Load() {
+			return errors.New("not now")
+		}
+		return nil
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.s.KeepWhole(ctx)
+	}()
+	defer func() {
+		cancel()
+		<-done
+	}()
+	for range 500 {
+		if strings.Contains(w.log.String(), "could not be adopted now") {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	failing.Store(false)
+	for _, p := range []*upload{good, user} {
+		kept := false
+		for range 1000 {
+			if _, err := w.index.Get(p.info.Path.Hash()); err == nil {
+				kept = true
+				break
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		if !kept {
+			t.Errorf("%s was not adopted", p.info.Path)
+		}
+	}
+	w.counted("narwharf_local_unkept_paths", 1)
+	if text := w.log.String(); !strings.Contains(text, "cannot be kept") || !strings.Contains(text, string(broken.info.Path)) {
+		t.Errorf("the log does not name the path:\n%s", text)
+	}
 }
 
 // TestChannelsSeeLocal: what hooks asks of a cache, of a local path.

@@ -102,6 +102,14 @@ func newMetrics(u *Uploads, registry *prometheus.Registry) *metrics {
 	return m
 }
 
+// watchKeeper shows what is not adopted yet.
+func (m *metrics) watchKeeper(k *keeper) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "narwharf_local_unkept_paths",
+		Help: "Paths of the local store that uploads refer to and that are not adopted yet, or cannot be.",
+	}, func() float64 { return float64(k.pending()) }))
+}
+
 // answered counts a reply.
 func (m *metrics) answered(w *response, req *http.Request) {
 	method := req.Method

@@ -86,7 +86,7 @@ func (s *Server) getServe(w *response, req *http.Request, name string) error {
 	case found.typ == nar.Symlink:
 		return s.serveLink(w, name, folder, info.StoreDir, found.target)
 	case found.typ == nar.Directory && !folder:
-		return redirect(w, url.PathEscape(path.Base(name))+"/")
+		return redirect(w, "./"+url.PathEscape(path.Base(name))+"/") // "a:b/" alone would be another scheme
 	case found.typ == nar.Directory:
 		return s.serveFolder(w, req, info, name, found.entries)
 	}

@@ -13,7 +13,7 @@ func TestServe(t *testing.T) {
 	w, m := localWorld(t)
 	files := map[string]string{
 		"bin/run": "#!/bin/sh\necho <script>\n", "share/doc/index.html": "<b>hi</b>", "share/a b%?#\"<.txt": "odd", "data": "\x00\x01\x02",
-		"empty": "", "long": strings.Repeat("é", 100_000),
+		"empty": "", "https:evil.example/x": "y", "long": strings.Repeat("é", 100_000),
 	}
 	local := m.build("local", files)
 	up := packUpload(t, "up", narOf(t, map[string]string{"file": "I am uploaded", "other": strings.Repeat("x", 70_000)}), "zstd")
@@ -39,7 +39,10 @@ func TestServe(t *testing.T) {
 		t.Errorf("%v %s", page.header, page.body)
 	}
 	w.must(w.get(root+"share/"), 200, `<a href="./a%20b%25%3F%23%22%3C.txt">a b%?#&#34;&lt;.txt</a>`, `<a href="../">`)
-	if a := w.must(w.get(root+"share/doc"), 302); a.header.Get("Location") != "doc/" {
+	if a := w.must(w.get(root+"share/doc"), 302); a.header.Get("Location") != "./doc/" {
+		t.Errorf("%v", a.header)
+	}
+	if a := w.must(w.get(root+"https:evil.example"), 302); a.header.Get("Location") != "./https:evil.example/" {
 		t.Errorf("%v", a.header)
 	}
 	for _, name := range []string{"none", "bin/none", "bin/run/x", "../x", "bin/../data", "./data", "bin//run", "%00", "bin/%2e%2e/data"} {

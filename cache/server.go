@@ -58,7 +58,8 @@ type Server struct {
 	keep    string // Cache-Control of what never changes
 	puts    atomic.Int64
 
-	keeper keeper
+	keeper    keeper
+	keepPause time.Duration // as the constant, but for tests
 
 	idle, drainTime time.Duration // as the constants, but for tests
 
@@ -72,7 +73,8 @@ func NewServer(u *Uploads, opts Options) (*Server, error) {
 	}
 	s := &Server{opts: opts, uploads: u, signer: newSigner(opts.SignUploads, opts.Local), local: opts.Local, metrics: newMetrics(u, opts.Metrics), log: opts.Log}
 	s.idle, s.drainTime = writeIdle, drainTime
-	s.keeper.wake = make(chan struct{}, 1)
+	s.keeper.wake, s.keepPause = make(chan struct{}, 1), keepPause
+	s.metrics.watchKeeper(&s.keeper)
 	s.listings = make(chan struct{}, runtime.GOMAXPROCS(0))
 	// Shared caches may keep an answer to a request with credentials if it is
 	// "public" (RFC 9111, 3.5), and would hand it to whom has none.
