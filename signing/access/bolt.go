@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -141,7 +142,12 @@ func (b *Bolt) update(ctx context.Context, change func(table) ([]Token, error)) 
 			return err
 		}
 		if b.file != "" {
-			return writeFile(b.file, tokens)
+			err := writeFile(b.file, tokens)
+			// A full disk keeps nobody from revoking: the next change, or
+			// start, brings the file up to date.
+			if err != nil && slices.ContainsFunc(changed, func(t Token) bool { return t.Revoked.IsZero() }) {
+				return err
+			}
 		}
 		return nil
 	})

@@ -27,7 +27,7 @@ type line struct {
 //	{"id":"<10 symbols>","token":{…as in the database…}}
 //
 // and mode 0600. It is replaced whole before a change is committed, so that it
-// never knows less than the database.
+// never knows less than the database, but for a revocation on a full disk.
 //
 // Keep first adds to the database what only the file has: tokens, revocations,
 // uses of join tokens. A database from a backup thus does not bring back to life

@@ -128,6 +128,48 @@ func TestKeepFailedWrite(t *testing.T) {
 	}
 }
 
+// On a full disk a token can be revoked, and stays revoked.
+func TestKeepRevokesWithoutRoom(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "here")
+	if err := os.Mkdir(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(folder, "tokens")
+	db := openDB(t, filepath.Join(t.TempDir(), "db"), nil)
+	s := mustNewBolt(t, db)
+	mustAdd(t, s, newToken(t, "ci", noon, time.Time{}, "push"))
+	if _, err := s.Keep(file); err != nil {
+		t.Fatal(err)
+	}
+	old, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(folder); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Revoke(t.Context(), "ci", noon.Add(time.Hour)); err != nil {
+		t.Errorf("Revoke: %v", err)
+	}
+	if err := os.Mkdir(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, old, 0o600); err != nil { // where it is active
+		t.Fatal(err)
+	}
+	s = mustNewBolt(t, db)
+	if _, err := s.Keep(file); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := readFile(file)
+	if err != nil || len(kept) != 1 || kept[0].Revoked.IsZero() {
+		t.Errorf("the file has %+v, %v", kept, err)
+	}
+	if all, err := s.List(t.Context()); err != nil || len(all) != 1 || all[0].Revoked.IsZero() {
+		t.Errorf("List = %+v, %v", all, err)
+	}
+}
+
 // A file that is not understood may hold revocations: it is left for people.
 func TestKeepDamagedFile(t *testing.T) {
 	for name, text := range map[string]string{
