@@ -16,7 +16,8 @@ import (
 // pass on from the store of its machine: there a garbage collection would take
 // them from under the channel. It can take minutes, and goes on when the promoter
 // is gone, since the next promote then finds it done; it ends with the server.
-func (s *Server) adopt(c *call, channel string, closures map[signing.Digest]*closure) error {
+// adopted is how many were.
+func (s *Server) adopt(c *call, channel string, closures map[signing.Digest]*closure) (adopted int, err error) {
 	paths := make(map[narinfo.Path]bool)
 	for _, cl := range closures {
 		for _, l := range cl.manifest.Lines {
@@ -45,20 +46,20 @@ func (s *Server) adopt(c *call, channel string, closures map[signing.Digest]*clo
 		if n > 0 {
 			s.log.Info("adopted paths of the local store", "channel", channel, "paths", n, "by", c.who.Name)
 		}
-		return nil
+		return n, nil
 	}
 	var answer interface{ HTTPStatus() int }
 	switch {
 	case ctx.Err() != nil:
 		e := api.Errorf(http.StatusServiceUnavailable, api.Unavailable, "the server stops; promote again, it goes on from where it was")
 		e.RetryAfter = 5 * time.Second
-		return e
+		return 0, e
 	case errors.As(err, &answer) && answer.HTTPStatus() == http.StatusConflict:
-		return api.Errorf(http.StatusUnprocessableEntity, api.ClosureDiffers, "%v", err)
+		return 0, api.Errorf(http.StatusUnprocessableEntity, api.ClosureDiffers, "%v", err)
 	case errors.As(err, &answer) && answer.HTTPStatus() == http.StatusServiceUnavailable:
-		return api.Errorf(http.StatusServiceUnavailable, api.Unavailable, "%v", err)
+		return 0, api.Errorf(http.StatusServiceUnavailable, api.Unavailable, "%v", err)
 	case errors.As(err, &answer) && answer.HTTPStatus() < http.StatusInternalServerError:
-		return api.Errorf(http.StatusUnprocessableEntity, api.ClosureIncomplete, "%v", err)
+		return 0, api.Errorf(http.StatusUnprocessableEntity, api.ClosureIncomplete, "%v", err)
 	}
-	return err
+	return 0, err
 }

@@ -74,8 +74,14 @@ func (s *Server) promote(c *call) error {
 		writeJSON(c.w, http.StatusOK, answer)
 		return nil
 	}
-	if err := s.adopt(c, name, closures); err != nil {
+	adopted, err := s.adopt(c, name, closures)
+	if err != nil {
 		return err
+	}
+	if adopted > 0 { // it took a while: what is kept now must be what was signed
+		if closures, err = s.checkClosures(entries); err != nil {
+			return err
+		}
 	}
 	if err := s.commit(c, now, next, &p, head, entries, closures); err != nil {
 		return err

@@ -478,6 +478,23 @@ func TestPromoteAdopts(t *testing.T) {
 	}
 }
 
+// TestPromoteLooksAgain: what changed while it was adopted is no release.
+func TestPromoteLooksAgain(t *testing.T) {
+	w := newWorld(t)
+	a := w.system("a")
+	release := w.release(w.head(1), w.entry("*", a))
+	w.cache.adopting = func(context.Context) error { // holds the cache's lock
+		i := w.cache.infos[a.Hash()].Clone()
+		i.NarHash[0]++
+		w.cache.infos[a.Hash()] = i
+		return nil
+	}
+	w.must(w.promoteAs(w.ci, 0, release), 422, api.ManifestMissing)
+	if got := w.do("GET", "/api/v1/channels/web", "", nil); got.status != 404 {
+		t.Errorf("the release is there: %s", got.body)
+	}
+}
+
 type refusal int
 
 func (r refusal) Error() string   { return "the cache says no" }
