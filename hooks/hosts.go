@@ -56,6 +56,9 @@ func (s *Server) getDesired(c *call) error {
 	if err := s.admitPoll(c, host, channel, self); err != nil {
 		return err
 	}
+	if err := s.reviewSlot(host, self.BootID); err != nil {
+		return err
+	}
 	who, ask := c.who, s.tell
 	if c.req.Method == http.MethodHead {
 		ask = s.desired // which is no agent that would act on it

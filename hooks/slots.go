@@ -164,7 +164,58 @@ func (sl *slot) over(st *api.Status, now time.Time) bool {
 	}
 	// It may be about to go down, unless it waits for something else and its
 	// permission ran out before it said so.
-	return st.WaitingFor != nil && st.WaitingFor.Kind != api.WaitReboot && !st.WaitingFor.Asks && now.After(sl.told.Add(grantLease+time.Minute))
+	return st.WaitingFor != nil && st.WaitingFor.Kind != api.WaitReboot && !st.WaitingFor.Asks && now.After(sl.leaseOver())
+}
+
+// leaseOver is when a host's permission has surely ended, by its own clock too.
+func (sl *slot) leaseOver() time.Time { return sl.told.Add(grantLease + time.Minute) }
+
+// reviewSlot ends the slot of a host whose agent polls on the boot on which it
+// was let reboot, after its permission ran out, and which has said that it would
+// not reboot now: its own window has closed, or its pre_reboot hook fails. An
+// agent that reboots does not poll.
+func (s *Server) reviewSlot(host, boot string) error {
+	unused := func() (*slot, *api.Status) {
+		sl, r := s.slots.of(host), s.store.host(host)
+		if sl == nil || boot != sl.BootID || r == nil || r.Status == nil || !s.clock().After(sl.leaseOver()) {
+			return nil, nil
+		}
+		if st := r.Status; st.BootID != boot || st.State != api.Armed || asksReboot(st) {
+			return nil, nil
+		}
+		return sl, r.Status
+	}
+	if sl, _ := unused(); sl == nil {
+		return nil
+	}
+	defer s.reporting.lock(host)()
+	sl, st := unused()
+	if sl == nil {
+		return nil
+	}
+	_, err := s.store.update(s.clock(), func(ch *change) error {
+		return ch.endSlot(host, sl, host, fmt.Sprintf("%s is up and does not reboot now (%s): its reboot slot of the group %s is free", host, lastWord(st), sl.Group))
+	})
+	if err == nil {
+		s.slotEnded(host, sl)
+		s.noted(sl.Channel, hostTopic(host))
+	}
+	return err
+}
+
+// lastWord is what a host said last, for people.
+func lastWord(st *api.Status) string {
+	if st == nil {
+		return "nothing"
+	}
+	text := string(st.State)
+	if w := st.WaitingFor; w != nil {
+		text += ", waits for " + string(w.Kind)
+		if w.Detail != "" {
+			text += ": " + w.Detail
+		}
+	}
+	return text
 }
 
 // rebootGroup is with whom a host shares reboot slots.
@@ -259,6 +310,10 @@ func (s *Server) slotLate(host string) {
 	if sl == nil || sl.Late {
 		return
 	}
+	var last *api.Status
+	if r := s.store.host(host); r != nil {
+		last = r.Status
+	}
 	patience := s.policy(sl.Channel).RebootPatience()
 	if s.clock().Before(sl.Granted.Add(patience)) {
 		s.watchSlot(host, sl) // another slot than the one of the alarm
@@ -268,7 +323,7 @@ func (s *Server) slotLate(host string) {
 	next.Late = true
 	_, err := s.store.update(s.clock(), func(ch *change) error {
 		ch.note(api.Event{Kind: "reboot.late", Channel: sl.Channel, Host: host, Seq: sl.Seq, Alarm: true, Data: map[string]string{"group": sl.Group},
-			Text: fmt.Sprintf("%s was let reboot for seq %d more than %s ago and has not come back; it keeps its slot of the group %s until it reports, or narwharf host release %s", host, sl.Seq, patience, sl.Group, host)})
+			Text: fmt.Sprintf("%s was let reboot for seq %d more than %s ago and has not come back (its last word: %s); it keeps its slot of the group %s until it reports, or narwharf host release %s", host, sl.Seq, patience, lastWord(last), sl.Group, host)})
 		return ch.putSlot(host, &next)
 	})
 	if err != nil {

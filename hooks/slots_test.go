@@ -322,6 +322,51 @@ func TestRebootWindow(t *testing.T) {
 	})
 }
 
+// TestSlotNotUsed: a host that said that it would not reboot, and polls on the
+// same boot when its permission is over, has no slot any more. One that has said
+// nothing keeps it, and so does one that polls too soon or after a boot.
+func TestSlotNotUsed(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		hosts := rebooters(w, 1, "web-1", "web-2")
+		one, two := hosts[0], hosts[1]
+		one.asks(1)
+		two.asks(1)
+		if one.poll().Reboot == nil {
+			t.Fatal("not permitted")
+		}
+		polls := func(boot string) {
+			w.must(w.do("GET", one.url("/desired?channel=web&boot="+boot), w.host, nil), 200, "")
+		}
+		holds := func(what string, want bool) {
+			t.Helper()
+			if got := w.s.slots.of("web-1") != nil; got != want {
+				t.Errorf("%s: holds it %v, want %v", what, got, want)
+			}
+		}
+		one.waits = &api.Waiting{Kind: api.WaitReboot, Detail: "hooks.pre_reboot: exit 1"}
+		w.must(one.report(), 204, "")
+		polls("b0")
+		holds("it polls at once", true)
+		time.Sleep(15*time.Minute + 30*time.Second)
+		polls("b0")
+		holds("it polls soon", true)
+		time.Sleep(time.Minute)
+		polls("b1")
+		holds("it polls after a boot", true)
+		polls("")
+		holds("somebody polls", true)
+		if d := two.poll(); d.Reboot != nil {
+			t.Error("web-2 is permitted meanwhile")
+		}
+		polls("b0")
+		holds("it polls on the same boot", false)
+		if d := two.poll(); d.Reboot == nil {
+			t.Errorf("web-2 waits: %+v", d.WaitingFor)
+		}
+		w.must(w.do("GET", "/api/v1/events", w.op, nil), 200, "", "its last word: armed, waits for reboot: hooks.pre_reboot: exit 1", "is up and does not reboot now")
+	})
+}
+
 // TestSlotLate: a host that does not come back is an alarm, once, also over a
 // restart, and keeps its slot.
 func TestSlotLate(t *testing.T) {

@@ -167,7 +167,11 @@ func (w *waiter) judge(h api.Host, now time.Time) (line, state string) {
 		if st.Action == string(signing.Reboot) || asks {
 			break // it is to be rebooted, and has not been
 		}
-		return "armed: boots it at the next reboot (" + strings.Join(st.NeedRebootFor, ", ") + ")", "done"
+		line = "armed: boots it at the next reboot (" + strings.Join(st.NeedRebootFor, ", ") + ")"
+		if st.WaitingFor != nil && st.WaitingFor.Asks {
+			line += "; " + h.WaitingFor.Detail
+		}
+		return line, "done"
 	case api.TestOver, api.NotInRelease:
 		return line, "done"
 	case api.Reverted, api.Failed, api.Rejected, api.Drifted:
