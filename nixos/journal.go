@@ -15,8 +15,8 @@ import (
 )
 
 // JournalVersion is of the journal's format. An agent that meets a newer one
-// touches nothing.
-const JournalVersion = 1
+// touches nothing. What older agents understand is written as version 1.
+const JournalVersion = 2
 
 // A Journal is all that an agent knows across its own restarts and the host's.
 // It is saved before an effect is begun and after it ended, so what stands in
@@ -92,6 +92,7 @@ type Attempt struct {
 	Expire int64          `json:"expires,omitempty"` // Unix seconds; 0: never
 
 	Phase   Phase     `json:"phase"`
+	Exact   Phase     `json:"exact_phase,omitempty"` // in the file alone; see nearest
 	Outcome api.State `json:"outcome,omitempty"` // with PhaseDone
 	BootID  string    `json:"boot_id"`
 	Began   int64     `json:"began_ms"`
@@ -192,6 +193,9 @@ func parseJournal(text []byte) (*Journal, error) {
 			return nil, fmt.Errorf("journal: %w", err)
 		}
 	}
+	if a := j.Attempt; a != nil {
+		a.exact()
+	}
 	if a := j.Attempt; a != nil && !slices.Contains(phases, a.Phase) {
 		return nil, fmt.Errorf("%w: it is in the phase %q, which this one does not know; run that agent until it is at rest, or move the journal away and give min_seq", ErrNewerJournal, a.Phase)
 	}
@@ -205,7 +209,7 @@ func parseJournal(text []byte) (*Journal, error) {
 }
 
 func (j *Journal) text() []byte {
-	text, err := json.Marshal(j)
+	text, err := json.Marshal(j.forEarlier())
 	if err != nil {
 		panic(err) // no value of a Journal does that
 	}

@@ -149,11 +149,6 @@ func (r *reporter) close(ctx context.Context) {
 	r.deliver(ctx)
 }
 
-// Desired implements Server.
-func (h *Linux) Desired(ctx context.Context, etag string, wait time.Duration) (*api.Desired, string, error) {
-	return h.Client.Desired(ctx, h.Config.Host, h.Config.Channel, h.Config.Target, etag, wait)
-}
-
 // Report implements Server.
 func (h *Linux) Report(_ context.Context, s *api.Status) { h.reporter.hand(s) }
 
