@@ -27,6 +27,14 @@ put() {
   mv -f "$1.$$" "$1"
 }
 
+# credentials TOKEN: what Nix and curl show to the server.
+credentials() {
+  put "$dir/netrc" "machine $server_name
+login narwharf
+password $1
+"
+}
+
 # One run at a time. That is for the reader of the log: every step below can be
 # done twice at once, and the agent has a lock of its own.
 lock() {
@@ -117,21 +125,25 @@ put "$dir/agent.toml" "$config"
   CURL_CA_BUNDLE=$dir/ca.pem
   export NIX_SSL_CERT_FILE CURL_CA_BUNDLE
 }
-# The own token, once there is one: the other is spent then.
-if [ -s "$state/token" ]; then
-  token=$(cat "$state/token")
-  rm -f "$dir/join-token"
-else
-  token=$join_token
-  put "$dir/join-token" "$join_token"
-fi
-put "$dir/netrc" "machine $server_name
-login narwharf
-password $token
-"
-
 again "$server does not answer" "$server_tries" curl -fsS -o /dev/null --max-time 15 "$server/nix-cache-info" ||
   die 4 "$server was not reached"
+
+# The own token, once there is one and the server takes it: the other is spent then.
+if [ -s "$state/token" ]; then
+  credentials "$(cat "$state/token")"
+  status=$(curl -sS -o /dev/null --max-time 15 --netrc-file "$dir/netrc" -w '%{http_code}' \
+    "$server/api/v1/hosts/$name/desired?channel=$channel") || status=none
+  if [ "$status" = 401 ]; then
+    say "the server does not take the token of this host any more: joining anew"
+    mv -f "$state/token" "$state/token.void"
+  fi
+fi
+if [ -s "$state/token" ]; then
+  rm -f "$dir/join-token"
+else
+  credentials "$join_token"
+  put "$dir/join-token" "$join_token"
+fi
 
 if [ -x "$agent/bin/narwharf" ] && nix-store --check-validity "$agent" 2> /dev/null; then
   say "the agent is here: $agent"

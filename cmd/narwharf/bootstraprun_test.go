@@ -199,6 +199,39 @@ echo x86_64`)
 }
 
 // It reboots into a system that needs it, and not in circles.
+// A machine that was removed, or whose token was revoked, joins anew; one whose
+// server only has trouble does not.
+func TestBootstrapVoidToken(t *testing.T) {
+	eachStage(t, func(t *testing.T, shell []string, flock bool) {
+		for answer, joins := range map[string]bool{"401": true, "200": false, "503": false, "none": false} {
+			s := newStage(t, shell, flock, nil)
+			s.put("bin/curl", `case "$*" in */desired*)
+	grep -q "^password nwt_own$" "$STATE/bootstrap/netrc" || exit 9
+	[ `+answer+` != none ] || exit 7
+	printf %s `+answer+` ;;
+esac`)
+			if err := os.MkdirAll(s.state, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			own := filepath.Join(s.state, "token")
+			if err := os.WriteFile(own, []byte("nwt_own\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s.run(0)
+			token, err := os.ReadFile(own)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if (string(token) != "nwt_own\n") != joins {
+				t.Errorf("%s: the token is now %q", answer, token)
+			}
+			if _, err := os.Stat(own + ".void"); (err == nil) != joins {
+				t.Errorf("%s: the old token: %v", answer, err)
+			}
+		}
+	})
+}
+
 func TestBootstrapReboots(t *testing.T) {
 	for _, shell := range shells() {
 		s := newStage(t, shell, true, nil)
