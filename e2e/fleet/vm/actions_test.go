@@ -77,7 +77,9 @@ func TestVMActions(t *testing.T) {
 		w.h.Sh("rm /boot/filler; sync -f /boot")
 	})
 	w.story(t, "reboot, of a system that does not boot: the boot loader goes back, the agent says so", func(s *fleet.Story, w *world) {
-		w.config = strings.Replace(w.config, `allow = "never"`, `allow = "always"`, 1)
+		w.config = strings.Replace(w.config, `allow = "never"`, `allow = "server"`, 1)
+		w.CI().WriteFile("/root/policy.json", `{"reboot_slots": 1}`, 0o644)
+		w.CI().Must("narwharf", "channel", "policy", "web", "--file", "/root/policy.json")
 		allows := w.system("allows") // from the file of the system that runs
 		w.is(w.promote(0, allows), "ok", allows, allows)
 		w.now = allows
@@ -87,6 +89,9 @@ func TestVMActions(t *testing.T) {
 		begin := time.Now()
 		seq := w.send(bad, "--action", "reboot")
 		w.h.AwaitBoot(boots + 3) // two tries that panic
+		if r := w.reported(); r.Status.State == "armed" && (r.Slot == nil || r.Slot.Seq != seq) {
+			s.Errorf("it reboots without a slot: %+v", r)
+		}
 		w.becomes(seq, "reverted")
 		s.Took("promote to reverted", time.Since(begin))
 		w.is(seq, "reverted", w.now, w.now)
@@ -95,6 +100,9 @@ func TestVMActions(t *testing.T) {
 		}
 		if n := strings.Count(w.h.Console(), "Kernel panic"); n != 2 {
 			s.Errorf("%d kernel panics", n)
+		}
+		if r := w.reported(); r.Slot != nil {
+			s.Errorf("the slot is not given back: %+v", r)
 		}
 		if left := w.h.Sh("grep -l nowhere /boot/loader/entries/* || true"); left != "" {
 			s.Errorf("it still has an entry: %s", left)

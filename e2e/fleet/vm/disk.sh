@@ -2,7 +2,7 @@
 # disk.sh DIR DISK [FILE]: shows a file of a disk of the machine in DIR/vm, which is off, or with no
 # FILE the journal on it. It works on a copy, whose own journal is replayed as in a boot.
 set -eu
-vm=$1/vm disk=$2 file=${3:-}
+vm=$1/vm/disks disk=$2 file=${3:-}
 PATH=$PATH:/usr/sbin:/sbin
 copy=$(mktemp -d "$vm/disk.XXXXXX")
 trap 'rm -rf "$copy"' EXIT

@@ -15,13 +15,13 @@ if ! ip link show tap0 > /dev/null 2>&1; then
   ip link set br0 up
 fi
 disk() { # NAME OPTIONS
-  printf '%s\n' -drive "if=none,id=$1,file=$dir/$1,format=qcow2,cache=writeback" -device "virtio-blk-pci,drive=$1$2"
+  printf '%s\n' -drive "if=none,id=$1,file=$dir/disks/$1,format=qcow2,cache=writeback" -device "virtio-blk-pci,drive=$1$2"
 }
 # shellcheck disable=SC2046
 exec qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none -monitor none \
   -machine q35,accel=tcg -cpu max -smp 1 -m 1024 -rtc base=utc \
   -drive "if=pflash,unit=0,format=raw,readonly=on,file=$parts/code.fd" \
-  -drive "if=pflash,unit=1,format=raw,file=$dir/vars.fd" \
+  -drive "if=pflash,unit=1,format=raw,file=$dir/disks/vars.fd" \
   $(disk esp ,bootindex=0) $(disk root '') $(disk store '') \
   -netdev tap,id=lan,ifname=tap0,script=no,downscript=no -device virtio-net-pci,netdev=lan,romfile= \
   -netdev user,id=harness,restrict=on,hostfwd=tcp:127.0.0.1:2222-10.0.2.15:2222 -device virtio-net-pci,netdev=harness,romfile= \

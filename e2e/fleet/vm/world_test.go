@@ -139,7 +139,7 @@ func (w *world) story(t *testing.T, name string, tell func(s *fleet.Story, w *wo
 // promote promotes, expects --wait to end with the code, and returns the seq.
 func (w *world) promote(code int, args ...string) int64 {
 	w.T.Helper()
-	out := w.narwharf(append(args, "--wait", "--wait-timeout", "10m", "--offline-after", "5m")...)
+	out := w.narwharf(append(args, "--wait", "--wait-timeout", "9m", "--offline-after", "5m")...)
 	if out.Code != code {
 		w.T.Errorf("promote ends with %d, want %d\n%v", out.Code, code, out)
 		if w.h.On() {
@@ -160,7 +160,7 @@ func (w *world) send(args ...string) int64 {
 
 func (w *world) narwharf(args ...string) fleet.Output {
 	w.T.Helper()
-	return w.CI().Narwharf(append([]string{"promote", "--key", w.CI().SecretKey("deploy-1"), "web"}, args...)...)
+	return w.CI().ExecFor(10*time.Minute, append([]string{"narwharf", "promote", "--key", w.CI().SecretKey("deploy-1"), "web"}, args...)...)
 }
 
 func (w *world) seq() int64 {
@@ -176,6 +176,7 @@ func (w *world) seq() int64 {
 // A report is what the server says of the host.
 type report struct {
 	Converged bool
+	Slot      *struct{ Seq int64 }
 	Status    struct {
 		State, Current, Profile, Error string
 		Seq                            int64
