@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"go.etcd.io/bbolt"
+
 	"narwharf/hooks/api"
 	"narwharf/signing/access"
 )
@@ -439,4 +442,52 @@ func TestBoundTokens(t *testing.T) {
 		w.must(a, 403, api.Forbidden, `is that of the host web-1 and cannot act as web-2`)
 	}
 	w.must(w.do(http.MethodGet, "/api/v1/hosts/web-2", w.admin, nil), 404, api.NotFound)
+}
+
+// Tables that cannot be read stop the server, which would give names away else.
+func TestIdentitiesThatCannotBeRead(t *testing.T) {
+	for bucket, want := range map[string]string{"owner": "owner of host web-1", "instance": "instance web-1"} {
+		w := newWorld(t)
+		w.machine("web-1", "a", "boot-a").taken()
+		if err := w.db.Update(func(tx *bbolt.Tx) error {
+			return tx.Bucket(rootBucket).Bucket([]byte(bucket)).Put([]byte("web-1"), []byte("{"))
+		}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := New(Options{DB: w.db, Cache: w.cache, Files: w.files, Access: w.s.access, Log: w.s.log, Metrics: prometheus.NewRegistry()})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", bucket, err)
+		}
+	}
+}
+
+// What cannot be written is no answer that says it was.
+func TestIdentitiesThatCannotBeWritten(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.machine("web-1", "a", "boot-a"), w.machine("web-1", "b", "boot-b")
+	a.taken()
+	c := w.machine("web-1", "a", "boot-c")
+	c.taken()
+	if err := w.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for what, got := range map[string]answer{
+		"a claim": b.report(), "a claim by a poll": b.poll(), "a clone": a.poll(), "a report": c.report(), "an approve": w.approve("web-1", a.instance),
+		"a removal": w.do("DELETE", "/api/v1/hosts/web-1", w.op, nil),
+	} {
+		if got.status != 500 || got.err.Kind != api.Internal {
+			t.Errorf("%s: %s", what, got)
+		}
+	}
+	w.must(c.poll(), 200, "") // needs nothing written
+	if h := w.show("web-1"); len(h.Conflict) != 0 || h.Identity.Cloned || h.Identity.Instance != a.instance {
+		t.Errorf("memory has what the database has not: %+v", h)
+	}
+	w.http.Close() // what stop does, without the database
+	w.s.Stop()
+	_ = w.lot.Close()
+	<-w.served
+	w.start()
+	c.taken()
+	b.refused()
 }
