@@ -51,7 +51,10 @@ func (h *Host) Reboot() {
 // AskFor is `systemctl` with reboot or poweroff, whose own end may not be seen.
 func (h *Host) AskFor(what string) {
 	h.T.Helper()
-	h.ExecFor(10*time.Second, "systemctl", "--no-block", what)
+	// 254: the machine was off before it could answer.
+	if out := h.ExecFor(BootTimeout, "systemctl", "--no-block", what); out.Code != 0 && out.Code != 254 {
+		h.T.Fatalf("%v", out)
+	}
 }
 
 // Boots is how many boots got as far as the initrd.

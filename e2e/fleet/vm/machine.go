@@ -17,7 +17,7 @@ import (
 
 // BootTimeout is how long a machine may take from its initrd to the end of its boot, or for its
 // shutdown. It is emulated, and takes five seconds where nothing else runs.
-const BootTimeout = 4 * time.Minute
+const BootTimeout = 6 * time.Minute
 
 // A machine is a virtual machine; handles of it are [Host].
 type machine struct {
