@@ -93,7 +93,7 @@ type Attempt struct {
 
 	Phase   Phase     `json:"phase"`
 	Exact   Phase     `json:"exact_phase,omitempty"` // in the file alone; see nearest
-	Outcome api.State `json:"outcome,omitempty"` // with PhaseDone
+	Outcome api.State `json:"outcome,omitempty"`     // with PhaseDone
 	BootID  string    `json:"boot_id"`
 	Began   int64     `json:"began_ms"`
 
