@@ -100,7 +100,8 @@ func TestRebuild(t *testing.T) {
 	suite := newest()
 	c := NeedClosures(t, suite)
 	s := NewServer(t, nil)
-	up := NewNix(t, suite).In(c.Root).Netrc(s.Token("ci", "push"))
+	token := s.Token("ci", "push")
+	up := NewNix(t, suite).In(c.Root).Netrc(token)
 	up.Push(s.URL(), "?compression=zstd&write-nar-listing=1&index-debug-info=1", c.Paths("a", "dbg_debug", "zoo", "multi_dev")...)
 	up.Push(s.URL(), "?compression=zstd", c.Everything()...) // with names that Nix itself cannot list
 	u := NewUploader(t, s.URL(), "")
@@ -123,8 +124,8 @@ func TestRebuild(t *testing.T) {
 	down := NewNix(t, suite).Trust(s.URL(), s.Key)
 	down.Must("nix-store", append([]string{"--realise"}, c.Everything()...)...)
 	down.Verify()
-	// The first fingerprint still wins.
-	liar := NewUploader(t, s.URL(), s.Token("ci", "push"))
+	// The first fingerprint still wins, and the token is still good.
+	liar := NewUploader(t, s.URL(), token)
 	doc := ParseDoc(t, info.Body)
 	other, file := liar.Describe(NewPath("other", RandomNAR(1300, 100)))
 	if r := liar.PutNAR(other, file); !r.OK() {
