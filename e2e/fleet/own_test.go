@@ -141,7 +141,7 @@ func TestOwnHost(t *testing.T) {
 		if out.Code != 0 {
 			s.Fatalf("%v", out)
 		}
-		if _, err := h.await(time.Minute, seq, "committing"); err != nil {
+		if _, err := h.await(time.Minute, seq, "committing", "ok"); err != nil {
 			s.Fatal(err)
 		}
 		h.PowerCut()
