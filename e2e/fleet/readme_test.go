@@ -94,6 +94,10 @@ func (w *walk) follow(s *Story) int {
 		if got := w.f.Host("h1").Reach("ci:8080"); got != "open" {
 			return fmt.Errorf("port 8080 is %s", got)
 		}
+		// It says that it serves when commands can ask it, too.
+		if w.ci.Exec("test", "-S", "/root/walk/data/admin.sock").Code != 0 {
+			return fmt.Errorf("no admin socket")
+		}
 		return nil
 	})
 	alice := w.typed(w.blocks[1]).Line()
