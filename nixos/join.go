@@ -44,7 +44,7 @@ func instanceOf(stateDir string) (string, error) {
 		return "", err
 	}
 	name := filepath.Join(stateDir, "instance")
-	unlock, err := lockFile(name + ".lock")
+	unlock, err := lockFile(context.Background(), name+".lock") // held for a moment only
 	if err != nil {
 		return "", err
 	}
@@ -67,17 +67,29 @@ func instanceOf(stateDir string) (string, error) {
 	return instance, writeDurably(name, []byte(instance+"\n"), 0o600)
 }
 
-// lockFile waits for a lock that ends with the process at the latest.
-func lockFile(name string) (unlock func(), err error) {
+// lockFile waits for a lock that ends with the process at the latest. The wait may
+// be long, for another agent that tries to join, and has to end with ctx.
+func lockFile(ctx context.Context, name string) (unlock func(), err error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
-		f.Close()
-		return nil, err
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return func() { f.Close() }, nil
+		case !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR):
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", name, err)
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, fmt.Errorf("another agent has %s: %w", name, ErrNotJoined)
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
-	return func() { f.Close() }, nil
 }
 
 // NewClient makes the client of an agent's configuration, which says which
@@ -102,7 +114,7 @@ func (c *Config) join(ctx context.Context, o api.ClientOptions, log *slog.Logger
 	if file == "" {
 		file = filepath.Join(c.StateDir, "token")
 	}
-	unlock, err := lockFile(filepath.Join(c.StateDir, "join.lock")) // two agents must not join twice
+	unlock, err := lockFile(ctx, filepath.Join(c.StateDir, "join.lock")) // two agents must not join twice
 	if err != nil {
 		return "", err
 	}

@@ -184,6 +184,22 @@ func TestJoin(t *testing.T) {
 			t.Errorf("asked %d times", s.asks()-before)
 		}
 	})
+	t.Run("while another tries, until the time is over", func(t *testing.T) {
+		c := setup(t)
+		if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		unlock, err := lockFile(t.Context(), filepath.Join(c.StateDir, "join.lock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unlock()
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if _, err := NewClient(ctx, c, "1", log); !errors.Is(err, ErrNotJoined) {
+			t.Errorf("%v", err)
+		}
+	})
 	t.Run("refused", func(t *testing.T) {
 		c := setup(t)
 		s.status = 403

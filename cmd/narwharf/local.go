@@ -30,7 +30,7 @@ func openLocal(cfg *Config, registry prometheus.Registerer, log *slog.Logger) (l
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("cache.serve_store: %w", err), store.Close())
 	}
-	log.Info("serving the local store", "store", store.RealPath(""), "by", store.Backend())
+	log.Info("serving the local store", "store", filepath.Join(cfg.Cache.StoreRoot, store.StoreDir()), "by", store.Backend())
 	done = func() error { return errors.Join(packed.Close(), store.Close()) }
 	return cache.NewLocal(store, packed, filepath.Join(cfg.Cache.StoreRoot, "/nix/var/log/nix"), log), done, nil
 }
