@@ -10,6 +10,7 @@ import (
 // agent are built on.
 func TestByHand(t *testing.T) {
 	onlyLong(t)
+	t.Parallel()
 	f := New(t, Options{System: func(*Fleet) System { return System{Version: "0", Agent: AgentStub} }})
 	old := f.Host("h1").State().Current
 	var v1, v2 string

@@ -9,6 +9,7 @@ import (
 // one whose /nix and /boot are small.
 func TestDisks(t *testing.T) {
 	onlyLong(t)
+	t.Parallel()
 	f := New(t, Options{Hosts: 2, Host: func(_ *Fleet, name string, h *HostOptions) {
 		switch name {
 		case "h1":

@@ -16,6 +16,7 @@ import (
 // host's configuration is a system of this package instead.
 func TestReadme(t *testing.T) {
 	onlyLong(t)
+	t.Parallel()
 	f := New(t, Options{Hosts: 1})
 	w := &walk{f: f, ci: f.CI(), blocks: readmeBlocks(t, "## From here to hosts that follow a channel")}
 	if len(w.blocks) != 5 {

@@ -12,6 +12,7 @@ import (
 // promoter, and what a cache that holds other bytes than were signed can do.
 func TestRelease(t *testing.T) {
 	onlyLong(t)
+	t.Parallel()
 	fw := newFollower(t, 3)
 	story := func(name string, tell func(s *Story, fw *follower)) { fw.story(t, name, tell) }
 	var a, b string
