@@ -49,6 +49,10 @@ func configFlag(c *cobra.Command) *string {
 	return c.Flags().String("config", "", "the configuration `FILE` (else $NARWHARF_CONFIG, data/config.toml, /etc/narwharf/config.toml)")
 }
 
+// startPatience is how long a command waits for a server that is starting: one
+// that was killed makes its index agree with the files first.
+const startPatience = 30 * time.Second
+
 // runJob runs a job wherever data_dir is open.
 func runJob(c *cobra.Command, configPath, name string, args any) error {
 	cfg, err := loadConfig(configPath)
@@ -60,17 +64,24 @@ func runJob(c *cobra.Command, configPath, name string, args any) error {
 		return err
 	}
 	ctx, out := c.Context(), c.OutOrStdout()
-	conn, err := dialAdmin(cfg.DataDir)
-	if err == nil {
-		return runRemote(ctx, conn, name, raw, out)
-	}
-	if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("ask the running server: %w", err)
-	}
 	log := slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	d, err := openDataDir(cfg, log)
-	if err != nil {
-		return err
+	var d *dataDir
+	for begun := time.Now(); d == nil; {
+		conn, err := dialAdmin(cfg.DataDir)
+		if err == nil {
+			return runRemote(ctx, conn, name, raw, out)
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("ask the running server: %w", err)
+		}
+		d, err = openDataDir(cfg, log)
+		// A server that has data_dir open and no socket yet is just starting.
+		if errors.Is(err, errBusy) && time.Since(begun) < startPatience && ctx.Err() == nil {
+			continue
+		}
+		if err != nil {
+			return err
+		}
 	}
 	exit, err := jobs[name](ctx, d, raw, out)
 	if err := errors.Join(err, d.Close()); err != nil {
