@@ -140,7 +140,9 @@ func TestPrevious(t *testing.T) {
 			"--name", "h2", "--scope", "follow:web", "--scope", "pull", "--host", "h2"), 0o600)
 		h.Must("systemctl", "restart", "narwharf.service")
 		h1 := fw.system("f", by(previous))
-		from := fw.system("f", by(this), func(s *System) { s.AgentConfig = fw.config + "\n[poll]\nwait = \"10s\"\n\n[reboot]\nallow = \"always\"\n" })
+		from := fw.system("f", by(this), func(s *System) {
+			s.AgentConfig = fw.config + "\n[poll]\nwait = \"10s\"\n\n[reboot]\nallow = \"always\"\n"
+		})
 		fw.promote(0, "h1="+h1, "h2="+from)
 		agentIs(fw, "h2", versions[this])
 		boots := h.Boots()
