@@ -93,6 +93,24 @@ func TestWhoMayReboot(t *testing.T) {
 	}
 }
 
+// A host that needs nobody's word does not park a poll before it reboots, and one
+// that does park one asks once before.
+func TestArmedAsksAtOnce(t *testing.T) {
+	for allow, reboots := range map[nixos.RebootAllow]int{nixos.RebootAlways: 1, nixos.RebootServer: 0} {
+		w := world(t, sim.System{Reboot: []string{"kernel"}})
+		w.Promote(2, pathB, signing.Reboot)
+		rules := w.Keys.Rules()
+		rules.Reboot = allow
+		before := w.Clock
+		if _, err := w.Drive(rules, 1000, nil); err != nil {
+			t.Fatal(err)
+		}
+		if took := w.Clock - before; w.Reboots != reboots || took > 45_000 {
+			t.Errorf("%s: %d reboots, after %d ms", allow, w.Reboots, took)
+		}
+	}
+}
+
 func TestRebootThatDoesNotHappen(t *testing.T) {
 	w := armed(t, signing.Auto)
 	w.WontReboot = true

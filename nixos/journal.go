@@ -102,7 +102,7 @@ type Attempt struct {
 	Tries    int            `json:"tries,omitempty"`
 	RetryAt  int64          `json:"retry_at_ms,omitempty"`
 	Staged   bool           `json:"staged,omitempty"`
-	Asked    bool           `json:"asked,omitempty"` // the server, since it is staged
+	Asked    bool           `json:"asked,omitempty"` // the server, since it is staged, or armed
 	Jittered bool           `json:"jittered,omitempty"`
 	Differs  []string       `json:"differs,omitempty"`
 	Fetched  int64          `json:"fetched_bytes,omitempty"`

@@ -122,6 +122,10 @@ func (m *Machine) Effect(j *Journal) Effect {
 		// What keeps it may be something on the host, of which no server tells.
 		return Poll{ETag: j.ETag, For: 15 * time.Second}
 	}
+	if a.Phase == PhaseDone && a.Outcome == api.Armed && !a.Asked {
+		// Nothing may be in the way of the reboot; a parked poll would be.
+		return Poll{ETag: j.ETag, Now: true}
+	}
 	if a.TestUntil != 0 || a.Outcome == api.Armed && (len(m.Rules.Windows) > 0 || a.RetryAt != 0) {
 		return Poll{ETag: j.ETag, For: 15 * time.Second} // a time comes, by this host's clock
 	}
@@ -205,6 +209,7 @@ func (m *Machine) finish(j *Journal, f Facts, s api.State) {
 		a.TestUntil = f.Now + m.Rules.TestDeadline.Milliseconds()
 	}
 	if s == api.Armed {
+		a.Asked = false
 		j.WaitingFor = &api.Waiting{Kind: api.WaitReboot, Detail: rebootText(a.RebootFor)}
 		if a.Reason != "" {
 			j.WaitingFor.Detail += "; " + a.Reason
