@@ -67,6 +67,7 @@ func TestCrash(t *testing.T) {
 			seq := fw.send(path)
 			fw.each(func(h *Host) error {
 				i := slices.Index(fw.names, h.Name())
+				want := c.become[i]
 				if c.at[i] != nil {
 					j, err := h.await(time.Minute, seq, c.at[i]...)
 					if err != nil {
@@ -78,12 +79,17 @@ func TestCrash(t *testing.T) {
 					h.PowerCut()
 					if now, err := h.agentJournal(); err == nil && now.Attempt != nil {
 						h.T.Logf("%s: cut when %s, left %s (%s)", h.Name(), j.State, now.State, now.Attempt.Phase)
+						// A container loses its power process by process: with systemd gone
+						// before it, the agent could not begin the switch, and waits.
+						if now.State == "waiting" {
+							want = append([]string{"ok"}, want...)
+						}
 					}
 					h.Boot()
 				}
 				state, err := fw.truthful(h, seq, old, path)
-				if err == nil && !slices.Contains(c.become[i], state) {
-					err = fmt.Errorf("%s: after a power cut while %v it is %s, want %v\n%s", h.Name(), c.at[i], state, c.become[i], tail(h.Journal("narwharf.service"), 40))
+				if err == nil && !slices.Contains(want, state) {
+					err = fmt.Errorf("%s: after a power cut while %v it is %s, want %v\n%s", h.Name(), c.at[i], state, want, tail(h.Journal("narwharf.service"), 40))
 				}
 				if err == nil && state == "armed" { // the next boot is into it
 					h.Reboot()
