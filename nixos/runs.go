@@ -104,9 +104,32 @@ func (h *Linux) unitState(ctx context.Context) (unitState, error) {
 	return u, nil
 }
 
+// endPatience is how long a unit may take to end once it has nothing to do: its
+// TimeoutStopSec, and some.
+const endPatience = 70 * time.Second
+
+// recorded tells whether a unit is that of a run of ours which has its result.
+func (h *Linux) recorded(description string) bool {
+	id, ours := strings.CutPrefix(description, "narwharf ")
+	if !ours || !runID.MatchString(id) {
+		return false
+	}
+	var result resultRecord
+	ended, err := readRecord(filepath.Join(h.runDir(id), "result"), &result)
+	return ended && err == nil
+}
+
 // Busy implements Units.
 func (h *Linux) Busy(ctx context.Context) (string, error) {
 	u, err := h.unitState(ctx)
+	// A run of ours that has its result is over for the agent, and its unit is not
+	// until the program that wrote the result has ended.
+	for end := time.Now().Add(endPatience); err == nil && u.active && h.recorded(u.description) && time.Now().Before(end); {
+		if err := h.Sleep(ctx, 50*time.Millisecond); err != nil {
+			return "", err
+		}
+		u, err = h.unitState(ctx)
+	}
 	if err != nil {
 		return "", err
 	}
