@@ -35,7 +35,7 @@ var mayImport = map[string][]string{
 	"cache/pack":      {"narinfo"},
 	"cmd/narwharf":    {"..."},
 	"e2e":             nil,
-	"e2e/fleet":       nil,
+	"e2e/fleet":       {"e2e"},
 	"e2e/fleet/cmd":   {"e2e/fleet"},
 	"e2e/fleet/vm":    {"e2e/fleet"},
 	"hooks":           {"signing", "signing/access", "hooks/api", "narinfo"},

@@ -7,18 +7,14 @@ import (
 	"slices"
 
 	"narwharf/hooks/api"
-	"narwharf/signing/access"
 )
 
 // approveHost says which machine has a host's name: one that claims it, or the
 // one that has it already, after which the others are forgotten, and that it
 // was cloned.
 func (s *Server) approveHost(c *call) error {
-	name, err := hostParam(c)
+	name, err := operatedHost(c)
 	if err != nil {
-		return err
-	}
-	if err := c.need(access.Scope{Kind: access.Operate}); err != nil {
 		return err
 	}
 	var p struct {

@@ -5,7 +5,6 @@ import (
 	"net/http"
 
 	"narwharf/hooks/api"
-	"narwharf/signing/access"
 )
 
 // retryHost asks a host to try its entry again that failed.
@@ -22,11 +21,8 @@ func (s *Server) revertHost(c *call) error {
 // direct gives a host a directive about the release that is wanted of it. It
 // stands until there is another release; a host obeys each once, by its id.
 func (s *Server) direct(c *call, what, text string) error {
-	name, err := hostParam(c)
+	name, err := operatedHost(c)
 	if err != nil {
-		return err
-	}
-	if err := c.need(access.Scope{Kind: access.Operate}); err != nil {
 		return err
 	}
 	seq, err := readSeq(c)

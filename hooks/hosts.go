@@ -29,6 +29,15 @@ func hostParam(c *call) (string, error) {
 	return name, nil
 }
 
+// operatedHost is the host that an operator's request is about.
+func operatedHost(c *call) (string, error) {
+	name, err := hostParam(c)
+	if err != nil {
+		return "", err
+	}
+	return name, c.need(access.Scope{Kind: access.Operate})
+}
+
 // getDesired is the agent's poll.
 func (s *Server) getDesired(c *call) error {
 	host, err := hostParam(c)

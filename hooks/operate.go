@@ -9,17 +9,13 @@ import (
 	"unicode"
 
 	"narwharf/hooks/api"
-	"narwharf/signing/access"
 )
 
 // patchHost sets labels and hold; what is left out stays, a label that is null
 // goes.
 func (s *Server) patchHost(c *call) error {
-	name, err := hostParam(c)
+	name, err := operatedHost(c)
 	if err != nil {
-		return err
-	}
-	if err := c.need(access.Scope{Kind: access.Operate}); err != nil {
 		return err
 	}
 	var p struct {
@@ -103,11 +99,8 @@ func relabel(old map[string]string, change map[string]*string) (map[string]strin
 }
 
 func (s *Server) deleteHost(c *call) error {
-	name, err := hostParam(c)
+	name, err := operatedHost(c)
 	if err != nil {
-		return err
-	}
-	if err := c.need(access.Scope{Kind: access.Operate}); err != nil {
 		return err
 	}
 	h := s.describeHost(name, s.store.host(name))

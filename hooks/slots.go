@@ -13,7 +13,6 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/signing"
-	"narwharf/signing/access"
 )
 
 // groupLabel is the label by which hosts share reboot slots.
@@ -337,11 +336,8 @@ func (s *Server) slotLate(host string) {
 
 // releaseHost takes the slot of a host that will not come back.
 func (s *Server) releaseHost(c *call) error {
-	name, err := hostParam(c)
+	name, err := operatedHost(c)
 	if err != nil {
-		return err
-	}
-	if err := c.need(access.Scope{Kind: access.Operate}); err != nil {
 		return err
 	}
 	seq, err := readSeq(c)

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"narwharf/e2e"
 )
 
 // TestPrevious is what happens while a fleet is upgraded: h1 has the agent of the previous build, h2
@@ -14,7 +16,7 @@ func TestPrevious(t *testing.T) {
 	onlyLong(t)
 	need(t)
 	t.Parallel()
-	bin := PreviousBin(t)
+	bin := e2e.PreviousBin(t)
 	this, previous := "", "" // store paths of the agents
 	fw := follow(t, 2, func(toml string) string { return toml }, func(f *Fleet, name string, h *HostOptions) {
 		if name == "h1" {
