@@ -41,7 +41,7 @@ type HostOptions struct {
 	Suite     string            // whose Nix runs as daemon: "bookworm" (Debian 12's) or a suite of nix-clients.sh; the last host has "forky"
 	System    *System           // what it runs first; never nil
 	Files     map[string]string // more files of its tree, from the beginning: "etc/narwharf/token"
-	TmpfsRoot bool              // a reboot forgets everything but /nix and /boot
+	TmpfsRoot bool              // a reboot forgets everything but /nix and /boot; the machine id, too
 	BootSize  int64             // of /boot, default 8 MiB
 	StoreSize int64             // of /nix, default: no limit of its own
 }
@@ -200,10 +200,30 @@ func (f *Fleet) BootAll() {
 	}
 }
 
+// Roots says where the hosts' roots lie, where it is not on a disk for all.
+func (f *Fleet) Roots() string {
+	var forget []string
+	for _, name := range f.names {
+		if f.hosts[name].tmpfsRoot {
+			forget = append(forget, name)
+		}
+	}
+	if len(forget) == 0 {
+		return ""
+	}
+	return "tmpfs root: " + strings.Join(forget, " ")
+}
+
 // Each runs something for every host at once; what it returns ends the test.
 func (f *Fleet) Each(work func(h *Host) error) {
 	f.T.Helper()
-	if err := parallel(f.names, func(_ int, name string) error { return work(f.handle(f.hosts[name])) }); err != nil {
+	f.EachOf(f.names, work)
+}
+
+// EachOf is Each for some of the hosts.
+func (f *Fleet) EachOf(names []string, work func(h *Host) error) {
+	f.T.Helper()
+	if err := parallel(names, func(_ int, name string) error { return work(f.handle(f.hosts[name])) }); err != nil {
 		f.T.Error(err)
 	}
 	if f.T.Failed() { // perhaps by a handle, which could end its own goroutine only

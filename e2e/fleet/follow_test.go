@@ -3,6 +3,7 @@ package fleet
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -18,6 +19,11 @@ type follower struct {
 func newFollower(t *testing.T, hosts int, special ...func(name string, h *HostOptions)) *follower {
 	t.Helper()
 	return newFollowerOf(t, hosts, func(toml string) string { return toml }, special...)
+}
+
+// forgetful gives hosts a root of tmpfs.
+func forgetful(names ...string) func(name string, h *HostOptions) {
+	return func(name string, h *HostOptions) { h.TmpfsRoot = slices.Contains(names, name) }
 }
 
 // newFollowerOf is newFollower with an edited agent.toml.
@@ -69,6 +75,9 @@ func (fw *follower) story(t *testing.T, name string, tell func(s *Story, fw *fol
 	Run(t, name, func(s *Story) {
 		lent := *fw
 		lent.Fleet = fw.Fleet.For(s)
+		if roots := fw.Roots(); roots != "" {
+			s.Note("%s", roots)
+		}
 		tell(s, &lent)
 	})
 }
@@ -153,6 +162,7 @@ type hostReport struct {
 	Status    struct {
 		State, Current, Profile, Error string
 		Seq                            int64
+		BootID                         string `json:"boot_id"`
 		Unconfirmed                    bool
 	}
 }

@@ -29,6 +29,7 @@ type host struct {
 	boots  int           // how many began
 	leader int           // the host's first process, 0 while it is not known
 	ended  string        // how the last boot ended
+	before string        // journals of boots that the host has forgotten
 }
 
 // newHost writes a host's layer and mounts it.
@@ -173,6 +174,9 @@ func (h *host) watch(cmd *exec.Cmd) {
 
 func (h *host) again() error {
 	if h.tmpfsRoot {
+		if h.boots > 0 {
+			h.before += journalOf(h.offline())
+		}
 		if err := h.mount(); err != nil {
 			return err
 		}
@@ -284,15 +288,23 @@ func (h *host) consoleTail() string {
 	return clip(string(text), 3000)
 }
 
-// log is the host's console and journal.
+// log is the host's console and journal, of all boots.
 func (h *host) log() string {
 	argv, err := h.enter()
 	if err != nil {
 		argv = h.offline()
 	}
+	text := journalOf(argv)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.consoleTail() + "\n" + h.before + text
+}
+
+// journalOf is the journal that a command line on a host reads.
+func journalOf(argv []string) string {
 	out, err := execute(append(argv, "journalctl", "--no-pager", "-o", "short-precise", "--directory=/var/log/journal"), "", 20*time.Second)
 	if err != nil {
 		out.Stderr = err.Error()
 	}
-	return h.consoleTail() + "\n" + out.Stdout + out.Stderr
+	return out.Stdout + out.Stderr
 }

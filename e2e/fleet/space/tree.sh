@@ -8,7 +8,8 @@
 #   nix=FOLDER      another Nix (a suite of nix-clients.sh), seen at /opt/nix
 #   boot=BYTES      /boot is a file system of that size, which stays over a reboot
 #   store=BYTES     /nix is a file system of that size
-#   root=tmpfs      everything but /nix and /boot is forgotten at the end of a boot
+#   root=tmpfs      everything but /nix and /boot is forgotten at the end of a boot, also which
+#                   machine this is: /etc/machine-id is another one then
 #   proc=1          /proc and terminals are there (for machines that boot nothing)
 set -eu
 dir=$1 base=$2
@@ -40,6 +41,8 @@ mkdir -p "$dir/layer" "$dir/changes"
 if [ "$root" = tmpfs ]; then
   mountpoint -q "$dir/changes" && umount "$dir/changes"
   mount -t tmpfs -o mode=755,size=512m fleet "$dir/changes"
+  mkdir -p "$dir/changes/upper/etc"
+  tr -d - < /proc/sys/kernel/random/uuid > "$dir/changes/upper/etc/machine-id"
 fi
 overlay "$dir/layer:$base" "$dir/changes" "$dir/root"
 if [ "$root" = tmpfs ] || [ -n "$store" ]; then
