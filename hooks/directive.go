@@ -3,6 +3,7 @@ package hooks
 import (
 	"fmt"
 	"net/http"
+	"time"
 
 	"narwharf/hooks/api"
 )
@@ -19,7 +20,8 @@ func (s *Server) revertHost(c *call) error {
 }
 
 // direct gives a host a directive about the release that is wanted of it. It
-// stands until there is another release; a host obeys each once, by its id.
+// stands until there is another release; a host obeys each once, by its id, and
+// none that is older than one that it obeyed, by its serial.
 func (s *Server) direct(c *call, what, text string) error {
 	name, err := operatedHost(c)
 	if err != nil {
@@ -42,8 +44,12 @@ func (s *Server) direct(c *call, what, text string) error {
 		return otherSeq(name, seq, h.WantedSeq)
 	}
 	now := s.clock()
+	serial := nextSerial(now, record, h.channel, seq)
+	if serial > api.MaxSerial {
+		return api.Errorf(http.StatusConflict, api.SeqConflict, "%s says that it has obeyed directive %d of seq %d, and there is none above it: promote the same again as another seq, and say it of that", name, serial-1, seq)
+	}
 	next := *record
-	next.Directive = &api.Directive{Type: what, Seq: seq, ID: fmt.Sprintf("%s-%d-%x", what, seq, now.UnixNano())}
+	next.Directive = &api.Directive{Type: what, Seq: seq, ID: fmt.Sprintf("%s-%d-%x", what, seq, now.UnixNano()), Serial: serial}
 	_, err = s.store.update(now, func(ch *change) error {
 		ch.note(api.Event{Kind: "host." + what, By: c.who.Name, Host: name, Channel: h.channel, Seq: seq, Text: fmt.Sprintf(text, name, seq)})
 		return ch.putHost(name, &next)
@@ -54,6 +60,21 @@ func (s *Server) direct(c *call, what, text string) error {
 	s.noted(h.channel, hostTopic(name))
 	writeJSON(c.w, http.StatusOK, s.describeHost(name, &next).Host)
 	return nil
+}
+
+// nextSerial is above all that this server gave the host about a release, and
+// above what the host says it obeyed: the clock may have been set back, and the
+// database may be an old one. The clock's milliseconds are above what was given
+// after that database was saved, and the host has not yet told of.
+func nextSerial(now time.Time, r *hostRecord, channel string, seq int64) int64 {
+	last := int64(0)
+	if d := r.Directive; d != nil && d.Seq == seq {
+		last = d.Serial
+	}
+	if st := r.Status; st != nil && st.Channel == channel && st.HighestSeq == seq {
+		last = max(last, st.DirectiveSerial)
+	}
+	return max(last+1, now.UnixMilli())
 }
 
 // readSeq reads a body {"seq":N}: about which release an operator speaks, since

@@ -200,6 +200,8 @@ func checkStatus(st *api.Status) error {
 		return errors.New("boot_id is missing")
 	case checkSelf(api.Self{Instance: st.Instance, Machine: st.Machine, BootID: st.BootID}) != nil:
 		return errors.New("instance is not 32 hex digits, or machine or boot_id is longer than 64 characters")
+	case st.DirectiveSerial < 0 || st.DirectiveSerial > api.MaxSerial:
+		return fmt.Errorf("directive_serial %d is not from 0 to %d", st.DirectiveSerial, int64(api.MaxSerial))
 	case st.State == api.OK && st.Wanted == "":
 		return errors.New("state ok, and wanted is missing: which system is it that is ok?")
 	case st.State == api.OK && st.Current != st.Wanted:

@@ -90,9 +90,12 @@ func (m *Machine) accepted(j *Journal, f Facts, head *signing.Head, entry *signi
 	digest := signing.Digest(sha256.Sum256(d.Pointer.Entry)).String()
 	a := j.Attempt
 	same := a != nil && a.Seq == head.Seq && a.Entry == digest
-	directive := j.newDirective(d, head.Seq, f)
+	directive := j.newDirective(d, m.Rules.seenKey(), f)
 	if directive == directiveRetry {
 		delete(j.Denied, digest)
+		if same && a.Phase == PhaseDone && a.Outcome == api.Armed {
+			a.RetryAt, a.HookTries = 0, 0 // what failed there is the reboot
+		}
 		if same && (a.Phase == PhaseRetry || a.Phase == PhaseDone) && a.Outcome != api.OK && a.Outcome != api.Armed {
 			same = false
 		}
@@ -106,6 +109,13 @@ func (m *Machine) accepted(j *Journal, f Facts, head *signing.Head, entry *signi
 	m.settle(j, f)
 	if directive == directivePaused && j.Error == "" && j.WaitingFor == nil {
 		j.WaitingFor = &api.Waiting{Kind: api.WaitPaused, Detail: fmt.Sprintf("the server asks to leave release %d; paused on the host by %s: %s", head.Seq, f.Pause.By, f.Pause.Reason)}
+	}
+	if directive == directiveOld && resting(j.Attempt) {
+		text := oldText(d.Directive, j.Seen[m.Rules.seenKey()].Directive)
+		if j.Error != "" {
+			text = j.Error + "; " + text
+		}
+		j.Error = text
 	}
 }
 
@@ -180,7 +190,7 @@ func (m *Machine) settle(j *Journal, f Facts) {
 			m.enter(j, f, api.Staging, PhasePrepare)
 		}
 	case PhaseJitter:
-		j.State, j.Seq = api.Staging, a.Seq
+		j.State, j.Seq, j.Error = api.Staging, a.Seq, ""
 		if f.Now >= a.RetryAt || a.BootID != f.BootID {
 			a.RetryAt = 0
 			m.enter(j, f, api.Staging, PhaseRealise)

@@ -13,21 +13,46 @@ const (
 	directiveRetry  = "retry"
 	directiveRevert = "revert"
 	directivePaused = "paused" // a revert that waits for a person on the host
+	directiveOld    = "old"    // one that is not above the last that was obeyed
 )
 
-// newDirective is the type of a directive about seq that was not obeyed
-// before, "" if there is none. It is not new any more after that, but for one
-// that a paused host leaves for later.
-func (j *Journal) newDirective(d *api.Desired, seq int64, f Facts) string {
-	r := d.Directive
-	if r == nil || r.Seq != seq || r.ID == "" || r.ID == j.Directive || (r.Type != directiveRetry && r.Type != directiveRevert) {
+// newDirective is the type of a directive about the release of channel that was
+// accepted last, "" if there is none that was not obeyed before. It is not new
+// any more after that, but for one that a paused host leaves for later.
+func (j *Journal) newDirective(d *api.Desired, channel string, f Facts) string {
+	r, seen := d.Directive, j.Seen[channel]
+	if r == nil || r.Seq != seen.Seq || r.ID == "" || (r.Type != directiveRetry && r.Type != directiveRevert) {
 		return ""
 	}
-	if r.Type == directiveRevert && f.Pause != nil {
+	switch {
+	case r.Serial < 0 || r.Serial > api.MaxSerial:
+		return directiveOld
+	case r.ID == j.Directive:
+		// It may have been an agent that knows no serial which obeyed it.
+	case r.Serial != 0 && r.Serial <= seen.Directive:
+		return directiveOld
+	case r.Type == directiveRevert && f.Pause != nil:
 		return directivePaused
 	}
+	obeyed := r.ID == j.Directive
 	j.Directive = r.ID
+	if r.Serial > seen.Directive {
+		seen.Directive = r.Serial
+		j.Seen[channel] = seen
+	}
+	if obeyed {
+		return ""
+	}
 	return r.Type
+}
+
+// oldText says why a directive is not obeyed, and what to do where it is meant.
+func oldText(r *api.Directive, last int64) string {
+	text := fmt.Sprintf("the server asks again to %s release %d, by directive %d, and this host has obeyed %d: was the server restored from a backup? If it is meant, say it again", r.Type, r.Seq, r.Serial, last)
+	if r.Serial < 0 || r.Serial > api.MaxSerial {
+		text = fmt.Sprintf("the server asks to %s release %d by directive %d, which is no number of one", r.Type, r.Seq, r.Serial)
+	}
+	return text
 }
 
 // leave obeys the directive "revert": back to the last system that this host

@@ -31,7 +31,8 @@
 // Keys, origin, channel, target and system are of the host's own configuration.
 // The server's word can delay, hold, and make probation longer; it can let a host
 // reboot that the configuration leaves to it, and lead it back to what the host has
-// itself confirmed before. The manifest's digest in the signed entry binds the
+// itself confirmed before, each time by another directive: one that is not above
+// the last that was obeyed is not obeyed. The manifest's digest in the signed entry binds the
 // bytes of every path: narinfos are held against it before a download, the store
 // after it, and what a power cut may have damaged is read again.
 //

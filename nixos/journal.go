@@ -53,7 +53,8 @@ type Journal struct {
 	UnsyncedBoot string         `json:"unsynced_boot_id,omitempty"`
 	Suspect      []narinfo.Path `json:"suspect,omitempty"`
 
-	// Refusal is what the server said to the last poll, if it refused it.
+	// Refusal is why the last polls came to nothing: what the server said if it
+	// refused them, or why it was not reached.
 	Refusal string `json:"refusal,omitempty"`
 
 	State      api.State    `json:"state"`
@@ -69,6 +70,10 @@ type Journal struct {
 type Seen struct {
 	Seq     int64            `json:"seq"`
 	Pointer *signing.Pointer `json:"pointer"`
+	// Directive is the highest serial of a directive about Seq that was obeyed.
+	// It goes with Seq, so that whatever number a server once said, it can ask
+	// again about the next release.
+	Directive int64 `json:"directive_serial,omitempty"`
 }
 
 // Denial is why an entry is not tried again.

@@ -79,7 +79,16 @@ type Directive struct {
 	Type string `json:"type"` // "retry": try the entry again; "revert": leave seq
 	Seq  int64  `json:"seq"`
 	ID   string `json:"id"` // each is obeyed once
+	// Serial orders the directives about a release to a host: it obeys none that
+	// is not above the last that it obeyed, so that a server that was restored
+	// does not ask twice. 0 is of a server that does not count; there the ID alone
+	// decides.
+	Serial int64 `json:"serial,omitempty"`
 }
+
+// MaxSerial is the highest number of a directive: all JSON readers can tell it
+// from its neighbours.
+const MaxSerial = 1<<53 - 1
 
 // State is where a host's agent is. docs/agent.md has the diagram.
 type State string
@@ -153,6 +162,9 @@ type Status struct {
 	HighestSeq int64 `json:"highest_seq"` // accepted ever
 	// Head is the head of HighestSeq, for a server that lost it.
 	Head *signing.Pointer `json:"head,omitempty"`
+	// DirectiveSerial is of the last directive about HighestSeq that the host
+	// obeyed, for a server that lost it; 0: of none, or of one without a number.
+	DirectiveSerial int64 `json:"directive_serial,omitempty"`
 
 	NeedReboot    bool     `json:"need_reboot"`
 	NeedRebootFor []string `json:"need_reboot_for,omitempty"` // what differs: kernel, initrd, …
