@@ -95,6 +95,7 @@ type Config struct {
 	keys        []signing.PublicKey
 	contentKeys []signing.PublicKey
 	serverKeys  []signing.PublicKey
+	inMemory    func(dir string) bool
 }
 
 // Trust says whose word makes the bytes of a path good.
@@ -148,6 +149,7 @@ func DefaultConfig() *Config {
 		Threshold: 1, Trust: TrustPromoter, Foreign: ForeignSigned, HealthD: api.Enforce,
 		StateDir: "/nix/var/narwharf", StoreDir: "/nix/store", NixState: "/nix/var/nix",
 		Profile: "/nix/var/nix/profiles/system", RunDir: "/run", MinFree: 256 << 20,
+		inMemory: inMemory,
 	}
 	c.Probation.Minimum = duration(10 * time.Second)
 	c.Probation.Settle = duration(10 * time.Second)

@@ -95,10 +95,15 @@ func lockFile(ctx context.Context, name string) (unlock func(), err error) {
 // NewClient makes the client of an agent's configuration, which says which
 // machine it is. A host that has no token of its own yet, and a join token,
 // joins before: it keeps trying until ctx is over, unless the server refuses it.
+// It does not where the token would be gone with the boot and the rest would not.
 func NewClient(ctx context.Context, c *Config, version string, log *slog.Logger) (*api.Client, error) {
 	self, err := Self(c.StateDir)
 	if err != nil {
 		return nil, err
+	}
+	if c.forgets(c.StateDir) {
+		log.Warn("state_dir lies in memory: after a boot this is another machine to the server, and one that knows no release; it should be on a disk",
+			"state_dir", c.StateDir)
 	}
 	o := api.ClientOptions{Servers: c.Servers, CAFile: c.CAFile, UserAgent: "narwharf-agent/" + version, Self: self}
 	if o.TokenFile, err = c.join(ctx, o, log); err != nil {
@@ -128,6 +133,12 @@ func (c *Config) join(ctx context.Context, o api.ClientOptions, log *slog.Logger
 	case c.JoinTokenFile == "":
 		return c.TokenFile, nil // missing, which the client says, or none is configured
 	}
+	// A token is got once. With all of its state forgotten a host joins anew at
+	// each boot, which a token with enough uses may allow.
+	if c.forgets(file) && !c.forgets(c.StateDir) {
+		return "", fmt.Errorf("join %s as %s: token_file %s lies in memory, so that a boot would forget the token, and the join token would be spent: "+
+			"leave token_file out, or name one that outlives a boot", c.Channel, c.Host, file)
+	}
 	o.TokenFile = c.JoinTokenFile
 	client, err := api.NewClient(o)
 	if err != nil {
@@ -149,6 +160,21 @@ func (c *Config) join(ctx context.Context, o api.ClientOptions, log *slog.Logger
 		log.Warn("the join token is spent and stays where it is", "error", err)
 	}
 	return file, nil
+}
+
+// forgets tells whether a boot ends what is written to a file or folder, which
+// need not be there yet.
+func (c *Config) forgets(name string) bool {
+	for {
+		if st, err := os.Stat(name); err == nil && st.IsDir() {
+			return c.inMemory(name)
+		}
+		up := filepath.Dir(name)
+		if up == name {
+			return false
+		}
+		name = up
+	}
 }
 
 // ErrNotJoined is that a host tried to join until its time was over.

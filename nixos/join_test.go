@@ -1,6 +1,7 @@
 package nixos
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -198,6 +199,36 @@ func TestJoin(t *testing.T) {
 		defer cancel()
 		if _, err := NewClient(ctx, c, "1", log); !errors.Is(err, ErrNotJoined) {
 			t.Errorf("%v", err)
+		}
+	})
+	t.Run("a token that a boot would forget", func(t *testing.T) {
+		c, before := setup(t), s.asks()
+		secrets := filepath.Join(filepath.Dir(c.JoinTokenFile), "secrets")
+		if err := os.Mkdir(secrets, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		c.TokenFile = filepath.Join(secrets, "narwharf", "token")
+		c.inMemory = func(dir string) bool { return dir == secrets }
+		if _, err := NewClient(t.Context(), c, "1", log); err == nil || !strings.Contains(err.Error(), "token_file "+c.TokenFile+" lies in memory") {
+			t.Errorf("%v", err)
+		}
+		if _, err := os.Stat(c.JoinTokenFile); err != nil || s.asks() != before {
+			t.Errorf("it asked %d times, the join token: %v", s.asks()-before, err)
+		}
+		// What others put there at each boot is taken.
+		if err := errors.Join(os.Mkdir(filepath.Dir(c.TokenFile), 0o700), os.WriteFile(c.TokenFile, []byte("nwt_own\n"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if client, err := NewClient(t.Context(), c, "1", log); err != nil || client.Token() != "nwt_own" {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("a host that forgets all", func(t *testing.T) {
+		c := setup(t)
+		c.inMemory = func(string) bool { return true }
+		var said bytes.Buffer
+		if _, err := NewClient(t.Context(), c, "1", slog.New(slog.NewTextHandler(&said, nil))); err != nil || !strings.Contains(said.String(), "state_dir lies in memory") {
+			t.Errorf("%v, and it says\n%s", err, &said)
 		}
 	})
 	t.Run("refused", func(t *testing.T) {

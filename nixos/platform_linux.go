@@ -34,6 +34,13 @@ func ownFileSystem(dir string) (bool, error) {
 	return a.Dev != b.Dev, err
 }
 
+// inMemory tells whether dir is on a file system that ends with the boot. An overlay in front of one
+// is not seen, nor a disk that is put back at each boot.
+func inMemory(dir string) bool {
+	var s unix.Statfs_t
+	return unix.Statfs(dir, &s) == nil && (s.Type == unix.TMPFS_MAGIC || s.Type == unix.RAMFS_MAGIC)
+}
+
 func freeBytes(dir string) (int64, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
