@@ -100,6 +100,9 @@ func (a *Agent) step(ctx context.Context, f Facts, ev Event) error {
 		if next.State != a.journal.State || next.Error != a.journal.Error {
 			a.Log.Info("state", "state", next.State, "seq", next.Seq, "error", next.Error)
 		}
+		if t, was := next.Attempt, a.journal.Attempt; t != nil && t.Phase == PhaseJitter && (was == nil || was.Phase != PhaseJitter) {
+			a.Log.Info("the download waits for its turn", "seq", next.Seq, "for", time.Duration(t.RetryAt-f.Now)*time.Millisecond)
+		}
 		if next.Alarm != "" && next.Alarm != a.journal.Alarm {
 			a.Log.Error("alarm", "seq", next.Seq, "alarm", next.Alarm)
 		}
@@ -113,10 +116,45 @@ func (a *Agent) step(ctx context.Context, f Facts, ev Event) error {
 // was restored from a backup may have forgotten it.
 const sayAgain = time.Hour
 
+// stillHere is the same while something is under way. The host does not poll
+// then, and the server takes one that it has not heard of for 90 s for gone.
+const stillHere = 30 * time.Second
+
+// busy does work that may take long and that asks nothing of the agent, and
+// says meanwhile that the host is there.
+func (a *Agent) busy(ctx context.Context, work func() Event) Event {
+	over, silent := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(silent)
+		tick := time.NewTicker(stillHere)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				if f, err := a.Host.Facts(ctx); err == nil {
+					a.reported = nil
+					a.report(ctx, f)
+				}
+			case <-over:
+				return
+			}
+		}
+	}()
+	defer func() {
+		close(over)
+		<-silent
+	}()
+	return work()
+}
+
 // report hands the status over if it is another than before.
 func (a *Agent) report(ctx context.Context, f Facts) {
 	s := a.status(f)
-	if a.reported != nil && sameStatus(a.reported, s) && f.Now-a.said < sayAgain.Milliseconds() {
+	again := sayAgain
+	if !resting(a.journal.Attempt) {
+		again = stillHere
+	}
+	if a.reported != nil && sameStatus(a.reported, s) && f.Now-a.said < again.Milliseconds() {
 		return
 	}
 	a.said = f.Now
@@ -150,7 +188,7 @@ func (a *Agent) effect(ctx context.Context, effect Effect) Event {
 		}
 		return a.Stager.Prepare(ctx, e, f.Current)
 	case Realise:
-		return a.Stager.Realise(ctx, e)
+		return a.busy(ctx, func() Event { return a.Stager.Realise(ctx, e) })
 	case Inspect:
 		return a.inspect(ctx, e)
 	case Announce:
@@ -159,7 +197,7 @@ func (a *Agent) effect(ctx context.Context, effect Effect) Event {
 		err := a.reportNow(ctx)
 		return Asked{OK: err == nil, Refused: refusal(err) != ""}
 	case Switch:
-		return a.runSwitch(ctx, e)
+		return a.busy(ctx, func() Event { return a.runSwitch(ctx, e) })
 	case Observe:
 		return a.observe(ctx, e)
 	case Confirm:
@@ -194,7 +232,7 @@ func (a *Agent) effect(ctx context.Context, effect Effect) Event {
 		if e.Delay > 0 {
 			h.Sleep(ctx, e.Delay) //nolint:errcheck // ends early with ctx, which is looked at
 		}
-		return Hooked{Err: words(h.Hook(ctx, e.Hook, e.Env))}
+		return a.busy(ctx, func() Event { return Hooked{Err: words(h.Hook(ctx, e.Hook, e.Env))} })
 	case Reboot:
 		return StillUp{Err: words(h.Reboot(ctx))}
 	}

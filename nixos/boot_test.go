@@ -249,6 +249,28 @@ func TestJitter(t *testing.T) {
 	}
 }
 
+// TestJitterOfSeconds: no poll that parks makes them more.
+func TestJitterOfSeconds(t *testing.T) {
+	w := world(t, sim.System{})
+	rules := w.Keys.Rules()
+	rules.Jitter = 4 * time.Second
+	w.Promote(2, pathB, signing.Auto)
+	prepared, realised := int64(0), int64(0)
+	w.Fail = func(op string) error {
+		switch {
+		case op == "narinfos":
+			prepared = w.Clock
+		case op == "realise" && realised == 0:
+			realised = w.Clock
+		}
+		return nil
+	}
+	endsBy(t, w, rules, api.OK, pathB)
+	if d := realised - prepared; prepared == 0 || realised == 0 || d > rules.Jitter.Milliseconds()+500 {
+		t.Errorf("the download began after %d ms", d)
+	}
+}
+
 func window(t *testing.T, text string) nixos.Window {
 	t.Helper()
 	w, err := nixos.ParseWindow(text)

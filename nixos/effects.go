@@ -84,6 +84,9 @@ type (
 		ETag string
 		For  time.Duration // 0: as long as the configuration says
 		Now  bool
+		// Until is when something is due by the boot's clock: no longer than
+		// that. 0: nothing is.
+		Until int64
 	}
 	// Prepare checks all that can be checked before a download.
 	// Suspect are paths whose bytes a power cut may have damaged.

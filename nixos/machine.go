@@ -120,7 +120,7 @@ func (m *Machine) Effect(j *Journal) Effect {
 			return Poll{ETag: j.ETag, Now: true}
 		}
 		// What keeps it may be something on the host, of which no server tells.
-		return Poll{ETag: j.ETag, For: 15 * time.Second}
+		return Poll{ETag: j.ETag, For: 15 * time.Second, Until: a.RetryAt}
 	}
 	if a.Phase == PhaseDone && a.Outcome == api.Armed && !a.Asked {
 		// Nothing may be in the way of the reboot; a parked poll would be.

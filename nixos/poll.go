@@ -26,6 +26,13 @@ func (a *Agent) poll(ctx context.Context, e Poll) Event {
 	if !a.asked || e.Now {
 		wait = 0 // an answer comes at once, also if it is an old one
 	}
+	if left := a.left(ctx, e.Until); left > 0 {
+		if left < time.Second { // a poll parks for whole ones
+			a.Host.Sleep(ctx, left) //nolint:errcheck // ends early with ctx, which is looked at
+			return Polled{}
+		}
+		wait = min(wait, left)
+	}
 	d, tag, err := a.Host.Desired(ctx, etag, wait)
 	var refused *api.Error
 	switch {
@@ -45,6 +52,8 @@ func (a *Agent) poll(ctx context.Context, e Poll) Event {
 	a.fails++
 	if refused := refusal(err); refused != "" {
 		a.noteRefusal(refused)
+	} else if a.fails == 2 || a.fails%20 == 0 { // once may be a restart of the server
+		a.noteRefusal("not reached: " + err.Error())
 	}
 	pause := min(time.Second<<min(a.fails-1, 6), time.Minute)
 	pause += time.Duration(rand.Int64N(int64(pause)))
@@ -65,8 +74,24 @@ func (a *Agent) poll(ctx context.Context, e Poll) Event {
 	if e.For > 0 {
 		pause = min(pause, e.For)
 	}
+	if left := a.left(ctx, e.Until); left > 0 {
+		pause = min(pause, left)
+	}
 	a.Host.Sleep(ctx, pause) //nolint:errcheck // ends early with ctx, which is looked at
 	return Polled{}
+}
+
+// left is how long it is until a time of the boot's clock, 0 if it is over or
+// none is given.
+func (a *Agent) left(ctx context.Context, until int64) time.Duration {
+	if until == 0 {
+		return 0
+	}
+	f, err := a.Host.Facts(ctx)
+	if err != nil {
+		return 0
+	}
+	return max(time.Duration(until-f.Now)*time.Millisecond, 0)
 }
 
 // answered notes that the server is there. One that was away may be another by

@@ -1,11 +1,17 @@
 package nixos_test
 
 import (
+	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/narinfo"
+	"narwharf/nixos"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
 )
@@ -107,6 +113,96 @@ func TestRefusalIsKept(t *testing.T) {
 	if err := agent.Turn(t.Context()); err != nil || agent.Journal().Refusal != "" {
 		t.Error(err, agent.Journal().Refusal)
 	}
+}
+
+// TestAwayIsKept, too, from the second time on.
+func TestAwayIsKept(t *testing.T) {
+	w := world(t, sim.System{})
+	agent := w.Agent(w.Keys.Rules())
+	if err := agent.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.Down = true
+	for i, want := range []string{"", "not reached: connection refused", "not reached: connection refused"} {
+		if err := agent.Turn(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := agent.Journal().Refusal; got != want {
+			t.Errorf("after %d polls: %q", i+1, got)
+		}
+	}
+	w.Down = false
+	if err := agent.Turn(t.Context()); err != nil || agent.Journal().Refusal != "" {
+		t.Error(err, agent.Journal().Refusal)
+	}
+}
+
+// A slowHost takes four minutes for a download. What is asked of it meanwhile
+// does not touch the world, which is made for one caller at a time.
+type slowHost struct {
+	*sim.World
+	mu      sync.Mutex
+	last    nixos.Facts
+	loading bool
+	reports int
+}
+
+func (h *slowHost) Realise(ctx context.Context, p narinfo.Path, root string) error {
+	h.set(true)
+	time.Sleep(4*time.Minute + 10*time.Second) // between two reports
+	h.set(false)
+	return h.World.Realise(ctx, p, root)
+}
+
+func (h *slowHost) set(loading bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.loading = loading
+}
+
+func (h *slowHost) Facts(ctx context.Context) (f nixos.Facts, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.loading {
+		h.last, err = h.World.Facts(ctx)
+	}
+	return h.last, err
+}
+
+func (h *slowHost) Report(ctx context.Context, s *api.Status) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.loading {
+		h.World.Report(ctx, s)
+	} else if s.State == api.Staging {
+		h.reports++
+	}
+}
+
+// TestLongDownload: the host says all the time that it is there, since the
+// server takes one that is silent for 90 s for gone.
+func TestLongDownload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := world(t, sim.System{})
+		w.Promote(2, pathB, signing.Auto)
+		h := &slowHost{World: w}
+		agent := w.Agent(w.Keys.Rules())
+		agent.Host, agent.Stager.Host = h, h
+		if err := agent.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 100 {
+			if agent.Journal().State == api.OK && agent.Journal().Seq == 2 {
+				break
+			}
+			if err := agent.Turn(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if j := agent.Journal(); j.State != api.OK || h.reports < 7 {
+			t.Errorf("%s after %d reports of a download that took 4 min", j.State, h.reports)
+		}
+	})
 }
 
 // TestRefusedAndThenAway: the server refuses the new agent, and then nobody
