@@ -17,6 +17,7 @@ type System struct {
 	Health       map[string]string `json:"health,omitempty"`        // more files of etc/narwharf/health.d, beside "hello"
 	Inhibitors   map[string]string `json:"inhibitors,omitempty"`    // of switch-inhibitors; other values allow only `boot`
 	Snippet      string            `json:"snippet,omitempty"`       // shell, added to the activation script
+	Bulk         int               `json:"bulk,omitempty"`          // KiB in a path of its own that do not compress, others in each version
 	Seconds      int               `json:"seconds,omitempty"`       // for slow and fails-later; default 30
 	Misbehave    []Misbehaviour    `json:"misbehave,omitempty"`
 }

@@ -67,6 +67,7 @@ let
     mkdir $out
     { echo initrd; head -c 65536 /dev/zero; } > $out/initrd
   '';
+  bytes = version: kilobytes: make "bulk-${version}" { } "head -c ${toString (kilobytes * 1024)} /dev/urandom > $out";
   modules = version: tree "linux-${version}-modules" { "lib/modules/${version}/modules.dep" = ""; } "";
 
   unit = { description, service, unit ? "", install ? "multi-user.target" }: {
@@ -88,6 +89,7 @@ let
     , health ? { } # more files of etc/narwharf/health.d
     , inhibitors ? { } # switch-inhibitors: another value and only `boot` works
     , snippet ? "" # shell, added to the activation script
+    , bulk ? 0 # KiB that do not compress, in a path of their own, others in each version
     , seconds ? 30 # how long "slow…" takes, and when "fails-later" fails
     , misbehave ? [ ]
     }:
@@ -253,6 +255,7 @@ let
         ln -s ${kernelTree}/bzImage $out/kernel
         ln -s ${initrd kernel}/initrd $out/initrd
         ln -s ${modules kernel} $out/kernel-modules
+        ${if bulk == 0 then "" else "ln -s ${bytes version bulk} $out/bulk"}
       '';
 in
 map system (if json == null then systems else fromJSON json)
