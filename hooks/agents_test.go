@@ -34,6 +34,7 @@ type agents struct {
 	seq   int64
 	now   atomic.Int64 // ms, that of the host which is ahead
 	keys  *sim.Promoter
+	hooks map[nixos.HookName]bool
 	hosts []*simHost
 }
 
@@ -106,9 +107,13 @@ func (a *agents) ask(method, path, token string, body any, want int, header ...s
 
 // Desired implements nixos.Server. A poll that would park is over at once, and
 // the host's clock has moved on by it.
-func (h *simHost) Desired(_ context.Context, etag string, wait time.Duration) (*api.Desired, string, error) {
+func (h *simHost) Desired(ctx context.Context, etag string, wait time.Duration) (*api.Desired, string, error) {
 	h.all.now.Store(max(h.all.now.Load(), h.Clock))
-	a := h.all.ask("GET", "/api/v1/hosts/"+h.name+"/desired?channel="+sim.Channel+"&target="+sim.Target, h.all.admin, nil, 0, "If-None-Match", etag)
+	f, err := h.Facts(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	a := h.all.ask("GET", "/api/v1/hosts/"+h.name+"/desired?channel="+sim.Channel+"&target="+sim.Target+"&boot="+f.BootID, h.all.admin, nil, 0, "If-None-Match", etag)
 	switch a.status {
 	case http.StatusOK:
 		d := new(api.Desired)
@@ -172,7 +177,9 @@ func (h *simHost) turn() {
 	ctx := context.Background()
 	var err error
 	if h.agent == nil {
-		h.agent = h.Agent(h.all.keys.Rules())
+		rules := h.all.keys.Rules()
+		rules.Hooks = h.all.hooks
+		h.agent = h.Agent(rules)
 		h.agent.Host, h.agent.Stager.Host = h, h
 		h.agent.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 		err = h.agent.Start(ctx)

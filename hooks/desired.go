@@ -17,6 +17,7 @@ type desired struct {
 	*api.Desired
 	window time.Time // when a window of the channel opens or closes next
 	hold   time.Time // when the hold ends
+	rest   time.Time // when it is in line for a slot again
 	room   bool      // it asks to reboot, might, and there is a slot for it
 	lease  time.Duration
 }
@@ -54,7 +55,7 @@ func (s *Server) desired(host, channel, target string) (*desired, error) {
 	case !open:
 		d.WaitingFor = &api.Waiting{Kind: api.WaitWindow, Detail: p.windows.opens(next)}
 	default:
-		d.Grant = d.grant(l.head.Seq, fmt.Sprintf("%s-%d", channel, l.head.Seq))
+		d.Grant = newGrant(l.head.Seq, d.lease, fmt.Sprintf("%s-%d", channel, l.head.Seq))
 		s.permitReboot(d, host, record, p)
 	}
 	return d, nil
@@ -67,11 +68,21 @@ func (s *Server) permitReboot(d *desired, host string, r *hostRecord, p *policy)
 	}
 	sl := s.slots.of(host)
 	if sl != nil && sl.Channel == d.Channel && sl.Seq == d.Grant.Seq {
-		d.Reboot = d.grant(sl.Seq, fmt.Sprintf("reboot-%s-%d-%d", d.Channel, sl.Seq, sl.Granted.Unix()))
+		lease := min(d.lease, sl.lease(s.clock()))
+		if lease > 0 {
+			d.Reboot = newGrant(sl.Seq, lease, fmt.Sprintf("reboot-%s-%d-%d", d.Channel, sl.Seq, sl.Granted.Unix()))
+		} else {
+			d.WaitingFor = &api.Waiting{Kind: api.WaitSlot, Detail: "it did not use its permission to reboot, and gives its slot back first"}
+		}
 		return
 	}
 	if p.unasked(r.Status) {
-		d.WaitingFor = &api.Waiting{Kind: api.WaitReboot, Detail: "the policy of " + d.Channel + " has no reboot_slots, and the release does not say reboot: a person has to"}
+		d.WaitingFor = &api.Waiting{Kind: api.WaitReboot, Detail: fmt.Sprintf("the policy of %s has no reboot_slots, and the release does not say reboot: the server permits none, a person has to reboot it; or set reboot_slots (narwharf channel policy %s), and it reboots by itself", d.Channel, d.Channel)}
+		return
+	}
+	var why string
+	if why, d.rest = s.behind(host, r); why != "" {
+		d.WaitingFor = &api.Waiting{Kind: api.WaitSlot, Detail: why}
 		return
 	}
 	if who := s.slots.full(rebootGroup(r, d.Channel), p.RebootSlots); who != "" {
@@ -81,8 +92,8 @@ func (s *Server) permitReboot(d *desired, host string, r *hostRecord, p *policy)
 	d.room = true
 }
 
-func (d *desired) grant(seq int64, id string) *api.Grant {
-	return &api.Grant{Seq: seq, Lease: max(int64(d.lease/time.Second), 1), ID: id}
+func newGrant(seq int64, lease time.Duration, id string) *api.Grant {
+	return &api.Grant{Seq: seq, Lease: max(int64(lease/time.Second), 1), ID: id}
 }
 
 // tell is desired for the host itself: it takes the slot that there is for it,
@@ -98,7 +109,12 @@ func (s *Server) tell(host, channel, target string) (*desired, error) {
 		return nil, err
 	}
 	if d.Reboot != nil {
-		s.slots.change(host, func(sl *slot) { sl.told = s.clock() })
+		until := s.clock().Add(time.Duration(d.Reboot.Lease) * time.Second)
+		s.slots.change(host, func(sl *slot) {
+			if until.After(sl.until) {
+				sl.until = until
+			}
+		})
 	}
 	s.wakeFor(d, channel, host)
 	return d, nil
@@ -111,6 +127,9 @@ func (s *Server) wakeFor(d *desired, channel, host string) {
 			s.topics.notify(channelTopic(channel), hostsTopic(channel), hostsTopic(""))
 		})
 	}
+	if !d.rest.IsZero() {
+		s.alarms.first(d.rest, "rest/"+host, func() { s.topics.notify(hostTopic(host)) })
+	}
 	if !d.hold.IsZero() {
 		s.alarms.first(d.hold, "hold/"+host, func() {
 			s.topics.notify(hostTopic(host), hostsTopic(channel), hostsTopic(""))
@@ -122,19 +141,19 @@ func (s *Server) wakeFor(d *desired, channel, host string) {
 // is how long the very answer is good, and a host that acted on it long ago is
 // not to be woken for it.
 func (d *desired) answer() (status int, etag string, text []byte, err error) {
+	const full = int64(grantLease / time.Second)
 	etag, text, err = bodyAndTag(d.Desired)
-	if err != nil || d.lease == grantLease {
-		return http.StatusOK, etag, text, err
-	}
-	whole := *d.Desired
+	whole, short := *d.Desired, false
 	for _, g := range []**api.Grant{&whole.Grant, &whole.Reboot} {
-		if *g != nil {
-			full := **g
-			full.Lease = int64(grantLease / time.Second)
-			*g = &full
+		if *g != nil && (*g).Lease != full {
+			copied := **g
+			copied.Lease, *g = full, &copied
+			short = true
 		}
 	}
-	etag, _, err = bodyAndTag(&whole)
+	if err == nil && short {
+		etag, _, err = bodyAndTag(&whole)
+	}
 	return http.StatusOK, etag, text, err
 }
 

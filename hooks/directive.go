@@ -50,6 +50,9 @@ func (s *Server) direct(c *call, what, text string) error {
 	}
 	next := *record
 	next.Directive = &api.Directive{Type: what, Seq: seq, ID: fmt.Sprintf("%s-%d-%x", what, seq, now.UnixNano()), Serial: serial}
+	if what == "retry" {
+		next.Unused = nil // it is as if it had never been let reboot
+	}
 	_, err = s.store.update(now, func(ch *change) error {
 		ch.note(api.Event{Kind: "host." + what, By: c.who.Name, Host: name, Channel: h.channel, Seq: seq, Text: fmt.Sprintf(text, name, seq)})
 		return ch.putHost(name, &next)

@@ -17,9 +17,11 @@
 //     (start id, counter); a stale one is refused, and one that is said again
 //     is taken and changes nothing.
 //   - A host is told that it may reboot after its slot is durable. The slot is
-//     held until the host has reported that the reboot is over, or a person
-//     takes it away; neither time nor a restart frees it. So of the hosts of a
-//     group never more are down by permission than the policy had slots for.
+//     held until the host has reported that the reboot is over, polls on the
+//     boot of before when its permission has run out, or a person takes it away;
+//     neither time nor a restart frees it. So of the hosts of a group never more
+//     are down by permission than the policy had slots for, and none that is up
+//     keeps the others waiting (see line.go).
 //   - Outside of a channel's windows nobody is granted anything. What time alone
 //     changes of an answer wakes the polls that wait for it (see alarms).
 //

@@ -142,6 +142,7 @@ func (s *Server) report(c *call, host string, st *api.Status) ([]api.Event, erro
 		return nil, nil // said again, since the answer may have been lost
 	}
 	sl := s.slots.of(host)
+	failed := sl != nil && sl.failed(st)
 	if sl != nil && !sl.over(st, now) {
 		sl = nil
 	}
@@ -157,6 +158,9 @@ func (s *Server) report(c *call, host string, st *api.Status) ([]api.Event, erro
 		}
 		next := *old
 		next.Status, next.Reported, next.By = st, now.UTC(), c.who.Name
+		if next.unusedFor() == nil || st.State.Final() && st.State != api.Armed {
+			next.Unused = nil
+		}
 		if err := s.own(ch, host, st.Channel, self); err != nil {
 			return err
 		}
@@ -170,6 +174,8 @@ func (s *Server) report(c *call, host string, st *api.Status) ([]api.Event, erro
 	})
 	if err == nil && sl != nil {
 		s.slotEnded(host, sl)
+	} else if err == nil && failed {
+		s.slots.change(host, func(sl *slot) { sl.said = st.WaitingFor.Detail })
 	}
 	return events, err
 }

@@ -36,7 +36,7 @@ var (
 	heldDesc  = prometheus.NewDesc("narwharf_hosts_held", "Hosts that are held.", []string{"channel"}, nil)
 	openDesc  = prometheus.NewDesc("narwharf_channel_window_open", "1 if a window of the channel is open now, else 0; of channels with windows.", []string{"channel"}, nil)
 	slotDesc  = prometheus.NewDesc("narwharf_reboot_slots_in_use", "Hosts that may reboot, or do, or have not reported the end.", []string{"group"}, nil)
-	lateDesc  = prometheus.NewDesc("narwharf_reboot_slots_late", "Those of them that have not come back in time.", []string{"group"}, nil)
+	lateDesc  = prometheus.NewDesc("narwharf_reboot_slots_late", "Those of them that have not come to an end in time.", []string{"group"}, nil)
 	seenDesc  = prometheus.NewDesc("narwharf_host_last_seen_seconds", "Unix time of the last poll or report.", []string{"host"}, nil)
 )
 

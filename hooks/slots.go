@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -19,8 +18,9 @@ import (
 const groupLabel = "reboot_group"
 
 // A slot is the permission of one host to reboot for one release. It is held
-// from before the host is told until the host has declared that it is over, or an
-// operator takes it away; time alone ends none, since what is not back is down.
+// from before the host is told until the host has declared that it is over, shows
+// that it is up and has not used it, or an operator takes it away; time alone ends
+// none, since what is not back is down.
 type slot struct {
 	Channel string    `json:"channel"`
 	Group   string    `json:"group"`
@@ -29,7 +29,8 @@ type slot struct {
 	Granted time.Time `json:"granted"`
 	Late    bool      `json:"late,omitempty"` // the alarm was raised
 
-	told    time.Time // when the host last heard of it, at the latest
+	until   time.Time // when the host's permission has ended, at the latest
+	said    string    // why the host did not reboot, when it said so last
 	pending bool      // not yet durable
 }
 
@@ -46,7 +47,7 @@ func loadSlots(db *bbolt.DB, now time.Time) (map[string]*slot, error) {
 	all := make(map[string]*slot)
 	err := db.View(func(tx *bbolt.Tx) error {
 		return tx.Bucket(rootBucket).Bucket(slotBucket).ForEach(func(k, v []byte) error {
-			sl := &slot{told: now}
+			sl := &slot{until: now.Add(grantLease)} // as it may have heard just now
 			if err := json.Unmarshal(v, sl); err != nil {
 				return fmt.Errorf("reboot slot of host %s: %w", k, err)
 			}
@@ -109,11 +110,7 @@ func (t *slots) full(group string, limit int) string {
 	if limit == 0 || len(hosts) < limit {
 		return ""
 	}
-	text := strings.Join(hosts[:min(len(hosts), 5)], ", ")
-	if more := len(hosts) - 5; more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
-	}
-	return fmt.Sprintf("%s of the group %s may reboot now, %d at a time", text, group, limit)
+	return fmt.Sprintf("%s of the group %s may reboot now, %d at a time", someOf(hosts), group, limit)
 }
 
 // change replaces a host's slot by a copy that is changed.
@@ -167,33 +164,50 @@ func (sl *slot) over(st *api.Status, now time.Time) bool {
 }
 
 // leaseOver is when a host's permission has surely ended, by its own clock too.
-func (sl *slot) leaseOver() time.Time { return sl.told.Add(grantLease + time.Minute) }
+func (sl *slot) leaseOver() time.Time { return sl.until.Add(time.Minute) }
+
+// lease is for how long a host may be told that it may reboot, 0 if not any more:
+// however often it asks, a slot that it does not use ends. In whole minutes, so
+// that what is said twice is the same.
+func (sl *slot) lease(now time.Time) time.Duration {
+	left := min(sl.Granted.Add(grantLease).Sub(now), grantLease)
+	return max(left+time.Minute-1, 0).Truncate(time.Minute)
+}
+
+// failed is a report that a host does not reboot although it may. It may also be
+// about to.
+func (sl *slot) failed(st *api.Status) bool {
+	w := st.WaitingFor
+	return st.Channel == sl.Channel && st.Seq == sl.Seq && st.State == api.Armed && st.BootID == sl.BootID && w != nil && w.Kind == api.WaitReboot && !w.Asks
+}
 
 // reviewSlot ends the slot of a host whose agent polls on the boot on which it
-// was let reboot, after its permission ran out, and which has said that it would
-// not reboot now: its own window has closed, or its pre_reboot hook fails. An
-// agent that reboots does not poll.
+// was let reboot, after its permission ran out: its own window has closed, its
+// pre_reboot hook fails, or nobody knows why it did not. An agent that reboots
+// does not poll.
 func (s *Server) reviewSlot(host, boot string) error {
-	unused := func() (*slot, *api.Status) {
+	now := s.clock()
+	unused := func() (*slot, *hostRecord) {
 		sl, r := s.slots.of(host), s.store.host(host)
-		if sl == nil || boot != sl.BootID || r == nil || r.Status == nil || !s.clock().After(sl.leaseOver()) {
+		if sl == nil || boot != sl.BootID || r == nil || r.Status == nil || !now.After(sl.leaseOver()) {
 			return nil, nil
 		}
-		if st := r.Status; st.BootID != boot || st.State != api.Armed || asksReboot(st) {
+		if st := r.Status; st.BootID != boot || st.State != api.Armed {
 			return nil, nil
 		}
-		return sl, r.Status
+		return sl, r
 	}
 	if sl, _ := unused(); sl == nil {
 		return nil
 	}
 	defer s.reporting.lock(host)()
-	sl, st := unused()
+	sl, r := unused()
 	if sl == nil {
 		return nil
 	}
-	_, err := s.store.update(s.clock(), func(ch *change) error {
-		return ch.endSlot(host, sl, host, fmt.Sprintf("%s is up and does not reboot now (%s): its reboot slot of the group %s is free", host, lastWord(st), sl.Group))
+	_, err := s.store.update(now, func(ch *change) error {
+		next := *r
+		return ch.giveBack(host, &next, sl, now)
 	})
 	if err == nil {
 		s.slotEnded(host, sl)
@@ -236,8 +250,11 @@ func (s *Server) takeSlot(host, channel string, seq int64) error {
 	if p.unasked(r.Status) {
 		return nil
 	}
+	if why, _ := s.behind(host, r); why != "" {
+		return nil
+	}
 	now := s.clock()
-	sl := slot{Channel: channel, Group: rebootGroup(r, channel), Seq: seq, BootID: r.Status.BootID, Granted: now.UTC(), told: now}
+	sl := slot{Channel: channel, Group: rebootGroup(r, channel), Seq: seq, BootID: r.Status.BootID, Granted: now.UTC(), until: now.Add(grantLease)}
 	pending := sl
 	pending.pending = true
 	if !s.slots.reserve(host, &pending, p.RebootSlots) {
@@ -285,53 +302,6 @@ func (s *Server) slotFree(sl *slot) {
 		}
 	}
 	s.topics.notify(names...)
-}
-
-// watchSlot raises the alarm of a slot when it is held for too long.
-func (s *Server) watchSlot(host string, sl *slot) {
-	if !sl.Late {
-		s.alarms.at(sl.Granted.Add(s.policy(sl.Channel).RebootPatience()), "slot/"+host, func() { s.slotLate(host) })
-	}
-}
-
-// watchSlots does so for all of a channel, of which the policy is another now.
-func (s *Server) watchSlots(channel string) {
-	for host, sl := range s.slots.all() {
-		if sl.Channel == channel && !sl.pending {
-			s.watchSlot(host, sl)
-		}
-	}
-}
-
-func (s *Server) slotLate(host string) {
-	defer s.reporting.lock(host)()
-	sl := s.slots.of(host)
-	if sl == nil || sl.Late {
-		return
-	}
-	var last *api.Status
-	if r := s.store.host(host); r != nil {
-		last = r.Status
-	}
-	patience := s.policy(sl.Channel).RebootPatience()
-	if s.clock().Before(sl.Granted.Add(patience)) {
-		s.watchSlot(host, sl) // another slot than the one of the alarm
-		return
-	}
-	next := *sl
-	next.Late = true
-	_, err := s.store.update(s.clock(), func(ch *change) error {
-		ch.note(api.Event{Kind: "reboot.late", Channel: sl.Channel, Host: host, Seq: sl.Seq, Alarm: true, Data: map[string]string{"group": sl.Group},
-			Text: fmt.Sprintf("%s was let reboot for seq %d more than %s ago and has not come back (its last word: %s); it keeps its slot of the group %s until it reports, or narwharf host release %s", host, sl.Seq, patience, lastWord(last), sl.Group, host)})
-		return ch.putSlot(host, &next)
-	})
-	if err != nil {
-		s.log.Error("an alarm was not stored", "host", host, "error", err)
-		s.alarms.at(s.clock().Add(time.Minute), "slot/"+host, func() { s.slotLate(host) })
-		return
-	}
-	s.slots.change(host, func(sl *slot) { sl.Late = true })
-	s.noted(sl.Channel, hostTopic(host))
 }
 
 // releaseHost takes the slot of a host that will not come back.

@@ -78,6 +78,7 @@ type hostRecord struct {
 	Hold     *api.Hold         `json:"hold,omitempty"`
 	// Directive is what an operator asked for last; it is of one seq.
 	Directive *api.Directive `json:"directive,omitempty"`
+	Unused    *unused        `json:"unused,omitempty"` // permissions to reboot
 }
 
 // held tells whether a hold is on, which may end by itself.

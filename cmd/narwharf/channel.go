@@ -378,7 +378,7 @@ func hostTable(c *cobra.Command, hosts []api.Host) error {
 				}
 			}
 			if h.Slot != nil && h.Slot.Late {
-				notes = append(notes, "has not come back from its reboot")
+				notes = append(notes, "its reboot is late: no end of it was reported")
 			}
 			if h.WaitingFor != nil {
 				notes = append(notes, waitingText(h.WaitingFor))

@@ -80,12 +80,12 @@ func printHost(c *cobra.Command, f *clientFlags, a *api.Answer) error {
 	if sl := h.Slot; sl != nil {
 		late := ""
 		if sl.Late {
-			late = ": it has not come back"
+			late = ", and is late: no end of it was reported"
 		}
 		line("slot", "may reboot for seq %d since %s, in a slot of the group %s%s", sl.Seq, timeText(sl.Granted), sl.Group, late)
 	}
 	if h.Directive != nil {
-		line("asked to", "%s seq %d", h.Directive.Type, h.Directive.Seq)
+		line("asked to", "%s seq %d%s", h.Directive.Type, h.Directive.Seq, obeyedText(h))
 	}
 	st := h.Status
 	if st == nil {
@@ -110,6 +110,18 @@ func printHost(c *cobra.Command, f *clientFlags, a *api.Answer) error {
 	}
 	line("agent", "%s, boot %s", st.Agent, st.BootID)
 	return nil
+}
+
+// obeyedText says what the host made of its directive, where it counts them.
+func obeyedText(h *api.Host) string {
+	d, st := h.Directive, h.Status
+	switch {
+	case st == nil || d.Serial == 0 || st.HighestSeq != d.Seq || st.DirectiveSerial < d.Serial:
+		return ""
+	case st.DirectiveSerial == d.Serial:
+		return ", which it has obeyed"
+	}
+	return ", which is older than what it has obeyed: it stays as it is; say it again if it is meant"
 }
 
 func holdText(h *api.Hold) string {

@@ -50,7 +50,9 @@ func hostRetryCommand() *cobra.Command {
 		Use:   "retry HOST",
 		Short: "let a host try again what failed there",
 		Long: `A host tries an entry that failed there not again by itself, in no release. This
-lets it try once more, with the last release.`,
+lets it try once more, with the last release. A host that is armed, and whose
+reboot failed (its pre_reboot hook, for one), tries that at once, and is not behind
+the others of its group any more.`,
 	}, "retry", wantedSeq)
 }
 
@@ -70,7 +72,8 @@ func hostReleaseCommand() *cobra.Command {
 		Short: "take the reboot slot of a host that will not come back",
 		Long: `A host that was let reboot holds a slot of its group until it has reported the
 end, and others wait. This takes the slot away: say it when you know that the
-host is dead, or well.`,
+host is dead, or well. Of one that is up and does not reboot the slot is free by
+itself once its permission is over.`,
 	}, "release", func(h *api.Host) (int64, error) {
 		if h.Slot == nil {
 			return 0, fmt.Errorf("%s holds no reboot slot", h.Host)

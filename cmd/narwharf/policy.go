@@ -26,6 +26,12 @@ replaced by what the file says; what that leaves out is as if never said.
      "reboot_slots": 1, "reboot_timeout_s": 900,
      "confirm_timeout_s": 300, "probation_min_s": 60, "min_agent": "0.5.0"}
 
+Without reboot_slots the server lets no host reboot for a release that says
+auto: where that needs a reboot the host stays armed until a person reboots it,
+and narwharf host show says so. (By promote --action reboot any number may at a
+time.) With "reboot_slots": 1 hosts reboot by themselves, one of a group at a
+time; a group is the hosts with one label reboot_group, else those of the channel.
+
 docs/channels.md says what each of them does. {"windows": []} is the policy
 without rules.`,
 		Args: cobra.ExactArgs(1),

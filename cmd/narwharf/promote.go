@@ -79,7 +79,7 @@ narwharf sign, and narwharf promote CHANNEL --envelope FILE sends it.`,
 	fl := c.Flags()
 	fl.StringVar(&f.targets, "targets", "", "`FILE` of JSON, from target to store path; - for stdin")
 	fl.StringSliceVar(&f.set, "set", nil, "`TARGET=PATH` to change in the last release; may be repeated")
-	fl.StringVar(&f.action, "action", "auto", "what hosts do: auto, switch, boot, test, dry-activate, reboot")
+	fl.StringVar(&f.action, "action", "auto", "what hosts do: auto (switch; where a reboot is needed, that by the policy's reboot_slots, else by a person), switch, boot, test, dry-activate, reboot")
 	fl.BoolVar(&f.fromCache, "from-cache", false, "compute the closures from the cache's narinfos, which --content-key must have signed")
 	fl.BoolVar(&f.adopt, "adopt", false, "where the cache has other bytes, take them if --content-key signed them")
 	fl.StringSliceVar(&f.contentKeys, "content-key", nil, "public `KEY` or file that vouches for bytes; may be repeated (else client.toml)")

@@ -231,7 +231,7 @@ type Host struct {
 	WaitingFor *Waiting `json:"waiting_for,omitempty"`
 	Status     *Status  `json:"status,omitempty"`
 	// Slot is the host's permission to reboot, which it holds until it has
-	// reported the end.
+	// reported the end, or has shown that it did not use it.
 	Slot      *Slot      `json:"slot,omitempty"`
 	Directive *Directive `json:"directive,omitempty"` // of the wanted seq; it may have been obeyed
 	// Identity is the machine that has the name, Conflict those that claim it
@@ -245,7 +245,7 @@ type Slot struct {
 	Group   string    `json:"group"`
 	Seq     int64     `json:"seq"`
 	Granted time.Time `json:"granted"`
-	Late    bool      `json:"late,omitempty"` // reboot_timeout_s is over, and there was an alarm
+	Late    bool      `json:"late,omitempty"` // no end in reboot_timeout_s, and the host is not up as it was; there was an alarm
 }
 
 // Event is a line of the audit log.

@@ -1,0 +1,374 @@
+package hooks
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"narwharf/hooks/api"
+	"narwharf/nixos"
+	"narwharf/nixos/sim"
+	"narwharf/signing"
+)
+
+// count is how many events of a kind there are.
+func (w *world) count(kind string) int {
+	w.t.Helper()
+	return strings.Count(w.must(w.do("GET", "/api/v1/events", w.op, nil), 200, "").body, `"kind":"`+kind+`"`)
+}
+
+// says reports that it does not reboot, and why.
+func (h *rebooter) says(kind api.WaitKind, why string) {
+	h.w.t.Helper()
+	h.waits = &api.Waiting{Kind: kind, Detail: why}
+	h.w.must(h.report(), 204, "")
+}
+
+// lives is what the agent of a host does for a while whose hook fails: it asks
+// when it has waited, tries when it may, and says what came of it.
+func (h *rebooter) lives(span time.Duration, each func(permitted bool)) {
+	h.w.t.Helper()
+	for end := time.Now().Add(span); time.Now().Before(end); {
+		h.waits = &api.Waiting{Kind: api.WaitReboot, Detail: "the server has not permitted it", Asks: true}
+		if d := h.poll(); d.WaitingFor != nil {
+			h.waits.Kind, h.waits.Detail = d.WaitingFor.Kind, d.WaitingFor.Detail
+		}
+		h.w.must(h.report(), 204, "")
+		permitted := h.poll().Reboot != nil
+		if permitted {
+			h.says(api.WaitReboot, "it reboots now")
+			time.Sleep(20 * time.Second)
+			h.says(api.WaitReboot, "hooks.pre_reboot: exit status 1")
+		}
+		if each != nil {
+			each(permitted)
+		}
+		time.Sleep(45 * time.Second)
+	}
+}
+
+// TestFailingHostGivesWay: a host whose pre_reboot hook fails for ever is up, and
+// asks again and again. It keeps nobody from rebooting: after its permission is
+// over the next one has the slot. There is one alarm, which says what is wrong,
+// none that it is gone, and none for each try; a restart of the server changes
+// nothing of that.
+func TestFailingHostGivesWay(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		hosts := rebooters(w, 1, "web-1", "web-2", "web-3")
+		bad, two, three := hosts[0], hosts[1], hosts[2]
+		bad.asks(1)
+		begin := time.Now()
+		if bad.poll().Reboot == nil {
+			t.Fatal("not permitted")
+		}
+		two.asks(1)
+		var freed time.Duration
+		bad.lives(20*time.Minute, func(bool) {
+			if two.down {
+				return
+			}
+			if d := two.poll(); d.Reboot != nil {
+				two.down, freed = true, time.Since(begin)
+			}
+		})
+		if freed < grantLease || freed > grantLease+4*time.Minute {
+			t.Fatalf("web-2 was let reboot after %s", freed)
+		}
+		w.must(w.do("GET", "/api/v1/events", w.op, nil), 200, "",
+			"web-1 is up and does not reboot now (armed, hooks.pre_reboot: exit status 1): its reboot slot of the group web is free, and it is in line again in 15m0s",
+			"is up, and has not (armed, hooks.pre_reboot: exit status 1); others of the group web may go on", "narwharf host retry web-1")
+		if w.count("reboot.unused") != 1 || w.count("reboot.late") != 0 {
+			t.Errorf("%d alarms that it is not used, %d that it is gone", w.count("reboot.unused"), w.count("reboot.late"))
+		}
+		if d := bad.poll(); d.Reboot != nil || d.WaitingFor == nil || d.WaitingFor.Kind != api.WaitSlot || !strings.Contains(d.WaitingFor.Detail, "in line again at") {
+			t.Errorf("it is told %+v", d.WaitingFor)
+		}
+		two.boot++
+		two.ends(api.OK)
+
+		// The slot is free, and it rests; and after that who has not failed goes first.
+		time.Sleep(grantLease)
+		three.asks(1)
+		bad.asks(1)
+		if d := bad.poll(); d.Reboot != nil || !strings.Contains(d.WaitingFor.Detail, "web-3 of the group web before it") {
+			t.Errorf("it is told %+v, %+v", d.Reboot, d.WaitingFor)
+		}
+		if three.poll().Reboot == nil {
+			t.Error("web-3 waits")
+		}
+		three.boot++
+		three.ends(api.OK)
+
+		// Alone it tries for ever, less and less often, without another alarm.
+		tries := 0
+		for range 4 {
+			bad.lives(6*time.Hour, func(permitted bool) {
+				if permitted {
+					tries++
+				}
+			})
+			w.restart()
+		}
+		if granted := w.count("reboot.granted"); granted < 10 || granted > 24 || tries < granted {
+			t.Errorf("in a day it was let reboot %d times, and tried %d times", granted, tries)
+		}
+		if w.count("reboot.unused") != 1 || w.count("reboot.late") != 0 {
+			t.Errorf("%d alarms that it is not used, %d that it is gone", w.count("reboot.unused"), w.count("reboot.late"))
+		}
+
+		// Who put it right does not wait for its rest to end.
+		for bad.show().Slot != nil {
+			bad.lives(time.Minute, nil)
+		}
+		if d := bad.poll(); d.Reboot != nil {
+			t.Fatal("it does not rest")
+		}
+		w.must(w.do("POST", bad.url("/retry"), w.op, map[string]int64{"seq": 1}), 200, "")
+		if d := bad.poll(); d.Reboot == nil {
+			t.Errorf("after a retry it is told %+v", d.WaitingFor)
+		}
+		bad.boot++
+		bad.ends(api.OK)
+		if r := w.s.store.host("web-1"); r.Unused != nil || w.s.slots.of("web-1") != nil {
+			t.Errorf("after all it is left with %+v", r.Unused)
+		}
+	})
+}
+
+// TestTwoThatFailTakeTurns: neither keeps the other from its tries, nor both a
+// third from its reboot.
+func TestTwoThatFailTakeTurns(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		hosts := rebooters(w, 1, "web-1", "web-2", "web-3")
+		got := make(map[string]int)
+		hosts[0].asks(1)
+		hosts[1].asks(1)
+		for i := range 12 * 60 {
+			for _, h := range hosts[:2] {
+				h.lives(20*time.Second, func(permitted bool) {
+					if permitted {
+						got[h.name]++
+					}
+				})
+			}
+			if h := hosts[2]; i == 6*60 {
+				h.asks(1)
+			} else if i > 6*60 && !h.down {
+				h.down = h.poll().Reboot != nil
+				if h.down && i > 6*60+40 {
+					t.Errorf("the third waited for %d minutes", i-6*60)
+				}
+				if h.down {
+					h.boot++
+					h.ends(api.OK)
+				}
+			}
+		}
+		if !hosts[2].down || min(got["web-1"], got["web-2"])*2 < max(got["web-1"], got["web-2"]) {
+			t.Errorf("the third %v, tries %v", hosts[2].down, got)
+		}
+		if w.count("reboot.unused") != 2 {
+			t.Errorf("%d alarms", w.count("reboot.unused"))
+		}
+	})
+}
+
+// TestPlannedIsNoAlarm: a host that was paused, held, or whose own window closed
+// gives its slot back without an alarm, and is as it was in the line.
+func TestPlannedIsNoAlarm(t *testing.T) {
+	for _, kind := range []api.WaitKind{api.WaitPaused, api.WaitWindow, api.WaitHold, api.WaitExpired, api.WaitInhibited} {
+		t.Run(string(kind), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				h := rebooters(w, 1, "web-1")[0]
+				h.asks(1)
+				if h.poll().Reboot == nil {
+					t.Fatal("not permitted")
+				}
+				h.says(kind, "as somebody wants it")
+				for range 20 {
+					time.Sleep(time.Minute)
+					h.poll()
+				}
+				if h.show().Slot != nil || w.count("reboot.ended") != 1 || w.count("reboot.unused") != 0 || w.count("reboot.late") != 0 {
+					t.Errorf("it holds %+v, %d alarms and %d", h.show().Slot, w.count("reboot.unused"), w.count("reboot.late"))
+				}
+				h.asks(1)
+				if d := h.poll(); d.Reboot == nil {
+					t.Errorf("and then it is told %+v", d.WaitingFor)
+				}
+			})
+		})
+	}
+}
+
+// TestLateTexts: what the alarm says is so.
+func TestLateTexts(t *testing.T) {
+	for name, c := range map[string]struct {
+		then func(h *rebooter)
+		want []string
+		not  []string
+	}{
+		"gone": {func(*rebooter) {}, []string{"web-1 was let reboot for seq 1 15m0s ago and has not come back, and is not heard of since", "narwharf host release web-1"}, []string{"booted"}},
+		"in probation": {func(h *rebooter) {
+			h.boot++
+			h.state, h.waits = api.Probation, nil
+			for range 20 {
+				h.w.must(h.report(), 204, "")
+				h.poll()
+				time.Sleep(time.Minute)
+			}
+		}, []string{"was booted since, and has come to no end (its last word: probation)"}, []string{"has not come back", "not heard of"}},
+		"booted, and gone again": {func(h *rebooter) {
+			h.boot++
+			h.state, h.waits = api.Probation, nil
+			h.w.must(h.report(), 204, "")
+		}, []string{"was booted since, and has come to no end, and is not heard of since"}, []string{"has not come back"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				h := rebooters(w, 1, "web-1")[0]
+				h.asks(1)
+				if h.poll().Reboot == nil {
+					t.Fatal("not permitted")
+				}
+				c.then(h)
+				time.Sleep(20 * time.Minute)
+				if w.count("reboot.late") != 1 || !h.show().Slot.Late || w.count("reboot.unused") != 0 {
+					t.Fatalf("%d alarms, %+v", w.count("reboot.late"), h.show().Slot)
+				}
+				w.must(w.do("GET", "/api/v1/events", w.op, nil), 200, "", c.want...)
+				for _, word := range c.not {
+					if body := w.do("GET", "/api/v1/events", w.op, nil).body; strings.Contains(body, word) {
+						t.Errorf("it says %q: %s", word, body)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestUpThenGone: a host that was up when its time was over, and then is not heard
+// of, is an alarm soon after.
+func TestUpThenGone(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		h := rebooters(w, 1, "web-1")[0]
+		w.must(w.setPolicy(api.ChannelPolicy{RebootSlots: 1, RebootTimeout: 60}), 200, "")
+		h.asks(1)
+		if h.poll().Reboot == nil {
+			t.Fatal("not permitted")
+		}
+		for range 8 {
+			time.Sleep(30 * time.Second)
+			h.poll()
+		}
+		if w.count("reboot.late") != 0 {
+			t.Error("it is up, and the alarm says that it is not")
+		}
+		time.Sleep(3 * time.Minute)
+		if w.count("reboot.late") != 1 {
+			t.Errorf("%d alarms of a host that is gone", w.count("reboot.late"))
+		}
+	})
+}
+
+// TestRest: how long a host rests, who is before whom, and that a clock which was
+// set back lets nobody rest for ever.
+func TestRest(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for times, want := range map[int]time.Duration{1: 15 * time.Minute, 2: 30 * time.Minute, 4: time.Hour, 100: time.Hour} {
+		u := &unused{Times: times, At: at}
+		for _, c := range []struct {
+			now   time.Time
+			rests bool
+		}{{at, true}, {at.Add(want - 1), true}, {at.Add(want), false}, {at.Add(-2 * time.Hour), false}} {
+			if got := u.restsUntil(c.now); got.IsZero() == c.rests || c.rests && !got.Equal(at.Add(want)) {
+				t.Errorf("after %d times, %s later: until %s", times, c.now.Sub(at), got)
+			}
+		}
+	}
+	line := []*unused{nil, {Times: 1, At: at}, {Times: 1, At: at.Add(1)}, {Times: 2, At: at}}
+	for i, u := range line {
+		for j, v := range line {
+			if u.before(v) != (i < j) {
+				t.Errorf("%d before %d: %v", i, j, u.before(v))
+			}
+		}
+	}
+}
+
+// TestLeaseOfASlot: all permissions of a slot end with its first lease, in steps.
+func TestLeaseOfASlot(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	sl := &slot{Granted: at}
+	for after, want := range map[time.Duration]time.Duration{
+		0: grantLease, time.Second: grantLease, 59 * time.Second: grantLease, time.Minute: 14 * time.Minute, 14*time.Minute + 59*time.Second: time.Minute,
+		grantLease: 0, time.Hour: 0, -time.Hour: grantLease,
+	} {
+		if got := sl.lease(at.Add(after)); got != want {
+			t.Errorf("after %s: %s, want %s", after, got, want)
+		}
+	}
+}
+
+// TestAgentsThatFailGiveWay is TestFailingHostGivesWay with real agents: of three
+// hosts that share a slot one cannot reboot, since its hook fails; the others end
+// well all the same, and it does, too, once the hook is put right.
+func TestAgentsThatFailGiveWay(t *testing.T) {
+	w := newWorld(t)
+	next := sim.System{Path: sim.Path(bootsInto), Reboot: []string{"kernel"}}
+	a := newAgents(w, t, 3, next)
+	a.hooks = map[nixos.HookName]bool{nixos.HookPreReboot: true, nixos.HookPostSwitch: true}
+	bad := a.hosts[0]
+	bad.HookFails[nixos.HookPreReboot] = 1 << 30
+	a.policyIs(api.ChannelPolicy{RebootSlots: 1})
+	a.release(next.Path, signing.Auto)
+	ended := func(h *simHost) bool {
+		s, seq := h.state()
+		return seq == a.seq && s == api.OK
+	}
+	for ; w.s.slots.of(bad.name) == nil; bad.turn() { // it is the first
+		if len(bad.Hooks) > 0 {
+			t.Fatal("it reboots without a slot")
+		}
+	}
+	turn := func() {
+		t.Helper()
+		h := a.hosts[0]
+		for _, other := range a.hosts { // the one that is behind
+			if other.Clock < h.Clock {
+				h = other
+			}
+		}
+		h.turn()
+		if n := a.down(); n > 1 {
+			t.Fatalf("%d hosts are down", n)
+		}
+	}
+	for turns := 0; !ended(a.hosts[1]) || !ended(a.hosts[2]); turns++ {
+		if turns > 5000 {
+			t.Fatal("others wait for ever")
+		}
+		turn()
+	}
+	if took := a.clock().Sub(time.Unix(1_800_001_000, 0)); took > time.Hour {
+		t.Errorf("the others were done after %s", took)
+	}
+	for range 2000 { // hours
+		turn()
+	}
+	if s, _ := bad.state(); s != api.Armed || w.count("reboot.unused") != 1 || w.count("reboot.late") != 0 || bad.Reboots != 0 {
+		t.Errorf("it is %s after %d reboots; %d alarms, and %d that it is gone", s, bad.Reboots, w.count("reboot.unused"), w.count("reboot.late"))
+	}
+	bad.HookFails[nixos.HookPreReboot] = 0
+	a.ask("POST", "/api/v1/hosts/h0/retry", a.op, map[string]int64{"seq": a.seq}, 200)
+	begin := a.clock()
+	for turns := 0; !ended(bad); turns++ {
+		if turns > 500 {
+			t.Fatal("it never ends")
+		}
+		turn()
+	}
+	if took := a.clock().Sub(begin); took > 20*time.Minute {
+		t.Errorf("after a retry it took %s", took)
+	}
+}
