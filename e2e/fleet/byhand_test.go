@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -11,7 +12,11 @@ import (
 func TestByHand(t *testing.T) {
 	onlyLong(t)
 	t.Parallel()
-	f := New(t, Options{System: func(*Fleet) System { return System{Version: "0", Agent: AgentStub} }})
+	f := New(t, Options{
+		System: func(*Fleet) System { return System{Version: "0", Agent: AgentStub} },
+		Host:   func(_ *Fleet, name string, h *HostOptions) { h.TmpfsRoot = name == "h2" },
+	})
+	both := []string{"h1", "h2"} // kinds of root
 	old := f.Host("h1").State().Current
 	var v1, v2 string
 	Run(t, "build, sign, copy", func(s *Story) {
@@ -63,52 +68,59 @@ func TestByHand(t *testing.T) {
 	})
 	Run(t, "test, then reboot", func(s *Story) {
 		f := f.For(s)
-		h := f.Host("h1")
+		s.Note("%s", f.Roots())
 		v2 = f.CI().BuildSystem(System{Version: "2", Agent: AgentStub, Kernel: "6.2"})
 		f.CI().Push(v2)
-		h.Must("nix-store", "--realise", v2)
-		if out := h.Switch(v2, "test"); out.Code != 0 {
-			s.Fatalf("%v", out)
-		}
-		if st := h.State(); st.Current != v2 || st.Profile != v1 || st.BootEntry != v1 || st.Hello != "2" {
-			s.Errorf("after test: %+v", st)
-		}
-		begin := time.Now()
-		h.Reboot()
-		s.Took("reboot", time.Since(begin))
-		if st := h.State(); st.Current != v1 || st.Booted != v1 || st.Hello != "1" || st.Running != "running" {
-			s.Errorf("after test and reboot: %+v", st)
-		}
+		f.EachOf(both, func(h *Host) error {
+			h.Must("nix-store", "--realise", v2)
+			if out := h.Switch(v2, "test"); out.Code != 0 {
+				return fmt.Errorf("%v", out)
+			}
+			if st := h.State(); st.Current != v2 || st.Profile != v1 || st.BootEntry != v1 || st.Hello != "2" {
+				return fmt.Errorf("after test: %+v", st)
+			}
+			begin := time.Now()
+			h.Reboot()
+			s.Took("reboot", time.Since(begin))
+			if st := h.State(); st.Current != v1 || st.Booted != v1 || st.Hello != "1" || st.Running != "running" {
+				return fmt.Errorf("after test and reboot: %+v", st)
+			}
+			return nil
+		})
 	})
 	Run(t, "boot, then reboot", func(s *Story) {
-		h := f.For(s).Host("h1")
-		h.SetProfile(v2)
-		if out := h.Switch(v2, "boot"); out.Code != 0 {
-			s.Fatalf("%v", out)
-		}
-		if st := h.State(); st.Current != v1 || st.Booted != v1 || st.BootEntry != v2 || st.Hello != "1" {
-			s.Errorf("after boot: %+v", st)
-		}
-		h.Reboot()
-		if st := h.State(); st.Current != v2 || st.Booted != v2 || st.Hello != "2" {
-			s.Errorf("after boot and reboot: %+v", st)
-		}
-		// A profile alone changes nothing, and an entry alone (a system that is no generation) cannot
-		// be written: the trap of systemd-boot.
-		h.SetProfile(v1)
-		h.Reboot()
-		if st := h.State(); st.Current != v2 || st.Profile != v1 {
-			s.Errorf("a profile without its boot entry: %+v", st)
-		}
-		v3 := f.For(s).CI().BuildSystem(System{Version: "3"})
-		f.For(s).CI().Push(v3)
-		h.Must("nix-store", "--realise", v3)
-		if out := h.Switch(v3, "boot"); out.Code != 0 {
-			s.Errorf("%v", out)
-		}
-		if st := h.State(); st.BootEntry != v2 {
-			s.Errorf("the entry names %s, which is no generation", st.BootEntry)
-		}
+		f := f.For(s)
+		s.Note("%s", f.Roots())
+		v3 := f.CI().BuildSystem(System{Version: "3"})
+		f.CI().Push(v3)
+		f.EachOf(both, func(h *Host) error {
+			h.SetProfile(v2)
+			if out := h.Switch(v2, "boot"); out.Code != 0 {
+				return fmt.Errorf("%v", out)
+			}
+			if st := h.State(); st.Current != v1 || st.Booted != v1 || st.BootEntry != v2 || st.Hello != "1" {
+				return fmt.Errorf("after boot: %+v", st)
+			}
+			h.Reboot()
+			if st := h.State(); st.Current != v2 || st.Booted != v2 || st.Hello != "2" {
+				return fmt.Errorf("after boot and reboot: %+v", st)
+			}
+			// A profile alone changes nothing, and an entry alone (a system that is no generation) cannot
+			// be written: the trap of systemd-boot.
+			h.SetProfile(v1)
+			h.Reboot()
+			if st := h.State(); st.Current != v2 || st.Profile != v1 {
+				return fmt.Errorf("a profile without its boot entry: %+v", st)
+			}
+			h.Must("nix-store", "--realise", v3)
+			if out := h.Switch(v3, "boot"); out.Code != 0 {
+				return fmt.Errorf("%v", out)
+			}
+			if st := h.State(); st.BootEntry != v2 {
+				return fmt.Errorf("the entry names %s, which is no generation", st.BootEntry)
+			}
+			return nil
+		})
 	})
 	Run(t, "the narwharf under test as agent", func(s *Story) {
 		f := f.For(s)
@@ -129,22 +141,25 @@ func TestByHand(t *testing.T) {
 		}
 	})
 	Run(t, "power cut in a switch", func(s *Story) {
-		h := f.For(s).Host("h2")
-		ci := f.For(s).CI()
-		slow := ci.BuildSystem(System{Version: "slow", Misbehave: []Misbehaviour{Slow}})
-		ci.Push(slow)
-		h.Must("nix-store", "--realise", slow)
-		if out := h.SwitchFor(2*time.Second, slow, "test"); !out.TimedOut {
-			s.Fatalf("%v", out)
-		}
-		if st := h.State(); st.Current != slow {
-			s.Errorf("in the switch: %+v", st)
-		}
-		h.PowerCut()
-		h.Boot()
-		if st := h.State(); st.Current != v1 || st.Booted != v1 || st.Hello != "1" || st.Agent != "active" {
-			s.Errorf("after the power cut: %+v", st)
-		}
+		f := f.For(s)
+		s.Note("%s", f.Roots())
+		slow := f.CI().BuildSystem(System{Version: "slow", Misbehave: []Misbehaviour{Slow}})
+		f.CI().Push(slow)
+		f.EachOf(both, func(h *Host) error {
+			h.Must("nix-store", "--realise", slow)
+			if out := h.SwitchFor(2*time.Second, slow, "test"); !out.TimedOut {
+				return fmt.Errorf("%v", out)
+			}
+			if st := h.State(); st.Current != slow {
+				return fmt.Errorf("in the switch: %+v", st)
+			}
+			h.PowerCut()
+			h.Boot()
+			if st := h.State(); st.Current != v2 || st.Booted != v2 || st.Hello != "2" || st.Agent != "active" {
+				return fmt.Errorf("after the power cut: %+v", st)
+			}
+			return nil
+		})
 	})
 }
 

@@ -10,7 +10,8 @@ import (
 // TestDeploy is the main job: promote a channel, and real hosts run it seconds
 // later; what breaks goes back by itself, and everybody is told the truth. With
 // -short (`make e2e-smoke`) there are two hosts, of which the second has the
-// newer Nix, and the stories without which nothing else makes sense.
+// newer Nix, and the stories without which nothing else makes sense. The root of
+// h2 is tmpfs in both.
 func TestDeploy(t *testing.T) {
 	hosts := 3
 	breaks := []Misbehaviour{UnitFails, ActivationFails, Unhealthy, NetworkDown, NetworkSilent, CheckFails}
@@ -18,7 +19,7 @@ func TestDeploy(t *testing.T) {
 		hosts = 2
 		breaks = []Misbehaviour{ActivationFails, Unhealthy, NetworkDown}
 	}
-	fw := newFollower(t, hosts)
+	fw := newFollower(t, hosts, forgetful("h2"))
 	story := func(name string, tell func(s *Story, fw *follower)) { fw.story(t, name, tell) }
 	var a, b string
 	story("4: promote, every host runs it", func(s *Story, fw *follower) {
@@ -67,19 +68,22 @@ func TestDeploy(t *testing.T) {
 		fw.promote(0, b)
 		fw.run(b, "b2", "ok")
 	})
-	story("a host that was off for three seqs", func(s *Story, fw *follower) {
-		fw.Host("h2").PowerOff()
+	story("hosts that were off for three seqs", func(s *Story, fw *follower) {
+		off := []string{"h2", "h3"}
+		fw.EachOf(off, func(h *Host) error { h.PowerOff(); return nil })
 		var last string
 		for _, v := range []string{"c1", "c2", "c3"} {
 			last = fw.system(v)
 			fw.promote(0, last)
 		}
-		fw.run(last, "c3", "ok", "h1", "h3")
+		fw.run(last, "c3", "ok", "h1")
 		begin := time.Now()
-		fw.Host("h2").Boot()
-		Eventually(s, 90*time.Second, "h2 catches up", func() error {
-			if r := fw.reported()["h2"]; !r.Converged {
-				return fmt.Errorf("h2 is %+v", r)
+		fw.EachOf(off, func(h *Host) error { h.Boot(); return nil })
+		Eventually(s, 90*time.Second, "h2 and h3 catch up", func() error {
+			for name, r := range fw.reported() {
+				if !r.Converged {
+					return fmt.Errorf("%s is %+v", name, r)
+				}
 			}
 			return nil
 		})
@@ -95,15 +99,18 @@ func TestDeploy(t *testing.T) {
 				s.Errorf("%s: %+v", h.Name(), st)
 			}
 		}
-		fw.Host("h1").Reboot()
-		Eventually(s, time.Minute, "h1 says that its test is over", func() error {
-			if r := fw.reported()["h1"]; r.Status.State != "test_over" || r.Status.Current != a {
-				return fmt.Errorf("h1 is %+v", r)
+		fw.EachOf([]string{"h1", "h2"}, func(h *Host) error {
+			h.Reboot()
+			Eventually(s, time.Minute, h.Name()+" says that its test is over", func() error {
+				if r := fw.reported()[h.Name()]; r.Status.State != "test_over" || r.Status.Current != a {
+					return fmt.Errorf("%s is %+v", h.Name(), r)
+				}
+				return nil
+			})
+			if st := h.State(); st.Current != a || st.Hello != "c3" {
+				return fmt.Errorf("after the reboot: %+v", st)
 			}
 			return nil
 		})
-		if st := fw.Host("h1").State(); st.Current != a || st.Hello != "c3" {
-			s.Errorf("after the reboot: %+v", st)
-		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // follower is a fleet whose hosts follow the channel "web".
@@ -153,6 +154,22 @@ func (fw *follower) reported() map[string]hostReport {
 		by[h.Host] = h
 	}
 	return by
+}
+
+// reboot boots hosts anew and waits until the server knows of it.
+func (fw *follower) reboot(hosts ...string) {
+	fw.T.Helper()
+	fw.EachOf(hosts, func(h *Host) error {
+		h.Reboot()
+		boot := h.State().BootID
+		Eventually(fw.T, time.Minute, h.Name()+" reports of its new boot", func() error {
+			if r := fw.reported()[h.Name()]; r.Status.BootID != boot {
+				return fmt.Errorf("%+v", r)
+			}
+			return nil
+		})
+		return nil
+	})
 }
 
 type hostReport struct {

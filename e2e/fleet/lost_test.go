@@ -8,11 +8,11 @@ import (
 )
 
 // TestLost takes the server's memory away while hosts are in the field: they know more than it does,
-// and nothing that they run may come of that.
+// and nothing that they run may come of that. h2 has a root of tmpfs.
 func TestLost(t *testing.T) {
 	onlyLong(t)
 	t.Parallel()
-	fw := newFollower(t, 2)
+	fw := newFollower(t, 2, forgetful("h2"))
 	var old string
 	fw.story(t, "5.7: database wiped mid-way", func(s *Story, fw *follower) {
 		first := fw.system("first")
@@ -72,14 +72,19 @@ func TestLost(t *testing.T) {
 		if now := fw.seq(); now != backup {
 			s.Fatalf("the backup is at seq %d, was at %d", now, backup)
 		}
-		Eventually(s, time.Minute, "hosts and server say that the server is stale", func() error {
+		stale := func() error {
 			for name, r := range fw.reported() {
 				if !strings.Contains(r.Status.Error, "stale") || r.Status.Current != old || r.Converged {
 					return fmt.Errorf("%s: %+v", name, r)
 				}
 			}
 			return nil
-		})
+		}
+		Eventually(s, time.Minute, "hosts and server say that the server is stale", stale)
+		fw.stay(old, "lost-2")
+		// What they know outlives a boot.
+		fw.reboot(fw.names...)
+		Eventually(s, time.Minute, "they say so after a boot", stale)
 		fw.stay(old, "lost-2")
 		if events := fw.events(); !strings.Contains(events, "channel.behind") {
 			s.Errorf("no alarm in the events:\n%s", events)

@@ -10,7 +10,8 @@ import (
 )
 
 // TestOperate is what operators and people on hosts do: reboots one at a time and within windows,
-// pauses, holds, directives, a hand on the host itself.
+// pauses, holds, directives, a hand on the host itself. What is done on a host is done on h1 and on h2,
+// whose root is tmpfs.
 func TestOperate(t *testing.T) {
 	onlyLong(t)
 	t.Parallel()
@@ -27,7 +28,8 @@ pre_switch = ["/bin/sh", "-c", "test ! -e /run/not-now && date +%s%N >> /run/dra
 post_switch = ["/bin/sh", "-c", "date +%s%N >> /run/undrained"]
 timeout = "10s"
 `
-	})
+	}, forgetful("h2"))
+	both := []string{"h1", "h2"}
 	old := fw.system("first")
 	fw.promote(0, old)
 	policy := func(fw *follower, text string) {
@@ -95,18 +97,30 @@ timeout = "10s"
 		old = path
 	})
 	fw.story(t, "paused on the host, held by an operator", func(s *Story, fw *follower) {
-		fw.Host("h1").Must("narwharf", "agent", "pause", "--reason", "a disk is replaced", "--until", "4h")
-		fw.CI().Must("narwharf", "host", "hold", "h2", "--reason", "a backup runs")
+		for _, name := range both {
+			fw.Host(name).Must("narwharf", "agent", "pause", "--reason", "a disk is replaced", "--until", "4h")
+		}
+		fw.CI().Must("narwharf", "host", "hold", "h3", "--reason", "a backup runs")
 		path := fw.system("after-the-pause", func(s *System) { s.Kernel = "6.2" })
 		seq := fw.send(path)
-		waits(fw, "paused", "h1")
-		waits(fw, "hold", "h2")
-		becomes(fw, "ok", "h3")
-		if r := fw.reported(); !strings.Contains(r["h1"].Waiting.Detail, "a disk is replaced") || !strings.Contains(r["h2"].Waiting.Detail, "a backup runs") {
+		waits(fw, "paused", both...)
+		waits(fw, "hold", "h3")
+		if r := fw.reported(); !strings.Contains(r["h1"].Waiting.Detail, "a disk is replaced") || !strings.Contains(r["h3"].Waiting.Detail, "a backup runs") {
 			s.Errorf("the reasons: %+v", r)
 		}
+		// Who boots a paused host still has it paused.
+		fw.reboot(both...)
+		waits(fw, "paused", both...)
+		if r := fw.reported(); !strings.Contains(r["h2"].Waiting.Detail, "a disk is replaced") {
+			s.Errorf("the reason after a boot: %+v", r)
+		}
 		fw.Host("h1").Must("narwharf", "agent", "resume")
+		becomes(fw, "ok", "h1")
+		fw.CI().Must("narwharf", "host", "hold", "h2", "--reason", "another backup runs")
+		fw.Host("h2").Must("narwharf", "agent", "resume")
+		waits(fw, "hold", "h2", "h3")
 		fw.CI().Must("narwharf", "host", "unhold", "h2")
+		fw.CI().Must("narwharf", "host", "unhold", "h3")
 		fw.each(func(h *Host) error {
 			state, err := fw.truthful(h, seq, old, path)
 			if err == nil && state != "ok" {
@@ -117,17 +131,21 @@ timeout = "10s"
 		old = path
 	})
 	fw.story(t, "a person's nixos-rebuild is shown, kept, and over with the next release", func(s *Story, fw *follower) {
-		h := fw.Host("h1")
 		theirs := fw.system("by-hand", func(s *System) { s.Kernel = "6.2" })
-		h.Must("nix-store", "--realise", theirs)
-		h.SetProfile(theirs)
-		if out := h.Switch(theirs, "switch"); out.Code != 0 {
-			s.Fatalf("%v", out)
-		}
-		becomes(fw, "drifted", "h1")
+		fw.EachOf(both, func(h *Host) error {
+			h.Must("nix-store", "--realise", theirs)
+			h.SetProfile(theirs)
+			if out := h.Switch(theirs, "switch"); out.Code != 0 {
+				return fmt.Errorf("%v", out)
+			}
+			return nil
+		})
+		becomes(fw, "drifted", both...)
 		time.Sleep(3 * time.Second)
-		if st := h.State(); st.Current != theirs || st.BootEntry != theirs {
-			s.Errorf("the agent took it away: %+v", st)
+		for _, name := range both {
+			if st := fw.Host(name).State(); st.Current != theirs || st.BootEntry != theirs {
+				s.Errorf("the agent of %s took it away: %+v", name, st)
+			}
 		}
 		old = fw.system("next", func(s *System) { s.Kernel = "6.2" })
 		fw.promote(0, old)
@@ -148,42 +166,50 @@ timeout = "10s"
 		fw.stay(old, "next")
 	})
 	fw.story(t, "a host that cannot be drained waits; the hooks are run in pairs", func(s *Story, fw *follower) {
-		h := fw.Host("h1")
-		h.Sh("touch /run/not-now; rm -f /run/drained /run/undrained")
+		for _, name := range both {
+			fw.Host(name).Sh("touch /run/not-now; rm -f /run/drained /run/undrained")
+		}
 		path := fw.system("drained", func(s *System) { s.Kernel = "6.2" })
 		seq := fw.send(path)
-		becomes(fw, "ok", "h2", "h3")
-		Eventually(s, time.Minute, "h1 says why it does not begin", func() error {
-			if r := fw.reported()["h1"]; r.Status.State != "waiting" || !strings.Contains(r.Waiting.Detail+r.Status.Error, "pre_switch") {
-				return fmt.Errorf("%+v", r)
+		becomes(fw, "ok", "h3")
+		fw.EachOf(both, func(h *Host) error {
+			Eventually(s, time.Minute, h.Name()+" says why it does not begin", func() error {
+				if r := fw.reported()[h.Name()]; r.Status.State != "waiting" || !strings.Contains(r.Waiting.Detail+r.Status.Error, "pre_switch") {
+					return fmt.Errorf("%+v", r)
+				}
+				return nil
+			})
+			if st := h.State(); st.Current != old {
+				s.Errorf("%+v", st)
 			}
-			return nil
-		})
-		if st := h.State(); st.Current != old {
-			s.Errorf("%+v", st)
-		}
-		h.Must("rm", "/run/not-now")
-		if state, err := fw.truthful(h, seq, old, path); err != nil || state != "ok" {
-			s.Fatalf("%s: %v", state, err)
-		}
-		Eventually(s, 10*time.Second, "drained once, and let go after it", func() error {
-			drained, undrained := strings.Fields(h.ReadFile("/run/drained")), strings.Fields(h.ReadFile("/run/undrained"))
-			if len(drained) != 1 || len(undrained) < 1 || undrained[len(undrained)-1] < drained[0] {
-				return fmt.Errorf("drained at %v, undrained at %v", drained, undrained)
+			h.Must("rm", "/run/not-now")
+			if state, err := fw.truthful(h, seq, old, path); err != nil || state != "ok" {
+				return fmt.Errorf("%s: %w", state, err)
 			}
+			Eventually(s, 10*time.Second, "drained once, and let go after it", func() error {
+				drained, undrained := strings.Fields(h.ReadFile("/run/drained")), strings.Fields(h.ReadFile("/run/undrained"))
+				if len(drained) != 1 || len(undrained) < 1 || undrained[len(undrained)-1] < drained[0] {
+					return fmt.Errorf("drained at %v, undrained at %v", drained, undrained)
+				}
+				return nil
+			})
 			return nil
 		})
 		old = path
 	})
-	fw.story(t, "revert and retry, one host", func(s *Story, fw *follower) {
+	fw.story(t, "revert and retry, host by host", func(s *Story, fw *follower) {
 		path := fw.system("directed", func(s *System) { s.Kernel = "6.2" })
 		fw.promote(0, path)
-		fw.CI().Must("narwharf", "host", "revert", "h2")
-		becomes(fw, "reverted", "h2")
-		fw.run(old, "drained", "reverted", "h2")
-		fw.run(path, "directed", "ok", "h1", "h3")
-		fw.CI().Must("narwharf", "host", "retry", "h2")
-		becomes(fw, "ok", "h2")
+		for _, name := range both {
+			fw.CI().Must("narwharf", "host", "revert", name)
+		}
+		becomes(fw, "reverted", both...)
+		fw.run(old, "drained", "reverted", both...)
+		fw.run(path, "directed", "ok", "h3")
+		for _, name := range both {
+			fw.CI().Must("narwharf", "host", "retry", name)
+		}
+		becomes(fw, "ok", both...)
 		fw.run(path, "directed", "ok")
 	})
 }

@@ -13,7 +13,7 @@ import (
 func TestRelease(t *testing.T) {
 	onlyLong(t)
 	t.Parallel()
-	fw := newFollower(t, 3)
+	fw := newFollower(t, 3, forgetful("h2"))
 	story := func(name string, tell func(s *Story, fw *follower)) { fw.story(t, name, tell) }
 	var a, b string
 	story("three targets, of which one changes", func(s *Story, fw *follower) {
