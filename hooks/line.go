@@ -124,9 +124,11 @@ func someOf(names []string) string {
 }
 
 // planned tells whether a host that does not reboot waits for what somebody wants
-// it to wait for – a window, a pause, a hold – and not for a reboot that fails.
-func planned(w *api.Waiting) bool {
-	return w != nil && w.Kind != api.WaitReboot && w.Kind != api.WaitSlot
+// it to wait for – a window, a pause, a hold – and not for a reboot that fails. One
+// that is not armed any more (it has lost its journal, say) has none to fail.
+func planned(st *api.Status) bool {
+	w := st.WaitingFor
+	return st.State != api.Armed || w != nil && w.Kind != api.WaitReboot && w.Kind != api.WaitSlot
 }
 
 // giveBack ends the slot of a host that is up and has not used it; next is the
@@ -138,7 +140,7 @@ func (c *change) giveBack(host string, next *hostRecord, sl *slot, now time.Time
 		word = string(st.State) + ", " + sl.said
 	}
 	text := fmt.Sprintf("%s is up and does not reboot now (%s): its reboot slot of the group %s is free", host, word, sl.Group)
-	if planned(st.WaitingFor) {
+	if planned(st) {
 		return c.endSlot(host, sl, host, text)
 	}
 	u := unused{Channel: sl.Channel, Seq: sl.Seq}

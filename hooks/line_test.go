@@ -201,6 +201,27 @@ func TestPlannedIsNoAlarm(t *testing.T) {
 	}
 }
 
+// TestLostJournal: a host that begins its release anew on the same boot is up,
+// and keeps nobody waiting while it waits for a person.
+func TestLostJournal(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		h := rebooters(w, 1, "web-1")[0]
+		h.asks(1)
+		if h.poll().Reboot == nil {
+			t.Fatal("not permitted")
+		}
+		h.state = api.WaitingState
+		h.says(api.WaitPaused, "disk")
+		for range 20 {
+			time.Sleep(time.Minute)
+			h.poll()
+		}
+		if h.show().Slot != nil || w.count("reboot.unused") != 0 || w.count("reboot.late") != 0 {
+			t.Errorf("it holds %+v, %d alarms and %d", h.show().Slot, w.count("reboot.unused"), w.count("reboot.late"))
+		}
+	})
+}
+
 // TestLateTexts: what the alarm says is so.
 func TestLateTexts(t *testing.T) {
 	for name, c := range map[string]struct {

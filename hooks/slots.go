@@ -192,7 +192,7 @@ func (s *Server) reviewSlot(host, boot string) error {
 		if sl == nil || boot != sl.BootID || r == nil || r.Status == nil || !now.After(sl.leaseOver()) {
 			return nil, nil
 		}
-		if st := r.Status; st.BootID != boot || st.State != api.Armed {
+		if r.Status.BootID != boot {
 			return nil, nil
 		}
 		return sl, r
