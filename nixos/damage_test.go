@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
@@ -76,17 +77,22 @@ func (f *field) turnUntilRealise() {
 	}
 }
 
-// TestRateWithRealNix: the option that caps a download is understood, or at
-// least borne.
+// TestRateWithRealNix: no Nix gets more than the rate, and all get all.
 func TestRateWithRealNix(t *testing.T) {
 	for _, version := range nixVersions {
 		t.Run(version, func(t *testing.T) {
 			f := newField(t, version)
-			f.cfg.Download.Rate = 64 << 20
+			f.cfg.Download.Rate = 4 << 10
 			a := f.system("a", "", true)
 			f.promote(1, signing.Auto, a, f.lib("a"))
-			if j, _ := f.once(); j.State != api.OK {
+			began := time.Now()
+			j, _ := f.once()
+			if j.State != api.OK {
 				t.Fatalf("%s: %s", j.State, j.Error)
+			}
+			least := time.Duration(j.Attempt.Fetched) * time.Second / (4 << 10)
+			if took := time.Since(began); j.Attempt.Fetched == 0 || took < least {
+				t.Errorf("%d bytes within %v, which should take %v", j.Attempt.Fetched, took, least)
 			}
 		})
 	}

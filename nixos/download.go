@@ -36,6 +36,3 @@ func (r *rate) UnmarshalText(text []byte) error {
 	*r = rate(n * unit)
 	return nil
 }
-
-// kib is the rate in KiB per second, at least one.
-func (r rate) kib() string { return strconv.FormatInt(max(int64(r)>>10, 1), 10) }

@@ -108,7 +108,7 @@ func (h *Linux) rootArgs(name string) []string {
 
 // realiseArgs are those of nix-store. Nothing is built, nothing comes from
 // another cache, and no memory of what the cache had counts.
-func (h *Linux) realiseArgs(p narinfo.Path, root string) []string {
+func (h *Linux) realiseArgs(p narinfo.Path, root string, substituters []string) []string {
 	c := h.Config
 	keys := c.ContentKeys
 	if c.Trust == TrustServer {
@@ -116,7 +116,7 @@ func (h *Linux) realiseArgs(p narinfo.Path, root string) []string {
 	}
 	args := append([]string{"--realise", p.In(c.StoreDir)}, h.rootArgs(root)...)
 	for _, o := range [][2]string{
-		{"substituters", strings.Join(h.substituters(), " ")},
+		{"substituters", strings.Join(substituters, " ")},
 		{"trusted-public-keys", strings.Join(keys, " ")},
 		{"require-sigs", "true"},
 		{"substitute", "true"},
@@ -130,10 +130,6 @@ func (h *Linux) realiseArgs(p narinfo.Path, root string) []string {
 		{"netrc-file", h.netrcFile()},
 	} {
 		args = append(args, "--option", o[0], o[1])
-	}
-	if c.Download.Rate > 0 {
-		// Nix 2.26 has it; 2.8 has not, and warns of an unknown setting.
-		args = append(args, "--option", "download-speed", c.Download.Rate.kib())
 	}
 	return append(args, c.NixOptions...)
 }
@@ -156,10 +152,10 @@ func (h *Linux) substituters() []string {
 func (h *Linux) netrcFile() string { return filepath.Join(h.Config.StateDir, "netrc") }
 
 // writeNetrc gives Nix the token, for a cache that is not open to all.
-func (h *Linux) writeNetrc() error {
+func (h *Linux) writeNetrc(substituters []string) error {
 	var b strings.Builder
 	if token := h.Client.Token(); token != "" {
-		for _, s := range append(h.substituters(), h.Config.Servers...) {
+		for _, s := range slices.Concat(substituters, h.Config.Servers) {
 			if u, err := url.Parse(s); err == nil && !strings.Contains(b.String(), "machine "+u.Hostname()+"\n") {
 				fmt.Fprintf(&b, "machine %s\nlogin narwharf\npassword %s\n", u.Hostname(), token)
 			}
@@ -178,11 +174,23 @@ func (h *Linux) nixEnv() []string {
 
 // Realise implements Store.
 func (h *Linux) Realise(ctx context.Context, p narinfo.Path, root string) error {
-	if err := h.writeNetrc(); err != nil {
+	caches, env := h.substituters(), h.nixEnv()
+	explain := func(err error) error { return err }
+	if rate := h.Config.Download.Rate; rate > 0 {
+		through := h.Client.Transport()
+		defer through.CloseIdleConnections()
+		t, err := newThrottle(int64(rate), through, caches)
+		if err != nil {
+			return err
+		}
+		defer t.close() //nolint:errcheck // a listener of this process
+		caches, env, explain = t.urls, append(env, withoutProxy(os.Getenv)...), t.why
+	}
+	if err := h.writeNetrc(caches); err != nil {
 		return err
 	}
-	_, _, err := command(ctx, 4096, h.nixEnv(), "nix-store", h.realiseArgs(p, root)...)
-	return err
+	_, _, err := command(ctx, 4096, env, "nix-store", h.realiseArgs(p, root, caches)...)
+	return explain(err)
 }
 
 // Root implements Store. The path is there, so nothing is fetched.

@@ -72,10 +72,10 @@ func TestWindows(t *testing.T) {
 }
 
 func TestRate(t *testing.T) {
-	for text, want := range map[string]string{"500K": "500", "4M": "4096", "1G": "1048576", "2048": "2", "1": "1"} {
+	for text, want := range map[string]rate{"500K": 500 << 10, "4M": 4 << 20, "1G": 1 << 30, "2048": 2048, "1": 1} {
 		var r rate
-		if err := r.UnmarshalText([]byte(text)); err != nil || r.kib() != want {
-			t.Errorf("%s: %v, %s", text, err, r.kib())
+		if err := r.UnmarshalText([]byte(text)); err != nil || r != want {
+			t.Errorf("%s: %v, %d", text, err, r)
 		}
 	}
 	for _, bad := range []string{"", "0", "-1", "4 M", "4MB", "x"} {

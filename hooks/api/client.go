@@ -114,6 +114,14 @@ func (c *Client) transport() *http.Transport {
 	}
 }
 
+// Transport is a new one by the client's options, for what is not the API:
+// proxy, authorities and time-outs are the same, bodies come as they are sent.
+func (c *Client) Transport() *http.Transport {
+	t := c.transport()
+	t.DisableCompression = true
+	return t
+}
+
 // sameServer lets reads be redirected within a server; the token goes nowhere
 // else, and a write is never made anew as a read.
 func sameServer(r *http.Request, via []*http.Request) error {
