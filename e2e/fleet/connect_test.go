@@ -59,8 +59,9 @@ type tunnel struct {
 	conns    map[net.Conn]bool
 	seen     []tunnelled
 	refused  []string
-	bytes    map[string]int64 // that went to each client's Nix, since the last hold or look
-	limit    int64            // after which those are held; 0: never
+	bytes    map[string]int64 // that went to each client, since the last look
+	nix      map[string]int64 // those of them that went to its Nix, since the last hold
+	limit    int64            // after which Nix's are held; 0: never
 	held     map[string]bool
 	let      chan struct{} // closed when what is held goes on, or ends
 }
@@ -70,7 +71,7 @@ func newTunnel(m Machine, port int, credentials, name, to string) *tunnel {
 	m.T.Helper()
 	p := &tunnel{
 		address: fmt.Sprintf("%s:%d", m.Address(), port), credentials: credentials, name: name, to: to, machine: m,
-		conns: map[net.Conn]bool{}, bytes: map[string]int64{}, held: map[string]bool{}, let: make(chan struct{}),
+		conns: map[net.Conn]bool{}, bytes: map[string]int64{}, nix: map[string]int64{}, held: map[string]bool{}, let: make(chan struct{}),
 	}
 	p.comeBack(m.T, port)
 	m.T.Cleanup(p.goAway)
@@ -122,7 +123,7 @@ func (p *tunnel) hold(limit int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.limit = limit
-	clear(p.bytes)
+	clear(p.nix)
 }
 
 // holds tells whether the downloads of all these clients stand still.
@@ -131,14 +132,14 @@ func (p *tunnel) holds(clients ...string) error {
 	defer p.mu.Unlock()
 	for _, c := range clients {
 		if !p.held[c] {
-			return fmt.Errorf("%s has %d bytes", c, p.bytes[c])
+			return fmt.Errorf("%s has %d bytes", c, p.nix[c])
 		}
 	}
 	return nil
 }
 
 // look is what went through since the last look: the connections, those that were refused, and the
-// bytes to each client's Nix.
+// bytes to each client.
 func (p *tunnel) look() (seen []tunnelled, refused []string, bytes map[string]int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -214,26 +215,26 @@ func (p *tunnel) serve(in net.Conn) {
 		_, _ = io.Copy(out, reader)
 		_ = out.Close()
 	}()
-	to := io.Writer(in)
-	if c.nix {
-		to = &counted{in, p, host}
-	}
-	_, _ = io.Copy(to, out)
+	_, _ = io.Copy(&counted{in, p, host, c.nix}, out)
 }
 
-// counted counts what goes to a client's Nix, and holds it up.
+// counted counts what goes to a client, and holds up its Nix.
 type counted struct {
 	net.Conn
 	p      *tunnel
 	client string
+	nix    bool
 }
 
 func (c *counted) Write(b []byte) (int, error) {
 	p := c.p
 	p.mu.Lock()
 	p.bytes[c.client] += int64(len(b))
-	let := p.let
-	wait := p.limit > 0 && p.bytes[c.client] > p.limit
+	let, wait := p.let, false
+	if c.nix {
+		p.nix[c.client] += int64(len(b))
+		wait = p.limit > 0 && p.nix[c.client] > p.limit
+	}
 	if wait {
 		p.held[c.client] = true
 	}
