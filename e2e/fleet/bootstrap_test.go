@@ -14,11 +14,18 @@ func firstAgentConfig(promoter, content string) string {
 }
 
 // TestBootstrap is a first boot from nothing: hosts without any agent, of two
-// versions of Nix, and the user-data that narwharf bootstrap prints.
+// versions of Nix, and the user-data that narwharf bootstrap prints. Each story
+// is of two hosts: h1, h3, h5 with the root on a disk, h2, h4, h6 with one of tmpfs.
 func TestBootstrap(t *testing.T) {
 	onlyLong(t)
+	t.Parallel()
 	fw := new(follower)
-	fw.Fleet = New(t, Options{Hosts: 3})
+	fw.Fleet = New(t, Options{Hosts: 6, Host: func(_ *Fleet, name string, h *HostOptions) {
+		forgetful("h2", "h4", "h6")(name, h)
+		if name == "h5" {
+			h.Suite = newNix
+		}
+	}})
 	fw.agent = fw.CI().Agent()
 	fw.config = firstAgentConfig(fw.CI().NewKey("deploy-1"), fw.Key("ci-1"))
 	fw.CI().Token(fw.Server().Token("ci-promotes", "push", "promote:*", "operate"))
@@ -60,65 +67,95 @@ func TestBootstrap(t *testing.T) {
 	}
 
 	fw.story(t, "5: a first boot by user-data", func(s *Story, fw *follower) {
-		h := fw.Host("h1")
-		join := joinToken(fw, "--host", "h1")
-		script(fw, "h1", join)
-		begin := time.Now()
-		out := h.Exec("/root/user-data")
-		s.Took("to the system of the channel (promised: 60 s)", time.Since(begin))
-		if out.Code != 0 || !strings.Contains(out.Stderr, "done: ok") {
-			s.Fatalf("%v", out)
+		joins := map[string]string{}
+		for _, name := range []string{"h1", "h2"} {
+			joins[name] = joinToken(fw, "--host", name)
+			script(fw, name, joins[name])
 		}
-		converged(s, fw, "h1", a)
-		if text := h.Sh("cat /nix/var/narwharf/token; ls -l /nix/var/narwharf/token; ls /nix/var/narwharf/bootstrap"); strings.Contains(text, join) ||
-			!strings.Contains(text, "-rw-------") || strings.Contains(text, "join-token") || strings.Contains(text, "netrc") {
-			s.Errorf("what it left:\n%s", text)
-		}
-		if text := out.String() + fw.Server().Log() + h.Journal("narwharf.service"); strings.Contains(text, join[15:]) {
-			s.Errorf("the join token is in a log:\n%s", text)
-		}
+		fw.EachOf([]string{"h1", "h2"}, func(h *Host) error {
+			join := joins[h.Name()]
+			begin := time.Now()
+			out := h.Exec("/root/user-data")
+			s.Took("to the system of the channel (promised: 60 s)", time.Since(begin))
+			if out.Code != 0 || !strings.Contains(out.Stderr, "done: ok") {
+				return fmt.Errorf("%v", out)
+			}
+			converged(s, fw, h.Name(), a)
+			if text := h.Sh("cat /nix/var/narwharf/token; ls -l /nix/var/narwharf/token; ls /nix/var/narwharf/bootstrap"); strings.Contains(text, join) ||
+				!strings.Contains(text, "-rw-------") || strings.Contains(text, "join-token") || strings.Contains(text, "netrc") {
+				return fmt.Errorf("what it left:\n%s", text)
+			}
+			if text := out.String() + fw.Server().Log() + h.Journal("narwharf.service"); strings.Contains(text, join[15:]) {
+				return fmt.Errorf("the join token is in a log:\n%s", text)
+			}
+			return nil
+		})
 	})
-	fw.story(t, "5: the same again changes nothing", func(s *Story, fw *follower) {
-		h := fw.Host("h1")
-		before := h.State()
-		out := h.Exec("/root/user-data")
-		if out.Code != 0 || !strings.Contains(out.Stderr, "there is nothing to do") {
-			s.Errorf("%v", out)
+	fw.story(t, "5: the same again, after a boot, changes nothing", func(s *Story, fw *follower) {
+		// A cloud-init that a boot made forget its first run does it again.
+		fw.reboot("h1", "h2")
+		fw.run(a, "a", "ok", "h1", "h2")
+		for _, name := range []string{"h1", "h2"} {
+			script(fw, name, joinToken(fw, "--host", name))
 		}
-		if after := h.State(); after.Generation != before.Generation || after.Current != before.Current || after.AgentPID != before.AgentPID {
-			s.Errorf("%+v, and was %+v", after, before)
-		}
+		fw.EachOf([]string{"h1", "h2"}, func(h *Host) error {
+			token, before := h.ReadFile("/nix/var/narwharf/token"), h.State()
+			out := h.Exec("/root/user-data")
+			if out.Code != 0 || !strings.Contains(out.Stderr, "there is nothing to do") {
+				return fmt.Errorf("%v", out)
+			}
+			if after := h.State(); after.Generation != before.Generation || after.Current != before.Current || after.AgentPID != before.AgentPID {
+				return fmt.Errorf("%+v, and was %+v", after, before)
+			}
+			if h.ReadFile("/nix/var/narwharf/token") != token {
+				return fmt.Errorf("%s has another token", h.Name())
+			}
+			return nil
+		})
 	})
 	fw.story(t, "5: two at once, of one machine", func(s *Story, fw *follower) {
-		h := fw.Host("h2")
-		script(fw, "h2", joinToken(fw), "--action", "switch", "--host", "h2")
-		one, two := h.Start("/root/user-data"), h.Start("/root/user-data")
-		for _, job := range []*Job{one, two} {
-			if out := job.Wait(3 * time.Minute); out.Code != 0 {
-				s.Errorf("%v", out)
-			}
+		for _, name := range []string{"h3", "h4"} {
+			script(fw, name, joinToken(fw), "--action", "switch", "--host", name)
 		}
-		converged(s, fw, "h2", a)
+		fw.EachOf([]string{"h3", "h4"}, func(h *Host) error {
+			one, two := h.Start("/root/user-data"), h.Start("/root/user-data")
+			for _, job := range []*Job{one, two} {
+				if out := job.Wait(3 * time.Minute); out.Code != 0 {
+					return fmt.Errorf("%v", out)
+				}
+			}
+			converged(s, fw, h.Name(), a)
+			return nil
+		})
 	})
 	fw.story(t, "5: the server comes later, and a token is spent", func(s *Story, fw *follower) {
-		h := fw.Host("h3")
-		spent, good := joinToken(fw), joinToken(fw, "--host", "h3")
-		script(fw, "h2", spent, "--host", "h9")
-		script(fw, "h3", spent)
-		h.Sh(`curl -fsS -X POST -H "Authorization: Bearer $1" -d '{"host":"h9","channel":"web","instance":"00000000000000000000000000000001"}' http://cache/api/v1/join > /dev/null`, spent)
-		out := h.Exec("/root/user-data")
-		if out.Code != 3 || !strings.Contains(out.Stderr, "was used by h9") {
-			s.Errorf("%v", out)
+		last := []string{"h5", "h6"}
+		spent, good := joinToken(fw), map[string]string{}
+		for _, name := range last {
+			good[name] = joinToken(fw, "--host", name)
+			script(fw, name, spent)
 		}
+		fw.Host("h5").Sh(`curl -fsS -X POST -H "Authorization: Bearer $1" -d '{"host":"h9","channel":"web","instance":"00000000000000000000000000000001"}' http://cache/api/v1/join > /dev/null`, spent)
+		fw.EachOf(last, func(h *Host) error {
+			if out := h.Exec("/root/user-data"); out.Code != 3 || !strings.Contains(out.Stderr, "was used by h9") {
+				return fmt.Errorf("%v", out)
+			}
+			return nil
+		})
 		fw.Server().Stop()
-		script(fw, "h3", good)
-		job := h.Start("/root/user-data")
-		time.Sleep(3 * time.Second) // it asks, and nobody is there
-		fw.Server().Start()
-		if out := job.Wait(3 * time.Minute); out.Code != 0 || !strings.Contains(out.Stderr, "does not answer") {
-			s.Errorf("%v", out)
+		var jobs []*Job
+		for _, name := range last {
+			script(fw, name, good[name])
+			jobs = append(jobs, fw.Host(name).Start("/root/user-data"))
 		}
-		converged(s, fw, "h3", a)
+		time.Sleep(3 * time.Second) // they ask, and nobody is there
+		fw.Server().Start()
+		for i, name := range last {
+			if out := jobs[i].Wait(3 * time.Minute); out.Code != 0 || !strings.Contains(out.Stderr, "does not answer") {
+				s.Errorf("%v", out)
+			}
+			converged(s, fw, name, a)
+		}
 	})
 	fw.story(t, "5: and they follow the channel from then on", func(s *Story, fw *follower) {
 		b := fw.system("b")
@@ -127,6 +164,22 @@ func TestBootstrap(t *testing.T) {
 		s.Took("promote to last confirmed", time.Since(begin))
 		for _, h := range fw.Hosts() {
 			converged(s, fw, h.Name(), b)
+		}
+	})
+	fw.story(t, "13: no token is got that the next boot would forget", func(s *Story, fw *follower) {
+		const config = "/nix/other/agent.toml"
+		h := fw.Host("h2")
+		join := joinToken(fw, "--host", "other") + "\n"
+		h.WriteFile("/nix/other/join", join, 0o600)
+		h.WriteFile(config, "host = \"other\"\nstate_dir = \"/nix/other\"\ntoken_file = \"/run/narwharf/token\"\njoin_token_file = \"/nix/other/join\"\n"+fw.config, 0o600)
+		out := h.Exec("narwharf", "agent", "once", "--dry-run", "--config", config)
+		if out.Code == 0 || !strings.Contains(out.Stderr, "token_file /run/narwharf/token lies in memory") || h.ReadFile("/nix/other/join") != join {
+			s.Errorf("%v", out)
+		}
+		// The join token is not spent: it does where the token is kept.
+		h.Sh("sed -i /^token_file/d " + config)
+		if out := h.Exec("narwharf", "agent", "once", "--dry-run", "--config", config); !strings.Contains(out.Stderr, "joined") {
+			s.Errorf("%v", out)
 		}
 	})
 }

@@ -3,16 +3,20 @@ package fleet
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 )
 
 // TestNames is what happens when machines and host names do not fit together: renamed, taken by two,
-// installed anew, copied.
+// installed anew, copied. All of it happens to one host with its root on a disk, and to one whose root
+// is tmpfs: h1 and h2 get other names, h3 and h4 the rest.
 func TestNames(t *testing.T) {
 	onlyLong(t)
-	fw := newFollower(t, 3)
+	t.Parallel()
+	fw := newFollower(t, 4, forgetful("h2", "h4"))
+	kinds := []string{"h3", "h4"}
 	// called makes a system whose agent has another host name, and the target as before.
 	called := func(fw *follower, version, target, name string) string {
 		fw.T.Helper()
@@ -20,9 +24,13 @@ func TestNames(t *testing.T) {
 			s.AgentConfig = fmt.Sprintf("host = %q\ntarget = %q\n", name, target) + fw.config
 		})
 	}
-	release := func(fw *follower, h1, h2, h3 string) {
+	release := func(fw *follower, systems ...string) {
 		fw.T.Helper()
-		if out := fw.narwharf("promote", "web", "h1="+h1, "h2="+h2, "h3="+h3); out.Code != 0 {
+		args := []string{"web"}
+		for i, system := range systems {
+			args = append(args, fw.names[i]+"="+system)
+		}
+		if out := fw.narwharf("promote", args...); out.Code != 0 {
 			fw.T.Fatalf("%v", out)
 		}
 	}
@@ -35,75 +43,116 @@ func TestNames(t *testing.T) {
 			return nil
 		})
 	}
-	var a, b string
+	var a string
+	names := map[string]string{"h1": "one", "h2": "two"} // by the release, and what runs under them
+	renamed := map[string]string{}
 	fw.story(t, "5: a host gets another name by a release", func(s *Story, fw *follower) {
 		a = fw.system("a")
-		release(fw, a, a, a)
+		release(fw, a, a, a, a)
 		for _, h := range fw.Hosts() {
 			settles(s, fw, h.Name(), a, h)
 		}
-		b = called(fw, "renamed", "h1", "one")
-		release(fw, b, a, a)
-		settles(s, fw, "one", b, fw.Host("h1"))
-		if r := fw.named("one"); r.Identity.Was != "h1" || r.Identity.Instance != fw.named("h1").Identity.Instance {
-			s.Errorf("%+v", r)
+		for was, name := range names {
+			renamed[was] = called(fw, "renamed", was, name)
+		}
+		release(fw, renamed["h1"], renamed["h2"], a, a)
+		for was, name := range names {
+			settles(s, fw, name, renamed[was], fw.Host(was))
+			if r := fw.named(name); r.Identity.Was != was || r.Identity.Instance != fw.named(was).Identity.Instance {
+				s.Errorf("%+v", r)
+			}
 		}
 		fw.alarms(s)
 	})
-	fw.story(t, "5: a release that takes another host's name goes back", func(s *Story, fw *follower) {
-		bad := called(fw, "thief", "h2", "h3")
-		release(fw, b, bad, a)
-		Eventually(s, 90*time.Second, "h2 is back", func() error {
-			if r := fw.named("h2"); r.Status.State != "reverted" || r.Status.Current != a || !strings.Contains(r.Status.Error, "another machine has the name h3") {
-				return fmt.Errorf("%+v", r)
+	fw.story(t, "5: after a boot it is the same machine, also with another machine id", func(s *Story, fw *follower) {
+		before := fw.events()
+		fw.each(func(h *Host) error {
+			name, id := h.Name(), h.ReadFile("/etc/machine-id")
+			if names[name] != "" {
+				name = names[name]
+			}
+			was := fw.named(name)
+			h.Reboot()
+			boot := h.State().BootID
+			Eventually(s, time.Minute, name+" reports of its new boot", func() error {
+				if r := fw.named(name); r.Status.BootID != boot || !r.Converged || r.Identity != was.Identity || len(r.Conflict) != 0 {
+					return fmt.Errorf("%+v, and was %+v", r, was)
+				}
+				return nil
+			})
+			if other := h.ReadFile("/etc/machine-id") != id; other != h.h.tmpfsRoot {
+				return fmt.Errorf("%s has another machine id: %v", h.Name(), other)
 			}
 			return nil
 		})
-		if st := fw.Host("h2").State(); st.Current != a || st.BootEntry != a {
-			s.Errorf("%+v", st)
+		fw.alarms(s)
+		if after := fw.events(); strings.Count(after, "host.machine") != strings.Count(before, "host.machine")+2 {
+			s.Errorf("two machines have another id, and the events say\n%s", after)
 		}
-		fw.alarms(s, "host.identity h3")
-		if r := fw.named("h3"); len(r.Conflict) != 0 || r.Status.Current != a { // h2 speaks as h2 again
-			s.Errorf("%+v", r)
+	})
+	fw.story(t, "5: a release that takes another host's name goes back", func(s *Story, fw *follower) {
+		takes := map[string]string{"h3": "h4", "h4": "h3"}
+		release(fw, renamed["h1"], renamed["h2"], called(fw, "thief", "h3", "h4"), called(fw, "thief", "h4", "h3"))
+		for name, other := range takes {
+			Eventually(s, 90*time.Second, name+" is back", func() error {
+				if r := fw.named(name); r.Status.State != "reverted" || r.Status.Current != a || !strings.Contains(r.Status.Error, "another machine has the name "+other) {
+					return fmt.Errorf("%+v", r)
+				}
+				return nil
+			})
+			if st := fw.Host(name).State(); st.Current != a || st.BootEntry != a {
+				s.Errorf("%+v", st)
+			}
 		}
-		release(fw, b, a, a)
-		settles(s, fw, "h2", a, fw.Host("h2"))
+		fw.alarms(s, "host.identity h3", "host.identity h4")
+		for name := range takes {
+			if r := fw.named(name); len(r.Conflict) != 0 || r.Status.Current != a { // both speak by their own names again
+				s.Errorf("%+v", r)
+			}
+		}
+		release(fw, renamed["h1"], renamed["h2"], a, a)
+		for name := range takes {
+			settles(s, fw, name, a, fw.Host(name))
+		}
 	})
 	fw.story(t, "5: a machine that was installed anew is approved", func(s *Story, fw *follower) {
-		h, was := fw.Host("h3"), fw.named("h3").Identity.Instance
-		h.Sh("systemctl stop narwharf; rm -rf /nix/var/narwharf; systemctl start narwharf")
-		Eventually(s, 60*time.Second, "the new one is refused", func() error {
-			if r := fw.named("h3"); len(r.Conflict) == 0 || r.Conflict[len(r.Conflict)-1].Address != h.Address() {
-				return fmt.Errorf("%+v", r)
+		fw.EachOf(kinds, func(h *Host) error {
+			name, was := h.Name(), fw.named(h.Name()).Identity.Instance
+			h.Sh("systemctl stop narwharf; rm -rf /nix/var/narwharf; systemctl start narwharf")
+			Eventually(s, 60*time.Second, "the new one is refused", func() error {
+				if r := fw.named(name); len(r.Conflict) == 0 || r.Conflict[len(r.Conflict)-1].Address != h.Address() {
+					return fmt.Errorf("%+v", r)
+				}
+				return nil
+			})
+			now := strings.TrimSpace(h.ReadFile("/nix/var/narwharf/instance"))
+			if text := h.Journal("narwharf.service"); !strings.Contains(text, "narwharf host approve "+name+" --instance "+now) {
+				s.Errorf("its journal does not say what to do:\n%s", tail(text, 5))
 			}
+			if r := fw.named(name); r.Identity.Instance != was {
+				s.Errorf("%+v", r)
+			}
+			begin := time.Now()
+			if out := fw.CI().Narwharf("host", "approve", name, "--instance", now); out.Code != 0 || !strings.Contains(out.Stdout, now) {
+				return fmt.Errorf("%v", out)
+			}
+			settles(s, fw, name, a, h)
+			s.Took("approve to reported", time.Since(begin))
 			return nil
 		})
-		now := strings.TrimSpace(h.ReadFile("/nix/var/narwharf/instance"))
-		if text := h.Journal("narwharf.service"); !strings.Contains(text, "narwharf host approve h3 --instance "+now) {
-			s.Errorf("its journal does not say what to do:\n%s", tail(text, 5))
-		}
-		if r := fw.named("h3"); r.Identity.Instance != was {
-			s.Errorf("%+v", r)
-		}
-		begin := time.Now()
-		if out := fw.CI().Narwharf("host", "approve", "h3", "--instance", now); out.Code != 0 || !strings.Contains(out.Stdout, now) {
-			s.Fatalf("%v", out)
-		}
-		settles(s, fw, "h3", a, h)
-		s.Took("approve to reported", time.Since(begin))
-		fw.alarms(s, "host.identity h3")
+		fw.alarms(s, "host.identity h3", "host.identity h4")
 	})
 	fw.story(t, "5: a disk that was copied with the agent's state", func(s *Story, fw *follower) {
-		one, two := fw.Host("h2"), fw.Host("h3")
+		one, two := fw.Host("h3"), fw.Host("h4")
 		instance := one.ReadFile("/nix/var/narwharf/instance")
 		two.Sh("systemctl stop narwharf; rm -rf /nix/var/narwharf")
 		two.WriteFile("/nix/var/narwharf/instance", instance, 0o600)
-		if out := fw.CI().Narwharf("host", "remove", "h3"); out.Code != 0 {
+		if out := fw.CI().Narwharf("host", "remove", "h4"); out.Code != 0 {
 			s.Fatalf("%v", out)
 		}
 		two.Sh("systemctl start narwharf")
 		Eventually(s, 3*time.Minute, "the server says so", func() error {
-			if r := fw.named("h2"); !r.Identity.Cloned {
+			if r := fw.named("h3"); !r.Identity.Cloned {
 				return fmt.Errorf("%+v", r)
 			}
 			return nil
@@ -111,29 +160,31 @@ func TestNames(t *testing.T) {
 		fw.alarms(s, "host.cloned")
 		// As docs/hosts.md says.
 		two.Sh("systemctl stop narwharf; rm -f /nix/var/narwharf/instance")
-		for _, args := range [][]string{{"host", "approve", "h2", "--instance", strings.TrimSpace(instance)}, {"host", "remove", "h3"}} {
+		for _, args := range [][]string{{"host", "approve", "h3", "--instance", strings.TrimSpace(instance)}, {"host", "remove", "h4"}} {
 			if out := fw.CI().Narwharf(args...); out.Code != 0 {
 				s.Errorf("%v", out)
 			}
 		}
 		two.Sh("systemctl start narwharf")
 		c := fw.system("c")
-		release(fw, b, c, c)
-		settles(s, fw, "h2", c, one)
-		settles(s, fw, "h3", c, two)
-		if r := fw.named("h2"); r.Identity.Cloned {
+		release(fw, renamed["h1"], renamed["h2"], c, c)
+		settles(s, fw, "h3", c, one)
+		settles(s, fw, "h4", c, two)
+		if r := fw.named("h3"); r.Identity.Cloned {
 			s.Errorf("%+v", r)
 		}
 	})
 	fw.story(t, "5: the former name stays until it is removed", func(s *Story, fw *follower) {
-		Eventually(s, 2*time.Minute, "it is offline", func() error {
-			if r := fw.named("h1"); r.Host != "h1" || r.Online {
-				return fmt.Errorf("%+v", r)
+		for was := range names {
+			Eventually(s, 2*time.Minute, "it is offline", func() error {
+				if r := fw.named(was); r.Host != was || r.Online {
+					return fmt.Errorf("%+v", r)
+				}
+				return nil
+			})
+			if out := fw.CI().Narwharf("host", "remove", was); out.Code != 0 || fw.named(was).Host != "" {
+				s.Errorf("%v", out)
 			}
-			return nil
-		})
-		if out := fw.CI().Narwharf("host", "remove", "h1"); out.Code != 0 || fw.named("h1").Host != "" {
-			s.Errorf("%v", out)
 		}
 	})
 }
@@ -163,7 +214,8 @@ func (fw *follower) named(name string) namedHost {
 	return h
 }
 
-// alarms checks that the alarms since the last call begin with those: a kind, and perhaps a host.
+// alarms checks that the alarms since the last call are those, in the order of their words, of which
+// only the first have to be given: a kind, and perhaps a host.
 func (fw *follower) alarms(s *Story, want ...string) {
 	s.Helper()
 	text := fw.CI().Sh(`since=$(cat /root/seen 2> /dev/null || echo 1)
@@ -185,6 +237,7 @@ curl -fsS -H "Authorization: Bearer $(cat /root/token)" "http://cache/api/v1/eve
 			got = append(got, e.Kind+" "+e.Host+": "+e.Text)
 		}
 	}
+	slices.Sort(got)
 	for i, w := range want {
 		if i >= len(got) || !strings.HasPrefix(got[i], w) {
 			s.Errorf("the alarms are\n%s\nwant %q", strings.Join(got, "\n"), want)

@@ -11,7 +11,7 @@ import (
 )
 
 // TestPrevious is what happens while a fleet is upgraded: h1 has the agent of the previous build, h2
-// this one's, and then the server, too, and the agents change places.
+// this one's, and then the server, too, and the agents change places. The root of h2 is tmpfs.
 func TestPrevious(t *testing.T) {
 	onlyLong(t)
 	need(t)
@@ -19,6 +19,7 @@ func TestPrevious(t *testing.T) {
 	bin := e2e.PreviousBin(t)
 	this, previous := "", "" // store paths of the agents
 	fw := follow(t, 2, func(toml string) string { return toml }, func(f *Fleet, name string, h *HostOptions) {
+		forgetful("h2")(name, h)
 		if name == "h1" {
 			previous = f.CI().AgentOf(bin)
 			h.System.Agent = previous
@@ -136,12 +137,13 @@ func TestPrevious(t *testing.T) {
 	})
 	fw.story(t, "5: a reboot into a system with the previous agent", func(s *Story, fw *follower) {
 		// The previous agent says no instance, and this boot has not been seen: that it is h2, and no other
-		// machine, is told by a token that is of h2 alone (docs/hosts.md).
+		// machine, is told by a token that is of h2 alone (docs/hosts.md), which a boot must not forget.
 		h := fw.Host("h2")
-		h.WriteFile("/var/lib/narwharf/token", fw.Server().Must("narwharf", "token", "new", "--config", configFile,
+		const token = "/nix/persist/narwharf.token"
+		fw.config = strings.Replace(fw.config, "/var/lib/narwharf/token", token, 1)
+		h.WriteFile(token, fw.Server().Must("narwharf", "token", "new", "--config", configFile,
 			"--name", "h2", "--scope", "follow:web", "--scope", "pull", "--host", "h2"), 0o600)
-		h.Must("systemctl", "restart", "narwharf.service")
-		h1 := fw.system("f", by(previous))
+		h1 := fw.system("f", by(previous), func(s *System) { s.AgentConfig = strings.Replace(fw.config, token, "/var/lib/narwharf/token", 1) })
 		from := fw.system("f", by(this), func(s *System) {
 			s.AgentConfig = fw.config + "\n[poll]\nwait = \"10s\"\n\n[reboot]\nallow = \"always\"\n"
 		})
