@@ -29,7 +29,7 @@ func TestThrottle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.close()
+	t.Cleanup(func() { _ = s.close() })
 	base, query, _ := strings.Cut(s.urls[1], "?")
 	if s.urls[0] != "file:///cache" || query != "trusted=1" || !strings.HasPrefix(base, "http://127.0.0.1:") {
 		t.Fatalf("Nix is told %q", s.urls)
@@ -83,7 +83,7 @@ func TestThrottleTellsWhy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.close()
+	t.Cleanup(func() { _ = s.close() })
 	for _, c := range []struct{ url, says string }{{s.urls[0], "unexpected EOF"}, {s.urls[1], "nothing.invalid"}} {
 		resp, err := http.Get(c.url + "/nix-cache-info")
 		if err == nil {

@@ -103,6 +103,7 @@ in
       unitConfig.X-StopOnRemoval = false;
       unitConfig.StartLimitIntervalSec = 0;
 
+      environment = config.networking.proxy.envVars;
       path = [ config.nix.package config.systemd.package pkgs.bash pkgs.coreutils ];
       # The unit names the file itself, so that a changed one changes the unit.
       restartTriggers = [ configFile ];
