@@ -34,7 +34,8 @@ type Linux struct {
 	store    *nixstore.Store
 	holder   func() // ends the process that holds the database open
 	reporter *reporter
-	unit     string // fingerprint of the own unit at the start
+	unit     string            // fingerprint of the own unit at the start
+	wayOut   map[string]string // what that unit set at the start
 }
 
 var _ Host = (*Linux)(nil)
@@ -51,7 +52,7 @@ func NewLinux(c *Config, client *api.Client, log *slog.Logger) (*Linux, error) {
 		return nil, err
 	}
 	h := &Linux{Config: c, Client: client, Log: log, Program: program, reporter: newReporter(client, c.Host, log)}
-	h.unit = h.unitFingerprint(context.Background())
+	h.unit, h.wayOut = h.unitFingerprint(context.Background()), unitWayOut(context.Background())
 	return h, nil
 }
 

@@ -45,7 +45,8 @@ func (h *Linux) probeProgram(path string) (program, config, text string) {
 	return program, config, text
 }
 
-// Probe implements Units.
+// Probe implements Units. The new agent goes the way that its own unit says: a
+// proxy of the running one's is none of its.
 func (h *Linux) Probe(ctx context.Context, path string, s *api.Status) Probed {
 	program, config, by := h.probeProgram(path)
 	text, err := json.Marshal(h.reporter.numbered(s))
@@ -58,7 +59,7 @@ func (h *Linux) Probe(ctx context.Context, path string, s *api.Status) Probed {
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	_, words, err := command(ctx, 1024, nil, program, "agent", "probe", "--config", config, "--report", report)
+	_, words, err := command(ctx, 1024, changedWayOut(h.wayOut, unitWayOut(ctx)), program, "agent", "probe", "--config", config, "--report", report)
 	if err == nil {
 		h.reporter.took(s)
 		return Probed{Outcome: ProbeOK, By: by}
