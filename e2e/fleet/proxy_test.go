@@ -78,28 +78,17 @@ func TestProxy(t *testing.T) {
 			return nil
 		})
 		n.proxy.goAway()
+		n.Host("h1").PowerCut()
+		n.Host("h1").Boot()
 		for _, name := range all[:2] {
 			j, err := n.Host(name).await(90*time.Second, seq, "stage_failed")
-			if err != nil || !strings.Contains(j.Error, "unable to download") {
+			if err != nil || !strings.Contains(j.Error, "unable to download") && !strings.Contains(j.Error, "proxyconnect") {
 				s.Errorf("%v: %+v", err, j)
 			}
 		}
-		n.Host("h1").PowerCut()
-		n.Host("h1").Boot()
-		says := func(name string, words ...string) {
-			Eventually(s, time.Minute, name+" says that it does not reach the server", func() error {
-				out := n.Host(name).Must("narwharf", "agent", "status")
-				for _, w := range words {
-					if !strings.Contains(out, w) {
-						return fmt.Errorf("nothing of %q: %s", w, out)
-					}
-				}
-				return nil
-			})
-		}
-		says("h1", "not reached", "proxy")
-		says("h2", "not reached", "proxy")
-		says("h3", "not reached", "depot.example")
+		n.says(s, "h1", "not reached", "proxy")
+		n.says(s, "h2", "not reached", "proxy")
+		n.says(s, "h3", "not reached", "depot.example")
 		// Polls come after 1, 2, 4, … seconds, and reports of nothing new do not; each asks for two kinds of address.
 		if asked, most := n.dns.asked(h3), 40+2*int(time.Since(began).Seconds()); asked == 0 || asked > most {
 			s.Errorf("h3 asked %d times for the name within %v", asked, time.Since(began))
@@ -120,24 +109,31 @@ func TestProxy(t *testing.T) {
 		n.through(s, h1, h2)
 	})
 
-	n.tell(t, "5.6: a bandwidth cap; a switch after which DNS fails", func(s *Story, n *narrow) {
-		n.deaf = true
+	n.tell(t, "5.6: a bandwidth cap; a switch after which DNS fails, or the proxy has another password", func(s *Story, n *narrow) {
+		n.cutOff = true
 		seq := n.promoteTo("capped")
-		j, err := n.Host("h3").await(90*time.Second, seq, settled...)
-		if err != nil || j.State != "ok" || j.Attempt == nil || !j.Attempt.Unconfirmed {
-			s.Errorf("%v: %+v", err, j)
+		for _, name := range all[1:] {
+			j, err := n.Host(name).await(90*time.Second, seq, settled...)
+			if err != nil || j.State != "ok" || j.Attempt == nil || !j.Attempt.Unconfirmed {
+				s.Errorf("%s, with its gateway and nothing else: %v: %+v", name, err, j)
+			}
+			if st := n.Host(name).State(); st.Current != n.versions[name] || st.BootEntry != n.versions[name] {
+				s.Errorf("%s: %+v", name, st)
+			}
 		}
-		if st := n.Host("h3").State(); st.Current != n.versions["h3"] || st.BootEntry != n.versions["h3"] {
-			s.Errorf("h3 with its gateway and without DNS: %+v", st)
-		}
-		n.Host("h3").WriteFile("/etc/resolv.conf", n.resolvers(), 0o644) // what a person does about it
+		n.says(s, "h2", "not reached", "Proxy Authentication Required")
+		// What people do about it.
+		n.Host("h3").WriteFile("/etc/resolv.conf", n.resolvers(), 0o644)
+		n.Host("h2").Sh("cp /etc/proxy-token.env /etc/proxy-token-2.env; systemctl restart narwharf.service")
 		n.ok(seq, all...)
-		if r := n.reported()["h3"]; !r.Status.Unconfirmed {
-			s.Errorf("the server is not told that nobody confirmed h3: %+v", r)
+		for _, name := range all {
+			if r := n.reported()[name]; r.Status.Unconfirmed != (name != "h1") {
+				s.Errorf("the server is told of %s: %+v", name, r)
+			}
 		}
 		// The agent fetches for Nix then.
 		_, refused, bytes := n.proxy.look()
-		if len(refused) > 0 || bytes[h1] < bulk<<10 || bytes[h2] < bulk<<10 {
+		if len(refused) == 0 || bytes[h1] < bulk<<10 || bytes[h2] < bulk<<10 {
 			s.Errorf("through the proxy came %d bytes to h1 and %d to h2; it refused %q", bytes[h1], bytes[h2], refused)
 		}
 		for _, name := range all {
@@ -187,7 +183,8 @@ type narrowState struct {
 	extra string // more of agent.toml
 	bulk  int
 	swap  bool // Nix by itself where it was by nix-daemon, and the other way round
-	deaf  bool // h3 has no resolver once it is switched
+	// Once it is switched, h2 has a wrong password for the proxy and h3 no name server.
+	cutOff bool
 }
 
 func (n *narrow) tell(t *testing.T, name string, tell func(s *Story, n *narrow)) {
@@ -214,6 +211,7 @@ func (n *narrow) host(f *Fleet, name string, h *HostOptions) {
 	}
 	proxy := fmt.Sprintf("http://fleet:%s@%s", proxyPassword, n.proxy.address)
 	h.Files["etc/proxy-token.env"] = "HTTPS_PROXY=" + proxy + "\nhttps_proxy=" + proxy + "\n"
+	h.Files["etc/proxy-token-2.env"] = strings.ReplaceAll(h.Files["etc/proxy-token.env"], ":"+proxyPassword, ":not-"+proxyPassword)
 	h.Files["etc/systemd/system/nix-daemon.service.d/proxy.conf"] =
 		"[Service]\nEnvironmentFile=/etc/proxy-token.env\nEnvironment=NIX_SSL_CERT_FILE=/etc/narwharf/ca.pem\n"
 }
@@ -232,7 +230,7 @@ func (n *narrow) change(name string) func(*System) {
 		s.AgentConfig = strings.Replace(s.AgentConfig, "http://cache", server, 1) + n.extra
 		s.Bulk = n.bulk
 		if name == "h3" {
-			if n.deaf {
+			if n.cutOff {
 				s.Snippet = `[ "$NIXOS_ACTION" != test ] || printf 'nameserver 10.77.0.99\noptions timeout:1 attempts:1\n' > /etc/resolv.conf`
 			}
 			return
@@ -240,6 +238,9 @@ func (n *narrow) change(name string) func(*System) {
 		s.AgentConfig = "ca_file = \"/etc/narwharf/ca.pem\"\n" + s.AgentConfig
 		s.Etc = map[string]string{"narwharf/ca.pem": n.authority}
 		s.AgentService = "EnvironmentFile=/etc/proxy-token.env\n"
+		if n.cutOff && name == "h2" {
+			s.AgentService = "EnvironmentFile=/etc/proxy-token-2.env\n"
+		}
 		if (name == "h1") != n.swap {
 			s.AgentService += "Environment=NIX_REMOTE=\n" // as on NixOS: root's Nix needs no daemon
 		}
@@ -302,6 +303,20 @@ func (n *narrow) through(s *Story, clients ...string) []tunnelled {
 		}
 	}
 	return seen
+}
+
+// says waits until a host's status tells of a server that is not there, and why.
+func (n *narrow) says(s *Story, name string, words ...string) {
+	s.Helper()
+	Eventually(s, time.Minute, name+" says that it does not reach the server", func() error {
+		out := n.Host(name).Must("narwharf", "agent", "status")
+		for _, w := range words {
+			if !strings.Contains(out, w) {
+				return fmt.Errorf("nothing of %q: %s", w, out)
+			}
+		}
+		return nil
+	})
 }
 
 var turn = regexp.MustCompile(`(?m)^(\d+)\.(\d+) .*the download waits for its turn.* for=(\S+)`)
