@@ -32,7 +32,7 @@ var mayImport = map[string][]string{
 	"cache/index":     {"narinfo"},
 	"cache/nar":       nil,
 	"cache/nixstore":  {"narinfo"},
-	"cache/pack":      {"narinfo"},
+	"cache/pack":      {"cache/blob", "narinfo"},
 	"cmd/narwharf":    {"..."},
 	"e2e":             nil,
 	"e2e/fleet":       {"e2e"},

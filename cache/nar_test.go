@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -137,6 +138,47 @@ func TestNarThatShrinks(t *testing.T) {
 		a := w.get(p.narURL(), header...)
 		if a.cut == nil {
 			t.Errorf("a whole answer %d of %d bytes", a.status, len(a.body))
+		}
+	}
+}
+
+// The same of a file, which is sent by sendfile.
+func TestNarFileThatShrinks(t *testing.T) {
+	w := newWorld(t)
+	p := random(t, "p", 4<<20)
+	w.putAll(p)
+	f := fileOf(t, 1<<20)
+	w.s.handler = http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		_ = serveContent(rw.(*response), req, f, int64(len(p.body)))
+	})
+	if a := w.get(p.narURL()); a.cut == nil {
+		t.Errorf("a whole answer %d of %d bytes", a.status, len(a.body))
+	}
+}
+
+// What sendFile answers is what http.ServeContent answers to the same request.
+func TestSendFile(t *testing.T) {
+	w := newWorld(t)
+	f := fileOf(t, 100_000)
+	name := newUpload(t, "p", "none").narURL()
+	type plain struct{ io.ReadSeeker } // no *os.File
+	for _, header := range [][]string{nil, {"Range", "bytes=5-9"}, {"Range", "nonsense"}, {"If-None-Match", `"e"`}, {"If-Match", `"x"`}, {"If-Range", `"e"`}} {
+		var answers []answer
+		for _, content := range []io.ReadSeeker{f, plain{f}} {
+			w.s.handler = http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+				if _, err := f.Seek(0, io.SeekStart); err != nil {
+					t.Error(err)
+				}
+				h := rw.Header()
+				h["Etag"], h["Content-Type"] = []string{`"e"`}, []string{narType}
+				_ = serveContent(rw.(*response), req, content, 100_000)
+			})
+			a := w.get(name, header...)
+			a.header.Del("Date")
+			answers = append(answers, a)
+		}
+		if !reflect.DeepEqual(answers[0], answers[1]) {
+			t.Errorf("%q: %d %v, and %d %v", header, answers[0].status, answers[0].header, answers[1].status, answers[1].header)
 		}
 	}
 }

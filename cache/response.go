@@ -88,6 +88,13 @@ func (w *response) ReadFrom(r io.Reader) (total int64, err error) {
 	return total, nil
 }
 
+// flush sends what was written so far, or the head alone.
+func (w *response) flush() error {
+	w.begin()
+	w.arm()
+	return w.control.Flush()
+}
+
 func (w *response) begin() {
 	if w.status == 0 {
 		w.status = http.StatusOK

@@ -319,13 +319,27 @@ func (w *fsWriter) Abort() {
 	}
 }
 
+// OpenFile is os.Open for a regular file. That one tries whether the file can be
+// polled, which costs six system calls and is never so.
+func OpenFile(name string) (*os.File, error) {
+	for {
+		fd, err := syscall.Open(name, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+		switch {
+		case err == nil:
+			return os.NewFile(uintptr(fd), name), nil
+		case !errors.Is(err, syscall.EINTR): // a file system of the network may say so
+			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+		}
+	}
+}
+
 // Open implements Store.
 func (s *FS) Open(name string) (*File, error) {
 	p, err := s.path(name)
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(p)
+	f, err := OpenFile(p)
 	if err != nil {
 		return nil, err
 	}

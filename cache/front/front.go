@@ -67,6 +67,7 @@ type conn struct {
 	slow  bool      // net/http has seen a byte
 	until time.Time // the deadline that we set; zero: none
 	out   []byte
+	hold  bool // see Hold; of the goroutine that writes
 }
 
 func (c *conn) Read(p []byte) (int, error) {

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"narwharf/cache/blob"
 	"narwharf/narinfo"
 )
 
@@ -174,7 +175,7 @@ func (s *Store) openFile(name string) (*os.File, error) {
 	if err := s.hit("open"); err != nil {
 		return nil, err
 	}
-	return os.Open(name)
+	return blob.OpenFile(name)
 }
 
 // use finds a file and puts it first. stamp is what its mtime should become, or
