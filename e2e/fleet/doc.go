@@ -22,7 +22,9 @@
 // to /boot/loader, runs the activation script of the system named there, sets /run/booted-system and
 // becomes systemd. Each boot has a boot id of its own (systemd-nspawn mounts one over
 // /proc/sys/kernel/random/boot_id). `systemctl reboot` in a host is a new boot, `systemctl poweroff`
-// leaves it off, [Host.PowerCut] ends all its processes at once.
+// leaves it off, [Host.PowerCut] ends all its processes at once. A host with [HostOptions].TmpfsRoot has
+// /nix and /boot and nothing else after a boot; most fleets have one, so that what is told of hosts is told
+// of both kinds, and the table says which ([Fleet.Roots]).
 //
 // A test makes a fleet, and stories in it:
 //

@@ -46,7 +46,7 @@ func TestPlaces(t *testing.T) {
 	for _, at := range [][2]string{{"staging", "activating"}, {"activating", "staging"}, {"probation", "committing"}, {"committing", "probation"}} {
 		fw.story(t, "13: power cut: tmpfs root while "+at[0]+", disk while "+at[1], func(s *Story, fw *follower) {
 			path := fw.system("cut-"+at[0], slowly(1, SlowActivation))
-			seq := fw.send(path)
+			seq, sent := fw.sending(path)
 			fw.each(func(h *Host) error {
 				state := at[slices.Index(fw.names, h.Name())]
 				states, late := []string{state}, time.Duration(0)
@@ -58,6 +58,7 @@ func TestPlaces(t *testing.T) {
 				}
 				return fw.cut(h, seq, late, old, path, states, []string{become[state]})
 			})
+			sent()
 			last = "after-" + at[0]
 			old = fw.system(last)
 			fw.promote(0, old)
