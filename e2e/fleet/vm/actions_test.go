@@ -11,7 +11,7 @@ import (
 )
 
 // TestVMActions takes what an action promises to the firmware and back: what a boot entry names is
-// what boots, and only a new boot counts as one.
+// what boots, and only a new boot counts as one. From the test on the root is tmpfs.
 func TestVMActions(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -76,14 +76,36 @@ func TestVMActions(t *testing.T) {
 		}
 		w.h.Sh("rm /boot/filler; sync -f /boot")
 	})
-	w.story(t, "reboot, of a system that does not boot: the boot loader goes back, the agent says so", func(s *fleet.Story, w *world) {
+	w.story(t, "test, then a reboot that forgets the root: over, and the same host as before", func(s *fleet.Story, w *world) {
+		const known = "cat /nix/var/narwharf/instance /nix/var/narwharf/token"
+		w.h.Forget(true)
+		e := w.system("tried")
+		seq := w.promote(0, e, "--action", "test")
+		w.is(seq, "testing", e, w.now)
+		was, id := w.h.Sh(known), w.h.ReadFile("/etc/machine-id")
+		begin := time.Now()
+		w.h.Reboot()
+		w.is(seq, "test_over", w.now, w.now)
+		s.Took("reboot to told", time.Since(begin))
+		if root := w.h.Root(); root != "tmpfs" || w.h.Sh(known) != was || w.h.ReadFile("/etc/machine-id") == id {
+			s.Errorf("the root is %s, and of the host is left\n%s", root, w.h.Sh(known))
+		}
+		// A token that would be gone with the next boot is not asked for.
+		w.h.WriteFile("/nix/other/join", "nwt_never_seen\n", 0o600)
+		w.h.WriteFile("/nix/other/agent.toml", "state_dir = \"/nix/other\"\ntoken_file = \"/var/lib/narwharf/token\"\n"+
+			strings.Replace(w.config, "/var/lib/narwharf/join-token", "/nix/other/join", 1), 0o600)
+		if out := w.h.Exec("narwharf", "agent", "once", "--dry-run", "--config", "/nix/other/agent.toml"); out.Code == 0 || !strings.Contains(out.Stderr, "lies in memory") {
+			s.Errorf("%v", out)
+		}
+	})
+	w.story(t, "tmpfs root: reboot, of a system that does not boot: the boot loader goes back, the agent says so", func(s *fleet.Story, w *world) {
 		w.config = strings.Replace(w.config, `allow = "never"`, `allow = "server"`, 1)
 		w.CI().WriteFile("/root/policy.json", `{"reboot_slots": 1}`, 0o644)
 		w.CI().Must("narwharf", "channel", "policy", "web", "--file", "/root/policy.json")
 		allows := w.system("allows") // from the file of the system that runs
 		w.is(w.promote(0, allows), "ok", allows, allows)
 		w.now = allows
-		w.h.WriteFile("/etc/fleet/tries", "2\n", 0o644)
+		w.h.WriteFile("/var/lib/fleet/tries", "2\n", 0o644)
 		before, boots := w.h.State(), w.h.Boots()
 		bad := w.system("bad", func(s *fleet.System) { s.KernelParams = "loglevel=4 init=/nowhere" })
 		begin := time.Now()
@@ -108,7 +130,7 @@ func TestVMActions(t *testing.T) {
 			s.Errorf("it still has an entry: %s", left)
 		}
 	})
-	w.story(t, "reboot: by itself, into the next one, whose tries are not counted any more", func(s *fleet.Story, w *world) {
+	w.story(t, "tmpfs root: reboot: by itself, into the next one, whose tries are not counted any more", func(s *fleet.Story, w *world) {
 		before, boots := w.h.State(), w.h.Boots()
 		d := w.system("d")
 		begin := time.Now()
@@ -120,6 +142,9 @@ func TestVMActions(t *testing.T) {
 		}
 		if left := w.h.Sh("cd /boot/loader/entries; ls | grep + || true"); left != "" {
 			s.Errorf("tries are counted: %s", left)
+		}
+		if root := w.h.Root(); root != "tmpfs" {
+			s.Errorf("the root is %s", root)
 		}
 		w.now = d
 	})

@@ -11,7 +11,7 @@
 // makes in memory from the tree of the fleet's host. With them it takes 2.5 GiB at most.
 //
 //	vda   the EFI system partition: systemd-boot and what the host has in /boot
-//	vdb   /
+//	vdb   /, or of a root of tmpfs what is there at each boot anew
 //	vdc   /nix, a file system of its own: what is synced of / is not synced of it
 //
 // OVMF starts systemd-boot, that starts the kernel of the default entry, and guest/initrd.sh hands
@@ -20,7 +20,7 @@
 // with other bytes at the end, and its initrd shows that name in /run/initrd-version.
 //
 // Boot entries are written by the same script as in a container, to a real FAT. With a number in
-// the host's /etc/fleet/tries, new ones count their tries (nixos/install-bootloader.sh): what does
+// the host's /var/lib/fleet/tries, new ones count their tries (nixos/install-bootloader.sh): what does
 // not come up so often is passed over by systemd-boot, and systemd-bless-boot takes the counter away
 // from what does. A kernel panic is a reset after a second.
 //
@@ -33,6 +33,12 @@
 //
 // Every reset ends qemu too, and another one is started. That is three times as fast as resetting
 // one, and makes no difference to the machine.
+//
+// # A root that is forgotten
+//
+// After [Host.Forget] a machine boots with a root of tmpfs, as guest/initrd.sh makes it: it keeps /nix and
+// the EFI system partition. /usr and the files that an image has come from the disk each time, as does the
+// harness's own /var/lib/fleet; the machine id is another one at each boot.
 //
 // # The way in
 //

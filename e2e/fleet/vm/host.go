@@ -126,6 +126,22 @@ func (h *Host) Hold(point string) {
 	h.Sh(`mkdir -p /var/lib/fleet/hold; rm -f "/var/lib/fleet/hold/$1.go"; : > "/var/lib/fleet/hold/$1"; sync -f /var/lib/fleet/hold`, point)
 }
 
+// Forget says whether the root is a tmpfs from the next boot on.
+func (h *Host) Forget(yes bool) {
+	h.T.Helper()
+	step := "rm -f"
+	if yes {
+		step = "touch"
+	}
+	h.Sh("mkdir -p /var/lib/fleet; " + step + " /var/lib/fleet/tmpfs-root; sync -f /var/lib/fleet")
+}
+
+// Root is the kind of file system that / is: "tmpfs", or "ext2/ext3".
+func (h *Host) Root() string {
+	h.T.Helper()
+	return h.Must("stat", "--file-system", "--format=%T", "/")
+}
+
 // Release lets a machine go on that is held at a point.
 func (h *Host) Release(point string) {
 	h.T.Helper()

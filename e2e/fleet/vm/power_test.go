@@ -9,7 +9,8 @@ import (
 )
 
 // TestVMPower cuts the power in every state in which there is something to lose. What boots next is
-// the system that the boot entry names, whole; and the agent says what became of the release.
+// the system that the boot entry names, whole; and the agent says what became of the release. The root
+// is tmpfs from the first cut to the last but one.
 func TestVMPower(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -20,8 +21,9 @@ func TestVMPower(t *testing.T) {
 		w.h.AwaitConsole(mark, "fleet: held "+point, vm.BootTimeout)
 		w.h.PowerCut()
 	}
-	w.story(t, "a power cut while staging: what was not written is fetched again; then while activating", func(s *fleet.Story, w *world) {
+	w.story(t, "a power cut while staging: what was not written is fetched again; then, tmpfs root, while activating", func(s *fleet.Story, w *world) {
 		before := w.h.State()
+		w.h.Forget(true)
 		const name = "etc/heavy"
 		a := w.system("staged", func(s *fleet.System) {
 			s.Etc = map[string]string{"heavy": strings.Repeat("all of these bytes have to be here\n", 3000)}
@@ -48,7 +50,7 @@ func TestVMPower(t *testing.T) {
 			s.Errorf("%+v", st)
 		}
 	})
-	w.story(t, "a power cut in the probation: the old system", func(s *fleet.Story, w *world) {
+	w.story(t, "tmpfs root: a power cut in the probation: the old system", func(s *fleet.Story, w *world) {
 		b := w.system("probation")
 		w.h.Hold("probation")
 		mark := w.h.Mark()
@@ -58,12 +60,13 @@ func TestVMPower(t *testing.T) {
 		if r := w.is(seq, "reverted", w.now, w.now); !strings.Contains(r.Status.Error, "reboot") {
 			s.Errorf("it does not say why: %s", r.Status.Error)
 		}
-		if st := w.h.State(); st.Booted != w.now {
+		if st := w.h.State(); st.Booted != w.now || w.h.Root() != "tmpfs" {
 			s.Errorf("%+v", st)
 		}
 	})
-	w.story(t, "a power cut while committing: before the boot entry the old system, after it the new one", func(s *fleet.Story, w *world) {
+	w.story(t, "a power cut while committing: tmpfs root, before the boot entry: the old system; disk, after it: the new one", func(s *fleet.Story, w *world) {
 		c := w.system("committed")
+		w.h.Forget(false)
 		w.h.Hold("before-entry")
 		w.h.Hold("after-entry")
 		mark := w.h.Mark()

@@ -24,7 +24,8 @@ type world struct {
 	now    string // what runs and boots between two stories
 }
 
-// newWorld boots it with version 0, nothing promoted.
+// newWorld boots it with version 0, nothing promoted. It joined by itself: its token is in the agent's
+// folder, below /nix.
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{kernel: "6.1"}
@@ -33,7 +34,7 @@ func newWorld(t *testing.T) *world {
 		if token != "" {
 			return
 		}
-		token = f.Server().Token("hosts", "follow:web", "pull")
+		token = f.Server().Must("narwharf", "token", "new", "--config", "/srv/narwharf/config.toml", "--join", "web", "--host", "h1")
 		f.CI().Token(f.Server().Token("ci-promotes", "push", "promote:*", "operate"))
 		w.agent = f.CI().Agent()
 		w.config = agentConfig(f.CI().NewKey("deploy-1"), f.Key("ci-1"))
@@ -46,7 +47,7 @@ func newWorld(t *testing.T) *world {
 		},
 		Host: func(f *fleet.Fleet, _ string, o *fleet.HostOptions) {
 			prepare(f)
-			o.Files["var/lib/narwharf/token"] = token
+			o.Files["var/lib/narwharf/join-token"] = token + "\n"
 			// Nix's programs, with a hold point behind a download.
 			o.Files["usr/local/lib/fleet/bin/nix-store!"] = "#!/bin/bash\n/usr/bin/nix-store \"$@\"\ncode=$?\n" +
 				"case \" $* \" in *' --realise '*) /usr/local/lib/fleet/hold realised ;; esac\nexit $code\n"
@@ -82,7 +83,7 @@ func agentConfig(promoter, content string) string {
 	return fmt.Sprintf(`server = ["http://cache"]
 origin = "cache/web"
 channel = "web"
-token_file = "/var/lib/narwharf/token"
+join_token_file = "/var/lib/narwharf/join-token"
 keys = [%q]
 content_keys = [%q]
 min_free = 1048576
