@@ -42,8 +42,9 @@ func command(ctx context.Context, limit int, env []string, name string, args ...
 	}
 	out, errs := &tail{max: limit}, &tail{max: 2048}
 	cmd.Stdout, cmd.Stderr = out, errs
-	if err := cmd.Run(); err != nil {
-		words := errs.String()
+	err = cmd.Run()
+	words = withoutPasswords(errs.String(), cmd.Environ())
+	if err != nil {
 		var exit *exec.ExitError
 		if ctx.Err() != nil {
 			err = fmt.Errorf("%s took too long: %w", name, ctx.Err())
@@ -57,7 +58,32 @@ func command(ctx context.Context, limit int, env []string, name string, args ...
 		}
 		return out.String(), words, err
 	}
-	return out.String(), errs.String(), nil
+	return out.String(), words, nil
+}
+
+// withoutPasswords hides what an environment has of proxies' users in the words
+// of a program: curl, and so Nix from 2.26 on, names a proxy that it cannot make
+// out in full ("Unsupported proxy syntax in"), and words are reported.
+func withoutPasswords(words string, env []string) string {
+	for _, assignment := range env {
+		name, value, _ := strings.Cut(assignment, "=")
+		if _, rest, ok := strings.Cut(value, "://"); ok {
+			value = rest
+		}
+		at := strings.LastIndexByte(value, '@')
+		if at < 1 || !strings.HasSuffix(strings.ToLower(name), "_proxy") {
+			continue
+		}
+		user := value[:at+1]
+		words = strings.ReplaceAll(words, user, "***@")
+		for i := range at { // of a tail, which may begin in the middle of it
+			if rest, ok := strings.CutPrefix(words, user[i:]); ok {
+				words = "***@" + rest
+				break
+			}
+		}
+	}
+	return words
 }
 
 // properties reads the output of systemctl show.
