@@ -24,9 +24,9 @@ deadline = "4s"
 wait = "10s"
 
 [hooks]
-pre_switch = ["/bin/sh", "-c", "test ! -e /run/not-now && date +%s%N >> /run/drained"]
+pre_switch = ["/bin/sh", "-c", "test ! -e /run/hangs || exec sleep 600; test ! -e /run/not-now && date +%s%N >> /run/drained"]
 post_switch = ["/bin/sh", "-c", "date +%s%N >> /run/undrained"]
-timeout = "10s"
+timeout = "5s"
 `
 	}, forgetful("h2"))
 	both := []string{"h1", "h2"}
@@ -165,16 +165,18 @@ timeout = "10s"
 		becomes(fw, "dry_run_done", fw.names...)
 		fw.stay(old, "next")
 	})
-	fw.story(t, "a host that cannot be drained waits; the hooks are run in pairs", func(s *Story, fw *follower) {
+	fw.story(t, "hosts that cannot be drained wait: a hook fails, a hook hangs; they are run in pairs", func(s *Story, fw *follower) {
+		why := map[string][2]string{"h1": {"/run/not-now", "exit status 1"}, "h2": {"/run/hangs", "took too long"}}
 		for _, name := range both {
-			fw.Host(name).Sh("touch /run/not-now; rm -f /run/drained /run/undrained")
+			fw.Host(name).Sh("touch " + why[name][0] + "; rm -f /run/drained /run/undrained")
 		}
 		path := fw.system("drained", func(s *System) { s.Kernel = "6.2" })
 		seq := fw.send(path)
 		becomes(fw, "ok", "h3")
 		fw.EachOf(both, func(h *Host) error {
 			Eventually(s, time.Minute, h.Name()+" says why it does not begin", func() error {
-				if r := fw.reported()[h.Name()]; r.Status.State != "waiting" || !strings.Contains(r.Waiting.Detail+r.Status.Error, "pre_switch") {
+				r := fw.reported()[h.Name()]
+				if text := r.Waiting.Detail + r.Status.Error; r.Status.State != "waiting" || !strings.Contains(text, "pre_switch") || !strings.Contains(text, why[h.Name()][1]) {
 					return fmt.Errorf("%+v", r)
 				}
 				return nil
@@ -182,7 +184,7 @@ timeout = "10s"
 			if st := h.State(); st.Current != old {
 				s.Errorf("%+v", st)
 			}
-			h.Must("rm", "/run/not-now")
+			h.Must("rm", why[h.Name()][0])
 			if state, err := fw.truthful(h, seq, old, path); err != nil || state != "ok" {
 				return fmt.Errorf("%s: %w", state, err)
 			}
