@@ -60,6 +60,9 @@ func (s *Server) direct(c *call, what, text string) error {
 	if err != nil {
 		return err
 	}
+	if what == "retry" {
+		s.slots.change(name, func(sl *slot) { sl.retried = sl.Seq == seq && sl.lease(now) == 0 })
+	}
 	s.noted(h.channel, hostTopic(name))
 	writeJSON(c.w, http.StatusOK, s.describeHost(name, &next).Host)
 	return nil

@@ -24,17 +24,27 @@ func (s *Server) watchSlots(channel string) {
 }
 
 // lateAt is when a host that is not heard of is late. One of which it is known
-// that it does not come to reboot is busy with trying for that long.
+// that it does not come to reboot is busy with trying for that long. A server that
+// has just begun has heard of nobody.
 func (s *Server) lateAt(host string, sl *slot) time.Time {
 	patience := s.policy(sl.Channel).RebootPatience()
 	if r := s.store.host(host); r != nil && r.Unused.of(sl.Channel, sl.Seq) {
 		patience = max(patience, 2*grantLease)
 	}
-	return sl.Granted.Add(patience)
+	at, heard := sl.Granted.Add(patience), s.began.Add(onlineFor)
+	if at.Before(heard) {
+		return heard
+	}
+	return at
 }
 
+// upFor is how much longer than its permission a host that is up as it was may
+// take to give its slot back: about what a hook takes that began at the last moment.
+const upFor = 10 * time.Minute
+
 // slotLate raises the alarm, unless the host is up as it was: then it gives its
-// slot back by itself (see reviewSlot), or stops to be heard of.
+// slot back by itself (see reviewSlot), or stops to be heard of. One that does
+// neither says that it is there, and asks for nothing: its hook hangs.
 func (s *Server) slotLate(host string) {
 	defer s.reporting.lock(host)()
 	sl, now := s.slots.of(host), s.clock()
@@ -50,7 +60,7 @@ func (s *Server) slotLate(host string) {
 		last = r.Status
 	}
 	up := last != nil && s.isOnline(host, now)
-	if up && last.BootID == sl.BootID {
+	if up && last.BootID == sl.BootID && now.Before(sl.leaseOver().Add(upFor)) {
 		s.alarms.at(now.Add(time.Minute), "slot/"+host, func() { s.slotLate(host) })
 		return
 	}
@@ -71,9 +81,12 @@ func (s *Server) slotLate(host string) {
 }
 
 // lateText tells a host that is gone from one that was booted and has come to no
-// end.
+// end, and from one whose hook hangs.
 func lateText(host string, sl *slot, last *api.Status, up bool, heard, now time.Time) string {
 	what := "has not come back"
+	if up {
+		what = "is up, and neither reboots nor asks"
+	}
 	if last != nil && last.BootID != sl.BootID {
 		what = "was booted since, and has come to no end"
 	}

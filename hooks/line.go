@@ -85,8 +85,8 @@ func (s *Server) behind(host string, r *hostRecord) (why string, until time.Time
 	return fmt.Sprintf("it did not use its last permission to reboot: %s of the group %s before it", someOf(first), group), time.Time{}
 }
 
-// inLine tells whether a host is there and takes a slot of a group as soon as
-// there is one.
+// inLine tells whether a host is there and takes a slot of a group that is free
+// now.
 func (s *Server) inLine(host string, r *hostRecord, group string, now time.Time) bool {
 	st := r.Status
 	if !asksReboot(st) || rebootGroup(r, st.Channel) != group || r.held(now) || s.slots.of(host) != nil {
@@ -98,6 +98,9 @@ func (s *Server) inLine(host string, r *hostRecord, group string, now time.Time)
 	l, p := s.channel(st.Channel), s.policy(st.Channel)
 	if open, _ := p.state(now); !open || p.unasked(st) || l.entry(st.Target) == nil || l.head.Seq != st.Seq {
 		return false
+	}
+	if s.slots.full(group, p.RebootSlots) != "" {
+		return false // for the hosts of its channel, which may be let fewer at a time
 	}
 	return s.isOnline(host, now)
 }
@@ -140,7 +143,7 @@ func (c *change) giveBack(host string, next *hostRecord, sl *slot, now time.Time
 		word = string(st.State) + ", " + sl.said
 	}
 	text := fmt.Sprintf("%s is up and does not reboot now (%s): its reboot slot of the group %s is free", host, word, sl.Group)
-	if planned(st) {
+	if planned(st) || sl.retried {
 		return c.endSlot(host, sl, host, text)
 	}
 	u := unused{Channel: sl.Channel, Seq: sl.Seq}

@@ -331,6 +331,92 @@ func TestLeaseOfASlot(t *testing.T) {
 	}
 }
 
+// TestSlotOfTheFuture: a slot that was given while the server's clock was ahead
+// ends as others do, once the server was started with the right time.
+func TestSlotOfTheFuture(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		ahead := 365 * 24 * time.Hour
+		w.clock = func() time.Time { return time.Now().Add(ahead) }
+		w.restart()
+		h := rebooters(w, 1, "web-1")[0]
+		h.asks(1)
+		if h.poll().Reboot == nil {
+			t.Fatal("not permitted")
+		}
+		ahead = 0
+		w.restart()
+		h.lives(25*time.Minute, nil)
+		if h.show().Slot != nil || w.count("reboot.ended") != 1 {
+			t.Errorf("it holds %+v", h.show().Slot)
+		}
+	})
+}
+
+// TestRetryAtTheEnd: a retry that comes when the permission is over, and the slot
+// not yet given back, is not lost: the host is let reboot as soon as it may.
+func TestRetryAtTheEnd(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		h := rebooters(w, 1, "web-1")[0]
+		h.asks(1)
+		if h.poll().Reboot == nil {
+			t.Fatal("not permitted")
+		}
+		h.says(api.WaitReboot, "hooks.pre_reboot: exit status 1")
+		time.Sleep(grantLease + time.Second)
+		h.asks(1)
+		if d := h.poll(); d.Reboot != nil || h.show().Slot == nil {
+			t.Fatalf("it is told %+v", d)
+		}
+		w.must(w.do("POST", h.url("/retry"), w.op, map[string]int64{"seq": 1}), 200, "")
+		for range 3 {
+			time.Sleep(time.Minute)
+			if h.poll().Reboot != nil {
+				return
+			}
+		}
+		t.Errorf("it is told %+v", h.poll().WaitingFor)
+	})
+}
+
+// TestLineOfTwoChannels: hosts of two channels share a group, and one channel lets
+// more of it reboot at a time. Who may not take what is free is not before anybody.
+func TestLineOfTwoChannels(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		hosts := rebooters(w, 2, "web-1", "web-2")
+		dead, bad := hosts[0], hosts[1]
+		head := w.head(1)
+		head.Channel, head.Origin = "db", "cache.example.org/db"
+		e := w.entry("*", w.system("a"))
+		e.Action = "reboot"
+		body := api.Promotion{Release: *w.release(head, e), Keys: []string{w.key.Public().String()}, Threshold: 1}
+		w.must(w.do("PUT", "/api/v1/channels/db", w.admin, body, "If-Match", etagOf(0)), 200, "")
+		w.must(w.do("PUT", "/api/v1/channels/db/policy", w.admin, api.ChannelPolicy{RebootSlots: 1}), 200, "")
+		other := &api.Status{
+			Agent: "test", StartID: 100, Counter: 1, Channel: "db", Target: "db-1", BootID: "b0", State: api.Armed, Seq: 1, Action: "reboot",
+			Wanted: e.StorePath, Current: e.StorePath, Booted: e.StorePath, Profile: e.StorePath, WaitingFor: &api.Waiting{Kind: api.WaitReboot, Asks: true},
+		}
+		dead.asks(1)
+		bad.asks(1)
+		w.must(w.do("PUT", "/api/v1/hosts/db-1/status", w.admin, other), 204, "")
+		for _, name := range []string{"web-1", "web-2", "db-1"} {
+			w.must(w.do("PATCH", "/api/v1/hosts/"+name, w.op, map[string]any{"labels": map[string]string{"reboot_group": "all"}}), 200, "")
+		}
+		if dead.poll().Reboot == nil || bad.poll().Reboot == nil {
+			t.Fatal("not permitted")
+		}
+		tries := 0
+		bad.lives(2*time.Hour, func(permitted bool) {
+			w.must(w.do("GET", "/api/v1/hosts/db-1/desired?channel=db&boot=b0", w.admin, nil), 200, "", `"kind":"slot"`)
+			if permitted && bad.show().Slot.Granted.Sub(dead.show().Slot.Granted) > grantLease {
+				tries++
+			}
+		})
+		if tries == 0 {
+			t.Errorf("there was room for it for hours, and it is told %+v", bad.poll().WaitingFor)
+		}
+	})
+}
+
 // TestAgentsThatFailGiveWay is TestFailingHostGivesWay with real agents: of three
 // hosts that share a slot one cannot reboot, since its hook fails; the others end
 // well all the same, and it does, too, once the hook is put right.

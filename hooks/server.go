@@ -46,6 +46,7 @@ type Server struct {
 	bootstrap func(BootstrapRequest) (string, error)
 	log       *slog.Logger
 	clock     func() time.Time
+	began     time.Time
 	store     *store
 	topics    topics
 	alarms    alarms
@@ -81,7 +82,7 @@ func New(o Options) (*Server, error) {
 	if s.clock == nil {
 		s.clock = time.Now
 	}
-	s.alarms.clock = s.clock
+	s.began, s.alarms.clock = s.clock(), s.clock
 	if s.identities, err = loadIdentities(o.DB); err != nil {
 		return nil, err
 	}

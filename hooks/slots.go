@@ -31,6 +31,7 @@ type slot struct {
 
 	until   time.Time // when the host's permission has ended, at the latest
 	said    string    // why the host did not reboot, when it said so last
+	retried bool      // an operator has said retry since the permission was over
 	pending bool      // not yet durable
 }
 
@@ -50,6 +51,9 @@ func loadSlots(db *bbolt.DB, now time.Time) (map[string]*slot, error) {
 			sl := &slot{until: now.Add(grantLease)} // as it may have heard just now
 			if err := json.Unmarshal(v, sl); err != nil {
 				return fmt.Errorf("reboot slot of host %s: %w", k, err)
+			}
+			if sl.Granted.After(now) { // the clock was ahead: its time would not be over for ever
+				sl.Granted = now.UTC()
 			}
 			all[string(k)] = sl
 			return nil

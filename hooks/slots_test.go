@@ -393,8 +393,8 @@ func TestSlotLate(t *testing.T) {
 		if alarms() != 0 || hosts[0].show().Slot.Late {
 			t.Error("late before its time")
 		}
-		w.restart()
-		time.Sleep(2 * time.Second)
+		w.restart() // after which all hosts have a moment to ask
+		time.Sleep(onlineFor + time.Second)
 		if alarms() != 1 || !hosts[0].show().Slot.Late {
 			t.Errorf("%d alarms, %+v", alarms(), hosts[0].show().Slot)
 		}
