@@ -39,7 +39,7 @@ func unitOf(cgroups string) string {
 }
 
 // unitFingerprint is of all that a restart would change: unit file, drop-ins,
-// configuration. "" means that it is not known.
+// files of its environment, configuration. "" means that it is not known.
 func (h *Linux) unitFingerprint(ctx context.Context) string {
 	unit := ownUnit()
 	if unit == "" {
@@ -47,21 +47,36 @@ func (h *Linux) unitFingerprint(ctx context.Context) string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	out, _, err := command(ctx, 1<<16, nil, "systemctl", "show", unit, "--property=FragmentPath,DropInPaths")
+	out, _, err := command(ctx, 1<<16, nil, "systemctl", "show", unit, "--property=FragmentPath,DropInPaths,EnvironmentFiles")
 	if err != nil {
 		return ""
 	}
-	p := properties(out)
+	return fingerprint(out, h.Config.Path(), os.ReadFile)
+}
+
+// fingerprint is of what systemctl show says of a unit. A file that is not there
+// now, and without which the unit would not start, makes it unknown.
+func fingerprint(show, config string, read func(string) ([]byte, error)) string {
+	p := properties(show)
 	if p["FragmentPath"] == "" {
 		return ""
 	}
+	names, optional := append([]string{p["FragmentPath"], config}, strings.Fields(p["DropInPaths"])...), make(map[string]bool)
+	for line := range strings.Lines(show) { // a line for each
+		if file, ok := strings.CutPrefix(strings.TrimRight(line, "\n"), "EnvironmentFiles="); ok && file != "" {
+			name, ignore, _ := strings.Cut(file, " (ignore_errors=")
+			names, optional[name] = append(names, name), ignore == "yes)"
+		}
+	}
 	sum := sha256.New()
-	for _, name := range append([]string{p["FragmentPath"], h.Config.Path()}, strings.Fields(p["DropInPaths"])...) {
-		text, err := os.ReadFile(name)
-		if err != nil {
+	for _, name := range names {
+		text, err := read(name)
+		switch {
+		case err == nil:
+			fmt.Fprintf(sum, "%s %d\n%s", name, len(text), text)
+		case !optional[name]:
 			return ""
 		}
-		fmt.Fprintf(sum, "%s %d\n%s", name, len(text), text)
 	}
 	return fmt.Sprintf("%x", sum.Sum(nil))
 }

@@ -106,9 +106,9 @@ func agentRunCommand() *cobra.Command {
 		Long: `Runs until SIGTERM or SIGINT. A switch that is under way goes on without it, and
 the next agent takes it up again. While another agent runs here, it waits.
 
-When its own unit file or configuration has changed and nothing is under way, it
-ends with exit status 0, and the service manager has to start it again
-(Restart=always, as the NixOS module says).`,
+When its own unit file, a file of the unit's environment or its configuration has
+changed and nothing is under way, it ends with exit status 0, and the service
+manager has to start it again (Restart=always, as the NixOS module says).`,
 		Args: cobra.NoArgs,
 	}
 	config := agentConfigFlag(c)
