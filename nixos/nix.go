@@ -175,7 +175,7 @@ func (h *Linux) nixEnv() []string {
 // Realise implements Store.
 func (h *Linux) Realise(ctx context.Context, p narinfo.Path, root string) error {
 	caches, env := h.substituters(), h.nixEnv()
-	explain := func(err error) error { return err }
+	names, explain := caches, func(err error) error { return err }
 	if rate := h.Config.Download.Rate; rate > 0 {
 		through := h.Client.Transport()
 		defer through.CloseIdleConnections()
@@ -185,8 +185,9 @@ func (h *Linux) Realise(ctx context.Context, p narinfo.Path, root string) error 
 		}
 		defer t.close() //nolint:errcheck // a listener of this process
 		caches, env, explain = t.urls, append(env, withoutProxy(os.Getenv)...), t.why
+		names = slices.Concat(names, caches) // a cache may redirect to itself
 	}
-	if err := h.writeNetrc(caches); err != nil {
+	if err := h.writeNetrc(names); err != nil {
 		return err
 	}
 	_, _, err := command(ctx, 4096, env, "nix-store", h.realiseArgs(p, root, caches)...)

@@ -92,6 +92,10 @@ func (t *throttle) failed(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 func (t *throttle) slow(resp *http.Response) error {
+	// A path of the cache's is none of ours.
+	if to, err := resp.Location(); err == nil {
+		resp.Header.Set("Location", to.String())
+	}
 	resp.Body = &slowBody{ReadCloser: resp.Body, t: t, ctx: resp.Request.Context()}
 	return nil
 }

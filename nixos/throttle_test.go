@@ -100,6 +100,41 @@ func TestThrottleTellsWhy(t *testing.T) {
 	cache.Close()
 }
 
+// TestThrottleRedirect: where a cache sends Nix elsewhere, by a path of its own,
+// Nix goes there and not to a path of the throttle's.
+func TestThrottleRedirect(t *testing.T) {
+	cache := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/nix/nar/a":
+			http.Redirect(w, r, "/blob/a?key=1", http.StatusFound)
+		case "/nix/nar/b":
+			w.Header().Set("Location", "../../blob/a?key=1")
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		case "/blob/a":
+			_, _ = io.WriteString(w, r.URL.RawQuery)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	defer cache.Close()
+	s, err := newThrottle(1<<20, http.DefaultTransport, []string{cache.URL + "/nix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.close() })
+	for _, name := range []string{"a", "b"} {
+		resp, err := http.Get(s.urls[0] + "/nar/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK || string(text) != "key=1" {
+			t.Errorf("%s: %s %q %v", name, resp.Status, text, err)
+		}
+	}
+}
+
 func TestWithoutProxy(t *testing.T) {
 	for _, c := range []struct{ lower, upper, want string }{
 		{"", "", "127.0.0.1"}, {"", "a.example", "a.example,127.0.0.1"}, {"b.example", "a.example", "b.example,127.0.0.1"}, {"*", "", "*"},
