@@ -72,7 +72,7 @@ func (s *Server) permitReboot(d *desired, host string, r *hostRecord, p *policy)
 		if lease > 0 {
 			d.Reboot = newGrant(sl.Seq, lease, fmt.Sprintf("reboot-%s-%d-%d", d.Channel, sl.Seq, sl.Granted.Unix()))
 		} else {
-			d.WaitingFor = &api.Waiting{Kind: api.WaitSlot, Detail: "it did not use its permission to reboot, and gives its slot back first"}
+			d.WaitingFor = &api.Waiting{Kind: api.WaitSlot, Detail: "its permission to reboot came to nothing, and it gives its slot back first"}
 		}
 		return
 	}

@@ -66,7 +66,7 @@ func (s *Server) behind(host string, r *hostRecord) (why string, until time.Time
 		return "", time.Time{}
 	}
 	if until = u.restsUntil(now); !until.IsZero() {
-		return fmt.Sprintf("it did not use its last permission to reboot (%d in a row), and is in line again at %s", u.Times, until.UTC().Format("15:04 MST")), until
+		return fmt.Sprintf("its last permission to reboot came to nothing (%d in a row), and it is in line again at %s", u.Times, until.UTC().Format("15:04 MST")), until
 	}
 	if s.policy(r.Status.Channel).RebootSlots == 0 {
 		return "", time.Time{} // nobody waits for anybody
@@ -82,7 +82,7 @@ func (s *Server) behind(host string, r *hostRecord) (why string, until time.Time
 		return "", time.Time{}
 	}
 	slices.Sort(first)
-	return fmt.Sprintf("it did not use its last permission to reboot: %s of the group %s before it", someOf(first), group), time.Time{}
+	return fmt.Sprintf("its last permission to reboot came to nothing: %s of the group %s before it", someOf(first), group), time.Time{}
 }
 
 // inLine tells whether a host is there and takes a slot of a group that is free
@@ -134,15 +134,19 @@ func planned(st *api.Status) bool {
 	return st.State != api.Armed || w != nil && w.Kind != api.WaitReboot && w.Kind != api.WaitSlot
 }
 
-// giveBack ends the slot of a host that is up and has not used it; next is the
-// host's record, which is changed and stored with it.
+// giveBack ends the slot of a host that is up and has not used it, or to no end;
+// next is the host's record, which is changed and stored with it.
 func (c *change) giveBack(host string, next *hostRecord, sl *slot, now time.Time) error {
 	st := next.Status
 	word := lastWord(st)
-	if asksReboot(st) && sl.said != "" {
+	if asksReboot(st) && sl.said != "" && st.BootID == sl.BootID {
 		word = string(st.State) + ", " + sl.said
 	}
-	text := fmt.Sprintf("%s is up and does not reboot now (%s): its reboot slot of the group %s is free", host, word, sl.Group)
+	what, alarm := "is up and does not reboot now", "is up, and has not"
+	if st.BootID != sl.BootID {
+		what, alarm = "was booted since, and asks to reboot again", "was booted since, and asks again"
+	}
+	text := fmt.Sprintf("%s %s (%s): its reboot slot of the group %s is free", host, what, word, sl.Group)
 	if planned(st) || sl.retried {
 		return c.endSlot(host, sl, host, text)
 	}
@@ -159,8 +163,8 @@ func (c *change) giveBack(host string, next *hostRecord, sl *slot, now time.Time
 	if !u.Told && (sl.said != "" || u.Times > 1) {
 		u.Told = true
 		c.note(api.Event{Kind: "reboot.unused", Channel: sl.Channel, Host: host, Seq: sl.Seq, Alarm: true, Data: map[string]string{"group": sl.Group},
-			Text: fmt.Sprintf("%s was let reboot for seq %d %s ago, is up, and has not (%s); others of the group %s may go on, and it tries again by itself, without another alarm: put right what it says, then narwharf host retry %s",
-				host, sl.Seq, now.Sub(sl.Granted).Round(time.Second), word, sl.Group, host)})
+			Text: fmt.Sprintf("%s was let reboot for seq %d %s ago, %s (%s); others of the group %s may go on, and it tries again by itself, without another alarm: put right what it says, then narwharf host retry %s",
+				host, sl.Seq, now.Sub(sl.Granted).Round(time.Second), alarm, word, sl.Group, host)})
 	}
 	next.Unused = &u
 	return c.putHost(host, next)

@@ -378,6 +378,47 @@ func TestRetryAtTheEnd(t *testing.T) {
 	})
 }
 
+// TestAnotherBootAsks: a host that was booted and is armed anew – it has lost its
+// journal, or is another machine in the place of one that died – does not wait for
+// a slot for ever that is its own, of a boot that is gone. One that was booted and
+// has not yet found out where it is keeps it.
+func TestAnotherBootAsks(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		hosts := rebooters(w, 1, "web-1", "web-2")
+		h, two := hosts[0], hosts[1]
+		h.asks(1)
+		if h.poll().Reboot == nil {
+			t.Fatal("not permitted")
+		}
+		time.Sleep(time.Hour)
+		h.boot++
+		h.asks(1) // what its journal says of before
+		h.poll()
+		if sl := h.show().Slot; sl == nil || w.count("reboot.ended") != 0 {
+			t.Fatal("it has lost its slot before it could say what became of the boot")
+		}
+		two.asks(1)
+		granted := false
+		for range 3 {
+			time.Sleep(45 * time.Second)
+			h.poll()
+			if !granted {
+				granted = two.poll().Reboot != nil
+			}
+		}
+		if !granted || h.show().Slot != nil {
+			t.Fatalf("the slot of a boot that is gone is held: %+v", h.show().Slot)
+		}
+		w.must(w.do("GET", "/api/v1/events", w.op, nil), 200, "", "web-1 was booted since, and asks to reboot again (armed, waits for reboot): its reboot slot of the group web is free, and it is in line again in 15m0s")
+		two.boot++
+		two.ends(api.OK)
+		time.Sleep(grantLease)
+		if d := h.poll(); d.Reboot == nil {
+			t.Errorf("it is told %+v", d.WaitingFor)
+		}
+	})
+}
+
 // TestLineOfTwoChannels: hosts of two channels share a group, and one channel lets
 // more of it reboot at a time. Who may not take what is free is not before anybody.
 func TestLineOfTwoChannels(t *testing.T) {

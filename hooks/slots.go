@@ -188,15 +188,17 @@ func (sl *slot) failed(st *api.Status) bool {
 // reviewSlot ends the slot of a host whose agent polls on the boot on which it
 // was let reboot, after its permission ran out: its own window has closed, its
 // pre_reboot hook fails, or nobody knows why it did not. An agent that reboots
-// does not poll.
+// does not poll. It also ends that of a host which asks on another boot: it is
+// armed anew there. What it says of the boot before it finds out where it is ends
+// with its first poll.
 func (s *Server) reviewSlot(host, boot string) error {
 	now := s.clock()
 	unused := func() (*slot, *hostRecord) {
 		sl, r := s.slots.of(host), s.store.host(host)
-		if sl == nil || boot != sl.BootID || r == nil || r.Status == nil || !now.After(sl.leaseOver()) {
+		if sl == nil || r == nil || r.Status == nil || r.Status.BootID != boot || !now.After(sl.leaseOver()) {
 			return nil, nil
 		}
-		if r.Status.BootID != boot {
+		if boot != sl.BootID && (!asksReboot(r.Status) || now.Sub(r.Reported) < time.Minute) {
 			return nil, nil
 		}
 		return sl, r
