@@ -36,3 +36,10 @@ func (r *rate) UnmarshalText(text []byte) error {
 	*r = rate(n * unit)
 	return nil
 }
+
+// nixConnections is Nix's own number of transfers at a time (http-connections).
+const nixConnections = 25
+
+// connections are how many transfers at a time a rate is enough for. A server cuts
+// who takes almost nothing (narwharf: 4 KiB a second), and so does Nix.
+func (r rate) connections() int { return int(min(max(int64(r)/(16<<10), 1), nixConnections)) }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -130,6 +131,9 @@ func (h *Linux) realiseArgs(p narinfo.Path, root string, substituters []string) 
 		{"netrc-file", h.netrcFile()},
 	} {
 		args = append(args, "--option", o[0], o[1])
+	}
+	if n := c.Download.Rate.connections(); c.Download.Rate > 0 && n < nixConnections {
+		args = append(args, "--option", "http-connections", strconv.Itoa(n))
 	}
 	return append(args, c.NixOptions...)
 }
