@@ -118,18 +118,24 @@ func (m *metrics) answered(w *response, req *http.Request) {
 	default:
 		method = "other"
 	}
-	key := requestKey{w.route, method, cmp.Or(w.source, sourceUploaded), w.status}
+	c := m.counters(requestKey{w.route, method, cmp.Or(w.source, sourceUploaded), w.status})
+	c.requests.Inc()
+	c.sent.Add(float64(w.bytes))
+}
+
+// counters are those of one kind of reply.
+func (m *metrics) counters(key requestKey) (rc requestCounters) {
 	c, ok := m.seen.Load(key)
 	if !ok {
 		c, _ = m.seen.LoadOrStore(key, requestCounters{
-			m.requests.WithLabelValues(key.route, method, strconv.Itoa(key.status)),
+			m.requests.WithLabelValues(key.route, key.method, strconv.Itoa(key.status)),
 			m.sent.WithLabelValues(key.route, key.source),
 		})
 	}
-	if c, ok := c.(requestCounters); ok {
-		c.requests.Inc()
-		c.sent.Add(float64(w.bytes))
+	if rc, ok = c.(requestCounters); !ok {
+		panic("cache: counters of another type")
 	}
+	return rc
 }
 
 func (m *metrics) refused(route, kind string) {

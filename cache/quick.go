@@ -1,44 +1,94 @@
 package cache
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"net/http"
+	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"narwharf/cache/front"
 	"narwharf/signing/access"
 )
 
-// Quick wraps a TCP listener so that narinfos in memory are answered on the
-// connection itself, before net/http sees the request. Everything else, and
+// Quick wraps a TCP listener so that narinfos in memory and NARs in files are
+// answered on the connection itself, before net/http sees the request. Everything else, and
 // everything on a cache that is not for everybody to read, is net/http's. idle
-// and header are the time-outs of the http.Server.
+// and header are the time-outs of the http.Server. Call it before serving.
 func (s *Server) Quick(l net.Listener, idle, header time.Duration) net.Listener {
 	if s.opts.Access.Identify(&http.Request{Header: http.Header{}}).Deny(access.Scope{Kind: access.Pull}) != nil {
 		return l
 	}
-	answered := s.metrics.requests.WithLabelValues("narinfo", http.MethodGet, "200")
-	uploaded := s.metrics.sent.WithLabelValues("narinfo", sourceUploaded)
-	local := s.metrics.sent.WithLabelValues("narinfo", sourceLocal)
-	return &front.Listener{
-		Listener: l, Lookup: s.quick, Idle: idle, HeaderTimeout: header,
-		Served: func(a *front.Answer) {
-			answered.Inc()
-			if a.Label == sourceLocal {
-				local.Add(float64(a.Body))
-			} else {
-				uploaded.Add(float64(a.Body))
-			}
-		},
+	for kind, key := range quickKinds {
+		s.quickCounts[kind] = s.metrics.counters(key)
+	}
+	quick := &front.Listener{Listener: l, Lookup: s.quick, Served: s.quickly, Idle: idle, HeaderTimeout: header, Pace: s.idle}
+	s.quickListeners = append(s.quickListeners, quick)
+	return quick
+}
+
+// Sent waits until no NAR is being sent on the connections of Quick, which
+// http.Server.Shutdown knows nothing of.
+func (s *Server) Sent(ctx context.Context) error {
+	for _, l := range s.quickListeners {
+		if err := l.Wait(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// quickLabel says what an answer of quick is.
+type quickLabel struct {
+	kind   quickKind
+	packed string // name of a packed NAR of the local store
+}
+
+type quickKind int
+
+const (
+	quickUploadedInfo quickKind = iota
+	quickLocalInfo
+	quickUploadedNar
+	quickPackedNar
+)
+
+var quickKinds = [...]requestKey{
+	quickUploadedInfo: {"narinfo", http.MethodGet, sourceUploaded, http.StatusOK},
+	quickLocalInfo:    {"narinfo", http.MethodGet, sourceLocal, http.StatusOK},
+	quickUploadedNar:  {"nar", http.MethodGet, sourceUploaded, http.StatusOK},
+	quickPackedNar:    {"packed-nar", http.MethodGet, sourceLocal, http.StatusOK},
+}
+
+// quickly counts an answer as ServeHTTP does.
+func (s *Server) quickly(a *front.Answer, sent int64) {
+	label, ok := a.Label.(quickLabel)
+	if !ok {
+		panic("cache: an answer without a label")
+	}
+	c := s.quickCounts[label.kind]
+	c.requests.Inc()
+	c.sent.Add(float64(sent))
+	if a.File == nil || sent == a.Size {
+		return
+	}
+	s.metrics.aborted.Inc()
+	if label.kind == quickPackedNar {
+		s.dropUnreadable(a.File, label.packed)
 	}
 }
 
-// quick returns the answer to GET /<path>, if it is a narinfo in memory. One
-// that is not is asked for from net/http, which puts it there. Local paths are
-// looked at again if anything in the store has changed, since that may well be
-// before every answer on a machine that builds.
+// quick returns the answer to GET /<path>, if it is a narinfo in memory or a NAR
+// in a file. A narinfo that is not is asked for from net/http, which puts it there.
+// Local paths are looked at again if anything in the store has changed, since that
+// may well be before every answer on a machine that builds.
 func (s *Server) quick(path []byte, gzip bool) *front.Answer {
+	if name, ok := bytes.CutPrefix(path, []byte("nar/")); ok {
+		return s.quickNar(string(name))
+	}
 	const suffix = ".narinfo"
 	if len(path) != 32+len(suffix) || string(path[32:]) != suffix {
 		return nil
@@ -55,4 +105,48 @@ func (s *Server) quick(path []byte, gzip bool) *front.Answer {
 		return &t.smallTail
 	}
 	return &t.plainTail
+}
+
+// quickNar returns the answer to GET /nar/<name>, if that is the name of an
+// uploaded file, or of a local path that is known to be true and packed. All else,
+// errors too, is net/http's.
+func (s *Server) quickNar(name string) *front.Answer {
+	if narGrammar.MatchString(name) {
+		in, err := s.uploads.blobs.Open("nar/" + name)
+		if err != nil {
+			return nil
+		}
+		f, ok := in.Content.(*os.File)
+		if !ok {
+			in.Close()
+			return nil
+		}
+		return s.quickFile(f, in.Size, name[:52], quickLabel{kind: quickUploadedNar})
+	}
+	base, ok := strings.CutSuffix(name, packedSuffix)
+	if !ok || s.local == nil || !localGrammar.MatchString(base) {
+		return nil
+	}
+	if t, _ := s.signer.known(base[:32]); t == nil || t.local == nil || t.local.name != base {
+		return nil
+	}
+	f, facts, err := s.local.packed.Open(name)
+	if err != nil {
+		return nil
+	}
+	return s.quickFile(f, facts.FileSize, base[33:]+strings.TrimPrefix(packedSuffix, plainSuffix),
+		quickLabel{quickPackedNar, name})
+}
+
+// quickFile is the answer that getNar and sendFinished give to a plain GET.
+func (s *Server) quickFile(f *os.File, size int64, etag string, label quickLabel) *front.Answer {
+	tail := make([]byte, 0, 256)
+	tail = append(tail, "\r\nAccept-Ranges: bytes\r\nCache-Control: "...)
+	tail = append(tail, s.keep...)
+	tail = append(tail, "\r\nContent-Length: "...)
+	tail = strconv.AppendInt(tail, size, 10)
+	tail = append(tail, "\r\nContent-Type: "+narType+"\r\nEtag: \""...)
+	tail = append(tail, etag...)
+	tail = append(tail, "\"\r\n\r\n"...)
+	return &front.Answer{Tail: tail, File: f, Size: size, Label: label}
 }

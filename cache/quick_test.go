@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"sync/atomic"
@@ -28,8 +30,8 @@ func quickWorld(t *testing.T, choose ...func(*setup)) (w *world, fast func() int
 			h.Listener = server.Quick(h.Listener, time.Minute, time.Minute)
 			if l, ok := h.Listener.(*front.Listener); ok {
 				served := l.Served
-				l.Served = func(a *front.Answer) {
-					served(a)
+				l.Served = func(a *front.Answer, sent int64) {
+					served(a, sent)
 					count.Add(1) // after the answer went out: whoever asks waits
 				}
 			}
@@ -152,4 +154,99 @@ func TestQuickIsForEverybody(t *testing.T) {
 	if fast() != 0 {
 		t.Errorf("%d answers without a look at the rights", fast())
 	}
+}
+
+// TestQuickNars: an uploaded NAR and one of the local store that is packed are sent
+// on the connection, header by header as getNar does; what may have another answer
+// is not.
+func TestQuickNars(t *testing.T) {
+	m := newMachine(t)
+	w, fast := quickWorld(t, m.serve)
+	p := newUpload(t, "p", "zstd")
+	w.putAll(p)
+	local := m.build("local", map[string]string{"data": noise(1 << 20)})
+	packed, plain := local.urls()
+	w.fresh()
+	w.must(w.get(local.infoURL()), 200) // the narinfo is in memory
+	w.fresh()
+	w.must(w.get(packed), 200) // and the NAR packed
+	w.fresh()
+	info := len(w.must(w.get(p.infoURL()), 200).body)
+	count := fast()
+	for _, url := range []string{p.narURL(), packed} {
+		for _, header := range [][]string{nil, {"Accept-Encoding", "zstd, br, gzip, deflate, bzip2, xz"}} {
+			w.fresh()
+			slow := w.must(w.get(url, slices.Concat(header, []string{"X-Slow", "1"})...), 200)
+			w.fresh()
+			quick := w.must(w.get(url, header...), 200)
+			if count++; !becomes(fast, count) {
+				t.Fatalf("%s with %q was not answered on the connection", url, header)
+			}
+			slow.header.Del("Date")
+			quick.header.Del("Date")
+			if !reflect.DeepEqual(slow, quick) {
+				t.Errorf("%s with %q:\nslow  %d bytes, %v\nquick %d bytes, %v", url, header, len(slow.body), slow.header, len(quick.body), quick.header)
+			}
+		}
+	}
+	for _, c := range []struct {
+		url    string
+		status int
+		header []string
+	}{
+		{p.narURL(), 206, []string{"Range", "bytes=5-"}},
+		{packed, 206, []string{"Range", "bytes=5-"}},
+		{packed, 304, []string{"If-None-Match", "*"}},
+		{plain, 200, nil},
+		{"/nar/" + someFile, 404, nil},
+		{"/nar/" + someHash + "-" + someFile + ".nar.zst", 404, nil},
+		{"/nar/../nar" + p.narURL()[4:], 404, nil},
+	} {
+		w.fresh()
+		w.must(w.get(c.url, c.header...), c.status)
+	}
+	if fast() != count {
+		t.Errorf("%d answers on connections, want %d", fast(), count)
+	}
+	size := len(p.body)
+	w.must(w.get("/metrics"), 200,
+		`narwharf_http_requests_total{method="GET",route="nar",status="200"} 4`,
+		`narwharf_http_requests_total{method="GET",route="packed-nar",status="200"} 5`,
+		fmt.Sprintf(`narwharf_http_sent_bytes_total{route="nar",source="uploaded"} %d`, 4*size+size-5),
+		fmt.Sprintf(`narwharf_http_sent_bytes_total{route="narinfo",source="uploaded"} %d`, info))
+
+	// The path is gone: so is its NAR, though it is packed.
+	m.remove(local)
+	w.fresh()
+	w.must(w.get(packed), 404)
+}
+
+// TestQuickBreaksOff: a NAR that ends too soon breaks the connection off, and is
+// counted.
+func TestQuickBreaksOff(t *testing.T) {
+	w, fast := quickWorld(t)
+	p := newUpload(t, "p", "none")
+	w.putAll(p)
+	file := filepath.Join(w.dir, "cache", p.narURL())
+	if _, err := os.Stat(file); err != nil {
+		t.Fatal(err)
+	}
+	l := w.s.quickListeners[0]
+	l.Lookup = func(path []byte, gzip bool) *front.Answer {
+		a := w.s.quick(path, gzip)
+		if a != nil && a.File != nil {
+			if err := os.Truncate(file, 100); err != nil {
+				t.Error(err)
+			}
+		}
+		return a
+	}
+	w.fresh()
+	if a := w.get(p.narURL()); a.cut == nil || len(a.body) != 100 {
+		t.Errorf("an answer %d of %d bytes, %v", a.status, len(a.body), a.cut)
+	}
+	if !becomes(fast, 1) {
+		t.Error("not answered on the connection")
+	}
+	w.must(w.get("/metrics"), 200, "narwharf_http_aborted_total 1")
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"narwharf/cache/front"
 	"narwharf/cache/index"
 	"narwharf/signing"
 	"narwharf/signing/access"
@@ -57,6 +58,9 @@ type Server struct {
 	prefix  string // path of PublicURL without the final slash
 	keep    string // Cache-Control of what never changes
 	puts    atomic.Int64
+
+	quickListeners []*front.Listener
+	quickCounts    [len(quickKinds)]requestCounters // of what they answer
 
 	keeper    keeper
 	keepPause time.Duration // as the constant, but for tests

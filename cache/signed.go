@@ -155,7 +155,8 @@ func (s *signer) signLocal(ctx context.Context, hash string, old *signedText) (*
 	}
 	t := s.sign(info, true) // the keys vouch for our own store in any case
 	t.local = p
-	t.plainTail.Label, t.smallTail.Label = sourceLocal, sourceLocal
+	t.plainTail.Label = quickLabel{kind: quickLocalInfo}
+	t.smallTail.Label = t.plainTail.Label
 	return t, nil
 }
 
@@ -191,6 +192,7 @@ func (t *signedText) prepare(text []byte) {
 		t.small = t.smallTail.Tail[len(t.smallTail.Tail)-len(packed):]
 		t.smallTail.Body = len(packed)
 	}
+	t.plainTail.Label, t.smallTail.Label = quickLabel{kind: quickUploadedInfo}, quickLabel{kind: quickUploadedInfo}
 	t.plainTail.Tail = tail(vary, t.etag, text)
 	t.plainTail.Body = len(text)
 	t.text = t.plainTail.Tail[len(t.plainTail.Tail)-len(text):]

@@ -1,5 +1,5 @@
-// Package front answers plain GETs for what is in memory on the connection
-// itself, before net/http sees them.
+// Package front answers plain GETs for what is in memory, or whole in a file, on
+// the connection itself, before net/http sees them.
 //
 // It sits in the Read of an accepted connection: while net/http waits there for
 // the first byte of a connection's first request, Read takes requests, answers
@@ -10,15 +10,17 @@
 // with header fields out of a short list; a body, a pipelined second request,
 // half a head, any other field goes to net/http untouched.
 //
-// It is there for narinfos: a Nix client asks for hundreds of them on 25
-// connections before it fetches the first NAR, and net/http spends as much
-// on watching for the client to leave as on answering (bench/PERFORMANCE.md).
+// It is there for narinfos and NARs: a Nix client asks for hundreds of them on 25
+// connections, and net/http spends as much on watching for the client to leave as
+// on answering (bench/PERFORMANCE.md).
 package front
 
 import (
 	"bytes"
+	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync/atomic"
 	"time"
 )
@@ -29,22 +31,33 @@ type Listener struct {
 	// Lookup gives the answer for a path, or nil. gzip says that the client
 	// would take that encoding. It must not keep or change path.
 	Lookup func(path []byte, gzip bool) *Answer
-	// Served is told of every answer, as Lookup gave it.
-	Served func(*Answer)
+	// Served is told of every answer, as Lookup gave it, and how many bytes of its
+	// body the connection took: less than all where it was broken off. The answer's
+	// File is still open then.
+	Served func(a *Answer, sent int64)
 	// Idle is how long a connection may be silent, HeaderTimeout how long the
 	// rest of a request's head may take that is handed over.
 	Idle, HeaderTimeout time.Duration
+	// Pace is how long a client may take for each step of a file; 512 KiB is one.
+	Pace time.Duration
+
+	sending atomic.Int64 // files under way
 }
 
-// An Answer is a response that is ready to be sent. Many may send it at once.
+// An Answer is a response that is ready to be sent. Many may send it at once,
+// unless it has a File.
 type Answer struct {
 	// Tail follows the value of Date: "\r\n", the other header fields, the
 	// empty line and the body.
 	Tail []byte
 	// Body is how many bytes of Tail, its last ones, are the body.
 	Body int
+	// File, if not nil, is sent behind Tail: Size bytes from where it is read next.
+	// It is closed afterwards. A shorter one breaks the connection off.
+	File *os.File
+	Size int64
 	// Label is for whoever made the answer.
-	Label string
+	Label any
 }
 
 // Accept implements net.Listener.
@@ -68,6 +81,7 @@ type conn struct {
 	until time.Time // the deadline that we set; zero: none
 	out   []byte
 	hold  bool // see Hold; of the goroutine that writes
+	state atomic.Int32
 }
 
 func (c *conn) Read(p []byte) (int, error) {
@@ -85,20 +99,42 @@ func (c *conn) Read(p []byte) (int, error) {
 			return n, err
 		}
 		now := time.Now()
-		if c.until.Sub(now) < c.l.Idle/2 {
-			c.until = now.Add(c.l.Idle)
-			if err := c.SetDeadline(c.until); err != nil {
-				return 0, err
-			}
+		if err := c.allow(now, c.l.Idle/2, c.l.Idle); err != nil {
+			answer.drop()
+			return 0, c.broken()
 		}
 		c.out = append(c.out[:0], "HTTP/1.1 200 OK\r\nDate: "...)
 		c.out = appendDate(c.out, now)
 		c.out = append(c.out, answer.Tail...)
-		if _, err := c.Write(c.out); err != nil {
-			return 0, err
+		if answer.File != nil {
+			if !c.sendFile(answer) {
+				return 0, c.broken()
+			}
+			continue
 		}
-		c.l.Served(answer)
+		if _, err := c.Write(c.out); err != nil {
+			return 0, c.broken()
+		}
+		c.l.Served(answer, int64(answer.Body))
 	}
+}
+
+// broken ends a connection on which half an answer may have gone out. net/http
+// would send a 400 after most errors of Read, which the client would take for
+// what is missing of the body: it gets an end of file, and nothing to write to.
+func (c *conn) broken() error {
+	_ = c.TCPConn.Close()
+	return io.EOF
+}
+
+// allow sees to a deadline between least and most from now: a new one for every
+// answer would cost more than it is worth.
+func (c *conn) allow(now time.Time, least, most time.Duration) error {
+	if left := c.until.Sub(now); left >= least && left <= most {
+		return nil
+	}
+	c.until = now.Add(most)
+	return c.SetDeadline(c.until)
 }
 
 func (c *conn) handOver() {

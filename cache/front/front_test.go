@@ -25,7 +25,7 @@ func serve(t *testing.T, idle time.Duration) (address string, served *atomic.Int
 	served = new(atomic.Int64)
 	l := &Listener{
 		Listener: tcp, Idle: idle, HeaderTimeout: 10 * time.Second,
-		Served: func(*Answer) { served.Add(1) },
+		Served: func(*Answer, int64) { served.Add(1) },
 		Lookup: func(p []byte, _ bool) *Answer {
 			if string(p) == "x" {
 				return &Answer{Tail: []byte("\r\nContent-Length: 4\r\n\r\nfast"), Body: 4}

@@ -190,7 +190,13 @@ func shutdown(web *http.Server, server *cache.Server, limit time.Duration, log *
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- web.Shutdown(ctx) }()
+	go func() {
+		err := web.Shutdown(ctx)
+		if err == nil {
+			err = server.Sent(ctx)
+		}
+		done <- err
+	}()
 	const grace = 10 * time.Second
 	idleSince := time.Now()
 	tick := time.NewTicker(100 * time.Millisecond)
