@@ -18,13 +18,14 @@ const fileStep = 512 << 10
 
 // sendFile sends the head that is in c.out and the answer's file, and reports
 // whether something may follow on the connection.
-func (c *conn) sendFile(a *Answer) bool {
+func (c *conn) sendFile(a *Answer) (more bool) {
 	defer a.drop()
+	c.l.sending.Add(1) // before state: who finds it sending may go on to Wait
+	defer c.l.sending.Add(-1)
 	if !c.state.CompareAndSwap(free, sending) {
 		return false
 	}
-	c.l.sending.Add(1)
-	defer c.l.sending.Add(-1)
+	defer func() { more = c.state.CompareAndSwap(sending, free) && more }() // after a panic too: net/http closes then
 	c.hold = a.Size > 0
 	_, err := c.Write(c.out)
 	var sent int64
@@ -40,7 +41,7 @@ func (c *conn) sendFile(a *Answer) bool {
 		}
 	}
 	c.l.Served(a, sent)
-	return c.state.CompareAndSwap(sending, free) && err == nil && sent == a.Size
+	return err == nil && sent == a.Size
 }
 
 func (a *Answer) drop() {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -197,6 +198,41 @@ func TestFileNobodyTakes(t *testing.T) {
 	c.Close()
 	if sent := f.served(t, 1); sent[0] >= f.size {
 		t.Errorf("%d bytes were sent to nobody", sent[0])
+	}
+}
+
+// TestIdleAfterFile: the time that a client has for a file's steps is not the time
+// between two requests.
+func TestIdleAfterFile(t *testing.T) {
+	const pace = time.Second
+	f := newFiles(t, 1000, 0, pace)
+	c := f.ask(t)
+	r := bufio.NewReader(c)
+	for i := range 2 {
+		if i > 0 {
+			time.Sleep(2*pace + pace/2)
+			if _, err := io.WriteString(c, get); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if body, err := hear(t, r); err != nil || !bytes.Equal(body, f.content) {
+			t.Fatalf("request %d: %d bytes, %v", i, len(body), err)
+		}
+	}
+}
+
+// TestFilePanic: a panic while a file is sent ends its connection and no more.
+func TestFilePanic(t *testing.T) {
+	f := newFiles(t, 1000, 0, time.Minute)
+	f.srv.ErrorLog = log.New(io.Discard, "", 0)
+	f.l.Served = func(*Answer, int64) { panic("of a test") }
+	c := f.ask(t)
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.Copy(io.Discard, c); err != nil { // ends when the server closes
+		t.Errorf("the connection is open: %v", err)
+	}
+	if n := f.l.sending.Load(); n != 0 {
+		t.Errorf("%d files under way", n)
 	}
 }
 

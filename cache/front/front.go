@@ -107,7 +107,8 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.out = appendDate(c.out, now)
 		c.out = append(c.out, answer.Tail...)
 		if answer.File != nil {
-			if !c.sendFile(answer) {
+			// Between two steps of a file less time is left than between two requests.
+			if !c.sendFile(answer) || c.allow(time.Now(), c.l.Idle/2, c.l.Idle) != nil {
 				return 0, c.broken()
 			}
 			continue
