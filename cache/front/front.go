@@ -148,6 +148,12 @@ func (c *conn) handOver() {
 
 // match is Lookup for a buffer that is exactly one plain GET.
 func (l *Listener) match(b []byte) *Answer {
+	// What net/http would refuse it shall refuse.
+	for _, c := range b {
+		if c < ' ' && c != '\r' && c != '\n' || c > '~' {
+			return nil
+		}
+	}
 	// net/http ends lines at a bare "\n" too: what has one is not for us.
 	lines := bytes.Count(b, crlf)
 	if bytes.Count(b, crlf[1:]) != lines || bytes.Count(b, crlf[:1]) != lines {
@@ -171,7 +177,9 @@ func (l *Listener) match(b []byte) *Answer {
 		case !ok:
 			return nil // also the empty line before a pipelined request
 		case bytes.EqualFold(name, []byte("host")):
-			hosts++
+			if hosts++; !isHost(bytes.TrimLeft(value, " ")) {
+				return nil
+			}
 		case bytes.EqualFold(name, []byte("user-agent")), bytes.EqualFold(name, []byte("accept")):
 		case bytes.EqualFold(name, []byte("accept-encoding")):
 			if bytes.Contains(value, []byte(";")) {
@@ -189,6 +197,18 @@ func (l *Listener) match(b []byte) *Answer {
 }
 
 var crlf = []byte("\r\n")
+
+// isHost reports whether a Host is a name or an address, with or without a port.
+func isHost(b []byte) bool {
+	for _, c := range b {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '-' <= c && c <= ':' && c != '/', c == '[', c == ']', c == '_':
+		default:
+			return false
+		}
+	}
+	return true
+}
 
 // date is the text of one second.
 type date struct {

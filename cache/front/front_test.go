@@ -75,11 +75,21 @@ func TestFront(t *testing.T) {
 		"condition":     {[]string{strings.Replace(get, "\r\n\r\n", "\r\nIf-None-Match: \"x\"\r\n\r\n", 1)}, []string{"slow GET /x "}, 0},
 		"close":         {[]string{strings.Replace(get, "\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1)}, []string{"slow GET /x "}, 0},
 		"folded field":  {[]string{"GET /x HTTP/1.1\r\nHost: a\r\n b\r\n\r\n"}, []string{"400 Bad Request: malformed Host header"}, 0},
-		"qualities":     {[]string{strings.Replace(get, "\r\n\r\n", "\r\nAccept-Encoding: gzip;q=0\r\n\r\n", 1)}, []string{"slow GET /x "}, 0},
-		"no host":       {[]string{"GET /x HTTP/1.1\r\n\r\n"}, []string{"400 Bad Request: missing required Host header"}, 0},
-		"two hosts":     {[]string{"GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"}, []string{"400 Bad Request"}, 0},
-		"HTTP/1.0":      {[]string{"GET /x HTTP/1.0\r\nHost: a\r\n\r\n"}, []string{"slow GET /x "}, 0},
-		"HEAD":          {[]string{strings.Replace(get, "GET", "HEAD", 1)}, []string{""}, 0},
+		"control character": {
+			[]string{strings.Replace(get, "*/*", "*\x00*", 1)},
+			[]string{"400 Bad Request"}, 0,
+		},
+		"another letter": {[]string{strings.Replace(get, "Host", "Ho\u017ft", 1)}, []string{"400 Bad Request"}, 0},
+		"no name of a host": {
+			[]string{strings.Replace(get, "Host: a", "Host: a b", 1)},
+			[]string{"400 Bad Request: malformed Host header"}, 0,
+		},
+		"address":   {[]string{strings.Replace(get, "Host: a", "host:[2001:db8::1]:8080", 1)}, []string{"fast"}, 1},
+		"qualities": {[]string{strings.Replace(get, "\r\n\r\n", "\r\nAccept-Encoding: gzip;q=0\r\n\r\n", 1)}, []string{"slow GET /x "}, 0},
+		"no host":   {[]string{"GET /x HTTP/1.1\r\n\r\n"}, []string{"400 Bad Request: missing required Host header"}, 0},
+		"two hosts": {[]string{"GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"}, []string{"400 Bad Request"}, 0},
+		"HTTP/1.0":  {[]string{"GET /x HTTP/1.0\r\nHost: a\r\n\r\n"}, []string{"slow GET /x "}, 0},
+		"HEAD":      {[]string{strings.Replace(get, "GET", "HEAD", 1)}, []string{""}, 0},
 	}
 	for name, c := range tests {
 		served.Store(0)
