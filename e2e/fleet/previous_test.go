@@ -136,8 +136,8 @@ func TestPrevious(t *testing.T) {
 		old["h1"], old["h2"] = bad, bad
 	})
 	fw.story(t, "5: a reboot into a system with the previous agent", func(s *Story, fw *follower) {
-		// The previous agent says no instance, and this boot has not been seen: that it is h2, and no other
-		// machine, is told by a token that is of h2 alone (docs/hosts.md), which a boot must not forget.
+		// That it is h2, and no other machine, is told by a token that is of h2 alone (docs/hosts.md), which
+		// a boot must not forget.
 		h := fw.Host("h2")
 		const token = "/nix/persist/narwharf.token"
 		fw.config = strings.Replace(fw.config, "/var/lib/narwharf/token", token, 1)
