@@ -20,7 +20,7 @@ type span struct{ from, to int64 }
 func parseRange(header string, size int64) (s span, partial bool, err error) {
 	whole := span{0, size}
 	text, ok := strings.CutPrefix(header, "bytes=")
-	if !ok || strings.Contains(text, ",") || size == 0 { // of nothing there is no part; net/http sends it whole, too
+	if !ok || strings.Contains(text, ",") || size == 0 { // of nothing there is no part
 		return whole, false, nil
 	}
 	first, last, ok := strings.Cut(strings.TrimSpace(text), "-")

@@ -39,7 +39,7 @@ func TestRangesAsNetHTTP(t *testing.T) {
 			}
 		case !partial:
 			// net/http refuses what is not well formed; we take no notice.
-			if rec.Code == http.StatusPartialContent {
+			if rec.Code == http.StatusPartialContent && size > 0 { // it makes "bytes 0--1/0" of nothing
 				t.Fatalf("%s of %d is no range, net/http answers %s", header, size, rec.Header().Get("Content-Range"))
 			}
 		case rec.Code != http.StatusPartialContent || rec.Body.String() != string(content[part.from:part.to]) || rec.Header().Get("Content-Range") != part.contentRange(size):
@@ -50,6 +50,9 @@ func TestRangesAsNetHTTP(t *testing.T) {
 
 func TestRangesThatAreNone(t *testing.T) {
 	for _, header := range []string{"", "bytes", "bytes=", "bytes=-", "bytes=a-b", "bytes=5", "bytes=+1-2", "bytes=-+2", "bytes=2-1", "items=0-1", "bytes=0-1,3-4", "bytes=99999999999999999999-"} {
+		if part, partial, err := parseRange(header, 0); partial || err != nil || part != (span{}) {
+			t.Errorf("%q of nothing: %+v %t %v", header, part, partial, err)
+		}
 		if part, partial, err := parseRange(header, 10); partial || err != nil || part != (span{0, 10}) {
 			t.Errorf("%q: %+v %t %v", header, part, partial, err)
 		}
