@@ -29,11 +29,10 @@ var mayImport = map[string][]string{
 	"bench/load":      nil,
 	"cache":           {"cache/...", "narinfo", "signing", "signing/access"},
 	"cache/blob":      nil,
-	"cache/front":     nil,
+	"cache/fastpath":  nil,
 	"cache/index":     {"narinfo"},
 	"cache/nar":       nil,
 	"cache/nixstore":  {"narinfo"},
-	"cache/pack":      {"cache/blob", "narinfo"},
 	"cmd/narwharf":    {"..."},
 	"e2e":             nil,
 	"e2e/fleet":       {"e2e"},
@@ -48,6 +47,9 @@ var mayImport = map[string][]string{
 	"nixos/sim":       {"nixos", "signing", "narinfo", "hooks/api"},
 	"signing":         {"narinfo"},
 	"signing/access":  {"signing"},
+
+	"cache/local":          {"cache/nar", "cache/blob", "cache/nixstore", "cache/local/compress", "narinfo"},
+	"cache/local/compress": {"cache/blob", "narinfo"},
 }
 
 // testsMayImport is what tests may import beyond that.

@@ -17,8 +17,8 @@ import (
 
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
+	pack "narwharf/cache/local/compress"
 	"narwharf/cache/nar"
-	"narwharf/cache/pack"
 	"narwharf/narinfo"
 )
 

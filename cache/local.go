@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"narwharf/cache/blob"
+	pack "narwharf/cache/local/compress"
 	"narwharf/cache/nixstore"
-	"narwharf/cache/pack"
 	"narwharf/narinfo"
 )
 

@@ -17,9 +17,9 @@ import (
 
 	_ "modernc.org/sqlite"
 
+	pack "narwharf/cache/local/compress"
 	"narwharf/cache/nar"
 	"narwharf/cache/nixstore"
-	"narwharf/cache/pack"
 	"narwharf/narinfo"
 )
 

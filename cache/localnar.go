@@ -15,8 +15,8 @@ import (
 	"syscall"
 
 	"narwharf/cache/index"
+	pack "narwharf/cache/local/compress"
 	"narwharf/cache/nar"
-	"narwharf/cache/pack"
 	"narwharf/narinfo"
 )
 

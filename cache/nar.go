@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"narwharf/cache/front"
+	"narwharf/cache/fastpath"
 	"narwharf/signing/access"
 )
 
@@ -60,7 +60,7 @@ func sendFile(w *response, req *http.Request, f *os.File, size int64) error {
 	h["Accept-Ranges"] = []string{"bytes"}
 	h["Content-Length"] = []string{strconv.FormatInt(size, 10)}
 	w.WriteHeader(http.StatusOK)
-	front.Hold(req.Context())
+	fastpath.Hold(req.Context())
 	if err := w.flush(); err == nil {
 		// What is missing at the end breaks the connection off, whatever the error.
 		n, _ := w.ReadFrom(&io.LimitedReader{R: f, N: size})

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"narwharf/cache/front"
+	"narwharf/cache/fastpath"
 	"narwharf/signing/access"
 )
 
@@ -25,7 +25,7 @@ func (s *Server) Quick(l net.Listener, idle, header time.Duration) net.Listener 
 	for kind, key := range quickKinds {
 		s.quickCounts[kind] = s.metrics.counters(key)
 	}
-	quick := &front.Listener{Listener: l, Lookup: s.quick, Served: s.quickly, Idle: idle, HeaderTimeout: header, Pace: s.idle}
+	quick := &fastpath.Listener{Listener: l, Lookup: s.quick, Served: s.quickly, Idle: idle, HeaderTimeout: header, Pace: s.idle}
 	s.quickListeners = append(s.quickListeners, quick)
 	return quick
 }
@@ -64,7 +64,7 @@ var quickKinds = [...]requestKey{
 }
 
 // quickly counts an answer as ServeHTTP does.
-func (s *Server) quickly(a *front.Answer, sent int64) {
+func (s *Server) quickly(a *fastpath.Answer, sent int64) {
 	label, ok := a.Label.(quickLabel)
 	if !ok {
 		panic("cache: an answer without a label")
@@ -85,7 +85,7 @@ func (s *Server) quickly(a *front.Answer, sent int64) {
 // in a file. A narinfo that is not is asked for from net/http, which puts it there.
 // Local paths are looked at again if anything in the store has changed, since that
 // may well be before every answer on a machine that builds.
-func (s *Server) quick(path []byte, gzip bool) *front.Answer {
+func (s *Server) quick(path []byte, gzip bool) *fastpath.Answer {
 	if name, ok := bytes.CutPrefix(path, []byte("nar/")); ok {
 		return s.quickNar(string(name))
 	}
@@ -110,7 +110,7 @@ func (s *Server) quick(path []byte, gzip bool) *front.Answer {
 // quickNar returns the answer to GET /nar/<name>, if that is the name of an
 // uploaded file, or of a local path that is known to be true and packed. All else,
 // errors too, is net/http's.
-func (s *Server) quickNar(name string) *front.Answer {
+func (s *Server) quickNar(name string) *fastpath.Answer {
 	if narGrammar.MatchString(name) {
 		in, err := s.uploads.blobs.Open("nar/" + name)
 		if err != nil {
@@ -139,7 +139,7 @@ func (s *Server) quickNar(name string) *front.Answer {
 }
 
 // quickFile is the answer that getNar and sendFinished give to a plain GET.
-func (s *Server) quickFile(f *os.File, size int64, etag string, label quickLabel) *front.Answer {
+func (s *Server) quickFile(f *os.File, size int64, etag string, label quickLabel) *fastpath.Answer {
 	tail := make([]byte, 0, 256)
 	tail = append(tail, "\r\nAccept-Ranges: bytes\r\nCache-Control: "...)
 	tail = append(tail, s.keep...)
@@ -148,5 +148,5 @@ func (s *Server) quickFile(f *os.File, size int64, etag string, label quickLabel
 	tail = append(tail, "\r\nContent-Type: "+narType+"\r\nEtag: \""...)
 	tail = append(tail, etag...)
 	tail = append(tail, "\"\r\n\r\n"...)
-	return &front.Answer{Tail: tail, File: f, Size: size, Label: label}
+	return &fastpath.Answer{Tail: tail, File: f, Size: size, Label: label}
 }

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"narwharf/cache/front"
+	"narwharf/cache/fastpath"
 	"narwharf/narinfo"
 	"narwharf/signing/access"
 )
@@ -28,9 +28,9 @@ func quickWorld(t *testing.T, choose ...func(*setup)) (w *world, fast func() int
 				t.Fatal("the test's server is no Server")
 			}
 			h.Listener = server.Quick(h.Listener, time.Minute, time.Minute)
-			if l, ok := h.Listener.(*front.Listener); ok {
+			if l, ok := h.Listener.(*fastpath.Listener); ok {
 				served := l.Served
-				l.Served = func(a *front.Answer, sent int64) {
+				l.Served = func(a *fastpath.Answer, sent int64) {
 					served(a, sent)
 					count.Add(1) // after the answer went out: whoever asks waits
 				}
@@ -232,7 +232,7 @@ func TestQuickBreaksOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := w.s.quickListeners[0]
-	l.Lookup = func(path []byte, gzip bool) *front.Answer {
+	l.Lookup = func(path []byte, gzip bool) *fastpath.Answer {
 		a := w.s.quick(path, gzip)
 		if a != nil && a.File != nil {
 			if err := os.Truncate(file, 100); err != nil {

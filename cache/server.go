@@ -15,7 +15,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"narwharf/cache/front"
+	"narwharf/cache/fastpath"
 	"narwharf/cache/index"
 	"narwharf/signing"
 	"narwharf/signing/access"
@@ -59,7 +59,7 @@ type Server struct {
 	keep    string // Cache-Control of what never changes
 	puts    atomic.Int64
 
-	quickListeners []*front.Listener
+	quickListeners []*fastpath.Listener
 	quickCounts    [len(quickKinds)]requestCounters // of what they answer
 
 	keeper    keeper

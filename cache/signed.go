@@ -13,7 +13,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/klauspost/compress/gzip"
 
-	"narwharf/cache/front"
+	"narwharf/cache/fastpath"
 	"narwharf/cache/index"
 	"narwharf/narinfo"
 	"narwharf/signing"
@@ -40,7 +40,7 @@ type signedText struct {
 	etag  string
 	small []byte // gzip, if that is worth it; else nil
 	// The whole answers behind the value of Date, for package front.
-	plainTail, smallTail front.Answer
+	plainTail, smallTail fastpath.Answer
 
 	local *localPath // nil for an upload
 }

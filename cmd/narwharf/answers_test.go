@@ -18,8 +18,8 @@ import (
 	"time"
 
 	"narwharf/cache"
+	"narwharf/cache/local/compress"
 	"narwharf/cache/nixstore"
-	"narwharf/cache/pack"
 	"narwharf/narinfo"
 	"narwharf/signing"
 	"narwharf/signing/access"
@@ -57,7 +57,7 @@ func newAnswers(t *testing.T) *answers {
 	if err != nil {
 		t.Fatal(err)
 	}
-	packed, err := pack.Open(pack.Options{Dir: t.TempDir(), Limit: 1 << 20})
+	packed, err := compress.Open(compress.Options{Dir: t.TempDir(), Limit: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"narwharf/cache"
+	"narwharf/cache/local/compress"
 	"narwharf/cache/nixstore"
-	"narwharf/cache/pack"
 )
 
 // openLocal opens the store of this machine, if it is to be served; else local
@@ -21,7 +21,7 @@ func openLocal(cfg *Config, registry prometheus.Registerer, log *slog.Logger) (l
 	if store == nil || err != nil {
 		return nil, func() error { return nil }, err
 	}
-	packed, err := pack.Open(pack.Options{
+	packed, err := compress.Open(compress.Options{
 		Dir:     filepath.Join(cfg.DataDir, "packed"), // not in cache/, which stays a plain Nix cache
 		Limit:   int64(cfg.Cache.NarCacheSize),
 		Log:     log,

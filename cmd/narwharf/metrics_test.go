@@ -13,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"narwharf/cache/pack"
+	"narwharf/cache/local/compress"
 )
 
 // shownMetrics reads a page of metrics: the type and the labels of each.
@@ -73,7 +73,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 // The same for packed copies of local paths.
 func TestPackMetricsAreDocumented(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	packed, err := pack.Open(pack.Options{Dir: t.TempDir(), Metrics: registry})
+	packed, err := compress.Open(compress.Options{Dir: t.TempDir(), Metrics: registry})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"narwharf/cache"
-	"narwharf/cache/front"
+	"narwharf/cache/fastpath"
 	"narwharf/signing/access"
 )
 
@@ -128,7 +128,7 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    64 << 10,
-		ConnContext:       front.ConnContext,
+		ConnContext:       fastpath.ConnContext,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, len(listeners)+1)

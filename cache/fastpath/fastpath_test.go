@@ -1,0 +1,224 @@
+package fastpath
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+const get = "GET /x HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n"
+
+// serve runs an http.Server behind a Listener that knows /x.
+func serve(t *testing.T, idle time.Duration) (address string, served *atomic.Int64, srv *http.Server) {
+	t.Helper()
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served = new(atomic.Int64)
+	l := &Listener{
+		Listener: tcp, Idle: idle, HeaderTimeout: 10 * time.Second,
+		Served: func(*Answer, int64) { served.Add(1) },
+		Lookup: func(p []byte, _ bool) *Answer {
+			if string(p) == "x" {
+				return &Answer{Tail: []byte("\r\nContent-Length: 4\r\n\r\nfast"), Body: 4}
+			}
+			return nil
+		},
+	}
+	srv = &http.Server{
+		ReadHeaderTimeout: 10 * time.Second,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			b, err := io.ReadAll(r.Body)
+			fmt.Fprintf(w, "slow %s %s %s", r.Method, r.URL.Path, b)
+			if err != nil {
+				t.Error(err)
+			}
+		}),
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = srv.Serve(l)
+	}()
+	t.Cleanup(func() {
+		srv.Close()
+		<-done
+	})
+	return tcp.Addr().String(), served, srv
+}
+
+func TestFront(t *testing.T) {
+	address, served, _ := serve(t, time.Minute)
+	tests := map[string]struct {
+		send []string
+		want []string
+		fast int64
+	}{
+		"fast":             {[]string{get, get}, []string{"fast", "fast"}, 2},
+		"fast, slow, slow": {[]string{get, "GET /y HTTP/1.1\r\nHost: a\r\n\r\n", get}, []string{"fast", "slow GET /y ", "slow GET /x "}, 1},
+		"pipelined":        {[]string{get + get}, []string{"slow GET /x ", "slow GET /x "}, 0},
+		"halves":           {[]string{get[:20], get[20:] + get}, []string{"slow GET /x ", "slow GET /x "}, 0},
+		"body":             {[]string{"GET /x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody", get}, []string{"slow GET /x body", "slow GET /x "}, 0},
+		"body that looks like a request": {
+			[]string{fmt.Sprintf("PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", len(get)), get},
+			[]string{"slow PUT /x " + get}, 0,
+		},
+		"authorization": {[]string{strings.Replace(get, "\r\n\r\n", "\r\nAuthorization: x\r\n\r\n", 1)}, []string{"slow GET /x "}, 0},
+		"condition":     {[]string{strings.Replace(get, "\r\n\r\n", "\r\nIf-None-Match: \"x\"\r\n\r\n", 1)}, []string{"slow GET /x "}, 0},
+		"close":         {[]string{strings.Replace(get, "\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1)}, []string{"slow GET /x "}, 0},
+		"folded field":  {[]string{"GET /x HTTP/1.1\r\nHost: a\r\n b\r\n\r\n"}, []string{"400 Bad Request: malformed Host header"}, 0},
+		"control character": {
+			[]string{strings.Replace(get, "*/*", "*\x00*", 1)},
+			[]string{"400 Bad Request"}, 0,
+		},
+		"another letter": {[]string{strings.Replace(get, "Host", "Ho\u017ft", 1)}, []string{"400 Bad Request"}, 0},
+		"no name of a host": {
+			[]string{strings.Replace(get, "Host: a", "Host: a b", 1)},
+			[]string{"400 Bad Request: malformed Host header"}, 0,
+		},
+		"address":   {[]string{strings.Replace(get, "Host: a", "host:[2001:db8::1]:8080", 1)}, []string{"fast"}, 1},
+		"qualities": {[]string{strings.Replace(get, "\r\n\r\n", "\r\nAccept-Encoding: gzip;q=0\r\n\r\n", 1)}, []string{"slow GET /x "}, 0},
+		"no host":   {[]string{"GET /x HTTP/1.1\r\n\r\n"}, []string{"400 Bad Request: missing required Host header"}, 0},
+		"two hosts": {[]string{"GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"}, []string{"400 Bad Request"}, 0},
+		"HTTP/1.0":  {[]string{"GET /x HTTP/1.0\r\nHost: a\r\n\r\n"}, []string{"slow GET /x "}, 0},
+		"HEAD":      {[]string{strings.Replace(get, "GET", "HEAD", 1)}, []string{""}, 0},
+	}
+	for name, c := range tests {
+		served.Store(0)
+		got := exchange(t, address, c.send, len(c.want), strings.HasPrefix(c.send[0], "HEAD"))
+		for i, want := range c.want {
+			if i >= len(got) || got[i] != want {
+				t.Errorf("%s: answers %q, want %q", name, got, c.want)
+				break
+			}
+		}
+		if n := served.Load(); n != c.fast {
+			t.Errorf("%s: %d fast answers, want %d", name, n, c.fast)
+		}
+	}
+}
+
+// exchange sends the pieces, one after the other, and reads n answers.
+func exchange(t *testing.T, address string, pieces []string, n int, head bool) (bodies []string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	for _, p := range pieces {
+		if _, err := io.WriteString(conn, p); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond) // so that each is a read of its own
+	}
+	r := bufio.NewReader(conn)
+	method := "GET"
+	if head {
+		method = "HEAD"
+	}
+	for range n {
+		resp, err := http.ReadResponse(r, &http.Request{Method: method})
+		if err != nil {
+			t.Errorf("after %d answers: %v", len(bodies), err)
+			return bodies
+		}
+		b, err := io.ReadAll(resp.Body)
+		if err := errors.Join(err, resp.Body.Close()); err != nil {
+			t.Error(err)
+		}
+		if resp.StatusCode == 200 && resp.Header.Get("Date") == "" {
+			t.Error("an answer has no Date")
+		}
+		bodies = append(bodies, string(b))
+	}
+	return bodies
+}
+
+// TestIdle: a connection that was answered fast and falls silent is closed.
+func TestIdle(t *testing.T) {
+	address, _, _ := serve(t, 200*time.Millisecond)
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, get); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	text, err := io.ReadAll(conn) // ends when the server closes
+	if err != nil || !strings.HasSuffix(string(text), "fast") {
+		t.Errorf("read %q, %v; want one answer and then the end", text, err)
+	}
+}
+
+// TestShutdown: connections that net/http never saw a request on do not keep a
+// graceful shutdown from ending.
+func TestShutdown(t *testing.T) {
+	address, served, srv := serve(t, time.Minute)
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, get); err != nil {
+		t.Fatal(err)
+	}
+	for served.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	begin := time.Now()
+	if err := srv.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// net/http takes a connection without a request for idle after 5 s.
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("shutdown took %v", took)
+	}
+}
+
+// TestSendfile: net/http must still find the TCPConn's ReadFrom.
+func TestSendfile(t *testing.T) {
+	var c any = &conn{}
+	if _, ok := c.(io.ReaderFrom); !ok {
+		t.Error("a connection hides ReadFrom, and with it sendfile")
+	}
+	if _, ok := c.(interface{ CloseWrite() error }); !ok {
+		t.Error("a connection hides CloseWrite")
+	}
+}
+
+func FuzzMatch(f *testing.F) {
+	f.Add([]byte(get))
+	f.Add([]byte("GET /x HTTP/1.1\r\nHost: a\r\n\r\n\r\n"))
+	f.Add([]byte("GET / HTTP/1.1\r\nHost:00\n\r\n\r\n")) // net/http sees the end at the bare newline
+	l := &Listener{Lookup: func([]byte, bool) *Answer { return &Answer{Tail: []byte("y")} }}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if l.match(b) == nil {
+			return
+		}
+		// What is answered must be one request for net/http too, and no more.
+		r := bufio.NewReader(strings.NewReader(string(b)))
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			// http.ReadRequest checks URLs, which Lookup does by knowing them.
+			if strings.Contains(err.Error(), "parse") || strings.Contains(err.Error(), "malformed") || strings.Contains(err.Error(), "invalid") {
+				return
+			}
+			t.Fatalf("%q: %v", b, err)
+		}
+		if req.Method != "GET" || req.ContentLength != 0 || r.Buffered() != 0 {
+			t.Fatalf("%q is %s with %d bytes, %d more follow", b, req.Method, req.ContentLength, r.Buffered())
+		}
+	})
+}

@@ -1,0 +1,189 @@
+package compress
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"narwharf/narinfo"
+)
+
+func someFact(n int) (narinfo.Hash, Facts) {
+	return narinfo.Hash{1, byte(n), byte(n >> 8)}, Facts{FileHash: narinfo.Hash{2, byte(n)}, FileSize: int64(n) + 1}
+}
+
+func TestFactsAreLines(t *testing.T) {
+	key, f := someFact(7)
+	line := appendFact(nil, key, f)
+	if !bytes.HasPrefix(line, []byte("z1 "+key.Base32()+" "+f.FileHash.Base32()+" 8 ")) || !bytes.HasSuffix(line, []byte("\n")) {
+		t.Fatalf("%q", line)
+	}
+	line = line[:len(line)-1]
+	if k, got, ok := parseFact(line); !ok || k != key || got != f {
+		t.Fatal(k, got, ok)
+	}
+	for n := range line {
+		for _, bit := range []byte{1, 32} {
+			other := bytes.Clone(line)
+			other[n] ^= bit
+			if k, got, ok := parseFact(other); ok && (k != key || got != f) {
+				t.Errorf("%q is taken for %v", other, got)
+			}
+		}
+		if _, _, ok := parseFact(line[:n]); ok {
+			t.Errorf("%q is taken for a line", line[:n])
+		}
+	}
+	for _, f := range []Facts{{FileHash: f.FileHash}, {FileHash: f.FileHash, FileSize: -1}, {FileSize: 3}} {
+		if _, _, ok := parseFact(bytes.TrimSuffix(appendFact(nil, key, f), []byte("\n"))); ok {
+			t.Errorf("%v is taken", f)
+		}
+	}
+}
+
+func FuzzParseFact(f *testing.F) {
+	key, fact := someFact(7)
+	f.Add(bytes.TrimSuffix(appendFact(nil, key, fact), []byte("\n")))
+	f.Add([]byte(" 0"))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		if key, fact, ok := parseFact(line); ok {
+			if k, again, ok := parseFact(bytes.TrimSuffix(appendFact(nil, key, fact), []byte("\n"))); !ok || k != key || again != fact {
+				t.Errorf("%q", line)
+			}
+		}
+	})
+}
+
+// Whatever a crash leaves of the file, the whole lines count.
+func TestFactsAfterACrash(t *testing.T) {
+	var text []byte
+	ends := []int{0}
+	const lines = 5
+	for n := range lines {
+		key, f := someFact(n)
+		text = appendFact(text, key, f)
+		ends = append(ends, len(text))
+	}
+	for _, damage := range []func(n int) []byte{
+		func(n int) []byte { return text[:n] },
+		func(n int) []byte { return append(bytes.Clone(text[:n]), make([]byte, len(text)-n)...) },
+	} {
+		for n := 0; n < len(text); n += 13 {
+			dir := t.TempDir()
+			name := filepath.Join(dir, "facts")
+			if err := os.WriteFile(name, damage(n), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			for round := range 2 {
+				l, err := openFacts(dir)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for k := range lines {
+					key, want := someFact(k)
+					got, known := l.get(key)
+					if known != (ends[k+1] <= n || round == 1) || known && got != want {
+						t.Fatalf("cut at %d: line %d is known: %v", n, k, known)
+					}
+					// What was lost is learned again.
+					if _, _, err := l.put(key, want, l.f.Write); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := l.close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got, err := os.ReadFile(name); err != nil || !bytes.Equal(got, text) {
+				t.Fatalf("cut at %d: %q %v", n, got, err)
+			}
+		}
+	}
+}
+
+func TestFactsThatCannotBeWritten(t *testing.T) {
+	dir := t.TempDir()
+	l, err := openFacts(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, fa := someFact(1)
+	b, fb := someFact(2)
+	full := errors.New("full")
+	if _, _, err := l.put(a, fa, func(p []byte) (int, error) {
+		n, err := l.f.Write(p[:20])
+		return n, errors.Join(err, full)
+	}); !errors.Is(err, full) {
+		t.Error(err)
+	}
+	if got, known := l.get(a); !known || got != fa {
+		t.Error("not even in memory")
+	}
+	if _, _, err := l.put(b, fb, l.f.Write); err != nil {
+		t.Error(err)
+	}
+	if before, known, err := l.put(b, fa, l.f.Write); err != nil || !known || before != fb {
+		t.Error("what was known before:", before, known, err)
+	}
+	if err := l.close(); err != nil {
+		t.Error(err)
+	}
+	if l, err = openFacts(dir); err != nil {
+		t.Fatal(err)
+	}
+	defer l.f.Close()
+	if _, known := l.get(a); known {
+		t.Error("a torn line is believed")
+	}
+	if got, known := l.get(b); !known || got != fa {
+		t.Error("the line after the torn one is lost, or the last does not count")
+	}
+}
+
+func TestFactsAreBounded(t *testing.T) {
+	dir := t.TempDir()
+	var text []byte
+	for n := range 30 {
+		key, f := someFact(n)
+		text = appendFact(text, key, f)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "facts"), text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	defer func(n int) { maxFacts = n }(maxFacts)
+	maxFacts = 10
+	l, err := openFacts(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 30 {
+		key, _ := someFact(n)
+		if _, known := l.get(key); known != (n >= 20) {
+			t.Errorf("number %d is known: %v", n, known)
+		}
+	}
+	for n := range 50 {
+		key, f := someFact(n)
+		if _, _, err := l.put(key, f, l.f.Write); err != nil {
+			t.Fatal(err)
+		}
+		if got, known := l.get(key); !known || got != f || len(l.known) > 10 {
+			t.Fatalf("%d are known", len(l.known))
+		}
+	}
+	if err := l.close(); err != nil {
+		t.Fatal(err)
+	}
+	if l, err = openFacts(dir); err != nil {
+		t.Fatal(err)
+	}
+	defer l.f.Close()
+	text, err = os.ReadFile(filepath.Join(dir, "facts"))
+	if err != nil || strings.Count(string(text), "\n") != 10 {
+		t.Error("the file is not cut down:", err, fmt.Sprintf("%.300s", text))
+	}
+}

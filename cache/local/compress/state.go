@@ -1,0 +1,85 @@
+package compress
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// The file "state" holds one of
+//
+//	clean            Close synced everything
+//	running <boot>   a process has the folder, or died with it in this boot
+//	dirty            the machine went down, and not all files are looked at yet
+const (
+	stateClean   = "clean"
+	stateRunning = "running "
+	stateDirty   = "dirty"
+)
+
+// bootID is different in every boot of the kernel. Empty if it is not known,
+// which then counts as another boot.
+func bootID() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id))
+}
+
+// readState reports whether the files in dir are as they were written.
+func readState(dir string) (trusted bool, err error) {
+	text, err := os.ReadFile(filepath.Join(dir, "state"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	line := strings.TrimSuffix(string(text), "\n")
+	boot, running := strings.CutPrefix(line, stateRunning)
+	return line == stateClean || running && boot != "" && boot == bootID(), nil
+}
+
+// writeState replaces the state and syncs it: it must not be older than any
+// file beside it.
+func writeState(dir, state string) (err error) {
+	name := filepath.Join(dir, "state")
+	temp := name + newSuffix
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(state + "\n")
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		_ = os.Remove(temp)
+		return err
+	}
+	if err := os.Rename(temp, name); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// syncAll syncs the file system that dir is on, with all files that were
+// written and never synced.
+func syncAll(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return unix.Syncfs(int(d.Fd()))
+}
