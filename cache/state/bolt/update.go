@@ -1,0 +1,106 @@
+package bolt
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"go.etcd.io/bbolt"
+
+	"narwharf/cache/state"
+)
+
+// update is a call of Update that waits for its commit.
+type update struct {
+	ctx    context.Context
+	fn     func(tx state.Tx) error
+	topics []string
+	done   chan error
+	panic  any
+}
+
+// Update implements state.Store.
+func (s *Store) Update(ctx context.Context, _ []string, fn func(tx state.Tx) error) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	defer s.open.Done()
+	u := &update{ctx: ctx, fn: fn, done: make(chan error, 1)}
+	s.mu.Lock()
+	s.queue = append(s.queue, u)
+	if !s.writing {
+		s.writing = true
+		go s.write()
+	}
+	s.mu.Unlock()
+	err := <-u.done
+	if u.panic != nil {
+		panic(u.panic)
+	}
+	return err
+}
+
+// write commits what is queued until nothing is.
+func (s *Store) write() {
+	for {
+		s.mu.Lock()
+		batch := s.queue
+		s.queue = nil
+		if len(batch) == 0 {
+			s.writing = false
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+		for len(batch) > 0 {
+			batch = s.commit(batch)
+		}
+	}
+}
+
+// commit runs a batch in one transaction. One that fails by its own fault gets
+// its error, and the rest is returned to go again without it.
+func (s *Store) commit(batch []*update) (again []*update) {
+	var failed *update
+	err := s.db.Update(func(t *bbolt.Tx) error {
+		for _, u := range batch {
+			if err := u.run(&tx{t: t, clock: s.clock}); err != nil {
+				failed = u
+				return err
+			}
+		}
+		return nil
+	})
+	if failed != nil {
+		failed.done <- err
+		return slices.DeleteFunc(batch, func(u *update) bool { return u == failed })
+	}
+	if err != nil {
+		err = fmt.Errorf("commit to %s: %w", s.path, err)
+	} else {
+		var topics []string
+		for _, u := range batch {
+			topics = append(topics, u.topics...)
+		}
+		s.watchers.tell(topics)
+	}
+	for _, u := range batch {
+		u.done <- err
+	}
+	return nil
+}
+
+// run calls the function of u, whose panic is the caller's.
+func (u *update) run(t *tx) (err error) {
+	if err := u.ctx.Err(); err != nil {
+		return err
+	}
+	defer func() {
+		if u.panic = recover(); u.panic != nil {
+			err = fmt.Errorf("panic: %v", u.panic)
+		}
+	}()
+	t.topics = &u.topics
+	u.topics = nil
+	return u.fn(t)
+}
