@@ -276,7 +276,7 @@ func (u *Uploads) copyFile(in io.Reader, name string, known pack.Facts) error {
 	if n != known.FileSize || narinfo.Hash(sum.Sum(nil)) != known.FileHash {
 		return errPackedDamaged
 	}
-	defer u.locks.lock(name)()
+	defer u.locks.Lock(name)()
 	old, statErr := u.blobs.Stat(name)
 	if err := out.Commit(); err != nil {
 		return err

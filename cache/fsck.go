@@ -131,7 +131,7 @@ func (c *fsck) nar(st blob.Info) error {
 	file := strings.TrimPrefix(st.Name, "nar/")
 	if !narGrammar.MatchString(file) {
 		c.found(st.Name, "is not named like a NAR", func() error {
-			defer c.u.locks.lock(st.Name)()
+			defer c.u.locks.Lock(st.Name)()
 			return c.u.quarantine(st.Name)
 		})
 		return nil
@@ -326,7 +326,7 @@ func (c *fsck) orphans(ctx context.Context) error {
 // lock takes what a change of a path needs: Rebuild must not be at work.
 func (c *fsck) lock(hash string) (unlock func()) {
 	c.u.gate.RLock()
-	free := c.u.locks.lock(hash)
+	free := c.u.locks.Lock(hash)
 	return func() {
 		free()
 		c.u.gate.RUnlock()
@@ -394,7 +394,7 @@ func (u *Uploads) keep(name string) (blob.Info, error) {
 // quarantineDamaged moves a NAR file away, unless an upload has mended it since
 // it was looked at.
 func (c *fsck) quarantineDamaged(file string) error {
-	defer c.u.locks.lock("nar/" + file)()
+	defer c.u.locks.Lock("nar/" + file)()
 	if _, err := c.u.inspect(file); err == nil {
 		return nil
 	}

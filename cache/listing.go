@@ -87,7 +87,7 @@ func (s *Server) makeListing(ctx context.Context, hash string) (*blob.File, erro
 	name := hash + ".ls"
 	// Anybody may ask for the listing of anything, and making one reads a
 	// whole NAR: each is made once, whoever else waits, and a few at a time.
-	defer s.uploads.locks.lock(name)()
+	defer s.uploads.locks.Lock(name)()
 	if f, err := s.uploads.blobs.Open(name); err == nil {
 		return f, nil
 	}

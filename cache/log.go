@@ -126,7 +126,7 @@ func (s *Server) putLog(w *response, req *http.Request, drv string) error {
 		}
 		return asRefusal(err, "content")
 	}
-	defer s.uploads.locks.lock(name)()
+	defer s.uploads.locks.Lock(name)()
 	if err := out.Commit(); err != nil {
 		return err
 	}

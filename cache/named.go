@@ -119,7 +119,7 @@ func (s *Server) putNamed(w *response, req *http.Request, name string, merge fun
 	if err != nil {
 		return err
 	}
-	defer s.uploads.locks.lock(name)()
+	defer s.uploads.locks.Lock(name)()
 	old, err := blob.ReadFile(s.uploads.blobs, name, maxNamed)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

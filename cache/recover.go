@@ -269,7 +269,7 @@ func (u *Uploads) Sweep(now time.Time) (files int, size int64, err error) {
 func (u *Uploads) sweepOne(name string, now time.Time) (int64, error) {
 	u.gate.RLock() // Rebuild may be about to name it
 	defer u.gate.RUnlock()
-	defer u.locks.lock(name)()
+	defer u.locks.Lock(name)()
 	users, err := u.index.Users(name)
 	if err != nil || len(users) > 0 {
 		return -1, err

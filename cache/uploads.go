@@ -20,6 +20,7 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
 	"narwharf/cache/nar"
+	"narwharf/cache/state/namelock"
 	"narwharf/narinfo"
 )
 
@@ -35,7 +36,7 @@ type Uploads struct {
 	opts  UploadOptions
 	log   *slog.Logger
 
-	locks keyLocks
+	locks namelock.Set
 	// gate is held for reading while a narinfo is taken in, and for writing
 	// while Rebuild replaces the index under it.
 	gate sync.RWMutex
@@ -212,7 +213,7 @@ func (u *Uploads) PutNar(file string, body io.Reader, size int64) (err error) {
 		return refuse(http.StatusUnprocessableEntity, "filehash", "the body's SHA-256 is %s, but it was sent as %s", f.fileHash.Base32(), name)
 	}
 
-	unlock := u.locks.lock(name)
+	unlock := u.locks.Lock(name)
 	defer unlock()
 	old, statErr := u.blobs.Stat(name)
 	// Also if it is there: we know of these bytes that they are right, and of
@@ -244,7 +245,7 @@ func (u *Uploads) HasNar(file string, claim bool) (blob.Info, error) {
 	if !claim {
 		return u.blobs.Stat(name)
 	}
-	unlock := u.locks.lock(name)
+	unlock := u.locks.Lock(name)
 	defer unlock()
 	st, err := u.blobs.Stat(name)
 	if err == nil && time.Since(st.ModTime) > u.opts.NarGrace/24 {
@@ -343,8 +344,8 @@ func (u *Uploads) PutInfo(hash string, info *narinfo.Info, by string) error {
 
 	u.gate.RLock()
 	defer u.gate.RUnlock()
-	defer u.locks.lock(hash)()
-	defer u.locks.lock(info.URL)()
+	defer u.locks.Lock(hash)()
+	defer u.locks.Lock(info.URL)()
 
 	f, err := u.factsOf(file)
 	if err != nil {

@@ -26,7 +26,7 @@ func (s *Server) approveHost(c *call) error {
 	if p.Instance == nil || checkSelf(api.Self{Instance: *p.Instance}) != nil {
 		return api.Errorf(http.StatusBadRequest, api.BadRequest, `send {"instance":"…"}, 32 hex digits: narwharf host show %s lists the machines that claim the name`, name)
 	}
-	unlock := s.reporting.lock(name)
+	unlock := s.reporting.Lock(name)
 	channel, err := s.approve(c, name, *p.Instance)
 	unlock()
 	if err != nil {

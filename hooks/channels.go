@@ -90,7 +90,7 @@ func (s *Server) deleteChannel(c *call) error {
 	if err := c.need(access.Scope{Kind: access.Promote, Glob: name}); err != nil {
 		return err
 	}
-	defer s.promoting.lock(name)()
+	defer s.promoting.Lock(name)()
 	now := s.channel(name)
 	if now.release == nil {
 		return api.Errorf(http.StatusNotFound, api.NotFound, "%s", absentText(now))

@@ -31,7 +31,7 @@ func (s *Server) direct(c *call, what, text string) error {
 	if err != nil {
 		return err
 	}
-	defer s.reporting.lock(name)()
+	defer s.reporting.Lock(name)()
 	record := s.store.host(name)
 	if record == nil {
 		return unknownHost(name)

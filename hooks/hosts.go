@@ -112,7 +112,7 @@ func (s *Server) putStatus(c *call) error {
 	if err := c.needAs(host, access.Scope{Kind: access.Follow, Glob: st.Channel}); err != nil {
 		return err
 	}
-	unlock := s.reporting.lock(host) // what it is compared with is read before the transaction
+	unlock := s.reporting.Lock(host) // what it is compared with is read before the transaction
 	events, err := s.report(c, host, &st)
 	unlock()
 	if err == nil {

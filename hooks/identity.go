@@ -255,7 +255,7 @@ func (s *Server) admit(c *call, host, channel string, self api.Self) error {
 // admitPoll is admit for requests that hold no lock, and change nothing.
 func (s *Server) admitPoll(c *call, host, channel string, self api.Self) error {
 	if s.foreign(s.identities.owner(host), host, self, c.who) {
-		defer s.reporting.lock(host)()
+		defer s.reporting.Lock(host)()
 		return s.admit(c, host, channel, self)
 	}
 	return s.sightPoll(host, channel, self)
@@ -430,7 +430,7 @@ func (s *Server) withdraw(instance, has, channel string) error {
 	if !ok || host == has {
 		return nil
 	}
-	defer s.reporting.lock(host)()
+	defer s.reporting.Lock(host)()
 	o := s.identities.owner(host)
 	if o == nil {
 		return nil

@@ -38,7 +38,7 @@ func (s *Server) join(c *call) error {
 	if s.tokens == nil {
 		return api.Errorf(http.StatusNotFound, api.NotFound, "this server makes no tokens")
 	}
-	unlock := s.reporting.lock(j.Host)
+	unlock := s.reporting.Lock(j.Host)
 	secret, err := s.joinAs(c, &j, self)
 	unlock()
 	if err != nil {

@@ -46,7 +46,7 @@ const upFor = 10 * time.Minute
 // slot back by itself (see reviewSlot), or stops to be heard of. One that does
 // neither says that it is there, and asks for nothing: its hook hangs.
 func (s *Server) slotLate(host string) {
-	defer s.reporting.lock(host)()
+	defer s.reporting.Lock(host)()
 	sl, now := s.slots.of(host), s.clock()
 	if sl == nil || sl.Late {
 		return

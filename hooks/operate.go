@@ -33,7 +33,7 @@ func (s *Server) patchHost(c *call) error {
 		return api.Errorf(http.StatusBadRequest, api.BadRequest, "a hold needs a reason: people will ask")
 	}
 	channel := ""
-	defer s.reporting.lock(name)()
+	defer s.reporting.Lock(name)()
 	_, err = s.store.update(s.clock(), func(ch *change) error {
 		old := s.store.host(name)
 		if old == nil {
@@ -107,7 +107,7 @@ func (s *Server) deleteHost(c *call) error {
 	if h.LastSeen.IsZero() && h.Identity == nil {
 		return unknownHost(name)
 	}
-	defer s.reporting.lock(name)()
+	defer s.reporting.Lock(name)()
 	if err := s.revokeJoined(c.req.Context(), name, ""); err != nil {
 		return err
 	}

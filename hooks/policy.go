@@ -117,7 +117,7 @@ func (s *Server) putPolicy(c *call) error {
 	if err != nil {
 		return err
 	}
-	defer s.promoting.lock(name)()
+	defer s.promoting.Lock(name)()
 	etag, _, err := bodyAndTag(s.policy(name).ChannelPolicy)
 	if err != nil {
 		return err

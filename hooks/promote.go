@@ -44,7 +44,7 @@ func (s *Server) promote(c *call) error {
 	}
 	dryRun := c.req.URL.Query().Get("dry_run") == "1"
 
-	defer s.promoting.lock(name)()
+	defer s.promoting.Lock(name)()
 	now := s.channel(name)
 	next, err := s.rules(c, now, &p, head)
 	if err != nil {

@@ -41,7 +41,7 @@ func (s *Server) Restore(report func(format string, args ...any)) (channels, rel
 }
 
 func (s *Server) restoreChannel(name string, report func(format string, args ...any)) (added int, err error) {
-	defer s.promoting.lock(name)()
+	defer s.promoting.Lock(name)()
 	now := s.channel(name)
 	next := now.state
 	next.Deleted = false

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/bbolt"
 
+	"narwharf/cache/state/namelock"
 	"narwharf/hooks/api"
 	"narwharf/signing/access"
 )
@@ -59,8 +60,8 @@ type Server struct {
 	seen     map[string]*presence
 	slots    slots
 
-	promoting keyed // one promote of a channel at a time
-	reporting keyed // one change of a host's record at a time
+	promoting namelock.Set // one promote of a channel at a time
+	reporting namelock.Set // one change of a host's record at a time
 
 	identities *identities
 
@@ -342,38 +343,4 @@ func readJSON(c *call, limit int64, value any) error {
 		return api.Errorf(http.StatusBadRequest, api.BadRequest, "the body is not the JSON that belongs here: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	return nil
-}
-
-// keyed is a mutex for each name.
-type keyed struct {
-	mu   sync.Mutex
-	held map[string]*keyedLock
-}
-
-type keyedLock struct {
-	sync.Mutex
-	users int
-}
-
-func (k *keyed) lock(name string) (unlock func()) {
-	k.mu.Lock()
-	if k.held == nil {
-		k.held = make(map[string]*keyedLock)
-	}
-	l := k.held[name]
-	if l == nil {
-		l = new(keyedLock)
-		k.held[name] = l
-	}
-	l.users++
-	k.mu.Unlock()
-	l.Lock()
-	return func() {
-		l.Unlock()
-		k.mu.Lock()
-		if l.users--; l.users == 0 {
-			delete(k.held, name)
-		}
-		k.mu.Unlock()
-	}
 }

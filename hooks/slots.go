@@ -206,7 +206,7 @@ func (s *Server) reviewSlot(host, boot string) error {
 	if sl, _ := unused(); sl == nil {
 		return nil
 	}
-	defer s.reporting.lock(host)()
+	defer s.reporting.Lock(host)()
 	sl, r := unused()
 	if sl == nil {
 		return nil
@@ -247,7 +247,7 @@ func rebootGroup(r *hostRecord, channel string) string {
 
 // takeSlot gives a host that asks a slot, if there is still one.
 func (s *Server) takeSlot(host, channel string, seq int64) error {
-	defer s.reporting.lock(host)()
+	defer s.reporting.Lock(host)()
 	r := s.store.host(host)
 	if r == nil || !asksReboot(r.Status) || r.Status.Channel != channel || r.Status.Seq != seq || r.held(s.clock()) {
 		return nil // it has said something else meanwhile
@@ -320,7 +320,7 @@ func (s *Server) releaseHost(c *call) error {
 	if err != nil {
 		return err
 	}
-	defer s.reporting.lock(name)()
+	defer s.reporting.Lock(name)()
 	sl := s.slots.of(name)
 	if sl == nil {
 		return api.Errorf(http.StatusNotFound, api.NotFound, "%s holds no reboot slot", name)

@@ -1,0 +1,21 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"testing"
+
+	"narwharf/cache/blob"
+)
+
+func TestAsFull(t *testing.T) {
+	for _, err := range []error{syscall.ENOSPC, fmt.Errorf("x: %w", syscall.EDQUOT)} {
+		if got := asFull(err); !errors.Is(got, blob.ErrFull) || !errors.Is(got, err) {
+			t.Errorf("%v becomes %v", err, got)
+		}
+	}
+	if got := asFull(syscall.EIO); errors.Is(got, blob.ErrFull) {
+		t.Errorf("EIO becomes %v", got)
+	}
+}
