@@ -186,15 +186,15 @@ func TestFilesAreShort(t *testing.T) {
 // largePackages are the product packages that are still larger than they should be, with
 // the lines that they may have. A number is lowered or its row deleted, never raised.
 var largePackages = map[string]int{
-	"cache":          5763,
-	"cache/nar":      3224,
-	"cache/nixstore": 2115,
-	"cache/pack":     2073,
-	"cmd/narwharf":   5276,
-	"hooks":          5721,
-	"nixos":          6740,
-	"signing":        1962,
-	"signing/access": 1597,
+	"cache":                5763,
+	"cache/nar":            3224,
+	"cache/nixstore":       2115,
+	"cache/local/compress": 2073,
+	"cmd/narwharf":         5276,
+	"hooks":                5721,
+	"nixos":                6740,
+	"signing":              1962,
+	"signing/access":       1597,
 }
 
 // Tests do not count, and neither do bench and e2e.
