@@ -126,9 +126,6 @@ func (m *Machine) rebooted(j *Journal, f Facts) bool {
 	return false
 }
 
-// rebootPatience is how long a host may take to go down.
-const rebootPatience = 10 * time.Minute
-
 // union is sorted and without doubles.
 func union(a, b []narinfo.Path) []narinfo.Path {
 	u := slices.Concat(a, b)

@@ -3,6 +3,7 @@ package nixos
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -52,13 +53,13 @@ type Config struct {
 	NixOptions []string `toml:"nix_options"` // more options of nix-store, as ["--option", "cores", "2"]
 
 	Probation struct {
-		Minimum        duration `toml:"minimum"`
-		Settle         duration `toml:"settle"`
-		ConfirmTimeout duration `toml:"confirm_timeout"`
-		Interval       duration `toml:"interval"`
+		Minimum        Duration `toml:"minimum"`
+		Settle         Duration `toml:"settle"`
+		ConfirmTimeout Duration `toml:"confirm_timeout"`
+		Interval       Duration `toml:"interval"`
 	} `toml:"probation"`
 	Activation struct {
-		Timeout duration       `toml:"timeout"` // of one run of switch-to-configuration
+		Timeout Duration       `toml:"timeout"` // of one run of switch-to-configuration
 		Auto    signing.Action `toml:"auto"`    // what the action auto means here: auto, switch or boot
 	} `toml:"activation"`
 	Checks    []CheckConfig `toml:"check"`
@@ -66,7 +67,7 @@ type Config struct {
 	Witnesses []string      `toml:"witnesses"`
 
 	Test struct {
-		Deadline duration `toml:"deadline"` // after which a test is gone back from; 0: a boot ends it
+		Deadline Duration `toml:"deadline"` // after which a test is gone back from; 0: a boot ends it
 	} `toml:"test"`
 	Reboot struct {
 		Allow   RebootAllow `toml:"allow"`
@@ -76,15 +77,15 @@ type Config struct {
 		PreSwitch  []string `toml:"pre_switch"`
 		PostSwitch []string `toml:"post_switch"`
 		PreReboot  []string `toml:"pre_reboot"`
-		Timeout    duration `toml:"timeout"` // of each
+		Timeout    Duration `toml:"timeout"` // of each
 	} `toml:"hooks"`
 	Download struct {
-		Jitter duration `toml:"jitter"` // a download begins so much later, at most
-		Rate   rate     `toml:"rate"`   // 0: no limit
+		Jitter Duration `toml:"jitter"` // a download begins so much later, at most
+		Rate   Rate     `toml:"rate"`   // 0: no limit
 	} `toml:"download"`
 
 	Poll struct {
-		Wait duration `toml:"wait"`
+		Wait Duration `toml:"wait"`
 	} `toml:"poll"`
 	Metrics struct {
 		Textfile string `toml:"textfile"`
@@ -95,7 +96,6 @@ type Config struct {
 	keys        []signing.PublicKey
 	contentKeys []signing.PublicKey
 	serverKeys  []signing.PublicKey
-	inMemory    func(dir string) bool
 }
 
 // Trust says whose word makes the bytes of a path good.
@@ -127,19 +127,19 @@ type CheckConfig struct {
 	Command []string      `toml:"command"` // exit status 0 is good
 	HTTP    string        `toml:"http"`    // a URL; a status from 200 to 399 is good
 	TCP     string        `toml:"tcp"`     // host:port
-	Timeout duration      `toml:"timeout"` // 10 s if zero
+	Timeout Duration      `toml:"timeout"` // 10 s if zero
 }
 
-// duration is written as "90s".
-type duration time.Duration
+// Duration is written as "90s".
+type Duration time.Duration
 
 // UnmarshalText implements encoding.TextUnmarshaler.
-func (d *duration) UnmarshalText(text []byte) error {
+func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
 	if err != nil || v < 0 {
 		return fmt.Errorf("%q is not a duration like \"90s\"", text)
 	}
-	*d = duration(v)
+	*d = Duration(v)
 	return nil
 }
 
@@ -149,17 +149,16 @@ func DefaultConfig() *Config {
 		Threshold: 1, Trust: TrustPromoter, Foreign: ForeignSigned, HealthD: api.Enforce,
 		StateDir: "/nix/var/narwharf", StoreDir: "/nix/store", NixState: "/nix/var/nix",
 		Profile: "/nix/var/nix/profiles/system", RunDir: "/run", MinFree: 256 << 20,
-		inMemory: inMemory,
 	}
-	c.Probation.Minimum = duration(10 * time.Second)
-	c.Probation.Settle = duration(10 * time.Second)
-	c.Probation.ConfirmTimeout = duration(120 * time.Second)
-	c.Probation.Interval = duration(time.Second)
-	c.Activation.Timeout = duration(15 * time.Minute)
+	c.Probation.Minimum = Duration(10 * time.Second)
+	c.Probation.Settle = Duration(10 * time.Second)
+	c.Probation.ConfirmTimeout = Duration(120 * time.Second)
+	c.Probation.Interval = Duration(time.Second)
+	c.Activation.Timeout = Duration(15 * time.Minute)
 	c.Activation.Auto = signing.Auto
 	c.Reboot.Allow = RebootServer
-	c.Hooks.Timeout = duration(5 * time.Minute)
-	c.Poll.Wait = duration(45 * time.Second)
+	c.Hooks.Timeout = Duration(5 * time.Minute)
+	c.Poll.Wait = Duration(45 * time.Second)
 	return c
 }
 
@@ -315,7 +314,7 @@ func (c *Config) checkActions() error {
 		c.windows = append(c.windows, w)
 	}
 	for _, name := range []HookName{HookPreSwitch, HookPostSwitch, HookPreReboot} {
-		if argv := c.hook(name); len(argv) > 0 && argv[0] == "" {
+		if argv := c.Hook(name); len(argv) > 0 && argv[0] == "" {
 			return fmt.Errorf("hooks.%s: give a program and its arguments", name)
 		}
 	}
@@ -325,8 +324,8 @@ func (c *Config) checkActions() error {
 	return nil
 }
 
-// hook is the command line of a hook, nil if there is none.
-func (c *Config) hook(name HookName) []string {
+// Hook is the command line of a hook, nil if there is none.
+func (c *Config) Hook(name HookName) []string {
 	switch name {
 	case HookPreSwitch:
 		return c.Hooks.PreSwitch
@@ -356,7 +355,7 @@ func (c *Config) checkChecks() error {
 			k.Mode = api.Enforce
 		}
 		if k.Timeout == 0 {
-			k.Timeout = duration(10 * time.Second)
+			k.Timeout = Duration(10 * time.Second)
 		}
 		given := 0
 		for _, b := range []bool{len(k.Command) > 0, k.HTTP != "", k.TCP != ""} {
@@ -377,7 +376,7 @@ func (c *Config) checkChecks() error {
 		names = append(names, k.Name)
 	}
 	for _, w := range c.Witnesses {
-		if _, _, err := parseWitness(w); err != nil {
+		if _, _, err := ParseWitness(w); err != nil {
 			return fmt.Errorf("witnesses: %w", err)
 		}
 	}
@@ -412,4 +411,30 @@ func (c *Config) checkTime() time.Duration {
 		d += time.Duration(k.Timeout)
 	}
 	return d
+}
+
+// ParseWitness reads "tcp:HOST:PORT", "ping:HOST" or an HTTP URL.
+func ParseWitness(s string) (kind, rest string, err error) {
+	kind, rest, ok := strings.Cut(s, ":")
+	switch {
+	case ok && kind == "tcp":
+		_, _, err = net.SplitHostPort(rest)
+	case ok && kind == "ping" && rest != "" && !strings.ContainsAny(rest, "/ "):
+	case ok && (kind == "http" || kind == "https"):
+		u, e := url.Parse(s)
+		if e != nil || u.Host == "" {
+			return "", "", fmt.Errorf("%q is not a URL", s)
+		}
+		port := u.Port()
+		if port == "" {
+			port = map[string]string{"http": "80", "https": "443"}[kind]
+		}
+		kind, rest = "tcp", net.JoinHostPort(u.Hostname(), port)
+	default:
+		err = fmt.Errorf("%q is neither tcp:HOST:PORT nor ping:HOST nor a URL", s)
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("%q: %w", s, err)
+	}
+	return kind, rest, nil
 }

@@ -16,12 +16,12 @@ func jitter(random string, whole time.Duration) time.Duration {
 	return time.Duration(float64(whole) * float64(n) / (1 << 32))
 }
 
-// A rate is bytes in a second, written as "500K", "4M" or "1G" (of 1024), or
+// A Rate is bytes in a second, written as "500K", "4M" or "1G" (of 1024), or
 // a number of bytes.
-type rate int64
+type Rate int64
 
 // UnmarshalText implements encoding.TextUnmarshaler.
-func (r *rate) UnmarshalText(text []byte) error {
+func (r *Rate) UnmarshalText(text []byte) error {
 	s, unit := string(text), int64(1)
 	for i, suffix := range []string{"K", "M", "G"} {
 		if t, ok := strings.CutSuffix(s, suffix); ok {
@@ -33,13 +33,13 @@ func (r *rate) UnmarshalText(text []byte) error {
 	if err != nil || n <= 0 {
 		return fmt.Errorf("%q is not a rate like \"500K\" or \"4M\" (bytes in a second)", text)
 	}
-	*r = rate(n * unit)
+	*r = Rate(n * unit)
 	return nil
 }
 
-// nixConnections is Nix's own number of transfers at a time (http-connections).
-const nixConnections = 25
+// NixConnections is Nix's own number of transfers at a time (http-connections).
+const NixConnections = 25
 
-// connections are how many transfers at a time a rate is enough for. A server cuts
+// Connections are how many transfers at a time a rate is enough for. A server cuts
 // who takes almost nothing (narwharf: 4 KiB a second), and so does Nix.
-func (r rate) connections() int { return int(min(max(int64(r)/(16<<10), 1), nixConnections)) }
+func (r Rate) Connections() int { return int(min(max(int64(r)/(16<<10), 1), NixConnections)) }

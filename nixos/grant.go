@@ -38,7 +38,7 @@ func tooOld(version, least string) string {
 	}
 	want, ok := parseVersion(least)
 	if !ok {
-		return fmt.Sprintf("the server wants an agent of version %q, which this one (%s) cannot read", clip(least, 40), version)
+		return fmt.Sprintf("the server wants an agent of version %q, which this one (%s) cannot read", Clip(least, 40), version)
 	}
 	have, ok := parseVersion(version)
 	if !ok {

@@ -1,7 +1,6 @@
 package nixos
 
 import (
-	"context"
 	"fmt"
 	"time"
 
@@ -95,22 +94,4 @@ func (m *Machine) hooked(j *Journal, a *Attempt, f Facts, ev Hooked) {
 			m.finish(j, f, s)
 		}
 	}
-}
-
-// Hook implements System.
-func (h *Linux) Hook(ctx context.Context, name HookName, env []string) error {
-	argv := h.Config.hook(name)
-	if len(argv) == 0 {
-		return nil // it was taken out of the configuration since
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(h.Config.Hooks.Timeout))
-	defer cancel()
-	out, _, err := command(ctx, 4096, env, argv[0], argv[1:]...)
-	if out != "" {
-		h.Log.Info("hook", "name", name, "output", out)
-	}
-	if err != nil && out != "" {
-		return fmt.Errorf("%w (%s)", err, clip(out, 300))
-	}
-	return err
 }

@@ -239,19 +239,21 @@ func (j *Journal) clone() *Journal {
 
 // ReadJournal reads the journal in a state directory, for people who ask.
 func ReadJournal(stateDir string) (*Journal, error) {
-	text, err := (&journalFile{stateDir}).Load()
+	text, err := JournalIn(stateDir).Load()
 	if err != nil {
 		return nil, err
 	}
 	return parseJournal(text)
 }
 
-// journalFile is journal.json in a directory.
+// JournalIn is journal.json in a state directory.
+func JournalIn(stateDir string) Journals { return journalFile{stateDir} }
+
 type journalFile struct{ dir string }
 
-func (f *journalFile) name() string { return filepath.Join(f.dir, "journal.json") }
+func (f journalFile) name() string { return filepath.Join(f.dir, "journal.json") }
 
-func (f *journalFile) Load() ([]byte, error) {
+func (f journalFile) Load() ([]byte, error) {
 	text, err := os.ReadFile(f.name())
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -259,15 +261,15 @@ func (f *journalFile) Load() ([]byte, error) {
 	return text, err
 }
 
-func (f *journalFile) Save(text []byte) error {
-	if err := writeDurably(f.name(), text, 0o600); err != nil {
+func (f journalFile) Save(text []byte) error {
+	if err := WriteDurably(f.name(), text, 0o600); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	return nil
 }
 
-// writeDurably replaces a file: after a crash it has the old text or the new.
-func writeDurably(name string, text []byte, mode os.FileMode) (err error) {
+// WriteDurably replaces a file: after a crash it has the old text or the new.
+func WriteDurably(name string, text []byte, mode os.FileMode) (err error) {
 	tmp := name + ".tmp"
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
@@ -290,10 +292,11 @@ func writeDurably(name string, text []byte, mode os.FileMode) (err error) {
 	if err = os.Rename(tmp, name); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(name))
+	return SyncDir(filepath.Dir(name))
 }
 
-func syncDir(dir string) error {
+// SyncDir makes the names in a folder durable.
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -19,7 +19,7 @@ type Textfile struct {
 
 // Observe is for Agent.Observe.
 func (t *Textfile) Observe(s *api.Status, j *Journal) {
-	if err := writeDurably(t.Name, []byte(metricsText(s, j)), 0o644); err != nil {
+	if err := WriteDurably(t.Name, []byte(metricsText(s, j)), 0o644); err != nil {
 		t.Log.Warn("the metrics cannot be written", "error", err)
 	}
 }

@@ -3,6 +3,7 @@ package nixos_test
 import (
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -257,5 +258,54 @@ func TestFullDiskIsSaid(t *testing.T) {
 	ends(t, w, api.OK, pathB, pathB, pathB)
 	if s := w.Acks[len(w.Acks)-1]; s.Error != "" {
 		t.Errorf("still %q", s.Error)
+	}
+}
+
+// TestPollsAfterCuts: how long a poll parks is halved where it was cut.
+func TestPollsAfterCuts(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		err    error
+		halved bool
+	}{
+		{"502", &api.Error{Status: 502, Kind: api.Internal, Message: "bad gateway"}, true},
+		{"504", &api.Error{Status: 504, Kind: api.Internal, Message: "gateway timeout"}, true},
+		{"a cut without a word", io.ErrUnexpectedEOF, true},
+		{"a server that stops", &api.Error{Status: 503, Kind: api.Unavailable, Message: "stopping"}, false},
+		{"nobody there any more", errLost, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := world(t, sim.System{})
+			cut := false
+			w.Fail = func(op string) error {
+				if op == "desired" && cut {
+					cut = false
+					return c.err
+				}
+				return nil
+			}
+			var before, after int
+			polls(t, w, 12, func(i int) {
+				switch i {
+				case 5:
+					before, cut = len(w.Waits), true
+				case 7:
+					after = len(w.Waits)
+				}
+			})
+			whole, least := 45*time.Second*9/10, 45*time.Second*6/10
+			if w.Waits[before-1] < whole {
+				t.Fatalf("waits before: %v", w.Waits)
+			}
+			for _, d := range w.Waits[after:] {
+				if (d < least) != c.halved {
+					t.Fatalf("waits after: %v", w.Waits[after:])
+				}
+			}
+			// What is new comes at once, and the next poll parks as long as ever.
+			w.Fail = nil
+			w.Promote(2, pathB, signing.Auto)
+			ends(t, w, api.OK, pathB, pathB, pathB)
+		})
 	}
 }

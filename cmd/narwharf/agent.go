@@ -13,6 +13,7 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/nixos"
+	"narwharf/nixos/linux"
 )
 
 func agentCommand() *cobra.Command {
@@ -35,14 +36,9 @@ func agentConfigFlag(c *cobra.Command) *string {
 	return c.Flags().String("config", agentConfig, "the agent's configuration `FILE`")
 }
 
-// withAgent sets the agent of a host up, and takes it down again.
-func withAgent(ctx context.Context, path string, stderr io.Writer, do func(*nixos.Agent, *nixos.Linux) error) error {
-	return setUpAgent(ctx, path, stderr, true, do)
-}
-
-// setUpAgent is withAgent; without the lock, which one that only looks does not
-// need, another may be running.
-func setUpAgent(ctx context.Context, path string, stderr io.Writer, lock bool, do func(*nixos.Agent, *nixos.Linux) error) error {
+// setUpAgent sets the agent of a host up, and takes it down again. Without the
+// lock, which one that only looks does not need, another may be running.
+func setUpAgent(ctx context.Context, path string, stderr io.Writer, lock bool, do func(*nixos.Agent, *linux.Host) error) error {
 	cfg, err := nixos.LoadConfig(path)
 	if err != nil {
 		return err
@@ -53,11 +49,11 @@ func setUpAgent(ctx context.Context, path string, stderr io.Writer, lock bool, d
 		}
 		return a
 	}}))
-	client, err := nixos.NewClient(ctx, cfg, versionText(), log)
+	client, err := linux.NewClient(ctx, cfg, versionText(), log)
 	if err != nil {
 		return err
 	}
-	host, err := nixos.NewLinux(cfg, client, log)
+	host, err := linux.New(cfg, client, log)
 	if err != nil {
 		return err
 	}
@@ -73,7 +69,7 @@ func setUpAgent(ctx context.Context, path string, stderr io.Writer, lock bool, d
 		}
 		defer release()
 	}
-	agent := nixos.NewAgent(cfg, host, host.Journals(), versionText(), log)
+	agent := nixos.NewAgent(cfg, host, nixos.JournalIn(cfg.StateDir), versionText(), log)
 	if cfg.Metrics.Textfile != "" {
 		agent.Observe = (&nixos.Textfile{Name: cfg.Metrics.Textfile, Log: log}).Observe
 	}
@@ -83,9 +79,9 @@ func setUpAgent(ctx context.Context, path string, stderr io.Writer, lock bool, d
 // awaitLock keeps other agents off, and waits for one that runs. The agent of a
 // first boot, or of cron, may be switching to the very system that starts this
 // one, and a unit that fails then would count against that system.
-func awaitLock(ctx context.Context, host *nixos.Linux) (release func(), err error) {
+func awaitLock(ctx context.Context, host *linux.Host) (release func(), err error) {
 	for said := false; ; said = true {
-		if release, err = host.Lock(); !errors.Is(err, nixos.ErrAnotherAgent) {
+		if release, err = host.Lock(); !errors.Is(err, linux.ErrAnotherAgent) {
 			return release, err
 		}
 		if !said {
@@ -113,7 +109,7 @@ manager has to start it again (Restart=always, as the NixOS module says).`,
 	}
 	config := agentConfigFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		err := setUpAgent(c.Context(), *config, c.ErrOrStderr(), false, func(a *nixos.Agent, h *nixos.Linux) error {
+		err := setUpAgent(c.Context(), *config, c.ErrOrStderr(), false, func(a *nixos.Agent, h *linux.Host) error {
 			release, err := awaitLock(c.Context(), h)
 			if err != nil {
 				return err
@@ -126,7 +122,7 @@ manager has to start it again (Restart=always, as the NixOS module says).`,
 			}
 			return err
 		})
-		if c.Context().Err() != nil && (errors.Is(err, nixos.ErrNotJoined) || errors.Is(err, nixos.ErrAnotherAgent)) {
+		if c.Context().Err() != nil && (errors.Is(err, linux.ErrNotJoined) || errors.Is(err, linux.ErrAnotherAgent)) {
 			return nil // told to stop, before it had anything to do
 		}
 		return err
@@ -159,7 +155,7 @@ not work.
 		if *dry {
 			return agentDryRun(ctx, *config, c.OutOrStdout(), c.ErrOrStderr())
 		}
-		err := withAgent(ctx, *config, c.ErrOrStderr(), func(a *nixos.Agent, _ *nixos.Linux) error {
+		err := setUpAgent(ctx, *config, c.ErrOrStderr(), true, func(a *nixos.Agent, _ *linux.Host) error {
 			state, err := a.Once(ctx)
 			if errors.Is(err, nixos.ErrNotSettled) {
 				return exitError{5, fmt.Errorf("%w: it is %s", err, state)}
@@ -175,9 +171,9 @@ not work.
 			return exitError{3, errors.New(a.Journal().Error)}
 		})
 		switch {
-		case errors.Is(err, nixos.ErrNotJoined):
+		case errors.Is(err, linux.ErrNotJoined):
 			return exitError{5, err}
-		case errors.Is(err, nixos.ErrAnotherAgent):
+		case errors.Is(err, linux.ErrAnotherAgent):
 			return exitError{4, err}
 		}
 		return err
@@ -213,7 +209,7 @@ whom and why.
 			t := time.Now().Add(d).UTC().Truncate(time.Second)
 			p.Until = &t
 		}
-		return nixos.WritePause(cfg.StateDir, p)
+		return linux.WritePause(cfg.StateDir, p)
 	}
 	return c
 }
@@ -226,7 +222,7 @@ func agentResumeCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return nixos.WritePause(cfg.StateDir, nil)
+		return linux.WritePause(cfg.StateDir, nil)
 	}
 	return c
 }
@@ -251,12 +247,12 @@ agent or its configuration is broken.`,
 		}
 		ctx, cancel := context.WithTimeout(c.Context(), 20*time.Second)
 		defer cancel()
-		client, err := nixos.NewClient(ctx, cfg, versionText(), slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil)))
+		client, err := linux.NewClient(ctx, cfg, versionText(), slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil)))
 		if err != nil {
 			return err
 		}
-		if err := nixos.SendProbe(ctx, cfg, client, versionText(), *report); err != nil {
-			return exitError{nixos.ProbeExit(err), err}
+		if err := linux.SendProbe(ctx, cfg, client, versionText(), *report); err != nil {
+			return exitError{linux.ProbeExit(err), err}
 		}
 		return nil
 	}
@@ -269,6 +265,6 @@ func agentRecordCommand() *cobra.Command {
 		Short:  "note how a run of switch-to-configuration went; systemd calls it",
 		Hidden: true,
 		Args:   cobra.ExactArgs(2),
-		RunE:   func(_ *cobra.Command, args []string) error { return nixos.Record(args[0], args[1], os.Getenv) },
+		RunE:   func(_ *cobra.Command, args []string) error { return linux.Record(args[0], args[1], os.Getenv) },
 	}
 }

@@ -16,11 +16,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"narwharf/nixos"
+	"narwharf/nixos/linux"
 )
 
 // agentDryRun is `narwharf agent once --dry-run`.
 func agentDryRun(ctx context.Context, config string, stdout, stderr io.Writer) error {
-	return setUpAgent(ctx, config, stderr, false, func(a *nixos.Agent, _ *nixos.Linux) error {
+	return setUpAgent(ctx, config, stderr, false, func(a *nixos.Agent, _ *linux.Host) error {
 		p, err := a.DryRun(ctx)
 		if err != nil {
 			return err
@@ -87,7 +88,7 @@ func agentStatus(cfg *nixos.Config, j *nixos.Journal, now time.Time) string {
 	if j.WaitingFor != nil {
 		line("waits for", fmt.Sprintf("%s: %s", j.WaitingFor.Kind, j.WaitingFor.Detail))
 	}
-	if p, err := nixos.ReadPause(cfg.StateDir, now); err == nil && p != nil {
+	if p, err := linux.ReadPause(cfg.StateDir, now); err == nil && p != nil {
 		until := "until narwharf agent resume"
 		if p.Until != nil {
 			until = "until " + p.Until.Format(time.RFC3339)

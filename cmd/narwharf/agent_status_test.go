@@ -9,6 +9,7 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/nixos"
+	"narwharf/nixos/linux"
 	"narwharf/signing"
 )
 
@@ -24,7 +25,7 @@ func TestAgentStatus(t *testing.T) {
 	}
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	until := now.Add(4 * time.Hour)
-	if err := nixos.WritePause(dir, &api.Hold{Reason: "disk", By: "kim", Until: &until}); err != nil {
+	if err := linux.WritePause(dir, &api.Hold{Reason: "disk", By: "kim", Until: &until}); err != nil {
 		t.Fatal(err)
 	}
 	exit := 4

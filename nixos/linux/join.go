@@ -1,0 +1,213 @@
+package linux
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"narwharf/hooks/api"
+	"narwharf/nixos"
+)
+
+// Self is which machine this is: by the instance in the state directory, which
+// is drawn at the first start, by /etc/machine-id, and by the boot. Whoever
+// copies the state directory to another machine has a clone, and the server
+// says so.
+func Self(stateDir string) (api.Self, error) {
+	instance, err := instanceOf(stateDir)
+	if err != nil {
+		return api.Self{}, fmt.Errorf("instance: %w", err)
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return api.Self{}, err
+	}
+	machine, err := os.ReadFile("/etc/machine-id")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return api.Self{}, err
+	}
+	return api.Self{Instance: instance, Machine: api.MachineID(machine), BootID: strings.TrimSpace(string(boot))}, nil
+}
+
+// instanceOf reads the instance, and draws it if there is none. Of two agents
+// that start at once both have the same.
+func instanceOf(stateDir string) (string, error) {
+	if err := os.MkdirAll(stateDir, 0o700); err != nil {
+		return "", err
+	}
+	name := filepath.Join(stateDir, "instance")
+	unlock, err := lockFile(context.Background(), name+".lock") // held for a moment only
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	text, err := os.ReadFile(name)
+	instance := strings.TrimSpace(string(text))
+	switch {
+	case err == nil && api.ValidInstance(instance):
+		return instance, nil
+	case err == nil && instance != "": // an empty one is of a power cut, before it was used
+		return "", fmt.Errorf("%s holds %q and not 32 hex digits: if this machine is to be a new one to the server, remove the file", name, nixos.Clip(instance, 64))
+	case err != nil && !errors.Is(err, os.ErrNotExist):
+		return "", err
+	}
+	random := make([]byte, 16)
+	if _, err := rand.Read(random); err != nil {
+		return "", err
+	}
+	instance = hex.EncodeToString(random)
+	return instance, nixos.WriteDurably(name, []byte(instance+"\n"), 0o600)
+}
+
+// lockFile waits for a lock that ends with the process at the latest. The wait may
+// be long, for another agent that tries to join, and has to end with ctx.
+func lockFile(ctx context.Context, name string) (unlock func(), err error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return func() { f.Close() }, nil
+		case !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR):
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", name, err)
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, fmt.Errorf("another agent has %s: %w", name, ErrNotJoined)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// NewClient makes the client of an agent's configuration, which says which
+// machine it is. A host that has no token of its own yet, and a join token,
+// joins before: it keeps trying until ctx is over, unless the server refuses it.
+// It does not where the token would be gone with the boot and the rest would not.
+func NewClient(ctx context.Context, c *nixos.Config, version string, log *slog.Logger) (*api.Client, error) {
+	return (&joiner{Config: c, log: log, inMemory: inMemory}).client(ctx, version)
+}
+
+// A joiner gets a host its token.
+type joiner struct {
+	*nixos.Config
+	log      *slog.Logger
+	inMemory func(dir string) bool
+}
+
+func (c *joiner) client(ctx context.Context, version string) (*api.Client, error) {
+	self, err := Self(c.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	if c.forgets(c.StateDir) {
+		c.log.Warn("state_dir lies in memory: after a boot this is another machine to the server, and one that knows no release; it should be on a disk",
+			"state_dir", c.StateDir)
+	}
+	o := api.ClientOptions{Servers: c.Servers, CAFile: c.CAFile, UserAgent: "narwharf-agent/" + version, Self: self}
+	if o.TokenFile, err = c.join(ctx, o); err != nil {
+		return nil, err
+	}
+	return api.NewClient(o)
+}
+
+// join returns the file with the host's own token, after getting it if need be;
+// "" if the host has none and needs none.
+func (c *joiner) join(ctx context.Context, o api.ClientOptions) (string, error) {
+	file := c.TokenFile
+	if file == "" {
+		file = filepath.Join(c.StateDir, "token")
+	}
+	unlock, err := lockFile(ctx, filepath.Join(c.StateDir, "join.lock")) // two agents must not join twice
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	st, err := os.Stat(file)
+	switch {
+	case err == nil && (st.Size() > 0 || !st.Mode().IsRegular()): // a pipe has no size
+		return file, nil
+	case err != nil && !errors.Is(err, os.ErrNotExist):
+		return "", fmt.Errorf("token: %w", err)
+	case c.JoinTokenFile == "":
+		return c.TokenFile, nil // missing, which the client says, or none is configured
+	}
+	// A token is got once. With all of its state forgotten a host joins anew at
+	// each boot, which a token with enough uses may allow.
+	if c.forgets(file) && !c.forgets(c.StateDir) {
+		return "", fmt.Errorf("join %s as %s: token_file %s lies in memory, so that a boot would forget the token, and the join token would be spent: "+
+			"leave token_file out, or name one that outlives a boot", c.Channel, c.Host, file)
+	}
+	o.TokenFile = c.JoinTokenFile
+	client, err := api.NewClient(o)
+	if err != nil {
+		return "", fmt.Errorf("there is no token in %s, so this host has to join: %w", file, err)
+	}
+	joined, err := c.askToJoin(ctx, client)
+	if err != nil {
+		return "", fmt.Errorf("join %s as %s: %w", c.Channel, c.Host, err)
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return "", err
+	}
+	if err := nixos.WriteDurably(file, []byte(joined.Token+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("keep the token of this host: %w", err)
+	}
+	c.log.Info("joined", "channel", c.Channel, "host", c.Host, "token", file)
+	// It is spent. Where it lies may be read-only.
+	if err := os.Remove(c.JoinTokenFile); err != nil && !errors.Is(err, os.ErrNotExist) {
+		c.log.Warn("the join token is spent and stays where it is", "error", err)
+	}
+	return file, nil
+}
+
+// forgets tells whether a boot ends what is written to a file or folder, which
+// need not be there yet.
+func (c *joiner) forgets(name string) bool {
+	for {
+		if st, err := os.Stat(name); err == nil && st.IsDir() {
+			return c.inMemory(name)
+		}
+		up := filepath.Dir(name)
+		if up == name {
+			return false
+		}
+		name = up
+	}
+}
+
+// ErrNotJoined is that a host tried to join until its time was over.
+var ErrNotJoined = errors.New("the time is over and no server has answered")
+
+// askToJoin asks until there is an answer. The network of a first boot may take
+// its time, and what was asked twice is answered as if it had been once.
+func (c *joiner) askToJoin(ctx context.Context, client *api.Client) (*api.Joined, error) {
+	for try := 1; ; try++ {
+		joined, err := client.Join(ctx, c.Host, c.Channel)
+		var refused *api.Error
+		if err == nil || errors.As(err, &refused) && refused.Status < 500 {
+			return joined, err
+		}
+		if try == 1 || try%20 == 0 {
+			c.log.Warn("cannot join yet", "tries", try, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", ErrNotJoined, err)
+		case <-time.After(min(time.Second<<min(try-1, 4), 15*time.Second)):
+		}
+	}
+}
