@@ -51,15 +51,15 @@ func (s *Server) adopt(c *call, channel string, closures map[signing.Digest]*clo
 	var answer interface{ HTTPStatus() int }
 	switch {
 	case ctx.Err() != nil:
-		e := api.Errorf(http.StatusServiceUnavailable, api.Unavailable, "the server stops; promote again, it goes on from where it was")
+		e := api.Errorf(api.Unavailable, "the server stops; promote again, it goes on from where it was")
 		e.RetryAfter = 5 * time.Second
 		return 0, e
 	case errors.As(err, &answer) && answer.HTTPStatus() == http.StatusConflict:
-		return 0, api.Errorf(http.StatusUnprocessableEntity, api.ClosureDiffers, "%v", err)
+		return 0, api.Errorf(api.ClosureDiffers, "%v", err)
 	case errors.As(err, &answer) && answer.HTTPStatus() == http.StatusServiceUnavailable:
-		return 0, api.Errorf(http.StatusServiceUnavailable, api.Unavailable, "%v", err)
+		return 0, api.Errorf(api.Unavailable, "%v", err)
 	case errors.As(err, &answer) && answer.HTTPStatus() < http.StatusInternalServerError:
-		return 0, api.Errorf(http.StatusUnprocessableEntity, api.ClosureIncomplete, "%v", err)
+		return 0, api.Errorf(api.ClosureIncomplete, "%v", err)
 	}
 	return 0, err
 }

@@ -24,7 +24,7 @@ func (s *Server) approveHost(c *call) error {
 		return err
 	}
 	if p.Instance == nil || checkSelf(api.Self{Instance: *p.Instance}) != nil {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, `send {"instance":"…"}, 32 hex digits: narwharf host show %s lists the machines that claim the name`, name)
+		return api.Errorf(api.BadRequest, `send {"instance":"…"}, 32 hex digits: narwharf host show %s lists the machines that claim the name`, name)
 	}
 	unlock := s.reporting.Lock(name)
 	channel, err := s.approve(c, name, *p.Instance)
@@ -45,7 +45,7 @@ func (s *Server) approve(c *call, name, instance string) (channel string, err er
 	channel = s.describeHost(name, s.store.host(name)).channel
 	at := slices.IndexFunc(o.Claims, func(x claim) bool { return x.Instance == instance && x.Withdrawn.IsZero() })
 	if at < 0 && instance != o.Instance {
-		return "", api.Errorf(http.StatusNotFound, api.NotFound, "no machine of that instance claims to be %s: narwharf host show %s lists those that do", name, name)
+		return "", api.Errorf(api.NotFound, "no machine of that instance claims to be %s: narwharf host show %s lists those that do", name, name)
 	}
 	next := *o
 	next.Claims = nil

@@ -27,28 +27,28 @@ type BootstrapRequest struct {
 func (s *Server) getBootstrap(c *call) error {
 	name := c.param("channel")
 	if err := signing.CheckChannel(name); err != nil {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "%v", err)
+		return api.Errorf(api.BadRequest, "%v", err)
 	}
 	if err := c.need(access.Scope{Kind: access.Join, Glob: name}); err != nil {
 		return err
 	}
 	if s.bootstrap == nil {
-		return api.Errorf(http.StatusNotFound, api.NotFound,
+		return api.Errorf(api.NotFound,
 			"this server makes no scripts for hosts, since they would have to trust it: narwharf bootstrap %s makes one where your keys are ([bootstrap] trust in the server's configuration turns this on)", name)
 	}
 	q := c.req.URL.Query()
 	if q.Get("trust") != "server" {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest,
+		return api.Errorf(api.BadRequest,
 			"a host that runs a script of this server trusts it with everything: say so by ?trust=server, or use narwharf bootstrap %s", name)
 	}
 	l := s.channel(name)
 	if l.release == nil {
-		return api.Errorf(http.StatusNotFound, api.NotFound, "%s", absentText(l))
+		return api.Errorf(api.NotFound, "%s", absentText(l))
 	}
 	// An admin may make join tokens; his own has no business on a new machine.
 	if s.tokens != nil {
 		if t, err := s.tokens.Lookup(c.req.Context(), c.who.TokenID); err != nil || t.Uses == 0 {
-			return api.Errorf(http.StatusBadRequest, api.BadRequest,
+			return api.Errorf(api.BadRequest,
 				"the script holds the token that it is asked for with, and so that has to be a join token: narwharf token new --join %s makes one", name)
 		}
 	}
@@ -60,7 +60,7 @@ func (s *Server) getBootstrap(c *call) error {
 		r.Host = c.who.Host
 	}
 	if r.Action != "" && r.Action != string(signing.Switch) && r.Action != string(signing.Boot) {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "action %q is neither switch nor boot", r.Action)
+		return api.Errorf(api.BadRequest, "action %q is neither switch nor boot", r.Action)
 	}
 	contentType := "text/x-shellscript; charset=utf-8"
 	switch q.Get("format") {
@@ -68,11 +68,11 @@ func (s *Server) getBootstrap(c *call) error {
 	case "cloud-config":
 		r.CloudConfig, contentType = true, "text/cloud-config; charset=utf-8"
 	default:
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "format %q is neither script nor cloud-config", q.Get("format"))
+		return api.Errorf(api.BadRequest, "format %q is neither script nor cloud-config", q.Get("format"))
 	}
 	text, err := s.bootstrap(r)
 	if err != nil {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "%v", err)
+		return api.Errorf(api.BadRequest, "%v", err)
 	}
 	c.w.Header().Set("Content-Type", contentType)
 	writeRaw(c.w, http.StatusOK, []byte(text))

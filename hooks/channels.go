@@ -28,7 +28,7 @@ func (s *Server) describe(l *live) *api.Channel {
 func (s *Server) channelParam(c *call) (string, error) {
 	name := c.param("channel")
 	if err := signing.CheckChannel(name); err != nil {
-		return "", api.Errorf(http.StatusBadRequest, api.BadRequest, "%v", err)
+		return "", api.Errorf(api.BadRequest, "%v", err)
 	}
 	return name, c.need(pullScope)
 }
@@ -66,7 +66,7 @@ func (s *Server) getChannel(c *call) error {
 		l := s.channel(name)
 		status, value := http.StatusOK, any(s.describe(l))
 		if l.release == nil {
-			e := api.Errorf(http.StatusNotFound, api.NotFound, "%s", absentText(l))
+			e := api.Errorf(api.NotFound, "%s", absentText(l))
 			e.Channel = s.describe(l)
 			status, value = e.Status, e
 		}
@@ -85,7 +85,7 @@ func absentText(l *live) string {
 func (s *Server) deleteChannel(c *call) error {
 	name := c.param("channel")
 	if err := signing.CheckChannel(name); err != nil {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "%v", err)
+		return api.Errorf(api.BadRequest, "%v", err)
 	}
 	if err := c.need(access.Scope{Kind: access.Promote, Glob: name}); err != nil {
 		return err
@@ -93,7 +93,7 @@ func (s *Server) deleteChannel(c *call) error {
 	defer s.promoting.Lock(name)()
 	now := s.channel(name)
 	if now.release == nil {
-		return api.Errorf(http.StatusNotFound, api.NotFound, "%s", absentText(now))
+		return api.Errorf(api.NotFound, "%s", absentText(now))
 	}
 	if err := s.precondition(c, now); err != nil {
 		return err
@@ -132,11 +132,11 @@ func (s *Server) getHistory(c *call) error {
 	limit := 50
 	if q := c.req.URL.Query().Get("limit"); q != "" {
 		if limit, err = strconv.Atoi(q); err != nil || limit < 1 || limit > 1000 {
-			return api.Errorf(http.StatusBadRequest, api.BadRequest, "limit %q is not between 1 and 1000", q)
+			return api.Errorf(api.BadRequest, "limit %q is not between 1 and 1000", q)
 		}
 	}
 	if s.channel(name).state.Seq == 0 {
-		return api.Errorf(http.StatusNotFound, api.NotFound, "%s", absentText(s.channel(name)))
+		return api.Errorf(api.NotFound, "%s", absentText(s.channel(name)))
 	}
 	seqs, metas, err := s.store.releases(name, limit)
 	if err != nil {
@@ -170,11 +170,11 @@ func (s *Server) getRelease(c *call) error {
 	}
 	seq, err := strconv.ParseInt(c.param("seq"), 10, 64)
 	if err != nil || seq < 1 || seq > signing.MaxSeq {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "%q is not a seq", c.param("seq"))
+		return api.Errorf(api.BadRequest, "%q is not a seq", c.param("seq"))
 	}
 	f, _, _, err := loadRelease(s.files, name, seq)
 	if errors.Is(err, fs.ErrNotExist) {
-		return api.Errorf(http.StatusNotFound, api.NotFound, "channel %s has no release %d: narwharf channel history %s lists what there is", name, seq, name)
+		return api.Errorf(api.NotFound, "channel %s has no release %d: narwharf channel history %s lists what there is", name, seq, name)
 	}
 	if err != nil {
 		return err
@@ -193,14 +193,14 @@ func (s *Server) getStorePath(c *call) error {
 	return s.poll(c, []string{channelTopic(name)}, nil, func() (int, string, []byte, error) {
 		l := s.channel(name)
 		if l.release == nil {
-			return 0, "", nil, api.Errorf(http.StatusNotFound, api.NotFound, "%s", absentText(l))
+			return 0, "", nil, api.Errorf(api.NotFound, "%s", absentText(l))
 		}
 		e := l.entry(target)
 		if e == nil && target == "" {
-			return 0, "", nil, api.Errorf(http.StatusBadRequest, api.BadRequest, "channel %s has a system for each of %d targets: add ?target=NAME", name, len(l.entries))
+			return 0, "", nil, api.Errorf(api.BadRequest, "channel %s has a system for each of %d targets: add ?target=NAME", name, len(l.entries))
 		}
 		if e == nil {
-			return 0, "", nil, api.Errorf(http.StatusNotFound, api.NotFound, "release %d of channel %s has no target %q", l.head.Seq, name, target)
+			return 0, "", nil, api.Errorf(api.NotFound, "release %d of channel %s has no target %q", l.head.Seq, name, target)
 		}
 		c.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		return http.StatusOK, etagOf(l.head.Seq), []byte(e.StorePath + "\n"), nil

@@ -43,7 +43,7 @@ func (s *Server) checkClosures(entries []signing.Entry) (map[signing.Digest]*clo
 		}
 		root, err := e.Path()
 		if err != nil {
-			return nil, api.Errorf(http.StatusUnprocessableEntity, api.Invalid, "%v", err)
+			return nil, api.Errorf(api.Invalid, "%v", err)
 		}
 		infos, lost, err := s.walk(root, known)
 		if err != nil {
@@ -58,7 +58,7 @@ func (s *Server) checkClosures(entries []signing.Entry) (map[signing.Digest]*clo
 			return nil, err
 		}
 		if ours.StoreDir != e.StoreDir() {
-			return nil, api.Errorf(http.StatusUnprocessableEntity, api.Invalid, "%s is not in %s, the store of this cache", e.StorePath, ours.StoreDir)
+			return nil, api.Errorf(api.Invalid, "%s is not in %s, the store of this cache", e.StorePath, ours.StoreDir)
 		}
 		if ours.Digest() == e.Closure {
 			_, err := s.files.Read(closureName(e.Closure), signing.MaxManifest)
@@ -79,21 +79,21 @@ func (s *Server) checkClosures(entries []signing.Entry) (map[signing.Digest]*clo
 		}
 		theirs, err := signing.ParseManifest(text, e.Closure, root)
 		if err != nil {
-			return nil, api.Errorf(http.StatusUnprocessableEntity, api.Invalid, "%v", err)
+			return nil, api.Errorf(api.Invalid, "%v", err)
 		}
 		differs = append(differs, s.compare(e, theirs, ours)...)
 	}
 	switch {
 	case len(missing) > 0:
-		err := api.Errorf(http.StatusUnprocessableEntity, api.ClosureIncomplete, "%s", incompleteText(missing))
+		err := api.Errorf(api.ClosureIncomplete, "%s", incompleteText(missing))
 		err.Missing = missing
 		return nil, err
 	case len(differs) > 0:
-		err := api.Errorf(http.StatusUnprocessableEntity, api.ClosureDiffers, "%s", differsText(differs))
+		err := api.Errorf(api.ClosureDiffers, "%s", differsText(differs))
 		err.Differs = differs[:min(len(differs), maxListed)]
 		return nil, err
 	case len(unknown) > 0:
-		err := api.Errorf(http.StatusUnprocessableEntity, api.ManifestMissing, "the cache holds other closures than were signed; send the manifests (PUT /api/v1/closures/<sha256>) and promote again to see where they differ")
+		err := api.Errorf(api.ManifestMissing, "the cache holds other closures than were signed; send the manifests (PUT /api/v1/closures/<sha256>) and promote again to see where they differ")
 		err.Closures = unknown
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func (s *Server) walk(root narinfo.Path, known map[narinfo.Path]*narinfo.Info) (
 			known[p] = i
 		}
 		if infos = append(infos, info); len(infos) > maxClosure {
-			return nil, nil, api.Errorf(http.StatusUnprocessableEntity, api.Invalid, "the closure of %s has more than %d paths", root, maxClosure)
+			return nil, nil, api.Errorf(api.Invalid, "the closure of %s has more than %d paths", root, maxClosure)
 		}
 		for _, ref := range info.References {
 			if !seen[ref] {
@@ -195,14 +195,14 @@ func (s *Server) checkSystems(entries []signing.Entry) error {
 			}
 			for _, name := range []string{"nixos-version", "bin/switch-to-configuration", "system"} {
 				if _, ok := files[name]; !ok {
-					return api.Errorf(http.StatusUnprocessableEntity, api.NotASystem, "%s (target %s) is not a NixOS system: it has no %s; promote system.build.toplevel, or make the channel one of --kind path", e.StorePath, e.Target, name)
+					return api.Errorf(api.NotASystem, "%s (target %s) is not a NixOS system: it has no %s; promote system.build.toplevel, or make the channel one of --kind path", e.StorePath, e.Target, name)
 				}
 			}
 			system = strings.TrimSpace(string(files["system"]))
 			checked[e.StorePath] = system
 		}
 		if system != e.System {
-			return api.Errorf(http.StatusUnprocessableEntity, api.NotASystem, "%s (target %s) is a system for %q, the entry says %q", e.StorePath, e.Target, system, e.System)
+			return api.Errorf(api.NotASystem, "%s (target %s) is a system for %q, the entry says %q", e.StorePath, e.Target, system, e.System)
 		}
 	}
 	return nil
@@ -219,7 +219,7 @@ func (s *Server) getClosure(c *call) error {
 	}
 	text, err := s.files.Read(closureName(d), signing.MaxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
-		return api.Errorf(http.StatusNotFound, api.NotFound, "there is no closure manifest %s here", d)
+		return api.Errorf(api.NotFound, "there is no closure manifest %s here", d)
 	}
 	if err != nil {
 		return err
@@ -240,7 +240,7 @@ func (s *Server) getClosure(c *call) error {
 func closureParam(c *call) (signing.Digest, error) {
 	d, err := signing.ParseDigest("sha256:" + strings.TrimPrefix(c.param("digest"), "sha256:"))
 	if err != nil {
-		return d, api.Errorf(http.StatusBadRequest, api.BadRequest, "a closure manifest is named by 64 hex digits: %v", err)
+		return d, api.Errorf(api.BadRequest, "a closure manifest is named by 64 hex digits: %v", err)
 	}
 	return d, nil
 }
@@ -259,20 +259,20 @@ func (s *Server) putClosure(c *call) error {
 		return err
 	}
 	if err != nil {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "the body ended early: %v", err)
+		return api.Errorf(api.BadRequest, "the body ended early: %v", err)
 	}
 	if len(text) == 0 {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "the body is empty, it should be a closure manifest")
+		return api.Errorf(api.BadRequest, "the body is empty, it should be a closure manifest")
 	}
 	if len(strings.TrimSpace(string(text))) == 2 && strings.TrimSpace(string(text)) == "{}" {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "the body is not a closure manifest: it has a line for each path, see docs/formats.md")
+		return api.Errorf(api.BadRequest, "the body is not a closure manifest: it has a line for each path, see docs/formats.md")
 	}
 	m, err := signing.ReadManifest(text)
 	if err != nil {
-		return api.Errorf(http.StatusUnprocessableEntity, api.Invalid, "%v", err)
+		return api.Errorf(api.Invalid, "%v", err)
 	}
 	if m.Digest() != d {
-		return api.Errorf(http.StatusUnprocessableEntity, api.Invalid, "the manifest has the digest %s and was sent as %s", m.Digest(), d)
+		return api.Errorf(api.Invalid, "the manifest has the digest %s and was sent as %s", m.Digest(), d)
 	}
 	if _, err := s.files.Read(closureName(d), signing.MaxManifest); errors.Is(err, fs.ErrNotExist) {
 		if err := s.files.Write(closureName(d), text); err != nil {

@@ -38,7 +38,7 @@ func (s *Server) direct(c *call, what, text string) error {
 	}
 	h := s.describeHost(name, record)
 	if h.Wanted == "" {
-		return api.Errorf(http.StatusNotFound, api.NotFound, "there is no release for %s that it could %s", name, what)
+		return api.Errorf(api.NotFound, "there is no release for %s that it could %s", name, what)
 	}
 	if h.WantedSeq != seq {
 		return otherSeq(name, seq, h.WantedSeq)
@@ -46,7 +46,7 @@ func (s *Server) direct(c *call, what, text string) error {
 	now := s.clock()
 	serial := nextSerial(now, record, h.channel, seq)
 	if serial > api.MaxSerial {
-		return api.Errorf(http.StatusConflict, api.SeqConflict, "%s says that it has obeyed directive %d of seq %d, and there is none above it: promote the same again as another seq, and say it of that", name, serial-1, seq)
+		return api.Errorf(api.SeqConflict, "%s says that it has obeyed directive %d of seq %d, and there is none above it: promote the same again as another seq, and say it of that", name, serial-1, seq)
 	}
 	next := *record
 	next.Directive = &api.Directive{Type: what, Seq: seq, ID: fmt.Sprintf("%s-%d-%x", what, seq, now.UnixNano()), Serial: serial}
@@ -93,11 +93,11 @@ func readSeq(c *call) (int64, error) {
 		return 0, err
 	}
 	if body.Seq < 1 {
-		return 0, api.Errorf(http.StatusBadRequest, api.BadRequest, `send {"seq":N}, the release that is meant`)
+		return 0, api.Errorf(api.BadRequest, `send {"seq":N}, the release that is meant`)
 	}
 	return body.Seq, nil
 }
 
 func otherSeq(host string, asked, is int64) error {
-	return api.Errorf(http.StatusConflict, api.SeqConflict, "for %s it is seq %d now, not %d: look at it and say so again if you still mean it", host, is, asked)
+	return api.Errorf(api.SeqConflict, "for %s it is seq %d now, not %d: look at it and say so again if you still mean it", host, is, asked)
 }

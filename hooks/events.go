@@ -18,7 +18,7 @@ func (s *Server) getEvents(c *call) error {
 	channel := q.Get("channel")
 	if channel != "" {
 		if err := signing.CheckChannel(channel); err != nil {
-			return api.Errorf(http.StatusBadRequest, api.BadRequest, "%v", err)
+			return api.Errorf(api.BadRequest, "%v", err)
 		}
 	}
 	if err := c.operateOr(channel); err != nil {
@@ -28,7 +28,7 @@ func (s *Server) getEvents(c *call) error {
 	if v := q.Get("since"); v != "" {
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err != nil || n < 0 {
-			return api.Errorf(http.StatusBadRequest, api.BadRequest, "since %q is not the id of an event", v)
+			return api.Errorf(api.BadRequest, "since %q is not the id of an event", v)
 		}
 		since = n
 	}

@@ -24,7 +24,7 @@ var hostGrammar = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,126}$`)
 func hostParam(c *call) (string, error) {
 	name := c.param("host")
 	if !hostGrammar.MatchString(name) {
-		return "", api.Errorf(http.StatusBadRequest, api.BadRequest, "%q is not a host name", name)
+		return "", api.Errorf(api.BadRequest, "%q is not a host name", name)
 	}
 	return name, nil
 }
@@ -47,13 +47,13 @@ func (s *Server) getDesired(c *call) error {
 	q := c.req.URL.Query()
 	channel, target := q.Get("channel"), q.Get("target")
 	if err := signing.CheckChannel(channel); err != nil {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "add ?channel=NAME: %v", err)
+		return api.Errorf(api.BadRequest, "add ?channel=NAME: %v", err)
 	}
 	if target == "" {
 		target = host
 	}
 	if err := signing.CheckTarget(target); err != nil {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "%v", err)
+		return api.Errorf(api.BadRequest, "%v", err)
 	}
 	if err := c.needAs(host, access.Scope{Kind: access.Follow, Glob: channel}); err != nil {
 		return err
@@ -107,7 +107,7 @@ func (s *Server) putStatus(c *call) error {
 		return err
 	}
 	if err := checkStatus(&st); err != nil {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "%v", err)
+		return api.Errorf(api.BadRequest, "%v", err)
 	}
 	if err := c.needAs(host, access.Scope{Kind: access.Follow, Glob: st.Channel}); err != nil {
 		return err
@@ -152,7 +152,7 @@ func (s *Server) report(c *call, host string, st *api.Status) ([]api.Event, erro
 			old = new(hostRecord)
 		}
 		if was := old.Status; was != nil && (st.StartID < was.StartID || st.StartID == was.StartID && st.Counter <= was.Counter) {
-			e := api.Errorf(http.StatusConflict, api.StaleStatus, "a newer report of %s is here: start %d, counter %d", host, was.StartID, was.Counter)
+			e := api.Errorf(api.StaleStatus, "a newer report of %s is here: start %d, counter %d", host, was.StartID, was.Counter)
 			e.StartID, e.Counter = was.StartID, was.Counter
 			return e
 		}
@@ -265,7 +265,7 @@ func (s *Server) listHosts(c *call) error {
 	channel := c.req.URL.Query().Get("channel")
 	if channel != "" {
 		if err := signing.CheckChannel(channel); err != nil {
-			return api.Errorf(http.StatusBadRequest, api.BadRequest, "%v", err)
+			return api.Errorf(api.BadRequest, "%v", err)
 		}
 	}
 	if err := c.operateOr(channel); err != nil {
@@ -381,7 +381,7 @@ func (s *Server) getHost(c *call) error {
 }
 
 func unknownHost(name string) error {
-	return api.Errorf(http.StatusNotFound, api.NotFound, "no host %s has polled or reported here", name)
+	return api.Errorf(api.NotFound, "no host %s has polled or reported here", name)
 }
 
 // ---- logs of attempts
@@ -404,13 +404,13 @@ func (s *Server) postLog(c *call) error {
 	q := c.req.URL.Query()
 	attempt, channel := q.Get("attempt"), q.Get("channel")
 	if !attemptGrammar.MatchString(attempt) {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "add ?attempt=ID")
+		return api.Errorf(api.BadRequest, "add ?attempt=ID")
 	}
 	if channel == "" {
 		channel = s.describeHost(host, s.store.host(host)).channel // that of its last report
 	}
 	if err := signing.CheckChannel(channel); err != nil {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "report a status first, or add ?channel=NAME: %v", err)
+		return api.Errorf(api.BadRequest, "report a status first, or add ?channel=NAME: %v", err)
 	}
 	if err := c.needAs(host, access.Scope{Kind: access.Follow, Glob: channel}); err != nil {
 		return err
@@ -478,7 +478,7 @@ func (s *Server) getLog(c *call) error {
 		return err
 	}
 	if !found {
-		return api.Errorf(http.StatusNotFound, api.NotFound, "there is no such log of %s", host)
+		return api.Errorf(api.NotFound, "there is no such log of %s", host)
 	}
 	c.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	writeRaw(c.w, http.StatusOK, text)

@@ -209,10 +209,10 @@ func selfOf(req *http.Request) (api.Self, error) {
 
 func checkSelf(self api.Self) error {
 	if self.Instance != "" && !api.ValidInstance(self.Instance) {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "instance %q is not 32 hex digits", self.Instance)
+		return api.Errorf(api.BadRequest, "instance %q is not 32 hex digits", self.Instance)
 	}
 	if len(self.Machine) > 64 || len(self.BootID) > 64 {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "machine and boot have 64 characters at most")
+		return api.Errorf(api.BadRequest, "machine and boot have 64 characters at most")
 	}
 	return nil
 }
@@ -263,7 +263,7 @@ func (s *Server) admitPoll(c *call, host, channel string, self api.Self) error {
 
 // conflict does not tell all of the owner's instance: the claimant need not know.
 func conflict(o *owner, host string, self api.Self) error {
-	return api.Errorf(http.StatusConflict, api.IdentityConflict,
+	return api.Errorf(api.IdentityConflict,
 		"another machine has the name %s here: %s, since %s; this one is %s. If this one shall have the name: narwharf host approve %s --instance %s. If not, give it a name of its own (host in the agent's configuration)",
 		host, instanceText(o.Instance[:min(len(o.Instance), 8)]), o.Since.UTC().Format(time.DateTime), instanceText(self.Instance), host, instanceFlag(self.Instance))
 }

@@ -23,20 +23,20 @@ func (s *Server) join(c *call) error {
 	self := api.Self{Instance: j.Instance, Machine: j.Machine}
 	switch err := checkSelf(self); {
 	case !hostGrammar.MatchString(j.Host):
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "host %q is not a host name", j.Host)
+		return api.Errorf(api.BadRequest, "host %q is not a host name", j.Host)
 	case j.Instance == "":
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "instance is missing")
+		return api.Errorf(api.BadRequest, "instance is missing")
 	case err != nil:
 		return err
 	}
 	if err := signing.CheckChannel(j.Channel); err != nil {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "%v", err)
+		return api.Errorf(api.BadRequest, "%v", err)
 	}
 	if err := c.need(access.Scope{Kind: access.Join, Glob: j.Channel}); err != nil {
 		return err
 	}
 	if s.tokens == nil {
-		return api.Errorf(http.StatusNotFound, api.NotFound, "this server makes no tokens")
+		return api.Errorf(api.NotFound, "this server makes no tokens")
 	}
 	unlock := s.reporting.Lock(j.Host)
 	secret, err := s.joinAs(c, &j, self)
@@ -69,9 +69,9 @@ func (s *Server) joinAs(c *call, j *api.Join, self api.Self) (secret string, err
 	var refused *access.JoinError
 	switch err := s.tokens.Redeem(c.req.Context(), c.who.TokenID, self.Instance, fresh); {
 	case errors.As(err, &refused):
-		return "", api.Errorf(http.StatusForbidden, api.Forbidden, "%v", err)
+		return "", api.Errorf(api.Forbidden, "%v", err)
 	case errors.Is(err, access.ErrExists):
-		return "", api.Errorf(http.StatusConflict, api.IdentityConflict, "the host's token would be named %s, and there is one of that name which no join made: first narwharf token revoke %[1]s", fresh.Name)
+		return "", api.Errorf(api.IdentityConflict, "the host's token would be named %s, and there is one of that name which no join made: first narwharf token revoke %[1]s", fresh.Name)
 	case err != nil:
 		return "", err
 	}
@@ -134,7 +134,7 @@ func (s *Server) mayJoin(c *call, o *owner, j *api.Join, self api.Self) error {
 		return nil
 	}
 	s.log.Warn("a join by the name of a host that is here", "host", j.Host, "by", c.who.Name, "address", remoteAddress(c.req))
-	return api.Errorf(http.StatusConflict, api.IdentityConflict,
+	return api.Errorf(api.IdentityConflict,
 		"%s is here already. If this machine is to have the name: narwharf token new --join %s --host %[1]s makes a join token for it, or narwharf host remove %[1]s forgets the other. If not, give it a name of its own (host in the agent's configuration)",
 		j.Host, j.Channel)
 }

@@ -27,10 +27,10 @@ func (s *Server) patchHost(c *call) error {
 		return err
 	}
 	if p.Labels == nil && p.Hold == nil && !p.Unhold {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, `send {"labels":{…}}, {"hold":{"reason":…}} or {"unhold":true}`)
+		return api.Errorf(api.BadRequest, `send {"labels":{…}}, {"hold":{"reason":…}} or {"unhold":true}`)
 	}
 	if p.Hold != nil && p.Hold.Reason == "" {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "a hold needs a reason: people will ask")
+		return api.Errorf(api.BadRequest, "a hold needs a reason: people will ask")
 	}
 	channel := ""
 	defer s.reporting.Lock(name)()
@@ -85,15 +85,15 @@ func relabel(old map[string]string, change map[string]*string) (map[string]strin
 		case value == nil:
 			delete(next, name)
 		case !labelGrammar.MatchString(name):
-			return nil, api.Errorf(http.StatusBadRequest, api.BadRequest, "%q is not the name of a label: letters, digits, . _ - and /, 63 at most", name)
+			return nil, api.Errorf(api.BadRequest, "%q is not the name of a label: letters, digits, . _ - and /, 63 at most", name)
 		case len(*value) > 256 || strings.ContainsFunc(*value, unicode.IsControl):
-			return nil, api.Errorf(http.StatusBadRequest, api.BadRequest, "the value of the label %s is longer than 256 bytes or has control characters in it", name)
+			return nil, api.Errorf(api.BadRequest, "the value of the label %s is longer than 256 bytes or has control characters in it", name)
 		default:
 			next[name] = *value
 		}
 	}
 	if len(next) > maxLabels {
-		return nil, api.Errorf(http.StatusBadRequest, api.BadRequest, "%d labels are more than %d", len(next), maxLabels)
+		return nil, api.Errorf(api.BadRequest, "%d labels are more than %d", len(next), maxLabels)
 	}
 	return next, nil
 }

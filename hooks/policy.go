@@ -82,7 +82,7 @@ func (s *Server) policy(channel string) *policy {
 func policyName(c *call) (string, error) {
 	name := c.param("channel")
 	if err := signing.CheckChannel(name); err != nil {
-		return "", api.Errorf(http.StatusBadRequest, api.BadRequest, "%v", err)
+		return "", api.Errorf(api.BadRequest, "%v", err)
 	}
 	return name, nil
 }
@@ -123,7 +123,7 @@ func (s *Server) putPolicy(c *call) error {
 		return err
 	}
 	if match := c.req.Header.Get("If-Match"); match != "" && !etagMatches(match, etag) {
-		return api.Errorf(http.StatusPreconditionFailed, api.RaceLost, "the policy of %s is %s, not %s: somebody else changed it; look at it and change it again", name, etag, match)
+		return api.Errorf(api.RaceLost, "the policy of %s is %s, not %s: somebody else changed it; look at it and change it again", name, etag, match)
 	}
 	etag, text, err := bodyAndTag(next.ChannelPolicy)
 	if err != nil {
@@ -197,7 +197,7 @@ func readPolicy(c *call) (*policy, error) {
 		return nil, err
 	}
 	bad := func(err error) error {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "the policy: %s", strings.TrimPrefix(err.Error(), "json: "))
+		return api.Errorf(api.BadRequest, "the policy: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &keys); err != nil {

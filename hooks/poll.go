@@ -133,7 +133,7 @@ func (p *poll) follow(block func() outcome) error {
 			p.reply(http.StatusNotModified, p.etag, nil)
 			return nil
 		case stopped:
-			e := api.Errorf(http.StatusServiceUnavailable, api.Unavailable, "the server is stopping; ask again in a moment")
+			e := api.Errorf(api.Unavailable, "the server is stopping; ask again in a moment")
 			e.RetryAfter = time.Duration(1+rand.IntN(5)) * time.Second
 			return e
 		case clientGone:

@@ -23,7 +23,7 @@ const maxPromotion = 128 << 20
 func (s *Server) promote(c *call) error {
 	name := c.param("channel")
 	if err := signing.CheckChannel(name); err != nil {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "%v", err)
+		return api.Errorf(api.BadRequest, "%v", err)
 	}
 	if err := c.need(access.Scope{Kind: access.Promote, Glob: name}); err != nil {
 		return err
@@ -33,14 +33,14 @@ func (s *Server) promote(c *call) error {
 		return err
 	}
 	if p.Head == nil || len(p.Entries) == 0 {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "a promote needs a head and its entries: see docs/formats.md, or use narwharf promote")
+		return api.Errorf(api.BadRequest, "a promote needs a head and its entries: see docs/formats.md, or use narwharf promote")
 	}
 	head, entries, err := p.Check()
 	if err != nil {
-		return api.Errorf(http.StatusUnprocessableEntity, api.Invalid, "%v", err)
+		return api.Errorf(api.Invalid, "%v", err)
 	}
 	if head.Channel != name {
-		return api.Errorf(http.StatusUnprocessableEntity, api.Invalid, "the release is of the channel %q and was sent to %q", head.Channel, name)
+		return api.Errorf(api.Invalid, "the release is of the channel %q and was sent to %q", head.Channel, name)
 	}
 	dryRun := c.req.URL.Query().Get("dry_run") == "1"
 
@@ -103,10 +103,10 @@ func (s *Server) rules(c *call, now *live, p *api.Promotion, head *signing.Head)
 	next := now.state
 	first := len(next.Keys) == 0
 	if p.Threshold < 0 || p.Threshold > len(p.Keys) {
-		return next, api.Errorf(http.StatusUnprocessableEntity, api.Invalid, "a threshold of %d does not go with %d keys", p.Threshold, len(p.Keys))
+		return next, api.Errorf(api.Invalid, "a threshold of %d does not go with %d keys", p.Threshold, len(p.Keys))
 	}
 	if p.Kind != "" && p.Kind != api.KindNixOS && p.Kind != api.KindPath {
-		return next, api.Errorf(http.StatusUnprocessableEntity, api.Invalid, "kind %q is neither nixos nor path", p.Kind)
+		return next, api.Errorf(api.Invalid, "kind %q is neither nixos nor path", p.Kind)
 	}
 	sent := slices.Sorted(slices.Values(p.Keys))
 	sent = slices.Compact(sent)
@@ -118,7 +118,7 @@ func (s *Server) rules(c *call, now *live, p *api.Promotion, head *signing.Head)
 		}
 	}
 	if first && len(sent) == 0 {
-		return next, api.Errorf(http.StatusUnprocessableEntity, api.Invalid, "the first promote of a channel says by which keys its releases are signed: send keys (narwharf promote does)")
+		return next, api.Errorf(api.Invalid, "the first promote of a channel says by which keys its releases are signed: send keys (narwharf promote does)")
 	}
 	if first || changes {
 		if len(sent) > 0 {
@@ -134,14 +134,14 @@ func (s *Server) rules(c *call, now *live, p *api.Promotion, head *signing.Head)
 	if next.Origin == "" {
 		next.Origin = head.Origin
 	} else if next.Origin != head.Origin {
-		return next, api.Errorf(http.StatusUnprocessableEntity, api.Invalid, "the release is of the origin %q, this channel's is %q", head.Origin, next.Origin)
+		return next, api.Errorf(api.Invalid, "the release is of the origin %q, this channel's is %q", head.Origin, next.Origin)
 	}
 	keys, need, err := (&live{name: now.name, state: next}).trust()
 	if err != nil {
-		return next, api.Errorf(http.StatusUnprocessableEntity, api.Invalid, "%v", err)
+		return next, api.Errorf(api.Invalid, "%v", err)
 	}
 	if _, err := p.Head.Open(signing.HeadKind, keys, need); err != nil {
-		return next, api.Errorf(http.StatusUnprocessableEntity, api.BadSignature, "channel %s: %v", now.name, err)
+		return next, api.Errorf(api.BadSignature, "channel %s: %v", now.name, err)
 	}
 	return next, nil
 }
@@ -151,7 +151,7 @@ func (s *Server) again(c *call, now *live, p *api.Promotion, dryRun bool) error 
 	merged := signing.Envelope{Payload: now.release.Head.Payload, Signatures: slices.Clone(now.release.Head.Signatures)}
 	added, err := merged.Merge(s.good(now, p.Head))
 	if err != nil {
-		return api.Errorf(http.StatusUnprocessableEntity, api.Invalid, "%v", err)
+		return api.Errorf(api.Invalid, "%v", err)
 	}
 	if added && !dryRun {
 		release := &signing.Release{Head: &merged, Entries: now.release.Entries}
@@ -189,27 +189,27 @@ func (s *Server) good(now *live, e *signing.Envelope) *signing.Envelope {
 func (s *Server) precondition(c *call, now *live) error {
 	match := c.req.Header.Get("If-Match")
 	if match == "" {
-		return api.Errorf(http.StatusPreconditionRequired, api.NoPrecondition, `send If-Match with the channel's ETag, %s now: else two promoters would overwrite each other`, etagOf(now.state.Seq))
+		return api.Errorf(api.NoPrecondition, `send If-Match with the channel's ETag, %s now: else two promoters would overwrite each other`, etagOf(now.state.Seq))
 	}
 	for item := range strings.SplitSeq(match, ",") {
 		if strings.TrimSpace(item) == etagOf(now.state.Seq) {
 			return nil
 		}
 	}
-	e := api.Errorf(http.StatusPreconditionFailed, api.RaceLost, "channel %s is at seq %d, not at %s: somebody else promoted; look at it and promote again", now.name, now.state.Seq, match)
+	e := api.Errorf(api.RaceLost, "channel %s is at seq %d, not at %s: somebody else promoted; look at it and promote again", now.name, now.state.Seq, match)
 	e.Channel = s.describe(now)
 	return e
 }
 
 func checkSeq(now *live, head *signing.Head) error {
 	if head.Seq <= now.state.Seq {
-		return api.Errorf(http.StatusConflict, api.SeqConflict, "seq %d is not above %d, the channel's last: a seq is used once, also after a rollback", head.Seq, now.state.Seq)
+		return api.Errorf(api.SeqConflict, "seq %d is not above %d, the channel's last: a seq is used once, also after a rollback", head.Seq, now.state.Seq)
 	}
 	if head.Seq > now.state.Seq+signing.MaxSeqJump {
-		return api.Errorf(http.StatusConflict, api.SeqConflict, "seq %d is more than %d above %d, the channel's last", head.Seq, signing.MaxSeqJump, now.state.Seq)
+		return api.Errorf(api.SeqConflict, "seq %d is more than %d above %d, the channel's last", head.Seq, signing.MaxSeqJump, now.state.Seq)
 	}
 	if o := now.state.Order; o != nil && head.Order != nil && *head.Order < *o && !head.Rollback {
-		return api.Errorf(http.StatusConflict, api.OrderBackwards, "order %d is below %d, that of the last release: an older job ran again; to go back on purpose use narwharf rollback", *head.Order, *o)
+		return api.Errorf(api.OrderBackwards, "order %d is below %d, that of the last release: an older job ran again; to go back on purpose use narwharf rollback", *head.Order, *o)
 	}
 	return nil
 }

@@ -84,7 +84,7 @@ func TestPromoteRefusals(t *testing.T) {
 	for name, c := range map[string]struct {
 		a      answer
 		status int
-		kind   api.ErrorKind
+		kind   api.Kind
 		words  string
 	}{
 		"anonymous":         {w.promoteAs("", 6, good), 401, api.Unauthorized, "promote:web"},
@@ -449,7 +449,7 @@ func TestPromoteAdopts(t *testing.T) {
 	for name, c := range map[string]struct {
 		err    error
 		status int
-		kind   api.ErrorKind
+		kind   api.Kind
 	}{
 		"altered on the disk": {refusal(422), 422, api.ClosureIncomplete},
 		"uploaded meanwhile":  {refusal(409), 422, api.ClosureDiffers},

@@ -191,7 +191,7 @@ func (s *Server) route() http.Handler {
 			if he.Code == http.StatusMethodNotAllowed {
 				kind, text = api.MethodNotAllowed, c.Request().Method+" does nothing here"
 			}
-			err = api.Errorf(he.Code, kind, "%s", text)
+			err = api.Errorf(kind, "%s", text)
 		}
 		s.writeError(c.Response().Writer, c.Request(), err)
 	}
@@ -296,15 +296,15 @@ func (s *Server) writeError(w http.ResponseWriter, req *http.Request, err error)
 		case http.StatusServiceUnavailable: // the token could not be checked
 			kind, after = api.Unavailable, time.Duration(1+rand.IntN(5))*time.Second
 		}
-		e = api.Errorf(d.Status, kind, "%s", err.Error())
+		e = api.Errorf(kind, "%s", err.Error())
 		e.RetryAfter = after
 	case errors.As(err, &tooBig):
-		e = api.Errorf(http.StatusRequestEntityTooLarge, api.TooLarge, "the body is larger than %d bytes", tooBig.Limit)
+		e = api.Errorf(api.TooLarge, "the body is larger than %d bytes", tooBig.Limit)
 	case req.Context().Err() != nil:
 		return // the client left; nobody reads this
 	default:
 		s.log.Error("request failed", "method", req.Method, "path", req.URL.Path, "error", err)
-		e = api.Errorf(http.StatusInternalServerError, api.Internal, "internal error; the server's log says more")
+		e = api.Errorf(api.Internal, "internal error; the server's log says more")
 	}
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", fmt.Sprint(int(e.RetryAfter.Seconds())))
@@ -340,7 +340,7 @@ func readJSON(c *call, limit int64, value any) error {
 		return err
 	}
 	if err != nil {
-		return api.Errorf(http.StatusBadRequest, api.BadRequest, "the body is not the JSON that belongs here: %s", strings.TrimPrefix(err.Error(), "json: "))
+		return api.Errorf(api.BadRequest, "the body is not the JSON that belongs here: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	return nil
 }

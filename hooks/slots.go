@@ -323,7 +323,7 @@ func (s *Server) releaseHost(c *call) error {
 	defer s.reporting.Lock(name)()
 	sl := s.slots.of(name)
 	if sl == nil {
-		return api.Errorf(http.StatusNotFound, api.NotFound, "%s holds no reboot slot", name)
+		return api.Errorf(api.NotFound, "%s holds no reboot slot", name)
 	}
 	if sl.Seq != seq {
 		return otherSeq(name, seq, sl.Seq)

@@ -393,7 +393,7 @@ func (w *world) try(method, path, token string, body any, header ...string) (ans
 }
 
 // must fails unless the answer has the status and, from 400 on, the kind.
-func (w *world) must(a answer, status int, kind api.ErrorKind, words ...string) answer {
+func (w *world) must(a answer, status int, kind api.Kind, words ...string) answer {
 	w.t.Helper()
 	if a.status != status || a.err.Kind != kind {
 		w.t.Fatalf("answer %s, want %d %s", a, status, kind)

@@ -333,7 +333,7 @@ func decodeError(req *http.Request, resp *http.Response, text []byte) *Error {
 	return e
 }
 
-func kindOf(status int) ErrorKind {
+func kindOf(status int) Kind {
 	switch status {
 	case 401:
 		return Unauthorized

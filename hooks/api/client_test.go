@@ -75,7 +75,7 @@ func TestForeignErrors(t *testing.T) {
 	for _, c := range []struct {
 		status int
 		body   string
-		kind   ErrorKind
+		kind   Kind
 		words  string
 	}{
 		{502, "<html><body>bad gateway</body></html>", Unavailable, "502 Bad Gateway"},
