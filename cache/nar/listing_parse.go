@@ -1,9 +1,13 @@
 package nar
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
-	"math"
+	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -14,227 +18,182 @@ import (
 // after the end. The order of keys is free and keys it does not know are skipped. What it cannot
 // know is whether sizes and offsets are those of some NAR: to see that, compare with List.
 func ParseListing(text []byte) (*Node, error) {
-	p := listingParser{text: text}
-	if !utf8.Valid(text) {
-		for p.pos < len(text) { // where?
-			r, size := utf8.DecodeRune(text[p.pos:])
-			if r == utf8.RuneError && size == 1 {
-				break
-			}
-			p.pos += size
-		}
-		return nil, p.fail("this is not UTF-8")
-	}
+	p := listingParser{json.NewDecoder(bytes.NewReader(text))}
+	p.UseNumber()
 	root, err := p.document()
+	if !utf8.Valid(text) { // the decoder would mend it
+		err = errors.New("this is not UTF-8")
+	}
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("malformed nar listing at byte %d: %w", p.InputOffset(), err)
 	}
 	return &root, nil
 }
 
-// listingParser walks the text once. All parts of it return the first error.
-type listingParser struct {
-	text []byte
-	pos  int
-}
+// listingParser takes the text token by token: no key is lost, and a node is refused before the
+// next one is read.
+type listingParser struct{ *json.Decoder }
 
-func (p *listingParser) document() (root Node, err error) {
-	var hasRoot, hasVersion bool
-	err = p.object(func(key []byte) error {
-		switch {
-		case string(key) == "root":
-			if hasRoot {
-				return p.fail("the key %q stands twice", key)
-			}
-			hasRoot = true
-			root, err = p.node(0)
-			return err
-		case string(key) == "version":
-			if hasVersion {
-				return p.fail("the key %q stands twice", key)
-			}
-			hasVersion = true
-			if v, err := p.integer(); err != nil {
+func (p listingParser) document() (root Node, err error) {
+	seen, err := p.object(func(key string) error {
+		switch key {
+		case "root":
+			return p.node(&root, 0)
+		case "version":
+			if v, err := p.integer(); err != nil || v == 1 {
 				return err
-			} else if v != 1 {
-				return p.fail("version %d is not known, only 1 is", v)
 			}
-			return nil
+			return errors.New("this version is not known, only 1 is")
 		}
-		return p.skip(0)
+		return p.skip()
 	})
-	switch {
-	case err != nil:
-	case !hasVersion:
-		err = p.fail(`the key "version" is missing`)
-	case !hasRoot:
-		err = p.fail(`the key "root" is missing`)
-	default:
-		if p.space(); p.pos < len(p.text) {
-			err = p.fail("there is more after the end of the listing")
+	if err == nil {
+		err = complete("listing", seen, []string{"root", "version"}, nil)
+	}
+	if err == nil {
+		if _, end := p.Token(); end != io.EOF {
+			err = errors.New("there is more after the end of the listing")
 		}
 	}
 	return root, err
 }
 
-// The keys of a node, as bits of the set that was seen.
-const (
-	keyType = 1 << iota
-	keyExecutable
-	keySize
-	keyOffset
-	keyTarget
-	keyEntries
-)
-
-// nodeKeys are their names, in the order of the bits.
-var nodeKeys = [...]string{"type", "executable", "size", "narOffset", "target", "entries"}
-
-// nodeKey is the bit of a key, or 0 if it is not known.
-func nodeKey(key []byte) uint {
-	for i, name := range nodeKeys {
-		if string(key) == name {
-			return 1 << i
-		}
-	}
-	return 0
-}
-
-func (p *listingParser) node(depth int) (n Node, err error) {
+func (p listingParser) node(n *Node, depth int) error {
 	if depth == MaxDepth {
-		return n, p.fail("it is %d directories deep: nix accepts at most %d", depth, MaxDepth-1)
+		return fmt.Errorf("it is %d directories deep: nix accepts at most %d", depth, MaxDepth-1)
 	}
-	var seen uint
-	err = p.object(func(key []byte) (err error) {
-		bit := nodeKey(key)
-		if seen&bit != 0 {
-			return p.fail("the key %q stands twice", key)
-		}
-		seen |= bit
-		switch bit {
-		case keyType:
+	seen, err := p.object(func(key string) (err error) {
+		switch key {
+		case "type":
 			n.Type, err = p.typ()
-		case keyExecutable:
-			n.Executable, err = p.boolean()
-		case keySize:
+		case "executable":
+			n.Executable, err = token[bool](p, "true or false")
+		case "size":
 			n.Size, err = p.integer()
-		case keyOffset:
+		case "narOffset":
 			n.Offset, err = p.integer()
-		case keyTarget:
-			if n.Target, err = p.str(); err == nil {
-				if problem := badTarget(n.Target); problem != "" {
-					err = p.fail("%s", problem)
-				}
+		case "target":
+			if n.Target, err = token[string](p, "a string"); err == nil {
+				err = problem(badTarget(n.Target))
 			}
-		case keyEntries:
+		case "entries":
 			n.Entries, err = p.entries(depth + 1)
 		default:
-			err = p.skip(0)
+			err = p.skip()
 		}
 		return err
 	})
 	if err != nil {
-		return n, err
+		return err
 	}
-	var must, may uint
 	switch n.Type {
 	case Regular:
-		must, may = keySize, keyOffset|keyExecutable
+		return complete("regular file", seen, []string{"size"}, []string{"target", "entries"})
 	case Directory:
-		must = keyEntries
+		return complete("directory", seen, []string{"entries"}, []string{"executable", "size", "narOffset", "target"})
 	case Symlink:
-		must = keyTarget
-	default:
-		return n, p.fail(`a node without the key "type"`)
+		return complete("symlink", seen, []string{"target"}, []string{"executable", "size", "narOffset", "entries"})
 	}
-	must |= keyType
-	if seen&must == must && seen&^(must|may) == 0 {
-		return n, nil
-	}
-	for i, key := range nodeKeys {
-		switch bit := uint(1) << i; {
-		case must&^seen&bit != 0:
-			return n, p.fail("a node of type %s without the key %q", n.Type, key)
-		case seen&^(must|may)&bit != 0:
-			return n, p.fail("a node of type %s with the key %q", n.Type, key)
-		}
-	}
-	return n, nil
+	return complete("node", seen, []string{"type"}, nil)
 }
 
-func (p *listingParser) entries(depth int) ([]Node, error) {
+func (p listingParser) entries(depth int) ([]Node, error) {
 	var list []Node
-	err := p.object(func(key []byte) error {
-		name := string(key)
-		if problem := badName(name); problem != "" {
-			return p.fail("%s", problem)
+	_, err := p.object(func(name string) error {
+		if err := problem(badName(name)); err != nil {
+			return err
 		}
-		n, err := p.node(depth)
-		n.Name = name
-		list = append(list, n)
-		return err
+		list = append(list, Node{Name: name})
+		return p.node(&list[len(list)-1], depth)
 	})
-	if err != nil {
-		return nil, err
-	}
-	byName := func(a, b Node) int { return strings.Compare(a.Name, b.Name) }
-	if !slices.IsSortedFunc(list, byName) {
-		slices.SortFunc(list, byName)
-	}
-	for i := 1; i < len(list); i++ {
-		if list[i-1].Name == list[i].Name {
-			return nil, p.fail("the name %s stands twice in one directory", quote(list[i].Name, 240))
-		}
-	}
-	return slices.Clip(list), nil
+	slices.SortFunc(list, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
+	return slices.Clip(list), err
 }
 
-func (p *listingParser) typ() (Type, error) {
-	word, err := p.raw()
-	if err != nil {
-		return 0, err
-	}
+func (p listingParser) typ() (Type, error) {
+	word, err := token[string](p, "a string")
 	for t := Regular; t <= Symlink; t++ {
-		if string(word) == t.String() {
+		if word == t.String() {
 			return t, nil
 		}
 	}
-	return 0, p.fail("the type %s is not known", quote(string(word), 240))
+	if err == nil {
+		err = fmt.Errorf("the type %s is not known", quote(word, 240))
+	}
+	return 0, err
 }
 
 // integer reads a number that fits an int64 and is not negative.
-func (p *listingParser) integer() (int64, error) {
-	p.space()
-	start := p.pos
-	var v int64
-	for p.pos < len(p.text) && '0' <= p.text[p.pos] && p.text[p.pos] <= '9' {
-		d := int64(p.text[p.pos] - '0')
-		if v > (math.MaxInt64-d)/10 {
-			return 0, p.fail("a number is too large")
+func (p listingParser) integer() (int64, error) {
+	number, err := token[json.Number](p, "a number")
+	if err != nil {
+		return 0, err
+	}
+	v, err := strconv.ParseUint(number.String(), 10, 63)
+	if err != nil {
+		return 0, fmt.Errorf("%s is not a whole number from 0 to 2^63-1", quote(number.String(), 80))
+	}
+	return int64(v), nil
+}
+
+// skip reads any value and forgets it.
+func (p listingParser) skip() error { return p.Decode(new(json.RawMessage)) }
+
+// object reads an object and has value read the value of each key. It returns the keys.
+func (p listingParser) object(value func(key string) error) (seen map[string]bool, err error) {
+	open, err := token[json.Delim](p, "an object")
+	if err == nil && open != '{' {
+		err = errors.New("an object is expected")
+	}
+	for seen = map[string]bool{}; err == nil; {
+		t, next := p.Token()
+		key, isKey := t.(string)
+		switch {
+		case next != nil:
+			err = next
+		case !isKey: // the end
+			return seen, nil
+		case seen[key]:
+			err = fmt.Errorf("the key %s stands twice", quote(key, 240))
+		default:
+			seen[key] = true
+			err = value(key)
 		}
-		v = v*10 + d
-		p.pos++
 	}
-	if p.pos == start || p.text[start] == '0' && p.pos > start+1 {
-		return 0, p.fail("a whole number that is not negative is expected")
-	}
-	if p.pos < len(p.text) && strings.IndexByte(".eE", p.text[p.pos]) >= 0 {
-		return 0, p.fail("a whole number is expected")
-	}
-	return v, nil
+	return nil, err
 }
 
-func (p *listingParser) boolean() (bool, error) {
-	p.space()
-	switch {
-	case p.word("true"):
-		return true, nil
-	case p.word("false"):
-		return false, nil
+// token reads a value that is no object or array, of which T is the type.
+func token[T json.Token](p listingParser, what string) (T, error) {
+	t, err := p.Token()
+	v, ok := t.(T)
+	if err == nil && !ok {
+		err = fmt.Errorf("%s is expected", what)
 	}
-	return false, p.fail("true or false is expected")
+	return v, err
 }
 
-func (p *listingParser) fail(format string, args ...any) error {
-	return fmt.Errorf("malformed nar listing at byte %d: %s", p.pos, fmt.Sprintf(format, args...))
+// complete looks for keys that must or must not be there.
+func complete(what string, seen map[string]bool, must, never []string) error {
+	for _, key := range must {
+		if !seen[key] {
+			return fmt.Errorf("a %s without the key %q", what, key)
+		}
+	}
+	for _, key := range never {
+		if seen[key] {
+			return fmt.Errorf("a %s with the key %q", what, key)
+		}
+	}
+	return nil
+}
+
+func problem(text string) error {
+	if text == "" {
+		return nil
+	}
+	return errors.New(text)
 }
