@@ -17,7 +17,7 @@ import (
 
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
-	pack "narwharf/cache/local/compress"
+	"narwharf/cache/local"
 	"narwharf/cache/nar"
 	"narwharf/narinfo"
 )
@@ -31,8 +31,8 @@ func (u *Uploads) hasLocal(p narinfo.Path) error {
 	if u.local == nil {
 		return fs.ErrNotExist
 	}
-	l, err := u.local.find(context.Background(), p.Hash())
-	if err == nil && l.info.Path != p {
+	l, err := u.local.Info(context.Background(), p.Hash())
+	if err == nil && l.Path != p {
 		return fs.ErrNotExist
 	}
 	return err
@@ -46,17 +46,17 @@ func (u *Uploads) likeLocal(info *narinfo.Info) error {
 	if u.local == nil {
 		return nil
 	}
-	l, err := u.local.find(context.Background(), info.Path.Hash())
+	l, err := u.local.Info(context.Background(), info.Path.Hash())
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			u.log.Warn("an upload could not be compared with the local store", "path", info.Path, "error", err)
 		}
 		return nil
 	}
-	if differs := differences(l.info, info); differs != "" {
+	if differs := differences(l, info); differs != "" {
 		return refuse(http.StatusConflict, "conflict", "%s is in this cache's own store with another content: %s; the first stays: rebuild with this cache as substituter", info.Path, differs)
 	}
-	for _, sig := range l.info.Sigs {
+	for _, sig := range l.Sigs {
 		if len(info.Sigs) < maxSignatures && !slices.Contains(info.Sigs, sig) {
 			info.Sigs = append(info.Sigs, sig)
 		}
@@ -86,17 +86,17 @@ func (u *Uploads) Adopt(ctx context.Context, paths []narinfo.Path, by string) (i
 		if u.local == nil {
 			return 0, gone(p)
 		}
-		l, err := u.local.find(ctx, p.Hash())
-		if err == nil && l.info.Path != p {
+		l, err := u.local.Info(ctx, p.Hash())
+		if err == nil && l.Path != p {
 			err = fs.ErrNotExist
 		}
 		if errors.Is(err, fs.ErrNotExist) {
 			return 0, gone(p)
 		}
 		if err != nil {
-			return 0, err
+			return 0, unavailable(err)
 		}
-		todo[p] = &adoption{localPath: l, done: make(chan struct{})}
+		todo[p] = &adoption{info: l, done: make(chan struct{})}
 	}
 	if len(todo) == 0 {
 		return 0, nil
@@ -104,7 +104,7 @@ func (u *Uploads) Adopt(ctx context.Context, paths []narinfo.Path, by string) (i
 	g, ctx := errgroup.WithContext(ctx)
 	u.adoptAll(ctx, g, todo, by, true)
 	err := g.Wait()
-	if errors.Is(err, blob.ErrFull) || errors.Is(err, pack.ErrNotStored) {
+	if errors.Is(err, blob.ErrFull) {
 		u.log.Error("no room to adopt local paths", "error", err)
 		return 0, refuse(http.StatusRequestEntityTooLarge, "full", "the cache has no room to keep the %d paths that are in its own Nix store alone: make room there, and promote again", len(todo))
 	}
@@ -131,7 +131,7 @@ func gone(p narinfo.Path) error {
 
 // adoption is one path that becomes an upload.
 type adoption struct {
-	*localPath
+	info  *narinfo.Info // as the local store has it
 	done  chan struct{} // closed when it is one, or cannot be
 	err   error         // why it cannot, once done is closed
 	order int
@@ -166,7 +166,7 @@ func inOrder(todo map[narinfo.Path]*adoption) []*adoption {
 }
 
 func (u *Uploads) adopt(ctx context.Context, a *adoption, todo map[narinfo.Path]*adoption, by string, whole bool) error {
-	f, err := u.adoptNar(ctx, a.localPath)
+	hash, size, err := u.adoptNar(ctx, a.info)
 	if err != nil {
 		return err
 	}
@@ -183,8 +183,8 @@ func (u *Uploads) adopt(ctx context.Context, a *adoption, todo map[narinfo.Path]
 		}
 	}
 	info := a.info.Clone()
-	info.URL = "nar/" + f.FileHash.Base32() + packedSuffix
-	info.FileHash, info.FileSize = f.FileHash, f.FileSize
+	info.URL = "nar/" + hash.Base32() + local.CompressedSuffix
+	info.FileHash, info.FileSize = hash, size
 	info.Sigs = u.adoptedSigs(a.info)
 	if err := u.PutInfo(info.Path.Hash(), info, by); err != nil {
 		return fmt.Errorf("adopt %s: %w", info.Path, err)
@@ -216,54 +216,45 @@ func count(b bool) int {
 	return 0
 }
 
-// adoptNar makes a file of the cache of the packed NAR.
-func (u *Uploads) adoptNar(ctx context.Context, p *localPath) (pack.Facts, error) {
-	known, err := u.copyPacked(ctx, p)
-	if errors.Is(err, errPackedDamaged) {
-		if err := u.local.packed.Drop(p.name+packedSuffix, err); err != nil {
-			return known, err
+// adoptNar makes a file of the cache of the compressed NAR.
+func (u *Uploads) adoptNar(ctx context.Context, i *narinfo.Info) (hash narinfo.Hash, size int64, err error) {
+	hash, size, err = u.copyCompressed(ctx, i)
+	if errors.Is(err, errDamagedCopy) {
+		if err := u.local.Discard(i, err); err != nil {
+			return hash, size, err
 		}
-		known, err = u.copyPacked(ctx, p)
+		hash, size, err = u.copyCompressed(ctx, i)
 	}
-	return known, err
+	return hash, size, err
 }
 
-var errPackedDamaged = errors.New("the packed NAR was damaged on the disk")
+var errDamagedCopy = errors.New("the compressed NAR was damaged on the disk")
 
-func (u *Uploads) copyPacked(ctx context.Context, p *localPath) (pack.Facts, error) {
-	stream, err := u.local.packed.Join(ctx, p.name+packedSuffix, u.dump(u.local.source(p.info)))
+func (u *Uploads) copyCompressed(ctx context.Context, i *narinfo.Info) (hash narinfo.Hash, size int64, err error) {
+	in, hash, size, err := u.local.Compress(ctx, i)
 	if err != nil {
-		return pack.Facts{}, err
+		return hash, size, u.adoptError(ctx, i, err)
 	}
-	defer func() { _ = stream.Close() }() // never fails
-	known, err := stream.Wait(ctx)
-	if err != nil {
-		return pack.Facts{}, u.adoptError(ctx, p, err)
-	}
-	name := "nar/" + known.FileHash.Base32() + packedSuffix
+	defer in.Close()
+	name := "nar/" + hash.Base32() + local.CompressedSuffix
 	file := strings.TrimPrefix(name, "nar/")
-	if st, err := u.HasNar(file, true); err != nil || st.Size != known.FileSize {
+	if st, err := u.HasNar(file, true); err != nil || st.Size != size {
 		// Else it is by an earlier attempt, or of another path with the same
 		// content.
-		in, _, err := stream.File()
-		if err != nil {
-			return pack.Facts{}, err
-		}
-		defer in.Close()
-		if err := u.copyFile(readerWith{ctx, in}, name, known); err != nil {
-			return pack.Facts{}, fmt.Errorf("adopt %s: %w", p.info.Path, err)
+		if err := u.copyFile(readerWith{ctx, in}, name, hash, size); err != nil {
+			return hash, size, fmt.Errorf("adopt %s: %w", i.Path, err)
 		}
 	}
 	// PutInfo need not read it all again.
 	if users, err := u.index.Users(name); err != nil || len(users) == 0 {
-		u.know(file, facts{"zstd", known.FileHash, p.info.NarHash, known.FileSize, p.info.NarSize})
+		u.know(file, facts{"zstd", hash, i.NarHash, size, i.NarSize})
 	}
-	return known, nil
+	return hash, size, nil
 }
 
-// copyFile stores a NAR file that has to be what known says.
-func (u *Uploads) copyFile(in io.Reader, name string, known pack.Facts) error {
-	out, err := u.create(name, known.FileSize)
+// copyFile stores a NAR file that has to have this hash and size.
+func (u *Uploads) copyFile(in io.Reader, name string, hash narinfo.Hash, size int64) error {
+	out, err := u.create(name, size)
 	if err != nil {
 		return err
 	}
@@ -273,8 +264,8 @@ func (u *Uploads) copyFile(in io.Reader, name string, known pack.Facts) error {
 	if err != nil {
 		return err
 	}
-	if n != known.FileSize || narinfo.Hash(sum.Sum(nil)) != known.FileHash {
-		return errPackedDamaged
+	if n != size || narinfo.Hash(sum.Sum(nil)) != hash {
+		return errDamagedCopy
 	}
 	defer u.locks.Lock(name)()
 	old, statErr := u.blobs.Stat(name)
@@ -288,15 +279,24 @@ func (u *Uploads) copyFile(in io.Reader, name string, known pack.Facts) error {
 	return nil
 }
 
-// adoptError says what is wrong with a path that could not be packed.
-func (u *Uploads) adoptError(ctx context.Context, p *localPath, err error) error {
-	full := p.info.Path.In(p.info.StoreDir)
+// adoptError says what is wrong with a path that could not be compressed.
+func (u *Uploads) adoptError(ctx context.Context, i *narinfo.Info, err error) error {
+	full := i.Path.In(i.StoreDir)
 	switch {
-	case ctx.Err() != nil:
+	case ctx.Err() != nil, errors.Is(err, blob.ErrFull):
 		return err
-	case errors.Is(err, pack.ErrWrongNAR), errors.Is(err, nar.ErrChanged), errors.Is(err, fs.ErrNotExist), errors.Is(err, pack.ErrSource):
+	case errors.Is(err, nar.ErrChanged), errors.Is(err, fs.ErrNotExist):
 		u.log.Error("a path of the local store is not what Nix knows it as", "path", full, "error", err)
 		return refuse(http.StatusUnprocessableEntity, "local-broken", "%s in this cache's own store is not what Nix knows it as: run nix store verify --repair %s there, then promote again", full, full)
 	}
-	return fmt.Errorf("adopt %s: %w", p.info.Path, err)
+	return fmt.Errorf("adopt %s: %w", i.Path, err)
+}
+
+// unavailable makes a refusal of a local store that cannot be read now.
+func unavailable(err error) error {
+	if errors.Is(err, local.ErrUnavailable) {
+		status, kind, text := errorAnswer(err)
+		return refuse(status, kind, "%s", text)
+	}
+	return err
 }

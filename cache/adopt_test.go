@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"narwharf/cache/local"
 	"narwharf/narinfo"
 	"narwharf/signing"
 )
@@ -133,7 +134,7 @@ func TestAdoptDamagedCopy(t *testing.T) {
 	w, m := localWorld(t)
 	p := m.build("p", map[string]string{"a": noise(100_000)})
 	w.mustSubstitute(p)
-	files, err := filepath.Glob(filepath.Join(m.packed, "*"+packedSuffix))
+	files, err := filepath.Glob(filepath.Join(m.packed, "*"+local.CompressedSuffix))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("%v, %v", files, err)
 	}
@@ -230,8 +231,8 @@ func TestAdoptWhileUploading(t *testing.T) {
 
 	other := newUpload(t, "other", "zstd")
 	w.putAll(other)
-	local := m.build("other", map[string]string{"file": "another content"})
-	if n, err := w.u.Adopt(t.Context(), pathsOf(local), "x"); n != 0 || err != nil {
+	own := m.build("other", map[string]string{"file": "another content"})
+	if n, err := w.u.Adopt(t.Context(), pathsOf(own), "x"); n != 0 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
 	w.mustServe(other)

@@ -16,9 +16,9 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// pack compresses as one stream. There is no Go encoder for xz and bzip2 here:
+// compressAs compresses as one stream. There is no Go encoder for xz and bzip2 here:
 // of those only testdata has some.
-func compress(t testing.TB, compression string, data []byte) []byte {
+func compressAs(t testing.TB, compression string, data []byte) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	var w io.WriteCloser
@@ -79,10 +79,10 @@ func packedSamples(t testing.TB) (archive []byte, packed map[string][]byte) {
 		"bzip2 two files": sample(t, "two.bz2"),
 	}
 	for _, c := range []string{"none", "zstd", "gzip", "lz4", "br"} {
-		packed[c] = compress(t, c, archive)
+		packed[c] = compressAs(t, c, archive)
 	}
 	for name, c := range map[string]string{"zstd two frames": "zstd", "gzip two members": "gzip", "lz4 two frames": "lz4"} {
-		packed[name] = append(compress(t, c, archive[:300]), compress(t, c, archive[300:])...)
+		packed[name] = append(compressAs(t, c, archive[:300]), compressAs(t, c, archive[300:])...)
 	}
 	// Nix 2.35 makes frames of 16 MiB; other tools add skippable ones.
 	packed["zstd and a skippable frame"] = append(bytes.Clone(packed["zstd"]), "\x50\x2a\x4d\x18\x03\x00\x00\x00abc"...)
@@ -236,8 +236,8 @@ func TestReadNarRefusesInWords(t *testing.T) {
 		{"x.nar", "LZIP\x01\x17", 415, "lzip"},
 		{"x.nar.br", "hello", 422, "br"},
 		{"x.nar", "\x28\xb5\x2f\xfd", 422, "zstd"},
-		{"x.nar", string(compress(t, "zstd", []byte("not a NAR"))), 422, "malformed nar"},
-		{"x.nar", string(compress(t, "gzip", nil)), 422, "malformed nar"},
+		{"x.nar", string(compressAs(t, "zstd", []byte("not a NAR"))), 422, "malformed nar"},
+		{"x.nar", string(compressAs(t, "gzip", nil)), 422, "malformed nar"},
 		{"x.nar", "\x0d\x00\x00\x00\x00\x00\x00\x00nix-archive-1\x00\x00\x00", 422, "malformed nar"},
 	} {
 		_, err := readNar(c.file, strings.NewReader(c.body), noLimit)
@@ -252,8 +252,8 @@ func TestDecodeBody(t *testing.T) {
 	text := strings.Repeat("hello ", 1000)
 	for encoding, body := range map[string][]byte{
 		"": []byte(text), "none": []byte(text), "identity": []byte(text), " None ": []byte(text),
-		"zstd": compress(t, "zstd", []byte(text)), "gzip": compress(t, "gzip", []byte(text)), "x-gzip": compress(t, "gzip", []byte(text)),
-		"br": compress(t, "br", []byte(text)), "GZIP": compress(t, "gzip", []byte(text)),
+		"zstd": compressAs(t, "zstd", []byte(text)), "gzip": compressAs(t, "gzip", []byte(text)), "x-gzip": compressAs(t, "gzip", []byte(text)),
+		"br": compressAs(t, "br", []byte(text)), "GZIP": compressAs(t, "gzip", []byte(text)),
 	} {
 		r, err := decodeBody(bytes.NewReader(body), encoding)
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
+	"narwharf/cache/local"
 	"narwharf/signing/access"
 )
 
@@ -55,6 +56,8 @@ func errorAnswer(err error) (status int, kind, text string) {
 		return r.Status, r.Kind, r.Text
 	case errors.As(err, &d):
 		return d.Status, "denied", d.Error()
+	case errors.Is(err, local.ErrUnavailable):
+		return http.StatusServiceUnavailable, "local-store", "this cache cannot read its own Nix store now, only what was uploaded; try again later, the server's log says why"
 	case errors.Is(err, blob.ErrFull):
 		return http.StatusRequestEntityTooLarge, "full", "the cache has no room for this upload: its disk is full, tell whoever runs it"
 	case errors.As(err, &tooBig):

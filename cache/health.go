@@ -39,7 +39,7 @@ func (s *Server) getReadyz(w *response, req *http.Request, _ string) error {
 		problems = append(problems, "files: "+err.Error())
 	}
 	if s.local != nil {
-		if _, err := s.local.store.Version(req.Context()); err != nil {
+		if _, err := s.local.Version(req.Context()); err != nil {
 			problems = append(problems, "local store: "+err.Error())
 		}
 	}
@@ -55,7 +55,7 @@ func (s *Server) getReadyz(w *response, req *http.Request, _ string) error {
 		text += fmt.Sprintf("room for uploads: %s\n", sizeText(max(free, 0)))
 	}
 	if s.local != nil {
-		text += "local store: " + s.local.store.StoreDir() + "\n"
+		text += "local store: " + s.local.StoreDir() + "\n"
 	}
 	return writeText(w, "text/plain; charset=utf-8", text)
 }

@@ -166,18 +166,18 @@ func (s *Server) adoptClosure(ctx context.Context, todo []narinfo.Path) (left []
 			s.keeper.settle(p, false)
 			continue
 		}
-		var l *localPath
+		var l *narinfo.Info
 		if errors.Is(err, index.ErrNotFound) {
-			l, err = s.local.find(ctx, p.Hash())
+			l, err = s.local.Info(ctx, p.Hash())
 		}
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // allow_incomplete, or deleted meanwhile: fsck tells
 			s.keeper.settle(p, false)
 		case err != nil:
 			fail(p, err)
-		case l.info.Path == p:
-			set[p] = &adoption{localPath: l, done: make(chan struct{})}
-			todo = append(todo, l.info.References...)
+		case l.Path == p:
+			set[p] = &adoption{info: l, done: make(chan struct{})}
+			todo = append(todo, l.References...)
 		}
 	}
 	var g errgroup.Group // which ends none for another's error

@@ -29,7 +29,7 @@ func (s *Server) getLanding(w *response, req *http.Request, _ string) error {
 		Unpacked, Store            string
 	}{URL: base, Version: s.opts.Version, Paths: totals.Paths, Unpacked: sizeText(totals.NarSize)}
 	if s.local != nil {
-		data.Store = s.local.store.StoreDir()
+		data.Store = s.local.StoreDir()
 	}
 	for _, k := range s.PublicKeys() {
 		data.Keys = append(data.Keys, k.String())

@@ -41,43 +41,39 @@ func (s *Server) getListing(w *response, req *http.Request, hash string) error {
 // getLocalListing walks a path of the local store. It opens no file, and its
 // ETag is known before: the same NAR has the same listing.
 func (s *Server) getLocalListing(w *response, req *http.Request, hash string) error {
-	p, err := s.local.find(req.Context(), hash)
+	info, err := s.local.Info(req.Context(), hash)
 	if err != nil {
 		return err
 	}
 	w.source = sourceLocal
-	etag := p.info.NarHash.Base32()
+	etag := info.NarHash.Base32()
 	w.Header().Set("Etag", `"`+etag+`"`)
 	if noneMatch(req, `"`+etag+`"`) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	src := s.local.source(p.info)
-	text, err := s.walk(req.Context(), src)
+	text, err := s.walk(req.Context(), info)
 	if err != nil {
-		return s.brokenLocal(w, req, src, err)
+		return s.brokenLocal(w, req, &narSource{info, true}, err)
 	}
 	return sendText(w, req, bytes.NewReader(text), int64(len(text)), "application/json", etag)
 }
 
 // walk makes the listing of a local path; a few at a time, as all listings.
-func (s *Server) walk(ctx context.Context, src *narSource) ([]byte, error) {
+func (s *Server) walk(ctx context.Context, info *narinfo.Info) ([]byte, error) {
 	select {
 	case s.listings <- struct{}{}:
 		defer func() { <-s.listings }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	tree, err := nar.Measure(ctx, src.root)
+	tree, err := s.local.Measure(ctx, info)
 	if err != nil {
 		return nil, err
 	}
-	if tree.Size() != src.size {
-		return nil, wrongSize(tree.Size(), src.size)
-	}
 	text, err := tree.Listing().AppendJSON(nil)
 	if err != nil { // as in list
-		return nil, refuse(http.StatusNotFound, "missing", "%s has no listing: %v", src.path, err)
+		return nil, refuse(http.StatusNotFound, "missing", "%s has no listing: %v", info.Path, err)
 	}
 	return text, nil
 }

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"narwharf/cache/local"
 	"narwharf/narinfo"
 	"narwharf/signing"
 )
@@ -116,15 +117,15 @@ func TestLocalSeesChanges(t *testing.T) {
 func TestLocalAndUploaded(t *testing.T) {
 	w, m := localWorld(t)
 	both := newUpload(t, "both", "gzip")
-	local := m.build("both", map[string]string{"file": strings.Split(string(both.nar), "I am")[0]})
+	own := m.build("both", map[string]string{"file": strings.Split(string(both.nar), "I am")[0]})
 	m.exec("delete from ValidPaths")
-	if err := os.WriteFile(m.real(local.info.Path)+"/file", []byte("I am both"+strings.Repeat(".", 2000)), 0o644); err != nil {
+	if err := os.WriteFile(m.real(own.info.Path)+"/file", []byte("I am both"+strings.Repeat(".", 2000)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	local.info.NarHash, local.info.NarSize, local.nar = both.info.NarHash, both.info.NarSize, both.nar
-	m.register(local)
-	packed, plain := local.urls()
-	w.mustSubstitute(local)
+	own.info.NarHash, own.info.NarSize, own.nar = both.info.NarHash, both.info.NarSize, both.nar
+	m.register(own)
+	packed, plain := own.urls()
+	w.mustSubstitute(own)
 	old := w.must(w.get(packed), 200)
 
 	w.putAll(both)
@@ -132,7 +133,7 @@ func TestLocalAndUploaded(t *testing.T) {
 	if a := w.must(w.get(packed), 200); a.body != old.body || a.header.Get("Etag") != old.header.Get("Etag") {
 		t.Errorf("the local URL has other bytes, %d instead of %d", len(a.body), len(old.body))
 	}
-	m.remove(local)
+	m.remove(own)
 	w.mustServe(both)
 	for range 2 {
 		if a := w.must(w.get(packed), 200); a.body != old.body {
@@ -150,9 +151,9 @@ func TestLocalAndUploaded(t *testing.T) {
 		m2.serve(&w.setup)
 		w.restart()
 	}
-	other := "/nar/" + local.info.Path.Hash() + "-" + narinfo.Hash{1}.Base32()
-	w.must(w.get(other+packedSuffix), 404)
-	w.must(w.get(other+plainSuffix), 404)
+	other := "/nar/" + own.info.Path.Hash() + "-" + narinfo.Hash{1}.Base32()
+	w.must(w.get(other+local.CompressedSuffix), 404)
+	w.must(w.get(other+local.PlainSuffix), 404)
 	w.check()
 }
 
@@ -190,8 +191,8 @@ func TestUploadsBesideLocal(t *testing.T) {
 
 	both := newUpload(t, "both", "zstd")
 	theirs := signatures(t, 2)
-	local := m.build("both", map[string]string{"file": "I am both" + strings.Repeat(".", 2000)})
-	m.exec("update ValidPaths set sigs = ? where path = ?", theirs[0], local.info.Path.In("/nix/store"))
+	own := m.build("both", map[string]string{"file": "I am both" + strings.Repeat(".", 2000)})
+	m.exec("update ValidPaths set sigs = ? where path = ?", theirs[0], own.info.Path.In("/nix/store"))
 	w.must(w.put(both.narURL(), both.body), 201)
 	w.must(w.put(both.infoURL(), both.edited(func(i *narinfo.Info) { i.Sigs = theirs[1:] })), 201)
 	w.must(w.get(both.infoURL()), 200, "Sig: "+theirs[0], "Sig: "+theirs[1])
@@ -207,17 +208,17 @@ func TestUploadsBesideLocal(t *testing.T) {
 // is not there, which it would remember.
 func TestLocalStoreUnreadable(t *testing.T) {
 	w, m := localWorld(t)
-	up, local := newUpload(t, "up", "zstd"), m.build("local", map[string]string{"file": "local"})
+	up, own := newUpload(t, "up", "zstd"), m.build("local", map[string]string{"file": "local"})
 	w.putAll(up)
-	w.mustSubstitute(local)
+	w.mustSubstitute(own)
 	db := m.root + "/nix/var/nix/db"
 	if err := os.Rename(db, db+".away"); err != nil {
 		t.Fatal(err)
 	}
-	packed, plain := local.urls()
+	packed, plain := own.urls()
 	w.mustServe(up)
 	for range 2 {
-		for _, url := range []string{local.infoURL(), packed, plain, "/" + local.info.Path.Hash() + ".ls", newUpload(t, "nowhere", "zstd").infoURL()} {
+		for _, url := range []string{own.infoURL(), packed, plain, "/" + own.info.Path.Hash() + ".ls", newUpload(t, "nowhere", "zstd").infoURL()} {
 			w.must(w.get(url), 503, "cannot read its own Nix store now")
 		}
 	}
@@ -227,7 +228,7 @@ func TestLocalStoreUnreadable(t *testing.T) {
 	if err := os.Rename(db+".away", db); err != nil {
 		t.Fatal(err)
 	}
-	w.mustSubstitute(local)
+	w.mustSubstitute(own)
 	w.must(w.get("/readyz"), 200, "local store")
 }
 
@@ -248,7 +249,7 @@ func TestPackedCopiesMakeWay(t *testing.T) {
 		})
 		w.putAll(up)
 		w.breakAt(nil)
-		if left, err := filepath.Glob(filepath.Join(m.packed, "*"+packedSuffix)); err != nil || len(left) > 0 {
+		if left, err := filepath.Glob(filepath.Join(m.packed, "*"+local.CompressedSuffix)); err != nil || len(left) > 0 {
 			t.Errorf("%s: the packed copies are %v, %v", at, left, err)
 		}
 		w.mustServe(up)

@@ -17,7 +17,8 @@ import (
 
 	_ "modernc.org/sqlite"
 
-	pack "narwharf/cache/local/compress"
+	"narwharf/cache/local"
+	"narwharf/cache/local/compress"
 	"narwharf/cache/nar"
 	"narwharf/cache/nixstore"
 	"narwharf/narinfo"
@@ -150,7 +151,7 @@ func (m *machine) serve(s *setup) {
 		m.t.Fatal(err)
 	}
 	m.packed = m.t.TempDir()
-	packed, err := pack.Open(pack.Options{Dir: m.packed, Limit: 1 << 30, Log: slog.New(slog.DiscardHandler)})
+	packed, err := compress.Open(compress.Options{Dir: m.packed, Limit: 1 << 30, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -160,7 +161,7 @@ func (m *machine) serve(s *setup) {
 		}
 		_ = store.Close()
 	})
-	s.Local = NewLocal(store, packed, m.root+"/nix/var/log/nix", slog.New(slog.DiscardHandler))
+	s.Local = local.New(store, packed, m.root+"/nix/var/log/nix", slog.New(slog.DiscardHandler))
 }
 
 // localWorld is a world with a machine below it.
@@ -173,7 +174,7 @@ func localWorld(t *testing.T, choose ...func(*setup)) (*world, *machine) {
 // urls are those of both forms of a local path's NAR.
 func (p *upload) urls() (packed, plain string) {
 	base := "/nar/" + p.info.Path.Hash() + "-" + p.info.NarHash.Base32()
-	return base + packedSuffix, base + plainSuffix
+	return base + local.CompressedSuffix, base + local.PlainSuffix
 }
 
 // mustSubstitute fetches a path as a client does and compares the NAR.

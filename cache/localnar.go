@@ -15,7 +15,8 @@ import (
 	"syscall"
 
 	"narwharf/cache/index"
-	pack "narwharf/cache/local/compress"
+	"narwharf/cache/local"
+	"narwharf/cache/local/compress"
 	"narwharf/cache/nar"
 	"narwharf/narinfo"
 )
@@ -28,22 +29,18 @@ import (
 
 // narSource is where a NAR can be read.
 type narSource struct {
-	path narinfo.Path
-	size int64 // of the NAR
-	hash narinfo.Hash
-
-	root   string        // the path's files, if it is a local one
-	upload *narinfo.Info // else
+	*narinfo.Info
+	local bool // the path's own files; else an upload
 }
 
 // getPackedNar answers /nar/<name>.nar.zst.
 func (s *Server) getPackedNar(w *response, req *http.Request, name string) error {
-	return s.getLocalNar(w, req, name, packedSuffix, s.sendPackedNar)
+	return s.getLocalNar(w, req, name, local.CompressedSuffix, s.sendPackedNar)
 }
 
 // getPlainNar answers /nar/<name>.nar.
 func (s *Server) getPlainNar(w *response, req *http.Request, name string) error {
-	return s.getLocalNar(w, req, name, plainSuffix, s.sendPlainNar)
+	return s.getLocalNar(w, req, name, local.PlainSuffix, s.sendPlainNar)
 }
 
 // getLocalNar finds the source and sends it.
@@ -59,24 +56,24 @@ func (s *Server) getLocalNar(w *response, req *http.Request, name, suffix string
 	if err != nil {
 		return err
 	}
-	if src.root != "" {
+	if src.local {
 		w.source = sourceLocal
 	}
 	h["Content-Type"] = []string{narType}
 	h["Cache-Control"] = []string{s.keep}
-	h["Etag"] = []string{`"` + digits + strings.TrimPrefix(suffix, plainSuffix) + `"`}
+	h["Etag"] = []string{`"` + digits + strings.TrimPrefix(suffix, local.PlainSuffix) + `"`}
 	return s.brokenLocal(w, req, src, send(w, req, name+suffix, src))
 }
 
 // narSource looks for a path with this NAR: among the uploads, then in the
 // local store. What the signer has in memory saves the look.
 func (s *Server) narSource(ctx context.Context, hash, name string, narHash narinfo.Hash) (*narSource, error) {
-	if t, _ := s.signer.known(hash); t != nil && t.local != nil && t.local.name == name {
-		return s.local.source(t.local.info), nil
+	if t, _ := s.signer.known(hash); t != nil && t.local != nil && t.local.Name == name {
+		return &narSource{t.local.Info, true}, nil
 	}
 	r, err := s.index().Get(hash)
 	if err == nil && r.Info.NarHash == narHash {
-		return &narSource{path: r.Info.Path, size: r.Info.NarSize, hash: narHash, upload: r.Info}, nil
+		return &narSource{r.Info, false}, nil
 	}
 	if err != nil && !errors.Is(err, index.ErrNotFound) {
 		return nil, err
@@ -85,11 +82,11 @@ func (s *Server) narSource(ctx context.Context, hash, name string, narHash narin
 		return nil, fs.ErrNotExist
 	}
 	if err == nil { // uploaded with another content
-		p, err := s.local.find(ctx, hash)
-		if err != nil || p.info.NarHash != narHash {
+		i, err := s.local.Info(ctx, hash)
+		if err != nil || i.NarHash != narHash {
 			return nil, cmp.Or(err, fs.ErrNotExist)
 		}
-		return s.local.source(p.info), nil
+		return &narSource{i, true}, nil
 	}
 	t, err := s.signer.get(ctx, hash, s.index())
 	if err != nil {
@@ -98,28 +95,19 @@ func (s *Server) narSource(ctx context.Context, hash, name string, narHash narin
 	if t.local == nil { // it was uploaded since we looked
 		return s.narSource(ctx, hash, name, narHash)
 	}
-	if t.local.name != name {
+	if t.local.Name != name {
 		return nil, fs.ErrNotExist
 	}
-	return s.local.source(t.local.info), nil
+	return &narSource{t.local.Info, true}, nil
 }
 
-func (l *Local) source(i *narinfo.Info) *narSource {
-	return &narSource{path: i.Path, size: i.NarSize, hash: i.NarHash, root: l.store.RealPath(i.Path)}
-}
-
-// dump writes the whole NAR to an encoder; it is a pack.Source.
-func (u *Uploads) dump(src *narSource) pack.Source {
+// dump returns a source of a NAR for an encoder.
+func (s *Server) dump(src *narSource) compress.Source {
+	if src.local {
+		return s.local.Dump(src.Info)
+	}
 	return func(ctx context.Context, w io.Writer) error {
-		if src.root != "" {
-			// Without ReadFrom: an encoder's would depend on the pieces.
-			n, err := nar.DumpContext(ctx, struct{ io.Writer }{w}, src.root)
-			if err == nil && n != src.size {
-				err = wrongSize(n, src.size)
-			}
-			return err
-		}
-		in, err := u.openNar(src.upload)
+		in, err := s.uploads.openNar(src.Info)
 		if err != nil {
 			return err
 		}
@@ -127,10 +115,6 @@ func (u *Uploads) dump(src *narSource) pack.Source {
 		_, err = io.Copy(struct{ io.Writer }{w}, readerWith{ctx, in})
 		return err
 	}
-}
-
-func wrongSize(is, should int64) error {
-	return fmt.Errorf("%w: it makes a NAR of %d bytes and should make one of %d", nar.ErrChanged, is, should)
 }
 
 // readerWith ends with its context.
@@ -185,24 +169,24 @@ func (s *Server) sendPackedNar(w *response, req *http.Request, file string, src 
 		return answerCondition(w, status)
 	}
 	if s.local == nil { // serve_store was turned off, and clients remember this URL
-		h["Etag"] = []string{`"` + src.upload.FileHash.Base32() + `"`} // as it may be another file
+		h["Etag"] = []string{`"` + src.FileHash.Base32() + `"`} // as it may be another file
 		return s.sendUpload(w, req, src)
 	}
 	if done, err := s.sendFinished(w, req, file); done || err != nil {
 		return err
 	}
-	facts, known := s.local.packed.Facts(file)
-	if known && src.upload != nil && src.upload.FileHash == facts.FileHash { // it was adopted
+	digest, known := s.local.Compressed.Digest(file)
+	if known && !src.local && src.FileHash == digest.Hash { // it was adopted
 		return s.sendUpload(w, req, src)
 	}
 	if req.Method == http.MethodHead { // an encoder is not started for it
 		if known {
-			h["Content-Length"] = []string{strconv.FormatInt(facts.FileSize, 10)}
+			h["Content-Length"] = []string{strconv.FormatInt(digest.Size, 10)}
 		}
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	stream, err := s.local.packed.Join(req.Context(), file, s.uploads.dump(src))
+	stream, err := s.local.Compressed.Join(req.Context(), file, s.dump(src))
 	if err != nil {
 		return err
 	}
@@ -215,17 +199,17 @@ func (s *Server) sendPackedNar(w *response, req *http.Request, file string, src 
 	if _, err := stream.Wait(req.Context()); err != nil {
 		return err
 	}
-	f, facts, err := stream.File()
+	f, digest, err := stream.File()
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return serveContent(w, req, f, facts.FileSize)
+	return serveContent(w, req, f, digest.Size)
 }
 
 // sendFinished sends a packed NAR that is whole, if there is one.
 func (s *Server) sendFinished(w *response, req *http.Request, file string) (done bool, err error) {
-	f, facts, err := s.local.packed.Open(file)
+	f, digest, err := s.local.Compressed.Open(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -239,7 +223,7 @@ func (s *Server) sendFinished(w *response, req *http.Request, file string) (done
 		}
 		f.Close()
 	}()
-	err = serveContent(w, req, f, facts.FileSize)
+	err = serveContent(w, req, f, digest.Size)
 	whole = err == nil
 	return true, err
 }
@@ -254,7 +238,7 @@ func (s *Server) dropUnreadable(f io.ReadSeeker, file string) {
 	if err == nil || err == io.EOF {
 		return
 	}
-	if err := s.local.packed.Drop(file, fmt.Errorf("at byte %d: %w", at, err)); err != nil {
+	if err := s.local.Compressed.Drop(file, fmt.Errorf("at byte %d: %w", at, err)); err != nil {
 		s.log.Error("a packed NAR that cannot be read is not removed", "file", file, "error", err)
 	}
 }
@@ -262,10 +246,10 @@ func (s *Server) dropUnreadable(f io.ReadSeeker, file string) {
 // sendUpload sends the uploaded file in the place of what our own encoder would
 // make. For an adopted path that is the same file.
 func (s *Server) sendUpload(w *response, req *http.Request, src *narSource) error {
-	if src.upload.Compression != "zstd" {
+	if src.Compression != "zstd" {
 		return fs.ErrNotExist
 	}
-	f, err := s.uploads.blobs.Open(src.upload.URL)
+	f, err := s.uploads.blobs.Open(src.URL)
 	if err != nil {
 		return err
 	}
@@ -315,43 +299,26 @@ func (s *Server) sendPlainNar(w *response, req *http.Request, _ string, src *nar
 	if status := condition(req, etag); status != 0 {
 		return answerCondition(w, status)
 	}
-	part, partial, err := parseRange(rangeOf(req, etag), src.size)
+	part, partial, err := parseRange(rangeOf(req, etag), src.NarSize)
 	if err != nil {
-		h.Set("Content-Range", fmt.Sprintf("bytes */%d", src.size))
+		h.Set("Content-Range", fmt.Sprintf("bytes */%d", src.NarSize))
 		return err
-	}
-	var tree *nar.Tree
-	if partial && src.root != "" {
-		if tree, err = nar.Measure(req.Context(), src.root); err != nil {
-			return err
-		}
-		if tree.Size() != src.size {
-			return wrongSize(tree.Size(), src.size)
-		}
 	}
 	status := http.StatusOK
 	if partial {
 		status = http.StatusPartialContent
-		h["Content-Range"] = []string{part.contentRange(src.size)}
+		h["Content-Range"] = []string{part.contentRange(src.NarSize)}
 	}
 	h["Content-Length"] = []string{strconv.FormatInt(part.to-part.from, 10)}
 	if req.Method == http.MethodHead {
 		w.WriteHeader(status)
 		return nil
 	}
-	out := &exactly{w: w, left: part.to - part.from, status: status}
-	switch {
-	case tree != nil:
-		_, err = tree.WriteRange(req.Context(), out, part.from, part.to)
-	case src.root != "":
-		_, err = nar.DumpContext(req.Context(), out, src.root)
-	default:
-		err = s.copyUpload(out, src.upload, part)
+	out := &laterHead{w, status}
+	if src.local {
+		return s.local.WriteNAR(req.Context(), out, src.Info, part.from, part.to)
 	}
-	if err == nil {
-		err = out.end()
-	}
-	return err
+	return s.copyUpload(out, src.Info, part)
 }
 
 // copyUpload writes a part of an uploaded path's NAR.
@@ -370,77 +337,30 @@ func (s *Server) copyUpload(w io.Writer, i *narinfo.Info, part span) error {
 	return nil
 }
 
-// exactly passes on just as many bytes as were announced. The last ones are
-// held back until all is known to be well: with its Content-Length complete a
-// reply is complete, whatever happens then. A NAR does not end with a body, so
-// what goes by ReadFrom is never the end.
-type exactly struct {
-	w      *response
-	status int
-	left   int64
-	held   []byte
+// laterHead sends the header with the first byte of the body, so that an error
+// before that is an answer of its own. Errors are those of the client.
+type laterHead struct {
+	*response
+	code int
 }
 
-const heldBytes = 8 // the last closing parenthesis needs no more
-
-var errTooLong = fmt.Errorf("%w: it makes a longer NAR than it should", nar.ErrChanged)
-
-func (e *exactly) begin() {
-	if e.w.status == 0 {
-		e.w.WriteHeader(e.status)
+func (w *laterHead) start() {
+	if w.status == 0 {
+		w.WriteHeader(w.code)
 	}
 }
 
-func (e *exactly) Write(p []byte) (int, error) {
-	if int64(len(p)) > e.left {
-		return 0, errTooLong
-	}
-	e.begin()
-	e.left -= int64(len(p))
-	whole := len(p)
-	if near := heldBytes - e.left; near > 0 {
-		n := min(int64(len(p)), near)
-		e.held = append(e.held, p[int64(len(p))-n:]...)
-		p = p[:int64(len(p))-n]
-	}
-	if len(p) > 0 {
-		if _, err := e.w.Write(p); err != nil {
-			return 0, ofClient(err)
-		}
-	}
-	return whole, nil
+func (w *laterHead) Write(p []byte) (int, error) {
+	w.start()
+	n, err := w.response.Write(p)
+	return n, ofClient(err)
 }
 
-// ReadFrom implements io.ReaderFrom for bodies, which so go out by sendfile, but
-// for what has to be held back where a range ends in one.
-func (e *exactly) ReadFrom(r io.Reader) (total int64, err error) {
-	body, ok := r.(*io.LimitedReader)
-	if !ok {
-		return io.Copy(struct{ io.Writer }{e}, r)
-	}
-	if body.N > e.left {
-		return 0, errTooLong
-	}
-	if limit := min(body.N, e.left-heldBytes); limit > 0 {
-		e.begin()
-		most := &io.LimitedReader{R: body.R, N: limit}
-		total, err = e.w.ReadFrom(most)
-		e.left -= total
-		body.N -= total
-		if err != nil || total < limit {
-			return total, ofClient(err)
-		}
-	}
-	n, err := io.Copy(struct{ io.Writer }{e}, body)
-	return total + n, err
-}
-
-func (e *exactly) end() error {
-	if e.left > 0 {
-		return fmt.Errorf("%w: %d bytes are missing at the end of its NAR", nar.ErrChanged, e.left)
-	}
-	_, err := e.w.Write(e.held)
-	return ofClient(err)
+// ReadFrom implements io.ReaderFrom, for sendfile.
+func (w *laterHead) ReadFrom(r io.Reader) (int64, error) {
+	w.start()
+	n, err := w.response.ReadFrom(r)
+	return n, ofClient(err)
 }
 
 // ---- what goes wrong
@@ -486,13 +406,13 @@ func (s *Server) brokenLocal(w *response, req *http.Request, src *narSource, err
 	var refusal *Refusal
 	switch {
 	case errors.As(err, &client), errors.As(err, &refusal), req.Context().Err() != nil:
-	case errors.Is(err, pack.ErrClosed):
+	case errors.Is(err, compress.ErrClosed):
 		err = refuse(http.StatusServiceUnavailable, "stopping", "the server stops; try again")
-	case errors.Is(err, pack.ErrNotStored):
-		s.log.Error("a packed NAR could not be stored", "path", src.path, "error", err)
+	case errors.Is(err, compress.ErrNotStored):
+		s.log.Error("a packed NAR could not be stored", "path", src.Path, "error", err)
 		err = refuse(http.StatusServiceUnavailable, "full", "this cache has no room to pack the NAR; download it whole, or try again later")
-	case src.root == "":
-	case errors.Is(err, pack.ErrWrongNAR), errors.Is(err, nar.ErrChanged):
+	case !src.local:
+	case errors.Is(err, compress.ErrWrongNAR), errors.Is(err, nar.ErrChanged):
 		kind = brokenChanged
 	case errors.Is(err, fs.ErrNotExist):
 		kind = brokenMissing
@@ -501,13 +421,13 @@ func (s *Server) brokenLocal(w *response, req *http.Request, src *narSource, err
 	}
 	if kind != "" {
 		s.metrics.broken.WithLabelValues(kind).Inc()
-		s.log.Error("a path of the local store is not what Nix knows it as; nix store verify --repair mends it", "path", src.root, "url", req.URL.Path, "error", err, "sent", w.bytes)
+		s.log.Error("a path of the local store is not what Nix knows it as; nix store verify --repair mends it", "path", s.local.RealPath(src.Path), "url", req.URL.Path, "error", err, "sent", w.bytes)
 	}
 	if w.written {
 		panic(http.ErrAbortHandler)
 	}
 	if kind == brokenChanged || kind == brokenUnreadable {
-		return refuse(http.StatusInternalServerError, "local-broken", "%s in this cache's own store is damaged; tell whoever runs it", src.path)
+		return refuse(http.StatusInternalServerError, "local-broken", "%s in this cache's own store is damaged; tell whoever runs it", src.Path)
 	}
 	return err
 }

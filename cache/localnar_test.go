@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
@@ -16,7 +15,7 @@ import (
 	"syscall"
 	"testing"
 
-	"narwharf/cache/nar"
+	"narwharf/cache/local"
 )
 
 // noise does not pack well, so that an encode of it takes several reads.
@@ -74,7 +73,7 @@ func TestLocalNarRanges(t *testing.T) {
 	}
 	w.must(w.get(packed, "If-None-Match", a.header.Get("Etag")), 304)
 	w.must(w.get(packed, "If-Match", `"another"`), 412)
-	if _, known := w.s.local.packed.Facts(strings.TrimPrefix(packed, "/nar/")); known {
+	if _, known := w.s.local.Compressed.Digest(strings.TrimPrefix(packed, "/nar/")); known {
 		t.Error("something started an encoder")
 	}
 	tail := w.must(w.get(packed, "Range", "bytes=1000-"), 206)
@@ -109,7 +108,7 @@ func TestLocalNarUncoded(t *testing.T) {
 		}
 	}
 	missing := "/nar/" + someHash + "-" + someFile
-	for _, url := range []string{missing + packedSuffix, missing + plainSuffix, "/nar/" + someHash + "-" + someFile[1:] + ".nar"} {
+	for _, url := range []string{missing + local.CompressedSuffix, missing + local.PlainSuffix, "/nar/" + someHash + "-" + someFile[1:] + ".nar"} {
 		if a := w.must(w.get(url), 404); a.header.Get("Accept-Ranges") != "bytes" {
 			t.Errorf("%s: %v", url, a.header)
 		}
@@ -281,41 +280,5 @@ func TestLocalNarClientLeaves(t *testing.T) {
 	}
 	if a := w.must(w.get(plain), 200); a.body != string(p.nar) {
 		t.Errorf("%d bytes", len(a.body))
-	}
-}
-
-// TestExactly: as many bytes as were announced, and the last ones only when all
-// is known to be well.
-func TestExactly(t *testing.T) {
-	const size = 100
-	write := func(pieces ...int) (sent int, err error) {
-		rec := httptest.NewRecorder()
-		out := &exactly{w: &response{ResponseWriter: rec, control: http.NewResponseController(rec)}, left: size, status: 200}
-		for i, n := range pieces {
-			if i%2 == 0 {
-				_, err = out.Write(make([]byte, n))
-			} else {
-				_, err = out.ReadFrom(&io.LimitedReader{R: bytes.NewReader(make([]byte, n)), N: int64(n)})
-			}
-			if err != nil {
-				return rec.Body.Len(), err
-			}
-			if rec.Body.Len() > size-heldBytes {
-				t.Errorf("%v: %d bytes are out before the end", pieces, rec.Body.Len())
-			}
-		}
-		err = out.end()
-		return rec.Body.Len(), err
-	}
-	for _, pieces := range [][]int{{100}, {50, 50}, {1, 98, 1}, {0, 100}, {92, 8}, {93, 7}, {95, 1, 1, 1, 1, 1}, {1, 1, 98}} {
-		if sent, err := write(pieces...); sent != size || err != nil {
-			t.Errorf("%v: %d bytes, %v", pieces, sent, err)
-		}
-	}
-	for _, pieces := range [][]int{{101}, {50, 51}, {100, 0, 1}, {99}, {0, 99}, {50, 49}, {}} {
-		sent, err := write(pieces...)
-		if sent >= size || !errors.Is(err, nar.ErrChanged) {
-			t.Errorf("%v: %d bytes, %v", pieces, sent, err)
-		}
 	}
 }

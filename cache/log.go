@@ -9,8 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
 
 	"narwharf/cache/blob"
@@ -28,18 +26,10 @@ func (s *Server) getLog(w *response, req *http.Request, drv string) error {
 	return err
 }
 
-// getLocalLog sends what Nix kept of a build: drvs/<2 characters>/<the rest>,
-// packed with bzip2 unless compress-build-log is false (getBuildLogExact in
-// src/libstore/local-fs-store.cc). Nix before 2.34 would unpack that itself if
-// it were labelled; later ones refuse the label.
+// getLocalLog sends what Nix kept of a build. Nix before 2.34 would unpack bzip2
+// itself if it were labelled; later ones refuse the label.
 func (s *Server) getLocalLog(w *response, req *http.Request, drv string) error {
-	name := filepath.Join(s.local.logs, "drvs", drv[:2], drv[2:])
-	plain := true
-	f, err := os.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		plain = false
-		f, err = os.Open(name + ".bz2")
-	}
+	f, packed, err := s.local.Log(drv)
 	if err != nil {
 		return err
 	}
@@ -49,7 +39,7 @@ func (s *Server) getLocalLog(w *response, req *http.Request, drv string) error {
 		return err
 	}
 	etag := strconv.FormatInt(st.ModTime().UnixNano(), 36) + "-" + strconv.FormatInt(st.Size(), 36)
-	if plain {
+	if !packed {
 		return sendText(w, req, f, st.Size(), logType, etag)
 	}
 	text := bufio.NewReader(bzip2.NewReader(f))

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os"
 	"strings"
 	"time"
 
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
+	"narwharf/cache/local"
 	"narwharf/cache/nar"
 	"narwharf/narinfo"
 )
@@ -36,24 +36,23 @@ func (u *Uploads) Info(hash string) (info *narinfo.Info, uploaded time.Time, by 
 		return nil, time.Time{}, "", fs.ErrNotExist
 	}
 	ctx := context.Background()
-	l, err := u.local.find(ctx, hash)
+	l, err := u.local.Info(ctx, hash)
 	if err != nil {
 		return nil, time.Time{}, "", err
 	}
-	since, err := u.local.store.PathInfo(ctx, l.info.Path)
+	since, err := u.local.Registered(ctx, l.Path)
 	if err != nil {
-		return nil, time.Time{}, "", u.local.explain(ctx, err)
+		return nil, time.Time{}, "", err
 	}
-	return l.info, since.Registered, ofLocal, nil
+	return l, since, ofLocal, nil
 }
 
 // HasBytes tells whether the NAR of a path is there, whole by its size. The
 // files of a local path are there if the first is: the rest shows when they are
 // read.
 func (u *Uploads) HasBytes(info *narinfo.Info) bool {
-	if u.local != nil && localGrammar.MatchString(strings.TrimSuffix(strings.TrimPrefix(info.URL, "nar/"), packedSuffix)) {
-		_, err := os.Lstat(u.local.store.RealPath(info.Path))
-		return err == nil
+	if u.local != nil && localGrammar.MatchString(strings.TrimSuffix(strings.TrimPrefix(info.URL, "nar/"), local.CompressedSuffix)) {
+		return u.local.HasFiles(info.Path)
 	}
 	st, err := u.blobs.Stat(info.URL)
 	return err == nil && (info.FileSize == 0 || st.Size == info.FileSize)
@@ -65,7 +64,11 @@ func (u *Uploads) HasBytes(info *narinfo.Info) bool {
 func (u *Uploads) Peek(hash string, names []string, limit int64) (map[string][]byte, error) {
 	r, err := u.index.Get(hash)
 	if u.local != nil && errors.Is(err, index.ErrNotFound) {
-		return u.peekLocal(hash, names, limit)
+		i, err := u.local.Info(context.Background(), hash)
+		if err != nil {
+			return nil, err
+		}
+		return u.local.ReadFiles(i.Path, names, limit)
 	}
 	if err != nil {
 		return nil, err
@@ -108,43 +111,6 @@ func (u *Uploads) Peek(hash string, names []string, limit int64) (map[string][]b
 			found[e.Path] = text
 		}
 	}
-}
-
-// peekLocal follows no link, as a NAR has none that lead anywhere.
-func (u *Uploads) peekLocal(hash string, names []string, limit int64) (map[string][]byte, error) {
-	l, err := u.local.find(context.Background(), hash)
-	if err != nil {
-		return nil, err
-	}
-	found := make(map[string][]byte)
-	for _, name := range names {
-		text, err := readIn(u.local.store.RealPath(l.info.Path), name, limit)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		found[name] = text
-	}
-	return found, nil
-}
-
-// readIn reads a file below root if that is what name is: nil if it is no
-// regular file or larger than limit.
-func readIn(root, name string, limit int64) ([]byte, error) {
-	full := root
-	for part := range strings.SplitSeq(name, "/") {
-		if st, err := os.Lstat(full); err != nil || !st.IsDir() {
-			return nil, errors.Join(err, fs.ErrNotExist)
-		}
-		full += "/" + part
-	}
-	st, err := os.Lstat(full)
-	if err != nil || !st.Mode().IsRegular() || st.Size() > limit {
-		return nil, err
-	}
-	return os.ReadFile(full)
 }
 
 // Files is the store of content files, for channels to keep theirs in.

@@ -58,7 +58,7 @@ func FuzzPutNarinfo(f *testing.F) {
 	app := newUpload(f, "app", "zstd", lib)
 	f.Add(app.text(), "")
 	f.Add(lib.text(), "none")
-	f.Add(compress(f, "gzip", app.text()), "gzip")
+	f.Add(compressAs(f, "gzip", app.text()), "gzip")
 	f.Add(app.edited(func(i *narinfo.Info) { i.Sigs = signatures(f, 2); i.Deriver = lib.info.Path }), "")
 	f.Add(app.edited(func(i *narinfo.Info) { i.References = append(i.References, i.Path) }), "")
 	f.Fuzz(func(t *testing.T, text []byte, encoding string) {

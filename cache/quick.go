@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"narwharf/cache/fastpath"
+	"narwharf/cache/local"
 	"narwharf/signing/access"
 )
 
@@ -123,18 +124,18 @@ func (s *Server) quickNar(name string) *fastpath.Answer {
 		}
 		return s.quickFile(f, in.Size, name[:52], quickLabel{kind: quickUploadedNar})
 	}
-	base, ok := strings.CutSuffix(name, packedSuffix)
+	base, ok := strings.CutSuffix(name, local.CompressedSuffix)
 	if !ok || s.local == nil || !localGrammar.MatchString(base) {
 		return nil
 	}
-	if t, _ := s.signer.known(base[:32]); t == nil || t.local == nil || t.local.name != base {
+	if t, _ := s.signer.known(base[:32]); t == nil || t.local == nil || t.local.Name != base {
 		return nil
 	}
-	f, facts, err := s.local.packed.Open(name)
+	f, digest, err := s.local.Compressed.Open(name)
 	if err != nil {
 		return nil
 	}
-	return s.quickFile(f, facts.FileSize, base[33:]+strings.TrimPrefix(packedSuffix, plainSuffix),
+	return s.quickFile(f, digest.Size, base[33:]+strings.TrimPrefix(local.CompressedSuffix, local.PlainSuffix),
 		quickLabel{quickPackedNar, name})
 }
 

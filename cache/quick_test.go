@@ -164,10 +164,10 @@ func TestQuickNars(t *testing.T) {
 	w, fast := quickWorld(t, m.serve)
 	p := newUpload(t, "p", "zstd")
 	w.putAll(p)
-	local := m.build("local", map[string]string{"data": noise(1 << 20)})
-	packed, plain := local.urls()
+	own := m.build("local", map[string]string{"data": noise(1 << 20)})
+	packed, plain := own.urls()
 	w.fresh()
-	w.must(w.get(local.infoURL()), 200) // the narinfo is in memory
+	w.must(w.get(own.infoURL()), 200) // the narinfo is in memory
 	w.fresh()
 	w.must(w.get(packed), 200) // and the NAR packed
 	w.fresh()
@@ -216,7 +216,7 @@ func TestQuickNars(t *testing.T) {
 		fmt.Sprintf(`narwharf_http_sent_bytes_total{route="narinfo",source="uploaded"} %d`, info))
 
 	// The path is gone: so is its NAR, though it is packed.
-	m.remove(local)
+	m.remove(own)
 	w.fresh()
 	w.must(w.get(packed), 404)
 }

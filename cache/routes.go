@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"strings"
 
+	"narwharf/cache/local"
 	"narwharf/signing/access"
 )
 
@@ -63,9 +64,9 @@ var Routes = []Route{
 		Hint: "a listing is named by the 32 characters of its store path's hash"},
 	{Name: "nar", Pattern: "/nar/:file", Valid: narGrammar, Read: access.Pull, Write: true,
 		Hint: narHint},
-	{Name: "packed-nar", Pattern: "/nar/:file", Suffix: packedSuffix, Valid: localGrammar, Read: access.Pull,
+	{Name: "packed-nar", Pattern: "/nar/:file", Suffix: local.CompressedSuffix, Valid: localGrammar, Read: access.Pull,
 		Hint: narHint},
-	{Name: "plain-nar", Pattern: "/nar/:file", Suffix: plainSuffix, Valid: localGrammar, Read: access.Pull,
+	{Name: "plain-nar", Pattern: "/nar/:file", Suffix: local.PlainSuffix, Valid: localGrammar, Read: access.Pull,
 		Hint: narHint},
 	{Name: "log", Pattern: "/log/:drv", Valid: drvGrammar, Read: access.Pull, Write: true,
 		Hint: "a log is named by its derivation, log/<hash>-<name>.drv"},

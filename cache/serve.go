@@ -51,11 +51,8 @@ var serveTypes = map[string]string{
 
 // served is what a name in a path leads to.
 type served struct {
-	typ     nar.Type
-	size    int64
-	target  string
-	entries []servedEntry
-	open    func() (io.ReadCloser, error) // of a file; an *os.File if it is one
+	*nar.Node
+	open func() (io.ReadCloser, error) // of a file; an *os.File if it is one
 }
 
 type servedEntry struct {
@@ -83,12 +80,12 @@ func (s *Server) getServe(w *response, req *http.Request, name string) error {
 	sum := sha256.Sum256([]byte(info.NarHash.String() + "/" + name))
 	h.Set("Etag", `"`+hex.EncodeToString(sum[:12])+`"`)
 	switch {
-	case found.typ == nar.Symlink:
-		return s.serveLink(w, name, folder, info.StoreDir, found.target)
-	case found.typ == nar.Directory && !folder:
+	case found.Type == nar.Symlink:
+		return s.serveLink(w, name, folder, info.StoreDir, found.Target)
+	case found.Type == nar.Directory && !folder:
 		return redirect(w, "./"+url.PathEscape(path.Base(name))+"/") // "a:b/" alone would be another scheme
-	case found.typ == nar.Directory:
-		return s.serveFolder(w, req, info, name, found.entries)
+	case found.Type == nar.Directory:
+		return s.serveFolder(w, req, info, name, entriesOf(found.Node))
 	}
 	return s.serveFile(w, req, name, found)
 }
@@ -103,73 +100,34 @@ func (s *Server) findServed(ctx context.Context, w *response, hash, name string)
 	if s.local == nil || !errors.Is(err, index.ErrNotFound) {
 		return nil, nil, err
 	}
-	p, err := s.local.find(ctx, hash)
+	info, err := s.local.Info(ctx, hash)
 	if err != nil {
 		return nil, nil, err
 	}
 	w.source = sourceLocal
-	found, err := localFile(s.local.store.RealPath(p.info.Path), name)
-	return p.info, found, err
-}
-
-// localFile follows no link: each is shown as what it is.
-func localFile(root, name string) (*served, error) {
-	full := root
-	if name != "" {
-		for part := range strings.SplitSeq(name, "/") {
-			if st, err := os.Lstat(full); err != nil || !st.IsDir() {
-				return nil, errors.Join(err, fs.ErrNotExist)
-			}
-			full += "/" + part
-		}
-	}
-	st, err := os.Lstat(full)
-	switch {
-	case err != nil:
-		return nil, err
-	case st.Mode().IsRegular():
-		return &served{typ: nar.Regular, size: st.Size(), open: func() (io.ReadCloser, error) { return os.Open(full) }}, nil
-	case st.Mode()&fs.ModeSymlink != 0:
-		target, err := os.Readlink(full)
-		return &served{typ: nar.Symlink, target: target}, err
-	case !st.IsDir():
-		return nil, fs.ErrNotExist
-	}
-	list, err := os.ReadDir(full)
+	n, file, err := s.local.File(info.Path, name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	found := &served{typ: nar.Directory}
-	for _, d := range list {
-		switch {
-		case d.IsDir():
-			found.add(d.Name(), nar.Directory, "")
-		case d.Type()&fs.ModeSymlink != 0:
-			target, err := os.Readlink(full + "/" + d.Name())
-			if err != nil {
-				return nil, err
-			}
-			found.add(d.Name(), nar.Symlink, target)
-		default:
-			st, err := d.Info()
-			if err != nil {
-				return nil, err
-			}
-			found.add(d.Name(), nar.Regular, sizeText(st.Size()))
-		}
-	}
-	return found, nil
+	return info, &served{n, func() (io.ReadCloser, error) { return os.Open(file) }}, nil
 }
 
-func (f *served) add(name string, typ nar.Type, note string) {
-	e := servedEntry{Name: name, Href: "./" + url.PathEscape(name), Note: note}
-	switch typ {
-	case nar.Directory:
-		e.Name, e.Href = e.Name+"/", e.Href+"/"
-	case nar.Symlink:
-		e.Note = "→ " + note
+// entriesOf are the lines of a folder's page.
+func entriesOf(folder *nar.Node) []servedEntry {
+	list := make([]servedEntry, 0, len(folder.Entries))
+	for _, n := range folder.Entries {
+		e := servedEntry{Name: n.Name, Href: "./" + url.PathEscape(n.Name)}
+		switch n.Type {
+		case nar.Directory:
+			e.Name, e.Href = e.Name+"/", e.Href+"/"
+		case nar.Symlink:
+			e.Note = "→ " + n.Target
+		default:
+			e.Note = sizeText(n.Size)
+		}
+		list = append(list, e)
 	}
-	f.entries = append(f.entries, e)
+	return list
 }
 
 // uploadedFile finds a file by the listing of the NAR, so that only what lies
@@ -195,15 +153,7 @@ func (s *Server) uploadedFile(ctx context.Context, info *narinfo.Info, name stri
 	if n == nil {
 		return nil, fs.ErrNotExist
 	}
-	found := &served{typ: n.Type, size: n.Size, target: n.Target}
-	for _, e := range n.Entries {
-		note := e.Target
-		if e.Type == nar.Regular {
-			note = sizeText(e.Size)
-		}
-		found.add(e.Name, e.Type, note)
-	}
-	found.open = func() (io.ReadCloser, error) {
+	return &served{n, func() (io.ReadCloser, error) {
 		select { // unpacking costs more than asking
 		case s.listings <- struct{}{}:
 			defer func() { <-s.listings }()
@@ -222,8 +172,7 @@ func (s *Server) uploadedFile(ctx context.Context, info *narinfo.Info, name stri
 			io.Reader
 			io.Closer
 		}{io.LimitReader(readerWith{ctx, all}, n.Size), all}, nil
-	}
-	return found, nil
+	}}, nil
 }
 
 func readListing(in *blob.File) ([]byte, error) {
@@ -309,17 +258,17 @@ func (s *Server) serveFile(w *response, req *http.Request, name string, f *serve
 	}
 	defer in.Close()
 	head := bufio.NewReaderSize(in, 1024)
-	start, err := head.Peek(int(min(f.size, servePeek)))
+	start, err := head.Peek(int(min(f.Size, servePeek)))
 	if err != nil {
 		return damaged(err)
 	}
 	h.Set("Content-Type", serveType(name, start))
-	h.Set("Content-Length", strconv.FormatInt(f.size, 10))
+	h.Set("Content-Length", strconv.FormatInt(f.Size, 10))
 	if req.Method == http.MethodHead {
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	if n, err := io.Copy(struct{ io.Writer }{w}, io.LimitReader(head, f.size)); err != nil || n < f.size {
+	if n, err := io.Copy(struct{ io.Writer }{w}, io.LimitReader(head, f.Size)); err != nil || n < f.Size {
 		panic(http.ErrAbortHandler)
 	}
 	return nil

@@ -15,10 +15,10 @@ func TestServe(t *testing.T) {
 		"bin/run": "#!/bin/sh\necho <script>\n", "share/doc/index.html": "<b>hi</b>", "share/a b%?#\"<.txt": "odd", "data": "\x00\x01\x02",
 		"empty": "", "https:evil.example/x": "y", "long": strings.Repeat("é", 100_000),
 	}
-	local := m.build("local", files)
+	own := m.build("local", files)
 	up := packUpload(t, "up", narOf(t, map[string]string{"file": "I am uploaded", "other": strings.Repeat("x", 70_000)}), "zstd")
 	w.putAll(up)
-	root := "/serve/" + local.info.Path.Hash() + "/"
+	root := "/serve/" + own.info.Path.Hash() + "/"
 	for name, wantType := range map[string]string{
 		"bin/run": "text/plain; charset=utf-8", "share/doc/index.html": "text/html; charset=utf-8", "share/a%20b%25%3F%23%22%3C.txt": "text/plain; charset=utf-8",
 		"data": "application/octet-stream", "empty": "text/plain; charset=utf-8", "long": "text/plain; charset=utf-8",
@@ -34,7 +34,7 @@ func TestServe(t *testing.T) {
 		w.must(w.get(root+name, "If-None-Match", a.header.Get("Etag")), 304)
 		sameHead(t, a, w.head(root+name))
 	}
-	page := w.must(w.get(root), 200, `<a href="./bin/">bin/</a>`, `<a href="./data">data</a>`, "3 bytes", local.info.Path.In("/nix/store"))
+	page := w.must(w.get(root), 200, `<a href="./bin/">bin/</a>`, `<a href="./data">data</a>`, "3 bytes", own.info.Path.In("/nix/store"))
 	if csp := page.header.Get("Content-Security-Policy"); !strings.Contains(csp, "sandbox") || strings.Contains(page.body, `href="../"`) {
 		t.Errorf("%v %s", page.header, page.body)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"narwharf/cache/fastpath"
 	"narwharf/cache/index"
+	"narwharf/cache/local"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
@@ -37,7 +38,7 @@ type Options struct {
 	RequireUploadSig []signing.PublicKey
 	Access           *access.Authenticator
 	// Local is the store of this machine; nil serves uploads alone.
-	Local *Local
+	Local *local.Store
 	// BodyIdle is how long an upload may be silent, in any phase.
 	BodyIdle time.Duration
 	// Metrics is what /metrics shows; the server adds its own. nil makes one.
@@ -50,7 +51,7 @@ type Options struct {
 type Server struct {
 	opts    Options
 	uploads *Uploads
-	local   *Local // nil if the machine's own store is not served
+	local   *local.Store // nil if the machine's own store is not served
 	signer  *signer
 	metrics *metrics
 	log     *slog.Logger

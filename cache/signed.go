@@ -15,6 +15,7 @@ import (
 
 	"narwharf/cache/fastpath"
 	"narwharf/cache/index"
+	"narwharf/cache/local"
 	"narwharf/narinfo"
 	"narwharf/signing"
 )
@@ -42,15 +43,15 @@ type signedText struct {
 	// The whole answers behind the value of Date, for package front.
 	plainTail, smallTail fastpath.Answer
 
-	local *localPath // nil for an upload
+	local *local.Path // nil for an upload
 }
 
 // signer makes and keeps the signed narinfos. A signature is made when a path
 // is read: keys can be added and taken away without touching what is stored.
 type signer struct {
 	keys    atomic.Pointer[keySet]
-	uploads bool   // sign uploaded paths too
-	local   *Local // nil if the machine's own store is not served
+	uploads bool         // sign uploaded paths too
+	local   *local.Store // nil if the machine's own store is not served
 	cache   *lru.Cache[string, *signedText]
 
 	// epoch counts what may make texts stale. A text that was begun under an
@@ -63,12 +64,12 @@ type signer struct {
 	epoch atomic.Uint64
 }
 
-func newSigner(signUploads bool, local *Local) *signer {
+func newSigner(signUploads bool, own *local.Store) *signer {
 	c, err := lru.New[string, *signedText](signedEntries)
 	if err != nil {
 		panic(err) // the size is a constant
 	}
-	s := &signer{uploads: signUploads, local: local, cache: c}
+	s := &signer{uploads: signUploads, local: own, cache: c}
 	s.keys.Store(new(keySet))
 	return s
 }
@@ -102,7 +103,7 @@ func (s *signer) known(hash string) (t, old *signedText) {
 	switch {
 	case !ok:
 		return nil, nil
-	case t.local == nil || s.local.current(t.local):
+	case t.local == nil || s.local.Current(t.local):
 		return t, nil
 	}
 	return nil, t
@@ -143,12 +144,12 @@ func (s *signer) get(ctx context.Context, hash string, idx index.Index) (*signed
 // signLocal makes the text of a local path. Most changes of a store are to
 // other paths: old is used again if it says the same.
 func (s *signer) signLocal(ctx context.Context, hash string, old *signedText) (*signedText, error) {
-	p, err := s.local.find(ctx, hash)
+	p, err := s.local.Find(ctx, hash)
 	if err != nil {
 		return nil, err
 	}
-	info := s.local.complete(p)
-	if old != nil && old.local.sum == p.sum && old.local.packed == p.packed {
+	info := s.local.WithFile(p)
+	if old != nil && old.local.Same(p) {
 		t := *old
 		t.local = p
 		return &t, nil

@@ -19,6 +19,7 @@ import (
 
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
+	"narwharf/cache/local"
 	"narwharf/cache/nar"
 	"narwharf/cache/state/namelock"
 	"narwharf/narinfo"
@@ -51,7 +52,7 @@ type Uploads struct {
 	// local is the machine's own store, nil if it is not served, and vouch makes
 	// the signatures that its paths get when they are adopted. NewServer sets
 	// them.
-	local *Local
+	local *local.Store
 	vouch func(*narinfo.Info) []string
 
 	// changed is told the hash part of each path whose record changed, ""
@@ -90,7 +91,7 @@ func NewUploads(blobs blob.Store, idx index.Index, opts UploadOptions, log *slog
 
 // SetLocal says which store of this machine stands beside the uploads; a Server
 // with Options.Local does so itself.
-func (u *Uploads) SetLocal(l *Local) { u.local = l }
+func (u *Uploads) SetLocal(l *local.Store) { u.local = l }
 
 // Torn tells that a write failed in a way that left the narinfo files and the
 // index different; the next start must recover.

@@ -420,7 +420,7 @@ func newUpload(t testing.TB, name, compression string, refs ...*upload) *upload 
 
 func packUpload(t testing.TB, name string, archive []byte, compression string, refs ...*upload) *upload {
 	t.Helper()
-	return rawUpload(t, name, archive, compression, compress(t, compression, archive), refs...)
+	return rawUpload(t, name, archive, compression, compressAs(t, compression, archive), refs...)
 }
 
 // rawUpload makes a store path whose NAR is packed already.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"narwharf/cache"
+	"narwharf/cache/local"
 	"narwharf/cache/local/compress"
 	"narwharf/cache/nixstore"
 	"narwharf/narinfo"
@@ -62,7 +63,7 @@ func newAnswers(t *testing.T) *answers {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = packed.Close() })
-	local := cache.NewLocal(emptyStore{}, packed, t.TempDir(), log)
+	own := local.New(emptyStore{}, packed, t.TempDir(), log)
 	a := &answers{t: t, doc: readOpenAPI(t), seen: make(map[string]bool), dir: d}
 	serve := func(anonymous ...string) *httptest.Server {
 		scopes, err := access.ParseScopes(anonymous)
@@ -74,7 +75,7 @@ func newAnswers(t *testing.T) *answers {
 			SignUploads: true,
 			Access:      access.NewAuthenticator(d.tokens, scopes, time.Now),
 			BodyIdle:    patience,
-			Local:       local,
+			Local:       own,
 			Log:         log,
 		})
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"narwharf/cache"
+	"narwharf/cache/local"
 )
 
 type fsckArgs struct {
@@ -54,7 +55,7 @@ func fsckJob(ctx context.Context, d *dataDir, raw json.RawMessage, out io.Writer
 			fmt.Fprintln(out, "references that are in the local store alone count as missing:", err)
 		} else if store != nil {
 			defer store.Close()
-			d.uploads.SetLocal(cache.NewLocal(store, nil, "", d.log))
+			d.uploads.SetLocal(local.New(store, nil, "", d.log))
 		}
 	}
 	var mu sync.Mutex

@@ -9,14 +9,14 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"narwharf/cache"
+	"narwharf/cache/local"
 	"narwharf/cache/local/compress"
 	"narwharf/cache/nixstore"
 )
 
-// openLocal opens the store of this machine, if it is to be served; else local
+// openLocal opens the store of this machine, if it is to be served; else own
 // is nil. It comes after data_dir: the process is then the user that it stays.
-func openLocal(cfg *Config, registry prometheus.Registerer, log *slog.Logger) (local *cache.Local, done func() error, err error) {
+func openLocal(cfg *Config, registry prometheus.Registerer, log *slog.Logger) (own *local.Store, done func() error, err error) {
 	store, err := openStore(cfg)
 	if store == nil || err != nil {
 		return nil, func() error { return nil }, err
@@ -31,8 +31,8 @@ func openLocal(cfg *Config, registry prometheus.Registerer, log *slog.Logger) (l
 		return nil, nil, errors.Join(fmt.Errorf("cache.serve_store: %w", err), store.Close())
 	}
 	log.Info("serving the local store", "store", filepath.Join(cfg.Cache.StoreRoot, store.StoreDir()), "by", store.Backend())
-	done = func() error { return errors.Join(packed.Close(), store.Close()) }
-	return cache.NewLocal(store, packed, filepath.Join(cfg.Cache.StoreRoot, "/nix/var/log/nix"), log), done, nil
+	own = local.New(store, packed, filepath.Join(cfg.Cache.StoreRoot, "/nix/var/log/nix"), log)
+	return own, func() error { return errors.Join(packed.Close(), store.Close()) }, nil
 }
 
 // openStore opens the store that the configuration has served, nil if none.

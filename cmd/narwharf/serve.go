@@ -342,7 +342,7 @@ func whatNext(out io.Writer, cfg *Config, listeners []net.Listener, server *cach
 	if cfg.Cache.ServeStore {
 		from = fmt.Sprintf("Whatever is valid in %s of this machine can be substituted.\n", cfg.Cache.StoreRoot+cfg.Cache.StoreDir)
 	}
-	text := fmt.Sprintf(`
+	_, _ = fmt.Fprintf(out, `
 Narwharf serves %s
 %s
 See it:                   curl %s/nix-cache-info
@@ -350,6 +350,5 @@ Upload with any Nix:      nix copy%s --to '%s?compression=zstd' ./result
 Substitute, in nix.conf:  extra-substituters = %s
                           extra-trusted-public-keys =%s
 
-`, url, from, url, auth, url, url, keys.String())
-	_, _ = io.WriteString(out, text) // nobody reads it, then
+`, url, from, url, auth, url, url, keys.String()) // if that fails, nobody reads it
 }

@@ -33,9 +33,9 @@ func (st *Stream) goAlone(cause error) error {
 	a.job = job{
 		abandon: cancel,
 		run: func() {
-			facts, err := encode(ctx, st.key, st.src, &skip{w: a.w, n: from})
+			digest, err := encode(ctx, st.key, st.src, &skip{w: a.w, n: from})
 			if err == nil {
-				s.learn(st.key, facts)
+				s.learn(st.key, digest)
 			}
 			if errors.Is(err, io.ErrClosedPipe) {
 				err = fmt.Errorf("its reader left: %w", fs.ErrClosed)

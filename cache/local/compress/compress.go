@@ -54,7 +54,7 @@ type Store struct {
 	reserve  int64 // bytes of the file system that are left free
 	log      *slog.Logger
 	m        *metrics
-	facts    *factsLog
+	digests  *digestLog
 	linger   time.Duration
 	serial   atomic.Uint64
 	ctx      context.Context // ends with Close
@@ -115,12 +115,12 @@ func Open(o Options) (_ *Store, err error) {
 	// Half of what uploads leave free, see cache/blob: when they have filled the
 	// disk, there is still room to pack one NAR after another.
 	s.reserve = min(128<<20, int64(st.Blocks)*int64(st.Bsize)/40)
-	if s.facts, err = openFacts(o.Dir); err != nil {
+	if s.digests, err = openDigests(o.Dir); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			_ = s.facts.close() // it was only read
+			_ = s.digests.close() // it was only read
 		}
 	}()
 	trusted, err := readState(o.Dir)
@@ -165,17 +165,17 @@ func (s *Store) scan(trusted bool) error {
 		if err != nil {
 			return err
 		}
-		facts, known := s.facts.get(key)
-		if half || !known || st.Size() != facts.FileSize {
+		digest, known := s.digests.get(key)
+		if half || !known || st.Size() != digest.Size {
 			if !half {
-				s.log.Warn("a packed nar is not whole and is removed", "file", d.Name(), "bytes", st.Size(), "expected", facts.FileSize)
+				s.log.Warn("a packed nar is not whole and is removed", "file", d.Name(), "bytes", st.Size(), "expected", digest.Size)
 			}
 			if err := os.Remove(filepath.Join(s.dir, d.Name())); err != nil {
 				return err
 			}
 			continue
 		}
-		found = append(found, &keptFile{key: key, facts: facts, used: st.ModTime(), stamped: st.ModTime(), doubt: !trusted})
+		found = append(found, &keptFile{key: key, digest: digest, used: st.ModTime(), stamped: st.ModTime(), doubt: !trusted})
 	}
 	slices.SortFunc(found, func(a, b *keptFile) int { return a.used.Compare(b.used) })
 	for _, k := range found {
@@ -185,14 +185,14 @@ func (s *Store) scan(trusted bool) error {
 	return nil
 }
 
-// Facts returns what is known of a NAR that was encoded once, whether or not it
+// Digest returns what is known of a NAR that was encoded once, whether or not it
 // is still kept.
-func (s *Store) Facts(name string) (Facts, bool) {
+func (s *Store) Digest(name string) (Digest, bool) {
 	key, err := parseName(name)
 	if err != nil {
-		return Facts{}, false
+		return Digest{}, false
 	}
-	return s.facts.get(key)
+	return s.digests.get(key)
 }
 
 // Close breaks off all encodes, whose readers get ErrClosed, waits for them to
@@ -225,7 +225,7 @@ func (s *Store) Close() error {
 	if err == nil && s.doubts == 0 {
 		err = writeState(s.dir, stateClean)
 	}
-	if err = errors.Join(err, s.facts.close()); err != nil {
+	if err = errors.Join(err, s.digests.close()); err != nil {
 		return fmt.Errorf("close packed nars in %s: %w", s.dir, err)
 	}
 	return nil

@@ -35,7 +35,7 @@
 //
 // A line of facts is "z1 <nar hash> <file hash> <file size> <crc32c>". It is
 // written before the file gets its name and outlives the file, so that a
-// narinfo keeps its FileHash. A line whose sum is wrong is dropped, and so is a
+// narinfo keeps its Hash. A line whose sum is wrong is dropped, and so is a
 // file without a line or of another size.
 //
 // # After a crash

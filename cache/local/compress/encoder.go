@@ -63,7 +63,7 @@ func (e *sinkError) Unwrap() error { return e.err }
 // encode packs what src writes into sink, and returns what it is. sink gets the
 // last bytes only when the NAR has the hash want. An error of sink comes back as
 // a *sinkError, whatever src made of it.
-func encode(ctx context.Context, want narinfo.Hash, src Source, sink io.Writer) (Facts, error) {
+func encode(ctx context.Context, want narinfo.Hash, src Source, sink io.Writer) (Digest, error) {
 	enc, _ := encoders.Get().(*zstd.Encoder)
 	out := &tail{w: sink, sum: sha256.New()}
 	enc.Reset(out)
@@ -76,28 +76,28 @@ func encode(ctx context.Context, want narinfo.Hash, src Source, sink io.Writer) 
 	err := callSource(ctx, src, in)
 	switch {
 	case out.err != nil:
-		return Facts{}, &sinkError{out.err}
+		return Digest{}, &sinkError{out.err}
 	case ctx.Err() != nil:
-		return Facts{}, context.Cause(ctx)
+		return Digest{}, context.Cause(ctx)
 	case in.err != nil:
-		return Facts{}, fmt.Errorf("encode: %w", in.err)
+		return Digest{}, fmt.Errorf("encode: %w", in.err)
 	case err != nil:
-		return Facts{}, fmt.Errorf("%w: %w", ErrSource, err)
+		return Digest{}, fmt.Errorf("%w: %w", ErrSource, err)
 	}
 	if got := narinfo.Hash(in.sum.Sum(nil)); got != want {
-		return Facts{}, fmt.Errorf("%w: it is %s, %d bytes", ErrWrongNAR, got, in.n)
+		return Digest{}, fmt.Errorf("%w: it is %s, %d bytes", ErrWrongNAR, got, in.n)
 	}
 	err = enc.Close()
 	if err == nil {
 		err = out.end()
 	}
 	if out.err != nil {
-		return Facts{}, &sinkError{out.err}
+		return Digest{}, &sinkError{out.err}
 	}
 	if err != nil {
-		return Facts{}, fmt.Errorf("encode: %w", err)
+		return Digest{}, fmt.Errorf("encode: %w", err)
 	}
-	return Facts{FileHash: narinfo.Hash(out.sum.Sum(nil)), FileSize: out.n}, nil
+	return Digest{Hash: narinfo.Hash(out.sum.Sum(nil)), Size: out.n}, nil
 }
 
 // callSource makes an error of a panic: it would end the whole server, since no

@@ -21,7 +21,7 @@ import (
 
 // What the encoder makes of sample(n). A change means that the URLs of local
 // store paths have other bytes than those that clients may have a part of, and
-// that FileHash in narinfos they remember is wrong: go back to the encoder that
+// that Hash in narinfos they remember is wrong: go back to the encoder that
 // made these, or change suffix and generation.
 var golden = map[int]string{
 	1:         "41cd976d2ad91b6f4777fb5c5e4de3380d5382b9a2ed6f243560390638df1776",
@@ -62,12 +62,12 @@ func pieces(b []byte, next func() int) Source {
 func encoded(t *testing.T, b []byte, next func() int) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	facts, err := encode(context.Background(), sha256.Sum256(b), pieces(b, next), &out)
+	digest, err := encode(context.Background(), sha256.Sum256(b), pieces(b, next), &out)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (Facts{FileHash: sha256.Sum256(out.Bytes()), FileSize: int64(out.Len())}); facts != want {
-		t.Fatalf("facts %v of %v", facts, want)
+	if want := (Digest{Hash: sha256.Sum256(out.Bytes()), Size: int64(out.Len())}); digest != want {
+		t.Fatalf("facts %v of %v", digest, want)
 	}
 	return out.Bytes()
 }

@@ -61,8 +61,8 @@ func TestABrokenDiskCostsNoDownload(t *testing.T) {
 					<-g.started
 					close(g.steps)
 					all.Wait()
-					if f, known := w.Facts(i.name); !known || f != i.facts(t) {
-						t.Error("its facts are not known")
+					if f, known := w.Digest(i.name); !known || f != i.digest(t) {
+						t.Error("its digest are not known")
 					}
 					// The disk is well again.
 					f.from = 1 << 40
@@ -239,10 +239,10 @@ func testOnTinyDisk(t *testing.T, dir string) {
 	}
 	all, _ := items(t, 6) // 7 kB each
 	large, huge := newItem(900<<10, 1), newItem(2<<20, 2)
-	if n := large.facts(t).FileSize; n > 450<<10 || n < 350<<10 {
+	if n := large.digest(t).Size; n > 450<<10 || n < 350<<10 {
 		t.Fatalf("%d bytes do not fit the test", n)
 	}
-	if n := huge.facts(t).FileSize; n < 600<<10 {
+	if n := huge.digest(t).Size; n < 600<<10 {
 		t.Fatalf("%d bytes do not fit the test", n)
 	}
 	for _, reserve := range []int64{0, 30 << 10} {

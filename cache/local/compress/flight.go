@@ -72,7 +72,7 @@ func (s *Store) giveUp(fl *flight, cause error) {
 		return // fly ends it
 	}
 	s.dequeue(&fl.job)
-	fl.end(Facts{}, cause)
+	fl.end(Digest{}, cause)
 }
 
 // leave is the opposite of joining a flight.
@@ -108,32 +108,32 @@ func (fl *flight) fly() {
 	defer fl.cancel(nil)
 	start := time.Now()
 	temp := filepath.Join(s.dir, strconv.FormatUint(s.serial.Add(1), 10)+newSuffix)
-	if f, facts, err := s.open(fl.key); err == nil {
+	if f, digest, err := s.open(fl.key); err == nil {
 		// One that was told to make way came through nevertheless.
 		fl.begin(f)
 		s.mu.Lock()
 		s.ground(fl)
 		s.mu.Unlock()
-		fl.end(facts, nil)
+		fl.end(digest, nil)
 		return
 	}
-	facts, err := fl.write(temp)
+	digest, err := fl.write(temp)
 
 	s.mu.Lock()
 	s.ground(fl)
 	kept := false
-	if err == nil && facts.FileSize <= s.limit {
-		kept = s.land(fl.key, facts, temp)
+	if err == nil && digest.Size <= s.limit {
+		kept = s.land(fl.key, digest, temp)
 	}
 	if !kept {
 		s.remove(temp)
 	}
 	s.mu.Unlock()
 
-	fl.end(facts, err)
+	fl.end(digest, err)
 	s.count(fl.name, err)
 	if err == nil {
-		s.log.Debug("packed", "nar", fl.name, "bytes", facts.FileSize, "kept", kept, "took", time.Since(start))
+		s.log.Debug("packed", "nar", fl.name, "bytes", digest.Size, "kept", kept, "took", time.Since(start))
 	}
 }
 
@@ -152,7 +152,7 @@ func (s *Store) ground(fl *flight) {
 
 // land gives a whole file its name. mu is held, so that no other flight's file
 // of this name comes between.
-func (s *Store) land(key narinfo.Hash, facts Facts, temp string) bool {
+func (s *Store) land(key narinfo.Hash, digest Digest, temp string) bool {
 	err := s.hit("rename")
 	if err == nil {
 		err = os.Rename(temp, s.path(key))
@@ -162,30 +162,30 @@ func (s *Store) land(key narinfo.Hash, facts Facts, temp string) bool {
 		return false
 	}
 	now := s.now()
-	s.keep(&keptFile{key: key, facts: facts, used: now})
+	s.keep(&keptFile{key: key, digest: digest, used: now})
 	s.evict(s.limit)
 	return true
 }
 
 // write encodes into the file temp, which readers follow.
-func (fl *flight) write(temp string) (Facts, error) {
+func (fl *flight) write(temp string) (Digest, error) {
 	s := fl.s
-	if known, ok := s.facts.get(fl.key); ok && known.FileSize > s.limit {
+	if known, ok := s.digests.get(fl.key); ok && known.Size > s.limit {
 		fl.big = true // and others need not go for it
 	}
 	f, err := s.create(temp)
 	if err != nil {
-		return Facts{}, fmt.Errorf("%w: %w", ErrNotStored, err)
+		return Digest{}, fmt.Errorf("%w: %w", ErrNotStored, err)
 	}
 	fl.begin(f)
-	facts, err := encode(fl.ctx, fl.key, fl.src, fl)
+	digest, err := encode(fl.ctx, fl.key, fl.src, fl)
 	if sink := (*sinkError)(nil); errors.As(err, &sink) {
 		err = fmt.Errorf("%w: %w", ErrNotStored, sink.err)
 	}
 	if err == nil {
-		s.learn(fl.key, facts)
+		s.learn(fl.key, digest)
 	}
-	return facts, err
+	return digest, err
 }
 
 // create makes the file of an encode, and room for it.
@@ -265,16 +265,16 @@ func (fl *flight) grow(n int64) {
 }
 
 // learn remembers what a NAR became.
-func (s *Store) learn(key narinfo.Hash, facts Facts) {
-	before, known, err := s.facts.put(key, facts, func(p []byte) (int, error) {
+func (s *Store) learn(key narinfo.Hash, digest Digest) {
+	before, known, err := s.digests.put(key, digest, func(p []byte) (int, error) {
 		if err := s.hit("facts"); err != nil {
 			return 0, err
 		}
-		return s.facts.f.Write(p)
+		return s.digests.f.Write(p)
 	})
-	if known && before != facts {
+	if known && before != digest {
 		s.log.Error("a nar became other packed bytes than before, so a resumed download may fail once: this build's encoder differs",
-			"nar", key.Base32(), "before", before.FileHash, "now", facts.FileHash)
+			"nar", key.Base32(), "before", before.Hash, "now", digest.Hash)
 	}
 	if err != nil {
 		s.log.Warn("what a packed nar is will be forgotten at the next start", "nar", key.Base32(), "error", err)

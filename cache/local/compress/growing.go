@@ -11,14 +11,14 @@ import (
 // growing is a packed NAR that readers follow while it is written: from a file
 // that is open once, for as long as anybody reads it.
 type growing struct {
-	mu    sync.Mutex
-	file  *os.File      // nil before the first byte
-	ready int64         // bytes that may be read
-	more  chan struct{} // closed when ready grows or all is over; made by whoever waits
-	refs  int           // who may use file
-	done  chan struct{} // closed when all is over
-	facts Facts
-	err   error // why the encode failed
+	mu     sync.Mutex
+	file   *os.File      // nil before the first byte
+	ready  int64         // bytes that may be read
+	more   chan struct{} // closed when ready grows or all is over; made by whoever waits
+	refs   int           // who may use file
+	done   chan struct{} // closed when all is over
+	digest Digest
+	err    error // why the encode failed
 }
 
 func newGrowing() *growing {
@@ -57,12 +57,12 @@ func (g *growing) publish(n int64) {
 }
 
 // end is called once, and closes the file if nobody reads it.
-func (g *growing) end(facts Facts, err error) {
+func (g *growing) end(digest Digest, err error) {
 	defer g.release()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.facts, g.err = facts, err; err == nil {
-		g.ready = facts.FileSize
+	if g.digest, g.err = digest, err; err == nil {
+		g.ready = digest.Size
 	}
 	close(g.done)
 	g.wake()

@@ -20,7 +20,7 @@ import (
 // Store.mu.
 type keptFile struct {
 	key      narinfo.Hash
-	facts    Facts
+	digest   Digest
 	used     time.Time     // last time; no two are the same
 	stamped  time.Time     // what the mtime of the file says
 	doubt    bool          // hash it before it is served
@@ -41,7 +41,7 @@ func (s *Store) keep(k *keptFile) {
 	}
 	k.place = s.order.PushFront(k)
 	s.kept[k.key] = k
-	s.bytes += k.facts.FileSize
+	s.bytes += k.digest.Size
 	if k.doubt {
 		s.doubts++
 	}
@@ -54,7 +54,7 @@ func (s *Store) forget(k *keptFile) bool {
 	}
 	s.order.Remove(k.place)
 	delete(s.kept, k.key)
-	s.bytes -= k.facts.FileSize
+	s.bytes -= k.digest.Size
 	if k.doubt {
 		s.doubts--
 	}
@@ -127,22 +127,22 @@ func (s *Store) remove(name string) {
 //
 // After the machine went down, the first Open of each file reads it to the end
 // to see whether it is whole.
-func (s *Store) Open(name string) (*os.File, Facts, error) {
+func (s *Store) Open(name string) (*os.File, Digest, error) {
 	key, err := parseName(name)
 	if err != nil {
-		return nil, Facts{}, err
+		return nil, Digest{}, err
 	}
-	f, facts, err := s.open(key)
+	f, digest, err := s.open(key)
 	if err != nil {
-		return nil, Facts{}, fmt.Errorf("packed nar %s: %w", name, err)
+		return nil, Digest{}, fmt.Errorf("packed nar %s: %w", name, err)
 	}
-	return f, facts, nil
+	return f, digest, nil
 }
 
-func (s *Store) open(key narinfo.Hash) (*os.File, Facts, error) {
+func (s *Store) open(key narinfo.Hash) (*os.File, Digest, error) {
 	k, stamp, check, err := s.use(key)
 	if err != nil {
-		return nil, Facts{}, err
+		return nil, Digest{}, err
 	}
 	examined := false
 	if check {
@@ -154,21 +154,21 @@ func (s *Store) open(key narinfo.Hash) (*os.File, Facts, error) {
 		s.mu.Lock()
 		s.forget(k) // it was evicted just now, or someone removed it
 		s.mu.Unlock()
-		return nil, Facts{}, fs.ErrNotExist
+		return nil, Digest{}, fs.ErrNotExist
 	case err != nil:
-		return nil, Facts{}, err
+		return nil, Digest{}, err
 	}
-	damage := examine(f, k.facts, check)
+	damage := examine(f, k.digest, check)
 	examined = true
 	if damage != nil {
 		f.Close()
 		s.drop(k, damage)
-		return nil, Facts{}, fs.ErrNotExist
+		return nil, Digest{}, fs.ErrNotExist
 	}
 	if !stamp.IsZero() {
 		s.stamp(key, stamp)
 	}
-	return f, k.facts, nil
+	return f, k.digest, nil
 }
 
 func (s *Store) openFile(name string) (*os.File, error) {
@@ -227,23 +227,23 @@ func (s *Store) checked(k *keptFile, examined bool) {
 
 // examine says what is wrong with a file, from its size and, if whole is set,
 // from its bytes.
-func examine(f *os.File, facts Facts, whole bool) error {
+func examine(f *os.File, digest Digest, whole bool) error {
 	st, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	if st.Size() != facts.FileSize {
-		return fmt.Errorf("it has %d bytes of %d", st.Size(), facts.FileSize)
+	if st.Size() != digest.Size {
+		return fmt.Errorf("it has %d bytes of %d", st.Size(), digest.Size)
 	}
 	if !whole {
 		return nil
 	}
 	sum := sha256.New()
-	if _, err := io.Copy(sum, io.NewSectionReader(f, 0, facts.FileSize)); err != nil {
+	if _, err := io.Copy(sum, io.NewSectionReader(f, 0, digest.Size)); err != nil {
 		return err
 	}
-	if got := narinfo.Hash(sum.Sum(nil)); got != facts.FileHash {
-		return fmt.Errorf("its hash is %s instead of %s", got, facts.FileHash)
+	if got := narinfo.Hash(sum.Sum(nil)); got != digest.Hash {
+		return fmt.Errorf("its hash is %s instead of %s", got, digest.Hash)
 	}
 	return nil
 }

@@ -18,7 +18,7 @@ func items(t *testing.T, n int) (all []*item, size int64) {
 	for seed := range n {
 		i := newItem(20_000, uint64(seed)+100)
 		all = append(all, i)
-		size = max(size, i.facts(t).FileSize)
+		size = max(size, i.digest(t).Size)
 	}
 	return all, size
 }
@@ -67,8 +67,8 @@ func TestTheLeastRecentlyUsedGoes(t *testing.T) {
 		t.Errorf("%d evicted", n)
 	}
 	for _, i := range all {
-		if f, known := w.Facts(i.name); !known || f != i.facts(t) {
-			t.Error("its facts are forgotten")
+		if f, known := w.Digest(i.name); !known || f != i.digest(t) {
+			t.Error("its digest are forgotten")
 		}
 	}
 	if _, _, err := w.Open(all[0].name); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), all[0].name) {
@@ -89,7 +89,7 @@ func TestMakeRoom(t *testing.T) {
 	if n := w.MakeRoom(0); n != 0 {
 		t.Errorf("%d bytes for nothing", n)
 	}
-	size := func(n int) int64 { return all[n].facts(t).FileSize }
+	size := func(n int) int64 { return all[n].digest(t).Size }
 	if n := w.MakeRoom(size(0) + 1); n != size(0)+size(1) {
 		t.Errorf("%d bytes", n)
 	}
@@ -134,7 +134,7 @@ func TestEvictedWhileItIsRead(t *testing.T) {
 func TestLargerThanTheLimit(t *testing.T) {
 	all, _ := items(t, 1)
 	large := newItem(1<<20, 1)
-	w := newWorld(t, Options{Limit: large.facts(t).FileSize / 2})
+	w := newWorld(t, Options{Limit: large.digest(t).Size / 2})
 	w.fetch(all[0])
 	for range 2 { // the second time its size is known, and nothing makes room for it
 		st := w.join(large, large.source)
@@ -160,8 +160,8 @@ func TestLargerThanTheLimit(t *testing.T) {
 	if n := all[0].runs.Load(); n > 2 {
 		t.Errorf("the small one was encoded %d times", n)
 	}
-	if f, known := w.Facts(large.name); !known || f != large.facts(t) {
-		t.Error("its facts are not known")
+	if f, known := w.Digest(large.name); !known || f != large.digest(t) {
+		t.Error("its digest are not known")
 	}
 	w.holds(all[0])
 }
@@ -181,8 +181,8 @@ func TestRestartKeepsTheOrder(t *testing.T) {
 		t.Error("a clean stop is not believed")
 	}
 	for n, i := range all {
-		if f, known := w.Facts(i.name); !known || f != i.facts(t) {
-			t.Errorf("the facts of number %d are forgotten", n)
+		if f, known := w.Digest(i.name); !known || f != i.digest(t) {
+			t.Errorf("the digest of number %d are forgotten", n)
 		}
 	}
 	w.o.Limit = 3 * size
@@ -191,8 +191,8 @@ func TestRestartKeepsTheOrder(t *testing.T) {
 	if !w.has(all[0]) || !w.has(all[5]) || !w.has(all[1]) {
 		t.Error("not readable")
 	}
-	if _, known := w.Facts(all[4].name); !known {
-		t.Error("the facts of what was evicted are forgotten")
+	if _, known := w.Digest(all[4].name); !known {
+		t.Error("the digest of what was evicted are forgotten")
 	}
 }
 
@@ -293,8 +293,8 @@ func TestPowerCut(t *testing.T) {
 	}
 	for range 4 {
 		wg.Go(func() {
-			f, facts, err := after.Open(all[5].name)
-			if err != nil || facts != all[5].facts(t) {
+			f, digest, err := after.Open(all[5].name)
+			if err != nil || digest != all[5].digest(t) {
 				t.Errorf("the whole one: %v", err)
 				return
 			}
@@ -395,7 +395,7 @@ func TestWhatLiesInTheFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	line := appendFact(nil, key, all[0].facts(t))
+	line := appendDigest(nil, key, all[0].digest(t))
 	if !bytes.Contains(text, line) {
 		t.Fatal("no line of facts")
 	}

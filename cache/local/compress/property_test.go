@@ -39,12 +39,12 @@ func (s *Store) check() error {
 			fail("out of order")
 		}
 		last = k.used
-		sum += k.facts.FileSize
+		sum += k.digest.Size
 		files = append(files, fileName(k.key))
 		if k.doubt {
 			doubts++
 		}
-		if f, known := s.facts.get(k.key); !known || f != k.facts {
+		if f, known := s.digests.get(k.key); !known || f != k.digest {
 			fail("a kept file without facts")
 		}
 	}
@@ -275,7 +275,7 @@ func TestAnyOrder(t *testing.T) {
 			},
 			"open": func(rt *rapid.T) {
 				i := pool[anItem.Draw(rt, "item")]
-				f, facts, err := w.Open(i.name)
+				f, digest, err := w.Open(i.name)
 				if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOSPC) {
 					return
 				}
@@ -284,7 +284,7 @@ func TestAnyOrder(t *testing.T) {
 				}
 				defer f.Close()
 				got, err := io.ReadAll(f)
-				if err != nil || !bytes.Equal(got, i.out) || facts != i.facts(t) {
+				if err != nil || !bytes.Equal(got, i.out) || digest != i.digest(t) {
 					rt.Fatalf("%d bytes: %v", len(got), err)
 				}
 			},

@@ -60,12 +60,12 @@ func (s *Store) Join(ctx context.Context, name string, src Source) (*Stream, err
 
 func (s *Store) join(st *Stream) error {
 	for {
-		f, facts, err := s.open(st.key)
+		f, digest, err := s.open(st.key)
 		if err == nil {
 			st.g = newGrowing()
 			st.g.begin(f)
 			st.g.retain()
-			st.g.end(facts, nil)
+			st.g.end(digest, nil)
 			return nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -279,39 +279,39 @@ func (st *Stream) Done() <-chan struct{} { return st.g.done }
 var errUnderWay = errors.New("it is still being encoded")
 
 // Result says how the shared encode ended, once Done is closed.
-func (st *Stream) Result() (Facts, error) {
+func (st *Stream) Result() (Digest, error) {
 	if !st.g.over() {
-		return Facts{}, fmt.Errorf("packed nar %s: %w", st.name, errUnderWay)
+		return Digest{}, fmt.Errorf("packed nar %s: %w", st.name, errUnderWay)
 	}
 	if st.g.err != nil {
-		return Facts{}, fmt.Errorf("packed nar %s: %w", st.name, st.g.err)
+		return Digest{}, fmt.Errorf("packed nar %s: %w", st.name, st.g.err)
 	}
-	return st.g.facts, nil
+	return st.g.digest, nil
 }
 
 // Wait waits for the end of the shared encode and returns its Result.
-func (st *Stream) Wait(ctx context.Context) (Facts, error) {
+func (st *Stream) Wait(ctx context.Context) (Digest, error) {
 	select {
 	case <-st.g.done:
 		return st.Result()
 	case <-ctx.Done():
-		return Facts{}, context.Cause(ctx)
+		return Digest{}, context.Cause(ctx)
 	case <-st.left:
-		return Facts{}, fmt.Errorf("packed nar %s: %w", st.name, st.ended())
+		return Digest{}, fmt.Errorf("packed nar %s: %w", st.name, st.ended())
 	}
 }
 
 // File opens the whole packed NAR as a file of the caller's own, once the shared
 // encode ended well and before Close. Unlike Store.Open it does so even if the
 // NAR was too large to be kept.
-func (st *Stream) File() (*os.File, Facts, error) {
-	facts, err := st.Result()
+func (st *Stream) File() (*os.File, Digest, error) {
+	digest, err := st.Result()
 	if err != nil {
-		return nil, Facts{}, err
+		return nil, Digest{}, err
 	}
 	f, err := st.g.reopen()
 	if err != nil {
-		return nil, Facts{}, fmt.Errorf("packed nar %s: %w", st.name, err)
+		return nil, Digest{}, fmt.Errorf("packed nar %s: %w", st.name, err)
 	}
-	return f, facts, nil
+	return f, digest, nil
 }

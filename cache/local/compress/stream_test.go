@@ -18,7 +18,7 @@ func TestOneEncodeForManyReaders(t *testing.T) {
 	w := newWorld(t, Options{})
 	i := newItem(1<<20, 1)
 	g := newGate()
-	if _, known := w.Facts(i.name); known {
+	if _, known := w.Digest(i.name); known {
 		t.Error("facts of what was never encoded")
 	}
 	var all sync.WaitGroup
@@ -41,8 +41,8 @@ func TestOneEncodeForManyReaders(t *testing.T) {
 				t.Error(err)
 			}
 			w.same(got, i)
-			if facts, err := st.Result(); err != nil || facts != i.facts(t) {
-				t.Error(facts, err)
+			if digest, err := st.Result(); err != nil || digest != i.digest(t) {
+				t.Error(digest, err)
 			}
 			if n, err := st.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 				t.Error("behind the end:", n, err)
@@ -121,13 +121,13 @@ func TestWait(t *testing.T) {
 		t.Error(err)
 	}
 	close(g.steps)
-	facts, err := st.Wait(context.Background())
-	if err != nil || facts != i.facts(t) {
-		t.Fatal(facts, err)
+	digest, err := st.Wait(context.Background())
+	if err != nil || digest != i.digest(t) {
+		t.Fatal(digest, err)
 	}
 	<-st.Done()
-	f, facts, err := st.File()
-	if err != nil || facts != i.facts(t) {
+	f, digest, err := st.File()
+	if err != nil || digest != i.digest(t) {
 		t.Fatal(err)
 	}
 	defer f.Close()
@@ -285,7 +285,7 @@ func TestBadSources(t *testing.T) {
 			if n := w.result(c.result); n != 1 {
 				t.Errorf("%d counted as %s", n, c.result)
 			}
-			if _, known := w.Facts(good.name); known || w.metric("bytes") != 0 || len(w.files(suffix)) != 0 {
+			if _, known := w.Digest(good.name); known || w.metric("bytes") != 0 || len(w.files(suffix)) != 0 {
 				t.Error("something is kept")
 			}
 			eventually(t, "the temporary file goes", func() bool { return len(w.files(newSuffix)) == 0 })
@@ -352,8 +352,8 @@ func TestNames(t *testing.T) {
 		if err := w.Drop(name, io.EOF); !errors.Is(err, fs.ErrInvalid) {
 			t.Errorf("Drop %q: %v", name, err)
 		}
-		if _, known := w.Facts(name); known {
-			t.Errorf("Facts %q", name)
+		if _, known := w.Digest(name); known {
+			t.Errorf("Digest %q", name)
 		}
 	}
 }
@@ -367,7 +367,7 @@ func TestTheNARCountsAndNotThePath(t *testing.T) {
 	if !w.has(same) {
 		t.Error("not found under the other path")
 	}
-	if f, known := w.Facts(same.name); !known || f != i.facts(t) {
+	if f, known := w.Digest(same.name); !known || f != i.digest(t) {
 		t.Error(f, known)
 	}
 	w.fetch(same)

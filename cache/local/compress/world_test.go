@@ -195,9 +195,9 @@ func (i *item) packed(t testing.TB) []byte {
 	return i.out
 }
 
-func (i *item) facts(t testing.TB) Facts {
+func (i *item) digest(t testing.TB) Digest {
 	p := i.packed(t)
-	return Facts{FileHash: sha256.Sum256(p), FileSize: int64(len(p))}
+	return Digest{Hash: sha256.Sum256(p), Size: int64(len(p))}
 }
 
 func (w *world) join(i *item, src Source) *Stream {
@@ -237,7 +237,7 @@ func (w *world) same(got []byte, i *item) {
 // has says whether Open has the item whole.
 func (w *world) has(i *item) bool {
 	w.Helper()
-	f, facts, err := w.Open(i.name)
+	f, digest, err := w.Open(i.name)
 	if err != nil {
 		return false
 	}
@@ -247,8 +247,8 @@ func (w *world) has(i *item) bool {
 		w.Fatal(err)
 	}
 	w.same(got, i)
-	if facts != i.facts(w) {
-		w.Errorf("facts: %v", facts)
+	if digest != i.digest(w) {
+		w.Errorf("facts: %v", digest)
 	}
 	return true
 }

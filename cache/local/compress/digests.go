@@ -16,35 +16,35 @@ import (
 	"narwharf/narinfo"
 )
 
-// Facts is what is known of a packed NAR.
-type Facts struct {
-	FileHash narinfo.Hash // SHA-256 of the packed bytes
-	FileSize int64        // how many they are
+// Digest is what is known of a packed NAR.
+type Digest struct {
+	Hash narinfo.Hash // SHA-256 of the packed bytes
+	Size int64        // how many they are
 }
 
-// maxFacts bounds the memory of what was once encoded, to some 70 MB. Beyond,
-// any one is forgotten, which costs a narinfo its FileHash until the next encode.
-var maxFacts = 500_000 // tests set less
+// maxDigests bounds the memory of what was once encoded, to some 70 MB. Beyond,
+// any one is forgotten, which costs a narinfo its Hash until the next encode.
+var maxDigests = 500_000 // tests set less
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// factsLog is all facts, in memory and in a file that only grows while it is
+// digestLog is all facts, in memory and in a file that only grows while it is
 // open. The file is also the lock of the folder.
-type factsLog struct {
+type digestLog struct {
 	mu    sync.RWMutex
-	known map[narinfo.Hash]Facts
+	known map[narinfo.Hash]Digest
 	f     *os.File
 	torn  bool // the last line may be a part of one
 }
 
-func appendFact(dst []byte, key narinfo.Hash, f Facts) []byte {
+func appendDigest(dst []byte, key narinfo.Hash, f Digest) []byte {
 	start := len(dst)
-	dst = fmt.Appendf(dst, "%s %s %s %d ", generation, key.Base32(), f.FileHash.Base32(), f.FileSize)
+	dst = fmt.Appendf(dst, "%s %s %s %d ", generation, key.Base32(), f.Hash.Base32(), f.Size)
 	return fmt.Appendf(dst, "%08x\n", crc32.Checksum(dst[start:len(dst)-1], castagnoli))
 }
 
-// parseFact reads a line without its newline.
-func parseFact(line []byte) (key narinfo.Hash, f Facts, ok bool) {
+// parseDigest reads a line without its newline.
+func parseDigest(line []byte) (key narinfo.Hash, f Digest, ok bool) {
 	i := bytes.LastIndexByte(line, ' ')
 	if i < 0 {
 		return key, f, false
@@ -61,18 +61,18 @@ func parseFact(line []byte) (key narinfo.Hash, f Facts, ok bool) {
 	if err != nil {
 		return key, f, false
 	}
-	if f.FileHash, err = narinfo.ParseBase32(string(word[2])); err != nil {
+	if f.Hash, err = narinfo.ParseBase32(string(word[2])); err != nil {
 		return key, f, false
 	}
-	f.FileSize, err = strconv.ParseInt(string(word[3]), 10, 64)
-	return key, f, err == nil && f.FileSize > 0
+	f.Size, err = strconv.ParseInt(string(word[3]), 10, 64)
+	return key, f, err == nil && f.Size > 0
 }
 
-// openFacts reads the facts in dir and takes the folder for this process.
+// openDigests reads the facts in dir and takes the folder for this process.
 // Lines that are not whole are left out, of two for one NAR the last counts.
-func openFacts(dir string) (_ *factsLog, err error) {
+func openDigests(dir string) (_ *digestLog, err error) {
 	name := filepath.Join(dir, "facts")
-	l := &factsLog{known: make(map[narinfo.Hash]Facts)}
+	l := &digestLog{known: make(map[narinfo.Hash]Digest)}
 	l.f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, err
@@ -97,7 +97,7 @@ func openFacts(dir string) (_ *factsLog, err error) {
 	whole := true
 	for line := range bytes.Lines(text) {
 		body, ended := bytes.CutSuffix(line, []byte("\n"))
-		key, f, ok := parseFact(body)
+		key, f, ok := parseDigest(body)
 		if !ok || !ended {
 			whole = false
 			continue
@@ -109,16 +109,16 @@ func openFacts(dir string) (_ *factsLog, err error) {
 		}
 		l.known[key] = f
 	}
-	if whole && len(order) <= maxFacts {
+	if whole && len(order) <= maxDigests {
 		return l, nil
 	}
-	for len(order) > maxFacts {
+	for len(order) > maxDigests {
 		delete(l.known, order[0])
 		order = order[1:]
 	}
 	text = nil
 	for _, key := range order {
-		text = appendFact(text, key, l.known[key])
+		text = appendDigest(text, key, l.known[key])
 	}
 	// In place, since the file is the lock; what a crash leaves of it are
 	// whole lines and perhaps a part of one.
@@ -131,7 +131,7 @@ func openFacts(dir string) (_ *factsLog, err error) {
 	return l, nil
 }
 
-func (l *factsLog) get(key narinfo.Hash) (Facts, bool) {
+func (l *digestLog) get(key narinfo.Hash) (Digest, bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	f, ok := l.known[key]
@@ -140,14 +140,14 @@ func (l *factsLog) get(key narinfo.Hash) (Facts, bool) {
 
 // put remembers f, and returns what was known before. An error means that it
 // is remembered in memory only.
-func (l *factsLog) put(key narinfo.Hash, f Facts, write func([]byte) (int, error)) (before Facts, known bool, err error) {
+func (l *digestLog) put(key narinfo.Hash, f Digest, write func([]byte) (int, error)) (before Digest, known bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before, known = l.known[key]
 	if known && before == f {
 		return before, true, nil
 	}
-	if !known && len(l.known) >= maxFacts {
+	if !known && len(l.known) >= maxDigests {
 		for k := range l.known {
 			delete(l.known, k)
 			break
@@ -158,7 +158,7 @@ func (l *factsLog) put(key narinfo.Hash, f Facts, write func([]byte) (int, error
 	if l.torn {
 		text = append(text, '\n')
 	}
-	text = appendFact(text, key, f)
+	text = appendDigest(text, key, f)
 	n, err := write(text)
 	if err == nil && n < len(text) {
 		err = fs.ErrInvalid
@@ -167,4 +167,4 @@ func (l *factsLog) put(key narinfo.Hash, f Facts, write func([]byte) (int, error
 	return before, known, err
 }
 
-func (l *factsLog) close() error { return l.f.Close() }
+func (l *digestLog) close() error { return l.f.Close() }

@@ -12,34 +12,34 @@ import (
 	"narwharf/narinfo"
 )
 
-func someFact(n int) (narinfo.Hash, Facts) {
-	return narinfo.Hash{1, byte(n), byte(n >> 8)}, Facts{FileHash: narinfo.Hash{2, byte(n)}, FileSize: int64(n) + 1}
+func someFact(n int) (narinfo.Hash, Digest) {
+	return narinfo.Hash{1, byte(n), byte(n >> 8)}, Digest{Hash: narinfo.Hash{2, byte(n)}, Size: int64(n) + 1}
 }
 
 func TestFactsAreLines(t *testing.T) {
 	key, f := someFact(7)
-	line := appendFact(nil, key, f)
-	if !bytes.HasPrefix(line, []byte("z1 "+key.Base32()+" "+f.FileHash.Base32()+" 8 ")) || !bytes.HasSuffix(line, []byte("\n")) {
+	line := appendDigest(nil, key, f)
+	if !bytes.HasPrefix(line, []byte("z1 "+key.Base32()+" "+f.Hash.Base32()+" 8 ")) || !bytes.HasSuffix(line, []byte("\n")) {
 		t.Fatalf("%q", line)
 	}
 	line = line[:len(line)-1]
-	if k, got, ok := parseFact(line); !ok || k != key || got != f {
+	if k, got, ok := parseDigest(line); !ok || k != key || got != f {
 		t.Fatal(k, got, ok)
 	}
 	for n := range line {
 		for _, bit := range []byte{1, 32} {
 			other := bytes.Clone(line)
 			other[n] ^= bit
-			if k, got, ok := parseFact(other); ok && (k != key || got != f) {
+			if k, got, ok := parseDigest(other); ok && (k != key || got != f) {
 				t.Errorf("%q is taken for %v", other, got)
 			}
 		}
-		if _, _, ok := parseFact(line[:n]); ok {
+		if _, _, ok := parseDigest(line[:n]); ok {
 			t.Errorf("%q is taken for a line", line[:n])
 		}
 	}
-	for _, f := range []Facts{{FileHash: f.FileHash}, {FileHash: f.FileHash, FileSize: -1}, {FileSize: 3}} {
-		if _, _, ok := parseFact(bytes.TrimSuffix(appendFact(nil, key, f), []byte("\n"))); ok {
+	for _, f := range []Digest{{Hash: f.Hash}, {Hash: f.Hash, Size: -1}, {Size: 3}} {
+		if _, _, ok := parseDigest(bytes.TrimSuffix(appendDigest(nil, key, f), []byte("\n"))); ok {
 			t.Errorf("%v is taken", f)
 		}
 	}
@@ -47,11 +47,11 @@ func TestFactsAreLines(t *testing.T) {
 
 func FuzzParseFact(f *testing.F) {
 	key, fact := someFact(7)
-	f.Add(bytes.TrimSuffix(appendFact(nil, key, fact), []byte("\n")))
+	f.Add(bytes.TrimSuffix(appendDigest(nil, key, fact), []byte("\n")))
 	f.Add([]byte(" 0"))
 	f.Fuzz(func(t *testing.T, line []byte) {
-		if key, fact, ok := parseFact(line); ok {
-			if k, again, ok := parseFact(bytes.TrimSuffix(appendFact(nil, key, fact), []byte("\n"))); !ok || k != key || again != fact {
+		if key, fact, ok := parseDigest(line); ok {
+			if k, again, ok := parseDigest(bytes.TrimSuffix(appendDigest(nil, key, fact), []byte("\n"))); !ok || k != key || again != fact {
 				t.Errorf("%q", line)
 			}
 		}
@@ -65,7 +65,7 @@ func TestFactsAfterACrash(t *testing.T) {
 	const lines = 5
 	for n := range lines {
 		key, f := someFact(n)
-		text = appendFact(text, key, f)
+		text = appendDigest(text, key, f)
 		ends = append(ends, len(text))
 	}
 	for _, damage := range []func(n int) []byte{
@@ -79,7 +79,7 @@ func TestFactsAfterACrash(t *testing.T) {
 				t.Fatal(err)
 			}
 			for round := range 2 {
-				l, err := openFacts(dir)
+				l, err := openDigests(dir)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -107,7 +107,7 @@ func TestFactsAfterACrash(t *testing.T) {
 
 func TestFactsThatCannotBeWritten(t *testing.T) {
 	dir := t.TempDir()
-	l, err := openFacts(dir)
+	l, err := openDigests(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func TestFactsThatCannotBeWritten(t *testing.T) {
 	if err := l.close(); err != nil {
 		t.Error(err)
 	}
-	if l, err = openFacts(dir); err != nil {
+	if l, err = openDigests(dir); err != nil {
 		t.Fatal(err)
 	}
 	defer l.f.Close()
@@ -149,14 +149,14 @@ func TestFactsAreBounded(t *testing.T) {
 	var text []byte
 	for n := range 30 {
 		key, f := someFact(n)
-		text = appendFact(text, key, f)
+		text = appendDigest(text, key, f)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "facts"), text, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	defer func(n int) { maxFacts = n }(maxFacts)
-	maxFacts = 10
-	l, err := openFacts(dir)
+	defer func(n int) { maxDigests = n }(maxDigests)
+	maxDigests = 10
+	l, err := openDigests(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +178,7 @@ func TestFactsAreBounded(t *testing.T) {
 	if err := l.close(); err != nil {
 		t.Fatal(err)
 	}
-	if l, err = openFacts(dir); err != nil {
+	if l, err = openDigests(dir); err != nil {
 		t.Fatal(err)
 	}
 	defer l.f.Close()

@@ -1,0 +1,194 @@
+package local
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"narwharf/cache/blob"
+	"narwharf/cache/local/compress"
+	"narwharf/cache/nar"
+	"narwharf/cache/nixstore"
+	"narwharf/narinfo"
+)
+
+// Nix is what is needed of a Nix store, as a *nixstore.Store gives it. Every
+// method tells what is true now.
+type Nix interface {
+	// StoreDir is the directory that paths are named by.
+	StoreDir() string
+	// InfoByHash returns what Nix knows of a path, nixstore.ErrNotValid if
+	// nothing, nixstore.ErrUnavailable or ErrLocked if it cannot be asked.
+	InfoByHash(ctx context.Context, hashPart string) (*narinfo.Info, error)
+	// PathInfo adds when it became valid.
+	PathInfo(ctx context.Context, p narinfo.Path) (*nixstore.PathInfo, error)
+	// RealPath is where the files of a path are.
+	RealPath(narinfo.Path) string
+	// Version and Still tell whether anything may have changed.
+	Version(ctx context.Context) (nixstore.Version, error)
+	Still(nixstore.Version) bool
+}
+
+// ErrUnavailable is in the error of a look-up when the store cannot be read now.
+var ErrUnavailable = errors.New("the local Nix store cannot be read now")
+
+// The two forms of a local path's NAR, behind Path.Name.
+const (
+	CompressedSuffix = ".nar.zst"
+	PlainSuffix      = ".nar"
+)
+
+// Store is a Nix store as a source of the cache. It is safe for concurrent use.
+type Store struct {
+	Nix
+	Compressed *compress.Store // of the NARs
+
+	logs string // the folder of Nix's build logs
+	log  *slog.Logger
+
+	mu       sync.Mutex
+	troubled time.Time // when the log last said that the store cannot be read
+}
+
+// New makes a source of a Nix store. compressed keeps what is encoded, nil if no
+// NAR will be asked for; logs is the folder of Nix's build logs,
+// <root>/nix/var/log/nix.
+func New(nix Nix, compressed *compress.Store, logs string, log *slog.Logger) *Store {
+	return &Store{Nix: nix, Compressed: compressed, logs: logs, log: log}
+}
+
+// Path is a path of the store as it is advertised.
+type Path struct {
+	Info *narinfo.Info // with everything but FileHash and FileSize
+	Name string        // of its NAR without the suffix, "<hash part>-<NAR hash>"
+
+	version  nixstore.Version
+	sum      [sha256.Size]byte // of the unsigned text
+	complete bool              // WithFile added FileHash and FileSize
+}
+
+// Find looks a path up by its hash part.
+func (s *Store) Find(ctx context.Context, hash string) (*Path, error) {
+	version, err := s.Version(ctx) // before: if it is the same later, so is the rest
+	var info *narinfo.Info
+	if err == nil {
+		info, err = s.InfoByHash(ctx, hash)
+	}
+	if err != nil {
+		return nil, s.explain(ctx, err)
+	}
+	p := &Path{Info: info, Name: info.Path.Hash() + "-" + info.NarHash.Base32(), version: version}
+	info.URL, info.Compression = "nar/"+p.Name+CompressedSuffix, "zstd"
+	p.sum = sha256.Sum256(info.Append(nil))
+	return p, nil
+}
+
+// Current tells whether all that the narinfo of p says is what it would say now.
+func (s *Store) Current(p *Path) bool {
+	if !p.complete {
+		if _, known := s.Compressed.Digest(p.Name + CompressedSuffix); known {
+			return false
+		}
+	}
+	return s.Still(p.version)
+}
+
+// WithFile returns the info of p with FileHash and FileSize, if the compressed
+// NAR is known.
+func (s *Store) WithFile(p *Path) *narinfo.Info {
+	f, known := s.Compressed.Digest(p.Name + CompressedSuffix)
+	p.complete = known
+	if !known {
+		return p.Info
+	}
+	i := *p.Info
+	i.FileHash, i.FileSize = f.Hash, f.Size
+	return &i
+}
+
+// Same tells whether the narinfos of p and q, as WithFile left them, are the same.
+func (p *Path) Same(q *Path) bool { return p.sum == q.sum && p.complete == q.complete }
+
+// Info returns what the store has under a hash part.
+func (s *Store) Info(ctx context.Context, hash string) (*narinfo.Info, error) {
+	p, err := s.Find(ctx, hash)
+	if err != nil {
+		return nil, err
+	}
+	return p.Info, nil
+}
+
+// Registered is when a path became valid.
+func (s *Store) Registered(ctx context.Context, p narinfo.Path) (time.Time, error) {
+	i, err := s.PathInfo(ctx, p)
+	if err != nil {
+		return time.Time{}, s.explain(ctx, err)
+	}
+	return i.Registered, nil
+}
+
+// Compress returns the compressed NAR of a path as a whole file of the caller's
+// own, with its SHA-256 and size. It waits for an encoder.
+func (s *Store) Compress(ctx context.Context, i *narinfo.Info) (f *os.File, hash narinfo.Hash, size int64, err error) {
+	stream, err := s.Compressed.Join(ctx, fileName(i), s.Dump(i))
+	if err != nil {
+		return nil, hash, 0, err
+	}
+	defer func() { _ = stream.Close() }() // never fails
+	if _, err := stream.Wait(ctx); err != nil {
+		switch {
+		case ctx.Err() != nil:
+		case errors.Is(err, compress.ErrNotStored):
+			err = fmt.Errorf("%w: %w", blob.ErrFull, err)
+		case errors.Is(err, compress.ErrWrongNAR), errors.Is(err, compress.ErrSource):
+			err = fmt.Errorf("%w: %w", nar.ErrChanged, err)
+		}
+		return nil, hash, 0, err
+	}
+	f, file, err := stream.File()
+	return f, file.Hash, file.Size, err
+}
+
+// Discard removes the compressed NAR of a path that turned out to be damaged.
+func (s *Store) Discard(i *narinfo.Info, damage error) error {
+	return s.Compressed.Drop(fileName(i), damage)
+}
+
+// MakeRoom removes compressed NARs until n bytes are free that were not, or none
+// is left, and returns how many they had.
+func (s *Store) MakeRoom(n int64) (freed int64) {
+	if s.Compressed == nil {
+		return 0
+	}
+	return s.Compressed.MakeRoom(n)
+}
+
+func fileName(i *narinfo.Info) string {
+	return i.Path.Hash() + "-" + i.NarHash.Base32() + CompressedSuffix
+}
+
+// explain turns an error of the store into what a client is told: that a path
+// is not there, or that this cannot be said now. A 404 would be remembered.
+func (s *Store) explain(ctx context.Context, err error) error {
+	switch {
+	case errors.Is(err, nixstore.ErrNotValid):
+		return fs.ErrNotExist
+	case ctx.Err() != nil:
+		return err
+	case errors.Is(err, nixstore.ErrUnavailable), errors.Is(err, nixstore.ErrLocked):
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if now := time.Now(); now.Sub(s.troubled) > time.Minute { // not for each request
+			s.troubled = now
+			s.log.Error("the local Nix store cannot be read; uploads are served", "error", err)
+		}
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return err
+}
