@@ -3,6 +3,7 @@ package cache
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"database/sql"
 	"fmt"
@@ -92,7 +93,7 @@ func (m *machine) build(name string, files map[string]string, refs ...*upload) *
 		}
 	}
 	var out bytes.Buffer
-	if _, err := nar.Dump(&out, root); err != nil {
+	if _, err := nar.DumpContext(context.Background(), &out, root); err != nil {
 		m.t.Fatal(err)
 	}
 	p.nar = out.Bytes()

@@ -124,9 +124,7 @@ func BenchmarkWriter(b *testing.B) {
 func BenchmarkDump(b *testing.B) {
 	root := filepath.Join(b.TempDir(), "x")
 	n := write(b, manyFiles()...)
-	if err := Restore(bytes.NewReader(n), root); err != nil {
-		b.Fatal(err)
-	}
+	plant(b, root, manyFiles()...)
 	out, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	if err != nil {
 		b.Fatal(err)
@@ -134,7 +132,7 @@ func BenchmarkDump(b *testing.B) {
 	defer func() { _ = out.Close() }()
 	ctx := context.Background()
 	for name, dump := range map[string]func(io.Writer, string) error{
-		"ours":    func(w io.Writer, root string) error { _, err := Dump(w, root); return err },
+		"ours":    func(w io.Writer, root string) error { _, err := DumpContext(ctx, w, root); return err },
 		"measure": func(w io.Writer, root string) error { _, err := Measure(ctx, root); return err },
 		"gonix":   gonix.DumpPath,
 	} {
@@ -189,7 +187,7 @@ func BenchmarkDumpToPipe(b *testing.B) {
 	b.Run("ours/many", func(b *testing.B) {
 		benchmarkPipe(b, func(out *os.File) (time.Duration, error) {
 			before := selfCPU(b)
-			_, err := Dump(out, root)
+			_, err := DumpContext(b.Context(), out, root)
 			return selfCPU(b) - before, err
 		})
 	})

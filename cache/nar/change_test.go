@@ -215,7 +215,7 @@ func TestDumpToAWriterThatFails(t *testing.T) {
 	}
 	before := openFiles(t)
 	for room := 0; room < len(whole); room += 1 + len(whole)/50 {
-		if _, err := Dump(&fullWriter{room: room}, root); !errors.Is(err, errFull) {
+		if _, err := DumpContext(t.Context(), &fullWriter{room: room}, root); !errors.Is(err, errFull) {
 			t.Fatalf("room for %d bytes: %v", room, err)
 		}
 	}
@@ -300,7 +300,7 @@ func TestWhoseErrorItWas(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "root")
 	plant(t, root, plainFile("", strings.Repeat("x", 2*largeBody)))
 	var path *fs.PathError
-	if _, err := Dump(&badSink{}, root); !errors.Is(err, unix.EIO) || errors.As(err, &path) {
+	if _, err := DumpContext(t.Context(), &badSink{}, root); !errors.Is(err, unix.EIO) || errors.As(err, &path) {
 		t.Errorf("the writer's: %v", err)
 	}
 	reads := 0

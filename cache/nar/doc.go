@@ -15,8 +15,8 @@
 //
 // # What is refused
 //
-// There is exactly one NAR for a tree, and Reader, Check, List and Restore take nothing else: what
-// they accept, the Writer turns into the same bytes again. Refused are
+// There is exactly one NAR for a tree, and Reader, Check and List take nothing else: what they
+// accept, the Writer turns into the same bytes again. Refused are
 //
 //   - input that ends early, even by a byte of padding, and input that goes on after the end;
 //   - strings in any other order than above, also those orders which early versions of Nix let

@@ -11,11 +11,6 @@ import (
 // before: a file that grew, shrank, vanished or became something else while it was sent.
 var ErrChanged = errors.New("the tree changes while it is read")
 
-// Dump is DumpContext without an end to its patience.
-func Dump(w io.Writer, root string) (int64, error) {
-	return DumpContext(context.Background(), w, root)
-}
-
 // DumpContext writes the file, directory or link at root to w as a NAR and returns how many bytes
 // w took. As in Nix, of the mode only the owner's execute bit counts, no link is followed, not
 // even root itself, and names go by their bytes. Sockets, devices and pipes are errors.

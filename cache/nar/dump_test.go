@@ -2,6 +2,7 @@ package nar
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"net"
@@ -42,7 +43,7 @@ func plant(t testing.TB, root string, files ...file) {
 
 func dump(root string) ([]byte, error) {
 	var out bytes.Buffer
-	size, err := Dump(&out, root)
+	size, err := DumpContext(context.Background(), &out, root)
 	if err == nil && size != int64(out.Len()) {
 		return nil, errors.New("Dump returns another size than it wrote")
 	}
@@ -137,7 +138,7 @@ func TestDumpRefuses(t *testing.T) {
 	if _, err := dump(os.DevNull); err == nil || !strings.Contains(err.Error(), "not a device") {
 		t.Errorf("%s: %v", os.DevNull, err)
 	}
-	if _, err := Dump(&fullWriter{room: 10}, filepath.Dir(in("full"))); !errors.Is(err, errFull) {
+	if _, err := DumpContext(t.Context(), &fullWriter{room: 10}, filepath.Dir(in("full"))); !errors.Is(err, errFull) {
 		t.Errorf("a full destination: %v", err)
 	}
 }
@@ -167,7 +168,7 @@ func TestDumpWhileTheFileChanges(t *testing.T) {
 		"stays": {func() error { return nil }, ""},
 	} {
 		plant(t, path, plainFile("", strings.Repeat("x", size)))
-		_, err := Dump(&changing{func() {
+		_, err := DumpContext(t.Context(), &changing{func() {
 			if err := tt.change(); err != nil {
 				t.Error(err)
 			}

@@ -144,7 +144,7 @@ func TestRangesOfAllSizes(t *testing.T) {
 			t.Errorf("%s: the dump differs (%v)", name, err)
 		}
 		var other readFromer
-		if _, err := Dump(&other, root); err != nil || !bytes.Equal(other.Bytes(), want) {
+		if _, err := DumpContext(t.Context(), &other, root); err != nil || !bytes.Equal(other.Bytes(), want) {
 			t.Errorf("%s: the dump to an io.ReaderFrom differs (%v)", name, err)
 		}
 		if large := name == "sizes" || name == "large root"; (other.files > 0) != large {

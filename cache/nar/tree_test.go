@@ -142,12 +142,10 @@ func TestAnyTree(t *testing.T) {
 			}
 		}
 		dst := filepath.Join(tmp, "dst")
-		if err := Restore(bytes.NewReader(b), dst); err != nil {
-			rt.Fatal(err)
-		}
+		plant(t, dst, files...)
 		again, err := dump(dst)
 		if err != nil || !bytes.Equal(again, b) {
-			rt.Fatalf("restored and dumped it is another NAR (%v)", err)
+			rt.Fatalf("planted and dumped it is another NAR (%v)", err)
 		}
 		if err := os.RemoveAll(dst); err != nil {
 			rt.Fatal(err)

@@ -267,7 +267,7 @@ func (f *field) system(name, inTest string, signed bool) *narinfo.Info {
 func (f *field) add(name, dir string, refs []narinfo.Path, signed bool) *narinfo.Info {
 	f.t.Helper()
 	var b bytes.Buffer
-	if _, err := nar.Dump(&b, dir); err != nil {
+	if _, err := nar.DumpContext(context.Background(), &b, dir); err != nil {
 		f.t.Fatal(err)
 	}
 	p, err := narinfo.ParsePath(sim.StoreDir, strings.Replace(sim.Path(name), "nixos-system-"+name, name, 1))
