@@ -48,7 +48,7 @@ var mayImport = map[string][]string{
 	"e2e/fleet/cmd":         {"e2e/fleet"},
 	"e2e/fleet/vm":          {"e2e/fleet"},
 	"hooks":                 {"hooks/...", "cache/state/namelock", "signing", "signing/access", "narinfo", "cache/state"},
-	"hooks/api":             {"signing", "narinfo"},
+	"hooks/api":             {"signing", "narinfo", "hooks/window"},
 	"hooks/channel":         {"hooks/api", "signing", "cache/state", "narinfo"},
 	"hooks/dashboard":       {"hooks"},
 	"hooks/desired":         {"hooks/api", "hooks/channel", "hooks/host", "hooks/reboot", "hooks/rollout", "hooks/window", "cache/state"},

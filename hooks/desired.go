@@ -53,7 +53,7 @@ func (s *Server) desired(host, channel, target string) (*desired, error) {
 	case d.Hold != nil:
 		d.WaitingFor = &api.Waiting{Kind: api.WaitHold, Detail: d.Hold.Reason}
 	case !open:
-		d.WaitingFor = &api.Waiting{Kind: api.WaitWindow, Detail: p.windows.opens(next)}
+		d.WaitingFor = &api.Waiting{Kind: api.WaitWindow, Detail: p.schedule.Opens(next)}
 	default:
 		d.Grant = newGrant(l.head.Seq, d.lease, fmt.Sprintf("%s-%d", channel, l.head.Seq))
 		s.permitReboot(d, host, record, p)

@@ -90,7 +90,7 @@ func (f *fleetCollector) Collect(ch chan<- prometheus.Metric) {
 // collectPolicies tells about windows and reboot slots.
 func (f *fleetCollector) collectPolicies(ch chan<- prometheus.Metric, policies map[string]*policy) {
 	for name, p := range policies {
-		if len(p.windows) > 0 {
+		if len(p.schedule) > 0 {
 			v := 0.0
 			if open, _ := p.state(f.s.clock()); open {
 				v = 1

@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/window"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
@@ -21,7 +22,7 @@ import (
 // policy is a channel's, ready to ask. It is replaced, never changed.
 type policy struct {
 	api.ChannelPolicy
-	windows windows
+	schedule window.Schedule
 
 	mu          sync.Mutex // of what was last found out about the windows
 	open        bool
@@ -30,21 +31,21 @@ type policy struct {
 
 // state is that of the windows, which is asked for each host and seldom changes.
 func (p *policy) state(now time.Time) (open bool, next time.Time) {
-	if len(p.windows) == 0 {
+	if len(p.schedule) == 0 {
 		return true, time.Time{}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.till.IsZero() || now.Before(p.since) || !now.Before(p.till) {
-		p.open, p.till = p.windows.state(now)
+		p.open, p.till = p.schedule.State(now)
 		p.since = now
 	}
 	return p.open, p.till
 }
 
 func newPolicy(p api.ChannelPolicy) (*policy, error) {
-	w, err := newWindows(p.Windows)
-	return &policy{ChannelPolicy: p, windows: w}, err
+	s, err := window.NewSchedule(p.Windows)
+	return &policy{ChannelPolicy: p, schedule: s}, err
 }
 
 // loadPolicies reads the table; the name of a channel that is not yet there may
@@ -225,8 +226,8 @@ func readPolicy(c *call) (*policy, error) {
 // String is for the audit log.
 func (p *policy) String() string {
 	var parts []string
-	for _, w := range p.windows {
-		parts = append(parts, "window "+w.text)
+	for _, w := range p.Windows {
+		parts = append(parts, "window "+w.String())
 	}
 	add := func(n int64, format string) {
 		if n != 0 {

@@ -50,6 +50,11 @@ func TestPolicy(t *testing.T) {
 	if strings.TrimSpace(got.body) != full || got.header.Get("ETag") != set.header.Get("ETag") || set.body != got.body {
 		t.Errorf("after a restart %s, want %s", got, full)
 	}
+	// The other form of a window is the same policy.
+	other := strings.Replace(full, `{"days":["sat"],"from":"22:00","to":"04:00","zone":"Europe/Berlin"}`, `"Sat 22:00-04:00 Europe/Berlin"`, 1)
+	if again := w.must(w.setPolicy([]byte(other)), 200, ""); again.body != got.body {
+		t.Errorf("%s is stored as %s", other, again.body)
+	}
 	// What tightens is told to hosts, and hosts hear of a change at once.
 	w.promote(1, w.entry("*", w.system("a")))
 	d := w.do("GET", desiredPath, w.host, nil)

@@ -159,6 +159,7 @@ func (m *Machine) mayReboot(j *Journal, a *Attempt, f Facts) *api.Waiting {
 		w.Asks = true // nothing but the server's word is missing
 		return w
 	}
+	open, opens := m.Rules.Windows.State(f.Wall)
 	switch {
 	case a.Action != signing.Auto && a.Action != signing.Reboot:
 		return wait(api.WaitReboot, "the action %s leaves the reboot to people", a.Action)
@@ -174,8 +175,8 @@ func (m *Machine) mayReboot(j *Journal, a *Attempt, f Facts) *api.Waiting {
 		return wait(api.WaitInhibited, "%s", tooOld(m.Rules.Agent, d.MinAgent))
 	case f.Now < a.RetryAt && a.BootID == f.BootID:
 		return wait(api.WaitReboot, "%s", a.Reason)
-	case !open(m.Rules.Windows, f.Wall):
-		return wait(api.WaitWindow, "%s", opens(m.Rules.Windows, f.Wall))
+	case !open:
+		return wait(api.WaitWindow, "reboot.windows: %s", m.Rules.Windows.Opens(opens))
 	case m.Rules.Reboot == RebootAlways:
 		return nil
 	case d != nil && d.Reboot != nil && d.Reboot.Seq == a.Seq && !j.valid(d.Reboot, a.Seq, f):

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/window"
 	"narwharf/nixos"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
@@ -59,8 +60,8 @@ func TestWhoMayReboot(t *testing.T) {
 		{name: "held", action: signing.Auto, rules: always, do: func(w *sim.World) { w.Wants.Hold = &api.Hold{By: "kim", Reason: "x"} }, kind: api.WaitHold},
 		{name: "paused", action: signing.Auto, rules: always, do: func(w *sim.World) { w.Pause = &api.Hold{By: "kim", Reason: "x"} }, kind: api.WaitPaused},
 		{name: "the server's reason", action: signing.Auto, do: func(w *sim.World) { w.Wants.WaitingFor = &api.Waiting{Kind: api.WaitSlot, Detail: "one at a time"} }, kind: api.WaitSlot},
-		{name: "outside the windows", action: signing.Auto, do: permitted, rules: func(r *nixos.Rules) { r.Windows = []nixos.Window{window(t, "00:00-00:01")} }, kind: api.WaitWindow},
-		{name: "in a window", action: signing.Auto, do: permitted, rules: func(r *nixos.Rules) { r.Windows = []nixos.Window{window(t, "00:00-00:00")} }},
+		{name: "outside the windows", action: signing.Auto, do: permitted, rules: func(r *nixos.Rules) { r.Windows = windows(t, "00:00-00:01") }, kind: api.WaitWindow},
+		{name: "in a window", action: signing.Auto, do: permitted, rules: func(r *nixos.Rules) { r.Windows = windows(t, "00:00-00:00") }},
 		{name: "a person switched to it", action: signing.Auto, do: func(w *sim.World) { permitted(w); w.HumanSwitch(pathA, true) }, kind: "drifted"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -163,7 +164,7 @@ func TestPersonSwitchesWhileDrained(t *testing.T) {
 func TestRebootLeaseRunsOut(t *testing.T) {
 	w := armed(t, signing.Auto)
 	rules := w.Keys.Rules()
-	rules.Windows = []nixos.Window{window(t, "00:00-00:01")}
+	rules.Windows = windows(t, "00:00-00:01")
 	w.Wants.Reboot = &api.Grant{Seq: 2, Lease: 60}
 	if j, err := w.Drive(rules, 1000, nil); err != nil || j.WaitingFor.Kind != api.WaitWindow {
 		t.Fatal(err, j)
@@ -271,11 +272,15 @@ func TestJitterOfSeconds(t *testing.T) {
 	}
 }
 
-func window(t *testing.T, text string) nixos.Window {
+func windows(t *testing.T, text string) window.Schedule {
 	t.Helper()
-	w, err := nixos.ParseWindow(text)
+	w, err := window.Parse(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return w
+	s, err := window.NewSchedule([]window.Window{w})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/window"
 	"narwharf/signing"
 )
 
@@ -70,8 +71,8 @@ type Config struct {
 		Deadline Duration `toml:"deadline"` // after which a test is gone back from; 0: a boot ends it
 	} `toml:"test"`
 	Reboot struct {
-		Allow   RebootAllow `toml:"allow"`
-		Windows []string    `toml:"windows"` // as ParseWindow reads them
+		Allow   RebootAllow     `toml:"allow"`
+		Windows []window.Window `toml:"windows"`
 	} `toml:"reboot"`
 	Hooks struct { // each a program and its arguments
 		PreSwitch  []string `toml:"pre_switch"`
@@ -92,7 +93,7 @@ type Config struct {
 	} `toml:"metrics"`
 
 	path        string
-	windows     []Window
+	windows     window.Schedule
 	keys        []signing.PublicKey
 	contentKeys []signing.PublicKey
 	serverKeys  []signing.PublicKey
@@ -306,12 +307,9 @@ func (c *Config) checkActions() error {
 	default:
 		return fmt.Errorf("reboot.allow: %q is none of server, always, never", c.Reboot.Allow)
 	}
-	for _, text := range c.Reboot.Windows {
-		w, err := ParseWindow(text)
-		if err != nil {
-			return fmt.Errorf("reboot.windows: %w", err)
-		}
-		c.windows = append(c.windows, w)
+	var err error
+	if c.windows, err = window.NewSchedule(c.Reboot.Windows); err != nil {
+		return fmt.Errorf("reboot.windows: %w", err)
 	}
 	for _, name := range []HookName{HookPreSwitch, HookPostSwitch, HookPreReboot} {
 		if argv := c.Hook(name); len(argv) > 0 && argv[0] == "" {

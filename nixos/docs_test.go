@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"narwharf/hooks/window"
 )
 
 func document(t *testing.T, name string) string {
@@ -39,7 +41,7 @@ func configKeys(of reflect.Type, prefix string) (keys []string) {
 		case !ok:
 		case f.Type.Kind() == reflect.Struct:
 			keys = append(keys, configKeys(f.Type, prefix+name+".")...)
-		case f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct:
+		case f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct && f.Type.Elem() != reflect.TypeFor[window.Window]():
 			keys = append(keys, "[["+prefix+name+"]]")
 		default:
 			keys = append(keys, prefix+name)

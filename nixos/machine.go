@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/window"
 	"narwharf/signing"
 )
 
@@ -26,9 +27,9 @@ type Rules struct {
 
 	Hooks        map[HookName]bool // that are configured
 	Reboot       RebootAllow
-	Windows      []Window      // for reboots; none is always
-	TestDeadline time.Duration // after which a test is over; 0: only with a boot
-	Jitter       time.Duration // of downloads, at most
+	Windows      window.Schedule // for reboots; none is always
+	TestDeadline time.Duration   // after which a test is over; 0: only with a boot
+	Jitter       time.Duration   // of downloads, at most
 }
 
 // A Machine is the agent's state machine. It is pure: what it knows of the

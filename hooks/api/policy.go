@@ -1,10 +1,12 @@
 package api
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"time"
+
+	"narwharf/hooks/window"
 )
 
 // ChannelPolicy is the body of GET and PUT /api/v1/channels/{c}/policy: when
@@ -32,38 +34,27 @@ type Policy struct {
 	ProbationMin   int64 `json:"probation_min_s,omitempty"`
 }
 
-// Window is a time of the day on some days of the week. With To not after From
-// it lasts into the next day; with both the same, for a day. It opens at the first
-// moment at which the zone's clocks show From or later, and closes likewise: of a
-// time that the clocks show twice the first counts, and a window that lies within
-// an hour that they skip does not open that day.
-type Window struct {
-	Days []string `json:"days,omitempty"` // on which it opens: "mon" to "sun"; none: each
-	From string   `json:"from"`           // "22:00"
-	To   string   `json:"to"`             // "04:00"
-	Zone string   `json:"zone,omitempty"` // as "Europe/Berlin"; UTC if empty
-}
-
-// Weekdays are the names of Window.Days, by time.Weekday.
-var Weekdays = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
+// Window is a maintenance window of a channel.
+type Window = window.Window
 
 // maxTightening bounds what a policy may ask of hosts, in seconds; agents obey
 // no more.
 const maxTightening = 3600
 
-var (
-	clockGrammar   = regexp.MustCompile(`^(?:[01]\d|2[0-3]):[0-5]\d$`)
-	versionGrammar = regexp.MustCompile(`^v?\d{1,9}\.\d{1,9}(?:\.\d{1,9})?(?:[-+].*)?$`)
-)
+var versionGrammar = regexp.MustCompile(`^v?\d{1,9}\.\d{1,9}(?:\.\d{1,9})?(?:[-+].*)?$`)
 
-// Check says what is wrong with a policy.
+// Check says what is wrong with a policy, and writes days in lower case.
 func (p *ChannelPolicy) Check() error {
 	if len(p.Windows) > 50 {
 		return fmt.Errorf("%d windows are more than 50", len(p.Windows))
 	}
-	for _, w := range p.Windows {
-		if err := w.check(); err != nil {
+	for i := range p.Windows {
+		w := &p.Windows[i]
+		if err := w.Check(); err != nil {
 			return err
+		}
+		if w.Zone == "Local" {
+			return errors.New("zone Local is another on every machine: name one, as Europe/Berlin")
 		}
 	}
 	switch {
@@ -77,26 +68,6 @@ func (p *ChannelPolicy) Check() error {
 		return fmt.Errorf("probation_min_s %d is not from 0 to %d", p.ProbationMin, maxTightening)
 	case p.MinAgent != "" && (len(p.MinAgent) > 64 || !versionGrammar.MatchString(p.MinAgent)):
 		return fmt.Errorf("min_agent %q is not a version like 0.5.1", p.MinAgent)
-	}
-	return nil
-}
-
-func (w *Window) check() error {
-	for i, d := range w.Days {
-		if !slices.Contains(Weekdays, d) || slices.Contains(w.Days[:i], d) {
-			return fmt.Errorf("day %q of a window is none of mon, tue, wed, thu, fri, sat, sun, or is there twice", d)
-		}
-	}
-	for _, t := range []string{w.From, w.To} {
-		if !clockGrammar.MatchString(t) {
-			return fmt.Errorf("%q of a window is not a time like 22:00", t)
-		}
-	}
-	if w.Zone == "Local" {
-		return fmt.Errorf("zone Local is another on every machine: name one, as Europe/Berlin")
-	}
-	if _, err := time.LoadLocation(w.Zone); err != nil {
-		return fmt.Errorf("zone %q of a window: %w", w.Zone, err)
 	}
 	return nil
 }
