@@ -59,6 +59,7 @@ var mayImport = map[string][]string{
 	"hooks/rollout":         {"hooks/api", "cache/state"},
 	"hooks/window":          nil,
 	"narinfo":               nil,
+	"narinfo/clip":          nil,
 	"nixos":                 {"signing", "narinfo", "cache/nixstore", "hooks/api", "hooks/window", "cache/state/durable"},
 	"nixos/bootstrap":       {"nixos", "hooks/api", "narinfo", "cache/nixstore", "signing"},
 	"nixos/linux":           {"nixos", "hooks/api", "narinfo", "cache/nixstore", "signing"},
@@ -66,6 +67,9 @@ var mayImport = map[string][]string{
 	"signing":               {"narinfo"},
 	"signing/access":        {"signing", "cache/state", "cache/state/durable"},
 }
+
+// allMayImport is what every package may import: tiny leaves.
+var allMayImport = []string{"narinfo/clip"}
 
 // testsMayImport is what tests may import beyond that.
 var testsMayImport = map[string][]string{
@@ -130,7 +134,7 @@ func TestImportsRunOneWay(t *testing.T) {
 			if !ours || of == name {
 				continue
 			}
-			allowed := allowed
+			allowed := slices.Concat(allowed, allMayImport)
 			if !slices.Contains(p.Imports, path) {
 				allowed = slices.Concat(allowed, testsMayImport[name])
 			}
@@ -193,8 +197,8 @@ var largePackages = map[string]int{
 	"cache/local/compress": 2073,
 	"cmd/narwharf":         5276,
 	"hooks":                5721,
-	"nixos":                4292,
-	"nixos/linux":          2486,
+	"nixos":                4285,
+	"nixos/linux":          2490,
 	"signing":              1962,
 	"signing/access":       1597,
 }

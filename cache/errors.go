@@ -15,6 +15,7 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
 	"narwharf/cache/local"
+	"narwharf/narinfo/clip"
 	"narwharf/signing/access"
 )
 
@@ -85,10 +86,7 @@ func oneLine(text string) string {
 		}
 		return r
 	}, strings.TrimSpace(text))
-	if len(text) > maxErrorText {
-		text = strings.ToValidUTF8(text[:maxErrorText], "") + "…"
-	}
-	return text
+	return clip.Text(text, maxErrorText)
 }
 
 // writeError answers with the error in plain text. It says nothing in a HEAD.

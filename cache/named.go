@@ -16,6 +16,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"narwharf/cache/blob"
+	"narwharf/narinfo/clip"
 	"narwharf/signing"
 )
 
@@ -177,7 +178,7 @@ func (s *Server) putRealisation(w *response, req *http.Request, id string) error
 		}
 		var claimed string
 		if err := json.Unmarshal(fields["id"], &claimed); err != nil || claimed != id {
-			return nil, refuse(http.StatusUnprocessableEntity, "content", "the realisation is for %s but was sent as %s", clip(claimed), id)
+			return nil, refuse(http.StatusUnprocessableEntity, "content", "the realisation is for %s but was sent as %s", clip.Text(claimed, 100), id)
 		}
 		return s.mergeTrace(old, fields)
 	})
@@ -207,7 +208,7 @@ func parseTrace(text []byte) (trace, error) {
 		return nil, refuse(http.StatusUnprocessableEntity, "content", "not a JSON object: %v", err)
 	}
 	if out := t.outPath(); !drvGrammar.MatchString(out) {
-		return nil, refuse(http.StatusUnprocessableEntity, "content", "outPath %q is not the base name of a store path", clip(out))
+		return nil, refuse(http.StatusUnprocessableEntity, "content", "outPath %q is not the base name of a store path", clip.Text(out, 100))
 	}
 	return t, nil
 }

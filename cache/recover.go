@@ -16,6 +16,7 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
 	"narwharf/narinfo"
+	"narwharf/narinfo/clip"
 )
 
 // maxNarinfo bounds a narinfo's text in bytes: some 15,000 references.
@@ -38,7 +39,7 @@ func (u *Uploads) loadInfo(hash string) (*narinfo.Info, error) {
 		return nil, fmt.Errorf("is for the store %s, this cache serves %s", info.StoreDir, u.opts.StoreDir)
 	}
 	if file, ok := strings.CutPrefix(info.URL, "nar/"); !ok || !narGrammar.MatchString(file) {
-		return nil, fmt.Errorf("has the URL %s, not of the form nar/<52 characters of nix32>.nar[.suffix]", clip(info.URL))
+		return nil, fmt.Errorf("has the URL %s, not of the form nar/<52 characters of nix32>.nar[.suffix]", clip.Text(info.URL, 100))
 	}
 	return info, nil
 }

@@ -25,6 +25,7 @@ import (
 	"narwharf/cache/index"
 	"narwharf/cache/nar"
 	"narwharf/narinfo"
+	"narwharf/narinfo/clip"
 )
 
 // One file out of a store path, or the list of a folder, for people. What is
@@ -202,7 +203,7 @@ func (s *Server) serveLink(w *response, name string, folder bool, storeDir, targ
 	} else {
 		inside := path.Join(path.Dir(name), target)
 		if name == "" || path.IsAbs(target) || inside == ".." || strings.HasPrefix(inside, "../") {
-			return refuse(http.StatusNotFound, "missing", "this is a link to %s, which is not in this cache", clip(strconv.Quote(target)))
+			return refuse(http.StatusNotFound, "missing", "this is a link to %s, which is not in this cache", clip.Text(strconv.Quote(target), 100))
 		}
 		if inside == "." {
 			inside = ""

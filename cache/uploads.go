@@ -23,6 +23,7 @@ import (
 	"narwharf/cache/nar"
 	"narwharf/cache/state/namelock"
 	"narwharf/narinfo"
+	"narwharf/narinfo/clip"
 )
 
 // Uploads is what has been uploaded: files and the index derived from them,
@@ -337,7 +338,7 @@ func (u *Uploads) PutInfo(hash string, info *narinfo.Info, by string) error {
 	}
 	file, ok := strings.CutPrefix(info.URL, "nar/")
 	if !ok || !narGrammar.MatchString(file) {
-		return refuse(http.StatusUnprocessableEntity, "name", "URL: %s is not of the form nar/<52 characters of nix32>.nar[.suffix]", clip(info.URL))
+		return refuse(http.StatusUnprocessableEntity, "name", "URL: %s is not of the form nar/<52 characters of nix32>.nar[.suffix]", clip.Text(info.URL, 100))
 	}
 	if len(info.Sigs) > maxSignatures {
 		return refuse(http.StatusUnprocessableEntity, "signature", "the narinfo has %d signatures, this cache keeps at most %d", len(info.Sigs), maxSignatures)
@@ -455,13 +456,6 @@ func byText(by string) string {
 		return ""
 	}
 	return " by " + by
-}
-
-func clip(s string) string {
-	if len(s) > 100 {
-		return strings.ToValidUTF8(s[:100], "") + "…"
-	}
-	return s
 }
 
 // merge adds to a stored record what a second upload of the same path brings.

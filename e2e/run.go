@@ -31,12 +31,11 @@ func (o Output) String() string {
 		how = "timed out"
 	}
 	return fmt.Sprintf("$ %s\n%s after %v\n--- stdout\n%s\n--- stderr\n%s", o.Command, how,
-		o.Took.Round(time.Millisecond), clip(o.Stdout), clip(o.Stderr))
+		o.Took.Round(time.Millisecond), Tail(o.Stdout, 6000), Tail(o.Stderr, 6000))
 }
 
-// clip keeps the end of a long text.
-func clip(s string) string {
-	const most = 6000
+// Tail is the end of a long text, of most bytes.
+func Tail(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}

@@ -286,7 +286,7 @@ func (s *Server) LogTail() string {
 	if err != nil {
 		return err.Error()
 	}
-	return clip(string(text))
+	return Tail(string(text), 6000)
 }
 
 // lastPort counts up through a range below the ephemeral ports, so that two servers of this run

@@ -50,7 +50,9 @@ type Reply struct {
 // OK reports success in the eyes of every Nix.
 func (r Reply) OK() bool { return r.Status == 200 || r.Status == 201 || r.Status == 204 }
 
-func (r Reply) String() string { return fmt.Sprintf("%s -> %d %q", r.Request, r.Status, clip(r.Body)) }
+func (r Reply) String() string {
+	return fmt.Sprintf("%s -> %d %q", r.Request, r.Status, Tail(r.Body, 6000))
+}
 
 // Try sends a request; an error is one of the connection.
 func (u *Uploader) Try(method, path, contentType string, body []byte) (Reply, error) {

@@ -1,10 +1,11 @@
 package narinfo
 
 import (
-	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"narwharf/narinfo/clip"
 )
 
 // class is a set of properties of one byte.
@@ -106,10 +107,4 @@ func ValidKeyName(s string) bool {
 
 // quote is s in double quotes for a message: on one line, without control
 // characters, and cut to a length that leaves room for the words.
-func quote(s string) string {
-	const most = 80
-	if len(s) <= most {
-		return strconv.QuoteToASCII(s)
-	}
-	return strconv.QuoteToASCII(s[:most]) + "…"
-}
+func quote(s string) string { return clip.Quote(s, 120) }

@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/narinfo/clip"
 )
 
 // An Agent carries out what its Machine wants, one effect at a time.
@@ -339,7 +339,7 @@ func (a *Agent) runSwitch(ctx context.Context, e Switch) Event {
 	}
 	ev := Switched{Exit: st.Exit, Text: st.Text, Lost: !st.Ended}
 	if st.Ended && st.Exit != 0 && st.Exit != exitUnitsFailed && st.Exit != exitReboot {
-		ev.Last = Clip(h.RunWords(ctx, e.Run), 300)
+		ev.Last = clip.Text(h.RunWords(ctx, e.Run), 300)
 	}
 	return ev
 }
@@ -368,13 +368,4 @@ func (a *Agent) confirm(ctx context.Context, e Confirm) Event {
 	a.number(s)
 	s.Confirm = e.Nonce
 	return a.Host.Probe(ctx, e.Path, s)
-}
-
-// Clip is the first n bytes of a text, with a mark if there were more.
-func Clip(s string, n int) string {
-	s = strings.ToValidUTF8(s, "?")
-	if len(s) > n {
-		s = strings.ToValidUTF8(s[:n], "") + "…"
-	}
-	return s
 }

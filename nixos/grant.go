@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"narwharf/hooks/api"
+	"narwharf/narinfo/clip"
 )
 
 // valid tells whether a grant is for seq, and its lease is not over by this
@@ -38,7 +39,7 @@ func tooOld(version, least string) string {
 	}
 	want, ok := parseVersion(least)
 	if !ok {
-		return fmt.Sprintf("the server wants an agent of version %q, which this one (%s) cannot read", Clip(least, 40), version)
+		return fmt.Sprintf("the server wants an agent of version %q, which this one (%s) cannot read", clip.Text(least, 40), version)
 	}
 	have, ok := parseVersion(version)
 	if !ok {

@@ -4,6 +4,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+
+	"narwharf/narinfo/clip"
 )
 
 // A Digest is a SHA-256, "sha256:" and 64 lower-case hex digits in text. All
@@ -22,12 +24,7 @@ func ParseDigest(s string) (d Digest, err error) {
 }
 
 // clipped is s at a length for a message.
-func clipped(s string) string {
-	if len(s) > 80 {
-		return s[:80] + "…"
-	}
-	return s
-}
+func clipped(s string) string { return clip.Text(s, 80) }
 
 // String is the text form.
 func (d Digest) String() string { return "sha256:" + d.Hex() }

@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"narwharf/narinfo/clip"
 )
 
 // The sizes were found by BenchmarkDump; see the package comment for what they bound.
@@ -137,7 +139,7 @@ func (b *batch) do(s *step, faults *faults) error {
 	case Symlink:
 		to, err := s.in.readlink(s.name, faults)
 		if err == nil && s.want != nil && s.want.Target != to {
-			err = s.in.fail("readlink", s.name, changed("the link pointed at %s before", quote(s.want.Target, 160)))
+			err = s.in.fail("readlink", s.name, changed("the link pointed at %s before", clip.Quote(s.want.Target, 160)))
 		}
 		if err != nil {
 			b.buf = b.buf[:before]

@@ -3,6 +3,8 @@ package nar
 import (
 	"bytes"
 	"fmt"
+
+	"narwharf/narinfo/clip"
 )
 
 // The limits of Nix's own reader (src/libutil/archive.cc, since the security releases 2.33.6 and
@@ -70,7 +72,7 @@ func badName[T string | []byte](name T) string {
 	}
 	for i := 0; i < len(name); i++ {
 		if name[i] == '/' || name[i] == 0 {
-			return fmt.Sprintf("the name %s contains a slash or a NUL byte", quote(string(name), 160))
+			return fmt.Sprintf("the name %s contains a slash or a NUL byte", clip.Quote(string(name), 160))
 		}
 	}
 	return ""

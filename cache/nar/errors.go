@@ -2,8 +2,8 @@ package nar
 
 import (
 	"fmt"
-	"strconv"
-	"unicode/utf8"
+
+	"narwharf/narinfo/clip"
 )
 
 // FormatError reports that the bytes read are not a well-formed NAR. Every other error of a
@@ -26,29 +26,8 @@ func (e *FormatError) Error() string {
 	if e.Path == "" {
 		return fmt.Sprintf("malformed nar at byte %d: %s", e.Offset, e.Problem)
 	}
-	return fmt.Sprintf("malformed nar at byte %d, entry %s: %s", e.Offset, quote(e.Path, 240), e.Problem)
+	return fmt.Sprintf("malformed nar at byte %d, entry %s: %s", e.Offset, clip.Quote(e.Path, 240), e.Problem)
 }
 
 // Unwrap returns io.ErrUnexpectedEOF if the input ended inside the archive, else nil.
 func (e *FormatError) Unwrap() error { return e.cause }
-
-// quote is strconv.Quote for hostile strings: the middle is left out so that the result, quotes
-// and escapes included, has at most limit bytes.
-func quote(s string, limit int) string {
-	for keep := limit; ; keep = keep * 3 / 4 {
-		short := s
-		if len(s) > keep {
-			head, tail := keep/2, len(s)-keep/2
-			for i := 0; i < utf8.UTFMax && head > 0 && !utf8.RuneStart(s[head]); i++ {
-				head--
-			}
-			for i := 0; i < utf8.UTFMax && tail < len(s) && !utf8.RuneStart(s[tail]); i++ {
-				tail++
-			}
-			short = s[:head] + "…" + s[tail:]
-		}
-		if q := strconv.Quote(short); len(q) <= limit {
-			return q
-		}
-	}
-}

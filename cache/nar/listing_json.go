@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"unicode/utf8"
+
+	"narwharf/narinfo/clip"
 )
 
 // AppendJSON appends the listing with n as its root, byte for byte the .ls document that Nix 2.26
@@ -60,7 +62,7 @@ func (n *Node) appendNode(dst []byte) (_ []byte, err error) {
 		}
 		return append(dst, `,"type":"symlink"}`...), nil
 	}
-	return nil, fmt.Errorf("the node %s is of no type", quote(n.Name, 240))
+	return nil, fmt.Errorf("the node %s is of no type", clip.Quote(n.Name, 240))
 }
 
 // plain marks the bytes that stand for themselves in a JSON string, without a look at what is
@@ -86,7 +88,7 @@ func appendJSONString(dst []byte, s string) ([]byte, error) {
 		if c >= utf8.RuneSelf {
 			r, size := utf8.DecodeRuneInString(s[i:])
 			if r == utf8.RuneError && size == 1 {
-				return nil, fmt.Errorf("%s is not UTF-8: there is no listing for such a nar", quote(s, 240))
+				return nil, fmt.Errorf("%s is not UTF-8: there is no listing for such a nar", clip.Quote(s, 240))
 			}
 			i += size
 			continue

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"narwharf/narinfo/clip"
 )
 
 // ParseListing reads a .ls document of any Nix (see AppendJSON for how they differ). It holds it
@@ -121,7 +123,7 @@ func (p listingParser) typ() (Type, error) {
 		}
 	}
 	if err == nil {
-		err = fmt.Errorf("the type %s is not known", quote(word, 240))
+		err = fmt.Errorf("the type %s is not known", clip.Quote(word, 240))
 	}
 	return 0, err
 }
@@ -134,7 +136,7 @@ func (p listingParser) integer() (int64, error) {
 	}
 	v, err := strconv.ParseUint(number.String(), 10, 63)
 	if err != nil {
-		return 0, fmt.Errorf("%s is not a whole number from 0 to 2^63-1", quote(number.String(), 80))
+		return 0, fmt.Errorf("%s is not a whole number from 0 to 2^63-1", clip.Quote(number.String(), 80))
 	}
 	return int64(v), nil
 }
@@ -157,7 +159,7 @@ func (p listingParser) object(value func(key string) error) (seen map[string]boo
 		case !isKey: // the end
 			return seen, nil
 		case seen[key]:
-			err = fmt.Errorf("the key %s stands twice", quote(key, 240))
+			err = fmt.Errorf("the key %s stands twice", clip.Quote(key, 240))
 		default:
 			seen[key] = true
 			err = value(key)

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+
+	"narwharf/narinfo/clip"
 )
 
 // bufferSize is how much a Reader asks its source for at once. What lies below (a hash, a
@@ -212,10 +214,10 @@ func (r *Reader) readEntry() error {
 	if dir.last > 0 {
 		if last := r.path[start : start+dir.last]; bytes.Compare(last, name) >= 0 {
 			if bytes.Equal(last, name) {
-				return r.fail(at, "the name %s stands twice in one directory", quote(string(name), 160))
+				return r.fail(at, "the name %s stands twice in one directory", clip.Quote(string(name), 160))
 			}
 			return r.fail(at, "the name %s comes after %s: names must ascend byte by byte",
-				quote(string(name), 160), quote(string(last), 160))
+				clip.Quote(string(name), 160), clip.Quote(string(last), 160))
 		}
 	}
 	if r.depth > 1 {
@@ -245,7 +247,7 @@ func (r *Reader) readNode() error {
 			if value, err := r.str(maxTag, "the value of the executable marker"); err != nil {
 				return err
 			} else if len(value) > 0 {
-				return r.fail(at, "the executable marker has the value %s: it must be empty", quote(string(value), 160))
+				return r.fail(at, "the executable marker has the value %s: it must be empty", clip.Quote(string(value), 160))
 			}
 			r.node.exec = true
 			if err := r.expect(&contents); err != nil {

@@ -148,26 +148,6 @@ func TestMessagesAreShort(t *testing.T) {
 	}
 }
 
-func TestQuote(t *testing.T) {
-	for _, tt := range []struct {
-		in    string
-		limit int
-		want  string
-	}{
-		{"", 20, `""`},
-		{"bin/run", 20, `"bin/run"`},
-		{strings.Repeat("a", 18), 20, `"aaaaaaaaaaaaaaaaaa"`},
-		{"begin" + strings.Repeat("-", 1000) + "end", 20, `"begin--…----end"`},
-		{strings.Repeat("é", 500), 20, `"ééé…ééé"`},
-		{strings.Repeat("\xff", 500), 40, `"\xff\xff\xff\xff…\xff\xff\xff\xff"`},
-	} {
-		got := quote(tt.in, tt.limit)
-		if got != tt.want || len(got) > tt.limit {
-			t.Errorf("quote(%q, %d) = %s, want %s", tt.in, tt.limit, got, tt.want)
-		}
-	}
-}
-
 // The same result however the source hands out its bytes.
 func TestOddSources(t *testing.T) {
 	big := strings.Repeat("0123456789abcdef", bufferSize/8) // twice the buffer

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"narwharf/narinfo/clip"
 )
 
 // maxTag bounds how much of a wrong tag is shown; the longest right one is 13 bytes.
@@ -141,7 +143,7 @@ func (r *Reader) wrongTag(want ...string) error {
 			return r.fail(at, "the padding of %q is not zero", w)
 		}
 	}
-	return r.fail(at, "%s expected, but found %s", wanted, quote(found, 160))
+	return r.fail(at, "%s expected, but found %s", wanted, clip.Quote(found, 160))
 }
 
 // cutOff fails because the source ended, or broke, before what the archive needs.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"narwharf/narinfo/clip"
 )
 
 // headRoom is more than everything that can stand between two bodies: the ends of MaxDepth
@@ -57,7 +59,7 @@ func (w *Writer) WriteEntry(e *Entry) error {
 		problem = w.place(e.Path)
 	}
 	if problem != "" {
-		w.err = fmt.Errorf("write nar entry %s: %s", quote(e.Path, 240), problem)
+		w.err = fmt.Errorf("write nar entry %s: %s", clip.Quote(e.Path, 240), problem)
 		return w.err
 	}
 	w.typ, w.size, w.left = e.Type, e.Size, e.Size
@@ -148,7 +150,7 @@ func (w *Writer) place(path string) string {
 		case last == name:
 			return "it was written already"
 		case last > name:
-			return fmt.Sprintf("it must come before %s: names ascend byte by byte", quote(last, 160))
+			return fmt.Sprintf("it must come before %s: names ascend byte by byte", clip.Quote(last, 160))
 		}
 	}
 	w.endNodes(depth)
@@ -189,7 +191,7 @@ func (w *Writer) ready() error {
 		return errors.New("write nar: it is closed")
 	}
 	if w.left > 0 {
-		w.err = fmt.Errorf("write nar: %d of the %d bytes of %s are missing", w.left, w.size, quote(string(w.path), 240))
+		w.err = fmt.Errorf("write nar: %d of the %d bytes of %s are missing", w.left, w.size, clip.Quote(string(w.path), 240))
 		return w.err
 	}
 	if cap(w.buf)-len(w.buf) < headRoom {
@@ -282,7 +284,7 @@ func (w *Writer) tooLong() error {
 	if w.typ != Regular || w.closed {
 		w.err = errors.New("write nar: a body without a regular file")
 	} else {
-		w.err = fmt.Errorf("write nar: the body of %s is longer than its %d bytes", quote(string(w.path), 240), w.size)
+		w.err = fmt.Errorf("write nar: the body of %s is longer than its %d bytes", clip.Quote(string(w.path), 240), w.size)
 	}
 	return w.err
 }

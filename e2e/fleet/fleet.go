@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"narwharf/e2e"
 )
 
 const (
@@ -272,7 +274,7 @@ func (f *Fleet) saveLogs() {
 	}
 	dir := os.Getenv("NARWHARF_FLEET_LOGS")
 	for name, text := range logs {
-		f.T.Logf("end of the log of %s\n%s", name, clip(text, 3000))
+		f.T.Logf("end of the log of %s\n%s", name, e2e.Tail(text, 3000))
 		if dir == "" {
 			continue
 		}

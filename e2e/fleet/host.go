@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"narwharf/e2e"
 )
 
 // BootTimeout is how long a host may take from power to the end of its boot.
@@ -285,7 +287,7 @@ func (h *host) consoleTail() string {
 	if err != nil {
 		return err.Error()
 	}
-	return clip(string(text), 3000)
+	return e2e.Tail(string(text), 3000)
 }
 
 // log is the host's console and journal, of all boots.

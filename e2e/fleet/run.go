@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"narwharf/e2e"
 )
 
 // DefaultTimeout is how long a program may run on a machine of the fleet.
@@ -41,15 +43,7 @@ func (o Output) String() string {
 	if o.TimedOut {
 		how = "no end"
 	}
-	return fmt.Sprintf("%s: %s after %v\n%s%s", o.Command, how, o.Took.Round(time.Millisecond), clip(o.Stdout, 4000), clip(o.Stderr, 4000))
-}
-
-// clip keeps the end of a long text.
-func clip(text string, most int) string {
-	if len(text) > most {
-		return "[…]" + text[len(text)-most:]
-	}
-	return text
+	return fmt.Sprintf("%s: %s after %v\n%s%s", o.Command, how, o.Took.Round(time.Millisecond), e2e.Tail(o.Stdout, 4000), e2e.Tail(o.Stderr, 4000))
 }
 
 // execute runs argv to its end, with the process group as what is killed at the time-out: programs

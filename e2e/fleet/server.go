@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"narwharf/e2e"
 )
 
 const (
@@ -76,7 +78,7 @@ func (s *Server) logFile() string { return filepath.Join(s.s.dir(), "log") }
 func (s *Server) Start() {
 	s.T.Helper()
 	if err := s.start(); err != nil {
-		s.T.Fatalf("start the server: %v\n%s", err, clip(s.Log(), 3000))
+		s.T.Fatalf("start the server: %v\n%s", err, e2e.Tail(s.Log(), 3000))
 	}
 }
 
@@ -109,14 +111,14 @@ func (s *Server) start() error {
 		select {
 		case <-exited:
 			s.s.cmd = nil
-			return fmt.Errorf("it ended with %v\n%s", cmd.ProcessState, clip(s.Log(), 3000))
+			return fmt.Errorf("it ended with %v\n%s", cmd.ProcessState, e2e.Tail(s.Log(), 3000))
 		default:
 		}
 		if s.ready() {
 			return nil
 		}
 	}
-	return fmt.Errorf("not ready\n%s", clip(s.Log(), 3000))
+	return fmt.Errorf("not ready\n%s", e2e.Tail(s.Log(), 3000))
 }
 
 func (s *Server) ready() bool {
@@ -160,10 +162,10 @@ func (s *Server) Stop() {
 	s.Signal(syscall.SIGTERM)
 	if !s.gone(30 * time.Second) {
 		s.Signal(syscall.SIGKILL)
-		s.T.Fatalf("the server does not stop\n%s", clip(s.Log(), 3000))
+		s.T.Fatalf("the server does not stop\n%s", e2e.Tail(s.Log(), 3000))
 	}
 	if code := s.s.cmd.ProcessState.ExitCode(); code != 0 {
-		s.T.Errorf("the server ended with %v\n%s", s.s.cmd.ProcessState, clip(s.Log(), 3000))
+		s.T.Errorf("the server ended with %v\n%s", s.s.cmd.ProcessState, e2e.Tail(s.Log(), 3000))
 	}
 	s.forget()
 }

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"narwharf/narinfo/clip"
 )
 
 // ClientOptions say how a Client reaches its server.
@@ -320,7 +322,7 @@ func decodeError(req *http.Request, resp *http.Response, text []byte) *Error {
 	e := new(Error)
 	if json.Unmarshal(text, e) != nil || e.Kind == "" || e.Message == "" {
 		line, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n")
-		if len(line) > 200 || strings.HasPrefix(line, "<") {
+		if line = clip.Text(line, 200); strings.HasPrefix(line, "<") {
 			line = ""
 		}
 		if line != "" {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/narinfo/clip"
 	"narwharf/nixos"
 )
 
@@ -77,7 +78,7 @@ func runCheck(ctx context.Context, c nixos.CheckConfig) api.Check {
 	err := tryCheck(ctx, c)
 	r := api.Check{Name: c.Name, Mode: c.Mode, OK: err == nil, Duration: time.Since(start).Milliseconds()}
 	if err != nil {
-		r.Detail = nixos.Clip(err.Error(), 300)
+		r.Detail = clip.Text(err.Error(), 300)
 	}
 	return r
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"narwharf/narinfo/clip"
 	"narwharf/nixos"
 )
 
@@ -21,7 +22,7 @@ func (h *Host) Hook(ctx context.Context, name nixos.HookName, env []string) erro
 		h.Log.Info("hook", "name", name, "output", out)
 	}
 	if err != nil && out != "" {
-		return fmt.Errorf("%w (%s)", err, nixos.Clip(out, 300))
+		return fmt.Errorf("%w (%s)", err, clip.Text(out, 300))
 	}
 	return err
 }

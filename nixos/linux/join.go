@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"narwharf/hooks/api"
+	"narwharf/narinfo/clip"
 	"narwharf/nixos"
 )
 
@@ -56,7 +57,7 @@ func instanceOf(stateDir string) (string, error) {
 	case err == nil && api.ValidInstance(instance):
 		return instance, nil
 	case err == nil && instance != "": // an empty one is of a power cut, before it was used
-		return "", fmt.Errorf("%s holds %q and not 32 hex digits: if this machine is to be a new one to the server, remove the file", name, nixos.Clip(instance, 64))
+		return "", fmt.Errorf("%s holds %q and not 32 hex digits: if this machine is to be a new one to the server, remove the file", name, clip.Text(instance, 64))
 	case err != nil && !errors.Is(err, os.ErrNotExist):
 		return "", err
 	}

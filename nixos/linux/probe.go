@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/narinfo/clip"
 	"narwharf/nixos"
 )
 
@@ -68,7 +69,7 @@ func (h *Host) Probe(ctx context.Context, path string, s *api.Status) nixos.Prob
 	if words == "" {
 		words = err.Error()
 	}
-	p := nixos.Probed{Outcome: nixos.ProbeBroken, Text: nixos.Clip(words, 500), By: by}
+	p := nixos.Probed{Outcome: nixos.ProbeBroken, Text: clip.Text(words, 500), By: by}
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit) && exit.ExitCode() == ProbeExitRefused:

@@ -3,6 +3,9 @@ package access
 import (
 	"fmt"
 	"net/http"
+	"strings"
+
+	"narwharf/narinfo/clip"
 )
 
 // Challenge is the WWW-Authenticate header that every answer with status 401 has
@@ -106,14 +109,11 @@ func describeScopes(scopes Scopes) string {
 // plain cuts s to at most limit bytes, with dots where something was cut, and
 // replaces all but printable ASCII and the characters that %q would double.
 func plain(s string, limit int) string {
-	if len(s) > limit {
-		s = s[:limit-3] + "..."
-	}
-	out := []byte(s)
-	for i, c := range out {
-		if c < ' ' || c > '~' || c == '"' || c == '\\' {
-			out[i] = '?'
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' || r == '"' || r == '\\' {
+			return '?'
 		}
-	}
-	return string(out)
+		return r
+	}, s)
+	return strings.ReplaceAll(clip.Text(s, limit), "…", "...")
 }

@@ -4,8 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
+
+	"narwharf/narinfo/clip"
 )
 
 // Kind is the verb of a scope. The zero Kind is none: it grants nothing and, as a
@@ -242,12 +243,8 @@ func match(glob, name string) bool {
 // quote quotes what a person typed, cut to a length that fits a line. Of a token
 // pasted in the wrong place nothing after the id is shown.
 func quote(s string) string {
-	limit := 48
-	if i := strings.Index(s, secretPrefix); i >= 0 {
-		limit = min(limit, i+len(secretPrefix)+idLen)
+	if i := strings.Index(s, secretPrefix); i >= 0 && len(s) > i+len(secretPrefix)+idLen {
+		s = s[:i+len(secretPrefix)+idLen] + "…"
 	}
-	if len(s) > limit {
-		s = s[:limit] + "..."
-	}
-	return strconv.Quote(s)
+	return clip.Quote(s, 56)
 }
