@@ -36,16 +36,6 @@ type Agent struct {
 	asked    bool         // the server has answered since the start
 }
 
-// NewAgent makes an agent by a configuration.
-func NewAgent(c *Config, h Host, j Journals, version string, log *slog.Logger) *Agent {
-	rules := c.Rules()
-	rules.Agent = version
-	return &Agent{
-		Host: h, Journals: j, Machine: Machine{Rules: rules}, Version: version, Log: log, Poll: time.Duration(c.Poll.Wait),
-		Stager: &Stager{Host: h, StoreDir: c.StoreDir, ContentKeys: c.contentKeys, Foreign: c.Foreign, MinFree: c.MinFree},
-	}
-}
-
 // Journal is what the agent knows; not to be changed.
 func (a *Agent) Journal() *Journal { return a.journal }
 

@@ -3,6 +3,7 @@ package nixos
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"narwharf/hooks/api"
@@ -371,4 +372,13 @@ func (m *Machine) profileSet(j *Journal, a *Attempt, f Facts, ev ProfileSet) {
 	case a.Phase == PhaseUnprofile:
 		m.run(j, f, api.Reverting, PhaseUnboot, "boot")
 	}
+}
+
+// jitter is a part of the whole that is any host's own; random is hex digits.
+func jitter(random string, whole time.Duration) time.Duration {
+	n, err := strconv.ParseUint(random[:8], 16, 64)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(float64(whole) * float64(n) / (1 << 32))
 }

@@ -4,13 +4,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
-
-	"narwharf/hooks/window"
 )
 
 func document(t *testing.T, name string) string {
@@ -20,54 +17,6 @@ func document(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(text)
-}
-
-// section is what stands under a heading.
-func section(t *testing.T, doc, heading string) string {
-	t.Helper()
-	_, s, ok := strings.Cut(doc, "\n## "+heading+"\n")
-	if !ok {
-		t.Fatalf("there is no section %s", heading)
-	}
-	s, _, _ = strings.Cut(s, "\n## ")
-	return s
-}
-
-func configKeys(of reflect.Type, prefix string) (keys []string) {
-	for i := range of.NumField() {
-		f := of.Field(i)
-		name, ok := f.Tag.Lookup("toml")
-		switch {
-		case !ok:
-		case f.Type.Kind() == reflect.Struct:
-			keys = append(keys, configKeys(f.Type, prefix+name+".")...)
-		case f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct && f.Type.Elem() != reflect.TypeFor[window.Window]():
-			keys = append(keys, "[["+prefix+name+"]]")
-		default:
-			keys = append(keys, prefix+name)
-		}
-	}
-	return keys
-}
-
-// TestConfigurationInDocs: each key has its place in the first column of the
-// table, and what stands there is a key.
-func TestConfigurationInDocs(t *testing.T) {
-	var documented []string
-	for line := range strings.Lines(section(t, document(t, "agent.md"), "Configuration")) {
-		if first, _, ok := strings.Cut(strings.TrimPrefix(line, "| "), " |"); ok && strings.HasPrefix(line, "| `") {
-			for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(first, -1) {
-				documented = append(documented, m[1])
-			}
-		}
-	}
-	keys := append(configKeys(reflect.TypeFor[Config](), ""), "store_root")
-	slices.Sort(keys)
-	keys = slices.DeleteFunc(slices.Compact(keys), func(k string) bool { return k == "store_root" }) // of tests alone
-	slices.Sort(documented)
-	if !slices.Equal(keys, documented) {
-		t.Errorf("the keys are\n%q\nand in docs/agent.md\n%q", keys, documented)
-	}
 }
 
 // TestRunbookHasTheAlarms: each event that the server raises as an alarm has an

@@ -280,3 +280,16 @@ func pathText(paths []narinfo.Path) string {
 	}
 	return join(s)
 }
+
+// Foreign says what to do about a path that is valid on the host with other
+// bytes than the release has.
+type Foreign string
+
+// The rules for foreign paths.
+const (
+	// ForeignSigned takes it if it was built here, is content-addressed, or is
+	// signed by a content key; it is listed in the status.
+	ForeignSigned Foreign = "signed"
+	// ForeignExact rejects the release.
+	ForeignExact Foreign = "exact"
+)

@@ -13,6 +13,7 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/nixos"
+	"narwharf/nixos/config"
 	"narwharf/nixos/linux"
 )
 
@@ -39,7 +40,7 @@ func agentConfigFlag(c *cobra.Command) *string {
 // setUpAgent sets the agent of a host up, and takes it down again. Without the
 // lock, which one that only looks does not need, another may be running.
 func setUpAgent(ctx context.Context, path string, stderr io.Writer, lock bool, do func(*nixos.Agent, *linux.Host) error) error {
-	cfg, err := nixos.LoadConfig(path)
+	cfg, err := config.Load(path)
 	if err != nil {
 		return err
 	}
@@ -69,7 +70,7 @@ func setUpAgent(ctx context.Context, path string, stderr io.Writer, lock bool, d
 		}
 		defer release()
 	}
-	agent := nixos.NewAgent(cfg, host, nixos.JournalIn(cfg.StateDir), versionText(), log)
+	agent := linux.NewAgent(cfg, host, versionText(), log)
 	if cfg.Metrics.Textfile != "" {
 		agent.Observe = (&nixos.Textfile{Name: cfg.Metrics.Textfile, Log: log}).Observe
 	}
@@ -107,9 +108,9 @@ changed and nothing is under way, it ends with exit status 0, and the service
 manager has to start it again (Restart=always, as the NixOS module says).`,
 		Args: cobra.NoArgs,
 	}
-	config := agentConfigFlag(c)
+	file := agentConfigFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		err := setUpAgent(c.Context(), *config, c.ErrOrStderr(), false, func(a *nixos.Agent, h *linux.Host) error {
+		err := setUpAgent(c.Context(), *file, c.ErrOrStderr(), false, func(a *nixos.Agent, h *linux.Host) error {
 			release, err := awaitLock(c.Context(), h)
 			if err != nil {
 				return err
@@ -146,16 +147,16 @@ not work.
     narwharf agent once --dry-run`,
 		Args: cobra.NoArgs,
 	}
-	config := agentConfigFlag(c)
+	file := agentConfigFlag(c)
 	limit := c.Flags().Duration("timeout", 30*time.Minute, "`TIME` after which it gives up; what is under way is taken up by the next agent")
 	dry := c.Flags().Bool("dry-run", false, "only print what would change")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		ctx, cancel := context.WithTimeout(c.Context(), *limit)
 		defer cancel()
 		if *dry {
-			return agentDryRun(ctx, *config, c.OutOrStdout(), c.ErrOrStderr())
+			return agentDryRun(ctx, *file, c.OutOrStdout(), c.ErrOrStderr())
 		}
-		err := setUpAgent(ctx, *config, c.ErrOrStderr(), true, func(a *nixos.Agent, _ *linux.Host) error {
+		err := setUpAgent(ctx, *file, c.ErrOrStderr(), true, func(a *nixos.Agent, _ *linux.Host) error {
 			state, err := a.Once(ctx)
 			if errors.Is(err, nixos.ErrNotSettled) {
 				return exitError{5, fmt.Errorf("%w: it is %s", err, state)}
@@ -191,12 +192,12 @@ whom and why.
     narwharf agent pause --reason 'replacing a disk' --until 4h`,
 		Args: cobra.NoArgs,
 	}
-	config := agentConfigFlag(c)
+	file := agentConfigFlag(c)
 	reason := c.Flags().String("reason", "", "`TEXT` that others see")
 	until := c.Flags().String("until", "", "`TIME` from now after which it ends by itself, as 4h or 2d")
 	must(c.MarkFlagRequired("reason"))
 	c.RunE = func(*cobra.Command, []string) error {
-		cfg, err := nixos.LoadConfig(*config)
+		cfg, err := config.Load(*file)
 		if err != nil {
 			return err
 		}
@@ -216,9 +217,9 @@ whom and why.
 
 func agentResumeCommand() *cobra.Command {
 	c := &cobra.Command{Use: "resume", Short: "end a pause", Args: cobra.NoArgs}
-	config := agentConfigFlag(c)
+	file := agentConfigFlag(c)
 	c.RunE = func(*cobra.Command, []string) error {
-		cfg, err := nixos.LoadConfig(*config)
+		cfg, err := config.Load(*file)
 		if err != nil {
 			return err
 		}
@@ -237,11 +238,11 @@ status: 0 the server took it, 3 it refused, 4 it could not be reached, 2 this
 agent or its configuration is broken.`,
 		Args: cobra.NoArgs,
 	}
-	config := agentConfigFlag(c)
+	file := agentConfigFlag(c)
 	report := c.Flags().String("report", "", "`FILE` with the report")
 	must(c.MarkFlagRequired("report"))
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		cfg, err := nixos.LoadConfig(*config)
+		cfg, err := config.Load(*file)
 		if err != nil {
 			return err
 		}

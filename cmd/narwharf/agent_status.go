@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"narwharf/nixos"
+	"narwharf/nixos/config"
 	"narwharf/nixos/linux"
 )
 
@@ -44,10 +45,10 @@ func agentStatusCommand() *cobra.Command {
 as it is now. It asks no server and needs no running agent.`,
 		Args: cobra.NoArgs,
 	}
-	config := agentConfigFlag(c)
+	file := agentConfigFlag(c)
 	asJSON := c.Flags().Bool("json", false, "print the whole journal as JSON")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		cfg, err := nixos.LoadConfig(*config)
+		cfg, err := config.Load(*file)
 		if err != nil {
 			return err
 		}
@@ -71,7 +72,7 @@ as it is now. It asks no server and needs no running agent.`,
 
 // agentStatus is for people: one line a fact, those that are not there left
 // out.
-func agentStatus(cfg *nixos.Config, j *nixos.Journal, now time.Time) string {
+func agentStatus(cfg *config.Config, j *nixos.Journal, now time.Time) string {
 	var b strings.Builder
 	line := func(name, value string) {
 		if value != "" {

@@ -9,13 +9,14 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/nixos"
+	"narwharf/nixos/config"
 	"narwharf/nixos/linux"
 	"narwharf/signing"
 )
 
 func TestAgentStatus(t *testing.T) {
 	dir := t.TempDir()
-	cfg := nixos.DefaultConfig()
+	cfg := config.Default()
 	cfg.Channel, cfg.Origin, cfg.Target = "prod", "cache.example.org/prod", "web-1"
 	cfg.StateDir, cfg.RunDir, cfg.Profile = dir, dir, filepath.Join(dir, "system")
 	for name, to := range map[string]string{"current-system": "/nix/store/a", "booted-system": "/nix/store/a", "system-2-link": "/nix/store/b", "system": "system-2-link"} {

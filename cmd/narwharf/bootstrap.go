@@ -18,7 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"narwharf/narinfo"
-	"narwharf/nixos"
+	"narwharf/nixos/config"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
@@ -34,7 +34,7 @@ type bootstrap struct {
 	Keys                    []string // promoters'
 	Threshold               int
 	ContentKeys             []string // who vouches for the agent's bytes and all others
-	Trust                   nixos.Trust
+	Trust                   config.Trust
 	MinSeq                  int64
 	Agents                  map[string]string // "x86_64-linux", or "" for all, to a store path
 	JoinToken               string
@@ -48,7 +48,7 @@ type bootstrap struct {
 
 // bootstrapState is the agent's default state_dir, which the system that comes
 // takes up again.
-var bootstrapState = nixos.DefaultConfig().StateDir
+var bootstrapState = config.Default().StateDir
 
 // shQuote makes one word of s for a POSIX shell, which is s again.
 func shQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
@@ -60,7 +60,7 @@ func (b *bootstrap) agentConfigText() (string, error) {
 		"server": []string{b.Server}, "channel": b.Channel, "origin": b.Origin, "keys": b.Keys, "threshold": b.Threshold,
 		"min_seq": b.MinSeq, "join_token_file": filepath.Join(dir, "join-token"),
 	}
-	if b.Trust == nixos.TrustServer {
+	if b.Trust == config.TrustServer {
 		c["trust"], c["server_keys"] = string(b.Trust), b.ContentKeys
 	} else {
 		c["content_keys"] = b.ContentKeys
@@ -99,7 +99,7 @@ func (b *bootstrap) check() error {
 		if !systemGrammar.MatchString(system) {
 			return fmt.Errorf("--agent: %q is not a system like x86_64-linux", system)
 		}
-		if _, err := narinfo.ParsePath(nixos.DefaultConfig().StoreDir, path); err != nil {
+		if _, err := narinfo.ParsePath(config.Default().StoreDir, path); err != nil {
 			return fmt.Errorf("--agent: %w", err)
 		}
 	}
@@ -123,7 +123,7 @@ func (b *bootstrap) check() error {
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 		return err
 	}
-	if _, err := nixos.LoadConfig(name); err != nil {
+	if _, err := config.Load(name); err != nil {
 		return errors.New(strings.ReplaceAll(err.Error(), name+": ", ""))
 	}
 	return nil
@@ -229,7 +229,7 @@ The script holds the join token: who can read the machine's user-data can join
 in its place until it has. docs/hosts.md has the exit status and what to do.`,
 		Args: cobra.ExactArgs(1),
 	}
-	b := &bootstrap{Trust: nixos.TrustPromoter, Reboot: true}
+	b := &bootstrap{Trust: config.TrustPromoter, Reboot: true}
 	flags := c.Flags()
 	flags.StringVar(&b.Server, "server", "", "`URL` of the server, as the host has to name it")
 	keys := flags.StringArray("key", nil, "a promoter's public `KEY`, or a file with it; may be repeated")

@@ -13,7 +13,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
-	"narwharf/nixos"
+	"narwharf/nixos/config"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
@@ -36,7 +36,7 @@ func sampleBootstrap(t testing.TB) *bootstrap {
 	}
 	return &bootstrap{
 		Channel: "web", Server: "https://cache.example.org", Origin: "cache.example.org/web", Keys: []string{key("alice-1"), key("bob-1")}, Threshold: 2,
-		ContentKeys: []string{key("ci-1")}, Trust: nixos.TrustPromoter, MinSeq: 42, Agents: map[string]string{"": someAgent}, JoinToken: secret,
+		ContentKeys: []string{key("ci-1")}, Trust: config.TrustPromoter, MinSeq: 42, Agents: map[string]string{"": someAgent}, JoinToken: secret,
 		Reboot: true, Patience: time.Minute,
 	}
 }
@@ -95,13 +95,13 @@ func TestBootstrapConfig(t *testing.T) {
 		if err != nil || string(out) != b.CA {
 			t.Fatalf("%s: %s, %v", shell[0], out, err)
 		}
-		cfg, err := nixos.LoadConfig(filepath.Join(dir, "agent.toml"))
+		cfg, err := config.Load(filepath.Join(dir, "agent.toml"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if cfg.Origin != b.Origin || cfg.Host != "web-1" || cfg.Target != "role:web" || cfg.Threshold != 2 || cfg.MinSeq != 42 ||
 			cfg.Activation.Auto != signing.Boot || cfg.JoinTokenFile != "/nix/var/narwharf/bootstrap/join-token" || cfg.CAFile != "/nix/var/narwharf/bootstrap/ca.pem" ||
-			strings.Join(cfg.ContentKeys, " ") != b.ContentKeys[0] || cfg.Trust != nixos.TrustPromoter {
+			strings.Join(cfg.ContentKeys, " ") != b.ContentKeys[0] || cfg.Trust != config.TrustPromoter {
 			t.Errorf("%s: %+v", shell[0], cfg)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"narwharf/hooks"
-	"narwharf/nixos"
+	"narwharf/nixos/config"
 	"narwharf/signing"
 )
 
@@ -22,7 +22,7 @@ func (c *Config) checkBootstrap() error {
 		return nil
 	case b.Trust == "":
 		return errors.New(`bootstrap.agents is given and bootstrap.trust is not: scripts are made here with trust = "server" alone`)
-	case b.Trust != string(nixos.TrustServer):
+	case b.Trust != string(config.TrustServer):
 		return fmt.Errorf("bootstrap.trust: %q is neither \"server\" nor \"\"", b.Trust)
 	case c.PublicURL == "":
 		return errors.New("bootstrap.trust needs public_url: hosts have to know where this server is")
@@ -38,7 +38,7 @@ func (c *Config) checkBootstrap() error {
 
 // bootstrapMaker makes scripts for hosts that trust this server; nil if it may not.
 func bootstrapMaker(c *Config, keys func() []signing.PublicKey) func(hooks.BootstrapRequest) (string, error) {
-	if c.Bootstrap.Trust != string(nixos.TrustServer) || keys == nil {
+	if c.Bootstrap.Trust != string(config.TrustServer) || keys == nil {
 		return nil
 	}
 	return func(r hooks.BootstrapRequest) (string, error) {
@@ -47,7 +47,7 @@ func bootstrapMaker(c *Config, keys func() []signing.PublicKey) func(hooks.Boots
 			return "", err
 		}
 		b := &bootstrap{
-			Channel: r.Channel, Server: c.PublicURL, Origin: r.Origin, Keys: r.Keys, Threshold: r.Threshold, Trust: nixos.TrustServer,
+			Channel: r.Channel, Server: c.PublicURL, Origin: r.Origin, Keys: r.Keys, Threshold: r.Threshold, Trust: config.TrustServer,
 			MinSeq: r.Seq, Agents: agents, JoinToken: r.Token, Host: r.Host, Target: r.Target, Action: r.Action, Reboot: true,
 			Patience: 30 * time.Minute, Notice: fmt.Sprintf(serverNotice, c.PublicURL),
 		}

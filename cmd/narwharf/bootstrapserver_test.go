@@ -12,7 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"narwharf/nixos"
+	"narwharf/nixos/config"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
@@ -106,11 +106,11 @@ func TestBootstrapByTheServer(t *testing.T) {
 	if err != nil || string(out) != secret+" "+own.Public().String() {
 		t.Errorf("it holds %q, %v", out, err)
 	}
-	cfg, err := nixos.LoadConfig(name)
+	cfg, err := config.Load(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Trust != nixos.TrustServer || cfg.MinSeq != 5 || cfg.Host != "web-7" || cfg.Origin != "cache.example.org/web" ||
+	if cfg.Trust != config.TrustServer || cfg.MinSeq != 5 || cfg.Host != "web-7" || cfg.Origin != "cache.example.org/web" ||
 		len(cfg.Keys) != 1 || cfg.Keys[0] != s.key.Public().String() || cfg.ServerKeys[0] != own.Public().String() {
 		t.Errorf("%+v", cfg)
 	}

@@ -22,6 +22,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
 	"narwharf/nixos"
+	"narwharf/nixos/config"
 	"narwharf/nixos/linux"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
@@ -70,7 +71,7 @@ type field struct {
 	server *httptest.Server
 	key    signing.SecretKey // content
 	keys   *sim.Promoter
-	cfg    *nixos.Config
+	cfg    *config.Config
 
 	mu       sync.Mutex
 	files    map[string][]byte // of the server
@@ -185,7 +186,7 @@ settle = "1s"
 interval = "100ms"
 confirm_timeout = "2s"
 `, f.server.URL, sim.Origin, sim.Channel, sim.Machine, f.keys.Key.Public().String(), key.Public().String()), 0o600)
-	if f.cfg, err = nixos.LoadConfig(f.dir + "/agent.toml"); err != nil {
+	if f.cfg, err = config.Load(f.dir + "/agent.toml"); err != nil {
 		t.Fatal(err)
 	}
 	return f
@@ -321,7 +322,7 @@ func (f *field) once() (*nixos.Journal, *api.Status) {
 		f.t.Fatal(err)
 	}
 	host.Program = program
-	agent := nixos.NewAgent(f.cfg, host, nixos.JournalIn(f.cfg.StateDir), "test", log)
+	agent := linux.NewAgent(f.cfg, host, "test", log)
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	state, err := agent.Once(ctx)
@@ -363,7 +364,7 @@ func (f *field) until(stop func(api.State, string) bool) error {
 	if err != nil {
 		return err
 	}
-	agent := nixos.NewAgent(f.cfg, host, nixos.JournalIn(f.cfg.StateDir), "test", log)
+	agent := linux.NewAgent(f.cfg, host, "test", log)
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	defer host.Close(ctx)

@@ -15,7 +15,7 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/narinfo/clip"
-	"narwharf/nixos"
+	"narwharf/nixos/config"
 )
 
 // FailedUnits implements Units. A unit that waits to be started again has
@@ -57,12 +57,12 @@ func (h *Host) Checks(ctx context.Context, path string) ([]api.Check, error) {
 			return nil, err
 		}
 		for _, e := range entries {
-			todo = append(todo, nixos.CheckConfig{Name: "health.d/" + e.Name(), Mode: h.Config.HealthD, Command: []string{h.real(filepath.Join(dir, e.Name()))}, Timeout: nixos.Duration(healthDTimeout)})
+			todo = append(todo, config.Check{Name: "health.d/" + e.Name(), Mode: h.Config.HealthD, Command: []string{h.real(filepath.Join(dir, e.Name()))}, Timeout: config.Duration(healthDTimeout)})
 		}
 	}
 	var results []api.Check
 	var wait sync.WaitGroup
-	todo = slices.DeleteFunc(todo, func(c nixos.CheckConfig) bool { return c.Mode == api.Off })
+	todo = slices.DeleteFunc(todo, func(c config.Check) bool { return c.Mode == api.Off })
 	results = make([]api.Check, len(todo))
 	for i, c := range todo {
 		wait.Go(func() { results[i] = runCheck(ctx, c) })
@@ -71,7 +71,7 @@ func (h *Host) Checks(ctx context.Context, path string) ([]api.Check, error) {
 	return results, ctx.Err()
 }
 
-func runCheck(ctx context.Context, c nixos.CheckConfig) api.Check {
+func runCheck(ctx context.Context, c config.Check) api.Check {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(c.Timeout))
 	defer cancel()
 	start := time.Now()
@@ -83,7 +83,7 @@ func runCheck(ctx context.Context, c nixos.CheckConfig) api.Check {
 	return r
 }
 
-func tryCheck(ctx context.Context, c nixos.CheckConfig) error {
+func tryCheck(ctx context.Context, c config.Check) error {
 	switch {
 	case c.HTTP != "":
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.HTTP, nil)

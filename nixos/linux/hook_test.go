@@ -10,11 +10,12 @@ import (
 	"time"
 
 	"narwharf/nixos"
+	"narwharf/nixos/config"
 )
 
 func hookHost(t *testing.T, argv ...string) *Host {
 	t.Helper()
-	c := nixos.DefaultConfig()
+	c := config.Default()
 	c.Hooks.PreSwitch = argv
 	return &Host{Config: c, Log: slog.New(slog.DiscardHandler)}
 }
@@ -44,7 +45,7 @@ func TestHookOfAHost(t *testing.T) {
 // TestHookThatHangs is ended with all that it started.
 func TestHookThatHangs(t *testing.T) {
 	h := hookHost(t, "/bin/sh", "-c", "sleep 1000 & sleep 1000")
-	h.Config.Hooks.Timeout = nixos.Duration(100 * time.Millisecond)
+	h.Config.Hooks.Timeout = config.Duration(100 * time.Millisecond)
 	if err := h.Hook(t.Context(), nixos.HookPreSwitch, nil); err == nil || !strings.Contains(err.Error(), "too long") {
 		t.Error(err)
 	}
@@ -84,7 +85,7 @@ func TestRebootOfAHost(t *testing.T) {
 // TestStateIsBelowNix: with a root of tmpfs /nix is all that there is after a
 // boot. What else is used comes with the system, or is of one boot.
 func TestStateIsBelowNix(t *testing.T) {
-	c := nixos.DefaultConfig()
+	c := config.Default()
 	for _, p := range []string{c.StateDir, c.StoreDir, c.NixState, c.Profile} {
 		if !strings.HasPrefix(p, "/nix/") {
 			t.Errorf("%s", p)
@@ -93,9 +94,13 @@ func TestStateIsBelowNix(t *testing.T) {
 	if c.RunDir != "/run" || c.TokenFile != "" || c.CAFile != "" || c.Metrics.Textfile != "" {
 		t.Errorf("%+v", c)
 	}
-	files, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
+	var files []string
+	for _, pattern := range []string{"../*.go", "../config/*.go", "../linux/*.go", "../linux/*/*.go", "../journal/*.go", "../machine/*.go", "../relay/*.go", "../remote/*.go"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, found...)
 	}
 	for _, name := range files {
 		text, err := os.ReadFile(name)

@@ -17,6 +17,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/narinfo/clip"
 	"narwharf/nixos"
+	"narwharf/nixos/config"
 )
 
 // Self is which machine this is: by the instance in the state directory, which
@@ -98,13 +99,13 @@ func lockFile(ctx context.Context, name string) (unlock func(), err error) {
 // machine it is. A host that has no token of its own yet, and a join token,
 // joins before: it keeps trying until ctx is over, unless the server refuses it.
 // It does not where the token would be gone with the boot and the rest would not.
-func NewClient(ctx context.Context, c *nixos.Config, version string, log *slog.Logger) (*api.Client, error) {
+func NewClient(ctx context.Context, c *config.Config, version string, log *slog.Logger) (*api.Client, error) {
 	return (&joiner{Config: c, log: log, inMemory: inMemory}).client(ctx, version)
 }
 
 // A joiner gets a host its token.
 type joiner struct {
-	*nixos.Config
+	*config.Config
 	log      *slog.Logger
 	inMemory func(dir string) bool
 }

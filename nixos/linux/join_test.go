@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
-	"narwharf/nixos"
+	"narwharf/nixos/config"
 )
 
 func TestSelf(t *testing.T) {
@@ -109,9 +109,9 @@ func (s *joinServer) asks() int {
 func TestJoin(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	s := newJoinServer(t)
-	setup := func(t *testing.T) *nixos.Config {
+	setup := func(t *testing.T) *config.Config {
 		dir := t.TempDir()
-		c := nixos.DefaultConfig()
+		c := config.Default()
 		c.Servers, c.Host, c.Channel, c.StateDir = []string{s.URL}, "web-1", "web", filepath.Join(dir, "state")
 		c.JoinTokenFile = filepath.Join(dir, "join")
 		if err := os.WriteFile(c.JoinTokenFile, []byte("nwt_join\n"), 0o600); err != nil {
@@ -119,7 +119,7 @@ func TestJoin(t *testing.T) {
 		}
 		return c
 	}
-	joined := func(t *testing.T, c *nixos.Config, file string) {
+	joined := func(t *testing.T, c *config.Config, file string) {
 		t.Helper()
 		client, err := NewClient(t.Context(), c, "1", log)
 		if err != nil {

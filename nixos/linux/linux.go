@@ -19,12 +19,13 @@ import (
 	"narwharf/cache/nixstore"
 	"narwharf/hooks/api"
 	"narwharf/nixos"
+	"narwharf/nixos/config"
 )
 
 // Host is the nixos.Host that the agent runs on: systemd, Nix and /run. It needs
 // root, and nix-store, nix-env, systemctl, systemd-run and journalctl in PATH.
 type Host struct {
-	Config *nixos.Config
+	Config *config.Config
 	Client *api.Client
 	Log    *slog.Logger
 	// Program is this program, which records how runs end; os.Executable
@@ -42,7 +43,7 @@ type Host struct {
 var _ nixos.Host = (*Host)(nil)
 
 // New makes the directories that the agent needs.
-func New(c *nixos.Config, client *api.Client, log *slog.Logger) (*Host, error) {
+func New(c *config.Config, client *api.Client, log *slog.Logger) (*Host, error) {
 	for _, d := range []string{c.StateDir, filepath.Join(c.StateDir, "runs"), filepath.Join(c.StateDir, "gcroots")} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, fmt.Errorf("state: %w", err)

@@ -23,7 +23,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
-	"narwharf/nixos"
+	"narwharf/nixos/config"
 	"narwharf/signing"
 )
 
@@ -145,10 +145,10 @@ func TestServersInTurn(t *testing.T) {
 	f := newField(t, "2.34") // which takes ten seconds to give up one that does not answer
 	closed := httptest.NewServer(f)
 	closed.Close()
-	config := strings.Replace(f.read("agent.toml"), `"`+f.server.URL+`"`, `"http://nothing.invalid", "`+closed.URL+`", "`+f.server.URL+`"`, 1)
-	f.write("agent.toml", config, 0o600)
+	text := strings.Replace(f.read("agent.toml"), `"`+f.server.URL+`"`, `"http://nothing.invalid", "`+closed.URL+`", "`+f.server.URL+`"`, 1)
+	f.write("agent.toml", text, 0o600)
 	var err error
-	if f.cfg, err = nixos.LoadConfig(filepath.Join(f.dir, "agent.toml")); err != nil {
+	if f.cfg, err = config.Load(filepath.Join(f.dir, "agent.toml")); err != nil {
 		t.Fatal(err)
 	}
 	a := f.system("a", "", true)

@@ -17,6 +17,7 @@ import (
 	"narwharf/cache/nixstore"
 	"narwharf/narinfo"
 	"narwharf/nixos"
+	"narwharf/nixos/config"
 )
 
 // Path implements Store.
@@ -113,7 +114,7 @@ func (h *Host) rootArgs(name string) []string {
 func (h *Host) realiseArgs(p narinfo.Path, root string, substituters []string) []string {
 	c := h.Config
 	keys := c.ContentKeys
-	if c.Trust == nixos.TrustServer {
+	if c.Trust == config.TrustServer {
 		keys = append(append([]string{}, keys...), c.ServerKeys...)
 	}
 	args := append([]string{"--realise", p.In(c.StoreDir)}, h.rootArgs(root)...)
@@ -133,7 +134,7 @@ func (h *Host) realiseArgs(p narinfo.Path, root string, substituters []string) [
 	} {
 		args = append(args, "--option", o[0], o[1])
 	}
-	if n := c.Download.Rate.Connections(); c.Download.Rate > 0 && n < nixos.NixConnections {
+	if n := c.Download.Rate.Connections(); c.Download.Rate > 0 && n < config.NixConnections {
 		args = append(args, "--option", "http-connections", strconv.Itoa(n))
 	}
 	return append(args, c.NixOptions...)

@@ -11,6 +11,7 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/nixos"
+	"narwharf/nixos/config"
 )
 
 func TestParseUnits(t *testing.T) {
@@ -100,7 +101,7 @@ func TestUnitOf(t *testing.T) {
 }
 
 func TestRunArgs(t *testing.T) {
-	c := nixos.DefaultConfig()
+	c := config.Default()
 	h := &Host{Config: c, Program: "/bin/narwharf"}
 	args := h.runArgs(nixos.Run{ID: "ab-1-test", Path: "/nix/store/x", Action: "test"})
 	for _, want := range []string{
@@ -139,7 +140,7 @@ func TestPauseFile(t *testing.T) {
 
 func TestDifferences(t *testing.T) {
 	dir := t.TempDir()
-	h := &Host{Config: nixos.DefaultConfig()}
+	h := &Host{Config: config.Default()}
 	system := func(name string, files map[string]string, links map[string]string) string {
 		d := filepath.Join(dir, name)
 		if err := os.MkdirAll(d, 0o755); err != nil {

@@ -13,6 +13,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/narinfo/clip"
 	"narwharf/nixos"
+	"narwharf/nixos/config"
 )
 
 // Exit codes of `narwharf agent probe`.
@@ -83,7 +84,7 @@ func (h *Host) Probe(ctx context.Context, path string, s *api.Status) nixos.Prob
 // SendProbe is `narwharf agent probe`: it sends a report that the running
 // agent has written over a connection of its own, as the host that its own
 // configuration says it is.
-func SendProbe(ctx context.Context, c *nixos.Config, client *api.Client, version, report string) error {
+func SendProbe(ctx context.Context, c *config.Config, client *api.Client, version, report string) error {
 	text, err := os.ReadFile(report)
 	if err != nil {
 		return err

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"narwharf/nixos"
+	"narwharf/nixos/config"
 )
 
 // The unit of a run that is over is there for a moment more: that of a check is
@@ -23,7 +23,7 @@ func TestBusyWithOneself(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", filepath.Join(dir, "bin")+":"+os.Getenv("PATH"))
-	h := &Host{Config: &nixos.Config{StateDir: filepath.Join(dir, "state"), RunDir: filepath.Join(dir, "run")}}
+	h := &Host{Config: &config.Config{StateDir: filepath.Join(dir, "state"), RunDir: filepath.Join(dir, "run")}}
 	const ended, begun = "06b0-1-check", "06b0-2-test"
 	for _, id := range []string{ended, begun} {
 		if err := os.MkdirAll(h.runDir(id), 0o700); err != nil {

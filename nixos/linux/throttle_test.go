@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"narwharf/nixos"
+	"narwharf/nixos/config"
 )
 
 // TestThrottle: all transfers together keep to the rate, and arrive as they
@@ -140,8 +140,8 @@ func TestThrottleRedirect(t *testing.T) {
 // TestConnections: a low rate is shared by so few transfers that none of them is
 // taken for dead.
 func TestConnections(t *testing.T) {
-	for rate, want := range map[nixos.Rate]string{0: "", 1: "1", 64 << 10: "4", 390 << 10: "24", 4 << 20: ""} {
-		c := nixos.DefaultConfig()
+	for rate, want := range map[config.Rate]string{0: "", 1: "1", 64 << 10: "4", 390 << 10: "24", 4 << 20: ""} {
+		c := config.Default()
 		c.Download.Rate, c.NixOptions = rate, []string{"--option", "http-connections", "7"}
 		args := (&Host{Config: c}).realiseArgs("00000000000000000000000000000000-x", "target", []string{"http://127.0.0.1:1/0"})
 		var got []string

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
-	"narwharf/nixos"
+	"narwharf/nixos/config"
 )
 
 // TestParkedPollEnds when a person does something on the host, and not
@@ -28,7 +28,7 @@ func TestParkedPollEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	c := nixos.DefaultConfig()
+	c := config.Default()
 	c.Host, c.Channel, c.Target, c.RunDir, c.StateDir, c.Profile = "h1", "prod", "h1", dir, dir, filepath.Join(dir, "system")
 	h := &Host{Config: c, Client: client}
 	link := func(name, to string) {

@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"narwharf/nixos"
+	"narwharf/nixos/config"
 )
 
 // Witness implements Units: the configured witnesses, or else the default
@@ -45,7 +45,7 @@ func (h *Host) Witness(ctx context.Context) (alive bool, text string) {
 }
 
 func askWitness(ctx context.Context, w string) error {
-	kind, rest, err := nixos.ParseWitness(w)
+	kind, rest, err := config.ParseWitness(w)
 	if err != nil {
 		return err
 	}

@@ -1,12 +1,16 @@
-package nixos
+package config
 
 import (
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"narwharf/hooks/window"
 	"narwharf/signing"
 )
 
@@ -22,7 +26,7 @@ func TestConfig(t *testing.T) {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		return LoadConfig(name)
+		return Load(name)
 	}
 	c, err := load(good)
 	if err != nil || c.Target != "h1" || c.Rules().ConfirmTimeout != 2*time.Minute {
@@ -50,10 +54,48 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-func TestBackOff(t *testing.T) {
-	for tries, want := range map[int]time.Duration{1: 5 * time.Second, 2: 10 * time.Second, 7: 5 * time.Minute, 1000: 5 * time.Minute} {
-		if got := backOff(tries); got != want {
-			t.Errorf("%d: %s", tries, got)
+func configKeys(of reflect.Type, prefix string) (keys []string) {
+	for i := range of.NumField() {
+		f := of.Field(i)
+		name, ok := f.Tag.Lookup("toml")
+		switch {
+		case !ok:
+		case f.Type.Kind() == reflect.Struct:
+			keys = append(keys, configKeys(f.Type, prefix+name+".")...)
+		case f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct && f.Type.Elem() != reflect.TypeFor[window.Window]():
+			keys = append(keys, "[["+prefix+name+"]]")
+		default:
+			keys = append(keys, prefix+name)
 		}
+	}
+	return keys
+}
+
+// TestConfigurationInDocs: each key has its place in the first column of the
+// table, and what stands there is a key.
+func TestConfigurationInDocs(t *testing.T) {
+	text, err := os.ReadFile("../../docs/agent.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, ok := strings.Cut(string(text), "\n## Configuration\n")
+	if !ok {
+		t.Fatal("docs/agent.md has no section Configuration")
+	}
+	section, _, _ = strings.Cut(section, "\n## ")
+	var documented []string
+	for line := range strings.Lines(section) {
+		if first, _, ok := strings.Cut(strings.TrimPrefix(line, "| "), " |"); ok && strings.HasPrefix(line, "| `") {
+			for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(first, -1) {
+				documented = append(documented, m[1])
+			}
+		}
+	}
+	keys := append(configKeys(reflect.TypeFor[Config](), ""), "store_root")
+	slices.Sort(keys)
+	keys = slices.DeleteFunc(slices.Compact(keys), func(k string) bool { return k == "store_root" }) // of tests alone
+	slices.Sort(documented)
+	if !slices.Equal(keys, documented) {
+		t.Errorf("the keys are\n%q\nand in docs/agent.md\n%q", keys, documented)
 	}
 }

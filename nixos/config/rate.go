@@ -1,20 +1,10 @@
-package nixos
+package config
 
 import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 )
-
-// jitter is a part of the whole that is any host's own; random is hex digits.
-func jitter(random string, whole time.Duration) time.Duration {
-	n, err := strconv.ParseUint(random[:8], 16, 64)
-	if err != nil {
-		return 0
-	}
-	return time.Duration(float64(whole) * float64(n) / (1 << 32))
-}
 
 // A Rate is bytes in a second, written as "500K", "4M" or "1G" (of 1024), or
 // a number of bytes.

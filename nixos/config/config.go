@@ -1,4 +1,4 @@
-package nixos
+package config
 
 import (
 	"errors"
@@ -16,12 +16,13 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/hooks/window"
+	"narwharf/nixos"
 	"narwharf/signing"
 )
 
 // Config is an agent's configuration, a TOML file that usually comes with the
 // system (/etc/narwharf/agent.toml). docs/agent.md explains every key. After
-// LoadConfig all paths are absolute and all values are checked.
+// Load all paths are absolute and all values are checked.
 type Config struct {
 	Servers   []string `toml:"server"`     // base URLs of one server, tried in turn
 	CacheURL  string   `toml:"cache_url"`  // substituter; the servers if empty
@@ -36,13 +37,13 @@ type Config struct {
 	JoinTokenFile string `toml:"join_token_file"`
 	CAFile        string `toml:"ca_file"` //
 
-	Keys        []string `toml:"keys"`         // whose signatures make a release
-	Threshold   int      `toml:"threshold"`    // how many of them
-	ContentKeys []string `toml:"content_keys"` // whose signatures make a path
-	ServerKeys  []string `toml:"server_keys"`  // the same, with trust = "server" alone
-	Trust       Trust    `toml:"trust"`
-	Foreign     Foreign  `toml:"foreign_paths"`
-	MinSeq      int64    `toml:"min_seq"`
+	Keys        []string      `toml:"keys"`         // whose signatures make a release
+	Threshold   int           `toml:"threshold"`    // how many of them
+	ContentKeys []string      `toml:"content_keys"` // whose signatures make a path
+	ServerKeys  []string      `toml:"server_keys"`  // the same, with trust = "server" alone
+	Trust       Trust         `toml:"trust"`
+	Foreign     nixos.Foreign `toml:"foreign_paths"`
+	MinSeq      int64         `toml:"min_seq"`
 
 	StateDir   string   `toml:"state_dir"`
 	StoreDir   string   `toml:"store_dir"`
@@ -63,7 +64,7 @@ type Config struct {
 		Timeout Duration       `toml:"timeout"` // of one run of switch-to-configuration
 		Auto    signing.Action `toml:"auto"`    // what the action auto means here: auto, switch or boot
 	} `toml:"activation"`
-	Checks    []CheckConfig `toml:"check"`
+	Checks    []Check       `toml:"check"`
 	HealthD   api.CheckMode `toml:"health_d"` // mode of the new system's etc/narwharf/health.d
 	Witnesses []string      `toml:"witnesses"`
 
@@ -71,8 +72,8 @@ type Config struct {
 		Deadline Duration `toml:"deadline"` // after which a test is gone back from; 0: a boot ends it
 	} `toml:"test"`
 	Reboot struct {
-		Allow   RebootAllow     `toml:"allow"`
-		Windows []window.Window `toml:"windows"`
+		Allow   nixos.RebootAllow `toml:"allow"`
+		Windows []window.Window   `toml:"windows"`
 	} `toml:"reboot"`
 	Hooks struct { // each a program and its arguments
 		PreSwitch  []string `toml:"pre_switch"`
@@ -96,7 +97,6 @@ type Config struct {
 	windows     window.Schedule
 	keys        []signing.PublicKey
 	contentKeys []signing.PublicKey
-	serverKeys  []signing.PublicKey
 }
 
 // Trust says whose word makes the bytes of a path good.
@@ -108,21 +108,8 @@ const (
 	TrustServer   Trust = "server"
 )
 
-// Foreign says what to do about a path that is valid on the host with other
-// bytes than the release has.
-type Foreign string
-
-// The rules for foreign paths.
-const (
-	// ForeignSigned takes it if it was built here, is content-addressed, or is
-	// signed by a content key; it is listed in the status.
-	ForeignSigned Foreign = "signed"
-	// ForeignExact rejects the release.
-	ForeignExact Foreign = "exact"
-)
-
-// CheckConfig is a health check: exactly one of Command, HTTP and TCP.
-type CheckConfig struct {
+// Check is a health check: exactly one of Command, HTTP and TCP.
+type Check struct {
 	Name    string        `toml:"name"`
 	Mode    api.CheckMode `toml:"mode"`    // enforce if empty
 	Command []string      `toml:"command"` // exit status 0 is good
@@ -144,10 +131,10 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// DefaultConfig is what a file that says nothing means.
-func DefaultConfig() *Config {
+// Default is what a file that says nothing means.
+func Default() *Config {
 	c := &Config{
-		Threshold: 1, Trust: TrustPromoter, Foreign: ForeignSigned, HealthD: api.Enforce,
+		Threshold: 1, Trust: TrustPromoter, Foreign: nixos.ForeignSigned, HealthD: api.Enforce,
 		StateDir: "/nix/var/narwharf", StoreDir: "/nix/store", NixState: "/nix/var/nix",
 		Profile: "/nix/var/nix/profiles/system", RunDir: "/run", MinFree: 256 << 20,
 	}
@@ -157,15 +144,15 @@ func DefaultConfig() *Config {
 	c.Probation.Interval = Duration(time.Second)
 	c.Activation.Timeout = Duration(15 * time.Minute)
 	c.Activation.Auto = signing.Auto
-	c.Reboot.Allow = RebootServer
+	c.Reboot.Allow = nixos.RebootServer
 	c.Hooks.Timeout = Duration(5 * time.Minute)
 	c.Poll.Wait = Duration(45 * time.Second)
 	return c
 }
 
-// LoadConfig reads and checks a configuration. An unknown key is an error
+// Load reads and checks a configuration. An unknown key is an error
 // with its line; nothing is guessed. No file that it names is opened.
-func LoadConfig(path string) (*Config, error) {
+func Load(path string) (*Config, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -175,7 +162,7 @@ func LoadConfig(path string) (*Config, error) {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	defer f.Close()
-	c := DefaultConfig()
+	c := Default()
 	c.path = path
 	err = toml.NewDecoder(f).DisallowUnknownFields().Decode(c)
 	var strict *toml.StrictMissingError
@@ -199,6 +186,9 @@ func LoadConfig(path string) (*Config, error) {
 	}
 	return c, nil
 }
+
+// TrustedContent are the content keys, whose signatures make a path good.
+func (c *Config) TrustedContent() []signing.PublicKey { return c.contentKeys }
 
 // Path is the file's.
 func (c *Config) Path() string { return c.path }
@@ -259,7 +249,7 @@ func (c *Config) checkKeys() (err error) {
 	}
 	c.keys = parse("keys", c.Keys)
 	c.contentKeys = parse("content_keys", c.ContentKeys)
-	c.serverKeys = parse("server_keys", c.ServerKeys)
+	parse("server_keys", c.ServerKeys)
 	switch {
 	case err != nil:
 		return err
@@ -275,7 +265,7 @@ func (c *Config) checkKeys() (err error) {
 		return errors.New("server_keys are not believed with trust = \"promoter\": take them out, or set trust = \"server\"")
 	case c.Trust == TrustServer && len(c.ServerKeys)+len(c.ContentKeys) == 0:
 		return errors.New("server_keys is empty")
-	case c.Foreign != ForeignSigned && c.Foreign != ForeignExact:
+	case c.Foreign != nixos.ForeignSigned && c.Foreign != nixos.ForeignExact:
 		return fmt.Errorf("foreign_paths: %q is neither signed nor exact", c.Foreign)
 	case c.MinSeq < 0 || c.MinSeq > signing.MaxSeq:
 		return fmt.Errorf("min_seq: %d is not between 0 and 2^53-1", c.MinSeq)
@@ -303,7 +293,7 @@ func (c *Config) checkPaths() error {
 
 func (c *Config) checkActions() error {
 	switch c.Reboot.Allow {
-	case RebootServer, RebootAlways, RebootNever:
+	case nixos.RebootServer, nixos.RebootAlways, nixos.RebootNever:
 	default:
 		return fmt.Errorf("reboot.allow: %q is none of server, always, never", c.Reboot.Allow)
 	}
@@ -311,7 +301,7 @@ func (c *Config) checkActions() error {
 	if c.windows, err = window.NewSchedule(c.Reboot.Windows); err != nil {
 		return fmt.Errorf("reboot.windows: %w", err)
 	}
-	for _, name := range []HookName{HookPreSwitch, HookPostSwitch, HookPreReboot} {
+	for _, name := range []nixos.HookName{nixos.HookPreSwitch, nixos.HookPostSwitch, nixos.HookPreReboot} {
 		if argv := c.Hook(name); len(argv) > 0 && argv[0] == "" {
 			return fmt.Errorf("hooks.%s: give a program and its arguments", name)
 		}
@@ -323,11 +313,11 @@ func (c *Config) checkActions() error {
 }
 
 // Hook is the command line of a hook, nil if there is none.
-func (c *Config) Hook(name HookName) []string {
+func (c *Config) Hook(name nixos.HookName) []string {
 	switch name {
-	case HookPreSwitch:
+	case nixos.HookPreSwitch:
 		return c.Hooks.PreSwitch
-	case HookPostSwitch:
+	case nixos.HookPostSwitch:
 		return c.Hooks.PostSwitch
 	}
 	return c.Hooks.PreReboot
@@ -384,8 +374,8 @@ func (c *Config) checkChecks() error {
 func validMode(m api.CheckMode) bool { return m == api.Enforce || m == api.Observe || m == api.Off }
 
 // Rules are the parts of the configuration that the state machine goes by.
-func (c *Config) Rules() Rules {
-	return Rules{
+func (c *Config) Rules() nixos.Rules {
+	return nixos.Rules{
 		Trust:          signing.Trust{Keys: c.keys, Threshold: c.Threshold, Origin: c.Origin, Channel: c.Channel, Target: c.Target},
 		System:         c.System,
 		StoreDir:       c.StoreDir,
@@ -396,7 +386,7 @@ func (c *Config) Rules() Rules {
 		ConfirmTimeout: time.Duration(c.Probation.ConfirmTimeout),
 		Interval:       time.Duration(c.Probation.Interval),
 		CheckTime:      c.checkTime(),
-		Hooks:          map[HookName]bool{HookPreSwitch: len(c.Hooks.PreSwitch) > 0, HookPostSwitch: len(c.Hooks.PostSwitch) > 0, HookPreReboot: len(c.Hooks.PreReboot) > 0},
+		Hooks:          map[nixos.HookName]bool{nixos.HookPreSwitch: len(c.Hooks.PreSwitch) > 0, nixos.HookPostSwitch: len(c.Hooks.PostSwitch) > 0, nixos.HookPreReboot: len(c.Hooks.PreReboot) > 0},
 		Reboot:         c.Reboot.Allow, Windows: c.windows,
 		TestDeadline: time.Duration(c.Test.Deadline), Jitter: time.Duration(c.Download.Jitter),
 	}

@@ -1,4 +1,4 @@
-package nixos
+package config
 
 import "testing"
 
