@@ -182,7 +182,7 @@ func writeNar(w io.Writer, files []string) error {
 		return slices.Compare(strings.Split(a, "/"), strings.Split(b, "/"))
 	})
 	out := nar.NewWriter(w)
-	if err := out.WriteEntry(&nar.Entry{Type: nar.Directory}); err != nil {
+	if err := out.Add(&nar.Entry{Type: nar.Directory}, nil); err != nil {
 		return err
 	}
 	for _, name := range slices.Compact(sorted) {
@@ -197,7 +197,7 @@ func writeNar(w io.Writer, files []string) error {
 func writeFile(out *nar.Writer, name string, inner bool) error {
 	e := nar.Entry{Path: name[1:], Type: nar.Directory}
 	if inner { // even where the system has a link, as /bin -> usr/bin
-		return out.WriteEntry(&e)
+		return out.Add(&e, nil)
 	}
 	st, err := os.Lstat(name)
 	if err != nil {
@@ -217,15 +217,11 @@ func writeFile(out *nar.Writer, name string, inner bool) error {
 		}
 		defer f.Close()
 		e.Type, e.Executable, e.Size = nar.Regular, st.Mode()&0o100 != 0, st.Size()
-		if err := out.WriteEntry(&e); err != nil {
-			return err
-		}
-		_, err = out.ReadFrom(io.LimitReader(f, e.Size))
-		return err
+		return out.Add(&e, io.LimitReader(f, e.Size))
 	default:
 		return nil
 	}
-	return out.WriteEntry(&e)
+	return out.Add(&e, nil)
 }
 
 // leaveOut takes a file that is not there, or not ours to read, for none.

@@ -144,33 +144,28 @@ func (c *closure) addPath(name string, write func(*nar.Writer) error) (*narinfo.
 func noise(seed byte) io.Reader { return rand.NewChaCha8([32]byte{seed}) }
 
 func writeBig(w *nar.Writer, size int64) error {
-	for _, e := range []nar.Entry{{Type: nar.Directory}, {Path: "blob", Type: nar.Regular, Size: size}} {
-		if err := w.WriteEntry(&e); err != nil {
-			return err
-		}
+	if err := w.Add(&nar.Entry{Type: nar.Directory}, nil); err != nil {
+		return err
 	}
-	_, err := w.ReadFrom(io.LimitReader(noise(1), size))
-	return err
+	return w.Add(&nar.Entry{Path: "blob", Type: nar.Regular, Size: size}, io.LimitReader(noise(1), size))
 }
 
 // writeMany writes 20 000 files of 1 KiB on average in 100 folders.
 func writeMany(w *nar.Writer) error {
-	if err := w.WriteEntry(&nar.Entry{Type: nar.Directory}); err != nil {
+	if err := w.Add(&nar.Entry{Type: nar.Directory}, nil); err != nil {
 		return err
 	}
 	from := noise(2)
 	for i := range manyFiles {
 		dir := fmt.Sprintf("%03d", i/200)
 		if i%200 == 0 {
-			if err := w.WriteEntry(&nar.Entry{Path: dir, Type: nar.Directory}); err != nil {
+			if err := w.Add(&nar.Entry{Path: dir, Type: nar.Directory}, nil); err != nil {
 				return err
 			}
 		}
 		size := int64(24 + i*7919%2000)
-		if err := w.WriteEntry(&nar.Entry{Path: fmt.Sprintf("%s/file-%05d", dir, i), Type: nar.Regular, Size: size}); err != nil {
-			return err
-		}
-		if _, err := w.ReadFrom(io.LimitReader(from, size)); err != nil {
+		e := nar.Entry{Path: fmt.Sprintf("%s/file-%05d", dir, i), Type: nar.Regular, Size: size}
+		if err := w.Add(&e, io.LimitReader(from, size)); err != nil {
 			return err
 		}
 	}

@@ -399,10 +399,7 @@ func narOf(t testing.TB, files map[string]string) []byte {
 	}
 	slices.SortFunc(entries, func(a, b *nar.Entry) int { return strings.Compare(a.Path, b.Path) })
 	for _, e := range entries {
-		if err := w.WriteEntry(e); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.Write([]byte(files[e.Path])); err != nil {
+		if err := w.Add(e, strings.NewReader(files[e.Path])); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -97,19 +97,14 @@ func BenchmarkWriter(b *testing.B) {
 		list := files()
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(int64(len(write(b, list...))))
-			bodies := make([][]byte, len(list))
-			for i, f := range list {
-				bodies[i] = []byte(f.Body)
-			}
+			var body strings.Reader
 			b.ReportAllocs()
 			b.ResetTimer()
 			for b.Loop() {
 				w := NewWriter(struct{ io.Writer }{io.Discard})
 				for i := range list {
-					if err := w.WriteEntry(&list[i].Entry); err != nil {
-						b.Fatal(err)
-					}
-					if _, err := w.Write(bodies[i]); err != nil {
+					body.Reset(list[i].Body)
+					if err := w.Add(&list[i].Entry, &body); err != nil {
 						b.Fatal(err)
 					}
 				}

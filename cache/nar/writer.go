@@ -1,6 +1,7 @@
 package nar
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,78 +11,46 @@ import (
 	"narwharf/narinfo/clip"
 )
 
-// headRoom is more than everything that can stand between two bodies: the ends of MaxDepth
-// directories, a name and a target.
-const headRoom = 8 << 10
-
 // Writer writes one NAR in the only form there is: what it has written is byte for byte what
 // nix-store --dump prints for the same tree. Entries must come in the order of the archive, each
 // directory before its entries, names ascending byte by byte. What no reader would accept is
 // refused, and the first error is the last: every later call returns it again. A Writer is not
 // for concurrent use.
 type Writer struct {
-	w   io.Writer
-	err error // sticky
-
-	buf     []byte // fixed capacity
-	flushed int64
-
-	// as in Reader
-	path  []byte
-	dirs  [MaxDepth]openDir
-	depth int
-
-	typ    Type // of the current node; 0 before the root
-	size   int64
-	left   int64 // bytes of the body still to come
-	closed bool
+	w    *bufio.Writer
+	err  error // sticky
+	root Type  // 0 before the root
+	open []writerDir
 }
+
+type writerDir struct{ path, last string } // last is the name of its latest entry
+
+var errClosed = errors.New("write nar: it is closed")
 
 // NewWriter returns a Writer to w. Nothing is written before the buffer is full or Close is
 // called.
 func NewWriter(w io.Writer) *Writer {
-	return &Writer{w: w, buf: make([]byte, 0, bufferSize)}
+	return &Writer{w: bufio.NewWriterSize(w, bufferSize)}
 }
 
-// Offset is the number of bytes of the NAR so far, those still in the buffer included: after
-// WriteEntry of a regular file the offset of its body, after Close the size of the NAR.
-func (w *Writer) Offset() int64 { return w.flushed + int64(len(w.buf)) }
-
-// WriteEntry starts an entry. A regular file's body, of exactly e.Size bytes, must follow by
-// Write or ReadFrom before the next entry. e.Offset is ignored; fields that do not belong to
-// e.Type must be zero.
-func (w *Writer) WriteEntry(e *Entry) error {
-	if err := w.ready(); err != nil {
-		return err
+// Add writes an entry. The body of a regular file must have exactly e.Size bytes; no other type
+// has one, and an empty one may be nil. e.Offset is ignored; fields that do not belong to e.Type must be zero.
+func (w *Writer) Add(e *Entry, body io.Reader) error {
+	if w.err != nil {
+		return w.err
 	}
 	problem := e.problem()
 	if problem == "" {
 		problem = w.place(e.Path)
 	}
+	if problem == "" {
+		w.root = max(w.root, e.Type)
+		problem, w.err = w.node(e, body)
+	}
 	if problem != "" {
 		w.err = fmt.Errorf("write nar entry %s: %s", clip.Quote(e.Path, 240), problem)
-		return w.err
 	}
-	w.typ, w.size, w.left = e.Type, e.Size, e.Size
-	switch e.Type {
-	case Regular:
-		w.buf = append(w.buf, regular.raw...)
-		if e.Executable {
-			w.buf = append(w.buf, executable.raw...)
-			w.buf = append(w.buf, noValue.raw...)
-		}
-		w.buf = append(w.buf, contents.raw...)
-		w.buf = binary.LittleEndian.AppendUint64(w.buf, uint64(e.Size))
-	case Directory:
-		w.buf = append(w.buf, directory.raw...)
-		w.dirs[w.depth] = openDir{end: len(w.path)}
-		w.depth++
-	case Symlink:
-		w.buf = append(w.buf, symlink.raw...)
-		w.buf = append(w.buf, target.raw...)
-		w.buf = appendString(w.buf, e.Target)
-	}
-	return nil
+	return w.err
 }
 
 // problem says what is wrong with the entry taken alone, or "".
@@ -112,14 +81,14 @@ func (e *Entry) problem() string {
 	return ""
 }
 
-// place ends what must end before the entry at path and writes all of it that comes before its
-// type, or says why it cannot stand here.
+// place ends the directories that must end before the entry at path and writes all of it that
+// comes before its type, or says why it cannot stand here.
 func (w *Writer) place(path string) string {
-	if w.typ == 0 {
+	if w.root == 0 {
 		if path != "" {
 			return "the first entry must be the root, whose path is empty"
 		}
-		w.buf = append(w.buf, begin.raw...)
+		w.put(begin)
 		return ""
 	}
 	if path == "" {
@@ -133,8 +102,8 @@ func (w *Writer) place(path string) string {
 	if slash == 0 {
 		return "a path has no slash at its start"
 	}
-	depth := w.depth
-	for depth > 0 && string(w.path[:w.dirs[depth-1].end]) != parent {
+	depth := len(w.open)
+	for depth > 0 && w.open[depth-1].path != parent {
 		depth--
 	}
 	if depth == 0 {
@@ -143,166 +112,104 @@ func (w *Writer) place(path string) string {
 	if depth == MaxDepth {
 		return fmt.Sprintf("it lies %d directories deep: nix accepts at most %d", depth, MaxDepth-1)
 	}
-	dir := &w.dirs[depth-1]
-	start := slash + 1
-	if dir.last > 0 {
-		switch last := string(w.path[start : start+dir.last]); {
-		case last == name:
-			return "it was written already"
-		case last > name:
-			return fmt.Sprintf("it must come before %s: names ascend byte by byte", clip.Quote(last, 160))
-		}
+	switch last := w.open[depth-1].last; {
+	case last == name:
+		return "it was written already"
+	case last > name:
+		return fmt.Sprintf("it must come before %s: names ascend byte by byte", clip.Quote(last, 160))
 	}
-	w.endNodes(depth)
-	dir.last = len(name)
-	w.path = append(w.path[:0], path...)
-	w.buf = append(w.buf, entryOpen.raw...)
-	w.buf = appendString(w.buf, name)
-	w.buf = append(w.buf, entryNode.raw...)
+	w.leave(depth)
+	w.open[depth-1].last = name
+	w.put(entryOpen)
+	w.putString(name)
+	w.put(entryNode)
 	return ""
 }
 
-// endNodes ends the current node and the directories beyond the given depth.
-func (w *Writer) endNodes(depth int) {
-	if w.typ != Directory {
-		w.buf = append(w.buf, "\x00\x00\x00\x00\x00\x00\x00"[:padding(w.size)]...)
-		if w.depth == 0 {
-			w.buf = append(w.buf, closeOne.raw...)
-		} else {
-			w.buf = append(w.buf, closeTwo.raw...)
+// node writes the entry from its type on; a directory stays open.
+func (w *Writer) node(e *Entry, body io.Reader) (problem string, err error) {
+	switch e.Type {
+	case Directory:
+		w.put(directory)
+		w.open = append(w.open, writerDir{path: e.Path})
+		return "", nil
+	case Symlink:
+		w.put(symlink)
+		w.put(target)
+		w.putString(e.Target)
+	case Regular:
+		w.put(regular)
+		if e.Executable {
+			w.put(executable)
+			w.put(noValue)
+		}
+		w.put(contents)
+		_, _ = w.w.Write(binary.LittleEndian.AppendUint64(nil, uint64(e.Size))) // its errors are sticky
+		if problem, err = w.copy(body, e.Size); err != nil || problem != "" {
+			return problem, err
 		}
 	}
-	for w.depth > depth {
-		w.depth--
-		if w.depth == 0 {
-			w.buf = append(w.buf, closeOne.raw...)
-		} else {
-			w.buf = append(w.buf, closeTwo.raw...)
-		}
-	}
+	w.end(e.Path == "")
+	return "", nil
 }
 
-// ready makes sure that an entry, or the end, may follow and that there is room for it.
-func (w *Writer) ready() error {
-	if w.err != nil {
-		return w.err
+// copy writes a body with its padding.
+func (w *Writer) copy(body io.Reader, size int64) (problem string, err error) {
+	n, err := io.CopyN(w.w, body, size)
+	if err == io.EOF {
+		return fmt.Sprintf("%d of its %d bytes are missing", size-n, size), nil
 	}
-	if w.closed {
-		return errors.New("write nar: it is closed")
-	}
-	if w.left > 0 {
-		w.err = fmt.Errorf("write nar: %d of the %d bytes of %s are missing", w.left, w.size, clip.Quote(string(w.path), 240))
-		return w.err
-	}
-	if cap(w.buf)-len(w.buf) < headRoom {
-		return w.flush()
-	}
-	return nil
-}
-
-func (w *Writer) flush() error {
-	n, err := w.w.Write(w.buf)
-	if err == nil && n < len(w.buf) {
-		err = io.ErrShortWrite
-	}
-	w.flushed += int64(len(w.buf))
-	w.buf = w.buf[:0]
 	if err != nil {
-		w.err = err
+		return "", err
 	}
-	return err
+	if body == nil {
+		return "", nil
+	}
+	if n, _ := io.CopyN(io.Discard, body, 1); n > 0 {
+		return fmt.Sprintf("its body is longer than its %d bytes", size), nil
+	}
+	_, err = w.w.WriteString("\x00\x00\x00\x00\x00\x00\x00"[:padding(size)])
+	return "", err
 }
 
-// Write writes to the body of the current entry. More than the entry's Size is refused whole.
-func (w *Writer) Write(p []byte) (int, error) {
-	if w.err != nil {
-		return 0, w.err
-	}
-	if int64(len(p)) > w.left {
-		return 0, w.tooLong()
-	}
-	if len(p) > cap(w.buf)-len(w.buf) {
-		if err := w.flush(); err != nil {
-			return 0, err
-		}
-		if len(p) >= cap(w.buf) { // no use in a copy
-			n, err := w.w.Write(p)
-			if err == nil && n < len(p) {
-				err = io.ErrShortWrite
-			}
-			w.flushed += int64(n)
-			w.left -= int64(n)
-			w.err = err
-			return n, err
-		}
-	}
-	w.buf = append(w.buf, p...)
-	w.left -= int64(len(p))
-	return len(p), nil
-}
-
-// ReadFrom writes all that r gives to the body of the current entry, read straight into the
-// Writer's buffer; io.Copy uses it. r giving more than the entry's Size is an error.
-func (w *Writer) ReadFrom(r io.Reader) (int64, error) {
-	var n int64
-	for empty := 0; ; {
-		if w.err != nil {
-			return n, w.err
-		}
-		// one byte more than may come shows that r goes on
-		if room := int64(cap(w.buf) - len(w.buf)); room < headRoom && room <= w.left {
-			if err := w.flush(); err != nil {
-				return n, err
-			}
-		}
-		p := w.buf[len(w.buf):cap(w.buf)]
-		if int64(len(p)) > w.left+1 {
-			p = p[:w.left+1]
-		}
-		m, err := r.Read(p)
-		if int64(m) > w.left {
-			return n, w.tooLong()
-		}
-		w.buf = w.buf[:len(w.buf)+m]
-		w.left -= int64(m)
-		n += int64(m)
-		if err == io.EOF {
-			return n, nil
-		}
-		if err != nil {
-			return n, err // r's trouble: it may be tried again
-		}
-		if m > 0 {
-			empty = 0
-		} else if empty++; empty == 100 {
-			return n, io.ErrNoProgress
-		}
+// leave ends the directories beyond the given depth.
+func (w *Writer) leave(depth int) {
+	for len(w.open) > depth {
+		w.open = w.open[:len(w.open)-1]
+		w.end(len(w.open) == 0)
 	}
 }
 
-func (w *Writer) tooLong() error {
-	if w.typ != Regular || w.closed {
-		w.err = errors.New("write nar: a body without a regular file")
+// end writes the end of a node.
+func (w *Writer) end(root bool) {
+	if root {
+		w.put(closeOne)
 	} else {
-		w.err = fmt.Errorf("write nar: the body of %s is longer than its %d bytes", clip.Quote(string(w.path), 240), w.size)
+		w.put(closeTwo)
 	}
-	return w.err
 }
+
+func (w *Writer) put(p phrase) { _, _ = w.w.WriteString(p.raw) } // its errors are sticky
+
+func (w *Writer) putString(s string) { _, _ = w.w.Write(appendString(w.w.AvailableBuffer(), s)) }
 
 // Close ends the archive and writes what is in the buffer; it does not close the io.Writer below.
-// A NAR without a root, or with a body that is too short, is an error.
+// A NAR without a root is an error.
 func (w *Writer) Close() error {
-	if w.closed {
+	if w.err == errClosed {
+		return nil
+	}
+	if w.err != nil {
 		return w.err
 	}
-	if err := w.ready(); err != nil {
-		return err
-	}
-	if w.typ == 0 {
+	if w.root == 0 {
 		w.err = errors.New("write nar: it has no root")
 		return w.err
 	}
-	w.endNodes(0)
-	w.closed = true
-	return w.flush()
+	w.leave(0)
+	if w.err = w.w.Flush(); w.err != nil {
+		return w.err
+	}
+	w.err = errClosed
+	return nil
 }

@@ -2,8 +2,8 @@ package nar
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
-	"fmt"
 	"io"
 	"math"
 	"strings"
@@ -50,45 +50,27 @@ func TestWriterRefuses(t *testing.T) {
 		{"link to nothing", []file{link("", "")}, "the target of the link is empty"},
 		{"target with NUL", []file{link("", "a\x00")}, "the target of the link contains a NUL byte"},
 		{"long target", []file{link("", strings.Repeat("t", MaxTarget+1))}, "the target of the link is 4096 bytes long"},
-		{"body too short", []file{dir(""), {Entry{Path: "a", Type: Regular, Size: 3}, "xx"}}, `write nar: 1 of the 3 bytes of "a" are missing`},
-		{"body too short for another", []file{dir(""), {Entry{Path: "a", Type: Regular, Size: 3}, "xx"}, dir("b")}, `1 of the 3 bytes of "a" are missing`},
-		{"body too long", []file{dir(""), {Entry{Path: "a", Type: Regular, Size: 1}, "xx"}}, `write nar: the body of "a" is longer than its 1 bytes`},
-		{"body of a directory", []file{{Entry{Type: Directory}, "xx"}}, "write nar: a body without a regular file"},
-		{"body of a link", []file{{Entry{Type: Symlink, Target: "x"}, "xx"}}, "write nar: a body without a regular file"},
+		{"body too short", []file{dir(""), {Entry{Path: "a", Type: Regular, Size: 3}, "xx"}}, `write nar entry "a": 1 of its 3 bytes are missing`},
+		{"body too short for another", []file{dir(""), {Entry{Path: "a", Type: Regular, Size: 3}, "xx"}, dir("b")}, `entry "a": 1 of its 3 bytes are missing`},
+		{"body too long", []file{dir(""), {Entry{Path: "a", Type: Regular, Size: 1}, "xx"}}, `write nar entry "a": its body is longer than its 1 bytes`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			for _, from := range []bool{false, true} {
-				w := NewWriter(io.Discard)
-				var err error
-				for i := 0; i < len(tt.files) && err == nil; i++ {
-					f := &tt.files[i]
-					if err = w.WriteEntry(&f.Entry); err != nil || f.Body == "" {
-						continue
-					}
-					if from {
-						_, err = w.ReadFrom(strings.NewReader(f.Body))
-					} else {
-						_, err = io.WriteString(w, f.Body)
-					}
-				}
-				if err == nil {
-					err = w.Close()
-				}
-				if err == nil || !strings.Contains(err.Error(), tt.want) {
-					t.Fatalf("got  %v\nwant %s", err, tt.want)
-				}
-				if again := w.WriteEntry(&Entry{Type: Directory}); !errors.Is(again, err) {
-					t.Errorf("WriteEntry: first %v, then %v", err, again)
-				}
-				if _, again := w.Write([]byte("x")); !errors.Is(again, err) {
-					t.Errorf("Write: first %v, then %v", err, again)
-				}
-				if _, again := w.ReadFrom(strings.NewReader("")); !errors.Is(again, err) {
-					t.Errorf("ReadFrom: first %v, then %v", err, again)
-				}
-				if again := w.Close(); !errors.Is(again, err) {
-					t.Errorf("Close: first %v, then %v", err, again)
-				}
+			w := NewWriter(io.Discard)
+			var err error
+			for i := 0; i < len(tt.files) && err == nil; i++ {
+				err = w.Add(&tt.files[i].Entry, strings.NewReader(tt.files[i].Body))
+			}
+			if err == nil {
+				err = w.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Fatalf("got  %v\nwant %s", err, tt.want)
+			}
+			if again := w.Add(&Entry{Type: Directory}, nil); !errors.Is(again, err) {
+				t.Errorf("Add: first %v, then %v", err, again)
+			}
+			if again := w.Close(); !errors.Is(again, err) {
+				t.Errorf("Close: first %v, then %v", err, again)
 			}
 		})
 	}
@@ -98,12 +80,12 @@ func TestWriterDepth(t *testing.T) {
 	w := NewWriter(io.Discard)
 	path := ""
 	for depth := range MaxDepth {
-		if err := w.WriteEntry(&Entry{Path: path, Type: Directory}); err != nil {
+		if err := w.Add(&Entry{Path: path, Type: Directory}, nil); err != nil {
 			t.Fatalf("%d directories deep: %v", depth, err)
 		}
 		path = strings.TrimPrefix(path+"/d", "/")
 	}
-	if err := w.WriteEntry(&Entry{Path: path, Type: Regular}); err == nil || !strings.Contains(err.Error(), "it lies 64 directories deep: nix accepts at most 63") {
+	if err := w.Add(&Entry{Path: path, Type: Regular}, nil); err == nil || !strings.Contains(err.Error(), "it lies 64 directories deep: nix accepts at most 63") {
 		t.Errorf("one too deep: %v", err)
 	}
 }
@@ -111,7 +93,7 @@ func TestWriterDepth(t *testing.T) {
 func TestWriterAfterClose(t *testing.T) {
 	var out bytes.Buffer
 	w := NewWriter(&out)
-	if err := w.WriteEntry(&Entry{Type: Directory}); err != nil {
+	if err := w.Add(&Entry{Type: Directory}, nil); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -120,18 +102,15 @@ func TestWriterAfterClose(t *testing.T) {
 		}
 	}
 	n := out.Len()
-	if err := w.WriteEntry(&Entry{Path: "a", Type: Directory}); err == nil {
+	if err := w.Add(&Entry{Path: "a", Type: Directory}, nil); err == nil {
 		t.Error("an entry after Close is taken")
-	}
-	if _, err := w.Write([]byte("x")); err == nil {
-		t.Error("a body after Close is taken")
 	}
 	if out.Len() != n {
 		t.Error("written after Close")
 	}
 }
 
-// Write and ReadFrom in all portions give the same bytes.
+// A body that comes in portions gives the same bytes.
 func TestBodiesInPortions(t *testing.T) {
 	big := strings.Repeat("0123456789abcde", bufferSize/4)
 	files := []file{dir("")}
@@ -139,39 +118,17 @@ func TestBodiesInPortions(t *testing.T) {
 		files = append(files, plainFile(string(rune('a'+i)), big[:n]))
 	}
 	want := write(t, files...)
-	portions := map[string]func(*Writer, string) (int64, error){
-		"io.Copy": func(w *Writer, s string) (int64, error) { return io.Copy(w, struct{ io.Reader }{strings.NewReader(s)}) },
-		"data+EOF": func(w *Writer, s string) (int64, error) {
-			return w.ReadFrom(iotest.DataErrReader(strings.NewReader(s)))
-		},
-		"stutter": func(w *Writer, s string) (int64, error) {
-			return w.ReadFrom(&stutterReader{r: strings.NewReader(s)})
-		},
-	}
-	for _, size := range []int{1000, 4096, bufferSize - 1, bufferSize, bufferSize + 1} {
-		portions[fmt.Sprintf("Write of %d", size)] = func(w *Writer, s string) (n int64, err error) {
-			for len(s) > 0 && err == nil {
-				var m int
-				m, err = w.Write([]byte(s[:min(size, len(s))]))
-				s = s[m:]
-				n += int64(m)
-			}
-			return n, err
-		}
-	}
-	for name, body := range portions {
+	for name, portions := range map[string]func(io.Reader) io.Reader{
+		"whole":    func(r io.Reader) io.Reader { return struct{ io.Reader }{r} },
+		"halves":   iotest.HalfReader,
+		"data+EOF": iotest.DataErrReader,
+		"stutter":  func(r io.Reader) io.Reader { return &stutterReader{r: r} },
+	} {
 		var out bytes.Buffer
 		w := NewWriter(&out)
 		for i := range files {
-			if err := w.WriteEntry(&files[i].Entry); err != nil {
-				t.Fatal(err)
-			}
-			at := w.Offset()
-			if n, err := body(w, files[i].Body); err != nil || n != files[i].Size {
-				t.Fatalf("%q: %d of %d bytes, %v", name, n, files[i].Size, err)
-			}
-			if w.Offset() != at+files[i].Size {
-				t.Fatalf("%q: Offset is %d after a body of %d bytes at %d", name, w.Offset(), files[i].Size, at)
+			if err := w.Add(&files[i].Entry, portions(strings.NewReader(files[i].Body))); err != nil {
+				t.Fatalf("%s: %v", name, err)
 			}
 		}
 		if err := w.Close(); err != nil {
@@ -183,23 +140,19 @@ func TestBodiesInPortions(t *testing.T) {
 	}
 }
 
-func TestReadFromSourceFails(t *testing.T) {
+func TestBodyFails(t *testing.T) {
 	broken := errors.New("the disk is gone")
-	w := NewWriter(io.Discard)
-	if err := w.WriteEntry(&Entry{Type: Regular, Size: 4}); err != nil {
-		t.Fatal(err)
-	}
-	if n, err := w.ReadFrom(io.MultiReader(strings.NewReader("ab"), iotest.ErrReader(broken))); n != 2 || !errors.Is(err, broken) {
-		t.Errorf("got %d, %v", n, err)
-	}
-	if n, err := w.ReadFrom(dryReader{}); n != 0 || !errors.Is(err, io.ErrNoProgress) {
-		t.Errorf("got %d, %v", n, err)
-	}
-	if n, err := w.ReadFrom(strings.NewReader("cd")); n != 2 || err != nil {
-		t.Errorf("the second try: %d, %v", n, err)
-	}
-	if err := w.Close(); err != nil {
-		t.Error(err)
+	for want, body := range map[error]io.Reader{
+		broken:           io.MultiReader(strings.NewReader("ab"), iotest.ErrReader(broken)),
+		io.ErrNoProgress: dryReader{},
+	} {
+		w := NewWriter(io.Discard)
+		if err := w.Add(&Entry{Type: Regular, Size: 4}, body); !errors.Is(err, want) {
+			t.Errorf("got %v, want %v", err, want)
+		}
+		if err := w.Close(); !errors.Is(err, want) {
+			t.Errorf("Close after it: %v", err)
+		}
 	}
 }
 
@@ -209,35 +162,23 @@ func TestDestinationFails(t *testing.T) {
 	files := []file{dir(""), plainFile("a", big), plainFile("b", big[:100]), plainFile("c", big[:bufferSize-50])}
 	total := len(write(t, files...))
 	for room := 0; room < total; room += 997 {
-		for _, from := range []bool{false, true} {
-			w := NewWriter(&fullWriter{room: room})
-			var err error
-			for i := 0; i < len(files) && err == nil; i++ {
-				if err = w.WriteEntry(&files[i].Entry); err != nil {
-					break
-				}
-				if from {
-					_, err = w.ReadFrom(strings.NewReader(files[i].Body))
-				} else {
-					_, err = io.WriteString(w, files[i].Body)
-				}
-			}
-			if err == nil {
-				err = w.Close()
-			}
-			if !errors.Is(err, errFull) {
-				t.Fatalf("room for %d of %d bytes: %v", room, total, err)
-			}
-			if again := w.Close(); !errors.Is(again, err) {
-				t.Errorf("Close after it: %v", again)
-			}
+		w := NewWriter(&fullWriter{room: room})
+		var err error
+		for i := 0; i < len(files) && err == nil; i++ {
+			err = w.Add(&files[i].Entry, strings.NewReader(files[i].Body))
+		}
+		if err == nil {
+			err = w.Close()
+		}
+		if !errors.Is(err, errFull) {
+			t.Fatalf("room for %d of %d bytes: %v", room, total, err)
+		}
+		if again := w.Close(); !errors.Is(again, err) {
+			t.Errorf("Close after it: %v", again)
 		}
 	}
 	w := NewWriter(shortWriter{})
-	if err := w.WriteEntry(&Entry{Type: Regular, Size: bufferSize}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write(make([]byte, bufferSize)); !errors.Is(err, io.ErrShortWrite) {
+	if err := cmp.Or(w.Add(&Entry{Type: Regular}, nil), w.Close()); !errors.Is(err, io.ErrShortWrite) {
 		t.Errorf("a short write: %v", err)
 	}
 }

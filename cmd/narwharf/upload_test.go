@@ -22,10 +22,7 @@ import (
 func samplePath(name, text string) (info *narinfo.Info, file []byte, err error) {
 	var buf bytes.Buffer
 	w := nar.NewWriter(&buf)
-	err = w.WriteEntry(&nar.Entry{Type: nar.Regular, Size: int64(len(text))})
-	if err == nil {
-		_, err = io.WriteString(w, text)
-	}
+	err = w.Add(&nar.Entry{Type: nar.Regular, Size: int64(len(text))}, strings.NewReader(text))
 	if err == nil {
 		err = w.Close()
 	}
