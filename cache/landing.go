@@ -51,8 +51,8 @@ var prefixGrammar = regexp.MustCompile(`^(/[0-9A-Za-z._~-]+)*$`)
 // baseURL is where the client finds this cache: what the configuration says,
 // else what the request says.
 func (s *Server) baseURL(req *http.Request) string {
-	if s.opts.PublicURL != "" {
-		return strings.TrimRight(s.opts.PublicURL, "/")
+	if s.opts.PublicURL != nil {
+		return s.opts.PublicURL.String()
 	}
 	scheme := "http"
 	if req.TLS != nil || req.Header.Get("X-Forwarded-Proto") == "https" {

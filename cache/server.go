@@ -3,7 +3,6 @@ package cache
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -25,10 +24,10 @@ import (
 // Options configure a Server.
 type Options struct {
 	Priority int // of nix-cache-info; lower is asked first, cache.nixos.org has 40
-	// PublicURL is where clients reach the cache, "" if unknown. If it has a
-	// path, URLs with that prefix are understood too, so a proxy may pass
+	// PublicURL is where clients reach the cache, nil if unknown. If it has a
+	// path, without a slash at its end, URLs with that prefix are understood too, so a proxy may pass
 	// the path on or take it off.
-	PublicURL string
+	PublicURL *url.URL
 	// LoadKeys reads the secret keys; it is called at start and by Reload.
 	LoadKeys func() ([]signing.SecretKey, error)
 	// SignUploads puts this server's signatures on uploaded paths.
@@ -87,12 +86,8 @@ func NewServer(u *Uploads, opts Options) (*Server, error) {
 	if opts.Access.Identify(new(http.Request)).Deny(access.Scope{Kind: access.Pull}) == nil {
 		s.keep = "public, max-age=31536000, immutable"
 	}
-	if opts.PublicURL != "" {
-		p, err := url.Parse(opts.PublicURL)
-		if err != nil || p.Scheme != "http" && p.Scheme != "https" || p.Host == "" {
-			return nil, fmt.Errorf("public_url %q is not a URL like https://cache.example.org", opts.PublicURL)
-		}
-		s.prefix = strings.TrimRight(p.Path, "/")
+	if opts.PublicURL != nil {
+		s.prefix = opts.PublicURL.Path
 	}
 	if err := s.Reload(); err != nil {
 		return nil, err

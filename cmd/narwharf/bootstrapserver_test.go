@@ -65,7 +65,7 @@ func TestBootstrapByTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.dir.channels.Stop)
-	srv := httptest.NewServer(web("", s.dir.channels, http.NotFoundHandler()))
+	srv := httptest.NewServer(web(nil, s.dir.channels, http.NotFoundHandler()))
 	t.Cleanup(srv.Close)
 	s.url = srv.URL
 

@@ -9,10 +9,10 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/configfile"
 	"narwharf/signing"
 )
 
@@ -53,30 +53,12 @@ func (f *clientFlags) load() (*clientConfig, error) {
 			path = filepath.Join(dir, "narwharf", "client.toml")
 		}
 	}
-	text, err := os.ReadFile(path)
-	switch {
-	case err == nil:
-		d := toml.NewDecoder(strings.NewReader(string(text))).DisallowUnknownFields()
-		if err := d.Decode(cfg); err != nil {
-			var strict *toml.StrictMissingError
-			if errors.As(err, &strict) && len(strict.Errors) > 0 {
-				row, _ := strict.Errors[0].Position()
-				return nil, fmt.Errorf("%s: line %d: %s is not a key that narwharf knows", path, row, strings.Join(strict.Errors[0].Key(), "."))
-			}
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		for _, p := range []*string{&cfg.TokenFile, &cfg.CAFile} {
-			if *p != "" && !filepath.IsAbs(*p) {
-				*p = filepath.Join(filepath.Dir(path), *p)
-			}
-		}
-		for i, k := range cfg.Keys {
-			if !filepath.IsAbs(k) {
-				cfg.Keys[i] = filepath.Join(filepath.Dir(path), k)
-			}
-		}
-	case must || !errors.Is(err, os.ErrNotExist):
+	if err := configfile.Load(path, cfg); err != nil && (must || !errors.Is(err, os.ErrNotExist)) {
 		return nil, err
+	}
+	configfile.Abs(path, &cfg.TokenFile, &cfg.CAFile)
+	for i := range cfg.Keys {
+		configfile.Abs(path, &cfg.Keys[i])
 	}
 	first := func(values ...string) string {
 		for _, v := range values {

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pelletier/go-toml/v2"
-
+	"narwharf/hooks/api"
+	"narwharf/hooks/configfile"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
@@ -25,14 +25,14 @@ type Config struct {
 	PublicURL string   `toml:"public_url"`
 
 	Cache struct {
-		StoreDir        string   `toml:"store_dir"`
-		StoreRoot       string   `toml:"store_root"`
-		ServeStore      bool     `toml:"serve_store"`
-		Priority        int      `toml:"priority"`
-		NarCacheSize    size     `toml:"nar_cache_size"`
-		AllowIncomplete bool     `toml:"allow_incomplete"`
-		MaxNarSize      size     `toml:"max_nar_size"`
-		NarGrace        duration `toml:"nar_grace"`
+		StoreDir        string              `toml:"store_dir"`
+		StoreRoot       string              `toml:"store_root"`
+		ServeStore      bool                `toml:"serve_store"`
+		Priority        int                 `toml:"priority"`
+		NarCacheSize    size                `toml:"nar_cache_size"`
+		AllowIncomplete bool                `toml:"allow_incomplete"`
+		MaxNarSize      size                `toml:"max_nar_size"`
+		NarGrace        configfile.Duration `toml:"nar_grace"`
 	} `toml:"cache"`
 
 	Signing struct {
@@ -55,11 +55,12 @@ type Config struct {
 	} `toml:"log"`
 
 	Limits struct {
-		BodyIdle duration `toml:"body_idle"`
-		Stop     duration `toml:"stop"`
+		BodyIdle configfile.Duration `toml:"body_idle"`
+		Stop     configfile.Duration `toml:"stop"`
 	} `toml:"limits"`
 
-	path       string // of the file
+	path       string   // of the file
+	publicURL  *url.URL // nil if PublicURL is empty
 	anonymous  access.Scopes
 	requireSig []signing.PublicKey
 }
@@ -89,32 +90,19 @@ func (s *size) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// duration is written as "24h" or "90s".
-type duration time.Duration
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (d *duration) UnmarshalText(text []byte) error {
-	v, err := time.ParseDuration(string(text))
-	if err != nil || v < 0 {
-		return fmt.Errorf("%q is not a duration like \"24h\" or \"90s\"", text)
-	}
-	*d = duration(v)
-	return nil
-}
-
 func defaultConfig() *Config {
 	c := &Config{Listen: []string{"127.0.0.1:8080"}}
 	c.Cache.StoreDir = "/nix/store"
 	c.Cache.Priority = 30
 	c.Cache.NarCacheSize = 50 << 30
 	c.Cache.MaxNarSize = 64 << 30
-	c.Cache.NarGrace = duration(24 * time.Hour)
+	c.Cache.NarGrace = configfile.Duration(24 * time.Hour)
 	c.Signing.SignUploads = true
 	c.Access.Anonymous = []string{"pull"}
 	c.Bootstrap.Agents = []string{}
 	c.Log.Level = "info"
-	c.Limits.BodyIdle = duration(30 * time.Second)
-	c.Limits.Stop = duration(5 * time.Minute)
+	c.Limits.BodyIdle = configfile.Duration(30 * time.Second)
+	c.Limits.Stop = configfile.Duration(5 * time.Minute)
 	return c
 }
 
@@ -145,29 +133,10 @@ func loadConfig(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	defer f.Close()
 	c := defaultConfig()
 	c.path = path
-	err = toml.NewDecoder(f).DisallowUnknownFields().Decode(c)
-	var strict *toml.StrictMissingError
-	var syntax *toml.DecodeError
-	switch {
-	case errors.As(err, &strict):
-		lines := make([]string, 0, len(strict.Errors))
-		for _, e := range strict.Errors {
-			row, _ := e.Position()
-			lines = append(lines, fmt.Sprintf("line %d: %s is not a key that narwharf knows", row, strings.Join(e.Key(), ".")))
-		}
-		return nil, fmt.Errorf("%s: %s", path, strings.Join(lines, "; "))
-	case errors.As(err, &syntax):
-		row, col := syntax.Position()
-		return nil, fmt.Errorf("%s: line %d, column %d: %s", path, row, col, strings.TrimPrefix(syntax.Error(), "toml: "))
-	case err != nil:
-		return nil, fmt.Errorf("%s: %w", path, err)
+	if err := configfile.Load(path, c); err != nil {
+		return nil, err
 	}
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -175,20 +144,13 @@ func loadConfig(path string) (*Config, error) {
 	return c, nil
 }
 
-func (c *Config) abs(p string) string {
-	if p == "" || filepath.IsAbs(p) {
-		return p
-	}
-	return filepath.Join(filepath.Dir(c.path), p)
-}
-
 func (c *Config) check() error {
 	if c.DataDir == "" {
 		return errors.New("data_dir is missing: name the folder that holds what is uploaded")
 	}
-	c.DataDir = c.abs(c.DataDir)
-	for i, f := range c.Signing.SecretKeyFiles {
-		c.Signing.SecretKeyFiles[i] = c.abs(f)
+	configfile.Abs(c.path, &c.DataDir)
+	for i := range c.Signing.SecretKeyFiles {
+		configfile.Abs(c.path, &c.Signing.SecretKeyFiles[i])
 	}
 	if len(c.Listen) == 0 {
 		return errors.New("listen is empty: give host:port or unix:PATH")
@@ -199,7 +161,8 @@ func (c *Config) check() error {
 			if p == "" {
 				return errors.New(`listen: "unix:" needs a path`)
 			}
-			c.Listen[i] = "unix:" + c.abs(p)
+			configfile.Abs(c.path, &p)
+			c.Listen[i] = "unix:" + p
 			continue
 		}
 		host, _, err := net.SplitHostPort(l)
@@ -210,9 +173,10 @@ func (c *Config) check() error {
 			public = l
 		}
 	}
-	if u := c.PublicURL; u != "" {
-		if p, err := url.Parse(u); err != nil || p.Scheme != "http" && p.Scheme != "https" || p.Host == "" {
-			return fmt.Errorf("public_url %q is not a URL like https://cache.example.org", u)
+	var err error
+	if c.PublicURL != "" {
+		if c.publicURL, err = api.ParseURL(c.PublicURL); err != nil {
+			return fmt.Errorf("public_url %w", err)
 		}
 	}
 	if d := c.Cache.StoreDir; !filepath.IsAbs(d) || filepath.Clean(d) != d {
@@ -233,7 +197,6 @@ func (c *Config) check() error {
 	if c.Limits.BodyIdle == 0 {
 		return errors.New("limits.body_idle: 0 would refuse every upload")
 	}
-	var err error
 	if c.anonymous, err = access.ParseScopes(c.Access.Anonymous); err != nil {
 		return fmt.Errorf("access.anonymous: %w", err)
 	}

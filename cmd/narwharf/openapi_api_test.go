@@ -266,7 +266,7 @@ func newAPIServer(t *testing.T) *apiServer {
 	if err := s.dir.openChannels(auth, s.registry); err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(web("", s.dir.channels, http.NotFoundHandler()))
+	srv := httptest.NewServer(web(nil, s.dir.channels, http.NotFoundHandler()))
 	t.Cleanup(srv.Close)
 	t.Cleanup(s.dir.channels.Stop)
 	s.url, s.admin = srv.URL, s.token("admin")

@@ -96,7 +96,7 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 	defer func() { err = errors.Join(err, closeLocal()) }()
 	server, err := cache.NewServer(d.uploads, cache.Options{
 		Priority:         cfg.Cache.Priority,
-		PublicURL:        cfg.PublicURL,
+		PublicURL:        cfg.publicURL,
 		LoadKeys:         cfg.reloadKeys,
 		SignUploads:      cfg.Signing.SignUploads,
 		RequireUploadSig: cfg.requireSig,
@@ -124,7 +124,7 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 	}()
 
 	srv := &http.Server{
-		Handler:           web(cfg.PublicURL, d.channels, server),
+		Handler:           web(cfg.publicURL, d.channels, server),
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    64 << 10,

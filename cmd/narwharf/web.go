@@ -11,10 +11,10 @@ import (
 
 // web sends the API to channels and everything else to the cache. A proxy may
 // have left the path of public_url on the request or taken it off.
-func web(publicURL string, channels, cache http.Handler) http.Handler {
+func web(publicURL *url.URL, channels, cache http.Handler) http.Handler {
 	prefix := ""
-	if u, err := url.Parse(publicURL); err == nil {
-		prefix = strings.TrimRight(u.Path, "/")
+	if publicURL != nil {
+		prefix = publicURL.Path
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		path := req.URL.Path

@@ -76,12 +76,9 @@ func NewClient(o ClientOptions) (*Client, error) {
 		return nil, errors.New("no server is given: name its URL, as https://cache.example.org")
 	}
 	for _, s := range o.Servers {
-		u, err := url.Parse(strings.TrimRight(s, "/"))
-		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-			return nil, fmt.Errorf("server %q is not a URL like https://cache.example.org", s)
-		}
-		if u.User != nil {
-			return nil, fmt.Errorf("the URL of server %s holds credentials: put the token in a file", u.Host)
+		u, err := ParseURL(s)
+		if err != nil {
+			return nil, fmt.Errorf("server %w", err)
 		}
 		c.servers = append(c.servers, u)
 	}
@@ -102,6 +99,19 @@ func NewClient(o ClientOptions) (*Client, error) {
 	}
 	c.client = &http.Client{Transport: c.transport(), CheckRedirect: sameServer}
 	return c, nil
+}
+
+// ParseURL reads the base URL of a server: http or https, a host, and perhaps a
+// path, which comes without a slash at its end.
+func ParseURL(s string) (*url.URL, error) {
+	u, err := url.Parse(strings.TrimRight(s, "/"))
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("%q is not a URL like https://cache.example.org", s)
+	}
+	if u.User != nil {
+		return nil, fmt.Errorf("%q holds credentials: put the token in a file", u.Redacted())
+	}
+	return u, nil
 }
 
 func (c *Client) transport() *http.Transport {

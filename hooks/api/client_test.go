@@ -202,6 +202,23 @@ func TestPrivateCA(t *testing.T) {
 	}
 }
 
+func TestParseURL(t *testing.T) {
+	for text, want := range map[string]string{
+		"https://cache.example.org":               "https://cache.example.org",
+		"https://cache.example.org/some/prefix//": "https://cache.example.org/some/prefix",
+		"http://[::1]:8080/":                      "http://[::1]:8080",
+	} {
+		if u, err := ParseURL(text); err != nil || u.String() != want {
+			t.Errorf("%s: %v, %v", text, u, err)
+		}
+	}
+	for _, bad := range []string{"", "cache.example.org", "ftp://x/", "http://", "/x", "http://%zz", "https://x/?a=b", "https://x/#a", "https://me:secret@x"} {
+		if u, err := ParseURL(bad); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: %v, %v", bad, u, err)
+		}
+	}
+}
+
 func TestBadOptions(t *testing.T) {
 	dir := t.TempDir()
 	two := filepath.Join(dir, "two")

@@ -12,9 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pelletier/go-toml/v2"
-
 	"narwharf/hooks/api"
+	"narwharf/hooks/configfile"
 	"narwharf/hooks/window"
 	"narwharf/nixos"
 	"narwharf/signing"
@@ -99,6 +98,9 @@ type Config struct {
 	contentKeys []signing.PublicKey
 }
 
+// Duration is a time in the file.
+type Duration = configfile.Duration
+
 // Trust says whose word makes the bytes of a path good.
 type Trust string
 
@@ -116,19 +118,6 @@ type Check struct {
 	HTTP    string        `toml:"http"`    // a URL; a status from 200 to 399 is good
 	TCP     string        `toml:"tcp"`     // host:port
 	Timeout Duration      `toml:"timeout"` // 10 s if zero
-}
-
-// Duration is written as "90s".
-type Duration time.Duration
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (d *Duration) UnmarshalText(text []byte) error {
-	v, err := time.ParseDuration(string(text))
-	if err != nil || v < 0 {
-		return fmt.Errorf("%q is not a duration like \"90s\"", text)
-	}
-	*d = Duration(v)
-	return nil
 }
 
 // Default is what a file that says nothing means.
@@ -157,29 +146,10 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	defer f.Close()
 	c := Default()
 	c.path = path
-	err = toml.NewDecoder(f).DisallowUnknownFields().Decode(c)
-	var strict *toml.StrictMissingError
-	var syntax *toml.DecodeError
-	switch {
-	case errors.As(err, &strict):
-		lines := make([]string, 0, len(strict.Errors))
-		for _, e := range strict.Errors {
-			row, _ := e.Position()
-			lines = append(lines, fmt.Sprintf("line %d: %s is not a key that narwharf agent knows", row, strings.Join(e.Key(), ".")))
-		}
-		return nil, fmt.Errorf("%s: %s", path, strings.Join(lines, "; "))
-	case errors.As(err, &syntax):
-		row, col := syntax.Position()
-		return nil, fmt.Errorf("%s: line %d, column %d: %s", path, row, col, strings.TrimPrefix(syntax.Error(), "toml: "))
-	case err != nil:
-		return nil, fmt.Errorf("%s: %w", path, err)
+	if err := configfile.Load(path, c); err != nil {
+		return nil, err
 	}
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -274,11 +244,7 @@ func (c *Config) checkKeys() (err error) {
 }
 
 func (c *Config) checkPaths() error {
-	for _, p := range []*string{&c.StateDir, &c.Profile, &c.RunDir, &c.NixState, &c.TokenFile, &c.JoinTokenFile, &c.CAFile, &c.StoreRoot, &c.Metrics.Textfile} {
-		if *p != "" && !filepath.IsAbs(*p) {
-			*p = filepath.Join(filepath.Dir(c.path), *p)
-		}
-	}
+	configfile.Abs(c.path, &c.StateDir, &c.Profile, &c.RunDir, &c.NixState, &c.TokenFile, &c.JoinTokenFile, &c.CAFile, &c.StoreRoot, &c.Metrics.Textfile)
 	if d := c.StoreDir; !filepath.IsAbs(d) || filepath.Clean(d) != d {
 		return fmt.Errorf("store_dir: %q is not an absolute path like /nix/store, without a slash at its end", d)
 	}
