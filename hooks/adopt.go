@@ -36,7 +36,7 @@ func (s *Server) adopt(c *call, channel string, closures map[signing.Digest]*clo
 	defer close(ended)
 	go func() {
 		select {
-		case <-s.stopping:
+		case <-s.polls.Stopping():
 			cancel()
 		case <-ended:
 		}

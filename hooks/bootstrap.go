@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/longpoll"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
@@ -75,6 +76,6 @@ func (s *Server) getBootstrap(c *call) error {
 		return api.Errorf(api.BadRequest, "%v", err)
 	}
 	c.w.Header().Set("Content-Type", contentType)
-	writeRaw(c.w, http.StatusOK, []byte(text))
+	longpoll.WriteJSON(c.w, http.StatusOK, []byte(text))
 	return nil
 }

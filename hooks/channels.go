@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/longpoll"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
@@ -62,7 +63,7 @@ func (s *Server) getChannel(c *call) error {
 	if err != nil {
 		return err
 	}
-	return s.poll(c, []string{channelTopic(name)}, nil, func() (int, string, []byte, error) {
+	return s.poll(c, []string{channelTopic(name)}, nil, func() (longpoll.Answer, error) {
 		l := s.channel(name)
 		status, value := http.StatusOK, any(s.describe(l))
 		if l.release == nil {
@@ -71,7 +72,7 @@ func (s *Server) getChannel(c *call) error {
 			status, value = e.Status, e
 		}
 		text, err := json.Marshal(value)
-		return status, etagOf(l.state.Seq), append(text, '\n'), err
+		return longpoll.Answer{Status: status, ETag: etagOf(l.state.Seq), Body: append(text, '\n')}, err
 	})
 }
 
@@ -190,19 +191,18 @@ func (s *Server) getStorePath(c *call) error {
 		return err
 	}
 	target := c.req.URL.Query().Get("target")
-	return s.poll(c, []string{channelTopic(name)}, nil, func() (int, string, []byte, error) {
+	return s.poll(c, []string{channelTopic(name)}, nil, func() (longpoll.Answer, error) {
 		l := s.channel(name)
 		if l.release == nil {
-			return 0, "", nil, api.Errorf(api.NotFound, "%s", absentText(l))
+			return longpoll.Answer{}, api.Errorf(api.NotFound, "%s", absentText(l))
 		}
 		e := l.entry(target)
 		if e == nil && target == "" {
-			return 0, "", nil, api.Errorf(api.BadRequest, "channel %s has a system for each of %d targets: add ?target=NAME", name, len(l.entries))
+			return longpoll.Answer{}, api.Errorf(api.BadRequest, "channel %s has a system for each of %d targets: add ?target=NAME", name, len(l.entries))
 		}
 		if e == nil {
-			return 0, "", nil, api.Errorf(api.NotFound, "release %d of channel %s has no target %q", l.head.Seq, name, target)
+			return longpoll.Answer{}, api.Errorf(api.NotFound, "release %d of channel %s has no target %q", l.head.Seq, name, target)
 		}
-		c.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		return http.StatusOK, etagOf(l.head.Seq), []byte(e.StorePath + "\n"), nil
+		return longpoll.Answer{Status: http.StatusOK, ETag: etagOf(l.head.Seq), Body: []byte(e.StorePath + "\n"), Type: "text/plain; charset=utf-8"}, nil
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/longpoll"
 	"narwharf/narinfo"
 	"narwharf/signing"
 	"narwharf/signing/access"
@@ -228,11 +229,11 @@ func (s *Server) getClosure(c *call) error {
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	h.Set("Etag", `"`+d.Hex()+`"`)
-	if etagMatches(c.req.Header.Get("If-None-Match"), `"`+d.Hex()+`"`) {
+	if longpoll.Matches(c.req.Header.Get("If-None-Match"), `"`+d.Hex()+`"`) {
 		c.w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	writeRaw(c.w, http.StatusOK, text)
+	longpoll.WriteJSON(c.w, http.StatusOK, text)
 	return nil
 }
 
@@ -281,7 +282,7 @@ func (s *Server) putClosure(c *call) error {
 	} else if err != nil {
 		return err
 	}
-	writeRaw(c.w, http.StatusCreated, nil)
+	longpoll.WriteJSON(c.w, http.StatusCreated, nil)
 	return nil
 }
 

@@ -2,10 +2,10 @@ package hooks
 
 import (
 	"fmt"
-	"net/http"
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/longpoll"
 )
 
 // grantLease is for how many seconds a grant is good, unless a window closes
@@ -124,15 +124,15 @@ func (s *Server) tell(host, channel, target string) (*desired, error) {
 func (s *Server) wakeFor(d *desired, channel, host string) {
 	if !d.window.IsZero() {
 		s.alarms.first(d.window, "window/"+channel, func() {
-			s.topics.notify(channelTopic(channel), hostsTopic(channel), hostsTopic(""))
+			s.polls.Notify(channelTopic(channel), hostsTopic(channel), hostsTopic(""))
 		})
 	}
 	if !d.rest.IsZero() {
-		s.alarms.first(d.rest, "rest/"+host, func() { s.topics.notify(hostTopic(host)) })
+		s.alarms.first(d.rest, "rest/"+host, func() { s.polls.Notify(hostTopic(host)) })
 	}
 	if !d.hold.IsZero() {
 		s.alarms.first(d.hold, "hold/"+host, func() {
-			s.topics.notify(hostTopic(host), hostsTopic(channel), hostsTopic(""))
+			s.polls.Notify(hostTopic(host), hostsTopic(channel), hostsTopic(""))
 		})
 	}
 }
@@ -140,9 +140,9 @@ func (s *Server) wakeFor(d *desired, channel, host string) {
 // answer encodes it. The ETag is as if no window were about to close: a lease
 // is how long the very answer is good, and a host that acted on it long ago is
 // not to be woken for it.
-func (d *desired) answer() (status int, etag string, text []byte, err error) {
+func (d *desired) answer() (longpoll.Answer, error) {
 	const full = int64(grantLease / time.Second)
-	etag, text, err = bodyAndTag(d.Desired)
+	a, err := longpoll.JSON(d.Desired)
 	whole, short := *d.Desired, false
 	for _, g := range []**api.Grant{&whole.Grant, &whole.Reboot} {
 		if *g != nil && (*g).Lease != full {
@@ -152,9 +152,11 @@ func (d *desired) answer() (status int, etag string, text []byte, err error) {
 		}
 	}
 	if err == nil && short {
-		etag, _, err = bodyAndTag(&whole)
+		var full longpoll.Answer
+		full, err = longpoll.JSON(&whole)
+		a.ETag = full.ETag
 	}
-	return http.StatusOK, etag, text, err
+	return a, err
 }
 
 func notInText(l *live, target string) string {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/longpoll"
 	"narwharf/signing"
 )
 
@@ -33,20 +34,20 @@ func (s *Server) getEvents(c *call) error {
 		since = n
 	}
 	// Whoever waits has seen everything before since: no If-None-Match needed.
-	if preferWait(c.req) > 0 && c.req.Header.Get("If-None-Match") == "" {
+	if longpoll.Wait(c.req) > 0 && c.req.Header.Get("If-None-Match") == "" {
 		c.req.Header.Set("If-None-Match", etagOf(since))
 	}
-	return s.poll(c, []string{eventsTopic}, nil, func() (int, string, []byte, error) {
+	return s.poll(c, []string{eventsTopic}, nil, func() (longpoll.Answer, error) {
 		list, next, err := s.store.eventsSince(since, eventPage, func(e *api.Event) bool {
 			return channel == "" || e.Channel == channel
 		})
 		if err != nil {
-			return 0, "", nil, err
+			return longpoll.Answer{}, err
 		}
 		if list == nil {
 			list = []api.Event{} // events of other channels: next moves on all the same
 		}
 		text, err := json.Marshal(map[string]any{"events": list, "next": next})
-		return http.StatusOK, etagOf(next), append(text, '\n'), err
+		return longpoll.Answer{Status: http.StatusOK, ETag: etagOf(next), Body: append(text, '\n')}, err
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/longpoll"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
@@ -82,13 +83,13 @@ func (s *Server) getDesired(c *call) error {
 		s.wakeAt(until, hostsTopic(channel))
 		s.wakeAt(until, hostsTopic(""))
 	}
-	return s.poll(c, []string{channelTopic(channel), hostTopic(host)}, over, func() (int, string, []byte, error) {
+	return s.poll(c, []string{channelTopic(channel), hostTopic(host)}, over, func() (longpoll.Answer, error) {
 		if o := s.identities.owner(host); s.foreign(o, host, self, who) {
-			return 0, "", nil, conflict(o, host, self) // the name has gone to another since
+			return longpoll.Answer{}, conflict(o, host, self) // the name has gone to another since
 		}
 		d, err := ask(host, channel, target)
 		if err != nil {
-			return 0, "", nil, err
+			return longpoll.Answer{}, err
 		}
 		return d.answer()
 	})
@@ -122,9 +123,9 @@ func (s *Server) putStatus(c *call) error {
 		return err
 	}
 	s.hostsChanged(st.Channel)
-	s.topics.notify(hostTopic(host)) // what it says may be a question
+	s.polls.Notify(hostTopic(host)) // what it says may be a question
 	if len(events) > 0 {
-		s.topics.notify(eventsTopic)
+		s.polls.Notify(eventsTopic)
 	}
 	c.w.WriteHeader(http.StatusNoContent)
 	return nil
@@ -271,13 +272,12 @@ func (s *Server) listHosts(c *call) error {
 	if err := c.operateOr(channel); err != nil {
 		return err
 	}
-	return s.poll(c, []string{hostsTopic(channel)}, nil, func() (int, string, []byte, error) {
+	return s.poll(c, []string{hostsTopic(channel)}, nil, func() (longpoll.Answer, error) {
 		list, next := s.hosts(channel)
 		if !next.IsZero() {
 			s.wakeAt(next, hostsTopic(channel))
 		}
-		etag, text, err := bodyAndTag(map[string]any{"hosts": list})
-		return http.StatusOK, etag, text, err
+		return longpoll.JSON(map[string]any{"hosts": list})
 	})
 }
 
@@ -370,13 +370,12 @@ func (s *Server) getHost(c *call) error {
 	if h.LastSeen.IsZero() && h.Identity == nil {
 		return unknownHost(name)
 	}
-	return s.poll(c, []string{hostsTopic(h.channel), hostTopic(name)}, nil, func() (int, string, []byte, error) {
+	return s.poll(c, []string{hostsTopic(h.channel), hostTopic(name)}, nil, func() (longpoll.Answer, error) {
 		h := s.describeHost(name, s.store.host(name))
 		if !h.until.IsZero() {
 			s.wakeAt(h.until, hostTopic(name))
 		}
-		etag, text, err := bodyAndTag(h.Host)
-		return http.StatusOK, etag, text, err
+		return longpoll.JSON(h.Host)
 	})
 }
 
@@ -481,6 +480,6 @@ func (s *Server) getLog(c *call) error {
 		return api.Errorf(api.NotFound, "there is no such log of %s", host)
 	}
 	c.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	writeRaw(c.w, http.StatusOK, text)
+	longpoll.WriteJSON(c.w, http.StatusOK, text)
 	return nil
 }

@@ -95,15 +95,7 @@ func TestLongPoll(t *testing.T) {
 func (w *world) parked(n int) {
 	w.t.Helper()
 	for range 1000 {
-		w.s.topics.mu.Lock()
-		waiting := 0
-		for name, set := range w.s.topics.open {
-			if strings.HasPrefix(name, "channel/") || strings.HasPrefix(name, "hosts/") || name == eventsTopic {
-				waiting += len(set)
-			}
-		}
-		w.s.topics.mu.Unlock()
-		if waiting >= n {
+		if w.s.polls.Count().Waiting >= n {
 			return
 		}
 		time.Sleep(5 * time.Millisecond)
@@ -147,10 +139,7 @@ func TestClientLeaves(t *testing.T) {
 		t.Fatal("the poll was answered")
 	}
 	for range 200 {
-		w.s.topics.mu.Lock()
-		n := len(w.s.topics.open)
-		w.s.topics.mu.Unlock()
-		if n == 0 {
+		if w.s.polls.Count().Waiting == 0 {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)

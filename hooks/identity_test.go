@@ -485,7 +485,7 @@ func TestIdentitiesThatCannotBeWritten(t *testing.T) {
 	}
 	w.http.Close() // what stop does, without the database
 	w.s.Stop()
-	_ = w.lot.Close()
+	_ = w.parking.Close()
 	<-w.served
 	w.start()
 	c.taken()

@@ -201,7 +201,7 @@ func TestJoinThatFails(t *testing.T) {
 	w.must(a.join(secret), 500, api.Internal)
 	w.http.Close() // what stop does, without the database
 	w.s.Stop()
-	_ = w.lot.Close()
+	_ = w.parking.Close()
 	<-w.served
 	w.start()
 	a.joins(secret)

@@ -11,18 +11,20 @@ import (
 type metrics struct {
 	requests *prometheus.CounterVec
 	promoted *prometheus.CounterVec
-	parked   prometheus.Gauge
-	wakeups  prometheus.Counter
 }
 
 func newMetrics(s *Server, reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "narwharf_api_requests_total", Help: "Requests to /api/v1 answered, by route and status."}, []string{"route", "status"}),
 		promoted: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "narwharf_channel_promotions_total", Help: "Releases promoted, by channel."}, []string{"channel"}),
-		parked:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "narwharf_polls_parked", Help: "Polls that wait for a change."}),
-		wakeups:  prometheus.NewCounter(prometheus.CounterOpts{Name: "narwharf_poll_wakeups_total", Help: "Times a parked poll was woken to look."}),
 	}
-	reg.MustRegister(m.requests, m.promoted, m.parked, m.wakeups, &fleetCollector{s})
+	reg.MustRegister(m.requests, m.promoted, &fleetCollector{s},
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "narwharf_polls_parked", Help: "Polls that wait for a change."},
+			func() float64 { return float64(s.polls.Count().Waiting) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "narwharf_polls_detached", Help: "Those of them that wait outside of net/http."},
+			func() float64 { return float64(s.polls.Count().Detached) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "narwharf_poll_wakeups_total", Help: "Times a parked poll was woken to look."},
+			func() float64 { return float64(s.polls.Count().Woken) }))
 	return m
 }
 

@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/longpoll"
 	"narwharf/hooks/window"
 	"narwharf/signing"
 	"narwharf/signing/access"
@@ -97,9 +98,8 @@ func (s *Server) getPolicy(c *call) error {
 	if err := c.operateOr(name); err != nil {
 		return err
 	}
-	return s.poll(c, []string{channelTopic(name)}, nil, func() (int, string, []byte, error) {
-		etag, text, err := bodyAndTag(s.policy(name).ChannelPolicy)
-		return http.StatusOK, etag, text, err
+	return s.poll(c, []string{channelTopic(name)}, nil, func() (longpoll.Answer, error) {
+		return longpoll.JSON(s.policy(name).ChannelPolicy)
 	})
 }
 
@@ -119,24 +119,24 @@ func (s *Server) putPolicy(c *call) error {
 		return err
 	}
 	defer s.promoting.Lock(name)()
-	etag, _, err := bodyAndTag(s.policy(name).ChannelPolicy)
+	now, err := longpoll.JSON(s.policy(name).ChannelPolicy)
 	if err != nil {
 		return err
 	}
-	if match := c.req.Header.Get("If-Match"); match != "" && !etagMatches(match, etag) {
-		return api.Errorf(api.RaceLost, "the policy of %s is %s, not %s: somebody else changed it; look at it and change it again", name, etag, match)
+	if match := c.req.Header.Get("If-Match"); match != "" && !longpoll.Matches(match, now.ETag) {
+		return api.Errorf(api.RaceLost, "the policy of %s is %s, not %s: somebody else changed it; look at it and change it again", name, now.ETag, match)
 	}
-	etag, text, err := bodyAndTag(next.ChannelPolicy)
+	set, err := longpoll.JSON(next.ChannelPolicy)
 	if err != nil {
 		return err
 	}
 	// Without this file a rebuild would let hosts act at any time.
-	if err := s.files.Write(policyFile(name), text); err != nil {
+	if err := s.files.Write(policyFile(name), set.Body); err != nil {
 		return err
 	}
 	_, err = s.store.update(s.clock(), func(ch *change) error {
 		ch.note(api.Event{Kind: "channel.policy", By: c.who.Name, Channel: name, Text: "the policy of " + name + " is now " + next.String(),
-			Data: map[string]string{"policy": strings.TrimSpace(string(text))}})
+			Data: map[string]string{"policy": strings.TrimSpace(string(set.Body))}})
 		return putJSON(ch.tx.Bucket(policyBucket), []byte(name), next.ChannelPolicy)
 	})
 	if err != nil {
@@ -144,8 +144,8 @@ func (s *Server) putPolicy(c *call) error {
 	}
 	s.setPolicy(name, next)
 	s.noted(name, channelTopic(name))
-	c.w.Header().Set("Etag", etag)
-	writeRaw(c.w, http.StatusOK, text)
+	c.w.Header().Set("Etag", set.ETag)
+	longpoll.WriteJSON(c.w, http.StatusOK, set.Body)
 	return nil
 }
 

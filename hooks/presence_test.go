@@ -140,7 +140,7 @@ func TestGone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
 				if !lot {
-					_ = w.lot.Close()
+					_ = w.parking.Close()
 					synctest.Wait()
 				}
 				etag := w.must(w.do("GET", desiredPath, w.host, nil), 200, "").header.Get("ETag")

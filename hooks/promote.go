@@ -159,7 +159,7 @@ func (s *Server) again(c *call, now *live, p *api.Promotion, dryRun bool) error 
 			return err
 		}
 		s.setChannel(&live{name: now.name, state: now.state, release: release, head: now.head, entries: now.entries, meta: now.meta})
-		s.topics.notify(channelTopic(now.name))
+		s.polls.Notify(channelTopic(now.name))
 	}
 	c.w.Header().Set("Etag", etagOf(now.head.Seq))
 	writeJSON(c.w, http.StatusOK, &api.Promoted{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -18,6 +19,7 @@ import (
 
 	"narwharf/cache/state/namelock"
 	"narwharf/hooks/api"
+	"narwharf/hooks/longpoll"
 	"narwharf/signing/access"
 )
 
@@ -49,7 +51,6 @@ type Server struct {
 	clock     func() time.Time
 	began     time.Time
 	store     *store
-	topics    topics
 	alarms    alarms
 	metrics   *metrics
 	handler   http.Handler
@@ -65,9 +66,7 @@ type Server struct {
 
 	identities *identities
 
-	stopOnce sync.Once
-	stopping chan struct{}
-	lot      *lot
+	polls *longpoll.Polls
 }
 
 // New opens the channels in db.
@@ -78,7 +77,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		cache: o.Cache, files: o.Files, access: o.Access, tokens: o.Tokens, bootstrap: o.Bootstrap, log: o.Log, clock: o.Clock, store: st,
-		channels: make(map[string]*live), seen: make(map[string]*presence), stopping: make(chan struct{}), lot: newLot(),
+		channels: make(map[string]*live), seen: make(map[string]*presence),
 	}
 	if s.clock == nil {
 		s.clock = time.Now
@@ -99,6 +98,7 @@ func New(o Options) (*Server, error) {
 	for host, sl := range s.slots.all() {
 		s.watchSlot(host, sl)
 	}
+	s.polls = longpoll.New(longpoll.Options{Log: s.log, WriteError: s.writeError, Answered: s.count})
 	s.metrics = newMetrics(s, o.Metrics)
 	s.handler = s.route()
 	return s, nil
@@ -107,12 +107,13 @@ func New(o Options) (*Server, error) {
 // Stop answers all parked polls with 503, so that a graceful shutdown does
 // not wait for them. When it returns, no poll is off net/http any more.
 func (s *Server) Stop() {
-	s.stopOnce.Do(func() { close(s.stopping) })
 	s.alarms.stop()
-	s.lot.shut()
-	s.topics.notifyAll()
-	s.lot.polls.Wait()
+	s.polls.Stop()
 }
+
+// Returned is a listener for the http.Server that serves s, in addition to its
+// others: see longpoll.Polls.Listener.
+func (s *Server) Returned(idle time.Duration) net.Listener { return s.polls.Listener(idle) }
 
 // A Route is a row of the API's grammar.
 type Route struct {
@@ -287,6 +288,9 @@ func (s *Server) writeError(w http.ResponseWriter, req *http.Request, err error)
 	var tooBig *http.MaxBytesError
 	switch {
 	case errors.As(err, &e):
+	case errors.Is(err, longpoll.ErrStopping):
+		e = api.Errorf(api.Unavailable, "%v", err)
+		e.RetryAfter = time.Duration(1+rand.IntN(5)) * time.Second
 	case errors.As(err, &d):
 		kind, after := api.Forbidden, time.Duration(0)
 		switch d.Status {
@@ -317,18 +321,7 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 	if err != nil {
 		panic(err) // types of package api always encode
 	}
-	writeRaw(w, status, append(text, '\n'))
-}
-
-func writeRaw(w http.ResponseWriter, status int, text []byte) {
-	h := w.Header()
-	if h.Get("Content-Type") == "" {
-		h.Set("Content-Type", "application/json")
-	}
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Length", fmt.Sprint(len(text)))
-	w.WriteHeader(status)
-	_, _ = w.Write(text) // fails only if the client left
+	longpoll.WriteJSON(w, status, append(text, '\n'))
 }
 
 // readJSON reads a body of at most limit bytes. An empty object is for the

@@ -307,7 +307,7 @@ func (s *Server) slotFree(sl *slot) {
 			names = append(names, hostTopic(name))
 		}
 	}
-	s.topics.notify(names...)
+	s.polls.Notify(names...)
 }
 
 // releaseHost takes the slot of a host that will not come back.

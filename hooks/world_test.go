@@ -156,24 +156,24 @@ func (m *memFiles) Folders(dir string) ([]string, error) {
 
 // world is a server of channels over a cache in memory.
 type world struct {
-	t      testing.TB
-	cache  *fakeCache
-	files  *memFiles
-	db     *bbolt.DB
-	path   string
-	tokens *access.Memory
-	s      *Server
-	http   *httptest.Server
-	lot    net.Listener // of polls that are parked outside of http
-	key    signing.SecretKey
-	admin  string
-	ci     string // push, promote:web
-	op     string // operate
-	host   string // follow:web
-	client *http.Client
-	served chan struct{} // closed when the lot is not served any more
-	clock  func() time.Time
-	pipes  bool // no TCP: connections are pipes, which time in a bubble can wait for
+	t       testing.TB
+	cache   *fakeCache
+	files   *memFiles
+	db      *bbolt.DB
+	path    string
+	tokens  *access.Memory
+	s       *Server
+	http    *httptest.Server
+	parking net.Listener // of polls that are parked outside of http
+	key     signing.SecretKey
+	admin   string
+	ci      string // push, promote:web
+	op      string // operate
+	host    string // follow:web
+	client  *http.Client
+	served  chan struct{} // closed when the listener is not served any more
+	clock   func() time.Time
+	pipes   bool // no TCP: connections are pipes, which time in a bubble can wait for
 }
 
 func newWorld(t testing.TB) *world { return makeWorld(t, false) }
@@ -243,11 +243,11 @@ func (w *world) start() {
 		w.http.Listener, transport.DialContext = l, l.dial
 	}
 	w.http.Start()
-	w.lot = w.s.Returned(time.Minute)
+	w.parking = w.s.Returned(time.Minute)
 	w.served = make(chan struct{})
 	go func(served chan<- struct{}) {
 		defer close(served)
-		_ = w.http.Config.Serve(w.lot)
+		_ = w.http.Config.Serve(w.parking)
 	}(w.served)
 	w.client = &http.Client{Transport: transport}
 }
@@ -255,7 +255,7 @@ func (w *world) start() {
 func (w *world) stop() {
 	w.s.Stop()
 	w.client.CloseIdleConnections()
-	_ = w.lot.Close()
+	_ = w.parking.Close()
 	<-w.served
 	w.http.Close()
 	if err := w.db.Close(); err != nil {

@@ -4,13 +4,10 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"reflect"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -76,25 +73,8 @@ func (w *world) get(path, etag string, wait int) string {
 
 // off counts the polls and connections that are off net/http.
 func (w *world) off() (parked, silent int) {
-	w.s.lot.mu.Lock()
-	silent = len(w.s.lot.silent)
-	w.s.lot.mu.Unlock()
-	w.s.topics.mu.Lock()
-	defer w.s.topics.mu.Unlock()
-	all := make(map[*waiter]bool)
-	for _, set := range w.s.topics.open {
-		for p := range set {
-			p.mu.Lock()
-			all[p] = p.conn != nil
-			p.mu.Unlock()
-		}
-	}
-	for _, on := range all {
-		if on {
-			parked++
-		}
-	}
-	return parked, silent
+	n := w.s.polls.Count()
+	return n.Detached, n.Silent
 }
 
 func (w *world) becomes(what string, is func() bool) {
@@ -108,9 +88,9 @@ func (w *world) becomes(what string, is func() bool) {
 	w.t.Fatalf("never: %s", what)
 }
 
-// TestLot: one connection parks, is woken, asks something else, parks again,
+// TestParked: one connection parks, is woken, asks something else, parks again,
 // times out, reports, and nobody can tell by the answers.
-func TestLot(t *testing.T) {
+func TestParked(t *testing.T) {
 	w := newWorld(t)
 	a := w.system("a")
 	c := w.wire()
@@ -136,7 +116,7 @@ func TestLot(t *testing.T) {
 			h.Del("Date")
 		}
 		if !reflect.DeepEqual(now, woken) {
-			t.Errorf("at once  %v %s\nin a lot %v %s", now.header, now, woken.header, woken)
+			t.Errorf("at once  %v %s\nparked  %v %s", now.header, now, woken.header, woken)
 		}
 	}
 	c.send(w.get(desiredPath, etag, 1))
@@ -150,8 +130,8 @@ func TestLot(t *testing.T) {
 			t.Errorf("%v answers %s are counted, want %v", n, status, want)
 		}
 	}
-	if n := valueOf(t, w.s.metrics.parked); n != 0 {
-		t.Errorf("%v polls are parked", n)
+	if n := w.s.polls.Count(); n.Waiting != 0 || n.Woken != 3 {
+		t.Errorf("%+v", n)
 	}
 	if n := w.s.presence("web-1").parked; n != 0 {
 		t.Errorf("web-1 has %d polls", n)
@@ -175,8 +155,8 @@ func valueOf(t *testing.T, c prometheus.Collector) float64 {
 	return m.GetCounter().GetValue() + m.GetGauge().GetValue()
 }
 
-// TestLotError: what a look says after the wake-up may be an error.
-func TestLotError(t *testing.T) {
+// TestParkedError: what a look says after the wake-up may be an error.
+func TestParkedError(t *testing.T) {
 	w := newWorld(t)
 	a := w.system("a")
 	w.promote(1, w.entry("*", a))
@@ -200,9 +180,9 @@ func TestLotError(t *testing.T) {
 	}
 }
 
-// TestLotPipelined: a client that does not wait for its answer gets all of
+// TestParkedPipelined: a client that does not wait for its answer gets all of
 // them, in their order.
-func TestLotPipelined(t *testing.T) {
+func TestParkedPipelined(t *testing.T) {
 	w := newWorld(t)
 	a := w.system("a")
 	w.promote(1, w.entry("*", a))
@@ -230,9 +210,9 @@ func TestLotPipelined(t *testing.T) {
 	}
 }
 
-// TestLotStops: parked polls are answered and silent connections closed, all
+// TestParkedStops: parked polls are answered and silent connections closed, all
 // before Stop returns.
-func TestLotStops(t *testing.T) {
+func TestParkedStops(t *testing.T) {
 	w := newWorld(t)
 	a := w.system("a")
 	parked, silent := w.wire(), w.wire()
@@ -265,11 +245,11 @@ func TestLotStops(t *testing.T) {
 	}
 }
 
-// TestLotLeaves: neither a parked poll nor a silent connection outlives its
+// TestParkedLeaves: neither a parked poll nor a silent connection outlives its
 // client, nor its patience.
-func TestLotLeaves(t *testing.T) {
+func TestParkedLeaves(t *testing.T) {
 	w := newWorld(t)
-	w.s.lot.idle = 300 * time.Millisecond
+	w.s.polls.Listener(300 * time.Millisecond)
 	c := w.wire()
 	c.send(w.get(desiredPath, "", 0))
 	etag := c.receive().header.Get("Etag")
@@ -285,7 +265,7 @@ func TestLotLeaves(t *testing.T) {
 		c := w.wire()
 		wait := 60
 		if silent {
-			w.s.lot.idle = time.Minute
+			w.s.polls.Listener(time.Minute)
 			wait = 1
 		}
 		c.send(w.get(desiredPath, etag, wait))
@@ -303,8 +283,8 @@ func TestLotLeaves(t *testing.T) {
 	}
 }
 
-// TestNoLot: what cannot leave net/http waits there.
-func TestNoLot(t *testing.T) {
+// TestNotParked: what cannot leave net/http waits there.
+func TestNotParked(t *testing.T) {
 	w := newWorld(t)
 	a := w.system("a")
 	seq := int64(0)
@@ -329,99 +309,43 @@ func TestNoLot(t *testing.T) {
 	}
 	check("HEAD", strings.Replace(poll(), "GET", "HEAD", 1))
 	check("HTTP/1.0", strings.Replace(poll(), "HTTP/1.1", "HTTP/1.0", 1))
-	check("close", strings.Replace(poll(), "Host: a", "Host: a\r\nConnection: close", 1))
 	check("body", strings.Replace(poll(), "\r\n\r\n", "\r\nContent-Length: 1\r\n\r\nx", 1))
-	_ = w.lot.Close()
-	check("nobody serves the lot", poll())
+	_ = w.parking.Close()
+	check("nobody serves the listener", poll())
 }
 
-// TestLotPanic: a poll that panics costs its connection, not the server.
-func TestLotPanic(t *testing.T) {
+// TestParkedAndClosed: a proxy that asks for the end of the connection gets its
+// answer and the end, and the poll waits where it needs least.
+func TestParkedAndClosed(t *testing.T) {
 	w := newWorld(t)
-	var log strings.Builder
-	w.s.log = slog.New(slog.NewTextHandler(&log, nil))
-	var looks, overs atomic.Int32
-	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
-		c := &call{w: rw, req: req, route: "test"}
-		err := w.s.poll(c, []string{"topic"}, func(bool) { overs.Add(1) }, func() (int, string, []byte, error) {
-			if looks.Add(1) > 1 {
-				panic("a bug")
-			}
-			return 200, `"x"`, nil, nil
-		})
-		if err != nil || !c.parked {
-			t.Errorf("poll: %v, parked %v", err, c.parked)
+	a := w.system("a")
+	etag := w.do("GET", desiredPath, w.host, nil).header.Get("Etag")
+	for _, wait := range []int{60, 1} { // woken, and over
+		c := w.wire()
+		c.send(strings.Replace(w.get(desiredPath, etag, wait), "Host: a", "Host: a\r\nX-Forwarded-For: 192.0.2.1\r\nConnection: close", 1))
+		if wait == 60 {
+			w.becomes("it is parked", func() bool { n, _ := w.off(); return n == 1 })
+			w.promote(1, w.entry("*", a))
 		}
-	}))
-	defer srv.Close()
-	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
-	if _, err := io.WriteString(conn, w.get("/x", `"x"`, 60)); err != nil {
-		t.Fatal(err)
-	}
-	w.becomes("it is parked", func() bool { n, _ := w.off(); return n == 1 })
-	w.s.topics.notify("topic")
-	if text, err := io.ReadAll(conn); err != nil || len(text) > 0 {
-		t.Errorf("answer %q (%v), want none", text, err)
-	}
-	w.s.Stop() // waits for it
-	if overs.Load() != 1 || !strings.Contains(log.String(), "a bug") {
-		t.Errorf("over %d times; log %s", overs.Load(), &log)
-	}
-	if len(w.s.topics.open) != 0 {
-		t.Error("a topic is still waited for")
+		got := c.receive()
+		if want := map[int]int{60: 200, 1: 304}[wait]; got.status != want || got.header.Get("Connection") != "close" || !c.ended() {
+			t.Errorf("wait %d: %s %v, want %d and the end", wait, got, got.header, want)
+		}
+		etag = got.header.Get("Etag")
 	}
 }
 
-// TestKeptIsTransparent: net/http finds sendfile and the half-closing of a
-// connection that was in the lot.
-func TestKeptIsTransparent(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	out, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.Close()
-	in, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	k := &kept{Conn: in, early: []byte("early")}
-	if n, err := k.ReadFrom(strings.NewReader("text")); n != 4 || err != nil {
-		t.Errorf("ReadFrom: %d, %v", n, err)
-	}
-	if err := k.CloseWrite(); err != nil {
-		t.Error(err)
-	}
-	if text, err := io.ReadAll(out); string(text) != "text" || err != nil {
-		t.Errorf("the other end has %q, %v", text, err)
-	}
-	_, _ = io.WriteString(out, " late")
-	_ = out.Close()
-	if text, err := io.ReadAll(k); string(text) != "early late" || err != nil {
-		t.Errorf("read %q, %v", text, err)
-	}
-	// Of a connection that can do neither.
-	a, b := net.Pipe()
-	defer a.Close()
-	go func() {
-		_, _ = io.ReadAll(b)
-		_ = b.Close()
-	}()
-	k = &kept{Conn: a}
-	if n, err := k.ReadFrom(strings.NewReader("text")); n != 4 || err != nil {
-		t.Errorf("ReadFrom: %d, %v", n, err)
-	}
-	if err := k.CloseWrite(); err != nil {
-		t.Error(err)
+// TestParkedText: an answer that is no JSON says so after a wake-up, too.
+func TestParkedText(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.system("a"), w.system("b")
+	w.promote(1, w.entry("*", a))
+	c := w.wire()
+	path := "/api/v1/channels/web/store-path"
+	c.send(w.get(path, w.do("GET", path, w.host, nil).header.Get("Etag"), 60))
+	w.becomes("it is parked", func() bool { n, _ := w.off(); return n == 1 })
+	w.promote(2, w.entry("*", b))
+	if got := c.receive(); got.body != "/nix/store/"+string(b)+"\n" || got.header.Get("Content-Type") != "text/plain; charset=utf-8" {
+		t.Errorf("%s %v", got, got.header)
 	}
 }

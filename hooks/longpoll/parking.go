@@ -1,0 +1,119 @@
+package longpoll
+
+import (
+	"net"
+	"sync"
+	"time"
+)
+
+// parking is where connections with a parked poll stand, and then until their
+// next request. It is the listener that hands them back to net/http.
+type parking struct {
+	idle      time.Duration // between two requests
+	back      chan net.Conn
+	done      chan struct{}
+	closeDone func()
+	polls     sync.WaitGroup // that are here
+
+	mu     sync.Mutex
+	open   bool // somebody accepts
+	silent map[*conn]struct{}
+}
+
+// sendTimeout is how long a client may take to receive the answer to a poll.
+const sendTimeout = 10 * time.Second
+
+// longAgo as a deadline ends what is under way.
+var longAgo = time.Unix(1, 0)
+
+func newParking() *parking {
+	p := &parking{back: make(chan net.Conn), done: make(chan struct{}), silent: make(map[*conn]struct{})}
+	p.closeDone = sync.OnceFunc(func() { close(p.done) })
+	return p
+}
+
+// Accept implements net.Listener.
+func (p *parking) Accept() (net.Conn, error) {
+	p.mu.Lock()
+	select {
+	case <-p.done:
+	default:
+		p.open = true
+	}
+	p.mu.Unlock()
+	select {
+	case c := <-p.back:
+		return c, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (p *parking) Close() error {
+	p.shut()
+	p.closeDone()
+	return nil
+}
+
+// Addr implements net.Listener.
+func (p *parking) Addr() net.Addr { return parkedAddr{} }
+
+type parkedAddr struct{}
+
+func (parkedAddr) Network() string { return "parked" }
+func (parkedAddr) String() string  { return "parked" }
+
+// enter makes room for one poll, which is to call polls.Done.
+func (p *parking) enter() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open {
+		p.polls.Add(1)
+	}
+	return p.open
+}
+
+// shut lets nothing more in, and sends away what has no poll.
+func (p *parking) shut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open = false
+	for k := range p.silent {
+		_ = k.SetReadDeadline(longAgo)
+	}
+}
+
+// between keeps a connection until its client speaks again, and hands it to
+// net/http then.
+func (p *parking) between(k *conn) {
+	if len(k.early) == 0 && !p.speaks(k) || k.SetReadDeadline(time.Time{}) != nil {
+		_ = k.Close()
+		return
+	}
+	select {
+	case p.back <- k:
+	case <-p.done:
+		_ = k.Close()
+	}
+}
+
+// speaks waits for a byte of the client.
+func (p *parking) speaks(k *conn) bool {
+	p.mu.Lock()
+	if p.open {
+		p.silent[k] = struct{}{}
+		_ = k.SetReadDeadline(time.Now().Add(p.idle)) // what fails here fails in Read
+	}
+	open := p.open
+	p.mu.Unlock()
+	if !open {
+		return false
+	}
+	n, _ := k.Conn.Read(k.one[:])
+	p.mu.Lock()
+	delete(p.silent, k)
+	p.mu.Unlock()
+	k.early = append(k.early, k.one[:n]...)
+	return n > 0
+}

@@ -1,0 +1,170 @@
+package longpoll
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// Poll is one GET.
+type Poll struct {
+	Topics []string // after which to look again
+	// Look tells the answer of this moment. It is called from several
+	// goroutines, one after the other, and must not hold the request.
+	Look func() (Answer, error)
+	Over func(gone bool) // called once when the poll has ended; gone: the client left before its answer. May be nil
+	// Route is a name for Options.Answered.
+	Route string
+}
+
+// Answer is what a look found.
+type Answer struct {
+	Status int
+	ETag   string
+	Body   []byte
+	Type   string // of the body; "": JSON
+}
+
+// poll is a Poll under way.
+type poll struct {
+	Poll
+	all *Polls
+	w   http.ResponseWriter
+	req *http.Request
+
+	gone   bool
+	have   string // If-None-Match
+	etag   string // of the last look
+	wait   time.Duration
+	until  time.Time
+	waiter waiter
+}
+
+// Serve answers a poll, now or later. If it was parked outside of net/http,
+// detached is true when Serve returns: w is not the caller's any more, and the
+// answer is not there yet. An error is the caller's to answer.
+func (p *Polls) Serve(w http.ResponseWriter, req *http.Request, q Poll) (detached bool, err error) {
+	one := &poll{Poll: q, all: p, w: w, req: req, have: req.Header.Get("If-None-Match"), wait: Wait(req)}
+	w.Header()["Vary"] = []string{"Prefer"}
+	answered, err := one.answer()
+	if answered || err != nil {
+		one.end()
+		return false, err
+	}
+	one.until = time.Now().Add(one.wait)
+	if one.detach() {
+		return true, nil
+	}
+	gone := req.Context().Done()
+	return false, one.follow(func() outcome { return one.block(gone) })
+}
+
+// answer joins the topics, looks, and answers if there is anything to say. After
+// false the poll is to wait.
+func (p *poll) answer() (answered bool, err error) {
+	waits := false
+	p.waiter.reset()
+	p.all.topics.join(&p.waiter, p.Topics)
+	defer func() {
+		if !waits {
+			p.all.topics.leave(&p.waiter, p.Topics)
+		}
+	}()
+	a, err := p.Look()
+	if err != nil {
+		return false, err
+	}
+	if p.have != "" && Matches(p.have, a.ETag) {
+		if p.wait > 0 {
+			p.etag, waits = a.ETag, true
+			return false, nil
+		}
+		a.Status = http.StatusNotModified
+	}
+	p.reply(a)
+	return true, nil
+}
+
+func (p *poll) reply(a Answer) {
+	h := p.w.Header()
+	h["Etag"] = []string{a.ETag}
+	if p.wait > 0 {
+		h["Preference-Applied"] = []string{"wait=" + strconv.Itoa(int(p.wait.Seconds()))}
+	}
+	if a.Status == http.StatusNotModified {
+		p.w.WriteHeader(a.Status)
+		return
+	}
+	if a.Type != "" {
+		h.Set("Content-Type", a.Type)
+	}
+	WriteJSON(p.w, a.Status, a.Body)
+}
+
+// WriteJSON answers with a body that is JSON, unless the header says otherwise.
+func WriteJSON(w http.ResponseWriter, status int, body []byte) {
+	h := w.Header()
+	if h.Get("Content-Type") == "" {
+		h.Set("Content-Type", "application/json")
+	}
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // fails only if the client left
+}
+
+// follow is a parked poll until its answer. block waits for one outcome.
+func (p *poll) follow(block func() outcome) error {
+	defer p.end()
+	for {
+		outcome := block()
+		p.all.topics.leave(&p.waiter, p.Topics)
+		switch outcome {
+		case woken:
+			p.all.woken.Add(1)
+			if answered, err := p.answer(); answered || err != nil {
+				return err
+			}
+		case timedOut:
+			p.reply(Answer{Status: http.StatusNotModified, ETag: p.etag})
+			return nil
+		case stopped:
+			return ErrStopping
+		case clientGone:
+			p.gone = true
+			return nil
+		}
+	}
+}
+
+func (p *poll) end() {
+	if p.Over != nil {
+		p.Over(p.gone)
+	}
+}
+
+type outcome int
+
+const (
+	woken outcome = iota
+	timedOut
+	stopped
+	clientGone
+)
+
+// block waits without looking at the connection; gone is closed when the client
+// has left.
+func (p *poll) block(gone <-chan struct{}) outcome {
+	timer := time.NewTimer(time.Until(p.until))
+	defer timer.Stop()
+	select {
+	case <-p.waiter.channel():
+		return p.all.orStopped(woken)
+	case <-timer.C:
+		return timedOut
+	case <-p.all.stopping:
+		return stopped
+	case <-gone:
+		return clientGone
+	}
+}
