@@ -56,18 +56,6 @@ func TestMetricsHaveRows(t *testing.T) {
 	}
 }
 
-// Each kind of refusal has its row in docs/http.md, and each row its kind.
-func TestRefusalsHaveRows(t *testing.T) {
-	code := inCode(t, "cache/", `(?:refuse\(http\.\w+|return http\.Status\w+|return d\.Status), "([a-z-]+)"`)
-	// Those of a narinfo's claims come out of a table.
-	code = append(code, inCode(t, "cache/uploads.go", `(?m)^\t\t\{"([a-z]+)", "[A-Za-z]+", i\.`)...)
-	slices.Sort(code)
-	code = slices.Compact(code)
-	if rows := inRows(t, "docs/http.md", `[a-z-]+`); !slices.Equal(code, rows) {
-		t.Errorf("the code has the kinds\n%q\nand docs/http.md\n%q", code, rows)
-	}
-}
-
 // Links from one document to another lead somewhere.
 func TestLinksLeadSomewhere(t *testing.T) {
 	files, err := filepath.Glob("docs/*.md")

@@ -31,9 +31,12 @@ var mayImport = map[string][]string{
 	"cache/blob":            {"cache/state/durable"},
 	"cache/fastpath":        nil,
 	"cache/index":           {"narinfo", "cache/state"},
-	"cache/local":           {"cache/nar", "cache/blob", "cache/nixstore", "cache/local/compress", "narinfo"},
+	"cache/local":           {"cache/nar", "cache/blob", "cache/nixstore", "cache/local/compress", "cache/refusal", "narinfo"},
 	"cache/local/compress":  {"cache/blob", "narinfo"},
 	"cache/nar":             nil,
+	"cache/narfile":         {"cache/nar", "cache/blob", "cache/refusal", "narinfo"},
+	"cache/narfiletest":     nil,
+	"cache/refusal":         nil,
 	"cache/nixstore":        {"narinfo"},
 	"cache/state":           nil,
 	"cache/state/bolt":      {"cache/state"},
@@ -75,9 +78,10 @@ var allMayImport = []string{"narinfo/clip"}
 
 // testsMayImport is what tests may import beyond that.
 var testsMayImport = map[string][]string{
-	"nixos":       {"nixos/sim"},
-	"nixos/linux": {"nixos/sim", "cache/nar"},
-	"hooks":       {"nixos", "nixos/sim"}, // real agents on simulated hosts
+	"cache/narfile": {"cache/narfiletest"},
+	"nixos":         {"nixos/sim"},
+	"nixos/linux":   {"nixos/sim", "cache/nar"},
+	"hooks":         {"nixos", "nixos/sim"}, // real agents on simulated hosts
 }
 
 // onlyIn names the files that alone may import a module, tests left out, so
@@ -193,7 +197,7 @@ func TestFilesAreShort(t *testing.T) {
 // largePackages are the product packages that are still larger than they should be, with
 // the lines that they may have. A number is lowered or its row deleted, never raised.
 var largePackages = map[string]int{
-	"cache":                5763,
+	"cache":                5150,
 	"cache/nar":            3224,
 	"cache/nixstore":       2115,
 	"cache/local/compress": 2073,

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"runtime"
 	"slices"
 	"strings"
@@ -19,6 +18,8 @@ import (
 	"narwharf/cache/index"
 	"narwharf/cache/local"
 	"narwharf/cache/nar"
+	"narwharf/cache/narfile"
+	"narwharf/cache/refusal"
 	"narwharf/narinfo"
 )
 
@@ -54,7 +55,7 @@ func (u *Uploads) likeLocal(info *narinfo.Info) error {
 		return nil
 	}
 	if differs := differences(l, info); differs != "" {
-		return refuse(http.StatusConflict, "conflict", "%s is in this cache's own store with another content: %s; the first stays: rebuild with this cache as substituter", info.Path, differs)
+		return refusal.New(refusal.Conflict, "%s is in this cache's own store with another content: %s; the first stays: rebuild with this cache as substituter", info.Path, differs)
 	}
 	for _, sig := range l.Sigs {
 		if len(info.Sigs) < maxSignatures && !slices.Contains(info.Sigs, sig) {
@@ -72,7 +73,7 @@ func (u *Uploads) likeLocal(info *narinfo.Info) error {
 // ones, since references come first.
 //
 // An error of a path that is not what Nix knows it as, is in neither source, or
-// was uploaded meanwhile with another content is a *Refusal.
+// was uploaded meanwhile with another content is a refusal.Error.
 func (u *Uploads) Adopt(ctx context.Context, paths []narinfo.Path, by string) (int, error) {
 	todo := make(map[narinfo.Path]*adoption)
 	for _, p := range paths {
@@ -94,7 +95,7 @@ func (u *Uploads) Adopt(ctx context.Context, paths []narinfo.Path, by string) (i
 			return 0, gone(p)
 		}
 		if err != nil {
-			return 0, unavailable(err)
+			return 0, err
 		}
 		todo[p] = &adoption{info: l, done: make(chan struct{})}
 	}
@@ -106,7 +107,7 @@ func (u *Uploads) Adopt(ctx context.Context, paths []narinfo.Path, by string) (i
 	err := g.Wait()
 	if errors.Is(err, blob.ErrFull) {
 		u.log.Error("no room to adopt local paths", "error", err)
-		return 0, refuse(http.StatusRequestEntityTooLarge, "full", "the cache has no room to keep the %d paths that are in its own Nix store alone: make room there, and promote again", len(todo))
+		return 0, refusal.New(refusal.Full, "the cache has no room to keep the %d paths that are in its own Nix store alone: make room there, and promote again", len(todo))
 	}
 	return len(todo), err
 }
@@ -126,7 +127,7 @@ func (u *Uploads) adoptAll(ctx context.Context, g *errgroup.Group, todo map[nari
 }
 
 func gone(p narinfo.Path) error {
-	return refuse(http.StatusUnprocessableEntity, "missing", "%s is not in this cache any more; upload it, or build it there again", p)
+	return refusal.New(refusal.Gone, "%s is not in this cache any more; upload it, or build it there again", p)
 }
 
 // adoption is one path that becomes an upload.
@@ -247,7 +248,7 @@ func (u *Uploads) copyCompressed(ctx context.Context, i *narinfo.Info) (hash nar
 	}
 	// PutInfo need not read it all again.
 	if users, err := u.index.Users(name); err != nil || len(users) == 0 {
-		u.know(file, facts{"zstd", hash, i.NarHash, size, i.NarSize})
+		u.know(file, narfile.Facts{Compression: "zstd", FileHash: hash, NarHash: i.NarHash, FileSize: size, NarSize: i.NarSize})
 	}
 	return hash, size, nil
 }
@@ -287,16 +288,7 @@ func (u *Uploads) adoptError(ctx context.Context, i *narinfo.Info, err error) er
 		return err
 	case errors.Is(err, nar.ErrChanged), errors.Is(err, fs.ErrNotExist):
 		u.log.Error("a path of the local store is not what Nix knows it as", "path", full, "error", err)
-		return refuse(http.StatusUnprocessableEntity, "local-broken", "%s in this cache's own store is not what Nix knows it as: run nix store verify --repair %s there, then promote again", full, full)
+		return refusal.New(refusal.LocalDiffers, "%s in this cache's own store is not what Nix knows it as: run nix store verify --repair %s there, then promote again", full, full)
 	}
 	return fmt.Errorf("adopt %s: %w", i.Path, err)
-}
-
-// unavailable makes a refusal of a local store that cannot be read now.
-func unavailable(err error) error {
-	if errors.Is(err, local.ErrUnavailable) {
-		status, kind, text := errorAnswer(err)
-		return refuse(status, kind, "%s", text)
-	}
-	return err
 }

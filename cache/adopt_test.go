@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"narwharf/cache/local"
+	"narwharf/cache/narfile"
+	"narwharf/cache/refusal"
 	"narwharf/narinfo"
 	"narwharf/signing"
 )
@@ -54,7 +56,7 @@ func TestAdopt(t *testing.T) {
 	}
 	w.check()
 	r, err := w.index.Get(app.info.Path.Hash())
-	if err != nil || r.By != "adopted for channel web" || r.Uploaded.IsZero() || !narGrammar.MatchString(strings.TrimPrefix(r.Info.URL, "nar/")) {
+	if err != nil || r.By != "adopted for channel web" || r.Uploaded.IsZero() || !narfile.Grammar.MatchString(strings.TrimPrefix(r.Info.URL, "nar/")) {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	app.info.Sigs = theirs
@@ -102,14 +104,15 @@ func TestAdoptRefuses(t *testing.T) {
 	}
 	for _, c := range []struct {
 		paths []narinfo.Path
+		kind  refusal.Kind
 		words string
 	}{
-		{pathsOf(user, altered, lib), "nix store verify --repair /nix/store/" + string(altered.info.Path)},
-		{pathsOf(halved), "nix store verify --repair"},
-		{pathsOf(lib, deleted), "is not in this cache any more"},
+		{pathsOf(user, altered, lib), refusal.LocalDiffers, "nix store verify --repair /nix/store/" + string(altered.info.Path)},
+		{pathsOf(halved), refusal.LocalDiffers, "nix store verify --repair"},
+		{pathsOf(lib, deleted), refusal.Gone, "is not in this cache any more"},
 	} {
 		_, err := w.u.Adopt(t.Context(), c.paths, "x")
-		if r := new(Refusal); !errors.As(err, &r) || r.Status != 422 || !strings.Contains(r.Text, c.words) {
+		if r := refusal.In(err); r == nil || r.Kind != c.kind || !strings.Contains(r.Text, c.words) {
 			t.Errorf("%v: %v", c.paths, err)
 		}
 		for _, p := range []*upload{altered, halved, deleted, user} {

@@ -5,6 +5,9 @@ import (
 	"io"
 	"net/http"
 	"strings"
+
+	"narwharf/cache/narfile"
+	"narwharf/cache/refusal"
 )
 
 // cacheInfo is the text of /nix-cache-info. WantMassQuery lets clients ask
@@ -21,7 +24,7 @@ func (s *Server) getCacheInfo(w *response, _ *http.Request, _ string) error {
 // "StoreDir: …" where it found no nix-cache-info. What agrees is fine, and
 // nothing is ever changed by it.
 func (s *Server) putCacheInfo(w *response, req *http.Request, _ string) error {
-	text, err := io.ReadAll(newCapped(req.Body, 4096, "nix-cache-info"))
+	text, err := io.ReadAll(narfile.Limit(req.Body, 4096, "nix-cache-info"))
 	if err != nil {
 		return err
 	}
@@ -30,7 +33,7 @@ func (s *Server) putCacheInfo(w *response, req *http.Request, _ string) error {
 			return stored(w)
 		}
 	}
-	return refuse(http.StatusUnprocessableEntity, "store-dir", "this cache is for paths in %s", s.uploads.opts.StoreDir)
+	return refusal.New(refusal.StoreDir, "this cache is for paths in %s", s.uploads.opts.StoreDir)
 }
 
 // writeText sends a short text whole.

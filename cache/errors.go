@@ -3,7 +3,6 @@ package cache
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
@@ -14,68 +13,56 @@ import (
 
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
-	"narwharf/cache/local"
+	"narwharf/cache/refusal"
 	"narwharf/narinfo/clip"
 	"narwharf/signing/access"
 )
-
-// A Refusal is an answer that a request deserved: wrong content, no right,
-// no room. Text is one line that says what is wrong and what to do, since
-// `nix copy` prints it and people read it in a CI log.
-type Refusal struct {
-	Status int
-	Kind   string // label for metrics, one of a small fixed set
-	Text   string
-}
-
-func (r *Refusal) Error() string { return r.Text }
-
-// HTTPStatus is the status of the answer.
-func (r *Refusal) HTTPStatus() int { return r.Status }
-
-func refuse(status int, kind, format string, args ...any) *Refusal {
-	return &Refusal{status, kind, fmt.Sprintf(format, args...)}
-}
 
 // maxErrorText keeps error bodies below the 1024 bytes from which on Nix
 // shows nothing of them (src/libstore/filetransfer.cc).
 const maxErrorText = 900
 
-// errorAnswer maps any error of a handler to what the client gets. It is the
-// only place where errors become statuses.
-//
-// Uploads never get a status that Nix repeats a request on: Nix before 2.33
-// cannot send a body twice and hangs or dies (408, 429, 5xx; a full disk is
-// therefore 413, not 507). An internal error is 500 on reads and, for the
-// same reason, 501 on uploads: the one 5xx that every Nix takes as final.
-func errorAnswer(err error) (status int, kind, text string) {
-	var r *Refusal
-	var d *access.Denied
-	var tooBig *http.MaxBytesError
-	switch {
-	case errors.As(err, &r):
-		return r.Status, r.Kind, r.Text
-	case errors.As(err, &d):
-		return d.Status, "denied", d.Error()
-	case errors.Is(err, local.ErrUnavailable):
-		return http.StatusServiceUnavailable, "local-store", "this cache cannot read its own Nix store now, only what was uploaded; try again later, the server's log says why"
-	case errors.Is(err, blob.ErrFull):
-		return http.StatusRequestEntityTooLarge, "full", "the cache has no room for this upload: its disk is full, tell whoever runs it"
-	case errors.As(err, &tooBig):
-		return http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("the body is larger than the %d bytes that are allowed here", tooBig.Limit)
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, index.ErrNotFound), errors.Is(err, fs.ErrInvalid):
-		return http.StatusNotFound, "missing", "not in this cache"
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return http.StatusBadRequest, "stalled", "the upload stalled: no bytes came for too long; run the command again"
-	case errors.Is(err, errBody), errors.Is(err, context.Canceled):
-		return http.StatusBadRequest, "cut", "the body ended before the announced length; run the command again"
-	default:
-		return internal()
+// errorAnswer is what a client gets for any error of a handler.
+func errorAnswer(method string, err error) (status int, kind refusal.Kind, text string) {
+	r := refusalOf(err)
+	if method == http.MethodPut && r.Kind == refusal.Missing { // it was to be written, not found
+		r = internalError
 	}
+	status = statusOf[r.Kind]
+	var d *access.Denied
+	if errors.As(err, &d) {
+		status = d.Status
+	}
+	if method == http.MethodPut && status >= http.StatusInternalServerError {
+		status = http.StatusNotImplemented
+	}
+	return status, r.Kind, r.Text
 }
 
-func internal() (status int, kind, text string) {
-	return http.StatusInternalServerError, "internal", "internal error; the server's log says more"
+var internalError = refusal.New(refusal.Internal, "internal error; the server's log says more")
+
+// refusalOf makes a refusal of any error. What it does not know is internal, and
+// its words are for the log alone.
+func refusalOf(err error) *refusal.Error {
+	var d *access.Denied
+	var tooBig *http.MaxBytesError
+	switch r := refusal.In(err); {
+	case r != nil:
+		return r
+	case errors.As(err, &d):
+		return refusal.New(refusal.Denied, "%v", d)
+	case errors.Is(err, blob.ErrFull):
+		return refusal.New(refusal.Full, "the cache has no room for this upload: its disk is full, tell whoever runs it")
+	case errors.As(err, &tooBig):
+		return refusal.New(refusal.TooLarge, "the body is larger than the %d bytes that are allowed here", tooBig.Limit)
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, index.ErrNotFound), errors.Is(err, fs.ErrInvalid):
+		return refusal.New(refusal.Missing, "not in this cache")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return refusal.New(refusal.Stalled, "the upload stalled: no bytes came for too long; run the command again")
+	case errors.Is(err, errBody), errors.Is(err, context.Canceled):
+		return refusal.New(refusal.Cut, "the body ended before the announced length; run the command again")
+	}
+	return internalError
 }
 
 // oneLine makes a text fit to be an answer: one line, valid, short enough.
@@ -91,15 +78,7 @@ func oneLine(text string) string {
 
 // writeError answers with the error in plain text. It says nothing in a HEAD.
 func (s *Server) writeError(w *response, req *http.Request, err error) {
-	status, kind, text := errorAnswer(err)
-	if req.Method == http.MethodPut {
-		if kind == "missing" { // it was to be written, not found
-			status, kind, text = internal()
-		}
-		if status >= 500 {
-			status = http.StatusNotImplemented
-		}
-	}
+	status, kind, text := errorAnswer(req.Method, err)
 	switch {
 	case status >= 500:
 		s.log.Error("request failed", "method", req.Method, "route", w.route, "path", req.URL.Path, "error", err)

@@ -16,6 +16,7 @@ import (
 
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
+	"narwharf/cache/refusal"
 	"narwharf/signing/access"
 )
 
@@ -25,13 +26,13 @@ func TestErrorAnswers(t *testing.T) {
 	for _, c := range []struct {
 		err      error
 		get, put int
-		kind     string
+		kind     refusal.Kind
 	}{
-		{refuse(409, "conflict", "taken"), 409, 409, "conflict"},
-		{fmt.Errorf("wrapped: %w", refuse(415, "x", "y")), 415, 415, "x"},
+		{refusal.New(refusal.Conflict, "taken"), 409, 409, "conflict"},
+		{fmt.Errorf("wrapped: %w", refusal.New(refusal.Encoding, "y")), 415, 415, "encoding"},
 		{access.Principal{}.Deny(pull), 401, 401, "denied"},
 		{unchecked, 503, 501, "denied"}, // Nix would send the body again, or hang
-		{refuse(503, "not-ready", "x"), 503, 501, "not-ready"},
+		{refusal.New(refusal.NotReady, "x"), 503, 501, "not-ready"},
 		{fmt.Errorf("store: %w: %w", blob.ErrFull, syscall.ENOSPC), 413, 413, "full"},
 		{&http.MaxBytesError{Limit: 5}, 413, 413, "too-large"},
 		{fs.ErrNotExist, 404, 501, "missing"}, // a file that we miss is no answer to an upload
@@ -45,7 +46,7 @@ func TestErrorAnswers(t *testing.T) {
 		{syscall.EIO, 500, 501, "internal"},
 		{errors.New("anything"), 500, 501, "internal"},
 	} {
-		_, kind, _ := errorAnswer(c.err)
+		_, kind, _ := errorAnswer(http.MethodGet, c.err)
 		if kind != c.kind {
 			t.Errorf("%v is of the kind %q, want %q", c.err, kind, c.kind)
 		}
@@ -75,7 +76,7 @@ func TestErrorAnswers(t *testing.T) {
 func TestErrorsTellNothingInternal(t *testing.T) {
 	secret := &fs.PathError{Op: "write", Path: "/var/lib/secret/tmp/1.2", Err: syscall.ENOSPC}
 	for _, err := range []error{secret, fmt.Errorf("%w: %w", blob.ErrFull, secret), fmt.Errorf("%w: %w", errBody, secret)} {
-		if _, _, text := errorAnswer(err); strings.Contains(text, "secret") {
+		if _, _, text := errorAnswer(http.MethodGet, err); strings.Contains(text, "secret") {
 			t.Errorf("%v becomes %q", err, text)
 		}
 	}

@@ -18,6 +18,8 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
 	"narwharf/cache/nar"
+	"narwharf/cache/narfile"
+	"narwharf/cache/refusal"
 	"narwharf/narinfo"
 )
 
@@ -129,7 +131,7 @@ func (c *fsck) nars(ctx context.Context) error {
 func (c *fsck) nar(st blob.Info) error {
 	c.narFiles.Add(1)
 	file := strings.TrimPrefix(st.Name, "nar/")
-	if !narGrammar.MatchString(file) {
+	if !narfile.Grammar.MatchString(file) {
 		c.found(st.Name, "is not named like a NAR", func() error {
 			defer c.u.locks.Lock(st.Name)()
 			return c.u.quarantine(st.Name)
@@ -140,7 +142,7 @@ func (c *fsck) nar(st blob.Info) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // swept meanwhile
 	}
-	if r := new(Refusal); errors.As(err, &r) {
+	if refusal.In(err) != nil {
 		c.found(st.Name, strings.TrimPrefix(err.Error(), st.Name+": "), func() error { return c.quarantineDamaged(file) })
 		return nil
 	}
@@ -166,7 +168,7 @@ func (c *fsck) nar(st blob.Info) error {
 			if err := agree(r.Info, f); err != nil {
 				c.found(hash+".narinfo", err.Error(), func() error { return c.dropInfo(hash) })
 			}
-		} else if f.narHash != r.Info.NarHash || f.narSize != r.Info.NarSize {
+		} else if f.NarHash != r.Info.NarHash || f.NarSize != r.Info.NarSize {
 			c.found(hash+".narinfo", "the index has "+st.Name+" as another file of its NAR, and it holds another", func() error {
 				return c.dropAlternate(hash, st.Name)
 			})
@@ -463,13 +465,13 @@ func (c *fsck) removeInfo(hash string) error {
 func (c *fsck) fromAlternate(r *index.Record) (bool, error) {
 	for _, name := range r.Alternates {
 		f, err := c.u.inspect(strings.TrimPrefix(name, "nar/"))
-		if err != nil || f.narHash != r.Info.NarHash || f.narSize != r.Info.NarSize {
+		if err != nil || f.NarHash != r.Info.NarHash || f.NarSize != r.Info.NarSize {
 			continue
 		}
 		next := *r
 		next.Info = r.Info.Clone()
-		next.Info.URL, next.Info.Compression = name, f.compression
-		next.Info.FileHash, next.Info.FileSize = f.fileHash, f.fileSize
+		next.Info.URL, next.Info.Compression = name, f.Compression
+		next.Info.FileHash, next.Info.FileSize = f.FileHash, f.FileSize
 		next.Alternates = without(r.Alternates, name)
 		return true, c.u.store(&next, r)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"narwharf/cache/blob"
+	"narwharf/cache/refusal"
 )
 
 func (s *Server) getPubkey(w *response, _ *http.Request, _ string) error {
@@ -44,15 +45,15 @@ func (s *Server) getReadyz(w *response, req *http.Request, _ string) error {
 		}
 	}
 	if len(problems) > 0 {
-		return refuse(http.StatusServiceUnavailable, "not-ready", "not ready: %s", strings.Join(problems, "; "))
+		return refusal.New(refusal.NotReady, "not ready: %s", strings.Join(problems, "; "))
 	}
 	text := "ready\n"
 	if fs, ok := s.uploads.blobs.(*blob.FS); ok {
 		free, err := fs.Free()
 		if err != nil {
-			return refuse(http.StatusServiceUnavailable, "not-ready", "not ready: disk: %v", err)
+			return refusal.New(refusal.NotReady, "not ready: disk: %v", err)
 		}
-		text += fmt.Sprintf("room for uploads: %s\n", sizeText(max(free, 0)))
+		text += fmt.Sprintf("room for uploads: %s\n", refusal.Size(max(free, 0)))
 	}
 	if s.local != nil {
 		text += "local store: " + s.local.StoreDir() + "\n"

@@ -5,13 +5,13 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"net/http"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"narwharf/cache/index"
+	"narwharf/cache/refusal"
 	"narwharf/narinfo"
 )
 
@@ -184,11 +184,10 @@ func (s *Server) adoptClosure(ctx context.Context, todo []narinfo.Path) (left []
 	s.uploads.adoptAll(ctx, &g, set, ofReferrers, false)
 	_ = g.Wait() // each has its own error
 	for p, a := range set {
-		var refused *Refusal
-		switch {
+		switch refused := refusal.In(a.err); {
 		case a.err == nil:
 			s.keeper.settle(p, false)
-		case errors.As(a.err, &refused) && refused.Status < http.StatusInternalServerError:
+		case refused != nil && !refused.Unavailable():
 			s.keeper.settle(p, true)
 			s.log.Error("a local path that uploads refer to cannot be kept", "path", p, "error", a.err)
 		default:

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+
+	"narwharf/cache/refusal"
 )
 
 //go:embed landing.html
@@ -27,7 +29,7 @@ func (s *Server) getLanding(w *response, req *http.Request, _ string) error {
 		Keys                       []string
 		Paths                      int64
 		Unpacked, Store            string
-	}{URL: base, Version: s.opts.Version, Paths: totals.Paths, Unpacked: sizeText(totals.NarSize)}
+	}{URL: base, Version: s.opts.Version, Paths: totals.Paths, Unpacked: refusal.Size(totals.NarSize)}
 	if s.local != nil {
 		data.Store = s.local.StoreDir()
 	}

@@ -2,19 +2,19 @@ package cache
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
-	"strings"
 	"time"
 
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
 	"narwharf/cache/nar"
+	"narwharf/cache/narfile"
+	"narwharf/cache/refusal"
 	"narwharf/narinfo"
 )
 
@@ -73,7 +73,7 @@ func (s *Server) walk(ctx context.Context, info *narinfo.Info) ([]byte, error) {
 	}
 	text, err := tree.Listing().AppendJSON(nil)
 	if err != nil { // as in list
-		return nil, refuse(http.StatusNotFound, "missing", "%s has no listing: %v", info.Path, err)
+		return nil, refusal.New(refusal.Missing, "%s has no listing: %v", info.Path, err)
 	}
 	return text, nil
 }
@@ -125,16 +125,9 @@ func (inMemory) Close() error { return nil }
 
 // list reads the NAR of a path and returns the listing's text.
 func (s *Server) list(info *narinfo.Info) ([]byte, error) {
-	in, err := s.uploads.blobs.Open(info.URL)
+	plain, err := narfile.Open(s.uploads.blobs, info.URL)
 	if err != nil {
 		return nil, err
-	}
-	defer in.Close()
-	buf := readers.get(in.Content)
-	defer readers.put(buf)
-	_, plain, err := decodeNar(buf, strings.TrimPrefix(info.URL, "nar/"))
-	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", info.URL, damaged(err))
 	}
 	defer plain.Close()
 	root, err := nar.List(plain)
@@ -143,7 +136,7 @@ func (s *Server) list(info *narinfo.Info) ([]byte, error) {
 	}
 	text, err := root.AppendJSON(nil)
 	if err != nil { // a name that JSON cannot hold; Nix writes no listing either
-		return nil, refuse(http.StatusNotFound, "missing", "%s has no listing: %v", info.Path, err)
+		return nil, refusal.New(refusal.Missing, "%s has no listing: %v", info.Path, err)
 	}
 	return text, nil
 }
@@ -156,33 +149,25 @@ func damaged(err error) error { return errors.New(err.Error()) }
 // before the NAR and cannot be checked then; the listing that is served is
 // made from verified bytes. So a well-formed one is accepted and not kept.
 func (s *Server) putListing(w *response, req *http.Request, _ string) error {
-	text, err := s.smallBody(req, maxListing, "the listing")
+	text, err := smallBody(req, maxListing, "the listing", refusal.Content)
 	if err != nil {
 		return err
 	}
 	if _, err := nar.ParseListing(text); err != nil {
-		return refuse(http.StatusUnprocessableEntity, "listing", "not a NAR listing: %v", err)
+		return refusal.New(refusal.Listing, "not a NAR listing: %v", err)
 	}
 	return stored(w)
 }
 
 // smallBody reads a body whole, its Content-Encoding undone.
-func (s *Server) smallBody(req *http.Request, limit int64, what string) ([]byte, error) {
+func smallBody(req *http.Request, limit int64, what string, kind refusal.Kind) ([]byte, error) {
 	if req.ContentLength > limit {
-		return nil, refuse(http.StatusRequestEntityTooLarge, "too-large", "%s is larger than the %s that this cache takes", what, sizeText(limit))
+		return nil, refusal.New(refusal.TooLarge, "%s is larger than the %s that this cache takes", what, refusal.Size(limit))
 	}
-	src := &source{r: newCapped(req.Body, limit, what)}
-	plain, err := decodeBody(src, req.Header.Get("Content-Encoding"))
+	plain, err := narfile.Decode(req.Body, req.Header.Get("Content-Encoding"), limit, what, kind)
 	if err != nil {
-		return nil, cmp.Or(src.err, err)
+		return nil, err
 	}
 	defer plain.Close()
-	text, err := io.ReadAll(newCapped(plain, limit, what))
-	if src.err != nil {
-		return nil, src.err
-	}
-	if err != nil {
-		return nil, asRefusal(err, "content")
-	}
-	return text, nil
+	return io.ReadAll(plain)
 }

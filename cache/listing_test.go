@@ -15,6 +15,7 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
 	"narwharf/cache/nar"
+	"narwharf/cache/narfiletest"
 )
 
 type lsNode struct {
@@ -70,7 +71,7 @@ func TestPutListing(t *testing.T) {
 	url := "/" + p.info.Path.Hash() + ".ls"
 	lie := []byte(`{"version":1,"root":{"type":"directory","entries":{"lie":{"type":"regular","size":1,"narOffset":5}}}}`)
 	w.must(w.put(url, lie), 201)
-	w.must(w.put(url, compressAs(t, "gzip", lie), "Content-Encoding", "gzip"), 201)
+	w.must(w.put(url, narfiletest.Compress(t, "gzip", lie), "Content-Encoding", "gzip"), 201)
 	w.must(w.get(url), 404)
 	w.putAll(p)
 	w.must(w.put(url, lie), 201)

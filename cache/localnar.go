@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -18,6 +17,8 @@ import (
 	"narwharf/cache/local"
 	"narwharf/cache/local/compress"
 	"narwharf/cache/nar"
+	"narwharf/cache/narfile"
+	"narwharf/cache/refusal"
 	"narwharf/narinfo"
 )
 
@@ -107,7 +108,7 @@ func (s *Server) dump(src *narSource) compress.Source {
 		return s.local.Dump(src.Info)
 	}
 	return func(ctx context.Context, w io.Writer) error {
-		in, err := s.uploads.openNar(src.Info)
+		in, err := narfile.Open(s.uploads.blobs, src.URL)
 		if err != nil {
 			return err
 		}
@@ -128,34 +129,6 @@ func (r readerWith) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return r.r.Read(p)
-}
-
-// openNar returns the NAR of an uploaded path, unpacked.
-func (u *Uploads) openNar(i *narinfo.Info) (io.ReadCloser, error) {
-	f, err := u.blobs.Open(i.URL)
-	if err != nil {
-		return nil, err
-	}
-	buf := readers.get(f.Content)
-	_, plain, err := decodeNar(buf, strings.TrimPrefix(i.URL, "nar/"))
-	if err != nil {
-		readers.put(buf)
-		f.Close()
-		return nil, damaged(err)
-	}
-	return &openedNar{plain, buf, f}, nil
-}
-
-type openedNar struct {
-	io.ReadCloser
-	buf  *bufio.Reader
-	file io.Closer
-}
-
-func (o *openedNar) Close() error {
-	o.ReadCloser.Close()
-	readers.put(o.buf)
-	return o.file.Close()
 }
 
 // ---- packed
@@ -323,7 +296,7 @@ func (s *Server) sendPlainNar(w *response, req *http.Request, _ string, src *nar
 
 // copyUpload writes a part of an uploaded path's NAR.
 func (s *Server) copyUpload(w io.Writer, i *narinfo.Info, part span) error {
-	in, err := s.uploads.openNar(i)
+	in, err := narfile.Open(s.uploads.blobs, i.URL)
 	if err != nil {
 		return err
 	}
@@ -389,7 +362,7 @@ func answerCondition(w *response, status int) error {
 	h := w.Header()
 	h.Del("Content-Type")
 	if status == http.StatusPreconditionFailed {
-		return refuse(http.StatusPreconditionFailed, "condition", "the NAR has another ETag")
+		return refusal.New(refusal.Condition, "the NAR has another ETag")
 	}
 	w.WriteHeader(status)
 	return nil
@@ -403,14 +376,13 @@ func (s *Server) brokenLocal(w *response, req *http.Request, src *narSource, err
 	}
 	kind := ""
 	var client *clientError
-	var refusal *Refusal
 	switch {
-	case errors.As(err, &client), errors.As(err, &refusal), req.Context().Err() != nil:
+	case errors.As(err, &client), refusal.In(err) != nil, req.Context().Err() != nil:
 	case errors.Is(err, compress.ErrClosed):
-		err = refuse(http.StatusServiceUnavailable, "stopping", "the server stops; try again")
+		err = refusal.New(refusal.Stopping, "the server stops; try again")
 	case errors.Is(err, compress.ErrNotStored):
 		s.log.Error("a packed NAR could not be stored", "path", src.Path, "error", err)
-		err = refuse(http.StatusServiceUnavailable, "full", "this cache has no room to pack the NAR; download it whole, or try again later")
+		err = refusal.New(refusal.NoRoom, "this cache has no room to pack the NAR; download it whole, or try again later")
 	case !src.local:
 	case errors.Is(err, compress.ErrWrongNAR), errors.Is(err, nar.ErrChanged):
 		kind = brokenChanged
@@ -427,7 +399,7 @@ func (s *Server) brokenLocal(w *response, req *http.Request, src *narSource, err
 		panic(http.ErrAbortHandler)
 	}
 	if kind == brokenChanged || kind == brokenUnreadable {
-		return refuse(http.StatusInternalServerError, "local-broken", "%s in this cache's own store is damaged; tell whoever runs it", src.Path)
+		return refusal.New(refusal.LocalBroken, "%s in this cache's own store is damaged; tell whoever runs it", src.Path)
 	}
 	return err
 }

@@ -2,7 +2,6 @@ package cache
 
 import (
 	"bufio"
-	"cmp"
 	"compress/bzip2"
 	"errors"
 	"fmt"
@@ -11,7 +10,8 @@ import (
 	"net/http"
 	"strconv"
 
-	"narwharf/cache/blob"
+	"narwharf/cache/narfile"
+	"narwharf/cache/refusal"
 )
 
 const logType = "text/plain; charset=utf-8"
@@ -93,7 +93,7 @@ func (s *Server) sendLogOld(w *response, req *http.Request, f io.ReadSeeker, tex
 // large, so this one is not held in memory.
 func (s *Server) putLog(w *response, req *http.Request, drv string) error {
 	if req.ContentLength > maxLog {
-		return refuse(http.StatusRequestEntityTooLarge, "too-large", "the log is larger than the %s that this cache takes", sizeText(maxLog))
+		return refusal.New(refusal.TooLarge, "the log is larger than the %s that this cache takes", refusal.Size(maxLog))
 	}
 	name := "log/" + drv
 	out, err := s.uploads.blobs.Create(name, req.ContentLength)
@@ -101,20 +101,13 @@ func (s *Server) putLog(w *response, req *http.Request, drv string) error {
 		return err
 	}
 	defer out.Abort()
-	src := &source{r: req.Body}
-	plain, err := decodeBody(src, req.Header.Get("Content-Encoding"))
+	plain, err := narfile.Decode(req.Body, req.Header.Get("Content-Encoding"), maxLog, "the log", refusal.Content)
 	if err != nil {
-		return cmp.Or(src.err, err)
+		return err
 	}
 	defer plain.Close()
-	if _, err := io.Copy(out, newCapped(plain, maxLog, "the log")); err != nil {
-		if src.err != nil {
-			return src.err
-		}
-		if errors.Is(err, blob.ErrFull) {
-			return err
-		}
-		return asRefusal(err, "content")
+	if _, err := io.Copy(out, plain); err != nil {
+		return err
 	}
 	defer s.uploads.locks.Lock(name)()
 	if err := out.Commit(); err != nil {

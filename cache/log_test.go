@@ -11,6 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"narwharf/cache/narfile"
+	"narwharf/cache/refusal"
 )
 
 // packedLog is what bzip2 makes of "building\n" a thousand times and "done\n":
@@ -51,7 +54,7 @@ func TestLocalLogs(t *testing.T) {
 			if p.header.Get("Content-Encoding") != enc || len(p.body) >= len(want) {
 				t.Errorf("%s: %d bytes, header %v", drv, len(p.body), p.header)
 			}
-			r, err := decodeBody(strings.NewReader(p.body), enc)
+			r, err := narfile.Decode(strings.NewReader(p.body), enc, maxLog, "the log", refusal.Content)
 			if err != nil {
 				t.Fatal(err)
 			}

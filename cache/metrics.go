@@ -9,6 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"narwharf/cache/refusal"
 )
 
 // metrics are the server's own numbers. Names and labels are documented in
@@ -53,8 +55,8 @@ type requestCounters struct{ requests, sent prometheus.Counter }
 
 // verifyKinds are the refusals that mean "the bytes are not what they were
 // said to be".
-var verifyKinds = map[string]bool{
-	"nar": true, "filehash": true, "filesize": true, "narhash": true, "narsize": true, "compression": true,
+var verifyKinds = map[refusal.Kind]bool{
+	refusal.Nar: true, refusal.FileHash: true, refusal.FileSize: true, refusal.NarHash: true, refusal.NarSize: true, refusal.Compression: true,
 }
 
 func newMetrics(u *Uploads, registry *prometheus.Registry) *metrics {
@@ -138,15 +140,15 @@ func (m *metrics) counters(key requestKey) (rc requestCounters) {
 	return rc
 }
 
-func (m *metrics) refused(route, kind string) {
+func (m *metrics) refused(route string, kind refusal.Kind) {
 	result := "refused"
-	if kind == "internal" {
+	if kind == refusal.Internal {
 		result = "failed"
 	}
 	m.uploads.WithLabelValues(route, result).Inc()
-	m.refusals.WithLabelValues(route, kind).Inc()
+	m.refusals.WithLabelValues(route, string(kind)).Inc()
 	if verifyKinds[kind] {
-		m.verify.WithLabelValues(kind).Inc()
+		m.verify.WithLabelValues(string(kind)).Inc()
 	}
 }
 

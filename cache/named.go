@@ -16,6 +16,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"narwharf/cache/blob"
+	"narwharf/cache/narfile"
+	"narwharf/cache/refusal"
 	"narwharf/narinfo/clip"
 	"narwharf/signing"
 )
@@ -116,7 +118,7 @@ func (s *Server) getNamed(w *response, req *http.Request, name, contentType stri
 // putNamed stores a JSON file. merge gets what is stored already, nil if
 // nothing, and what came, and returns what shall be stored.
 func (s *Server) putNamed(w *response, req *http.Request, name string, merge func(old, sent []byte) ([]byte, error)) error {
-	text, err := s.smallBody(req, maxNamed, "the file in "+path.Dir(name))
+	text, err := smallBody(req, maxNamed, "the file in "+path.Dir(name), refusal.Content)
 	if err != nil {
 		return err
 	}
@@ -154,11 +156,11 @@ func (s *Server) putDebuginfo(w *response, req *http.Request, id string) error {
 	return s.putNamed(w, req, debugName(id), func(_, sent []byte) ([]byte, error) {
 		var d struct{ Archive, Member string }
 		if err := json.Unmarshal(sent, &d); err != nil {
-			return nil, refuse(http.StatusUnprocessableEntity, "content", "debuginfo is not JSON: %v", err)
+			return nil, refusal.New(refusal.Content, "debuginfo is not JSON: %v", err)
 		}
 		file, ok := strings.CutPrefix(d.Archive, "../nar/")
-		if !ok || !narGrammar.MatchString(file) || d.Member == "" || path.IsAbs(d.Member) || path.Clean(d.Member) != d.Member || strings.HasPrefix(d.Member, "..") {
-			return nil, refuse(http.StatusUnprocessableEntity, "content", `debuginfo is not of the form {"archive":"../nar/<file>","member":"<path in it>"}`)
+		if !ok || !narfile.Grammar.MatchString(file) || d.Member == "" || path.IsAbs(d.Member) || path.Clean(d.Member) != d.Member || strings.HasPrefix(d.Member, "..") {
+			return nil, refusal.New(refusal.Content, `debuginfo is not of the form {"archive":"../nar/<file>","member":"<path in it>"}`)
 		}
 		return sent, nil
 	})
@@ -178,7 +180,7 @@ func (s *Server) putRealisation(w *response, req *http.Request, id string) error
 		}
 		var claimed string
 		if err := json.Unmarshal(fields["id"], &claimed); err != nil || claimed != id {
-			return nil, refuse(http.StatusUnprocessableEntity, "content", "the realisation is for %s but was sent as %s", clip.Text(claimed, 100), id)
+			return nil, refusal.New(refusal.Content, "the realisation is for %s but was sent as %s", clip.Text(claimed, 100), id)
 		}
 		return s.mergeTrace(old, fields)
 	})
@@ -205,10 +207,10 @@ type trace map[string]json.RawMessage
 func parseTrace(text []byte) (trace, error) {
 	var t trace
 	if err := json.Unmarshal(text, &t); err != nil {
-		return nil, refuse(http.StatusUnprocessableEntity, "content", "not a JSON object: %v", err)
+		return nil, refusal.New(refusal.Content, "not a JSON object: %v", err)
 	}
 	if out := t.outPath(); !drvGrammar.MatchString(out) {
-		return nil, refuse(http.StatusUnprocessableEntity, "content", "outPath %q is not the base name of a store path", clip.Text(out, 100))
+		return nil, refusal.New(refusal.Content, "outPath %q is not the base name of a store path", clip.Text(out, 100))
 	}
 	return t, nil
 }
@@ -230,7 +232,7 @@ func (s *Server) mergeTrace(oldText []byte, sent trace) ([]byte, error) {
 			return nil, damaged(err)
 		}
 		if was, is := old.outPath(), sent.outPath(); was != is {
-			return nil, refuse(http.StatusConflict, "conflict", "this output was uploaded as %s, now it is %s; the first stays: rebuild with this cache as substituter", was, is)
+			return nil, refusal.New(refusal.Conflict, "this output was uploaded as %s, now it is %s; the first stays: rebuild with this cache as substituter", was, is)
 		}
 		for k, v := range old {
 			if _, ok := sent[k]; k != "signatures" && (!ok || k == "dependentRealisations" && len(v) > len(sent[k])) {
@@ -251,7 +253,7 @@ func (s *Server) mergeTrace(oldText []byte, sent trace) ([]byte, error) {
 		return nil, err
 	}
 	if len(text) > maxNamed {
-		return nil, refuse(http.StatusRequestEntityTooLarge, "too-large", "with what is here already this is larger than the %s that this cache takes", sizeText(maxNamed))
+		return nil, refusal.New(refusal.TooLarge, "with what is here already this is larger than the %s that this cache takes", refusal.Size(maxNamed))
 	}
 	return text, nil
 }
@@ -262,12 +264,12 @@ func checkTraceSignature(item json.RawMessage) error {
 	if json.Unmarshal(item, &text) != nil {
 		var parts struct{ KeyName, Sig string }
 		if err := json.Unmarshal(item, &parts); err != nil {
-			return refuse(http.StatusUnprocessableEntity, "signature", `signatures has something that is neither "name:base64" nor {"keyName","sig"}`)
+			return refusal.New(refusal.Signature, `signatures has something that is neither "name:base64" nor {"keyName","sig"}`)
 		}
 		text = parts.KeyName + ":" + parts.Sig
 	}
 	if _, _, err := signing.ParseSignature(text); err != nil {
-		return refuse(http.StatusUnprocessableEntity, "signature", "signatures: %v", err)
+		return refusal.New(refusal.Signature, "signatures: %v", err)
 	}
 	return nil
 }
@@ -283,7 +285,7 @@ func uniteSignatures(a, b json.RawMessage) (json.RawMessage, error) {
 		}
 		var list []json.RawMessage // strings up to 2.34, objects from 2.35 on
 		if err := json.Unmarshal(raw, &list); err != nil {
-			return nil, refuse(http.StatusUnprocessableEntity, "content", "signatures is not a list: %v", err)
+			return nil, refusal.New(refusal.Content, "signatures is not a list: %v", err)
 		}
 		for _, item := range list {
 			if err := checkTraceSignature(item); err != nil {
@@ -291,7 +293,7 @@ func uniteSignatures(a, b json.RawMessage) (json.RawMessage, error) {
 			}
 			var compact bytes.Buffer
 			if err := json.Compact(&compact, item); err != nil {
-				return nil, refuse(http.StatusUnprocessableEntity, "content", "signatures: %v", err)
+				return nil, refusal.New(refusal.Content, "signatures: %v", err)
 			}
 			if !slices.Contains(all, compact.String()) {
 				all = append(all, compact.String())
@@ -302,7 +304,7 @@ func uniteSignatures(a, b json.RawMessage) (json.RawMessage, error) {
 		return json.RawMessage("[]"), nil
 	}
 	if len(all) > maxSignatures {
-		return nil, refuse(http.StatusUnprocessableEntity, "signature", "more than %d signatures", maxSignatures)
+		return nil, refusal.New(refusal.Signature, "more than %d signatures", maxSignatures)
 	}
 	slices.Sort(all)
 	return json.RawMessage("[" + strings.Join(all, ",") + "]"), nil

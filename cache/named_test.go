@@ -13,6 +13,8 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"narwharf/cache/narfiletest"
 )
 
 func unpack(t *testing.T, encoding, body string) string {
@@ -47,7 +49,7 @@ func TestLog(t *testing.T) {
 		text := long + "sent as " + encoding
 		body := []byte(text)
 		if encoding != "" && encoding != "none" {
-			body = compressAs(t, encoding, body)
+			body = narfiletest.Compress(t, encoding, body)
 		}
 		w.must(w.put(examples["log"], body, "Content-Encoding", encoding), 201)
 		for accept, want := range map[string]string{"": "", "br, deflate": "", "gzip": "gzip", "zstd": "zstd", "gzip, zstd;q=0.1": "zstd", "gzip, zstd;q=0": "gzip"} {
@@ -81,7 +83,7 @@ func TestLog(t *testing.T) {
 		t.Errorf("the empty log is %q", a.body)
 	}
 	w.must(w.put(examples["log"], []byte("nonsense"), "Content-Encoding", "zstd"), 422)
-	w.must(w.put(examples["log"], compressAs(t, "gzip", []byte(long))[:50], "Content-Encoding", "gzip"), 422)
+	w.must(w.put(examples["log"], narfiletest.Compress(t, "gzip", []byte(long))[:50], "Content-Encoding", "gzip"), 422)
 	w.must(w.put(examples["log"], []byte("x"), "Content-Encoding", "deflate"), 415)
 	if a := w.get(examples["log"]); a.status != 200 || a.body != "" {
 		t.Errorf("a refused log changed it: %v", a)

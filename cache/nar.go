@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"narwharf/cache/fastpath"
+	"narwharf/cache/refusal"
 	"narwharf/narinfo/clip"
 	"narwharf/signing/access"
 )
@@ -90,7 +91,7 @@ func (s *Server) putNar(w *response, req *http.Request, file string) error {
 	// Nothing on /nar/ is ever content-encoded; the NAR's own compression
 	// is part of the file.
 	if enc := req.Header.Get("Content-Encoding"); enc != "" && enc != "none" && enc != "identity" {
-		return refuse(http.StatusUnsupportedMediaType, "compression", "a NAR takes no Content-Encoding (%s): its compression is named in the narinfo", clip.Text(enc, 100))
+		return refusal.New(refusal.Encoding, "a NAR takes no Content-Encoding (%s): its compression is named in the narinfo", clip.Text(enc, 100))
 	}
 	if err := s.uploads.PutNar(file, req.Body, req.ContentLength); err != nil {
 		return err

@@ -1,11 +1,10 @@
 package cache
 
 import (
-	"errors"
-	"io"
 	"net/http"
 	"strconv"
 
+	"narwharf/cache/refusal"
 	"narwharf/narinfo"
 	"narwharf/signing"
 )
@@ -45,28 +44,13 @@ func (s *Server) getNarinfo(w *response, req *http.Request, hash string) error {
 
 // putNarinfo takes in a narinfo; Uploads.PutInfo says by which rules.
 func (s *Server) putNarinfo(w *response, req *http.Request, hash string) error {
-	if req.ContentLength > maxNarinfo {
-		return refuse(http.StatusRequestEntityTooLarge, "too-large", "the narinfo is %d bytes, larger than the %s that this cache takes", req.ContentLength, sizeText(maxNarinfo))
-	}
-	src := &source{r: newCapped(req.Body, maxNarinfo, "the narinfo")}
-	plain, err := decodeBody(src, req.Header.Get("Content-Encoding"))
+	text, err := smallBody(req, maxNarinfo, "the narinfo", refusal.Narinfo)
 	if err != nil {
-		if src.err != nil {
-			return src.err
-		}
 		return err
-	}
-	defer plain.Close()
-	text, err := io.ReadAll(newCapped(plain, maxNarinfo, "the narinfo"))
-	if src.err != nil {
-		return src.err
-	}
-	if err != nil {
-		return asRefusal(err, "narinfo")
 	}
 	info, err := narinfo.Parse(text)
 	if err != nil {
-		return refuse(http.StatusUnprocessableEntity, "narinfo", "%v", err)
+		return refusal.New(refusal.Narinfo, "%v", err)
 	}
 	if err := s.checkSignatures(info, w.by); err != nil {
 		return err
@@ -95,7 +79,7 @@ func (s *Server) checkSignatures(info *narinfo.Info, by string) error {
 	for _, sig := range info.Sigs {
 		name, _, err := signing.ParseSignature(sig)
 		if err != nil {
-			return refuse(http.StatusUnprocessableEntity, "signature", "%v", err)
+			return refusal.New(refusal.Signature, "%v", err)
 		}
 		if _, ok := signing.VerifyAny(text, []string{sig}, known); names[name] && !ok {
 			s.log.Warn("dropped a wrong signature from an upload", "path", info.Path, "key", name, "by", by)
@@ -108,7 +92,7 @@ func (s *Server) checkSignatures(info *narinfo.Info, by string) error {
 		return nil
 	}
 	if _, ok := signing.VerifyAny(text, good, s.opts.RequireUploadSig); !ok {
-		return refuse(http.StatusForbidden, "unsigned", "%s needs a signature by %s: sign it with nix store sign, or copy with ?secret-key=FILE", info.Path, keyNames(s.opts.RequireUploadSig))
+		return refusal.New(refusal.Unsigned, "%s needs a signature by %s: sign it with nix store sign, or copy with ?secret-key=FILE", info.Path, keyNames(s.opts.RequireUploadSig))
 	}
 	return nil
 }
@@ -125,12 +109,4 @@ func keyNames(keys []signing.PublicKey) string {
 		names += k.Name()
 	}
 	return names
-}
-
-// asRefusal passes refusals on and makes a 422 of any other fault of content.
-func asRefusal(err error, kind string) error {
-	if r := new(Refusal); errors.As(err, &r) {
-		return err
-	}
-	return refuse(http.StatusUnprocessableEntity, kind, "%s: %v", kind, err)
 }

@@ -12,6 +12,7 @@ import (
 	"narwharf/cache/index"
 	"narwharf/cache/local"
 	"narwharf/cache/nar"
+	"narwharf/cache/narfile"
 	"narwharf/narinfo"
 )
 
@@ -73,16 +74,9 @@ func (u *Uploads) Peek(hash string, names []string, limit int64) (map[string][]b
 	if err != nil {
 		return nil, err
 	}
-	in, err := u.blobs.Open(r.Info.URL)
+	plain, err := narfile.Open(u.blobs, r.Info.URL)
 	if err != nil {
 		return nil, err
-	}
-	defer in.Close()
-	buf := readers.get(in.Content)
-	defer readers.put(buf)
-	_, plain, err := decodeNar(buf, strings.TrimPrefix(r.Info.URL, "nar/"))
-	if err != nil {
-		return nil, damaged(err)
 	}
 	defer plain.Close()
 	wanted := make(map[string]bool, len(names))

@@ -2,10 +2,12 @@ package cache
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"time"
 
+	"narwharf/cache/refusal"
 	"narwharf/signing/access"
 )
 
@@ -23,7 +25,7 @@ func (s *Server) put(w *response, req *http.Request, name string, write endpoint
 	w.by = p.Name
 	// net/http takes a request of HTTP/1 without a length for an empty one.
 	if len(req.TransferEncoding) == 0 && (req.ContentLength < 0 || req.ContentLength == 0 && req.Header.Get("Content-Length") == "") {
-		return refuse(http.StatusLengthRequired, "length", "an upload needs a Content-Length")
+		return refusal.New(refusal.Length, "an upload needs a Content-Length")
 	}
 	s.puts.Add(1)
 	s.metrics.inFlight.Inc()
@@ -34,7 +36,7 @@ func (s *Server) put(w *response, req *http.Request, name string, write endpoint
 	// A copy: net/http must find its own body in its own request, or it does
 	// not know that it still owes an answer to "Expect: 100-continue".
 	upload := *req
-	upload.Body = readCloser{b, nil}
+	upload.Body = io.NopCloser(b)
 	err := write(w, &upload, name)
 	s.metrics.received.WithLabelValues(w.route).Add(float64(b.read))
 	if errors.Is(err, os.ErrDeadlineExceeded) {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"narwharf/cache/narfile"
+	"narwharf/cache/narfiletest"
 	"narwharf/narinfo"
 )
 
@@ -30,15 +32,15 @@ func (w *world) throw(path string, body []byte, header ...string) *httptest.Resp
 
 // FuzzPutNar uploads anything under its right name.
 func FuzzPutNar(f *testing.F) {
-	_, packed := packedSamples(f)
+	_, packed := narfiletest.Samples(f)
 	for name, body := range packed {
-		f.Add(body, suffixOf(codecName(name)))
+		f.Add(body, narfiletest.Suffix(narfiletest.Codec(name)))
 	}
 	f.Add([]byte("LZIP\x01"), ".lzip")
 	f.Fuzz(func(t *testing.T, body []byte, suffix string) {
 		w := newWorld(t, func(s *setup) { s.MaxNarSize = 1 << 20 })
 		file := narinfo.Hash(sha256.Sum256(body)).Base32() + ".nar" + suffix
-		if !narGrammar.MatchString(file) {
+		if !narfile.Grammar.MatchString(file) {
 			return
 		}
 		rec := w.throw("/nar/"+file, body)
@@ -58,7 +60,7 @@ func FuzzPutNarinfo(f *testing.F) {
 	app := newUpload(f, "app", "zstd", lib)
 	f.Add(app.text(), "")
 	f.Add(lib.text(), "none")
-	f.Add(compressAs(f, "gzip", app.text()), "gzip")
+	f.Add(narfiletest.Compress(f, "gzip", app.text()), "gzip")
 	f.Add(app.edited(func(i *narinfo.Info) { i.Sigs = signatures(f, 2); i.Deriver = lib.info.Path }), "")
 	f.Add(app.edited(func(i *narinfo.Info) { i.References = append(i.References, i.Path) }), "")
 	f.Fuzz(func(t *testing.T, text []byte, encoding string) {

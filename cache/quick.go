@@ -12,6 +12,7 @@ import (
 
 	"narwharf/cache/fastpath"
 	"narwharf/cache/local"
+	"narwharf/cache/narfile"
 	"narwharf/signing/access"
 )
 
@@ -112,7 +113,7 @@ func (s *Server) quick(path []byte, gzip bool) *fastpath.Answer {
 // uploaded file, or of a local path that is known to be true and packed. All else,
 // errors too, is net/http's.
 func (s *Server) quickNar(name string) *fastpath.Answer {
-	if narGrammar.MatchString(name) {
+	if narfile.Grammar.MatchString(name) {
 		in, err := s.uploads.blobs.Open("nar/" + name)
 		if err != nil {
 			return nil

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"narwharf/cache/refusal"
 )
 
 // Ranges and conditions for what net/http's ServeContent cannot send: content
@@ -16,7 +18,7 @@ type span struct{ from, to int64 }
 // parseRange reads a Range header over size bytes (RFC 9110, 14.1.2). Several
 // ranges, another unit, or what is not well formed is as good as no header, as
 // the RFC allows; then partial is false. A range outside of the content is a
-// *Refusal with 416.
+// refusal.
 func parseRange(header string, size int64) (s span, partial bool, err error) {
 	whole := span{0, size}
 	text, ok := strings.CutPrefix(header, "bytes=")
@@ -60,7 +62,7 @@ func parseRange(header string, size int64) (s span, partial bool, err error) {
 }
 
 func outside(size int64) error {
-	return refuse(http.StatusRequestedRangeNotSatisfiable, "range", "the range is outside of the %d bytes that there are", size)
+	return refusal.New(refusal.Range, "the range is outside of the %d bytes that there are", size)
 }
 
 // contentRange is the header of a 206.

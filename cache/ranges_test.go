@@ -2,7 +2,6 @@ package cache
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +10,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"narwharf/cache/refusal"
 )
 
 // TestRangesAsNetHTTP: a single range that is well formed means what it means to
@@ -31,10 +32,9 @@ func TestRangesAsNetHTTP(t *testing.T) {
 		req.Header.Set("Range", header)
 		rec := httptest.NewRecorder()
 		http.ServeContent(rec, req, "x", time.Time{}, bytes.NewReader(content))
-		refusal := new(Refusal)
-		switch {
-		case errors.As(err, &refusal):
-			if rec.Code != refusal.Status {
+		switch r := refusal.In(err); {
+		case r != nil:
+			if rec.Code != statusOf[r.Kind] {
 				t.Fatalf("%s of %d: %v, net/http answers %d", header, size, err, rec.Code)
 			}
 		case !partial:

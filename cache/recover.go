@@ -15,6 +15,7 @@ import (
 
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
+	"narwharf/cache/narfile"
 	"narwharf/narinfo"
 	"narwharf/narinfo/clip"
 )
@@ -38,7 +39,7 @@ func (u *Uploads) loadInfo(hash string) (*narinfo.Info, error) {
 	if info.StoreDir != u.opts.StoreDir {
 		return nil, fmt.Errorf("is for the store %s, this cache serves %s", info.StoreDir, u.opts.StoreDir)
 	}
-	if file, ok := strings.CutPrefix(info.URL, "nar/"); !ok || !narGrammar.MatchString(file) {
+	if file, ok := strings.CutPrefix(info.URL, "nar/"); !ok || !narfile.Grammar.MatchString(file) {
 		return nil, fmt.Errorf("has the URL %s, not of the form nar/<52 characters of nix32>.nar[.suffix]", clip.Text(info.URL, 100))
 	}
 	return info, nil
@@ -188,7 +189,7 @@ func (u *Uploads) Rebuild(ctx context.Context, report func(format string, args .
 			return err
 		}
 		file := strings.TrimPrefix(st.Name, "nar/")
-		if named[st.Name] || !narGrammar.MatchString(file) {
+		if named[st.Name] || !narfile.Grammar.MatchString(file) {
 			return nil
 		}
 		f, err := u.inspect(file)
@@ -199,10 +200,10 @@ func (u *Uploads) Rebuild(ctx context.Context, report func(format string, args .
 			report("left out: %s: %v", st.Name, err)
 			return nil
 		}
-		for _, hash := range byNar[f.narHash] {
+		for _, hash := range byNar[f.NarHash] {
 			alternates[hash] = append(alternates[hash], st.Name)
 		}
-		if len(byNar[f.narHash]) > 0 {
+		if len(byNar[f.NarHash]) > 0 {
 			further++
 		}
 		return nil

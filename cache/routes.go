@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"narwharf/cache/local"
+	"narwharf/cache/narfile"
 	"narwharf/signing/access"
 )
 
@@ -41,7 +42,6 @@ const (
 
 var (
 	hashGrammar  = regexp.MustCompile(`^` + nix32 + `{32}$`)
-	narGrammar   = regexp.MustCompile(`^` + nix32 + `{52}\.nar(\.[a-z0-9]{1,8})?$`)
 	localGrammar = regexp.MustCompile(`^` + nix32 + `{32}-` + nix32 + `{52}$`)
 	drvGrammar   = regexp.MustCompile(`^` + storeName + `$`)
 	debugGrammar = regexp.MustCompile(`^[0-9a-f]{8,128}(\.debug)?$`)
@@ -62,7 +62,7 @@ var Routes = []Route{
 		Hint: "a narinfo is named by the 32 characters of its store path's hash"},
 	{Name: "ls", Pattern: "/:object", Suffix: ".ls", Valid: hashGrammar, Read: access.Pull, Write: true,
 		Hint: "a listing is named by the 32 characters of its store path's hash"},
-	{Name: "nar", Pattern: "/nar/:file", Valid: narGrammar, Read: access.Pull, Write: true,
+	{Name: "nar", Pattern: "/nar/:file", Valid: narfile.Grammar, Read: access.Pull, Write: true,
 		Hint: narHint},
 	{Name: "packed-nar", Pattern: "/nar/:file", Suffix: local.CompressedSuffix, Valid: localGrammar, Read: access.Pull,
 		Hint: narHint},

@@ -24,6 +24,8 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
 	"narwharf/cache/nar"
+	"narwharf/cache/narfile"
+	"narwharf/cache/refusal"
 	"narwharf/narinfo"
 	"narwharf/narinfo/clip"
 )
@@ -124,7 +126,7 @@ func entriesOf(folder *nar.Node) []servedEntry {
 		case nar.Symlink:
 			e.Note = "→ " + n.Target
 		default:
-			e.Note = sizeText(n.Size)
+			e.Note = refusal.Size(n.Size)
 		}
 		list = append(list, e)
 	}
@@ -161,7 +163,7 @@ func (s *Server) uploadedFile(ctx context.Context, info *narinfo.Info, name stri
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		all, err := s.uploads.openNar(info)
+		all, err := narfile.Open(s.uploads.blobs, info.URL)
 		if err != nil {
 			return nil, err
 		}
@@ -203,7 +205,7 @@ func (s *Server) serveLink(w *response, name string, folder bool, storeDir, targ
 	} else {
 		inside := path.Join(path.Dir(name), target)
 		if name == "" || path.IsAbs(target) || inside == ".." || strings.HasPrefix(inside, "../") {
-			return refuse(http.StatusNotFound, "missing", "this is a link to %s, which is not in this cache", clip.Text(strconv.Quote(target), 100))
+			return refusal.New(refusal.Missing, "this is a link to %s, which is not in this cache", clip.Text(strconv.Quote(target), 100))
 		}
 		if inside == "." {
 			inside = ""

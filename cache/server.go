@@ -17,6 +17,7 @@ import (
 	"narwharf/cache/fastpath"
 	"narwharf/cache/index"
 	"narwharf/cache/local"
+	"narwharf/cache/refusal"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
@@ -163,7 +164,7 @@ func (s *Server) route() http.Handler {
 				if hint == "" {
 					hint = "there is nothing at this URL"
 				}
-				return refuse(http.StatusNotFound, "name", "%s", hint)
+				return refusal.New(refusal.Name, "%s", hint)
 			}
 			w.route = row.Name
 			ep := endpoints[row.Name]
@@ -181,7 +182,7 @@ func (s *Server) route() http.Handler {
 		e.Router().Find(http.MethodGet, req.URL.Path, c)
 		err := c.Handler()(c)
 		if he := new(echo.HTTPError); errors.As(err, &he) { // no pattern fits
-			err = refuse(http.StatusNotFound, "name", "there is nothing at this URL; a Nix cache has /nix-cache-info, /<hash>.narinfo and /nar/…")
+			err = refusal.New(refusal.Name, "there is nothing at this URL; a Nix cache has /nix-cache-info, /<hash>.narinfo and /nar/…")
 		}
 		if err != nil {
 			s.writeError(w, req, err)
@@ -209,7 +210,7 @@ func (s *Server) serve(row *Route, w *response, req *http.Request, name string, 
 		allow += ", PUT"
 	}
 	w.Header().Set("Allow", allow)
-	return refuse(http.StatusMethodNotAllowed, "method", "%s takes %s", row.Name, allow)
+	return refusal.New(refusal.Method, "%s takes %s", row.Name, allow)
 }
 
 // ServeHTTP implements http.Handler.

@@ -1,16 +1,12 @@
 package cache
 
 import (
-	"bufio"
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
-	"math"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -20,7 +16,8 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
 	"narwharf/cache/local"
-	"narwharf/cache/nar"
+	"narwharf/cache/narfile"
+	"narwharf/cache/refusal"
 	"narwharf/cache/state/namelock"
 	"narwharf/narinfo"
 	"narwharf/narinfo/clip"
@@ -44,7 +41,7 @@ type Uploads struct {
 	gate sync.RWMutex
 
 	mu       sync.Mutex
-	verified map[string]facts // NAR files taken in or read by this process, by name
+	verified map[string]narfile.Facts // NAR files taken in or read by this process, by name
 
 	torn  atomic.Bool  // file and index may disagree: recover at the next start
 	bytes atomic.Int64 // bytes of NAR files
@@ -72,13 +69,6 @@ type UploadOptions struct {
 	NarGrace time.Duration
 }
 
-// facts are what a NAR file turned out to be when it was read whole.
-type facts struct {
-	compression       string
-	fileHash, narHash narinfo.Hash
-	fileSize, narSize int64
-}
-
 // maxSignatures bounds the signatures that a path collects.
 const maxSignatures = 16
 
@@ -86,7 +76,7 @@ const maxSignatures = 16
 func NewUploads(blobs blob.Store, idx index.Index, opts UploadOptions, log *slog.Logger) *Uploads {
 	return &Uploads{
 		blobs: blobs, index: idx, opts: opts, log: log,
-		verified: make(map[string]facts), changed: func(string) {},
+		verified: make(map[string]narfile.Facts), changed: func(string) {},
 	}
 }
 
@@ -98,98 +88,6 @@ func (u *Uploads) SetLocal(l *local.Store) { u.local = l }
 // index different; the next start must recover.
 func (u *Uploads) Torn() bool { return u.torn.Load() }
 
-// source reads an upload. It keeps its own error apart, since a decoder above
-// it may turn "the connection broke" into "the stream is damaged".
-type source struct {
-	r   io.Reader
-	err error
-}
-
-func (s *source) Read(p []byte) (int, error) {
-	n, err := s.r.Read(p)
-	if err != nil && err != io.EOF {
-		s.err = err
-	}
-	return n, err
-}
-
-// noLimit is for reading what is stored: max_nar_size may have been larger when
-// it came.
-const noLimit = math.MaxInt64
-
-// readNar reads a NAR file to its end and tells what it is. Whatever is not
-// exactly one well-formed NAR, packed or not, is refused with 422; what is
-// larger than limit bytes, packed or unpacked, with 413.
-func readNar(file string, r io.Reader, limit int64) (f facts, err error) {
-	fileHash, narHash := sha256.New(), sha256.New()
-	packed := &counter{}
-	src := &source{r: io.TeeReader(newCapped(r, limit, "the NAR file"), io.MultiWriter(fileHash, packed))}
-	buf := readers.get(src)
-	defer readers.put(buf)
-
-	compression, plain, err := decodeNar(buf, file)
-	if src.err != nil {
-		return f, src.err
-	}
-	if err != nil {
-		return f, err
-	}
-	defer plain.Close()
-	narSize, err := nar.Check(io.TeeReader(newCapped(plain, limit, "the unpacked NAR"), narHash))
-	if src.err != nil {
-		return f, src.err
-	}
-	var r413 *Refusal
-	if errors.As(err, &r413) {
-		return f, err
-	}
-	if err != nil {
-		return f, refuse(http.StatusUnprocessableEntity, "nar", "not a well-formed NAR (compression %s): %v", compression, err)
-	}
-	// Some decoders stop at the end of their stream and do not look beyond.
-	junk, err := io.Copy(io.Discard, buf)
-	if src.err != nil {
-		return f, src.err
-	}
-	if err != nil {
-		return f, err
-	}
-	if junk > 0 {
-		return f, refuse(http.StatusUnprocessableEntity, "nar", "%d bytes follow the end of the %s stream", junk, compression)
-	}
-	f = facts{compression: compression, fileSize: packed.n, narSize: narSize}
-	fileHash.Sum(f.fileHash[:0])
-	narHash.Sum(f.narHash[:0])
-	return f, nil
-}
-
-type counter struct{ n int64 }
-
-func (c *counter) Write(p []byte) (int, error) {
-	c.n += int64(len(p))
-	return len(p), nil
-}
-
-// readers are the buffers between a body and its decoder: large, so that
-// hashes and the file get large pieces.
-var readers = bufioPool{sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 256<<10) }}}
-
-type bufioPool struct{ p sync.Pool }
-
-func (b *bufioPool) get(r io.Reader) *bufio.Reader {
-	br, ok := b.p.Get().(*bufio.Reader)
-	if !ok {
-		panic("the pool holds readers only")
-	}
-	br.Reset(r)
-	return br
-}
-
-func (b *bufioPool) put(br *bufio.Reader) {
-	br.Reset(nil)
-	b.p.Put(br)
-}
-
 // PutNar takes in the NAR file "nar/<file>" of size bytes (-1: unknown). The
 // name starts with the SHA-256 of the file. Putting a file again is no error,
 // and mends one that was damaged on the disk.
@@ -197,22 +95,22 @@ func (u *Uploads) PutNar(file string, body io.Reader, size int64) (err error) {
 	name := "nar/" + file
 	want, err := narinfo.ParseBase32(file[:52])
 	if err != nil {
-		return refuse(http.StatusNotFound, "name", "%s is not named by a SHA-256: %v", name, err)
+		return refusal.New(refusal.Name, "%s is not named by a SHA-256: %v", name, err)
 	}
 	if size > u.opts.MaxNarSize {
-		return refuse(http.StatusRequestEntityTooLarge, "too-large", "the NAR file is %s, larger than the %s that this cache takes", sizeText(size), sizeText(u.opts.MaxNarSize))
+		return refusal.New(refusal.TooLarge, "the NAR file is %s, larger than the %s that this cache takes", refusal.Size(size), refusal.Size(u.opts.MaxNarSize))
 	}
 	w, err := u.create(name, size)
 	if err != nil {
 		return err
 	}
 	defer w.Abort()
-	f, err := readNar(file, io.TeeReader(body, w), u.opts.MaxNarSize)
+	f, err := narfile.Read(file, io.TeeReader(body, w), u.opts.MaxNarSize)
 	if err != nil {
 		return err
 	}
-	if f.fileHash != want {
-		return refuse(http.StatusUnprocessableEntity, "filehash", "the body's SHA-256 is %s, but it was sent as %s", f.fileHash.Base32(), name)
+	if f.FileHash != want {
+		return refusal.New(refusal.FileHash, "the body's SHA-256 is %s, but it was sent as %s", f.FileHash.Base32(), name)
 	}
 
 	unlock := u.locks.Lock(name)
@@ -223,7 +121,7 @@ func (u *Uploads) PutNar(file string, body io.Reader, size int64) (err error) {
 	if err := w.Commit(); err != nil {
 		return err
 	}
-	u.bytes.Add(f.fileSize - old.Size)
+	u.bytes.Add(f.FileSize - old.Size)
 	if statErr != nil {
 		u.files.Add(1)
 	}
@@ -234,7 +132,7 @@ func (u *Uploads) PutNar(file string, body io.Reader, size int64) (err error) {
 	return nil
 }
 
-func (u *Uploads) know(file string, f facts) {
+func (u *Uploads) know(file string, f narfile.Facts) {
 	u.mu.Lock()
 	u.verified[file] = f
 	u.mu.Unlock()
@@ -258,69 +156,69 @@ func (u *Uploads) HasNar(file string, claim bool) (blob.Info, error) {
 
 // factsOf tells what a stored NAR file is: from memory, from a narinfo that
 // was checked against it, else by reading it. The caller holds its lock.
-func (u *Uploads) factsOf(file string) (facts, error) {
+func (u *Uploads) factsOf(file string) (narfile.Facts, error) {
 	name := "nar/" + file
 	st, err := u.blobs.Stat(name)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return facts{}, missingNar(name)
+			return narfile.Facts{}, missingNar(name)
 		}
-		return facts{}, err
+		return narfile.Facts{}, err
 	}
 	u.mu.Lock()
 	f, ok := u.verified[file]
 	u.mu.Unlock()
-	if ok && f.fileSize == st.Size {
+	if ok && f.FileSize == st.Size {
 		return f, nil
 	}
 	users, err := u.index.Users(name)
 	if err != nil {
-		return facts{}, err
+		return narfile.Facts{}, err
 	}
 	for _, hash := range users {
 		r, err := u.index.Get(hash)
 		if err != nil {
-			return facts{}, err
+			return narfile.Facts{}, err
 		}
 		if i := r.Info; i.URL == name && i.FileSize == st.Size {
-			return facts{i.Compression, i.FileHash, i.NarHash, i.FileSize, i.NarSize}, nil
+			return narfile.Facts{Compression: i.Compression, FileHash: i.FileHash, NarHash: i.NarHash, FileSize: i.FileSize, NarSize: i.NarSize}, nil
 		}
 	}
 	f, err = u.inspect(file)
-	if r := new(Refusal); errors.As(err, &r) {
+	if refusal.In(err) != nil {
 		// The client saw that the file is here and did not send it. It must
 		// go, or the path could never be uploaded.
 		u.log.Error("a damaged NAR was in the way of an upload", "file", name, "error", err)
 		if err := u.quarantine(name); err != nil {
-			return facts{}, err
+			return narfile.Facts{}, err
 		}
-		return facts{}, missingNar(name)
+		return narfile.Facts{}, missingNar(name)
 	}
 	if err != nil {
-		return facts{}, err
+		return narfile.Facts{}, err
 	}
 	u.know(file, f)
 	return f, nil
 }
 
 func missingNar(name string) error {
-	return refuse(http.StatusUnprocessableEntity, "missing-nar", "%s is not in this cache, upload it before its narinfo; run again with --refresh", name)
+	return refusal.New(refusal.MissingNar, "%s is not in this cache, upload it before its narinfo; run again with --refresh", name)
 }
 
 // inspect reads a stored NAR file whole and checks its name. What is wrong with
-// its bytes is a *Refusal; any other error says that they could not be read.
-func (u *Uploads) inspect(file string) (facts, error) {
+// its bytes is a refusal; any other error says that they could not be read.
+func (u *Uploads) inspect(file string) (narfile.Facts, error) {
 	in, err := u.blobs.Open("nar/" + file)
 	if err != nil {
-		return facts{}, err
+		return narfile.Facts{}, err
 	}
 	defer in.Close()
-	f, err := readNar(file, in.Content, noLimit)
+	f, err := narfile.Read(file, in.Content, narfile.NoLimit)
 	if err != nil {
-		return facts{}, fmt.Errorf("nar/%s: %w", file, err)
+		return narfile.Facts{}, fmt.Errorf("nar/%s: %w", file, err)
 	}
-	if f.fileHash.Base32() != file[:52] {
-		return facts{}, refuse(http.StatusUnprocessableEntity, "filehash", "nar/%s: the file's SHA-256 is %s", file, f.fileHash.Base32())
+	if f.FileHash.Base32() != file[:52] {
+		return narfile.Facts{}, refusal.New(refusal.FileHash, "nar/%s: the file's SHA-256 is %s", file, f.FileHash.Base32())
 	}
 	return f, nil
 }
@@ -331,17 +229,17 @@ func (u *Uploads) inspect(file string) (facts, error) {
 // 409: the first one wins.
 func (u *Uploads) PutInfo(hash string, info *narinfo.Info, by string) error {
 	if info.StoreDir != u.opts.StoreDir {
-		return refuse(http.StatusUnprocessableEntity, "store-dir", "this cache is for paths in %s, the narinfo is for %s", u.opts.StoreDir, info.Path.In(info.StoreDir))
+		return refusal.New(refusal.StoreDir, "this cache is for paths in %s, the narinfo is for %s", u.opts.StoreDir, info.Path.In(info.StoreDir))
 	}
 	if info.Path.Hash() != hash {
-		return refuse(http.StatusUnprocessableEntity, "name", "the narinfo is for %s but was sent as %s.narinfo", info.Path, hash)
+		return refusal.New(refusal.OtherPath, "the narinfo is for %s but was sent as %s.narinfo", info.Path, hash)
 	}
 	file, ok := strings.CutPrefix(info.URL, "nar/")
-	if !ok || !narGrammar.MatchString(file) {
-		return refuse(http.StatusUnprocessableEntity, "name", "URL: %s is not of the form nar/<52 characters of nix32>.nar[.suffix]", clip.Text(info.URL, 100))
+	if !ok || !narfile.Grammar.MatchString(file) {
+		return refusal.New(refusal.Narinfo, "URL: %s is not of the form nar/<52 characters of nix32>.nar[.suffix]", clip.Text(info.URL, 100))
 	}
 	if len(info.Sigs) > maxSignatures {
-		return refuse(http.StatusUnprocessableEntity, "signature", "the narinfo has %d signatures, this cache keeps at most %d", len(info.Sigs), maxSignatures)
+		return refusal.New(refusal.Signature, "the narinfo has %d signatures, this cache keeps at most %d", len(info.Sigs), maxSignatures)
 	}
 
 	u.gate.RLock()
@@ -357,7 +255,7 @@ func (u *Uploads) PutInfo(hash string, info *narinfo.Info, by string) error {
 		return err
 	}
 	info = info.Clone()
-	info.FileHash, info.FileSize = f.fileHash, f.fileSize
+	info.FileHash, info.FileSize = f.FileHash, f.FileSize
 	if err := u.checkReferences(info); err != nil {
 		return err
 	}
@@ -373,27 +271,28 @@ func (u *Uploads) PutInfo(hash string, info *narinfo.Info, by string) error {
 		return err
 	}
 	if differs := differences(old.Info, info); differs != "" {
-		return refuse(http.StatusConflict, "conflict", "%s was uploaded %s%s with another content: %s; the first upload of a path stays", info.Path, old.Uploaded.UTC().Format(time.RFC3339), byText(old.By), differs)
+		return refusal.New(refusal.Conflict, "%s was uploaded %s%s with another content: %s; the first upload of a path stays", info.Path, old.Uploaded.UTC().Format(time.RFC3339), byText(old.By), differs)
 	}
 	return u.merge(old, info)
 }
 
 // agree compares what a narinfo claims with what its NAR is.
-func agree(i *narinfo.Info, f facts) error {
+func agree(i *narinfo.Info, f narfile.Facts) error {
 	claims := []struct {
-		kind, key   string
+		kind        refusal.Kind
+		key         string
 		claim, fact any
 		made        bool
 	}{
-		{"filehash", "FileHash", i.FileHash, f.fileHash, !i.FileHash.IsZero()},
-		{"filesize", "FileSize", i.FileSize, f.fileSize, i.FileSize != 0},
-		{"narhash", "NarHash", i.NarHash, f.narHash, true},
-		{"narsize", "NarSize", i.NarSize, f.narSize, true},
-		{"compression", "Compression", i.Compression, f.compression, true},
+		{refusal.FileHash, "FileHash", i.FileHash, f.FileHash, !i.FileHash.IsZero()},
+		{refusal.FileSize, "FileSize", i.FileSize, f.FileSize, i.FileSize != 0},
+		{refusal.NarHash, "NarHash", i.NarHash, f.NarHash, true},
+		{refusal.NarSize, "NarSize", i.NarSize, f.NarSize, true},
+		{refusal.Compression, "Compression", i.Compression, f.Compression, true},
 	}
 	for _, c := range claims {
 		if c.made && c.claim != c.fact {
-			return refuse(http.StatusUnprocessableEntity, c.kind, "%s of %s is %v, but %s was uploaded with %v", c.key, i.Path, c.claim, i.URL, c.fact)
+			return refusal.New(c.kind, "%s of %s is %v, but %s was uploaded with %v", c.key, i.Path, c.claim, i.URL, c.fact)
 		}
 	}
 	return nil
@@ -433,7 +332,7 @@ func (u *Uploads) checkReferences(i *narinfo.Info) error {
 	if n := len(missing) - 2; n > 0 {
 		missing, more = missing[:2], fmt.Sprintf(" and %d more", n)
 	}
-	return refuse(http.StatusUnprocessableEntity, "missing-reference", "%s refers to %s%s, not in this cache (your Nix may remember that it was): run again with --refresh", i.Path, strings.Join(missing, ", "), more)
+	return refusal.New(refusal.MissingReference, "%s refers to %s%s, not in this cache (your Nix may remember that it was): run again with --refresh", i.Path, strings.Join(missing, ", "), more)
 }
 
 // differences tells in words where two fingerprints of a path differ.
@@ -471,7 +370,7 @@ func (u *Uploads) merge(old *index.Record, sent *narinfo.Info) error {
 		}
 	}
 	if len(i.Sigs) > maxSignatures && len(i.Sigs) > len(old.Info.Sigs) {
-		return refuse(http.StatusUnprocessableEntity, "signature", "%s has %d signatures in this cache, it keeps at most %d", i.Path, len(old.Info.Sigs), maxSignatures)
+		return refusal.New(refusal.Signature, "%s has %d signatures in this cache, it keeps at most %d", i.Path, len(old.Info.Sigs), maxSignatures)
 	}
 	slices.Sort(i.Sigs)
 	if i.Deriver == "" {

@@ -12,16 +12,16 @@ import (
 	"testing"
 	"time"
 
+	"narwharf/cache/narfiletest"
 	"narwharf/narinfo"
 	"narwharf/signing/access"
 )
 
 func TestUploadEveryCompression(t *testing.T) {
 	w := newWorld(t)
-	_, packed := packedSamples(t)
-	archive := sample(t, "")
+	archive, packed := narfiletest.Samples(t)
 	for name, body := range packed {
-		p := rawUpload(t, strings.ReplaceAll(name, " ", "-"), archive, codecName(name), body)
+		p := rawUpload(t, strings.ReplaceAll(name, " ", "-"), archive, narfiletest.Codec(name), body)
 		w.putAll(p)
 		w.mustServe(p)
 		w.check()
@@ -70,7 +70,7 @@ func TestUploadLies(t *testing.T) {
 	edit := func(change func(*narinfo.Info)) []byte { return p.edited(change) }
 	other := narinfo.Hash(sha256.Sum256([]byte("other")))
 	badNar := bytes.Replace(plain.body, []byte("directory"), []byte("directorz"), 1)
-	bomb := compressAs(t, "zstd", narOf(t, map[string]string{"zeros": string(make([]byte, 65<<20))}))
+	bomb := narfiletest.Compress(t, "zstd", narOf(t, map[string]string{"zeros": string(make([]byte, 65<<20))}))
 
 	nars := func(body []byte) string { // under its right name
 		return "/nar/" + narinfo.Hash(sha256.Sum256(body)).Base32() + ".nar.zst"
@@ -346,7 +346,7 @@ func TestUploadContentEncoding(t *testing.T) {
 		w.must(w.put(p.narURL(), p.body, "Content-Encoding", map[bool]string{true: c, false: "none"}[c == "identity"]), 201)
 		body := p.text()
 		if c != "identity" {
-			body = compressAs(t, c, body)
+			body = narfiletest.Compress(t, c, body)
 		}
 		w.must(w.put(p.infoURL(), body, "Content-Encoding", c), 201)
 		w.mustServe(p)
@@ -354,11 +354,11 @@ func TestUploadContentEncoding(t *testing.T) {
 	p := newUpload(t, "xz-encoded", "none")
 	w.must(w.put(p.narURL(), p.body), 201)
 	for c, body := range map[string][]byte{
-		"xz": []byte("nonsense"), "zstd": []byte("nonsense"), "gzip": compressAs(t, "gzip", p.text())[:40], "br": []byte("\xff"), "bzip2": []byte("BZh9xx"),
+		"xz": []byte("nonsense"), "zstd": []byte("nonsense"), "gzip": narfiletest.Compress(t, "gzip", p.text())[:40], "br": []byte("\xff"), "bzip2": []byte("BZh9xx"),
 	} {
 		w.must(w.put(p.infoURL(), body, "Content-Encoding", c), 422)
 	}
-	bomb := compressAs(t, "zstd", make([]byte, 10<<20))
+	bomb := narfiletest.Compress(t, "zstd", make([]byte, 10<<20))
 	w.must(w.put(p.infoURL(), bomb, "Content-Encoding", "zstd"), 413)
 	w.check()
 }

@@ -27,6 +27,7 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
 	"narwharf/cache/nar"
+	"narwharf/cache/narfiletest"
 	"narwharf/narinfo"
 	"narwharf/signing"
 	"narwharf/signing/access"
@@ -417,7 +418,7 @@ func newUpload(t testing.TB, name, compression string, refs ...*upload) *upload 
 
 func packUpload(t testing.TB, name string, archive []byte, compression string, refs ...*upload) *upload {
 	t.Helper()
-	return rawUpload(t, name, archive, compression, compressAs(t, compression, archive), refs...)
+	return rawUpload(t, name, archive, compression, narfiletest.Compress(t, compression, archive), refs...)
 }
 
 // rawUpload makes a store path whose NAR is packed already.
@@ -425,12 +426,7 @@ func rawUpload(t testing.TB, name string, archive []byte, compression string, bo
 	t.Helper()
 	p := &upload{nar: archive, body: body}
 	fileHash := narinfo.Hash(sha256.Sum256(body))
-	p.file = fileHash.Base32() + ".nar"
-	for _, c := range codecs {
-		if c.name == compression && c.suffix != "" {
-			p.file += c.suffix
-		}
-	}
+	p.file = fileHash.Base32() + ".nar" + narfiletest.Suffix(compression)
 	p.info = &narinfo.Info{
 		StoreDir: "/nix/store", Path: pathNamed(name), URL: "nar/" + p.file, Compression: compression,
 		FileHash: fileHash, FileSize: int64(len(body)),

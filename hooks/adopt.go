@@ -3,7 +3,6 @@ package hooks
 import (
 	"context"
 	"errors"
-	"net/http"
 	"slices"
 	"time"
 
@@ -48,18 +47,18 @@ func (s *Server) adopt(c *call, channel string, closures map[signing.Digest]*clo
 		}
 		return n, nil
 	}
-	var answer interface{ HTTPStatus() int }
+	var refused CacheRefusal
 	switch {
 	case ctx.Err() != nil:
 		e := api.Errorf(api.Unavailable, "the server stops; promote again, it goes on from where it was")
 		e.RetryAfter = 5 * time.Second
 		return 0, e
-	case errors.As(err, &answer) && answer.HTTPStatus() == http.StatusConflict:
+	case !errors.As(err, &refused):
+		return 0, err
+	case refused.Conflict():
 		return 0, api.Errorf(api.ClosureDiffers, "%v", err)
-	case errors.As(err, &answer) && answer.HTTPStatus() == http.StatusServiceUnavailable:
+	case refused.Unavailable():
 		return 0, api.Errorf(api.Unavailable, "%v", err)
-	case errors.As(err, &answer) && answer.HTTPStatus() < http.StatusInternalServerError:
-		return 0, api.Errorf(api.ClosureIncomplete, "%v", err)
 	}
-	return 0, err
+	return 0, api.Errorf(api.ClosureIncomplete, "%v", err)
 }

@@ -22,10 +22,18 @@ type Cache interface {
 	// Adopt makes the cache's own those of paths that it only passes on from
 	// the store of its machine, and returns how many; by is then the
 	// uploader. All are durable when it returns nil; what an earlier call
-	// did is not done again. An error with a method HTTPStatus is for the
-	// promoter to read: 503 if it may pass, 409 if another content of a path
-	// was uploaded meanwhile, else below 500.
+	// did is not done again. A CacheRefusal is for the promoter to read.
 	Adopt(ctx context.Context, paths []narinfo.Path, by string) (int, error)
+}
+
+// CacheRefusal is an error of Adopt that says in its words what is wrong with a
+// path and what to do.
+type CacheRefusal interface {
+	error
+	// Conflict: another content of a path was uploaded meanwhile.
+	Conflict() bool
+	// Unavailable: the cache cannot look now; it may pass.
+	Unavailable() bool
 }
 
 // Files keeps immutable files beside those of the cache: channels/<c>/<seq>

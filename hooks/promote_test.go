@@ -451,9 +451,9 @@ func TestPromoteAdopts(t *testing.T) {
 		status int
 		kind   api.Kind
 	}{
-		"altered on the disk": {refusal(422), 422, api.ClosureIncomplete},
-		"uploaded meanwhile":  {refusal(409), 422, api.ClosureDiffers},
-		"store unreadable":    {refusal(503), 503, api.Unavailable},
+		"altered on the disk": {refusal("broken"), 422, api.ClosureIncomplete},
+		"uploaded meanwhile":  {refusal("conflict"), 422, api.ClosureDiffers},
+		"store unreadable":    {refusal("unavailable"), 503, api.Unavailable},
 		"disk":                {errors.New("input/output error"), 500, api.Internal},
 	} {
 		w.cache.adopting = func(context.Context) error { return c.err }
@@ -495,10 +495,12 @@ func TestPromoteLooksAgain(t *testing.T) {
 	}
 }
 
-type refusal int
+// refusal is one of the cache, by its word.
+type refusal string
 
-func (r refusal) Error() string   { return "the cache says no" }
-func (r refusal) HTTPStatus() int { return int(r) }
+func (r refusal) Error() string     { return "the cache says no" }
+func (r refusal) Conflict() bool    { return r == "conflict" }
+func (r refusal) Unavailable() bool { return r == "unavailable" }
 
 // TestPromoteAdoptsForNobody: a promoter who is gone does not end it, a server
 // that stops does.

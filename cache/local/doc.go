@@ -13,7 +13,7 @@
 //
 // # Errors
 //
-// fs.ErrNotExist: the store has no such path or file. ErrUnavailable: this
+// fs.ErrNotExist: the store has no such path or file. A refusal.LocalStore: this
 // cannot be said now, so a client must not be told that there is none.
 // nar.ErrChanged: the files of a path are not what the database says.
 // blob.ErrFull: there is no room for the compressed NAR.

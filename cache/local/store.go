@@ -15,6 +15,7 @@ import (
 	"narwharf/cache/local/compress"
 	"narwharf/cache/nar"
 	"narwharf/cache/nixstore"
+	"narwharf/cache/refusal"
 	"narwharf/narinfo"
 )
 
@@ -34,9 +35,6 @@ type Nix interface {
 	Version(ctx context.Context) (nixstore.Version, error)
 	Still(nixstore.Version) bool
 }
-
-// ErrUnavailable is in the error of a look-up when the store cannot be read now.
-var ErrUnavailable = errors.New("the local Nix store cannot be read now")
 
 // The two forms of a local path's NAR, behind Path.Name.
 const (
@@ -188,7 +186,7 @@ func (s *Store) explain(ctx context.Context, err error) error {
 			s.troubled = now
 			s.log.Error("the local Nix store cannot be read; uploads are served", "error", err)
 		}
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return refusal.New(refusal.LocalStore, "this cache cannot read its own Nix store now, only what was uploaded; try again later, the server's log says why")
 	}
 	return err
 }

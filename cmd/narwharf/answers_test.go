@@ -21,10 +21,15 @@ import (
 	"narwharf/cache/local"
 	"narwharf/cache/local/compress"
 	"narwharf/cache/nixstore"
+	"narwharf/cache/refusal"
+	"narwharf/hooks"
 	"narwharf/narinfo"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
+
+// Channels tell by its methods what a refusal of the cache means.
+var _ hooks.CacheRefusal = (*refusal.Error)(nil)
 
 // answers asks a real server for everything that docs/openapi.json describes,
 // and compares each answer with it.

@@ -1,0 +1,138 @@
+// Package narfile reads NAR files: a NAR as it lies in a cache, with one of the
+// compressions that Nix knows. Read verifies one, Open opens a stored one, and
+// Decode undoes the same compressions as a Content-Encoding.
+//
+// The bytes tell how a file is compressed. Its name does not, since gzip has no
+// suffix; only brotli, which has no magic bytes, is known by it.
+//
+// What is wrong with a file is a refusal. An error of whatever it is read from
+// stays what it is: "the connection broke" never becomes "the stream is damaged".
+package narfile
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"io"
+	"math"
+	"regexp"
+	"strings"
+	"sync"
+
+	"narwharf/cache/nar"
+	"narwharf/cache/refusal"
+	"narwharf/narinfo"
+)
+
+// Grammar is how a NAR file is named in the folder nar: by its SHA-256.
+var Grammar = regexp.MustCompile(`^[0-9abcdfghijklmnpqrsvwxyz]{52}\.nar(\.[a-z0-9]{1,8})?$`)
+
+// Facts are what a NAR file turned out to be when it was read whole.
+type Facts struct {
+	Compression       string // as in a narinfo
+	FileHash, NarHash narinfo.Hash
+	FileSize, NarSize int64 // bytes
+}
+
+// NoLimit is for reading what is stored: max_nar_size may have been larger when
+// it came.
+const NoLimit = math.MaxInt64
+
+// Read reads a NAR file to its end and tells what it is. Whatever is not exactly
+// one well-formed NAR, compressed or not, is refused, and so is what is larger
+// than limit bytes, as it is or unpacked.
+func Read(file string, r io.Reader, limit int64) (f Facts, err error) {
+	fileHash, narHash := sha256.New(), sha256.New()
+	size := &counter{}
+	src := &source{r: io.TeeReader(Limit(r, limit, "the NAR file"), io.MultiWriter(fileHash, size))}
+	buf := getBuffer(src)
+	defer putBuffer(buf)
+
+	compression, plain, err := unpack(buf, file)
+	if src.err != nil {
+		return f, src.err
+	}
+	if err != nil {
+		return f, err
+	}
+	defer plain.Close()
+	narSize, err := nar.Check(io.TeeReader(Limit(plain, limit, "the unpacked NAR"), narHash))
+	if src.err != nil {
+		return f, src.err
+	}
+	if refusal.In(err) != nil {
+		return f, err
+	}
+	if err != nil {
+		return f, refusal.New(refusal.Nar, "not a well-formed NAR (compression %s): %v", compression, err)
+	}
+	// Some decoders stop at the end of their stream and do not look beyond.
+	junk, err := io.Copy(io.Discard, buf)
+	if src.err != nil {
+		return f, src.err
+	}
+	if err != nil {
+		return f, err
+	}
+	if junk > 0 {
+		return f, refusal.New(refusal.Nar, "%d bytes follow the end of the %s stream", junk, compression)
+	}
+	f = Facts{Compression: compression, FileSize: size.n, NarSize: narSize}
+	fileHash.Sum(f.FileHash[:0])
+	narHash.Sum(f.NarHash[:0])
+	return f, nil
+}
+
+// unpack recognises the compression of a NAR file by its first bytes and returns
+// the unpacked stream.
+func unpack(r *bufio.Reader, file string) (compression string, plain io.ReadCloser, err error) {
+	head, err := r.Peek(21) // the longest magic
+	if err != nil && len(head) == 0 {
+		if err == io.EOF {
+			return "", nil, refusal.New(refusal.Nar, "the body is empty, it should be a NAR")
+		}
+		return "", nil, err
+	}
+	for _, c := range codecs {
+		if c.magic != nil && bytes.HasPrefix(head, c.magic) || c.magic == nil && strings.HasSuffix(file, c.suffix) {
+			plain, err := c.open(r)
+			if err != nil {
+				return "", nil, notDecodable(c.name, err)
+			}
+			return c.name, plain, nil
+		}
+	}
+	if bytes.HasPrefix(head, lzipMagic) || strings.HasSuffix(file, ".lzip") {
+		return "", nil, refusal.New(refusal.Encoding, "this cache cannot check lzip: copy with ?compression=zstd")
+	}
+	return "", nil, refusal.New(refusal.Nar, "the body is neither a NAR nor one packed with zstd, xz, gzip, bzip2, lz4 or brotli (it starts with %q)", head[:min(8, len(head))])
+}
+
+func notDecodable(compression string, err error) error {
+	return refusal.New(refusal.Nar, "the body is not a whole %s stream: %v", compression, err)
+}
+
+type counter struct{ n int64 }
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.n += int64(len(p))
+	return len(p), nil
+}
+
+// buffers stand between a file and its decoder: large, so that hashes and the
+// disk get large pieces.
+var buffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 256<<10) }}
+
+func getBuffer(r io.Reader) *bufio.Reader {
+	br, ok := buffers.Get().(*bufio.Reader)
+	if !ok {
+		panic("the pool holds readers only")
+	}
+	br.Reset(r)
+	return br
+}
+
+func putBuffer(br *bufio.Reader) {
+	br.Reset(nil)
+	buffers.Put(br)
+}
