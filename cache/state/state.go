@@ -29,7 +29,8 @@
 //     what it hands out anew each time.
 //   - No call of the Store within a transaction: it may wait for itself.
 //   - Locks name what the change decides on: "channel:web", "host:db-1",
-//     "path:<hash>". A change that spans several takes all at once.
+//     "path:<hash>". A change that spans several takes all at once. What only has
+//     to stay as it is, and is not changed, is locked as Shared.
 //   - Transactions are short. Long walks are Scans.
 package state
 
@@ -97,10 +98,21 @@ type Store interface {
 	// returns, fn is not called any more.
 	Watch(fn func(topics []string)) (stop func())
 
+	// String says where the state is, for messages to people: a file's name, a
+	// database without its password.
+	String() string
+
 	// Close waits for transactions that have begun, and ends the rest with
 	// ErrClosed.
 	Close() error
 }
+
+// Shared is the name of a lock that many Updates hold at once: those that take
+// name itself wait for all of them, and they for it.
+func Shared(name string) string { return sharedMark + name }
+
+// sharedMark cannot begin a name otherwise.
+const sharedMark = "\x00"
 
 // PutFunc writes one entry of a Replace. bucket is within the one that is
 // replaced: that very name, or one that begins with it and a slash.
@@ -161,37 +173,4 @@ type Entry struct {
 type Record struct {
 	Position uint64
 	Value    []byte
-}
-
-// Range is a part of a bucket: from From on and below To, where "" sets no
-// bound. Limit is how many entries at most, 0 for MaxPage (in a Scan: for all).
-type Range struct {
-	From, To string
-	Reverse  bool // the last first
-	Limit    int
-}
-
-// Prefix is the range of the keys that begin with p.
-func Prefix(p string) Range {
-	return Range{From: p, To: after(p)}
-}
-
-// After is r without the keys up to and including key.
-func (r Range) After(key string) Range {
-	if r.Reverse {
-		r.To = key
-	} else {
-		r.From = key + "\x00"
-	}
-	return r
-}
-
-// after is the first string behind all that begin with p, "" if there is none.
-func after(p string) string {
-	for i := len(p) - 1; i >= 0; i-- {
-		if p[i] != 0xff {
-			return p[:i] + string([]byte{p[i] + 1})
-		}
-	}
-	return ""
 }

@@ -40,7 +40,7 @@ type Store struct {
 	closed  bool
 	open    sync.WaitGroup // transactions that have begun
 
-	watchers watchers
+	watchers state.Watchers
 }
 
 var _ state.Store = (*Store)(nil)
@@ -63,6 +63,12 @@ func Open(path string, o Options) (*Store, error) {
 	}
 	return &Store{db: db, path: path, clock: o.Clock}, nil
 }
+
+// DB is for who is not yet on the contract; it goes away with the last of them.
+func (s *Store) DB() *bbolt.DB { return s.db }
+
+// String implements state.Store.
+func (s *Store) String() string { return s.path }
 
 // Close implements state.Store.
 func (s *Store) Close() error {
@@ -108,90 +114,16 @@ func (s *Store) Scan(ctx context.Context, bucket string, r state.Range, fn func(
 	return state.Pages(ctx, s, bucket, r, fn)
 }
 
-// mergeBatch and replaceBatch bound the memory and the length of a transaction.
-const (
-	mergeBatch   = state.MaxPage
-	replaceBatch = 8 << 20 // bytes
-)
-
 // Merge implements state.Store.
 func (s *Store) Merge(ctx context.Context, bucket string, values map[string]uint64) error {
-	var batch []string
-	flush := func() error {
-		err := s.Update(ctx, nil, func(tx state.Tx) error {
-			for _, key := range batch {
-				old, err := tx.Get(bucket, key)
-				if err != nil {
-					return err
-				}
-				if n := values[key]; old == nil || n > state.Uint64(old) {
-					if err := tx.Put(bucket, key, []byte(state.Uint64Key(n))); err != nil {
-						return err
-					}
-				}
-			}
-			return nil
-		})
-		batch = batch[:0]
-		return err
-	}
-	for key := range values {
-		if batch = append(batch, key); len(batch) == mergeBatch {
-			if err := flush(); err != nil {
-				return err
-			}
-		}
-	}
-	return flush()
+	return state.MergeByUpdate(ctx, s, bucket, values)
 }
 
 // Replace implements state.Store.
 func (s *Store) Replace(ctx context.Context, locks []string, bucket string, fill func(put state.PutFunc) error, flip func(tx state.Tx) error) error {
-	type item struct {
-		bucket, key string
-		value       []byte
-	}
-	var pending []item
-	size, first := 0, true
-	flush := func() error {
-		err := s.Update(ctx, nil, func(tx state.Tx) error {
-			if first {
-				if err := tx.Clear(bucket); err != nil {
-					return err
-				}
-			}
-			for _, i := range pending {
-				if err := tx.Put(i.bucket, i.key, i.value); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err == nil {
-			first = false
-		}
-		pending, size = pending[:0], 0
-		return err
-	}
-	err := fill(func(in, key string, value []byte) error {
-		if err := state.Within(bucket, in); err != nil {
-			return err
-		}
-		pending = append(pending, item{in, key, append([]byte{}, value...)})
-		if size += len(key) + len(value) + 64; size < replaceBatch {
-			return nil
-		}
-		return flush()
-	})
-	if err == nil {
-		err = flush()
-	}
-	if err != nil {
-		return err
-	}
-	return s.Update(ctx, locks, flip)
+	return state.ReplaceByUpdate(ctx, s, locks, bucket, fill, flip)
 }
 
 // Watch implements state.Store. Topics are told before the Update that notified
 // of them returns.
-func (s *Store) Watch(fn func(topics []string)) (stop func()) { return s.watchers.add(fn) }
+func (s *Store) Watch(fn func(topics []string)) (stop func()) { return s.watchers.Add(fn) }

@@ -101,11 +101,7 @@ func seek(c *bbolt.Cursor, r state.Range) (k, v []byte, next func() (k, v []byte
 // ReadLog implements state.Reader.
 func (x *tx) ReadLog(log string, from uint64, limit int) ([]state.Record, error) {
 	list, err := x.List(log, state.Range{From: state.Uint64Key(from), Limit: limit})
-	records := make([]state.Record, len(list))
-	for i, e := range list {
-		records[i] = state.Record{Position: state.Uint64(e.Key), Value: e.Value}
-	}
-	return records, err
+	return state.Records(list), err
 }
 
 // Now implements state.Reader.

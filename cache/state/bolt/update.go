@@ -82,7 +82,7 @@ func (s *Store) commit(batch []*update) (again []*update) {
 		for _, u := range batch {
 			topics = append(topics, u.topics...)
 		}
-		s.watchers.tell(topics)
+		s.watchers.Tell(topics)
 	}
 	for _, u := range batch {
 		u.done <- err

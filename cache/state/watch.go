@@ -1,12 +1,13 @@
-package bolt
+package state
 
 import (
 	"slices"
 	"sync"
 )
 
-// watchers are who wants notices.
-type watchers struct {
+// Watchers are who wants notices. The zero value is ready; it is for
+// implementations.
+type Watchers struct {
 	mu  sync.Mutex
 	all []*watcher
 }
@@ -16,7 +17,8 @@ type watcher struct {
 	fn func(topics []string)
 }
 
-func (w *watchers) add(fn func(topics []string)) (stop func()) {
+// Add is Store.Watch.
+func (w *Watchers) Add(fn func(topics []string)) (stop func()) {
 	one := &watcher{fn: fn}
 	w.mu.Lock()
 	w.all = append(slices.Clone(w.all), one)
@@ -31,8 +33,8 @@ func (w *watchers) add(fn func(topics []string)) (stop func()) {
 	}
 }
 
-// tell passes topics on, each once.
-func (w *watchers) tell(topics []string) {
+// Tell passes topics on, each once.
+func (w *Watchers) Tell(topics []string) {
 	if len(topics) == 0 {
 		return
 	}
