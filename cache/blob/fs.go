@@ -12,16 +12,16 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"narwharf/cache/state/durable"
 )
 
-// FS is a Store in a folder. Files are written to a second folder on the same
-// file system, synced, renamed into place, and the folder they land in is
-// synced, in this order; see "Files are hard", OSDI 2014, for why each step.
+// FS is a Store in a folder. Files are written durably, by way of a second folder
+// on the same file system.
 type FS struct {
 	root, tmp string
 	reserve   int64        // bytes that uploads leave free
 	promised  atomic.Int64 // announced by writers at work, not yet written
-	serial    atomic.Uint64
 
 	room sync.Mutex // one writer at a time looks for room and takes it
 	dirs sync.Map   // folders directly in root that are known to exist
@@ -129,18 +129,12 @@ func (s *FS) Create(name string, size int64) (_ Writer, err error) {
 	if err := s.makeDir(filepath.Dir(target)); err != nil {
 		return nil, err
 	}
-	if err := s.fault("create", name); err != nil {
-		return nil, err
-	}
-	for {
-		w.temp = filepath.Join(s.tmp, fmt.Sprintf("%d.%d", os.Getpid(), s.serial.Add(1)))
-		w.f, err = os.OpenFile(w.temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-		// In a container every run has the same process id; what an earlier
-		// one left is not ours to write to.
-		if !errors.Is(err, fs.ErrExist) {
-			break
+	w.f, err = durable.Create(target, durable.Options{Mode: 0o644, Temp: s.tmp, Fault: func(step string) error {
+		if step == durable.StepSyncDir {
+			return s.fault(step, filepath.Dir(target))
 		}
-	}
+		return s.fault(step, name)
+	}})
 	if err != nil {
 		return nil, err
 	}
@@ -178,22 +172,17 @@ func (s *FS) syncDir(dir string) error {
 	if err := s.fault("syncdir", dir); err != nil {
 		return err
 	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return durable.SyncDir(dir)
 }
 
 type fsWriter struct {
-	s                  *FS
-	f                  *os.File
-	name, temp, target string
-	promised           int64
-	unasked            int64 // bytes beyond the promise since the last look at the free space
-	err                error
-	done               bool
+	s            *FS
+	f            *durable.File
+	name, target string
+	promised     int64
+	unasked      int64 // bytes beyond the promise since the last look at the free space
+	err          error
+	done         bool
 }
 
 // unaskedStep is how many bytes that nobody announced are written between two
@@ -221,11 +210,7 @@ func (w *fsWriter) Write(p []byte) (int, error) {
 	if w.err != nil {
 		return 0, w.err
 	}
-	n := 0
-	err := w.s.fault("write", w.name)
-	if err == nil {
-		n, err = w.f.Write(p)
-	}
+	n, err := w.f.Write(p)
 	paid := min(int64(n), w.promised)
 	w.promised -= paid
 	w.s.promised.Add(-paid)
@@ -250,54 +235,14 @@ func (w *fsWriter) Commit() error {
 		w.Abort()
 		return w.err
 	}
-	if err := w.commit(); err != nil {
+	if err := w.f.Commit(); err != nil {
+		w.s.dirs.Delete(filepath.Dir(w.target)) // somebody may have removed it; the next writer makes it
 		w.err = fmt.Errorf("store %s: %w", w.name, full(err))
 		w.Abort()
 		return w.err
 	}
 	w.end()
 	return nil
-}
-
-func (w *fsWriter) commit() error {
-	if err := w.s.fault("sync", w.name); err != nil {
-		return err
-	}
-	if err := w.f.Sync(); err != nil {
-		return err
-	}
-	if err := w.f.Close(); err != nil {
-		return err
-	}
-	// What is replaced keeps a second name until the new name is durable. A
-	// file system without hard links goes without.
-	old := w.temp + ".old"
-	linked := os.Link(w.target, old)
-	if linked == nil {
-		defer func() { _ = os.Remove(old) }() // Clean takes it if this fails
-	}
-	if err := w.s.fault("rename", w.name); err != nil {
-		return err
-	}
-	dir := filepath.Dir(w.target)
-	if err := os.Rename(w.temp, w.target); err != nil {
-		w.s.dirs.Delete(dir) // somebody may have removed it; the next writer makes it
-		return err
-	}
-	err := w.s.syncDir(dir)
-	if err == nil {
-		return nil
-	}
-	// The new name may not survive a power cut. It must go, or others would
-	// build on it: a narinfo on a NAR that is seen now and lost then.
-	var undo error
-	switch {
-	case linked == nil:
-		undo = os.Rename(old, w.target)
-	case errors.Is(linked, fs.ErrNotExist):
-		undo = os.Remove(w.target)
-	}
-	return errors.Join(err, undo)
 }
 
 // end gives back what was promised and not used.
@@ -312,8 +257,7 @@ func (w *fsWriter) Abort() {
 		return
 	}
 	w.end()
-	_ = w.f.Close() // may be closed already; what counts is that the name goes
-	_ = os.Remove(w.temp)
+	w.f.Abort()
 	if w.err == nil {
 		w.err = fmt.Errorf("store %s: aborted", w.name)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"narwharf/cache/state/durable"
 	"narwharf/hooks/api"
 	"narwharf/signing"
 )
@@ -107,11 +108,7 @@ The store paths are what is signed, with every byte of their closures.`,
 		if err != nil {
 			return err
 		}
-		temp := args[0] + ".new"
-		if err := os.WriteFile(temp, append(text, '\n'), 0o644); err != nil {
-			return err
-		}
-		if err := os.Rename(temp, args[0]); err != nil {
+		if err := durable.WriteFile(args[0], append(text, '\n'), 0o644); err != nil {
 			return err
 		}
 		fmt.Fprintf(c.OutOrStdout(), "\nsigned %s seq %d; %d signatures now\n", head.Channel, head.Seq, len(body.Head.Signatures))

@@ -1,0 +1,162 @@
+// Package durable is the one way to write a file so that it survives a power cut:
+// after a crash at any moment the file has its old content or its new, whole.
+//
+// The content goes to an exclusive file of a random name, is synced, renamed into
+// place, and the folder that it lands in is synced ("Files are hard", OSDI 2014,
+// says why each step). No link is followed: one that has the target's name is
+// replaced. A step that fails is an error, that of the folder too, and leaves the
+// old file in place and nothing beside it.
+package durable
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Steps of writing a file that a test can let fail.
+const (
+	StepCreate  = "create"
+	StepWrite   = "write"
+	StepSync    = "sync"
+	StepRename  = "rename"
+	StepSyncDir = "syncdir"
+)
+
+// Options of Create.
+type Options struct {
+	// Mode of a new file, less the umask.
+	Mode fs.FileMode
+	// Temp is a folder on the target's file system for the file while it is
+	// written; "" is the target's own, where its name begins with a dot.
+	Temp string
+	// Fault, if set, is asked before each step, and its error is returned instead
+	// of taking the step.
+	Fault func(step string) error
+}
+
+// File is a file that is being written. It becomes visible with Commit.
+type File struct {
+	f            *os.File
+	temp, target string
+	fault        func(step string) error
+}
+
+// Create begins to write a file. Whoever gets a File calls Commit or Abort.
+func Create(target string, o Options) (*File, error) {
+	f := &File{target: target, fault: o.Fault}
+	if o.Temp == "" {
+		o.Temp = filepath.Dir(target)
+	}
+	if err := f.step(StepCreate); err != nil {
+		return nil, err
+	}
+	f.temp = filepath.Join(o.Temp, ".new-"+rand.Text())
+	var err error
+	if f.f, err = os.OpenFile(f.temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, o.Mode); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *File) step(name string) error {
+	if f.fault == nil {
+		return nil
+	}
+	return f.fault(name)
+}
+
+// Write implements io.Writer.
+func (f *File) Write(p []byte) (int, error) {
+	if err := f.step(StepWrite); err != nil {
+		return 0, err
+	}
+	return f.f.Write(p)
+}
+
+// Abort gives up the file, if it is not committed. It may be called again.
+func (f *File) Abort() {
+	_ = f.f.Close() // may be closed already; what counts is that the name goes
+	_ = os.Remove(f.temp)
+}
+
+// Commit gives the file its name. When it returns nil the file is durable.
+func (f *File) Commit() error {
+	err := f.commit()
+	if err != nil {
+		f.Abort()
+	}
+	return err
+}
+
+func (f *File) commit() error {
+	if err := f.step(StepSync); err != nil {
+		return err
+	}
+	if err := f.f.Sync(); err != nil {
+		return err
+	}
+	if err := f.f.Close(); err != nil {
+		return err
+	}
+	// What is replaced keeps a second name until the new name is durable. A file
+	// system without hard links goes without.
+	old := f.temp + ".old"
+	linked := os.Link(f.target, old)
+	if linked == nil {
+		defer func() { _ = os.Remove(old) }()
+	}
+	if err := f.step(StepRename); err != nil {
+		return err
+	}
+	if err := os.Rename(f.temp, f.target); err != nil {
+		return err
+	}
+	err := f.step(StepSyncDir)
+	if err == nil {
+		err = SyncDir(filepath.Dir(f.target))
+	}
+	if err == nil {
+		return nil
+	}
+	// The new name may not survive a power cut. It must go, or others would build
+	// on what is seen now and lost then.
+	var undo error
+	switch {
+	case linked == nil:
+		undo = os.Rename(old, f.target)
+	case errors.Is(linked, fs.ErrNotExist):
+		undo = os.Remove(f.target)
+	}
+	return errors.Join(err, undo)
+}
+
+// WriteFile replaces a file, or makes it. An error names it.
+func WriteFile(name string, content []byte, mode fs.FileMode) error {
+	f, err := Create(name, Options{Mode: mode})
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	if _, err = f.Write(content); err != nil {
+		f.Abort()
+	} else {
+		err = f.Commit()
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return nil
+}
+
+// SyncDir makes the names in a folder durable: those that came and those that went.
+func SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
