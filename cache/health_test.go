@@ -31,7 +31,7 @@ func TestHealth(t *testing.T) {
 	if err := os.Rename(name+".away", name); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.db.Close(); err != nil {
+	if err := w.state.Close(); err != nil {
 		t.Fatal(err)
 	}
 	w.must(w.get("/readyz"), 503, "index")

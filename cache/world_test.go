@@ -21,13 +21,14 @@ import (
 	"testing"
 	"time"
 
-	"go.etcd.io/bbolt"
 	"go.uber.org/goleak"
 
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
 	"narwharf/cache/nar"
 	"narwharf/cache/narfiletest"
+	"narwharf/cache/state/bolt"
+	"narwharf/cache/state/memory"
 	"narwharf/narinfo"
 	"narwharf/signing"
 	"narwharf/signing/access"
@@ -54,8 +55,8 @@ type world struct {
 	fault atomic.Pointer[func(op, name string) error]
 
 	files *blob.FS
-	db    *bbolt.DB
-	index *index.Bolt
+	state *bolt.Store
+	index *index.Table
 	u     *Uploads
 	s     *Server
 	http  *httptest.Server
@@ -119,9 +120,9 @@ func (w *world) start() {
 		return nil
 	}
 	fatal(blob.WriteFile(w.files, "nix-cache-info", []byte("StoreDir: "+w.setup.StoreDir+"\n")))
-	w.db, err = bbolt.Open(filepath.Join(w.dir, "narwharf.db"), 0o600, &bbolt.Options{FreelistType: bbolt.FreelistMapType, NoSync: true, Timeout: time.Second})
+	w.state, err = bolt.Open(filepath.Join(w.dir, "narwharf.db"), bolt.Options{NoSync: true})
 	fatal(err)
-	w.index, err = index.NewBolt(w.db)
+	w.index, err = index.Open(w.state)
 	fatal(err)
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	w.u = NewUploads(w.files, w.setup.wrap(w.index), w.setup.UploadOptions, log)
@@ -131,7 +132,8 @@ func (w *world) start() {
 	}
 	fatal(w.u.Measure())
 
-	tokens := new(access.Memory)
+	tokens, _, err := access.Open(context.Background(), memory.New(nil), "")
+	fatal(err)
 	secret, token, err := access.New("ci", access.Scopes{push}, time.Now(), time.Time{})
 	fatal(err)
 	fatal(tokens.Add(context.Background(), token))
@@ -158,7 +160,7 @@ func (w *world) stop() {
 	}
 	w.client.CloseIdleConnections()
 	w.http.Close()
-	if err := w.db.Close(); err != nil {
+	if err := w.state.Close(); err != nil {
 		w.t.Error(err)
 	}
 	w.http = nil

@@ -23,6 +23,7 @@ import (
 	"go.etcd.io/bbolt"
 	"go.uber.org/goleak"
 
+	"narwharf/cache/state/memory"
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
 	"narwharf/signing"
@@ -161,7 +162,7 @@ type world struct {
 	files   *memFiles
 	db      *bbolt.DB
 	path    string
-	tokens  *access.Memory
+	tokens  *access.Tokens
 	s       *Server
 	http    *httptest.Server
 	parking net.Listener // of polls that are parked outside of http
@@ -184,7 +185,11 @@ func makeWorld(t testing.TB, pipes bool) *world {
 		t: t, pipes: pipes,
 		cache: &fakeCache{infos: make(map[string]*narinfo.Info), lost: make(map[narinfo.Path]bool), files: make(map[narinfo.Path]map[string][]byte)},
 		files: &memFiles{files: make(map[string][]byte)},
-		path:  filepath.Join(t.TempDir(), "narwharf.db"), tokens: new(access.Memory),
+		path:  filepath.Join(t.TempDir(), "narwharf.db"),
+	}
+	var err error
+	if w.tokens, _, err = access.Open(t.Context(), memory.New(nil), ""); err != nil {
+		t.Fatal(err)
 	}
 	w.key = newKey(t, "deploy-1")
 	w.admin = w.token("admin", "admin")

@@ -6,7 +6,7 @@
 // exception and are lost with it: who uploaded a path, and when to the second
 // (the file's time stands in).
 //
-// Index is the contract and Bolt keeps it in a bbolt database that it shares
-// with other tables. Keys are the 32-character hash parts of store paths, in
+// Index is the contract and Table keeps it in a state that it shares with other
+// tables. Keys are the 32-character hash parts of store paths, in
 // which a store path is unique by Nix's own rules.
 package index

@@ -36,6 +36,11 @@ type Totals struct {
 	NarSize int64 // bytes unpacked
 }
 
+func (t *Totals) add(more Totals) {
+	t.Paths += more.Paths
+	t.NarSize += more.NarSize
+}
+
 // Index is the set of uploaded paths. Methods may be called at once from many
 // goroutines; a change is durable when the method has returned nil, and is
 // seen by every call that starts after that.
@@ -52,12 +57,13 @@ type Index interface {
 	// Referrers returns the hash parts of the paths that refer to a path,
 	// itself left out.
 	Referrers(hash string) ([]string, error)
-	// Each calls fn for every record in the order of hash parts, on one
-	// unchanging view, and stops at fn's first error. fn must not change
-	// the index: that could wait for ever for Each to end.
+	// Each calls fn for every record in the order of hash parts, and stops
+	// at fn's first error. It reads in pages: a record that comes or goes
+	// meanwhile may be seen or not.
 	Each(fn func(*Record) error) error
 	// Replace makes the index hold just the records that fill hands to
-	// put; readers see the old content until it returns nil.
+	// put, in the order of hash parts and each path once; readers see the
+	// old content until it returns nil.
 	Replace(fill func(put func(*Record) error) error) error
 	// Totals sums up the index.
 	Totals() (Totals, error)

@@ -194,8 +194,8 @@ func testContract(t *testing.T, open func(t *testing.T) (idx Index, reopen func(
 			next[hashOf(n)] = record(n, 7, []int{n, n + 1}, []int{2})
 		}
 		fill := func(put func(*Record) error) error {
-			for _, r := range next {
-				if err := put(r); err != nil {
+			for _, hash := range slices.Sorted(maps.Keys(next)) {
+				if err := put(next[hash]); err != nil {
 					return err
 				}
 			}
@@ -223,6 +223,15 @@ func testContract(t *testing.T, open func(t *testing.T) (idx Index, reopen func(
 			idx = reopen()
 			mustEqual(t, idx, next)
 			old = next
+		}
+		for _, second := range []int{1, 2} { // twice, and out of order
+			err := idx.Replace(func(put func(*Record) error) error {
+				return errors.Join(put(record(2, 1, []int{1}, nil)), put(record(second, 1, []int{1}, nil)))
+			})
+			if err == nil {
+				t.Errorf("path %d after path 2: no error", second)
+			}
+			mustEqual(t, idx, old)
 		}
 		if err := idx.Replace(func(func(*Record) error) error { return nil }); err != nil {
 			t.Fatal(err)
@@ -293,7 +302,9 @@ func testContract(t *testing.T, open func(t *testing.T) (idx Index, reopen func(
 						for range small.Draw(rt, "records") {
 							r := someRecord()
 							next[r.Info.Path.Hash()] = r
-							if err := put(r); err != nil {
+						}
+						for _, hash := range slices.Sorted(maps.Keys(next)) {
+							if err := put(next[hash]); err != nil {
 								return err
 							}
 						}

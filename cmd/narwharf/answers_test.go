@@ -387,7 +387,7 @@ func TestAnswersAreDocumented(t *testing.T) {
 	}
 	a.want(503, ask{route: "readyz", method: "GET", path: "/readyz"})
 	a.want(503, ask{route: "readyz", method: "HEAD", path: "/readyz"})
-	if err := a.dir.db.Close(); err != nil {
+	if err := a.dir.state.Close(); err != nil {
 		t.Fatal(err)
 	}
 	a.want(500, ask{route: "narinfo", method: "GET", path: "/" + sampleHash("never asked for") + ".narinfo"})

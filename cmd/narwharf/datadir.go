@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,12 +12,12 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 
 	"narwharf/cache"
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
+	"narwharf/cache/state"
+	"narwharf/cache/state/bolt"
 	"narwharf/hooks"
 	"narwharf/signing"
 	"narwharf/signing/access"
@@ -25,24 +26,21 @@ import (
 // schema is the version of data_dir as a whole.
 const schema = "1"
 
-var (
-	schemaBucket = []byte("narwharf")
-	schemaKey    = []byte("schema")
+const (
+	schemaBucket = "narwharf"
+	schemaKey    = "schema"
 )
-
-// errBusy means that another process has data_dir open.
-var errBusy = errors.New("in use")
 
 // dataDir is an open data_dir. One process at a time has it.
 type dataDir struct {
 	cfg    *Config
 	log    *slog.Logger
-	db     *bbolt.DB
-	tokens *access.Bolt
+	state  *bolt.Store
+	tokens *access.Tokens
 
 	// Set by openCache.
 	blobs   *blob.FS
-	index   *index.Bolt
+	index   *index.Table
 	uploads *cache.Uploads
 	broken  bool // files and index could not be made to agree
 
@@ -54,7 +52,7 @@ type dataDir struct {
 // openChannels opens the channels; the cache is open.
 func (d *dataDir) openChannels(auth *access.Authenticator, metrics prometheus.Registerer) (err error) {
 	d.channels, err = hooks.New(hooks.Options{
-		DB: d.db, Cache: d.uploads, Files: contentFiles{d.blobs}, Access: auth, Tokens: d.tokens, Bootstrap: bootstrapMaker(d.cfg, d.publicKeys), Log: d.log, Metrics: metrics,
+		DB: d.state.DB(), Cache: d.uploads, Files: contentFiles{d.blobs}, Access: auth, Tokens: d.tokens, Bootstrap: bootstrapMaker(d.cfg, d.publicKeys), Log: d.log, Metrics: metrics,
 	})
 	return err
 }
@@ -69,42 +67,39 @@ func openDataDir(cfg *Config, log *slog.Logger) (*dataDir, error) {
 		return nil, err
 	}
 	file := filepath.Join(cfg.DataDir, "narwharf.db")
-	db, err := bbolt.Open(file, 0o600, &bbolt.Options{Timeout: 3 * time.Second, FreelistType: bbolt.FreelistMapType})
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fmt.Errorf("%s is %w by another narwharf that does not answer on its admin socket: see who with `fuser %s`", file, errBusy, file)
+	st, err := bolt.Open(file, bolt.Options{})
+	if errors.Is(err, state.ErrInUse) {
+		return nil, fmt.Errorf("%s is %w by another narwharf that does not answer on its admin socket: see who with `fuser %s`", file, state.ErrInUse, file)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", file, err)
+		return nil, err
 	}
-	d := &dataDir{cfg: cfg, log: log, db: db}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		b, err := tx.CreateBucketIfNotExists(schemaBucket)
-		if err != nil {
-			return err
-		}
-		switch v := string(b.Get(schemaKey)); v {
-		case schema:
-			return nil
-		case "":
-			return b.Put(schemaKey, []byte(schema))
-		default:
-			return fmt.Errorf("%s has version %s and this narwharf knows version %s: use the newer narwharf", file, v, schema)
-		}
-	})
-	if err == nil {
-		d.tokens, err = access.NewBolt(db)
-	}
-	if err == nil {
-		var restored int
-		restored, err = d.tokens.Keep(filepath.Join(cfg.DataDir, "tokens"))
-		if restored > 0 {
-			log.Info("the database lacked tokens, they are back from their file", "tokens", restored)
-		}
+	d := &dataDir{cfg: cfg, log: log, state: st}
+	var restored int
+	if err = checkSchema(st); err == nil {
+		d.tokens, restored, err = access.Open(context.Background(), st, filepath.Join(cfg.DataDir, "tokens"))
 	}
 	if err != nil {
-		return nil, errors.Join(err, db.Close())
+		return nil, errors.Join(err, st.Close())
+	}
+	if restored > 0 {
+		log.Info("the database lacked tokens, they are back from their file", "tokens", restored)
 	}
 	return d, nil
+}
+
+// checkSchema refuses a state that a newer narwharf wrote.
+func checkSchema(st state.Store) error {
+	return st.Update(context.Background(), []string{schemaBucket}, func(tx state.Tx) error {
+		v, err := tx.Get(schemaBucket, schemaKey)
+		switch {
+		case err != nil || string(v) == schema:
+			return err
+		case v == nil:
+			return tx.Put(schemaBucket, schemaKey, []byte(schema))
+		}
+		return fmt.Errorf("%s has version %s and this narwharf knows version %s: use the newer narwharf", st, v, schema)
+	})
 }
 
 // openCache opens files and index and makes them agree, if the last process
@@ -121,7 +116,7 @@ func (d *dataDir) openCache(recoverNow bool) error {
 	if err := d.checkStoreDir(); err != nil {
 		return err
 	}
-	if d.index, err = index.NewBolt(d.db); err != nil {
+	if d.index, err = index.Open(d.state); err != nil {
 		return err
 	}
 	d.uploads = cache.NewUploads(d.blobs, d.index, cache.UploadOptions{
@@ -170,7 +165,7 @@ func (d *dataDir) Close() error {
 	if d.index != nil && d.uploads != nil && !d.broken && !d.uploads.Torn() {
 		err = d.index.Close()
 	}
-	return errors.Join(err, d.db.Close())
+	return errors.Join(err, d.state.Close())
 }
 
 // becomeOwner makes a process of root's work as the owner of dir, so that

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"narwharf/cache/state"
 )
 
 // A job is what a command does to data_dir. If a server has it open, the job
@@ -76,7 +78,7 @@ func runJob(c *cobra.Command, configPath, name string, args any) error {
 		}
 		d, err = openDataDir(cfg, log)
 		// A server that has data_dir open and no socket yet is just starting.
-		if errors.Is(err, errBusy) && time.Since(begun) < startPatience && ctx.Err() == nil {
+		if errors.Is(err, state.ErrInUse) && time.Since(begun) < startPatience && ctx.Err() == nil {
 			continue
 		}
 		if err != nil {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"narwharf/cache/state"
 )
 
 // A command that is typed while the server is starting, and holds data_dir but
@@ -28,7 +30,7 @@ func TestCommandWhileTheServerStarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = d.Close() }()
-	if _, err := openDataDir(cfg, log); !errors.Is(err, errBusy) {
+	if _, err := openDataDir(cfg, log); !errors.Is(err, state.ErrInUse) {
 		t.Fatalf("a second time: %v", err)
 	}
 	stop := make(chan struct{})

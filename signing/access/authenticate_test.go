@@ -17,7 +17,7 @@ import (
 // the same each time: a fuzzing worker must know those of the process that made the
 // inputs.
 type site struct {
-	store                            *Memory
+	store                            *Tokens
 	now                              time.Time
 	auth                             *Authenticator
 	ci, expiring, revoked, elsewhere string
@@ -25,7 +25,7 @@ type site struct {
 
 func newSite(t testing.TB, anonymous Scopes) *site {
 	t.Helper()
-	s := &site{store: new(Memory), now: noon}
+	s := &site{store: inMemory(t), now: noon}
 	s.auth = NewAuthenticator(s.store, anonymous, func() time.Time { return s.now })
 	form := func(n int) string {
 		body := strings.Repeat(symbols[n:]+symbols[:n], 2)
@@ -172,7 +172,7 @@ func TestIdentifyRevokedFromTheNextRequestOn(t *testing.T) {
 }
 
 // brokenStore is one that cannot be reached.
-type brokenStore struct{ Memory }
+type brokenStore struct{ Store }
 
 var errBroken = errors.New("no connection")
 
@@ -192,7 +192,7 @@ func TestIdentifyBrokenStore(t *testing.T) {
 // The anonymous scopes given are copied: changing them later opens nothing.
 func TestAuthenticatorCopiesAnonymous(t *testing.T) {
 	anonymous := scopes(t, "pull")
-	auth := NewAuthenticator(new(Memory), anonymous, nil)
+	auth := NewAuthenticator(inMemory(t), anonymous, nil)
 	anonymous[0].Kind = Admin
 	if p := auth.Identify(request()); p.Scopes.String() != "pull" {
 		t.Errorf("anonymous may do %v", p.Scopes)
@@ -268,7 +268,7 @@ func FuzzIdentify(f *testing.F) {
 
 func BenchmarkIdentify(b *testing.B) {
 	memory := newSite(b, scopes(b, "pull"))
-	store := mustNewBolt(b, openDB(b, filepath.Join(b.TempDir(), "db"), nil))
+	store := mustOpen(b, openDB(b, filepath.Join(b.TempDir(), "db")))
 	all, err := memory.store.List(b.Context())
 	if err != nil {
 		b.Fatal(err)

@@ -92,14 +92,41 @@ func (t Token) checkJoin() error {
 	return nil
 }
 
-// redeem is Store.Redeem. Where it fails, tab may have been changed.
-func (tab table) redeem(joinID, instance string, fresh Token) (changed []Token, err error) {
-	join, err := tab.lookup(joinID)
+// redeem is Store.Redeem.
+func (c change) redeem(joinID, instance string, fresh Token) error {
+	join, ok, err := read(c, joinID)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	refuse := func(format string, args ...any) ([]Token, error) {
-		return nil, &JoinError{fmt.Sprintf("the token %q ", plain(join.Name, maxName)) + fmt.Sprintf(format, args...)}
+	if !ok {
+		return fmt.Errorf("look up token %s: %w", quote(joinID), ErrNotFound)
+	}
+	if join, err = use(join, instance, fresh); err != nil {
+		return err
+	}
+	older, err := c.named(fresh.Name)
+	if err != nil {
+		return err
+	}
+	for _, t := range older {
+		if t.Host == fresh.Host && t.Joined != "" && t.Revoked.IsZero() {
+			t.Revoked = wholeSecond(fresh.Created)
+			if err := c.put(t); err != nil {
+				return err
+			}
+		}
+	}
+	fresh.Joined = join.ID
+	if err := c.put(join); err != nil {
+		return err
+	}
+	return c.add(fresh)
+}
+
+// use spends a use of a join token, or says why it cannot be.
+func use(join Token, instance string, fresh Token) (Token, error) {
+	refuse := func(format string, args ...any) (Token, error) {
+		return Token{}, &JoinError{fmt.Sprintf("the token %q ", plain(join.Name, maxName)) + fmt.Sprintf(format, args...)}
 	}
 	again := "make another with narwharf token new --join"
 	if join.Uses > 0 {
@@ -115,7 +142,7 @@ func (tab table) redeem(joinID, instance string, fresh Token) (changed []Token, 
 	case join.Host != "" && join.Host != fresh.Host:
 		return refuse("is for the host %s and this is %s: set host in the agent's configuration, or %s --host %[2]s", join.Host, plain(fresh.Host, 127), again)
 	}
-	use := Use{Instance: instance, Host: fresh.Host, Token: fresh.ID, At: wholeSecond(fresh.Created)}
+	one := Use{Instance: instance, Host: fresh.Host, Token: fresh.ID, At: wholeSecond(fresh.Created)}
 	at := slices.IndexFunc(join.Used, func(u Use) bool {
 		return u.Instance == instance && u.Host == fresh.Host && fresh.Created.Sub(u.At) < Patience
 	})
@@ -131,17 +158,7 @@ func (tab table) redeem(joinID, instance string, fresh Token) (changed []Token, 
 	case len(join.Used) == join.Uses:
 		return refuse("was used by %d hosts, as often as it may be: %s", join.Uses, again)
 	default:
-		join.Used = append(join.Used, use)
+		join.Used = append(join.Used, one)
 	}
-	fresh.Joined = join.ID
-	for id, t := range tab {
-		if t.Host == fresh.Host && t.Joined != "" && t.Revoked.IsZero() {
-			t.Revoked = wholeSecond(fresh.Created)
-			tab[id] = t
-			changed = append(changed, t)
-		}
-	}
-	tab[join.ID] = join
-	added, err := tab.add(fresh)
-	return append(changed, join, added), err
+	return join, nil
 }

@@ -33,11 +33,11 @@ func newHost(t testing.TB, host string, now time.Time) Token {
 	return token
 }
 
-// bothStores runs a test on a Memory and on a Bolt.
+// bothStores runs a test on tokens in memory and in a file.
 func bothStores(t *testing.T, test func(*testing.T, Store)) {
-	t.Run("memory", func(t *testing.T) { test(t, new(Memory)) })
+	t.Run("memory", func(t *testing.T) { test(t, inMemory(t)) })
 	t.Run("bolt", func(t *testing.T) {
-		test(t, mustNewBolt(t, openDB(t, filepath.Join(t.TempDir(), "db"), nil)))
+		test(t, mustOpen(t, openDB(t, filepath.Join(t.TempDir(), "db"))))
 	})
 }
 
@@ -235,7 +235,7 @@ func TestJoinTokensThatCannotBe(t *testing.T) {
 // A token that is bound to a host acts as no other.
 func TestDenyAs(t *testing.T) {
 	follow := Scope{Follow, "web"}
-	s := new(Memory)
+	s := inMemory(t)
 	secret, token, err := NewHost("web-1", "web", noon)
 	if err != nil {
 		t.Fatal(err)
@@ -286,7 +286,7 @@ func TestJoinScope(t *testing.T) {
 }
 
 // What is bound survives a restart, and the format in the field is held.
-func TestBoltJoinFormat(t *testing.T) {
+func TestTokensJoinFormat(t *testing.T) {
 	for _, value := range []string{
 		`{"v":2,"name":"rack-7","hash":"` + hash64 + `","scopes":["join:web"],"created":"2026-03-04T12:00:00Z","expires":"2026-03-04T13:00:00Z","uses":2,"used":[{"instance":"` + one + `","host":"web-1","token":"0123456780","at":"2026-03-04T12:30:00Z"}]}`,
 		`{"v":2,"name":"host-web-1","hash":"` + hash64 + `","scopes":["pull","follow:web"],"created":"2026-03-04T12:00:00Z","host":"web-1","joined":"0123456780"}`,
@@ -300,8 +300,8 @@ func TestBoltJoinFormat(t *testing.T) {
 		}
 	}
 	path := filepath.Join(t.TempDir(), "db")
-	db := openDB(t, path, nil)
-	s := mustNewBolt(t, db)
+	db := openDB(t, path)
+	s := mustOpen(t, db)
 	join := newJoin(t, "rack-7", "", 1)
 	mustAdd(t, s, join)
 	fresh := newHost(t, "web-1", noon)
@@ -311,7 +311,7 @@ func TestBoltJoinFormat(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = mustNewBolt(t, openDB(t, path, nil))
+	s = mustOpen(t, openDB(t, path))
 	if got, err := s.Lookup(t.Context(), fresh.ID); err != nil || got.Host != "web-1" || got.Joined != join.ID {
 		t.Errorf("after a restart: %+v, %v", got, err)
 	}

@@ -3,78 +3,126 @@ package access
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"reflect"
 	"slices"
 
-	"go.etcd.io/bbolt"
+	"narwharf/cache/state"
+	"narwharf/cache/state/durable"
 )
 
-// line is a token in the file of Keep.
+// line is a token in the kept file.
 type line struct {
 	ID    string          `json:"id"`
 	Token json.RawMessage `json:"token"` // as in the database
 }
 
-// Keep makes the store keep a copy of its tokens in a file: hashes, no secrets.
-// Without it a lost database would lock out every host until somebody carried a
-// new token to it. The file has one line of JSON for each token,
+// The file of Open has a copy of the tokens: hashes, no secrets. Without it a lost
+// database would lock out every host until somebody carried a new token to it. It
+// has one line of JSON for each token,
 //
 //	{"id":"<10 symbols>","token":{…as in the database…}}
 //
 // and mode 0600. It is replaced whole before a change is committed, so that it
 // never knows less than the database, but for a revocation on a full disk.
 //
-// Keep first adds to the database what only the file has: tokens, revocations,
+// Open first adds to the database what only the file has: tokens, revocations,
 // uses of join tokens. A database from a backup thus does not bring back to life
-// what was revoked since. It returns how many tokens the database did not have. A
-// file that cannot be understood is an error, and is left as it is.
-func (b *Bolt) Keep(file string) (restored int, err error) {
-	b.write.Lock()
-	defer b.write.Unlock()
-	kept, err := readFile(file)
+// what was revoked since. A file that cannot be understood is an error, and is left
+// as it is.
+
+// reconcile makes the tokens, their names and the file agree. It returns how many
+// tokens only the file had.
+func (t *Tokens) reconcile(ctx context.Context) (restored int, err error) {
+	kept, err := readFile(t.file)
 	if err != nil {
 		return 0, err
 	}
-	was, err := encodeTokens(kept)
-	if err != nil {
-		return 0, err
-	}
-	var tokens table
-	err = b.db.Update(func(tx *bbolt.Tx) (err error) {
-		if tokens, err = readTokens(tx); err != nil {
-			return err
-		}
-		var changed []Token
-		changed, restored = tokens.merge(kept)
-		if err := putTokens(tx, changed); err != nil {
-			return err
-		}
-		// On a full disk a server must still start.
-		if is, err := encodeTokens(tokens.list()); err != nil || bytes.Equal(is, was) {
-			return err
-		}
-		return writeFile(file, tokens)
+	var d difference
+	err = t.state.View(ctx, func(tx state.Reader) error {
+		d, err = t.compare(tx, kept)
+		return err
 	})
-	if err != nil {
-		return 0, fmt.Errorf("keep the tokens of %s in %s: %w", b.path, file, err)
+	if err != nil || len(d.put) == 0 && !d.file {
+		return 0, err
 	}
-	b.file = file
-	b.mu.Lock()
-	b.tokens = tokens
-	b.mu.Unlock()
-	return restored, nil
+	err = t.state.Update(ctx, []string{lockTokens}, func(tx state.Tx) error {
+		if d, err = t.compare(tx, kept); err != nil {
+			return err
+		}
+		c := change{tx, new([]Token)}
+		for _, token := range d.put {
+			if err := c.put(token); err != nil {
+				return err
+			}
+		}
+		if d.file {
+			return t.writeFile(tx)
+		}
+		return nil
+	})
+	return d.restored, err
 }
 
-// merge adds what kept has and tab has not. What is revoked in one is revoked,
+// difference is what keeps tokens, names and file from agreeing.
+type difference struct {
+	put      []Token // the database lacks them, their names, or something of them
+	restored int     // of put: those that only the file has
+	file     bool    // it lacks something
+}
+
+func (t *Tokens) compare(tx state.Reader, kept []Token) (d difference, err error) {
+	all, err := readAll(tx)
+	if err != nil {
+		return d, err
+	}
+	tokens := make(map[string]Token, len(all))
+	for _, token := range all {
+		tokens[token.ID] = token
+		name, err := tx.Get(namesBucket, nameKey(token))
+		if err != nil {
+			return d, err
+		}
+		if name == nil { // an older narwharf wrote it
+			d.put = append(d.put, token)
+		}
+	}
+	missing, restored := merge(tokens, kept)
+	d.put, d.restored = append(d.put, missing...), restored
+	if t.file == "" {
+		return d, nil
+	}
+	// What agrees is not written: on a full disk a server must still start.
+	d.file = len(kept) != len(tokens) || slices.ContainsFunc(kept, func(k Token) bool {
+		return !reflect.DeepEqual(k, tokens[k.ID])
+	})
+	return d, nil
+}
+
+// writeKept writes the copy, if there is one.
+func (t *Tokens) writeKept(tx state.Reader, changed []Token) error {
+	if t.file == "" {
+		return nil
+	}
+	err := t.writeFile(tx)
+	// A full disk keeps nobody from revoking: the next change, or start, brings
+	// the file up to date.
+	if !slices.ContainsFunc(changed, func(t Token) bool { return t.Revoked.IsZero() }) {
+		return nil
+	}
+	return err
+}
+
+// merge adds what kept has and tokens lack. What is revoked in one is revoked,
 // and a use that is in one was made.
-func (tab table) merge(kept []Token) (changed []Token, added int) {
+func merge(tokens map[string]Token, kept []Token) (changed []Token, added int) {
 	for _, k := range kept {
-		t, ok := tab[k.ID]
+		t, ok := tokens[k.ID]
 		switch {
 		case !ok:
 			t = k
@@ -89,31 +137,16 @@ func (tab table) merge(kept []Token) (changed []Token, added int) {
 		default:
 			continue
 		}
-		tab[k.ID] = t
+		tokens[k.ID] = t
 		changed = append(changed, t)
 	}
 	return changed, added
 }
 
-// putTokens stores what changed.
-func putTokens(tx *bbolt.Tx, changed []Token) error {
-	bucket := tx.Bucket(tokensBucket)
-	if bucket == nil {
-		return errors.New("the bucket tokens is gone: restart narwharf")
-	}
-	for _, t := range changed {
-		value, err := encodeToken(t)
-		if err != nil {
-			return err
-		}
-		if err := bucket.Put([]byte(t.ID), value); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func readFile(file string) (tokens []Token, err error) {
+	if file == "" {
+		return nil, nil
+	}
 	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -138,52 +171,16 @@ func readFile(file string) (tokens []Token, err error) {
 	return tokens, nil
 }
 
-func encodeTokens(tokens []Token) (text []byte, err error) {
-	for _, t := range tokens {
-		value, err := encodeToken(t)
-		if err != nil {
-			return nil, err
-		}
-		l, err := json.Marshal(line{t.ID, value})
-		if err != nil {
-			return nil, err
-		}
-		text = append(append(text, l...), '\n')
-	}
-	return text, nil
-}
-
 // writeFile replaces the file, durably.
-func writeFile(file string, tokens table) (err error) {
-	text, err := encodeTokens(tokens.list())
+func (t *Tokens) writeFile(tx state.Reader) (err error) {
+	var text []byte
+	err = state.Each(tx, tokensBucket, state.Range{}, func(e state.Entry) error {
+		l, err := json.Marshal(line{e.Key, e.Value})
+		text = append(append(text, l...), '\n')
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	folder := filepath.Dir(file)
-	tmp, err := os.CreateTemp(folder, ".tokens-*") // with mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(tmp.Name()))
-		}
-	}()
-	_, err = tmp.Write(text)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if err = errors.Join(err, tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), file); err != nil {
-		return err
-	}
-	dir, err := os.Open(folder)
-	if err != nil {
-		return nil // it is there under its name; only a power cut could undo that
-	}
-	defer dir.Close()
-	_ = dir.Sync() // the same
-	return nil
+	return durable.WriteFile(t.file, text, 0o600)
 }

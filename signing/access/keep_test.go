@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"narwharf/cache/state/memory"
 )
 
 // A database that is lost, or comes back from a backup, forgets no token and no
@@ -14,12 +16,13 @@ import (
 func TestKeep(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "tokens")
-	db := openDB(t, filepath.Join(dir, "db"), nil)
-	s := mustNewBolt(t, db)
+	db := openDB(t, filepath.Join(dir, "db"))
+	s := mustOpen(t, db)
 	ci := newToken(t, "ci", noon, time.Time{}, "push")
 	mustAdd(t, s, ci) // before there is a file
-	if n, err := s.Keep(file); err != nil || n != 0 {
-		t.Fatalf("Keep = %d, %v", n, err)
+	s, n, err := Open(t.Context(), db, file)
+	if err != nil || n != 0 {
+		t.Fatalf("Open = %d, %v", n, err)
 	}
 	join := newJoin(t, "rack-7", "", 2)
 	mustAdd(t, s, join)
@@ -30,9 +33,8 @@ func TestKeep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s = mustNewBolt(t, openDB(t, filepath.Join(dir, "db"), nil))
-	if n, err := s.Keep(file); err != nil || n != 0 {
-		t.Fatalf("Keep again = %d, %v", n, err)
+	if s, n, err = Open(t.Context(), openDB(t, filepath.Join(dir, "db")), file); err != nil || n != 0 {
+		t.Fatalf("Open again = %d, %v", n, err)
 	}
 	host := newHost(t, "web-1", noon)
 	if err := s.Redeem(t.Context(), join.ID, one, host); err != nil {
@@ -64,17 +66,17 @@ func TestKeep(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			db := openDB(t, path, nil)
-			s := mustNewBolt(t, db)
-			if n, err := s.Keep(file); err != nil || n != c.restored {
-				t.Fatalf("Keep = %d, %v", n, err)
+			db := openDB(t, path)
+			s, n, err := Open(t.Context(), db, file)
+			if err != nil || n != c.restored {
+				t.Fatalf("Open = %d, %v", n, err)
 			}
 			for pass := range 2 { // what is in memory, then what is in the database
 				got, err := s.List(t.Context())
 				if err != nil || !sameTokens(t, got, want) {
 					t.Errorf("pass %d: %+v, %v\nwant %+v", pass, got, err, want)
 				}
-				s = mustNewBolt(t, db)
+				s = mustOpen(t, db)
 			}
 		})
 	}
@@ -102,9 +104,9 @@ func TestKeepFailedWrite(t *testing.T) {
 	if err := os.Mkdir(folder, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	db := openDB(t, filepath.Join(t.TempDir(), "db"), nil)
-	s := mustNewBolt(t, db)
-	if _, err := s.Keep(filepath.Join(folder, "tokens")); err != nil {
+	db := openDB(t, filepath.Join(t.TempDir(), "db"))
+	s, _, err := Open(t.Context(), db, filepath.Join(folder, "tokens"))
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.RemoveAll(folder); err != nil {
@@ -113,18 +115,18 @@ func TestKeepFailedWrite(t *testing.T) {
 	if err := s.Add(t.Context(), newToken(t, "ci", noon, time.Time{}, "push")); err == nil {
 		t.Error("Add with no folder for the file: no error")
 	}
-	for _, s := range []*Bolt{s, mustNewBolt(t, db)} {
+	for _, s := range []*Tokens{s, mustOpen(t, db)} {
 		if all, err := s.List(t.Context()); err != nil || len(all) != 0 {
 			t.Errorf("List = %v, %v", all, err)
 		}
 	}
-	if _, err := s.Keep(filepath.Join(folder, "tokens")); err != nil {
-		t.Errorf("Keep with nothing to write: %v", err) // or no server could start on a full disk
+	if _, _, err := Open(t.Context(), db, filepath.Join(folder, "tokens")); err != nil {
+		t.Errorf("Open with nothing to write: %v", err) // or no server could start on a full disk
 	}
-	s = mustNewBolt(t, openDB(t, filepath.Join(t.TempDir(), "other"), nil))
-	mustAdd(t, s, newToken(t, "ci", noon, time.Time{}, "push"))
-	if _, err := s.Keep(filepath.Join(folder, "tokens")); err == nil {
-		t.Error("Keep with no folder: no error")
+	db = openDB(t, filepath.Join(t.TempDir(), "other"))
+	mustAdd(t, mustOpen(t, db), newToken(t, "ci", noon, time.Time{}, "push"))
+	if _, _, err := Open(t.Context(), db, filepath.Join(folder, "tokens")); err == nil {
+		t.Error("Open with no folder: no error")
 	}
 }
 
@@ -135,10 +137,10 @@ func TestKeepRevokesWithoutRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(folder, "tokens")
-	db := openDB(t, filepath.Join(t.TempDir(), "db"), nil)
-	s := mustNewBolt(t, db)
-	mustAdd(t, s, newToken(t, "ci", noon, time.Time{}, "push"))
-	if _, err := s.Keep(file); err != nil {
+	db := openDB(t, filepath.Join(t.TempDir(), "db"))
+	mustAdd(t, mustOpen(t, db), newToken(t, "ci", noon, time.Time{}, "push"))
+	s, _, err := Open(t.Context(), db, file)
+	if err != nil {
 		t.Fatal(err)
 	}
 	old, err := os.ReadFile(file)
@@ -157,8 +159,7 @@ func TestKeepRevokesWithoutRoom(t *testing.T) {
 	if err := os.WriteFile(file, old, 0o600); err != nil { // where it is active
 		t.Fatal(err)
 	}
-	s = mustNewBolt(t, db)
-	if _, err := s.Keep(file); err != nil {
+	if s, _, err = Open(t.Context(), db, file); err != nil {
 		t.Fatal(err)
 	}
 	kept, err := readFile(file)
@@ -183,9 +184,8 @@ func TestKeepDamagedFile(t *testing.T) {
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			s := mustNewBolt(t, openDB(t, filepath.Join(t.TempDir(), "db"), nil))
-			if _, err := s.Keep(file); err == nil || !strings.Contains(err.Error(), file+", line 1") || !strings.Contains(err.Error(), "move it away") {
-				t.Errorf("Keep: %v", err)
+			if _, _, err := Open(t.Context(), memory.New(nil), file); err == nil || !strings.Contains(err.Error(), file+", line 1") || !strings.Contains(err.Error(), "move it away") {
+				t.Errorf("Open: %v", err)
 			}
 			if is, err := os.ReadFile(file); err != nil || string(is) != text {
 				t.Errorf("the file is now %q, %v", is, err)

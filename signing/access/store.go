@@ -1,11 +1,8 @@
 package access
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"time"
 )
 
@@ -50,79 +47,4 @@ type Store interface {
 	// fresh.Created and so did not get the answer. All active tokens that joins
 	// made for the host before are revoked. ErrNotFound, and else a *JoinError.
 	Redeem(ctx context.Context, joinID, instance string, fresh Token) error
-}
-
-// table is what both stores do in memory, without locks: tokens by id.
-type table map[string]Token
-
-// add checks t against the others and stores it.
-func (tab table) add(t Token) (Token, error) {
-	t = t.normal()
-	if err := t.check(); err != nil {
-		return Token{}, fmt.Errorf("add token %s: %w", quote(t.Name), err)
-	}
-	for _, other := range tab {
-		switch {
-		case other.ID == t.ID, other.Name == t.ID, other.ID == t.Name:
-			return Token{}, fmt.Errorf("add token %s: %w as the id of a token: choose another", quote(t.Name), ErrExists)
-		case other.Name == t.Name && other.Active(t.Created):
-			return Token{}, fmt.Errorf("add token %s: %w by token %s, made on %s: revoke that first, or choose another name",
-				quote(t.Name), ErrExists, other.ID, stamp(other.Created))
-		}
-	}
-	tab[t.ID] = t
-	return t, nil
-}
-
-// revoke returns the tokens it changed and the one to report.
-func (tab table) revoke(nameOrID string, at time.Time) (changed []Token, t Token, err error) {
-	if at.IsZero() {
-		return nil, Token{}, fmt.Errorf("revoke token %s: the time is missing", quote(nameOrID))
-	}
-	var hit []Token
-	if byID, ok := tab[nameOrID]; ok {
-		hit = append(hit, byID)
-	} else {
-		for _, other := range tab {
-			if other.Name == nameOrID {
-				hit = append(hit, other)
-			}
-		}
-	}
-	if len(hit) == 0 {
-		return nil, Token{}, fmt.Errorf("revoke token %s: %w: narwharf token list shows names and ids", quote(nameOrID), ErrNotFound)
-	}
-	slices.SortFunc(hit, byCreation)
-	for i := range hit {
-		if hit[i].Revoked.IsZero() {
-			hit[i].Revoked = wholeSecond(at)
-			tab[hit[i].ID] = hit[i]
-			changed = append(changed, hit[i])
-		}
-	}
-	return changed, hit[len(hit)-1].normal(), nil
-}
-
-func (tab table) lookup(id string) (Token, error) {
-	t, ok := tab[id]
-	if !ok {
-		return Token{}, fmt.Errorf("look up token %s: %w", quote(id), ErrNotFound)
-	}
-	t.Scopes, t.Used = slices.Clone(t.Scopes), slices.Clone(t.Used)
-	return t, nil
-}
-
-func (tab table) list() []Token {
-	all := make([]Token, 0, len(tab))
-	for _, t := range tab {
-		all = append(all, t.normal())
-	}
-	slices.SortFunc(all, func(a, b Token) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), byCreation(a, b))
-	})
-	return all
-}
-
-func byCreation(a, b Token) int {
-	return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
 }

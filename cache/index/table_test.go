@@ -2,118 +2,123 @@ package index
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
-	"go.etcd.io/bbolt"
+	"narwharf/cache/state"
+	"narwharf/cache/state/bolt"
 )
 
-// openDB opens a database in memory, where there is such a folder. reopen
-// closes it and opens the same file.
-func openDB(t *testing.T) (db *bbolt.DB, reopen func() *bbolt.DB) {
+// openState opens a state in memory, where there is such a folder. reopen closes
+// it and opens the same file.
+func openState(t *testing.T) (s *bolt.Store, reopen func() *bolt.Store) {
 	dir, err := os.MkdirTemp("/dev/shm", "narwharf-test-")
 	if err != nil {
 		dir = t.TempDir()
 	}
 	file := filepath.Join(dir, "test.db")
-	open := func() *bbolt.DB {
+	open := func() *bolt.Store {
 		t.Helper()
-		d, err := bbolt.Open(file, 0o600, &bbolt.Options{FreelistType: bbolt.FreelistMapType, NoSync: true})
-		if err != nil {
+		var err error
+		if s, err = bolt.Open(file, bolt.Options{NoSync: true}); err != nil {
 			t.Fatal(err)
 		}
-		db = d
-		return d
+		return s
 	}
-	t.Cleanup(func() { _ = db.Close(); _ = os.RemoveAll(dir) })
-	return open(), func() *bbolt.DB {
-		if err := db.Close(); err != nil {
+	t.Cleanup(func() { _ = s.Close(); _ = os.RemoveAll(dir) })
+	return open(), func() *bolt.Store {
+		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
 		return open()
 	}
 }
 
-func newBolt(t *testing.T, db *bbolt.DB) *Bolt {
+func open(t *testing.T, s state.Store) *Table {
 	t.Helper()
-	b, err := NewBolt(db)
+	b, err := Open(s)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b
 }
 
-func TestBoltContract(t *testing.T) {
+// write changes the state behind the index's back.
+func write(t *testing.T, s state.Store, bucket, key, value string) {
+	t.Helper()
+	err := s.Update(t.Context(), nil, func(tx state.Tx) error { return tx.Put(bucket, key, []byte(value)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTableContract(t *testing.T) {
 	testContract(t, func(t *testing.T) (Index, func() Index) {
-		db, reopen := openDB(t)
-		return newBolt(t, db), func() Index { return newBolt(t, reopen()) }
+		db, reopen := openState(t)
+		return open(t, db), func() Index { return open(t, reopen()) }
 	})
 }
 
-func TestBoltDirty(t *testing.T) {
-	db, reopen := openDB(t)
-	b := newBolt(t, db)
+func TestTableDirty(t *testing.T) {
+	db, reopen := openState(t)
+	b := open(t, db)
 	if !b.Dirty() {
 		t.Error("a new index may stand over old files: it must be dirty")
 	}
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
-	b = newBolt(t, reopen())
+	b = open(t, reopen())
 	if b.Dirty() {
 		t.Error("dirty after Close")
 	}
 	if err := b.Put(record(1, 1, []int{1}, nil)); err != nil {
 		t.Fatal(err)
 	}
-	if b = newBolt(t, reopen()); !b.Dirty() { // without Close: killed
+	if b = open(t, reopen()); !b.Dirty() { // without Close: killed
 		t.Error("not dirty after a kill")
 	}
-	if b = newBolt(t, reopen()); !b.Dirty() { // and stays so, as nobody made it agree
+	if b = open(t, reopen()); !b.Dirty() { // and stays so, as nobody made it agree
 		t.Error("not dirty after two kills")
 	}
 }
 
-func TestBoltNewerVersion(t *testing.T) {
-	db, _ := openDB(t)
-	newBolt(t, db)
-	inMeta(t, db, func(meta *bbolt.Bucket) error { return meta.Put(keyVersion, []byte("2")) })
-	_, err := NewBolt(db)
+func TestTableNewerVersion(t *testing.T) {
+	db, _ := openState(t)
+	open(t, db)
+	write(t, db, metaBucket, keyVersion, "2")
+	_, err := Open(db)
 	if err == nil || !strings.Contains(err.Error(), "version 2") || !strings.Contains(err.Error(), "newer narwharf") {
 		t.Errorf("a newer version: %v", err)
 	}
-	inMeta(t, db, func(meta *bbolt.Bucket) error {
-		if meta.Get(keyVersion) == nil || string(meta.Get(keyVersion)) != "2" {
+	err = db.View(t.Context(), func(tx state.Reader) error {
+		v, err := tx.Get(metaBucket, keyVersion)
+		if string(v) != "2" {
 			t.Error("the refused database was changed")
 		}
-		return nil
+		return err
 	})
-}
-
-func inMeta(t *testing.T, db *bbolt.DB, fn func(meta *bbolt.Bucket) error) {
-	t.Helper()
-	if err := db.Update(func(tx *bbolt.Tx) error { return fn(tx.Bucket(rootBucket).Bucket(metaBucket)) }); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 }
 
 // A Replace that a crash cut short leaves a half-filled generation: it goes
 // when the index is opened, and what was in use stays.
-func TestBoltStaleGeneration(t *testing.T) {
-	db, reopen := openDB(t)
-	b := newBolt(t, db)
+func TestTableStaleGeneration(t *testing.T) {
+	db, reopen := openState(t)
+	b := open(t, db)
 	m := model{hashOf(1): record(1, 9, []int{1}, nil)}
 	if err := b.Put(m[hashOf(1)]); err != nil {
 		t.Fatal(err)
 	}
 	killed := errors.New("killed")
 	err := b.Replace(func(put func(*Record) error) error {
-		for n := range replaceBatch + 1 { // so that one batch is written
-			if err := put(record(n, 1, []int{n}, nil)); err != nil {
+		for n := range 200 { // some 13 MB, so that one batch is written
+			if err := put(large(record(n, 1, []int{n}, nil))); err != nil {
 				return err
 			}
 		}
@@ -126,7 +131,7 @@ func TestBoltStaleGeneration(t *testing.T) {
 		t.Errorf("%d generations after a cut Replace, want 2", got)
 	}
 	db = reopen()
-	b = newBolt(t, db)
+	b = open(t, db)
 	if got := generations(t, db); got != 1 {
 		t.Errorf("%d generations after opening, want 1", got)
 	}
@@ -134,8 +139,8 @@ func TestBoltStaleGeneration(t *testing.T) {
 	// A larger Replace, over several transactions, that ends.
 	next := model{}
 	err = b.Replace(func(put func(*Record) error) error {
-		for n := range 2*replaceBatch + 1 {
-			r := record(n, 1, []int{n}, []int{n + 1})
+		for n := range 400 {
+			r := large(record(n, 1, []int{n}, []int{n + 1}))
 			next[hashOf(n)] = r
 			if err := put(r); err != nil {
 				return err
@@ -152,15 +157,22 @@ func TestBoltStaleGeneration(t *testing.T) {
 	}
 }
 
-func generations(t *testing.T, db *bbolt.DB) (n int) {
+func large(r *Record) *Record {
+	r.By = strings.Repeat("x", 1<<16)
+	return r
+}
+
+func generations(t *testing.T, db state.Store) (n int) {
 	t.Helper()
-	err := db.View(func(tx *bbolt.Tx) error {
-		return tx.Bucket(rootBucket).ForEachBucket(func(k []byte) error {
-			if string(k) != string(metaBucket) {
-				n++
+	err := db.View(t.Context(), func(tx state.Reader) error {
+		for _, g := range []generation{"1", "2"} {
+			list, err := tx.List(g.path(), state.Range{Limit: 1})
+			if err != nil {
+				return err
 			}
-			return nil
-		})
+			n += len(list)
+		}
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -168,7 +180,7 @@ func generations(t *testing.T, db *bbolt.DB) (n int) {
 	return n
 }
 
-func TestBoltDamagedRecord(t *testing.T) {
+func TestTableDamagedRecord(t *testing.T) {
 	for name, value := range map[string]string{
 		"no line":     "xxxx",
 		"no JSON":     "{\nStorePath: /nix/store/x\n",
@@ -178,8 +190,8 @@ func TestBoltDamagedRecord(t *testing.T) {
 		"cut narinfo": "{}\nStorePath: /nix/store/" + string(pathOf(2)) + "\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			db, reopen := openDB(t)
-			b := newBolt(t, db)
+			db, reopen := openState(t)
+			b := open(t, db)
 			good := record(1, 9, []int{1}, nil)
 			for _, r := range []*Record{good, record(2, 5, []int{2}, nil)} {
 				if err := b.Put(r); err != nil {
@@ -189,17 +201,9 @@ func TestBoltDamagedRecord(t *testing.T) {
 			if err := b.Close(); err != nil {
 				t.Fatal(err)
 			}
-			err := db.Update(func(tx *bbolt.Tx) error {
-				return generation(tx.Bucket(rootBucket)).Bucket(pathBucket).Put([]byte(hashOf(2)), []byte(value))
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
+			write(t, db, generation("1").path(), hashOf(2), value)
 			// The message names rebuild, so it must be possible to get there.
-			b = newBolt(t, reopen())
-			if !b.Dirty() {
-				t.Error("a damaged index is not dirty")
-			}
+			b = open(t, reopen())
 			_, get := b.Get(hashOf(2))
 			each := b.Each(func(*Record) error { return nil })
 			put := b.Put(record(2, 5, []int{2}, nil))
@@ -223,90 +227,11 @@ func TestBoltDamagedRecord(t *testing.T) {
 	}
 }
 
-// One change that fails is refused alone, though it shares its transaction
-// with others; its half-done work is undone, in the totals too.
-func TestBoltGroupCommit(t *testing.T) {
-	db, _ := openDB(t)
-	b := newBolt(t, db)
-	// Hold the writer up, so that all the changes below are in one batch.
-	hold := make(chan struct{})
-	started := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		err := b.change(func(*bbolt.Bucket, *Totals) error {
-			close(started)
-			<-hold
-			return nil
-		})
-		if err != nil {
-			t.Error(err)
-		}
-	})
-	<-started
-	const n = 40
-	before := stats(db)
-	bad := errors.New("bad")
-	errs := make([]error, n)
-	for i := range n {
-		wg.Go(func() {
-			if i%10 != 3 {
-				errs[i] = b.Put(record(i, 1, []int{i % 8}, nil))
-				return
-			}
-			errs[i] = b.change(func(root *bbolt.Bucket, t *Totals) error {
-				if err := put(generation(root), t, record(1000+i, 77, []int{i}, nil)); err != nil {
-					return err
-				}
-				return fmt.Errorf("change %d: %w", i, bad)
-			})
-		})
-	}
-	for { // until all wait
-		b.mu.Lock()
-		waiting := len(b.queue)
-		b.mu.Unlock()
-		if waiting == n {
-			break
-		}
-	}
-	close(hold)
-	wg.Wait()
-	m := model{}
-	for i, err := range errs {
-		if i%10 == 3 {
-			if !errors.Is(err, bad) || !strings.Contains(err.Error(), fmt.Sprintf("change %d:", i)) {
-				t.Errorf("change %d, which fails: %v", i, err)
-			}
-			continue
-		}
-		if err != nil {
-			t.Errorf("change %d, which does not: %v", i, err)
-		}
-		m[hashOf(i)] = record(i, 1, []int{i % 8}, nil)
-	}
-	mustEqual(t, b, m)
-	// 4 that fail and 1 that ends: not a transaction for each of the 40.
-	if got := stats(db) - before; got > 6 {
-		t.Errorf("%d transactions for %d changes", got, n)
-	}
-}
-
-func stats(db *bbolt.DB) (transactions int) {
-	err := db.View(func(tx *bbolt.Tx) error {
-		transactions = tx.ID()
-		return nil
-	})
-	if err != nil {
-		panic(err)
-	}
-	return transactions
-}
-
 // A Put that comes while Replace turns the generations must not crash, nor
 // leave numbers that nothing stands behind.
-func TestBoltPutDuringReplace(t *testing.T) {
-	db, reopen := openDB(t)
-	b := newBolt(t, db)
+func TestTablePutDuringReplace(t *testing.T) {
+	db, reopen := openState(t)
+	b := open(t, db)
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
 	wg.Go(func() {
@@ -341,14 +266,14 @@ func TestBoltPutDuringReplace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := newBolt(t, reopen()).Totals(); got != was {
+	if got, _ := open(t, reopen()).Totals(); got != was {
 		t.Errorf("Totals were %+v and are %+v when counted anew", was, got)
 	}
 }
 
-func TestBoltAfterDatabaseIsClosed(t *testing.T) {
-	db, _ := openDB(t)
-	b := newBolt(t, db)
+func TestTableAfterDatabaseIsClosed(t *testing.T) {
+	db, _ := openState(t)
+	b := open(t, db)
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
