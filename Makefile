@@ -1,7 +1,4 @@
-# make run    build, set up ./data if it is not there, serve on 127.0.0.1:8080
-# make test   every test; brings the Nix clients that some of them need
-# make bench  the benchmarks, side by side with nginx
-# The others: build lint race fuzz e2e e2e-smoke clean.
+# make help says what there is to make.
 
 GO        ?= go
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -17,35 +14,40 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 export NARWHARF_NIX_DIR ?= $(CACHE)/nix
 export NARWHARF_BIN ?= $(CURDIR)/bin/narwharf
 
-.PHONY: build run test bench e2e e2e-smoke nix-clients lint race fuzz clean
+.PHONY: build run test test-quick bench e2e e2e-smoke nix-clients lint race fuzz clean help
 
-build:
-	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/narwharf ./cmd/narwharf
+build: ## bin/narwharf alone
+	@echo "compiling bin/narwharf; from nothing this takes a minute or two"
+	@$(GO) build -v -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/narwharf ./cmd/narwharf
 
-run: build
+run: build ## build, set up ./data if it is not there, serve on 127.0.0.1:8080
 	@[ -e data/config.toml ] || bin/narwharf init ./data
 	@exec bin/narwharf serve --config data/config.toml
 
-test: build nix-clients
+test: build nix-clients ## every test, also with real Nix, which it brings; some 5 minutes
 	@.ci/gotest -count=1 -timeout 60m ./...
+
+# As go test does, it leaves out packages that nothing has changed for.
+test-quick: ## what needs no Nix, with fewer repetitions: less than a minute
+	@NARWHARF_NIX_DIR=/nonexistent .ci/gotest -short $$($(GO) list ./... | grep -v -e /e2e -e /bench)
 
 # The stock Nix of three Debian suites, unpacked below .cache; nothing is
 # installed for them and /nix is not touched.
-nix-clients:
+nix-clients: ## the Nix clients that tests and benchmarks use
 	@.ci/nix-clients
 
-bench: build nix-clients
+bench: build nix-clients ## the benchmarks, side by side with nginx
 	$(GO) run ./bench $(BENCH)
 
-e2e: build nix-clients
+e2e: build nix-clients ## deployments on real hosts, which it boots here: as root, on Debian
 	@NARWHARF_FLEET=1 .ci/gotest -count=1 -timeout 60m ./e2e/...
 
-e2e-smoke: build nix-clients
+e2e-smoke: build nix-clients ## every kind of them once, with small sizes
 	@NARWHARF_FLEET=1 .ci/gotest -count=1 -short -timeout 20m ./e2e/...
 
 # With a cache of its own: what it remembers of another clone has that one's paths,
 # and fails once that is gone.
-lint: $(GOLANGCI)
+lint: $(GOLANGCI) ## golangci-lint, shellcheck, and the layout of packages
 	GOLANGCI_LINT_CACHE=$(CACHE)/lint $(GOLANGCI) run ./...
 	shellcheck -x -S warning -e SC1007,SC2154 $$(grep -rlE '^#!.*sh$$' .ci e2e)
 	$(GO) test -count=1 .
@@ -56,12 +58,15 @@ $(CACHE)/tools/golangci-lint-$(GOLANGCI_VERSION):
 	mv $(CACHE)/tools/new/golangci-lint $@
 
 # The binary is checked by e2e-smoke: NARWHARF_BIN=bin/narwharf-race.
-race:
+race: ## the short tests with the race detector, and bin/narwharf-race
 	CGO_ENABLED=1 $(GO) build -race -o bin/narwharf-race ./cmd/narwharf
 	@CGO_ENABLED=1 .ci/gotest -count=1 -race -short -timeout 20m $$($(GO) list ./... | grep -v /e2e$$)
 
-fuzz:
+fuzz: ## every fuzz target for FUZZTIME (30s)
 	@.ci/fuzz $(FUZZTIME)
 
-clean:
+clean: ## remove bin; rm -rf .cache removes what was fetched and built for tests
 	rm -rf bin
+
+help: ## this list
+	@sed -nE 's/^([a-z0-9-]+):[^#]*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-12s %s\n", $$1, $$2 }'

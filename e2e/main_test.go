@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// TestMain sees to it that no test makes /nix on a host that had none, and that more tests than
+// TestMain says so if /nix appears on a host that had none, and sees to it that more tests than
 // there are processors run at once: most of them wait for a disk or a timer most of the time.
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -24,8 +24,10 @@ func TestMain(m *testing.M) {
 	_, before := os.Lstat("/nix")
 	code := m.Run()
 	if _, after := os.Lstat("/nix"); errors.Is(before, fs.ErrNotExist) && after == nil {
-		fmt.Fprintln(os.Stderr, "/nix appeared on this host while the tests ran")
-		code = 1
+		fmt.Fprintln(os.Stderr, "/nix appeared on this host while the tests ran: if nothing else made it, a test did")
+		if inCI() { // there nothing else runs
+			code = 1
+		}
 	}
 	os.Exit(code)
 }

@@ -15,8 +15,10 @@ func TestMain(m *testing.M) {
 		os.RemoveAll(filepath.Dir(builtProgram)) // a temporary directory
 	}
 	if _, after := os.Lstat("/nix"); os.IsNotExist(before) && !os.IsNotExist(after) {
-		os.Stderr.WriteString("a test made /nix on this host\n") //nolint:errcheck // it fails anyway
-		code = 1
+		os.Stderr.WriteString("/nix appeared on this host while the tests ran: if nothing else made it, a test did\n") //nolint:errcheck // nothing can be done about it
+		if os.Getenv("NARWHARF_CI") == "1" { // there nothing else runs
+			code = 1
+		}
 	}
 	os.Exit(code)
 }
