@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Many small files, and big files that do and do not compress (500 MB and 20,000 files without
-// -short).
+// Many small files, and big files that do and do not compress; closureSizes says how many and
+// how big.
 func TestBig(t *testing.T) {
 	t.Parallel()
 	eachSuite(t, func(t *testing.T, suite string) {

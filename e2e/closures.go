@@ -87,18 +87,20 @@ type closureBuild struct {
 var closureBuilds sync.Map // suite to *closureBuild
 
 // closureSizes are the size of the big paths in MB and the number of small files.
-func closureSizes() (sizeMB, files int) {
-	if testing.Short() {
+func closureSizes(suite string) (sizeMB, files int) {
+	switch {
+	case testing.Short():
 		return 64, 2000
+	case suite != newest(): // they all lie on the disk at once
+		return 96, 20000
 	}
-	return 500, 20000
+	return 400, 20000
 }
 
 // buildClosures returns the folder with root/ and names. It has the finished name or does not exist;
 // a lock keeps two test binaries from building the same one.
 func buildClosures(t testing.TB, suite, version string) (string, error) {
 	here := filepath.Join(repoRoot(), "e2e")
-	sizeMB, files := closureSizes()
 	sum := sha256.New()
 	for _, name := range []string{"closures.nix", "make-closures.sh"} {
 		text, err := os.ReadFile(filepath.Join(here, name))
@@ -107,9 +109,11 @@ func buildClosures(t testing.TB, suite, version string) (string, error) {
 		}
 		sum.Write(text)
 	}
-	fmt.Fprintln(sum, version, sizeMB, files)
+	fmt.Fprintln(sum, version)
 	base := filepath.Join(repoRoot(), ".cache", "closures")
-	dir := filepath.Join(base, suite+"-"+hex.EncodeToString(sum.Sum(nil))[:12])
+	recipe := filepath.Join(base, suite+"-"+hex.EncodeToString(sum.Sum(nil))[:12])
+	sizeMB, files := closureSizes(suite)
+	dir := fmt.Sprintf("%s-%d", recipe, sizeMB)
 	if err := os.MkdirAll(base, 0o755); err != nil {
 		return "", err
 	}
@@ -122,9 +126,11 @@ func buildClosures(t testing.TB, suite, version string) (string, error) {
 		return "", err
 	}
 	if _, err := os.Stat(dir); err == nil {
-		return dir, os.Chtimes(dir, time.Now(), time.Now())
+		return dir, nil
 	}
-	forgetOldClosures(base, suite)
+	if err := forgetOldClosures(base, suite, recipe); err != nil {
+		return "", err
+	}
 	work := dir + ".new"
 	removeStore(work)
 	if err := os.MkdirAll(work, 0o755); err != nil {
@@ -146,15 +152,13 @@ func buildClosures(t testing.TB, suite, version string) (string, error) {
 	return dir, os.Rename(work, dir)
 }
 
-// forgetOldClosures removes what earlier versions of the scripts built and nobody used for a week.
-func forgetOldClosures(base, suite string) {
-	old, err := filepath.Glob(filepath.Join(base, suite+"-*"))
-	if err != nil {
-		return
-	}
-	for _, dir := range old {
-		if st, err := os.Stat(dir); err == nil && time.Since(st.ModTime()) > 7*24*time.Hour {
+// forgetOldClosures removes what earlier versions of the scripts, or of Nix, built.
+func forgetOldClosures(base, suite, recipe string) error {
+	all, err := filepath.Glob(filepath.Join(base, suite+"-*"))
+	for _, dir := range all {
+		if !strings.HasPrefix(dir, recipe) {
 			removeStore(dir)
 		}
 	}
+	return err
 }

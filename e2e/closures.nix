@@ -154,8 +154,14 @@ rec {
   '';
   random = noise "big-random" sizeMB;
   medium = noise "medium-random" 64;
+  # Text and holes, which take no room on the disk.
   compressible = make "big-compressible" { inherit sizeMB; } ''
     mkdir $out
-    yes "the quick brown fox $salt" | head -c $((sizeMB * 1048576)) > $out/text
+    i=0
+    while [ $i -lt $sizeMB ]; do
+      yes "the quick brown fox $i $salt" | head -c 8192 | dd of=$out/text bs=1048576 seek=$i conv=notrunc 2> /dev/null
+      i=$((i + 1))
+    done
+    truncate -s ''${sizeMB}M $out/text
   '';
 }

@@ -22,5 +22,5 @@
 // it fails them. NARWHARF_SUITES limits the clients ("forky", "bookworm trixie").
 //
 // `go test -short ./e2e` is the smoke test: every kind of test once, with small sizes. Without
-// -short the big paths have 500 MB and 20,000 files.
+// -short the big paths have 400 MB (96 for all but the newest client) and 20,000 files.
 package e2e

@@ -34,7 +34,7 @@ type nix struct {
 func realNix(t *testing.T) *nix {
 	t.Helper()
 	dir := os.Getenv("NARWHARF_NIX_DIR")
-	if dir == "" {
+	if _, err := os.Stat(filepath.Join(dir, "bin", "nix-store-2.34")); dir == "" || err != nil {
 		missing(t, "real Nix (a directory of clients in NARWHARF_NIX_DIR)")
 	}
 	tmp := t.TempDir()
