@@ -1,22 +1,6 @@
-// Package fastpath answers plain GETs for what is in memory, or whole in a file, on
-// the connection itself, before net/http sees them.
-//
-// It sits in the Read of an accepted connection: while net/http waits there for
-// the first byte of a connection's first request, Read takes requests, answers
-// those that Lookup knows, and returns only with the first one that it does not
-// know. From then on the connection is net/http's alone, because only net/http
-// knows where its requests end. So nothing is ever parsed twice in two ways:
-// it answers a buffer only if it is exactly one complete GET of HTTP/1.1
-// with header fields out of a short list; a body, a pipelined second request,
-// half a head, any other field goes to net/http untouched.
-//
-// It is there for narinfos and NARs: a Nix client asks for hundreds of them on 25
-// connections, and net/http spends as much on watching for the client to leave as
-// on answering (bench/PERFORMANCE.md).
 package fastpath
 
 import (
-	"bytes"
 	"io"
 	"net"
 	"net/http"
@@ -77,7 +61,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 type conn struct {
 	*net.TCPConn
 	l     *Listener
-	slow  bool      // net/http has seen a byte
+	slow  bool      // net/http has the connection
+	left  int64     // then: bytes of its request that it has not been given; negative: it has more
+	first []byte    // of the next request, see Resume
 	until time.Time // the deadline that we set; zero: none
 	out   []byte
 	hold  bool // see Hold; of the goroutine that writes
@@ -86,44 +72,57 @@ type conn struct {
 
 func (c *conn) Read(p []byte) (int, error) {
 	if c.slow {
-		return c.TCPConn.Read(p)
+		n, err := c.TCPConn.Read(p)
+		c.left -= int64(n)
+		return n, err
 	}
 	for {
-		n, err := c.TCPConn.Read(p)
+		got := copy(p, c.first)
+		n, err := c.TCPConn.Read(p[got:])
+		n, c.first = n+got, nil
 		var answer *Answer
-		if err == nil {
-			answer = c.l.match(p[:n])
+		r := parse(p[:n])
+		if err == nil && r.path != nil {
+			answer = c.l.Lookup(r.path, r.gzip)
 		}
 		if answer == nil {
-			c.handOver()
+			c.handOver(r.left)
 			return n, err
 		}
-		now := time.Now()
-		if err := c.allow(now, c.l.Idle/2, c.l.Idle); err != nil {
-			answer.drop()
-			return 0, c.broken()
+		if !c.answer(answer, r.close) || r.close {
+			return 0, c.end()
 		}
-		c.out = append(c.out[:0], "HTTP/1.1 200 OK\r\nDate: "...)
-		c.out = appendDate(c.out, now)
-		c.out = append(c.out, answer.Tail...)
-		if answer.File != nil {
-			// Between two steps of a file less time is left than between two requests.
-			if !c.sendFile(answer) || c.allow(time.Now(), c.l.Idle/2, c.l.Idle) != nil {
-				return 0, c.broken()
-			}
-			continue
-		}
-		if _, err := c.Write(c.out); err != nil {
-			return 0, c.broken()
-		}
-		c.l.Served(answer, int64(answer.Body))
 	}
 }
 
-// broken ends a connection on which half an answer may have gone out. net/http
+// answer sends an answer and reports whether something may follow it.
+func (c *conn) answer(a *Answer, last bool) bool {
+	now := time.Now()
+	if c.allow(now, c.l.Idle/2, c.l.Idle) != nil {
+		a.drop()
+		return false
+	}
+	c.out = append(c.out[:0], "HTTP/1.1 200 OK\r\nDate: "...)
+	c.out = appendDate(c.out, now)
+	if last {
+		c.out = append(c.out, "\r\nConnection: close"...)
+	}
+	c.out = append(c.out, a.Tail...)
+	if a.File != nil {
+		// Between two steps of a file less time is left than between two requests.
+		return c.sendFile(a) && c.allow(time.Now(), c.l.Idle/2, c.l.Idle) == nil
+	}
+	if _, err := c.Write(c.out); err != nil {
+		return false
+	}
+	c.l.Served(a, int64(a.Body))
+	return true
+}
+
+// end ends a connection, on which half an answer may have gone out. net/http
 // would send a 400 after most errors of Read, which the client would take for
 // what is missing of the body: it gets an end of file, and nothing to write to.
-func (c *conn) broken() error {
+func (c *conn) end() error {
 	_ = c.TCPConn.Close()
 	return io.EOF
 }
@@ -138,77 +137,28 @@ func (c *conn) allow(now time.Time, least, most time.Duration) error {
 	return c.SetDeadline(c.until)
 }
 
-func (c *conn) handOver() {
-	c.slow, c.out = true, nil
+// handOver gives net/http the connection, with the begin of a request.
+func (c *conn) handOver(left int64) {
+	c.slow, c.left, c.out = true, left, nil
 	if !c.until.IsZero() {
+		c.until = time.Time{}
 		_ = c.SetReadDeadline(time.Now().Add(c.l.HeaderTimeout))
 		_ = c.SetWriteDeadline(time.Time{})
 	}
 }
 
-// match is Lookup for a buffer that is exactly one plain GET.
-func (l *Listener) match(b []byte) *Answer {
-	// What net/http would refuse it shall refuse.
-	for _, c := range b {
-		if c < ' ' && c != '\r' && c != '\n' || c > '~' {
-			return nil
-		}
+// ConnState is for the http.Server of a Listener. It takes a connection back on
+// which net/http has answered a request and waits for the next.
+func ConnState(c net.Conn, state http.ConnState) {
+	if c, ok := c.(*conn); ok && state == http.StateIdle && c.left == 0 {
+		c.slow = false
 	}
-	// net/http ends lines at a bare "\n" too: what has one is not for us.
-	lines := bytes.Count(b, crlf)
-	if bytes.Count(b, crlf[1:]) != lines || bytes.Count(b, crlf[:1]) != lines {
-		return nil
-	}
-	line, fields, ok := bytes.Cut(b, crlf)
-	path, ok1 := bytes.CutPrefix(line, []byte("GET /"))
-	path, ok2 := bytes.CutSuffix(path, []byte(" HTTP/1.1"))
-	fields, ok3 := bytes.CutSuffix(fields, crlf)
-	if !ok || !ok1 || !ok2 || !ok3 {
-		return nil
-	}
-	hosts, gzip := 0, false
-	for len(fields) > 0 {
-		var field []byte
-		if field, fields, ok = bytes.Cut(fields, crlf); !ok {
-			return nil
-		}
-		name, value, ok := bytes.Cut(field, []byte(":"))
-		switch {
-		case !ok:
-			return nil // also the empty line before a pipelined request
-		case bytes.EqualFold(name, []byte("host")):
-			if hosts++; !isHost(bytes.TrimLeft(value, " ")) {
-				return nil
-			}
-		case bytes.EqualFold(name, []byte("user-agent")), bytes.EqualFold(name, []byte("accept")):
-		case bytes.EqualFold(name, []byte("accept-encoding")):
-			if bytes.Contains(value, []byte(";")) {
-				return nil // qualities are the slow path's
-			}
-			gzip = gzip || bytes.Contains(value, []byte("gzip"))
-		default:
-			return nil
-		}
-	}
-	if hosts != 1 {
-		return nil
-	}
-	return l.Lookup(path, gzip)
 }
 
-var crlf = []byte("\r\n")
-
-// isHost reports whether a Host is a name or an address, with or without a port.
-func isHost(b []byte) bool {
-	for _, c := range b {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '-' <= c && c <= ':' && c != '/', c == '[', c == ']', c == '_':
-		default:
-			return false
-		}
-	}
-	return true
-}
+// Resume takes a connection back that was hijacked from net/http, is answered, and
+// of whose next request the first byte was read. An http.Server has to serve it
+// then as if it had just been accepted.
+func (c *conn) Resume(first byte) { c.slow, c.first = false, []byte{first} }
 
 // date is the text of one second.
 type date struct {
