@@ -64,7 +64,7 @@ func TestLocalNarinfo(t *testing.T) {
 func TestLocalSeesChanges(t *testing.T) {
 	m := newMachine(t)
 	ring := new(keyring)
-	w, fast := quickWorld(t, func(s *setup) { s.keys = ring.load }, m.serve)
+	w, fast := fastWorld(t, func(s *setup) { s.keys = ring.load }, m.serve)
 	stays := m.build("stays", map[string]string{"file": "stays"})
 	comes := pathNamed("comes")
 	quick := int64(0)
@@ -272,7 +272,7 @@ func TestPackedCopiesMakeWay(t *testing.T) {
 // first answer after each change is the right one.
 func TestLocalChangesUnderLoad(t *testing.T) {
 	m := newMachine(t)
-	w, _ := quickWorld(t, m.serve)
+	w, _ := fastWorld(t, m.serve)
 	w.client.Transport = &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 20}
 	stays := m.build("stays", map[string]string{"file": "stays"})
 	comes := pathNamed("comes")

@@ -27,6 +27,7 @@ type metrics struct {
 	broken   *prometheus.CounterVec
 	swept    prometheus.Counter
 	inFlight prometheus.Gauge
+	fast     prometheus.Counter
 
 	// Looking a counter up by label strings costs more than answering a
 	// narinfo from memory should; each combination is looked up once.
@@ -72,6 +73,7 @@ func newMetrics(u *Uploads, registry *prometheus.Registry) *metrics {
 		refusals: counter("narwharf_upload_refusals_total", "Uploads that were refused, by route and kind.", "route", "kind"),
 		verify:   counter("narwharf_verify_failures_total", "Uploads whose bytes were not what they were said to be, by kind.", "kind"),
 		aborted:  prometheus.NewCounter(prometheus.CounterOpts{Name: "narwharf_http_aborted_total", Help: "Replies broken off after their header had gone out."}),
+		fast:     prometheus.NewCounter(prometheus.CounterOpts{Name: "narwharf_http_fast_total", Help: "Requests answered on the connection, before net/http; the others count them, too."}),
 		broken:   counter("narwharf_local_broken_total", "NARs and listings of local paths that could not be sent, or were broken off, since the path is not what Nix knows it as, by kind.", "kind"),
 		swept:    prometheus.NewCounter(prometheus.CounterOpts{Name: "narwharf_swept_nars_total", Help: "NARs removed since no narinfo came for them."}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "narwharf_uploads_in_flight", Help: "Uploads being received now."}),
@@ -82,7 +84,7 @@ func newMetrics(u *Uploads, registry *prometheus.Registry) *metrics {
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
-	m.registry.MustRegister(m.requests, m.sent, m.received, m.uploads, m.refusals, m.verify, m.aborted, m.broken, m.swept, m.inFlight,
+	m.registry.MustRegister(m.requests, m.sent, m.received, m.uploads, m.refusals, m.verify, m.aborted, m.fast, m.broken, m.swept, m.inFlight,
 		gauge("narwharf_cache_paths", "Store paths in the cache.", func() float64 {
 			t, err := u.index.Totals()
 			if err != nil {

@@ -127,7 +127,7 @@ func TestNarOverHTTP10(t *testing.T) {
 
 // A file that turns out shorter than it was must not look like a whole one.
 func TestNarThatShrinks(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, viaNetHTTP)
 	p := random(t, "p", 4<<20)
 	w.putAll(p)
 	for _, header := range [][]string{nil, {"Range", "bytes=10-"}} {
@@ -144,7 +144,7 @@ func TestNarThatShrinks(t *testing.T) {
 
 // The same of a file, which is sent by sendfile.
 func TestNarFileThatShrinks(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, viaNetHTTP)
 	p := random(t, "p", 4<<20)
 	w.putAll(p)
 	f := fileOf(t, 1<<20)
@@ -158,7 +158,7 @@ func TestNarFileThatShrinks(t *testing.T) {
 
 // What sendFile answers is what http.ServeContent answers to the same request.
 func TestSendFile(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, viaNetHTTP)
 	f := fileOf(t, 100_000)
 	name := newUpload(t, "p", "none").narURL()
 	type plain struct{ io.ReadSeeker } // no *os.File

@@ -219,7 +219,7 @@ func (c *spyConn) ReadFrom(r io.Reader) (int64, error) {
 
 // A client that takes nothing is cut; one that is slow is served.
 func TestPacing(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, viaNetHTTP) // package fastpath has a test of its own
 	w.s.idle = 500 * time.Millisecond
 	p := random(t, "p", 16<<20)
 	w.putAll(p)

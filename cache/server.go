@@ -60,8 +60,8 @@ type Server struct {
 	keep    string // Cache-Control of what never changes
 	puts    atomic.Int64
 
-	quickListeners []*fastpath.Listener
-	quickCounts    [len(quickKinds)]requestCounters // of what they answer
+	fastListeners []*fastpath.Listener
+	fastCounts    [len(fastKinds)]requestCounters // of what they answer
 
 	keeper    keeper
 	keepPause time.Duration // as the constant, but for tests

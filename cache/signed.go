@@ -40,7 +40,7 @@ type signedText struct {
 	text  []byte
 	etag  string
 	small []byte // gzip, if that is worth it; else nil
-	// The whole answers behind the value of Date, for package front.
+	// The whole answers behind the value of Date, for package fastpath.
 	plainTail, smallTail fastpath.Answer
 
 	local *local.Path // nil for an upload
@@ -156,7 +156,7 @@ func (s *signer) signLocal(ctx context.Context, hash string, old *signedText) (*
 	}
 	t := s.sign(info, true) // the keys vouch for our own store in any case
 	t.local = p
-	t.plainTail.Label = quickLabel{kind: quickLocalInfo}
+	t.plainTail.Label = fastLabel{kind: fastLocalInfo}
 	t.smallTail.Label = t.plainTail.Label
 	return t, nil
 }
@@ -193,7 +193,7 @@ func (t *signedText) prepare(text []byte) {
 		t.small = t.smallTail.Tail[len(t.smallTail.Tail)-len(packed):]
 		t.smallTail.Body = len(packed)
 	}
-	t.plainTail.Label, t.smallTail.Label = quickLabel{kind: quickUploadedInfo}, quickLabel{kind: quickUploadedInfo}
+	t.plainTail.Label, t.smallTail.Label = fastLabel{kind: fastUploadedInfo}, fastLabel{kind: fastUploadedInfo}
 	t.plainTail.Tail = tail(vary, t.etag, text)
 	t.plainTail.Body = len(text)
 	t.text = t.plainTail.Tail[len(t.plainTail.Tail)-len(text):]

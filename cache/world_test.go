@@ -24,6 +24,7 @@ import (
 	"go.uber.org/goleak"
 
 	"narwharf/cache/blob"
+	"narwharf/cache/fastpath"
 	"narwharf/cache/index"
 	"narwharf/cache/nar"
 	"narwharf/cache/narfiletest"
@@ -81,6 +82,18 @@ func newWorld(t testing.TB, choose ...func(*setup)) *world {
 	return openWorld(t, dir, choose...)
 }
 
+// onConnections serves as narwharf does: on the connections, unless
+// NARWHARF_FAST_PATH is false.
+func onConnections(h *httptest.Server) {
+	if s, ok := h.Config.Handler.(*Server); ok && os.Getenv("NARWHARF_FAST_PATH") != "false" {
+		h.Listener = s.FastPath(h.Listener, time.Minute, time.Minute)
+		h.Config.ConnState, h.Config.ConnContext = fastpath.ConnState, fastpath.ConnContext
+	}
+}
+
+// viaNetHTTP serves as with fast_path = false.
+func viaNetHTTP(s *setup) { s.listen = func(*httptest.Server) {} }
+
 // openWorld starts a cache over what lies in dir, as after a kill.
 func openWorld(t testing.TB, dir string, choose ...func(*setup)) *world {
 	t.Helper()
@@ -91,7 +104,7 @@ func openWorld(t testing.TB, dir string, choose ...func(*setup)) *world {
 		anonymous:     access.Scopes{pull},
 		keys:          func() ([]signing.SecretKey, error) { return nil, nil },
 		wrap:          func(i index.Index) index.Index { return i },
-		listen:        func(*httptest.Server) {},
+		listen:        onConnections,
 	}
 	for _, c := range choose {
 		c(&w.setup)

@@ -55,7 +55,9 @@ func parse(b []byte) request {
 			plain = plain && isHost(value)
 		case is(name, "accept-encoding"):
 			plain = plain && bytes.IndexByte(value, ';') < 0 // qualities are net/http's
-			r.gzip = r.gzip || bytes.Contains(value, []byte("gzip"))
+			for item := range bytes.SplitSeq(value, []byte(",")) {
+				r.gzip = r.gzip || is(bytes.Trim(item, " "), "gzip")
+			}
 		case is(name, "connection"):
 			r.close = r.close || is(value, "close")
 			if !is(value, "close") && !is(value, "keep-alive") {

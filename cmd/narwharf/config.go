@@ -57,6 +57,7 @@ type Config struct {
 	Limits struct {
 		BodyIdle configfile.Duration `toml:"body_idle"`
 		Stop     configfile.Duration `toml:"stop"`
+		FastPath bool                `toml:"fast_path"`
 	} `toml:"limits"`
 
 	path       string   // of the file
@@ -103,6 +104,7 @@ func defaultConfig() *Config {
 	c.Log.Level = "info"
 	c.Limits.BodyIdle = configfile.Duration(30 * time.Second)
 	c.Limits.Stop = configfile.Duration(5 * time.Minute)
+	c.Limits.FastPath = true
 	return c
 }
 

@@ -129,17 +129,20 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    64 << 10,
 		ConnContext:       fastpath.ConnContext,
+		ConnState:         fastpath.ConnState,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, len(listeners)+1)
 	for _, l := range listeners {
 		log.Info("serving", "address", l.Addr().String(), "data_dir", cfg.DataDir)
-		if l.Addr().Network() == "tcp" {
-			l = server.Quick(l, idleTimeout, headerTimeout)
+		if cfg.Limits.FastPath && l.Addr().Network() == "tcp" {
+			l = server.FastPath(l, idleTimeout, headerTimeout)
 		}
 		go func() { failed <- srv.Serve(l) }()
 	}
-	go func() { failed <- srv.Serve(d.channels.Returned(idleTimeout)) }()
+	if cfg.Limits.FastPath { // else polls wait in net/http
+		go func() { failed <- srv.Serve(d.channels.Returned(idleTimeout)) }()
+	}
 	whatNext(out, cfg, listeners, server)
 	notify("READY=1")
 
@@ -197,7 +200,6 @@ func shutdown(web *http.Server, server *cache.Server, limit time.Duration, log *
 		}
 		done <- err
 	}()
-	const grace = 10 * time.Second
 	idleSince := time.Now()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -215,7 +217,7 @@ func shutdown(web *http.Server, server *cache.Server, limit time.Duration, log *
 		case now := <-tick.C:
 			if server.UploadsInFlight() > 0 {
 				idleSince = now
-			} else if now.Sub(idleSince) > grace {
+			} else if now.Sub(idleSince) > 10*time.Second {
 				log.Info("cut downloads that were under way, clients resume them")
 				return web.Close()
 			}
@@ -306,12 +308,10 @@ func notify(state string) {
 	if strings.HasPrefix(name, "@") {
 		name = "\x00" + name[1:]
 	}
-	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
-	if err != nil {
-		return
+	if conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"}); err == nil {
+		_, _ = conn.Write([]byte(state)) // else systemd runs into its own time-out and says so
+		_ = conn.Close()
 	}
-	defer conn.Close()
-	_, _ = conn.Write([]byte(state)) // systemd then runs into its own time-out and says so
 }
 
 // whatNext prints what a newcomer can type now.
@@ -333,8 +333,7 @@ func whatNext(out io.Writer, cfg *Config, listeners []net.Listener, server *cach
 	for _, k := range server.PublicKeys() {
 		keys.WriteString(" " + k.String())
 	}
-	netrc := filepath.Join(cfg.DataDir, "netrc")
-	auth := ""
+	auth, netrc := "", filepath.Join(cfg.DataDir, "netrc")
 	if _, err := os.Stat(netrc); err == nil {
 		auth = " --netrc-file " + netrc
 	}

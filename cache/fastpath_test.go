@@ -17,8 +17,8 @@ import (
 	"narwharf/signing/access"
 )
 
-// quickWorld is a world whose narinfos are answered on the connection.
-func quickWorld(t *testing.T, choose ...func(*setup)) (w *world, fast func() int64) {
+// fastWorld is a world whose narinfos are answered on the connection.
+func fastWorld(t *testing.T, choose ...func(*setup)) (w *world, fast func() int64) {
 	t.Helper()
 	var count atomic.Int64
 	choose = append(choose, func(s *setup) {
@@ -27,7 +27,8 @@ func quickWorld(t *testing.T, choose ...func(*setup)) (w *world, fast func() int
 			if !ok {
 				t.Fatal("the test's server is no Server")
 			}
-			h.Listener = server.Quick(h.Listener, time.Minute, time.Minute)
+			h.Listener = server.FastPath(h.Listener, time.Minute, time.Minute)
+			h.Config.ConnState = fastpath.ConnState
 			if l, ok := h.Listener.(*fastpath.Listener); ok {
 				served := l.Served
 				l.Served = func(a *fastpath.Answer, sent int64) {
@@ -56,10 +57,10 @@ func becomes(fast func() int64, want int64) bool {
 // fresh forgets the connection: the next request is the first of another.
 func (w *world) fresh() { w.client.CloseIdleConnections() }
 
-// TestQuickEqualsSlow: what is answered on the connection is, header by
+// TestFastEqualsSlow: what is answered on the connection is, header by
 // header, what net/http and getNarinfo answer.
-func TestQuickEqualsSlow(t *testing.T) {
-	w, fast := quickWorld(t)
+func TestFastEqualsSlow(t *testing.T) {
+	w, fast := fastWorld(t)
 	short := newUpload(t, "short", "zstd")
 	refs := []*upload{short}
 	for i := range 40 {
@@ -71,7 +72,7 @@ func TestQuickEqualsSlow(t *testing.T) {
 		for _, header := range [][]string{nil, {"Accept-Encoding", "gzip"}, {"Accept-Encoding", "zstd, br, gzip, deflate, bzip2, xz"}} {
 			w.fresh()
 			// The slow way knows a field that the fast one does not.
-			slow := w.get(p.infoURL(), slices.Concat(header, []string{"X-Slow", "1"})...)
+			slow := w.get(p.infoURL(), slices.Concat(header, []string{"Slow", "1"})...)
 			w.fresh()
 			before := fast()
 			quick := w.must(w.get(p.infoURL(), header...), 200)
@@ -87,10 +88,10 @@ func TestQuickEqualsSlow(t *testing.T) {
 	}
 }
 
-// TestQuickSeesChanges: what changes a narinfo changes the fast answer too.
-func TestQuickSeesChanges(t *testing.T) {
+// TestFastSeesChanges: what changes a narinfo changes the fast answer too.
+func TestFastSeesChanges(t *testing.T) {
 	ring := new(keyring)
-	w, fast := quickWorld(t, func(s *setup) { s.keys = ring.load })
+	w, fast := fastWorld(t, func(s *setup) { s.keys = ring.load })
 	p := newUpload(t, "p", "zstd")
 	w.putAll(p)
 	ask := func(want int) {
@@ -123,9 +124,9 @@ func TestQuickSeesChanges(t *testing.T) {
 	}
 }
 
-// TestQuickCounts: fast answers are in the metrics as the others are.
-func TestQuickCounts(t *testing.T) {
-	w, fast := quickWorld(t)
+// TestFastCounts: fast answers are in the metrics as the others are.
+func TestFastCounts(t *testing.T) {
+	w, fast := fastWorld(t)
 	p := newUpload(t, "p", "zstd")
 	w.putAll(p)
 	var size int
@@ -141,9 +142,9 @@ func TestQuickCounts(t *testing.T) {
 		fmt.Sprintf(`narwharf_http_sent_bytes_total{route="narinfo",source="uploaded"} %d`, 5*size))
 }
 
-// TestQuickIsForEverybody: a private cache answers nobody on the connection.
-func TestQuickIsForEverybody(t *testing.T) {
-	w, fast := quickWorld(t, func(s *setup) { s.anonymous = access.Scopes{} })
+// TestFastIsForEverybody: a private cache answers nobody on the connection.
+func TestFastIsForEverybody(t *testing.T) {
+	w, fast := fastWorld(t, func(s *setup) { s.anonymous = access.Scopes{} })
 	p := newUpload(t, "p", "zstd")
 	w.putAll(p)
 	for range 3 {
@@ -156,12 +157,12 @@ func TestQuickIsForEverybody(t *testing.T) {
 	}
 }
 
-// TestQuickNars: an uploaded NAR and one of the local store that is packed are sent
+// TestFastNars: an uploaded NAR and one of the local store that is packed are sent
 // on the connection, header by header as getNar does; what may have another answer
 // is not.
-func TestQuickNars(t *testing.T) {
+func TestFastNars(t *testing.T) {
 	m := newMachine(t)
-	w, fast := quickWorld(t, m.serve)
+	w, fast := fastWorld(t, m.serve)
 	p := newUpload(t, "p", "zstd")
 	w.putAll(p)
 	own := m.build("local", map[string]string{"data": noise(1 << 20)})
@@ -176,7 +177,7 @@ func TestQuickNars(t *testing.T) {
 	for _, url := range []string{p.narURL(), packed} {
 		for _, header := range [][]string{nil, {"Accept-Encoding", "zstd, br, gzip, deflate, bzip2, xz"}} {
 			w.fresh()
-			slow := w.must(w.get(url, slices.Concat(header, []string{"X-Slow", "1"})...), 200)
+			slow := w.must(w.get(url, slices.Concat(header, []string{"Slow", "1"})...), 200)
 			w.fresh()
 			quick := w.must(w.get(url, header...), 200)
 			if count++; !becomes(fast, count) {
@@ -221,19 +222,19 @@ func TestQuickNars(t *testing.T) {
 	w.must(w.get(packed), 404)
 }
 
-// TestQuickBreaksOff: a NAR that ends too soon breaks the connection off, and is
+// TestFastBreaksOff: a NAR that ends too soon breaks the connection off, and is
 // counted.
-func TestQuickBreaksOff(t *testing.T) {
-	w, fast := quickWorld(t)
+func TestFastBreaksOff(t *testing.T) {
+	w, fast := fastWorld(t)
 	p := newUpload(t, "p", "none")
 	w.putAll(p)
 	file := filepath.Join(w.dir, "cache", p.narURL())
 	if _, err := os.Stat(file); err != nil {
 		t.Fatal(err)
 	}
-	l := w.s.quickListeners[0]
+	l := w.s.fastListeners[0]
 	l.Lookup = func(path []byte, gzip bool) *fastpath.Answer {
-		a := w.s.quick(path, gzip)
+		a := w.s.fastAnswer(path, gzip)
 		if a != nil && a.File != nil {
 			if err := os.Truncate(file, 100); err != nil {
 				t.Error(err)

@@ -16,26 +16,26 @@ import (
 	"narwharf/signing/access"
 )
 
-// Quick wraps a TCP listener so that narinfos in memory and NARs in files are
+// FastPath wraps a TCP listener so that narinfos in memory and NARs in files are
 // answered on the connection itself, before net/http sees the request. Everything else, and
 // everything on a cache that is not for everybody to read, is net/http's. idle
 // and header are the time-outs of the http.Server. Call it before serving.
-func (s *Server) Quick(l net.Listener, idle, header time.Duration) net.Listener {
+func (s *Server) FastPath(l net.Listener, idle, header time.Duration) net.Listener {
 	if s.opts.Access.Identify(&http.Request{Header: http.Header{}}).Deny(access.Scope{Kind: access.Pull}) != nil {
 		return l
 	}
-	for kind, key := range quickKinds {
-		s.quickCounts[kind] = s.metrics.counters(key)
+	for kind, key := range fastKinds {
+		s.fastCounts[kind] = s.metrics.counters(key)
 	}
-	quick := &fastpath.Listener{Listener: l, Lookup: s.quick, Served: s.quickly, Idle: idle, HeaderTimeout: header, Pace: s.idle}
-	s.quickListeners = append(s.quickListeners, quick)
-	return quick
+	fast := &fastpath.Listener{Listener: l, Lookup: s.fastAnswer, Served: s.answeredFast, Idle: idle, HeaderTimeout: header, Pace: s.idle}
+	s.fastListeners = append(s.fastListeners, fast)
+	return fast
 }
 
-// Sent waits until no NAR is being sent on the connections of Quick, which
+// Sent waits until no NAR is being sent on the connections of FastPath, which
 // http.Server.Shutdown knows nothing of.
 func (s *Server) Sent(ctx context.Context) error {
-	for _, l := range s.quickListeners {
+	for _, l := range s.fastListeners {
 		if err := l.Wait(ctx); err != nil {
 			return err
 		}
@@ -43,53 +43,54 @@ func (s *Server) Sent(ctx context.Context) error {
 	return nil
 }
 
-// quickLabel says what an answer of quick is.
-type quickLabel struct {
-	kind   quickKind
+// fastLabel says what an answer on the fast path is.
+type fastLabel struct {
+	kind   fastKind
 	packed string // name of a packed NAR of the local store
 }
 
-type quickKind int
+type fastKind int
 
 const (
-	quickUploadedInfo quickKind = iota
-	quickLocalInfo
-	quickUploadedNar
-	quickPackedNar
+	fastUploadedInfo fastKind = iota
+	fastLocalInfo
+	fastUploadedNar
+	fastPackedNar
 )
 
-var quickKinds = [...]requestKey{
-	quickUploadedInfo: {"narinfo", http.MethodGet, sourceUploaded, http.StatusOK},
-	quickLocalInfo:    {"narinfo", http.MethodGet, sourceLocal, http.StatusOK},
-	quickUploadedNar:  {"nar", http.MethodGet, sourceUploaded, http.StatusOK},
-	quickPackedNar:    {"packed-nar", http.MethodGet, sourceLocal, http.StatusOK},
+var fastKinds = [...]requestKey{
+	fastUploadedInfo: {"narinfo", http.MethodGet, sourceUploaded, http.StatusOK},
+	fastLocalInfo:    {"narinfo", http.MethodGet, sourceLocal, http.StatusOK},
+	fastUploadedNar:  {"nar", http.MethodGet, sourceUploaded, http.StatusOK},
+	fastPackedNar:    {"packed-nar", http.MethodGet, sourceLocal, http.StatusOK},
 }
 
-// quickly counts an answer as ServeHTTP does.
-func (s *Server) quickly(a *fastpath.Answer, sent int64) {
-	label, ok := a.Label.(quickLabel)
+// answeredFast counts an answer as ServeHTTP does.
+func (s *Server) answeredFast(a *fastpath.Answer, sent int64) {
+	label, ok := a.Label.(fastLabel)
 	if !ok {
 		panic("cache: an answer without a label")
 	}
-	c := s.quickCounts[label.kind]
+	c := s.fastCounts[label.kind]
 	c.requests.Inc()
 	c.sent.Add(float64(sent))
+	s.metrics.fast.Inc()
 	if a.File == nil || sent == a.Size {
 		return
 	}
 	s.metrics.aborted.Inc()
-	if label.kind == quickPackedNar {
+	if label.kind == fastPackedNar {
 		s.dropUnreadable(a.File, label.packed)
 	}
 }
 
-// quick returns the answer to GET /<path>, if it is a narinfo in memory or a NAR
+// fastAnswer returns the answer to GET /<path>, if it is a narinfo in memory or a NAR
 // in a file. A narinfo that is not is asked for from net/http, which puts it there.
 // Local paths are looked at again if anything in the store has changed, since that
 // may well be before every answer on a machine that builds.
-func (s *Server) quick(path []byte, gzip bool) *fastpath.Answer {
+func (s *Server) fastAnswer(path []byte, gzip bool) *fastpath.Answer {
 	if name, ok := bytes.CutPrefix(path, []byte("nar/")); ok {
-		return s.quickNar(string(name))
+		return s.fastNar(string(name))
 	}
 	const suffix = ".narinfo"
 	if len(path) != 32+len(suffix) || string(path[32:]) != suffix {
@@ -109,10 +110,10 @@ func (s *Server) quick(path []byte, gzip bool) *fastpath.Answer {
 	return &t.plainTail
 }
 
-// quickNar returns the answer to GET /nar/<name>, if that is the name of an
+// fastNar returns the answer to GET /nar/<name>, if that is the name of an
 // uploaded file, or of a local path that is known to be true and packed. All else,
 // errors too, is net/http's.
-func (s *Server) quickNar(name string) *fastpath.Answer {
+func (s *Server) fastNar(name string) *fastpath.Answer {
 	if narfile.Grammar.MatchString(name) {
 		in, err := s.uploads.blobs.Open("nar/" + name)
 		if err != nil {
@@ -123,7 +124,7 @@ func (s *Server) quickNar(name string) *fastpath.Answer {
 			in.Close()
 			return nil
 		}
-		return s.quickFile(f, in.Size, name[:52], quickLabel{kind: quickUploadedNar})
+		return s.fastFile(f, in.Size, name[:52], fastLabel{kind: fastUploadedNar})
 	}
 	base, ok := strings.CutSuffix(name, local.CompressedSuffix)
 	if !ok || s.local == nil || !localGrammar.MatchString(base) {
@@ -136,12 +137,12 @@ func (s *Server) quickNar(name string) *fastpath.Answer {
 	if err != nil {
 		return nil
 	}
-	return s.quickFile(f, digest.Size, base[33:]+strings.TrimPrefix(local.CompressedSuffix, local.PlainSuffix),
-		quickLabel{quickPackedNar, name})
+	return s.fastFile(f, digest.Size, base[33:]+strings.TrimPrefix(local.CompressedSuffix, local.PlainSuffix),
+		fastLabel{fastPackedNar, name})
 }
 
-// quickFile is the answer that getNar and sendFinished give to a plain GET.
-func (s *Server) quickFile(f *os.File, size int64, etag string, label quickLabel) *fastpath.Answer {
+// fastFile is the answer that getNar and sendFinished give to a plain GET.
+func (s *Server) fastFile(f *os.File, size int64, etag string, label fastLabel) *fastpath.Answer {
 	tail := make([]byte, 0, 256)
 	tail = append(tail, "\r\nAccept-Ranges: bytes\r\nCache-Control: "...)
 	tail = append(tail, s.keep...)
