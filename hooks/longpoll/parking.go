@@ -91,8 +91,14 @@ func (p *parking) between(k *conn) {
 		_ = k.Close()
 		return
 	}
+	var next net.Conn = k
+	// A connection of cache/fastpath can be taken for a new one without k around it.
+	if c, ok := k.Conn.(interface{ Resume(first byte) }); ok && len(k.early) == 1 {
+		c.Resume(k.early[0])
+		next = k.Conn
+	}
 	select {
-	case p.back <- k:
+	case p.back <- next:
 	case <-p.done:
 		_ = k.Close()
 	}
