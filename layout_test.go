@@ -66,8 +66,15 @@ var mayImport = map[string][]string{
 	"narinfo/clip":          nil,
 	"nixos":                 {"signing", "narinfo", "cache/nixstore", "hooks/api", "hooks/window", "cache/state/durable"},
 	"nixos/bootstrap":       {"nixos/config", "hooks/api", "narinfo", "cache/nixstore", "signing"},
-	"nixos/config":          {"nixos", "hooks/api", "hooks/configfile", "hooks/window", "signing"},
-	"nixos/linux":           {"nixos", "nixos/config", "hooks/api", "narinfo", "cache/nixstore", "signing"},
+	"nixos/config":          {"nixos", "nixos/linux/witness", "hooks/api", "hooks/configfile", "hooks/window", "signing"},
+	"nixos/linux":           {"nixos", "nixos/config", "nixos/linux/...", "nixos/remote", "hooks/api", "narinfo/clip", "cache/state/durable"},
+	"nixos/linux/command":   nil,
+	"nixos/linux/disk":      nil,
+	"nixos/linux/nix":       {"nixos", "nixos/config", "nixos/linux/command", "nixos/linux/disk", "nixos/relay", "cache/nixstore", "hooks/api", "narinfo", "cache/state/durable"},
+	"nixos/linux/systemd":   {"nixos", "nixos/linux/command", "cache/state/durable"},
+	"nixos/linux/witness":   nil,
+	"nixos/relay":           nil,
+	"nixos/remote":          {"nixos", "hooks/api", "narinfo", "signing"},
 	"nixos/sim":             {"nixos", "signing", "narinfo", "hooks/api"},
 	"signing":               {"narinfo"},
 	"signing/access":        {"signing", "cache/state", "cache/state/durable"},
@@ -78,11 +85,11 @@ var allMayImport = []string{"narinfo/clip"}
 
 // testsMayImport is what tests may import beyond that.
 var testsMayImport = map[string][]string{
-	"cache/narfile":  {"cache/narfiletest"},
 	"cache/index":    {"cache/state/bolt"},
-	"nixos":          {"nixos/sim"},
-	"nixos/linux":    {"nixos/sim", "cache/nar"},
+	"cache/narfile":  {"cache/narfiletest"},
 	"hooks":          {"nixos", "nixos/sim", "cache/state/memory"}, // real agents on simulated hosts
+	"nixos":         {"nixos/sim"},
+	"nixos/linux":   {"nixos/sim", "cache/nar", "narinfo", "signing"},
 	"signing/access": {"cache/state/bolt", "cache/state/memory"},
 }
 
@@ -206,7 +213,6 @@ var largePackages = map[string]int{
 	"cmd/narwharf":         5276,
 	"hooks":                5721,
 	"nixos":                3692,
-	"nixos/linux":          2513,
 	"signing":              1962,
 	"signing/access":       1597,
 }

@@ -180,7 +180,8 @@ func (h *simHost) turn() {
 		rules := h.all.keys.Rules()
 		rules.Hooks = h.all.hooks
 		h.agent = h.Agent(rules)
-		h.agent.Host, h.agent.Stager.Host = h, h
+		h.agent.Host.Network, h.agent.Host.Server = h, h
+		h.agent.Stager.Host = h.agent.Host
 		h.agent.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 		err = h.agent.Start(ctx)
 	} else {

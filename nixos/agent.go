@@ -329,7 +329,7 @@ func (a *Agent) runSwitch(ctx context.Context, e Switch) Event {
 	}
 	ev := Switched{Exit: st.Exit, Text: st.Text, Lost: !st.Ended}
 	if st.Ended && st.Exit != 0 && st.Exit != exitUnitsFailed && st.Exit != exitReboot {
-		ev.Last = clip.Text(h.RunWords(ctx, e.Run), 300)
+		ev.Last = clip.Text(h.LastLines(ctx, e.Run), 300)
 	}
 	return ev
 }
@@ -357,5 +357,5 @@ func (a *Agent) confirm(ctx context.Context, e Confirm) Event {
 	s := a.status(f)
 	a.number(s)
 	s.Confirm = e.Nonce
-	return a.Host.Probe(ctx, e.Path, s)
+	return a.Host.Confirm(ctx, s, func(ctx context.Context, s *api.Status) Probed { return a.Host.Probe(ctx, e.Path, s) })
 }

@@ -118,7 +118,7 @@ func TestMinAgent(t *testing.T) {
 
 func TestManifestOfAnotherStore(t *testing.T) {
 	w := world(t, sim.System{})
-	stager := nixos.Stager{Host: w, StoreDir: "/other/store", Foreign: nixos.ForeignSigned}
+	stager := nixos.Stager{Host: w.Host(), StoreDir: "/other/store", Foreign: nixos.ForeignSigned}
 	m := sim.Manifest(pathB)
 	ev := stager.Prepare(t.Context(), nixos.Prepare{Closure: m.Digest(), Root: strings.Replace(pathB, sim.StoreDir, "/other/store", 1)}, "")
 	if !ev.Reject || !strings.Contains(ev.Err, "/other/store") || !strings.Contains(ev.Err, sim.StoreDir) {

@@ -9,20 +9,27 @@ import (
 	"narwharf/signing"
 )
 
-// A Host is the world as the agent meets it. Linux is the real one; package
-// sim has one that lies in memory and fails where a test wants it to.
-type Host interface {
+// A Host is the world as the agent meets it, in parts. Package linux has those of a real
+// one; package sim has one that lies in memory and fails where a test wants it to.
+type Host struct {
 	System
-	Units
+	Boot
+	Runs
+	Health
+	Network
 	Store
 	Server
 }
 
-// System is the machine and its generations.
+// System is the machine that the agent runs on.
 type System interface {
 	// Facts reads them all anew.
 	Facts(ctx context.Context) (Facts, error)
 	Sleep(ctx context.Context, d time.Duration) error
+}
+
+// Boot is what the machine boots, and how.
+type Boot interface {
 	// SetProfile makes path the newest generation; nothing if it is that.
 	// It is durable when it returns.
 	SetProfile(ctx context.Context, path string) error
@@ -31,16 +38,14 @@ type System interface {
 	ResetProfile(ctx context.Context, link, bad string) error
 	// Reasons compares path with what runs and what is booted.
 	Reasons(ctx context.Context, path string) (Reasons, error)
-	// Hook runs a command of the configuration, within its time-out.
-	Hook(ctx context.Context, name HookName, env []string) error
-	// Reboot returns when the host is still up after a while, or ctx ended.
-	Reboot(ctx context.Context) error
 	// BootRoom is an error if a boot partition has no room left: boot loaders
 	// have been known to fill it and to say that all is well (nixpkgs, issue
 	// 189966).
 	BootRoom(ctx context.Context) error
 	// Sync makes store and boot partition durable.
 	Sync(ctx context.Context) error
+	// Reboot returns when the host is still up after a while, or ctx ended.
+	Reboot(ctx context.Context) error
 }
 
 // Reasons are why a system cannot be switched to live.
@@ -70,20 +75,33 @@ type RunState struct {
 	Text   string // the service's result, if it was no exit status: "timeout"
 }
 
-// Units is systemd, and what runs under it.
-type Units interface {
+// Runs are of switch-to-configuration, beside the agent: they go on where the agent
+// ends.
+type Runs interface {
 	// Busy says who else switches the system, "" if nobody.
 	Busy(ctx context.Context) (string, error)
 	// StartRun returns when the run has been started. If it says an error the
 	// run may have been started all the same: RunState knows.
 	StartRun(ctx context.Context, r Run) error
 	RunState(ctx context.Context, r Run) (RunState, error)
-	// RunWords are the last lines that a run wrote, "" if they are not known.
-	RunWords(ctx context.Context, r Run) string
+	// LastLines are the last lines that a run wrote, "" if they are not known.
+	LastLines(ctx context.Context, r Run) string
+	// RunLog is what a run wrote, the last limit bytes of it.
+	RunLog(ctx context.Context, r Run, limit int) (string, error)
+}
+
+// Health is how well the host is, and what the operator wants done around a switch.
+type Health interface {
 	// FailedUnits are those that are failed or wait to be started again.
 	FailedUnits(ctx context.Context) ([]string, error)
 	// Checks runs all health checks that are not off, path's own included.
 	Checks(ctx context.Context, path string) ([]api.Check, error)
+	// Hook runs a command of the configuration, within its time-out.
+	Hook(ctx context.Context, name HookName, env []string) error
+}
+
+// Network is what can be reached from the host.
+type Network interface {
 	// Probe lets path's own agent send the report over a connection of its own.
 	Probe(ctx context.Context, path string, s *api.Status) Probed
 	// Witness tries to reach anything but the server.
@@ -135,10 +153,14 @@ type Server interface {
 	Delivered() int64
 	// ReportNow returns when the server took it.
 	ReportNow(ctx context.Context, s *api.Status) error
+	// Confirm lets probe send the report as another agent, and knows then whether the
+	// server took it.
+	Confirm(ctx context.Context, s *api.Status, probe func(context.Context, *api.Status) Probed) Probed
+	// PostLog sends what the runs of an attempt have written.
+	PostLog(ctx context.Context, attempt string, text []byte) error
+
 	Manifest(ctx context.Context, d signing.Digest) ([]byte, error)
 	// Narinfos has what the cache says of each path; one that it does not
 	// have is an error.
 	Narinfos(ctx context.Context, paths []narinfo.Path) ([]*narinfo.Info, error)
-	// PostLog sends what the runs of an attempt have written.
-	PostLog(ctx context.Context, attempt string, runs []Run) error
 }

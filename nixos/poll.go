@@ -1,8 +1,10 @@
 package nixos
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -132,7 +134,7 @@ func (a *Agent) postLog(ctx context.Context) {
 	if t == nil || t.Phase != PhaseDone || t.Run == 0 || t.LogPosted || len(t.Runs) == 0 {
 		return
 	}
-	if err := a.Host.PostLog(ctx, t.ID, t.Runs); err != nil {
+	if err := a.Host.PostLog(ctx, t.ID, a.runLogs(ctx, t.Runs)); err != nil {
 		var refused *api.Error
 		if !errors.As(err, &refused) || refused.Status >= 500 {
 			return // with the next poll
@@ -147,4 +149,17 @@ func (a *Agent) postLog(ctx context.Context) {
 	if err := a.Journals.Save(next.text()); err == nil {
 		a.journal = next
 	}
+}
+
+// runLogs is what the runs of an attempt wrote, as far as it can be read.
+func (a *Agent) runLogs(ctx context.Context, runs []Run) []byte {
+	var b bytes.Buffer
+	for _, r := range runs {
+		text, err := a.Host.RunLog(ctx, r, api.MaxLog/2)
+		if err != nil {
+			text = "the log cannot be read: " + err.Error()
+		}
+		fmt.Fprintf(&b, "--- %s/bin/switch-to-configuration %s\n%s\n", r.Path, r.Action, text)
+	}
+	return b.Bytes()
 }

@@ -188,7 +188,8 @@ func TestLongDownload(t *testing.T) {
 		w.Promote(2, pathB, signing.Auto)
 		h := &slowHost{World: w}
 		agent := w.Agent(w.Keys.Rules())
-		agent.Host, agent.Stager.Host = h, h
+		agent.Host.System, agent.Host.Store, agent.Host.Server = h, h, h
+		agent.Stager.Host = agent.Host
 		if err := agent.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}

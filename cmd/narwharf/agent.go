@@ -15,6 +15,8 @@ import (
 	"narwharf/nixos"
 	"narwharf/nixos/config"
 	"narwharf/nixos/linux"
+	"narwharf/nixos/linux/systemd"
+	"narwharf/nixos/remote"
 )
 
 func agentCommand() *cobra.Command {
@@ -37,12 +39,11 @@ func agentConfigFlag(c *cobra.Command) *string {
 	return c.Flags().String("config", agentConfig, "the agent's configuration `FILE`")
 }
 
-// setUpAgent sets the agent of a host up, and takes it down again. Without the
-// lock, which one that only looks does not need, another may be running.
-func setUpAgent(ctx context.Context, path string, stderr io.Writer, lock bool, do func(*nixos.Agent, *linux.Host) error) error {
-	cfg, err := config.Load(path)
+// agentOptions are of the agent that a file configures, whose log goes to stderr.
+func agentOptions(file string, stderr io.Writer) (linux.Options, error) {
+	cfg, err := config.Load(file)
 	if err != nil {
-		return err
+		return linux.Options{}, err
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey && os.Getenv("JOURNAL_STREAM") != "" {
@@ -50,50 +51,7 @@ func setUpAgent(ctx context.Context, path string, stderr io.Writer, lock bool, d
 		}
 		return a
 	}}))
-	client, err := linux.NewClient(ctx, cfg, versionText(), log)
-	if err != nil {
-		return err
-	}
-	host, err := linux.New(cfg, client, log)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		host.Close(ctx)
-	}()
-	if lock {
-		release, err := host.Lock()
-		if err != nil {
-			return err
-		}
-		defer release()
-	}
-	agent := linux.NewAgent(cfg, host, versionText(), log)
-	if cfg.Metrics.Textfile != "" {
-		agent.Observe = (&nixos.Textfile{Name: cfg.Metrics.Textfile, Log: log}).Observe
-	}
-	return do(agent, host)
-}
-
-// awaitLock keeps other agents off, and waits for one that runs. The agent of a
-// first boot, or of cron, may be switching to the very system that starts this
-// one, and a unit that fails then would count against that system.
-func awaitLock(ctx context.Context, host *linux.Host) (release func(), err error) {
-	for said := false; ; said = true {
-		if release, err = host.Lock(); !errors.Is(err, linux.ErrAnotherAgent) {
-			return release, err
-		}
-		if !said {
-			host.Log.Info("waiting until another agent has ended", "reason", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, err
-		case <-time.After(500 * time.Millisecond):
-		}
-	}
+	return linux.Options{Config: cfg, Version: versionText(), Log: log}, nil
 }
 
 func agentRunCommand() *cobra.Command {
@@ -110,20 +68,16 @@ manager has to start it again (Restart=always, as the NixOS module says).`,
 	}
 	file := agentConfigFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		err := setUpAgent(c.Context(), *file, c.ErrOrStderr(), false, func(a *nixos.Agent, h *linux.Host) error {
-			release, err := awaitLock(c.Context(), h)
-			if err != nil {
-				return err
-			}
-			defer release()
-			err = a.Run(c.Context(), h.UnitChanged)
-			if errors.Is(err, nixos.ErrRestart) {
-				fmt.Fprintln(c.ErrOrStderr(), "narwharf agent: "+err.Error()+": ending, to be started again")
-				return nil
-			}
+		o, err := agentOptions(*file, c.ErrOrStderr())
+		if err != nil {
 			return err
-		})
-		if c.Context().Err() != nil && (errors.Is(err, linux.ErrNotJoined) || errors.Is(err, linux.ErrAnotherAgent)) {
+		}
+		err = linux.Run(c.Context(), o)
+		switch {
+		case errors.Is(err, nixos.ErrRestart):
+			fmt.Fprintln(c.ErrOrStderr(), "narwharf agent: "+err.Error()+": ending, to be started again")
+			return nil
+		case c.Context().Err() != nil && (errors.Is(err, remote.ErrNotJoined) || errors.Is(err, linux.ErrAnotherAgent)):
 			return nil // told to stop, before it had anything to do
 		}
 		return err
@@ -153,33 +107,47 @@ not work.
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		ctx, cancel := context.WithTimeout(c.Context(), *limit)
 		defer cancel()
-		if *dry {
-			return agentDryRun(ctx, *file, c.OutOrStdout(), c.ErrOrStderr())
+		o, err := agentOptions(*file, c.ErrOrStderr())
+		if err != nil {
+			return err
 		}
-		err := setUpAgent(ctx, *file, c.ErrOrStderr(), true, func(a *nixos.Agent, _ *linux.Host) error {
-			state, err := a.Once(ctx)
-			if errors.Is(err, nixos.ErrNotSettled) {
-				return exitError{5, fmt.Errorf("%w: it is %s", err, state)}
-			}
-			if err != nil {
-				return err
-			}
-			fmt.Fprintln(c.OutOrStdout(), state)
-			switch state {
-			case api.OK, api.Testing, api.Armed, api.DryRunDone, api.Idle, api.NotInRelease, api.TestOver:
-				return nil
-			}
-			return exitError{3, errors.New(a.Journal().Error)}
-		})
+		if *dry {
+			return agentDryRun(ctx, o, c.OutOrStdout())
+		}
+		state, why, err := linux.Once(ctx, o)
 		switch {
-		case errors.Is(err, linux.ErrNotJoined):
+		case errors.Is(err, nixos.ErrNotSettled):
+			return exitError{5, fmt.Errorf("%w: it is %s", err, state)}
+		case errors.Is(err, remote.ErrNotJoined):
 			return exitError{5, err}
 		case errors.Is(err, linux.ErrAnotherAgent):
 			return exitError{4, err}
+		case err != nil:
+			return err
 		}
-		return err
+		fmt.Fprintln(c.OutOrStdout(), state)
+		switch state {
+		case api.OK, api.Testing, api.Armed, api.DryRunDone, api.Idle, api.NotInRelease, api.TestOver:
+			return nil
+		}
+		return exitError{3, errors.New(why)}
 	}
 	return c
+}
+
+// agentDryRun is `narwharf agent once --dry-run`.
+func agentDryRun(ctx context.Context, o linux.Options, stdout io.Writer) error {
+	p, err := linux.DryRun(ctx, o)
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprint(stdout, p); err != nil {
+		return err
+	}
+	if p.Error != "" {
+		return exitError{3, errors.New("it would not work out")}
+	}
+	return nil
 }
 
 func agentPauseCommand() *cobra.Command {
@@ -242,20 +210,17 @@ agent or its configuration is broken.`,
 	report := c.Flags().String("report", "", "`FILE` with the report")
 	must(c.MarkFlagRequired("report"))
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		cfg, err := config.Load(*file)
+		o, err := agentOptions(*file, c.ErrOrStderr())
 		if err != nil {
 			return err
 		}
 		ctx, cancel := context.WithTimeout(c.Context(), 20*time.Second)
 		defer cancel()
-		client, err := linux.NewClient(ctx, cfg, versionText(), slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil)))
-		if err != nil {
-			return err
+		exit, err := linux.Probe(ctx, o, *report)
+		if exit != 0 {
+			return exitError{exit, err}
 		}
-		if err := linux.SendProbe(ctx, cfg, client, versionText(), *report); err != nil {
-			return exitError{linux.ProbeExit(err), err}
-		}
-		return nil
+		return err
 	}
 	return c
 }
@@ -266,6 +231,6 @@ func agentRecordCommand() *cobra.Command {
 		Short:  "note how a run of switch-to-configuration went; systemd calls it",
 		Hidden: true,
 		Args:   cobra.ExactArgs(2),
-		RunE:   func(_ *cobra.Command, args []string) error { return linux.Record(args[0], args[1], os.Getenv) },
+		RunE:   func(_ *cobra.Command, args []string) error { return systemd.Record(args[0], args[1], os.Getenv) },
 	}
 }

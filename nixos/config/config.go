@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"narwharf/hooks/configfile"
 	"narwharf/hooks/window"
 	"narwharf/nixos"
+	"narwharf/nixos/linux/witness"
 	"narwharf/signing"
 )
 
@@ -330,7 +330,7 @@ func (c *Config) checkChecks() error {
 		names = append(names, k.Name)
 	}
 	for _, w := range c.Witnesses {
-		if _, _, err := ParseWitness(w); err != nil {
+		if _, _, err := witness.Parse(w); err != nil {
 			return fmt.Errorf("witnesses: %w", err)
 		}
 	}
@@ -365,30 +365,4 @@ func (c *Config) checkTime() time.Duration {
 		d += time.Duration(k.Timeout)
 	}
 	return d
-}
-
-// ParseWitness reads "tcp:HOST:PORT", "ping:HOST" or an HTTP URL.
-func ParseWitness(s string) (kind, rest string, err error) {
-	kind, rest, ok := strings.Cut(s, ":")
-	switch {
-	case ok && kind == "tcp":
-		_, _, err = net.SplitHostPort(rest)
-	case ok && kind == "ping" && rest != "" && !strings.ContainsAny(rest, "/ "):
-	case ok && (kind == "http" || kind == "https"):
-		u, e := url.Parse(s)
-		if e != nil || u.Host == "" {
-			return "", "", fmt.Errorf("%q is not a URL", s)
-		}
-		port := u.Port()
-		if port == "" {
-			port = map[string]string{"http": "80", "https": "443"}[kind]
-		}
-		kind, rest = "tcp", net.JoinHostPort(u.Hostname(), port)
-	default:
-		err = fmt.Errorf("%q is neither tcp:HOST:PORT nor ping:HOST nor a URL", s)
-	}
-	if err != nil {
-		return "", "", fmt.Errorf("%q: %w", s, err)
-	}
-	return kind, rest, nil
 }

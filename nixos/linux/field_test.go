@@ -313,16 +313,15 @@ func (f *field) once() (*nixos.Journal, *api.Status) {
 		f.t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(f.t.Output(), nil))
-	host, err := linux.New(f.cfg, client, log)
-	if err != nil {
-		f.t.Fatal(err)
-	}
 	program, err := builtNarwharf()
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	host.Program = program
-	agent := linux.NewAgent(f.cfg, host, "test", log)
+	host, err := linux.New(f.cfg, client, program, log)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	agent := host.Agent("test")
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	state, err := agent.Once(ctx)
@@ -360,11 +359,11 @@ func (f *field) until(stop func(api.State, string) bool) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(f.t.Output(), nil))
-	host, err := linux.New(f.cfg, client, log)
+	host, err := linux.New(f.cfg, client, os.Args[0], log)
 	if err != nil {
 		return err
 	}
-	agent := linux.NewAgent(f.cfg, host, "test", log)
+	agent := host.Agent("test")
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	defer host.Close(ctx)

@@ -4,60 +4,47 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"narwharf/hooks/api"
 	"narwharf/narinfo/clip"
+	"narwharf/nixos"
 	"narwharf/nixos/config"
+	"narwharf/nixos/linux/command"
+	"narwharf/nixos/linux/systemd"
 )
 
-// FailedUnits implements Units. A unit that waits to be started again has
-// failed, too, and may yet come up.
-func (h *Host) FailedUnits(ctx context.Context) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	out, _, err := command(ctx, 1<<20, nil, "systemctl", "list-units", "--all", "--full", "--plain", "--no-legend", "--no-pager", "--state=failed,auto-restart")
-	if err != nil {
-		return nil, err
-	}
-	return parseUnits(out), nil
+// A health implements nixos.Health.
+type health struct {
+	config  *config.Config
+	systems systems
+	log     *slog.Logger
 }
 
-// parseUnits reads the first column of systemctl list-units; some versions
-// put a dot before it.
-func parseUnits(text string) []string {
-	var units []string
-	for line := range strings.Lines(text) {
-		fields := strings.Fields(strings.TrimLeft(line, "●*× \t"))
-		if len(fields) > 0 && strings.Contains(fields[0], ".") && fields[0] != switchUnit {
-			units = append(units, fields[0])
-		}
-	}
-	slices.Sort(units)
-	return slices.Compact(units)
-}
+// FailedUnits implements nixos.Health.
+func (h *health) FailedUnits(ctx context.Context) ([]string, error) { return systemd.FailedUnits(ctx) }
 
 // healthDTimeout bounds each check that a system brings along.
 const healthDTimeout = 30 * time.Second
 
-// Checks implements Units. They run side by side.
-func (h *Host) Checks(ctx context.Context, path string) ([]api.Check, error) {
-	todo := slices.Clone(h.Config.Checks)
-	if h.Config.HealthD != api.Off {
+// Checks implements nixos.Health. They run side by side.
+func (h *health) Checks(ctx context.Context, path string) ([]api.Check, error) {
+	todo := slices.Clone(h.config.Checks)
+	if h.config.HealthD != api.Off {
 		dir := filepath.Join(path, "etc", "narwharf", "health.d")
-		entries, err := os.ReadDir(h.real(dir))
+		entries, err := os.ReadDir(h.systems.real(dir))
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
 		}
 		for _, e := range entries {
-			todo = append(todo, config.Check{Name: "health.d/" + e.Name(), Mode: h.Config.HealthD, Command: []string{h.real(filepath.Join(dir, e.Name()))}, Timeout: config.Duration(healthDTimeout)})
+			todo = append(todo, config.Check{Name: "health.d/" + e.Name(), Mode: h.config.HealthD, Command: []string{h.systems.real(filepath.Join(dir, e.Name()))}, Timeout: config.Duration(healthDTimeout)})
 		}
 	}
 	var results []api.Check
@@ -108,9 +95,27 @@ func tryCheck(ctx context.Context, c config.Check) error {
 		}
 		return conn.Close()
 	}
-	out, _, err := command(ctx, 300, nil, c.Command[0], c.Command[1:]...)
+	out, _, err := command.Run(ctx, 300, nil, c.Command[0], c.Command[1:]...)
 	if err != nil && out != "" {
 		return fmt.Errorf("%w: %s", err, out)
+	}
+	return err
+}
+
+// Hook implements nixos.Health.
+func (h *health) Hook(ctx context.Context, name nixos.HookName, env []string) error {
+	argv := h.config.Hook(name)
+	if len(argv) == 0 {
+		return nil // it was taken out of the configuration since
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(h.config.Hooks.Timeout))
+	defer cancel()
+	out, _, err := command.Run(ctx, 4096, env, argv[0], argv[1:]...)
+	if out != "" {
+		h.log.Info("hook", "name", name, "output", out)
+	}
+	if err != nil && out != "" {
+		return fmt.Errorf("%w (%s)", err, clip.Text(out, 300))
 	}
 	return err
 }

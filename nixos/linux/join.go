@@ -10,14 +10,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"narwharf/hooks/api"
 	"narwharf/narinfo/clip"
 	"narwharf/nixos"
 	"narwharf/nixos/config"
+	"narwharf/nixos/linux/disk"
+	"narwharf/nixos/linux/systemd"
+	"narwharf/nixos/remote"
 )
 
 // Self is which machine this is: by the instance in the state directory, which
@@ -29,7 +29,7 @@ func Self(stateDir string) (api.Self, error) {
 	if err != nil {
 		return api.Self{}, fmt.Errorf("instance: %w", err)
 	}
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := systemd.BootID()
 	if err != nil {
 		return api.Self{}, err
 	}
@@ -37,7 +37,7 @@ func Self(stateDir string) (api.Self, error) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return api.Self{}, err
 	}
-	return api.Self{Instance: instance, Machine: api.MachineID(machine), BootID: strings.TrimSpace(string(boot))}, nil
+	return api.Self{Instance: instance, Machine: api.MachineID(machine), BootID: boot}, nil
 }
 
 // instanceOf reads the instance, and draws it if there is none. Of two agents
@@ -47,7 +47,7 @@ func instanceOf(stateDir string) (string, error) {
 		return "", err
 	}
 	name := filepath.Join(stateDir, "instance")
-	unlock, err := lockFile(context.Background(), name+".lock") // held for a moment only
+	unlock, err := await(context.Background(), name+".lock") // held for a moment only
 	if err != nil {
 		return "", err
 	}
@@ -70,37 +70,12 @@ func instanceOf(stateDir string) (string, error) {
 	return instance, nixos.WriteDurably(name, []byte(instance+"\n"), 0o600)
 }
 
-// lockFile waits for a lock that ends with the process at the latest. The wait may
-// be long, for another agent that tries to join, and has to end with ctx.
-func lockFile(ctx context.Context, name string) (unlock func(), err error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		switch {
-		case err == nil:
-			return func() { f.Close() }, nil
-		case !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR):
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", name, err)
-		}
-		select {
-		case <-ctx.Done():
-			f.Close()
-			return nil, fmt.Errorf("another agent has %s: %w", name, ErrNotJoined)
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
 // NewClient makes the client of an agent's configuration, which says which
 // machine it is. A host that has no token of its own yet, and a join token,
 // joins before: it keeps trying until ctx is over, unless the server refuses it.
 // It does not where the token would be gone with the boot and the rest would not.
 func NewClient(ctx context.Context, c *config.Config, version string, log *slog.Logger) (*api.Client, error) {
-	return (&joiner{Config: c, log: log, inMemory: inMemory}).client(ctx, version)
+	return (&joiner{Config: c, log: log, inMemory: disk.InMemory}).client(ctx, version)
 }
 
 // A joiner gets a host its token.
@@ -133,7 +108,7 @@ func (c *joiner) join(ctx context.Context, o api.ClientOptions) (string, error) 
 	if file == "" {
 		file = filepath.Join(c.StateDir, "token")
 	}
-	unlock, err := lockFile(ctx, filepath.Join(c.StateDir, "join.lock")) // two agents must not join twice
+	unlock, err := await(ctx, filepath.Join(c.StateDir, "join.lock")) // two agents must not join twice
 	if err != nil {
 		return "", err
 	}
@@ -158,7 +133,7 @@ func (c *joiner) join(ctx context.Context, o api.ClientOptions) (string, error) 
 	if err != nil {
 		return "", fmt.Errorf("there is no token in %s, so this host has to join: %w", file, err)
 	}
-	joined, err := c.askToJoin(ctx, client)
+	joined, err := remote.Join(ctx, client, c.Host, c.Channel, c.log)
 	if err != nil {
 		return "", fmt.Errorf("join %s as %s: %w", c.Channel, c.Host, err)
 	}
@@ -188,28 +163,5 @@ func (c *joiner) forgets(name string) bool {
 			return false
 		}
 		name = up
-	}
-}
-
-// ErrNotJoined is that a host tried to join until its time was over.
-var ErrNotJoined = errors.New("the time is over and no server has answered")
-
-// askToJoin asks until there is an answer. The network of a first boot may take
-// its time, and what was asked twice is answered as if it had been once.
-func (c *joiner) askToJoin(ctx context.Context, client *api.Client) (*api.Joined, error) {
-	for try := 1; ; try++ {
-		joined, err := client.Join(ctx, c.Host, c.Channel)
-		var refused *api.Error
-		if err == nil || errors.As(err, &refused) && refused.Status < 500 {
-			return joined, err
-		}
-		if try == 1 || try%20 == 0 {
-			c.log.Warn("cannot join yet", "tries", try, "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: %w", ErrNotJoined, err)
-		case <-time.After(min(time.Second<<min(try-1, 4), 15*time.Second)):
-		}
 	}
 }

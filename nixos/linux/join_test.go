@@ -18,6 +18,7 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/nixos/config"
+	"narwharf/nixos/remote"
 )
 
 func TestSelf(t *testing.T) {
@@ -191,14 +192,14 @@ func TestJoin(t *testing.T) {
 		if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		unlock, err := lockFile(t.Context(), filepath.Join(c.StateDir, "join.lock"))
+		unlock, err := await(t.Context(), filepath.Join(c.StateDir, "join.lock"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer unlock()
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		if _, err := NewClient(ctx, c, "1", log); !errors.Is(err, ErrNotJoined) {
+		if _, err := NewClient(ctx, c, "1", log); !errors.Is(err, remote.ErrNotJoined) {
 			t.Errorf("%v", err)
 		}
 	})
@@ -274,7 +275,7 @@ func TestJoin(t *testing.T) {
 		c.Servers = []string{"http://127.0.0.1:1"}
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		defer cancel()
-		if _, err := NewClient(ctx, c, "1", log); !errors.Is(err, ErrNotJoined) {
+		if _, err := NewClient(ctx, c, "1", log); !errors.Is(err, remote.ErrNotJoined) {
 			t.Errorf("%v", err)
 		}
 	})

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"narwharf/nixos"
+	"narwharf/nixos/linux/command"
 )
 
 // generation is the number in "system-42-link", 0 if it is no such name.
@@ -28,11 +29,15 @@ func generation(profile, link string) int64 {
 	return n
 }
 
-// profileFacts reads the profile and its generations.
-func (h *Host) profileFacts(f *nixos.Facts) error {
-	profile := h.Config.Profile
-	dir := filepath.Dir(profile)
-	link, err := os.Readlink(profile)
+// A profile is the system profile, by the name of its link.
+type profile struct{ name string }
+
+func (p profile) dir() string { return filepath.Dir(p.name) }
+
+// facts reads the profile and its generations.
+func (p profile) facts(f *nixos.Facts) error {
+	dir := p.dir()
+	link, err := os.Readlink(p.name)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -40,9 +45,9 @@ func (h *Host) profileFacts(f *nixos.Facts) error {
 		return err
 	}
 	f.ProfileLink = filepath.Base(link)
-	f.Generation = generation(profile, f.ProfileLink)
+	f.Generation = generation(p.name, f.ProfileLink)
 	if f.Generation == 0 || (filepath.Dir(link) != "." && filepath.Dir(link) != dir) {
-		return fmt.Errorf("%s is a link to %s, and not to one of its generations", profile, link)
+		return fmt.Errorf("%s is a link to %s, and not to one of its generations", p.name, link)
 	}
 	if f.Profile, err = os.Readlink(filepath.Join(dir, f.ProfileLink)); err != nil {
 		return err
@@ -52,7 +57,7 @@ func (h *Host) profileFacts(f *nixos.Facts) error {
 		return err
 	}
 	for _, e := range entries {
-		n := generation(profile, e.Name())
+		n := generation(p.name, e.Name())
 		if n <= f.CurrentGen || f.Current == "" {
 			continue
 		}
@@ -63,43 +68,42 @@ func (h *Host) profileFacts(f *nixos.Facts) error {
 	return nil
 }
 
-// SetProfile implements System.
-func (h *Host) SetProfile(ctx context.Context, path string) error {
+// SetProfile implements nixos.Boot.
+func (p profile) SetProfile(ctx context.Context, path string) error {
 	var f nixos.Facts
-	if err := h.profileFacts(&f); err != nil {
+	if err := p.facts(&f); err != nil {
 		return err
 	}
 	if f.Profile == path {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(h.Config.Profile), 0o755); err != nil {
+	if err := os.MkdirAll(p.dir(), 0o755); err != nil {
 		return err
 	}
-	if _, _, err := command(ctx, 4096, nil, "nix-env", "--profile", h.Config.Profile, "--set", path); err != nil {
+	if _, _, err := command.Run(ctx, 4096, nil, "nix-env", "--profile", p.name, "--set", path); err != nil {
 		return err
 	}
-	return nixos.SyncDir(filepath.Dir(h.Config.Profile))
+	return nixos.SyncDir(p.dir())
 }
 
-// ResetProfile implements System. It does what `nix-env --switch-generation`
+// ResetProfile implements nixos.Boot. It does what `nix-env --switch-generation`
 // and --delete-generations do, and needs no Nix.
-func (h *Host) ResetProfile(_ context.Context, link, bad string) error {
-	profile := h.Config.Profile
-	dir := filepath.Dir(profile)
-	if generation(profile, link) == 0 {
-		return fmt.Errorf("%q is no generation of %s", link, profile)
+func (p profile) ResetProfile(_ context.Context, link, bad string) error {
+	dir := p.dir()
+	if generation(p.name, link) == 0 {
+		return fmt.Errorf("%q is no generation of %s", link, p.name)
 	}
 	if _, err := os.Readlink(filepath.Join(dir, link)); err != nil {
 		return fmt.Errorf("the generation is gone: %w", err)
 	}
-	tmp := filepath.Join(dir, ".narwharf-"+filepath.Base(profile))
+	tmp := filepath.Join(dir, ".narwharf-"+filepath.Base(p.name))
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	if err := os.Symlink(link, tmp); err != nil {
 		return err
 	}
-	if err := os.Rename(tmp, profile); err != nil {
+	if err := os.Rename(tmp, p.name); err != nil {
 		return err
 	}
 	entries, err := os.ReadDir(dir)
@@ -108,7 +112,7 @@ func (h *Host) ResetProfile(_ context.Context, link, bad string) error {
 	}
 	for _, e := range entries {
 		name := filepath.Join(dir, e.Name())
-		if generation(profile, e.Name()) <= generation(profile, link) {
+		if generation(p.name, e.Name()) <= generation(p.name, link) {
 			continue
 		}
 		if path, err := os.Readlink(name); err == nil && path == bad {

@@ -19,8 +19,8 @@ func (w *World) Agent(rules nixos.Rules) *nixos.Agent {
 		foreign = nixos.ForeignSigned
 	}
 	return &nixos.Agent{
-		Host: w, Journals: w, Machine: nixos.Machine{Rules: rules}, Version: "test", Poll: 45 * time.Second,
-		Stager: &nixos.Stager{Host: w, StoreDir: StoreDir, Foreign: foreign},
+		Host: w.Host(), Journals: w, Machine: nixos.Machine{Rules: rules}, Version: "test", Poll: 45 * time.Second,
+		Stager: &nixos.Stager{Host: w.Host(), StoreDir: StoreDir, Foreign: foreign},
 		Log:    slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 }

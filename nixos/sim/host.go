@@ -15,7 +15,10 @@ import (
 	"narwharf/signing"
 )
 
-var _ nixos.Host = (*World)(nil)
+// Host is the world as its agent meets it.
+func (w *World) Host() nixos.Host {
+	return nixos.Host{System: w, Boot: w, Runs: w, Health: w, Network: w, Store: w, Server: w}
+}
 
 // Load implements nixos.Journals.
 func (w *World) Load() ([]byte, error) { return w.Journal, nil }
@@ -50,7 +53,7 @@ func (w *World) Sleep(ctx context.Context, d time.Duration) error {
 	return ctx.Err()
 }
 
-// SetProfile implements nixos.System.
+// SetProfile implements nixos.Boot.
 func (w *World) SetProfile(_ context.Context, path string) error {
 	return w.do("set profile", func() error {
 		if !w.Valid[path] {
@@ -67,7 +70,7 @@ func (w *World) SetProfile(_ context.Context, path string) error {
 	})
 }
 
-// ResetProfile implements nixos.System.
+// ResetProfile implements nixos.Boot.
 func (w *World) ResetProfile(_ context.Context, link, bad string) error {
 	return w.do("reset profile", func() error {
 		if _, err := fmt.Sscanf(link, "system-%d-link", &w.Link); err != nil {
@@ -82,7 +85,7 @@ func (w *World) ResetProfile(_ context.Context, link, bad string) error {
 	})
 }
 
-// Reasons implements nixos.System.
+// Reasons implements nixos.Boot.
 func (w *World) Reasons(_ context.Context, path string) (r nixos.Reasons, err error) {
 	err = w.do("reasons", func() error {
 		if path != w.Booted {
@@ -94,7 +97,7 @@ func (w *World) Reasons(_ context.Context, path string) (r nixos.Reasons, err er
 	return r, err
 }
 
-// Hook implements nixos.System.
+// Hook implements nixos.Health.
 func (w *World) Hook(_ context.Context, name nixos.HookName, env []string) error {
 	return w.do("hook "+string(name), func() error {
 		w.Hooks = append(w.Hooks, string(name))
@@ -111,7 +114,7 @@ func (w *World) Hook(_ context.Context, name nixos.HookName, env []string) error
 	})
 }
 
-// Reboot implements nixos.System: the agent's end is in it.
+// Reboot implements nixos.Boot: the agent's end is in it.
 func (w *World) Reboot(context.Context) error {
 	return w.do("reboot", func() error {
 		if w.WontReboot {
@@ -124,7 +127,7 @@ func (w *World) Reboot(context.Context) error {
 	})
 }
 
-// BootRoom implements nixos.System.
+// BootRoom implements nixos.Boot.
 func (w *World) BootRoom(context.Context) error {
 	return w.do("boot room", func() error {
 		for _, p := range w.Links {
@@ -136,12 +139,12 @@ func (w *World) BootRoom(context.Context) error {
 	})
 }
 
-// Sync implements nixos.System.
+// Sync implements nixos.Boot.
 func (w *World) Sync(context.Context) error {
 	return w.do("sync", func() error { clear(w.Dirty); return nil })
 }
 
-// Busy implements nixos.Units.
+// Busy implements nixos.Runs.
 func (w *World) Busy(context.Context) (busy string, err error) {
 	err = w.do("busy", func() error {
 		if w.Clock < w.BusyFor {
@@ -152,7 +155,7 @@ func (w *World) Busy(context.Context) (busy string, err error) {
 	return busy, err
 }
 
-// StartRun implements nixos.Units.
+// StartRun implements nixos.Runs.
 func (w *World) StartRun(_ context.Context, r nixos.Run) error {
 	return w.do("start "+r.Action, func() error {
 		for _, o := range w.runs {
@@ -207,7 +210,7 @@ func (w *World) target() string {
 	return j.Attempt.Path
 }
 
-// RunState implements nixos.Units.
+// RunState implements nixos.Runs.
 func (w *World) RunState(_ context.Context, r nixos.Run) (st nixos.RunState, err error) {
 	err = w.do("run state", func() error {
 		for _, o := range w.runs {
@@ -220,16 +223,19 @@ func (w *World) RunState(_ context.Context, r nixos.Run) (st nixos.RunState, err
 	return st, err
 }
 
-// RunWords implements nixos.Units.
-func (w *World) RunWords(context.Context, nixos.Run) string { return "not like this" }
+// LastLines implements nixos.Runs.
+func (w *World) LastLines(context.Context, nixos.Run) string { return "not like this" }
 
-// FailedUnits implements nixos.Units.
+// RunLog implements nixos.Runs.
+func (w *World) RunLog(context.Context, nixos.Run, int) (string, error) { return "not like this", nil }
+
+// FailedUnits implements nixos.Health.
 func (w *World) FailedUnits(context.Context) (failed []string, err error) {
 	err = w.do("failed units", func() error { failed = w.failedUnits(); return nil })
 	return failed, err
 }
 
-// Checks implements nixos.Units.
+// Checks implements nixos.Health.
 func (w *World) Checks(_ context.Context, path string) (checks []api.Check, err error) {
 	err = w.do("checks", func() error {
 		w.Clock += 50
@@ -243,7 +249,7 @@ func (w *World) Checks(_ context.Context, path string) (checks []api.Check, err 
 	return checks, err
 }
 
-// Probe implements nixos.Units.
+// Probe implements nixos.Network.
 func (w *World) Probe(_ context.Context, path string, s *api.Status) (p nixos.Probed) {
 	err := w.do("probe", func() error {
 		switch sys := w.Systems[path]; {
@@ -267,7 +273,7 @@ func (w *World) Probe(_ context.Context, path string, s *api.Status) (p nixos.Pr
 	return p
 }
 
-// Witness implements nixos.Units.
+// Witness implements nixos.Network.
 func (w *World) Witness(context.Context) (alive bool, text string) {
 	_ = w.do("witness", func() error { alive = w.networkUp() && w.WitnessAlive; return nil })
 	return alive, "the gateway"
@@ -408,6 +414,11 @@ func (w *World) ReportNow(_ context.Context, s *api.Status) error {
 	})
 }
 
+// Confirm implements nixos.Server.
+func (w *World) Confirm(ctx context.Context, s *api.Status, probe func(context.Context, *api.Status) nixos.Probed) nixos.Probed {
+	return probe(ctx, s)
+}
+
 // Manifest implements nixos.Server.
 func (w *World) Manifest(_ context.Context, d signing.Digest) (text []byte, err error) {
 	err = w.do("manifest", func() error {
@@ -440,7 +451,7 @@ func (w *World) Narinfos(_ context.Context, paths []narinfo.Path) (infos []*nari
 }
 
 // PostLog implements nixos.Server.
-func (w *World) PostLog(_ context.Context, attempt string, _ []nixos.Run) error {
+func (w *World) PostLog(_ context.Context, attempt string, _ []byte) error {
 	return w.do("log", func() error {
 		if !w.reachable() {
 			return errDown

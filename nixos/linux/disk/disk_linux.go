@@ -1,0 +1,44 @@
+// Package disk is what the agent asks of file systems.
+package disk
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Sync makes durable what is on the file system of a folder.
+func Sync(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return unix.Syncfs(int(d.Fd()))
+}
+
+// Mounted tells whether dir is another file system than its parent.
+func Mounted(dir string) (bool, error) {
+	var a, b unix.Stat_t
+	if err := unix.Stat(dir, &a); err != nil {
+		return false, err
+	}
+	err := unix.Stat(dir+"/..", &b)
+	return a.Dev != b.Dev, err
+}
+
+// InMemory tells whether dir is on a file system that ends with the boot. An overlay in front of one
+// is not seen, nor a disk that is put back at each boot.
+func InMemory(dir string) bool {
+	var s unix.Statfs_t
+	return unix.Statfs(dir, &s) == nil && (s.Type == unix.TMPFS_MAGIC || s.Type == unix.RAMFS_MAGIC)
+}
+
+// Free is how many bytes a program may still write to the file system of dir.
+func Free(dir string) (int64, error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return 0, err
+	}
+	return int64(s.Bavail) * s.Bsize, nil
+}

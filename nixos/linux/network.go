@@ -1,0 +1,126 @@
+package linux
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"narwharf/hooks/api"
+	"narwharf/narinfo/clip"
+	"narwharf/nixos"
+	"narwharf/nixos/config"
+	"narwharf/nixos/linux/command"
+	"narwharf/nixos/linux/systemd"
+	"narwharf/nixos/linux/witness"
+	"narwharf/nixos/remote"
+)
+
+// Exit codes of `narwharf agent probe`.
+const (
+	exitOK          = 0
+	exitRefused     = 3
+	exitUnreachable = 4
+)
+
+// probeTimeout bounds the new system's agent, connection included.
+const probeTimeout = 30 * time.Second
+
+// A network implements nixos.Network.
+type network struct {
+	config  *config.Config
+	systems systems
+	program string            // this one
+	proxy   map[string]string // what the agent's own unit set of proxyVariables when it started
+}
+
+// probeProgram is the new system's agent and its configuration. A system
+// without one is tried with this agent, and the text says so.
+func (n *network) probeProgram(path string) (program, config, text string) {
+	program, config = filepath.Join(path, "sw", "bin", "narwharf"), filepath.Join(path, "etc", "narwharf", "agent.toml")
+	if _, err := os.Stat(n.systems.real(program)); err != nil {
+		program, text = n.program, "the system has no sw/bin/narwharf: this agent confirmed"
+	} else {
+		program = n.systems.real(program)
+	}
+	if _, err := os.Stat(n.systems.real(config)); err != nil {
+		config = n.config.Path()
+		if text != "" {
+			text += ", with this configuration"
+		} else {
+			text = "the system has no etc/narwharf/agent.toml: its agent confirmed with this configuration"
+		}
+	} else {
+		config = n.systems.real(config)
+	}
+	return program, config, text
+}
+
+// Probe implements nixos.Network. The new agent goes the way that its own unit says: a
+// proxy of the running one's is none of its.
+func (n *network) Probe(ctx context.Context, path string, s *api.Status) nixos.Probed {
+	program, config, by := n.probeProgram(path)
+	text, err := json.Marshal(s)
+	if err != nil {
+		return nixos.Probed{Outcome: nixos.ProbeBroken, Text: err.Error(), By: by}
+	}
+	report := filepath.Join(n.config.StateDir, "probe.json")
+	if err := nixos.WriteDurably(report, text, 0o600); err != nil {
+		return nixos.Probed{Outcome: nixos.ProbeUnreachable, Text: "this agent cannot write the report: " + err.Error(), By: by}
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	_, words, err := command.Run(ctx, 1024, changedProxy(n.proxy, systemd.Environment(ctx, proxyVariables)), program, "agent", "probe", "--config", config, "--report", report)
+	if err == nil {
+		return nixos.Probed{Outcome: nixos.ProbeOK, By: by}
+	}
+	if words == "" {
+		words = err.Error()
+	}
+	p := nixos.Probed{Outcome: nixos.ProbeBroken, Text: clip.Text(words, 500), By: by}
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit) && exit.ExitCode() == exitRefused:
+		p.Outcome = nixos.ProbeRefused
+	case errors.As(err, &exit) && exit.ExitCode() == exitUnreachable, ctx.Err() != nil:
+		p.Outcome = nixos.ProbeUnreachable
+	}
+	return p
+}
+
+// Witness implements nixos.Network.
+func (n *network) Witness(ctx context.Context) (alive bool, text string) {
+	return witness.Ask(ctx, n.config.Witnesses)
+}
+
+// Probe is `narwharf agent probe`, which Network.Probe of another agent calls: it sends a
+// report that the running agent has written, as the host that its own configuration says
+// it is. The exit status is 0 where the error is of this agent or its configuration.
+func Probe(ctx context.Context, o Options, report string) (exit int, err error) {
+	client, err := NewClient(ctx, o.Config, o.Version, o.Log)
+	if err != nil {
+		return 0, err
+	}
+	err = sendReport(ctx, client, o, report)
+	return map[nixos.ProbeOutcome]int{nixos.ProbeOK: exitOK, nixos.ProbeRefused: exitRefused, nixos.ProbeUnreachable: exitUnreachable}[remote.Outcome(err)], err
+}
+
+func sendReport(ctx context.Context, client *api.Client, o Options, report string) error {
+	text, err := os.ReadFile(report)
+	if err != nil {
+		return err
+	}
+	s := new(api.Status)
+	if err := json.Unmarshal(text, s); err != nil {
+		return fmt.Errorf("%s: %w", report, err)
+	}
+	if s.Confirm == "" {
+		return fmt.Errorf("%s: there is nothing to confirm", report)
+	}
+	s.Agent = o.Version
+	return remote.Confirm(ctx, client, o.Config.Host, s)
+}

@@ -1,0 +1,52 @@
+package linux
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"narwharf/hooks/api"
+	"narwharf/nixos"
+	"narwharf/nixos/config"
+	"narwharf/signing"
+)
+
+func TestStatus(t *testing.T) {
+	dir := t.TempDir()
+	cfg := config.Default()
+	cfg.Channel, cfg.Origin, cfg.Target = "prod", "cache.example.org/prod", "web-1"
+	cfg.StateDir, cfg.RunDir, cfg.Profile = dir, dir, filepath.Join(dir, "system")
+	for name, to := range map[string]string{"current-system": "/nix/store/a", "booted-system": "/nix/store/a", "system-2-link": "/nix/store/b", "system": "system-2-link"} {
+		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	until := now.Add(4 * time.Hour)
+	if err := WritePause(dir, &api.Hold{Reason: "disk", By: "kim", Until: &until}); err != nil {
+		t.Fatal(err)
+	}
+	exit := 4
+	text := Status(cfg, &nixos.Journal{
+		State: api.Armed, Seq: 7, Refusal: "401: no such token", WaitingFor: &api.Waiting{Kind: api.WaitWindow, Detail: "Sunday"},
+		Confirmed: "/nix/store/a", ConfirmedBefore: "/nix/store/z", Denied: map[string]nixos.Denial{"sha256:1": {Seq: 3, Path: "/nix/store/x", Reason: "unit web.service: failed"}},
+		Attempt: &nixos.Attempt{ID: "abc", Phase: nixos.PhaseDone, Path: "/nix/store/b", Previous: "/nix/store/a", Action: signing.Auto, RebootFor: []string{"kernel"},
+			SwitchExit: &exit, NewFailed: []string{"web.service"}, Checks: []api.Check{{Name: "web", Mode: api.Enforce, Detail: "no"}}, Unconfirmed: true, Note: "hooks.post_switch failed"},
+	}, now)
+	for _, line := range []string{
+		"state      armed", "channel    prod (cache.example.org/prod)", "target     web-1", "seq        7", "server     401: no such token", "waits for  window: Sunday",
+		"paused     until 2026-03-01T16:00:00Z by kim: disk", "runs       /nix/store/a", "will boot  /nix/store/b", "confirmed  /nix/store/a", "before it  /nix/store/z",
+		"wanted     /nix/store/b", "action     auto", "attempt    abc, in phase done", "goes back  /nix/store/a", "exit       4 of switch-to-configuration", "reboot for kernel",
+		"new failed web.service", "check      web (enforce): no", "confirm    none: committed without the server's word", "note       hooks.post_switch failed",
+		"denied     /nix/store/x (seq 3): unit web.service: failed",
+	} {
+		if !strings.Contains("\n"+text, "\n"+line+"\n") {
+			t.Errorf("no line %q in\n%s", line, text)
+		}
+	}
+	if strings.Contains(text, "booted") {
+		t.Errorf("what is booted runs:\n%s", text)
+	}
+}

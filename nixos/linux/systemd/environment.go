@@ -1,0 +1,84 @@
+package systemd
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strings"
+)
+
+// Environment is what the service that this process is sets of some variables, as systemd
+// knows the unit now: after a switch that is the new system's. nil if it is not known.
+func Environment(ctx context.Context, names []string) map[string]string {
+	out, err := showOwn(ctx, "Environment,EnvironmentFiles")
+	if err != nil {
+		return nil
+	}
+	return environment(out, names, os.ReadFile)
+}
+
+// environment reads what systemctl show says of a unit, and the files that it names, which
+// win (systemd.exec(5)).
+func environment(show string, names []string, read func(string) ([]byte, error)) map[string]string {
+	set := make(map[string]string)
+	note := func(assignment string) {
+		if name, value, ok := strings.Cut(assignment, "="); ok && slices.Contains(names, name) {
+			set[name] = value
+		}
+	}
+	var files []string
+	for line := range strings.Lines(show) {
+		line = strings.TrimRight(line, "\n")
+		if list, ok := strings.CutPrefix(line, "Environment="); ok {
+			for _, a := range unquoted(list) {
+				note(a)
+			}
+		} else if file, ok := strings.CutPrefix(line, "EnvironmentFiles="); ok {
+			file, _, _ = strings.Cut(file, " (ignore_errors=")
+			files = append(files, file)
+		}
+	}
+	for _, file := range files {
+		text, err := read(file)
+		if err != nil {
+			continue // a unit bears that, or did not start
+		}
+		for line := range strings.Lines(string(text)) {
+			name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+			if n := len(value); n > 1 && (value[0] == '"' || value[0] == '\'') && value[n-1] == value[0] {
+				value = value[1 : n-1]
+			}
+			note(strings.TrimSpace(name) + "=" + value)
+		}
+	}
+	return set
+}
+
+// unquoted are the words of a line in which some stand in quotation marks,
+// with backslashes in them.
+func unquoted(line string) (list []string) {
+	var word strings.Builder
+	quoted, begun := false, false
+	for i := 0; i < len(line); i++ {
+		switch c := line[i]; {
+		case c == '"':
+			quoted, begun = !quoted, true
+		case c == '\\' && quoted && i+1 < len(line):
+			i++
+			word.WriteByte(line[i])
+		case c == ' ' && !quoted:
+			if begun {
+				list = append(list, word.String())
+			}
+			word.Reset()
+			begun = false
+		default:
+			word.WriteByte(c)
+			begun = true
+		}
+	}
+	if begun {
+		list = append(list, word.String())
+	}
+	return list
+}

@@ -1,0 +1,32 @@
+package systemd
+
+import (
+	"errors"
+	"maps"
+	"testing"
+)
+
+func TestEnvironment(t *testing.T) {
+	files := map[string]string{
+		"/etc/proxy.env": "# ours\nHTTPS_PROXY=http://u:p%40x@proxy:3128\n https_proxy='http://small:3128' \nTOKEN=x\n\n",
+		"/etc/more.env":  "NO_PROXY=\"a.example,b.example\"\n",
+	}
+	read := func(name string) ([]byte, error) {
+		if text, ok := files[name]; ok {
+			return []byte(text), nil
+		}
+		return nil, errors.New("none")
+	}
+	for show, want := range map[string]map[string]string{
+		"": {},
+		"Environment=PATH=/bin HTTPS_PROXY=http://proxy:3128 \"NO_PROXY=a, \\\"b\\\"\"\n":          {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": `a, "b"`},
+		"Environment=\nEnvironmentFiles=/etc/none (ignore_errors=yes)\n":                           {},
+		"Environment=HTTPS_PROXY=http://other\nEnvironmentFiles=/etc/proxy.env (ignore_errors=no)": {"HTTPS_PROXY": "http://u:p%40x@proxy:3128", "https_proxy": "http://small:3128"},
+		"EnvironmentFiles=/etc/proxy.env (ignore_errors=no)\nEnvironmentFiles=/etc/more.env (ignore_errors=yes)\nEnvironment=SSL_CERT_FILE=/ca\n": {
+			"HTTPS_PROXY": "http://u:p%40x@proxy:3128", "https_proxy": "http://small:3128", "NO_PROXY": "a.example,b.example", "SSL_CERT_FILE": "/ca"},
+	} {
+		if got := environment(show, []string{"HTTPS_PROXY", "https_proxy", "NO_PROXY", "SSL_CERT_FILE"}, read); !maps.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", show, got, want)
+		}
+	}
+}

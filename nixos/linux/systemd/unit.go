@@ -1,0 +1,139 @@
+package systemd
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"narwharf/nixos/linux/command"
+)
+
+// show asks systemd for properties of a unit.
+func show(ctx context.Context, patience time.Duration, unit, properties string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	out, _, err := command.Run(ctx, 1<<16, nil, "systemctl", "show", unit, "--property="+properties)
+	return out, err
+}
+
+// properties reads the output of systemctl show.
+func properties(text string) map[string]string {
+	p := make(map[string]string)
+	for line := range bytes.Lines([]byte(text)) {
+		if k, v, ok := strings.Cut(strings.TrimRight(string(line), "\n"), "="); ok {
+			p[k] = v
+		}
+	}
+	return p
+}
+
+// FailedUnits are those that are failed or wait to be started again: such a unit has
+// failed, too, and may yet come up.
+func FailedUnits(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	out, _, err := command.Run(ctx, 1<<20, nil, "systemctl", "list-units", "--all", "--full", "--plain", "--no-legend", "--no-pager", "--state=failed,auto-restart")
+	if err != nil {
+		return nil, err
+	}
+	return parseUnits(out), nil
+}
+
+// parseUnits reads the first column of systemctl list-units; some versions
+// put a dot before it.
+func parseUnits(text string) []string {
+	var units []string
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(strings.TrimLeft(line, "●*× \t"))
+		if len(fields) > 0 && strings.Contains(fields[0], ".") && fields[0] != switchUnit {
+			units = append(units, fields[0])
+		}
+	}
+	slices.Sort(units)
+	return slices.Compact(units)
+}
+
+// errNoUnit is that this process is no service.
+var errNoUnit = errors.New("this process is no service of systemd's")
+
+// showOwn is show of the service that this process is.
+func showOwn(ctx context.Context, properties string) (string, error) {
+	unit := ownUnit()
+	if unit == "" {
+		return "", errNoUnit
+	}
+	return show(ctx, 10*time.Second, unit, properties)
+}
+
+// ownUnit is the service that this process is, "" if none.
+func ownUnit() string {
+	if os.Getenv("INVOCATION_ID") == "" {
+		return ""
+	}
+	text, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return ""
+	}
+	return unitOf(string(text))
+}
+
+// unitOf finds the service in a process's list of control groups.
+func unitOf(cgroups string) string {
+	for line := range strings.Lines(cgroups) {
+		_, path, ok := strings.Cut(strings.TrimSpace(line), "::") // version 2
+		if !ok {
+			if _, path, ok = strings.Cut(strings.TrimSpace(line), ":name=systemd:"); !ok {
+				continue
+			}
+		}
+		if unit := filepath.Base(path); strings.HasSuffix(unit, ".service") {
+			return unit
+		}
+	}
+	return ""
+}
+
+// Fingerprint is of all that a restart of the service that this process is would change:
+// unit file, drop-ins, files of its environment, configuration. "" means that it is not
+// known.
+func Fingerprint(ctx context.Context, config string) string {
+	out, err := showOwn(ctx, "FragmentPath,DropInPaths,EnvironmentFiles")
+	if err != nil {
+		return ""
+	}
+	return fingerprint(out, config, os.ReadFile)
+}
+
+// fingerprint is of what systemctl show says of a unit. A file that is not there
+// now, and without which the unit would not start, makes it unknown.
+func fingerprint(show, config string, read func(string) ([]byte, error)) string {
+	p := properties(show)
+	if p["FragmentPath"] == "" {
+		return ""
+	}
+	names, optional := append([]string{p["FragmentPath"], config}, strings.Fields(p["DropInPaths"])...), make(map[string]bool)
+	for line := range strings.Lines(show) { // a line for each
+		if file, ok := strings.CutPrefix(strings.TrimRight(line, "\n"), "EnvironmentFiles="); ok && file != "" {
+			name, ignore, _ := strings.Cut(file, " (ignore_errors=")
+			names, optional[name] = append(names, name), ignore == "yes)"
+		}
+	}
+	sum := sha256.New()
+	for _, name := range names {
+		text, err := read(name)
+		switch {
+		case err == nil:
+			fmt.Fprintf(sum, "%s %d\n%s", name, len(text), text)
+		case !optional[name]:
+			return ""
+		}
+	}
+	return fmt.Sprintf("%x", sum.Sum(nil))
+}
