@@ -75,7 +75,7 @@ var mayImport = map[string][]string{
 	"nixos/linux/witness":   nil,
 	"nixos/relay":           nil,
 	"nixos/remote":          {"nixos", "hooks/api", "narinfo", "signing"},
-	"nixos/sim":             {"nixos", "signing", "narinfo", "hooks/api"},
+	"nixos/sim":             {"nixos", "nixos/remote", "signing", "narinfo", "hooks/api"},
 	"signing":               {"narinfo"},
 	"signing/access":        {"signing", "cache/state", "cache/state/durable"},
 }
@@ -87,9 +87,9 @@ var allMayImport = []string{"narinfo/clip"}
 var testsMayImport = map[string][]string{
 	"cache/index":    {"cache/state/bolt"},
 	"cache/narfile":  {"cache/narfiletest"},
-	"hooks":          {"nixos", "nixos/sim", "cache/state/memory"}, // real agents on simulated hosts
-	"nixos":         {"nixos/sim"},
-	"nixos/linux":   {"nixos/sim", "cache/nar", "narinfo", "signing"},
+	"hooks":          {"nixos", "nixos/remote", "nixos/sim", "cache/state/memory"}, // real agents on simulated hosts
+	"nixos":          {"nixos/sim"},
+	"nixos/linux":    {"nixos/sim", "cache/nar", "narinfo", "signing"},
 	"signing/access": {"cache/state/bolt", "cache/state/memory"},
 }
 
