@@ -3,10 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"narwharf/hooks"
+	"narwharf/nixos/bootstrap"
 	"narwharf/nixos/config"
 	"narwharf/signing"
 )
@@ -29,9 +29,8 @@ func (c *Config) checkBootstrap() error {
 	case len(b.Agents) == 0:
 		return errors.New("bootstrap.agents is empty: name the store path of the narwharf package, as \"x86_64-linux=/nix/store/…\"")
 	}
-	_, err := parseAgents(b.Agents)
-	if err != nil {
-		return errors.New("bootstrap.agents" + strings.TrimPrefix(err.Error(), "--agent"))
+	if _, err := bootstrap.ParseAgents(b.Agents); err != nil {
+		return fmt.Errorf("bootstrap.agents: %w", err)
 	}
 	return nil
 }
@@ -42,23 +41,21 @@ func bootstrapMaker(c *Config, keys func() []signing.PublicKey) func(hooks.Boots
 		return nil
 	}
 	return func(r hooks.BootstrapRequest) (string, error) {
-		agents, err := parseAgents(c.Bootstrap.Agents)
+		agents, err := bootstrap.ParseAgents(c.Bootstrap.Agents)
 		if err != nil {
 			return "", err
 		}
-		b := &bootstrap{
+		s := &bootstrap.Script{
 			Channel: r.Channel, Server: c.PublicURL, Origin: r.Origin, Keys: r.Keys, Threshold: r.Threshold, Trust: config.TrustServer,
 			MinSeq: r.Seq, Agents: agents, JoinToken: r.Token, Host: r.Host, Target: r.Target, Action: r.Action, Reboot: true,
-			Patience: 30 * time.Minute, Notice: fmt.Sprintf(serverNotice, c.PublicURL),
+			Patience: 30 * time.Minute, Notice: fmt.Sprintf(serverNotice, c.PublicURL), Version: versionText(),
 		}
 		for _, k := range keys() {
-			b.ContentKeys = append(b.ContentKeys, k.String())
+			s.ContentKeys = append(s.ContentKeys, k.String())
 		}
-		text, err := b.script()
-		if err == nil && r.CloudConfig {
-			// The first line has to be cloud-init's.
-			text = strings.Replace(cloudConfig(text), "\n", "\n# "+b.Notice+"\n", 1)
+		if r.CloudConfig {
+			return s.CloudConfig()
 		}
-		return text, err
+		return s.Text()
 	}
 }

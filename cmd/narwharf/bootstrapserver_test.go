@@ -17,6 +17,8 @@ import (
 	"narwharf/signing/access"
 )
 
+const someAgent = "/nix/store/0c0vbw3cxnvd6dpyvnp8y4s5j9zcwg0m-narwharf-1"
+
 func TestBootstrapSection(t *testing.T) {
 	for want, text := range map[string]string{
 		"":                                 "public_url = \"https://c\"\n[bootstrap]\ntrust = \"server\"\nagents = [\"" + someAgent + "\"]",
@@ -101,7 +103,7 @@ func TestBootstrapByTheServer(t *testing.T) {
 	head, _, _ := strings.Cut(string(script), "\n# agent_for")
 	c := exec.Command("sh", "-s")
 	name := t.TempDir() + "/agent.toml"
-	c.Stdin = strings.NewReader(head + "\nprintf '%s' \"$config\" > " + shQuote(name) + "\nprintf '%s %s' \"$join_token\" \"$content_keys\"")
+	c.Stdin = strings.NewReader(head + "\nprintf '%s' \"$config\" > " + "'" + name + "'" + "\nprintf '%s %s' \"$join_token\" \"$content_keys\"")
 	out, err := c.Output()
 	if err != nil || string(out) != secret+" "+own.Public().String() {
 		t.Errorf("it holds %q, %v", out, err)

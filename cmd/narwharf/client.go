@@ -1,13 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -60,17 +61,9 @@ func (f *clientFlags) load() (*clientConfig, error) {
 	for i := range cfg.Keys {
 		configfile.Abs(path, &cfg.Keys[i])
 	}
-	first := func(values ...string) string {
-		for _, v := range values {
-			if v != "" {
-				return v
-			}
-		}
-		return ""
-	}
-	cfg.Server = first(f.server, os.Getenv("NARWHARF_SERVER"), cfg.Server)
-	cfg.TokenFile = first(f.tokenFile, os.Getenv("NARWHARF_TOKEN_FILE"), cfg.TokenFile)
-	cfg.CAFile = first(f.caFile, cfg.CAFile)
+	cfg.Server = cmp.Or(f.server, os.Getenv("NARWHARF_SERVER"), cfg.Server)
+	cfg.TokenFile = cmp.Or(f.tokenFile, os.Getenv("NARWHARF_TOKEN_FILE"), cfg.TokenFile)
+	cfg.CAFile = cmp.Or(f.caFile, cfg.CAFile)
 	if cfg.Server == "" {
 		return nil, errors.New("no server is named: give --server URL, or set NARWHARF_SERVER")
 	}
@@ -81,22 +74,6 @@ func (cfg *clientConfig) client() (*api.Client, error) {
 	return api.NewClient(api.ClientOptions{
 		Servers: []string{cfg.Server}, TokenFile: cfg.TokenFile, CAFile: cfg.CAFile, UserAgent: "narwharf/" + versionText(),
 	})
-}
-
-// origin is what heads say they are of. It must be what hosts have in their
-// configuration; the server's host name and the channel are the custom.
-func (cfg *clientConfig) origin(flag, channel string) (string, error) {
-	if flag != "" {
-		return flag, nil
-	}
-	if cfg.Origin != "" {
-		return strings.TrimRight(cfg.Origin, "/") + "/" + channel, nil
-	}
-	u, err := url.Parse(cfg.Server)
-	if err != nil {
-		return "", err
-	}
-	return u.Hostname() + "/" + channel, nil
 }
 
 func readSecretKeys(files []string) ([]signing.SecretKey, error) {
@@ -136,7 +113,41 @@ func parsePublicKeys(what string, values []string) ([]signing.PublicKey, error) 
 	return keys, nil
 }
 
-func channelPath(name string) string { return "/api/v1/channels/" + url.PathEscape(name) }
+// withClient loads the configuration and hands over a client.
+func withClient(f *clientFlags, fn func(client *api.Client) error) error {
+	cfg, err := f.load()
+	if err != nil {
+		return err
+	}
+	client, err := cfg.client()
+	if err != nil {
+		return err
+	}
+	return fn(client)
+}
+
+// table prints rows under a heading, in columns.
+func table(c *cobra.Command, heading string, fill func(row func(...any))) error {
+	t := tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, heading)
+	fill(func(cells ...any) {
+		texts := make([]string, 0, len(cells))
+		for _, cell := range cells {
+			texts = append(texts, fmt.Sprint(cell))
+		}
+		fmt.Fprintln(t, strings.Join(texts, "\t"))
+	})
+	return t.Flush()
+}
+
+// entryTable shows what targets are to run.
+func entryTable(c *cobra.Command, entries []signing.Entry) error {
+	return table(c, "TARGET\tACTION\tSYSTEM\tSTORE PATH", func(row func(...any)) {
+		for _, e := range entries {
+			row(e.Target, e.Action, e.System, e.StorePath)
+		}
+	})
+}
 
 func printJSON(c *cobra.Command, v any) error {
 	text, err := json.MarshalIndent(v, "", "  ")
@@ -145,4 +156,32 @@ func printJSON(c *cobra.Command, v any) error {
 	}
 	_, err = fmt.Fprintln(c.OutOrStdout(), string(text))
 	return err
+}
+
+// firstOf is what flags say, else what the file says.
+func firstOf(flags, file []string) []string {
+	if len(flags) > 0 {
+		return flags
+	}
+	return file
+}
+
+// pairs reads values of the form K=V. Of a flag the last one of a key counts, and
+// arguments have each once.
+func pairs(flag, form string, values []string) (map[string]string, error) {
+	var m map[string]string
+	for _, kv := range values {
+		k, v, ok := strings.Cut(kv, "=")
+		if !ok {
+			return nil, fmt.Errorf("%s is not of the form %s", strings.TrimSpace(fmt.Sprintf("%s %q", flag, kv)), form)
+		}
+		if _, twice := m[k]; twice && flag == "" {
+			return nil, fmt.Errorf("target %s is there twice", k)
+		}
+		if m == nil {
+			m = make(map[string]string)
+		}
+		m[k] = v
+	}
+	return m, nil
 }

@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -25,27 +23,21 @@ func hostCommand() *cobra.Command {
 	return c
 }
 
-func hostPath(name string) string { return "/api/v1/hosts/" + url.PathEscape(name) }
-
 func hostShowCommand() *cobra.Command {
 	c := &cobra.Command{Use: "show HOST", Short: "show what a host runs, should run, and waits for", Args: cobra.ExactArgs(1)}
 	f := addClientFlags(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return withClient(f, func(client *api.Client) error {
-			a, err := client.Do(c.Context(), api.Call{Path: hostPath(args[0])})
-			if err != nil {
-				return err
-			}
-			return printHost(c, f, a)
+			h, err := client.Host(c.Context(), args[0])
+			return printHost(c, f, h, err)
 		})
 	}
 	return c
 }
 
 // printHost prints an answer that is a host.
-func printHost(c *cobra.Command, f *clientFlags, a *api.Answer) error {
-	h := new(api.Host)
-	if err := a.Decode(h); err != nil {
+func printHost(c *cobra.Command, f *clientFlags, h *api.Host, err error) error {
+	if err != nil {
 		return err
 	}
 	if f.json {
@@ -75,14 +67,14 @@ func printHost(c *cobra.Command, f *clientFlags, a *api.Answer) error {
 		line("wanted", "seq %d, %s", h.WantedSeq, h.Wanted)
 	}
 	if h.WaitingFor != nil {
-		line("waiting", "%s", strings.TrimPrefix(waitingText(h.WaitingFor), "waits: "))
+		line("waiting", "%s", strings.TrimPrefix(h.WaitingFor.Text(), "waits: "))
 	}
 	if sl := h.Slot; sl != nil {
 		late := ""
 		if sl.Late {
 			late = ", and is late: no end of it was reported"
 		}
-		line("slot", "may reboot for seq %d since %s, in a slot of the group %s%s", sl.Seq, timeText(sl.Granted), sl.Group, late)
+		line("slot", "may reboot for seq %d since %s, in a slot of the group %s%s", sl.Seq, api.TimeText(sl.Granted), sl.Group, late)
 	}
 	if h.Directive != nil {
 		line("asked to", "%s seq %d%s", h.Directive.Type, h.Directive.Seq, obeyedText(h))
@@ -135,11 +127,8 @@ func holdText(h *api.Hold) string {
 // patchHost changes what the server keeps about a host, and shows it.
 func patchHost(c *cobra.Command, f *clientFlags, name string, change map[string]any) error {
 	return withClient(f, func(client *api.Client) error {
-		a, err := client.Do(c.Context(), api.Call{Method: http.MethodPatch, Path: hostPath(name), Body: change})
-		if err != nil {
-			return err
-		}
-		return printHost(c, f, a)
+		h, err := client.PatchHost(c.Context(), name, change)
+		return printHost(c, f, h, err)
 	})
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net/http"
 	"strings"
 	"time"
 
@@ -86,12 +85,8 @@ the host was cloned. docs/hosts.md says which to take when.
 			id := *instance
 			switch id {
 			case "":
-				a, err := client.Do(c.Context(), api.Call{Path: hostPath(args[0])})
+				h, err := client.Host(c.Context(), args[0])
 				if err != nil {
-					return err
-				}
-				h := new(api.Host)
-				if err := a.Decode(h); err != nil {
 					return err
 				}
 				if id, err = onlyClaim(h); err != nil {
@@ -100,11 +95,8 @@ the host was cloned. docs/hosts.md says which to take when.
 			case noInstance:
 				id = ""
 			}
-			a, err := client.Do(c.Context(), api.Call{Method: http.MethodPost, Path: hostPath(args[0]) + "/approve", Body: map[string]string{"instance": id}})
-			if err != nil {
-				return err
-			}
-			return printHost(c, f, a)
+			h, err := client.PostHost(c.Context(), args[0], "approve", map[string]string{"instance": id})
+			return printHost(c, f, h, err)
 		})
 	}
 	return c
@@ -136,7 +128,7 @@ unless that was its token.`,
 	f := addClientFlags(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return withClient(f, func(client *api.Client) error {
-			if _, err := client.Do(c.Context(), api.Call{Method: http.MethodDelete, Path: hostPath(args[0])}); err != nil {
+			if err := client.RemoveHost(c.Context(), args[0]); err != nil {
 				return err
 			}
 			if f.json {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net/http"
 
 	"github.com/spf13/cobra"
 
@@ -16,23 +15,16 @@ func aboutSeq(c *cobra.Command, leaf string, seq func(h *api.Host) (int64, error
 	f := addClientFlags(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return withClient(f, func(client *api.Client) error {
-			a, err := client.Do(c.Context(), api.Call{Path: hostPath(args[0])})
+			h, err := client.Host(c.Context(), args[0])
 			if err != nil {
-				return err
-			}
-			h := new(api.Host)
-			if err := a.Decode(h); err != nil {
 				return err
 			}
 			n, err := seq(h)
 			if err != nil {
 				return err
 			}
-			a, err = client.Do(c.Context(), api.Call{Method: http.MethodPost, Path: hostPath(args[0]) + "/" + leaf, Body: map[string]int64{"seq": n}})
-			if err != nil {
-				return err
-			}
-			return printHost(c, f, a)
+			h, err = client.PostHost(c.Context(), args[0], leaf, map[string]int64{"seq": n})
+			return printHost(c, f, h, err)
 		})
 	}
 	return c

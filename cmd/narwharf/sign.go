@@ -1,76 +1,18 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"narwharf/cache/state/durable"
 	"narwharf/hooks/api"
+	"narwharf/hooks/promoter"
 	"narwharf/signing"
 )
-
-func (p *promoter) writeFile(body *api.Promotion, seq int64) error {
-	text, err := json.MarshalIndent(body, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := writeNew(p.f.out, string(text)+"\n", 0o644); err != nil {
-		return fmt.Errorf("--out: %w", err)
-	}
-	over := "" // which release it follows, if it is not the one before
-	if p.base.Seq != seq-1 {
-		over = fmt.Sprintf(" --if-seq %d", p.base.Seq)
-	}
-	fmt.Fprintf(p.cmd.ErrOrStderr(), "wrote seq %d of %s to %s with %d signatures; next: narwharf sign --key FILE %s, then narwharf promote %s --envelope %s%s\n",
-		seq, p.channel, p.f.out, len(body.Head.Signatures), p.f.out, p.channel, p.f.out, over)
-	return nil
-}
-
-func (p *promoter) sendFile(ctx context.Context, file string) error {
-	body, head, _, err := readPromotion(file)
-	if err != nil {
-		return err
-	}
-	if head.Channel != p.channel {
-		return fmt.Errorf("%s is a release of %s, not of %s", file, head.Channel, p.channel)
-	}
-	for _, k := range p.keys {
-		body.Head.Sign(signing.HeadKind, k)
-	}
-	p.base = &api.Channel{Seq: head.Seq - 1}
-	if p.f.ifSeq >= 0 {
-		p.base.Seq = p.f.ifSeq
-	}
-	a, err := p.put(ctx, body)
-	if err != nil {
-		return p.explain(err)
-	}
-	return p.done(ctx, a)
-}
-
-func readPromotion(file string) (*api.Promotion, *signing.Head, []signing.Entry, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	body := new(api.Promotion)
-	if err := json.Unmarshal(text, body); err != nil {
-		return nil, nil, nil, fmt.Errorf("%s is not a release: %w", file, err)
-	}
-	head, entries, err := body.Check()
-	if err != nil {
-		return nil, nil, nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return body, head, entries, nil
-}
 
 func signCommand() *cobra.Command {
 	c := &cobra.Command{
@@ -94,21 +36,14 @@ The store paths are what is signed, with every byte of their closures.`,
 		if err != nil {
 			return err
 		}
-		body, head, entries, err := readPromotion(args[0])
+		body, head, entries, err := promoter.ReadFile(args[0])
 		if err != nil {
 			return err
 		}
 		if err := showRelease(c, body, head, entries, *all); err != nil || len(keys) == 0 {
 			return err
 		}
-		for _, k := range keys {
-			body.Head.Sign(signing.HeadKind, k)
-		}
-		text, err := json.MarshalIndent(body, "", "  ")
-		if err != nil {
-			return err
-		}
-		if err := durable.WriteFile(args[0], append(text, '\n'), 0o644); err != nil {
+		if err := promoter.AddSignatures(args[0], body, keys); err != nil {
 			return err
 		}
 		fmt.Fprintf(c.OutOrStdout(), "\nsigned %s seq %d; %d signatures now\n", head.Channel, head.Seq, len(body.Head.Signatures))
@@ -134,9 +69,9 @@ func showRelease(c *cobra.Command, body *api.Promotion, head *signing.Head, entr
 	line("channel", "%s", head.Channel)
 	line("seq", "%d%s", head.Seq, rollback)
 	line("origin", "%s", head.Origin)
-	line("made", "%s", timeText(head.Created))
+	line("made", "%s", api.TimeText(head.Created))
 	if head.Expires != nil {
-		line("expires", "%s", timeText(*head.Expires))
+		line("expires", "%s", api.TimeText(*head.Expires))
 	}
 	if head.Order != nil {
 		line("order", "%d", *head.Order)
@@ -161,11 +96,7 @@ func showRelease(c *cobra.Command, body *api.Promotion, head *signing.Head, entr
 	if !all && len(shown) > shownTargets {
 		shown = shown[:shownTargets]
 	}
-	err := table(c, "TARGET\tACTION\tSYSTEM\tSTORE PATH", func(row func(...any)) {
-		for _, e := range shown {
-			row(e.Target, e.Action, e.System, e.StorePath)
-		}
-	})
+	err := entryTable(c, shown)
 	if more := len(entries) - len(shown); more > 0 {
 		fmt.Fprintf(out, "… %d more (--all shows them)\n", more)
 	}

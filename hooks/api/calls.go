@@ -12,8 +12,6 @@ import (
 	"narwharf/signing"
 )
 
-func hostPath(host, leaf string) string { return "/api/v1/hosts/" + url.PathEscape(host) + "/" + leaf }
-
 // ErrNotModified is the outcome of a conditional read of what is as it was.
 var ErrNotModified = errors.New("not modified")
 
@@ -21,7 +19,7 @@ var ErrNotModified = errors.New("not modified")
 // and is ErrNotModified when that is over.
 func (c *Client) Desired(ctx context.Context, host, channel, target, etag string, wait time.Duration) (*Desired, string, error) {
 	q := c.self.query(url.Values{"channel": {channel}, "target": {target}})
-	call := Call{Path: hostPath(host, "desired"), Query: q, IfNoneMatch: etag}
+	call := Call{Path: hostPath(host) + "/desired", Query: q, IfNoneMatch: etag}
 	if etag != "" {
 		call.Wait = wait
 	}
@@ -49,7 +47,7 @@ func (c *Client) PutStatus(ctx context.Context, host string, s *Status, fresh bo
 		as.Instance, as.Machine = c.self.Instance, c.self.Machine
 		s = &as
 	}
-	_, err := c.Do(ctx, Call{Method: http.MethodPut, Path: hostPath(host, "status"), Body: s, Fresh: fresh, Timeout: 10 * time.Second})
+	_, err := c.Do(ctx, Call{Method: http.MethodPut, Path: hostPath(host) + "/status", Body: s, Fresh: fresh, Timeout: 10 * time.Second})
 	return err
 }
 
@@ -61,7 +59,7 @@ func (c *Client) PostLog(ctx context.Context, host, attempt, channel string, tex
 	if len(text) > MaxLog {
 		text = text[len(text)-MaxLog:]
 	}
-	_, err := c.Do(ctx, Call{Method: http.MethodPost, Path: hostPath(host, "log"), Query: c.self.query(url.Values{"attempt": {attempt}, "channel": {channel}}), Body: text})
+	_, err := c.Do(ctx, Call{Method: http.MethodPost, Path: hostPath(host) + "/log", Query: c.self.query(url.Values{"attempt": {attempt}, "channel": {channel}}), Body: text})
 	return err
 }
 

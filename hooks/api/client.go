@@ -147,6 +147,9 @@ func sameServer(r *http.Request, via []*http.Request) error {
 	return nil
 }
 
+// Hostname is that of the first server.
+func (c *Client) Hostname() string { return c.servers[0].Hostname() }
+
 // Token is what the client authenticates with, "" if nothing.
 func (c *Client) Token() string { return *c.token.text.Load() }
 

@@ -1,4 +1,4 @@
-package main
+package bootstrap
 
 import (
 	"errors"
@@ -25,7 +25,7 @@ type stage struct {
 
 // newStage makes one in which all goes well; no flock means that the script finds
 // none.
-func newStage(t *testing.T, shell []string, flock bool, change func(*bootstrap)) *stage {
+func newStage(t *testing.T, shell []string, flock bool, change func(*Script)) *stage {
 	t.Helper()
 	s := &stage{t: t, shell: shell, dir: t.TempDir()}
 	s.state = filepath.Join(s.dir, "state")
@@ -41,7 +41,7 @@ echo x86_64`)
 	s.put("agent/bin/narwharf", `cp "$4" "$STAGE/agent.toml"
 [ -s "$STATE/token" ] || { cp "$STATE/bootstrap/join-token" "$STATE/token"; rm -f "$STATE/bootstrap/join-token"; }
 echo ok`)
-	b := sampleBootstrap(t)
+	b := sampleScript(t)
 	b.Patience = 20 * time.Second
 	if change != nil {
 		change(b)
@@ -53,7 +53,7 @@ echo ok`)
 		}
 		script = strings.ReplaceAll(script, old, by)
 	}
-	replace("state='"+bootstrapState+"'", "state="+shQuote(s.state))
+	replace("state='"+stateDir+"'", "state="+shQuote(s.state))
 	replace("echo '"+someAgent+"'", "echo "+shQuote(agent))
 	replace("\nPATH=", "\nPATH="+filepath.Join(s.dir, "bin")+":")
 	if !flock {
@@ -184,14 +184,14 @@ func TestBootstrapRuns(t *testing.T) {
 
 func TestBootstrapLacks(t *testing.T) {
 	for _, shell := range shells() {
-		s := newStage(t, shell, true, func(b *bootstrap) { b.Agents = map[string]string{"aarch64-linux": someAgent} })
+		s := newStage(t, shell, true, func(b *Script) { b.Agents = map[string]string{"aarch64-linux": someAgent} })
 		s.run(1, "there is no agent for x86_64 in this script")
 		s = newStage(t, shell, true, nil)
 		s.put("bin/uname", "echo nixos")
 		s.run(1, "this machine is called nixos")
 		s.put("bin/id", "echo 1000")
 		s.run(1, "as root")
-		s = newStage(t, shell, true, func(b *bootstrap) { b.Host = "localhost" }) // somebody wants it so
+		s = newStage(t, shell, true, func(b *Script) { b.Host = "localhost" }) // somebody wants it so
 		s.put("bin/uname", `[ "$1" != -n ] || { echo localhost; exit; }
 echo x86_64`)
 		s.run(0)
@@ -248,7 +248,7 @@ func TestBootstrapReboots(t *testing.T) {
 		if s.run(0); s.calls("systemctl reboot") != 2 {
 			t.Error("it did not reboot for another system")
 		}
-		s = newStage(t, shell, true, func(b *bootstrap) { b.Reboot = false })
+		s = newStage(t, shell, true, func(b *Script) { b.Reboot = false })
 		s.put("agent/bin/narwharf", "echo armed")
 		if s.run(0); s.calls("systemctl reboot") != 0 {
 			t.Error("it rebooted, and was made not to")
@@ -259,7 +259,7 @@ func TestBootstrapReboots(t *testing.T) {
 // Many at once: one works at a time, and all are content.
 func TestBootstrapAtOnce(t *testing.T) {
 	eachStage(t, func(t *testing.T, shell []string, flock bool) {
-		s := newStage(t, shell, flock, func(b *bootstrap) { b.Patience = time.Hour }) // of seconds that are short here
+		s := newStage(t, shell, flock, func(b *Script) { b.Patience = time.Hour }) // of seconds that are short here
 		s.put("agent/bin/narwharf", `mkdir "$STAGE/alone" || { echo "two at once" >&2; exit 1; }
 /bin/sleep 0.2; rmdir "$STAGE/alone"; echo ok`)
 		var all sync.WaitGroup

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -40,20 +39,15 @@ without rules.`,
 	file := c.Flags().String("file", "", "`FILE` with the policy to set; - for stdin")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return withClient(f, func(client *api.Client) error {
-			call := api.Call{Path: channelPath(args[0]) + "/policy"}
+			var text json.RawMessage
+			var err error
 			if *file != "" {
-				text, err := readPolicy(c, *file)
-				if err != nil {
+				if text, err = readPolicy(c, *file); err != nil {
 					return err
 				}
-				call.Method, call.Body = http.MethodPut, text
 			}
-			a, err := client.Do(c.Context(), call)
+			p, err := client.ChannelPolicy(c.Context(), args[0], text)
 			if err != nil {
-				return err
-			}
-			var p api.ChannelPolicy
-			if err := a.Decode(&p); err != nil {
 				return err
 			}
 			return printJSON(c, p)

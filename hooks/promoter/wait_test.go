@@ -1,4 +1,4 @@
-package main
+package promoter
 
 import (
 	"io"
@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/spf13/cobra"
 	"pgregory.net/rapid"
 
 	"narwharf/hooks/api"
@@ -33,11 +32,9 @@ func anyHosts(rt *rapid.T) (hosts []api.Host) {
 }
 
 func newWait(hosts []api.Host) (w *waiter, over time.Time) {
-	c := new(cobra.Command)
-	c.SetOut(io.Discard)
 	start := time.Now()
-	p := &promoter{cmd: c, channel: "web", f: &promoteFlags{client: new(clientFlags), offline: time.Minute}}
-	return &waiter{p: p, seq: waitedFor, start: start, hosts: hosts, said: make(map[string]string)}, start.Add(time.Minute)
+	p := &Promoter{Options: Options{Channel: "web"}, out: io.Discard}
+	return &waiter{p: p, seq: waitedFor, offline: time.Minute, start: start, hosts: hosts, printed: make(map[string]string)}, start.Add(time.Minute)
 }
 
 // goodEnds are the states in which an attempt ended well.
@@ -60,7 +57,7 @@ func TestClass4CompletedIsSaid(t *testing.T) {
 				rt.Fatalf("%s, and %s said nothing about it", outcome, h.Host)
 			}
 			// What was said stays true when the host is gone.
-			if said && (h.Online || h.Status.State.Final()) && outcome == "completed" && !goodEnds[h.Status.State] {
+			if said && (h.Online || h.Status.State.Final()) && outcome == Completed && !goodEnds[h.Status.State] {
 				rt.Fatalf("completed, and %s is %s", h.Host, h.Status.State)
 			}
 		}
@@ -102,24 +99,24 @@ func TestWaitForReboots(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		h     api.Host
-		state string
+		state hostState
 		line  string
 	}{
-		{"a person will reboot it", api.Host{Online: true, Status: itself}, "done", "armed: boots it at the next reboot"},
-		{"nobody permits it", api.Host{Online: true, Status: armed("auto"), WaitingFor: byPerson}, "done", "armed: boots it at the next reboot"},
-		{"waits for a slot", api.Host{Online: true, Status: armed("reboot"), WaitingFor: forSlot}, "waiting", "armed, waits: slot (web-2 may reboot now)"},
-		{"waits by auto", api.Host{Online: true, Status: armed("auto"), WaitingFor: forSlot}, "waiting", "armed, waits: slot (web-2 may reboot now)"},
-		{"is permitted by auto", api.Host{Online: true, Status: armed("auto"), Slot: slot}, "waiting", "armed"},
-		{"reboots", api.Host{Status: armed("reboot"), Slot: slot}, "waiting", "armed, reboots"},
-		{"does not come back", api.Host{Status: armed("reboot"), Slot: &api.Slot{Late: true}}, "done", "offline since"},
-		{"was gone without a word", api.Host{Status: armed("reboot")}, "done", "offline since"},
-		{"came back", api.Host{Online: true, Slot: slot, Status: &api.Status{State: api.Probation, Seq: waitedFor}}, "waiting", "probation"},
-		{"came back badly and is gone", api.Host{Status: &api.Status{State: api.Reverted, Seq: waitedFor, Error: "no disk"}}, "reverted", "reverted: no disk"},
+		{"a person will reboot it", api.Host{Online: true, Status: itself}, hostDone, "armed: boots it at the next reboot"},
+		{"nobody permits it", api.Host{Online: true, Status: armed("auto"), WaitingFor: byPerson}, hostDone, "armed: boots it at the next reboot"},
+		{"waits for a slot", api.Host{Online: true, Status: armed("reboot"), WaitingFor: forSlot}, hostWaits, "armed, waits: slot (web-2 may reboot now)"},
+		{"waits by auto", api.Host{Online: true, Status: armed("auto"), WaitingFor: forSlot}, hostWaits, "armed, waits: slot (web-2 may reboot now)"},
+		{"is permitted by auto", api.Host{Online: true, Status: armed("auto"), Slot: slot}, hostWaits, "armed"},
+		{"reboots", api.Host{Status: armed("reboot"), Slot: slot}, hostWaits, "armed, reboots"},
+		{"does not come back", api.Host{Status: armed("reboot"), Slot: &api.Slot{Late: true}}, hostDone, "offline since"},
+		{"was gone without a word", api.Host{Status: armed("reboot")}, hostDone, "offline since"},
+		{"came back", api.Host{Online: true, Slot: slot, Status: &api.Status{State: api.Probation, Seq: waitedFor}}, hostWaits, "probation"},
+		{"came back badly and is gone", api.Host{Status: &api.Status{State: api.Reverted, Seq: waitedFor, Error: "no disk"}}, hostReverted, "reverted: no disk"},
 	} {
 		c.h.Wanted, c.h.WantedSeq = "/nix/store/a", waitedFor
 		w, over := newWait(nil)
 		if line, state := w.judge(c.h, over); state != c.state || !strings.Contains(line, c.line) {
-			t.Errorf("%s: %s, %q", c.name, state, line)
+			t.Errorf("%s: %d, %q", c.name, state, line)
 		}
 	}
 }

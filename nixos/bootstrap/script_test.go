@@ -1,4 +1,4 @@
-package main
+package bootstrap
 
 import (
 	"bytes"
@@ -20,8 +20,8 @@ import (
 
 const someAgent = "/nix/store/0c0vbw3cxnvd6dpyvnp8y4s5j9zcwg0m-narwharf-1"
 
-// sampleBootstrap is one that is complete.
-func sampleBootstrap(t testing.TB) *bootstrap {
+// sampleScript is one that is complete.
+func sampleScript(t testing.TB) *Script {
 	t.Helper()
 	secret, _, err := access.NewJoin("j", "web", "", 1, time.Now(), time.Now().Add(time.Hour))
 	if err != nil {
@@ -34,16 +34,16 @@ func sampleBootstrap(t testing.TB) *bootstrap {
 		}
 		return k.Public().String()
 	}
-	return &bootstrap{
+	return &Script{
 		Channel: "web", Server: "https://cache.example.org", Origin: "cache.example.org/web", Keys: []string{key("alice-1"), key("bob-1")}, Threshold: 2,
 		ContentKeys: []string{key("ci-1")}, Trust: config.TrustPromoter, MinSeq: 42, Agents: map[string]string{"": someAgent}, JoinToken: secret,
 		Reboot: true, Patience: time.Minute,
 	}
 }
 
-func (b *bootstrap) mustScript(t testing.TB) string {
+func (b *Script) mustScript(t testing.TB) string {
 	t.Helper()
-	s, err := b.script()
+	s, err := b.Text()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func FuzzShQuote(f *testing.F) {
 
 // The configuration in the script is the one that was meant, whatever is in it.
 func TestBootstrapConfig(t *testing.T) {
-	b := sampleBootstrap(t)
+	b := sampleScript(t)
 	b.Host, b.Target, b.Action, b.CA = "web-1", "role:web", "boot", "-----BEGIN CERTIFICATE-----\nit's \"none\"\n"
 	b.Origin = `it's "quoted" $(id) \n/web`
 	dir := t.TempDir()
@@ -106,13 +106,13 @@ func TestBootstrapConfig(t *testing.T) {
 		}
 	}
 	// Nothing of it is anywhere but in the assignments.
-	if _, body, _ := strings.Cut(script, "\n# agent_for"); strings.Contains(body, b.JoinToken) || !strings.HasSuffix(script, bootstrapBody) {
+	if _, body, _ := strings.Cut(script, "\n# agent_for"); strings.Contains(body, b.JoinToken) || !strings.HasSuffix(script, body) {
 		t.Error("the body is not the same in every script")
 	}
 }
 
 func TestBootstrapAgents(t *testing.T) {
-	b := sampleBootstrap(t)
+	b := sampleScript(t)
 	other := strings.Replace(someAgent, "0c0v", "1c0v", 1)
 	agentOf := func(machine string) string {
 		head, _, _ := strings.Cut(b.mustScript(t), "\n# What follows")
@@ -144,11 +144,11 @@ func TestBootstrapIsCleanShell(t *testing.T) {
 	if _, err := exec.LookPath("shellcheck"); err != nil {
 		missing(t, "shellcheck", "apt-get install shellcheck")
 	}
-	plain, full, notice := sampleBootstrap(t), sampleBootstrap(t), sampleBootstrap(t)
+	plain, full, notice := sampleScript(t), sampleScript(t), sampleScript(t)
 	full.Host, full.Target, full.CA, full.Action, full.Reboot = "web-1", "t", "it's\n", "switch", false
 	full.Agents["x86_64-linux"] = someAgent
 	notice.Notice = "TRUST = SERVER"
-	for name, b := range map[string]*bootstrap{"plain": plain, "full": full, "notice": notice} {
+	for name, b := range map[string]*Script{"plain": plain, "full": full, "notice": notice} {
 		script := b.mustScript(t)
 		c := exec.Command("shellcheck", "--shell=sh", "-")
 		c.Stdin = strings.NewReader(script)
@@ -166,8 +166,12 @@ func TestBootstrapIsCleanShell(t *testing.T) {
 }
 
 func TestBootstrapCloudConfig(t *testing.T) {
-	script := sampleBootstrap(t).mustScript(t)
-	text := cloudConfig(script)
+	b := sampleScript(t)
+	script := b.mustScript(t)
+	text, err := b.CloudConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
 	m := regexp.MustCompile(`(?m)^    content: (\S+)$`).FindStringSubmatch(text)
 	if m == nil || !strings.HasPrefix(text, "#cloud-config\n") {
 		t.Fatal(text)
@@ -204,25 +208,25 @@ func missing(t *testing.T, what, how string) {
 }
 
 func TestBootstrapRefuses(t *testing.T) {
-	for want, change := range map[string]func(*bootstrap){
-		"is not a URL like":            func(b *bootstrap) { b.Server = "cache.example.org" },
-		"holds credentials":            func(b *bootstrap) { b.Server = "https://me:secret@cache.example.org" },
-		"is not a narwharf token":      func(b *bootstrap) { b.JoinToken = "hunter2" },
-		"--agent is missing":           func(b *bootstrap) { b.Agents = nil },
-		"--agent: ":                    func(b *bootstrap) { b.Agents[""] = "/nix/store/" },
-		"is not a system like":         func(b *bootstrap) { b.Agents["x86 64"] = someAgent },
-		"threshold: 3 of 2 keys":       func(b *bootstrap) { b.Threshold = 3 },
-		"keys is empty":                func(b *bootstrap) { b.Keys = nil },
-		"content_keys is empty":        func(b *bootstrap) { b.ContentKeys = nil },
-		"min_seq: -1 is not":           func(b *bootstrap) { b.MinSeq = -1 },
-		"channel: ":                    func(b *bootstrap) { b.Channel = "Web" },
-		"is not a name that one host":  func(b *bootstrap) { b.Host = "a b" },
-		"--timeout: less than":         func(b *bootstrap) { b.Patience = 0 },
-		"is none of auto, switch, boo": func(b *bootstrap) { b.Action = "test" },
+	for want, change := range map[string]func(*Script){
+		"is not a URL like":            func(b *Script) { b.Server = "cache.example.org" },
+		"holds credentials":            func(b *Script) { b.Server = "https://me:secret@cache.example.org" },
+		"is not a narwharf token":      func(b *Script) { b.JoinToken = "hunter2" },
+		"--agent is missing":           func(b *Script) { b.Agents = nil },
+		"--agent: ":                    func(b *Script) { b.Agents[""] = "/nix/store/" },
+		"is not a system like":         func(b *Script) { b.Agents["x86 64"] = someAgent },
+		"threshold: 3 of 2 keys":       func(b *Script) { b.Threshold = 3 },
+		"keys is empty":                func(b *Script) { b.Keys = nil },
+		"content_keys is empty":        func(b *Script) { b.ContentKeys = nil },
+		"min_seq: -1 is not":           func(b *Script) { b.MinSeq = -1 },
+		"channel: ":                    func(b *Script) { b.Channel = "Web" },
+		"is not a name that one host":  func(b *Script) { b.Host = "a b" },
+		"--timeout: less than":         func(b *Script) { b.Patience = 0 },
+		"is none of auto, switch, boo": func(b *Script) { b.Action = "test" },
 	} {
-		b := sampleBootstrap(t)
+		b := sampleScript(t)
 		change(b)
-		if s, err := b.script(); err == nil || !strings.Contains(err.Error(), want) || s != "" {
+		if s, err := b.Text(); err == nil || !strings.Contains(err.Error(), want) || s != "" {
 			t.Errorf("%v; want %q", err, want)
 		} else if strings.Contains(err.Error(), os.TempDir()) || strings.Contains(err.Error(), "secret@") {
 			t.Errorf("the message says too much: %v", err)
@@ -232,7 +236,7 @@ func TestBootstrapRefuses(t *testing.T) {
 
 // What is not said is not in the file, so that the host's defaults count.
 func TestBootstrapConfigIsShort(t *testing.T) {
-	text, err := sampleBootstrap(t).agentConfigText()
+	text, err := sampleScript(t).agentConfigText()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,122 @@
+package promoter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"narwharf/hooks/api"
+	"narwharf/signing"
+)
+
+// Options say how releases of a channel are made. Client, Channel and Keys are
+// enough for most.
+type Options struct {
+	Client  *api.Client
+	Channel string
+	Keys    []signing.SecretKey // that sign
+	// Trusted are the keys of promoters whose releases are built upon; Keys if nil.
+	Trusted []signing.PublicKey
+	// ContentKeys vouch for the cache's bytes, with FromCache and Adopt.
+	ContentKeys []signing.PublicKey
+
+	// Kind, ChannelKeys and Threshold are said with the first promote of a channel;
+	// later on to change them. Keys are among the channel's by themselves.
+	Kind        api.ChannelKind
+	ChannelKeys []signing.PublicKey
+	Threshold   int // 1 if 0
+
+	// Origin is what hosts know the channel as: if empty that of the last release,
+	// else the server's host name, a slash and the channel.
+	Origin  string
+	IfSeq   *int64        // promote only if the channel is at it; 0: if it is not there yet
+	Seq     *int64        // of the release, if not the next one
+	Order   *int64        // of the source: a lower one than the last is refused
+	Expires time.Duration // after which hosts do not start on it; 0: never
+	Meta    map[string]string
+	Action  signing.Action // of the entries that are made; auto if empty
+	System  string         // of paths that do not say it themselves; this machine's if empty
+
+	FromCache bool   // compute closures from the cache's narinfos
+	Adopt     bool   // where the cache has other bytes, take them if a content key signed them
+	StoreDir  string // /nix/store if empty
+	StoreRoot string // prefix of the local store, as in Nix's local?root=
+
+	DryRun bool // the server checks everything, and changes nothing
+}
+
+// A Promoter makes releases of one channel and sends them.
+type Promoter struct {
+	Options
+	out, err io.Writer
+
+	base     api.Channel   // what the server says the channel is
+	baseHead *signing.Head // verified with Trusted; nil if there is none
+	baseRaw  [][]byte      // its entries
+}
+
+// New checks the options; it asks no server. Of the writers the first gets what
+// was done and the second notes.
+func New(o Options, out, err io.Writer) (*Promoter, error) {
+	if err := signing.CheckChannel(o.Channel); err != nil {
+		return nil, err
+	}
+	if (o.FromCache || o.Adopt) && len(o.ContentKeys) == 0 {
+		return nil, errors.New("--from-cache and --adopt believe the cache only where a --content-key signed")
+	}
+	if o.Trusted == nil {
+		for _, k := range o.Keys {
+			o.Trusted = append(o.Trusted, k.Public())
+		}
+	}
+	if o.Action == "" {
+		o.Action = signing.Auto
+	}
+	if o.StoreDir == "" {
+		o.StoreDir = "/nix/store"
+	}
+	return &Promoter{Options: o, out: out, err: err}, nil
+}
+
+// readBase reads the channel and verifies its release. A caller who says which
+// seq he follows, and takes nothing else from it, needs no keys for that.
+func (p *Promoter) readBase(ctx context.Context, entriesToo bool) error {
+	p.baseHead, p.baseRaw = nil, nil
+	c, err := p.Client.Channel(ctx, p.Channel)
+	var e *api.Error
+	switch {
+	case errors.As(err, &e) && e.Kind == api.NotFound && e.Channel != nil:
+		c = e.Channel
+	case err != nil:
+		return err
+	}
+	p.base = *c
+	if p.IfSeq != nil && c.Seq != *p.IfSeq {
+		return &api.Error{Kind: api.RaceLost, Message: fmt.Sprintf("channel %s is at seq %d, not at %d", p.Channel, c.Seq, *p.IfSeq)}
+	}
+	if c.Release == nil {
+		return nil
+	}
+	head, _, err := c.Release.Check()
+	if err != nil {
+		return fmt.Errorf("the channel's release: %w", err)
+	}
+	origin := p.Origin
+	if origin == "" {
+		origin = head.Origin // signed, and the same key will sign it again
+	}
+	_, err = signing.VerifyHead(c.Release.Head, p.trust(origin))
+	switch {
+	case err == nil:
+		p.baseHead, p.baseRaw = head, c.Release.Entries
+	case p.IfSeq == nil || entriesToo:
+		return fmt.Errorf("the last release of %s cannot be built upon: %w; name the keys of its promoters with --trusted-key, or say --if-seq %d", p.Channel, err, c.Seq)
+	}
+	return nil
+}
+
+func (p *Promoter) trust(origin string) signing.Trust {
+	return signing.Trust{Keys: p.Trusted, Threshold: 1, Origin: origin, Channel: p.Channel}
+}

@@ -1,0 +1,241 @@
+// Package bootstrap makes the script that turns a stock NixOS image into a host of a
+// channel at its first boot. The script needs nix-store and curl alone. It holds the
+// store path of the agent and the keys that must have signed it, fetches the agent
+// from the one server, and runs narwharf agent once, which verifies the release. It
+// can be run again, and twice at once. docs/hosts.md has its exit status.
+//
+// What goes into a script is checked here, where somebody sees it, and not on the
+// host. Errors name the flags of narwharf bootstrap.
+package bootstrap
+
+import (
+	_ "embed"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"narwharf/hooks/api"
+	"narwharf/narinfo"
+	"narwharf/nixos/config"
+	"narwharf/signing/access"
+)
+
+// body is the part of the script that is always the same.
+//
+//go:embed script.sh
+var body string
+
+// A Script is what a first boot's script is made of.
+type Script struct {
+	Channel, Server, Origin string
+	Keys                    []string // promoters'
+	Threshold               int
+	ContentKeys             []string // who vouches for the agent's bytes and all others
+	Trust                   config.Trust
+	MinSeq                  int64
+	Agents                  map[string]string // "x86_64-linux", or "" for all, to a store path
+	JoinToken               string
+	Host, Target            string // may be ""
+	Action                  string // may be ""; what auto means at this first time
+	CA                      string // PEM; may be ""
+	Reboot                  bool
+	Patience                time.Duration
+	Notice                  string // a first line for people; may be ""
+	Version                 string // of who makes it
+}
+
+// stateDir is the agent's default state_dir, which the system that comes
+// takes up again.
+var stateDir = config.Default().StateDir
+
+// shQuote makes one word of s for a POSIX shell, which is s again.
+func shQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// agentConfigText is the agent.toml of the first boot.
+func (s *Script) agentConfigText() (string, error) {
+	dir := filepath.Join(stateDir, "bootstrap")
+	c := map[string]any{
+		"server": []string{s.Server}, "channel": s.Channel, "origin": s.Origin, "keys": s.Keys, "threshold": s.Threshold,
+		"min_seq": s.MinSeq, "join_token_file": filepath.Join(dir, "join-token"),
+	}
+	if s.Trust == config.TrustServer {
+		c["trust"], c["server_keys"] = string(s.Trust), s.ContentKeys
+	} else {
+		c["content_keys"] = s.ContentKeys
+	}
+	for key, value := range map[string]string{"host": s.Host, "target": s.Target} {
+		if value != "" {
+			c[key] = value
+		}
+	}
+	if s.CA != "" {
+		c["ca_file"] = filepath.Join(dir, "ca.pem")
+	}
+	if s.Action != "" {
+		c["activation"] = map[string]string{"auto": s.Action}
+	}
+	text, err := toml.Marshal(c)
+	return string(text), err
+}
+
+// check refuses what would fail on the host, where nobody sees it.
+func (s *Script) check() error {
+	if _, err := api.ParseURL(s.Server); err != nil {
+		return fmt.Errorf("--server: %w", err)
+	}
+	if _, err := access.ParseSecret(s.JoinToken); err != nil {
+		return fmt.Errorf("--join-token-file: the token %w", err)
+	}
+	if len(s.Agents) == 0 {
+		return errors.New("--agent is missing: the store path of the narwharf package, which has to be in the cache")
+	}
+	for system, path := range s.Agents {
+		if !systemGrammar.MatchString(system) {
+			return fmt.Errorf("--agent: %q is not a system like x86_64-linux", system)
+		}
+		if _, err := narinfo.ParsePath(config.Default().StoreDir, path); err != nil {
+			return fmt.Errorf("--agent: %w", err)
+		}
+	}
+	if strings.Contains(s.CA, "\x00") {
+		return errors.New("--ca-file: it is not PEM")
+	}
+	if s.Patience < time.Second {
+		return errors.New("--timeout: less than a second")
+	}
+	// The rest is what the agent will check.
+	text, err := s.agentConfigText()
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "narwharf-bootstrap-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // no secret is in it, and /tmp is emptied by others
+	name := filepath.Join(dir, "agent.toml")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		return err
+	}
+	if _, err := config.Load(name); err != nil {
+		return errors.New(strings.ReplaceAll(err.Error(), name+": ", ""))
+	}
+	return nil
+}
+
+var systemGrammar = regexp.MustCompile(`^([a-z0-9_]+-linux)?$`)
+
+// Text is the whole, for /bin/sh.
+func (s *Script) Text() (string, error) {
+	if err := s.check(); err != nil {
+		return "", err
+	}
+	config, err := s.agentConfigText()
+	if err != nil {
+		return "", err
+	}
+	u, err := api.ParseURL(s.Server)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	if s.Notice != "" {
+		fmt.Fprintf(&b, "# %s\n", s.Notice)
+	} else {
+		b.WriteString("#!/bin/sh\n")
+	}
+	fmt.Fprintf(&b, "# Makes this machine a host of the channel %s: fetches the agent, whose path and keys\n# stand here, and lets it do what the channel says. Made by narwharf %s.\n# It holds a join token: until that is used or expires, keep this from others.\n\n", s.Channel, s.Version)
+	reboot := "no"
+	if s.Reboot {
+		reboot = "yes"
+	}
+	for _, v := range [][2]string{
+		{"channel", s.Channel}, {"server", u.String()}, {"server_name", u.Hostname()}, {"state", stateDir},
+		{"host", s.Host}, {"content_keys", strings.Join(s.ContentKeys, " ")}, {"join_token", s.JoinToken}, {"reboot", reboot},
+		{"patience", fmt.Sprint(int(s.Patience / time.Second))}, {"server_tries", fmt.Sprint(triesIn(s.Patience))},
+		{"ca", s.CA}, {"config", config},
+	} {
+		fmt.Fprintf(&b, "%s=%s\n", v[0], shQuote(v[1]))
+	}
+	b.WriteString(s.agentFor())
+	b.WriteString(body)
+	return b.String(), nil
+}
+
+// agentFor is the shell function that picks the agent's store path.
+func (s *Script) agentFor() string {
+	var b strings.Builder
+	b.WriteString("\n# agent_for MACHINE, as uname -m has it.\nagent_for() {\n  case $1-linux in\n")
+	systems := slices.Sorted(maps.Keys(s.Agents))
+	slices.Reverse(systems) // "" comes last
+	for _, system := range systems {
+		match := "*"
+		if system != "" {
+			match = unameOf(system)
+		}
+		fmt.Fprintf(&b, "    %s) echo %s ;;\n", match, shQuote(s.Agents[system]))
+	}
+	if s.Agents[""] == "" {
+		b.WriteString("    *) return 1 ;;\n")
+	}
+	b.WriteString("  esac\n}\n\n")
+	return b.String()
+}
+
+// triesIn is how often `again` of the script tries within a time.
+func triesIn(d time.Duration) int {
+	n := 1
+	for pause := time.Second; d > 0; n++ {
+		d -= pause
+		pause = min(2*pause, 15*time.Second)
+	}
+	return n
+}
+
+// unameOf is a pattern for `uname -m`-linux of a Nix system.
+func unameOf(system string) string {
+	if machine := strings.TrimSuffix(system, "-linux"); machine == "i686" {
+		return "i?86-linux"
+	}
+	return system
+}
+
+// CloudConfig is the script wrapped for cloud-init.
+func (s *Script) CloudConfig() (string, error) {
+	const path = "/run/narwharf-bootstrap.sh"
+	script, err := s.Text()
+	if err != nil {
+		return "", err
+	}
+	text := "#cloud-config\n" // has to be the first line
+	if s.Notice != "" {
+		text += "# " + s.Notice + "\n"
+	}
+	return text + "write_files:\n  - path: " + path + "\n    permissions: '0700'\n    owner: root:root\n    encoding: b64\n    content: " +
+		base64.StdEncoding.EncodeToString([]byte(script)) + "\nruncmd:\n  - [sh, " + path + "]\n  - [rm, -f, " + path + "]\n", nil
+}
+
+// ParseAgents reads store paths of agents, each PATH or SYSTEM=PATH.
+func ParseAgents(values []string) (map[string]string, error) {
+	agents := make(map[string]string)
+	for _, v := range values {
+		system, path, ok := strings.Cut(v, "=")
+		if !ok {
+			system, path = "", v
+		}
+		if _, twice := agents[system]; twice {
+			return nil, fmt.Errorf("two paths for the same system (%q)", system)
+		}
+		agents[system] = path
+	}
+	return agents, nil
+}
