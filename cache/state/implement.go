@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // What follows is for implementations.
@@ -51,7 +52,7 @@ func Pages(ctx context.Context, s Store, bucket string, r Range, fn func(page []
 // CheckEntry returns ErrLimit, wrapped, for what no implementation takes.
 func CheckEntry(bucket, key string, value []byte) error {
 	switch {
-	case bucket == "" || strings.HasPrefix(bucket, "/") || strings.HasSuffix(bucket, "/") || strings.Contains(bucket, "//"):
+	case bucket == "" || len(bucket) > MaxBucket || strings.Contains("/"+bucket+"/", "//") || strings.Contains(bucket, "\x00") || !utf8.ValidString(bucket):
 		return fmt.Errorf("bucket %q is no name: %w", bucket, ErrLimit)
 	case key == "" || len(key) > MaxKey:
 		return fmt.Errorf("key of %d bytes in %s, from 1 to %d may be: %w", len(key), bucket, MaxKey, ErrLimit)

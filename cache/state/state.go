@@ -8,7 +8,8 @@
 //   - A bucket is an ordered map from keys to values. Keys sort as bytes.
 //   - Buckets need not be made. One that has no keys is one that does not exist.
 //   - Update is atomic and durable: when it returns nil, all its writes survive a
-//     power cut; when it returns an error, none of them was made. Nobody sees a part.
+//     power cut; when it returns an error, none of them was made, unless the error
+//     is ErrUncertain. Nobody sees a part.
 //   - Updates that share the name of a lock are serialisable: each sees all writes
 //     of those before it, and none of those after it. What a change decides on it
 //     reads in its own transaction, under a lock that all who write it take.
@@ -42,9 +43,10 @@ import (
 
 // Limits of every implementation.
 const (
-	MaxKey   = 1 << 10  // bytes of a key
-	MaxValue = 16 << 20 // bytes of a value
-	MaxPage  = 10_000   // entries that one List or page of a Scan returns
+	MaxBucket = 255      // bytes of a bucket's name
+	MaxKey    = 1 << 10  // bytes of a key
+	MaxValue  = 16 << 20 // bytes of a value
+	MaxPage   = 10_000   // entries that one List or page of a Scan returns
 )
 
 // All is the topic of a notice that stands for every other: some may have been
@@ -54,8 +56,12 @@ const All = "*"
 var (
 	// ErrClosed is returned by every method after Close.
 	ErrClosed = errors.New("the state is closed")
-	// ErrLimit is returned for an empty or too long key and for a too large value.
+	// ErrLimit is returned for an empty or too long name of a bucket or key, for one
+	// that is no text, and for a too large value.
 	ErrLimit = errors.New("over a limit of the state")
+	// ErrUncertain is returned where a commit failed at its end: all writes of the
+	// Update were made, or none, and nobody knows until it is read.
+	ErrUncertain = errors.New("it is not certain whether the change was made")
 	// ErrInUse is returned where another process has the state to itself.
 	ErrInUse = errors.New("in use")
 	// ErrUnavailable is returned where the state is away and may come back, as a
@@ -152,8 +158,12 @@ type Tx interface {
 	Clear(bucket string) error
 
 	// Append adds a record to a log. encode makes its value and may be called
-	// again, with another position. A position is never used twice, even if the
-	// record is trimmed or the transaction fails.
+	// again, with another position. The position of a record is never used again,
+	// also when it is trimmed; one of a transaction that failed may be.
+	//
+	// The record is seen by Views that start later, but not before every Update
+	// that was at work on any log when this one ended has ended too: who waits for
+	// a record reads again, with and without a notice.
 	Append(log string, encode func(position uint64) ([]byte, error)) error
 
 	// Trim removes the records of a log below a position.

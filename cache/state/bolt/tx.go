@@ -167,12 +167,19 @@ func (x *tx) Trim(log string, below uint64) error {
 	if b == nil {
 		return nil
 	}
-	// The cursor is moved anew after each Delete, which may merge pages.
 	c := b.Cursor()
-	for k, _ := c.First(); k != nil && state.Uint64(k) < below; k, _ = c.First() {
+	for k, v := c.First(); k != nil; {
+		if v == nil { // a bucket
+			k, v = c.Next()
+			continue
+		}
+		if state.Uint64(k) >= below {
+			break
+		}
 		if err := b.Delete(k); err != nil {
 			return err
 		}
+		k, v = c.Seek(k) // anew, for a Delete may merge pages
 	}
 	return nil
 }

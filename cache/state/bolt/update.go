@@ -62,6 +62,7 @@ func (s *Store) write() {
 // its error, and the rest is returned to go again without it.
 func (s *Store) commit(batch []*update) (again []*update) {
 	var failed *update
+	ran := false
 	err := s.db.Update(func(t *bbolt.Tx) error {
 		for _, u := range batch {
 			if err := u.run(&tx{t: t, clock: s.clock}); err != nil {
@@ -69,6 +70,7 @@ func (s *Store) commit(batch []*update) (again []*update) {
 				return err
 			}
 		}
+		ran = true
 		return nil
 	})
 	if failed != nil {
@@ -76,7 +78,10 @@ func (s *Store) commit(batch []*update) (again []*update) {
 		return slices.DeleteFunc(batch, func(u *update) bool { return u == failed })
 	}
 	if err != nil {
-		err = fmt.Errorf("commit to %s: %w", s.path, err)
+		err = fmt.Errorf("write to %s: %w", s.path, err)
+		if ran { // bbolt does not say how far a failed commit came
+			err = fmt.Errorf("%w: %w", state.ErrUncertain, err)
+		}
 	} else {
 		var topics []string
 		for _, u := range batch {
@@ -102,5 +107,8 @@ func (u *update) run(t *tx) (err error) {
 	}()
 	t.topics = &u.topics
 	u.topics = nil
-	return u.fn(t)
+	if err := u.fn(t); err != nil {
+		return err
+	}
+	return u.ctx.Err()
 }
