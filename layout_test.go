@@ -85,12 +85,14 @@ var allMayImport = []string{"narinfo/clip"}
 
 // testsMayImport is what tests may import beyond that.
 var testsMayImport = map[string][]string{
-	"cache/index":    {"cache/state/bolt"},
-	"cache/narfile":  {"cache/narfiletest"},
-	"hooks":          {"nixos", "nixos/remote", "nixos/sim", "cache/state/memory"}, // real agents on simulated hosts
-	"nixos":          {"nixos/sim"},
-	"nixos/linux":    {"nixos/sim", "cache/nar", "narinfo", "signing"},
-	"signing/access": {"cache/state/bolt", "cache/state/memory"},
+	"cache/index":        {"cache/state/bolt"},
+	"cache/state/bolt":   {"cache/state/statetest"},
+	"cache/state/memory": {"cache/state/statetest"},
+	"cache/narfile":      {"cache/narfiletest"},
+	"hooks":              {"nixos", "nixos/remote", "nixos/sim", "cache/state/memory"}, // real agents on simulated hosts
+	"nixos":              {"nixos/sim"},
+	"nixos/linux":        {"nixos/sim", "cache/nar", "narinfo", "signing"},
+	"signing/access":     {"cache/state/bolt", "cache/state/memory"},
 }
 
 // onlyIn names the files that alone may import a module, tests left out, so
