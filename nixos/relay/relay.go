@@ -33,8 +33,7 @@ type Relay struct {
 	err  error     // why the last request came to nothing
 }
 
-// slice is how many bytes pass at once: a quarter of a second's, in
-// reason.
+// slice is how many bytes pass at once: a quarter of a second's, in reason.
 func slice(rate int64) int { return int(min(max(rate/4, 512), 32<<10)) }
 
 // New serves the caches that are given by an HTTP URL; others are
@@ -73,6 +72,7 @@ func New(rate int64, through http.RoundTripper, caches []string) (*Relay, error)
 	return t, nil
 }
 
+// Close ends all transfers.
 func (t *Relay) Close() error { return t.server.Close() }
 
 // Why adds to Nix's words what Nix cannot know.

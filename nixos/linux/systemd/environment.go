@@ -20,19 +20,11 @@ func Environment(ctx context.Context, names []string) map[string]string {
 // environment reads what systemctl show says of a unit, and the files that it names, which
 // win (systemd.exec(5)).
 func environment(show string, names []string, read func(string) ([]byte, error)) map[string]string {
-	set := make(map[string]string)
-	note := func(assignment string) {
-		if name, value, ok := strings.Cut(assignment, "="); ok && slices.Contains(names, name) {
-			set[name] = value
-		}
-	}
-	var files []string
+	var assignments, files []string
 	for line := range strings.Lines(show) {
 		line = strings.TrimRight(line, "\n")
 		if list, ok := strings.CutPrefix(line, "Environment="); ok {
-			for _, a := range unquoted(list) {
-				note(a)
-			}
+			assignments = append(assignments, unquoted(list)...)
 		} else if file, ok := strings.CutPrefix(line, "EnvironmentFiles="); ok {
 			file, _, _ = strings.Cut(file, " (ignore_errors=")
 			files = append(files, file)
@@ -40,18 +32,29 @@ func environment(show string, names []string, read func(string) ([]byte, error))
 	}
 	for _, file := range files {
 		text, err := read(file)
-		if err != nil {
-			continue // a unit bears that, or did not start
+		if err == nil { // otherwise a unit bears that, or did not start
+			assignments = append(assignments, fileAssignments(string(text))...)
 		}
-		for line := range strings.Lines(string(text)) {
-			name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-			if n := len(value); n > 1 && (value[0] == '"' || value[0] == '\'') && value[n-1] == value[0] {
-				value = value[1 : n-1]
-			}
-			note(strings.TrimSpace(name) + "=" + value)
+	}
+	set := make(map[string]string)
+	for _, a := range assignments {
+		if name, value, ok := strings.Cut(a, "="); ok && slices.Contains(names, name) {
+			set[name] = value
 		}
 	}
 	return set
+}
+
+// fileAssignments are those of a file of a unit's environment, without quotation marks.
+func fileAssignments(text string) (list []string) {
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		if n := len(value); n > 1 && (value[0] == '"' || value[0] == '\'') && value[n-1] == value[0] {
+			value = value[1 : n-1]
+		}
+		list = append(list, strings.TrimSpace(name)+"="+value)
+	}
+	return list
 }
 
 // unquoted are the words of a line in which some stand in quotation marks,

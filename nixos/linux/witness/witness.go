@@ -132,22 +132,29 @@ func ping(ctx context.Context, host string) error {
 		if err := conn.SetReadDeadline(until); err != nil {
 			return err
 		}
-		buf := make([]byte, 1500)
-		for {
-			n, from, err := conn.ReadFrom(buf)
-			if err != nil {
-				break
-			}
-			a, ok := from.(*net.IPAddr)
-			if ok && n >= 8 && buf[0] == reply && binary.BigEndian.Uint16(buf[4:]) == id && a.IP.Equal(ip.AsSlice()) {
-				return nil
-			}
+		if answered(conn, ip, id, reply) {
+			return nil
 		}
 		if ctx.Err() != nil {
 			break
 		}
 	}
 	return errors.New("no answer")
+}
+
+// answered waits for an echo reply to id until the connection's deadline.
+func answered(conn net.PacketConn, ip netip.Addr, id uint16, reply byte) bool {
+	buf := make([]byte, 1500)
+	for {
+		n, from, err := conn.ReadFrom(buf)
+		if err != nil {
+			return false
+		}
+		a, ok := from.(*net.IPAddr)
+		if ok && n >= 8 && buf[0] == reply && binary.BigEndian.Uint16(buf[4:]) == id && a.IP.Equal(ip.AsSlice()) {
+			return true
+		}
+	}
 }
 
 func checksum(b []byte) uint16 {
