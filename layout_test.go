@@ -76,7 +76,8 @@ var mayImport = map[string][]string{
 	"nixos/relay":           nil,
 	"nixos/remote":          {"nixos", "hooks/api", "narinfo", "signing"},
 	"nixos/sim":             {"nixos", "nixos/remote", "signing", "narinfo", "hooks/api"},
-	"signing":               {"narinfo"},
+	"signing":               {"narinfo", "signing/ijson"},
+	"signing/ijson":         nil,
 	"signing/access":        {"signing", "cache/state", "cache/state/durable"},
 }
 

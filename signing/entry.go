@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"narwharf/narinfo"
+	"narwharf/signing/ijson"
 )
 
 // An Entry says which system one target runs. In a release it is an opaque
@@ -64,20 +65,20 @@ func ParseEntry(raw []byte) (*Entry, error) {
 	if len(raw) > maxEntry {
 		return nil, fmt.Errorf("entry: %d bytes, at most %d", len(raw), maxEntry)
 	}
-	o, err := parseObject(raw)
+	o, err := ijson.Parse(raw)
 	if err != nil {
 		return nil, fmt.Errorf("entry: %w", err)
 	}
-	r := read(o, "target", "store_path", "closure", "system", "action")
+	r := ijson.Read(o, "target", "store_path", "closure", "system", "action")
 	e := &Entry{
-		Target: r.string("target"), StorePath: r.string("store_path"), Closure: r.digest("closure"),
-		System: r.string("system"), Action: Action(r.string("action")),
+		Target: r.String("target"), StorePath: r.String("store_path"), Closure: ijson.Text(r, "closure", ParseDigest),
+		System: r.String("system"), Action: Action(r.String("action")),
 	}
-	if r.err == nil {
-		r.err = e.Check()
+	if r.Err == nil {
+		r.Err = e.Check()
 	}
-	if r.err != nil {
-		return nil, fmt.Errorf("entry of %q: %w", clipped(e.Target), r.err)
+	if r.Err != nil {
+		return nil, fmt.Errorf("entry of %q: %w", clipped(e.Target), r.Err)
 	}
 	return e, nil
 }

@@ -151,3 +151,11 @@ func manyTargets(n int) []string {
 	}
 	return targets
 }
+
+func parseEnvelope(text []byte) (*Envelope, error) {
+	e := new(Envelope)
+	if err := e.UnmarshalJSON(text); err != nil {
+		return nil, err
+	}
+	return e, nil
+}

@@ -10,11 +10,13 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"narwharf/signing/ijson"
 )
 
 // Bounds of a release. A release past any of them is refused by every reader.
 const (
-	MaxSeq     = maxNumber
+	MaxSeq     = ijson.MaxNumber
 	MaxSeqJump = 1000 // a larger step is refused: seq cannot be used up
 	MaxTargets = 100_000
 	maxHead    = 16 << 10 // bytes; each host is sent all of it
@@ -63,7 +65,7 @@ func ParseHead(payload []byte) (*Head, error) {
 	if len(payload) > maxHead {
 		return nil, fmt.Errorf("head: %d bytes, at most %d", len(payload), maxHead)
 	}
-	o, err := parseObject(payload)
+	o, err := ijson.Parse(payload)
 	if err != nil {
 		return nil, fmt.Errorf("head: %w", err)
 	}
@@ -77,41 +79,41 @@ func ParseHead(payload []byte) (*Head, error) {
 	return h, nil
 }
 
-func headOf(o object) (*Head, error) {
+func headOf(o ijson.Object) (*Head, error) {
 	// First of all the version: another one may have other fields.
-	if i := o.find("v"); i >= 0 {
-		if v, ok := o[i].value.(int64); ok && v != 1 {
+	if i := o.Find("v"); i >= 0 {
+		if v, ok := o[i].Value.(int64); ok && v != 1 {
 			return nil, unknownVersion(v)
 		}
 	}
-	r := read(o, "v", "origin", "channel", "seq", "targets", "order", "rollback", "created", "expires", "meta")
+	r := ijson.Read(o, "v", "origin", "channel", "seq", "targets", "order", "rollback", "created", "expires", "meta")
 	h := &Head{
-		V: int(r.int("v")), Origin: r.string("origin"), Channel: r.string("channel"), Seq: r.int("seq"),
-		Rollback: r.bool("rollback"), Created: r.time("created"),
+		V: int(r.Int("v")), Origin: r.String("origin"), Channel: r.String("channel"), Seq: r.Int("seq"),
+		Rollback: r.Bool("rollback"), Created: ijson.Text(r, "created", parseTime),
 	}
-	t := r.sub("targets", "count", "root")
-	h.Targets = Targets{Count: t.int("count"), Root: t.digest("root")}
-	r.within("targets", t)
-	if r.has("order") {
-		n := r.int("order")
+	t := ijson.Read(r.Sub("targets"), "count", "root")
+	h.Targets = Targets{Count: t.Int("count"), Root: ijson.Text(t, "root", ParseDigest)}
+	r.Within("targets", t)
+	if r.Has("order") {
+		n := r.Int("order")
 		h.Order = &n
 	}
-	if !r.null("expires") {
-		at := r.time("expires")
+	if !r.Null("expires") {
+		at := ijson.Text(r, "expires", parseTime)
 		h.Expires = &at
 	}
-	if r.has("meta") {
+	if r.Has("meta") {
 		h.Meta = make(map[string]string)
-		for _, m := range field[object](r, "meta", "an object") {
-			s, ok := m.value.(string)
+		for _, m := range r.Sub("meta") {
+			s, ok := m.Value.(string)
 			if !ok {
-				r.fail("meta: %q is not a string", clipped(m.name))
+				r.Fail("meta: %q is not a string", clipped(m.Name))
 			}
-			h.Meta[m.name] = s
+			h.Meta[m.Name] = s
 		}
 	}
-	if r.err != nil {
-		return nil, r.err
+	if r.Err != nil {
+		return nil, r.Err
 	}
 	return h, nil
 }
@@ -123,17 +125,13 @@ func unknownVersion(v int64) error {
 // timeForm is the one form of RFC 3339 that is taken.
 const timeForm = "2006-01-02T15:04:05Z"
 
-func (r *reader) time(name string) time.Time {
-	s := r.string(name)
-	if r.err != nil {
-		return time.Time{}
-	}
+func parseTime(s string) (time.Time, error) {
 	t, err := time.Parse(timeForm, s)
 	// Parse takes a fraction of a second that the form does not have.
 	if err != nil || t.Format(timeForm) != s {
-		r.fail("%s: %q is not a time like 2026-01-31T12:00:00Z, in UTC and whole seconds", name, clipped(s))
+		return t, fmt.Errorf("%q is not a time like 2026-01-31T12:00:00Z, in UTC and whole seconds", clipped(s))
 	}
-	return t
+	return t, nil
 }
 
 // Check says what is wrong with a head on its own.
@@ -149,7 +147,7 @@ func (h *Head) Check() error {
 		return fmt.Errorf("%d targets are not between 1 and %d", h.Targets.Count, MaxTargets)
 	case h.Targets.Root.IsZero():
 		return errors.New("targets.root is missing")
-	case h.Order != nil && (*h.Order > maxNumber || *h.Order < -maxNumber):
+	case h.Order != nil && (*h.Order > ijson.MaxNumber || *h.Order < -ijson.MaxNumber):
 		return fmt.Errorf("order %d is not between -(2^53-1) and 2^53-1", *h.Order)
 	case !plainTime(h.Created):
 		return errors.New("created is missing, before 1970, or not in UTC and whole seconds")

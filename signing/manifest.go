@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"narwharf/narinfo"
+	"narwharf/signing/ijson"
 )
 
 // A Manifest lists a closure, one line a path, sorted by path, each line
@@ -36,7 +37,7 @@ type Line struct {
 const MaxManifest = 64 << 20
 
 // maxNars bounds the sum of all NarSizes, so that nobody's sum overflows.
-const maxNars = maxNumber
+const maxNars = ijson.MaxNumber
 
 // NewManifest makes the manifest of a closure. It must be complete: every
 // reference of a path is a path of it. The infos are not changed.

@@ -207,7 +207,7 @@ func FuzzReadManifest(f *testing.F) {
 				}
 			}
 		}
-		if sum <= 0 || sum > maxNumber {
+		if sum <= 0 || sum > maxNars {
 			t.Fatalf("%d bytes", sum)
 		}
 		again, err := NewManifest(infos)

@@ -6,6 +6,8 @@ import (
 	"math/bits"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"narwharf/signing/ijson"
 )
 
 // A Pointer is what one host is sent: the head, its entry, and the proof that
@@ -28,32 +30,32 @@ func (p *Pointer) UnmarshalJSON(text []byte) error {
 	if len(text) > maxPointer {
 		return fmt.Errorf("pointer: %d bytes, at most %d", len(text), maxPointer)
 	}
-	o, err := parseObject(text)
+	o, err := ijson.Parse(text)
 	if err != nil {
 		return fmt.Errorf("pointer: %w", err)
 	}
-	r := read(o, "head", "entry", "index", "proof")
-	n := Pointer{Head: new(Envelope), Entry: r.base64("entry"), Index: r.int("index"), Proof: tlog.RecordProof{}}
-	path := r.array("proof")
+	r := ijson.Read(o, "head", "entry", "index", "proof")
+	n := Pointer{Head: new(Envelope), Entry: ijson.Text(r, "entry", ijson.Base64), Index: r.Int("index"), Proof: tlog.RecordProof{}}
+	path := r.Array("proof")
 	if len(path) > maxProof {
-		r.fail("proof: %d hashes, at most %d", len(path), maxProof)
+		r.Fail("proof: %d hashes, at most %d", len(path), maxProof)
 		path = nil
 	}
 	for i, item := range path {
 		s, _ := item.(string)
-		hash, err := decode64(s)
+		hash, err := ijson.Base64(s)
 		if err != nil || len(hash) != tlog.HashSize {
-			r.fail("proof: hash %d is not base64 of %d bytes", i+1, tlog.HashSize)
+			r.Fail("proof: hash %d is not base64 of %d bytes", i+1, tlog.HashSize)
 			break
 		}
 		n.Proof = append(n.Proof, tlog.Hash(hash))
 	}
-	head := field[object](r, "head", "an object")
-	if r.err == nil {
-		r.err = n.Head.fromJSON(head)
+	head := r.Sub("head")
+	if r.Err == nil {
+		r.Err = n.Head.fromJSON(head)
 	}
-	if r.err != nil {
-		return fmt.Errorf("pointer: %w", r.err)
+	if r.Err != nil {
+		return fmt.Errorf("pointer: %w", r.Err)
 	}
 	*p = n
 	return nil

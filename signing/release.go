@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"narwharf/signing/ijson"
 )
 
 // A Release is a signed head and all entries that it commits to, sorted by
@@ -31,29 +33,12 @@ type Leaves [][]byte
 
 // UnmarshalJSON reads an array of strings in strict base64.
 func (l *Leaves) UnmarshalJSON(text []byte) error {
-	p := &parser{text: text}
 	list := Leaves{}
-	err := p.array(func() error {
-		if len(list) == MaxTargets {
-			return p.errorf("more than %d", MaxTargets)
-		}
-		if p.peek() != '"' {
-			return p.errorf("a string is missing")
-		}
-		s, err := p.string()
-		if err != nil {
-			return err
-		}
-		raw, err := decode64(s)
-		if err != nil {
-			return p.errorf("%v", err)
-		}
+	err := ijson.ParseStrings(text, MaxTargets, func(s string) error {
+		raw, err := ijson.Base64(s)
 		list = append(list, raw)
-		return nil
+		return err
 	})
-	if err == nil {
-		err = p.end()
-	}
 	if err != nil {
 		return fmt.Errorf("entries: %w", err)
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"narwharf/signing/ijson"
 )
 
 // A Kind is the first line of what is signed. It keeps a signature over one
@@ -102,42 +104,33 @@ func (e *Envelope) Merge(other *Envelope) (added bool, err error) {
 	return added, nil
 }
 
-// ParseEnvelope reads the JSON of an envelope.
-func ParseEnvelope(text []byte) (*Envelope, error) {
-	e := new(Envelope)
-	if err := e.UnmarshalJSON(text); err != nil {
-		return nil, err
-	}
-	return e, nil
-}
-
 // UnmarshalJSON reads an envelope strictly; it verifies no signature.
 func (e *Envelope) UnmarshalJSON(text []byte) error {
 	if len(text) > maxEnvelope {
 		return fmt.Errorf("envelope: %d bytes, at most %d", len(text), maxEnvelope)
 	}
-	o, err := parseObject(text)
+	o, err := ijson.Parse(text)
 	if err != nil {
 		return fmt.Errorf("envelope: %w", err)
 	}
 	return e.fromJSON(o)
 }
 
-func (e *Envelope) fromJSON(o object) error {
-	r := read(o, "payload", "signatures")
-	n := Envelope{Payload: r.base64("payload"), Signatures: []Signature{}}
-	for i, item := range r.array("signatures") {
-		o, ok := item.(object)
+func (e *Envelope) fromJSON(o ijson.Object) error {
+	r := ijson.Read(o, "payload", "signatures")
+	n := Envelope{Payload: ijson.Text(r, "payload", ijson.Base64), Signatures: []Signature{}}
+	for i, item := range r.Array("signatures") {
+		o, ok := item.(ijson.Object)
 		if !ok {
-			r.fail("signature %d is not an object", i+1)
+			r.Fail("signature %d is not an object", i+1)
 			break
 		}
-		s := read(o, "key", "sig")
-		n.Signatures = append(n.Signatures, Signature{s.string("key"), s.string("sig")})
-		r.within(fmt.Sprintf("signature %d", i+1), s)
+		s := ijson.Read(o, "key", "sig")
+		n.Signatures = append(n.Signatures, Signature{s.String("key"), s.String("sig")})
+		r.Within(fmt.Sprintf("signature %d", i+1), s)
 	}
-	if r.err != nil {
-		return fmt.Errorf("envelope: %w", r.err)
+	if r.Err != nil {
+		return fmt.Errorf("envelope: %w", r.Err)
 	}
 	if err := n.check(); err != nil {
 		return err

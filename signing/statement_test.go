@@ -38,11 +38,11 @@ func TestSealAndSign(t *testing.T) {
 	if !slices.Equal(names(e.Signers(HeadKind, testTrust(t, "").Keys)), []string{alice, bob}) || len(e.Signatures) != 2 || e.Signatures[0].Key != alice {
 		t.Errorf("signatures %v", e.Signatures)
 	}
-	again, err := ParseEnvelope(mustJSON(t, e))
+	again, err := parseEnvelope(mustJSON(t, e))
 	if err != nil || !bytes.Equal(mustJSON(t, again), mustJSON(t, e)) {
 		t.Errorf("read as %v, %v", again, err)
 	}
-	if e, err := ParseEnvelope([]byte("{}")); err == nil || e != nil {
+	if e, err := parseEnvelope([]byte("{}")); err == nil || e != nil {
 		t.Errorf("an empty object was read as %v", e)
 	}
 }
@@ -175,11 +175,11 @@ func FuzzEnvelope(f *testing.F) {
 	keys := testTrust(f, "").Keys
 	const payload = "any bytes\n\x00"
 	f.Fuzz(func(t *testing.T, text []byte) {
-		e, err := ParseEnvelope(text)
+		e, err := parseEnvelope(text)
 		if err != nil {
 			return
 		}
-		again, err := ParseEnvelope(mustJSON(t, e))
+		again, err := parseEnvelope(mustJSON(t, e))
 		if err != nil || !bytes.Equal(again.Payload, e.Payload) || !slices.Equal(again.Signatures, e.Signatures) {
 			t.Fatalf("%q was printed as %s", text, mustJSON(t, e))
 		}

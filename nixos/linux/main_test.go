@@ -16,7 +16,7 @@ func TestMain(m *testing.M) {
 	}
 	if _, after := os.Lstat("/nix"); os.IsNotExist(before) && !os.IsNotExist(after) {
 		os.Stderr.WriteString("/nix appeared on this host while the tests ran: if nothing else made it, a test did\n") //nolint:errcheck // nothing can be done about it
-		if os.Getenv("NARWHARF_CI") == "1" { // there nothing else runs
+		if os.Getenv("NARWHARF_CI") == "1" {                                                                           // there nothing else runs
 			code = 1
 		}
 	}

@@ -1,4 +1,4 @@
-package signing
+package ijson
 
 import (
 	"bytes"
@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-func TestParseObject(t *testing.T) {
+func TestParse(t *testing.T) {
 	nested := func(n int) string { return strings.Repeat(`{"a":`, n) + "1" + strings.Repeat("}", n) }
 	members := func(n int) string {
 		var b strings.Builder
@@ -27,7 +27,7 @@ func TestParseObject(t *testing.T) {
 		`{"a":1,"A":2}`, // other names, unless the reader knows one of them
 		nested(maxDepth), members(maxMembers),
 	} {
-		if _, err := parseObject([]byte(text)); err != nil {
+		if _, err := Parse([]byte(text)); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
@@ -95,14 +95,14 @@ func TestParseObject(t *testing.T) {
 		strings.Repeat(`{"a":[`, 1000): "nested more than",
 		members(maxMembers + 1):        "more than 64 names",
 	} {
-		_, err := parseObject([]byte(text))
+		_, err := Parse([]byte(text))
 		if err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q: %v, want … %s …", text, err, says)
 		}
 	}
 }
 
-func TestReaderOfFields(t *testing.T) {
+func TestFields(t *testing.T) {
 	for text, says := range map[string]string{
 		`{"n":"1"}`:                      "n is not a whole number",
 		`{"n":null}`:                     "n is not a whole number",
@@ -118,44 +118,44 @@ func TestReaderOfFields(t *testing.T) {
 		`{"n":1,"crit":[1,{}]}`:          "it needs something",
 		`{"n":1,"Crit":["x"]}`:           `"Crit" is not the name of a field, "crit" is`,
 	} {
-		o, err := parseObject([]byte(text))
+		o, err := Parse([]byte(text))
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
 			continue
 		}
-		r := read(o, "n")
-		r.int("n")
-		if r.err == nil || !strings.Contains(r.err.Error(), says) {
-			t.Errorf("%s: %v, want … %s …", text, r.err, says)
+		r := Read(o, "n")
+		r.Int("n")
+		if r.Err == nil || !strings.Contains(r.Err.Error(), says) {
+			t.Errorf("%s: %v, want … %s …", text, r.Err, says)
 		}
 	}
 	// encoding/json takes both of these for "sk".
 	for _, name := range []string{"ſk", "s\u212a"} {
-		o, err := parseObject([]byte(`{"sk":1,"` + name + `":2}`))
+		o, err := Parse([]byte(`{"sk":1,"` + name + `":2}`))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r := read(o, "sk"); r.err == nil {
+		if r := Read(o, "sk"); r.Err == nil {
 			t.Errorf("%q beside sk was let through", name)
 		}
 	}
-	o, err := parseObject([]byte(`{"n":1,"other":{"N":2},"m":[]}`))
+	o, err := Parse([]byte(`{"n":1,"other":{"N":2},"m":[]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := read(o, "n"); r.int("n") != 1 || r.err != nil {
-		t.Errorf("unknown names: %v", r.err)
+	if r := Read(o, "n"); r.Int("n") != 1 || r.Err != nil {
+		t.Errorf("unknown names: %v", r.Err)
 	}
 }
 
-func TestDecode64(t *testing.T) {
+func TestBase64(t *testing.T) {
 	for _, s := range []string{"A", "AA", "AA=", "AB==", "AAB=", "AA==\n", "A\nA==", " AA==", "AA== ", "-_==", "AAAA=", "AA==AA=="} {
-		if b, err := decode64(s); err == nil {
+		if b, err := Base64(s); err == nil {
 			t.Errorf("%q was decoded to %x", s, b)
 		}
 	}
 	for _, s := range []string{"", "AA==", "AAA=", "AAAA", "+/8="} {
-		if _, err := decode64(s); err != nil {
+		if _, err := Base64(s); err != nil {
 			t.Errorf("%q: %v", s, err)
 		}
 	}
@@ -164,10 +164,10 @@ func TestDecode64(t *testing.T) {
 // asStandard is an object as encoding/json has it, numbers as their digits.
 func asStandard(v any) any {
 	switch v := v.(type) {
-	case object:
+	case Object:
 		m := make(map[string]any)
 		for _, f := range v {
-			m[f.name] = asStandard(f.value)
+			m[f.Name] = asStandard(f.Value)
 		}
 		return m
 	case []any:
@@ -183,12 +183,12 @@ func asStandard(v any) any {
 }
 
 // What is taken here must mean the same to encoding/json.
-func FuzzParseObject(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	for _, s := range []string{`{"a":[1,-1,true,false,null,{"b":"\ud83d\ude00ä\n"}]}`, `{}`, ` {"a" : "\u0000" } `, `{"a":1,"a":2}`, "{\"\xff\":1}"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		o, err := parseObject(text)
+		o, err := Parse(text)
 		if err != nil {
 			return
 		}

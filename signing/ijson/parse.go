@@ -1,4 +1,4 @@
-package signing
+package ijson
 
 import (
 	"fmt"
@@ -6,42 +6,43 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"narwharf/narinfo/clip"
 )
 
-// What is signed is JSON, and JSON leaves open what a name that stands twice
-// means, how large a number may be, or what becomes of half a surrogate pair.
-// encoding/json moreover takes "Seq" for "seq". A host and whoever reviews a
-// release must read the same in the same bytes, so all of it is read by the
-// one parser here. It takes the I-JSON of RFC 7493 with whole numbers only,
-// and refuses what two other parsers might see differently.
 const (
-	maxNumber  = 1<<53 - 1 // larger ones are not exact in every program
+	// MaxNumber is the largest number: beyond it not every program is exact.
+	MaxNumber  = 1<<53 - 1
 	maxDepth   = 8
 	maxMembers = 64 // of one object
 )
 
-// object is a JSON object in the order of its text. Its values are string,
-// int64, bool, nil, []any and object.
-type object []member
+// Object is a JSON object in the order of its text. Its values are string,
+// int64, bool, nil, []any and Object.
+type Object []Member
 
-type member struct {
-	name  string
-	value any
+// A Member is one name of an object with its value.
+type Member struct {
+	Name  string
+	Value any
 }
 
-func (o object) find(name string) int {
-	return slices.IndexFunc(o, func(m member) bool { return m.name == name })
+// Find returns the index of a name, -1 if the object does not have it.
+func (o Object) Find(name string) int {
+	return slices.IndexFunc(o, func(m Member) bool { return m.Name == name })
 }
 
-// parser reads JSON from text; at is how far it has come.
+// parser reads JSON from text; at is how far it has come. encoding/json, with a look for what
+// it lets pass, takes three times as long (9.5 and 3.1 µs an entry), which a promote to 10,000
+// hosts does not hide.
 type parser struct {
 	text  []byte
 	at    int
 	depth int
 }
 
-// parseObject reads text that is one object and nothing else.
-func parseObject(text []byte) (object, error) {
+// Parse reads text that is one object and nothing else.
+func Parse(text []byte) (Object, error) {
 	p := &parser{text: text}
 	if p.peek() != '{' {
 		return nil, p.errorf("an object has to stand here")
@@ -51,6 +52,32 @@ func parseObject(text []byte) (object, error) {
 		return nil, err
 	}
 	return o, p.end()
+}
+
+// ParseStrings reads text that is an array of at most that many strings, and has add take each.
+func ParseStrings(text []byte, most int, add func(string) error) error {
+	p := &parser{text: text}
+	n := 0
+	err := p.array(func() error {
+		if n++; n > most {
+			return p.errorf("more than %d", most)
+		}
+		if p.peek() != '"' {
+			return p.errorf("a string is missing")
+		}
+		s, err := p.string()
+		if err != nil {
+			return err
+		}
+		if err := add(s); err != nil {
+			return p.errorf("%v", err)
+		}
+		return nil
+	})
+	if err == nil {
+		err = p.end()
+	}
+	return err
 }
 
 func (p *parser) end() error {
@@ -144,8 +171,8 @@ func (p *parser) list(open, end byte, item func() error) error {
 
 func (p *parser) array(item func() error) error { return p.list('[', ']', item) }
 
-func (p *parser) object() (object, error) {
-	o := make(object, 0, 8)
+func (p *parser) object() (Object, error) {
+	o := make(Object, 0, 8)
 	err := p.list('{', '}', func() error {
 		if p.peek() != '"' {
 			return p.errorf("a name in quotes is missing")
@@ -155,9 +182,9 @@ func (p *parser) object() (object, error) {
 		if err != nil {
 			return err
 		}
-		if o.find(name) >= 0 {
+		if o.Find(name) >= 0 {
 			p.at = start
-			return p.errorf("the name %q stands there twice", clipped(name))
+			return p.errorf("the name %q stands there twice", clip.Text(name, 80))
 		}
 		if len(o) == maxMembers {
 			return p.errorf("more than %d names in one object", maxMembers)
@@ -166,7 +193,7 @@ func (p *parser) object() (object, error) {
 			return err
 		}
 		v, err := p.value()
-		o = append(o, member{name, v})
+		o = append(o, Member{name, v})
 		return err
 	})
 	return o, err
@@ -181,9 +208,9 @@ func (p *parser) number() (int64, error) {
 	}
 	s := string(p.text[start:p.at])
 	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || n > maxNumber || n < -maxNumber || strconv.FormatInt(n, 10) != s {
+	if err != nil || n > MaxNumber || n < -MaxNumber || strconv.FormatInt(n, 10) != s {
 		p.at = start
-		return 0, p.errorf("%s is not a whole number between -(2^53-1) and 2^53-1, without fraction and exponent", clipped(s))
+		return 0, p.errorf("%s is not a whole number between -(2^53-1) and 2^53-1, without fraction and exponent", clip.Text(s, 80))
 	}
 	return n, nil
 }
