@@ -52,7 +52,7 @@ func TestAgentsOverHTTP(t *testing.T) {
 				t.Fatal(err)
 			}
 			j := agent.Journal()
-			if j.State != state || j.Seq != a.seq || host.Current != current || !j.Settled() || j.Attempt != nil && j.Attempt.Run > 0 && !j.Attempt.LogPosted {
+			if j.State != state || j.Seq != a.seq || host.Current != current || !j.AtRest() || j.Attempt != nil && j.Attempt.Run > 0 && !j.Attempt.LogPosted {
 				continue
 			}
 			if shown := decode[api.Host](t, a.ask("GET", "/api/v1/hosts/h0", a.op, nil, 200)); shown.Status != nil && shown.Status.State == state && shown.Status.Current == current {

@@ -18,6 +18,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
 	"narwharf/nixos"
+	agent "narwharf/nixos/machine"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
 )
@@ -34,7 +35,7 @@ type agents struct {
 	seq   int64
 	now   atomic.Int64 // ms, that of the host which is ahead
 	keys  *sim.Promoter
-	hooks map[nixos.HookName]bool
+	hooks map[agent.HookName]bool
 	hosts []*simHost
 }
 
@@ -147,9 +148,9 @@ func (h *simHost) ReportNow(ctx context.Context, s *api.Status) error {
 }
 
 // Probe implements nixos.Units: the new system's agent reports, too.
-func (h *simHost) Probe(ctx context.Context, path string, s *api.Status) nixos.Probed {
+func (h *simHost) Probe(ctx context.Context, path string, s *api.Status) agent.Probed {
 	p := h.World.Probe(ctx, path, s)
-	if p.Outcome == nixos.ProbeOK {
+	if p.Outcome == agent.ProbeOK {
 		h.put(s)
 	}
 	return p

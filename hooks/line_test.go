@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
-	"narwharf/nixos"
+	agent "narwharf/nixos/machine"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
 )
@@ -465,9 +465,9 @@ func TestAgentsThatFailGiveWay(t *testing.T) {
 	w := newWorld(t)
 	next := sim.System{Path: sim.Path(bootsInto), Reboot: []string{"kernel"}}
 	a := newAgents(w, t, 3, next)
-	a.hooks = map[nixos.HookName]bool{nixos.HookPreReboot: true, nixos.HookPostSwitch: true}
+	a.hooks = map[agent.HookName]bool{agent.HookPreReboot: true, agent.HookPostSwitch: true}
 	bad := a.hosts[0]
-	bad.HookFails[nixos.HookPreReboot] = 1 << 30
+	bad.HookFails[agent.HookPreReboot] = 1 << 30
 	a.policyIs(api.ChannelPolicy{RebootSlots: 1})
 	a.release(next.Path, signing.Auto)
 	ended := func(h *simHost) bool {
@@ -507,7 +507,7 @@ func TestAgentsThatFailGiveWay(t *testing.T) {
 	if s, _ := bad.state(); s != api.Armed || w.count("reboot.unused") != 1 || w.count("reboot.late") != 0 || bad.Reboots != 0 {
 		t.Errorf("it is %s after %d reboots; %d alarms, and %d that it is gone", s, bad.Reboots, w.count("reboot.unused"), w.count("reboot.late"))
 	}
-	bad.HookFails[nixos.HookPreReboot] = 0
+	bad.HookFails[agent.HookPreReboot] = 0
 	a.ask("POST", "/api/v1/hosts/h0/retry", a.op, map[string]int64{"seq": a.seq}, 200)
 	begin := a.clock()
 	for turns := 0; !ended(bad); turns++ {

@@ -10,21 +10,31 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/narinfo/clip"
+	"narwharf/nixos/journal"
+	"narwharf/nixos/machine"
 )
+
+// Journals keep the journal. Save is durable when it returns, and after a
+// crash the last saved text or the one before it is there, whole.
+type Journals interface {
+	// Load returns nil text if there is none yet.
+	Load() ([]byte, error)
+	Save(text []byte) error
+}
 
 // An Agent carries out what its Machine wants, one effect at a time.
 type Agent struct {
 	Host     Host
 	Journals Journals
-	Machine  Machine
+	Machine  machine.Machine
 	Stager   *Stager
 	Version  string
 	Poll     time.Duration // how long a poll may park
 	Log      *slog.Logger
 	// Observe is told every status that is reported; it may be nil.
-	Observe func(*api.Status, *Journal)
+	Observe func(*api.Status, *journal.Journal)
 
-	journal  *Journal
+	journal  *journal.Journal
 	counter  int64
 	reported *api.Status
 	sent     []sentReport // and not known to be taken
@@ -37,19 +47,19 @@ type Agent struct {
 }
 
 // Journal is what the agent knows; not to be changed.
-func (a *Agent) Journal() *Journal { return a.journal }
+func (a *Agent) Journal() *journal.Journal { return a.journal }
 
 // Start reads the journal and finds out what became of what it says. With
-// ErrNewerJournal the status "failed" is reported and nothing else is touched.
+// journal.ErrNewer the status "failed" is reported and nothing else is touched.
 func (a *Agent) Start(ctx context.Context) error {
 	text, err := a.Journals.Load()
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	j, err := parseJournal(text)
+	j, err := journal.Parse(text)
 	if err != nil {
 		f, _ := a.Host.Facts(ctx) // best effort, the journal's error counts
-		a.journal = &Journal{State: api.Failed, Error: err.Error(), StartID: f.Wall.Unix()}
+		a.journal = &journal.Journal{State: api.Failed, Error: err.Error(), StartID: f.Wall.Unix()}
 		a.report(ctx, f)
 		return err
 	}
@@ -58,7 +68,7 @@ func (a *Agent) Start(ctx context.Context) error {
 		return fmt.Errorf("look at the host: %w", err)
 	}
 	a.journal = j
-	return a.step(ctx, f, Started{})
+	return a.step(ctx, f, machine.Started{})
 }
 
 // Turn carries out the effect that is due. After an error of the journal or
@@ -76,12 +86,12 @@ func (a *Agent) Turn(ctx context.Context) error {
 }
 
 // step journals what an event comes to, and reports it if it shows.
-func (a *Agent) step(ctx context.Context, f Facts, ev Event) error {
+func (a *Agent) step(ctx context.Context, f machine.Facts, ev machine.Event) error {
 	next := a.Machine.Step(a.journal, f, ev)
-	if text := next.text(); !bytes.Equal(text, a.journal.text()) {
+	if text := next.Text(); !bytes.Equal(text, a.journal.Text()) {
 		if err := a.Journals.Save(text); err != nil {
 			// A report needs no journal: it says what was, and why it stays so.
-			if _, first := ev.(Started); !first { // whose reports have no number yet
+			if _, first := ev.(machine.Started); !first { // whose reports have no number yet
 				a.trouble = err.Error()
 				a.report(ctx, f)
 			}
@@ -91,7 +101,7 @@ func (a *Agent) step(ctx context.Context, f Facts, ev Event) error {
 		if next.State != a.journal.State || next.Error != a.journal.Error {
 			a.Log.Info("state", "state", next.State, "seq", next.Seq, "error", next.Error)
 		}
-		if t, was := next.Attempt, a.journal.Attempt; t != nil && t.Phase == PhaseJitter && (was == nil || was.Phase != PhaseJitter) {
+		if t, was := next.Attempt, a.journal.Attempt; t != nil && t.Phase == journal.Jitter && (was == nil || was.Phase != journal.Jitter) {
 			a.Log.Info("the download waits for its turn", "seq", next.Seq, "for", time.Duration(t.RetryAt-f.Now)*time.Millisecond)
 		}
 		if next.Alarm != "" && next.Alarm != a.journal.Alarm {
@@ -113,7 +123,7 @@ const stillHere = 30 * time.Second
 
 // busy does work that may take long and that asks nothing of the agent, and
 // says meanwhile that the host is there.
-func (a *Agent) busy(ctx context.Context, work func() Event) Event {
+func (a *Agent) busy(ctx context.Context, work func() machine.Event) machine.Event {
 	over, silent := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(silent)
@@ -139,10 +149,10 @@ func (a *Agent) busy(ctx context.Context, work func() Event) Event {
 }
 
 // report hands the status over if it is another than before.
-func (a *Agent) report(ctx context.Context, f Facts) {
+func (a *Agent) report(ctx context.Context, f machine.Facts) {
 	s := a.status(f)
 	again := sayAgain
-	if !resting(a.journal.Attempt) {
+	if !machine.Resting(a.journal.Attempt) {
 		again = stillHere
 	}
 	if a.reported != nil && sameStatus(a.reported, s) && f.Now-a.said < again.Milliseconds() {
@@ -159,7 +169,7 @@ func (a *Agent) report(ctx context.Context, f Facts) {
 
 // perform carries out one effect. What fails in the world is an event; an
 // error means that the agent was stopped.
-func (a *Agent) perform(ctx context.Context, effect Effect) (Event, error) {
+func (a *Agent) perform(ctx context.Context, effect machine.Effect) (machine.Event, error) {
 	ev := a.effect(ctx, effect)
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -167,50 +177,50 @@ func (a *Agent) perform(ctx context.Context, effect Effect) (Event, error) {
 	return ev, nil
 }
 
-func (a *Agent) effect(ctx context.Context, effect Effect) Event {
+func (a *Agent) effect(ctx context.Context, effect machine.Effect) machine.Event {
 	h := a.Host
 	switch e := effect.(type) {
-	case Poll:
+	case machine.Poll:
 		return a.poll(ctx, e)
-	case Prepare:
+	case machine.Prepare:
 		f, err := h.Facts(ctx)
 		if err != nil {
-			return Prepared{}.with(err)
+			return machine.Prepared{Err: err.Error()}
 		}
 		return a.Stager.Prepare(ctx, e, f.Current)
-	case Realise:
-		return a.busy(ctx, func() Event { return a.Stager.Realise(ctx, e) })
-	case Inspect:
+	case machine.Realise:
+		return a.busy(ctx, func() machine.Event { return a.Stager.Realise(ctx, e) })
+	case machine.Inspect:
 		return a.inspect(ctx, e)
-	case Announce:
-		return Announced{OK: a.reportNow(ctx) == nil}
-	case AskOwn:
+	case machine.Announce:
+		return machine.Announced{OK: a.reportNow(ctx) == nil}
+	case machine.AskOwn:
 		err := a.reportNow(ctx)
-		return Asked{OK: err == nil, Refused: refusal(err) != ""}
-	case Switch:
-		return a.busy(ctx, func() Event { return a.runSwitch(ctx, e) })
-	case Observe:
+		return machine.Asked{OK: err == nil, Refused: refusal(err) != ""}
+	case machine.Switch:
+		return a.busy(ctx, func() machine.Event { return a.runSwitch(ctx, e) })
+	case machine.Observe:
 		return a.observe(ctx, e)
-	case Confirm:
+	case machine.Confirm:
 		return a.confirm(ctx, e)
-	case Witness:
+	case machine.Witness:
 		alive, text := h.Witness(ctx)
-		return Witnessed{Alive: alive, Text: text}
-	case SetProfile:
+		return machine.Witnessed{Alive: alive, Text: text}
+	case machine.SetProfile:
 		f, err := h.Facts(ctx)
 		if err == nil && e.Live && f.Current != e.Path {
-			return ProfileSet{Drifted: true}
+			return machine.ProfileSet{Drifted: true}
 		}
 		if err == nil {
 			err = h.SetProfile(ctx, e.Path)
 		}
 		return profileSet(errors.Join(err, h.Sync(ctx)))
-	case ResetProfile:
+	case machine.ResetProfile:
 		if e.Link == "" {
 			return profileSet(errors.Join(h.SetProfile(ctx, e.Path), h.Sync(ctx)))
 		}
 		return profileSet(errors.Join(h.ResetProfile(ctx, e.Link, e.Bad), h.Sync(ctx)))
-	case Keep:
+	case machine.Protect:
 		err := h.Root(ctx, RootConfirmed, e.Path)
 		if e.Before != "" && err == nil {
 			// Where it is gone by now, nobody can go back to it anyway.
@@ -218,19 +228,19 @@ func (a *Agent) effect(ctx context.Context, effect Effect) Event {
 				a.Log.Warn("the system confirmed before cannot be protected", "path", e.Before, "error", gone)
 			}
 		}
-		return Kept{Err: words(err)}
-	case RunHook:
+		return machine.Protected{Err: words(err)}
+	case machine.RunHook:
 		if e.Delay > 0 {
 			h.Sleep(ctx, e.Delay) //nolint:errcheck // ends early with ctx, which is looked at
 		}
-		return a.busy(ctx, func() Event { return Hooked{Err: words(h.Hook(ctx, e.Hook, e.Env))} })
-	case Reboot:
-		return StillUp{Err: words(h.Reboot(ctx))}
+		return a.busy(ctx, func() machine.Event { return machine.Hooked{Err: words(h.Hook(ctx, e.Hook, e.Env))} })
+	case machine.Reboot:
+		return machine.StillUp{Err: words(h.Reboot(ctx))}
 	}
 	panic(fmt.Sprintf("no such effect: %T", effect))
 }
 
-func profileSet(err error) ProfileSet { return ProfileSet{Err: words(err)} }
+func profileSet(err error) machine.ProfileSet { return machine.ProfileSet{Err: words(err)} }
 
 // words are an error's, "" of none.
 func words(err error) string {
@@ -240,14 +250,16 @@ func words(err error) string {
 	return err.Error()
 }
 
-func (a *Agent) inspect(ctx context.Context, e Inspect) Inspected {
-	fail := func(what string, err error) Inspected { return Inspected{Err: what + ": " + err.Error()} }
+func (a *Agent) inspect(ctx context.Context, e machine.Inspect) machine.Inspected {
+	fail := func(what string, err error) machine.Inspected {
+		return machine.Inspected{Err: what + ": " + err.Error()}
+	}
 	busy, err := a.Host.Busy(ctx)
 	if err != nil {
 		return fail("ask whether somebody else switches", err)
 	}
 	if busy != "" {
-		return Inspected{Busy: busy}
+		return machine.Inspected{Busy: busy}
 	}
 	f, err := a.Host.Facts(ctx)
 	if err != nil {
@@ -258,7 +270,7 @@ func (a *Agent) inspect(ctx context.Context, e Inspect) Inspected {
 			return fail("protect the running system", err)
 		}
 	}
-	var ev Inspected
+	var ev machine.Inspected
 	reasons, err := a.Host.Reasons(ctx, e.Path)
 	if err != nil {
 		return fail("find out whether a reboot is needed", err)
@@ -287,7 +299,7 @@ func (a *Agent) reportNow(ctx context.Context) error {
 }
 
 // runSwitch begins a run unless that was done, and sees it through to its end.
-func (a *Agent) runSwitch(ctx context.Context, e Switch) Event {
+func (a *Agent) runSwitch(ctx context.Context, e machine.Switch) machine.Event {
 	h := a.Host
 	if e.Delay > 0 {
 		h.Sleep(ctx, e.Delay) //nolint:errcheck // ends early with ctx, which is looked at
@@ -297,14 +309,14 @@ func (a *Agent) runSwitch(ctx context.Context, e Switch) Event {
 		busy, e1 := h.Busy(ctx)
 		switch {
 		case e1 != nil:
-			return Switched{Busy: e1.Error()}
+			return machine.Switched{Busy: e1.Error()}
 		case busy != "":
-			return Switched{Busy: busy}
+			return machine.Switched{Busy: busy}
 		}
 		started := h.StartRun(ctx, e.Run)
 		st, err = h.RunState(ctx, e.Run)
 		if started != nil && err == nil && !st.Begun && !st.Ended {
-			return Switched{Busy: started.Error()}
+			return machine.Switched{Busy: started.Error()}
 		}
 	}
 	for ctx.Err() == nil && (err != nil || (st.Active && !st.Ended)) {
@@ -324,38 +336,38 @@ func (a *Agent) runSwitch(ctx context.Context, e Switch) Event {
 			err = h.BootRoom(ctx)
 		}
 		if err != nil && st.Ended && st.Exit == 0 {
-			return Switched{Exit: -1, Text: err.Error()}
+			return machine.Switched{Exit: -1, Text: err.Error()}
 		}
 	}
-	ev := Switched{Exit: st.Exit, Text: st.Text, Lost: !st.Ended}
-	if st.Ended && st.Exit != 0 && st.Exit != exitUnitsFailed && st.Exit != exitReboot {
+	ev := machine.Switched{Exit: st.Exit, Text: st.Text, Lost: !st.Ended}
+	if st.Ended && st.Exit != 0 && st.Exit != machine.ExitUnitsFailed && st.Exit != machine.ExitReboot {
 		ev.Last = clip.Text(h.LastLines(ctx, e.Run), 300)
 	}
 	return ev
 }
 
-func (a *Agent) observe(ctx context.Context, e Observe) Event {
+func (a *Agent) observe(ctx context.Context, e machine.Observe) machine.Event {
 	if e.Delay > 0 {
 		a.Host.Sleep(ctx, e.Delay) //nolint:errcheck // ends early with ctx, which is looked at
 	}
 	failed, err := a.Host.FailedUnits(ctx)
 	if err != nil {
-		return Observed{Err: err.Error()}
+		return machine.Observed{Err: err.Error()}
 	}
 	checks, err := a.Host.Checks(ctx, e.Path)
 	if err != nil {
-		return Observed{Err: err.Error()}
+		return machine.Observed{Err: err.Error()}
 	}
-	return Observed{Failed: failed, Checks: checks}
+	return machine.Observed{Failed: failed, Checks: checks}
 }
 
-func (a *Agent) confirm(ctx context.Context, e Confirm) Event {
+func (a *Agent) confirm(ctx context.Context, e machine.Confirm) machine.Event {
 	f, err := a.Host.Facts(ctx)
 	if err != nil {
-		return Probed{Outcome: ProbeBroken, Text: err.Error()}
+		return machine.Probed{Outcome: machine.ProbeBroken, Text: err.Error()}
 	}
 	s := a.status(f)
 	a.number(s)
 	s.Confirm = e.Nonce
-	return a.Host.Confirm(ctx, s, func(ctx context.Context, s *api.Status) Probed { return a.Host.Probe(ctx, e.Path, s) })
+	return a.Host.Confirm(ctx, s, func(ctx context.Context, s *api.Status) machine.Probed { return a.Host.Probe(ctx, e.Path, s) })
 }

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"narwharf/hooks/api"
-	"narwharf/nixos"
+	"narwharf/nixos/machine"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
 )
@@ -139,7 +139,7 @@ func TestReportsOfBefore(t *testing.T) {
 }
 
 // ruled are the tests' rules with the key of before.
-func ruled(t *testing.T, w *sim.World) nixos.Rules {
+func ruled(t *testing.T, w *sim.World) machine.Rules {
 	t.Helper()
 	key, err := signing.ParsePublicKey(string(bytes.TrimSpace(before(t, "key.txt"))))
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/hooks/window"
-	"narwharf/nixos"
+	"narwharf/nixos/machine"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
 )
@@ -45,12 +45,12 @@ func TestRebootWithPermission(t *testing.T) {
 
 func TestWhoMayReboot(t *testing.T) {
 	permitted := func(w *sim.World) { w.Wants.Reboot = &api.Grant{Seq: 2, Lease: 900} }
-	never := func(r *nixos.Rules) { r.Reboot = nixos.RebootNever }
-	always := func(r *nixos.Rules) { r.Reboot = nixos.RebootAlways }
+	never := func(r *machine.Rules) { r.Reboot = machine.RebootNever }
+	always := func(r *machine.Rules) { r.Reboot = machine.RebootAlways }
 	for _, c := range []struct {
 		name   string
 		action signing.Action
-		rules  func(*nixos.Rules)
+		rules  func(*machine.Rules)
 		do     func(*sim.World)
 		kind   api.WaitKind // "" where it reboots
 	}{
@@ -60,8 +60,8 @@ func TestWhoMayReboot(t *testing.T) {
 		{name: "held", action: signing.Auto, rules: always, do: func(w *sim.World) { w.Wants.Hold = &api.Hold{By: "kim", Reason: "x"} }, kind: api.WaitHold},
 		{name: "paused", action: signing.Auto, rules: always, do: func(w *sim.World) { w.Pause = &api.Hold{By: "kim", Reason: "x"} }, kind: api.WaitPaused},
 		{name: "the server's reason", action: signing.Auto, do: func(w *sim.World) { w.Wants.WaitingFor = &api.Waiting{Kind: api.WaitSlot, Detail: "one at a time"} }, kind: api.WaitSlot},
-		{name: "outside the windows", action: signing.Auto, do: permitted, rules: func(r *nixos.Rules) { r.Windows = windows(t, "00:00-00:01") }, kind: api.WaitWindow},
-		{name: "in a window", action: signing.Auto, do: permitted, rules: func(r *nixos.Rules) { r.Windows = windows(t, "00:00-00:00") }},
+		{name: "outside the windows", action: signing.Auto, do: permitted, rules: func(r *machine.Rules) { r.Windows = windows(t, "00:00-00:01") }, kind: api.WaitWindow},
+		{name: "in a window", action: signing.Auto, do: permitted, rules: func(r *machine.Rules) { r.Windows = windows(t, "00:00-00:00") }},
 		{name: "a person switched to it", action: signing.Auto, do: func(w *sim.World) { permitted(w); w.HumanSwitch(pathA, true) }, kind: "drifted"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -97,7 +97,7 @@ func TestWhoMayReboot(t *testing.T) {
 // A host that needs nobody's word does not park a poll before it reboots, and one
 // that does park one asks once before.
 func TestArmedAsksAtOnce(t *testing.T) {
-	for allow, reboots := range map[nixos.RebootAllow]int{nixos.RebootAlways: 1, nixos.RebootServer: 0} {
+	for allow, reboots := range map[machine.RebootAllow]int{machine.RebootAlways: 1, machine.RebootServer: 0} {
 		w := world(t, sim.System{Reboot: []string{"kernel"}})
 		w.Promote(2, pathB, signing.Reboot)
 		rules := w.Keys.Rules()
@@ -131,7 +131,7 @@ func TestRebootThatDoesNotHappen(t *testing.T) {
 
 func TestPreRebootHookFails(t *testing.T) {
 	w := armed(t, signing.Auto)
-	w.HookFails[nixos.HookPreReboot] = 1
+	w.HookFails[machine.HookPreReboot] = 1
 	w.Wants.Reboot = &api.Grant{Seq: 2}
 	rules := hooked(w)
 	j := endsBy(t, w, rules, api.Armed, pathA)

@@ -6,7 +6,8 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
-	"narwharf/nixos"
+	"narwharf/nixos/journal"
+	"narwharf/nixos/machine"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
 )
@@ -18,7 +19,7 @@ var stories = []struct {
 	action signing.Action
 	good   bool // without a crash it ends well, and so:
 	end    api.State
-	rules  func(*nixos.Rules)
+	rules  func(*machine.Rules)
 	wants  func(*sim.World) // of the server, with the release
 	then   func(*sim.World) // when it has come to rest, and goes on
 }{
@@ -36,20 +37,20 @@ var stories = []struct {
 	{name: "hooks around a failure", end: api.Reverted, b: sim.System{CheckFails: true}, action: signing.Switch, rules: allHooks},
 	{name: "hooks around a boot entry that fails", end: api.Reverted, b: sim.System{BootExit: 1}, action: signing.Switch, rules: allHooks},
 	{name: "check fails", end: api.Armed, b: sim.System{CanCheck: true, CheckExit: 1}, action: signing.Auto, good: true, rules: allHooks},
-	{name: "jitter", end: api.OK, action: signing.Auto, good: true, rules: func(r *nixos.Rules) { r.Jitter = time.Minute }},
+	{name: "jitter", end: api.OK, action: signing.Auto, good: true, rules: func(r *machine.Rules) { r.Jitter = time.Minute }},
 	{name: "wrong bytes", end: api.OK, b: sim.System{WrongBytes: 1}, action: signing.Auto, good: true},
 	{name: "reboot, permitted", end: api.OK, b: sim.System{Reboot: []string{"kernel"}}, action: signing.Auto, good: true, rules: allHooks, wants: permitReboot},
-	{name: "reboot, always", end: api.OK, action: signing.Reboot, good: true, rules: func(r *nixos.Rules) { r.Reboot = nixos.RebootAlways }},
+	{name: "reboot, always", end: api.OK, action: signing.Reboot, good: true, rules: func(r *machine.Rules) { r.Reboot = machine.RebootAlways }},
 	{name: "reboot into a failure", end: api.Reverted, b: sim.System{CheckFails: true}, action: signing.Reboot, rules: allHooks, wants: permitReboot},
 	{name: "reboot that falls back", end: api.Reverted, b: sim.System{WontBoot: true}, action: signing.Reboot, rules: allHooks, wants: permitReboot},
-	{name: "test with a deadline", end: api.TestOver, action: signing.Test, good: true, rules: func(r *nixos.Rules) { allHooks(r); r.TestDeadline = time.Hour },
+	{name: "test with a deadline", end: api.TestOver, action: signing.Test, good: true, rules: func(r *machine.Rules) { allHooks(r); r.TestDeadline = time.Hour },
 		then: func(w *sim.World) { w.Clock += 3_600_000 }},
 	{name: "revert directive", end: api.Reverted, action: signing.Auto, rules: allHooks,
 		then: func(w *sim.World) { w.Wants.Directive = &api.Directive{Type: "revert", Seq: 2, ID: "d1"} }},
 }
 
-func allHooks(r *nixos.Rules) {
-	r.Hooks = map[nixos.HookName]bool{nixos.HookPreSwitch: true, nixos.HookPostSwitch: true, nixos.HookPreReboot: true}
+func allHooks(r *machine.Rules) {
+	r.Hooks = map[machine.HookName]bool{machine.HookPreSwitch: true, machine.HookPostSwitch: true, machine.HookPreReboot: true}
 }
 
 func permitReboot(w *sim.World) { w.Wants.Reboot = &api.Grant{Seq: 2, Lease: 900} }
@@ -117,7 +118,7 @@ func TestEveryCrashPoint(t *testing.T) {
 }
 
 // wrongEnd says what is wrong with how a crashed story ended.
-func wrongEnd(w *sim.World, j *nixos.Journal, action signing.Action, good, power bool) string {
+func wrongEnd(w *sim.World, j *journal.Journal, action signing.Action, good, power bool) string {
 	is := func(current, profile, boots string) string {
 		if w.Current != current || w.Profile() != profile || w.BootEntry != boots {
 			return fmt.Sprintf("current %s, profile %s, boots %s", w.Current, w.Profile(), w.BootEntry)

@@ -6,20 +6,21 @@ import (
 	"testing"
 
 	"narwharf/hooks/api"
-	"narwharf/nixos"
+	"narwharf/nixos/journal"
+	"narwharf/nixos/machine"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
 )
 
 // hooked are the tests' rules with all hooks.
-func hooked(w *sim.World) nixos.Rules {
+func hooked(w *sim.World) machine.Rules {
 	r := w.Keys.Rules()
-	r.Hooks = map[nixos.HookName]bool{nixos.HookPreSwitch: true, nixos.HookPostSwitch: true, nixos.HookPreReboot: true}
+	r.Hooks = map[machine.HookName]bool{machine.HookPreSwitch: true, machine.HookPostSwitch: true, machine.HookPreReboot: true}
 	return r
 }
 
 // endsBy drives by other rules than the usual ones, and compares the end.
-func endsBy(t *testing.T, w *sim.World, rules nixos.Rules, state api.State, current string) *nixos.Journal {
+func endsBy(t *testing.T, w *sim.World, rules machine.Rules, state api.State, current string) *journal.Journal {
 	t.Helper()
 	j, err := w.Drive(rules, 2000, nil)
 	if err != nil {
@@ -63,11 +64,11 @@ func TestHooksComeInPairs(t *testing.T) {
 // is tried again.
 func TestPreSwitchHookFails(t *testing.T) {
 	w := world(t, sim.System{})
-	w.HookFails[nixos.HookPreSwitch] = 3
+	w.HookFails[machine.HookPreSwitch] = 3
 	w.Promote(2, pathB, signing.Auto)
 	started := 0
 	w.Fail = func(op string) error {
-		if w.HookFails[nixos.HookPreSwitch] > 0 {
+		if w.HookFails[machine.HookPreSwitch] > 0 {
 			started = w.Started()
 		}
 		return nil
@@ -85,12 +86,12 @@ func TestPreSwitchHookFails(t *testing.T) {
 // outcome stays in any case, and it is told.
 func TestPostSwitchHookFails(t *testing.T) {
 	w := world(t, sim.System{})
-	w.HookFails[nixos.HookPostSwitch] = 3
+	w.HookFails[machine.HookPostSwitch] = 3
 	w.Promote(2, pathB, signing.Auto)
 	endsBy(t, w, hooked(w), api.OK, pathB)
 
 	w = world(t, sim.System{})
-	w.HookFails[nixos.HookPostSwitch] = 4
+	w.HookFails[machine.HookPostSwitch] = 4
 	w.Promote(2, pathB, signing.Auto)
 	j, err := w.Drive(hooked(w), 2000, nil)
 	if err != nil || j.State != api.OK {

@@ -6,6 +6,8 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
+	"narwharf/nixos/journal"
+	"narwharf/nixos/machine"
 	"narwharf/signing"
 )
 
@@ -24,7 +26,7 @@ type Host struct {
 // System is the machine that the agent runs on.
 type System interface {
 	// Facts reads them all anew.
-	Facts(ctx context.Context) (Facts, error)
+	Facts(ctx context.Context) (machine.Facts, error)
 	Sleep(ctx context.Context, d time.Duration) error
 }
 
@@ -55,17 +57,6 @@ type Reasons struct {
 	CanCheck  bool     // its switch-to-configuration has the action check
 }
 
-// A HookName is one of the commands that a configuration has for what comes
-// around a switch.
-type HookName string
-
-// The hooks.
-const (
-	HookPreSwitch  HookName = "pre_switch"
-	HookPostSwitch HookName = "post_switch"
-	HookPreReboot  HookName = "pre_reboot"
-)
-
 // RunState is what is known of a Run.
 type RunState struct {
 	Begun  bool // it was started, ever
@@ -82,12 +73,12 @@ type Runs interface {
 	Busy(ctx context.Context) (string, error)
 	// StartRun returns when the run has been started. If it says an error the
 	// run may have been started all the same: RunState knows.
-	StartRun(ctx context.Context, r Run) error
-	RunState(ctx context.Context, r Run) (RunState, error)
+	StartRun(ctx context.Context, r journal.Run) error
+	RunState(ctx context.Context, r journal.Run) (RunState, error)
 	// LastLines are the last lines that a run wrote, "" if they are not known.
-	LastLines(ctx context.Context, r Run) string
+	LastLines(ctx context.Context, r journal.Run) string
 	// RunLog is what a run wrote, the last limit bytes of it.
-	RunLog(ctx context.Context, r Run, limit int) (string, error)
+	RunLog(ctx context.Context, r journal.Run, limit int) (string, error)
 }
 
 // Health is how well the host is, and what the operator wants done around a switch.
@@ -97,13 +88,13 @@ type Health interface {
 	// Checks runs all health checks that are not off, path's own included.
 	Checks(ctx context.Context, path string) ([]api.Check, error)
 	// Hook runs a command of the configuration, within its time-out.
-	Hook(ctx context.Context, name HookName, env []string) error
+	Hook(ctx context.Context, name machine.HookName, env []string) error
 }
 
 // Network is what can be reached from the host.
 type Network interface {
 	// Probe lets path's own agent send the report over a connection of its own.
-	Probe(ctx context.Context, path string, s *api.Status) Probed
+	Probe(ctx context.Context, path string, s *api.Status) machine.Probed
 	// Witness tries to reach anything but the server.
 	Witness(ctx context.Context) (alive bool, text string)
 }
@@ -155,7 +146,7 @@ type Server interface {
 	ReportNow(ctx context.Context, s *api.Status) error
 	// Confirm lets probe send the report as another agent, and knows then whether the
 	// server took it.
-	Confirm(ctx context.Context, s *api.Status, probe func(context.Context, *api.Status) Probed) Probed
+	Confirm(ctx context.Context, s *api.Status, probe func(context.Context, *api.Status) machine.Probed) machine.Probed
 	// PostLog sends what the runs of an attempt have written.
 	PostLog(ctx context.Context, attempt string, text []byte) error
 

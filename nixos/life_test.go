@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"narwharf/hooks/api"
-	"narwharf/nixos"
+	"narwharf/nixos/machine"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
 )
@@ -27,11 +27,11 @@ func life(rt *rapid.T) {
 	rules := w.Keys.Rules()
 	if rapid.Bool().Draw(rt, "hooks") {
 		allHooks(&rules)
-		for _, h := range []nixos.HookName{nixos.HookPreSwitch, nixos.HookPostSwitch, nixos.HookPreReboot} {
+		for _, h := range []machine.HookName{machine.HookPreSwitch, machine.HookPostSwitch, machine.HookPreReboot} {
 			w.HookFails[h] = rapid.IntRange(0, 2).Draw(rt, "failures of "+string(h))
 		}
 	}
-	rules.Reboot = rapid.SampledFrom([]nixos.RebootAllow{nixos.RebootServer, nixos.RebootAlways, nixos.RebootNever}).Draw(rt, "reboot.allow")
+	rules.Reboot = rapid.SampledFrom([]machine.RebootAllow{machine.RebootServer, machine.RebootAlways, machine.RebootNever}).Draw(rt, "reboot.allow")
 	rules.TestDeadline = time.Duration(rapid.IntRange(0, 2).Draw(rt, "hours of a test")) * time.Hour
 	rules.Jitter = time.Duration(rapid.IntRange(0, 1).Draw(rt, "jitter")) * time.Minute
 	seq := int64(1)
@@ -93,7 +93,7 @@ func life(rt *rapid.T) {
 }
 
 // live lets agents run for a while, with crashes and faults.
-func live(rt *rapid.T, w *sim.World, rules nixos.Rules) {
+func live(rt *rapid.T, w *sim.World, rules machine.Rules) {
 	power := rapid.Bool().Draw(rt, "crashes are power cuts")
 	w.CrashAt = w.Ops + rapid.IntRange(1, 200).Draw(rt, "crash at")
 	if fault := rapid.SampledFrom([]string{"", "", "", "save", "realise", "root", "failed units", "set profile", "sync", "run state", "desired", "start test", "start boot", "busy", "manifest", "path", "verify", "start check"}).Draw(rt, "fault"); fault != "" {

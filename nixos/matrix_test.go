@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
-	"narwharf/nixos"
+	"narwharf/nixos/machine"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
 )
@@ -50,7 +50,7 @@ func crashedAt(t *testing.T, b sim.System, action signing.Action, power bool, at
 	w.Promote(2, pathB, action)
 	permitReboot(w)
 	rules := w.Keys.Rules()
-	rules.Reboot = nixos.RebootServer
+	rules.Reboot = machine.RebootServer
 	allHooks(&rules)
 	w.CrashAt = w.Ops + at
 	reboots := 0

@@ -7,6 +7,8 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
+	"narwharf/nixos/journal"
+	"narwharf/nixos/machine"
 	"narwharf/signing"
 )
 
@@ -41,7 +43,7 @@ func (a *Agent) DryRun(ctx context.Context) (*Plan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	j, err := parseJournal(text)
+	j, err := journal.Parse(text)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +52,7 @@ func (a *Agent) DryRun(ctx context.Context) (*Plan, error) {
 		return nil, fmt.Errorf("look at the host: %w", err)
 	}
 	p := &Plan{From: f.Current, Boots: f.Profile}
-	if !resting(j.Attempt) {
+	if !machine.Resting(j.Attempt) {
 		p.State, p.Seq, p.To, p.Action = j.State, j.Seq, j.Attempt.Path, j.Attempt.Action
 		p.Error = "an attempt is under way: narwharf agent status"
 		return p, nil
@@ -59,7 +61,7 @@ func (a *Agent) DryRun(ctx context.Context) (*Plan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask the server: %w", err)
 	}
-	next := a.Machine.Step(j, f, Polled{Desired: d, ETag: tag})
+	next := a.Machine.Step(j, f, machine.Polled{Desired: d, ETag: tag})
 	p.State, p.Seq, p.Waiting, p.Error = next.State, next.Seq, next.WaitingFor, next.Error
 	if next.Alarm != "" {
 		p.Error = next.Alarm
@@ -69,10 +71,10 @@ func (a *Agent) DryRun(ctx context.Context) (*Plan, error) {
 		return p, nil
 	}
 	p.To, p.Action = t.Path, t.Action
-	if t.Phase == PhaseDone {
+	if t.Phase == journal.Done {
 		return p, nil
 	}
-	if err := a.Stager.plan(ctx, t.Close, t.Path, p); err != nil {
+	if err := a.Stager.plan(ctx, t.Closure, t.Path, p); err != nil {
 		p.State, p.Error = api.StageFailed, err.Error()
 		return p, nil
 	}
@@ -83,10 +85,8 @@ func (a *Agent) DryRun(ctx context.Context) (*Plan, error) {
 		}
 		p.Known, p.Reboot, p.Inhibited = true, r.Reboot, r.Inhibited
 	}
-	if t.Phase == PhasePrepare { // the gate is after it
-		t.Phase = PhaseReady
-		a.Machine.gate(next, t, f)
-		p.Waiting = next.WaitingFor
+	if t.Phase == journal.Prepare {
+		p.Waiting = a.Machine.Admit(next, f)
 	}
 	return p, nil
 }
@@ -157,7 +157,7 @@ func (p *Plan) String() string {
 	}
 	switch {
 	case p.Known && len(p.Reboot)+len(p.Inhibited) > 0:
-		line("reboot", "a switch is not enough for: %s", join(sorted(append(append([]string{}, p.Reboot...), p.Inhibited...))))
+		line("reboot", "a switch is not enough for: %s", machine.List(machine.Sorted(p.Reboot, p.Inhibited)))
 	case p.Known:
 		line("reboot", "not needed")
 	}

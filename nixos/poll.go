@@ -9,11 +9,13 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/nixos/journal"
+	"narwharf/nixos/machine"
 )
 
 // poll asks the server. How long it parks, and how it backs off from a server
 // that does not answer, is no business of the state machine's.
-func (a *Agent) poll(ctx context.Context, e Poll) Event {
+func (a *Agent) poll(ctx context.Context, e machine.Poll) machine.Event {
 	a.postLog(ctx)
 	wait := a.Poll
 	if a.short {
@@ -31,7 +33,7 @@ func (a *Agent) poll(ctx context.Context, e Poll) Event {
 	if left := a.left(ctx, e.Until); left > 0 {
 		if left < time.Second { // a poll parks for whole ones
 			a.Host.Sleep(ctx, left) //nolint:errcheck // ends early with ctx, which is looked at
-			return Polled{}
+			return machine.Polled{}
 		}
 		wait = min(wait, left)
 	}
@@ -41,15 +43,15 @@ func (a *Agent) poll(ctx context.Context, e Poll) Event {
 	case err == nil:
 		a.answered()
 		a.short = false
-		return Polled{Desired: d, ETag: tag}
+		return machine.Polled{Desired: d, ETag: tag}
 	case errors.Is(err, api.ErrNotModified):
 		a.answered()
-		return Polled{}
+		return machine.Polled{}
 	case ctx.Err() != nil:
-		return Polled{}
+		return machine.Polled{}
 	}
 	if e.Now {
-		return Polled{}
+		return machine.Polled{}
 	}
 	a.fails++
 	if refused := refusal(err); refused != "" {
@@ -80,7 +82,7 @@ func (a *Agent) poll(ctx context.Context, e Poll) Event {
 		pause = min(pause, left)
 	}
 	a.Host.Sleep(ctx, pause) //nolint:errcheck // ends early with ctx, which is looked at
-	return Polled{}
+	return machine.Polled{}
 }
 
 // left is how long it is until a time of the boot's clock, 0 if it is over or
@@ -121,9 +123,9 @@ func (a *Agent) noteRefusal(text string) {
 	if a.journal.Refusal == text {
 		return
 	}
-	next := a.journal.clone()
+	next := a.journal.Clone()
 	next.Refusal = text
-	if err := a.Journals.Save(next.text()); err == nil {
+	if err := a.Journals.Save(next.Text()); err == nil {
 		a.journal = next
 	}
 }
@@ -131,7 +133,7 @@ func (a *Agent) noteRefusal(text string) {
 // postLog sends what switch-to-configuration wrote, once an attempt is over.
 func (a *Agent) postLog(ctx context.Context) {
 	t := a.journal.Attempt
-	if t == nil || t.Phase != PhaseDone || t.Run == 0 || t.LogPosted || len(t.Runs) == 0 {
+	if t == nil || t.Phase != journal.Done || t.Run == 0 || t.LogPosted || len(t.Runs) == 0 {
 		return
 	}
 	if err := a.Host.PostLog(ctx, t.ID, a.runLogs(ctx, t.Runs)); err != nil {
@@ -144,15 +146,15 @@ func (a *Agent) postLog(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	next := a.journal.clone()
+	next := a.journal.Clone()
 	next.Attempt.LogPosted = true
-	if err := a.Journals.Save(next.text()); err == nil {
+	if err := a.Journals.Save(next.Text()); err == nil {
 		a.journal = next
 	}
 }
 
 // runLogs is what the runs of an attempt wrote, as far as it can be read.
-func (a *Agent) runLogs(ctx context.Context, runs []Run) []byte {
+func (a *Agent) runLogs(ctx context.Context, runs []journal.Run) []byte {
 	var b bytes.Buffer
 	for _, r := range runs {
 		text, err := a.Host.RunLog(ctx, r, api.MaxLog/2)

@@ -4,13 +4,13 @@ import (
 	"testing"
 
 	"narwharf/hooks/api"
-	"narwharf/nixos"
+	"narwharf/nixos/journal"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
 )
 
 // ends drives and compares the end.
-func ends(t *testing.T, w *sim.World, state api.State, current, profile, boots string) *nixos.Journal {
+func ends(t *testing.T, w *sim.World, state api.State, current, profile, boots string) *journal.Journal {
 	t.Helper()
 	j := drive(t, w)
 	if j.State != state || w.Current != current || w.Profile() != profile || w.BootEntry != boots {

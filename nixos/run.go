@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/nixos/journal"
 )
 
 // ErrRestart is that the agent should be started again: its unit is another.
@@ -18,7 +19,7 @@ func (a *Agent) Run(ctx context.Context, changed func(context.Context) bool) err
 		return err
 	}
 	for ctx.Err() == nil {
-		if changed != nil && a.journal.Settled() && changed(ctx) {
+		if changed != nil && a.journal.AtRest() && changed(ctx) {
 			return ErrRestart
 		}
 		a.turn(ctx)
@@ -35,14 +36,14 @@ func (a *Agent) turn(ctx context.Context) {
 	}
 }
 
-func (a *Agent) phase() Phase {
+func (a *Agent) phase() journal.Phase {
 	if t := a.journal.Attempt; t != nil {
 		return t.Phase
 	}
 	return ""
 }
 
-// ErrNotSettled is that ctx ended before the host was settled.
+// ErrNotSettled is that ctx ended before the host was at rest.
 var ErrNotSettled = errors.New("the host is not done yet")
 
 // Once runs until the server has answered and nothing is under way.
@@ -51,7 +52,7 @@ func (a *Agent) Once(ctx context.Context) (api.State, error) {
 		return api.Failed, err
 	}
 	for ctx.Err() == nil {
-		if a.asked && a.journal.Settled() {
+		if a.asked && a.journal.AtRest() {
 			a.postLog(ctx)
 			return a.journal.State, nil
 		}

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
-	"narwharf/nixos"
+	"narwharf/nixos/journal"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
 )
@@ -35,7 +35,7 @@ func world(t testing.TB, b sim.System) *sim.World {
 	return w
 }
 
-func drive(t testing.TB, w *sim.World) *nixos.Journal {
+func drive(t testing.TB, w *sim.World) *journal.Journal {
 	t.Helper()
 	j, err := w.Drive(w.Keys.Rules(), 2000, nil)
 	if err != nil {

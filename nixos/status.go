@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"narwharf/hooks/api"
+	"narwharf/nixos/journal"
+	"narwharf/nixos/machine"
 	"narwharf/signing"
 )
 
@@ -25,12 +27,12 @@ func (a *Agent) number(s *api.Status) {
 		r.upTo = t.Forgotten + len(t.Transitions)
 	}
 	a.sent = append(a.sent, r)
-	a.sent = a.sent[max(len(a.sent)-maxTransitions, 0):]
+	a.sent = a.sent[max(len(a.sent)-journal.MaxTransitions, 0):]
 }
 
 // untold are the transitions that the server may not know of. What it has
 // heard is forgotten with the process: then it hears them twice.
-func (a *Agent) untold(t *Attempt) []api.Transition {
+func (a *Agent) untold(t *journal.Attempt) []api.Transition {
 	taken := a.Host.Delivered()
 	for len(a.sent) > 0 && a.sent[0].counter <= taken {
 		a.told, a.sent = a.sent[0], a.sent[1:]
@@ -60,9 +62,9 @@ func untimed(checks []api.Check) []api.Check {
 }
 
 // status is the whole truth, by the facts of this moment.
-func (a *Agent) status(f Facts) *api.Status {
+func (a *Agent) status(f machine.Facts) *api.Status {
 	j, r := a.journal, a.Machine.Rules
-	seen := j.Seen[r.seenKey()]
+	seen := a.Machine.Accepted(j)
 	s := &api.Status{
 		Agent: a.Version, StartID: j.StartID,
 		Channel: r.Trust.Channel, Target: r.Trust.Target, System: r.System, BootID: f.BootID,
@@ -90,7 +92,7 @@ func (a *Agent) status(f Facts) *api.Status {
 	}
 	if s.State == api.Armed {
 		s.NeedReboot = true
-		s.NeedRebootFor = sorted(append(append([]string{}, f.NeedReboot...), t.RebootFor...))
+		s.NeedRebootFor = machine.Sorted(f.NeedReboot, t.RebootFor)
 	}
 	switch wrong := f.Current != t.Path; {
 	case s.State == api.Testing && wrong, s.State == api.OK && wrong, s.State == api.Probation && wrong, s.State == api.Reverted && !wrong, s.State == api.TestOver && !wrong && f.Profile == t.Path:

@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"narwharf/nixos"
 	"narwharf/nixos/config"
+	"narwharf/nixos/journal"
 	"narwharf/nixos/linux"
 )
 
@@ -27,7 +27,7 @@ as it is now. It asks no server and needs no running agent.`,
 		if err != nil {
 			return err
 		}
-		j, err := nixos.ReadJournal(cfg.StateDir)
+		j, err := journal.Read(cfg.StateDir)
 		if err != nil {
 			return err
 		}

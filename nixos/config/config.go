@@ -16,6 +16,7 @@ import (
 	"narwharf/hooks/window"
 	"narwharf/nixos"
 	"narwharf/nixos/linux/witness"
+	"narwharf/nixos/machine"
 	"narwharf/signing"
 )
 
@@ -71,8 +72,8 @@ type Config struct {
 		Deadline Duration `toml:"deadline"` // after which a test is gone back from; 0: a boot ends it
 	} `toml:"test"`
 	Reboot struct {
-		Allow   nixos.RebootAllow `toml:"allow"`
-		Windows []window.Window   `toml:"windows"`
+		Allow   machine.RebootAllow `toml:"allow"`
+		Windows []window.Window     `toml:"windows"`
 	} `toml:"reboot"`
 	Hooks struct { // each a program and its arguments
 		PreSwitch  []string `toml:"pre_switch"`
@@ -133,7 +134,7 @@ func Default() *Config {
 	c.Probation.Interval = Duration(time.Second)
 	c.Activation.Timeout = Duration(15 * time.Minute)
 	c.Activation.Auto = signing.Auto
-	c.Reboot.Allow = nixos.RebootServer
+	c.Reboot.Allow = machine.RebootServer
 	c.Hooks.Timeout = Duration(5 * time.Minute)
 	c.Poll.Wait = Duration(45 * time.Second)
 	return c
@@ -259,7 +260,7 @@ func (c *Config) checkPaths() error {
 
 func (c *Config) checkActions() error {
 	switch c.Reboot.Allow {
-	case nixos.RebootServer, nixos.RebootAlways, nixos.RebootNever:
+	case machine.RebootServer, machine.RebootAlways, machine.RebootNever:
 	default:
 		return fmt.Errorf("reboot.allow: %q is none of server, always, never", c.Reboot.Allow)
 	}
@@ -267,7 +268,7 @@ func (c *Config) checkActions() error {
 	if c.windows, err = window.NewSchedule(c.Reboot.Windows); err != nil {
 		return fmt.Errorf("reboot.windows: %w", err)
 	}
-	for _, name := range []nixos.HookName{nixos.HookPreSwitch, nixos.HookPostSwitch, nixos.HookPreReboot} {
+	for _, name := range []machine.HookName{machine.HookPreSwitch, machine.HookPostSwitch, machine.HookPreReboot} {
 		if argv := c.Hook(name); len(argv) > 0 && argv[0] == "" {
 			return fmt.Errorf("hooks.%s: give a program and its arguments", name)
 		}
@@ -279,11 +280,11 @@ func (c *Config) checkActions() error {
 }
 
 // Hook is the command line of a hook, nil if there is none.
-func (c *Config) Hook(name nixos.HookName) []string {
+func (c *Config) Hook(name machine.HookName) []string {
 	switch name {
-	case nixos.HookPreSwitch:
+	case machine.HookPreSwitch:
 		return c.Hooks.PreSwitch
-	case nixos.HookPostSwitch:
+	case machine.HookPostSwitch:
 		return c.Hooks.PostSwitch
 	}
 	return c.Hooks.PreReboot
@@ -340,8 +341,8 @@ func (c *Config) checkChecks() error {
 func validMode(m api.CheckMode) bool { return m == api.Enforce || m == api.Observe || m == api.Off }
 
 // Rules are the parts of the configuration that the state machine goes by.
-func (c *Config) Rules() nixos.Rules {
-	return nixos.Rules{
+func (c *Config) Rules() machine.Rules {
+	return machine.Rules{
 		Trust:          signing.Trust{Keys: c.keys, Threshold: c.Threshold, Origin: c.Origin, Channel: c.Channel, Target: c.Target},
 		System:         c.System,
 		StoreDir:       c.StoreDir,
@@ -352,7 +353,7 @@ func (c *Config) Rules() nixos.Rules {
 		ConfirmTimeout: time.Duration(c.Probation.ConfirmTimeout),
 		Interval:       time.Duration(c.Probation.Interval),
 		CheckTime:      c.checkTime(),
-		Hooks:          map[nixos.HookName]bool{nixos.HookPreSwitch: len(c.Hooks.PreSwitch) > 0, nixos.HookPostSwitch: len(c.Hooks.PostSwitch) > 0, nixos.HookPreReboot: len(c.Hooks.PreReboot) > 0},
+		Hooks:          map[machine.HookName]bool{machine.HookPreSwitch: len(c.Hooks.PreSwitch) > 0, machine.HookPostSwitch: len(c.Hooks.PostSwitch) > 0, machine.HookPreReboot: len(c.Hooks.PreReboot) > 0},
 		Reboot:         c.Reboot.Allow, Windows: c.windows,
 		TestDeadline: time.Duration(c.Test.Deadline), Jitter: time.Duration(c.Download.Jitter),
 	}

@@ -21,8 +21,8 @@ import (
 	"narwharf/cache/nar"
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
-	"narwharf/nixos"
 	"narwharf/nixos/config"
+	"narwharf/nixos/journal"
 	"narwharf/nixos/linux"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
@@ -306,7 +306,7 @@ func (f *field) promote(seq int64, action signing.Action, infos ...*narinfo.Info
 }
 
 // once runs an agent until it is done.
-func (f *field) once() (*nixos.Journal, *api.Status) {
+func (f *field) once() (*journal.Journal, *api.Status) {
 	f.t.Helper()
 	client, err := api.NewClient(api.ClientOptions{Servers: f.cfg.Servers, TokenFile: f.cfg.TokenFile})
 	if err != nil {

@@ -8,8 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"narwharf/nixos"
 	"narwharf/nixos/config"
+	"narwharf/nixos/journal"
+	"narwharf/nixos/machine"
 )
 
 func hookHost(t *testing.T, argv ...string) *health {
@@ -20,23 +21,23 @@ func hookHost(t *testing.T, argv ...string) *health {
 }
 
 func TestHookOfAHost(t *testing.T) {
-	a := &nixos.Attempt{Phase: nixos.PhasePre, ID: "abc", Seq: 7, Action: "auto", Path: "/nix/store/b", Previous: "/nix/store/a", After: "ok"}
+	a := &journal.Attempt{Phase: journal.PreSwitch, ID: "abc", Seq: 7, Action: "auto", Path: "/nix/store/b", Draining: journal.Draining{Previous: "/nix/store/a"}, After: "ok"}
 	out := filepath.Join(t.TempDir(), "out")
 	h := hookHost(t, "/bin/sh", "-c", `echo "$NARWHARF_ATTEMPT $NARWHARF_SEQ $NARWHARF_ACTION $NARWHARF_PATH $NARWHARF_PREVIOUS $NARWHARF_STATE" > `+out)
-	if err := h.Hook(t.Context(), nixos.HookPreSwitch, new(nixos.Machine).Effect(&nixos.Journal{Attempt: a}).(nixos.RunHook).Env); err != nil {
+	if err := h.Hook(t.Context(), machine.HookPreSwitch, new(machine.Machine).Effect(&journal.Journal{Attempt: a}).(machine.RunHook).Env); err != nil {
 		t.Fatal(err)
 	}
 	if text, err := os.ReadFile(out); err != nil || string(text) != "abc 7 auto /nix/store/b /nix/store/a ok\n" {
 		t.Errorf("%q %v", text, err)
 	}
-	if err := h.Hook(t.Context(), nixos.HookPostSwitch, nil); err != nil {
+	if err := h.Hook(t.Context(), machine.HookPostSwitch, nil); err != nil {
 		t.Errorf("a hook that is not there: %v", err)
 	}
-	err := hookHost(t, "/bin/sh", "-c", "echo three backends left; exit 3").Hook(t.Context(), nixos.HookPreSwitch, nil)
+	err := hookHost(t, "/bin/sh", "-c", "echo three backends left; exit 3").Hook(t.Context(), machine.HookPreSwitch, nil)
 	if err == nil || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "three backends") {
 		t.Error(err)
 	}
-	if err := hookHost(t, "/does/not/exist").Hook(t.Context(), nixos.HookPreSwitch, nil); err == nil {
+	if err := hookHost(t, "/does/not/exist").Hook(t.Context(), machine.HookPreSwitch, nil); err == nil {
 		t.Error("a program that is not there")
 	}
 }
@@ -45,7 +46,7 @@ func TestHookOfAHost(t *testing.T) {
 func TestHookThatHangs(t *testing.T) {
 	h := hookHost(t, "/bin/sh", "-c", "sleep 1000 & sleep 1000")
 	h.config.Hooks.Timeout = config.Duration(100 * time.Millisecond)
-	if err := h.Hook(t.Context(), nixos.HookPreSwitch, nil); err == nil || !strings.Contains(err.Error(), "too long") {
+	if err := h.Hook(t.Context(), machine.HookPreSwitch, nil); err == nil || !strings.Contains(err.Error(), "too long") {
 		t.Error(err)
 	}
 }

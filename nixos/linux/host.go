@@ -11,8 +11,10 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/nixos"
 	"narwharf/nixos/config"
+	"narwharf/nixos/journal"
 	"narwharf/nixos/linux/nix"
 	"narwharf/nixos/linux/systemd"
+	"narwharf/nixos/machine"
 	"narwharf/nixos/remote"
 )
 
@@ -75,7 +77,7 @@ func (h *Host) Agent(version string) *nixos.Agent {
 	rules := c.Rules()
 	rules.Agent = version
 	a := &nixos.Agent{
-		Host: h.Host, Journals: nixos.JournalIn(c.StateDir), Machine: nixos.Machine{Rules: rules}, Version: version, Log: h.log, Poll: time.Duration(c.Poll.Wait),
+		Host: h.Host, Journals: journal.File{StateDir: c.StateDir}, Machine: machine.Machine{Rules: rules}, Version: version, Log: h.log, Poll: time.Duration(c.Poll.Wait),
 		Stager: &nixos.Stager{Host: h.Host, StoreDir: c.StoreDir, ContentKeys: c.TrustedContent(), Foreign: c.Foreign, MinFree: c.MinFree},
 	}
 	if c.Metrics.Textfile != "" {

@@ -11,9 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 
+	"narwharf/cache/state/durable"
 	"narwharf/hooks/api"
 	"narwharf/narinfo/clip"
-	"narwharf/nixos"
 	"narwharf/nixos/config"
 	"narwharf/nixos/linux/disk"
 	"narwharf/nixos/linux/systemd"
@@ -67,7 +67,7 @@ func instanceOf(stateDir string) (string, error) {
 		return "", err
 	}
 	instance = hex.EncodeToString(random)
-	return instance, nixos.WriteDurably(name, []byte(instance+"\n"), 0o600)
+	return instance, durable.WriteFile(name, []byte(instance+"\n"), 0o600)
 }
 
 // NewClient makes the client of an agent's configuration, which says which
@@ -140,7 +140,7 @@ func (c *joiner) join(ctx context.Context, o api.ClientOptions) (string, error) 
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return "", err
 	}
-	if err := nixos.WriteDurably(file, []byte(joined.Token+"\n"), 0o600); err != nil {
+	if err := durable.WriteFile(file, []byte(joined.Token+"\n"), 0o600); err != nil {
 		return "", fmt.Errorf("keep the token of this host: %w", err)
 	}
 	c.log.Info("joined", "channel", c.Channel, "host", c.Host, "token", file)

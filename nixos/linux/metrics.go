@@ -7,8 +7,9 @@ import (
 	"slices"
 	"strings"
 
+	"narwharf/cache/state/durable"
 	"narwharf/hooks/api"
-	"narwharf/nixos"
+	"narwharf/nixos/journal"
 )
 
 // A textfile writes metrics for node_exporter's textfile collector, whose names
@@ -19,13 +20,13 @@ type textfile struct {
 }
 
 // observe is for nixos.Agent.Observe.
-func (t *textfile) observe(s *api.Status, j *nixos.Journal) {
-	if err := nixos.WriteDurably(t.name, []byte(metricsText(s, j)), 0o644); err != nil {
+func (t *textfile) observe(s *api.Status, j *journal.Journal) {
+	if err := durable.WriteFile(t.name, []byte(metricsText(s, j)), 0o644); err != nil {
 		t.log.Warn("the metrics cannot be written", "error", err)
 	}
 }
 
-func metricsText(s *api.Status, j *nixos.Journal) string {
+func metricsText(s *api.Status, j *journal.Journal) string {
 	var b strings.Builder
 	gauge := func(name, help string, value int64) {
 		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s gauge\n%s %d\n", name, help, name, name, value)

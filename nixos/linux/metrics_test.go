@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"narwharf/hooks/api"
-	"narwharf/nixos"
+	"narwharf/nixos/journal"
 )
 
 // TestMetricsTable holds what the agent exports against docs/metrics.md: names,
@@ -20,7 +20,7 @@ import (
 func TestMetricsTable(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "narwharf.prom")
 	file := &textfile{name: name, log: slog.New(slog.DiscardHandler)}
-	file.observe(&api.Status{State: api.OK, Durations: map[string]int64{"total": 1500}}, &nixos.Journal{Alarm: "x"})
+	file.observe(&api.Status{State: api.OK, Durations: map[string]int64{"total": 1500}}, &journal.Journal{Alarm: "x"})
 	page, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)

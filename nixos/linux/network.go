@@ -10,13 +10,14 @@ import (
 	"path/filepath"
 	"time"
 
+	"narwharf/cache/state/durable"
 	"narwharf/hooks/api"
 	"narwharf/narinfo/clip"
-	"narwharf/nixos"
 	"narwharf/nixos/config"
 	"narwharf/nixos/linux/command"
 	"narwharf/nixos/linux/systemd"
 	"narwharf/nixos/linux/witness"
+	"narwharf/nixos/machine"
 	"narwharf/nixos/remote"
 )
 
@@ -62,32 +63,32 @@ func (n *network) probeProgram(path string) (program, config, text string) {
 
 // Probe implements nixos.Network. The new agent goes the way that its own unit says: a
 // proxy of the running one's is none of its.
-func (n *network) Probe(ctx context.Context, path string, s *api.Status) nixos.Probed {
+func (n *network) Probe(ctx context.Context, path string, s *api.Status) machine.Probed {
 	program, config, by := n.probeProgram(path)
 	text, err := json.Marshal(s)
 	if err != nil {
-		return nixos.Probed{Outcome: nixos.ProbeBroken, Text: err.Error(), By: by}
+		return machine.Probed{Outcome: machine.ProbeBroken, Text: err.Error(), By: by}
 	}
 	report := filepath.Join(n.config.StateDir, "probe.json")
-	if err := nixos.WriteDurably(report, text, 0o600); err != nil {
-		return nixos.Probed{Outcome: nixos.ProbeUnreachable, Text: "this agent cannot write the report: " + err.Error(), By: by}
+	if err := durable.WriteFile(report, text, 0o600); err != nil {
+		return machine.Probed{Outcome: machine.ProbeUnreachable, Text: "this agent cannot write the report: " + err.Error(), By: by}
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	_, words, err := command.Run(ctx, 1024, changedProxy(n.proxy, systemd.Environment(ctx, proxyVariables)), program, "agent", "probe", "--config", config, "--report", report)
 	if err == nil {
-		return nixos.Probed{Outcome: nixos.ProbeOK, By: by}
+		return machine.Probed{Outcome: machine.ProbeOK, By: by}
 	}
 	if words == "" {
 		words = err.Error()
 	}
-	p := nixos.Probed{Outcome: nixos.ProbeBroken, Text: clip.Text(words, 500), By: by}
+	p := machine.Probed{Outcome: machine.ProbeBroken, Text: clip.Text(words, 500), By: by}
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit) && exit.ExitCode() == exitRefused:
-		p.Outcome = nixos.ProbeRefused
+		p.Outcome = machine.ProbeRefused
 	case errors.As(err, &exit) && exit.ExitCode() == exitUnreachable, ctx.Err() != nil:
-		p.Outcome = nixos.ProbeUnreachable
+		p.Outcome = machine.ProbeUnreachable
 	}
 	return p
 }
@@ -106,7 +107,7 @@ func Probe(ctx context.Context, o Options, report string) (exit int, err error) 
 		return 0, err
 	}
 	err = sendReport(ctx, client, o, report)
-	return map[nixos.ProbeOutcome]int{nixos.ProbeOK: exitOK, nixos.ProbeRefused: exitRefused, nixos.ProbeUnreachable: exitUnreachable}[remote.Outcome(err)], err
+	return map[machine.ProbeOutcome]int{machine.ProbeOK: exitOK, machine.ProbeRefused: exitRefused, machine.ProbeUnreachable: exitUnreachable}[remote.Outcome(err)], err
 }
 
 func sendReport(ctx context.Context, client *api.Client, o Options, report string) error {

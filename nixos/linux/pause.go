@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"narwharf/cache/state/durable"
 	"narwharf/hooks/api"
-	"narwharf/nixos"
 )
 
 func pauseFile(stateDir string) string { return filepath.Join(stateDir, "pause.json") }
@@ -46,5 +46,5 @@ func WritePause(stateDir string, p *api.Hold) error {
 	if err != nil {
 		return err
 	}
-	return nixos.WriteDurably(pauseFile(stateDir), append(text, '\n'), 0o644)
+	return durable.WriteFile(pauseFile(stateDir), append(text, '\n'), 0o644)
 }

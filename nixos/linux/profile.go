@@ -9,8 +9,9 @@ import (
 	"strconv"
 	"strings"
 
-	"narwharf/nixos"
+	"narwharf/cache/state/durable"
 	"narwharf/nixos/linux/command"
+	"narwharf/nixos/machine"
 )
 
 // generation is the number in "system-42-link", 0 if it is no such name.
@@ -35,7 +36,7 @@ type profile struct{ name string }
 func (p profile) dir() string { return filepath.Dir(p.name) }
 
 // facts reads the profile and its generations.
-func (p profile) facts(f *nixos.Facts) error {
+func (p profile) facts(f *machine.Facts) error {
 	dir := p.dir()
 	link, err := os.Readlink(p.name)
 	if errors.Is(err, os.ErrNotExist) {
@@ -70,7 +71,7 @@ func (p profile) facts(f *nixos.Facts) error {
 
 // SetProfile implements nixos.Boot.
 func (p profile) SetProfile(ctx context.Context, path string) error {
-	var f nixos.Facts
+	var f machine.Facts
 	if err := p.facts(&f); err != nil {
 		return err
 	}
@@ -83,7 +84,7 @@ func (p profile) SetProfile(ctx context.Context, path string) error {
 	if _, _, err := command.Run(ctx, 4096, nil, "nix-env", "--profile", p.name, "--set", path); err != nil {
 		return err
 	}
-	return nixos.SyncDir(p.dir())
+	return durable.SyncDir(p.dir())
 }
 
 // ResetProfile implements nixos.Boot. It does what `nix-env --switch-generation`
@@ -121,5 +122,5 @@ func (p profile) ResetProfile(_ context.Context, link, bad string) error {
 			}
 		}
 	}
-	return nixos.SyncDir(dir)
+	return durable.SyncDir(dir)
 }

@@ -9,13 +9,13 @@ import (
 	"strings"
 	"time"
 
-	"narwharf/nixos"
 	"narwharf/nixos/config"
+	"narwharf/nixos/journal"
 )
 
 // Status is what the agent on this host is doing, for people: one line a fact, those that
 // are not there left out.
-func Status(cfg *config.Config, j *nixos.Journal, now time.Time) string {
+func Status(cfg *config.Config, j *journal.Journal, now time.Time) string {
 	var b strings.Builder
 	line := func(name, value string) {
 		if value != "" {

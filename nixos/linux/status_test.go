@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
-	"narwharf/nixos"
 	"narwharf/nixos/config"
+	"narwharf/nixos/journal"
 	"narwharf/signing"
 )
 
@@ -29,11 +29,15 @@ func TestStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	exit := 4
-	text := Status(cfg, &nixos.Journal{
+	text := Status(cfg, &journal.Journal{
 		State: api.Armed, Seq: 7, Refusal: "401: no such token", WaitingFor: &api.Waiting{Kind: api.WaitWindow, Detail: "Sunday"},
-		Confirmed: "/nix/store/a", ConfirmedBefore: "/nix/store/z", Denied: map[string]nixos.Denial{"sha256:1": {Seq: 3, Path: "/nix/store/x", Reason: "unit web.service: failed"}},
-		Attempt: &nixos.Attempt{ID: "abc", Phase: nixos.PhaseDone, Path: "/nix/store/b", Previous: "/nix/store/a", Action: signing.Auto, RebootFor: []string{"kernel"},
-			SwitchExit: &exit, NewFailed: []string{"web.service"}, Checks: []api.Check{{Name: "web", Mode: api.Enforce, Detail: "no"}}, Unconfirmed: true, Note: "hooks.post_switch failed"},
+		Confirmed: "/nix/store/a", ConfirmedBefore: "/nix/store/z", Denied: map[string]journal.Denial{"sha256:1": {Seq: 3, Path: "/nix/store/x", Reason: "unit web.service: failed"}},
+		Attempt: &journal.Attempt{ID: "abc", Phase: journal.Done, Path: "/nix/store/b", Action: signing.Auto, Note: "hooks.post_switch failed",
+			Draining:   journal.Draining{Previous: "/nix/store/a", RebootFor: []string{"kernel"}},
+			Activation: journal.Activation{SwitchExit: &exit},
+			Probation: journal.Probation{Findings: journal.Findings{
+				NewFailed: []string{"web.service"}, Checks: []api.Check{{Name: "web", Mode: api.Enforce, Detail: "no"}}, Unconfirmed: true,
+			}}},
 	}, now)
 	for _, line := range []string{
 		"state      armed", "channel    prod (cache.example.org/prod)", "target     web-1", "seq        7", "server     401: no such token", "waits for  window: Sunday",

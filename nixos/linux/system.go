@@ -9,9 +9,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"narwharf/nixos"
 	"narwharf/nixos/config"
 	"narwharf/nixos/linux/systemd"
+	"narwharf/nixos/machine"
 )
 
 // A system implements nixos.System.
@@ -22,13 +22,13 @@ type system struct {
 }
 
 // Facts implements nixos.System.
-func (s *system) Facts(context.Context) (nixos.Facts, error) {
+func (s *system) Facts(context.Context) (machine.Facts, error) {
 	c := s.config
 	boot, err := systemd.BootID()
 	if err != nil {
-		return nixos.Facts{}, err
+		return machine.Facts{}, err
 	}
-	f := nixos.Facts{BootID: boot, Now: bootClock(), Wall: time.Now()}
+	f := machine.Facts{BootID: boot, Now: bootClock(), Wall: time.Now()}
 	if f.Current, err = s.systems.current(); err != nil {
 		return f, err
 	}

@@ -5,7 +5,7 @@ import (
 	"errors"
 
 	"narwharf/hooks/api"
-	"narwharf/nixos"
+	"narwharf/nixos/machine"
 )
 
 // Confirm sends a status that confirms a system, over a connection of its own, as the
@@ -15,13 +15,13 @@ func Confirm(ctx context.Context, client *api.Client, host string, status *api.S
 }
 
 // Outcome is what a confirmation came to that ended with err.
-func Outcome(err error) nixos.ProbeOutcome {
+func Outcome(err error) machine.ProbeOutcome {
 	var refused *api.Error
 	switch {
 	case err == nil:
-		return nixos.ProbeOK
+		return machine.ProbeOK
 	case errors.As(err, &refused) && refused.Status < 500:
-		return nixos.ProbeRefused
+		return machine.ProbeRefused
 	}
-	return nixos.ProbeUnreachable
+	return machine.ProbeUnreachable
 }

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
-	"narwharf/nixos"
+	"narwharf/nixos/machine"
 )
 
 // receiver is a server that takes reports, or answers as it is told to.
@@ -101,17 +101,17 @@ func TestLaterStart(t *testing.T) {
 	if got := r.last(); got.StartID != 1001 || got.Counter != 1 {
 		t.Errorf("told (%d, %d)", got.StartID, got.Counter)
 	}
-	p := s.Confirm(t.Context(), &api.Status{StartID: 7, Counter: 2, Confirm: "nonce"}, func(_ context.Context, status *api.Status) nixos.Probed {
+	p := s.Confirm(t.Context(), &api.Status{StartID: 7, Counter: 2, Confirm: "nonce"}, func(_ context.Context, status *api.Status) machine.Probed {
 		if status.StartID != 1001 || status.Counter != 2 || status.Confirm != "nonce" {
 			t.Errorf("the other agent is given %+v", status)
 		}
-		return nixos.Probed{Outcome: nixos.ProbeOK, By: "it"}
+		return machine.Probed{Outcome: machine.ProbeOK, By: "it"}
 	})
 	if p.By != "it" || s.Delivered() != 2 {
 		t.Errorf("%+v, and %d is known to be taken", p, s.Delivered())
 	}
-	s.Confirm(t.Context(), &api.Status{Counter: 3}, func(context.Context, *api.Status) nixos.Probed {
-		return nixos.Probed{Outcome: nixos.ProbeUnreachable}
+	s.Confirm(t.Context(), &api.Status{Counter: 3}, func(context.Context, *api.Status) machine.Probed {
+		return machine.Probed{Outcome: machine.ProbeUnreachable}
 	})
 	if s.Delivered() != 2 {
 		t.Error("what nobody took is taken")
@@ -138,12 +138,12 @@ func TestLastReport(t *testing.T) {
 func TestOutcome(t *testing.T) {
 	for _, c := range []struct {
 		err  error
-		want nixos.ProbeOutcome
+		want machine.ProbeOutcome
 	}{
-		{nil, nixos.ProbeOK},
-		{&api.Error{Status: 403}, nixos.ProbeRefused},
-		{&api.Error{Status: 502}, nixos.ProbeUnreachable},
-		{errors.New("no route"), nixos.ProbeUnreachable},
+		{nil, machine.ProbeOK},
+		{&api.Error{Status: 403}, machine.ProbeRefused},
+		{&api.Error{Status: 502}, machine.ProbeUnreachable},
+		{errors.New("no route"), machine.ProbeUnreachable},
 	} {
 		if got := Outcome(c.err); got != c.want {
 			t.Errorf("%v: %s", c.err, got)

@@ -13,6 +13,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
 	"narwharf/nixos"
+	"narwharf/nixos/machine"
 	"narwharf/signing"
 )
 
@@ -94,9 +95,9 @@ func (s *Server) ReportNow(ctx context.Context, status *api.Status) error {
 }
 
 // Confirm implements nixos.Server.
-func (s *Server) Confirm(ctx context.Context, status *api.Status, probe func(context.Context, *api.Status) nixos.Probed) nixos.Probed {
+func (s *Server) Confirm(ctx context.Context, status *api.Status, probe func(context.Context, *api.Status) machine.Probed) machine.Probed {
 	p := probe(ctx, s.reports.numbered(status))
-	if p.Outcome == nixos.ProbeOK {
+	if p.Outcome == machine.ProbeOK {
 		s.reports.took(status)
 	}
 	return p

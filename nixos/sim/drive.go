@@ -10,16 +10,18 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/nixos"
+	"narwharf/nixos/journal"
+	"narwharf/nixos/machine"
 )
 
 // Agent makes an agent of the host, as if its process had just started.
-func (w *World) Agent(rules nixos.Rules) *nixos.Agent {
+func (w *World) Agent(rules machine.Rules) *nixos.Agent {
 	foreign := w.Foreign
 	if foreign == "" {
 		foreign = nixos.ForeignSigned
 	}
 	return &nixos.Agent{
-		Host: w.Host(), Journals: w, Machine: nixos.Machine{Rules: rules}, Version: "test", Poll: 45 * time.Second,
+		Host: w.Host(), Journals: w, Machine: machine.Machine{Rules: rules}, Version: "test", Poll: 45 * time.Second,
 		Stager: &nixos.Stager{Host: w.Host(), StoreDir: StoreDir, Foreign: foreign},
 		Log:    slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
@@ -32,7 +34,7 @@ var ErrTurns = errors.New("the agent did not settle")
 // that the server has nothing new. When a crash point is hit, or is given by
 // onCrash, the agent dies, onCrash does what it likes to the world, and the
 // next agent starts.
-func (w *World) Drive(rules nixos.Rules, turns int, onCrash func()) (*nixos.Journal, error) {
+func (w *World) Drive(rules machine.Rules, turns int, onCrash func()) (*journal.Journal, error) {
 	var agent *nixos.Agent
 	for range turns {
 		var settled bool
@@ -50,7 +52,7 @@ func (w *World) Drive(rules nixos.Rules, turns int, onCrash func()) (*nixos.Jour
 				return err
 			}
 			j := agent.Journal()
-			settled = j.Settled() && (w.Wants == nil || before == w.etag()) && j.ETag == before && (!w.reachable() || j.Attempt == nil || j.Attempt.Run == 0 || j.Attempt.LogPosted)
+			settled = j.AtRest() && (w.Wants == nil || before == w.etag()) && j.ETag == before && (!w.reachable() || j.Attempt == nil || j.Attempt.Run == 0 || j.Attempt.LogPosted)
 			return nil
 		})
 		var crash *crashError
@@ -60,7 +62,7 @@ func (w *World) Drive(rules nixos.Rules, turns int, onCrash func()) (*nixos.Jour
 			if onCrash != nil {
 				onCrash()
 			}
-		case errors.Is(err, nixos.ErrNewerJournal):
+		case errors.Is(err, journal.ErrNewer):
 			return nil, err
 		case err != nil:
 			w.Clock += 1000 // the real one waits, too

@@ -12,6 +12,8 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
 	"narwharf/nixos"
+	"narwharf/nixos/journal"
+	"narwharf/nixos/machine"
 	"narwharf/signing"
 )
 
@@ -29,9 +31,9 @@ func (w *World) Save(text []byte) error {
 }
 
 // Facts implements nixos.System.
-func (w *World) Facts(context.Context) (nixos.Facts, error) {
+func (w *World) Facts(context.Context) (machine.Facts, error) {
 	w.progress()
-	f := nixos.Facts{
+	f := machine.Facts{
 		BootID: fmt.Sprintf("boot-%d", w.Boot), Now: w.Clock - w.BootedAt, Wall: time.Unix(1_800_000_000, 0).Add(time.Duration(w.Clock) * time.Millisecond).UTC(),
 		Current: w.Current, Booted: w.Booted, Profile: w.Profile(), Generation: int64(w.Link), Pause: w.Pause, Random: w.nextRandom(),
 	}
@@ -98,7 +100,7 @@ func (w *World) Reasons(_ context.Context, path string) (r nixos.Reasons, err er
 }
 
 // Hook implements nixos.Health.
-func (w *World) Hook(_ context.Context, name nixos.HookName, env []string) error {
+func (w *World) Hook(_ context.Context, name machine.HookName, env []string) error {
 	return w.do("hook "+string(name), func() error {
 		w.Hooks = append(w.Hooks, string(name))
 		w.Clock += 2000
@@ -106,7 +108,7 @@ func (w *World) Hook(_ context.Context, name nixos.HookName, env []string) error
 			w.HookFails[name]--
 			return errors.New("exit status 1")
 		}
-		w.Drained = name != nixos.HookPostSwitch
+		w.Drained = name != machine.HookPostSwitch
 		if len(env) != 6 {
 			w.violated("the hook %s has %q", name, env)
 		}
@@ -156,7 +158,7 @@ func (w *World) Busy(context.Context) (busy string, err error) {
 }
 
 // StartRun implements nixos.Runs.
-func (w *World) StartRun(_ context.Context, r nixos.Run) error {
+func (w *World) StartRun(_ context.Context, r journal.Run) error {
 	return w.do("start "+r.Action, func() error {
 		for _, o := range w.runs {
 			if !o.ended && !o.killed {
@@ -186,7 +188,7 @@ func (w *World) StartRun(_ context.Context, r nixos.Run) error {
 
 // leadsBack tells whether the journal says that the host reverts to path.
 func (w *World) leadsBack(path string) bool {
-	var j nixos.Journal
+	var j journal.Journal
 	if json.Unmarshal(w.Journal, &j) != nil || j.Attempt == nil {
 		return false
 	}
@@ -197,13 +199,13 @@ func attemptOf(run string) string { id, _, _ := strings.Cut(run, "-"); return id
 
 // byBoot tells whether the journal says that only a boot starts the system.
 func (w *World) byBoot() bool {
-	var j nixos.Journal
+	var j journal.Journal
 	return json.Unmarshal(w.Journal, &j) == nil && j.Attempt != nil && j.Attempt.ByBoot && !j.Attempt.Rebooted
 }
 
 // target is the path of the attempt that the journal has.
 func (w *World) target() string {
-	var j nixos.Journal
+	var j journal.Journal
 	if json.Unmarshal(w.Journal, &j) != nil || j.Attempt == nil {
 		return ""
 	}
@@ -211,7 +213,7 @@ func (w *World) target() string {
 }
 
 // RunState implements nixos.Runs.
-func (w *World) RunState(_ context.Context, r nixos.Run) (st nixos.RunState, err error) {
+func (w *World) RunState(_ context.Context, r journal.Run) (st nixos.RunState, err error) {
 	err = w.do("run state", func() error {
 		for _, o := range w.runs {
 			if o.ID == r.ID {
@@ -224,10 +226,12 @@ func (w *World) RunState(_ context.Context, r nixos.Run) (st nixos.RunState, err
 }
 
 // LastLines implements nixos.Runs.
-func (w *World) LastLines(context.Context, nixos.Run) string { return "not like this" }
+func (w *World) LastLines(context.Context, journal.Run) string { return "not like this" }
 
 // RunLog implements nixos.Runs.
-func (w *World) RunLog(context.Context, nixos.Run, int) (string, error) { return "not like this", nil }
+func (w *World) RunLog(context.Context, journal.Run, int) (string, error) {
+	return "not like this", nil
+}
 
 // FailedUnits implements nixos.Health.
 func (w *World) FailedUnits(context.Context) (failed []string, err error) {
@@ -250,25 +254,25 @@ func (w *World) Checks(_ context.Context, path string) (checks []api.Check, err 
 }
 
 // Probe implements nixos.Network.
-func (w *World) Probe(_ context.Context, path string, s *api.Status) (p nixos.Probed) {
+func (w *World) Probe(_ context.Context, path string, s *api.Status) (p machine.Probed) {
 	err := w.do("probe", func() error {
 		switch sys := w.Systems[path]; {
 		case sys.AgentBroken:
-			p = nixos.Probed{Outcome: nixos.ProbeBroken, Text: "it does not start"}
+			p = machine.Probed{Outcome: machine.ProbeBroken, Text: "it does not start"}
 		case !w.reachable():
 			w.Clock += 5000
-			p = nixos.Probed{Outcome: nixos.ProbeUnreachable, Text: "no route"}
+			p = machine.Probed{Outcome: machine.ProbeUnreachable, Text: "no route"}
 		case sys.Refused, w.Refuses:
-			p = nixos.Probed{Outcome: nixos.ProbeRefused, Text: "403"}
+			p = machine.Probed{Outcome: machine.ProbeRefused, Text: "403"}
 		default:
 			w.handedOver(s)
 			w.Acks = append(w.Acks, s)
-			p = nixos.Probed{Outcome: nixos.ProbeOK}
+			p = machine.Probed{Outcome: machine.ProbeOK}
 		}
 		return nil
 	})
 	if err != nil {
-		return nixos.Probed{Outcome: nixos.ProbeUnreachable, Text: err.Error()}
+		return machine.Probed{Outcome: machine.ProbeUnreachable, Text: err.Error()}
 	}
 	return p
 }
@@ -415,7 +419,7 @@ func (w *World) ReportNow(_ context.Context, s *api.Status) error {
 }
 
 // Confirm implements nixos.Server.
-func (w *World) Confirm(ctx context.Context, s *api.Status, probe func(context.Context, *api.Status) nixos.Probed) nixos.Probed {
+func (w *World) Confirm(ctx context.Context, s *api.Status, probe func(context.Context, *api.Status) machine.Probed) machine.Probed {
 	return probe(ctx, s)
 }
 

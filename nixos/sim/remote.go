@@ -8,6 +8,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
 	"narwharf/nixos"
+	"narwharf/nixos/machine"
 	"narwharf/nixos/remote"
 	"narwharf/signing"
 )
@@ -16,7 +17,7 @@ import (
 // host is as it always is: its network can be cut, its agent can die before and after all
 // that is said, and a poll that comes to nothing took as long as it asked for on the host's
 // clock, and no time at all.
-func (w *World) AgentOf(rules nixos.Rules, to *remote.Server) *nixos.Agent {
+func (w *World) AgentOf(rules machine.Rules, to *remote.Server) *nixos.Agent {
 	a := w.Agent(rules)
 	a.Host.Network, a.Host.Server = &link{w, to}, &link{w, to}
 	a.Stager.Host = a.Host
@@ -64,15 +65,15 @@ func (l *link) ReportNow(ctx context.Context, s *api.Status) error {
 	return l.ask("report now", func() error { return l.to.ReportNow(ctx, s) })
 }
 
-func (l *link) Confirm(ctx context.Context, s *api.Status, probe func(context.Context, *api.Status) nixos.Probed) nixos.Probed {
+func (l *link) Confirm(ctx context.Context, s *api.Status, probe func(context.Context, *api.Status) machine.Probed) machine.Probed {
 	return l.to.Confirm(ctx, s, probe)
 }
 
 // Probe implements nixos.Network: where the world's own server would take the report, the
 // real one is asked.
-func (l *link) Probe(ctx context.Context, path string, s *api.Status) nixos.Probed {
+func (l *link) Probe(ctx context.Context, path string, s *api.Status) machine.Probed {
 	p := l.World.Probe(ctx, path, s)
-	if p.Outcome == nixos.ProbeOK {
+	if p.Outcome == machine.ProbeOK {
 		err := remote.Confirm(ctx, l.to.Client, l.to.Host, s)
 		if p.Outcome = remote.Outcome(err); err != nil {
 			p.Text = err.Error()

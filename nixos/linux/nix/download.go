@@ -10,8 +10,8 @@ import (
 	"strconv"
 	"strings"
 
+	"narwharf/cache/state/durable"
 	"narwharf/narinfo"
-	"narwharf/nixos"
 	"narwharf/nixos/config"
 	"narwharf/nixos/linux/command"
 	"narwharf/nixos/relay"
@@ -75,7 +75,7 @@ func (s *Store) writeNetrc(substituters []string) error {
 			}
 		}
 	}
-	return nixos.WriteDurably(s.netrcFile(), []byte(b.String()), 0o600)
+	return durable.WriteFile(s.netrcFile(), []byte(b.String()), 0o600)
 }
 
 // Realise implements nixos.Store.

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"narwharf/cache/nixstore"
+	"narwharf/cache/state/durable"
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
 	"narwharf/nixos"
@@ -80,7 +81,7 @@ func (s *Store) Unroot(_ context.Context, root string) error {
 	if err := os.Remove(s.root(root)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return nixos.SyncDir(filepath.Dir(s.root(root)))
+	return durable.SyncDir(filepath.Dir(s.root(root)))
 }
 
 // Delete implements nixos.Store.

@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"narwharf/nixos"
+	"narwharf/cache/state/durable"
 )
 
 // What is recorded of a run, in runs/<id>/: "begun" by ExecStartPre before
@@ -54,7 +54,7 @@ func Record(dir, what string, env func(string) string) error {
 	if err != nil {
 		return err
 	}
-	return nixos.WriteDurably(filepath.Join(dir, name), append(text, '\n'), 0o600)
+	return durable.WriteFile(filepath.Join(dir, name), append(text, '\n'), 0o600)
 }
 
 // readRecord tells whether there is a record; one that cannot be read is none.

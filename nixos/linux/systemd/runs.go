@@ -12,7 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"narwharf/cache/state/durable"
 	"narwharf/nixos"
+	"narwharf/nixos/journal"
 	"narwharf/nixos/linux/command"
 )
 
@@ -105,7 +107,7 @@ func (s *Runs) Busy(ctx context.Context) (string, error) {
 }
 
 // args is the command line of systemd-run for a run.
-func (s *Runs) args(r nixos.Run) []string {
+func (s *Runs) args(r journal.Run) []string {
 	dir := s.dir(r.ID)
 	args := []string{
 		"--unit=" + switchUnit, "--description=narwharf " + r.ID, "--collect", "--no-ask-password", "--quiet", "--service-type=exec",
@@ -123,7 +125,7 @@ func (s *Runs) args(r nixos.Run) []string {
 }
 
 // StartRun implements nixos.Runs.
-func (s *Runs) StartRun(ctx context.Context, r nixos.Run) error {
+func (s *Runs) StartRun(ctx context.Context, r journal.Run) error {
 	if !runID.MatchString(r.ID) {
 		return fmt.Errorf("%q is no run's ID", r.ID)
 	}
@@ -136,7 +138,7 @@ func (s *Runs) StartRun(ctx context.Context, r nixos.Run) error {
 	if err := os.Remove(filepath.Join(dir, "result")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if err := nixos.SyncDir(filepath.Dir(dir)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(dir)); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
@@ -146,7 +148,7 @@ func (s *Runs) StartRun(ctx context.Context, r nixos.Run) error {
 }
 
 // RunState implements nixos.Runs.
-func (s *Runs) RunState(ctx context.Context, r nixos.Run) (nixos.RunState, error) {
+func (s *Runs) RunState(ctx context.Context, r journal.Run) (nixos.RunState, error) {
 	dir := s.dir(r.ID)
 	var st nixos.RunState
 	var begun begunRecord
@@ -186,7 +188,7 @@ func (s *Runs) forget(except string) {
 }
 
 // journal reads lines of the unit that a run was, "" if they are not known.
-func (s *Runs) journal(ctx context.Context, r nixos.Run, patience time.Duration, limit int, options ...string) (string, error) {
+func (s *Runs) journal(ctx context.Context, r journal.Run, patience time.Duration, limit int, options ...string) (string, error) {
 	var begun begunRecord
 	if ok, err := readRecord(filepath.Join(s.dir(r.ID), "begun"), &begun); !ok || err != nil || begun.Invocation == "" {
 		return "", err
@@ -199,13 +201,13 @@ func (s *Runs) journal(ctx context.Context, r nixos.Run, patience time.Duration,
 }
 
 // RunLog implements nixos.Runs.
-func (s *Runs) RunLog(ctx context.Context, r nixos.Run, limit int) (string, error) {
+func (s *Runs) RunLog(ctx context.Context, r journal.Run, limit int) (string, error) {
 	return s.journal(ctx, r, time.Minute, limit, "--output=short-iso")
 }
 
 // LastLines implements nixos.Runs: at most five, without those of systemd and of the
 // records around the run.
-func (s *Runs) LastLines(ctx context.Context, r nixos.Run) string {
+func (s *Runs) LastLines(ctx context.Context, r journal.Run) string {
 	out, err := s.journal(ctx, r, 10*time.Second, 2000, "--output=cat", "--lines=5")
 	if err != nil {
 		return ""

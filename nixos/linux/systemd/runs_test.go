@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"narwharf/nixos"
+	"narwharf/nixos/journal"
 )
 
 // The unit of a run that is over is there for a moment more: that of a check is
@@ -62,7 +62,7 @@ func TestBusyWithOneself(t *testing.T) {
 
 func TestRunArgs(t *testing.T) {
 	h := &Runs{Dir: "/nix/var/narwharf/runs", Program: "/bin/narwharf", Timeout: 15 * time.Minute}
-	args := h.args(nixos.Run{ID: "ab-1-test", Path: "/nix/store/x", Action: "test"})
+	args := h.args(journal.Run{ID: "ab-1-test", Path: "/nix/store/x", Action: "test"})
 	for _, want := range []string{
 		"--unit=nixos-rebuild-switch-to-configuration.service", "--collect", "--service-type=exec",
 		"--property=ExecStartPre=/bin/narwharf agent record /nix/var/narwharf/runs/ab-1-test begin",

@@ -1,8 +1,9 @@
-package nixos
+package machine
 
 import (
 	"testing"
 
+	"narwharf/nixos/journal"
 	"narwharf/signing"
 )
 
@@ -18,11 +19,11 @@ func TestAuto(t *testing.T) {
 		{signing.Switch, signing.DryActivate, signing.DryActivate},
 	} {
 		m := &Machine{Rules: Rules{Auto: c.rule}}
-		j := new(Journal)
 		f := Facts{Random: "0123456789abcdef0123456789abcdef", Current: "/nix/store/old", Profile: "/nix/store/old"}
-		m.begin(j, f, &signing.Head{Seq: 1}, &signing.Entry{StorePath: "/nix/store/new", Action: c.entry}, "sha256:00")
-		if j.Attempt.Action != c.want {
-			t.Errorf("%s where auto is %q: %s, want %s", c.entry, c.rule, j.Attempt.Action, c.want)
+		turn := m.turn(new(journal.Journal), f)
+		turn.begin(verdict{seq: 1, head: &signing.Head{Seq: 1}, entry: &signing.Entry{StorePath: "/nix/store/new", Action: c.entry}, digest: "sha256:00"})
+		if got := turn.j.Attempt.Action; got != c.want {
+			t.Errorf("%s where auto is %q: %s, want %s", c.entry, c.rule, got, c.want)
 		}
 	}
 }

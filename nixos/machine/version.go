@@ -1,4 +1,4 @@
-package nixos
+package machine
 
 import (
 	"fmt"
@@ -6,27 +6,8 @@ import (
 	"strconv"
 	"strings"
 
-	"narwharf/hooks/api"
 	"narwharf/narinfo/clip"
 )
-
-// valid tells whether a grant is for seq, and its lease is not over by this
-// host's own clock. It counts from when the answer came that it stands in; a
-// boot in between ends it, since how long that took is not known. A lease of
-// 0 has no end.
-func (j *Journal) valid(g *api.Grant, seq int64, f Facts) bool {
-	switch {
-	case g == nil || g.Seq != seq:
-		return false
-	case g.Lease <= 0:
-		return true
-	}
-	return j.DesiredBoot == f.BootID && (f.Now-j.DesiredAt)/1000 < g.Lease
-}
-
-// askAnew lets the next poll be answered at once, whatever is known here: a
-// server that still grants it says so again.
-func (j *Journal) askAnew() { j.ETag = "" }
 
 var versionGrammar = regexp.MustCompile(`^v?(\d{1,9})\.(\d{1,9})(?:\.(\d{1,9}))?(?:[-+].*)?$`)
 

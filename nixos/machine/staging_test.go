@@ -1,4 +1,4 @@
-package nixos
+package machine
 
 import (
 	"testing"

@@ -1,0 +1,123 @@
+package machine
+
+import (
+	"fmt"
+	"time"
+
+	"narwharf/hooks/api"
+	"narwharf/nixos/journal"
+	"narwharf/signing"
+)
+
+// inspected decides by what the host is like how the system is to be started,
+// and notes what may be gone back to.
+func inspected(t *turn, ev Inspected) arrow {
+	a, f := t.a, t.f
+	a.RebootFor = Sorted(ev.RebootFor, ev.Inhibited)
+	live := a.Action == signing.Switch || a.Action == signing.Test
+	switch {
+	case ev.Err != "":
+		return holdBack(t, ev.Err, 30*time.Second)
+	case ev.Busy != "":
+		return holdBack(t, ev.Busy, 10*time.Second)
+	case live && len(ev.Inhibited) > 0:
+		return holdBack(t, fmt.Sprintf("a switch is inhibited (%s): promote it with the action auto, boot or reboot", List(ev.Inhibited)), 30*time.Second)
+	}
+	a.BootID = f.BootID
+	a.Reason, a.RetryAt = "", 0
+	a.Baseline = Sorted(ev.Failed)
+	noteWayBack(t)
+	a.ByBoot = a.Action == signing.Boot || a.Action == signing.Reboot || (a.Action == signing.Auto && len(a.RebootFor) > 0)
+	if f.Current == a.Path {
+		a.ByBoot = false // it runs already: it can be put on probation now
+	}
+	switch {
+	case a.Action == signing.DryActivate:
+		return runs(journal.Dry, "dry-activate")
+	case a.ByBoot:
+		return to(journal.Announce)
+	case ev.CanCheck && f.Current != a.Path:
+		return runs(journal.Check, "check")
+	}
+	return drain(t)
+}
+
+// noteWayBack notes which system and which generation a revert leads to.
+func noteWayBack(t *turn) {
+	a, f := t.a, t.f
+	a.Previous = f.Current
+	if a.Previous == a.Path { // already live, by a test or a person
+		a.Previous = t.j.Confirmed
+		if a.Previous == "" || a.Previous == a.Path {
+			a.Previous = f.Profile
+		}
+	}
+	a.ProfileLink, a.ProfilePath, a.ProfileTouched = f.ProfileLink, f.Profile, false
+	if f.Profile == a.Path || f.Profile == "" { // no generation to go back to: it gets a new one
+		a.ProfileLink, a.ProfilePath = "", a.Previous
+	}
+}
+
+// checked is the end of `switch-to-configuration check`, which runs what the
+// system wants to know before it is switched to. As system.autoUpgrade does,
+// auto takes a failure for "not without a boot".
+func checked(t *turn, ev Switched) arrow {
+	a := t.a
+	switch {
+	case ev.exited(exitFine):
+		return drain(t)
+	case ev.ended() && a.Action == signing.Auto:
+		a.ByBoot = true
+		a.RebootFor = Sorted(append(a.RebootFor, "switch-to-configuration check"))
+		return to(journal.Announce)
+	}
+	return holdBack(t, fmt.Sprintf("switch-to-configuration check %s: it is tried again", ev), time.Minute)
+}
+
+// drain begins what comes right before a live switch. From here on
+// hooks.post_switch is owed, however the attempt goes on.
+func drain(t *turn) arrow {
+	hooks := t.rules.Hooks
+	t.a.PostOwed = hooks[HookPreSwitch] || hooks[HookPostSwitch]
+	if hooks[HookPreSwitch] {
+		return to(journal.PreSwitch)
+	}
+	return to(journal.Announce)
+}
+
+// holdBack is that nothing was changed, and that it is tried again.
+func holdBack(t *turn, why string, again time.Duration) arrow {
+	a, f := t.a, t.f
+	a.Reason, a.BootID = why, f.BootID
+	a.RetryAt = f.Now + again.Milliseconds()
+	w := postFirst(t, waitingAgain(a))
+	if w.phase == journal.PostSwitch {
+		w.state = api.Draining
+	}
+	return w
+}
+
+// waitingAgain is a staged system that something on the host holds back.
+func waitingAgain(a *journal.Attempt) arrow {
+	return arrow{phase: journal.Ready, state: api.WaitingState, waiting: &api.Waiting{Kind: api.WaitInhibited, Detail: a.Reason}}
+}
+
+// announced begins what cannot be called back. What it knows of the server is
+// from right before the switch.
+func announced(t *turn, ev Announced) arrow {
+	a := t.a
+	a.Reachable = ev.OK
+	if d := t.j.Desired; d == nil || lease(t, d.Grant) != leaseGood {
+		t.j.ETag = "" // the server is asked anew
+		a.Asked = false
+		a.HookTries++
+		return holdBack(t, "the grant's lease ran out while the host was drained", backOff(a.HookTries))
+	}
+	if a.ByBoot {
+		return commit(t)
+	}
+	a.Findings = journal.Findings{} // nothing that was found out before counts for the new system
+	a.ProbationAt = t.f.Now         // until the switch has ended
+	a.Activated = true
+	return runs(journal.Switch, "test")
+}

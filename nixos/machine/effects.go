@@ -1,0 +1,98 @@
+package machine
+
+import (
+	"time"
+
+	"narwharf/narinfo"
+	"narwharf/nixos/journal"
+	"narwharf/signing"
+)
+
+// An Effect is something to be done outside the machine.
+type Effect interface{ effect() }
+
+// The effects. Each can be begun again after a crash.
+type (
+	// Poll waits for the server's word, For at most, or with Now not at all.
+	Poll struct {
+		ETag string
+		For  time.Duration // 0: as long as the configuration says
+		Now  bool
+		// Until is when something is due by the boot's clock: no longer than
+		// that. 0: nothing is.
+		Until int64
+	}
+	// Prepare checks all that can be checked before a download.
+	// Suspect are paths whose bytes a power cut may have damaged.
+	Prepare struct {
+		Closure  signing.Digest
+		Root     string
+		Imported []narinfo.Path
+		Suspect  []narinfo.Path
+	}
+	// Realise downloads, compares and roots. Imported are the paths that were
+	// not there before the attempt.
+	Realise struct {
+		Closure  signing.Digest
+		Root     string
+		Imported []narinfo.Path
+	}
+	// Inspect looks at the host and protects the running system.
+	Inspect struct{ Path string }
+	// Announce reports, and waits for the answer.
+	Announce struct{}
+	// AskOwn is the same, where it counts how it is refused.
+	AskOwn struct{}
+	// Switch starts the run unless it was started, and waits for its end.
+	Switch struct {
+		Run   journal.Run
+		Delay time.Duration
+	}
+	// Observe looks at units and runs the checks, after a delay.
+	Observe struct {
+		Path  string
+		Delay time.Duration
+	}
+	// Confirm lets the system's own agent report with the nonce.
+	Confirm struct{ Path, Nonce string }
+	// Witness asks whether anything else can be reached.
+	Witness struct{}
+	// SetProfile makes Path the profile's newest generation, unless Live and
+	// the host runs another system by now.
+	SetProfile struct {
+		Path string
+		Live bool
+	}
+	// ResetProfile goes back to a generation link, or where there is none to a
+	// path, and removes the newer generations of Bad: boot loaders write an
+	// entry for every generation, and what they cannot write for one they
+	// cannot write for any.
+	ResetProfile struct{ Link, Path, Bad string }
+	// Protect roots the confirmed system, and the one confirmed before it.
+	Protect struct{ Path, Before string }
+	// RunHook runs a command of the configuration, with variables that say
+	// what it is about.
+	RunHook struct {
+		Hook  HookName
+		Delay time.Duration
+		Env   []string
+	}
+	// Reboot reboots the host.
+	Reboot struct{}
+)
+
+func (Poll) effect()         {}
+func (Prepare) effect()      {}
+func (Realise) effect()      {}
+func (Inspect) effect()      {}
+func (Announce) effect()     {}
+func (AskOwn) effect()       {}
+func (Switch) effect()       {}
+func (Observe) effect()      {}
+func (Confirm) effect()      {}
+func (Witness) effect()      {}
+func (SetProfile) effect()   {}
+func (ResetProfile) effect() {}
+func (Protect) effect()      {}
+func (RunHook) effect()      {}
+func (Reboot) effect()       {}

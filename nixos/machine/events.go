@@ -1,0 +1,133 @@
+package machine
+
+import (
+	"time"
+
+	"narwharf/hooks/api"
+	"narwharf/narinfo"
+)
+
+// Facts are what a host is like, read at the moment of an event.
+type Facts struct {
+	BootID string
+	Now    int64     // milliseconds on the boot's clock, suspended time included
+	Wall   time.Time // believed only where the design says so
+
+	Current     string // store path, "" if there is none
+	Booted      string
+	Profile     string // store path that the profile names
+	ProfileLink string // the generation link, as "system-42-link"
+	Generation  int64  // of the profile; 0 if none
+	CurrentGen  int64  // newest generation that is Current; 0 if none
+	CurrentAge  int64  // seconds since Current was activated
+
+	NeedReboot []string // what differs between Booted and Current
+	Pause      *api.Hold
+	Random     string // fresh 32 hex digits
+}
+
+// An Event is what an effect came to.
+type Event interface{ event() }
+
+// The events. An Err in words means that the effect could not be carried out.
+type (
+	// Started is the first event of an agent.
+	Started struct{}
+	// Polled has a nil Desired if nothing is new, or the server is away.
+	Polled struct {
+		Desired *api.Desired
+		ETag    string
+	}
+	// Prepared is what was found before a download. Reject means that another try would come to the same.
+	Prepared struct {
+		Missing  []narinfo.Path
+		Verified []narinfo.Path // suspects that are good, or gone
+		Bytes    int64          // to download for them
+		Differs  []string
+		Err      string
+		Reject   bool
+	}
+	// Realised is like Prepared.
+	Realised struct {
+		Differs []string
+		Err     string
+		Reject  bool
+	}
+	// Inspected is the host before a switch. Busy says who else switches right now.
+	Inspected struct {
+		Failed    []string // units
+		RebootFor []string
+		Inhibited []string
+		CanCheck  bool // its switch-to-configuration has the action check
+		Busy      string
+		Err       string
+	}
+	// Announced is OK if the server took it.
+	Announced struct{ OK bool }
+	// Asked is how the server took a report of the running agent.
+	Asked struct{ OK, Refused bool }
+	// Switched is the end of a run, or why there was none.
+	Switched struct {
+		Exit int
+		Lost bool   // it was begun, is not running, and left no result
+		Busy string // it was not begun: who else switches, or what failed
+		Text string // the service's result, if it is not an exit status
+		Last string // what it wrote at last, if it failed
+	}
+	// Observed has the units that are failed now, and a result of every check
+	// that is not off.
+	Observed struct {
+		Failed []string
+		Checks []api.Check
+		Err    string
+	}
+	// Probed is what the new system's agent came to.
+	Probed struct {
+		Outcome ProbeOutcome
+		Text    string
+		By      string // which binary and configuration
+	}
+	// Witnessed tells whether any witness could be reached.
+	Witnessed struct {
+		Alive bool
+		Text  string
+	}
+	// ProfileSet is the end of SetProfile and ResetProfile.
+	ProfileSet struct {
+		Drifted bool
+		Err     string
+	}
+	// Protected is the end of Protect.
+	Protected struct{ Err string }
+	// Hooked is the end of RunHook.
+	Hooked struct{ Err string }
+	// StillUp is that Reboot did not end this boot.
+	StillUp struct{ Err string }
+)
+
+func (Started) event()    {}
+func (Polled) event()     {}
+func (Prepared) event()   {}
+func (Realised) event()   {}
+func (Inspected) event()  {}
+func (Announced) event()  {}
+func (Asked) event()      {}
+func (Switched) event()   {}
+func (Observed) event()   {}
+func (Probed) event()     {}
+func (Witnessed) event()  {}
+func (ProfileSet) event() {}
+func (Protected) event()  {}
+func (Hooked) event()     {}
+func (StillUp) event()    {}
+
+// ProbeOutcome is how `narwharf agent probe` ended.
+type ProbeOutcome string
+
+// The outcomes.
+const (
+	ProbeOK          ProbeOutcome = "ok"          // the server took the report
+	ProbeRefused     ProbeOutcome = "refused"     // it answered, and did not take it
+	ProbeUnreachable ProbeOutcome = "unreachable" // no answer, or from a broken proxy
+	ProbeBroken      ProbeOutcome = "broken"      // the new agent does not run, or its configuration is wrong
+)

@@ -1,0 +1,166 @@
+package machine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"narwharf/hooks/api"
+	"narwharf/nixos/journal"
+	"narwharf/signing"
+)
+
+// beginProbation: nothing counts but what is found out from now on.
+func beginProbation(t *turn) arrow {
+	a := t.a
+	a.BootID, a.ProbationAt = t.f.BootID, t.f.Now
+	a.Boots++
+	a.Findings = journal.Findings{}
+	return to(journal.Observe)
+}
+
+// limits of this attempt: the server may make them longer, not shorter.
+func limits(t *turn) (minimum, confirm time.Duration) {
+	minimum, confirm = t.rules.Minimum, t.rules.ConfirmTimeout
+	if d := t.j.Desired; d != nil {
+		bounded := func(s int64) time.Duration { return time.Duration(min(max(s, 0), 3600)) * time.Second }
+		minimum = max(minimum, bounded(d.Policy.ProbationMin))
+		confirm = max(confirm, bounded(d.Policy.ConfirmTimeout))
+	}
+	return minimum, confirm
+}
+
+// observed is one look at units and checks.
+func observed(t *turn, ev Observed) arrow {
+	a, f := t.a, t.f
+	if f.Current != a.Path {
+		return switchedInProbation(t)
+	}
+	wrong := findings(a, ev)
+	bad := stillWrong(t, wrong)
+	minimum, confirm := limits(t)
+	last := minimum + 4*t.rules.Settle + 2*confirm + 4*t.rules.CheckTime + time.Minute
+	switch {
+	case len(bad) > 0:
+		return revert(t, List(Sorted(bad)))
+	case f.Now-a.ProbationAt > last.Milliseconds():
+		return revert(t, fmt.Sprintf("probation did not come to an end in %s", last))
+	case len(wrong) > 0 || f.Now-a.ProbationAt < minimum.Milliseconds():
+		return to(journal.Observe)
+	}
+	return to(journal.Confirm)
+}
+
+// findings are what is wrong in one look, and how. What had failed before the
+// switch is not.
+func findings(a *journal.Attempt, ev Observed) map[string]string {
+	if ev.Err != "" {
+		return map[string]string{"the look at the host": ev.Err}
+	}
+	wrong := make(map[string]string)
+	a.NewFailed = nil
+	for _, u := range Sorted(ev.Failed) {
+		if !slices.Contains(a.Baseline, u) {
+			a.NewFailed = append(a.NewFailed, u)
+			wrong["unit "+u] = "failed"
+		}
+	}
+	a.Checks, a.Answered = ev.Checks, true
+	for _, c := range ev.Checks {
+		if c.Mode == api.Enforce && !c.OK {
+			wrong["check "+c.Name] = c.Detail
+		}
+	}
+	return wrong
+}
+
+// stillWrong notes since when each thing is wrong, and lists what has been for
+// as long as it may take to come up.
+func stillWrong(t *turn, wrong map[string]string) (bad []string) {
+	a, now := t.a, t.f.Now
+	failing := make(map[string]int64)
+	for what, how := range wrong {
+		since, ok := a.Failing[what]
+		if !ok {
+			since = now
+		}
+		failing[what] = since
+		if now-since >= t.rules.Settle.Milliseconds() {
+			bad = append(bad, strings.TrimSuffix(what+": "+how, ": "))
+		}
+	}
+	a.Failing = failing
+	return bad
+}
+
+// probed is what the new system's agent came to. Only what worked just before
+// the switch can count against the new system.
+func probed(t *turn, ev Probed) arrow {
+	a, f := t.a, t.f
+	a.ConfirmedBy = ev.By
+	if ev.Outcome == ProbeOK {
+		a.Confirm, a.AwayAt, a.AwayFor = a.Nonce, 0, ""
+		return pass(t)
+	}
+	if a.AwayAt == 0 {
+		a.AwayAt = f.Now
+	}
+	a.AwayFor = fmt.Sprintf("%s: %s", ev.Outcome, ev.Text)
+	_, confirm := limits(t)
+	switch {
+	case f.Now-a.AwayAt < confirm.Milliseconds():
+		return to(journal.Observe)
+	case ev.Outcome == ProbeBroken:
+		return revert(t, "the new system's agent does not work, the host would be out of reach: "+ev.Text)
+	case !a.Reachable:
+		return passUnconfirmed(t)
+	case ev.Outcome == ProbeRefused:
+		return to(journal.AskOwn)
+	}
+	return to(journal.Witness)
+}
+
+// asked is what the server makes of the running agent, whose token and
+// configuration are those of before. The new system is to blame only where
+// that one is heard: a server that has lost its tokens refuses both.
+func asked(t *turn, ev Asked) arrow {
+	switch {
+	case ev.OK:
+		return revert(t, "the server refuses the new system's agent, the host would be out of reach: "+t.a.AwayFor)
+	case ev.Refused:
+		return passUnconfirmed(t)
+	}
+	return to(journal.Witness)
+}
+
+// witnessed tells whether it is the host that is cut off.
+func witnessed(t *turn, ev Witnessed) arrow {
+	if ev.Alive {
+		return passUnconfirmed(t)
+	}
+	_, confirm := limits(t)
+	return revert(t, fmt.Sprintf("the server was reachable before and is not for %s, and nothing else is (%s)", confirm, ev.Text))
+}
+
+func passUnconfirmed(t *turn) arrow {
+	t.a.Unconfirmed = true
+	return pass(t)
+}
+
+// pass ends probation well.
+func pass(t *turn) arrow {
+	a := t.a
+	t.measure("probation", a.ProbationAt)
+	switch {
+	case t.f.Current != a.Path:
+		return switchedInProbation(t)
+	case a.Action == signing.Test:
+		return finish(t, runningWell(t))
+	}
+	return commit(t)
+}
+
+func switchedInProbation(t *turn) arrow {
+	return drift(t, fmt.Sprintf("the running system became %s in probation", t.f.Current))
+}

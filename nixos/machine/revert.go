@@ -1,0 +1,113 @@
+package machine
+
+import (
+	"fmt"
+
+	"narwharf/hooks/api"
+	"narwharf/nixos/journal"
+)
+
+// revert leads back to the system that ran before. The entry is not tried again.
+func revert(t *turn, why string) arrow {
+	a := t.a
+	a.Reason = why
+	t.j.Deny()
+	switch {
+	case a.Previous == "" || a.Previous == a.Path:
+		return revertFailed(t, "no earlier system is known to go back to")
+	case a.ProfileTouched:
+		return to(journal.ResetProfile)
+	}
+	return switchBack(t)
+}
+
+// revertFailed ends a way back that led nowhere.
+func revertFailed(t *turn, why string) arrow {
+	t.a.Reason += "; " + why
+	return finish(t, api.Failed)
+}
+
+// goBack begins a way back because it was asked for, and not because something
+// is wrong: there is time for hooks.pre_switch.
+func goBack(t *turn) arrow {
+	a, hooks := t.a, t.rules.Hooks
+	a.PostOwed = t.f.Current != a.Previous && (hooks[HookPreSwitch] || hooks[HookPostSwitch])
+	if a.PostOwed && hooks[HookPreSwitch] {
+		return arrow{phase: journal.PreSwitch, state: api.Reverting}
+	}
+	return goBackNow(t)
+}
+
+func goBackNow(t *turn) arrow {
+	if t.a.TestEnds {
+		return switchBack(t)
+	}
+	return revert(t, t.a.Reason)
+}
+
+// endTest is the end of a test by its deadline.
+func endTest(t *turn) arrow {
+	a := t.a
+	a.TestUntil = 0
+	if a.Previous == "" || a.Previous == a.Path {
+		a.Note = "the test's time is over, but no system is known to go back to"
+		return outcome(t)
+	}
+	a.TestEnds, a.LostRuns = true, 0
+	a.Reason = "the test's time was over"
+	return goBack(t)
+}
+
+func profileReset(t *turn, ev ProfileSet) arrow {
+	if ev.Err != "" {
+		return revertFailed(t, "the system profile could not be set back: "+ev.Err)
+	}
+	return runs(journal.ResetBoot, "boot")
+}
+
+// bootReset is the end of the old system's `switch-to-configuration boot`.
+func bootReset(t *turn, ev Switched) arrow {
+	if !ev.exited(exitFine) {
+		// What boots is not known; what runs can still be put right.
+		t.a.BootLost = true
+		t.a.Reason += fmt.Sprintf("; the old system's boot entry could not be written again (%s)", ev)
+	}
+	return switchBack(t)
+}
+
+// switchBack makes the old system the running one, if it is not.
+func switchBack(t *turn) arrow {
+	a := t.a
+	if !a.Activated && t.f.Current == a.Previous && !a.Rebooted {
+		return wentBack(t) // nothing live was touched
+	}
+	return runs(journal.SwitchBack, "test")
+}
+
+// switchedBack is the end of the old system's `switch-to-configuration test`.
+func switchedBack(t *turn, ev Switched) arrow {
+	runs := t.f.Current == t.a.Previous
+	switch {
+	case runs && ev.switched():
+		return wentBack(t)
+	case runs:
+		return revertFailed(t, fmt.Sprintf("going back %s, though the old system is the running one", ev))
+	}
+	return revertFailed(t, fmt.Sprintf("going back %s, and the running system is %s", ev, t.f.Current))
+}
+
+// wentBack is the end of a way back: the old system runs.
+func wentBack(t *turn) arrow {
+	a := t.a
+	switch {
+	case a.BootLost:
+		return finish(t, api.Failed)
+	case a.TestEnds:
+		a.TestEnds = false
+		a.Note, a.Reason = a.Reason, ""
+		return finish(t, api.TestOver)
+	case a.ByDirective:
+		t.j.Confirmed, t.j.ConfirmedBefore = a.Previous, ""
+	}
+	return finish(t, api.Reverted)
+}
