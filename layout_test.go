@@ -44,7 +44,9 @@ var mayImport = map[string][]string{
 	"cache/state/memory":    {"cache/state"},
 	"cache/state/namelock":  nil,
 	"cache/state/statetest": {"cache/state"},
-	"cache/upload":          {"cache/nar", "cache/blob", "cache/index", "narinfo", "signing", "cache/state"},
+	"cache/upload":          {"cache/nar", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/state/namelock", "narinfo"},
+	"cache/upload/fsck":     {"cache/nar", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/upload", "narinfo"},
+	"cache/upload/adopt":    {"cache/nar", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/upload", "narinfo"},
 	"cmd/narwharf":          {"..."},
 	"e2e":                   nil,
 	"e2e/fleet":             {"e2e"},
@@ -212,7 +214,7 @@ func TestFilesAreShort(t *testing.T) {
 // largePackages are the product packages that are still larger than they should be, with
 // the lines that they may have. A number is lowered or its row deleted, never raised.
 var largePackages = map[string]int{
-	"cache":                5150,
+	"cache":                3290,
 	"cache/nar":            3224,
 	"cache/nixstore":       2115,
 	"cache/local/compress": 2073,

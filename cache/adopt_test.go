@@ -21,7 +21,7 @@ import (
 	"narwharf/signing"
 )
 
-func pathsOf(list ...*upload) []narinfo.Path {
+func pathsOf(list ...*testPath) []narinfo.Path {
 	var paths []narinfo.Path
 	for _, p := range list {
 		paths = append(paths, p.info.Path)
@@ -35,7 +35,7 @@ func TestAdopt(t *testing.T) {
 	key := newKey(t, "here-1")
 	ring := new(keyring)
 	ring.set(key)
-	w, m := localWorld(t, func(s *setup) { s.SignUploads, s.keys = false, ring.load })
+	w, m := localWorld(t, func(s *setup) { s.signUploads, s.keys = false, ring.load })
 	lib := m.build("lib", map[string]string{"lib.so": "code"})
 	app := m.build("app", map[string]string{"bin/app": strings.Repeat("an app ", 1000)}, lib)
 	twin := m.build("twin", map[string]string{"bin/app": strings.Repeat("an app ", 1000)}) // the same NAR
@@ -48,10 +48,10 @@ func TestAdopt(t *testing.T) {
 	w.mustSubstitute(app)
 	before := w.must(w.get(packed), 200)
 	all := pathsOf(app, twin, lib, up)
-	if n, err := w.u.Adopt(t.Context(), all, "adopted for channel web"); err != nil || n != 3 {
+	if n, err := w.adopter.Adopt(t.Context(), all, "adopted for channel web"); err != nil || n != 3 {
 		t.Fatalf("%d paths, %v", n, err)
 	}
-	if n, err := w.u.Adopt(t.Context(), all, "adopted for channel db"); err != nil || n != 0 {
+	if n, err := w.adopter.Adopt(t.Context(), all, "adopted for channel db"); err != nil || n != 0 {
 		t.Errorf("a second time: %d paths, %v", n, err)
 	}
 	w.check()
@@ -65,11 +65,11 @@ func TestAdopt(t *testing.T) {
 	}
 	m.remove(app, twin, lib)
 	ring.set() // the signature made then is in the file
-	if err := w.s.Reload(); err != nil {
+	if err := w.setup.Signer.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		for _, p := range []*upload{app, twin, lib} {
+		for _, p := range []*testPath{app, twin, lib} {
 			info := w.mustSubstitute(p)
 			if info.FileHash.IsZero() || len(info.Sigs) == 0 {
 				t.Errorf("narinfo %s", info.Append(nil))
@@ -111,11 +111,11 @@ func TestAdoptRefuses(t *testing.T) {
 		{pathsOf(halved), refusal.LocalDiffers, "nix store verify --repair"},
 		{pathsOf(lib, deleted), refusal.Gone, "is not in this cache any more"},
 	} {
-		_, err := w.u.Adopt(t.Context(), c.paths, "x")
+		_, err := w.adopter.Adopt(t.Context(), c.paths, "x")
 		if r := refusal.In(err); r == nil || r.Kind != c.kind || !strings.Contains(r.Text, c.words) {
 			t.Errorf("%v: %v", c.paths, err)
 		}
-		for _, p := range []*upload{altered, halved, deleted, user} {
+		for _, p := range []*testPath{altered, halved, deleted, user} {
 			if _, err := w.index.Get(p.info.Path.Hash()); err == nil {
 				t.Errorf("%s was adopted", p.info.Path)
 			}
@@ -125,7 +125,7 @@ func TestAdoptRefuses(t *testing.T) {
 	if err := os.WriteFile(m.real(altered.info.Path)+"/a", []byte("as it was"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.u.Adopt(t.Context(), pathsOf(user, altered, lib), "x"); err != nil {
+	if _, err := w.adopter.Adopt(t.Context(), pathsOf(user, altered, lib), "x"); err != nil {
 		t.Error(err)
 	}
 	w.check()
@@ -148,7 +148,7 @@ func TestAdoptDamagedCopy(t *testing.T) {
 	if err := errors.Join(err, f.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.u.Adopt(t.Context(), pathsOf(p), "x"); err != nil {
+	if _, err := w.adopter.Adopt(t.Context(), pathsOf(p), "x"); err != nil {
 		t.Fatal(err)
 	}
 	m.remove(p)
@@ -177,7 +177,7 @@ func TestAdoptFaults(t *testing.T) {
 			}
 			return nil
 		})
-		_, err := w.u.Adopt(t.Context(), pathsOf(app, lib), "x")
+		_, err := w.adopter.Adopt(t.Context(), pathsOf(app, lib), "x")
 		w.breakAt(nil)
 		if err == nil {
 			if count >= step {
@@ -214,7 +214,7 @@ func TestAdoptWhileUploading(t *testing.T) {
 		}
 		var group sync.WaitGroup
 		group.Go(func() {
-			if _, err := w.u.Adopt(context.Background(), pathsOf(p), "adopted"); err != nil {
+			if _, err := w.adopter.Adopt(context.Background(), pathsOf(p), "adopted"); err != nil {
 				t.Error(err)
 			}
 		})
@@ -235,15 +235,15 @@ func TestAdoptWhileUploading(t *testing.T) {
 	other := newUpload(t, "other", "zstd")
 	w.putAll(other)
 	own := m.build("other", map[string]string{"file": "another content"})
-	if n, err := w.u.Adopt(t.Context(), pathsOf(own), "x"); n != 0 || err != nil {
+	if n, err := w.adopter.Adopt(t.Context(), pathsOf(own), "x"); n != 0 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
 	w.mustServe(other)
 }
 
-// TestKeepWhole: what an upload refers to in the local store becomes an upload
+// TestAdoptReferences: what an upload refers to in the local store becomes an upload
 // by itself, with all that it needs, also after a restart.
-func TestKeepWhole(t *testing.T) {
+func TestAdoptReferences(t *testing.T) {
 	w, m := localWorld(t)
 	libc := m.build("libc", map[string]string{"libc.so": "code"})
 	lib := m.build("lib", map[string]string{"lib.so": "code"}, libc)
@@ -253,17 +253,17 @@ func TestKeepWhole(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			w.s.KeepWhole(ctx)
+			w.adopter.Run(ctx)
 		}()
 		return func() {
 			cancel()
 			<-done
 		}
 	}
-	adopted := func(p *upload) bool {
+	adopted := func(p *testPath) bool {
 		for range 500 {
 			if r, err := w.index.Get(p.info.Path.Hash()); err == nil {
-				return r.By == ofReferrers
+				return r.By == "adopted for uploads that refer to it"
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
@@ -287,11 +287,10 @@ func TestKeepWhole(t *testing.T) {
 	w.check()
 }
 
-// TestKeepWholeGoesOn: a path that cannot be adopted keeps no other from it, and
+// TestAdoptReferencesGoesOn: a path that cannot be adopted keeps no other from it, and
 // what cannot be adopted now is tried again.
-func TestKeepWholeGoesOn(t *testing.T) {
-	w, m := localWorld(t)
-	w.s.keepPause = 10 * time.Millisecond
+func TestAdoptReferencesGoesOn(t *testing.T) {
+	w, m := localWorld(t, func(s *setup) { s.pause = 10 * time.Millisecond })
 	good := m.build("good", map[string]string{"a": "b"})
 	broken := m.build("broken", map[string]string{"a": "as it was"}, good)
 	user := m.build("user", map[string]string{"c": "d"}, broken)
@@ -311,7 +310,7 @@ func TestKeepWholeGoesOn(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		w.s.KeepWhole(ctx)
+		w.adopter.Run(ctx)
 	}()
 	defer func() {
 		cancel()
@@ -324,7 +323,7 @@ func TestKeepWholeGoesOn(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	failing.Store(false)
-	for _, p := range []*upload{good, user} {
+	for _, p := range []*testPath{good, user} {
 		kept := false
 		for range 1000 {
 			if _, err := w.index.Get(p.info.Path.Hash()); err == nil {
@@ -350,14 +349,14 @@ func TestChannelsSeeLocal(t *testing.T) {
 	if err := os.Symlink("/etc", m.real(p.info.Path)+"/etc"); err != nil {
 		t.Fatal(err)
 	}
-	info, since, by, err := w.u.Info(p.info.Path.Hash())
+	info, since, by, err := w.channels.Info(p.info.Path.Hash())
 	if err != nil || info.NarHash != p.info.NarHash || since.IsZero() || by != ofLocal {
 		t.Errorf("%+v %v %q %v", info, since, by, err)
 	}
-	if !w.u.HasBytes(info) {
+	if !w.channels.HasBytes(info) {
 		t.Error("its bytes are not there")
 	}
-	files, err := w.u.Peek(p.info.Path.Hash(), []string{"nixos-version", "system", "bin/switch-to-configuration", "d", "etc", "etc/passwd", "none", "d/e/f", ""}, 4096)
+	files, err := w.channels.Peek(p.info.Path.Hash(), []string{"nixos-version", "system", "bin/switch-to-configuration", "d", "etc", "etc/passwd", "none", "d/e/f", ""}, 4096)
 	if err != nil || len(files) != 6 || string(files["nixos-version"]) != "26.05" || string(files["system"]) != "x86_64-linux" {
 		t.Errorf("%q, %v", files, err)
 	}
@@ -369,14 +368,14 @@ func TestChannelsSeeLocal(t *testing.T) {
 	if err := os.RemoveAll(m.real(p.info.Path)); err != nil {
 		t.Fatal(err)
 	}
-	if w.u.HasBytes(info) {
+	if w.channels.HasBytes(info) {
 		t.Error("its bytes are there")
 	}
 	m.remove(p)
-	if _, _, _, err := w.u.Info(p.info.Path.Hash()); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, _, err := w.channels.Info(p.info.Path.Hash()); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
-	if _, err := w.u.Peek(p.info.Path.Hash(), nil, 1); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := w.channels.Peek(p.info.Path.Hash(), nil, 1); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
 }

@@ -17,7 +17,7 @@ func cacheInfo(storeDir string, priority int) string {
 }
 
 func (s *Server) getCacheInfo(w *response, _ *http.Request, _ string) error {
-	return writeText(w, "text/x-nix-cache-info", cacheInfo(s.uploads.opts.StoreDir, s.opts.Priority))
+	return writeText(w, "text/x-nix-cache-info", cacheInfo(s.uploads.StoreDir, s.opts.Priority))
 }
 
 // putCacheInfo answers a client that thinks it founds a cache: Nix puts
@@ -29,11 +29,11 @@ func (s *Server) putCacheInfo(w *response, req *http.Request, _ string) error {
 		return err
 	}
 	for line := range strings.Lines(string(text)) {
-		if dir, ok := strings.CutPrefix(line, "StoreDir:"); ok && strings.TrimSpace(dir) == s.uploads.opts.StoreDir {
+		if dir, ok := strings.CutPrefix(line, "StoreDir:"); ok && strings.TrimSpace(dir) == s.uploads.StoreDir {
 			return stored(w)
 		}
 	}
-	return refusal.New(refusal.StoreDir, "this cache is for paths in %s", s.uploads.opts.StoreDir)
+	return refusal.New(refusal.StoreDir, "this cache is for paths in %s", s.uploads.StoreDir)
 }
 
 // writeText sends a short text whole.

@@ -99,7 +99,7 @@ func (s *Server) fastAnswer(path []byte, gzip bool) *fastpath.Answer {
 	hash := string(path[:32])
 	t, old := s.signer.known(hash)
 	if old != nil {
-		t, _ = s.signer.get(context.Background(), hash, s.index()) // net/http meets the error again
+		t, _ = s.signer.get(context.Background(), hash, s.uploads.Index) // net/http meets the error again
 	}
 	switch {
 	case t == nil:
@@ -115,7 +115,7 @@ func (s *Server) fastAnswer(path []byte, gzip bool) *fastpath.Answer {
 // errors too, is net/http's.
 func (s *Server) fastNar(name string) *fastpath.Answer {
 	if narfile.Grammar.MatchString(name) {
-		in, err := s.uploads.blobs.Open("nar/" + name)
+		in, err := s.uploads.Files.Open("nar/" + name)
 		if err != nil {
 			return nil
 		}

@@ -62,13 +62,13 @@ func (w *world) fresh() { w.client.CloseIdleConnections() }
 func TestFastEqualsSlow(t *testing.T) {
 	w, fast := fastWorld(t)
 	short := newUpload(t, "short", "zstd")
-	refs := []*upload{short}
+	refs := []*testPath{short}
 	for i := range 40 {
 		refs = append(refs, newUpload(t, fmt.Sprintf("a-reference-with-quite-a-long-name-%d", i), "zstd"))
 	}
 	long := newUpload(t, "long", "zstd", refs...) // long enough to be worth packing
 	w.putAll(append(refs, long)...)
-	for _, p := range []*upload{short, long} {
+	for _, p := range []*testPath{short, long} {
 		for _, header := range [][]string{nil, {"Accept-Encoding", "gzip"}, {"Accept-Encoding", "zstd, br, gzip, deflate, bzip2, xz"}} {
 			w.fresh()
 			// The slow way knows a field that the fast one does not.
@@ -107,7 +107,7 @@ func TestFastSeesChanges(t *testing.T) {
 	}
 	ask(0)
 	ring.set(newKey(t, "k-1"))
-	if err := w.s.Reload(); err != nil {
+	if err := w.setup.Signer.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	ask(1)
@@ -116,7 +116,7 @@ func TestFastSeesChanges(t *testing.T) {
 	if err := w.index.Delete(p.info.Path.Hash()); err != nil {
 		t.Fatal(err)
 	}
-	w.u.changed(p.info.Path.Hash())
+	w.u.Changed(p.info.Path.Hash())
 	w.fresh()
 	w.must(w.get(p.infoURL()), 404)
 	if !becomes(fast, 3) { // each second one

@@ -70,7 +70,7 @@ func script(t testing.TB) []step {
 	doi := func(s ...string) []byte {
 		return fmt.Appendf(nil, `{"id":%q,"outPath":%q,"signatures":["%s"]}`, someID, app.info.Path, strings.Join(s, `","`))
 	}
-	serves := func(p *upload) func(*world) { return func(w *world) { w.mustServe(p) } }
+	serves := func(p *testPath) func(*world) { return func(w *world) { w.mustServe(p) } }
 	holds := func(path string, words ...string) func(*world) {
 		return func(w *world) { w.must(w.get(path), 200, words...) }
 	}
@@ -251,7 +251,7 @@ func TestFaultOfTheIndex(t *testing.T) {
 						a := s.do(w)
 						if hit && !before {
 							w.must(a, 501)
-							if !w.u.Torn() {
+							if !w.u.NeedsRecovery() {
 								t.Error("nobody will recover at the next start")
 							}
 							if !again {
@@ -392,11 +392,11 @@ func (a *after) Delete(hash string) error {
 // and a checker, all at the same time.
 func TestManyAtOnce(t *testing.T) {
 	w := newWorld(t)
-	var layers [][]*upload // each refers to all of the one before
+	var layers [][]*testPath // each refers to all of the one before
 	for l := range 3 {
-		var layer []*upload
+		var layer []*testPath
 		for i := range 4 {
-			var refs []*upload
+			var refs []*testPath
 			if l > 0 {
 				refs = layers[l-1]
 			}
@@ -459,7 +459,7 @@ func TestManyAtOnce(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if err := w.s.Reload(); err != nil {
+		if err := w.setup.Signer.Reload(); err != nil {
 			t.Error(err)
 		}
 		w.must(w.do(http.MethodGet, "/metrics", nil), 200)

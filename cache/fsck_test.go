@@ -11,6 +11,8 @@ import (
 
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
+	"narwharf/cache/upload"
+	"narwharf/cache/upload/fsck"
 	"narwharf/narinfo"
 )
 
@@ -20,7 +22,7 @@ func TestFsck(t *testing.T) {
 	flip := func(b []byte) []byte { b[len(b)/2] ^= 0x10; return b }
 	type scene struct {
 		*world
-		lib, app, alt *upload // app refers to lib; alt is app in another encoding
+		lib, app, alt *testPath // app refers to lib; alt is app in another encoding
 	}
 	for name, c := range map[string]struct {
 		damage func(s scene)
@@ -132,7 +134,7 @@ func TestFsck(t *testing.T) {
 				if err := s.index.Delete(s.lib.info.Path.Hash()); err != nil {
 					t.Fatal(err)
 				}
-				s.u.changed(s.lib.info.Path.Hash())
+				s.u.Changed(s.lib.info.Path.Hash())
 				s.remove(s.lib.infoURL())
 			},
 			finds: []string{"APP.narinfo: APPPATH refers to LIBPATH, which is missing: upload that again with nix copy --refresh"},
@@ -230,7 +232,7 @@ func TestFsck(t *testing.T) {
 				w.mustServe(s.app, s.lib)
 			}
 			// What is missing is uploaded again by who has it.
-			for _, p := range []*upload{s.lib, s.app} {
+			for _, p := range []*testPath{s.lib, s.app} {
 				if w.head(p.infoURL()).status == 404 {
 					w.putAll(p)
 				}
@@ -254,11 +256,11 @@ func TestFsckQuarantine(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	for name, want := range map[string]string{p.info.URL: string(bad), p.infoURL(): string(p.text())} {
-		got, err := os.ReadFile(filepath.Join(w.dir, "cache", quarantineDir, name))
+		got, err := os.ReadFile(filepath.Join(w.dir, "cache", "quarantine", name))
 		if err != nil || string(got) != want {
 			t.Errorf("%s: %v", name, err)
 		}
-		w.must(w.get("/"+quarantineDir+"/"+name), 404)
+		w.must(w.get("/"+"quarantine"+"/"+name), 404)
 	}
 }
 
@@ -268,13 +270,16 @@ func TestFsckLeavesGoodFilesAlone(t *testing.T) {
 	w := newWorld(t)
 	p := random(t, "p", 2<<20)
 	w.putAll(p)
-	w.u.opts.MaxNarSize = 1 << 20
+	w.u.MaxNarSize = 1 << 20
 	if lines, r := w.fsck(true); r.Damage+r.Repaired != 0 {
 		t.Errorf("below a lower limit: %q", lines)
 	}
-	u := NewUploads(&unreadable{w.files}, w.index, w.setup.UploadOptions, w.setup.Log)
+	u, err := upload.New(&unreadable{w.files}, w.index, w.setup.uploads, w.setup.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var lines []string
-	r, err := u.Fsck(t.Context(), FsckOptions{Repair: true, Report: func(l string) { lines = append(lines, l) }})
+	r, err := fsck.Run(t.Context(), u, fsck.Options{Repair: true, Report: func(l string) { lines = append(lines, l) }})
 	if err != nil || r.Damage != 1 || r.Repaired != 0 || !strings.Contains(lines[0], "too many open files") {
 		t.Errorf("%+v, %v, %q", r, err, lines)
 	}
@@ -319,15 +324,15 @@ func TestFsckRepairThatFails(t *testing.T) {
 func TestFsckFaultAtEveryWriteOfRepair(t *testing.T) {
 	flip := func(b []byte) []byte { b[len(b)/2] ^= 0x10; return b }
 	for name, c := range map[string]struct {
-		damage func(w *world, p, alt *upload)
+		damage func(w *world, p, alt *testPath)
 		stays  bool // the path survives the repair
 	}{
-		"rotten NAR":                        {func(w *world, p, _ *upload) { w.damage(p, flip) }, false},
-		"rotten NAR with another encoding":  {func(w *world, p, alt *upload) { w.putAll(alt); w.damage(p, flip) }, true},
-		"garbage narinfo":                   {func(w *world, p, _ *upload) { w.write(p.infoURL(), []byte("rot\n")) }, true},
-		"deleted narinfo":                   {func(w *world, p, _ *upload) { w.remove(p.infoURL()) }, false},
-		"narinfo that differs":              {func(w *world, p, _ *upload) { w.write(p.infoURL(), p.edited(sign(signatures(t, 1)))) }, true},
-		"narinfo that differs and is wrong": {func(w *world, p, _ *upload) { w.write(p.infoURL(), p.edited(func(i *narinfo.Info) { i.NarSize++ })) }, true},
+		"rotten NAR":                        {func(w *world, p, _ *testPath) { w.damage(p, flip) }, false},
+		"rotten NAR with another encoding":  {func(w *world, p, alt *testPath) { w.putAll(alt); w.damage(p, flip) }, true},
+		"garbage narinfo":                   {func(w *world, p, _ *testPath) { w.write(p.infoURL(), []byte("rot\n")) }, true},
+		"deleted narinfo":                   {func(w *world, p, _ *testPath) { w.remove(p.infoURL()) }, false},
+		"narinfo that differs":              {func(w *world, p, _ *testPath) { w.write(p.infoURL(), p.edited(sign(signatures(t, 1)))) }, true},
+		"narinfo that differs and is wrong": {func(w *world, p, _ *testPath) { w.write(p.infoURL(), p.edited(func(i *narinfo.Info) { i.NarSize++ })) }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for n := 0; ; n++ {
@@ -375,7 +380,7 @@ func sign(sigs []string) func(*narinfo.Info) {
 }
 
 func TestFsckIncomplete(t *testing.T) {
-	w := newWorld(t, func(s *setup) { s.AllowIncomplete = true })
+	w := newWorld(t, func(s *setup) { s.uploads.AllowIncomplete = true })
 	p := newUpload(t, "p", "none")
 	p.info.References = []narinfo.Path{pathNamed("never-uploaded")}
 	w.putAll(p)
@@ -389,10 +394,9 @@ func TestFsckWithoutFileHash(t *testing.T) {
 	w.write(p.infoURL(), p.edited(func(i *narinfo.Info) { i.FileHash, i.FileSize = narinfo.Hash{}, 0 }))
 	w.must(w.put(p.narURL(), p.body), 201)
 	w.restart()
-	w.u.forget(p.info.URL)
 	w.check()
-	info, _, _, err := w.u.Info(p.info.Path.Hash())
-	if err != nil || !w.u.HasBytes(info) {
+	info, _, _, err := w.channels.Info(p.info.Path.Hash())
+	if err != nil || !w.channels.HasBytes(info) {
 		t.Error(err)
 	}
 }
@@ -402,7 +406,7 @@ func TestFsckCancelled(t *testing.T) {
 	w.putAll(newUpload(t, "p", "none"), newUpload(t, "q", "none"))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := w.u.Fsck(ctx, FsckOptions{Report: func(string) {}}); !errors.Is(err, context.Canceled) {
+	if _, err := fsck.Run(ctx, w.u, fsck.Options{Report: func(string) {}}); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 func (s *Server) getPubkey(w *response, _ *http.Request, _ string) error {
 	var text strings.Builder
-	for _, k := range s.PublicKeys() {
+	for _, k := range s.signer.PublicKeys() {
 		text.WriteString(k.String() + "\n")
 	}
 	return writeText(w, "text/plain; charset=utf-8", text.String())
@@ -33,10 +33,10 @@ func (s *Server) getHealthz(w *response, _ *http.Request, _ string) error {
 func (s *Server) getReadyz(w *response, req *http.Request, _ string) error {
 	var problems []string
 	// The all-zero hash: what counts is that the table answers.
-	if _, err := s.index().Referrers(strings.Repeat("0", 32)); err != nil {
+	if _, err := s.uploads.Index.Referrers(strings.Repeat("0", 32)); err != nil {
 		problems = append(problems, "index: "+err.Error())
 	}
-	if _, err := s.uploads.blobs.Stat("nix-cache-info"); err != nil {
+	if _, err := s.uploads.Files.Stat("nix-cache-info"); err != nil {
 		problems = append(problems, "files: "+err.Error())
 	}
 	if s.local != nil {
@@ -48,7 +48,7 @@ func (s *Server) getReadyz(w *response, req *http.Request, _ string) error {
 		return refusal.New(refusal.NotReady, "not ready: %s", strings.Join(problems, "; "))
 	}
 	text := "ready\n"
-	if fs, ok := s.uploads.blobs.(*blob.FS); ok {
+	if fs, ok := s.uploads.Files.(*blob.FS); ok {
 		free, err := fs.Free()
 		if err != nil {
 			return refusal.New(refusal.NotReady, "not ready: disk: %v", err)

@@ -19,7 +19,7 @@ var landingPage = template.Must(template.New("landing").Parse(landingText))
 
 // getLanding shows a person how to use the cache: keys and lines to copy.
 func (s *Server) getLanding(w *response, req *http.Request, _ string) error {
-	totals, err := s.index().Totals()
+	totals, err := s.uploads.Index.Totals()
 	if err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func (s *Server) getLanding(w *response, req *http.Request, _ string) error {
 	if s.local != nil {
 		data.Store = s.local.StoreDir()
 	}
-	for _, k := range s.PublicKeys() {
+	for _, k := range s.signer.PublicKeys() {
 		data.Keys = append(data.Keys, k.String())
 	}
 	var page bytes.Buffer

@@ -24,7 +24,7 @@ const maxListing = 64 << 20
 // getListing answers /<hash>.ls. The listing is made from the NAR, whose
 // hash was verified, when it is first asked for, and kept.
 func (s *Server) getListing(w *response, req *http.Request, hash string) error {
-	f, err := s.uploads.blobs.Open(hash + ".ls")
+	f, err := s.uploads.Files.Open(hash + ".ls")
 	if errors.Is(err, fs.ErrNotExist) {
 		f, err = s.makeListing(req.Context(), hash)
 	}
@@ -83,8 +83,8 @@ func (s *Server) makeListing(ctx context.Context, hash string) (*blob.File, erro
 	name := hash + ".ls"
 	// Anybody may ask for the listing of anything, and making one reads a
 	// whole NAR: each is made once, whoever else waits, and a few at a time.
-	defer s.uploads.locks.Lock(name)()
-	if f, err := s.uploads.blobs.Open(name); err == nil {
+	defer s.locks.Lock(name)()
+	if f, err := s.uploads.Files.Open(name); err == nil {
 		return f, nil
 	}
 	select {
@@ -93,7 +93,7 @@ func (s *Server) makeListing(ctx context.Context, hash string) (*blob.File, erro
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	r, err := s.index().Get(hash)
+	r, err := s.uploads.Index.Get(hash)
 	if err != nil {
 		return nil, err
 	}
@@ -101,16 +101,16 @@ func (s *Server) makeListing(ctx context.Context, hash string) (*blob.File, erro
 	if err != nil {
 		return nil, err
 	}
-	if err := blob.WriteFile(s.uploads.blobs, name, text); err != nil {
+	if err := blob.WriteFile(s.uploads.Files, name, text); err != nil {
 		s.log.Warn("a listing could not be kept, it will be made again", "file", name, "error", err)
-	} else if now, err := s.index().Get(hash); err != nil || now.Info.NarHash != r.Info.NarHash {
+	} else if now, err := s.uploads.Index.Get(hash); err != nil || now.Info.NarHash != r.Info.NarHash {
 		// The path was taken out meanwhile, and may have come back as another.
-		if err := errors.Join(err, s.uploads.blobs.Remove(name)); err != nil {
+		if err := errors.Join(err, s.uploads.Files.Remove(name)); err != nil {
 			return nil, err
 		}
 	}
 	modified := time.Now()
-	if st, err := s.uploads.blobs.Stat(name); err == nil {
+	if st, err := s.uploads.Files.Stat(name); err == nil {
 		modified = st.ModTime // the ETag is made of it, and later answers have the file's
 	}
 	return &blob.File{
@@ -125,7 +125,7 @@ func (inMemory) Close() error { return nil }
 
 // list reads the NAR of a path and returns the listing's text.
 func (s *Server) list(info *narinfo.Info) ([]byte, error) {
-	plain, err := narfile.Open(s.uploads.blobs, info.URL)
+	plain, err := narfile.Open(s.uploads.Files, info.URL)
 	if err != nil {
 		return nil, err
 	}

@@ -142,7 +142,7 @@ func TestListingOfADamagedOrLostNar(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.must(w.get("/"+q.info.Path.Hash()+".ls"), 404)
-	for _, x := range []*upload{p, q} {
+	for _, x := range []*testPath{p, q} {
 		if _, err := w.files.Stat(x.info.Path.Hash() + ".ls"); err == nil {
 			t.Error("a listing is left")
 		}

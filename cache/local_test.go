@@ -22,7 +22,7 @@ import (
 func TestLocalNarinfo(t *testing.T) {
 	key := newKey(t, "here-1")
 	w, m := localWorld(t, func(s *setup) {
-		s.SignUploads = false // which is about uploads
+		s.signUploads = false // which is about uploads
 		s.keys = func() ([]signing.SecretKey, error) { return []signing.SecretKey{key}, nil }
 	})
 	lib := m.build("lib", map[string]string{"lib.so": "code"})
@@ -98,7 +98,7 @@ func TestLocalSeesChanges(t *testing.T) {
 		ask(stays.info.Path.Hash(), 200, true)
 	}
 	ring.set(newKey(t, "k-1"))
-	if err := w.s.Reload(); err != nil {
+	if err := w.setup.Signer.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	if text := ask(stays.info.Path.Hash(), 200, false); !strings.Contains(text, "Sig: k-1:") {

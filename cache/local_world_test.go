@@ -79,9 +79,9 @@ func (m *machine) real(p narinfo.Path) string { return m.root + p.In("/nix/store
 
 // build makes a path with files and registers it. nar and info of what it
 // returns are set; info has no URL.
-func (m *machine) build(name string, files map[string]string, refs ...*upload) *upload {
+func (m *machine) build(name string, files map[string]string, refs ...*testPath) *testPath {
 	m.t.Helper()
-	p := &upload{info: &narinfo.Info{StoreDir: "/nix/store", Path: pathNamed(name)}}
+	p := &testPath{info: &narinfo.Info{StoreDir: "/nix/store", Path: pathNamed(name)}}
 	root := m.real(p.info.Path)
 	for file, text := range files {
 		full := filepath.Join(root, file)
@@ -106,7 +106,7 @@ func (m *machine) build(name string, files map[string]string, refs ...*upload) *
 }
 
 // register makes a path valid, in one transaction as Nix does.
-func (m *machine) register(p *upload) {
+func (m *machine) register(p *testPath) {
 	m.t.Helper()
 	tx, err := m.db.Begin()
 	if err != nil {
@@ -134,7 +134,7 @@ func (m *machine) register(p *upload) {
 }
 
 // remove deletes paths as the garbage collector does.
-func (m *machine) remove(paths ...*upload) {
+func (m *machine) remove(paths ...*testPath) {
 	m.t.Helper()
 	for _, p := range paths {
 		m.exec("delete from ValidPaths where path = ?", p.info.Path.In("/nix/store"))
@@ -173,13 +173,13 @@ func localWorld(t *testing.T, choose ...func(*setup)) (*world, *machine) {
 }
 
 // urls are those of both forms of a local path's NAR.
-func (p *upload) urls() (packed, plain string) {
+func (p *testPath) urls() (packed, plain string) {
 	base := "/nar/" + p.info.Path.Hash() + "-" + p.info.NarHash.Base32()
 	return base + local.CompressedSuffix, base + local.PlainSuffix
 }
 
 // mustSubstitute fetches a path as a client does and compares the NAR.
-func (w *world) mustSubstitute(p *upload) *narinfo.Info {
+func (w *world) mustSubstitute(p *testPath) *narinfo.Info {
 	w.t.Helper()
 	a := w.must(w.get(p.infoURL()), 200)
 	info, err := narinfo.Parse([]byte(a.body))

@@ -72,7 +72,7 @@ func (s *Server) narSource(ctx context.Context, hash, name string, narHash narin
 	if t, _ := s.signer.known(hash); t != nil && t.local != nil && t.local.Name == name {
 		return &narSource{t.local.Info, true}, nil
 	}
-	r, err := s.index().Get(hash)
+	r, err := s.uploads.Index.Get(hash)
 	if err == nil && r.Info.NarHash == narHash {
 		return &narSource{r.Info, false}, nil
 	}
@@ -89,7 +89,7 @@ func (s *Server) narSource(ctx context.Context, hash, name string, narHash narin
 		}
 		return &narSource{i, true}, nil
 	}
-	t, err := s.signer.get(ctx, hash, s.index())
+	t, err := s.signer.get(ctx, hash, s.uploads.Index)
 	if err != nil {
 		return nil, err
 	}
@@ -108,27 +108,14 @@ func (s *Server) dump(src *narSource) compress.Source {
 		return s.local.Dump(src.Info)
 	}
 	return func(ctx context.Context, w io.Writer) error {
-		in, err := narfile.Open(s.uploads.blobs, src.URL)
+		in, err := narfile.Open(s.uploads.Files, src.URL)
 		if err != nil {
 			return err
 		}
 		defer in.Close()
-		_, err = io.Copy(struct{ io.Writer }{w}, readerWith{ctx, in})
+		_, err = io.Copy(struct{ io.Writer }{w}, narfile.WithContext(ctx, in))
 		return err
 	}
-}
-
-// readerWith ends with its context.
-type readerWith struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r readerWith) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
 }
 
 // ---- packed
@@ -222,7 +209,7 @@ func (s *Server) sendUpload(w *response, req *http.Request, src *narSource) erro
 	if src.Compression != "zstd" {
 		return fs.ErrNotExist
 	}
-	f, err := s.uploads.blobs.Open(src.URL)
+	f, err := s.uploads.Files.Open(src.URL)
 	if err != nil {
 		return err
 	}
@@ -296,7 +283,7 @@ func (s *Server) sendPlainNar(w *response, req *http.Request, _ string, src *nar
 
 // copyUpload writes a part of an uploaded path's NAR.
 func (s *Server) copyUpload(w io.Writer, i *narinfo.Info, part span) error {
-	in, err := narfile.Open(s.uploads.blobs, i.URL)
+	in, err := narfile.Open(s.uploads.Files, i.URL)
 	if err != nil {
 		return err
 	}

@@ -96,7 +96,7 @@ func (s *Server) putLog(w *response, req *http.Request, drv string) error {
 		return refusal.New(refusal.TooLarge, "the log is larger than the %s that this cache takes", refusal.Size(maxLog))
 	}
 	name := "log/" + drv
-	out, err := s.uploads.blobs.Create(name, req.ContentLength)
+	out, err := s.uploads.Files.Create(name, req.ContentLength)
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func (s *Server) putLog(w *response, req *http.Request, drv string) error {
 	if _, err := io.Copy(out, plain); err != nil {
 		return err
 	}
-	defer s.uploads.locks.Lock(name)()
+	defer s.locks.Lock(name)()
 	if err := out.Commit(); err != nil {
 		return err
 	}

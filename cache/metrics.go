@@ -11,6 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"narwharf/cache/refusal"
+	"narwharf/cache/upload"
+	"narwharf/cache/upload/adopt"
 )
 
 // metrics are the server's own numbers. Names and labels are documented in
@@ -25,7 +27,6 @@ type metrics struct {
 	verify   *prometheus.CounterVec
 	aborted  prometheus.Counter
 	broken   *prometheus.CounterVec
-	swept    prometheus.Counter
 	inFlight prometheus.Gauge
 	fast     prometheus.Counter
 
@@ -60,7 +61,7 @@ var verifyKinds = map[refusal.Kind]bool{
 	refusal.Nar: true, refusal.FileHash: true, refusal.FileSize: true, refusal.NarHash: true, refusal.NarSize: true, refusal.Compression: true,
 }
 
-func newMetrics(u *Uploads, registry *prometheus.Registry) *metrics {
+func newMetrics(uploads *upload.Store, adopter *adopt.Adopter, registry *prometheus.Registry) *metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
@@ -75,7 +76,6 @@ func newMetrics(u *Uploads, registry *prometheus.Registry) *metrics {
 		aborted:  prometheus.NewCounter(prometheus.CounterOpts{Name: "narwharf_http_aborted_total", Help: "Replies broken off after their header had gone out."}),
 		fast:     prometheus.NewCounter(prometheus.CounterOpts{Name: "narwharf_http_fast_total", Help: "Requests answered on the connection, before net/http; the others count them, too."}),
 		broken:   counter("narwharf_local_broken_total", "NARs and listings of local paths that could not be sent, or were broken off, since the path is not what Nix knows it as, by kind.", "kind"),
-		swept:    prometheus.NewCounter(prometheus.CounterOpts{Name: "narwharf_swept_nars_total", Help: "NARs removed since no narinfo came for them."}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "narwharf_uploads_in_flight", Help: "Uploads being received now."}),
 	}
 	for _, kind := range []string{brokenChanged, brokenMissing, brokenUnreadable} {
@@ -84,34 +84,28 @@ func newMetrics(u *Uploads, registry *prometheus.Registry) *metrics {
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
-	m.registry.MustRegister(m.requests, m.sent, m.received, m.uploads, m.refusals, m.verify, m.aborted, m.fast, m.broken, m.swept, m.inFlight,
+	m.registry.MustRegister(m.requests, m.sent, m.received, m.uploads, m.refusals, m.verify, m.aborted, m.fast, m.broken, m.inFlight,
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "narwharf_swept_nars_total", Help: "NARs removed since no narinfo came for them."}, func() float64 { return float64(uploads.Counts().Swept) }),
 		gauge("narwharf_cache_paths", "Store paths in the cache.", func() float64 {
-			t, err := u.index.Totals()
+			t, err := uploads.Index.Totals()
 			if err != nil {
 				return -1
 			}
 			return float64(t.Paths)
 		}),
 		gauge("narwharf_cache_unpacked_bytes", "Sum of the NAR sizes of all store paths.", func() float64 {
-			t, err := u.index.Totals()
+			t, err := uploads.Index.Totals()
 			if err != nil {
 				return -1
 			}
 			return float64(t.NarSize)
 		}),
-		gauge("narwharf_cache_nar_files", "NAR files on disk.", func() float64 { return float64(u.files.Load()) }),
-		gauge("narwharf_cache_bytes", "Bytes of NAR files on disk.", func() float64 { return float64(u.bytes.Load()) }),
+		gauge("narwharf_cache_nar_files", "NAR files on disk.", func() float64 { return float64(uploads.Counts().NarFiles) }),
+		gauge("narwharf_cache_bytes", "Bytes of NAR files on disk.", func() float64 { return float64(uploads.Counts().NarBytes) }),
+		gauge("narwharf_local_unkept_paths", "Paths of the local store that uploads refer to and that are not adopted yet, or cannot be.", func() float64 { return float64(adopter.Pending()) }),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
-}
-
-// watchKeeper shows what is not adopted yet.
-func (m *metrics) watchKeeper(k *keeper) {
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "narwharf_local_unkept_paths",
-		Help: "Paths of the local store that uploads refer to and that are not adopted yet, or cannot be.",
-	}, func() float64 { return float64(k.pending()) }))
 }
 
 // answered counts a reply.

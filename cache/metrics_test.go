@@ -29,7 +29,8 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	// The file, once, and the refusal: HEAD sends nothing.
-	want := fmt.Sprintf("narwharf_http_sent_bytes_total{route=\"nar\",source=\"uploaded\"} %d\n", w.u.bytes.Load()+int64(len(refused.body)))
+	size := w.u.Counts().NarBytes
+	want := fmt.Sprintf("narwharf_http_sent_bytes_total{route=\"nar\",source=\"uploaded\"} %d\n", size+int64(len(refused.body)))
 	if !strings.Contains(text, want) {
 		t.Errorf("no %q in\n%s", want, text)
 	}

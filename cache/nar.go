@@ -28,7 +28,7 @@ func (s *Server) getNar(w *response, req *http.Request, file string) error {
 			return err
 		}
 	}
-	f, err := s.uploads.blobs.Open("nar/" + file)
+	f, err := s.uploads.Files.Open("nar/" + file)
 	if err != nil {
 		return err
 	}

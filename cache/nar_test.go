@@ -13,7 +13,7 @@ import (
 )
 
 // random makes a NAR that no compression makes smaller.
-func random(t testing.TB, name string, size int) *upload {
+func random(t testing.TB, name string, size int) *testPath {
 	t.Helper()
 	data := make([]byte, size)
 	if _, err := rand.Read(data); err != nil {

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"narwharf/cache/refusal"
+	"narwharf/cache/upload"
 	"narwharf/narinfo"
 	"narwharf/signing"
 )
@@ -12,7 +13,7 @@ import (
 const narinfoType = "text/x-nix-narinfo"
 
 func (s *Server) getNarinfo(w *response, req *http.Request, hash string) error {
-	t, err := s.signer.get(req.Context(), hash, s.index())
+	t, err := s.signer.get(req.Context(), hash, s.uploads.Index)
 	if err != nil {
 		return err
 	}
@@ -44,7 +45,7 @@ func (s *Server) getNarinfo(w *response, req *http.Request, hash string) error {
 
 // putNarinfo takes in a narinfo; Uploads.PutInfo says by which rules.
 func (s *Server) putNarinfo(w *response, req *http.Request, hash string) error {
-	text, err := smallBody(req, maxNarinfo, "the narinfo", refusal.Narinfo)
+	text, err := smallBody(req, upload.MaxNarinfo, "the narinfo", refusal.Narinfo)
 	if err != nil {
 		return err
 	}
@@ -58,7 +59,7 @@ func (s *Server) putNarinfo(w *response, req *http.Request, hash string) error {
 	if err := s.uploads.PutInfo(hash, info, w.by); err != nil {
 		return err
 	}
-	s.keeper.want(s, info.References)
+	s.adopter.Want(info.References)
 	s.log.Info("uploaded", "path", info.Path, "nar_size", info.NarSize, "by", w.by)
 	return stored(w)
 }
@@ -66,7 +67,7 @@ func (s *Server) putNarinfo(w *response, req *http.Request, hash string) error {
 // checkSignatures applies require_upload_sig, and takes out what claims to be
 // a signature by a key that we know and is not: it would only mislead.
 func (s *Server) checkSignatures(info *narinfo.Info, by string) error {
-	known := append(append([]signing.PublicKey(nil), s.opts.RequireUploadSig...), s.PublicKeys()...)
+	known := append(append([]signing.PublicKey(nil), s.opts.RequireUploadSig...), s.signer.PublicKeys()...)
 	if len(known) == 0 {
 		return nil
 	}

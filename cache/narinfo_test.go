@@ -42,7 +42,7 @@ func TestGetNarinfo(t *testing.T) {
 }
 
 func TestGetNarinfoPacked(t *testing.T) {
-	w := newWorld(t, func(s *setup) { s.AllowIncomplete = true })
+	w := newWorld(t, func(s *setup) { s.uploads.AllowIncomplete = true })
 	p := newUpload(t, "large", "none")
 	for i := range 100 {
 		p.info.References = append(p.info.References, pathNamed(fmt.Sprint("lib", i)))

@@ -38,7 +38,7 @@ func FuzzPutNar(f *testing.F) {
 	}
 	f.Add([]byte("LZIP\x01"), ".lzip")
 	f.Fuzz(func(t *testing.T, body []byte, suffix string) {
-		w := newWorld(t, func(s *setup) { s.MaxNarSize = 1 << 20 })
+		w := newWorld(t, func(s *setup) { s.uploads.MaxNarSize = 1 << 20 })
 		file := narinfo.Hash(sha256.Sum256(body)).Base32() + ".nar" + suffix
 		if !narfile.Grammar.MatchString(file) {
 			return

@@ -87,7 +87,7 @@ func TestPutRefusedBeforeTheBody(t *testing.T) {
 	}{
 		"no token":          {"PUT " + p.narURL() + " HTTP/1.1\r\nHost: x\r\nContent-Length: 500000000\r\nExpect: 100-continue\r\n\r\n", 401, "push"},
 		"bad name":          {w.putHead("/nar/nonsense", "Content-Length: 500000000", expect), 404, "52 characters"},
-		"above the limit":   {w.putHead(p.narURL(), fmt.Sprint("Content-Length: ", w.setup.MaxNarSize+1), expect), 413, "64 MiB"},
+		"above the limit":   {w.putHead(p.narURL(), fmt.Sprint("Content-Length: ", w.setup.uploads.MaxNarSize+1), expect), 413, "64 MiB"},
 		"content-encoding":  {w.putHead(p.narURL(), "Content-Length: 1000", expect, "Content-Encoding: zstd"), 415, "Content-Encoding"},
 		"narinfo too large": {w.putHead(p.infoURL(), "Content-Length: 2000000", expect), 413, "1024 KiB"},
 		"unknown encoding":  {w.putHead(p.infoURL(), "Content-Length: 1000", expect, "Content-Encoding: compress"), 415, "compress"},
@@ -110,7 +110,7 @@ func TestPutRefusedBeforeTheBody(t *testing.T) {
 }
 
 func TestPutFullDisk(t *testing.T) {
-	w := newWorld(t, func(s *setup) { s.MaxNarSize = 1 << 60 })
+	w := newWorld(t, func(s *setup) { s.uploads.MaxNarSize = 1 << 60 })
 	p := newUpload(t, "large", "none")
 	c := w.dial(t)
 	c.say("%s", w.putHead(p.narURL(), fmt.Sprint("Content-Length: ", int64(1)<<59), "Expect: 100-continue"))
@@ -306,7 +306,7 @@ func TestPutNamesTheUploader(t *testing.T) {
 	q := newUpload(t, "nobodys", "none")
 	w.must(w.do(http.MethodPut, q.narURL(), q.body), 201)
 	w.must(w.do(http.MethodPut, q.infoURL(), q.text()), 201)
-	for path, want := range map[*upload]string{p: "ci", q: ""} {
+	for path, want := range map[*testPath]string{p: "ci", q: ""} {
 		r, err := w.index.Get(path.info.Path.Hash())
 		if err != nil || r.By != want {
 			t.Errorf("%s was uploaded by %q, want %q", path.info.Path, r.By, want)

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"narwharf/cache/index"
+	"narwharf/cache/upload"
+	"narwharf/cache/upload/fsck"
 	"narwharf/narinfo"
 )
 
@@ -25,9 +27,7 @@ func (w *world) remove(names ...string) {
 			w.t.Fatal(err)
 		}
 	}
-	if err := w.u.Measure(); err != nil {
-		w.t.Fatal(err)
-	}
+	w.changedBehind()
 }
 
 func (w *world) write(name string, text []byte) {
@@ -35,9 +35,7 @@ func (w *world) write(name string, text []byte) {
 	if err := os.WriteFile(filepath.Join(w.dir, "cache", name), text, 0o644); err != nil {
 		w.t.Fatal(err)
 	}
-	if err := w.u.Measure(); err != nil {
-		w.t.Fatal(err)
-	}
+	w.changedBehind()
 }
 
 func TestRecover(t *testing.T) {
@@ -82,7 +80,7 @@ func TestRecover(t *testing.T) {
 
 func TestRecoverAfterALostDatabase(t *testing.T) {
 	w := newWorld(t)
-	var all []*upload
+	var all []*testPath
 	for i := range 300 {
 		p := rawUpload(t, fmt.Sprint("p", i), narOf(t, nil), "none", narOf(t, nil))
 		all = append(all, p)
@@ -108,7 +106,10 @@ func TestRecoverReportsFailures(t *testing.T) {
 	w.putAll(p, q)
 	w.remove(p.infoURL())
 	w.write(q.infoURL(), q.edited(func(i *narinfo.Info) { i.Sigs = signatures(t, 1) }))
-	u := NewUploads(w.files, bad, w.setup.UploadOptions, w.setup.Log)
+	u, err := upload.New(w.files, bad, w.setup.uploads, w.setup.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for range 2 {
 		if _, _, err := u.Recover(); !errors.Is(err, broken) {
 			t.Errorf("Recover with a broken index: %v", err)
@@ -152,7 +153,7 @@ func TestRebuild(t *testing.T) {
 	w.mustServe(p)
 	w.must(w.get(q.infoURL()), 404) // what was in memory too
 	w.must(w.get(other.infoURL()), 404)
-	rot := &upload{info: &narinfo.Info{URL: "nar/" + someFile + ".nar"}}
+	rot := &testPath{info: &narinfo.Info{URL: "nar/" + someFile + ".nar"}}
 	w.age(p, alt, orphan, other, rot)
 	if n, _, err := w.u.Sweep(time.Now()); err != nil || n != 3 { // orphan, that of other, which lost its narinfo, and rot
 		t.Errorf("swept %d, %v", n, err)
@@ -188,12 +189,12 @@ func TestRebuildBesideOthers(t *testing.T) {
 					return
 				default:
 				}
-				w.s.signer.drop("")
+				w.s.signer.Forget("")
 				w.mustServe(p)
 			}
 		})
 	}
-	var uploaded []*upload
+	var uploaded []*testPath
 	wg.Go(func() {
 		for i := 0; ; i++ {
 			select {
@@ -216,7 +217,7 @@ func TestRebuildBesideOthers(t *testing.T) {
 			if _, _, err := w.u.Sweep(time.Now()); err != nil {
 				t.Error(err)
 			}
-			if _, err := w.u.Fsck(t.Context(), FsckOptions{Repair: true, Report: func(l string) {
+			if _, err := fsck.Run(t.Context(), w.u, fsck.Options{Repair: true, Report: func(l string) {
 				if strings.HasPrefix(l, "damaged") || strings.HasPrefix(l, "repaired") {
 					t.Error(l)
 				}
@@ -241,7 +242,7 @@ func TestSweep(t *testing.T) {
 	w := newWorld(t)
 	used, young, old, old2 := newUpload(t, "used", "none"), newUpload(t, "young", "none"), newUpload(t, "old", "none"), newUpload(t, "old2", "none")
 	w.putAll(used)
-	for _, p := range []*upload{young, old, old2} {
+	for _, p := range []*testPath{young, old, old2} {
 		w.must(w.put(p.narURL(), p.body), 201)
 	}
 	w.age(used, old, old2)
@@ -334,7 +335,7 @@ func TestSweeper(t *testing.T) {
 	w := newWorld(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
-	go func() { w.s.Sweep(ctx); close(done) }()
+	go func() { w.u.SweepUntil(ctx); close(done) }()
 	cancel()
 	<-done
 }

@@ -95,7 +95,7 @@ func (s *Server) getServe(w *response, req *http.Request, name string) error {
 
 // findServed looks in the uploads and then in the local store.
 func (s *Server) findServed(ctx context.Context, w *response, hash, name string) (*narinfo.Info, *served, error) {
-	r, err := s.index().Get(hash)
+	r, err := s.uploads.Index.Get(hash)
 	if err == nil {
 		found, err := s.uploadedFile(ctx, r.Info, name)
 		return r.Info, found, err
@@ -137,7 +137,7 @@ func entriesOf(folder *nar.Node) []servedEntry {
 // before it has to be unpacked.
 func (s *Server) uploadedFile(ctx context.Context, info *narinfo.Info, name string) (*served, error) {
 	file := info.Path.Hash() + ".ls"
-	in, err := s.uploads.blobs.Open(file)
+	in, err := s.uploads.Files.Open(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		in, err = s.makeListing(ctx, info.Path.Hash())
 	}
@@ -163,18 +163,18 @@ func (s *Server) uploadedFile(ctx context.Context, info *narinfo.Info, name stri
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		all, err := narfile.Open(s.uploads.blobs, info.URL)
+		all, err := narfile.Open(s.uploads.Files, info.URL)
 		if err != nil {
 			return nil, err
 		}
-		if _, err := io.CopyN(io.Discard, readerWith{ctx, all}, n.Offset); err != nil {
+		if _, err := io.CopyN(io.Discard, narfile.WithContext(ctx, all), n.Offset); err != nil {
 			all.Close()
 			return nil, damaged(err)
 		}
 		return struct {
 			io.Reader
 			io.Closer
-		}{io.LimitReader(readerWith{ctx, all}, n.Size), all}, nil
+		}{io.LimitReader(narfile.WithContext(ctx, all), n.Size), all}, nil
 	}}, nil
 }
 

@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -15,9 +14,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"narwharf/cache/fastpath"
-	"narwharf/cache/index"
 	"narwharf/cache/local"
 	"narwharf/cache/refusal"
+	"narwharf/cache/state/namelock"
+	"narwharf/cache/upload"
+	"narwharf/cache/upload/adopt"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
@@ -29,10 +30,11 @@ type Options struct {
 	// path, without a slash at its end, URLs with that prefix are understood too, so a proxy may pass
 	// the path on or take it off.
 	PublicURL *url.URL
-	// LoadKeys reads the secret keys; it is called at start and by Reload.
-	LoadKeys func() ([]signing.SecretKey, error)
-	// SignUploads puts this server's signatures on uploaded paths.
-	SignUploads bool
+	Uploads   *upload.Store
+	// Signer is told of the changes of Uploads.
+	Signer *Signer
+	// Adopter adopts what uploads refer to.
+	Adopter *adopt.Adopter
 	// RequireUploadSig, if not empty, are the keys of which one must have
 	// signed what is uploaded.
 	RequireUploadSig []signing.PublicKey
@@ -50,9 +52,10 @@ type Options struct {
 // Server is the cache over HTTP, an http.Handler.
 type Server struct {
 	opts    Options
-	uploads *Uploads
+	uploads *upload.Store
+	adopter *adopt.Adopter
 	local   *local.Store // nil if the machine's own store is not served
-	signer  *signer
+	signer  *Signer
 	metrics *metrics
 	log     *slog.Logger
 	handler http.Handler
@@ -63,23 +66,19 @@ type Server struct {
 	fastListeners []*fastpath.Listener
 	fastCounts    [len(fastKinds)]requestCounters // of what they answer
 
-	keeper    keeper
-	keepPause time.Duration // as the constant, but for tests
-
 	idle, drainTime time.Duration // as the constants, but for tests
 
 	listings chan struct{} // holds one for each listing being made
+	locks    namelock.Set  // of listings and sidecars
 }
 
-// NewServer wires the endpoints to what has been uploaded.
-func NewServer(u *Uploads, opts Options) (*Server, error) {
+// NewServer wires the endpoints.
+func NewServer(opts Options) *Server {
 	if opts.Metrics == nil {
 		opts.Metrics = prometheus.NewRegistry()
 	}
-	s := &Server{opts: opts, uploads: u, signer: newSigner(opts.SignUploads, opts.Local), local: opts.Local, metrics: newMetrics(u, opts.Metrics), log: opts.Log}
+	s := &Server{opts: opts, uploads: opts.Uploads, adopter: opts.Adopter, signer: opts.Signer, local: opts.Local, metrics: newMetrics(opts.Uploads, opts.Adopter, opts.Metrics), log: opts.Log}
 	s.idle, s.drainTime = writeIdle, drainTime
-	s.keeper.wake, s.keepPause = make(chan struct{}, 1), keepPause
-	s.metrics.watchKeeper(&s.keeper)
 	s.listings = make(chan struct{}, runtime.GOMAXPROCS(0))
 	// Shared caches may keep an answer to a request with credentials if it is
 	// "public" (RFC 9111, 3.5), and would hand it to whom has none.
@@ -90,27 +89,9 @@ func NewServer(u *Uploads, opts Options) (*Server, error) {
 	if opts.PublicURL != nil {
 		s.prefix = opts.PublicURL.Path
 	}
-	if err := s.Reload(); err != nil {
-		return nil, err
-	}
-	u.changed, u.vouch = s.signer.drop, s.signer.signatures
-	u.SetLocal(opts.Local)
 	s.handler = s.route()
-	return s, nil
+	return s
 }
-
-// Reload reads the secret keys again. On error the old ones stay in use.
-func (s *Server) Reload() error {
-	keys, err := s.opts.LoadKeys()
-	if err != nil {
-		return err
-	}
-	s.signer.setKeys(keys)
-	return nil
-}
-
-// PublicKeys returns the keys that sign now.
-func (s *Server) PublicKeys() []signing.PublicKey { return s.signer.keys.Load().public }
 
 // UploadsInFlight is the number of PUTs being received.
 func (s *Server) UploadsInFlight() int64 { return s.puts.Load() }
@@ -240,27 +221,3 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	}()
 	s.handler.ServeHTTP(w, req)
 }
-
-// Sweep removes NARs without narinfo now and then until ctx ends.
-func (s *Server) Sweep(ctx context.Context) {
-	every := min(max(s.uploads.opts.NarGrace/24, time.Minute), time.Hour)
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-tick.C:
-			files, bytes, err := s.uploads.Sweep(now)
-			s.metrics.swept.Add(float64(files))
-			if err != nil {
-				s.log.Error("sweep", "error", err)
-			} else if files > 0 {
-				s.log.Info("removed NARs that never got a narinfo", "files", files, "bytes", bytes)
-			}
-		}
-	}
-}
-
-// index is what reads look at.
-func (s *Server) index() index.Index { return s.uploads.index }

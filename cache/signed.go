@@ -46,9 +46,10 @@ type signedText struct {
 	local *local.Path // nil for an upload
 }
 
-// signer makes and keeps the signed narinfos. A signature is made when a path
+// Signer makes and keeps the signed narinfos. A signature is made when a path
 // is read: keys can be added and taken away without touching what is stored.
-type signer struct {
+type Signer struct {
+	load    func() ([]signing.SecretKey, error)
 	keys    atomic.Pointer[keySet]
 	uploads bool         // sign uploaded paths too
 	local   *local.Store // nil if the machine's own store is not served
@@ -64,28 +65,38 @@ type signer struct {
 	epoch atomic.Uint64
 }
 
-func newSigner(signUploads bool, own *local.Store) *signer {
+// NewSigner reads the keys by load, which Reload calls again. Uploads are signed if
+// signUploads; paths of own, the machine's own store, always. own is nil if it is
+// not served.
+func NewSigner(load func() ([]signing.SecretKey, error), signUploads bool, own *local.Store) (*Signer, error) {
 	c, err := lru.New[string, *signedText](signedEntries)
 	if err != nil {
-		panic(err) // the size is a constant
+		return nil, err
 	}
-	s := &signer{uploads: signUploads, local: own, cache: c}
-	s.keys.Store(new(keySet))
-	return s
+	s := &Signer{load: load, uploads: signUploads, local: own, cache: c}
+	return s, s.Reload()
 }
 
-// setKeys replaces the keys and forgets every text.
-func (s *signer) setKeys(keys []signing.SecretKey) {
+// Reload reads the secret keys again. On error the old ones stay in use.
+func (s *Signer) Reload() error {
+	keys, err := s.load()
+	if err != nil {
+		return err
+	}
 	set := &keySet{secret: keys}
 	for _, k := range keys {
 		set.public = append(set.public, k.Public())
 	}
 	s.keys.Store(set)
-	s.drop("")
+	s.Forget("")
+	return nil
 }
 
-// drop forgets the text of one path, or with "" all texts.
-func (s *signer) drop(hash string) {
+// PublicKeys returns the keys that sign now.
+func (s *Signer) PublicKeys() []signing.PublicKey { return s.keys.Load().public }
+
+// Forget drops the text of one path, or with "" all texts.
+func (s *Signer) Forget(hash string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.epoch.Add(1)
@@ -98,7 +109,7 @@ func (s *signer) drop(hash string) {
 
 // known returns the text of a path if it is in memory and true. old is one
 // that may no longer be.
-func (s *signer) known(hash string) (t, old *signedText) {
+func (s *Signer) known(hash string) (t, old *signedText) {
 	t, ok := s.cache.Get(hash)
 	switch {
 	case !ok:
@@ -111,7 +122,7 @@ func (s *signer) known(hash string) (t, old *signedText) {
 
 // get returns the signed narinfo of a path: that of an upload, else that of the
 // local store.
-func (s *signer) get(ctx context.Context, hash string, idx index.Index) (*signedText, error) {
+func (s *Signer) get(ctx context.Context, hash string, idx index.Index) (*signedText, error) {
 	t, old := s.known(hash)
 	if t != nil {
 		return t, nil
@@ -143,7 +154,7 @@ func (s *signer) get(ctx context.Context, hash string, idx index.Index) (*signed
 
 // signLocal makes the text of a local path. Most changes of a store are to
 // other paths: old is used again if it says the same.
-func (s *signer) signLocal(ctx context.Context, hash string, old *signedText) (*signedText, error) {
+func (s *Signer) signLocal(ctx context.Context, hash string, old *signedText) (*signedText, error) {
 	p, err := s.local.Find(ctx, hash)
 	if err != nil {
 		return nil, err
@@ -161,15 +172,15 @@ func (s *signer) signLocal(ctx context.Context, hash string, old *signedText) (*
 	return t, nil
 }
 
-// signatures are those of info and ours.
-func (s *signer) signatures(info *narinfo.Info) []string {
+// Signatures returns those of info and ours.
+func (s *Signer) Signatures(info *narinfo.Info) []string {
 	return signing.SignInfo(info, s.keys.Load().secret)
 }
 
-func (s *signer) sign(info *narinfo.Info, vouch bool) *signedText {
+func (s *Signer) sign(info *narinfo.Info, vouch bool) *signedText {
 	if vouch {
 		i := *info // the record is shared
-		i.Sigs = s.signatures(info)
+		i.Sigs = s.Signatures(info)
 		info = &i
 	}
 	text := info.Append(nil)

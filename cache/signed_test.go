@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"narwharf/cache/index"
+	"narwharf/cache/upload"
 	"narwharf/narinfo"
 	"narwharf/signing"
 )
@@ -54,7 +55,7 @@ func (k *keyring) load() ([]signing.SecretKey, error) {
 
 // signers returns the names of the keys that signed what is served, after
 // checking those that are known.
-func (w *world) signers(p *upload, known ...signing.SecretKey) (names []string) {
+func (w *world) signers(p *testPath, known ...signing.SecretKey) (names []string) {
 	w.t.Helper()
 	a := w.must(w.get(p.infoURL()), 200)
 	info, err := narinfo.Parse([]byte(a.body))
@@ -104,7 +105,7 @@ func TestSigningOnRead(t *testing.T) {
 	// Rotation: new keys from the next request on, nothing stored.
 	ring.set(k2, k3)
 	want("cache-1", "cache-2")
-	if err := w.s.Reload(); err != nil {
+	if err := w.setup.Signer.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	want("cache-2", "cache-3")
@@ -114,7 +115,7 @@ func TestSigningOnRead(t *testing.T) {
 	ring.mu.Lock()
 	ring.err = errors.New("no such file")
 	ring.mu.Unlock()
-	if err := w.s.Reload(); err == nil {
+	if err := w.setup.Signer.Reload(); err == nil {
 		t.Error("Reload without keys passed")
 	}
 	want("cache-2", "cache-3") // the old ones stay in use
@@ -128,7 +129,7 @@ func TestSigningOnRead(t *testing.T) {
 func TestSignUploadsFalse(t *testing.T) {
 	key := newKey(t, "cache-1")
 	w := newWorld(t, func(s *setup) {
-		s.SignUploads = false
+		s.signUploads = false
 		s.keys = (&keyring{keys: []signing.SecretKey{key}}).load
 	})
 	p := newUpload(t, "p", "none")
@@ -164,7 +165,7 @@ func TestSignedTextsAreDropped(t *testing.T) {
 		t.Error("kept over a rebuild")
 	}
 	w.get(p.infoURL())
-	if err := w.s.Reload(); err != nil {
+	if err := w.setup.Signer.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	if kept() {
@@ -177,7 +178,7 @@ func TestSignedTextsAreDropped(t *testing.T) {
 		big.info.References = append(big.info.References, pathNamed(fmt.Sprint("reference-with-a-long-name-", i)))
 	}
 	slices.Sort(big.info.References)
-	w.u.opts.AllowIncomplete = true
+	w.u.AllowIncomplete = true
 	w.must(w.put(big.infoURL(), big.text()), 201)
 	w.get(big.infoURL())
 	if w.s.signer.cache.Contains(big.info.Path.Hash()) {
@@ -207,13 +208,18 @@ func TestSignerRace(t *testing.T) {
 	w.putAll(p)
 	hash := p.info.Path.Hash()
 	for name, change := range map[string]func(){
-		"path": func() { w.s.signer.drop(hash) },
-		"keys": func() { w.s.signer.setKeys([]signing.SecretKey{newKey(t, "new")}) },
-		"all":  func() { w.s.signer.drop("") },
+		"path": func() { w.s.signer.Forget(hash) },
+		"keys": func() {
+			w.setup.keys = func() ([]signing.SecretKey, error) { return []signing.SecretKey{newKey(t, "new")}, nil }
+			if err := w.s.signer.Reload(); err != nil {
+				t.Error(err)
+			}
+		},
+		"all": func() { w.s.signer.Forget("") },
 	} {
 		slow := &gateIndex{w.index, make(chan struct{}), make(chan struct{})}
 		done := make(chan error)
-		w.s.signer.drop(hash)
+		w.s.signer.Forget(hash)
 		go func() {
 			_, err := w.s.signer.get(t.Context(), hash, slow)
 			done <- err
@@ -237,7 +243,7 @@ func TestSignerNeverShowsWhatIsPast(t *testing.T) {
 	p := newUpload(t, "p", "none")
 	w.putAll(p)
 	hash := p.info.Path.Hash()
-	sigs := signatures(t, maxSignatures)
+	sigs := signatures(t, upload.MaxSignatures)
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
 	for range 3 {

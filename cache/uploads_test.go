@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"narwharf/cache/narfiletest"
+	"narwharf/cache/upload"
 	"narwharf/narinfo"
 	"narwharf/signing/access"
 )
@@ -46,7 +47,7 @@ func TestUploadIsIdempotent(t *testing.T) {
 // What the cache holds is normalised, and says what was found, whatever was
 // claimed or left out.
 func TestUploadNormalises(t *testing.T) {
-	w := newWorld(t, func(s *setup) { s.SignUploads = false })
+	w := newWorld(t, func(s *setup) { s.signUploads = false })
 	p := newUpload(t, "normal", "zstd")
 	w.must(w.put(p.narURL(), p.body), 201)
 	odd := strings.Replace(string(p.edited(func(i *narinfo.Info) { i.FileHash, i.FileSize = narinfo.Hash{}, 0 })), "References: \n", "", 1) + "System: x86_64-linux\n"
@@ -109,7 +110,7 @@ func TestUploadLies(t *testing.T) {
 		"CRLF":                      {p.infoURL(), bytes.ReplaceAll(p.text(), []byte("\n"), []byte("\r\n")), 422, []string{"CR LF"}},
 		"no final newline":          {p.infoURL(), bytes.TrimSuffix(p.text(), []byte("\n")), 422, []string{"newline"}},
 		"an empty narinfo":          {p.infoURL(), nil, 422, []string{"empty"}},
-		"over-long narinfo":         {p.infoURL(), append(p.text(), "X: "+strings.Repeat("x", maxNarinfo)+"\n"...), 413, []string{"larger"}},
+		"over-long narinfo":         {p.infoURL(), append(p.text(), "X: "+strings.Repeat("x", upload.MaxNarinfo)+"\n"...), 413, []string{"larger"}},
 		"a path that climbs":        {p.infoURL(), bytes.ReplaceAll(p.text(), []byte("-liar"), []byte("-../../etc/passwd")), 422, nil},
 		"a name with an escape":     {p.infoURL(), bytes.ReplaceAll(p.text(), []byte("-liar"), []byte("-\x1b[31mliar")), 422, nil},
 		"nonsense":                  {p.infoURL(), []byte("<html>hello</html>"), 422, nil},
@@ -135,7 +136,7 @@ func TestUploadLies(t *testing.T) {
 
 func TestUploadReferences(t *testing.T) {
 	w := newWorld(t)
-	var libs []*upload
+	var libs []*testPath
 	for i := range 5 {
 		libs = append(libs, newUpload(t, fmt.Sprint("lib", i), "none"))
 	}
@@ -154,7 +155,7 @@ func TestUploadReferences(t *testing.T) {
 	w.mustServe(append(libs, p)...)
 	w.check()
 
-	loose := newWorld(t, func(s *setup) { s.AllowIncomplete = true })
+	loose := newWorld(t, func(s *setup) { s.uploads.AllowIncomplete = true })
 	loose.putAll(p)
 	loose.mustServe(p)
 	loose.check()
@@ -167,12 +168,12 @@ func TestUploadConflict(t *testing.T) {
 	p := newUpload(t, "app", "none")
 	w.putAll(lib, p)
 	for name, c := range map[string]struct {
-		q     *upload
+		q     *testPath
 		words string
 	}{
 		"another NAR":       {packUpload(t, "app", narOf(t, map[string]string{"other": "content"}), "none"), "NarHash"},
 		"other references":  {packUpload(t, "app", p.nar, "none", lib), "references"},
-		"another path name": {func() *upload { q := packUpload(t, "app", p.nar, "none"); q.info.Path += "-2"; return q }(), "the path there"},
+		"another path name": {func() *testPath { q := packUpload(t, "app", p.nar, "none"); q.info.Path += "-2"; return q }(), "the path there"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w.must(w.put(c.q.narURL(), c.q.body), 201)
@@ -184,7 +185,7 @@ func TestUploadConflict(t *testing.T) {
 }
 
 func TestUploadMergesSignatures(t *testing.T) {
-	w := newWorld(t, func(s *setup) { s.SignUploads = false })
+	w := newWorld(t, func(s *setup) { s.signUploads = false })
 	p := newUpload(t, "signed", "none")
 	sigs := signatures(t, 18)
 	with := func(s ...string) []byte { return p.edited(func(i *narinfo.Info) { i.Sigs = s }) }
@@ -214,7 +215,7 @@ func TestUploadMergesSignatures(t *testing.T) {
 
 // A later upload must not add what no signature covers and a client acts on.
 func TestUploadKeepsTheFirstCA(t *testing.T) {
-	w := newWorld(t, func(s *setup) { s.SignUploads = false })
+	w := newWorld(t, func(s *setup) { s.signUploads = false })
 	p := newUpload(t, "ca", "none")
 	w.putAll(p)
 	before := w.get(p.infoURL()).body
@@ -238,7 +239,7 @@ func TestUploadAlternates(t *testing.T) {
 	q, r := p.repacked(t, "gzip"), p.repacked(t, "none")
 	w.putAll(p, q, r, q)
 	w.mustServe(p)
-	for _, x := range []*upload{p, q, r} {
+	for _, x := range []*testPath{p, q, r} {
 		if a := w.must(w.get(x.narURL()), 200); a.body != string(x.body) {
 			t.Errorf("%s is not what was sent", x.info.URL)
 		}
@@ -259,9 +260,7 @@ func TestUploadAlternates(t *testing.T) {
 	if err := os.Remove(filepath.Join(w.dir, "cache", p.info.URL)); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.u.Measure(); err != nil {
-		t.Fatal(err)
-	}
+	w.changedBehind()
 	w.putAll(q)
 	w.mustServe(p)
 	if a := w.get(p.infoURL()); !strings.Contains(a.body, "URL: "+q.info.URL) {
@@ -276,7 +275,7 @@ func TestUploadAlternates(t *testing.T) {
 }
 
 // age makes NAR files look as if they were uploaded long ago.
-func (w *world) age(paths ...*upload) {
+func (w *world) age(paths ...*testPath) {
 	w.t.Helper()
 	old := time.Now().Add(-100 * time.Hour)
 	for _, p := range paths {
@@ -324,7 +323,7 @@ func TestUploadOverADamagedNar(t *testing.T) {
 	w.check()
 }
 
-func (w *world) damage(p *upload, change func([]byte) []byte) {
+func (w *world) damage(p *testPath, change func([]byte) []byte) {
 	w.t.Helper()
 	name := filepath.Join(w.dir, "cache", p.info.URL)
 	data, err := os.ReadFile(name)
@@ -334,9 +333,7 @@ func (w *world) damage(p *upload, change func([]byte) []byte) {
 	if err := os.WriteFile(name, change(data), 0o644); err != nil {
 		w.t.Fatal(err)
 	}
-	if err := w.u.Measure(); err != nil {
-		w.t.Fatal(err)
-	}
+	w.changedBehind()
 }
 
 func TestUploadContentEncoding(t *testing.T) {
@@ -376,7 +373,7 @@ func TestUploadNixCacheInfo(t *testing.T) {
 }
 
 func TestUploadToAnotherStore(t *testing.T) {
-	w := newWorld(t, func(s *setup) { s.StoreDir = "/home/me/store" })
+	w := newWorld(t, func(s *setup) { s.uploads.StoreDir = "/home/me/store" })
 	p := newUpload(t, "home", "none")
 	p.info.StoreDir = "/home/me/store"
 	w.putAll(p)

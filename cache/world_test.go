@@ -30,6 +30,9 @@ import (
 	"narwharf/cache/narfiletest"
 	"narwharf/cache/state/bolt"
 	"narwharf/cache/state/memory"
+	"narwharf/cache/upload"
+	"narwharf/cache/upload/adopt"
+	"narwharf/cache/upload/fsck"
 	"narwharf/narinfo"
 	"narwharf/signing"
 	"narwharf/signing/access"
@@ -40,11 +43,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // setup is what a test may choose of a world.
 type setup struct {
 	Options
-	UploadOptions
-	anonymous access.Scopes
-	keys      func() ([]signing.SecretKey, error)
-	wrap      func(index.Index) index.Index // between uploads and index
-	listen    func(*httptest.Server)        // before it starts
+	uploads     upload.Options
+	signUploads bool
+	pause       time.Duration // of the adopter
+	anonymous   access.Scopes
+	keys        func() ([]signing.SecretKey, error)
+	wrap        func(index.Index) index.Index // between uploads and index
+	listen      func(*httptest.Server)        // before it starts
 }
 
 // world is a whole cache: a server on a real socket over real files and a real
@@ -55,13 +60,16 @@ type world struct {
 	dir   string
 	fault atomic.Pointer[func(op, name string) error]
 
-	files *blob.FS
-	state *bolt.Store
-	index *index.Table
-	u     *Uploads
-	s     *Server
-	http  *httptest.Server
-	log   *logBuffer
+	files    *blob.FS
+	state    *bolt.Store
+	index    *index.Table
+	u        *upload.Store
+	adopter  *adopt.Adopter
+	channels *ChannelAccess
+	s        *Server
+	http     *httptest.Server
+	log      *logBuffer
+	behind   struct{ files, bytes int64 } // what the server does not know to be gone
 
 	client *http.Client
 	token  string // with the scope push; sent by put and by nothing else
@@ -99,12 +107,13 @@ func openWorld(t testing.TB, dir string, choose ...func(*setup)) *world {
 	t.Helper()
 	w := &world{t: t, dir: dir, log: new(logBuffer)}
 	w.setup = setup{
-		Options:       Options{Priority: 30, SignUploads: true, BodyIdle: 10 * time.Second, Version: "test"},
-		UploadOptions: UploadOptions{StoreDir: "/nix/store", MaxNarSize: 64 << 20, NarGrace: 24 * time.Hour},
-		anonymous:     access.Scopes{pull},
-		keys:          func() ([]signing.SecretKey, error) { return nil, nil },
-		wrap:          func(i index.Index) index.Index { return i },
-		listen:        onConnections,
+		Options:     Options{Priority: 30, BodyIdle: 10 * time.Second, Version: "test"},
+		uploads:     upload.Options{StoreDir: "/nix/store", MaxNarSize: 64 << 20, NarGrace: 24 * time.Hour},
+		signUploads: true,
+		anonymous:   access.Scopes{pull},
+		keys:        func() ([]signing.SecretKey, error) { return nil, nil },
+		wrap:        func(i index.Index) index.Index { return i },
+		listen:      onConnections,
 	}
 	for _, c := range choose {
 		c(&w.setup)
@@ -132,18 +141,30 @@ func (w *world) start() {
 		}
 		return nil
 	}
-	fatal(blob.WriteFile(w.files, "nix-cache-info", []byte("StoreDir: "+w.setup.StoreDir+"\n")))
+	fatal(blob.WriteFile(w.files, "nix-cache-info", []byte("StoreDir: "+w.setup.uploads.StoreDir+"\n")))
 	w.state, err = bolt.Open(filepath.Join(w.dir, "narwharf.db"), bolt.Options{NoSync: true})
 	fatal(err)
 	w.index, err = index.Open(w.state)
 	fatal(err)
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	w.u = NewUploads(w.files, w.setup.wrap(w.index), w.setup.UploadOptions, log)
+	signer, err := NewSigner(func() ([]signing.SecretKey, error) { return w.setup.keys() }, w.setup.signUploads, w.setup.Local)
+	fatal(err)
+	opts := w.setup.uploads
+	opts.Changed = signer.Forget
+	adoption := adopt.Options{Sign: signer.Signatures, Pause: w.setup.pause, Log: log}
+	if own := w.setup.Local; own != nil {
+		opts.Local, adoption.Local = own, own
+	}
+	w.u, err = upload.New(w.files, w.setup.wrap(w.index), opts, log)
+	fatal(err)
+	adoption.Uploads = w.u
+	w.adopter = adopt.New(adoption)
+	w.behind.files, w.behind.bytes = 0, 0
+	w.channels = NewChannelAccess(w.u, w.adopter, w.setup.Local)
 	if w.index.Dirty() {
 		_, _, err := w.u.Recover()
 		fatal(err)
 	}
-	fatal(w.u.Measure())
 
 	tokens, _, err := access.Open(context.Background(), memory.New(nil), "")
 	fatal(err)
@@ -152,10 +173,8 @@ func (w *world) start() {
 	fatal(tokens.Add(context.Background(), token))
 	w.token = secret
 	w.setup.Access = access.NewAuthenticator(tokens, w.setup.anonymous, nil)
-	w.setup.Options.LoadKeys = func() ([]signing.SecretKey, error) { return w.setup.keys() }
-	w.setup.Log = log
-	w.s, err = NewServer(w.u, w.setup.Options)
-	fatal(err)
+	w.setup.Log, w.setup.Uploads, w.setup.Signer, w.setup.Adopter = log, w.u, signer, w.adopter
+	w.s = NewServer(w.setup.Options)
 	w.http = httptest.NewUnstartedServer(w.s)
 	w.http.Config.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelError)
 	w.setup.listen(w.http)
@@ -311,9 +330,9 @@ func (w *world) check() {
 	}
 }
 
-func (w *world) fsck(repair bool) (lines []string, r FsckResult) {
+func (w *world) fsck(repair bool) (lines []string, r fsck.Result) {
 	w.t.Helper()
-	r, err := w.u.Fsck(context.Background(), FsckOptions{Repair: repair, Report: func(l string) { lines = append(lines, l) }})
+	r, err := fsck.Run(context.Background(), w.u, fsck.Options{Repair: repair, Report: func(l string) { lines = append(lines, l) }})
 	if err != nil {
 		w.t.Errorf("fsck: %v", err)
 	}
@@ -359,23 +378,17 @@ func (w *world) consistent() {
 	if known != len(onDisk) {
 		w.t.Errorf("%d paths in the index, %d narinfo files", known, len(onDisk))
 	}
-	var files, size int64
-	err = w.files.List("nar", func(i blob.Info) error {
-		files++
-		size += i.Size
-		return nil
-	})
-	if err != nil || w.u.files.Load() != files || w.u.bytes.Load() != size {
-		w.t.Errorf("counted %d NAR files of %d bytes, there are %d of %d (%v)", w.u.files.Load(), w.u.bytes.Load(), files, size, err)
+	files, size := w.narFiles()
+	if c := w.u.Counts(); c.NarFiles-w.behind.files != files || c.NarBytes-w.behind.bytes != size {
+		w.t.Errorf("counted %d NAR files of %d bytes, of which %+v are known to be gone; there are %d of %d", c.NarFiles, c.NarBytes, w.behind, files, size)
 	}
-	w.u.mu.Lock()
-	for file := range w.u.verified {
-		if _, err := w.files.Stat("nar/" + file); claimed["nar/"+file] || errors.Is(err, fs.ErrNotExist) {
-			w.t.Errorf("facts of %s are still held in memory", file)
+	inside := reflect.ValueOf(w.u).Elem()
+	for _, name := range inside.FieldByName("verified").FieldByName("facts").MapKeys() {
+		if _, err := w.files.Stat(name.String()); claimed[name.String()] || errors.Is(err, fs.ErrNotExist) {
+			w.t.Errorf("facts of %s are still held in memory", name)
 		}
 	}
-	w.u.mu.Unlock()
-	if n := reflect.ValueOf(&w.u.locks).Elem().FieldByName("held").Len(); n > 0 {
+	if n := inside.FieldByName("locks").FieldByName("held").Len(); n > 0 {
 		w.t.Errorf("%d locks are held", n)
 	}
 	if n := w.s.UploadsInFlight(); n != 0 {
@@ -383,22 +396,45 @@ func (w *world) consistent() {
 	}
 }
 
+// narFiles counts what lies on the disk.
+func (w *world) narFiles() (files, size int64) {
+	w.t.Helper()
+	err := w.files.List("nar", func(i blob.Info) error {
+		files++
+		size += i.Size
+		return nil
+	})
+	if err != nil {
+		w.t.Error(err)
+	}
+	return files, size
+}
+
+// changedBehind is called when a test has changed files behind the server's back,
+// which counts what it changes itself.
+func (w *world) changedBehind() {
+	w.t.Helper()
+	files, size := w.narFiles()
+	c := w.u.Counts()
+	w.behind.files, w.behind.bytes = c.NarFiles-files, c.NarBytes-size
+}
+
 // ---- things to upload
 
-// upload is a store path as a client has it.
-type upload struct {
+// testPath is a store path as a client has it.
+type testPath struct {
 	info *narinfo.Info
 	file string // "<hash>.nar.zst"
 	body []byte // what lies at the URL
 	nar  []byte
 }
 
-func (p *upload) narURL() string  { return "/" + p.info.URL }
-func (p *upload) infoURL() string { return "/" + p.info.Path.Hash() + ".narinfo" }
-func (p *upload) text() []byte    { return p.info.Append(nil) }
+func (p *testPath) narURL() string  { return "/" + p.info.URL }
+func (p *testPath) infoURL() string { return "/" + p.info.Path.Hash() + ".narinfo" }
+func (p *testPath) text() []byte    { return p.info.Append(nil) }
 
 // edited is the narinfo's text with something else in it.
-func (p *upload) edited(change func(*narinfo.Info)) []byte {
+func (p *testPath) edited(change func(*narinfo.Info)) []byte {
 	i := p.info.Clone()
 	change(i)
 	return i.Append(nil)
@@ -426,20 +462,20 @@ func narOf(t testing.TB, files map[string]string) []byte {
 }
 
 // newUpload makes a store path of that name, with one file in it.
-func newUpload(t testing.TB, name, compression string, refs ...*upload) *upload {
+func newUpload(t testing.TB, name, compression string, refs ...*testPath) *testPath {
 	t.Helper()
 	return packUpload(t, name, narOf(t, map[string]string{"file": "I am " + name + strings.Repeat(".", 2000)}), compression, refs...)
 }
 
-func packUpload(t testing.TB, name string, archive []byte, compression string, refs ...*upload) *upload {
+func packUpload(t testing.TB, name string, archive []byte, compression string, refs ...*testPath) *testPath {
 	t.Helper()
 	return rawUpload(t, name, archive, compression, narfiletest.Compress(t, compression, archive), refs...)
 }
 
 // rawUpload makes a store path whose NAR is packed already.
-func rawUpload(t testing.TB, name string, archive []byte, compression string, body []byte, refs ...*upload) *upload {
+func rawUpload(t testing.TB, name string, archive []byte, compression string, body []byte, refs ...*testPath) *testPath {
 	t.Helper()
-	p := &upload{nar: archive, body: body}
+	p := &testPath{nar: archive, body: body}
 	fileHash := narinfo.Hash(sha256.Sum256(body))
 	p.file = fileHash.Base32() + ".nar" + narfiletest.Suffix(compression)
 	p.info = &narinfo.Info{
@@ -460,7 +496,7 @@ func pathNamed(name string) narinfo.Path {
 }
 
 // repacked is the same path with its NAR in another compression.
-func (p *upload) repacked(t testing.TB, compression string) *upload {
+func (p *testPath) repacked(t testing.TB, compression string) *testPath {
 	t.Helper()
 	q := packUpload(t, p.info.Path.Name(), p.nar, compression)
 	q.info.Path, q.info.References = p.info.Path, p.info.References
@@ -468,7 +504,7 @@ func (p *upload) repacked(t testing.TB, compression string) *upload {
 }
 
 // putAll uploads paths as Nix does.
-func (w *world) putAll(paths ...*upload) {
+func (w *world) putAll(paths ...*testPath) {
 	w.t.Helper()
 	for _, p := range paths {
 		w.must(w.put(p.narURL(), p.body), 201)
@@ -477,7 +513,7 @@ func (w *world) putAll(paths ...*upload) {
 }
 
 // mustServe fails unless a path comes back as it was sent.
-func (w *world) mustServe(paths ...*upload) {
+func (w *world) mustServe(paths ...*testPath) {
 	w.t.Helper()
 	for _, p := range paths {
 		a := w.must(w.get(p.infoURL()), 200)
@@ -494,7 +530,7 @@ func (w *world) mustServe(paths ...*upload) {
 }
 
 // mustLack fails if anything of a path is there.
-func (w *world) mustLack(paths ...*upload) {
+func (w *world) mustLack(paths ...*testPath) {
 	w.t.Helper()
 	for _, p := range paths {
 		w.must(w.get(p.infoURL()), 404)

@@ -2,6 +2,7 @@ package narfile
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -37,4 +38,19 @@ func (o *opened) Close() error {
 	o.ReadCloser.Close()
 	putBuffer(o.buf)
 	return o.file.Close()
+}
+
+// WithContext returns a reader of r that ends with its context.
+func WithContext(ctx context.Context, r io.Reader) io.Reader { return contextReader{ctx, r} }
+
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
 }

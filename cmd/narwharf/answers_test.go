@@ -40,6 +40,7 @@ type answers struct {
 	server  *httptest.Server
 	private *httptest.Server // the same without anonymous access
 	dir     *dataDir
+	cache   *cacheDir
 	push    string // tokens, by scope
 	pull    string
 	operate string // a scope with which one may not read
@@ -52,9 +53,6 @@ func newAnswers(t *testing.T) *answers {
 	cfg.Cache.MaxNarSize = 1 << 20
 	log := slog.New(slog.DiscardHandler)
 	d, err := openDataDir(cfg, log)
-	if err == nil {
-		err = d.openCache(true)
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,23 +67,32 @@ func newAnswers(t *testing.T) *answers {
 	}
 	t.Cleanup(func() { _ = packed.Close() })
 	own := local.New(emptyStore{}, packed, t.TempDir(), log)
-	a := &answers{t: t, doc: readOpenAPI(t), seen: make(map[string]bool), dir: d}
+	signer, err := cache.NewSigner(func() ([]signing.SecretKey, error) { return []signing.SecretKey{key}, nil }, true, own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := openCache(d, own, signer)
+	if err == nil {
+		err = c.recover()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &answers{t: t, doc: readOpenAPI(t), seen: make(map[string]bool), dir: d, cache: c}
 	serve := func(anonymous ...string) *httptest.Server {
 		scopes, err := access.ParseScopes(anonymous)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := cache.NewServer(d.uploads, cache.Options{
-			LoadKeys:    func() ([]signing.SecretKey, error) { return []signing.SecretKey{key}, nil },
-			SignUploads: true,
-			Access:      access.NewAuthenticator(d.tokens, scopes, time.Now),
-			BodyIdle:    patience,
-			Local:       own,
-			Log:         log,
+		s := cache.NewServer(cache.Options{
+			Uploads:  c.uploads,
+			Adopter:  c.adopter,
+			Signer:   signer,
+			Access:   access.NewAuthenticator(d.tokens, scopes, time.Now),
+			BodyIdle: patience,
+			Local:    own,
+			Log:      log,
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
 		srv := httptest.NewServer(s)
 		t.Cleanup(srv.Close)
 		return srv

@@ -62,12 +62,13 @@ func TestBootstrapByTheServer(t *testing.T) {
 	}
 	s.dir.cfg.PublicURL = "https://cache.example.org"
 	s.dir.cfg.Bootstrap.Trust, s.dir.cfg.Bootstrap.Agents = "server", []string{someAgent}
-	s.dir.publicKeys = func() []signing.PublicKey { return []signing.PublicKey{own.Public()} }
-	if err := s.dir.openChannels(access.NewAuthenticator(s.dir.tokens, nil, time.Now), prometheus.NewRegistry()); err != nil {
+	keys := func() []signing.PublicKey { return []signing.PublicKey{own.Public()} }
+	channels, err := s.cache.openChannels(access.NewAuthenticator(s.dir.tokens, nil, time.Now), keys, prometheus.NewRegistry())
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.dir.channels.Stop)
-	srv := httptest.NewServer(web(nil, s.dir.channels, http.NotFoundHandler()))
+	t.Cleanup(channels.Stop)
+	srv := httptest.NewServer(web(nil, channels, http.NotFoundHandler()))
 	t.Cleanup(srv.Close)
 	s.url = srv.URL
 

@@ -7,19 +7,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
-	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
-	"narwharf/cache"
-	"narwharf/cache/blob"
-	"narwharf/cache/index"
 	"narwharf/cache/state"
 	"narwharf/cache/state/bolt"
-	"narwharf/hooks"
-	"narwharf/signing"
 	"narwharf/signing/access"
 )
 
@@ -31,30 +22,12 @@ const (
 	schemaKey    = "schema"
 )
 
-// dataDir is an open data_dir. One process at a time has it.
+// dataDir is an open data_dir, but for the cache in it. One process at a time has it.
 type dataDir struct {
 	cfg    *Config
 	log    *slog.Logger
 	state  *bolt.Store
 	tokens *access.Tokens
-
-	// Set by openCache.
-	blobs   *blob.FS
-	index   *index.Table
-	uploads *cache.Uploads
-	broken  bool // files and index could not be made to agree
-
-	channels *hooks.Server // set by openChannels
-
-	publicKeys func() []signing.PublicKey // the server's; nil where nothing is served
-}
-
-// openChannels opens the channels; the cache is open.
-func (d *dataDir) openChannels(auth *access.Authenticator, metrics prometheus.Registerer) (err error) {
-	d.channels, err = hooks.New(hooks.Options{
-		DB: d.state.DB(), Cache: d.uploads, Files: contentFiles{d.blobs}, Access: auth, Tokens: d.tokens, Bootstrap: bootstrapMaker(d.cfg, d.publicKeys), Log: d.log, Metrics: metrics,
-	})
-	return err
 }
 
 // openDataDir opens data_dir, making it if it is empty or absent. It waits a
@@ -102,71 +75,8 @@ func checkSchema(st state.Store) error {
 	})
 }
 
-// openCache opens files and index and makes them agree, if the last process
-// was killed or somebody changed the files.
-func (d *dataDir) openCache(recoverNow bool) error {
-	root := filepath.Join(d.cfg.DataDir, "cache")
-	var err error
-	if d.blobs, err = blob.NewFS(root, filepath.Join(d.cfg.DataDir, "tmp")); err != nil {
-		return err
-	}
-	if err := d.blobs.Clean(); err != nil {
-		return err
-	}
-	if err := d.checkStoreDir(); err != nil {
-		return err
-	}
-	if d.index, err = index.Open(d.state); err != nil {
-		return err
-	}
-	d.uploads = cache.NewUploads(d.blobs, d.index, cache.UploadOptions{
-		StoreDir:        d.cfg.Cache.StoreDir,
-		AllowIncomplete: d.cfg.Cache.AllowIncomplete,
-		MaxNarSize:      int64(d.cfg.Cache.MaxNarSize),
-		NarGrace:        time.Duration(d.cfg.Cache.NarGrace),
-	}, d.log)
-	if d.index.Dirty() && recoverNow {
-		d.broken = true
-		added, dropped, err := d.uploads.Recover()
-		if err != nil {
-			return fmt.Errorf("make the index agree with the files: %w", err)
-		}
-		d.broken = false
-		if added+dropped > 0 {
-			d.log.Info("made the index agree with the files", "added", added, "dropped", dropped)
-		}
-	}
-	return d.uploads.Measure()
-}
-
-// checkStoreDir keeps paths of two store directories out of one cache, and
-// keeps nix-cache-info beside the files so that they are a file:// cache.
-func (d *dataDir) checkStoreDir() error {
-	const name = "nix-cache-info"
-	want := fmt.Sprintf("StoreDir: %s\n", d.cfg.Cache.StoreDir)
-	text, err := blob.ReadFile(d.blobs, name, 4096)
-	if errors.Is(err, os.ErrNotExist) {
-		return blob.WriteFile(d.blobs, name, []byte(want))
-	}
-	if err != nil {
-		return err
-	}
-	for line := range strings.Lines(string(text)) {
-		if dir, ok := strings.CutPrefix(line, "StoreDir:"); ok && strings.TrimSpace(dir) != d.cfg.Cache.StoreDir {
-			return fmt.Errorf("%s holds paths of %s, and the configuration has cache.store_dir = %q: use another data_dir for it", d.cfg.DataDir, strings.TrimSpace(dir), d.cfg.Cache.StoreDir)
-		}
-	}
-	return nil
-}
-
 // Close leaves data_dir in order.
-func (d *dataDir) Close() error {
-	var err error
-	if d.index != nil && d.uploads != nil && !d.broken && !d.uploads.Torn() {
-		err = d.index.Close()
-	}
-	return errors.Join(err, d.state.Close())
-}
+func (d *dataDir) Close() error { return d.state.Close() }
 
 // becomeOwner makes a process of root's work as the owner of dir, so that
 // `sudo narwharf …` leaves no file that the service cannot read.

@@ -3,15 +3,15 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
-	"narwharf/cache"
 	"narwharf/cache/local"
+	"narwharf/cache/upload/fsck"
 )
 
 type fsckArgs struct {
@@ -42,26 +42,29 @@ Exit status: 0 clean (or all repaired), 1 damage, 2 it could not look.
 	return c
 }
 
-func fsckJob(ctx context.Context, d *dataDir, raw json.RawMessage, out io.Writer) (int, error) {
+func fsckJob(ctx context.Context, d place, raw json.RawMessage, out io.Writer) (exit int, err error) {
 	var args fsckArgs
 	if err := json.Unmarshal(raw, &args); err != nil {
 		return 2, err
 	}
-	if d.uploads == nil {
-		if err := d.openCache(true); err != nil {
-			return 2, err
-		}
+	c := d.cache
+	if c == nil {
+		var own *local.Store
 		if store, err := openStore(d.cfg); err != nil {
 			fmt.Fprintln(out, "references that are in the local store alone count as missing:", err)
 		} else if store != nil {
 			defer store.Close()
-			d.uploads.SetLocal(local.New(store, nil, "", d.log))
+			own = local.New(store, nil, "", d.log)
+		}
+		if c, err = openCache(d.dataDir, own, nil); err != nil {
+			return 2, err
+		}
+		defer func() { err = errors.Join(err, c.Close()) }()
+		if err := c.recover(); err != nil {
+			return 2, err
 		}
 	}
-	var mu sync.Mutex
-	r, err := d.uploads.Fsck(ctx, cache.FsckOptions{Repair: args.Repair, Report: func(line string) {
-		mu.Lock()
-		defer mu.Unlock()
+	r, err := fsck.Run(ctx, c.uploads, fsck.Options{Repair: args.Repair, Report: func(line string) {
 		fmt.Fprintln(out, line) // a reader that left changes nothing about the check
 	}})
 	if err != nil {
@@ -92,22 +95,24 @@ the file stands in), and, if narwharf.db was moved away, the tokens.`,
 	return c
 }
 
-func rebuildJob(ctx context.Context, d *dataDir, _ json.RawMessage, out io.Writer) (int, error) {
-	if d.uploads == nil {
-		if err := d.openCache(false); err != nil {
+func rebuildJob(ctx context.Context, d place, _ json.RawMessage, out io.Writer) (exit int, err error) {
+	c := d.cache
+	if c == nil {
+		if c, err = openCache(d.dataDir, nil, nil); err != nil {
 			return 2, err
 		}
-		d.broken = true
+		c.consistent = false // until it is made anew
+		defer func() { err = errors.Join(err, c.Close()) }()
 	}
 	report := func(format string, args ...any) {
 		fmt.Fprintf(out, format+"\n", args...) // as above
 	}
-	if err := d.uploads.Rebuild(ctx, report); err != nil {
+	if err := c.uploads.Rebuild(ctx, report); err != nil {
 		return 2, fmt.Errorf("rebuild: %w", err)
 	}
-	d.broken = false
+	c.consistent = true
 	if d.channels == nil {
-		if err := d.openChannels(nil, prometheus.NewRegistry()); err != nil {
+		if d.channels, err = c.openChannels(nil, nil, prometheus.NewRegistry()); err != nil {
 			return 2, fmt.Errorf("rebuild: %w", err)
 		}
 	}

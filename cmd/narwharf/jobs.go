@@ -20,12 +20,20 @@ import (
 	"github.com/spf13/cobra"
 
 	"narwharf/cache/state"
+	"narwharf/hooks"
 )
 
 // A job is what a command does to data_dir. If a server has it open, the job
 // runs inside that server, asked for over the admin socket; else it runs here.
 // Either way the same function runs and the same lines come out.
-type job func(ctx context.Context, d *dataDir, args json.RawMessage, out io.Writer) (exit int, err error)
+type job func(ctx context.Context, d place, args json.RawMessage, out io.Writer) (exit int, err error)
+
+// place is where a job runs: an open data_dir, and what a server has open of it.
+type place struct {
+	*dataDir
+	cache    *cacheDir     // nil outside of a server: the job opens it
+	channels *hooks.Server // likewise
+}
 
 // jobs are all jobs by name.
 var jobs = map[string]job{
@@ -85,7 +93,7 @@ func runJob(c *cobra.Command, configPath, name string, args any) error {
 			return err
 		}
 	}
-	exit, err := jobs[name](ctx, d, raw, out)
+	exit, err := jobs[name](ctx, place{dataDir: d}, raw, out)
 	if err := errors.Join(err, d.Close()); err != nil {
 		return err
 	}
@@ -144,7 +152,7 @@ func runRemote(ctx context.Context, conn net.Conn, name string, args []byte, out
 }
 
 // serveAdmin answers on the admin socket until the listener is closed.
-func serveAdmin(d *dataDir) (*http.Server, error) {
+func serveAdmin(d place) (*http.Server, error) {
 	f, err := os.Open(d.cfg.DataDir)
 	if err != nil {
 		return nil, err
@@ -192,7 +200,7 @@ func stopAdmin(srv *http.Server, log *slog.Logger) {
 	}
 }
 
-func answerJob(d *dataDir, w http.ResponseWriter, r *http.Request) {
+func answerJob(d place, w http.ResponseWriter, r *http.Request) {
 	run, ok := jobs[r.PathValue("name")]
 	if !ok {
 		http.Error(w, "unknown job: the server may be older than this command", http.StatusNotFound)

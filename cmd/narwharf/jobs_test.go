@@ -37,7 +37,7 @@ func TestCommandWhileTheServerStarts(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		time.Sleep(500 * time.Millisecond) // the command finds data_dir locked, and no socket
-		srv, err := serveAdmin(d)
+		srv, err := serveAdmin(place{dataDir: d})
 		if err == nil {
 			<-stop
 			stopAdmin(srv, log)

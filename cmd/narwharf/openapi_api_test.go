@@ -263,14 +263,14 @@ func newAPIServer(t *testing.T) *apiServer {
 	t.Helper()
 	s := &apiServer{answers: newAnswers(t), doc: readAPIDocument(t), registry: prometheus.NewRegistry()}
 	auth := access.NewAuthenticator(s.dir.tokens, access.Scopes{{Kind: access.Pull}}, time.Now)
-	if err := s.dir.openChannels(auth, s.registry); err != nil {
+	channels, err := s.cache.openChannels(auth, nil, s.registry)
+	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(web(nil, s.dir.channels, http.NotFoundHandler()))
+	srv := httptest.NewServer(web(nil, channels, http.NotFoundHandler()))
 	t.Cleanup(srv.Close)
-	t.Cleanup(s.dir.channels.Stop)
+	t.Cleanup(channels.Stop)
 	s.url, s.admin = srv.URL, s.token("admin")
-	var err error
 	if s.key, err = signing.GenerateKey("promoter-1"); err != nil {
 		t.Fatal(err)
 	}

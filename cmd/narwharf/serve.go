@@ -22,6 +22,7 @@ import (
 
 	"narwharf/cache"
 	"narwharf/cache/fastpath"
+	"narwharf/signing"
 	"narwharf/signing/access"
 )
 
@@ -81,40 +82,47 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 		return alreadyServed(cfg, err)
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	if err := d.openCache(true); err != nil {
-		return err
-	}
 	if len(keys) == 0 {
 		log.Warn("no signing key: clients can use only what was signed before it was uploaded (make one with narwharf key generate)")
 	}
 	registry := prometheus.NewRegistry()
 	auth := access.NewAuthenticator(d.tokens, cfg.anonymous, time.Now)
-	local, closeLocal, err := openLocal(cfg, registry, log)
+	own, closeLocal, err := openLocal(cfg, registry, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeLocal()) }()
-	server, err := cache.NewServer(d.uploads, cache.Options{
+	signer, err := cache.NewSigner(cfg.reloadKeys, cfg.Signing.SignUploads, own)
+	if err != nil {
+		return err
+	}
+	c, err := openCache(d, own, signer)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	if err := c.recover(); err != nil {
+		return err
+	}
+	server := cache.NewServer(cache.Options{
 		Priority:         cfg.Cache.Priority,
 		PublicURL:        cfg.publicURL,
-		LoadKeys:         cfg.reloadKeys,
-		SignUploads:      cfg.Signing.SignUploads,
+		Uploads:          c.uploads,
+		Signer:           signer,
+		Adopter:          c.adopter,
+		Local:            own,
 		RequireUploadSig: cfg.requireSig,
 		Access:           auth,
-		Local:            local,
 		Metrics:          registry,
 		BodyIdle:         time.Duration(cfg.Limits.BodyIdle),
 		Version:          versionText(),
 		Log:              log,
 	})
+	channels, err := c.openChannels(auth, signer.PublicKeys, registry)
 	if err != nil {
 		return err
 	}
-	d.publicKeys = server.PublicKeys
-	if err := d.openChannels(auth, registry); err != nil {
-		return err
-	}
-	admin, err := serveAdmin(d)
+	admin, err := serveAdmin(place{d, c, channels})
 	if err != nil {
 		return err
 	}
@@ -124,7 +132,7 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 	}()
 
 	srv := &http.Server{
-		Handler:           web(cfg.publicURL, d.channels, server),
+		Handler:           web(cfg.publicURL, channels, server),
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    64 << 10,
@@ -141,30 +149,30 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 		go func() { failed <- srv.Serve(l) }()
 	}
 	if cfg.Limits.FastPath { // else polls wait in net/http
-		go func() { failed <- srv.Serve(d.channels.Returned(idleTimeout)) }()
+		go func() { failed <- srv.Serve(channels.Returned(idleTimeout)) }()
 	}
-	whatNext(out, cfg, listeners, server)
+	whatNext(out, cfg, listeners, signer.PublicKeys())
 	notify("READY=1")
 
 	background, stop := context.WithCancel(context.Background())
 	var tending sync.WaitGroup
 	defer tending.Wait()
 	defer stop()
-	tending.Go(func() { server.Sweep(background) })
-	tending.Go(func() { server.KeepWhole(background) })
+	tending.Go(func() { c.uploads.SweepUntil(background) })
+	tending.Go(func() { c.adopter.Run(background) })
 
 	for {
 		select {
 		case <-hangup:
-			if err := server.Reload(); err != nil {
+			if err := signer.Reload(); err != nil {
 				log.Error("SIGHUP: the old keys stay in use", "error", err)
 			} else {
-				log.Info("SIGHUP: read the secret keys again", "keys", len(server.PublicKeys()))
+				log.Info("SIGHUP: read the secret keys again", "keys", len(signer.PublicKeys()))
 			}
 		case err := <-failed:
 			return fmt.Errorf("serve: %w", err)
 		case <-ctx.Done():
-			d.channels.Stop()
+			channels.Stop()
 			return shutdown(srv, server, time.Duration(cfg.Limits.Stop), log)
 		}
 	}
@@ -315,7 +323,7 @@ func notify(state string) {
 }
 
 // whatNext prints what a newcomer can type now.
-func whatNext(out io.Writer, cfg *Config, listeners []net.Listener, server *cache.Server) {
+func whatNext(out io.Writer, cfg *Config, listeners []net.Listener, public []signing.PublicKey) {
 	url := strings.TrimRight(cfg.PublicURL, "/")
 	for _, l := range listeners {
 		if a, ok := l.Addr().(*net.TCPAddr); ok && url == "" {
@@ -330,7 +338,7 @@ func whatNext(out io.Writer, cfg *Config, listeners []net.Listener, server *cach
 		return
 	}
 	var keys strings.Builder
-	for _, k := range server.PublicKeys() {
+	for _, k := range public {
 		keys.WriteString(" " + k.String())
 	}
 	auth, netrc := "", filepath.Join(cfg.DataDir, "netrc")

@@ -158,7 +158,7 @@ func callerName() string {
 	return fmt.Sprintf("uid %d", os.Getuid())
 }
 
-func tokenNew(ctx context.Context, d *dataDir, raw json.RawMessage, out io.Writer) (int, error) {
+func tokenNew(ctx context.Context, d place, raw json.RawMessage, out io.Writer) (int, error) {
 	var args tokenNewArgs
 	if err := json.Unmarshal(raw, &args); err != nil {
 		return 2, err
@@ -207,7 +207,7 @@ type listedToken struct {
 	Used    []string   `json:"used,omitempty"` // by which hosts
 }
 
-func tokenList(ctx context.Context, d *dataDir, raw json.RawMessage, out io.Writer) (int, error) {
+func tokenList(ctx context.Context, d place, raw json.RawMessage, out io.Writer) (int, error) {
 	var asJSON bool
 	if err := json.Unmarshal(raw, &asJSON); err != nil {
 		return 2, err
@@ -284,7 +284,7 @@ func tokenRevokeCommand() *cobra.Command {
 	return c
 }
 
-func tokenRevoke(ctx context.Context, d *dataDir, raw json.RawMessage, out io.Writer) (int, error) {
+func tokenRevoke(ctx context.Context, d place, raw json.RawMessage, out io.Writer) (int, error) {
 	var name string
 	if err := json.Unmarshal(raw, &name); err != nil {
 		return 2, err

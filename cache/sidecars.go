@@ -18,6 +18,7 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
+	"narwharf/cache/upload"
 	"narwharf/narinfo/clip"
 	"narwharf/signing"
 )
@@ -107,7 +108,7 @@ func sendPacked(w *response, req *http.Request, content io.Reader, size int64, e
 }
 
 func (s *Server) getNamed(w *response, req *http.Request, name, contentType string) error {
-	f, err := s.uploads.blobs.Open(name)
+	f, err := s.uploads.Files.Open(name)
 	if err != nil {
 		return err
 	}
@@ -122,8 +123,8 @@ func (s *Server) putNamed(w *response, req *http.Request, name string, merge fun
 	if err != nil {
 		return err
 	}
-	defer s.uploads.locks.Lock(name)()
-	old, err := blob.ReadFile(s.uploads.blobs, name, maxNamed)
+	defer s.locks.Lock(name)()
+	old, err := blob.ReadFile(s.uploads.Files, name, maxNamed)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -131,7 +132,7 @@ func (s *Server) putNamed(w *response, req *http.Request, name string, merge fun
 		return err
 	}
 	if !bytes.Equal(old, text) {
-		if err := blob.WriteFile(s.uploads.blobs, name, text); err != nil {
+		if err := blob.WriteFile(s.uploads.Files, name, text); err != nil {
 			return err
 		}
 	}
@@ -303,8 +304,8 @@ func uniteSignatures(a, b json.RawMessage) (json.RawMessage, error) {
 	if len(all) == 0 {
 		return json.RawMessage("[]"), nil
 	}
-	if len(all) > maxSignatures {
-		return nil, refusal.New(refusal.Signature, "more than %d signatures", maxSignatures)
+	if len(all) > upload.MaxSignatures {
+		return nil, refusal.New(refusal.Signature, "more than %d signatures", upload.MaxSignatures)
 	}
 	slices.Sort(all)
 	return json.RawMessage("[" + strings.Join(all, ",") + "]"), nil

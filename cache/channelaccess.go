@@ -8,15 +8,28 @@ import (
 	"strings"
 	"time"
 
-	"narwharf/cache/blob"
 	"narwharf/cache/index"
 	"narwharf/cache/local"
 	"narwharf/cache/nar"
 	"narwharf/cache/narfile"
+	"narwharf/cache/upload"
+	"narwharf/cache/upload/adopt"
 	"narwharf/narinfo"
 )
 
-// What channels need of a cache: package hooks declares the interface.
+// ChannelAccess is the cache as channels see it, uploads and the machine's own
+// store as one. Package hooks declares the interface.
+type ChannelAccess struct {
+	*adopt.Adopter
+	uploads *upload.Store
+	local   *local.Store // nil if it is not served
+}
+
+// NewChannelAccess joins both sources. own is nil if the machine's store is not
+// served.
+func NewChannelAccess(uploads *upload.Store, adopter *adopt.Adopter, own *local.Store) *ChannelAccess {
+	return &ChannelAccess{adopter, uploads, own}
+}
 
 // ofLocal is the uploader of a path that comes from the local store.
 const ofLocal = "its own Nix store"
@@ -25,23 +38,23 @@ const ofLocal = "its own Nix store"
 // came with it, and when and by whom it was uploaded; for one of the local store
 // when it became valid there. A path that is not here is an error that Is
 // fs.ErrNotExist.
-func (u *Uploads) Info(hash string) (info *narinfo.Info, uploaded time.Time, by string, err error) {
-	r, err := u.index.Get(hash)
+func (a *ChannelAccess) Info(hash string) (info *narinfo.Info, uploaded time.Time, by string, err error) {
+	r, err := a.uploads.Index.Get(hash)
 	if err == nil {
 		return r.Info, r.Uploaded, r.By, nil
 	}
 	if !errors.Is(err, index.ErrNotFound) {
 		return nil, time.Time{}, "", err
 	}
-	if u.local == nil {
+	if a.local == nil {
 		return nil, time.Time{}, "", fs.ErrNotExist
 	}
 	ctx := context.Background()
-	l, err := u.local.Info(ctx, hash)
+	l, err := a.local.Info(ctx, hash)
 	if err != nil {
 		return nil, time.Time{}, "", err
 	}
-	since, err := u.local.Registered(ctx, l.Path)
+	since, err := a.local.Registered(ctx, l.Path)
 	if err != nil {
 		return nil, time.Time{}, "", err
 	}
@@ -51,30 +64,30 @@ func (u *Uploads) Info(hash string) (info *narinfo.Info, uploaded time.Time, by 
 // HasBytes tells whether the NAR of a path is there, whole by its size. The
 // files of a local path are there if the first is: the rest shows when they are
 // read.
-func (u *Uploads) HasBytes(info *narinfo.Info) bool {
-	if u.local != nil && localGrammar.MatchString(strings.TrimSuffix(strings.TrimPrefix(info.URL, "nar/"), local.CompressedSuffix)) {
-		return u.local.HasFiles(info.Path)
+func (a *ChannelAccess) HasBytes(info *narinfo.Info) bool {
+	if a.local != nil && localGrammar.MatchString(strings.TrimSuffix(strings.TrimPrefix(info.URL, "nar/"), local.CompressedSuffix)) {
+		return a.local.HasFiles(info.Path)
 	}
-	st, err := u.blobs.Stat(info.URL)
+	st, err := a.uploads.Files.Stat(info.URL)
 	return err == nil && (info.FileSize == 0 || st.Size == info.FileSize)
 }
 
 // Peek reads small files out of a path, out of an uploaded one in one pass over
 // its NAR. A name that is no regular file, or is larger than limit bytes, is
 // there with no content; one that is missing is not in the result.
-func (u *Uploads) Peek(hash string, names []string, limit int64) (map[string][]byte, error) {
-	r, err := u.index.Get(hash)
-	if u.local != nil && errors.Is(err, index.ErrNotFound) {
-		i, err := u.local.Info(context.Background(), hash)
+func (a *ChannelAccess) Peek(hash string, names []string, limit int64) (map[string][]byte, error) {
+	r, err := a.uploads.Index.Get(hash)
+	if a.local != nil && errors.Is(err, index.ErrNotFound) {
+		i, err := a.local.Info(context.Background(), hash)
 		if err != nil {
 			return nil, err
 		}
-		return u.local.ReadFiles(i.Path, names, limit)
+		return a.local.ReadFiles(i.Path, names, limit)
 	}
 	if err != nil {
 		return nil, err
 	}
-	plain, err := narfile.Open(u.blobs, r.Info.URL)
+	plain, err := narfile.Open(a.uploads.Files, r.Info.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +119,3 @@ func (u *Uploads) Peek(hash string, names []string, limit int64) (map[string][]b
 		}
 	}
 }
-
-// Files is the store of content files, for channels to keep theirs in.
-func (u *Uploads) Files() blob.Store { return u.blobs }

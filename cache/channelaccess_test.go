@@ -13,26 +13,26 @@ func TestPeek(t *testing.T) {
 	files := map[string]string{"nixos-version": "25.11", "system": "x86_64-linux", "large": strings.Repeat("x", 1000)}
 	p := packUpload(t, "p", narOf(t, files), "zstd")
 	w.putAll(p)
-	got, err := w.u.Peek(p.info.Path.Hash(), []string{"nixos-version", "large", "missing", ""}, 100)
+	got, err := w.channels.Peek(p.info.Path.Hash(), []string{"nixos-version", "large", "missing", ""}, 100)
 	want := map[string][]byte{"nixos-version": []byte("25.11"), "large": nil, "": nil}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%q, %v", got, err)
 	}
-	info, _, by, err := w.u.Info(p.info.Path.Hash())
-	if err != nil || by != "ci" || !w.u.HasBytes(info) {
+	info, _, by, err := w.channels.Info(p.info.Path.Hash())
+	if err != nil || by != "ci" || !w.channels.HasBytes(info) {
 		t.Errorf("%v by %q, %v", info, by, err)
 	}
 	w.damage(p, func(b []byte) []byte { return b[:len(b)-5] })
-	if w.u.HasBytes(info) {
+	if w.channels.HasBytes(info) {
 		t.Error("a cut NAR counts as whole")
 	}
-	if _, err := w.u.Peek(p.info.Path.Hash(), []string{"nixos-version"}, 100); err == nil {
+	if _, err := w.channels.Peek(p.info.Path.Hash(), []string{"nixos-version"}, 100); err == nil {
 		t.Error("a cut NAR can be read")
 	}
-	if _, err := w.u.Peek(someHash, nil, 100); err == nil {
+	if _, err := w.channels.Peek(someHash, nil, 100); err == nil {
 		t.Error("a missing path can be read")
 	}
-	if _, _, _, err := w.u.Info(someHash); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, _, err := w.channels.Info(someHash); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("a missing path has a narinfo")
 	}
 }

@@ -1,4 +1,4 @@
-package cache
+package upload
 
 import (
 	"errors"

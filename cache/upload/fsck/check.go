@@ -1,0 +1,256 @@
+package fsck
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"narwharf/cache/blob"
+	"narwharf/cache/index"
+	"narwharf/cache/nar"
+	"narwharf/cache/narfile"
+	"narwharf/cache/refusal"
+	"narwharf/cache/upload"
+)
+
+// nars reads every NAR file.
+func (c *fsck) nars(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	err := c.store.Files.List("nar", func(st blob.Info) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		g.Go(func() error { return c.nar(st) })
+		return nil
+	})
+	return errors.Join(g.Wait(), err)
+}
+
+func (c *fsck) nar(st blob.Info) error {
+	c.narFiles.Add(1)
+	file := strings.TrimPrefix(st.Name, "nar/")
+	if !narfile.Grammar.MatchString(file) {
+		c.found(st.Name, "is not named like a NAR", func() error {
+			defer c.store.LockNar(st.Name)()
+			return c.store.Quarantine(st.Name)
+		})
+		return nil
+	}
+	f, err := upload.Inspect(c.store.Files, file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // swept meanwhile
+	}
+	if refusal.In(err) != nil {
+		c.found(st.Name, strings.TrimPrefix(err.Error(), st.Name+": "), func() error { return c.quarantineDamaged(file) })
+		return nil
+	}
+	if err != nil {
+		// Not a word about the bytes: too many open files, or a dying disk.
+		// Moving the file would at best not help.
+		c.found(st.Name, "cannot be read: "+err.Error(), nil)
+		return nil
+	}
+	users, err := c.store.Index.Users(st.Name)
+	if err != nil {
+		return err
+	}
+	for _, hash := range users {
+		r, err := c.store.Index.Get(hash)
+		if errors.Is(err, index.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if r.Info.URL == st.Name {
+			if err := upload.Agree(r.Info, f); err != nil {
+				c.found(hash+".narinfo", err.Error(), func() error { return c.dropInfo(hash) })
+			}
+		} else if f.NarHash != r.Info.NarHash || f.NarSize != r.Info.NarSize {
+			c.found(hash+".narinfo", "the index has "+st.Name+" as another file of its NAR, and it holds another", func() error {
+				return c.dropAlternate(hash, st.Name)
+			})
+		}
+	}
+	return nil
+}
+
+// infos checks every narinfo file and every record of the index.
+func (c *fsck) infos(ctx context.Context) error {
+	files, err := upload.InfoFiles(c.store.Files)
+	if err != nil {
+		return err
+	}
+	for hash := range files {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		c.paths.Add(1)
+		if err := c.info(hash); err != nil {
+			return err
+		}
+	}
+	var lost []string
+	err = c.store.Index.Each(func(r *index.Record) error {
+		if _, there := files[r.Info.Path.Hash()]; !there {
+			lost = append(lost, r.Info.Path.Hash())
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, hash := range lost {
+		name := hash + ".narinfo"
+		if _, err := c.store.Files.Stat(name); err == nil {
+			continue // uploaded since we listed
+		}
+		c.found(name, "the index has it and the file is gone", func() error {
+			defer c.store.LockPath(hash)()
+			if _, err := c.store.Files.Stat(name); err == nil {
+				return nil
+			}
+			return c.removeInfo(hash)
+		})
+	}
+	for hash := range files {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := c.references(hash); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// info checks one narinfo. Findings are made under the path's lock, so that an
+// upload at work is never taken for damage.
+func (c *fsck) info(hash string) error {
+	defer c.store.LockPath(hash)()
+	name := hash + ".narinfo"
+	info, err := c.store.LoadInfo(hash)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		c.found(name, err.Error(), func() error { return c.restoreInfo(hash) })
+		return nil
+	}
+	r, err := c.store.Index.Get(hash)
+	if err != nil && !errors.Is(err, index.ErrNotFound) {
+		return err
+	}
+	switch {
+	case err != nil:
+		c.found(name, "is not in the index", func() error {
+			return c.store.Index.Put(&index.Record{Info: info, Uploaded: time.Now()})
+		})
+	case string(r.Info.Append(nil)) != string(info.Append(nil)):
+		c.found(name, "differs from the index", func() error { return c.reconcile(r, info) })
+		if c.opts.Repair {
+			if info, err = c.store.LoadInfo(hash); err != nil {
+				return nil // what reconcile could not do was reported
+			}
+		}
+	}
+	st, err := c.store.Files.Stat(info.URL)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		c.found(name, info.URL+" is missing", func() error { return c.dropInfoLocked(hash) })
+		return nil
+	case err != nil:
+		return err
+	case info.FileSize != 0 && st.Size != info.FileSize:
+		c.found(name, fmt.Sprintf("%s has %d bytes and should have %d", info.URL, st.Size, info.FileSize), func() error { return c.dropInfoLocked(hash) })
+		return nil
+	}
+	return nil
+}
+
+// references looks for what paths refer to and the cache has not. It comes
+// after every repair that takes a path out.
+func (c *fsck) references(hash string) error {
+	if c.store.AllowIncomplete {
+		return nil
+	}
+	defer c.store.LockPath(hash)()
+	name := hash + ".narinfo"
+	info, err := c.store.LoadInfo(hash)
+	if err != nil {
+		return nil // gone, or reported before
+	}
+	for _, ref := range info.References {
+		if ref == info.Path {
+			continue
+		}
+		if _, err := c.store.Index.Get(ref.Hash()); errors.Is(err, index.ErrNotFound) {
+			err := upload.Has(c.store.Local, ref) // it will be adopted
+			if err == nil {
+				continue
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			c.found(name, fmt.Sprintf("%s refers to %s, which is missing: upload that again with nix copy --refresh", info.Path, ref), nil)
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// orphans looks for NARs that no narinfo names.
+func (c *fsck) orphans(ctx context.Context) error {
+	return c.store.Files.List("nar", func(st blob.Info) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		users, err := c.store.Index.Users(st.Name)
+		if err != nil || len(users) > 0 {
+			return err
+		}
+		// Twice the grace: the sweeper had its turn and left it.
+		if time.Since(st.ModTime) <= 2*c.store.NarGrace {
+			c.pending.Add(1)
+			return nil
+		}
+		c.found(st.Name, "no narinfo names it", func() error {
+			_, err := c.store.RemoveOrphan(st.Name, time.Now())
+			return err
+		})
+		return nil
+	})
+}
+
+// listings checks that a listing belongs to a path and is well formed.
+func (c *fsck) listings(ctx context.Context) error {
+	return c.store.Files.List("", func(st blob.Info) error {
+		hash, ok := strings.CutSuffix(st.Name, ".ls")
+		if !ok || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		remove := func() error { return c.store.Files.Remove(st.Name) }
+		if _, err := c.store.Index.Get(hash); errors.Is(err, index.ErrNotFound) {
+			c.found(st.Name, "is a listing of no path", remove)
+			return nil
+		} else if err != nil {
+			return err
+		}
+		text, err := blob.ReadFile(c.store.Files, st.Name, st.Size)
+		if err == nil {
+			_, err = nar.ParseListing(text)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			c.found(st.Name, err.Error(), remove)
+		}
+		return nil
+	})
+}

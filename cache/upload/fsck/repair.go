@@ -1,0 +1,103 @@
+package fsck
+
+import (
+	"slices"
+	"strings"
+
+	"narwharf/cache/blob"
+	"narwharf/cache/index"
+	"narwharf/cache/upload"
+	"narwharf/narinfo"
+)
+
+// quarantineDamaged moves a NAR file away, unless an upload has mended it since
+// it was looked at.
+func (c *fsck) quarantineDamaged(file string) error {
+	defer c.store.LockNar("nar/" + file)()
+	if _, err := upload.Inspect(c.store.Files, file); err == nil {
+		return nil
+	}
+	return c.store.Quarantine("nar/" + file)
+}
+
+// restoreInfo puts what the index knows in the place of a narinfo file that
+// cannot be read: the path stays, and so do those that refer to it.
+func (c *fsck) restoreInfo(hash string) error {
+	r, err := c.store.Index.Get(hash)
+	if err != nil {
+		return c.dropInfoLocked(hash)
+	}
+	// Never without a file in between: that would mean the path is gone.
+	if _, err := upload.CopyToQuarantine(c.store.Files, hash+".narinfo"); err != nil {
+		return err
+	}
+	return blob.WriteFile(c.store.Files, hash+".narinfo", r.Info.Append(nil))
+}
+
+// reconcile decides between a narinfo file and the index where they differ. The
+// file is the truth, if its NAR says so too; else the index stays, whose
+// record was checked against the NAR when it was made.
+func (c *fsck) reconcile(r *index.Record, info *narinfo.Info) error {
+	hash := r.Info.Path.Hash()
+	f, err := upload.Inspect(c.store.Files, strings.TrimPrefix(info.URL, "nar/"))
+	if err != nil || upload.Agree(info, f) != nil {
+		return c.restoreInfo(hash)
+	}
+	defer c.store.Changed(hash)
+	return c.store.Index.Put(upload.WithInfo(r, info))
+}
+
+func (c *fsck) dropInfo(hash string) error {
+	defer c.store.LockPath(hash)()
+	return c.dropInfoLocked(hash)
+}
+
+// dropInfoLocked takes a path out of the cache: whoever has it uploads it
+// again, since its narinfo is now missing. Another encoding of its NAR takes
+// the place of a lost one.
+func (c *fsck) dropInfoLocked(hash string) error {
+	if r, err := c.store.Index.Get(hash); err == nil {
+		if healed, err := c.fromAlternate(r); healed || err != nil {
+			return err
+		}
+	}
+	return c.removeInfo(hash)
+}
+
+// removeInfo takes a path out of the cache.
+func (c *fsck) removeInfo(hash string) error {
+	if err := c.store.Quarantine(hash + ".narinfo"); err != nil {
+		return err
+	}
+	defer c.store.Changed(hash)
+	if err := c.store.Index.Delete(hash); err != nil {
+		return err
+	}
+	return c.store.Files.Remove(hash + ".ls") // last: see makeListing
+}
+
+// fromAlternate makes a record whose NAR is lost use another file of it.
+func (c *fsck) fromAlternate(r *index.Record) (bool, error) {
+	for _, name := range r.Alternates {
+		f, err := upload.Inspect(c.store.Files, strings.TrimPrefix(name, "nar/"))
+		if err != nil || f.NarHash != r.Info.NarHash || f.NarSize != r.Info.NarSize {
+			continue
+		}
+		info := r.Info.Clone()
+		info.URL, info.Compression, info.FileHash, info.FileSize = name, f.Compression, f.FileHash, f.FileSize
+		return true, c.store.Write(upload.WithInfo(r, info), r)
+	}
+	return false, nil
+}
+
+// dropAlternate takes a file off the list of those with the NAR of a path.
+func (c *fsck) dropAlternate(hash, name string) error {
+	defer c.store.LockPath(hash)()
+	r, err := c.store.Index.Get(hash)
+	if err != nil {
+		return err
+	}
+	next := *r
+	next.Alternates = slices.DeleteFunc(slices.Clone(r.Alternates), func(s string) bool { return s == name })
+	return c.store.Index.Put(&next)
+}

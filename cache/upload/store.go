@@ -1,0 +1,169 @@
+package upload
+
+import (
+	"context"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"narwharf/cache/blob"
+	"narwharf/cache/index"
+	"narwharf/cache/narfile"
+	"narwharf/cache/state/namelock"
+	"narwharf/narinfo"
+)
+
+// Store is what has been uploaded: files and the index derived from them, and
+// the rules by which both change. Everybody may read them; only a Store writes
+// narinfos and NARs.
+//
+// The order of writes makes every crash harmless: a NAR is durable before its
+// narinfo is accepted, the narinfo file is durable before the index knows it.
+// What a crash leaves between the two is put right by Recover.
+type Store struct {
+	Files blob.Store
+	Index index.Index
+	Options
+
+	room  room
+	log   *slog.Logger
+	locks namelock.Set
+	// gate is held for reading while a narinfo is taken in, and for writing
+	// while Rebuild replaces the index under it.
+	gate sync.RWMutex
+
+	verified      verified
+	narFiles      fileCount
+	swept         atomic.Int64
+	needsRecovery atomic.Bool // file and index may disagree
+}
+
+// Options are the rules of taking in.
+type Options struct {
+	StoreDir        string
+	AllowIncomplete bool
+	// MaxNarSize bounds a NAR, as it is sent and unpacked, in bytes.
+	MaxNarSize int64
+	// NarGrace is how long a NAR may lie without a narinfo. Nix 2.35 and
+	// later sends all NARs of a closure before the first narinfo.
+	NarGrace time.Duration
+	// Local is the machine's own store, nil if it is not served.
+	Local LocalStore
+	// Changed is told the hash part of each path whose record changed, "" if
+	// any may have; nil tells nobody.
+	Changed func(hash string)
+}
+
+// LocalStore is what uploads ask of the machine's own Nix store.
+type LocalStore interface {
+	// Info returns what the store has under a hash part, fs.ErrNotExist if
+	// nothing, a refusal.LocalStore if that cannot be said now.
+	Info(ctx context.Context, hash string) (*narinfo.Info, error)
+	// MakeRoom deletes what can be made again until n bytes of the disk are
+	// free that were not, and returns how many are.
+	MakeRoom(n int64) (freed int64)
+}
+
+// noLocal is a store without paths.
+type noLocal struct{}
+
+func (noLocal) Info(context.Context, string) (*narinfo.Info, error) { return nil, fs.ErrNotExist }
+func (noLocal) MakeRoom(int64) int64                                { return 0 }
+
+const (
+	// MaxSignatures bounds the signatures that a path collects.
+	MaxSignatures = 16
+	// MaxNarinfo bounds a narinfo's text in bytes: some 15,000 references.
+	MaxNarinfo = 1 << 20
+)
+
+// New joins files and index. Call Recover before the first upload if the index
+// was not closed in order.
+func New(files blob.Store, idx index.Index, opts Options, log *slog.Logger) (*Store, error) {
+	if opts.Local == nil {
+		opts.Local = noLocal{}
+	}
+	if opts.Changed == nil {
+		opts.Changed = func(string) {}
+	}
+	s := &Store{Files: files, Index: idx, Options: opts, room: room{files, opts.Local, log}, log: log}
+	return s, s.narFiles.measure(files)
+}
+
+// NeedsRecovery tells that a write failed in a way that left the narinfo files
+// and the index different; the next start must recover.
+func (s *Store) NeedsRecovery() bool { return s.needsRecovery.Load() }
+
+// Counts are numbers for the metrics.
+type Counts struct {
+	NarFiles, NarBytes int64 // on the disk
+	Swept              int64 // NARs that this process removed since no narinfo came
+}
+
+// Counts returns the numbers of now.
+func (s *Store) Counts() Counts {
+	return Counts{s.narFiles.files.Load(), s.narFiles.bytes.Load(), s.swept.Load()}
+}
+
+// LockPath keeps others from changing a path, and Rebuild from replacing the
+// index. Whoever locks a NAR file too does so after.
+func (s *Store) LockPath(hash string) (unlock func()) {
+	s.gate.RLock()
+	free := s.locks.Lock(hash)
+	return func() {
+		free()
+		s.gate.RUnlock()
+	}
+}
+
+// LockNar keeps others from changing the NAR file "nar/…".
+func (s *Store) LockNar(name string) (unlock func()) { return s.locks.Lock(name) }
+
+// fileCount counts the NAR files on the disk.
+type fileCount struct{ files, bytes atomic.Int64 }
+
+func (c *fileCount) measure(files blob.Store) error {
+	return files.List("nar", func(st blob.Info) error {
+		c.add(1, st.Size)
+		return nil
+	})
+}
+
+func (c *fileCount) add(files, bytes int64) {
+	c.files.Add(files)
+	c.bytes.Add(bytes)
+}
+
+// verified holds what NAR files turned out to be that were read whole and have no
+// narinfo yet, which would say it, too.
+type verified struct {
+	mu    sync.Mutex
+	facts map[string]narfile.Facts // by the file's name, "nar/…"
+}
+
+func (v *verified) get(name string) (narfile.Facts, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	f, ok := v.facts[name]
+	return f, ok
+}
+
+func (v *verified) set(name string, f narfile.Facts) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.facts == nil {
+		v.facts = make(map[string]narfile.Facts)
+	}
+	v.facts[name] = f
+}
+
+// forget drops NARs that a narinfo now names, or that are gone.
+func (v *verified) forget(names ...string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, name := range names {
+		delete(v.facts, name)
+	}
+}
