@@ -221,7 +221,6 @@ var largePackages = map[string]int{
 	"cmd/narwharf":         3881,
 	"hooks":                5721,
 	"nixos/machine":        2189,
-	"signing":              1962,
 	"signing/access":       1597,
 }
 

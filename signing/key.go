@@ -13,6 +13,7 @@ import (
 	"github.com/nix-community/go-nix/pkg/narinfo/signature"
 
 	"narwharf/narinfo"
+	"narwharf/signing/ijson"
 )
 
 // SecretKey signs. It is safe for concurrent use. The zero value is not a key:
@@ -144,12 +145,8 @@ func (k PublicKey) Name() string { return k.name }
 // Verify reports whether sig, "name:base64", is a signature of msg by k and
 // under k's name. A malformed sig is not. The zero PublicKey verifies nothing.
 func (k PublicKey) Verify(msg []byte, sig string) bool {
-	name, data, err := ParseSignature(sig)
-	return err == nil && k.verify(msg, name, data)
-}
-
-func (k PublicKey) verify(msg []byte, name string, sig []byte) bool {
-	return name == k.name && ed25519.Verify(k.data[:], msg, sig)
+	_, ok := VerifyAny(msg, []string{sig}, []PublicKey{k})
+	return ok
 }
 
 // ParseSignature reads "name:base64 of 64 bytes" strictly: what it takes is
@@ -175,7 +172,7 @@ func VerifyAny(msg []byte, sigs []string, keys []PublicKey) (PublicKey, bool) {
 			continue
 		}
 		for _, k := range keys {
-			if k.verify(msg, name, sig) {
+			if name == k.name && ed25519.Verify(k.data[:], msg, sig) {
 				return k, true
 			}
 		}
@@ -196,9 +193,7 @@ func split(s string) (name string, data []byte, err error) {
 	case digits == "":
 		return "", nil, errors.New("nothing follows the colon; Nix's format is name:base64")
 	}
-	data, err = base64.StdEncoding.Strict().DecodeString(digits)
-	// The standard decoder skips line breaks; Nix's format has none.
-	if err != nil || strings.ContainsAny(digits, "\r\n") {
+	if data, err = ijson.Base64(digits); err != nil {
 		return "", nil, errors.New("what follows the first colon is not padded base64 on one line")
 	}
 	return name, data, nil

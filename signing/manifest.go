@@ -2,6 +2,7 @@ package signing
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -56,27 +57,24 @@ func NewManifest(infos []*narinfo.Info) (*Manifest, error) {
 	if err := m.check(); err != nil {
 		return nil, err
 	}
+	if len(m.Text()) > MaxManifest {
+		return nil, fmt.Errorf("manifest: its text has more than %d bytes", MaxManifest)
+	}
 	return m, nil
 }
 
 // check holds m to all that a reader of its text will hold it to.
 func (m *Manifest) check() error {
-	if err := checkStoreDir(m.StoreDir); err != nil {
+	if err := cmp.Or(checkStoreDir(m.StoreDir), m.checkOrder()); err != nil {
 		return fmt.Errorf("manifest: %w", err)
 	}
-	if err := m.checkOrder(); err != nil {
-		return fmt.Errorf("manifest: %w", err)
-	}
-	var nars, size int64
+	var nars int64
 	for _, l := range m.Lines {
 		if err := m.checkLine(l); err != nil {
 			return fmt.Errorf("manifest: %w", err)
 		}
 		if nars += l.NarSize; nars > maxNars {
 			return errors.New("manifest: the NARs are together larger than 2^53-1 bytes")
-		}
-		if size += m.lineLen(l); size > MaxManifest {
-			return fmt.Errorf("manifest: its text has more than %d bytes", MaxManifest)
 		}
 	}
 	return nil
@@ -114,20 +112,6 @@ func (m *Manifest) checkLine(l Line) error {
 	}
 	return nil
 }
-
-// lineLen is the length of a line's text.
-func (m *Manifest) lineLen(l Line) int64 {
-	n := len("1;") + len(m.StoreDir) + len("/") + len(l.Path) + len(";sha256:;;\n") + narHashLen + len(strconv.FormatInt(l.NarSize, 10))
-	for _, ref := range l.References {
-		n += len(m.StoreDir) + len("/") + len(ref) + len(",")
-	}
-	if len(l.References) > 0 {
-		n -= len(",")
-	}
-	return int64(n)
-}
-
-const narHashLen = 52 // digits of nix32
 
 // Find returns the line of a path.
 func (m *Manifest) Find(p narinfo.Path) (Line, bool) {
@@ -175,10 +159,10 @@ func ParseManifest(text []byte, digest Digest, root narinfo.Path) (*Manifest, er
 		return nil, fmt.Errorf("manifest: the text has the digest %s, not %s", got, digest)
 	}
 	m, err := ReadManifest(text)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = m.rootedAt(root)
 	}
-	if err := m.rootedAt(root); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return m, nil
@@ -190,11 +174,9 @@ func ReadManifest(text []byte) (*Manifest, error) {
 		return nil, fmt.Errorf("manifest: %d bytes, it should have 1 to %d", len(text), MaxManifest)
 	}
 	m := new(Manifest)
-	n := 0
 	for line := range bytes.Lines(text) {
-		n++
 		if err := m.parseLine(string(line)); err != nil {
-			return nil, fmt.Errorf("manifest line %d: %w", n, err)
+			return nil, fmt.Errorf("manifest line %d: %w", len(m.Lines)+1, err)
 		}
 	}
 	if err := m.check(); err != nil {

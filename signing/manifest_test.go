@@ -125,17 +125,6 @@ func TestNewManifestRefuses(t *testing.T) {
 	}
 }
 
-func TestLineLen(t *testing.T) {
-	m := testClosure(t, "/srv/store", "system")
-	var sum int64
-	for _, l := range m.Lines {
-		sum += m.lineLen(l)
-	}
-	if sum != int64(len(m.Text())) {
-		t.Errorf("%d bytes were counted, the text has %d", sum, len(m.Text()))
-	}
-}
-
 // A closure of any shape survives, rooted at what reaches all of it and at
 // nothing else; no line can be left out, and no byte changed.
 func TestManifestProperties(t *testing.T) {

@@ -14,8 +14,7 @@ import (
 // An Info without NarHash or NarSize gets no signature, as Nix refuses to sign
 // one: it would vouch for nothing.
 func SignInfo(i *narinfo.Info, keys []SecretKey) []string {
-	sigs := make([]string, len(i.Sigs), len(i.Sigs)+len(keys))
-	copy(sigs, i.Sigs)
+	sigs := slices.Clone(i.Sigs)
 	if !i.NarHash.IsZero() && i.NarSize > 0 {
 		msg := i.AppendFingerprint(nil)
 		for _, k := range keys {

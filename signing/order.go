@@ -1,6 +1,9 @@
 package signing
 
-import "encoding/hex"
+import (
+	"encoding/hex"
+	"slices"
+)
 
 // smallOrderY are the encodings, without the sign bit, of the points whose
 // order divides eight, the three that are not reduced modulo p included. For
@@ -26,10 +29,5 @@ func y(s string) (b [32]byte) {
 // smallOrder reports whether the public key has a small order.
 func smallOrder(key [32]byte) bool {
 	key[31] &= 0x7f
-	for _, y := range smallOrderY {
-		if key == y {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(smallOrderY[:], key)
 }

@@ -39,7 +39,6 @@ func (p *Pointer) UnmarshalJSON(text []byte) error {
 	path := r.Array("proof")
 	if len(path) > maxProof {
 		r.Fail("proof: %d hashes, at most %d", len(path), maxProof)
-		path = nil
 	}
 	for i, item := range path {
 		s, _ := item.(string)

@@ -49,8 +49,8 @@ func (l *Leaves) UnmarshalJSON(text []byte) error {
 // NewRelease sets h.Targets from the entries, which may come in any order, and
 // seals the head.
 func NewRelease(h Head, entries []Entry, keys ...SecretKey) (*Release, error) {
-	raw := make([][]byte, len(entries))
-	for i, e := range entries {
+	var raw [][]byte
+	for _, e := range entries {
 		// Before Marshal, which makes U+FFFD of what is not UTF-8.
 		if err := e.Check(); err != nil {
 			return nil, fmt.Errorf("entry of %q: %w", clipped(e.Target), err)
@@ -59,7 +59,7 @@ func NewRelease(h Head, entries []Entry, keys ...SecretKey) (*Release, error) {
 		if err != nil {
 			return nil, err
 		}
-		raw[i] = b
+		raw = append(raw, b)
 	}
 	return SealRelease(h, raw, keys...)
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"narwharf/signing/ijson"
@@ -24,12 +23,7 @@ const HeadKind Kind = "narwharf/head/v1"
 // newline. The payload is opaque: there is no canonical JSON, whoever verifies
 // looks at the very bytes that were signed.
 func statement(kind Kind, payload []byte) []byte {
-	b := make([]byte, 0, len(kind)+len(payload)+24)
-	b = append(b, kind...)
-	b = append(b, '\n')
-	b = strconv.AppendInt(b, int64(len(payload)), 10)
-	b = append(b, '\n')
-	return append(b, payload...)
+	return fmt.Appendf(nil, "%s\n%d\n%s", kind, len(payload), payload)
 }
 
 // A Signature of an Envelope.
@@ -93,9 +87,7 @@ func (e *Envelope) Merge(other *Envelope) (added bool, err error) {
 	}
 	all := &Envelope{Signatures: slices.Clone(e.Signatures)}
 	for _, s := range other.Signatures {
-		if all.add(s) {
-			added = true
-		}
+		added = all.add(s) || added
 	}
 	if n := len(all.Signatures); n > maxEnvelopeSignatures {
 		return false, fmt.Errorf("together they have %d signatures, at most %d are looked at: leave out those that do not count", n, maxEnvelopeSignatures)
@@ -173,18 +165,6 @@ func (e *Envelope) Signers(kind Kind, keys []PublicKey) []PublicKey {
 	return good
 }
 
-// A ThresholdError says that too few of the keys signed.
-type ThresholdError struct {
-	Need, Have int
-	Signed     []string // names of the keys whose signatures are good
-	Claimed    []string // names that the envelope's signatures claim
-	Keys       []string // names of the keys that count
-}
-
-func (e *ThresholdError) Error() string {
-	return fmt.Sprintf("%d of the %d needed signatures are good (signed by %s; keys that count: %s)", e.Have, e.Need, listed(e.Claimed), listed(e.Keys))
-}
-
 // listed is some names for a message, which strangers must not make long.
 func listed(names []string) string {
 	const most = 8
@@ -214,17 +194,14 @@ func (e *Envelope) Open(kind Kind, keys []PublicKey, threshold int) ([]byte, err
 	if len(good) >= threshold {
 		return e.Payload, nil
 	}
-	t := &ThresholdError{Need: threshold, Have: len(good)}
-	for _, k := range good {
-		t.Signed = append(t.Signed, k.Name())
-	}
+	var claimed, count []string
 	for _, s := range e.Signatures {
-		if !slices.Contains(t.Claimed, s.Key) {
-			t.Claimed = append(t.Claimed, s.Key)
+		if !slices.Contains(claimed, s.Key) {
+			claimed = append(claimed, s.Key)
 		}
 	}
 	for _, k := range keys {
-		t.Keys = append(t.Keys, k.Name())
+		count = append(count, k.Name())
 	}
-	return nil, t
+	return nil, fmt.Errorf("%d of the %d needed signatures are good (signed by %s; keys that count: %s)", len(good), threshold, listed(claimed), listed(count))
 }

@@ -3,7 +3,6 @@ package signing
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -92,19 +91,11 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-func TestThresholdError(t *testing.T) {
+func TestTooFewSignatures(t *testing.T) {
 	e := Seal(HeadKind, []byte("payload"), testKey(t, alice), testKey(t, "mallory-1"))
 	_, err := e.Open(HeadKind, testTrust(t, "").Keys, 2)
-	var short *ThresholdError
-	if !errors.As(err, &short) {
-		t.Fatalf("%v", err)
-	}
-	if short.Need != 2 || short.Have != 1 || !slices.Equal(short.Signed, []string{alice}) ||
-		!slices.Equal(short.Claimed, []string{alice, "mallory-1"}) || !slices.Equal(short.Keys, []string{alice, bob, carol}) {
-		t.Errorf("%+v", short)
-	}
 	want := "1 of the 2 needed signatures are good (signed by alice-1, mallory-1; keys that count: alice-1, bob-1, carol-1)"
-	if err.Error() != want {
+	if err == nil || err.Error() != want {
 		t.Errorf("%v", err)
 	}
 	_, err = Seal(HeadKind, []byte("payload")).Open(HeadKind, testTrust(t, "").Keys, 2)
