@@ -40,7 +40,7 @@ func TestCommandWhileTheServerStarts(t *testing.T) {
 		srv, err := serveAdmin(place{dataDir: d})
 		if err == nil {
 			<-stop
-			stopAdmin(srv, log)
+			srv.Close()
 		}
 		done <- err
 	}()

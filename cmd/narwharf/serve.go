@@ -22,6 +22,7 @@ import (
 
 	"narwharf/cache"
 	"narwharf/cache/fastpath"
+	"narwharf/cache/state/admin"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
@@ -122,14 +123,11 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 	if err != nil {
 		return err
 	}
-	admin, err := serveAdmin(place{d, c, channels})
+	socket, err := serveAdmin(place{d, c, channels})
 	if err != nil {
 		return err
 	}
-	defer func() {
-		stopAdmin(admin, log)
-		_ = os.Remove(socketPath(cfg.DataDir))
-	}()
+	defer socket.Close()
 
 	srv := &http.Server{
 		Handler:           web(cfg.publicURL, channels, server),
@@ -181,7 +179,7 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 // alreadyServed replaces err by the reason for it, if that is another
 // narwharf on the same data_dir.
 func alreadyServed(cfg *Config, err error) error {
-	conn, dialErr := dialAdmin(cfg.DataDir)
+	conn, dialErr := admin.Dial(cfg.DataDir)
 	if dialErr != nil {
 		return err
 	}
