@@ -14,8 +14,8 @@
 //     of those before it, and none of those after it. What a change decides on it
 //     reads in its own transaction, under a lock that all who write it take.
 //     Absence is a fact like another.
-//   - Updates that share no name may run at the same time, and see each other's
-//     writes in any order.
+//   - Updates that share no name may run at the same time. Each sees the others'
+//     commits as they come, also between two of its reads.
 //   - View sees one moment.
 //   - Values are the caller's: they stay true after the transaction, and what the
 //     caller does to a slice that it passed or got changes nothing here.
@@ -26,12 +26,18 @@
 // # What it asks of its users
 //
 //   - The function of an Update may run again, when others came between or when
-//     one that shared its commit failed. It writes through its Tx alone, and sets
-//     what it hands out anew each time.
+//     one that shared its commit failed; that of a View, too. It writes through its
+//     Tx alone, and sets what it hands out anew each time.
+//   - An error of a Reader or Tx ends the transaction: the function returns it. A
+//     write that fails may be told of by a later call, or by Update.
 //   - No call of the Store within a transaction: it may wait for itself.
 //   - Locks name what the change decides on: "channel:web", "host:db-1",
 //     "path:<hash>". A change that spans several takes all at once. What only has
-//     to stay as it is, and is not changed, is locked as Shared.
+//     to stay as it is, and is not changed, is locked as Shared. Two names may
+//     be one lock.
+//   - No key has the name of a bucket directly below its own ("a" has no key "b"
+//     if there is "a/b"). A log is no bucket: of the methods that take a bucket
+//     none is for logs, and nothing above a log is cleared or replaced.
 //   - Transactions are short. Long walks are Scans.
 package state
 
@@ -135,7 +141,8 @@ type Reader interface {
 	List(bucket string, r Range) ([]Entry, error)
 
 	// ReadLog returns records of a log from a position on, oldest first, at most
-	// limit or MaxPage. Positions grow and have gaps.
+	// limit or MaxPage. Positions begin at 1, grow, have gaps, perhaps wide ones,
+	// and stay below 2^53.
 	ReadLog(log string, from uint64, limit int) ([]Record, error)
 
 	// Now is the time by a clock that all who share the state share.
