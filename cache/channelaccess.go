@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"narwharf/cache/blob"
 	"narwharf/cache/index"
 	"narwharf/cache/local"
 	"narwharf/cache/nar"
@@ -21,14 +22,8 @@ import (
 // store as one. Package hooks declares the interface.
 type ChannelAccess struct {
 	*adopt.Adopter
-	uploads *upload.Store
-	local   *local.Store // nil if it is not served
-}
-
-// NewChannelAccess joins both sources. own is nil if the machine's store is not
-// served.
-func NewChannelAccess(uploads *upload.Store, adopter *adopt.Adopter, own *local.Store) *ChannelAccess {
-	return &ChannelAccess{adopter, uploads, own}
+	Uploads *upload.Store
+	Local   *local.Store // nil if it is not served
 }
 
 // ofLocal is the uploader of a path that comes from the local store.
@@ -39,22 +34,22 @@ const ofLocal = "its own Nix store"
 // when it became valid there. A path that is not here is an error that Is
 // fs.ErrNotExist.
 func (a *ChannelAccess) Info(hash string) (info *narinfo.Info, uploaded time.Time, by string, err error) {
-	r, err := a.uploads.Index.Get(hash)
+	r, err := a.Uploads.Index.Get(hash)
 	if err == nil {
 		return r.Info, r.Uploaded, r.By, nil
 	}
 	if !errors.Is(err, index.ErrNotFound) {
 		return nil, time.Time{}, "", err
 	}
-	if a.local == nil {
+	if a.Local == nil {
 		return nil, time.Time{}, "", fs.ErrNotExist
 	}
 	ctx := context.Background()
-	l, err := a.local.Info(ctx, hash)
+	l, err := a.Local.Info(ctx, hash)
 	if err != nil {
 		return nil, time.Time{}, "", err
 	}
-	since, err := a.local.Registered(ctx, l.Path)
+	since, err := a.Local.Registered(ctx, l.Path)
 	if err != nil {
 		return nil, time.Time{}, "", err
 	}
@@ -65,10 +60,10 @@ func (a *ChannelAccess) Info(hash string) (info *narinfo.Info, uploaded time.Tim
 // files of a local path are there if the first is: the rest shows when they are
 // read.
 func (a *ChannelAccess) HasBytes(info *narinfo.Info) bool {
-	if a.local != nil && localGrammar.MatchString(strings.TrimSuffix(strings.TrimPrefix(info.URL, "nar/"), local.CompressedSuffix)) {
-		return a.local.HasFiles(info.Path)
+	if a.Local != nil && localGrammar.MatchString(strings.TrimSuffix(strings.TrimPrefix(info.URL, "nar/"), local.CompressedSuffix)) {
+		return a.Local.HasFiles(info.Path)
 	}
-	st, err := a.uploads.Files.Stat(info.URL)
+	st, err := a.Uploads.Files.Stat(info.URL)
 	return err == nil && (info.FileSize == 0 || st.Size == info.FileSize)
 }
 
@@ -76,18 +71,18 @@ func (a *ChannelAccess) HasBytes(info *narinfo.Info) bool {
 // its NAR. A name that is no regular file, or is larger than limit bytes, is
 // there with no content; one that is missing is not in the result.
 func (a *ChannelAccess) Peek(hash string, names []string, limit int64) (map[string][]byte, error) {
-	r, err := a.uploads.Index.Get(hash)
-	if a.local != nil && errors.Is(err, index.ErrNotFound) {
-		i, err := a.local.Info(context.Background(), hash)
+	r, err := a.Uploads.Index.Get(hash)
+	if a.Local != nil && errors.Is(err, index.ErrNotFound) {
+		i, err := a.Local.Info(context.Background(), hash)
 		if err != nil {
 			return nil, err
 		}
-		return a.local.ReadFiles(i.Path, names, limit)
+		return a.Local.ReadFiles(i.Path, names, limit)
 	}
 	if err != nil {
 		return nil, err
 	}
-	plain, err := narfile.Open(a.uploads.Files, r.Info.URL)
+	plain, err := narfile.Open(a.Uploads.Files, r.Info.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -118,4 +113,22 @@ func (a *ChannelAccess) Peek(hash string, names []string, limit int64) (map[stri
 			found[e.Path] = text
 		}
 	}
+}
+
+// ChannelFiles lets channels keep their files beside those of the cache.
+type ChannelFiles struct{ blob.Store }
+
+// Write stores data under name, whole or not at all.
+func (f ChannelFiles) Write(name string, data []byte) error {
+	return blob.WriteFile(f.Store, name, data)
+}
+
+// Read returns a file of at most limit bytes; fs.ErrNotExist if there is none.
+func (f ChannelFiles) Read(name string, limit int64) ([]byte, error) {
+	return blob.ReadFile(f.Store, name, limit)
+}
+
+// List calls fn with the name of each file directly in dir.
+func (f ChannelFiles) List(dir string, fn func(name string) error) error {
+	return f.Store.List(dir, func(i blob.Info) error { return fn(i.Name) })
 }

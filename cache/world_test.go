@@ -141,7 +141,6 @@ func (w *world) start() {
 		}
 		return nil
 	}
-	fatal(blob.WriteFile(w.files, "nix-cache-info", []byte("StoreDir: "+w.setup.uploads.StoreDir+"\n")))
 	w.state, err = bolt.Open(filepath.Join(w.dir, "narwharf.db"), bolt.Options{NoSync: true})
 	fatal(err)
 	w.index, err = index.Open(w.state)
@@ -160,7 +159,7 @@ func (w *world) start() {
 	adoption.Uploads = w.u
 	w.adopter = adopt.New(adoption)
 	w.behind.files, w.behind.bytes = 0, 0
-	w.channels = NewChannelAccess(w.u, w.adopter, w.setup.Local)
+	w.channels = &ChannelAccess{Adopter: w.adopter, Uploads: w.u, Local: w.setup.Local}
 	if w.index.Dirty() {
 		_, _, err := w.u.Recover()
 		fatal(err)

@@ -102,8 +102,14 @@ func (s *Store) Recover() (added, dropped int, err error) {
 			return nil
 		})
 	}
-	err = g.Wait()
-	return int(put.Load()), int(lost.Load()), err
+	if err := g.Wait(); err != nil {
+		return 0, 0, fmt.Errorf("make the index agree with the files: %w", err)
+	}
+	added, dropped = int(put.Load()), int(lost.Load())
+	if added+dropped > 0 {
+		s.log.Info("made the index agree with the files", "added", added, "dropped", dropped)
+	}
+	return added, dropped, nil
 }
 
 // recoverOne returns the record that a narinfo file calls for, nil if the index

@@ -2,8 +2,11 @@ package upload
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -88,8 +91,30 @@ func New(files blob.Store, idx index.Index, opts Options, log *slog.Logger) (*St
 	if opts.Changed == nil {
 		opts.Changed = func(string) {}
 	}
+	if err := checkStoreDir(files, opts.StoreDir); err != nil {
+		return nil, err
+	}
 	s := &Store{Files: files, Index: idx, Options: opts, room: room{files, opts.Local, log}, log: log}
 	return s, s.narFiles.measure(files)
+}
+
+// checkStoreDir keeps paths of two store directories out of one cache, and keeps
+// nix-cache-info beside the files so that they are a file:// cache.
+func checkStoreDir(files blob.Store, storeDir string) error {
+	const name = "nix-cache-info"
+	text, err := blob.ReadFile(files, name, 4096)
+	if errors.Is(err, fs.ErrNotExist) {
+		return blob.WriteFile(files, name, fmt.Appendf(nil, "StoreDir: %s\n", storeDir))
+	}
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(text)) {
+		if dir, ok := strings.CutPrefix(line, "StoreDir:"); ok && strings.TrimSpace(dir) != storeDir {
+			return fmt.Errorf("the cache holds paths of %s, and the configuration has cache.store_dir = %q: use another data_dir for it", strings.TrimSpace(dir), storeDir)
+		}
+	}
+	return nil
 }
 
 // NeedsRecovery tells that a write failed in a way that left the narinfo files

@@ -71,10 +71,7 @@ func newAnswers(t *testing.T) *answers {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := openCache(d, own, signer)
-	if err == nil {
-		err = c.recover()
-	}
+	c, err := openCache(d, own, signer, true)
 	if err != nil {
 		t.Fatal(err)
 	}

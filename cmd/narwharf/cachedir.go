@@ -1,11 +1,8 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,21 +30,20 @@ type cacheDir struct {
 	consistent bool // files and index agree
 }
 
-// openCache opens files and index. own is the machine's own store, nil if it is not
-// served; signer is nil where nothing is.
-func openCache(d *dataDir, own *local.Store, signer *cache.Signer) (*cacheDir, error) {
+// openCache opens files and index, and with recoverNow makes them agree after a kill.
+// own is the machine's own store, nil if it is not served; signer is nil where
+// nothing is.
+func openCache(d *dataDir, own *local.Store, signer *cache.Signer, recoverNow bool) (*cacheDir, error) {
 	c := &cacheDir{data: d}
 	var err error
-	if c.files, err = blob.NewFS(filepath.Join(d.cfg.DataDir, "cache"), filepath.Join(d.cfg.DataDir, "tmp")); err != nil {
-		return nil, err
+	c.files, err = blob.NewFS(filepath.Join(d.cfg.DataDir, "cache"), filepath.Join(d.cfg.DataDir, "tmp"))
+	if err == nil {
+		err = c.files.Clean()
 	}
-	if err := c.files.Clean(); err != nil {
-		return nil, err
+	if err == nil {
+		c.index, err = index.Open(d.state)
 	}
-	if err := checkStoreDir(d.cfg, c.files); err != nil {
-		return nil, err
-	}
-	if c.index, err = index.Open(d.state); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	uploads := upload.Options{
@@ -64,37 +60,23 @@ func openCache(d *dataDir, own *local.Store, signer *cache.Signer) (*cacheDir, e
 		uploads.Changed, adoption.Sign = signer.Forget, signer.Signatures
 	}
 	if c.uploads, err = upload.New(c.files, c.index, uploads, d.log); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", d.cfg.DataDir, err)
 	}
 	adoption.Uploads = c.uploads
 	c.adopter = adopt.New(adoption)
-	c.access = cache.NewChannelAccess(c.uploads, c.adopter, own)
-	c.consistent = !c.index.Dirty()
-	return c, nil
-}
-
-// recover makes files and index agree, if the last process was killed or somebody
-// changed the files.
-func (c *cacheDir) recover() error {
-	if c.consistent {
-		return nil
+	c.access = &cache.ChannelAccess{Adopter: c.adopter, Uploads: c.uploads, Local: own}
+	if c.consistent = !c.index.Dirty(); !c.consistent && recoverNow {
+		_, _, err = c.uploads.Recover()
+		c.consistent = err == nil
 	}
-	added, dropped, err := c.uploads.Recover()
-	if err != nil {
-		return fmt.Errorf("make the index agree with the files: %w", err)
-	}
-	c.consistent = true
-	if added+dropped > 0 {
-		c.data.log.Info("made the index agree with the files", "added", added, "dropped", dropped)
-	}
-	return nil
+	return c, err
 }
 
 // openChannels opens the channels. publicKeys are those that the cache signs with.
 func (c *cacheDir) openChannels(auth *access.Authenticator, publicKeys func() []signing.PublicKey, metrics prometheus.Registerer) (*hooks.Server, error) {
 	d := c.data
 	return hooks.New(hooks.Options{
-		DB: d.state.DB(), Cache: c.access, Files: contentFiles{c.files}, Access: auth, Tokens: d.tokens, Bootstrap: bootstrapMaker(d.cfg, publicKeys), Log: d.log, Metrics: metrics,
+		DB: d.state.DB(), Cache: c.access, Files: cache.ChannelFiles{Store: c.files}, Access: auth, Tokens: d.tokens, Bootstrap: bootstrapMaker(d.cfg, publicKeys), Log: d.log, Metrics: metrics,
 	})
 }
 
@@ -104,24 +86,4 @@ func (c *cacheDir) Close() error {
 		return nil
 	}
 	return c.index.Close()
-}
-
-// checkStoreDir keeps paths of two store directories out of one cache, and
-// keeps nix-cache-info beside the files so that they are a file:// cache.
-func checkStoreDir(cfg *Config, files blob.Store) error {
-	const name = "nix-cache-info"
-	want := fmt.Sprintf("StoreDir: %s\n", cfg.Cache.StoreDir)
-	text, err := blob.ReadFile(files, name, 4096)
-	if errors.Is(err, os.ErrNotExist) {
-		return blob.WriteFile(files, name, []byte(want))
-	}
-	if err != nil {
-		return err
-	}
-	for line := range strings.Lines(string(text)) {
-		if dir, ok := strings.CutPrefix(line, "StoreDir:"); ok && strings.TrimSpace(dir) != cfg.Cache.StoreDir {
-			return fmt.Errorf("%s holds paths of %s, and the configuration has cache.store_dir = %q: use another data_dir for it", cfg.DataDir, strings.TrimSpace(dir), cfg.Cache.StoreDir)
-		}
-	}
-	return nil
 }

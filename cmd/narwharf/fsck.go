@@ -56,13 +56,10 @@ func fsckJob(ctx context.Context, d place, raw json.RawMessage, out io.Writer) (
 			defer store.Close()
 			own = local.New(store, nil, "", d.log)
 		}
-		if c, err = openCache(d.dataDir, own, nil); err != nil {
+		if c, err = openCache(d.dataDir, own, nil, true); err != nil {
 			return 2, err
 		}
 		defer func() { err = errors.Join(err, c.Close()) }()
-		if err := c.recover(); err != nil {
-			return 2, err
-		}
 	}
 	r, err := fsck.Run(ctx, c.uploads, fsck.Options{Repair: args.Repair, Report: func(line string) {
 		fmt.Fprintln(out, line) // a reader that left changes nothing about the check
@@ -98,7 +95,7 @@ the file stands in), and, if narwharf.db was moved away, the tokens.`,
 func rebuildJob(ctx context.Context, d place, _ json.RawMessage, out io.Writer) (exit int, err error) {
 	c := d.cache
 	if c == nil {
-		if c, err = openCache(d.dataDir, nil, nil); err != nil {
+		if c, err = openCache(d.dataDir, nil, nil, false); err != nil {
 			return 2, err
 		}
 		c.consistent = false // until it is made anew

@@ -97,14 +97,11 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 	if err != nil {
 		return err
 	}
-	c, err := openCache(d, own, signer)
+	c, err := openCache(d, own, signer, true)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	if err := c.recover(); err != nil {
-		return err
-	}
 	server := cache.NewServer(cache.Options{
 		Priority:         cfg.Cache.Priority,
 		PublicURL:        cfg.publicURL,
