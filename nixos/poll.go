@@ -18,7 +18,7 @@ import (
 func (a *Agent) poll(ctx context.Context, e machine.Poll) machine.Event {
 	a.postLog(ctx)
 	wait := a.Poll
-	if a.short {
+	if a.cut {
 		wait /= 2
 	}
 	if e.For > 0 {
@@ -26,63 +26,65 @@ func (a *Agent) poll(ctx context.Context, e machine.Poll) machine.Event {
 	}
 	// Not all hosts of a fleet in the same second.
 	wait += time.Duration(rand.Int64N(int64(wait)/5+1)) - wait/10
-	etag := e.ETag
-	if !a.asked || e.Now {
+	if !a.answered || e.Now {
 		wait = 0 // an answer comes at once, also if it is an old one
 	}
 	if left := a.left(ctx, e.Until); left > 0 {
 		if left < time.Second { // a poll parks for whole ones
-			a.Host.Sleep(ctx, left) //nolint:errcheck // ends early with ctx, which is looked at
+			a.pause(ctx, left)
 			return machine.Polled{}
 		}
 		wait = min(wait, left)
 	}
-	d, tag, err := a.Host.Desired(ctx, etag, wait)
-	var refused *api.Error
+	d, tag, err := a.Host.Desired(ctx, e.ETag, wait)
 	switch {
 	case err == nil:
-		a.answered()
-		a.short = false
+		a.noteAnswer()
+		a.cut = false
 		return machine.Polled{Desired: d, ETag: tag}
 	case errors.Is(err, api.ErrNotModified):
-		a.answered()
+		a.noteAnswer()
 		return machine.Polled{}
-	case ctx.Err() != nil:
-		return machine.Polled{}
-	}
-	if e.Now {
+	case ctx.Err() != nil, e.Now:
 		return machine.Polled{}
 	}
-	a.fails++
-	if refused := refusal(err); refused != "" {
-		a.noteRefusal(refused)
-	} else if a.fails == 2 || a.fails%20 == 0 { // once may be a restart of the server
-		a.noteRefusal("not reached: " + err.Error())
-	}
-	pause := min(time.Second<<min(a.fails-1, 6), time.Minute)
-	pause += time.Duration(rand.Int64N(int64(pause)))
-	if errors.As(err, &refused) {
-		a.short = a.short || refused.Status == 502 || refused.Status == 504
-		if refused.Kind == api.IdentityConflict {
-			pause = time.Minute // until a person has decided
-		}
-		if refused.RetryAfter > 0 {
-			pause = refused.RetryAfter + time.Duration(rand.Int64N(int64(2*time.Second)))
-		}
-	} else if wait > 0 {
-		a.short = true // it was parked, and cut: some proxies do that without a word
-	}
-	if a.fails == 1 || a.fails%20 == 0 {
-		a.Log.Warn("the server has no answer", "tries", a.fails, "error", err)
-	}
+	pause := a.noteFailure(err, wait > 0)
 	if e.For > 0 {
 		pause = min(pause, e.For)
 	}
 	if left := a.left(ctx, e.Until); left > 0 {
 		pause = min(pause, left)
 	}
-	a.Host.Sleep(ctx, pause) //nolint:errcheck // ends early with ctx, which is looked at
+	a.pause(ctx, pause)
 	return machine.Polled{}
+}
+
+// noteFailure notes that a poll came to nothing, and says how long to leave the server alone.
+func (a *Agent) noteFailure(err error, parked bool) (pause time.Duration) {
+	a.fails++
+	if text := refusal(err); text != "" {
+		a.noteRefusal(text)
+	} else if a.fails == 2 || a.fails%20 == 0 { // once may be a restart of the server
+		a.noteRefusal("not reached: " + err.Error())
+	}
+	pause = min(time.Second<<min(a.fails-1, 6), time.Minute)
+	pause += time.Duration(rand.Int64N(int64(pause)))
+	var refused *api.Error
+	if errors.As(err, &refused) {
+		a.cut = a.cut || refused.Status == 502 || refused.Status == 504
+		if refused.Kind == api.IdentityConflict {
+			pause = time.Minute // until a person has decided
+		}
+		if refused.RetryAfter > 0 {
+			pause = refused.RetryAfter + time.Duration(rand.Int64N(int64(2*time.Second)))
+		}
+	} else if parked {
+		a.cut = true // it was parked, and cut: some proxies do that without a word
+	}
+	if a.fails == 1 || a.fails%20 == 0 {
+		a.Log.Warn("the server has no answer", "tries", a.fails, "error", err)
+	}
+	return pause
 }
 
 // left is how long it is until a time of the boot's clock, 0 if it is over or
@@ -98,13 +100,13 @@ func (a *Agent) left(ctx context.Context, until int64) time.Duration {
 	return max(time.Duration(until-f.Now)*time.Millisecond, 0)
 }
 
-// answered notes that the server is there. One that was away may be another by
+// noteAnswer notes that the server is there. One that was away may be another by
 // now, from a backup, and is told anew what this host is.
-func (a *Agent) answered() {
+func (a *Agent) noteAnswer() {
 	if a.fails > 0 {
 		a.reported = nil
 	}
-	a.fails, a.asked = 0, true
+	a.fails, a.answered = 0, true
 	a.noteRefusal("")
 }
 

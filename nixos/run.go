@@ -12,7 +12,7 @@ import (
 // ErrRestart is that the agent should be started again: its unit is another.
 var ErrRestart = errors.New("the agent's own unit was changed")
 
-// Run is an agent's life, until ctx ends. changed tells whether it should be
+// Run follows the channel until ctx ends. changed tells whether the agent should be
 // started anew; it is asked only when nothing is under way.
 func (a *Agent) Run(ctx context.Context, changed func(context.Context) bool) error {
 	if err := a.Start(ctx); err != nil {
@@ -32,7 +32,7 @@ func (a *Agent) Run(ctx context.Context, changed func(context.Context) bool) err
 func (a *Agent) turn(ctx context.Context) {
 	if err := a.Turn(ctx); err != nil && ctx.Err() == nil {
 		a.Log.Error("no step further", "phase", a.phase(), "error", err)
-		a.Host.Sleep(ctx, 5*time.Second) //nolint:errcheck // ends early with ctx
+		a.pause(ctx, 5*time.Second)
 	}
 }
 
@@ -52,7 +52,7 @@ func (a *Agent) Once(ctx context.Context) (api.State, error) {
 		return api.Failed, err
 	}
 	for ctx.Err() == nil {
-		if a.asked && a.journal.AtRest() {
+		if a.answered && a.journal.AtRest() {
 			a.postLog(ctx)
 			return a.journal.State, nil
 		}

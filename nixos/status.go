@@ -5,43 +5,9 @@ import (
 	"slices"
 
 	"narwharf/hooks/api"
-	"narwharf/nixos/journal"
 	"narwharf/nixos/machine"
 	"narwharf/signing"
 )
-
-// A sentReport is how many transitions of an attempt the server knows of once
-// it has taken the report with that counter.
-type sentReport struct {
-	counter int64
-	attempt string
-	upTo    int
-}
-
-// number gives a report its place among those of this start.
-func (a *Agent) number(s *api.Status) {
-	a.counter++
-	s.Counter = a.counter
-	r := sentReport{counter: a.counter, attempt: s.Attempt}
-	if t := a.journal.Attempt; t != nil && t.ID == s.Attempt {
-		r.upTo = t.Forgotten + len(t.Transitions)
-	}
-	a.sent = append(a.sent, r)
-	a.sent = a.sent[max(len(a.sent)-journal.MaxTransitions, 0):]
-}
-
-// untold are the transitions that the server may not know of. What it has
-// heard is forgotten with the process: then it hears them twice.
-func (a *Agent) untold(t *journal.Attempt) []api.Transition {
-	taken := a.Host.Delivered()
-	for len(a.sent) > 0 && a.sent[0].counter <= taken {
-		a.told, a.sent = a.sent[0], a.sent[1:]
-	}
-	if a.told.attempt != t.ID {
-		return slices.Clone(t.Transitions)
-	}
-	return slices.Clone(t.Transitions[min(max(a.told.upTo-t.Forgotten, 0), len(t.Transitions)):])
-}
 
 // sameStatus compares all but what changes by itself.
 func sameStatus(a, b *api.Status) bool {
@@ -76,8 +42,8 @@ func (a *Agent) status(f machine.Facts) *api.Status {
 	if j.Alarm != "" {
 		s.Error = j.Alarm
 	}
-	if a.trouble != "" {
-		s.Error = "no step further: " + a.trouble
+	if a.saveError != "" {
+		s.Error = "no step further: " + a.saveError
 	}
 	t := j.Attempt
 	if t == nil || t.Seq != j.Seq {
@@ -86,7 +52,7 @@ func (a *Agent) status(f machine.Facts) *api.Status {
 	s.Attempt, s.Entry, s.Action, s.Wanted, s.Previous = t.ID, t.Entry, string(t.Action), t.Path, t.Previous
 	s.SwitchExit, s.NewFailedUnits, s.Checks = t.SwitchExit, t.NewFailed, t.Checks
 	s.Confirm, s.Unconfirmed, s.Differs = t.Confirm, t.Unconfirmed, t.Differs
-	s.Durations, s.Fetched, s.Transitions = t.Durations, t.Fetched, a.untold(t)
+	s.Durations, s.Fetched, s.Transitions = t.Durations, t.Fetched, a.unacknowledged(t)
 	if s.Error == "" {
 		s.Error = t.Note
 	}
