@@ -306,27 +306,11 @@ func (c *Config) checkChecks() error {
 	var names []string
 	for i := range c.Checks {
 		k := &c.Checks[i]
-		if k.Mode == "" {
-			k.Mode = api.Enforce
-		}
-		if k.Timeout == 0 {
-			k.Timeout = Duration(10 * time.Second)
-		}
-		given := 0
-		for _, b := range []bool{len(k.Command) > 0, k.HTTP != "", k.TCP != ""} {
-			if b {
-				given++
-			}
-		}
-		switch u, err := url.Parse(k.HTTP); {
-		case !checkName.MatchString(k.Name) || slices.Contains(names, k.Name):
+		if !checkName.MatchString(k.Name) || slices.Contains(names, k.Name) {
 			return fmt.Errorf("check %d: name %q is missing, malformed or there twice", i+1, k.Name)
-		case !validMode(k.Mode):
-			return fmt.Errorf("check %s: mode %q is none of enforce, observe, off", k.Name, k.Mode)
-		case given != 1:
-			return fmt.Errorf("check %s: give exactly one of command, http and tcp", k.Name)
-		case k.HTTP != "" && (err != nil || (u.Scheme != "http" && u.Scheme != "https")):
-			return fmt.Errorf("check %s: %q is not an HTTP URL", k.Name, k.HTTP)
+		}
+		if err := k.check(); err != nil {
+			return fmt.Errorf("check %s: %w", k.Name, err)
 		}
 		names = append(names, k.Name)
 	}
@@ -334,6 +318,30 @@ func (c *Config) checkChecks() error {
 		if _, _, err := witness.Parse(w); err != nil {
 			return fmt.Errorf("witnesses: %w", err)
 		}
+	}
+	return nil
+}
+
+func (k *Check) check() error {
+	if k.Mode == "" {
+		k.Mode = api.Enforce
+	}
+	if k.Timeout == 0 {
+		k.Timeout = Duration(10 * time.Second)
+	}
+	given := 0
+	for _, b := range []bool{len(k.Command) > 0, k.HTTP != "", k.TCP != ""} {
+		if b {
+			given++
+		}
+	}
+	switch u, err := url.Parse(k.HTTP); {
+	case !validMode(k.Mode):
+		return fmt.Errorf("mode %q is none of enforce, observe, off", k.Mode)
+	case given != 1:
+		return errors.New("give exactly one of command, http and tcp")
+	case k.HTTP != "" && (err != nil || (u.Scheme != "http" && u.Scheme != "https")):
+		return fmt.Errorf("%q is not an HTTP URL", k.HTTP)
 	}
 	return nil
 }

@@ -49,38 +49,42 @@ func Status(cfg *config.Config, j *journal.Journal, now time.Time) string {
 	}
 	line("confirmed", j.Confirmed)
 	line("before it", j.ConfirmedBefore)
-	if a := j.Attempt; a != nil {
-		line("wanted", a.Path)
-		line("action", string(a.Action))
-		line("attempt", fmt.Sprintf("%s, in phase %s", a.ID, a.Phase))
-		if a.Previous != a.Path {
-			line("goes back", a.Previous)
-		}
-		if a.SwitchExit != nil {
-			line("exit", fmt.Sprintf("%d of switch-to-configuration", *a.SwitchExit))
-		}
-		line("reboot for", strings.Join(a.RebootFor, ", "))
-		line("new failed", strings.Join(a.NewFailed, " "))
-		for _, k := range a.Checks {
-			if !k.OK {
-				line("check", fmt.Sprintf("%s (%s): %s", k.Name, k.Mode, k.Detail))
-			}
-		}
-		if a.Unconfirmed {
-			line("confirm", "none: committed without the server's word")
-		} else {
-			line("confirm", a.ConfirmedBy)
-		}
-		for _, path := range a.Differs {
-			line("differs", path)
-		}
-		line("note", a.Note)
+	if j.Attempt != nil {
+		attemptStatus(j.Attempt, line)
 	}
 	for _, entry := range slices.Sorted(maps.Keys(j.Denied)) {
 		d := j.Denied[entry]
 		line("denied", fmt.Sprintf("%s (seq %d): %s", d.Path, d.Seq, d.Reason))
 	}
 	return b.String()
+}
+
+func attemptStatus(a *journal.Attempt, line func(name, value string)) {
+	line("wanted", a.Path)
+	line("action", string(a.Action))
+	line("attempt", fmt.Sprintf("%s, in phase %s", a.ID, a.Phase))
+	if a.Previous != a.Path {
+		line("goes back", a.Previous)
+	}
+	if a.SwitchExit != nil {
+		line("exit", fmt.Sprintf("%d of switch-to-configuration", *a.SwitchExit))
+	}
+	line("reboot for", strings.Join(a.RebootFor, ", "))
+	line("new failed", strings.Join(a.NewFailed, " "))
+	for _, k := range a.Checks {
+		if !k.OK {
+			line("check", fmt.Sprintf("%s (%s): %s", k.Name, k.Mode, k.Detail))
+		}
+	}
+	if a.Unconfirmed {
+		line("confirm", "none: committed without the server's word")
+	} else {
+		line("confirm", a.ConfirmedBy)
+	}
+	for _, path := range a.Differs {
+		line("differs", path)
+	}
+	line("note", a.Note)
 }
 
 // resolved is where a link leads in the end, "" if it is none. What it names need
