@@ -28,6 +28,7 @@ type Config struct {
 	Anonymous []string // nil is not written, empty is `[]`
 
 	BodyIdle string // [limits] body_idle
+	FastPath *bool  // [limits] fast_path
 }
 
 // TOML prints the file.
@@ -76,9 +77,10 @@ func (c Config) TOML() string {
 	if c.Anonymous != nil {
 		line("anonymous", tomlList(c.Anonymous))
 	}
-	if c.BodyIdle != "" {
-		b.WriteString("\n[limits]\n")
-		text("body_idle", c.BodyIdle)
+	b.WriteString("\n[limits]\n")
+	text("body_idle", c.BodyIdle)
+	if c.FastPath != nil {
+		line("fast_path", fmt.Sprint(*c.FastPath))
 	}
 	return b.String()
 }

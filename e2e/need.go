@@ -13,6 +13,9 @@ import (
 // inCI reports whether a missing requirement is a failure (NARWHARF_CI=1) and not a skip.
 func inCI() bool { return os.Getenv("NARWHARF_CI") == "1" }
 
+// FastPathOff reports whether servers are to run with limits.fast_path = false.
+func FastPathOff() bool { return os.Getenv("NARWHARF_FAST_PATH") == "false" }
+
 // lacking ends the test because this machine lacks something: skipped on a laptop, failed in CI.
 // The reason names what is missing and what brings it.
 func lacking(t testing.TB, format string, args ...any) {

@@ -33,4 +33,7 @@ func PreviousBin(t testing.TB) string {
 }
 
 // Use makes the server run another build from its next start on, commands included.
-func (s *Server) Use(bin string) { s.bin = bin }
+func (s *Server) Use(bin string) {
+	s.bin = bin
+	s.WriteConfig()
+}

@@ -76,7 +76,11 @@ func (s *Server) configFile() string { return filepath.Join(s.Dir, "config.toml"
 // SIGHUP or restart.
 func (s *Server) WriteConfig() {
 	s.T.Helper()
-	s.writeFile(s.configFile(), s.config.TOML(), 0o644)
+	c := s.config
+	if c.FastPath == nil && FastPathOff() && s.bin == narwharfBin(s.T) {
+		c.FastPath = new(bool)
+	}
+	s.writeFile(s.configFile(), c.TOML(), 0o644)
 }
 
 // Reconfigure changes the configuration file.

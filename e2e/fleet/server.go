@@ -60,6 +60,9 @@ func (f *Fleet) setUpServer(bin string, edit func(string) string) error {
 	if edit != nil {
 		s.Configure(edit)
 	}
+	if e2e.FastPathOff() {
+		s.Configure(func(toml string) string { return toml + "\n[limits]\nfast_path = false\n" })
+	}
 	return s.start()
 }
 

@@ -1,0 +1,198 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Everything works behind each proxy with the block that docs/operating.md has for it, and takes the
+// fast path where it takes it without.
+func TestBehindWebProxy(t *testing.T) {
+	t.Parallel()
+	for _, program := range WebProxies {
+		for _, on := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s/fast_path=%v", program, on), func(t *testing.T) {
+				t.Parallel()
+				if testing.Short() && !on {
+					t.Skip("slow: runs without -short")
+				}
+				s := NewServer(t, func(c *Config) { c.FastPath = &on })
+				url := StartWebProxy(t, program, s.Addr())
+				direct, through := NewUploader(t, s.URL(), ""), NewUploader(t, url, "")
+				t.Run("Nix", func(t *testing.T) { behindNix(t, s, url) })
+				t.Run("reads", func(t *testing.T) { behindReads(t, s, direct, through, on) })
+				t.Run("polls", func(t *testing.T) { behindPolls(t, s, url, on) })
+			})
+		}
+	}
+}
+
+// metric is the value of a metric without labels.
+func (s *Server) metric(name string) int {
+	s.T.Helper()
+	text := NewUploader(s.T, s.URL(), "").Get("/metrics").Body
+	m := regexp.MustCompile(`(?m)^` + name + ` (\d+)$`).FindStringSubmatch(text)
+	if m == nil {
+		s.T.Fatalf("no metric %s in\n%s", name, Tail(text, 6000))
+	}
+	n, err := strconv.Atoi(m[1])
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	return n
+}
+
+// behindNix uploads, with a NAR of 64 MB among others, and downloads over a line that breaks.
+func behindNix(t *testing.T, s *Server, url string) {
+	suite := newest()
+	c := NeedClosures(t, suite)
+	paths := c.Paths("a", "selfref", "zoo", "medium")
+	NewNix(t, suite).In(c.Root).Netrc(s.Token("ci", "push")).Push(url, "?compression=none", paths...)
+	s.Fsck()
+	line := NewProxy(t, strings.TrimPrefix(url, "http://"))
+	line.Cut(Down, 20<<20, 1)
+	down := NewNix(t, suite).Trust(line.URL(), s.Key)
+	down.Must("nix-store", append([]string{"--realise"}, paths...)...)
+	down.Verify()
+	if got := line.Bytes(Down); line.Left() != 0 || got > 110<<20 {
+		t.Errorf("%d MB came for some 70 and one cut of which %d did not happen: not resumed but begun again", got>>20, line.Left())
+	}
+}
+
+// behindReads compares answers, and counts those on the fast path.
+func behindReads(t *testing.T, s *Server, direct, through *Uploader, on bool) {
+	up := NewUploader(t, through.Base, s.Token("up", "push"))
+	p := NewPath("read", RandomNAR(801, 3<<20))
+	up.Upload(p)
+	doc, _ := up.Describe(p)
+	before, asked := s.metric("narwharf_http_fast_total"), 0
+	for _, path := range []string{"/" + p.Hash() + ".narinfo", "/" + doc.URL} {
+		want := direct.Get(path)
+		for range 20 {
+			asked++
+			got := through.Get(path)
+			if got.Status != 200 || got.Body != want.Body {
+				t.Fatalf("%s: %d with %d bytes instead of %d", path, got.Status, len(got.Body), len(want.Body))
+			}
+			for _, name := range []string{"Content-Type", "Etag", "Cache-Control", "Accept-Ranges", "Content-Length", "Content-Encoding"} {
+				if a, b := got.Header.Get(name), want.Header.Get(name); a != b {
+					t.Errorf("%s: %s is %q behind the proxy, else %q", path, name, a, b)
+				}
+			}
+		}
+	}
+	switch fast := s.metric("narwharf_http_fast_total") - before; {
+	case on && fast < asked*9/10:
+		t.Errorf("%d of %d answers took the fast path", fast, asked)
+	case !on && fast != 0:
+		t.Errorf("%d answers took the fast path, which is switched off", fast)
+	}
+	req, err := http.NewRequest("GET", through.Base+"/"+doc.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Range", "bytes=1000-1999")
+	resp, err := through.Client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusPartialContent || !strings.HasPrefix(resp.Header.Get("Content-Range"), "bytes 1000-1999/") {
+		t.Errorf("a range: %d with %v", resp.StatusCode, resp.Header)
+	}
+	if r := through.Get("/" + strings.Repeat("0", 32) + ".narinfo"); r.Status != 404 {
+		t.Error(r)
+	}
+}
+
+// behindPolls parks polls, wakes them by a promote, and has a client go.
+func behindPolls(t *testing.T, s *Server, url string, on bool) {
+	const hosts = 10
+	up := NewUploader(t, s.URL(), s.Token("files", "push"))
+	one, two := NewPath("one", RandomNAR(802, 100)), NewPath("two", RandomNAR(803, 100))
+	up.Upload(one, two)
+	p := newPromoter(s, narwharfBin(t), s.Token("op", "push", "promote:*", "operate"), NewKey("deploy-1"))
+	p.promote(0, "promoted web to seq 1", storePath(one))
+
+	token := s.Token("host", "follow:web", "pull")
+	first := NewUploader(t, url, token).Get("/api/v1/channels/web/store-path")
+	etag := first.Header.Get("Etag")
+	if first.Status != 200 || etag == "" {
+		t.Fatal(first, first.Header)
+	}
+	become := func(name string, want int) {
+		t.Helper()
+		for end := time.Now().Add(15 * time.Second); s.metric(name) != want; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s is %d, want %d", name, s.metric(name), want)
+			}
+		}
+	}
+	type result struct {
+		status int
+		seq    string
+		err    error
+	}
+	results := make(chan result, hosts+1)
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: hosts}, Timeout: 2 * time.Minute}
+	defer client.CloseIdleConnections()
+	park := func(seconds int, cancel <-chan struct{}) {
+		req, err := http.NewRequest("GET", url+"/api/v1/channels/web/store-path", nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		req.Cancel = cancel
+		req.SetBasicAuth("e2e", token)
+		req.Header.Set("If-None-Match", etag)
+		req.Header.Set("Prefer", fmt.Sprintf("wait=%d", seconds))
+		resp, err := client.Do(req)
+		if err != nil {
+			results <- result{err: err}
+			return
+		}
+		_ = resp.Body.Close()
+		results <- result{status: resp.StatusCode, seq: resp.Header.Get("Etag")}
+	}
+	detached := 0
+	if on {
+		detached = hosts
+	}
+	for round := range 2 { // the second on connections that were parked before
+		for range hosts {
+			go park(100, nil)
+		}
+		become("narwharf_polls_parked", hosts)
+		become("narwharf_polls_detached", detached)
+		p.promote(0, fmt.Sprintf("promoted web to seq %d", round+2), storePath([]*Path{two, one}[round]))
+		start := time.Now()
+		for range hosts {
+			if r := <-results; r.status != 200 || r.seq == etag {
+				t.Errorf("a woken poll: %+v", r)
+			}
+		}
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("polls were woken after %v", took)
+		}
+		become("narwharf_polls_parked", 0)
+		etag = NewUploader(t, url, token).Get("/api/v1/channels/web/store-path").Header.Get("Etag")
+	}
+	gone := make(chan struct{})
+	go park(100, gone)
+	become("narwharf_polls_parked", 1)
+	close(gone)
+	become("narwharf_polls_parked", 0) // the proxy passes on that its client left
+	<-results
+	if !testing.Short() { // longer than proxies wait that nobody told
+		start := time.Now()
+		go park(65, nil)
+		if r := <-results; r.status != 304 || time.Since(start) < 60*time.Second {
+			t.Errorf("a poll of 65 s: %+v after %v", r, time.Since(start))
+		}
+	}
+}
