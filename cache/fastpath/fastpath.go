@@ -61,8 +61,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 type conn struct {
 	*net.TCPConn
 	l     *Listener
-	slow  bool      // net/http has the connection
-	left  int64     // then: bytes of its request that it has not been given; negative: it has more
+	slow  bool      // net/http has the connection, or who hijacked it
+	taken bool      // somebody hijacked it
+	left  int64     // bytes of its request that net/http has not been given; negative: unknown, or it has more
 	first []byte    // of the next request, see Resume
 	until time.Time // the deadline that we set; zero: none
 	out   []byte
@@ -71,7 +72,10 @@ type conn struct {
 }
 
 func (c *conn) Read(p []byte) (int, error) {
-	if c.slow {
+	switch {
+	case c.slow && !c.taken && c.left == 0 && len(p) == 1:
+		return c.watch(p)
+	case c.slow:
 		n, err := c.TCPConn.Read(p)
 		c.left -= int64(n)
 		return n, err
@@ -150,15 +154,16 @@ func (c *conn) handOver(left int64) {
 // ConnState is for the http.Server of a Listener. It takes a connection back on
 // which net/http has answered a request and waits for the next.
 func ConnState(c net.Conn, state http.ConnState) {
-	if c, ok := c.(*conn); ok && state == http.StateIdle && c.left == 0 {
-		c.slow = false
+	if c, ok := c.(*conn); ok {
+		c.taken = state == http.StateHijacked
+		c.slow = c.slow && (state != http.StateIdle || c.left != 0)
 	}
 }
 
 // Resume takes a connection back that was hijacked from net/http, is answered, and
 // of whose next request the first byte was read. An http.Server has to serve it
 // then as if it had just been accepted.
-func (c *conn) Resume(first byte) { c.slow, c.first = false, []byte{first} }
+func (c *conn) Resume(first byte) { c.slow, c.taken, c.first = false, false, []byte{first} }
 
 // date is the text of one second.
 type date struct {

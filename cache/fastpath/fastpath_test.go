@@ -177,6 +177,67 @@ func TestIdle(t *testing.T) {
 	}
 }
 
+// TestAhead: what a client sends while net/http answers stays in the connection for
+// the next look; and he is seen to leave meanwhile.
+func TestAhead(t *testing.T) {
+	address, served, srv := serve(t, time.Minute)
+	slow := srv.Handler
+	left := make(chan struct{})
+	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/wait":
+			time.Sleep(200 * time.Millisecond)
+		case "/leave":
+			<-r.Context().Done()
+			close(left)
+		}
+		slow.ServeHTTP(w, r)
+	})
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	r := bufio.NewReader(conn)
+	wait := strings.Replace(get, "/x", "/wait", 1)
+	put := "PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"
+	for _, round := range []struct{ say, hear []string }{
+		{[]string{wait, get}, []string{"slow GET /wait ", "fast"}},
+		{[]string{wait, put, "body"}, []string{"slow GET /wait ", "slow PUT /x body"}},
+		{[]string{get}, []string{"fast"}},
+	} {
+		for _, piece := range round.say {
+			if _, err := io.WriteString(conn, piece); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(50 * time.Millisecond) // so that it is a read of its own
+		}
+		for _, want := range round.hear {
+			resp, err := http.ReadResponse(r, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, err := io.ReadAll(resp.Body); err != nil || string(b) != want {
+				t.Errorf("%q (%v), want %q", b, err, want)
+			}
+		}
+	}
+	if n := served.Load(); n != 2 {
+		t.Errorf("%d fast answers, want 2", n)
+	}
+	if _, err := io.WriteString(conn, strings.Replace(get, "/x", "/leave", 1)); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Millisecond)
+	conn.Close()
+	select {
+	case <-left:
+	case <-time.After(10 * time.Second):
+		t.Error("a client that left was not seen to")
+	}
+}
+
 // TestClose: a client that wants no second answer is told so, and sees the end.
 func TestClose(t *testing.T) {
 	address, served, _ := serve(t, time.Minute)
