@@ -143,6 +143,13 @@ func (s *Store) LockPath(hash string) (unlock func()) {
 	}
 }
 
+// Each calls fn with each record, while Rebuild waits. See index.Index.
+func (s *Store) Each(fn func(*index.Record) error) error {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	return s.Index.Each(fn)
+}
+
 // LockNar keeps others from changing the NAR file "nar/…".
 func (s *Store) LockNar(name string) (unlock func()) { return s.locks.Lock(name) }
 

@@ -84,7 +84,7 @@ func (a *Adopter) Run(ctx context.Context) {
 		return
 	}
 	refs := make(map[narinfo.Path]bool)
-	err := a.Uploads.Index.Each(func(r *index.Record) error {
+	err := a.Uploads.Each(func(r *index.Record) error {
 		for _, ref := range r.Info.References {
 			refs[ref] = true
 		}

@@ -98,7 +98,7 @@ func (c *fsck) infos(ctx context.Context) error {
 		}
 	}
 	var lost []string
-	err = c.store.Index.Each(func(r *index.Record) error {
+	err = c.store.Each(func(r *index.Record) error {
 		if _, there := files[r.Info.Path.Hash()]; !there {
 			lost = append(lost, r.Info.Path.Hash())
 		}
