@@ -219,7 +219,7 @@ var largePackages = map[string]int{
 	"cache/nar":            3224,
 	"cache/nixstore":       2115,
 	"cache/local/compress": 2073,
-	"cmd/narwharf":         3750,
+	"cmd/narwharf":         3585,
 	"hooks":                5721,
 	"nixos/machine":        2189,
 	"signing/access":       1597,

@@ -20,17 +20,13 @@ func channelCommand() *cobra.Command {
 
 func channelListCommand() *cobra.Command {
 	c := &cobra.Command{Use: "list", Short: "list the channels", Args: cobra.NoArgs}
-	f := addClientFlags(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		return withClient(f, func(client *api.Client) error {
-			list, err := client.Channels(c.Context())
-			if err != nil {
-				return err
-			}
-			if f.json {
-				return printJSON(c, list)
-			}
-			return table(c, "CHANNEL\tSEQ\tKIND\tPROMOTED\tBY", func(row func(...any)) {
+	return withServer(c, func(s *session, _ []string) error {
+		list, err := s.Channels(s.ctx)
+		if err != nil {
+			return err
+		}
+		return s.show(list, func() error {
+			return table(s.out, "CHANNEL\tSEQ\tKIND\tPROMOTED\tBY", func(row func(...any)) {
 				for _, ch := range list {
 					promoted := "deleted"
 					if !ch.Deleted {
@@ -40,8 +36,7 @@ func channelListCommand() *cobra.Command {
 				}
 			})
 		})
-	}
-	return c
+	})
 }
 
 // orUnknown is for what a database that was lost had.
@@ -54,47 +49,37 @@ func orUnknown(s string) string {
 
 func channelShowCommand() *cobra.Command {
 	c := &cobra.Command{Use: "show CHANNEL", Short: "show a channel's release", Args: cobra.ExactArgs(1)}
-	f := addClientFlags(c)
-	c.RunE = func(c *cobra.Command, args []string) error {
-		return withClient(f, func(client *api.Client) error {
-			ch, err := client.Channel(c.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			if f.json {
-				return printJSON(c, ch)
-			}
+	return withServer(c, func(s *session, args []string) error {
+		ch, err := s.Channel(s.ctx, args[0])
+		if err != nil {
+			return err
+		}
+		return s.show(ch, func() error {
 			head, entries, err := ch.Release.Check()
 			if err != nil {
 				return err
 			}
-			out := c.OutOrStdout()
-			fmt.Fprintf(out, "channel    %s (%s)\nseq        %d\norigin     %s\npromoted   %s by %s\nkeys       %s (%d must sign)\n",
+			fmt.Fprintf(s.out, "channel    %s (%s)\nseq        %d\norigin     %s\npromoted   %s by %s\nkeys       %s (%d must sign)\n",
 				ch.Channel, ch.Kind, ch.Seq, head.Origin, api.TimeText(ch.Promoted), orUnknown(ch.By), strings.Join(ch.Keys, "\n           "), ch.Threshold)
 			for k, v := range head.Meta {
-				fmt.Fprintf(out, "%-10s %s\n", k, v)
+				fmt.Fprintf(s.out, "%-10s %s\n", k, v)
 			}
-			fmt.Fprintln(out)
-			return entryTable(c, entries)
+			fmt.Fprintln(s.out)
+			return entryTable(s.out, entries)
 		})
-	}
-	return c
+	})
 }
 
 func channelHistoryCommand() *cobra.Command {
 	c := &cobra.Command{Use: "history CHANNEL", Short: "list a channel's releases, newest first", Args: cobra.ExactArgs(1)}
-	f := addClientFlags(c)
 	limit := c.Flags().Int("limit", 20, "how many")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		return withClient(f, func(client *api.Client) error {
-			list, err := client.History(c.Context(), args[0], *limit)
-			if err != nil {
-				return err
-			}
-			if f.json {
-				return printJSON(c, list)
-			}
-			return table(c, "SEQ\tPROMOTED\tBY\tTARGETS\tWHAT", func(row func(...any)) {
+	return withServer(c, func(s *session, args []string) error {
+		list, err := s.History(s.ctx, args[0], *limit)
+		if err != nil {
+			return err
+		}
+		return s.show(list, func() error {
+			return table(s.out, "SEQ\tPROMOTED\tBY\tTARGETS\tWHAT", func(row func(...any)) {
 				for _, h := range list {
 					what := h.Meta["rev"]
 					if len(h.Targets) == 1 {
@@ -107,8 +92,7 @@ func channelHistoryCommand() *cobra.Command {
 				}
 			})
 		})
-	}
-	return c
+	})
 }
 
 func channelDeleteCommand() *cobra.Command {
@@ -119,24 +103,20 @@ func channelDeleteCommand() *cobra.Command {
 promoted again: a seq is used once.`,
 		Args: cobra.ExactArgs(1),
 	}
-	f := addClientFlags(c)
 	ifSeq := c.Flags().Int64("if-seq", -1, "delete only if the channel is at this `SEQ`")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		return withClient(f, func(client *api.Client) error {
-			seq := *ifSeq
-			if seq < 0 {
-				ch, err := client.Channel(c.Context(), args[0])
-				if err != nil {
-					return err
-				}
-				seq = ch.Seq
-			}
-			if err := client.DeleteChannel(c.Context(), args[0], seq); err != nil {
+	return withServer(c, func(s *session, args []string) error {
+		seq := *ifSeq
+		if seq < 0 {
+			ch, err := s.Channel(s.ctx, args[0])
+			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.OutOrStdout(), "deleted %s after seq %d\n", args[0], seq)
-			return nil
-		})
-	}
-	return c
+			seq = ch.Seq
+		}
+		if err := s.DeleteChannel(s.ctx, args[0], seq); err != nil {
+			return err
+		}
+		fmt.Fprintf(s.out, "deleted %s after seq %d\n", args[0], seq)
+		return nil
+	})
 }

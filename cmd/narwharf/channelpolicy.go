@@ -7,8 +7,6 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
-
-	"narwharf/hooks/api"
 )
 
 func channelPolicyCommand() *cobra.Command {
@@ -35,25 +33,21 @@ docs/channels.md says what each of them does. {"windows": []} is the policy
 without rules.`,
 		Args: cobra.ExactArgs(1),
 	}
-	f := addClientFlags(c)
 	file := c.Flags().String("file", "", "`FILE` with the policy to set; - for stdin")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		return withClient(f, func(client *api.Client) error {
-			var text json.RawMessage
-			var err error
-			if *file != "" {
-				if text, err = readPolicy(c, *file); err != nil {
-					return err
-				}
-			}
-			p, err := client.ChannelPolicy(c.Context(), args[0], text)
-			if err != nil {
+	return withServer(c, func(s *session, args []string) error {
+		var text json.RawMessage
+		var err error
+		if *file != "" {
+			if text, err = readPolicy(c, *file); err != nil {
 				return err
 			}
-			return printJSON(c, p)
-		})
-	}
-	return c
+		}
+		p, err := s.ChannelPolicy(s.ctx, args[0], text)
+		if err != nil {
+			return err
+		}
+		return printJSON(s.out, p)
+	})
 }
 
 // readPolicy reads a policy as it was written, for the server to find what is

@@ -2,9 +2,11 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -113,22 +115,42 @@ func parsePublicKeys(what string, values []string) ([]signing.PublicKey, error) 
 	return keys, nil
 }
 
-// withClient loads the configuration and hands over a client.
-func withClient(f *clientFlags, fn func(client *api.Client) error) error {
-	cfg, err := f.load()
-	if err != nil {
-		return err
+// session is a call of a command that talks to a server.
+type session struct {
+	*api.Client
+	ctx       context.Context
+	out, errs io.Writer
+	json      bool
+}
+
+// withServer makes a command one that talks to a server.
+func withServer(c *cobra.Command, run func(s *session, args []string) error) *cobra.Command {
+	f := addClientFlags(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		cfg, err := f.load()
+		if err != nil {
+			return err
+		}
+		client, err := cfg.client()
+		if err != nil {
+			return err
+		}
+		return run(&session{client, c.Context(), c.OutOrStdout(), c.ErrOrStderr(), f.json}, args)
 	}
-	client, err := cfg.client()
-	if err != nil {
-		return err
+	return c
+}
+
+// show prints v as JSON if --json is there, and else as text does.
+func (s *session) show(v any, text func() error) error {
+	if s.json {
+		return printJSON(s.out, v)
 	}
-	return fn(client)
+	return text()
 }
 
 // table prints rows under a heading, in columns.
-func table(c *cobra.Command, heading string, fill func(row func(...any))) error {
-	t := tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)
+func table(out io.Writer, heading string, fill func(row func(...any))) error {
+	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, heading)
 	fill(func(cells ...any) {
 		texts := make([]string, 0, len(cells))
@@ -141,20 +163,20 @@ func table(c *cobra.Command, heading string, fill func(row func(...any))) error 
 }
 
 // entryTable shows what targets are to run.
-func entryTable(c *cobra.Command, entries []signing.Entry) error {
-	return table(c, "TARGET\tACTION\tSYSTEM\tSTORE PATH", func(row func(...any)) {
+func entryTable(out io.Writer, entries []signing.Entry) error {
+	return table(out, "TARGET\tACTION\tSYSTEM\tSTORE PATH", func(row func(...any)) {
 		for _, e := range entries {
 			row(e.Target, e.Action, e.System, e.StorePath)
 		}
 	})
 }
 
-func printJSON(c *cobra.Command, v any) error {
+func printJSON(out io.Writer, v any) error {
 	text, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(c.OutOrStdout(), string(text))
+	_, err = fmt.Fprintln(out, string(text))
 	return err
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -25,25 +26,22 @@ func hostCommand() *cobra.Command {
 
 func hostShowCommand() *cobra.Command {
 	c := &cobra.Command{Use: "show HOST", Short: "show what a host runs, should run, and waits for", Args: cobra.ExactArgs(1)}
-	f := addClientFlags(c)
-	c.RunE = func(c *cobra.Command, args []string) error {
-		return withClient(f, func(client *api.Client) error {
-			h, err := client.Host(c.Context(), args[0])
-			return printHost(c, f, h, err)
-		})
-	}
-	return c
+	return withServer(c, func(s *session, args []string) error { return s.host(s.Host(s.ctx, args[0])) })
 }
 
-// printHost prints an answer that is a host.
-func printHost(c *cobra.Command, f *clientFlags, h *api.Host, err error) error {
+// host prints an answer that is a host.
+func (s *session) host(h *api.Host, err error) error {
 	if err != nil {
 		return err
 	}
-	if f.json {
-		return printJSON(c, h)
-	}
-	out := c.OutOrStdout()
+	return s.show(h, func() error {
+		hostText(s.out, h)
+		return nil
+	})
+}
+
+// hostText is for people: one line a fact, those that are not there left out.
+func hostText(out io.Writer, h *api.Host) {
 	line := func(name, format string, args ...any) {
 		if text := fmt.Sprintf(format, args...); text != "" {
 			fmt.Fprintf(out, "%-11s %s\n", name, text)
@@ -82,7 +80,7 @@ func printHost(c *cobra.Command, f *clientFlags, h *api.Host, err error) error {
 	st := h.Status
 	if st == nil {
 		line("state", "never reported")
-		return nil
+		return
 	}
 	line("channel", "%s, target %s", st.Channel, st.Target)
 	line("state", "%s, seq %d, reported %s", st.State, st.Seq, h.Reported.Local().Format(time.DateTime))
@@ -101,7 +99,6 @@ func printHost(c *cobra.Command, f *clientFlags, h *api.Host, err error) error {
 		line("check", "%s is %s %s", ch.Name, word, ch.Detail)
 	}
 	line("agent", "%s, boot %s", st.Agent, st.BootID)
-	return nil
 }
 
 // obeyedText says what the host made of its directive, where it counts them.
@@ -124,14 +121,6 @@ func holdText(h *api.Hold) string {
 	return text
 }
 
-// patchHost changes what the server keeps about a host, and shows it.
-func patchHost(c *cobra.Command, f *clientFlags, name string, change map[string]any) error {
-	return withClient(f, func(client *api.Client) error {
-		h, err := client.PatchHost(c.Context(), name, change)
-		return printHost(c, f, h, err)
-	})
-}
-
 func hostHoldCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "hold HOST --reason TEXT",
@@ -142,11 +131,10 @@ over. What it has begun it ends.
     narwharf host hold web-1 --reason "disk is being replaced" --until 4h`,
 		Args: cobra.ExactArgs(1),
 	}
-	f := addClientFlags(c)
 	reason := c.Flags().String("reason", "", "`TEXT` for people who ask why")
 	until := c.Flags().String("until", "", "let it go at this `TIME` from now, as 4h or 2d (default: at unhold)")
 	must(c.MarkFlagRequired("reason"))
-	c.RunE = func(c *cobra.Command, args []string) error {
+	return withServer(c, func(s *session, args []string) error {
 		hold := api.Hold{Reason: *reason}
 		if *until != "" {
 			d, err := parseAge(*until)
@@ -156,18 +144,15 @@ over. What it has begun it ends.
 			t := time.Now().Add(d).UTC().Truncate(time.Second)
 			hold.Until = &t
 		}
-		return patchHost(c, f, args[0], map[string]any{"hold": hold})
-	}
-	return c
+		return s.host(s.PatchHost(s.ctx, args[0], map[string]any{"hold": hold}))
+	})
 }
 
 func hostUnholdCommand() *cobra.Command {
 	c := &cobra.Command{Use: "unhold HOST", Short: "let a held host go", Args: cobra.ExactArgs(1)}
-	f := addClientFlags(c)
-	c.RunE = func(c *cobra.Command, args []string) error {
-		return patchHost(c, f, args[0], map[string]any{"unhold": true})
-	}
-	return c
+	return withServer(c, func(s *session, args []string) error {
+		return s.host(s.PatchHost(s.ctx, args[0], map[string]any{"unhold": true}))
+	})
 }
 
 func hostLabelCommand() *cobra.Command {
@@ -180,8 +165,7 @@ NAME- takes a label away; labels that are not named stay.
     narwharf host label web-1 rack=2 reboot_group=web old-`,
 		Args: cobra.MinimumNArgs(2),
 	}
-	f := addClientFlags(c)
-	c.RunE = func(c *cobra.Command, args []string) error {
+	return withServer(c, func(s *session, args []string) error {
 		labels := make(map[string]*string)
 		for _, a := range args[1:] {
 			name, value, set := strings.Cut(a, "=")
@@ -194,7 +178,6 @@ NAME- takes a label away; labels that are not named stay.
 			}
 			labels[name] = &value
 		}
-		return patchHost(c, f, args[0], map[string]any{"labels": labels})
-	}
-	return c
+		return s.host(s.PatchHost(s.ctx, args[0], map[string]any{"labels": labels}))
+	})
 }

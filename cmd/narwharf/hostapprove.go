@@ -78,28 +78,23 @@ the host was cloned. docs/hosts.md says which to take when.
     narwharf host approve web-1 --instance 5f0c…`,
 		Args: cobra.ExactArgs(1),
 	}
-	f := addClientFlags(c)
 	instance := c.Flags().String("instance", "", "`ID` of the machine; may be left out if one claims the name. "+noInstance+": one whose agent says none")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		return withClient(f, func(client *api.Client) error {
-			id := *instance
-			switch id {
-			case "":
-				h, err := client.Host(c.Context(), args[0])
-				if err != nil {
-					return err
-				}
-				if id, err = onlyClaim(h); err != nil {
-					return err
-				}
-			case noInstance:
-				id = ""
+	return withServer(c, func(s *session, args []string) error {
+		id := *instance
+		switch id {
+		case "":
+			h, err := s.Host(s.ctx, args[0])
+			if err != nil {
+				return err
 			}
-			h, err := client.PostHost(c.Context(), args[0], "approve", map[string]string{"instance": id})
-			return printHost(c, f, h, err)
-		})
-	}
-	return c
+			if id, err = onlyClaim(h); err != nil {
+				return err
+			}
+		case noInstance:
+			id = ""
+		}
+		return s.host(s.PostHost(s.ctx, args[0], "approve", map[string]string{"instance": id}))
+	})
 }
 
 // onlyClaim is the one machine that claims a name.
@@ -125,18 +120,13 @@ own token is revoked. A host that is still there comes back by its next report,
 unless that was its token.`,
 		Args: cobra.ExactArgs(1),
 	}
-	f := addClientFlags(c)
-	c.RunE = func(c *cobra.Command, args []string) error {
-		return withClient(f, func(client *api.Client) error {
-			if err := client.RemoveHost(c.Context(), args[0]); err != nil {
-				return err
-			}
-			if f.json {
-				return printJSON(c, map[string]string{"removed": args[0]})
-			}
-			_, err := fmt.Fprintln(c.OutOrStdout(), "removed "+args[0])
+	return withServer(c, func(s *session, args []string) error {
+		if err := s.RemoveHost(s.ctx, args[0]); err != nil {
+			return err
+		}
+		return s.show(map[string]string{"removed": args[0]}, func() error {
+			_, err := fmt.Fprintln(s.out, "removed "+args[0])
 			return err
 		})
-	}
-	return c
+	})
 }

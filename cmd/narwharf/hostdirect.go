@@ -12,22 +12,17 @@ import (
 // release that seq finds in what the server shows of it.
 func aboutSeq(c *cobra.Command, leaf string, seq func(h *api.Host) (int64, error)) *cobra.Command {
 	c.Args = cobra.ExactArgs(1)
-	f := addClientFlags(c)
-	c.RunE = func(c *cobra.Command, args []string) error {
-		return withClient(f, func(client *api.Client) error {
-			h, err := client.Host(c.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			n, err := seq(h)
-			if err != nil {
-				return err
-			}
-			h, err = client.PostHost(c.Context(), args[0], leaf, map[string]int64{"seq": n})
-			return printHost(c, f, h, err)
-		})
-	}
-	return c
+	return withServer(c, func(s *session, args []string) error {
+		h, err := s.Host(s.ctx, args[0])
+		if err != nil {
+			return err
+		}
+		n, err := seq(h)
+		if err != nil {
+			return err
+		}
+		return s.host(s.PostHost(s.ctx, args[0], leaf, map[string]int64{"seq": n}))
+	})
 }
 
 func wantedSeq(h *api.Host) (int64, error) {

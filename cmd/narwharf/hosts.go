@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,24 +15,17 @@ func hostsCommand() *cobra.Command {
 		Short: "list hosts: what they run, what they should run, why they wait",
 		Args:  cobra.MaximumNArgs(1),
 	}
-	f := addClientFlags(c)
-	c.RunE = func(c *cobra.Command, args []string) error {
-		return withClient(f, func(client *api.Client) error {
-			list, err := client.Hosts(c.Context(), strings.Join(args, ""))
-			if err != nil {
-				return err
-			}
-			if f.json {
-				return printJSON(c, list)
-			}
-			return hostTable(c, list)
-		})
-	}
-	return c
+	return withServer(c, func(s *session, args []string) error {
+		list, err := s.Hosts(s.ctx, strings.Join(args, ""))
+		if err != nil {
+			return err
+		}
+		return s.show(list, func() error { return hostTable(s.out, list) })
+	})
 }
 
-func hostTable(c *cobra.Command, hosts []api.Host) error {
-	return table(c, "HOST\tSEEN\tSTATE\tSEQ\tWANTED\tCURRENT\tNOTES", func(row func(...any)) {
+func hostTable(out io.Writer, hosts []api.Host) error {
+	return table(out, "HOST\tSEEN\tSTATE\tSEQ\tWANTED\tCURRENT\tNOTES", func(row func(...any)) {
 		for _, h := range hosts {
 			seen := seenText(&h, "now")
 			state, seq, current := "never reported", int64(0), ""

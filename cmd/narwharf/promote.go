@@ -230,13 +230,13 @@ func (f *promoteFlags) finish(c *cobra.Command, p *promoter.Promoter, a *api.Pro
 		return err
 	case a.DryRun || !f.wait:
 		if f.client.json && !f.wait {
-			return printJSON(c, a)
+			return printJSON(c.OutOrStdout(), a)
 		}
 		return nil
 	}
 	r, err := p.Wait(c.Context(), a.Seq, f.timeout, f.offline)
 	if err == nil && f.client.json {
-		err = printJSON(c, r)
+		err = printJSON(c.OutOrStdout(), r)
 	}
 	switch {
 	case err != nil:

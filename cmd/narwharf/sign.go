@@ -96,7 +96,7 @@ func showRelease(c *cobra.Command, body *api.Promotion, head *signing.Head, entr
 	if !all && len(shown) > shownTargets {
 		shown = shown[:shownTargets]
 	}
-	err := entryTable(c, shown)
+	err := entryTable(out, shown)
 	if more := len(entries) - len(shown); more > 0 {
 		fmt.Fprintf(out, "… %d more (--all shows them)\n", more)
 	}

@@ -16,50 +16,37 @@ func watchCommand() *cobra.Command {
 		Short: "print what happens to a channel and its hosts, as it happens",
 		Args:  cobra.ExactArgs(1),
 	}
-	f := addClientFlags(c)
-	c.RunE = func(c *cobra.Command, args []string) error {
-		return withClient(f, func(client *api.Client) error { return watch(c, f, client, args[0]) })
-	}
-	return c
+	return withServer(c, func(s *session, args []string) error { return s.watch(args[0]) })
 }
 
 // watch follows the audit log from its end on.
-func watch(c *cobra.Command, f *clientFlags, client *api.Client, channel string) error {
-	ctx := c.Context()
+func (s *session) watch(channel string) error {
 	since := int64(1)
 	first := true
-	for ctx.Err() == nil {
+	for s.ctx.Err() == nil {
 		wait := 45 * time.Second
 		if first {
 			wait = 0
 		}
-		events, next, err := client.Events(ctx, since, channel, wait)
+		events, next, err := s.Events(s.ctx, since, channel, wait)
 		var e *api.Error
 		switch {
-		case ctx.Err() != nil:
+		case s.ctx.Err() != nil:
 			return nil
 		case errors.As(err, &e) && e.Kind != api.Unavailable && e.Kind != api.Internal:
 			return err
 		case err != nil:
-			fmt.Fprintf(c.ErrOrStderr(), "waiting for the server: %v\n", err)
+			fmt.Fprintf(s.errs, "waiting for the server: %v\n", err)
 			time.Sleep(2 * time.Second)
 			continue
 		}
-		for i, ev := range events {
-			if first && i < len(events)-10 {
-				continue // where it stands, not the whole past
+		if first {
+			events = events[max(len(events)-10, 0):] // where it stands, not the whole past
+		}
+		for _, ev := range events {
+			if err := s.show(ev, func() error { return s.event(ev) }); err != nil {
+				return err
 			}
-			if f.json {
-				if err := printJSON(c, ev); err != nil {
-					return err
-				}
-				continue
-			}
-			alarm := ""
-			if ev.Alarm {
-				alarm = "ALARM "
-			}
-			fmt.Fprintf(c.OutOrStdout(), "%s  %s%s\n", ev.Time.Local().Format(time.DateTime), alarm, ev.Text)
 		}
 		if next == since {
 			first = false
@@ -67,4 +54,13 @@ func watch(c *cobra.Command, f *clientFlags, client *api.Client, channel string)
 		since = next
 	}
 	return nil
+}
+
+func (s *session) event(ev api.Event) error {
+	alarm := ""
+	if ev.Alarm {
+		alarm = "ALARM "
+	}
+	_, err := fmt.Fprintf(s.out, "%s  %s%s\n", ev.Time.Local().Format(time.DateTime), alarm, ev.Text)
+	return err
 }
