@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/channel"
 	"narwharf/narinfo"
 	"narwharf/nixos"
 	agent "narwharf/nixos/machine"
@@ -54,7 +55,6 @@ func newAgents(w *world, t interface{ Fatalf(string, ...any) }, hosts int, syste
 		return time.Unix(1_800_000_000, 0).Add(time.Duration(a.now.Load()) * time.Millisecond).UTC()
 	}
 	w.restart()
-	w.db.MaxBatchDelay = 0
 	for i := range hosts {
 		h := &simHost{World: sim.New(&sim.System{Path: sim.Path("old")}), all: a, name: fmt.Sprint("h", i)}
 		h.Keys = a.keys
@@ -79,7 +79,7 @@ func (a *agents) release(path string, action signing.Action) {
 		a.t.Fatalf("%v", err)
 	}
 	body := api.Promotion{Release: *r, Keys: []string{a.keys.Key.Public().String()}, Kind: api.KindPath}
-	a.ask("PUT", "/api/v1/channels/"+sim.Channel, a.admin, body, 200, "If-Match", etagOf(a.seq-1))
+	a.ask("PUT", "/api/v1/channels/"+sim.Channel, a.admin, body, 200, "If-Match", channel.ETag(a.seq-1))
 }
 
 func (a *agents) policyIs(p api.ChannelPolicy) {
@@ -242,7 +242,7 @@ func TestAgentsShareSlots(t *testing.T) {
 			if turns > 4000 {
 				for _, h := range a.hosts {
 					s, seq := h.state()
-					rt.Logf("%s is %s %d, %+v", h.name, s, seq, w.s.slots.of(h.name))
+					rt.Logf("%s is %s %d, %+v", h.name, s, seq, w.slot(h.name))
 				}
 				rt.Fatalf("it comes to no end")
 			}
@@ -254,7 +254,6 @@ func TestAgentsShareSlots(t *testing.T) {
 					h.agent = nil // killed
 				case 1:
 					w.restart()
-					w.db.MaxBatchDelay = 0
 				case 2:
 					h.WontReboot = !h.WontReboot
 				case 3:
@@ -282,7 +281,7 @@ func TestAgentsShareSlots(t *testing.T) {
 			if s != want || h.Reboots == 0 && cuts == 0 && want == api.OK || len(h.Violations) > 0 {
 				rt.Fatalf("%s is %s after %d reboots, want %s: %v", h.name, s, h.Reboots, want, h.Violations)
 			}
-			if sl := w.s.slots.of(h.name); sl != nil {
+			if sl := w.slot(h.name); sl != nil {
 				rt.Fatalf("%s is %s and holds %+v", h.name, s, sl)
 			}
 		}

@@ -26,9 +26,9 @@ type BootstrapRequest struct {
 // they trust a promoter. It has the join token that it is asked for with in it,
 // and so nobody gets more by it than he has.
 func (s *Server) getBootstrap(c *call) error {
-	name := c.param("channel")
-	if err := signing.CheckChannel(name); err != nil {
-		return api.Errorf(api.BadRequest, "%v", err)
+	name, err := channelName(c)
+	if err != nil {
+		return err
 	}
 	if err := c.need(access.Scope{Kind: access.Join, Glob: name}); err != nil {
 		return err
@@ -42,9 +42,9 @@ func (s *Server) getBootstrap(c *call) error {
 		return api.Errorf(api.BadRequest,
 			"a host that runs a script of this server trusts it with everything: say so by ?trust=server, or use narwharf bootstrap %s", name)
 	}
-	l := s.channel(name)
-	if l.release == nil {
-		return api.Errorf(api.NotFound, "%s", absentText(l))
+	l := s.channels.Get(name)
+	if l.Release == nil {
+		return l.Absent()
 	}
 	// An admin may make join tokens; his own has no business on a new machine.
 	if s.tokens != nil {
@@ -54,7 +54,7 @@ func (s *Server) getBootstrap(c *call) error {
 		}
 	}
 	r := BootstrapRequest{
-		Channel: name, Origin: l.state.Origin, Keys: l.state.Keys, Threshold: l.state.Threshold, Seq: l.head.Seq,
+		Channel: name, Origin: l.State.Origin, Keys: l.State.Keys, Threshold: l.State.Threshold, Seq: l.Head.Seq,
 		Token: access.Presented(c.req), Host: q.Get("host"), Target: q.Get("target"), Action: q.Get("action"),
 	}
 	if r.Host == "" {

@@ -30,7 +30,6 @@ type bugs struct {
 
 func newBugs(t *testing.T) *bugs {
 	b := &bugs{world: newWorld(t)}
-	b.db.MaxBatchDelay = 0 // or each report waits for another
 	for _, name := range []string{"a", "b", "c"} {
 		b.paths = append(b.paths, b.system(name).In("/nix/store"))
 	}
@@ -164,18 +163,18 @@ func TestClass2OldPassesCountForNothing(t *testing.T) {
 // of, and what a host is told holds no time of the server's.
 func TestClass3ArrivalTimesChangeNothing(t *testing.T) {
 	b := newBugs(t)
-	clock := b.s.clock
-	defer func() { b.s.clock = clock }()
+	clock := b.clock
+	defer func() { b.clock = clock }()
 	rapid.Check(t, func(rt *rapid.T) {
 		soon, late := b.newHost(), b.newHost()
 		now := time.Now()
 		var last *api.Status
 		for range rapid.IntRange(1, 5).Draw(rt, "reports") {
 			s := b.anyStatus(rt)
-			b.s.clock = func() time.Time { return now }
+			b.clock = func() time.Time { return now }
 			took := b.takes(rt, soon, last, s)
 			now = now.Add(time.Duration(rapid.Int64Range(0, int64(24*time.Hour)).Draw(rt, "delay")))
-			b.s.clock = func() time.Time { return now }
+			b.clock = func() time.Time { return now }
 			if b.takes(rt, late, last, s) != took {
 				rt.Fatalf("taken or not by its time: %+v", s)
 			}
@@ -281,7 +280,7 @@ func TestClass6NonsenseIsNotKept(t *testing.T) {
 		switch {
 		case nonsense && a.status == 400:
 			refused++
-			if r := b.s.store.host(host); r != nil {
+			if r := b.record(host); r != nil {
 				rt.Fatalf("refused, and kept: %+v", r)
 			}
 		case nonsense || a.status != 204:

@@ -12,34 +12,6 @@ import (
 	"narwharf/signing"
 )
 
-// TestDirectiveSerial: it grows, whatever the clock does, and goes above what the
-// host says of the same release.
-func TestDirectiveSerial(t *testing.T) {
-	now := time.UnixMilli(1_000_000)
-	given := func(seq, serial int64) *api.Directive { return &api.Directive{Seq: seq, Serial: serial} }
-	said := func(channel string, seq, serial int64) *api.Status {
-		return &api.Status{Channel: channel, HighestSeq: seq, DirectiveSerial: serial}
-	}
-	for _, c := range []struct {
-		name string
-		r    hostRecord
-		want int64
-	}{
-		{"the first", hostRecord{}, 1_000_000},
-		{"after one", hostRecord{Directive: given(7, 900)}, 1_000_000},
-		{"in the same millisecond", hostRecord{Directive: given(7, 1_000_000)}, 1_000_001},
-		{"the clock was set back", hostRecord{Directive: given(7, 5_000_000)}, 5_000_001},
-		{"the host obeyed a later one", hostRecord{Directive: given(7, 900), Status: said("web", 7, 2_000_000)}, 2_000_001},
-		{"of another release", hostRecord{Directive: given(6, 5_000_000), Status: said("web", 6, 5_000_000)}, 1_000_000},
-		{"of another channel", hostRecord{Status: said("db", 7, 5_000_000)}, 1_000_000},
-		{"no number is above it", hostRecord{Status: said("web", 7, api.MaxSerial)}, api.MaxSerial + 1},
-	} {
-		if got := nextSerial(now, &c.r, "web", 7); got != c.want {
-			t.Errorf("%s: %d, want %d", c.name, got, c.want)
-		}
-	}
-}
-
 // TestNoDirectiveAboveTheHighest: where none can be above what the host says, the
 // operator is told, and what to do; the next release is another count. A number
 // that is none is no report.
@@ -103,7 +75,6 @@ func TestRestoredServerAsksNoSecondTime(t *testing.T) {
 				ahead := w.clock
 				w.clock = func() time.Time { return ahead().Add(-behind) }
 				w.start()
-				w.db.MaxBatchDelay = 0
 				h.agent = nil // it asks anew, and tells anew
 			}
 
@@ -115,7 +86,6 @@ func TestRestoredServerAsksNoSecondTime(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.start()
-			w.db.MaxBatchDelay = 0
 			say("retry")
 			h.until(t, api.OK, second.Path)
 

@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/audit"
+	"narwharf/hooks/channel"
 	"narwharf/hooks/longpoll"
 	"narwharf/signing"
 )
@@ -16,13 +18,13 @@ const eventPage = 500
 // there is something; the ETag is the id to go on from.
 func (s *Server) getEvents(c *call) error {
 	q := c.req.URL.Query()
-	channel := q.Get("channel")
-	if channel != "" {
-		if err := signing.CheckChannel(channel); err != nil {
+	of := q.Get("channel")
+	if of != "" {
+		if err := signing.CheckChannel(of); err != nil {
 			return api.Errorf(api.BadRequest, "%v", err)
 		}
 	}
-	if err := c.operateOr(channel); err != nil {
+	if err := c.operateOr(of); err != nil {
 		return err
 	}
 	since := int64(1)
@@ -35,11 +37,11 @@ func (s *Server) getEvents(c *call) error {
 	}
 	// Whoever waits has seen everything before since: no If-None-Match needed.
 	if longpoll.Wait(c.req) > 0 && c.req.Header.Get("If-None-Match") == "" {
-		c.req.Header.Set("If-None-Match", etagOf(since))
+		c.req.Header.Set("If-None-Match", channel.ETag(since))
 	}
-	return s.poll(c, []string{eventsTopic}, nil, func() (longpoll.Answer, error) {
-		list, next, err := s.store.eventsSince(since, eventPage, func(e *api.Event) bool {
-			return channel == "" || e.Channel == channel
+	return s.poll(c, longpoll.Poll{Topics: []string{audit.Events}, Look: func() (longpoll.Answer, error) {
+		list, next, err := audit.Since(s.set, since, eventPage, func(e *api.Event) bool {
+			return of == "" || e.Channel == of
 		})
 		if err != nil {
 			return longpoll.Answer{}, err
@@ -48,6 +50,6 @@ func (s *Server) getEvents(c *call) error {
 			list = []api.Event{} // events of other channels: next moves on all the same
 		}
 		text, err := json.Marshal(map[string]any{"events": list, "next": next})
-		return longpoll.Answer{Status: http.StatusOK, ETag: etagOf(next), Body: append(text, '\n')}, err
-	})
+		return longpoll.Answer{Status: http.StatusOK, ETag: channel.ETag(next), Body: append(text, '\n')}, err
+	}})
 }

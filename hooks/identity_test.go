@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.etcd.io/bbolt"
 
+	"narwharf/cache/state"
 	"narwharf/hooks/api"
 	"narwharf/signing/access"
 )
@@ -171,7 +171,7 @@ func TestAProbeUnderAnotherName(t *testing.T) {
 	w.wantEvents("host.renamed", 0, false)
 	// A claim that was withdrawn long ago is another one.
 	later := time.Now().Add(2 * claimPause)
-	w.s.clock = func() time.Time { return later }
+	w.clock = func() time.Time { return later }
 	w.must(trial.report(), 409, api.IdentityConflict)
 	w.wantEvents("host.identity", 2, true)
 	// An approve of what was withdrawn is for nothing.
@@ -449,12 +449,10 @@ func TestIdentitiesThatCannotBeRead(t *testing.T) {
 	for bucket, want := range map[string]string{"owner": "owner of host web-1", "instance": "instance web-1"} {
 		w := newWorld(t)
 		w.machine("web-1", "a", "boot-a").taken()
-		if err := w.db.Update(func(tx *bbolt.Tx) error {
-			return tx.Bucket(rootBucket).Bucket([]byte(bucket)).Put([]byte("web-1"), []byte("{"))
-		}); err != nil {
+		if err := w.db.Update(t.Context(), nil, func(tx state.Tx) error { return tx.Put("hooks/"+bucket, "web-1", []byte("{")) }); err != nil {
 			t.Fatal(err)
 		}
-		_, err := New(Options{DB: w.db, Cache: w.cache, Files: w.files, Access: w.s.access, Log: w.s.log, Metrics: prometheus.NewRegistry()})
+		_, err := New(Options{State: w.db, Cache: w.cache, Files: w.files, Access: w.s.access, Log: w.s.log, Metrics: prometheus.NewRegistry()})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", bucket, err)
 		}

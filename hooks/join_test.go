@@ -189,7 +189,8 @@ func TestJoinThatFails(t *testing.T) {
 	a := w.machine("web-1", "a", "boot-a")
 	secret := w.joinToken("rack-7", "", 1)
 	half := &halfStore{w.tokens, errors.New("disk on fire")}
-	w.s.tokens = half
+	w.joins = half
+	w.restart()
 	w.must(a.join(secret), 500, api.Internal)
 	half.fail = nil
 	w.wantEvents("host.joined", 0, false)
@@ -213,7 +214,8 @@ func TestJoinThatFails(t *testing.T) {
 func TestJoinKeepsSecrets(t *testing.T) {
 	w := newWorld(t)
 	var log bytes.Buffer
-	w.s.log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	w.log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	w.restart()
 	a := w.machine("web-1", "a", "boot-a")
 	join := w.joinToken("rack-7", "", 1)
 	own := a.joins(join)

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/channel"
+	"narwharf/hooks/reboot"
 	agent "narwharf/nixos/machine"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
@@ -71,7 +73,7 @@ func TestFailingHostGivesWay(t *testing.T) {
 				two.down, freed = true, time.Since(begin)
 			}
 		})
-		if freed < grantLease || freed > grantLease+4*time.Minute {
+		if freed < reboot.Lease || freed > reboot.Lease+4*time.Minute {
 			t.Fatalf("web-2 was let reboot after %s", freed)
 		}
 		w.must(w.do("GET", "/api/v1/events", w.op, nil), 200, "",
@@ -87,7 +89,7 @@ func TestFailingHostGivesWay(t *testing.T) {
 		two.ends(api.OK)
 
 		// The slot is free, and it rests; and after that who has not failed goes first.
-		time.Sleep(grantLease)
+		time.Sleep(reboot.Lease)
 		three.asks(1)
 		bad.asks(1)
 		if d := bad.poll(); d.Reboot != nil || !strings.Contains(d.WaitingFor.Detail, "web-3 of the group web before it") {
@@ -129,7 +131,7 @@ func TestFailingHostGivesWay(t *testing.T) {
 		}
 		bad.boot++
 		bad.ends(api.OK)
-		if r := w.s.store.host("web-1"); r.Unused != nil || w.s.slots.of("web-1") != nil {
+		if r := w.record("web-1"); r.Unused != nil || w.slot("web-1") != nil {
 			t.Errorf("after all it is left with %+v", r.Unused)
 		}
 	})
@@ -292,45 +294,6 @@ func TestUpThenGone(t *testing.T) {
 	})
 }
 
-// TestRest: how long a host rests, who is before whom, and that a clock which was
-// set back lets nobody rest for ever.
-func TestRest(t *testing.T) {
-	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	for times, want := range map[int]time.Duration{1: 15 * time.Minute, 2: 30 * time.Minute, 4: time.Hour, 100: time.Hour} {
-		u := &unused{Times: times, At: at}
-		for _, c := range []struct {
-			now   time.Time
-			rests bool
-		}{{at, true}, {at.Add(want - 1), true}, {at.Add(want), false}, {at.Add(-2 * time.Hour), false}} {
-			if got := u.restsUntil(c.now); got.IsZero() == c.rests || c.rests && !got.Equal(at.Add(want)) {
-				t.Errorf("after %d times, %s later: until %s", times, c.now.Sub(at), got)
-			}
-		}
-	}
-	line := []*unused{nil, {Times: 1, At: at}, {Times: 1, At: at.Add(1)}, {Times: 2, At: at}}
-	for i, u := range line {
-		for j, v := range line {
-			if u.before(v) != (i < j) {
-				t.Errorf("%d before %d: %v", i, j, u.before(v))
-			}
-		}
-	}
-}
-
-// TestLeaseOfASlot: all permissions of a slot end with its first lease, in steps.
-func TestLeaseOfASlot(t *testing.T) {
-	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	sl := &slot{Granted: at}
-	for after, want := range map[time.Duration]time.Duration{
-		0: grantLease, time.Second: grantLease, 59 * time.Second: grantLease, time.Minute: 14 * time.Minute, 14*time.Minute + 59*time.Second: time.Minute,
-		grantLease: 0, time.Hour: 0, -time.Hour: grantLease,
-	} {
-		if got := sl.lease(at.Add(after)); got != want {
-			t.Errorf("after %s: %s, want %s", after, got, want)
-		}
-	}
-}
-
 // TestSlotOfTheFuture: a slot that was given while the server's clock was ahead
 // ends as others do, once the server was started with the right time.
 func TestSlotOfTheFuture(t *testing.T) {
@@ -362,7 +325,7 @@ func TestRetryAtTheEnd(t *testing.T) {
 			t.Fatal("not permitted")
 		}
 		h.says(api.WaitReboot, "hooks.pre_reboot: exit status 1")
-		time.Sleep(grantLease + time.Second)
+		time.Sleep(reboot.Lease + time.Second)
 		h.asks(1)
 		if d := h.poll(); d.Reboot != nil || h.show().Slot == nil {
 			t.Fatalf("it is told %+v", d)
@@ -412,7 +375,7 @@ func TestAnotherBootAsks(t *testing.T) {
 		w.must(w.do("GET", "/api/v1/events", w.op, nil), 200, "", "web-1 was booted since, and asks to reboot again (armed, waits for reboot): its reboot slot of the group web is free, and it is in line again in 15m0s")
 		two.boot++
 		two.ends(api.OK)
-		time.Sleep(grantLease)
+		time.Sleep(reboot.Lease)
 		if d := h.poll(); d.Reboot == nil {
 			t.Errorf("it is told %+v", d.WaitingFor)
 		}
@@ -430,7 +393,7 @@ func TestLineOfTwoChannels(t *testing.T) {
 		e := w.entry("*", w.system("a"))
 		e.Action = "reboot"
 		body := api.Promotion{Release: *w.release(head, e), Keys: []string{w.key.Public().String()}, Threshold: 1}
-		w.must(w.do("PUT", "/api/v1/channels/db", w.admin, body, "If-Match", etagOf(0)), 200, "")
+		w.must(w.do("PUT", "/api/v1/channels/db", w.admin, body, "If-Match", channel.ETag(0)), 200, "")
 		w.must(w.do("PUT", "/api/v1/channels/db/policy", w.admin, api.ChannelPolicy{RebootSlots: 1}), 200, "")
 		other := &api.Status{
 			Agent: "test", StartID: 100, Counter: 1, Channel: "db", Target: "db-1", BootID: "b0", State: api.Armed, Seq: 1, Action: "reboot",
@@ -448,7 +411,7 @@ func TestLineOfTwoChannels(t *testing.T) {
 		tries := 0
 		bad.lives(2*time.Hour, func(permitted bool) {
 			w.must(w.do("GET", "/api/v1/hosts/db-1/desired?channel=db&boot=b0", w.admin, nil), 200, "", `"kind":"slot"`)
-			if permitted && bad.show().Slot.Granted.Sub(dead.show().Slot.Granted) > grantLease {
+			if permitted && bad.show().Slot.Granted.Sub(dead.show().Slot.Granted) > reboot.Lease {
 				tries++
 			}
 		})
@@ -474,7 +437,7 @@ func TestAgentsThatFailGiveWay(t *testing.T) {
 		s, seq := h.state()
 		return seq == a.seq && s == api.OK
 	}
-	for ; w.s.slots.of(bad.name) == nil; bad.turn() { // it is the first
+	for ; w.slot(bad.name) == nil; bad.turn() { // it is the first
 		if len(bad.Hooks) > 0 {
 			t.Fatal("it reboots without a slot")
 		}

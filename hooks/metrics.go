@@ -1,8 +1,6 @@
 package hooks
 
 import (
-	"maps"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"narwharf/hooks/api"
@@ -51,20 +49,20 @@ func (f *fleetCollector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (f *fleetCollector) Collect(ch chan<- prometheus.Metric) {
-	f.s.mu.RLock()
-	for name, l := range f.s.channels {
-		ch <- prometheus.MustNewConstMetric(seqDesc, prometheus.GaugeValue, float64(l.state.Seq), name)
+	for _, l := range f.s.channels.List() {
+		ch <- prometheus.MustNewConstMetric(seqDesc, prometheus.GaugeValue, float64(l.Seq), l.Channel)
 	}
-	policies := maps.Clone(f.s.policies)
-	f.s.mu.RUnlock()
-	f.collectPolicies(ch, policies)
+	f.collectPolicies(ch)
+	hosts, _, err := f.s.fleet.List("")
+	if err != nil {
+		f.s.log.Error("metrics of hosts are not complete", "error", err)
+	}
 	type key struct {
 		channel string
 		state   api.State
 	}
 	states := make(map[key]int)
 	converged, held := make(map[string]int), make(map[string]int)
-	hosts, _ := f.s.hosts("")
 	for _, h := range hosts {
 		ch <- prometheus.MustNewConstMetric(seenDesc, prometheus.GaugeValue, float64(h.LastSeen.Unix()), h.Host)
 		if h.Status == nil {
@@ -90,18 +88,18 @@ func (f *fleetCollector) Collect(ch chan<- prometheus.Metric) {
 }
 
 // collectPolicies tells about windows and reboot slots.
-func (f *fleetCollector) collectPolicies(ch chan<- prometheus.Metric, policies map[string]*policy) {
-	for name, p := range policies {
-		if len(p.schedule) > 0 {
+func (f *fleetCollector) collectPolicies(ch chan<- prometheus.Metric) {
+	for name, p := range f.s.channels.Policies() {
+		if len(p.Windows) > 0 {
 			v := 0.0
-			if open, _ := p.state(f.s.clock()); open {
+			if open, _ := p.Open(f.s.clock()); open {
 				v = 1
 			}
 			ch <- prometheus.MustNewConstMetric(openDesc, prometheus.GaugeValue, v, name)
 		}
 	}
 	used, late := make(map[string]int), make(map[string]int)
-	for _, sl := range f.s.slots.all() {
+	for _, sl := range f.s.slots.All() {
 		used[sl.Group]++
 		if sl.Late {
 			late[sl.Group]++

@@ -133,7 +133,7 @@ func TestParked(t *testing.T) {
 	if n := w.s.polls.Count(); n.Waiting != 0 || n.Woken != 3 {
 		t.Errorf("%+v", n)
 	}
-	if n := w.s.presence("web-1").parked; n != 0 {
+	if n := w.s.hosts.Presence("web-1").Parked(); n != 0 {
 		t.Errorf("web-1 has %d polls", n)
 	}
 	body := `{}`
@@ -278,7 +278,7 @@ func TestParkedLeaves(t *testing.T) {
 		_ = c.conn.Close()
 		w.becomes("nothing is left", func() bool { a, b := w.off(); return a+b == 0 })
 	}
-	if n := w.s.presence("web-1").parked; n != 0 {
+	if n := w.s.hosts.Presence("web-1").Parked(); n != 0 {
 		t.Errorf("web-1 has %d polls", n)
 	}
 }

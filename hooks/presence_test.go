@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/host"
 )
 
 // pipes is a listener in memory.
@@ -144,7 +145,7 @@ func TestGone(t *testing.T) {
 					synctest.Wait()
 				}
 				etag := w.must(w.do("GET", desiredPath, w.host, nil), 200, "").header.Get("ETag")
-				w.goesAfter(onlineFor)
+				w.goesAfter(host.OnlineFor)
 
 				leave := w.leavingPoll(etag)
 				time.Sleep(50 * time.Second)
@@ -161,20 +162,20 @@ func TestGone(t *testing.T) {
 				if a := w.do("GET", desiredPath, w.host, nil, "If-None-Match", etag, "Prefer", "wait=5"); a.status != 304 {
 					t.Errorf("time-out: %s", a)
 				}
-				w.goesAfter(onlineFor)
+				w.goesAfter(host.OnlineFor)
 
 				// A report, too, is a sign of life.
 				leave = w.leavingPoll(etag)
 				leave()
 				w.must(w.report(status(1, api.Staging)), 204, "")
-				w.goesAfter(onlineFor - w.db.MaxBatchDelay) // for which its transaction waited
+				w.goesAfter(host.OnlineFor)
 
 				// What breaks off after another poll was answered is an old
 				// connection, of which the end was noticed late.
 				leave = w.leavingPoll(etag)
 				w.must(w.do("GET", desiredPath, w.host, nil), 200, "")
 				leave()
-				w.goesAfter(onlineFor)
+				w.goesAfter(host.OnlineFor)
 			})
 		})
 	}

@@ -370,7 +370,7 @@ func TestRestore(t *testing.T) {
 	w.path += ".new"
 	w.start()
 	w.must(w.do("GET", "/api/v1/channels/web", "", nil), 404, api.NotFound)
-	channels, releases, err := w.s.Restore(t.Logf)
+	channels, releases, err := w.s.Restore(t.Context(), t.Logf)
 	if err != nil || channels != 2 || releases != 3 {
 		t.Errorf("restored %d channels, %d releases, %v; want 2, 3", channels, releases, err)
 	}
@@ -405,7 +405,7 @@ func TestRestore(t *testing.T) {
 	if gone.err.Channel.Seq != 3 || !gone.err.Channel.Deleted {
 		t.Errorf("a deleted channel came back as %+v", gone.err.Channel)
 	}
-	if _, releases, err := w.s.Restore(t.Logf); err != nil || releases != 0 {
+	if _, releases, err := w.s.Restore(t.Context(), t.Logf); err != nil || releases != 0 {
 		t.Errorf("a second restore adds %d releases (%v)", releases, err)
 	}
 	w.must(w.promoteAs(w.ci, 2, w.release(w.head(3), w.entry("*", a))), 200, "")

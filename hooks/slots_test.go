@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/host"
 )
 
 // rebooter is a host that needs a reboot for each release.
@@ -193,48 +194,6 @@ func TestRebootByAuto(t *testing.T) {
 	}
 }
 
-// TestSlotEnds: what ends a slot, and what does not.
-func TestSlotEnds(t *testing.T) {
-	start := time.Now()
-	sl := &slot{Channel: "web", Group: "web", Seq: 3, BootID: "old", until: start.Add(grantLease)}
-	report := func(change func(s *api.Status)) *api.Status {
-		s := &api.Status{Channel: "web", Seq: 3, BootID: "new", State: api.Probation, Action: "reboot"}
-		change(s)
-		return s
-	}
-	long := start.Add(time.Hour)
-	for _, c := range []struct {
-		name string
-		s    *api.Status
-		now  time.Time
-		over bool
-	}{
-		{"probation", report(func(*api.Status) {}), long, false},
-		{"reverting", report(func(s *api.Status) { s.State = api.Reverting }), long, false},
-		{"ok", report(func(s *api.Status) { s.State = api.OK }), start, true},
-		{"reverted", report(func(s *api.Status) { s.State = api.Reverted }), start, true},
-		{"failed", report(func(s *api.Status) { s.State = api.Failed }), start, true},
-		{"drifted", report(func(s *api.Status) { s.State = api.Drifted }), start, true},
-		{"another release", report(func(s *api.Status) { s.Seq, s.State = 4, api.Staging }), start, true},
-		{"another channel", report(func(s *api.Status) { s.Channel = "db" }), start, true},
-		{"armed after a boot, before probation", report(func(s *api.Status) { s.State, s.WaitingFor = api.Armed, &api.Waiting{Kind: api.WaitPaused} }), long, false},
-		{"armed, still up", report(func(s *api.Status) {
-			s.State, s.BootID, s.WaitingFor = api.Armed, "old", &api.Waiting{Kind: api.WaitReboot}
-		}), long, false},
-		{"paused before it heard", report(func(s *api.Status) {
-			s.State, s.BootID, s.WaitingFor = api.Armed, "old", &api.Waiting{Kind: api.WaitPaused}
-		}), start.Add(10 * time.Minute), false},
-		{"paused", report(func(s *api.Status) {
-			s.State, s.BootID, s.WaitingFor = api.Armed, "old", &api.Waiting{Kind: api.WaitPaused}
-		}), long, true},
-		{"a person switched it instead", report(func(s *api.Status) { s.State, s.BootID = api.OK, "old" }), start, true},
-	} {
-		if got := sl.over(c.s, c.now); got != c.over {
-			t.Errorf("%s: over %v, want %v", c.name, got, c.over)
-		}
-	}
-}
-
 // TestSlotGroups: hosts of a label share slots over channels' borders; those
 // without share their channel's; an operator, or the removal of a host, frees one.
 func TestSlotGroups(t *testing.T) {
@@ -348,7 +307,7 @@ func TestSlotNotUsed(t *testing.T) {
 		}
 		holds := func(what string, want bool) {
 			t.Helper()
-			if got := w.s.slots.of("web-1") != nil; got != want {
+			if got := w.slot("web-1") != nil; got != want {
 				t.Errorf("%s: holds it %v, want %v", what, got, want)
 			}
 		}
@@ -394,7 +353,7 @@ func TestSlotLate(t *testing.T) {
 			t.Error("late before its time")
 		}
 		w.restart() // after which all hosts have a moment to ask
-		time.Sleep(onlineFor + time.Second)
+		time.Sleep(host.OnlineFor + time.Second)
 		if alarms() != 1 || !hosts[0].show().Slot.Late {
 			t.Errorf("%d alarms, %+v", alarms(), hosts[0].show().Slot)
 		}
@@ -439,7 +398,6 @@ func TestSlotsNeverExceedTheLimit(t *testing.T) {
 		w.promote(seq, e)
 	}
 	rapid.Check(t, func(rt *rapid.T) {
-		w.db.MaxBatchDelay = 0
 		round++
 		var hosts []*rebooter
 		for i := range 5 {
@@ -519,7 +477,6 @@ func TestSlotsNeverExceedTheLimit(t *testing.T) {
 				}
 			case "restart":
 				w.restart()
-				w.db.MaxBatchDelay = 0
 			case "limit":
 				setLimit()
 			case "free":
@@ -531,38 +488,12 @@ func TestSlotsNeverExceedTheLimit(t *testing.T) {
 				promote()
 			}
 			for _, h := range hosts {
-				if sl := w.s.slots.of(h.name); (sl != nil) != holds[h] {
+				if sl := w.slot(h.name); (sl != nil) != holds[h] {
 					rt.Fatalf("%s holds a slot: %v, want %v", h.name, sl != nil, holds[h])
 				}
 			}
 		}
 	})
-}
-
-// TestReserve: of many that ask in the same moment as many get a slot as there
-// are, also while none of them is stored yet.
-func TestReserve(t *testing.T) {
-	for limit := range 4 {
-		table := slots{held: make(map[string]*slot)}
-		got := make(chan bool)
-		for i := range 20 {
-			go func() { got <- table.reserve(fmt.Sprint("h", i), &slot{Group: "g", pending: true}, limit) }()
-		}
-		n := 0
-		for range 20 {
-			if <-got {
-				n++
-			}
-		}
-		if want := limit; n != want && limit > 0 || limit == 0 && n != 20 {
-			t.Errorf("with a limit of %d, %d got a slot", limit, n)
-		}
-		for host := range table.held {
-			if table.reserve(host, &slot{Group: "other"}, 0) {
-				t.Errorf("%s took a slot while it held one", host)
-			}
-		}
-	}
 }
 
 // TestSlotNotStored: a slot that could not be stored is not given, and is free.
@@ -575,7 +506,7 @@ func TestSlotNotStored(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.must(w.do("GET", hosts[0].url("/desired?channel=web"), w.host, nil), 500, api.Internal)
-	if w.s.slots.of("web-1") != nil || len(w.s.slots.all()) != 0 {
+	if w.slot("web-1") != nil || len(w.slots()) != 0 {
 		t.Fatal("it holds a slot that is not in the database")
 	}
 	w.restart()

@@ -20,11 +20,14 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.etcd.io/bbolt"
 	"go.uber.org/goleak"
 
+	"narwharf/cache/state/bolt"
 	"narwharf/cache/state/memory"
 	"narwharf/hooks/api"
+	"narwharf/hooks/channel"
+	"narwharf/hooks/host"
+	"narwharf/hooks/reboot"
 	"narwharf/narinfo"
 	"narwharf/signing"
 	"narwharf/signing/access"
@@ -160,9 +163,11 @@ type world struct {
 	t       testing.TB
 	cache   *fakeCache
 	files   *memFiles
-	db      *bbolt.DB
+	db      *bolt.Store
 	path    string
 	tokens  *access.Tokens
+	joins   access.Store // tokens, for joins
+	log     *slog.Logger
 	s       *Server
 	http    *httptest.Server
 	parking net.Listener // of polls that are parked outside of http
@@ -176,6 +181,22 @@ type world struct {
 	clock   func() time.Time
 	pipes   bool // no TCP: connections are pipes, which time in a bubble can wait for
 }
+
+// As package host has them.
+const (
+	goneAfter  = 12 * time.Second
+	claimPause = time.Hour
+	maxClaims  = 8
+	maxLog     = 256 << 10
+)
+
+// record is what is stored of a host, nil if nothing is.
+func (w *world) record(name string) *host.Record { return w.s.hosts.Record(name) }
+
+// slot is the reboot slot that a host holds, nil if it holds none.
+func (w *world) slot(name string) *reboot.Slot { return w.slots()[name] }
+
+func (w *world) slots() map[string]*reboot.Slot { return w.s.slots.All() }
 
 func newWorld(t testing.TB) *world { return makeWorld(t, false) }
 
@@ -191,6 +212,7 @@ func makeWorld(t testing.TB, pipes bool) *world {
 	if w.tokens, _, err = access.Open(t.Context(), memory.New(nil), ""); err != nil {
 		t.Fatal(err)
 	}
+	w.joins, w.log, w.clock = w.tokens, slog.New(slog.DiscardHandler), time.Now
 	w.key = newKey(t, "deploy-1")
 	w.admin = w.token("admin", "admin")
 	w.ci = w.token("ci", "push", "promote:web")
@@ -229,13 +251,14 @@ func (w *world) token(name string, scopes ...string) string {
 func (w *world) start() {
 	w.t.Helper()
 	var err error
-	if w.db, err = bbolt.Open(w.path, 0o600, &bbolt.Options{NoSync: true, Timeout: time.Second}); err != nil {
+	now := func() time.Time { return w.clock() }
+	if w.db, err = bolt.Open(w.path, bolt.Options{NoSync: true, Clock: now}); err != nil {
 		w.t.Fatal(err)
 	}
 	anonymous := access.Scopes{{Kind: access.Pull}}
 	w.s, err = New(Options{
-		DB: w.db, Cache: w.cache, Files: w.files, Access: access.NewAuthenticator(w.tokens, anonymous, nil), Tokens: w.tokens,
-		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Clock: w.clock,
+		State: w.db, Cache: w.cache, Files: w.files, Access: access.NewAuthenticator(w.tokens, anonymous, nil), Tokens: w.joins,
+		Log: w.log, Metrics: prometheus.NewRegistry(), Clock: now,
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -414,7 +437,7 @@ func (w *world) must(a answer, status int, kind api.Kind, words ...string) answe
 func (w *world) promoteAs(token string, seq int64, r *signing.Release, header ...string) answer {
 	w.t.Helper()
 	body := api.Promotion{Release: *r, Keys: []string{w.key.Public().String()}, Threshold: 1}
-	return w.do("PUT", "/api/v1/channels/web", token, body, append([]string{"If-Match", etagOf(seq)}, header...)...)
+	return w.do("PUT", "/api/v1/channels/web", token, body, append([]string{"If-Match", channel.ETag(seq)}, header...)...)
 }
 
 // promote sends the next release of web and fails if it is refused.

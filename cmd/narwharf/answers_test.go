@@ -22,14 +22,14 @@ import (
 	"narwharf/cache/local/compress"
 	"narwharf/cache/nixstore"
 	"narwharf/cache/refusal"
-	"narwharf/hooks"
+	"narwharf/hooks/channel"
 	"narwharf/narinfo"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
 
 // Channels tell by its methods what a refusal of the cache means.
-var _ hooks.CacheRefusal = (*refusal.Error)(nil)
+var _ channel.CacheRefusal = (*refusal.Error)(nil)
 
 // answers asks a real server for everything that docs/openapi.json describes,
 // and compares each answer with it.

@@ -76,7 +76,7 @@ func openCache(d *dataDir, own *local.Store, signer *cache.Signer, recoverNow bo
 func (c *cacheDir) openChannels(auth *access.Authenticator, publicKeys func() []signing.PublicKey, metrics prometheus.Registerer) (*hooks.Server, error) {
 	d := c.data
 	return hooks.New(hooks.Options{
-		DB: d.state.DB(), Cache: c.access, Files: cache.ChannelFiles{Store: c.files}, Access: auth, Tokens: d.tokens, Bootstrap: bootstrapMaker(d.cfg, publicKeys), Log: d.log, Metrics: metrics,
+		State: d.state, Cache: c.access, Files: cache.ChannelFiles{Store: c.files}, Access: auth, Tokens: d.tokens, Bootstrap: bootstrapMaker(d.cfg, publicKeys), Log: d.log, Metrics: metrics,
 	})
 }
 

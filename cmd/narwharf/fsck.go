@@ -113,7 +113,7 @@ func rebuildJob(ctx context.Context, d place, _ json.RawMessage, out io.Writer) 
 			return 2, fmt.Errorf("rebuild: %w", err)
 		}
 	}
-	channels, releases, err := d.channels.Restore(report)
+	channels, releases, err := d.channels.Restore(ctx, report)
 	if err != nil {
 		return 2, fmt.Errorf("rebuild: %w", err)
 	}

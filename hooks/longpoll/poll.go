@@ -2,6 +2,7 @@ package longpoll
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -9,6 +10,8 @@ import (
 // Poll is one GET.
 type Poll struct {
 	Topics []string // after which to look again
+	// Also names further topics, and is asked before each look. May be nil.
+	Also func() []string
 	// Look tells the answer of this moment. It is called from several
 	// goroutines, one after the other, and must not hold the request.
 	Look func() (Answer, error)
@@ -28,9 +31,10 @@ type Answer struct {
 // poll is a Poll under way.
 type poll struct {
 	Poll
-	all *Polls
-	w   http.ResponseWriter
-	req *http.Request
+	all    *Polls
+	w      http.ResponseWriter
+	req    *http.Request
+	joined []string // topics
 
 	gone   bool
 	have   string // If-None-Match
@@ -64,10 +68,14 @@ func (p *Polls) Serve(w http.ResponseWriter, req *http.Request, q Poll) (detache
 func (p *poll) answer() (answered bool, err error) {
 	waits := false
 	p.waiter.reset()
-	p.all.topics.join(&p.waiter, p.Topics)
+	p.joined = p.Topics
+	if p.Also != nil {
+		p.joined = append(slices.Clip(p.joined), p.Also()...)
+	}
+	p.all.topics.join(&p.waiter, p.joined)
 	defer func() {
 		if !waits {
-			p.all.topics.leave(&p.waiter, p.Topics)
+			p.all.topics.leave(&p.waiter, p.joined)
 		}
 	}()
 	a, err := p.Look()
@@ -118,7 +126,7 @@ func (p *poll) follow(block func() outcome) error {
 	defer p.end()
 	for {
 		outcome := block()
-		p.all.topics.leave(&p.waiter, p.Topics)
+		p.all.topics.leave(&p.waiter, p.joined)
 		switch outcome {
 		case woken:
 			p.all.woken.Add(1)

@@ -11,15 +11,12 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.etcd.io/bbolt"
 
 	"narwharf/cache/state/memory"
 	"narwharf/hooks"
@@ -42,21 +39,19 @@ func must[T any](v T, err error) T {
 type server struct {
 	*httptest.Server
 	api  *hooks.Server
-	dir  string
-	db   *bbolt.DB
 	ci   signing.SecretKey
 	path string // of the closure, which has two paths
 	*content
 }
 
 func newServer() *server {
-	s := &server{dir: must(os.MkdirTemp("", "narwharf-promoter-")), ci: must(signing.GenerateKey("ci-1")),
+	s := &server{ci: must(signing.GenerateKey("ci-1")),
 		content: &content{infos: make(map[string]*narinfo.Info), files: make(map[string][]byte)}}
 	s.path = s.put("app", s.put("lib")).In("/nix/store")
-	s.db = must(bbolt.Open(filepath.Join(s.dir, "narwharf.db"), 0o600, &bbolt.Options{NoSync: true}))
-	tokens, _, err := access.Open(context.Background(), memory.New(nil), "")
+	store := memory.New(nil)
+	tokens, _, err := access.Open(context.Background(), store, "")
 	s.api = must(hooks.New(hooks.Options{
-		DB: s.db, Cache: s.content, Files: s.content, Access: access.NewAuthenticator(must(tokens, err), access.Scopes{{Kind: access.Admin}}, nil),
+		State: store, Cache: s.content, Files: s.content, Access: access.NewAuthenticator(must(tokens, err), access.Scopes{{Kind: access.Admin}}, nil),
 		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 	}))
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -77,8 +72,6 @@ func newServer() *server {
 func (s *server) Close() {
 	s.api.Stop()
 	s.Server.Close()
-	_ = s.db.Close()
-	_ = os.RemoveAll(s.dir)
 }
 
 // put makes a path in the cache, signed by ci.

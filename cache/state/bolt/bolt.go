@@ -64,9 +64,6 @@ func Open(path string, o Options) (*Store, error) {
 	return &Store{db: db, path: path, clock: o.Clock}, nil
 }
 
-// DB is for who is not yet on the contract; it goes away with the last of them.
-func (s *Store) DB() *bbolt.DB { return s.db }
-
 // String implements state.Store.
 func (s *Store) String() string { return s.path }
 

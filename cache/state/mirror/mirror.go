@@ -1,0 +1,99 @@
+// Package mirror is tables of a state with a copy in memory, for what is read with
+// every poll, or with every row of a list.
+//
+// A Table is a bucket of JSON values. Get and All read memory, which is never
+// behind a change by this process, and behind one by another until its notice
+// comes: Put notifies of the topic BUCKET/KEY, and whoever watches the state
+// passes all notices to Set.Noticed. While the state cannot be read, memory stays
+// as it was. What a change decides on it reads with In, in its own transaction.
+//
+// Values are shared and not to be changed.
+package mirror
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"narwharf/cache/state"
+)
+
+// Set is the tables of a state.
+type Set struct {
+	store state.Store
+	log   *slog.Logger
+
+	mu     sync.RWMutex
+	tables []interface{ noticed(topic string) }
+}
+
+// NewSet makes a Set without tables. The log is told of what cannot be read.
+func NewSet(store state.Store, log *slog.Logger) *Set { return &Set{store: store, log: log} }
+
+// Tx is a transaction that keeps its first error: what comes after it is for
+// nothing, and the transaction fails with it.
+type Tx struct {
+	state.Tx
+	Time time.Time // by the clock of the state
+
+	err     error
+	topics  []string
+	written []func() // put into memory what was written
+}
+
+// Keep keeps an error, if it is the first.
+func (x *Tx) Keep(err error) {
+	if x.err == nil {
+		x.err = err
+	}
+}
+
+// Notify implements state.Tx.
+func (x *Tx) Notify(topics ...string) {
+	x.topics = append(x.topics, topics...)
+	x.Tx.Notify(topics...)
+}
+
+// Update is that of the state. When it returns, memory is not behind it.
+func (s *Set) Update(ctx context.Context, locks []string, fn func(tx *Tx) error) error {
+	var last *Tx
+	err := s.store.Update(ctx, locks, func(t state.Tx) error {
+		tx := &Tx{Tx: t}
+		tx.Time, tx.err = t.Now()
+		if err := fn(tx); tx.err == nil {
+			tx.err = err
+		}
+		last = tx
+		return tx.err
+	})
+	if err != nil {
+		return err
+	}
+	for _, write := range last.written {
+		write()
+	}
+	s.Noticed(last.topics)
+	return nil
+}
+
+// View is that of the state.
+func (s *Set) View(fn func(tx state.Reader) error) error {
+	return s.store.View(context.Background(), fn)
+}
+
+// Scan is that of the state.
+func (s *Set) Scan(bucket string, r state.Range, fn func(page []state.Entry) error) error {
+	return s.store.Scan(context.Background(), bucket, r, fn)
+}
+
+// Noticed passes on which topics the state notified of.
+func (s *Set) Noticed(topics []string) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, t := range s.tables {
+		for _, topic := range topics {
+			t.noticed(topic)
+		}
+	}
+}

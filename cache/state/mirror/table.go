@@ -1,0 +1,248 @@
+package mirror
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"narwharf/cache/state"
+)
+
+// Table is a bucket of values that are JSON of T.
+type Table[T any] struct {
+	set      *Set
+	bucket   string
+	noun     string
+	replaced func(key string, was, is *T)
+
+	reading sync.Mutex // of all that is stale
+
+	mu      sync.RWMutex
+	known   map[string]*T
+	stale   map[string]uint64 // keys to read again, by the number of their last notice
+	lost    uint64            // number of the last notice of state.All; 0: all was read since
+	notices uint64
+}
+
+// Open reads the table of a bucket. The noun begins what errors say of a value,
+// before its key, as "record of host". replaced, which may be nil, is called when
+// memory gets another value of a key, nil for none; it does not call the table.
+func Open[T any](s *Set, bucket, noun string, replaced func(key string, was, is *T)) (*Table[T], error) {
+	t := &Table[T]{set: s, bucket: bucket, noun: noun, replaced: replaced, known: make(map[string]*T), stale: make(map[string]uint64)}
+	s.mu.Lock()
+	s.tables = append(s.tables, t)
+	s.mu.Unlock()
+	return t, t.fill()
+}
+
+// Get is the value of a key, nil where there is none.
+func (t *Table[T]) Get(key string) *T {
+	t.mu.RLock()
+	v, lost := t.known[key], t.lost
+	_, stale := t.stale[key]
+	t.mu.RUnlock()
+	switch {
+	case lost > 0:
+		t.Fresh()
+	case stale:
+		t.renew(t.read([]string{key}))
+	default:
+		return v
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.known[key]
+}
+
+// All is a copy of the table.
+func (t *Table[T]) All() map[string]*T {
+	t.Fresh()
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return maps.Clone(t.known)
+}
+
+// Fresh reads again all that was changed, so that replaced was told of it.
+func (t *Table[T]) Fresh() {
+	t.mu.RLock()
+	fresh := t.lost == 0 && len(t.stale) == 0
+	t.mu.RUnlock()
+	if fresh {
+		return
+	}
+	t.reading.Lock()
+	defer t.reading.Unlock()
+	t.mu.RLock()
+	lost, stale := t.lost, slices.Collect(maps.Keys(t.stale))
+	t.mu.RUnlock()
+	if lost > 0 {
+		t.renew(t.fill())
+	} else if len(stale) > 0 {
+		t.renew(t.read(stale))
+	}
+}
+
+func (t *Table[T]) renew(err error) {
+	if err != nil {
+		t.set.log.Error("memory is behind the state", "table", t.bucket, "error", err)
+	}
+}
+
+// read reads some keys into memory.
+func (t *Table[T]) read(keys []string) error {
+	notice := t.notice()
+	fresh := make(map[string]*T, len(keys))
+	err := t.set.View(func(tx state.Reader) error {
+		for _, key := range keys {
+			text, err := tx.Get(t.bucket, key)
+			if err == nil {
+				fresh[key], err = t.decode(key, text)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		t.take(fresh, notice)
+	}
+	return err
+}
+
+// fill reads all keys into memory.
+func (t *Table[T]) fill() error {
+	notice := t.notice()
+	fresh := make(map[string]*T)
+	err := t.set.Scan(t.bucket, state.Range{}, func(page []state.Entry) (err error) {
+		for _, e := range page {
+			if fresh[e.Key], err = t.decode(e.Key, e.Value); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	for key := range t.known {
+		if fresh[key] == nil {
+			fresh[key] = nil // it is gone
+		}
+	}
+	if t.lost <= notice {
+		t.lost = 0
+	}
+	t.mu.Unlock()
+	t.take(fresh, notice)
+	return nil
+}
+
+// notice is the number of the last notice.
+func (t *Table[T]) notice() uint64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.notices
+}
+
+// take puts values into memory that were read after a notice, but for those of
+// which there was another since.
+func (t *Table[T]) take(fresh map[string]*T, notice uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for key, v := range fresh {
+		if t.stale[key] <= notice {
+			delete(t.stale, key)
+			t.replace(key, v)
+		}
+	}
+}
+
+// replace is for mu's holder.
+func (t *Table[T]) replace(key string, v *T) {
+	was := t.known[key]
+	if v == nil {
+		delete(t.known, key)
+	} else {
+		t.known[key] = v
+	}
+	if t.replaced != nil {
+		t.replaced(key, was, v)
+	}
+}
+
+// In is the value of a key in a transaction, nil where there is none.
+func (t *Table[T]) In(tx *Tx, key string) *T {
+	text, err := tx.Get(t.bucket, key)
+	tx.Keep(err)
+	v, err := t.decode(key, text)
+	tx.Keep(err)
+	return v
+}
+
+// AllIn is the whole table in a transaction; it is for small ones.
+func (t *Table[T]) AllIn(tx *Tx) map[string]*T {
+	all := make(map[string]*T)
+	for r := (state.Range{}); ; {
+		page, err := tx.List(t.bucket, r)
+		tx.Keep(err)
+		for _, e := range page {
+			all[e.Key], err = t.decode(e.Key, e.Value)
+			tx.Keep(err)
+		}
+		if len(page) < state.MaxPage {
+			return all
+		}
+		r = r.After(page[len(page)-1].Key)
+	}
+}
+
+func (t *Table[T]) decode(key string, text []byte) (*T, error) {
+	if text == nil {
+		return nil, nil
+	}
+	v := new(T)
+	if err := json.Unmarshal(text, v); err != nil {
+		return nil, fmt.Errorf("%s %s: %w", t.noun, key, err)
+	}
+	return v, nil
+}
+
+// Put sets a key; nil takes it away. The value is not the caller's any more.
+func (t *Table[T]) Put(tx *Tx, key string, v *T) {
+	tx.Notify(t.Topic(key))
+	tx.written = append(tx.written, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.replace(key, v) // and it is read again if it can be: there may be a later one
+	})
+	if v == nil {
+		tx.Keep(tx.Delete(t.bucket, key))
+		return
+	}
+	text, err := json.Marshal(v)
+	tx.Keep(err)
+	tx.Keep(tx.Tx.Put(t.bucket, key, text))
+}
+
+// Topic is what Put notifies of.
+func (t *Table[T]) Topic(key string) string { return t.bucket + "/" + key }
+
+func (t *Table[T]) noticed(topic string) {
+	key, mine := strings.CutPrefix(topic, t.bucket+"/")
+	if !mine && topic != state.All {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.notices++
+	if mine {
+		t.stale[key] = t.notices
+	} else {
+		t.lost = t.notices
+	}
+}

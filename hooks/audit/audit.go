@@ -1,0 +1,86 @@
+// Package audit is the audit log: what was done to channels and hosts, by whom, in
+// the transaction that did it.
+//
+// The log is hooks/event: records that are JSON of api.Event, whose ids are
+// their positions. Ids grow and have gaps. Tend drops the oldest lines and leaves
+// one that says so.
+//
+// Polls wait for topics, which the functions here name. Whoever changes something
+// notifies of them in the transaction, and so wakes polls at every server of the
+// state.
+package audit
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"narwharf/cache/state"
+	"narwharf/cache/state/mirror"
+	"narwharf/hooks/api"
+)
+
+// bucket is the log.
+const bucket = "hooks/event"
+
+// Events is the topic of the log.
+const Events = "events"
+
+// Channel is the topic of a channel's release and policy.
+func Channel(name string) string { return "channel/" + name }
+
+// Host is the topic of what one host is told.
+func Host(name string) string { return "host/" + name }
+
+// Hosts are the topics of the lists of hosts: of a channel, and of all.
+func Hosts(channel string) []string { return []string{HostsOf(channel), HostsOf("")} }
+
+// HostsOf is the topic of the list of a channel's hosts, or of all ("").
+func HostsOf(channel string) string { return "hosts/" + channel }
+
+// Note adds a line to the log, and wakes who looks at it and at the hosts of its
+// channel.
+func Note(tx *mirror.Tx, e api.Event) {
+	tx.Notify(append(Hosts(e.Channel), Events)...)
+	tx.Keep(tx.Append(bucket, func(position uint64) ([]byte, error) {
+		e.ID, e.Time = int64(position), tx.Time.UTC()
+		return json.Marshal(e)
+	}))
+}
+
+// pageSize is how many records are read at a time.
+const pageSize = 1000
+
+// Since returns up to limit lines from an id on that keep says yes to, and the
+// id to go on from.
+func Since(set *mirror.Set, since int64, limit int, keep func(*api.Event) bool) (list []api.Event, next int64, err error) {
+	for next = since; ; {
+		page, err := read(set, uint64(next))
+		if err != nil {
+			return nil, next, err
+		}
+		for _, r := range page {
+			var e api.Event
+			if err := json.Unmarshal(r.Value, &e); err != nil {
+				return nil, next, fmt.Errorf("event %d: %w", r.Position, err)
+			}
+			next = int64(r.Position) + 1
+			if keep(&e) {
+				list = append(list, e)
+			}
+			if len(list) == limit {
+				return list, next, nil
+			}
+		}
+		if len(page) < pageSize {
+			return list, next, nil
+		}
+	}
+}
+
+func read(set *mirror.Set, from uint64) (page []state.Record, err error) {
+	err = set.View(func(tx state.Reader) (err error) {
+		page, err = tx.ReadLog(bucket, from, pageSize)
+		return err
+	})
+	return page, err
+}

@@ -1,0 +1,141 @@
+package audit
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"narwharf/cache/state/memory"
+	"narwharf/cache/state/mirror"
+	"narwharf/hooks/api"
+)
+
+// log is an audit log with a clock.
+type log struct {
+	t   *testing.T
+	set *mirror.Set
+	now time.Time
+}
+
+func newLog(t *testing.T) *log {
+	l := &log{t: t, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+	l.set = mirror.NewSet(memory.New(func() time.Time { return l.now }), slog.New(slog.DiscardHandler))
+	return l
+}
+
+func (l *log) note(texts ...string) {
+	l.t.Helper()
+	err := l.set.Update(l.t.Context(), nil, func(tx *mirror.Tx) error {
+		for _, text := range texts {
+			Note(tx, api.Event{Kind: "test", Channel: "web", Text: text})
+		}
+		return nil
+	})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func (l *log) all() []api.Event {
+	l.t.Helper()
+	list, _, err := Since(l.set, 1, 1<<30, func(*api.Event) bool { return true })
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return list
+}
+
+func TestSince(t *testing.T) {
+	l := newLog(t)
+	for i := range 2500 {
+		l.note(fmt.Sprint(i))
+	}
+	list, next, err := Since(l.set, 1000, 5, func(e *api.Event) bool { return e.ID%500 == 0 })
+	if err != nil || len(list) != 4 || next != list[3].ID+1 && next != 2501 {
+		t.Fatalf("%d events, next %d, %v", len(list), next, err)
+	}
+	for i, e := range list {
+		if e.ID != int64(1000+500*i) || e.Text != fmt.Sprint(e.ID-1) || !e.Time.Equal(l.now) {
+			t.Errorf("%+v", e)
+		}
+	}
+	if _, next, _ := Since(l.set, 1, 5, func(*api.Event) bool { return true }); next != 6 {
+		t.Errorf("next %d after five", next)
+	}
+}
+
+// TestTrimByAge: what is older goes, by days, and a line says what it was.
+func TestTrimByAge(t *testing.T) {
+	l := newLog(t)
+	tr := &trimmer{set: l.set, limits: Limits{Keep: 30 * 24 * time.Hour}, clock: func() time.Time { return l.now }}
+	for range 60 {
+		l.note("one", "two")
+		if _, err := tr.trim(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		l.now = l.now.Add(25 * time.Hour)
+	}
+	list, lines := l.all(), 0
+	for _, e := range list {
+		if age := l.now.Sub(e.Time); age > 33*25*time.Hour {
+			t.Errorf("event %d is %s old", e.ID, age)
+		}
+		if e.Kind == "audit.dropped" {
+			lines++
+		}
+	}
+	if len(list) < 2*28 || lines == 0 {
+		t.Errorf("%d lines are left, %d say what was dropped", len(list), lines)
+	}
+	// A fresh one, as after a restart, finds nothing to do.
+	tr = &trimmer{set: l.set, limits: tr.limits, clock: tr.clock}
+	l.now = l.now.Add(-25 * time.Hour)
+	if n, err := tr.trim(t.Context()); n != 0 || err != nil {
+		t.Errorf("dropped %d, %v", n, err)
+	}
+}
+
+// TestTrimBySize: the oldest go until the rest fits.
+func TestTrimBySize(t *testing.T) {
+	l := newLog(t)
+	text := strings.Repeat("x", 900)
+	for range 10 {
+		for range 50 {
+			l.note(text)
+		}
+		for range 10 {
+			l.note(text, text, text, text, text)
+		}
+	}
+	const limit = 300 << 10
+	tr := &trimmer{set: l.set, limits: Limits{MaxSize: limit}, clock: func() time.Time { return l.now }}
+	if n, err := tr.trim(t.Context()); n != 0 || err != nil || len(l.all()) != 1000 {
+		t.Fatalf("the last piece goes: %d, %v", n, err)
+	}
+	for range 1100 {
+		l.note(text)
+	}
+	n, err := tr.trim(t.Context())
+	if err != nil || n != 2000 {
+		t.Errorf("dropped %d, %v", n, err)
+	}
+	list := l.all()
+	if len(list) != 101 || list[0].ID != 2001 {
+		t.Fatalf("%d are left, from %d on", len(list), list[0].ID)
+	}
+	if e := list[100]; e.Kind != "audit.dropped" || e.Data["from"] != "1" || e.Data["to"] != "2000" || e.Data["lines"] != "2000" || !strings.Contains(e.Text, "dropped its 2000 oldest lines, 1 to 2000") {
+		t.Errorf("%+v", e)
+	}
+	// Another server that knows of the log as it was before drops nothing twice.
+	old := &trimmer{set: l.set, limits: tr.limits, clock: tr.clock}
+	if err := old.look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	old.pieces = append([]piece{{first: 1, last: 1000, count: 1000, size: limit, oldest: l.now, newest: l.now}}, old.pieces...)
+	old.size += limit
+	if n, err := old.trim(t.Context()); n != 0 || err != nil || len(l.all()) != 101 {
+		t.Errorf("dropped %d, %v", n, err)
+	}
+}

@@ -1,0 +1,144 @@
+package channel
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"narwharf/cache/state/mirror"
+	"narwharf/cache/state/namelock"
+	"narwharf/hooks/api"
+	"narwharf/narinfo"
+	"narwharf/signing"
+)
+
+// Cache is what channels need of a binary cache.
+type Cache interface {
+	// Info returns what the cache holds for a store path, by hash part,
+	// with the signatures that came with it, and when and by whom it was
+	// uploaded. fs.ErrNotExist if it holds nothing.
+	Info(hash string) (info *narinfo.Info, uploaded time.Time, by string, err error)
+	// HasBytes tells whether the NAR of a path is really there.
+	HasBytes(info *narinfo.Info) bool
+	// Peek reads small files out of a path: names that are missing are not
+	// in the result, what is no regular file or larger than limit is there
+	// with no content.
+	Peek(hash string, names []string, limit int64) (map[string][]byte, error)
+	// Adopt makes the cache's own those of paths that it only passes on from
+	// the store of its machine, and returns how many; by is then the
+	// uploader. All are durable when it returns nil; what an earlier call
+	// did is not done again. A CacheRefusal is for the promoter to read.
+	Adopt(ctx context.Context, paths []narinfo.Path, by string) (int, error)
+}
+
+// CacheRefusal is an error of Adopt that says in its words what is wrong with a
+// path and what to do.
+type CacheRefusal interface {
+	error
+	// Conflict: another content of a path was uploaded meanwhile.
+	Conflict() bool
+	// Unavailable: the cache cannot look now; it may pass.
+	Unavailable() bool
+}
+
+// Files keeps immutable files beside those of the cache. A write that has
+// returned nil survives a power cut.
+type Files interface {
+	// Write stores data under name, whole or not at all.
+	Write(name string, data []byte) error
+	// Read returns a file of at most limit bytes; fs.ErrNotExist if absent.
+	Read(name string, limit int64) ([]byte, error)
+	// List calls fn with the name of each file directly in dir.
+	List(dir string, fn func(name string) error) error
+	// Folders returns the names of the folders directly in dir.
+	Folders(dir string) ([]string, error)
+}
+
+// State is what is known of a channel but its releases and its policy.
+type State struct {
+	Seq       int64           `json:"seq"`     // of the last release
+	Current   int64           `json:"current"` // seq of the release that is served; 0 if none
+	Deleted   bool            `json:"deleted,omitempty"`
+	Origin    string          `json:"origin"`
+	Kind      api.ChannelKind `json:"kind"`
+	Keys      []string        `json:"keys"`
+	Threshold int             `json:"threshold"`
+	Order     *int64          `json:"order,omitempty"` // of the last release that had one
+}
+
+// Trust is the rules by which a channel's releases are verified.
+func (s *State) Trust() (keys []signing.PublicKey, threshold int, err error) {
+	for _, k := range s.Keys {
+		key, err := signing.ParsePublicKey(k)
+		if err != nil {
+			return nil, 0, err
+		}
+		keys = append(keys, key)
+	}
+	return keys, s.Threshold, nil
+}
+
+// Channels is all channels.
+type Channels struct {
+	cache Cache
+	files Files
+	log   *slog.Logger
+	set   *mirror.Set
+
+	states   *mirror.Table[State]
+	policies *mirror.Table[Policy]
+
+	// One promote of a channel at a time does the long work. It decides nothing.
+	promoting namelock.Set
+
+	mu        sync.RWMutex
+	snapshots map[string]*Snapshot
+	written   map[string]*Release // releases that are about to be committed
+}
+
+// New makes channels in the state of a set, and reads them all.
+func New(set *mirror.Set, cache Cache, files Files, log *slog.Logger) (c *Channels, err error) {
+	c = &Channels{cache: cache, files: files, log: log, set: set, snapshots: make(map[string]*Snapshot), written: make(map[string]*Release)}
+	if c.states, err = mirror.Open[State](set, "hooks/channel", "channel", nil); err != nil {
+		return nil, fmt.Errorf("open channels: %w", err)
+	}
+	if c.policies, err = mirror.Open[Policy](set, "hooks/policy", "policy of channel", nil); err != nil {
+		return nil, fmt.Errorf("open channels: %w", err)
+	}
+	for name := range c.states.All() {
+		if _, err := c.load(name); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+func locks(channel string) []string { return []string{Lock(channel)} }
+
+// Lock is the lock of the state that whoever changes a channel holds.
+func Lock(channel string) string { return "channel:" + channel }
+
+// List is all channels without their releases, by name.
+func (c *Channels) List() []*api.Channel {
+	list := []*api.Channel{}
+	for name := range c.states.All() {
+		d := c.Get(name).Describe()
+		d.Release = nil
+		list = append(list, d)
+	}
+	slices.SortFunc(list, func(a, b *api.Channel) int { return cmp.Compare(a.Channel, b.Channel) })
+	return list
+}
+
+// ETag is that of a channel at a seq.
+func ETag(seq int64) string { return `"` + strconv.FormatInt(seq, 10) + `"` }
+
+// In is what is known of a channel in a transaction, for those who decide on it.
+func (c *Channels) In(tx *mirror.Tx, name string) (*State, *Policy) {
+	return orElse(c.states.In(tx, name), State{}), cmp.Or(c.policies.In(tx, name), noPolicy)
+}

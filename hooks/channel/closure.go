@@ -1,0 +1,248 @@
+package channel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"narwharf/hooks/api"
+	"narwharf/narinfo"
+	"narwharf/signing"
+)
+
+// closure is a closure as the cache holds it.
+type closure struct {
+	manifest *signing.Manifest
+	stored   bool // its manifest is among the files already
+}
+
+const (
+	maxListed  = 100 // missing paths and differences that an error lists
+	maxClosure = 200_000
+)
+
+// closureCheck is a look at the closures of a release.
+type closureCheck struct {
+	done    map[signing.Digest]*closure
+	known   map[narinfo.Path]*narinfo.Info // targets share most of their paths
+	missing []api.Missing
+	differs []api.Difference
+	unknown []string
+}
+
+// checkClosures sees to it that every entry's closure is in the cache, whole,
+// and byte for byte what was signed. It returns them by digest.
+func (c *Channels) checkClosures(entries []signing.Entry) (map[signing.Digest]*closure, error) {
+	k := &closureCheck{done: make(map[signing.Digest]*closure), known: make(map[narinfo.Path]*narinfo.Info)}
+	for _, e := range entries {
+		root, err := e.Path()
+		if err != nil {
+			return nil, api.Errorf(api.Invalid, "%v", err)
+		}
+		if cl := k.done[e.Closure]; cl != nil {
+			if _, ok := cl.manifest.Find(root); ok {
+				continue
+			}
+		}
+		if err := c.checkClosure(k, e, root); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case len(k.missing) > 0:
+		err := api.Errorf(api.ClosureIncomplete, "%s", incompleteText(k.missing))
+		err.Missing = k.missing
+		return nil, err
+	case len(k.differs) > 0:
+		err := api.Errorf(api.ClosureDiffers, "%s", differsText(k.differs))
+		err.Differs = k.differs[:min(len(k.differs), maxListed)]
+		return nil, err
+	case len(k.unknown) > 0:
+		err := api.Errorf(api.ManifestMissing, "the cache holds other closures than were signed; send the manifests (PUT /api/v1/closures/<sha256>) and promote again to see where they differ")
+		err.Closures = k.unknown
+		return nil, err
+	}
+	return k.done, nil
+}
+
+func (c *Channels) checkClosure(k *closureCheck, e signing.Entry, root narinfo.Path) error {
+	infos, lost, err := c.walk(root, k.known)
+	if err != nil {
+		return err
+	}
+	if len(lost) > 0 {
+		k.missing = append(k.missing, api.Missing{Target: e.Target, Count: len(lost), Paths: lost[:min(len(lost), maxListed)]})
+		return nil
+	}
+	ours, err := signing.NewManifest(infos)
+	if err != nil {
+		return err
+	}
+	if ours.StoreDir != e.StoreDir() {
+		return api.Errorf(api.Invalid, "%s is not in %s, the store of this cache", e.StorePath, ours.StoreDir)
+	}
+	text, err := c.files.Read(closureName(e.Closure), signing.MaxManifest)
+	stored := err == nil
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	case ours.Digest() == e.Closure:
+		k.done[e.Closure] = &closure{ours, stored}
+		return nil
+	case !stored: // only the promoter's own manifest tells where the two differ
+		k.unknown = append(k.unknown, e.Closure.String())
+		return nil
+	}
+	theirs, err := signing.ParseManifest(text, e.Closure, root)
+	if err != nil {
+		return api.Errorf(api.Invalid, "%v", err)
+	}
+	k.differs = append(k.differs, c.compare(e, theirs, ours)...)
+	return nil
+}
+
+// walk collects the closure of root from the cache. lost are paths that are
+// referred to and not there, or whose bytes are gone.
+func (c *Channels) walk(root narinfo.Path, known map[narinfo.Path]*narinfo.Info) (infos []*narinfo.Info, lost []narinfo.Path, err error) {
+	seen := map[narinfo.Path]bool{root: true}
+	todo := []narinfo.Path{root}
+	for len(todo) > 0 {
+		p := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		info := known[p]
+		if info == nil {
+			i, _, _, err := c.cache.Info(p.Hash())
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, nil, err
+			}
+			if err != nil || i.Path != p || !c.cache.HasBytes(i) {
+				lost = append(lost, p)
+				continue
+			}
+			info = i
+			known[p] = i
+		}
+		if infos = append(infos, info); len(infos) > maxClosure {
+			return nil, nil, api.Errorf(api.Invalid, "the closure of %s has more than %d paths", root, maxClosure)
+		}
+		for _, ref := range info.References {
+			if !seen[ref] {
+				seen[ref] = true
+				todo = append(todo, ref)
+			}
+		}
+	}
+	return infos, lost, nil
+}
+
+// compare lists the paths of which promoter and cache hold other bytes.
+func (c *Channels) compare(e signing.Entry, theirs, ours *signing.Manifest) (list []api.Difference) {
+	for _, l := range theirs.Lines {
+		o, ok := ours.Find(l.Path)
+		if ok && l.Equal(o) {
+			continue
+		}
+		d := api.Difference{Target: e.Target, StorePath: l.Path.In(theirs.StoreDir), Yours: lineText(theirs.StoreDir, l)}
+		if info, at, by, err := c.cache.Info(l.Path.Hash()); err == nil {
+			d.Ours = string(info.AppendFingerprint(nil))
+			d.OurSigs, d.Uploaded, d.UploadedBy = info.Sigs, at, by
+		}
+		list = append(list, d)
+	}
+	return list
+}
+
+func lineText(storeDir string, l signing.Line) string {
+	i := narinfo.Info{StoreDir: storeDir, Path: l.Path, NarHash: l.NarHash, NarSize: l.NarSize, References: l.References}
+	return string(i.AppendFingerprint(nil))
+}
+
+func incompleteText(missing []api.Missing) string {
+	m := missing[0]
+	text := fmt.Sprintf("the closure of target %s is not complete in this cache: %d paths are missing, %s first", m.Target, m.Count, m.Paths[0])
+	if n := len(missing) - 1; n > 0 {
+		text += fmt.Sprintf(" (and %d more targets)", n)
+	}
+	return text + ": nix copy --refresh --to this cache, then promote again"
+}
+
+func differsText(differs []api.Difference) string {
+	d := differs[0]
+	by := ""
+	if d.UploadedBy != "" {
+		by = " by " + d.UploadedBy
+	}
+	text := fmt.Sprintf("%s here has other bytes than yours (uploaded %s%s)", d.StorePath, d.Uploaded.UTC().Format("2006-01-02 15:04"), by)
+	if n := len(differs) - 1; n > 0 {
+		text += fmt.Sprintf(", and so have %d more paths", n)
+	}
+	return text + ": rebuild with this cache as a substituter and always-allow-substitutes = true, or take the cache's bytes with narwharf promote --adopt (their narinfos must be signed by one of your content keys)"
+}
+
+// checkSystems sees to it that what hosts are told to switch to is a NixOS
+// system of the kind that the entry says.
+func (c *Channels) checkSystems(entries []signing.Entry) error {
+	checked := make(map[string]string) // store path -> system
+	for _, e := range entries {
+		system, ok := checked[e.StorePath]
+		if !ok {
+			root, err := e.Path()
+			if err != nil {
+				return err
+			}
+			files, err := c.cache.Peek(root.Hash(), []string{"nixos-version", "system", "bin/switch-to-configuration"}, 4096)
+			if err != nil {
+				return err
+			}
+			for _, name := range []string{"nixos-version", "bin/switch-to-configuration", "system"} {
+				if _, ok := files[name]; !ok {
+					return api.Errorf(api.NotASystem, "%s (target %s) is not a NixOS system: it has no %s; promote system.build.toplevel, or make the channel one of --kind path", e.StorePath, e.Target, name)
+				}
+			}
+			system = strings.TrimSpace(string(files["system"]))
+			checked[e.StorePath] = system
+		}
+		if system != e.System {
+			return api.Errorf(api.NotASystem, "%s (target %s) is a system for %q, the entry says %q", e.StorePath, e.Target, system, e.System)
+		}
+	}
+	return nil
+}
+
+// adopt makes the cache keep all paths of closures, some of which it may only
+// pass on from the store of its machine: there a garbage collection would take
+// them from under the channel. adopted is how many were.
+func (c *Channels) adopt(ctx context.Context, channel, by string, closures map[signing.Digest]*closure) (adopted int, err error) {
+	paths := make(map[narinfo.Path]bool)
+	for _, cl := range closures {
+		for _, l := range cl.manifest.Lines {
+			paths[l.Path] = true
+		}
+	}
+	n, err := c.cache.Adopt(ctx, slices.Sorted(maps.Keys(paths)), "adopted for channel "+channel)
+	if err == nil {
+		if n > 0 {
+			c.log.Info("adopted paths of the local store", "channel", channel, "paths", n, "by", by)
+		}
+		return n, nil
+	}
+	var refused CacheRefusal
+	switch {
+	case ctx.Err() != nil:
+		e := api.Errorf(api.Unavailable, "the server stops; promote again, it goes on from where it was")
+		e.RetryAfter = 5 * time.Second
+		return 0, e
+	case !errors.As(err, &refused):
+		return 0, err
+	case refused.Conflict():
+		return 0, api.Errorf(api.ClosureDiffers, "%v", err)
+	case refused.Unavailable():
+		return 0, api.Errorf(api.Unavailable, "%v", err)
+	}
+	return 0, api.Errorf(api.ClosureIncomplete, "%v", err)
+}

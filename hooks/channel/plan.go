@@ -1,0 +1,79 @@
+package channel
+
+import (
+	"narwharf/hooks/api"
+	"narwharf/signing"
+)
+
+// plan says what a release changes.
+func (c *Channels) plan(now *Snapshot, head *signing.Head, entries []signing.Entry, closures map[signing.Digest]*closure) *api.Promoted {
+	p := &api.Promoted{Channel: now.Name, Seq: head.Seq, Changed: []api.TargetPlan{}, Removed: []string{}}
+	type step struct{ from, to signing.Digest }
+	steps := make(map[step]api.TargetPlan) // many targets may take the same one
+	for _, e := range entries {
+		old := now.Entry(e.Target)
+		if old != nil && *old == e {
+			p.Unchanged++
+			continue
+		}
+		var at step
+		if at.to = e.Closure; old != nil {
+			at.from = old.Closure
+		}
+		t, ok := steps[at]
+		if !ok {
+			t = c.fetch(old, closures[e.Closure])
+			steps[at] = t
+		}
+		if old != nil {
+			t.From = old.StorePath
+		}
+		t.Target, t.To, t.Action = e.Target, e.StorePath, string(e.Action)
+		p.Changed = append(p.Changed, t)
+	}
+	if now.Release == nil {
+		return p
+	}
+	for _, e := range now.Entries {
+		if i, ok := signing.Find(entries, e.Target); !ok || entries[i].Target != e.Target {
+			p.Removed = append(p.Removed, e.Target)
+		}
+	}
+	return p
+}
+
+// fetch counts what a host with the entry old has to download; nil is one of
+// which nothing is known.
+func (c *Channels) fetch(old *signing.Entry, next *closure) (t api.TargetPlan) {
+	t.Paths = len(next.manifest.Lines)
+	var had *signing.Manifest
+	if old != nil {
+		had = c.manifest(old) // nil if unreadable: then everything counts
+	}
+	for _, l := range next.manifest.Lines {
+		if had != nil {
+			if was, ok := had.Find(l.Path); ok && was.NarHash == l.NarHash {
+				continue
+			}
+		}
+		t.FetchPaths++
+		t.Fetch += l.NarSize
+	}
+	return t
+}
+
+func (c *Channels) manifest(e *signing.Entry) *signing.Manifest {
+	root, err := e.Path()
+	if err != nil {
+		return nil
+	}
+	text, err := c.files.Read(closureName(e.Closure), signing.MaxManifest)
+	if err != nil {
+		return nil
+	}
+	m, err := signing.ParseManifest(text, e.Closure, root)
+	if err != nil {
+		return nil
+	}
+	return m
+}

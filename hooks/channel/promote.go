@@ -1,0 +1,228 @@
+package channel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"narwharf/cache/state"
+	"narwharf/cache/state/mirror"
+	"narwharf/hooks/api"
+	"narwharf/hooks/audit"
+	"narwharf/signing"
+)
+
+// Promotion is what somebody wants to promote.
+type Promotion struct {
+	*api.Promotion
+	Match  string // the ETag that he saw, as in If-Match
+	DryRun bool
+	By     string
+	// RulesDenied is why he may not change keys, threshold and kind of a
+	// channel; nil if he may.
+	RulesDenied error
+}
+
+// Promote makes all checks of a release, and then turns the channel to it.
+//
+// The order of the checks is that of what a person can do about them: the
+// request, the race, the signatures, the closures. It can take minutes; when ctx
+// ends, what was adopted stays so.
+func (c *Channels) Promote(ctx context.Context, name string, p *Promotion) (*api.Promoted, error) {
+	head, entries, err := p.Check()
+	if err != nil {
+		return nil, api.Errorf(api.Invalid, "%v", err)
+	}
+	if head.Channel != name {
+		return nil, api.Errorf(api.Invalid, "the release is of the channel %q and was sent to %q", head.Channel, name)
+	}
+	defer c.promoting.Lock(name)()
+	now := c.Get(name)
+	next, err := rules(now, p, head)
+	if err != nil {
+		return nil, err
+	}
+	if now.Release != nil && now.Release.Release.Same(&p.Release) {
+		return c.again(ctx, now, p)
+	}
+	if err := precondition(p.Match, now); err != nil {
+		return nil, err
+	}
+	if err := checkSeq(now, head); err != nil {
+		return nil, err
+	}
+	closures, err := c.checkContent(entries, next.Kind)
+	if err != nil {
+		return nil, err
+	}
+	if p.DryRun {
+		answer := c.plan(now, head, entries, closures)
+		answer.DryRun = true
+		return answer, nil
+	}
+	adopted, err := c.adopt(ctx, name, p.By, closures)
+	if err != nil {
+		return nil, err
+	}
+	if adopted > 0 { // it took a while: what is kept now must be what was signed
+		if closures, err = c.checkClosures(entries); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.commit(ctx, now, next, p, newRelease(&p.Release, head, entries), closures); err != nil {
+		return nil, err
+	}
+	// Hosts do not wait for what is said to the promoter.
+	return c.plan(now, head, entries, closures), nil
+}
+
+// checkContent looks whether the cache has what a release names.
+func (c *Channels) checkContent(entries []signing.Entry, kind api.ChannelKind) (map[signing.Digest]*closure, error) {
+	closures, err := c.checkClosures(entries)
+	if err == nil && kind == api.KindNixOS {
+		err = c.checkSystems(entries)
+	}
+	return closures, err
+}
+
+// again answers a promote of what is there already; new signatures are added.
+func (c *Channels) again(ctx context.Context, now *Snapshot, p *Promotion) (*api.Promoted, error) {
+	answer := &api.Promoted{
+		Channel: now.Name, Seq: now.Head.Seq, Already: true, DryRun: p.DryRun,
+		Changed: []api.TargetPlan{}, Removed: []string{}, Unchanged: len(now.Entries),
+	}
+	for {
+		merged := signing.Envelope{Payload: now.Release.Release.Head.Payload, Signatures: slices.Clone(now.Release.Release.Head.Signatures)}
+		added, err := merged.Merge(good(now, p.Head))
+		if err != nil {
+			return nil, api.Errorf(api.Invalid, "%v", err)
+		}
+		if !added || p.DryRun {
+			return answer, nil
+		}
+		r := newRelease(&signing.Release{Head: &merged, Entries: now.Release.Release.Entries}, now.Head, now.Entries)
+		err = c.turn(ctx, now, now.State, r, func(tx *mirror.Tx) { c.putMeta(tx, now.Name, r, now.Meta) })
+		if !errors.Is(err, errMoved) {
+			return answer, err
+		}
+		if now = c.Get(now.Name); now.Release == nil || !now.Release.Release.Same(&p.Release) {
+			return nil, raceLost(now, p.Match)
+		}
+	}
+}
+
+// commit makes the release durable, turns the channel to it, wakes the hosts.
+func (c *Channels) commit(ctx context.Context, now *Snapshot, next State, p *Promotion, r *Release, closures map[signing.Digest]*closure) error {
+	for digest, cl := range closures {
+		if cl.stored {
+			continue
+		}
+		if err := c.files.Write(closureName(digest), cl.manifest.Text()); err != nil {
+			return err
+		}
+	}
+	next.Seq, next.Current, next.Deleted = r.Head.Seq, r.Head.Seq, false
+	if r.Head.Order != nil {
+		next.Order = r.Head.Order
+	}
+	text := fmt.Sprintf("promoted %s to seq %d", now.Name, r.Head.Seq)
+	if len(r.Entries) == 1 {
+		text += ": " + r.Entries[0].StorePath
+	} else {
+		text += fmt.Sprintf(": %d targets", len(r.Entries))
+	}
+	if r.Head.Rollback {
+		text += " (rollback)"
+	}
+	err := c.turn(ctx, now, next, r, func(tx *mirror.Tx) {
+		audit.Note(tx, api.Event{Kind: "channel.promoted", By: p.By, Channel: now.Name, Seq: r.Head.Seq, Text: text, Data: r.Head.Meta})
+		c.putMeta(tx, now.Name, r, Meta{Promoted: tx.Time.UTC(), By: p.By})
+	})
+	if errors.Is(err, errMoved) {
+		return raceLost(c.Get(now.Name), p.Match)
+	}
+	return err
+}
+
+func (c *Channels) putMeta(tx *mirror.Tx, name string, r *Release, m Meta) {
+	m.Digest = r.digest
+	tx.Keep(state.PutJSON(tx, metaBucket, metaKey(name, r.Head.Seq), m))
+}
+
+// errMoved is that a channel is another than it was when it was looked at.
+var errMoved = errors.New("the channel has changed")
+
+// turn makes next the state of a channel, with a release of which it writes the
+// file. It is errMoved if the channel is not as it was in now.
+func (c *Channels) turn(ctx context.Context, now *Snapshot, next State, r *Release, more func(tx *mirror.Tx)) error {
+	c.setWritten(now.Name, r)
+	defer c.setWritten(now.Name, nil)
+	err := c.change(ctx, now, func(tx *mirror.Tx) {
+		tx.Keep(c.writeRelease(now.Name, r, &next)) // see doc.go for why here
+		more(tx)
+		c.states.Put(tx, now.Name, &next)
+	})
+	if err == nil {
+		c.Get(now.Name) // memory has it before it is forgotten here
+	}
+	return err
+}
+
+func (c *Channels) setWritten(name string, r *Release) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.written[name] = r
+}
+
+// change calls fn in a transaction, if the channel is as it was in now; else it is
+// errMoved.
+func (c *Channels) change(ctx context.Context, now *Snapshot, fn func(tx *mirror.Tx)) error {
+	return c.set.Update(ctx, locks(now.Name), func(tx *mirror.Tx) error {
+		is, _ := c.In(tx, now.Name)
+		meta, err := readMeta(tx, now.Name, is.Current)
+		if err != nil {
+			return err
+		}
+		if !reflect.DeepEqual(*is, now.State) || meta.Digest != now.Meta.Digest {
+			return errMoved
+		}
+		tx.Notify(audit.Channel(now.Name))
+		fn(tx)
+		return nil
+	})
+}
+
+func raceLost(now *Snapshot, match string) error {
+	e := api.Errorf(api.RaceLost, "channel %s is at seq %d, not at %s: somebody else promoted; look at it and promote again", now.Name, now.State.Seq, match)
+	e.Channel = now.Describe()
+	return e
+}
+
+// precondition makes promoters say what they saw.
+func precondition(match string, now *Snapshot) error {
+	if match == "" {
+		return api.Errorf(api.NoPrecondition, `send If-Match with the channel's ETag, %s now: else two promoters would overwrite each other`, ETag(now.State.Seq))
+	}
+	for item := range strings.SplitSeq(match, ",") {
+		if strings.TrimSpace(item) == ETag(now.State.Seq) {
+			return nil
+		}
+	}
+	return raceLost(now, match)
+}
+
+func checkSeq(now *Snapshot, head *signing.Head) error {
+	if head.Seq <= now.State.Seq {
+		return api.Errorf(api.SeqConflict, "seq %d is not above %d, the channel's last: a seq is used once, also after a rollback", head.Seq, now.State.Seq)
+	}
+	if head.Seq > now.State.Seq+signing.MaxSeqJump {
+		return api.Errorf(api.SeqConflict, "seq %d is more than %d above %d, the channel's last", head.Seq, signing.MaxSeqJump, now.State.Seq)
+	}
+	if o := now.State.Order; o != nil && head.Order != nil && *head.Order < *o && !head.Rollback {
+		return api.Errorf(api.OrderBackwards, "order %d is below %d, that of the last release: an older job ran again; to go back on purpose use narwharf rollback", *head.Order, *o)
+	}
+	return nil
+}

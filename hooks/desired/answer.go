@@ -1,0 +1,175 @@
+package desired
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"time"
+
+	"narwharf/cache/state/mirror"
+	"narwharf/hooks/api"
+	"narwharf/hooks/audit"
+	"narwharf/hooks/channel"
+	"narwharf/hooks/host"
+	"narwharf/hooks/longpoll"
+	"narwharf/hooks/reboot"
+)
+
+// Answer is an answer to a host, and when it will be another by itself.
+type Answer struct {
+	*api.Desired
+	window time.Time // when a window of the channel opens or closes next
+	hold   time.Time // when the hold ends
+	rest   time.Time // when it is in the queue for a slot again
+	room   bool      // it asks to reboot, might, and there is a slot for it
+	again  bool      // it has a slot, and is told so for the second time
+	lease  time.Duration
+}
+
+// For works out what a host shall do. Everyone at once, for now: who has an
+// entry, is not held, and comes within a window has the grant.
+func (f *Fleet) For(name, channel, target string) (*Answer, error) {
+	l, p, r, now := f.channels.Get(channel), f.channels.Policy(channel), cmp.Or(f.hosts.Record(name), new(host.Record)), f.clock()
+	a := &Answer{Desired: &api.Desired{Channel: channel, Seq: l.State.Seq, Policy: p.Policy, MinAgent: p.MinAgent}, lease: reboot.Lease}
+	var err error
+	if a.Pointer, err = l.Pointer(target); err != nil {
+		return nil, err
+	}
+	if r.Held(now) {
+		if a.Hold = r.Hold; a.Hold.Until != nil {
+			a.hold = *a.Hold.Until
+		}
+	}
+	if a.Pointer != nil && r.Directive != nil && r.Directive.Seq == l.Head.Seq {
+		a.Directive = r.Directive
+	}
+	open, next := p.Open(now)
+	if a.window = next; open && !next.IsZero() {
+		a.lease = min(a.lease, next.Sub(now))
+	}
+	switch {
+	case a.Pointer == nil:
+		a.wait(api.WaitNotInRelease, notInText(l, target))
+	case a.Hold != nil:
+		a.wait(api.WaitHold, a.Hold.Reason)
+	case !open:
+		a.wait(api.WaitWindow, p.Opens(next))
+	default:
+		a.Grant = newGrant(l.Head.Seq, a.lease, fmt.Sprintf("%s-%d", channel, l.Head.Seq))
+		f.permitReboot(a, name, r, p)
+	}
+	return a, nil
+}
+
+func (a *Answer) wait(kind api.WaitKind, why string) {
+	a.WaitingFor = &api.Waiting{Kind: kind, Detail: why}
+}
+
+// permitReboot is for a host that may act, if it asks to reboot.
+func (f *Fleet) permitReboot(a *Answer, name string, r *host.Record, p *channel.Policy) {
+	if !reboot.Asks(r.Status) || r.Status.Channel != a.Channel || r.Status.Seq != a.Grant.Seq {
+		return
+	}
+	if sl := f.slots.Of(name); sl != nil && sl.Channel == a.Channel && sl.Seq == a.Grant.Seq {
+		if lease := min(a.lease, sl.Lease(f.clock())); lease > 0 {
+			a.Reboot = newGrant(sl.Seq, lease, fmt.Sprintf("reboot-%s-%d-%d", a.Channel, sl.Seq, sl.Granted.Unix()))
+			a.again = !sl.Again
+		} else {
+			a.wait(api.WaitSlot, "its permission to reboot came to nothing, and it gives its slot back first")
+		}
+		return
+	}
+	if p.Unasked(r.Status) {
+		a.wait(api.WaitReboot, fmt.Sprintf("the policy of %s has no reboot_slots, and the release does not say reboot: the server permits none, a person has to reboot it; or set reboot_slots (narwharf channel policy %s), and it reboots by itself", a.Channel, a.Channel))
+		return
+	}
+	var why string
+	if why, a.rest = f.behind(name, r, p); why == "" {
+		why = f.slots.Full(r.RebootGroup(a.Channel), p.RebootSlots)
+	}
+	if a.room = why == ""; !a.room {
+		a.wait(api.WaitSlot, why)
+	}
+}
+
+func newGrant(seq int64, lease time.Duration, id string) *api.Grant {
+	return &api.Grant{Seq: seq, Lease: max(int64(lease/time.Second), 1), ID: id}
+}
+
+// Tell is For for the host itself: it takes the slot that there is for it, and
+// sees to it that the host is woken when time alone changes the answer.
+func (f *Fleet) Tell(ctx context.Context, name, channel, target string) (*Answer, error) {
+	a, err := f.For(name, channel, target)
+	switch {
+	case err != nil:
+	case a.room:
+		if err = f.takeSlot(ctx, name, channel, a.Grant.Seq); err == nil {
+			a, err = f.For(name, channel, target)
+		}
+	case a.again:
+		err = f.change(ctx, name, nil, func(tx *mirror.Tx, sl *reboot.Slot) error {
+			if sl != nil && sl.Seq == a.Reboot.Seq {
+				sl.Again = true
+				f.slots.Put(tx, name, sl)
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		return nil, err
+	}
+	f.wakeFor(a, channel, name)
+	return a, nil
+}
+
+// SlotTopics are those after which there may be a slot for a host; it has none
+// if it does not ask.
+func (f *Fleet) SlotTopics(name string) []string {
+	r := f.hosts.Record(name)
+	if r == nil || !reboot.Asks(r.Status) {
+		return nil
+	}
+	return []string{reboot.Topic(r.RebootGroup(r.Status.Channel))}
+}
+
+// wakeFor sets the timers for what time changes of an answer.
+func (f *Fleet) wakeFor(a *Answer, channel, name string) {
+	if !a.window.IsZero() {
+		f.timers.First(a.window, "window/"+channel, func() { f.wake(append(audit.Hosts(channel), audit.Channel(channel))...) })
+	}
+	if !a.rest.IsZero() {
+		f.timers.First(a.rest, "rest/"+name, func() { f.wake(audit.Host(name)) })
+	}
+	if !a.hold.IsZero() {
+		f.timers.First(a.hold, "hold/"+name, func() { f.wake(append(audit.Hosts(channel), audit.Host(name))...) })
+	}
+}
+
+// Encode is its text and its ETag. The ETag is as if no window were about to
+// close: a lease is how long the very answer is good, and a host that acted on it
+// long ago is not to be woken for it.
+func (a *Answer) Encode() (longpoll.Answer, error) {
+	const full = int64(reboot.Lease / time.Second)
+	answer, err := longpoll.JSON(a.Desired)
+	whole, short := *a.Desired, false
+	for _, g := range []**api.Grant{&whole.Grant, &whole.Reboot} {
+		if *g != nil && (*g).Lease != full {
+			copied := **g
+			copied.Lease, *g = full, &copied
+			short = true
+		}
+	}
+	if err == nil && short {
+		var as longpoll.Answer
+		as, err = longpoll.JSON(&whole)
+		answer.ETag = as.ETag
+	}
+	return answer, err
+}
+
+func notInText(l *channel.Snapshot, target string) string {
+	if l.Release == nil {
+		return l.AbsentText()
+	}
+	return fmt.Sprintf("release %d of %s has no entry for %s", l.Head.Seq, l.Name, target)
+}

@@ -1,0 +1,117 @@
+package desired
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"narwharf/cache/state"
+	"narwharf/cache/state/mirror"
+	"narwharf/hooks/api"
+	"narwharf/hooks/audit"
+	"narwharf/hooks/channel"
+	"narwharf/hooks/host"
+	"narwharf/hooks/reboot"
+)
+
+// What a host can be asked for that needs no new release.
+const (
+	Retry  = "retry"  // to try its entry again that failed
+	Revert = "revert" // to leave a release for the last system that it found well before
+)
+
+// Direct gives a host a directive about the release that is wanted of it. It
+// stands until there is another release; a host obeys each once, by its id, and
+// none that is older than one that it obeyed, by its serial.
+func (f *Fleet) Direct(ctx context.Context, who host.Caller, name, what string, seq int64) error {
+	d, err := f.Describe(name)
+	if err != nil {
+		return err
+	}
+	return f.change(ctx, name, []string{state.Shared(channel.Lock(d.Channel))}, func(tx *mirror.Tx, sl *reboot.Slot) error {
+		r := f.hosts.In(tx, name)
+		is, _ := f.channels.In(tx, d.Channel)
+		switch {
+		case r == nil:
+			return host.Unknown(name)
+		case d.Wanted == "":
+			return api.Errorf(api.NotFound, "there is no release for %s that it could %s", name, what)
+		case is.Current != seq:
+			return otherSeq(name, seq, is.Current)
+		case d.WantedSeq != seq:
+			return otherSeq(name, seq, d.WantedSeq)
+		}
+		return f.direct(tx, who, name, d.Channel, r, sl, &api.Directive{Type: what, Seq: seq})
+	})
+}
+
+func (f *Fleet) direct(tx *mirror.Tx, who host.Caller, name, channel string, r *host.Record, sl *reboot.Slot, d *api.Directive) error {
+	d.Serial = nextSerial(tx.Time, r, channel, d.Seq)
+	if d.Serial > api.MaxSerial {
+		return api.Errorf(api.SeqConflict, "%s says that it has obeyed directive %d of seq %d, and there is none above it: promote the same again as another seq, and say it of that", name, d.Serial-1, d.Seq)
+	}
+	d.ID = fmt.Sprintf("%s-%d-%x", d.Type, d.Seq, tx.Time.UnixNano())
+	r.Directive = d
+	text := fmt.Sprintf("%s is asked to leave seq %d", name, d.Seq)
+	if d.Type == Retry {
+		r.Unused = nil // it is as if it had never been let reboot
+		text = fmt.Sprintf("%s is asked to try seq %d again", name, d.Seq)
+		if sl != nil {
+			sl.Retried = sl.Seq == d.Seq && sl.Lease(tx.Time) == 0
+			f.slots.Put(tx, name, sl)
+		}
+	}
+	audit.Note(tx, api.Event{Kind: "host." + d.Type, By: who.Name, Host: name, Channel: channel, Seq: d.Seq, Text: text})
+	f.hosts.Put(tx, name, r)
+	return nil
+}
+
+// nextSerial is above all that this server gave the host about a release, and
+// above what the host says it obeyed: the clock may have been set back, and the
+// database may be an old one. The clock's milliseconds are above what was given
+// after that database was saved, and the host has not yet told of.
+func nextSerial(now time.Time, r *host.Record, channel string, seq int64) int64 {
+	last := int64(0)
+	if d := r.Directive; d != nil && d.Seq == seq {
+		last = d.Serial
+	}
+	if st := r.Status; st != nil && st.Channel == channel && st.HighestSeq == seq {
+		last = max(last, st.DirectiveSerial)
+	}
+	return max(last+1, now.UnixMilli())
+}
+
+func otherSeq(name string, asked, is int64) error {
+	return api.Errorf(api.SeqConflict, "for %s it is seq %d now, not %d: look at it and say so again if you still mean it", name, is, asked)
+}
+
+// Remove forgets a host: its report, its name, its slot, and the token that a join
+// made for it.
+func (f *Fleet) Remove(ctx context.Context, who host.Caller, name string) error {
+	d, err := f.Describe(name)
+	if err != nil {
+		return err
+	}
+	if !d.Known() {
+		return host.Unknown(name)
+	}
+	if err := f.hosts.RevokeJoined(ctx, name, ""); err != nil {
+		return err
+	}
+	instance := ""
+	if d.Identity != nil {
+		instance = d.Identity.Instance
+	}
+	err = f.change(ctx, name, host.Locks(name, instance)[1:], func(tx *mirror.Tx, sl *reboot.Slot) error {
+		f.hosts.Forget(tx, who, name, d.Channel)
+		if sl != nil {
+			f.slots.End(tx, name, sl, who.Name, fmt.Sprintf("%s is removed: its reboot slot of the group %s is free", name, sl.Group))
+		}
+		return nil
+	})
+	if err == nil {
+		f.hosts.Unsee(name)
+		f.wake(audit.Hosts(d.Channel)...)
+	}
+	return err
+}

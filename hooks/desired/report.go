@@ -1,0 +1,85 @@
+package desired
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"narwharf/cache/state/mirror"
+	"narwharf/hooks/api"
+	"narwharf/hooks/audit"
+	"narwharf/hooks/channel"
+	"narwharf/hooks/host"
+	"narwharf/hooks/reboot"
+	"narwharf/signing"
+)
+
+// Report takes a host's report, if it can be true and is news, with all that
+// comes of it.
+func (f *Fleet) Report(ctx context.Context, who host.Caller, name string, st *api.Status) error {
+	self := host.SelfOf(st)
+	if f.hosts.Refused(who, name, self) == nil {
+		f.hosts.Presence(name).Touch(f.clock(), st.Channel, st.Target)
+	}
+	l, was := f.channels.Get(st.Channel), f.hosts.Former(st.Instance, name)
+	var refused error
+	err := f.change(ctx, name, host.Locks(name, st.Instance)[1:], func(tx *mirror.Tx, sl *reboot.Slot) (err error) {
+		var old *api.Status
+		if old, refused, err = f.hosts.Report(tx, who, name, st, was); err != nil || refused != nil {
+			return err
+		}
+		noteStatus(tx, l, name, old, st)
+		f.endSlot(tx, name, sl, st)
+		return nil
+	})
+	switch {
+	case errors.Is(err, host.Again):
+		f.wake(append(audit.Hosts(st.Channel), audit.Host(name))...)
+	case err != nil:
+		return err
+	case refused != nil:
+		return refused
+	}
+	return f.hosts.Withdraw(ctx, st.Instance, name, st.Channel)
+}
+
+// endSlot is what a report changes of the host's slot.
+func (f *Fleet) endSlot(tx *mirror.Tx, name string, sl *reboot.Slot, st *api.Status) {
+	switch {
+	case sl == nil:
+	case sl.Over(st, tx.Time):
+		f.slots.End(tx, name, sl, name, fmt.Sprintf("%s is %s (seq %d): its reboot slot of the group %s is free", name, st.State, st.Seq, sl.Group))
+	case sl.Failed(st) && sl.LastReason != st.WaitingFor.Detail:
+		sl.LastReason = st.WaitingFor.Detail
+		f.slots.Put(tx, name, sl)
+	}
+}
+
+// noteStatus writes down changes of state, and what ought to wake somebody.
+func noteStatus(tx *mirror.Tx, l *channel.Snapshot, name string, was, is *api.Status) {
+	if was == nil || was.State != is.State || was.Seq != is.Seq || was.Attempt != is.Attempt {
+		text := fmt.Sprintf("%s is %s", name, is.State)
+		if is.Seq > 0 {
+			text += fmt.Sprintf(" (seq %d)", is.Seq)
+		}
+		if is.Error != "" {
+			text += ": " + is.Error
+		}
+		alarm := is.State == api.Failed || is.State == api.Rejected
+		audit.Note(tx, api.Event{Kind: "host.state", By: name, Channel: is.Channel, Host: name, Seq: is.Seq, Text: text, Alarm: alarm,
+			Data: map[string]string{"state": string(is.State), "attempt": is.Attempt, "current": is.Current}})
+	}
+	if is.Head == nil || is.HighestSeq <= l.State.Seq || was != nil && was.HighestSeq == is.HighestSeq {
+		return
+	}
+	keys, threshold, err := l.State.Trust()
+	if err != nil || len(keys) == 0 {
+		return
+	}
+	head, err := signing.VerifyHead(is.Head.Head, signing.Trust{Keys: keys, Threshold: threshold, Origin: l.State.Origin, Channel: l.Name})
+	if err != nil || head.Seq != is.HighestSeq {
+		return
+	}
+	audit.Note(tx, api.Event{Kind: "channel.behind", Channel: l.Name, Host: name, Seq: head.Seq, Alarm: true,
+		Text: fmt.Sprintf("%s shows a valid release %d of %s and this server knows %d: was it restored from an old backup?", name, head.Seq, l.Name, l.State.Seq)})
+}

@@ -1,0 +1,159 @@
+package desired
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"narwharf/cache/state"
+	"narwharf/cache/state/mirror"
+	"narwharf/hooks/api"
+	"narwharf/hooks/channel"
+	"narwharf/hooks/host"
+	"narwharf/hooks/reboot"
+)
+
+// behind says why a host that asks to reboot is not let now, though there may be
+// a slot: it did not use the last. It is "" for all others. The time is when the
+// host has rested, zero if that is not what it waits for.
+func (f *Fleet) behind(name string, r *host.Record, p *channel.Policy) (why string, until time.Time) {
+	now := f.clock()
+	if why, until = reboot.Resting(r, now); why != "" || r.UnusedNow() == nil || p.RebootSlots == 0 {
+		return why, until // with no slots nobody waits for anybody
+	}
+	group := r.RebootGroup(r.Status.Channel)
+	queue := make(map[string]*host.Record)
+	for other, record := range f.hosts.Records() {
+		if other != name && f.inQueue(other, record, group, now) {
+			queue[other] = record
+		}
+	}
+	return reboot.Behind(r, group, queue), time.Time{}
+}
+
+// inQueue tells whether a host is there and takes a slot of a group that is free
+// now.
+func (f *Fleet) inQueue(name string, r *host.Record, group string, now time.Time) bool {
+	st := r.Status
+	if !reboot.Asks(st) || r.RebootGroup(st.Channel) != group || r.Held(now) || f.slots.Of(name) != nil || !f.hosts.Online(name, now) {
+		return false
+	}
+	if why, _ := reboot.Resting(r, now); why != "" {
+		return false
+	}
+	l, p := f.channels.Get(st.Channel), f.channels.Policy(st.Channel)
+	if open, _ := p.Open(now); !open || p.Unasked(st) || l.Entry(st.Target) == nil || l.Head.Seq != st.Seq {
+		return false
+	}
+	// For the hosts of its channel, which may be let fewer at a time.
+	return f.slots.Full(group, p.RebootSlots) == ""
+}
+
+// takeSlot gives a host that asks a slot, if there is still one.
+func (f *Fleet) takeSlot(ctx context.Context, name, ch string, seq int64) error {
+	r := f.hosts.Record(name)
+	if r == nil {
+		return nil
+	}
+	group := r.RebootGroup(ch)
+	locks := []string{host.Lock(name), state.Shared(channel.Lock(ch)), reboot.Lock(group)}
+	return f.set.Update(ctx, locks, func(tx *mirror.Tx) error {
+		r := f.hosts.In(tx, name)
+		if r == nil || !reboot.Asks(r.Status) || r.Status.Channel != ch || r.Status.Seq != seq || r.Held(tx.Time) || r.RebootGroup(ch) != group {
+			return nil // it has said something else meanwhile, or somebody of it
+		}
+		is, p := f.channels.In(tx, ch)
+		if open, _ := p.Open(tx.Time); !open || is.Current != seq || p.Unasked(r.Status) {
+			return nil
+		}
+		f.slots.Take(tx, name, &reboot.Slot{Channel: ch, Group: group, Seq: seq, BootID: r.Status.BootID, Granted: tx.Time.UTC()}, p.RebootSlots)
+		return nil
+	})
+}
+
+// Review ends the slot of a host whose agent polls on the boot on which it was
+// let reboot, after its permission ran out: its own window has closed, its
+// pre_reboot hook fails, or nobody knows why it did not. An agent that reboots
+// does not poll. It also ends that of a host which asks on another boot: it is
+// armed anew there. A host repeats its last report until its first poll after a
+// boot.
+func (f *Fleet) Review(ctx context.Context, name, boot string) error {
+	unused := func(sl *reboot.Slot, r *host.Record, now time.Time) bool {
+		if sl == nil || r == nil || r.Status == nil || r.Status.BootID != boot || !now.After(sl.LeaseOver()) {
+			return false
+		}
+		return boot == sl.BootID || reboot.Asks(r.Status) && now.Sub(r.Reported) >= time.Minute
+	}
+	if sl := f.slots.Of(name); sl == nil || !unused(sl, f.hosts.Record(name), f.clock()) {
+		return nil
+	}
+	return f.change(ctx, name, nil, func(tx *mirror.Tx, sl *reboot.Slot) error {
+		r := f.hosts.In(tx, name)
+		if !unused(sl, r, tx.Time) {
+			return nil
+		}
+		if next := f.slots.GiveBack(tx, name, r, sl); next != r {
+			f.hosts.Put(tx, name, next)
+		}
+		return nil
+	})
+}
+
+// Release takes the slot of a host that will not come back.
+func (f *Fleet) Release(ctx context.Context, who host.Caller, name string, seq int64) error {
+	return f.change(ctx, name, nil, func(tx *mirror.Tx, sl *reboot.Slot) error {
+		if sl == nil {
+			return api.Errorf(api.NotFound, "%s holds no reboot slot", name)
+		}
+		if sl.Seq != seq {
+			return otherSeq(name, seq, sl.Seq)
+		}
+		f.slots.End(tx, name, sl, who.Name, fmt.Sprintf("the reboot slot of %s in the group %s was taken away", name, sl.Group))
+		return nil
+	})
+}
+
+// ---- slots that are held for too long
+
+func slotTimer(name string) string { return "slot/" + name }
+
+// watchSlots sets the timers of all slots, of which the policy may be another now.
+func (f *Fleet) watchSlots() {
+	for name := range f.slots.All() {
+		f.timers.At(f.clock(), slotTimer(name), func() { f.checkOverdue(name) })
+	}
+}
+
+// checkOverdue raises the alarm of a slot that is held for too long, or looks
+// again when that may be.
+func (f *Fleet) checkOverdue(name string) {
+	sl, r, now := f.slots.Of(name), f.hosts.Record(name), f.clock()
+	if sl == nil || sl.Late {
+		return
+	}
+	again := func(at time.Time) { f.timers.At(at, slotTimer(name), func() { f.checkOverdue(name) }) }
+	at := sl.Overdue(r, f.channels.Policy(sl.Channel).RebootPatience())
+	if heard := f.began.Add(host.OnlineFor); at.Before(heard) {
+		at = heard // a server that has just begun has heard of nobody
+	}
+	if now.Before(at) {
+		again(at)
+		return
+	}
+	online := f.hosts.Online(name, now)
+	if sl.Busy(r, online, now) {
+		again(now.Add(time.Minute))
+		return
+	}
+	err := f.change(context.Background(), name, nil, func(tx *mirror.Tx, is *reboot.Slot) error {
+		if is != nil && !is.Late && is.Granted.Equal(sl.Granted) {
+			r := f.hosts.In(tx, name)
+			f.slots.MarkLate(tx, name, is, r, online, f.hosts.HeardOf(name, r))
+		}
+		return nil
+	})
+	if err != nil {
+		f.log.Error("an alarm was not stored", "host", name, "error", err)
+		again(f.clock().Add(time.Minute))
+	}
+}

@@ -1,0 +1,171 @@
+package host
+
+import (
+	"fmt"
+	"log/slog"
+	"regexp"
+	"sync"
+	"time"
+
+	"narwharf/cache/state/mirror"
+	"narwharf/cache/state/namelock"
+	"narwharf/hooks/api"
+	"narwharf/hooks/audit"
+	"narwharf/signing/access"
+)
+
+// Record is what was said by and about a host.
+type Record struct {
+	Status   *api.Status       `json:"status,omitempty"`
+	Reported time.Time         `json:"reported,omitzero"`
+	By       string            `json:"by,omitempty"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Hold     *api.Hold         `json:"hold,omitempty"`
+	// Directive is what an operator asked for last; it is of one seq.
+	Directive *api.Directive `json:"directive,omitempty"`
+	Unused    *Unused        `json:"unused,omitempty"`
+}
+
+// Unused is that a host was let reboot for a release, was up all the time, and
+// gave its slot back.
+type Unused struct {
+	Channel string    `json:"channel"`
+	Seq     int64     `json:"seq"`
+	Times   int       `json:"times"` // in a row
+	At      time.Time `json:"at"`    // of the last
+	Told    bool      `json:"told,omitempty"`
+}
+
+// Of tells whether it is about a release; nil is about none.
+func (u *Unused) Of(channel string, seq int64) bool {
+	return u != nil && u.Channel == channel && u.Seq == seq
+}
+
+// Held tells whether a hold is on, which may end by itself.
+func (r *Record) Held(now time.Time) bool {
+	return r.Hold != nil && (r.Hold.Until == nil || r.Hold.Until.After(now))
+}
+
+// UnusedNow is what a host has not used of the release that it is about.
+func (r *Record) UnusedNow() *Unused {
+	if r.Status != nil && r.Unused.Of(r.Status.Channel, r.Status.Seq) {
+		return r.Unused
+	}
+	return nil
+}
+
+// groupLabel is the label by which hosts share reboot slots.
+const groupLabel = "reboot_group"
+
+// RebootGroup is with whom a host of a channel shares reboot slots.
+func (r *Record) RebootGroup(channel string) string {
+	if g := r.Labels[groupLabel]; g != "" {
+		return g
+	}
+	return channel
+}
+
+// Caller is who makes a request.
+type Caller struct {
+	Name    string // of the credential
+	TokenID string
+	Host    string // whose token it is; "" if it is bound to none
+	Address string // from which it comes
+}
+
+// Hosts is all hosts.
+type Hosts struct {
+	set    *mirror.Set
+	clock  func() time.Time
+	log    *slog.Logger
+	tokens access.Store // for joins; nil: there are none
+
+	records *mirror.Table[Record]
+	owners  *mirror.Table[Owner]
+	sighted *mirror.Table[sightings]
+	names   names
+
+	// One join by a name at a time redeems a token, which is another table.
+	joining namelock.Set
+
+	mu   sync.RWMutex
+	seen map[string]*Presence
+}
+
+// New makes hosts in the state of a set, and reads what is known of them: a name
+// must not go to another machine since that cannot be read.
+func New(set *mirror.Set, tokens access.Store, log *slog.Logger, clock func() time.Time) (h *Hosts, err error) {
+	h = &Hosts{set: set, clock: clock, log: log, tokens: tokens, seen: make(map[string]*Presence)}
+	h.names.latest, h.names.claimed = make(map[string]named), make(map[string]string)
+	if h.owners, err = mirror.Open(set, "hooks/owner", "owner of host", h.names.replace); err == nil {
+		h.sighted, err = mirror.Open[sightings](set, "hooks/instance", "instance", nil)
+	}
+	if err == nil {
+		h.records, err = mirror.Open[Record](set, "hooks/host", "record of host", nil)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open hosts: %w", err)
+	}
+	return h, nil
+}
+
+// Lock is the lock of the state that whoever changes a host holds.
+func Lock(host string) string { return "host:" + host }
+
+// Locks are those of a host and of an instance that acts as it.
+func Locks(host, instance string) []string {
+	if instance == "" {
+		return []string{Lock(host)}
+	}
+	return []string{Lock(host), "instance:" + instance}
+}
+
+// Record is what memory has of a host, nil if nothing is known of it.
+func (h *Hosts) Record(host string) *Record { return h.records.Get(host) }
+
+// Records are all of them.
+func (h *Hosts) Records() map[string]*Record { return h.records.All() }
+
+// In is the record of a host in a transaction, nil if there is none.
+func (h *Hosts) In(tx *mirror.Tx, host string) *Record { return h.records.In(tx, host) }
+
+// Put stores a record, and wakes who looks at the host.
+func (h *Hosts) Put(tx *mirror.Tx, host string, r *Record) {
+	tx.Notify(audit.Host(host))
+	if r.Status != nil {
+		tx.Notify(audit.Hosts(r.Status.Channel)...)
+	}
+	h.records.Put(tx, host, r)
+}
+
+// Names are those of all that reported, polled or joined.
+func (h *Hosts) Names() map[string]bool {
+	names := make(map[string]bool)
+	for n := range h.records.All() {
+		names[n] = true
+	}
+	for n := range h.owners.All() {
+		names[n] = true
+	}
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for n := range h.seen {
+		names[n] = true
+	}
+	return names
+}
+
+var grammar = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,126}$`)
+
+// CheckName refuses what is no name of a host.
+func CheckName(name string) error {
+	if !grammar.MatchString(name) {
+		return api.Errorf(api.BadRequest, "%q is not a host name", name)
+	}
+	return nil
+}
+
+// Unknown is the answer about a host that was never heard of.
+func Unknown(name string) error {
+	return api.Errorf(api.NotFound, "no host %s has polled or reported here", name)
+}

@@ -1,0 +1,102 @@
+package hooks
+
+import (
+	"io"
+	"net/http"
+
+	"narwharf/hooks/api"
+	"narwharf/hooks/host"
+	"narwharf/hooks/longpoll"
+	"narwharf/signing"
+	"narwharf/signing/access"
+)
+
+const maxStatus = 1 << 20
+
+// putStatus takes a host's report.
+func (s *Server) putStatus(c *call) error {
+	name, err := hostParam(c)
+	if err != nil {
+		return err
+	}
+	var st api.Status
+	if err := readJSON(c, maxStatus, &st); err != nil {
+		return err
+	}
+	if err := host.CheckStatus(&st); err != nil {
+		return api.Errorf(api.BadRequest, "%v", err)
+	}
+	if err := c.needAs(name, access.Scope{Kind: access.Follow, Glob: st.Channel}); err != nil {
+		return err
+	}
+	if err := s.fleet.Report(c.req.Context(), c.caller(), name, &st); err != nil {
+		return err
+	}
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// postLog keeps the end of what an attempt printed.
+func (s *Server) postLog(c *call) error {
+	name, err := hostParam(c)
+	if err != nil {
+		return err
+	}
+	q := c.req.URL.Query()
+	attempt, channel := q.Get("attempt"), q.Get("channel")
+	if err := host.CheckAttempt(attempt); err != nil {
+		return err
+	}
+	if channel == "" {
+		d, err := s.fleet.Describe(name)
+		if err != nil {
+			return err
+		}
+		channel = d.Channel // that of its last report
+	}
+	if err := signing.CheckChannel(channel); err != nil {
+		return api.Errorf(api.BadRequest, "report a status first, or add ?channel=NAME: %v", err)
+	}
+	if err := c.needAs(name, access.Scope{Kind: access.Follow, Glob: channel}); err != nil {
+		return err
+	}
+	self, err := selfOf(c.req)
+	if err != nil {
+		return err
+	}
+	ctx := c.req.Context()
+	if err := s.hosts.AdmitPoll(ctx, c.caller(), name, channel, self); err != nil {
+		return err
+	}
+	text, err := io.ReadAll(http.MaxBytesReader(c.w, c.req.Body, host.MaxLog))
+	if err != nil {
+		return err
+	}
+	if err := s.hosts.PutLog(ctx, name, attempt, text); err != nil {
+		return err
+	}
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// getLog serves the log of an attempt, the last one if none is named.
+func (s *Server) getLog(c *call) error {
+	name, err := hostParam(c)
+	if err != nil {
+		return err
+	}
+	d, err := s.fleet.Describe(name)
+	if err != nil {
+		return err
+	}
+	if err := c.operateOr(d.Channel); err != nil {
+		return err
+	}
+	text, err := s.hosts.Log(name, c.req.URL.Query().Get("attempt"))
+	if err != nil {
+		return err
+	}
+	c.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	longpoll.WriteJSON(c.w, http.StatusOK, text)
+	return nil
+}
