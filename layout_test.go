@@ -95,7 +95,7 @@ var allMayImport = []string{"narinfo/clip"}
 // testsMayImport is what tests may import beyond that.
 var testsMayImport = map[string][]string{
 	"hooks/promoter":     {"hooks", "signing/access", "cache/state/memory"}, // an example with a server
-	"cache/index":        {"cache/state/bolt"},
+	"cache/index":        {"cache/state/bolt", "cache/state/memory"},
 	"cache/state/bolt":   {"cache/state/statetest"},
 	"cache/state/memory": {"cache/state/statetest"},
 	"cache/narfile":      {"cache/narfiletest"},

@@ -32,8 +32,8 @@ func (r *Record) Files() []string {
 
 // Totals are sums over all records.
 type Totals struct {
-	Paths   int64 // store paths
-	NarSize int64 // bytes unpacked
+	Paths   int64 `json:"paths"`    // store paths
+	NarSize int64 `json:"nar_size"` // bytes unpacked
 }
 
 func (t *Totals) add(more Totals) {

@@ -43,28 +43,6 @@ func (t *Table) pages(fn func(page []state.Entry) error) error {
 	return nil
 }
 
-// count sums up all records. A damaged one does not count.
-func (t *Table) count() error {
-	var sum Totals
-	err := t.pages(func(page []state.Entry) error {
-		for _, e := range page {
-			if size, ok := narSize(e.Value); ok {
-				sum.add(Totals{Paths: 1, NarSize: size})
-			}
-		}
-		return nil
-	})
-	t.totals = sum
-	return err
-}
-
-// Totals implements Index.
-func (t *Table) Totals() (Totals, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.totals, nil
-}
-
 // Replace implements Index. A Put or Delete meanwhile goes to the old content
 // and is lost with it; the caller sees to it that there is none.
 func (t *Table) Replace(fill func(put func(*Record) error) error) error {
@@ -106,7 +84,7 @@ func (t *Table) Replace(fill func(put func(*Record) error) error) error {
 		return fmt.Errorf("replace index: %w", err)
 	}
 	t.mu.Lock()
-	t.totals = sum
+	t.count = count{done: true, sum: sum}
 	t.mu.Unlock()
 	return nil
 }

@@ -2,6 +2,7 @@ package index
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -17,7 +18,9 @@ import (
 //	index/1/nar   <file> NUL <hash>   -> ""
 //	index/1/ref   <hash> <referrer>   -> ""
 //
-// meta's key "clean" is there while nobody has the index open for writing.
+// meta's key "clean" is there while nobody has the index open for writing. Its
+// value is what was counted then (cleanNote), or "1", which an older narwharf
+// writes.
 const (
 	rootBucket = "index"
 	metaBucket = rootBucket + "/meta"
@@ -37,10 +40,11 @@ func lockPath(hash string) []string { return []string{state.Shared(lockAll), "pa
 type Table struct {
 	state state.Store
 	dirty bool
+	files *Files // as the last Close in order has it, nil if that is not known
 
-	turn   sync.RWMutex // held for reading by changes, for writing while all is counted or turned
-	mu     sync.Mutex   // guards totals
-	totals Totals
+	turn  sync.RWMutex // held for reading by changes, for writing where nothing may change
+	mu    sync.Mutex   // guards count
+	count count
 }
 
 var _ Index = (*Table)(nil)
@@ -90,6 +94,7 @@ func Open(s state.Store) (*Table, error) {
 			return err
 		}
 		t.dirty = clean == nil
+		t.recall(clean)
 		if err := tx.Delete(metaBucket, keyClean); err != nil {
 			return err
 		}
@@ -106,9 +111,6 @@ func Open(s state.Store) (*Table, error) {
 		// A Replace that was cut short leaves its half-filled generation.
 		return tx.Clear(g.other().root())
 	})
-	if err == nil {
-		err = t.count()
-	}
 	if err != nil {
 		return nil, fmt.Errorf("open index: %w", err)
 	}
@@ -119,11 +121,13 @@ func Open(s state.Store) (*Table, error) {
 // new: files may be there that it does not know, and the reverse.
 func (t *Table) Dirty() bool { return t.dirty }
 
-// Close notes that the index and the files agree. It does not close the state,
-// which others share. Do not call it after a failed recovery.
-func (t *Table) Close() error {
+// Close notes that the index and the files agree, and how many files there are. It
+// does not close the state, which others share. Do not call it after a failed
+// recovery.
+func (t *Table) Close(files Files) error {
+	note := t.note(files)
 	return t.state.Update(context.Background(), []string{lockAll}, func(tx state.Tx) error {
-		return tx.Put(metaBucket, keyClean, []byte("1"))
+		return tx.Put(metaBucket, keyClean, note)
 	})
 }
 
@@ -138,7 +142,7 @@ func (t *Table) view(fn func(tx state.Reader, g generation) error) error {
 	})
 }
 
-// change runs fn for one path, and adds what it returns to the totals.
+// change runs fn for one path, and adds what it returns to the count.
 func (t *Table) change(hash string, fn func(tx state.Tx, g generation) (Totals, error)) error {
 	t.turn.RLock()
 	defer t.turn.RUnlock()
@@ -151,13 +155,15 @@ func (t *Table) change(hash string, fn func(tx state.Tx, g generation) (Totals, 
 		more, err = fn(tx, g)
 		return err
 	})
-	if err != nil {
-		return err
-	}
 	t.mu.Lock()
-	t.totals.add(more)
-	t.mu.Unlock()
-	return nil
+	defer t.mu.Unlock()
+	switch {
+	case errors.Is(err, state.ErrUncertain):
+		t.count = count{} // anew, when somebody asks
+	case err == nil && (t.count.done || hash <= t.count.upTo):
+		t.count.sum.add(more)
+	}
+	return err
 }
 
 // Get implements Index.

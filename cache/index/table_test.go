@@ -68,7 +68,7 @@ func TestTableDirty(t *testing.T) {
 	if !b.Dirty() {
 		t.Error("a new index may stand over old files: it must be dirty")
 	}
-	if err := b.Close(); err != nil {
+	if err := b.Close(Files{}); err != nil {
 		t.Fatal(err)
 	}
 	b = open(t, reopen())
@@ -198,9 +198,6 @@ func TestTableDamagedRecord(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := b.Close(); err != nil {
-				t.Fatal(err)
-			}
 			write(t, db, generation("1").path(), hashOf(2), value)
 			// The message names rebuild, so it must be possible to get there.
 			b = open(t, reopen())
@@ -278,7 +275,7 @@ func TestTableAfterDatabaseIsClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, get := b.Get(hashOf(1))
-	for op, err := range map[string]error{"Put": b.Put(record(1, 1, []int{1}, nil)), "Delete": b.Delete(hashOf(1)), "Get": get, "Close": b.Close()} {
+	for op, err := range map[string]error{"Put": b.Put(record(1, 1, []int{1}, nil)), "Delete": b.Delete(hashOf(1)), "Get": get, "Close": b.Close(Files{})} {
 		if err == nil {
 			t.Errorf("%s on a closed database passed", op)
 		}

@@ -54,6 +54,8 @@ type Options struct {
 	NarGrace time.Duration
 	// Local is the machine's own store, nil if it is not served.
 	Local LocalStore
+	// Counted is what a count of the NAR files would find; nil: New counts them.
+	Counted *index.Files
 	// Changed is told the hash part of each path whose record changed, "" if
 	// any may have; nil tells nobody.
 	Changed func(hash string)
@@ -95,6 +97,10 @@ func New(files blob.Store, idx index.Index, opts Options, log *slog.Logger) (*St
 		return nil, err
 	}
 	s := &Store{Files: files, Index: idx, Options: opts, room: room{files, opts.Local, log}, log: log}
+	if c := opts.Counted; c != nil {
+		s.narFiles.add(c.Count, c.Size)
+		return s, nil
+	}
 	return s, s.narFiles.measure(files)
 }
 

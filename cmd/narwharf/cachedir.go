@@ -53,6 +53,9 @@ func openCache(d *dataDir, own *local.Store, signer *cache.Signer, recoverNow bo
 		NarGrace:        time.Duration(d.cfg.Cache.NarGrace),
 	}
 	adoption := adopt.Options{Log: d.log}
+	if counted, ok := c.index.Files(); ok {
+		uploads.Counted = &counted
+	}
 	if own != nil {
 		uploads.Local, adoption.Local = own, own
 	}
@@ -85,5 +88,6 @@ func (c *cacheDir) Close() error {
 	if !c.consistent || c.uploads.NeedsRecovery() {
 		return nil
 	}
-	return c.index.Close()
+	n := c.uploads.Counts()
+	return c.index.Close(index.Files{Count: n.NarFiles, Size: n.NarBytes})
 }
