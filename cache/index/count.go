@@ -47,14 +47,9 @@ func (t *Table) recall(text []byte) {
 	}
 }
 
-// Files returns how many NAR files there were at the last Close; ok is false if that
-// is not known, or they may be others now.
-func (t *Table) Files() (f Files, ok bool) {
-	if t.files == nil {
-		return Files{}, false
-	}
-	return *t.files, true
-}
+// Files returns how many NAR files there were at the last Close, nil if that is not
+// known or they may be others now.
+func (t *Table) Files() *Files { return t.files }
 
 // countPage is how many records are counted while changes wait.
 const countPage = 2000

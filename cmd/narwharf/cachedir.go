@@ -51,11 +51,9 @@ func openCache(d *dataDir, own *local.Store, signer *cache.Signer, recoverNow bo
 		AllowIncomplete: d.cfg.Cache.AllowIncomplete,
 		MaxNarSize:      int64(d.cfg.Cache.MaxNarSize),
 		NarGrace:        time.Duration(d.cfg.Cache.NarGrace),
+		Counted:         c.index.Files(),
 	}
 	adoption := adopt.Options{Log: d.log}
-	if counted, ok := c.index.Files(); ok {
-		uploads.Counted = &counted
-	}
 	if own != nil {
 		uploads.Local, adoption.Local = own, own
 	}

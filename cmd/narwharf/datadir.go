@@ -14,10 +14,8 @@ import (
 	"narwharf/signing/access"
 )
 
-// schema is the version of data_dir as a whole.
-const schema = "1"
-
 const (
+	schema       = "1" // the version of data_dir as a whole
 	schemaBucket = "narwharf"
 	schemaKey    = "schema"
 )
