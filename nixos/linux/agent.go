@@ -49,6 +49,7 @@ func Run(ctx context.Context, o Options) error {
 			return err
 		}
 		defer release()
+		h.sweep()
 		return h.Agent(o.Version).Run(ctx, h.unitChanged)
 	})
 }
@@ -63,6 +64,7 @@ func Once(ctx context.Context, o Options) (state api.State, why string, err erro
 			return err
 		}
 		defer release()
+		h.sweep()
 		a := h.Agent(o.Version)
 		if state, err = a.Once(ctx); err == nil {
 			why = a.Journal().Error

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"narwharf/cache/state/durable"
 	"narwharf/hooks/api"
 	"narwharf/nixos"
 	"narwharf/nixos/config"
@@ -59,6 +60,13 @@ func New(c *config.Config, client *api.Client, program string, log *slog.Logger)
 func (h *Host) Close(ctx context.Context) {
 	h.server.Close(ctx)
 	h.store.Close()
+}
+
+// sweep removes what agents left that were killed while they wrote a file.
+func (h *Host) sweep() {
+	if err := durable.Sweep(h.config.StateDir, time.Hour); err != nil {
+		h.log.Warn("files that were not written to their ends stay", "error", err)
+	}
 }
 
 // unitChanged tells whether the agent's own unit or configuration is another than when it

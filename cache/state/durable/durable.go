@@ -15,6 +15,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 )
 
 // Steps of writing a file that a test can let fail.
@@ -38,6 +40,9 @@ type Options struct {
 	Fault func(step string) error
 }
 
+// tempPrefix begins the name of a file that is being written.
+const tempPrefix = ".new-"
+
 // File is a file that is being written. It becomes visible with Commit.
 type File struct {
 	f            *os.File
@@ -54,7 +59,7 @@ func Create(target string, o Options) (*File, error) {
 	if err := f.step(StepCreate); err != nil {
 		return nil, err
 	}
-	f.temp = filepath.Join(o.Temp, ".new-"+rand.Text())
+	f.temp = filepath.Join(o.Temp, tempPrefix+rand.Text())
 	var err error
 	if f.f, err = os.OpenFile(f.temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, o.Mode); err != nil {
 		return nil, err
@@ -159,4 +164,23 @@ func SyncDir(dir string) error {
 	}
 	defer d.Close()
 	return d.Sync()
+}
+
+// Sweep removes from a folder what writers left there that ended before they could commit
+// or abort, once it is older than age: no write takes so long.
+func Sweep(dir string, age time.Duration) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	var failed error
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), tempPrefix) {
+			continue
+		}
+		if st, err := e.Info(); err == nil && time.Since(st.ModTime()) > age {
+			failed = errors.Join(failed, os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return failed
 }

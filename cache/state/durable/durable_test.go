@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func read(t *testing.T, name string) string {
@@ -162,5 +163,31 @@ func TestSyncDir(t *testing.T) {
 	}
 	if err := SyncDir(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("of no folder: %v", err)
+	}
+}
+
+// TestSweep: what a killed writer left goes once it is old; what is written now, and other
+// files, stay.
+func TestSweep(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a", "b"} {
+		if _, err := Create(filepath.Join(dir, name), Options{Mode: 0o600}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := WriteFile(filepath.Join(dir, "c"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-2 * time.Hour)
+	for _, name := range names(t, dir)[1:] {
+		if err := os.Chtimes(filepath.Join(dir, name), old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Sweep(dir, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if left := names(t, dir); len(left) != 2 || !strings.HasPrefix(left[0], tempPrefix) || left[1] != "c" {
+		t.Errorf("left are %q", left)
 	}
 }

@@ -17,12 +17,12 @@ import (
 
 // Path implements nixos.Store.
 func (s *Store) Path(ctx context.Context, p narinfo.Path) (*nixos.StorePath, error) {
-	i, err := s.lookUp(ctx, p)
+	i, err := s.database.info(ctx, p)
 	if errors.Is(err, nixstore.ErrUnavailable) {
-		if err := s.keepOpen(ctx); err != nil {
+		if err := s.database.keepOpen(ctx); err != nil {
 			return nil, err
 		}
-		i, err = s.lookUp(ctx, p)
+		i, err = s.database.info(ctx, p)
 	}
 	if errors.Is(err, nixstore.ErrNotValid) {
 		return nil, nil
@@ -33,28 +33,48 @@ func (s *Store) Path(ctx context.Context, p narinfo.Path) (*nixos.StorePath, err
 	return &nixos.StorePath{Info: i.Info, Ultimate: i.Ultimate}, nil
 }
 
-func (s *Store) lookUp(ctx context.Context, p narinfo.Path) (*nixstore.PathInfo, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.db == nil {
-		db, err := nixstore.Open(nixstore.Options{StoreDir: s.config.StoreDir, Root: s.config.StoreRoot, StateDir: s.config.NixState})
+// A database is Nix's, opened when it is needed.
+type database struct {
+	options nixstore.Options
+
+	mu     sync.Mutex
+	store  *nixstore.Store
+	holder func() // ends the process that holds the database open
+}
+
+func (d *database) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.holder != nil {
+		d.holder()
+	}
+	if d.store != nil {
+		d.store.Close() // it was only read
+	}
+}
+
+func (d *database) info(ctx context.Context, p narinfo.Path) (*nixstore.PathInfo, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.store == nil {
+		store, err := nixstore.Open(d.options)
 		if err != nil {
 			return nil, err
 		}
-		s.db = db
+		d.store = store
 	}
-	return s.db.PathInfo(ctx, p)
+	return d.store.PathInfo(ctx, p)
 }
 
 // keepOpen lets a Nix process hold the store's database open for a minute.
 // Without nix-daemon Nix before 2.22 removes the database's -wal file when its
 // last process ends, and then nobody else can read it; a store that was never
 // used has no database at all.
-func (s *Store) keepOpen(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.holder != nil {
-		s.holder()
+func (d *database) keepOpen(ctx context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.holder != nil {
+		d.holder()
 	}
 	// It opens the store and waits for a client's greeting.
 	cmd := exec.Command("nix-store", "--serve")
@@ -78,9 +98,9 @@ func (s *Store) keepOpen(ctx context.Context) error {
 			cmd.Process.Kill() //nolint:errcheck // it has ended
 		}
 	})
-	s.holder = stop
+	d.holder = stop
 	time.AfterFunc(time.Minute, stop)
-	wal := filepath.Join(s.config.NixState, "db", "db.sqlite-wal")
+	wal := filepath.Join(d.options.StateDir, "db", "db.sqlite-wal")
 	for range 100 {
 		if _, err := os.Stat(wal); err == nil {
 			return nil

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 
 	"narwharf/cache/nixstore"
 	"narwharf/cache/state/durable"
@@ -23,33 +22,22 @@ import (
 
 // A Store implements nixos.Store.
 type Store struct {
-	config *config.Config
-	client *api.Client // of the server, which is a cache, too
-	log    *slog.Logger
-
-	mu     sync.Mutex
-	db     *nixstore.Store
-	holder func() // ends the process that holds the database open
+	config   *config.Config
+	client   *api.Client // of the server, which is a cache, too
+	log      *slog.Logger
+	database database
 }
 
 var _ nixos.Store = (*Store)(nil)
 
 // New opens nothing before it is used.
 func New(c *config.Config, client *api.Client, log *slog.Logger) *Store {
-	return &Store{config: c, client: client, log: log}
+	return &Store{config: c, client: client, log: log,
+		database: database{options: nixstore.Options{StoreDir: c.StoreDir, Root: c.StoreRoot, StateDir: c.NixState}}}
 }
 
 // Close ends what the store holds open.
-func (s *Store) Close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.holder != nil {
-		s.holder()
-	}
-	if s.db != nil {
-		s.db.Close() // it was only read
-	}
-}
+func (s *Store) Close() { s.database.close() }
 
 func (s *Store) root(name string) string { return filepath.Join(s.config.StateDir, "gcroots", name) }
 
