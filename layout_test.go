@@ -36,7 +36,9 @@ var mayImport = map[string][]string{
 	"cache/nar":             nil,
 	"cache/narfile":         {"cache/nar", "cache/blob", "cache/refusal", "narinfo"},
 	"cache/narfiletest":     nil,
+	"cache/listing":         {"cache/nar", "cache/narfile", "cache/blob", "cache/refusal", "cache/upload", "cache/state/namelock", "narinfo"},
 	"cache/refusal":         nil,
+	"cache/sidecar":         {"cache/narfile", "cache/blob", "cache/refusal", "cache/state/namelock", "narinfo", "signing"},
 	"cache/nixstore":        {"narinfo"},
 	"cache/state":           nil,
 	"cache/state/admin":     nil,
@@ -221,7 +223,7 @@ func TestFilesAreShort(t *testing.T) {
 // largePackages are the product packages that are still larger than they should be, with
 // the lines that they may have. A number is lowered or its row deleted, never raised.
 var largePackages = map[string]int{
-	"cache":                3290,
+	"cache":                3024,
 	"cache/nar":            3224,
 	"cache/nixstore":       2115,
 	"cache/local/compress": 2073,

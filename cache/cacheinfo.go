@@ -16,24 +16,24 @@ func cacheInfo(storeDir string, priority int) string {
 	return fmt.Sprintf("StoreDir: %s\nWantMassQuery: 1\nPriority: %d\n", storeDir, priority)
 }
 
-func (s *Server) getCacheInfo(w *response, _ *http.Request, _ string) error {
-	return writeText(w, "text/x-nix-cache-info", cacheInfo(s.uploads.StoreDir, s.opts.Priority))
+func (s *pages) getCacheInfo(w *response, _ *http.Request, _ string) error {
+	return writeText(w, "text/x-nix-cache-info", cacheInfo(s.Uploads.StoreDir, s.Priority))
 }
 
 // putCacheInfo answers a client that thinks it founds a cache: Nix puts
 // "StoreDir: …" where it found no nix-cache-info. What agrees is fine, and
 // nothing is ever changed by it.
-func (s *Server) putCacheInfo(w *response, req *http.Request, _ string) error {
+func (s *pages) putCacheInfo(w *response, req *http.Request, _ string) error {
 	text, err := io.ReadAll(narfile.Limit(req.Body, 4096, "nix-cache-info"))
 	if err != nil {
 		return err
 	}
 	for line := range strings.Lines(string(text)) {
-		if dir, ok := strings.CutPrefix(line, "StoreDir:"); ok && strings.TrimSpace(dir) == s.uploads.StoreDir {
+		if dir, ok := strings.CutPrefix(line, "StoreDir:"); ok && strings.TrimSpace(dir) == s.Uploads.StoreDir {
 			return stored(w)
 		}
 	}
-	return refusal.New(refusal.StoreDir, "this cache is for paths in %s", s.uploads.StoreDir)
+	return refusal.New(refusal.StoreDir, "this cache is for paths in %s", s.Uploads.StoreDir)
 }
 
 // writeText sends a short text whole.

@@ -81,9 +81,9 @@ func (s *Server) writeError(w *response, req *http.Request, err error) {
 	status, kind, text := errorAnswer(req.Method, err)
 	switch {
 	case status >= 500:
-		s.log.Error("request failed", "method", req.Method, "route", w.route, "path", req.URL.Path, "error", err)
+		s.Log.Error("request failed", "method", req.Method, "route", w.route, "path", req.URL.Path, "error", err)
 	case req.Method == http.MethodPut:
-		s.log.Info("upload refused", "path", req.URL.Path, "status", status, "kind", kind, "error", err, "remote", req.RemoteAddr)
+		s.Log.Info("upload refused", "path", req.URL.Path, "status", status, "kind", kind, "error", err, "remote", req.RemoteAddr)
 	}
 	if req.Method == http.MethodPut {
 		s.metrics.refused(w.route, kind)
@@ -113,3 +113,7 @@ func (s *Server) writeError(w *response, req *http.Request, err error) {
 		_, _ = io.WriteString(w, text+"\n") // the client is gone if this fails
 	}
 }
+
+// damaged makes no refusal of an error about content: here it is our own
+// stored file, not something that the caller sent.
+func damaged(err error) error { return errors.New(err.Error()) }

@@ -21,7 +21,7 @@ import (
 // everything on a cache that is not for everybody to read, is net/http's. idle
 // and header are the time-outs of the http.Server. Call it before serving.
 func (s *Server) FastPath(l net.Listener, idle, header time.Duration) net.Listener {
-	if s.opts.Access.Identify(&http.Request{Header: http.Header{}}).Deny(access.Scope{Kind: access.Pull}) != nil {
+	if s.Access.Identify(&http.Request{Header: http.Header{}}).Deny(access.Scope{Kind: access.Pull}) != nil {
 		return l
 	}
 	for kind, key := range fastKinds {
@@ -97,9 +97,9 @@ func (s *Server) fastAnswer(path []byte, gzip bool) *fastpath.Answer {
 		return nil
 	}
 	hash := string(path[:32])
-	t, old := s.signer.known(hash)
+	t, old := s.Signer.known(hash)
 	if old != nil {
-		t, _ = s.signer.get(context.Background(), hash, s.uploads.Index) // net/http meets the error again
+		t, _ = s.Signer.get(context.Background(), hash, s.Uploads.Index) // net/http meets the error again
 	}
 	switch {
 	case t == nil:
@@ -115,7 +115,7 @@ func (s *Server) fastAnswer(path []byte, gzip bool) *fastpath.Answer {
 // errors too, is net/http's.
 func (s *Server) fastNar(name string) *fastpath.Answer {
 	if narfile.Grammar.MatchString(name) {
-		in, err := s.uploads.Files.Open("nar/" + name)
+		in, err := s.Uploads.Files.Open("nar/" + name)
 		if err != nil {
 			return nil
 		}
@@ -127,13 +127,13 @@ func (s *Server) fastNar(name string) *fastpath.Answer {
 		return s.fastFile(f, in.Size, name[:52], fastLabel{kind: fastUploadedNar})
 	}
 	base, ok := strings.CutSuffix(name, local.CompressedSuffix)
-	if !ok || s.local == nil || !localGrammar.MatchString(base) {
+	if !ok || s.Local == nil || !localGrammar.MatchString(base) {
 		return nil
 	}
-	if t, _ := s.signer.known(base[:32]); t == nil || t.local == nil || t.local.Name != base {
+	if t, _ := s.Signer.known(base[:32]); t == nil || t.local == nil || t.local.Name != base {
 		return nil
 	}
-	f, digest, err := s.local.Compressed.Open(name)
+	f, digest, err := s.Local.Compressed.Open(name)
 	if err != nil {
 		return nil
 	}

@@ -9,38 +9,38 @@ import (
 	"narwharf/cache/refusal"
 )
 
-func (s *Server) getPubkey(w *response, _ *http.Request, _ string) error {
+func (s *pages) getPubkey(w *response, _ *http.Request, _ string) error {
 	var text strings.Builder
-	for _, k := range s.signer.PublicKeys() {
+	for _, k := range s.Signer.PublicKeys() {
 		text.WriteString(k.String() + "\n")
 	}
 	return writeText(w, "text/plain; charset=utf-8", text.String())
 }
 
-func (s *Server) getVersion(w *response, _ *http.Request, _ string) error {
-	return writeText(w, "text/plain; charset=utf-8", "narwharf "+s.opts.Version+"\n")
+func (s *pages) getVersion(w *response, _ *http.Request, _ string) error {
+	return writeText(w, "text/plain; charset=utf-8", "narwharf "+s.Version+"\n")
 }
 
 // getHealthz says that the process answers, and nothing more: a supervisor
 // should not restart it because a disk is full.
-func (s *Server) getHealthz(w *response, _ *http.Request, _ string) error {
+func (s *pages) getHealthz(w *response, _ *http.Request, _ string) error {
 	return writeText(w, "text/plain; charset=utf-8", "ok\n")
 }
 
 // getReadyz really looks: at the index, at the files, at the local store if it is
 // served, at the room left. A
 // cache without room still serves, so that is said and is no failure.
-func (s *Server) getReadyz(w *response, req *http.Request, _ string) error {
+func (s *pages) getReadyz(w *response, req *http.Request, _ string) error {
 	var problems []string
 	// The all-zero hash: what counts is that the table answers.
-	if _, err := s.uploads.Index.Referrers(strings.Repeat("0", 32)); err != nil {
+	if _, err := s.Uploads.Index.Referrers(strings.Repeat("0", 32)); err != nil {
 		problems = append(problems, "index: "+err.Error())
 	}
-	if _, err := s.uploads.Files.Stat("nix-cache-info"); err != nil {
+	if _, err := s.Uploads.Files.Stat("nix-cache-info"); err != nil {
 		problems = append(problems, "files: "+err.Error())
 	}
-	if s.local != nil {
-		if _, err := s.local.Version(req.Context()); err != nil {
+	if s.Local != nil {
+		if _, err := s.Local.Version(req.Context()); err != nil {
 			problems = append(problems, "local store: "+err.Error())
 		}
 	}
@@ -48,20 +48,20 @@ func (s *Server) getReadyz(w *response, req *http.Request, _ string) error {
 		return refusal.New(refusal.NotReady, "not ready: %s", strings.Join(problems, "; "))
 	}
 	text := "ready\n"
-	if fs, ok := s.uploads.Files.(*blob.FS); ok {
+	if fs, ok := s.Uploads.Files.(*blob.FS); ok {
 		free, err := fs.Free()
 		if err != nil {
 			return refusal.New(refusal.NotReady, "not ready: disk: %v", err)
 		}
 		text += fmt.Sprintf("room for uploads: %s\n", refusal.Size(max(free, 0)))
 	}
-	if s.local != nil {
-		text += "local store: " + s.local.StoreDir() + "\n"
+	if s.Local != nil {
+		text += "local store: " + s.Local.StoreDir() + "\n"
 	}
 	return writeText(w, "text/plain; charset=utf-8", text)
 }
 
-func (s *Server) getMetrics(w *response, req *http.Request, _ string) error {
+func (s *pages) getMetrics(w *response, req *http.Request, _ string) error {
 	s.metrics.handler().ServeHTTP(w, req)
 	return nil
 }

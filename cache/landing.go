@@ -17,9 +17,12 @@ var landingText string
 
 var landingPage = template.Must(template.New("landing").Parse(landingText))
 
+// pages answers what is about the cache as a whole.
+type pages struct{ *parts }
+
 // getLanding shows a person how to use the cache: keys and lines to copy.
-func (s *Server) getLanding(w *response, req *http.Request, _ string) error {
-	totals, err := s.uploads.Index.Totals()
+func (s *pages) getLanding(w *response, req *http.Request, _ string) error {
+	totals, err := s.Uploads.Index.Totals()
 	if err != nil {
 		return err
 	}
@@ -29,11 +32,11 @@ func (s *Server) getLanding(w *response, req *http.Request, _ string) error {
 		Keys                       []string
 		Paths                      int64
 		Unpacked, Store            string
-	}{URL: base, Version: s.opts.Version, Paths: totals.Paths, Unpacked: refusal.Size(totals.NarSize)}
-	if s.local != nil {
-		data.Store = s.local.StoreDir()
+	}{URL: base, Version: s.Version, Paths: totals.Paths, Unpacked: refusal.Size(totals.NarSize)}
+	if s.Local != nil {
+		data.Store = s.Local.StoreDir()
 	}
-	for _, k := range s.signer.PublicKeys() {
+	for _, k := range s.Signer.PublicKeys() {
 		data.Keys = append(data.Keys, k.String())
 	}
 	var page bytes.Buffer
@@ -52,9 +55,9 @@ var prefixGrammar = regexp.MustCompile(`^(/[0-9A-Za-z._~-]+)*$`)
 
 // baseURL is where the client finds this cache: what the configuration says,
 // else what the request says.
-func (s *Server) baseURL(req *http.Request) string {
-	if s.opts.PublicURL != nil {
-		return s.opts.PublicURL.String()
+func (s *pages) baseURL(req *http.Request) string {
+	if s.PublicURL != nil {
+		return s.PublicURL.String()
 	}
 	scheme := "http"
 	if req.TLS != nil || req.Header.Get("X-Forwarded-Proto") == "https" {

@@ -28,6 +28,9 @@ import (
 // and meanwhile the path may have been adopted, or uploaded and deleted here.
 // The bytes are the same from wherever they come.
 
+// localNars answers both URLs.
+type localNars struct{ *parts }
+
 // narSource is where a NAR can be read.
 type narSource struct {
 	*narinfo.Info
@@ -35,17 +38,17 @@ type narSource struct {
 }
 
 // getPackedNar answers /nar/<name>.nar.zst.
-func (s *Server) getPackedNar(w *response, req *http.Request, name string) error {
+func (s *localNars) getPackedNar(w *response, req *http.Request, name string) error {
 	return s.getLocalNar(w, req, name, local.CompressedSuffix, s.sendPackedNar)
 }
 
 // getPlainNar answers /nar/<name>.nar.
-func (s *Server) getPlainNar(w *response, req *http.Request, name string) error {
+func (s *localNars) getPlainNar(w *response, req *http.Request, name string) error {
 	return s.getLocalNar(w, req, name, local.PlainSuffix, s.sendPlainNar)
 }
 
 // getLocalNar finds the source and sends it.
-func (s *Server) getLocalNar(w *response, req *http.Request, name, suffix string, send func(*response, *http.Request, string, *narSource) error) error {
+func (s *localNars) getLocalNar(w *response, req *http.Request, name, suffix string, send func(*response, *http.Request, string, *narSource) error) error {
 	h := w.Header()
 	h["Accept-Ranges"] = []string{"bytes"}
 	hash, digits, _ := strings.Cut(name, "-")
@@ -68,28 +71,28 @@ func (s *Server) getLocalNar(w *response, req *http.Request, name, suffix string
 
 // narSource looks for a path with this NAR: among the uploads, then in the
 // local store. What the signer has in memory saves the look.
-func (s *Server) narSource(ctx context.Context, hash, name string, narHash narinfo.Hash) (*narSource, error) {
-	if t, _ := s.signer.known(hash); t != nil && t.local != nil && t.local.Name == name {
+func (s *localNars) narSource(ctx context.Context, hash, name string, narHash narinfo.Hash) (*narSource, error) {
+	if t, _ := s.Signer.known(hash); t != nil && t.local != nil && t.local.Name == name {
 		return &narSource{t.local.Info, true}, nil
 	}
-	r, err := s.uploads.Index.Get(hash)
+	r, err := s.Uploads.Index.Get(hash)
 	if err == nil && r.Info.NarHash == narHash {
 		return &narSource{r.Info, false}, nil
 	}
 	if err != nil && !errors.Is(err, index.ErrNotFound) {
 		return nil, err
 	}
-	if s.local == nil {
+	if s.Local == nil {
 		return nil, fs.ErrNotExist
 	}
 	if err == nil { // uploaded with another content
-		i, err := s.local.Info(ctx, hash)
+		i, err := s.Local.Info(ctx, hash)
 		if err != nil || i.NarHash != narHash {
 			return nil, cmp.Or(err, fs.ErrNotExist)
 		}
 		return &narSource{i, true}, nil
 	}
-	t, err := s.signer.get(ctx, hash, s.uploads.Index)
+	t, err := s.Signer.get(ctx, hash, s.Uploads.Index)
 	if err != nil {
 		return nil, err
 	}
@@ -103,12 +106,12 @@ func (s *Server) narSource(ctx context.Context, hash, name string, narHash narin
 }
 
 // dump returns a source of a NAR for an encoder.
-func (s *Server) dump(src *narSource) compress.Source {
+func (s *localNars) dump(src *narSource) compress.Source {
 	if src.local {
-		return s.local.Dump(src.Info)
+		return s.Local.Dump(src.Info)
 	}
 	return func(ctx context.Context, w io.Writer) error {
-		in, err := narfile.Open(s.uploads.Files, src.URL)
+		in, err := narfile.Open(s.Uploads.Files, src.URL)
 		if err != nil {
 			return err
 		}
@@ -122,20 +125,20 @@ func (s *Server) dump(src *narSource) compress.Source {
 
 // sendPackedNar sends the NAR packed: a finished file as any NAR file is sent,
 // else what an encoder makes of it while that is at work.
-func (s *Server) sendPackedNar(w *response, req *http.Request, file string, src *narSource) error {
+func (s *localNars) sendPackedNar(w *response, req *http.Request, file string, src *narSource) error {
 	h := w.Header()
 	etag := h.Get("Etag")
 	if status := condition(req, etag); status != 0 {
 		return answerCondition(w, status)
 	}
-	if s.local == nil { // serve_store was turned off, and clients remember this URL
+	if s.Local == nil { // serve_store was turned off, and clients remember this URL
 		h["Etag"] = []string{`"` + src.FileHash.Base32() + `"`} // as it may be another file
 		return s.sendUpload(w, req, src)
 	}
 	if done, err := s.sendFinished(w, req, file); done || err != nil {
 		return err
 	}
-	digest, known := s.local.Compressed.Digest(file)
+	digest, known := s.Local.Compressed.Digest(file)
 	if known && !src.local && src.FileHash == digest.Hash { // it was adopted
 		return s.sendUpload(w, req, src)
 	}
@@ -146,7 +149,7 @@ func (s *Server) sendPackedNar(w *response, req *http.Request, file string, src 
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	stream, err := s.local.Compressed.Join(req.Context(), file, s.dump(src))
+	stream, err := s.Local.Compressed.Join(req.Context(), file, s.dump(src))
 	if err != nil {
 		return err
 	}
@@ -168,8 +171,8 @@ func (s *Server) sendPackedNar(w *response, req *http.Request, file string, src 
 }
 
 // sendFinished sends a packed NAR that is whole, if there is one.
-func (s *Server) sendFinished(w *response, req *http.Request, file string) (done bool, err error) {
-	f, digest, err := s.local.Compressed.Open(file)
+func (s *localNars) sendFinished(w *response, req *http.Request, file string) (done bool, err error) {
+	f, digest, err := s.Local.Compressed.Open(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -190,7 +193,7 @@ func (s *Server) sendFinished(w *response, req *http.Request, file string) (done
 
 // dropUnreadable removes a packed NAR that cannot be read on from where sending
 // stopped; the next one who asks has it packed anew.
-func (s *Server) dropUnreadable(f io.ReadSeeker, file string) {
+func (s *parts) dropUnreadable(f io.ReadSeeker, file string) {
 	at, err := f.Seek(0, io.SeekCurrent)
 	if err == nil {
 		_, err = f.Read(make([]byte, 4096))
@@ -198,18 +201,18 @@ func (s *Server) dropUnreadable(f io.ReadSeeker, file string) {
 	if err == nil || err == io.EOF {
 		return
 	}
-	if err := s.local.Compressed.Drop(file, fmt.Errorf("at byte %d: %w", at, err)); err != nil {
-		s.log.Error("a packed NAR that cannot be read is not removed", "file", file, "error", err)
+	if err := s.Local.Compressed.Drop(file, fmt.Errorf("at byte %d: %w", at, err)); err != nil {
+		s.Log.Error("a packed NAR that cannot be read is not removed", "file", file, "error", err)
 	}
 }
 
 // sendUpload sends the uploaded file in the place of what our own encoder would
 // make. For an adopted path that is the same file.
-func (s *Server) sendUpload(w *response, req *http.Request, src *narSource) error {
+func (s *localNars) sendUpload(w *response, req *http.Request, src *narSource) error {
 	if src.Compression != "zstd" {
 		return fs.ErrNotExist
 	}
-	f, err := s.uploads.Files.Open(src.URL)
+	f, err := s.Uploads.Files.Open(src.URL)
 	if err != nil {
 		return err
 	}
@@ -253,7 +256,7 @@ func copyStream(w *response, r io.Reader) error {
 // ---- plain
 
 // sendPlainNar sends the NAR as it is, out of the path's own files.
-func (s *Server) sendPlainNar(w *response, req *http.Request, _ string, src *narSource) error {
+func (s *localNars) sendPlainNar(w *response, req *http.Request, _ string, src *narSource) error {
 	h := w.Header()
 	etag := h.Get("Etag")
 	if status := condition(req, etag); status != 0 {
@@ -276,14 +279,14 @@ func (s *Server) sendPlainNar(w *response, req *http.Request, _ string, src *nar
 	}
 	out := &laterHead{w, status}
 	if src.local {
-		return s.local.WriteNAR(req.Context(), out, src.Info, part.from, part.to)
+		return s.Local.WriteNAR(req.Context(), out, src.Info, part.from, part.to)
 	}
 	return s.copyUpload(out, src.Info, part)
 }
 
 // copyUpload writes a part of an uploaded path's NAR.
-func (s *Server) copyUpload(w io.Writer, i *narinfo.Info, part span) error {
-	in, err := narfile.Open(s.uploads.Files, i.URL)
+func (s *localNars) copyUpload(w io.Writer, i *narinfo.Info, part span) error {
+	in, err := narfile.Open(s.Uploads.Files, i.URL)
 	if err != nil {
 		return err
 	}
@@ -357,7 +360,7 @@ func answerCondition(w *response, status int) error {
 
 // brokenLocal judges an error of sending src. One of the path is counted and
 // logged with what to do, and a reply that has begun is broken off.
-func (s *Server) brokenLocal(w *response, req *http.Request, src *narSource, err error) error {
+func (s *parts) brokenLocal(w *response, req *http.Request, src *narSource, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -368,7 +371,7 @@ func (s *Server) brokenLocal(w *response, req *http.Request, src *narSource, err
 	case errors.Is(err, compress.ErrClosed):
 		err = refusal.New(refusal.Stopping, "the server stops; try again")
 	case errors.Is(err, compress.ErrNotStored):
-		s.log.Error("a packed NAR could not be stored", "path", src.Path, "error", err)
+		s.Log.Error("a packed NAR could not be stored", "path", src.Path, "error", err)
 		err = refusal.New(refusal.NoRoom, "this cache has no room to pack the NAR; download it whole, or try again later")
 	case !src.local:
 	case errors.Is(err, compress.ErrWrongNAR), errors.Is(err, nar.ErrChanged):
@@ -380,7 +383,7 @@ func (s *Server) brokenLocal(w *response, req *http.Request, src *narSource, err
 	}
 	if kind != "" {
 		s.metrics.broken.WithLabelValues(kind).Inc()
-		s.log.Error("a path of the local store is not what Nix knows it as; nix store verify --repair mends it", "path", s.local.RealPath(src.Path), "url", req.URL.Path, "error", err, "sent", w.bytes)
+		s.Log.Error("a path of the local store is not what Nix knows it as; nix store verify --repair mends it", "path", s.Local.RealPath(src.Path), "url", req.URL.Path, "error", err, "sent", w.bytes)
 	}
 	if w.written {
 		panic(http.ErrAbortHandler)

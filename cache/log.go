@@ -12,14 +12,15 @@ import (
 
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
+	"narwharf/cache/sidecar"
 )
 
 const logType = "text/plain; charset=utf-8"
 
 // getLog sends a build log: an uploaded one, else that of this machine's Nix.
-func (s *Server) getLog(w *response, req *http.Request, drv string) error {
-	err := s.getNamed(w, req, "log/"+drv, logType)
-	if s.local != nil && errors.Is(err, fs.ErrNotExist) {
+func (s *sidecars) getLog(w *response, req *http.Request, drv string) error {
+	err := s.send(w, req, sidecar.LogName(drv), logType)
+	if s.Local != nil && errors.Is(err, fs.ErrNotExist) {
 		w.source = sourceLocal
 		return s.getLocalLog(w, req, drv)
 	}
@@ -28,8 +29,8 @@ func (s *Server) getLog(w *response, req *http.Request, drv string) error {
 
 // getLocalLog sends what Nix kept of a build. Nix before 2.34 would unpack bzip2
 // itself if it were labelled; later ones refuse the label.
-func (s *Server) getLocalLog(w *response, req *http.Request, drv string) error {
-	f, packed, err := s.local.Log(drv)
+func (s *sidecars) getLocalLog(w *response, req *http.Request, drv string) error {
+	f, packed, err := s.Local.Log(drv)
 	if err != nil {
 		return err
 	}
@@ -70,7 +71,7 @@ func (s *Server) getLocalLog(w *response, req *http.Request, drv string) error {
 }
 
 // sendLogOld unpacks a log twice, first in order to know how long it is.
-func (s *Server) sendLogOld(w *response, req *http.Request, f io.ReadSeeker, text io.Reader) error {
+func (s *sidecars) sendLogOld(w *response, req *http.Request, f io.ReadSeeker, text io.Reader) error {
 	size, err := io.Copy(io.Discard, text)
 	if err == nil {
 		_, err = f.Seek(0, io.SeekStart)
@@ -89,28 +90,16 @@ func (s *Server) sendLogOld(w *response, req *http.Request, f io.ReadSeeker, tex
 	return nil
 }
 
-// putLog stores a build log; that of the latest build stays. Logs can be
-// large, so this one is not held in memory.
-func (s *Server) putLog(w *response, req *http.Request, drv string) error {
-	if req.ContentLength > maxLog {
-		return refusal.New(refusal.TooLarge, "the log is larger than the %s that this cache takes", refusal.Size(maxLog))
+func (s *sidecars) putLog(w *response, req *http.Request, drv string) error {
+	if req.ContentLength > sidecar.MaxLog {
+		return refusal.New(refusal.TooLarge, "the log is larger than the %s that this cache takes", refusal.Size(sidecar.MaxLog))
 	}
-	name := "log/" + drv
-	out, err := s.uploads.Files.Create(name, req.ContentLength)
+	text, err := narfile.Decode(req.Body, req.Header.Get("Content-Encoding"), sidecar.MaxLog, "the log", refusal.Content)
 	if err != nil {
 		return err
 	}
-	defer out.Abort()
-	plain, err := narfile.Decode(req.Body, req.Header.Get("Content-Encoding"), maxLog, "the log", refusal.Content)
-	if err != nil {
-		return err
-	}
-	defer plain.Close()
-	if _, err := io.Copy(out, plain); err != nil {
-		return err
-	}
-	defer s.locks.Lock(name)()
-	if err := out.Commit(); err != nil {
+	defer text.Close()
+	if err := s.store.PutLog(drv, text, req.ContentLength); err != nil {
 		return err
 	}
 	return stored(w)

@@ -14,6 +14,7 @@ import (
 
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
+	"narwharf/cache/sidecar"
 )
 
 // packedLog is what bzip2 makes of "building\n" a thousand times and "done\n":
@@ -54,7 +55,7 @@ func TestLocalLogs(t *testing.T) {
 			if p.header.Get("Content-Encoding") != enc || len(p.body) >= len(want) {
 				t.Errorf("%s: %d bytes, header %v", drv, len(p.body), p.header)
 			}
-			r, err := narfile.Decode(strings.NewReader(p.body), enc, maxLog, "the log", refusal.Content)
+			r, err := narfile.Decode(strings.NewReader(p.body), enc, sidecar.MaxLog, "the log", refusal.Content)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -16,19 +16,22 @@ import (
 
 const narType = "application/x-nix-nar"
 
+// nars answers /nar/<file>.
+type nars struct{ *parts }
+
 // getNar sends a stored NAR file as it is: by sendfile, with a strong ETag,
 // and with ranges. Nix resumes a broken download only where it saw
 // "Accept-Ranges: bytes", on errors too, and never one that had a
 // Content-Encoding; it sends no If-Range, so the bytes of a URL never change.
-func (s *Server) getNar(w *response, req *http.Request, file string) error {
+func (s *nars) getNar(w *response, req *http.Request, file string) error {
 	w.Header()["Accept-Ranges"] = []string{"bytes"}
 	if req.Method == http.MethodHead && s.mayPush(req) {
 		// Whoever can upload asks in order to know whether he must.
-		if _, err := s.uploads.HasNar(file, true); err != nil {
+		if _, err := s.Uploads.HasNar(file, true); err != nil {
 			return err
 		}
 	}
-	f, err := s.uploads.Files.Open("nar/" + file)
+	f, err := s.Uploads.Files.Open("nar/" + file)
 	if err != nil {
 		return err
 	}
@@ -87,21 +90,21 @@ func wantsAll(req *http.Request) bool {
 	return true
 }
 
-func (s *Server) putNar(w *response, req *http.Request, file string) error {
+func (s *nars) putNar(w *response, req *http.Request, file string) error {
 	// Nothing on /nar/ is ever content-encoded; the NAR's own compression
 	// is part of the file.
 	if enc := req.Header.Get("Content-Encoding"); enc != "" && enc != "none" && enc != "identity" {
 		return refusal.New(refusal.Encoding, "a NAR takes no Content-Encoding (%s): its compression is named in the narinfo", clip.Text(enc, 100))
 	}
-	if err := s.uploads.PutNar(file, req.Body, req.ContentLength); err != nil {
+	if err := s.Uploads.PutNar(file, req.Body, req.ContentLength); err != nil {
 		return err
 	}
-	s.log.Debug("received", "nar", file, "size", req.ContentLength)
+	s.Log.Debug("received", "nar", file, "size", req.ContentLength)
 	return stored(w)
 }
 
-func (s *Server) mayPush(req *http.Request) bool {
-	return s.opts.Access.Identify(req).Deny(access.Scope{Kind: access.Push}) == nil
+func (s *nars) mayPush(req *http.Request) bool {
+	return s.Access.Identify(req).Deny(access.Scope{Kind: access.Push}) == nil
 }
 
 // noneMatch reports whether the client has the version with this ETag. As RFC

@@ -12,8 +12,11 @@ import (
 
 const narinfoType = "text/x-nix-narinfo"
 
-func (s *Server) getNarinfo(w *response, req *http.Request, hash string) error {
-	t, err := s.signer.get(req.Context(), hash, s.uploads.Index)
+// narinfos answers /<hash>.narinfo.
+type narinfos struct{ *parts }
+
+func (s *narinfos) getNarinfo(w *response, req *http.Request, hash string) error {
+	t, err := s.Signer.get(req.Context(), hash, s.Uploads.Index)
 	if err != nil {
 		return err
 	}
@@ -44,7 +47,7 @@ func (s *Server) getNarinfo(w *response, req *http.Request, hash string) error {
 }
 
 // putNarinfo takes in a narinfo; Uploads.PutInfo says by which rules.
-func (s *Server) putNarinfo(w *response, req *http.Request, hash string) error {
+func (s *narinfos) putNarinfo(w *response, req *http.Request, hash string) error {
 	text, err := smallBody(req, upload.MaxNarinfo, "the narinfo", refusal.Narinfo)
 	if err != nil {
 		return err
@@ -56,18 +59,18 @@ func (s *Server) putNarinfo(w *response, req *http.Request, hash string) error {
 	if err := s.checkSignatures(info, w.by); err != nil {
 		return err
 	}
-	if err := s.uploads.PutInfo(hash, info, w.by); err != nil {
+	if err := s.Uploads.PutInfo(hash, info, w.by); err != nil {
 		return err
 	}
-	s.adopter.Want(info.References)
-	s.log.Info("uploaded", "path", info.Path, "nar_size", info.NarSize, "by", w.by)
+	s.Adopter.Want(info.References)
+	s.Log.Info("uploaded", "path", info.Path, "nar_size", info.NarSize, "by", w.by)
 	return stored(w)
 }
 
 // checkSignatures applies require_upload_sig, and takes out what claims to be
 // a signature by a key that we know and is not: it would only mislead.
-func (s *Server) checkSignatures(info *narinfo.Info, by string) error {
-	known := append(append([]signing.PublicKey(nil), s.opts.RequireUploadSig...), s.signer.PublicKeys()...)
+func (s *narinfos) checkSignatures(info *narinfo.Info, by string) error {
+	known := append(append([]signing.PublicKey(nil), s.RequireUploadSig...), s.Signer.PublicKeys()...)
 	if len(known) == 0 {
 		return nil
 	}
@@ -83,17 +86,17 @@ func (s *Server) checkSignatures(info *narinfo.Info, by string) error {
 			return refusal.New(refusal.Signature, "%v", err)
 		}
 		if _, ok := signing.VerifyAny(text, []string{sig}, known); names[name] && !ok {
-			s.log.Warn("dropped a wrong signature from an upload", "path", info.Path, "key", name, "by", by)
+			s.Log.Warn("dropped a wrong signature from an upload", "path", info.Path, "key", name, "by", by)
 			continue
 		}
 		good = append(good, sig)
 	}
 	info.Sigs = good
-	if len(s.opts.RequireUploadSig) == 0 {
+	if len(s.RequireUploadSig) == 0 {
 		return nil
 	}
-	if _, ok := signing.VerifyAny(text, good, s.opts.RequireUploadSig); !ok {
-		return refusal.New(refusal.Unsigned, "%s needs a signature by %s: sign it with nix store sign, or copy with ?secret-key=FILE", info.Path, keyNames(s.opts.RequireUploadSig))
+	if _, ok := signing.VerifyAny(text, good, s.RequireUploadSig); !ok {
+		return refusal.New(refusal.Unsigned, "%s needs a signature by %s: sign it with nix store sign, or copy with ?secret-key=FILE", info.Path, keyNames(s.RequireUploadSig))
 	}
 	return nil
 }

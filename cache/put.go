@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
 	"narwharf/signing/access"
 )
@@ -16,8 +17,8 @@ import (
 // client that sent "Expect: 100-continue" then sends nothing, and one that
 // cannot repeat a body keeps it.
 func (s *Server) put(w *response, req *http.Request, name string, write endpoint) error {
-	b := &body{r: req.Body, control: w.control, idle: s.opts.BodyIdle}
-	p := s.opts.Access.Identify(req)
+	b := &body{r: req.Body, control: w.control, idle: s.BodyIdle}
+	p := s.Access.Identify(req)
 	if d := p.Deny(access.Scope{Kind: access.Push}); d != nil {
 		s.drain(req, b)
 		return d
@@ -70,4 +71,17 @@ func stored(w *response) error {
 	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(http.StatusCreated)
 	return nil
+}
+
+// smallBody reads a body whole, its Content-Encoding undone.
+func smallBody(req *http.Request, limit int64, what string, kind refusal.Kind) ([]byte, error) {
+	if req.ContentLength > limit {
+		return nil, refusal.New(refusal.TooLarge, "%s is larger than the %s that this cache takes", what, refusal.Size(limit))
+	}
+	plain, err := narfile.Decode(req.Body, req.Header.Get("Content-Encoding"), limit, what, kind)
+	if err != nil {
+		return nil, err
+	}
+	defer plain.Close()
+	return io.ReadAll(plain)
 }

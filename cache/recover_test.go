@@ -189,7 +189,7 @@ func TestRebuildBesideOthers(t *testing.T) {
 					return
 				default:
 				}
-				w.s.signer.Forget("")
+				w.s.Signer.Forget("")
 				w.mustServe(p)
 			}
 		})

@@ -23,6 +23,7 @@ import (
 
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
+	"narwharf/cache/listing"
 	"narwharf/cache/nar"
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
@@ -52,6 +53,12 @@ var serveTypes = map[string]string{
 	".woff": "font/woff", ".woff2": "font/woff2", ".ttf": "font/ttf",
 }
 
+// browser answers /serve/….
+type browser struct {
+	*parts
+	listings *listing.Maker
+}
+
 // served is what a name in a path leads to.
 type served struct {
 	*nar.Node
@@ -65,7 +72,7 @@ type servedEntry struct {
 }
 
 // getServe answers /serve/<hash>/<name>.
-func (s *Server) getServe(w *response, req *http.Request, name string) error {
+func (s *browser) getServe(w *response, req *http.Request, name string) error {
 	hash, name, _ := strings.Cut(name, "/")
 	folder := name == "" || strings.HasSuffix(name, "/")
 	name = strings.TrimSuffix(name, "/")
@@ -94,21 +101,21 @@ func (s *Server) getServe(w *response, req *http.Request, name string) error {
 }
 
 // findServed looks in the uploads and then in the local store.
-func (s *Server) findServed(ctx context.Context, w *response, hash, name string) (*narinfo.Info, *served, error) {
-	r, err := s.uploads.Index.Get(hash)
+func (s *browser) findServed(ctx context.Context, w *response, hash, name string) (*narinfo.Info, *served, error) {
+	r, err := s.Uploads.Index.Get(hash)
 	if err == nil {
 		found, err := s.uploadedFile(ctx, r.Info, name)
 		return r.Info, found, err
 	}
-	if s.local == nil || !errors.Is(err, index.ErrNotFound) {
+	if s.Local == nil || !errors.Is(err, index.ErrNotFound) {
 		return nil, nil, err
 	}
-	info, err := s.local.Info(ctx, hash)
+	info, err := s.Local.Info(ctx, hash)
 	if err != nil {
 		return nil, nil, err
 	}
 	w.source = sourceLocal
-	n, file, err := s.local.File(info.Path, name)
+	n, file, err := s.Local.File(info.Path, name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -135,18 +142,14 @@ func entriesOf(folder *nar.Node) []servedEntry {
 
 // uploadedFile finds a file by the listing of the NAR, so that only what lies
 // before it has to be unpacked.
-func (s *Server) uploadedFile(ctx context.Context, info *narinfo.Info, name string) (*served, error) {
-	file := info.Path.Hash() + ".ls"
-	in, err := s.uploads.Files.Open(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		in, err = s.makeListing(ctx, info.Path.Hash())
-	}
+func (s *browser) uploadedFile(ctx context.Context, info *narinfo.Info, name string) (*served, error) {
+	in, err := s.listings.Open(ctx, info.Path.Hash())
 	if err != nil {
 		return nil, err
 	}
 	text, err := readListing(in)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, fmt.Errorf("listing of %s: %w", info.Path, err)
 	}
 	root, err := nar.ParseListing(text)
 	if err != nil {
@@ -157,13 +160,12 @@ func (s *Server) uploadedFile(ctx context.Context, info *narinfo.Info, name stri
 		return nil, fs.ErrNotExist
 	}
 	return &served{n, func() (io.ReadCloser, error) {
-		select { // unpacking costs more than asking
-		case s.listings <- struct{}{}:
-			defer func() { <-s.listings }()
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		done, err := s.listings.Turn(ctx)
+		if err != nil {
+			return nil, err
 		}
-		all, err := narfile.Open(s.uploads.Files, info.URL)
+		defer done()
+		all, err := narfile.Open(s.Uploads.Files, info.URL)
 		if err != nil {
 			return nil, err
 		}
@@ -189,7 +191,7 @@ func readListing(in *blob.File) ([]byte, error) {
 }
 
 // serveLink sends the client where a link leads, if that is in a store path.
-func (s *Server) serveLink(w *response, name string, folder bool, storeDir, target string) error {
+func (s *browser) serveLink(w *response, name string, folder bool, storeDir, target string) error {
 	depth := strings.Count(name, "/") + 1 // steps from here up to /serve/
 	if folder && name != "" {
 		depth++
@@ -233,7 +235,7 @@ func redirect(w *response, to string) error {
 	return nil
 }
 
-func (s *Server) serveFolder(w *response, req *http.Request, info *narinfo.Info, name string, entries []servedEntry) error {
+func (s *browser) serveFolder(w *response, req *http.Request, info *narinfo.Info, name string, entries []servedEntry) error {
 	h := w.Header()
 	if noneMatch(req, h.Get("Etag")) {
 		w.WriteHeader(http.StatusNotModified)
@@ -248,7 +250,7 @@ func (s *Server) serveFolder(w *response, req *http.Request, info *narinfo.Info,
 	return writeText(w, "text/html; charset=utf-8", page.String())
 }
 
-func (s *Server) serveFile(w *response, req *http.Request, name string, f *served) error {
+func (s *browser) serveFile(w *response, req *http.Request, name string, f *served) error {
 	h := w.Header()
 	h.Set("Content-Security-Policy", serveFilePolicy)
 	if noneMatch(req, h.Get("Etag")) {

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -14,9 +13,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"narwharf/cache/fastpath"
+	"narwharf/cache/listing"
 	"narwharf/cache/local"
 	"narwharf/cache/refusal"
-	"narwharf/cache/state/namelock"
+	"narwharf/cache/sidecar"
 	"narwharf/cache/upload"
 	"narwharf/cache/upload/adopt"
 	"narwharf/signing"
@@ -49,27 +49,24 @@ type Options struct {
 	Log     *slog.Logger
 }
 
+// parts is what all handlers work with.
+type parts struct {
+	Options
+	metrics *metrics
+	keep    string // Cache-Control of what never changes
+}
+
 // Server is the cache over HTTP, an http.Handler.
 type Server struct {
-	opts    Options
-	uploads *upload.Store
-	adopter *adopt.Adopter
-	local   *local.Store // nil if the machine's own store is not served
-	signer  *Signer
-	metrics *metrics
-	log     *slog.Logger
+	*parts
 	handler http.Handler
 	prefix  string // path of PublicURL without the final slash
-	keep    string // Cache-Control of what never changes
 	puts    atomic.Int64
 
 	fastListeners []*fastpath.Listener
 	fastCounts    [len(fastKinds)]requestCounters // of what they answer
 
 	idle, drainTime time.Duration // as the constants, but for tests
-
-	listings chan struct{} // holds one for each listing being made
-	locks    namelock.Set  // of listings and sidecars
 }
 
 // NewServer wires the endpoints.
@@ -77,9 +74,7 @@ func NewServer(opts Options) *Server {
 	if opts.Metrics == nil {
 		opts.Metrics = prometheus.NewRegistry()
 	}
-	s := &Server{opts: opts, uploads: opts.Uploads, adopter: opts.Adopter, signer: opts.Signer, local: opts.Local, metrics: newMetrics(opts.Uploads, opts.Adopter, opts.Metrics), log: opts.Log}
-	s.idle, s.drainTime = writeIdle, drainTime
-	s.listings = make(chan struct{}, runtime.GOMAXPROCS(0))
+	s := &Server{parts: &parts{Options: opts, metrics: newMetrics(opts.Uploads, opts.Adopter, opts.Metrics)}, idle: writeIdle, drainTime: drainTime}
 	// Shared caches may keep an answer to a request with credentials if it is
 	// "public" (RFC 9111, 3.5), and would hand it to whom has none.
 	s.keep = "private, max-age=31536000, immutable"
@@ -103,24 +98,27 @@ type endpoint func(w *response, req *http.Request, name string) error
 // endpoints says what reads and writes each row of Routes.
 func (s *Server) endpoints() map[string]struct{ read, write endpoint } {
 	type rw = struct{ read, write endpoint }
+	about, infos, nars, locals := &pages{s.parts}, &narinfos{s.parts}, &nars{s.parts}, &localNars{s.parts}
+	maker, small := listing.New(s.Uploads, s.Log), sidecar.New(s.Uploads.Files)
+	lists, files, sides := &listings{s.parts, maker}, &browser{s.parts, maker}, &sidecars{s.parts, small}
 	return map[string]rw{
-		"landing":        {read: s.getLanding},
-		"nix-cache-info": {read: s.getCacheInfo, write: s.putCacheInfo},
-		"narinfo":        {read: s.getNarinfo, write: s.putNarinfo},
-		"ls":             {read: s.getListing, write: s.putListing},
-		"nar":            {read: s.getNar, write: s.putNar},
-		"packed-nar":     {read: s.getPackedNar},
-		"plain-nar":      {read: s.getPlainNar},
-		"log":            {read: s.getLog, write: s.putLog},
-		"debuginfo":      {read: s.getDebuginfo, write: s.putDebuginfo},
-		"realisation":    {read: s.getRealisation, write: s.putRealisation},
-		"build-trace":    {read: s.getBuildTrace, write: s.putBuildTrace},
-		"serve":          {read: s.getServe},
-		"pubkey":         {read: s.getPubkey},
-		"version":        {read: s.getVersion},
-		"healthz":        {read: s.getHealthz},
-		"readyz":         {read: s.getReadyz},
-		"metrics":        {read: s.getMetrics},
+		"landing":        {read: about.getLanding},
+		"nix-cache-info": {read: about.getCacheInfo, write: about.putCacheInfo},
+		"narinfo":        {read: infos.getNarinfo, write: infos.putNarinfo},
+		"ls":             {read: lists.getListing, write: lists.putListing},
+		"nar":            {read: nars.getNar, write: nars.putNar},
+		"packed-nar":     {read: locals.getPackedNar},
+		"plain-nar":      {read: locals.getPlainNar},
+		"log":            {read: sides.getLog, write: sides.putLog},
+		"debuginfo":      {read: sides.reads(sidecar.DebuginfoName), write: sides.writes("debuginfo", small.PutDebuginfo)},
+		"realisation":    {read: sides.reads(sidecar.RealisationName), write: sides.writes("realisations", small.PutRealisation)},
+		"build-trace":    {read: sides.reads(sidecar.BuildTraceName), write: sides.writes("build-trace-v2", small.PutBuildTrace)},
+		"serve":          {read: files.getServe},
+		"pubkey":         {read: about.getPubkey},
+		"version":        {read: about.getVersion},
+		"healthz":        {read: about.getHealthz},
+		"readyz":         {read: about.getReadyz},
+		"metrics":        {read: about.getMetrics},
 	}
 }
 
@@ -176,7 +174,7 @@ func (s *Server) serve(row *Route, w *response, req *http.Request, name string, 
 	switch req.Method {
 	case http.MethodGet, http.MethodHead:
 		if !row.Public {
-			if d := s.opts.Access.Identify(req).Deny(access.Scope{Kind: row.Read}); d != nil {
+			if d := s.Access.Identify(req).Deny(access.Scope{Kind: row.Read}); d != nil {
 				return d
 			}
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"narwharf/cache/narfiletest"
+	"narwharf/cache/sidecar"
 )
 
 func unpack(t *testing.T, encoding, body string) string {
@@ -211,7 +212,7 @@ func TestRealisations(t *testing.T) {
 func TestRealisationDoesNotGrowForEver(t *testing.T) {
 	w := newWorld(t)
 	for i := range 2 {
-		body := fmt.Sprintf(`{"id":%q,"outPath":%q,"field%d":%q}`, someID, pathNamed("out"), i, strings.Repeat("x", maxNamed*2/3))
+		body := fmt.Sprintf(`{"id":%q,"outPath":%q,"field%d":%q}`, someID, pathNamed("out"), i, strings.Repeat("x", sidecar.MaxJSON*2/3))
 		if a, want := w.put(examples["realisation"], []byte(body)), []int{201, 413}[i]; a.status != want {
 			t.Errorf("%d: %v, want %d", i, a, want)
 		}
@@ -238,7 +239,7 @@ func TestBuildTrace(t *testing.T) {
 	w.must(w.put(path, doc("nonsense")), 422)
 	w.must(w.put(path, doc(out, `{"keyName":"k","sig":"AAAA"}`)), 422)
 	w.must(w.put(path, doc(out, `{"sig":1}`)), 422)
-	w.must(w.put(path, bytes.Repeat([]byte(" "), maxNamed+1)), 413)
+	w.must(w.put(path, bytes.Repeat([]byte(" "), sidecar.MaxJSON+1)), 413)
 	// A stored file that was damaged is our trouble, and not hidden.
 	name := filepath.Join(w.dir, "cache", filepath.FromSlash(path))
 	if err := os.WriteFile(name, []byte("rot"), 0o644); err != nil {

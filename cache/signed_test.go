@@ -149,7 +149,7 @@ func TestSignedTextsAreDropped(t *testing.T) {
 	p := newUpload(t, "p", "zstd")
 	w.putAll(p)
 	w.get(p.infoURL())
-	kept := func() bool { return w.s.signer.cache.Contains(p.info.Path.Hash()) }
+	kept := func() bool { return w.s.Signer.cache.Contains(p.info.Path.Hash()) }
 	if !kept() {
 		t.Fatal("not kept after a read")
 	}
@@ -181,7 +181,7 @@ func TestSignedTextsAreDropped(t *testing.T) {
 	w.u.AllowIncomplete = true
 	w.must(w.put(big.infoURL(), big.text()), 201)
 	w.get(big.infoURL())
-	if w.s.signer.cache.Contains(big.info.Path.Hash()) {
+	if w.s.Signer.cache.Contains(big.info.Path.Hash()) {
 		t.Errorf("a text of %d bytes is kept", len(big.text()))
 	}
 }
@@ -208,20 +208,20 @@ func TestSignerRace(t *testing.T) {
 	w.putAll(p)
 	hash := p.info.Path.Hash()
 	for name, change := range map[string]func(){
-		"path": func() { w.s.signer.Forget(hash) },
+		"path": func() { w.s.Signer.Forget(hash) },
 		"keys": func() {
 			w.setup.keys = func() ([]signing.SecretKey, error) { return []signing.SecretKey{newKey(t, "new")}, nil }
-			if err := w.s.signer.Reload(); err != nil {
+			if err := w.s.Signer.Reload(); err != nil {
 				t.Error(err)
 			}
 		},
-		"all": func() { w.s.signer.Forget("") },
+		"all": func() { w.s.Signer.Forget("") },
 	} {
 		slow := &gateIndex{w.index, make(chan struct{}), make(chan struct{})}
 		done := make(chan error)
-		w.s.signer.Forget(hash)
+		w.s.Signer.Forget(hash)
 		go func() {
-			_, err := w.s.signer.get(t.Context(), hash, slow)
+			_, err := w.s.Signer.get(t.Context(), hash, slow)
 			done <- err
 		}()
 		<-slow.got
@@ -230,7 +230,7 @@ func TestSignerRace(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if w.s.signer.cache.Contains(hash) {
+		if w.s.Signer.cache.Contains(hash) {
 			t.Errorf("%s: a text from before the change was kept", name)
 		}
 	}
@@ -254,7 +254,7 @@ func TestSignerNeverShowsWhatIsPast(t *testing.T) {
 					return
 				default:
 				}
-				if _, err := w.s.signer.get(t.Context(), hash, w.index); err != nil {
+				if _, err := w.s.Signer.get(t.Context(), hash, w.index); err != nil {
 					t.Error(err)
 					return
 				}
@@ -268,7 +268,7 @@ func TestSignerNeverShowsWhatIsPast(t *testing.T) {
 			t.Error(err)
 		}
 		for range 20 {
-			text, err := w.s.signer.get(t.Context(), hash, w.index)
+			text, err := w.s.Signer.get(t.Context(), hash, w.index)
 			if err != nil {
 				t.Fatal(err)
 			}

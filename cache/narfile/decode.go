@@ -13,42 +13,47 @@ import (
 // literally. NARs never have one. What is larger than limit bytes, as it is or
 // decoded, is refused by the name of what; other faults of content are refused as
 // kind.
+//
+// It reads nothing of r before it is read itself: a PUT may still be refused by its
+// headers then.
 func Decode(r io.Reader, encoding string, limit int64, what string, kind refusal.Kind) (io.ReadCloser, error) {
-	d := &decoded{src: source{r: Limit(r, limit, what)}, kind: kind}
-	plain, err := d.open(encoding)
-	if err != nil {
-		return nil, d.explain(err)
+	d := &decoded{src: source{r: Limit(r, limit, what)}, limit: limit, what: what, kind: kind}
+	name := strings.ToLower(strings.TrimSpace(encoding))
+	switch name {
+	case "", "none", "identity":
+		name = "none"
+	case "x-gzip":
+		name = "gzip"
 	}
-	d.plain, d.limited = plain, Limit(plain, limit, what)
-	return d, nil
+	for i, c := range codecs {
+		if c.name == name {
+			d.codec = &codecs[i]
+			return d, nil
+		}
+	}
+	return nil, refusal.New(refusal.Encoding, "this cache does not know the Content-Encoding %q; it takes zstd, br, gzip, xz and none", name)
 }
 
 // decoded is a body that is decoded while it is read.
 type decoded struct {
-	src     source
-	plain   io.Closer
+	src   source
+	codec *codec
+	limit int64
+	what  string
+	kind  refusal.Kind
+
+	plain   io.Closer // nil before the first Read
 	limited io.Reader
-	kind    refusal.Kind
+	err     error
 }
 
-func (d *decoded) open(encoding string) (io.ReadCloser, error) {
-	name := strings.ToLower(strings.TrimSpace(encoding))
-	switch name {
-	case "", "none", "identity":
-		return io.NopCloser(&d.src), nil
-	case "x-gzip":
-		name = "gzip"
+func (d *decoded) open() error {
+	plain, err := d.codec.open(bufio.NewReader(&d.src))
+	if err != nil {
+		return notDecodable(d.codec.name, err)
 	}
-	for _, c := range codecs {
-		if c.name == name {
-			plain, err := c.open(bufio.NewReader(&d.src))
-			if err != nil {
-				return nil, notDecodable(name, err)
-			}
-			return plain, nil
-		}
-	}
-	return nil, refusal.New(refusal.Encoding, "this cache does not know the Content-Encoding %q; it takes zstd, br, gzip, xz and none", name)
+	d.plain, d.limited = plain, Limit(plain, d.limit, d.what)
+	return nil
 }
 
 func (d *decoded) explain(err error) error {
@@ -58,15 +63,25 @@ func (d *decoded) explain(err error) error {
 	return refusal.Of(err, d.kind)
 }
 
-func (d *decoded) Read(p []byte) (int, error) {
-	n, err := d.limited.Read(p)
+func (d *decoded) Read(p []byte) (n int, err error) {
+	if d.plain == nil && d.err == nil {
+		d.err = d.open()
+	}
+	if err = d.err; err == nil {
+		n, err = d.limited.Read(p)
+	}
 	if err != nil && err != io.EOF {
 		err = d.explain(err)
 	}
 	return n, err
 }
 
-func (d *decoded) Close() error { return d.plain.Close() }
+func (d *decoded) Close() error {
+	if d.plain == nil {
+		return nil
+	}
+	return d.plain.Close()
+}
 
 // source keeps the error of what is read apart: a decoder above it may turn it
 // into another.
