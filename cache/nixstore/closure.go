@@ -2,7 +2,6 @@ package nixstore
 
 import (
 	"context"
-	"database/sql/driver"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -12,9 +11,9 @@ import (
 	"narwharf/narinfo"
 )
 
-// closure is one statement. It may take a second for 100,000 paths; ctx is
-// looked at between rows.
-func (c *conn) closure(ctx context.Context, storeDir string, roots []narinfo.Path) ([]*narinfo.Info, error) {
+// closureOf is one statement. It may take a second for 100,000 paths.
+func (db *database) closureOf(ctx context.Context, roots []narinfo.Path) ([]*narinfo.Info, error) {
+	storeDir := db.storeDir
 	full := make([]string, len(roots))
 	for i, r := range roots {
 		full[i] = r.In(storeDir)
@@ -29,10 +28,7 @@ func (c *conn) closure(ctx context.Context, storeDir string, roots []narinfo.Pat
 	}
 	var rows []row
 	byID := map[int64]narinfo.Path{}
-	err = c.query(selectClosure, []driver.NamedValue{{Ordinal: 1, Value: string(list)}}, func(r []driver.Value) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
+	err = db.rows(ctx, db.closure, string(list), func(r []any) error {
 		i, refs, err := scan(storeDir, r[1:])
 		if err != nil {
 			return err

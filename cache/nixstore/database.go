@@ -2,7 +2,7 @@ package nixstore
 
 import (
 	"context"
-	"errors"
+	"database/sql"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -18,23 +18,21 @@ const (
 	busyTimeout = "100"
 )
 
-// database is one opened db.sqlite: a few connections and what the files were
-// when they were opened.
+// database is one opened db.sqlite and what the files were when it was opened.
 type database struct {
-	file, dsn string
-	storeDir  string
-	timeout   time.Duration
-	files     files
-	epoch     uint64 // no other database of the Store has it
+	file, storeDir string
+	timeout        time.Duration
+	files          files
+	epoch          uint64 // no other database of the Store has it
 
-	slots chan struct{} // one token for each connection in use
+	sql                     *sql.DB
+	byPath, byHash, closure *sql.Stmt
 
-	index  atomic.Pointer[indexFile] // nil when no connection is left; changed under mu
+	index  atomic.Pointer[indexFile] // nil when all is closed; changed under mu
 	looked atomic.Int64              // when the files were last seen in place, since the process began
 
 	mu      sync.Mutex
-	idle    []*conn
-	open    int // connections, idle or in use
+	users   int // questions under way
 	retired bool
 }
 
@@ -42,16 +40,12 @@ type database struct {
 // statements, so that a database of another making is found here.
 func openDatabase(ctx context.Context, state, storeDir string, timeout time.Duration, epoch uint64) (*database, error) {
 	file := databaseIn(state)
-	db := &database{
-		file: file, storeDir: storeDir, timeout: timeout, epoch: epoch,
-		slots: make(chan struct{}, maxConns),
-		dsn: (&url.URL{Scheme: "file", Path: file, RawQuery: url.Values{
-			"mode":    {"ro"},
-			"_pragma": {"busy_timeout(" + busyTimeout + ")", "query_only(1)", "cache_size(-8000)"},
-		}.Encode()}).String(),
-	}
+	dsn := (&url.URL{Scheme: "file", Path: file, RawQuery: url.Values{
+		"mode":    {"ro"},
+		"_pragma": {"busy_timeout(" + busyTimeout + ")", "query_only(1)", "cache_size(-8000)"},
+	}.Encode()}).String()
 	for range 3 {
-		db.files = filesIn(state)
+		db := &database{file: file, storeDir: storeDir, timeout: timeout, epoch: epoch, files: filesIn(state)}
 		if err := db.files.check(state); err != nil {
 			return nil, err
 		}
@@ -62,54 +56,50 @@ func openDatabase(ctx context.Context, state, storeDir string, timeout time.Dura
 		if index == nil {
 			continue
 		}
-		db.mu.Lock()
-		db.retired = false
+		if db.sql, err = sql.Open("sqlite", dsn); err != nil {
+			index.release()
+			return nil, err
+		}
+		db.sql.SetMaxOpenConns(maxConns)
+		db.sql.SetMaxIdleConns(maxConns)
 		db.index.Store(index)
-		db.mu.Unlock()
-		err = db.with(ctx, func(c *conn) error { return c.check(file, storeDir) })
+		err = db.with(ctx, db.prepare)
 		// What was opened must be what was looked at.
-		if filesIn(state) == db.files {
-			if err != nil {
-				db.retire()
-				return nil, err
-			}
+		if err == nil && filesIn(state) == db.files {
 			return db, nil
 		}
-		db.retire() // nobody else has it: no connection is in use
+		db.retire()
+		if err != nil && filesIn(state) == db.files {
+			return nil, err
+		}
 	}
 	return nil, &databaseError{words: "the database " + file + " was replaced again and again while it was opened"}
 }
 
-// with runs f with a connection of its own. f may be run more than once.
-func (db *database) with(ctx context.Context, f func(*conn) error) error {
-	select {
-	case db.slots <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { <-db.slots }()
-
+// with runs ask while the database is held open, and again as long as another
+// process has it for itself.
+func (db *database) with(ctx context.Context, ask func(context.Context) error) error {
 	db.mu.Lock()
 	if db.index.Load() == nil { // retired, and all is closed
 		db.mu.Unlock()
 		return &databaseError{words: "the database " + db.file + " was closed"}
 	}
-	var c *conn
-	if n := len(db.idle); n > 0 {
-		c, db.idle = db.idle[n-1], db.idle[:n-1]
-	}
+	db.users++
 	db.mu.Unlock()
-
-	c, err := db.run(ctx, c, f)
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	if c != nil {
-		db.idle = append(db.idle, c)
+	defer db.leave()
+	for start := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		err := ask(ctx)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case !locked(err):
+			return explain(db.file, err)
+		case time.Since(start) >= db.timeout:
+			return ErrLocked
+		}
 	}
-	if db.retired {
-		db.closeIdle()
-	}
-	return err
 }
 
 // head is that of the WAL-index. One that is being written, or was left by half
@@ -120,7 +110,7 @@ func (db *database) head(ctx context.Context) (h head, ok bool, err error) {
 		if h, ok = db.glance(); ok {
 			return h, true, nil
 		}
-		if err := db.with(ctx, (*conn).touch); err != nil {
+		if err := db.with(ctx, db.touch); err != nil {
 			return h, false, err
 		}
 	}
@@ -153,65 +143,28 @@ func (db *database) glance() (head, bool) {
 	return head{}, false
 }
 
-// run runs f with c, which is opened if it is nil, and waits while the database
-// is locked. It returns the connection to go on with, nil if it is closed.
-func (db *database) run(ctx context.Context, c *conn, f func(*conn) error) (*conn, error) {
-	start := time.Now()
-	for {
-		var err error
-		if c == nil {
-			if c, err = openConn(db.dsn); err == nil {
-				db.count(1)
-			}
-		}
-		if err == nil {
-			err = f(c)
-		}
-		switch {
-		case err == nil:
-			return c, nil
-		case ctx.Err() != nil:
-			return c, ctx.Err()
-		case locked(err) && time.Since(start) >= db.timeout:
-			return c, ErrLocked
-		case locked(err):
-			time.Sleep(5 * time.Millisecond)
-			continue
-		}
-		var lost *databaseError
-		if err = explain(db.file, err); errors.As(err, &lost) && c != nil {
-			c.close()
-			db.count(-1)
-			c = nil
-		}
-		return c, err
-	}
-}
-
-func (db *database) count(n int) {
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	db.open += n
-}
-
-// retire closes the connections that are idle now, and the others as they
-// become so.
+// retire closes the database when nobody asks it anything any more.
 func (db *database) retire() {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	db.retired = true
-	db.closeIdle()
+	db.closeUnused()
 }
 
-// closeIdle closes what can be closed of a retired database. It needs mu.
-func (db *database) closeIdle() {
-	for _, c := range db.idle {
-		c.close()
-		db.open--
+func (db *database) leave() {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.users--
+	db.closeUnused()
+}
+
+// closeUnused closes all of a retired database that nobody uses. It needs mu.
+func (db *database) closeUnused() {
+	index := db.index.Load()
+	if !db.retired || db.users > 0 || index == nil {
+		return
 	}
-	db.idle = nil
-	if index := db.index.Load(); index != nil && db.open == 0 {
-		db.index.Store(nil)
-		index.release()
-	}
+	db.index.Store(nil)
+	_ = db.sql.Close() // nothing was written
+	index.release()
 }

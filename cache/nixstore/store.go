@@ -161,7 +161,10 @@ func (s *Store) InfoByHash(ctx context.Context, hashPart string) (*narinfo.Info,
 	var i *PathInfo
 	err := s.ask(ctx,
 		func(db *database) error {
-			return db.with(ctx, func(c *conn) (err error) { i, err = c.infoByHash(s.storeDir, hashPart); return err })
+			return db.with(ctx, func(ctx context.Context) (err error) {
+				i, err = db.one(ctx, db.byHash, s.storeDir+"/"+hashPart)
+				return err
+			})
 		},
 		func() (err error) { i, err = s.daemon.infoByHash(ctx, hashPart); return err })
 	if err != nil {
@@ -175,7 +178,10 @@ func (s *Store) PathInfo(ctx context.Context, p narinfo.Path) (*PathInfo, error)
 	var i *PathInfo
 	err := s.ask(ctx,
 		func(db *database) error {
-			return db.with(ctx, func(c *conn) (err error) { i, err = c.info(s.storeDir, p); return err })
+			return db.with(ctx, func(ctx context.Context) (err error) {
+				i, err = db.one(ctx, db.byPath, p.In(s.storeDir))
+				return err
+			})
 		},
 		func() (err error) { i, err = s.daemon.info(ctx, p); return err })
 	if err != nil {
@@ -191,7 +197,7 @@ func (s *Store) Closure(ctx context.Context, roots ...narinfo.Path) ([]*narinfo.
 	var all []*narinfo.Info
 	err := s.ask(ctx,
 		func(db *database) error {
-			return db.with(ctx, func(c *conn) (err error) { all, err = c.closure(ctx, s.storeDir, roots); return err })
+			return db.with(ctx, func(ctx context.Context) (err error) { all, err = db.closureOf(ctx, roots); return err })
 		},
 		func() (err error) { all, err = s.daemon.closure(ctx, roots); return err })
 	if errors.Is(err, ErrNotValid) {
