@@ -1,7 +1,8 @@
 // Package hooks is the API of channels and hosts over HTTP: routes, handlers, and
 // how errors become answers. What the handlers call knows nothing of HTTP:
 //
-//	hooks/channel   releases and policies
+//	hooks/channel   releases
+//	hooks/policy    when hosts may act
 //	hooks/host      what hosts report, and which machine each is
 //	hooks/reboot    whose turn it is to reboot
 //	hooks/desired   what a host is told, and what its report changes

@@ -89,7 +89,7 @@ func (f *fleetCollector) Collect(ch chan<- prometheus.Metric) {
 
 // collectPolicies tells about windows and reboot slots.
 func (f *fleetCollector) collectPolicies(ch chan<- prometheus.Metric) {
-	for name, p := range f.s.channels.Policies() {
+	for name, p := range f.s.policies.All() {
 		if len(p.Windows) > 0 {
 			v := 0.0
 			if open, _ := p.Open(f.s.clock()); open {

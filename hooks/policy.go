@@ -6,8 +6,8 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
-	"narwharf/hooks/channel"
 	"narwharf/hooks/longpoll"
+	"narwharf/hooks/policy"
 	"narwharf/signing/access"
 )
 
@@ -21,7 +21,7 @@ func (s *Server) getPolicy(c *call) error {
 		return err
 	}
 	return s.poll(c, longpoll.Poll{Topics: []string{audit.Channel(name)}, Look: func() (longpoll.Answer, error) {
-		etag, text := s.channels.Policy(name).Encode()
+		etag, text := s.policies.Of(name).Encode()
 		return longpoll.Answer{Status: http.StatusOK, ETag: etag, Body: text}, nil
 	}})
 }
@@ -36,19 +36,15 @@ func (s *Server) putPolicy(c *call) error {
 		return err
 	}
 	var raw json.RawMessage
-	if err := readJSON(c, channel.MaxPolicy, &raw); err != nil {
+	if err := readJSON(c, policy.MaxSize, &raw); err != nil {
 		return err
 	}
-	sent, err := api.ParsePolicy(raw)
-	if err != nil {
-		return err
-	}
-	p, err := channel.NewPolicy(*sent)
+	p, err := policy.Parse(raw)
 	if err != nil {
 		return err
 	}
 	match := c.req.Header.Get("If-Match")
-	err = s.channels.SetPolicy(c.req.Context(), name, p, func(etag string) error {
+	err = s.policies.Set(c.req.Context(), name, p, func(etag string) error {
 		if match == "" || longpoll.Matches(match, etag) {
 			return nil
 		}

@@ -20,6 +20,7 @@ import (
 	"narwharf/hooks/desired"
 	"narwharf/hooks/host"
 	"narwharf/hooks/longpoll"
+	"narwharf/hooks/policy"
 	"narwharf/hooks/reboot"
 	"narwharf/hooks/timers"
 	"narwharf/signing/access"
@@ -53,6 +54,7 @@ type Server struct {
 	set      *mirror.Set
 	limits   audit.Limits
 	channels *channel.Channels
+	policies *policy.Policies
 	hosts    *host.Hosts
 	slots    *reboot.Slots
 	fleet    *desired.Fleet
@@ -95,6 +97,9 @@ func New(o Options) (_ *Server, err error) {
 	if s.channels, err = channel.New(set, o.Cache, o.Files, o.Log); err != nil {
 		return nil, err
 	}
+	if s.policies, err = policy.New(set, o.Files); err != nil {
+		return nil, err
+	}
 	if s.hosts, err = host.New(set, o.Tokens, o.Log, o.Clock); err != nil {
 		return nil, err
 	}
@@ -102,7 +107,7 @@ func New(o Options) (_ *Server, err error) {
 		return nil, err
 	}
 	s.fleet = desired.New(desired.Options{
-		Set: set, Channels: s.channels, Hosts: s.hosts, Slots: s.slots,
+		Set: set, Channels: s.channels, Policies: s.policies, Hosts: s.hosts, Slots: s.slots,
 		Timers: s.timers, Wake: s.polls.Notify, Log: o.Log, Clock: o.Clock,
 	})
 	s.metrics = newMetrics(s, o.Metrics)
@@ -155,7 +160,10 @@ func (s *Server) Tend(ctx context.Context) { audit.Tend(ctx, s.set, s.limits, s.
 // lost: see channel.Channels.Restore. Hosts report again by themselves; holds,
 // labels, reboot slots and the audit log are gone.
 func (s *Server) Restore(ctx context.Context, report func(format string, args ...any)) (channels, releases int, err error) {
-	return s.channels.Restore(ctx, report)
+	if channels, releases, err = s.channels.Restore(ctx, report); err == nil {
+		err = s.policies.Restore(ctx)
+	}
+	return channels, releases, err
 }
 
 // Stop answers all parked polls with 503, so that a graceful shutdown does

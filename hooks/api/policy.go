@@ -1,12 +1,9 @@
 package api
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
-	"strings"
 	"time"
 
 	"narwharf/hooks/window"
@@ -84,53 +81,4 @@ func (p *ChannelPolicy) RebootPatience() time.Duration {
 		return DefaultRebootTimeout
 	}
 	return time.Duration(p.RebootTimeout) * time.Second
-}
-
-// ParsePolicy is strict: a key that is misspelt would be a rule that is not kept.
-func ParsePolicy(text []byte) (*ChannelPolicy, error) {
-	bad := func(err error) error {
-		return Errorf(BadRequest, "the policy: %s", strings.TrimPrefix(err.Error(), "json: "))
-	}
-	var keys map[string]json.RawMessage
-	if err := json.Unmarshal(text, &keys); err != nil {
-		return nil, bad(err)
-	}
-	if len(keys) == 0 {
-		return nil, bad(errors.New(`it is empty; send {"windows":[]} for one without rules`))
-	}
-	p := new(ChannelPolicy)
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	err := d.Decode(p)
-	if err == nil {
-		err = p.Check()
-	}
-	if err != nil {
-		return nil, bad(err)
-	}
-	return p, nil
-}
-
-// String is a policy in a line, for the audit log.
-func (p *ChannelPolicy) String() string {
-	var parts []string
-	for _, w := range p.Windows {
-		parts = append(parts, "window "+w.String())
-	}
-	add := func(n int64, format string) {
-		if n != 0 {
-			parts = append(parts, fmt.Sprintf(format, n))
-		}
-	}
-	add(int64(p.RebootSlots), "%d reboot slots")
-	add(p.RebootTimeout, "reboot timeout %d s")
-	add(p.ConfirmTimeout, "confirm timeout %d s")
-	add(p.ProbationMin, "probation of %d s")
-	if p.MinAgent != "" {
-		parts = append(parts, "agents from "+p.MinAgent)
-	}
-	if len(parts) == 0 {
-		return "empty"
-	}
-	return strings.Join(parts, ", ")
 }

@@ -59,7 +59,7 @@ type Files interface {
 	Folders(dir string) ([]string, error)
 }
 
-// State is what is known of a channel but its releases and its policy.
+// State is what is known of a channel but its releases.
 type State struct {
 	Seq       int64           `json:"seq"`     // of the last release
 	Current   int64           `json:"current"` // seq of the release that is served; 0 if none
@@ -90,8 +90,7 @@ type Channels struct {
 	log   *slog.Logger
 	set   *mirror.Set
 
-	states   *mirror.Table[State]
-	policies *mirror.Table[Policy]
+	states *mirror.Table[State]
 
 	// One promote of a channel at a time does the long work. It decides nothing.
 	promoting namelock.Set
@@ -105,9 +104,6 @@ type Channels struct {
 func New(set *mirror.Set, cache Cache, files Files, log *slog.Logger) (c *Channels, err error) {
 	c = &Channels{cache: cache, files: files, log: log, set: set, snapshots: make(map[string]*Snapshot), written: make(map[string]*Release)}
 	if c.states, err = mirror.Open[State](set, "hooks/channel", "channel", nil); err != nil {
-		return nil, fmt.Errorf("open channels: %w", err)
-	}
-	if c.policies, err = mirror.Open[Policy](set, "hooks/policy", "policy of channel", nil); err != nil {
 		return nil, fmt.Errorf("open channels: %w", err)
 	}
 	for name := range c.states.All() {
@@ -139,6 +135,6 @@ func (c *Channels) List() []*api.Channel {
 func ETag(seq int64) string { return `"` + strconv.FormatInt(seq, 10) + `"` }
 
 // In is what is known of a channel in a transaction, for those who decide on it.
-func (c *Channels) In(tx *mirror.Tx, name string) (*State, *Policy) {
-	return orElse(c.states.In(tx, name), State{}), cmp.Or(c.policies.In(tx, name), noPolicy)
+func (c *Channels) In(tx *mirror.Tx, name string) *State {
+	return orElse(c.states.In(tx, name), State{})
 }

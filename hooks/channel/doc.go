@@ -1,5 +1,4 @@
-// Package channel is channels: names with an ordered history of signed releases,
-// and each with a policy.
+// Package channel is channels: names with an ordered history of signed releases.
 //
 // # What it promises
 //
@@ -22,12 +21,10 @@
 //
 //	hooks/channel  <name>            State
 //	hooks/release  <name> NUL <seq>  Meta
-//	hooks/policy   <name>            api.ChannelPolicy
 //
 // seq is 8 bytes, big endian. Files, from which Restore makes these tables anew:
 //
 //	channels/<name>/<seq>     a release with the rules of its channel
-//	channels/<name>/policy    the policy
 //	channels/<name>/deleted   State, of a channel that was deleted
 //	closures/<sha256>         closure manifests
 package channel

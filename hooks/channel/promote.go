@@ -181,7 +181,7 @@ func (c *Channels) setWritten(name string, r *Release) {
 // errMoved.
 func (c *Channels) change(ctx context.Context, now *Snapshot, fn func(tx *mirror.Tx)) error {
 	return c.set.Update(ctx, locks(now.Name), func(tx *mirror.Tx) error {
-		is, _ := c.In(tx, now.Name)
+		is := c.In(tx, now.Name)
 		meta, err := readMeta(tx, now.Name, is.Current)
 		if err != nil {
 			return err

@@ -29,9 +29,6 @@ func (c *Channels) Restore(ctx context.Context, report func(format string, args 
 	}
 	for _, name := range names {
 		n, err := c.restore(ctx, name, report)
-		if err == nil {
-			err = c.restorePolicy(ctx, name)
-		}
 		if err != nil {
 			return channels, releases, err
 		}

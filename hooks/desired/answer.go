@@ -12,6 +12,7 @@ import (
 	"narwharf/hooks/channel"
 	"narwharf/hooks/host"
 	"narwharf/hooks/longpoll"
+	"narwharf/hooks/policy"
 	"narwharf/hooks/reboot"
 )
 
@@ -29,7 +30,7 @@ type Answer struct {
 // For works out what a host shall do. Everyone at once, for now: who has an
 // entry, is not held, and comes within a window has the grant.
 func (f *Fleet) For(name, channel, target string) (*Answer, error) {
-	l, p, r, now := f.channels.Get(channel), f.channels.Policy(channel), cmp.Or(f.hosts.Record(name), new(host.Record)), f.clock()
+	l, p, r, now := f.channels.Get(channel), f.policies.Of(channel), cmp.Or(f.hosts.Record(name), new(host.Record)), f.clock()
 	a := &Answer{Desired: &api.Desired{Channel: channel, Seq: l.State.Seq, Policy: p.Policy, MinAgent: p.MinAgent}, lease: reboot.Lease}
 	var err error
 	if a.Pointer, err = l.Pointer(target); err != nil {
@@ -66,7 +67,7 @@ func (a *Answer) wait(kind api.WaitKind, why string) {
 }
 
 // permitReboot is for a host that may act, if it asks to reboot.
-func (f *Fleet) permitReboot(a *Answer, name string, r *host.Record, p *channel.Policy) {
+func (f *Fleet) permitReboot(a *Answer, name string, r *host.Record, p *policy.Policy) {
 	if !reboot.Asks(r.Status) || r.Status.Channel != a.Channel || r.Status.Seq != a.Grant.Seq {
 		return
 	}

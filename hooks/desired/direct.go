@@ -30,7 +30,7 @@ func (f *Fleet) Direct(ctx context.Context, who host.Caller, name, what string, 
 	}
 	return f.change(ctx, name, []string{state.Shared(channel.Lock(d.Channel))}, func(tx *mirror.Tx, sl *reboot.Slot) error {
 		r := f.hosts.In(tx, name)
-		is, _ := f.channels.In(tx, d.Channel)
+		is := f.channels.In(tx, d.Channel)
 		switch {
 		case r == nil:
 			return host.Unknown(name)

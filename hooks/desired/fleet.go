@@ -17,6 +17,7 @@ import (
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/host"
+	"narwharf/hooks/policy"
 	"narwharf/hooks/reboot"
 	"narwharf/hooks/timers"
 )
@@ -25,6 +26,7 @@ import (
 type Options struct {
 	Set      *mirror.Set
 	Channels *channel.Channels
+	Policies *policy.Policies
 	Hosts    *host.Hosts
 	Slots    *reboot.Slots
 	Timers   *timers.Set
@@ -37,6 +39,7 @@ type Options struct {
 type Fleet struct {
 	set      *mirror.Set
 	channels *channel.Channels
+	policies *policy.Policies
 	hosts    *host.Hosts
 	slots    *reboot.Slots
 	timers   *timers.Set
@@ -50,7 +53,7 @@ type Fleet struct {
 // may have been lost before.
 func New(o Options) *Fleet {
 	return &Fleet{
-		set: o.Set, channels: o.Channels, hosts: o.Hosts, slots: o.Slots, timers: o.Timers,
+		set: o.Set, channels: o.Channels, policies: o.Policies, hosts: o.Hosts, slots: o.Slots, timers: o.Timers,
 		wake: o.Wake, log: o.Log, clock: o.Clock, began: o.Clock(),
 	}
 }
@@ -61,7 +64,7 @@ func (f *Fleet) Noticed(topics []string) {
 	for _, topic := range topics {
 		if name, ok := f.slots.HostOf(topic); ok {
 			f.timers.At(now, slotTimer(name), func() { f.checkOverdue(name) })
-		} else if f.channels.IsPolicy(topic) || topic == state.All {
+		} else if f.policies.Is(topic) || topic == state.All {
 			f.timers.At(now, "slots", f.watchSlots)
 		}
 	}

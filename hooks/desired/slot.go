@@ -10,13 +10,14 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/host"
+	"narwharf/hooks/policy"
 	"narwharf/hooks/reboot"
 )
 
 // behind says why a host that asks to reboot is not let now, though there may be
 // a slot: it did not use the last. It is "" for all others. The time is when the
 // host has rested, zero if that is not what it waits for.
-func (f *Fleet) behind(name string, r *host.Record, p *channel.Policy) (why string, until time.Time) {
+func (f *Fleet) behind(name string, r *host.Record, p *policy.Policy) (why string, until time.Time) {
 	now := f.clock()
 	if why, until = reboot.Resting(r, now); why != "" || r.UnusedNow() == nil || p.RebootSlots == 0 {
 		return why, until // with no slots nobody waits for anybody
@@ -41,7 +42,7 @@ func (f *Fleet) inQueue(name string, r *host.Record, group string, now time.Time
 	if why, _ := reboot.Resting(r, now); why != "" {
 		return false
 	}
-	l, p := f.channels.Get(st.Channel), f.channels.Policy(st.Channel)
+	l, p := f.channels.Get(st.Channel), f.policies.Of(st.Channel)
 	if open, _ := p.Open(now); !open || p.Unasked(st) || l.Entry(st.Target) == nil || l.Head.Seq != st.Seq {
 		return false
 	}
@@ -56,14 +57,14 @@ func (f *Fleet) takeSlot(ctx context.Context, name, ch string, seq int64) error 
 		return nil
 	}
 	group := r.RebootGroup(ch)
-	locks := []string{host.Lock(name), state.Shared(channel.Lock(ch)), reboot.Lock(group)}
+	locks := []string{host.Lock(name), state.Shared(channel.Lock(ch)), state.Shared(policy.Lock(ch)), reboot.Lock(group)}
 	return f.set.Update(ctx, locks, func(tx *mirror.Tx) error {
 		r := f.hosts.In(tx, name)
 		if r == nil || !reboot.Asks(r.Status) || r.Status.Channel != ch || r.Status.Seq != seq || r.Held(tx.Time) || r.RebootGroup(ch) != group {
 			return nil // it has said something else meanwhile, or somebody of it
 		}
-		is, p := f.channels.In(tx, ch)
-		if open, _ := p.Open(tx.Time); !open || is.Current != seq || p.Unasked(r.Status) {
+		p := f.policies.In(tx, ch)
+		if open, _ := p.Open(tx.Time); !open || f.channels.In(tx, ch).Current != seq || p.Unasked(r.Status) {
 			return nil
 		}
 		f.slots.Take(tx, name, &reboot.Slot{Channel: ch, Group: group, Seq: seq, BootID: r.Status.BootID, Granted: tx.Time.UTC()}, p.RebootSlots)
@@ -132,7 +133,7 @@ func (f *Fleet) checkOverdue(name string) {
 		return
 	}
 	again := func(at time.Time) { f.timers.At(at, slotTimer(name), func() { f.checkOverdue(name) }) }
-	at := sl.Overdue(r, f.channels.Policy(sl.Channel).RebootPatience())
+	at := sl.Overdue(r, f.policies.Of(sl.Channel).RebootPatience())
 	if heard := f.began.Add(host.OnlineFor); at.Before(heard) {
 		at = heard // a server that has just begun has heard of nobody
 	}
