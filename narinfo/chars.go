@@ -5,6 +5,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/nix-community/go-nix/pkg/nixbase32"
+
 	"narwharf/narinfo/clip"
 )
 
@@ -17,13 +19,11 @@ const (
 	inURL                           // printable ASCII without the space
 	inBase64                        // the digits of standard base64, without "="
 	inDigest                        // digits of any base that Nix prints hashes in
+	inNix32                         // the digits of Nix's base 32
 	control                         // C0 and DEL
 )
 
-var (
-	classes    [256]class
-	nix32Digit [256]byte // the value of a digit, 0xff for all else
-)
+var classes [256]class
 
 func init() {
 	set := func(s string, c class) {
@@ -36,6 +36,7 @@ func init() {
 	set(digits+lower+"-", inCompression)
 	set(digits+lower+upper+"+/", inBase64|inDigest)
 	set("=", inDigest)
+	set(nixbase32.Alphabet, inNix32)
 	for c := range 256 {
 		switch {
 		case c < 0x20 || c == 0x7f:
@@ -43,10 +44,6 @@ func init() {
 		case c > 0x20 && c < 0x7f:
 			classes[c] |= inURL
 		}
-		nix32Digit[c] = 0xff
-	}
-	for i := range len(nix32Letters) {
-		nix32Digit[nix32Letters[i]] = byte(i)
 	}
 }
 
@@ -71,17 +68,6 @@ func hasControl(s string) bool {
 		union |= classes[s[i]]
 	}
 	return union&control != 0
-}
-
-// isNix32 reports whether s, whose length is a multiple of eight, has only
-// digits of nix32.
-func isNix32(s string) bool {
-	var all byte
-	for ; len(s) >= 8; s = s[8:] {
-		all |= nix32Digit[s[0]] | nix32Digit[s[1]] | nix32Digit[s[2]] | nix32Digit[s[3]] |
-			nix32Digit[s[4]] | nix32Digit[s[5]] | nix32Digit[s[6]] | nix32Digit[s[7]]
-	}
-	return all < 32
 }
 
 // ValidKeyName reports whether s can be the name of a signing key: not empty,

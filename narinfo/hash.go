@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/nix-community/go-nix/pkg/nixbase32"
 )
 
 // Hash is a SHA-256. The zero value means there is none; every parser here
@@ -13,10 +15,9 @@ import (
 type Hash [32]byte
 
 const (
-	base32Len    = 52 // characters of 32 bytes in nix32
-	hashPrefix   = "sha256:"
-	sriPrefix    = "sha256-"
-	nix32Letters = "0123456789abcdfghijklmnpqrsvwxyz"
+	base32Len  = 52 // characters of 32 bytes in nix32
+	hashPrefix = "sha256:"
+	sriPrefix  = "sha256-"
 )
 
 var errZeroHash = errors.New("it is all zeros, which no content has")
@@ -87,41 +88,19 @@ func decodeHash(s string) (Hash, error) {
 	return h, nil
 }
 
-// setBase32 decodes nix32, which is little-endian: the last character holds
-// the lowest five bits of the first byte. From the end, eight characters are
-// five bytes; 48 characters make 30 bytes and the four that are left, 20 bits,
-// make two bytes and four bits that must be zero.
+// setBase32 decodes nix32. Its 52 characters are 260 bits, of which four must be zero.
 func (h *Hash) setBase32(s string) error {
-	if len(s) != base32Len {
-		return fmt.Errorf("%d characters are not the 52 of a SHA-256 in nix32", len(s))
-	}
-	var all byte // bits 5 and up are set if a character was not a digit
-	for g := range 6 {
-		c := s[base32Len-8*(g+1) : base32Len-8*g]
-		var v uint64
-		for i := range 8 {
-			d := nix32Digit[c[i]]
-			all |= d
-			v = v<<5 | uint64(d&31)
-		}
-		b := h[5*g : 5*g+5]
-		b[0], b[1], b[2], b[3], b[4] = byte(v), byte(v>>8), byte(v>>16), byte(v>>24), byte(v>>32)
-	}
-	var v uint32
-	for i := range 4 {
-		d := nix32Digit[s[i]]
-		all |= d
-		v = v<<5 | uint32(d&31)
-	}
-	h[30], h[31] = byte(v), byte(v>>8)
 	switch {
-	case all >= 32:
-		*h = Hash{}
+	case len(s) != base32Len:
+		return fmt.Errorf("%d characters are not the 52 of a SHA-256 in nix32", len(s))
+	case !only(s, inNix32):
 		return errors.New("it has a character outside Nix's base-32 alphabet (digits and lower-case letters without e, o, t, u)")
-	case v>>16 != 0:
-		*h = Hash{}
+	}
+	b, err := nixbase32.DecodeString(s)
+	if err != nil {
 		return errors.New("it is larger than a SHA-256 can be")
-	case h.IsZero():
+	}
+	if *h = Hash(b); h.IsZero() {
 		return errZeroHash
 	}
 	return nil
@@ -132,15 +111,8 @@ func (h *Hash) append(dst []byte) []byte {
 }
 
 func (h *Hash) appendBase32(dst []byte) []byte {
-	v := uint64(h[31])<<8 | uint64(h[30])
-	dst = append(dst,
-		nix32Letters[v>>15&31], nix32Letters[v>>10&31], nix32Letters[v>>5&31], nix32Letters[v&31])
-	for g := 5; g >= 0; g-- {
-		b := h[5*g : 5*g+5]
-		v = uint64(b[4])<<32 | uint64(b[3])<<24 | uint64(b[2])<<16 | uint64(b[1])<<8 | uint64(b[0])
-		dst = append(dst,
-			nix32Letters[v>>35&31], nix32Letters[v>>30&31], nix32Letters[v>>25&31], nix32Letters[v>>20&31],
-			nix32Letters[v>>15&31], nix32Letters[v>>10&31], nix32Letters[v>>5&31], nix32Letters[v&31])
-	}
+	n := len(dst)
+	dst = append(dst, make([]byte, base32Len)...)
+	nixbase32.Encode(dst[n:], h[:])
 	return dst
 }

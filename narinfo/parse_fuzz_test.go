@@ -9,12 +9,13 @@ import (
 	"testing"
 
 	gonix "github.com/nix-community/go-nix/pkg/narinfo"
+	"github.com/nix-community/go-nix/pkg/nixbase32"
 	"pgregory.net/rapid"
 )
 
 func paths() *rapid.Generator[Path] {
 	return rapid.Custom(func(t *rapid.T) Path {
-		hash := rapid.StringOfN(rapid.RuneFrom([]rune(nix32Letters)), 32, 32, -1).Draw(t, "hash")
+		hash := rapid.StringOfN(rapid.RuneFrom([]rune(nixbase32.Alphabet)), 32, 32, -1).Draw(t, "hash")
 		name := rapid.StringMatching(`[0-9a-zA-Z+._?=-]{1,20}`).
 			Filter(func(s string) bool { return explainName(s) == nil }).Draw(t, "name")
 		return Path(hash + "-" + name)

@@ -69,13 +69,13 @@ func (p Path) In(storeDir string) string {
 // ValidHash reports whether s has the form of a store path's hash part:
 // exactly 32 characters of nix32.
 func ValidHash(s string) bool {
-	return len(s) == hashLen && isNix32(s)
+	return len(s) == hashLen && only(s, inNix32)
 }
 
 // checkBase says what is wrong with s as a base name, without naming s.
 func checkBase(s string) error {
 	if len(s) > hashLen && s[hashLen] == '-' && len(s) <= hashLen+1+nameMax &&
-		isNix32(s[:hashLen]) && only(s[hashLen+1:], inName) &&
+		only(s[:hashLen], inNix32) && only(s[hashLen+1:], inName) &&
 		len(s) > hashLen+1 && s[hashLen+1] != '.' {
 		return nil
 	}
@@ -92,7 +92,7 @@ func explainBase(s string) error {
 		return errors.New("it must be 32 characters of hash, a dash and a name")
 	}
 	for i := range hashLen {
-		if nix32Digit[s[i]] >= 32 {
+		if classes[s[i]]&inNix32 == 0 {
 			return fmt.Errorf("its hash has %q, which is not in Nix's base-32 alphabet (digits and lower-case letters without e, o, t, u)", s[i:i+1])
 		}
 	}
