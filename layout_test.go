@@ -70,6 +70,7 @@ var mayImport = map[string][]string{
 	"hooks/promoter":        {"hooks/api", "signing", "narinfo", "cache/nixstore", "cache/state/durable"},
 	"hooks/reboot":          {"hooks/api", "hooks/audit", "hooks/host", "cache/state", "cache/state/mirror"},
 	"hooks/rollout":         {"hooks/api", "cache/state"},
+	"hooks/serverconfig":    {"hooks/api", "hooks/configfile", "signing", "signing/access"},
 	"hooks/window":          nil,
 	"narinfo":               nil,
 	"narinfo/clip":          nil,
@@ -228,7 +229,7 @@ var largePackages = map[string]int{
 	"cache/nar":            3224,
 	"cache/nixstore":       2115,
 	"cache/local/compress": 2073,
-	"cmd/narwharf":         3585,
+	"cmd/narwharf":         3374,
 	"nixos/machine":        2189,
 	"signing/access":       1597,
 }

@@ -23,6 +23,7 @@ import (
 	"narwharf/cache/nixstore"
 	"narwharf/cache/refusal"
 	"narwharf/hooks/channel"
+	"narwharf/hooks/serverconfig"
 	"narwharf/narinfo"
 	"narwharf/signing"
 	"narwharf/signing/access"
@@ -48,7 +49,7 @@ type answers struct {
 
 func newAnswers(t *testing.T) *answers {
 	t.Helper()
-	cfg := defaultConfig()
+	cfg := serverconfig.Default()
 	cfg.DataDir = t.TempDir()
 	cfg.Cache.MaxNarSize = 1 << 20
 	log := slog.New(slog.DiscardHandler)

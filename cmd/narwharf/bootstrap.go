@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/configfile"
 	"narwharf/nixos/bootstrap"
 	"narwharf/nixos/config"
 	"narwharf/signing"
@@ -78,7 +79,7 @@ in its place until it has. docs/hosts.md has the exit status and what to do.`,
 		if b.ContentKeys, err = publicKeyTexts("--content-key", *contentKeys); err != nil {
 			return err
 		}
-		if b.Agents, err = bootstrap.ParseAgents(*agents); err != nil {
+		if b.Agents, err = configfile.BySystem(*agents); err != nil {
 			return fmt.Errorf("--agent: %w", err)
 		}
 		if b.JoinToken, err = readToken(*tokenFile, c.InOrStdin()); err != nil {

@@ -4,7 +4,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -18,26 +17,6 @@ import (
 )
 
 const someAgent = "/nix/store/0c0vbw3cxnvd6dpyvnp8y4s5j9zcwg0m-narwharf-1"
-
-func TestBootstrapSection(t *testing.T) {
-	for want, text := range map[string]string{
-		"":                                 "public_url = \"https://c\"\n[bootstrap]\ntrust = \"server\"\nagents = [\"" + someAgent + "\"]",
-		"is neither":                       "[bootstrap]\ntrust = \"promoter\"",
-		"needs public_url":                 "[bootstrap]\ntrust = \"server\"\nagents = [\"" + someAgent + "\"]",
-		"bootstrap.agents is empty":        "public_url = \"https://c\"\n[bootstrap]\ntrust = \"server\"",
-		"bootstrap.trust is not":           "[bootstrap]\nagents = [\"" + someAgent + "\"]",
-		"bootstrap.agents: two paths":      "public_url = \"https://c\"\n[bootstrap]\ntrust = \"server\"\nagents = [\"/a\", \"/b\"]",
-		"bootstrap.truth is not a key tha": "[bootstrap]\ntruth = 1",
-	} {
-		name := t.TempDir() + "/config.toml"
-		if err := os.WriteFile(name, []byte("data_dir = \"d\"\n"+text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := loadConfig(name); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("%v; want %q", err, want)
-		}
-	}
-}
 
 // Where the server may, it makes a script with its own keys in it, for whoever
 // has a join token; the first line says what that means.

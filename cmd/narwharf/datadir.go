@@ -11,6 +11,7 @@ import (
 
 	"narwharf/cache/state"
 	"narwharf/cache/state/bolt"
+	"narwharf/hooks/serverconfig"
 	"narwharf/signing/access"
 )
 
@@ -22,7 +23,7 @@ const (
 
 // dataDir is an open data_dir, but for the cache in it. One process at a time has it.
 type dataDir struct {
-	cfg    *Config
+	cfg    *serverconfig.Config
 	log    *slog.Logger
 	state  *bolt.Store
 	tokens *access.Tokens
@@ -30,7 +31,7 @@ type dataDir struct {
 
 // openDataDir opens data_dir, making it if it is empty or absent. It waits a
 // little for a process that is just leaving.
-func openDataDir(cfg *Config, log *slog.Logger) (*dataDir, error) {
+func openDataDir(cfg *serverconfig.Config, log *slog.Logger) (*dataDir, error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o755); err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
@@ -104,7 +105,7 @@ func becomeOwner(dir string) error {
 }
 
 // newLogger writes text to stderr, where systemd and people look for it.
-func newLogger(cfg *Config, w *os.File) (*slog.Logger, error) {
+func newLogger(cfg *serverconfig.Config, w *os.File) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
 		return nil, fmt.Errorf("log.level: %q is none of debug, info, warn, error", cfg.Log.Level)

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"narwharf/cache/nixstore"
+	"narwharf/hooks/serverconfig"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
@@ -98,7 +99,7 @@ func initialise(ctx context.Context, out interface{ Write([]byte) (int, error) }
 	if err := os.MkdirAll(filepath.Join(dir, "keys"), 0o700); err != nil {
 		return err
 	}
-	cfg := defaultConfig()
+	cfg := serverconfig.Default()
 	cfg.DataDir = dir
 	d, err := openDataDir(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"narwharf/cache/state"
 	"narwharf/cache/state/admin"
 	"narwharf/hooks"
+	"narwharf/hooks/serverconfig"
 )
 
 // A job is what a command does to data_dir.
@@ -46,7 +47,7 @@ const startPatience = 30 * time.Second
 
 // runJob runs a job wherever data_dir is open: in the server that has it, else here.
 func runJob(c *cobra.Command, configPath, name string, args any) error {
-	cfg, err := loadConfig(configPath)
+	cfg, err := serverconfig.Load(configPath)
 	if err != nil {
 		return err
 	}

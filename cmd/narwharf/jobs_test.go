@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"narwharf/cache/state"
+	"narwharf/hooks/serverconfig"
 )
 
 // A command that is typed while the server is starting, and holds data_dir but
@@ -20,7 +21,7 @@ func TestCommandWhileTheServerStarts(t *testing.T) {
 	if err := os.WriteFile(config, []byte("data_dir = \".\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := loadConfig(config)
+	cfg, err := serverconfig.Load(config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,11 +12,12 @@ import (
 	"narwharf/cache/local"
 	"narwharf/cache/local/compress"
 	"narwharf/cache/nixstore"
+	"narwharf/hooks/serverconfig"
 )
 
 // openLocal opens the store of this machine, if it is to be served; else own
 // is nil. It comes after data_dir: the process is then the user that it stays.
-func openLocal(cfg *Config, registry prometheus.Registerer, log *slog.Logger) (own *local.Store, done func() error, err error) {
+func openLocal(cfg *serverconfig.Config, registry prometheus.Registerer, log *slog.Logger) (own *local.Store, done func() error, err error) {
 	store, err := openStore(cfg)
 	if store == nil || err != nil {
 		return nil, func() error { return nil }, err
@@ -36,13 +37,13 @@ func openLocal(cfg *Config, registry prometheus.Registerer, log *slog.Logger) (o
 }
 
 // openStore opens the store that the configuration has served, nil if none.
-func openStore(cfg *Config) (*nixstore.Store, error) {
+func openStore(cfg *serverconfig.Config) (*nixstore.Store, error) {
 	if !cfg.Cache.ServeStore {
 		return nil, nil
 	}
 	store, err := nixstore.Open(nixstore.Options{StoreDir: cfg.Cache.StoreDir, Root: cfg.Cache.StoreRoot})
 	if err != nil {
-		return nil, fmt.Errorf("cache.serve_store is true: %w (as user %d); or set serve_store = false in %s, and uploads alone are served", err, os.Geteuid(), cfg.path)
+		return nil, fmt.Errorf("cache.serve_store is true: %w (as user %d); or set serve_store = false in %s, and uploads alone are served", err, os.Geteuid(), cfg.Path())
 	}
 	return store, nil
 }

@@ -23,6 +23,7 @@ import (
 	"narwharf/cache"
 	"narwharf/cache/fastpath"
 	"narwharf/cache/state/admin"
+	"narwharf/hooks/serverconfig"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
@@ -40,7 +41,7 @@ ends it at once. On SIGHUP it reads the secret keys again.
 	}
 	config := configFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		cfg, err := loadConfig(*config)
+		cfg, err := serverconfig.Load(*config)
 		if err != nil {
 			return err
 		}
@@ -60,12 +61,12 @@ const idleTimeout = 5 * time.Minute
 // headerTimeout is how long the head of a request may take.
 const headerTimeout = 20 * time.Second
 
-func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (err error) {
+func serve(ctx context.Context, cfg *serverconfig.Config, log *slog.Logger, out io.Writer) (err error) {
 	hangup := make(chan os.Signal, 1) // from the first moment on: SIGHUP would end us
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	// What may need root comes first: keys, and ports below 1024.
-	keys, err := cfg.loadKeys()
+	keys, err := cfg.LoadKeys()
 	if err != nil {
 		return err
 	}
@@ -87,13 +88,13 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 		log.Warn("no signing key: clients can use only what was signed before it was uploaded (make one with narwharf key generate)")
 	}
 	registry := prometheus.NewRegistry()
-	auth := access.NewAuthenticator(d.tokens, cfg.anonymous, time.Now)
+	auth := access.NewAuthenticator(d.tokens, cfg.AnonymousScopes(), time.Now)
 	own, closeLocal, err := openLocal(cfg, registry, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeLocal()) }()
-	signer, err := cache.NewSigner(cfg.reloadKeys, cfg.Signing.SignUploads, own)
+	signer, err := cache.NewSigner(cfg.ReloadKeys, cfg.Signing.SignUploads, own)
 	if err != nil {
 		return err
 	}
@@ -104,12 +105,12 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 	defer func() { err = errors.Join(err, c.Close()) }()
 	server := cache.NewServer(cache.Options{
 		Priority:         cfg.Cache.Priority,
-		PublicURL:        cfg.publicURL,
+		PublicURL:        cfg.URL(),
 		Uploads:          c.uploads,
 		Signer:           signer,
 		Adopter:          c.adopter,
 		Local:            own,
-		RequireUploadSig: cfg.requireSig,
+		RequireUploadSig: cfg.UploadKeys(),
 		Access:           auth,
 		Metrics:          registry,
 		BodyIdle:         time.Duration(cfg.Limits.BodyIdle),
@@ -127,7 +128,7 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 	defer socket.Close()
 
 	srv := &http.Server{
-		Handler:           web(cfg.publicURL, channels, server),
+		Handler:           web(cfg.URL(), channels, server),
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    64 << 10,
@@ -175,7 +176,7 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, out io.Writer) (e
 
 // alreadyServed replaces err by the reason for it, if that is another
 // narwharf on the same data_dir.
-func alreadyServed(cfg *Config, err error) error {
+func alreadyServed(cfg *serverconfig.Config, err error) error {
 	conn, dialErr := admin.Dial(cfg.DataDir)
 	if dialErr != nil {
 		return err
@@ -229,7 +230,7 @@ func shutdown(web *http.Server, server *cache.Server, limit time.Duration, log *
 }
 
 // listen opens all addresses, or none.
-func listen(cfg *Config) (listeners []net.Listener, err error) {
+func listen(cfg *serverconfig.Config) (listeners []net.Listener, err error) {
 	defer func() {
 		if err != nil {
 			for _, l := range listeners {
@@ -246,7 +247,7 @@ func listen(cfg *Config) (listeners []net.Listener, err error) {
 			l, err = net.Listen("tcp", address)
 		}
 		if errors.Is(err, syscall.EADDRINUSE) {
-			return listeners, fmt.Errorf("listen on %s: something else serves there; stop it, or set listen in %s", address, cfg.path)
+			return listeners, fmt.Errorf("listen on %s: something else serves there; stop it, or set listen in %s", address, cfg.Path())
 		}
 		if err != nil {
 			return listeners, fmt.Errorf("listen: %w", err)
@@ -318,7 +319,7 @@ func notify(state string) {
 }
 
 // whatNext prints what a newcomer can type now.
-func whatNext(out io.Writer, cfg *Config, listeners []net.Listener, public []signing.PublicKey) {
+func whatNext(out io.Writer, cfg *serverconfig.Config, listeners []net.Listener, public []signing.PublicKey) {
 	url := strings.TrimRight(cfg.PublicURL, "/")
 	for _, l := range listeners {
 		if a, ok := l.Addr().(*net.TCPAddr); ok && url == "" {

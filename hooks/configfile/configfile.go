@@ -64,3 +64,20 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	*d = Duration(v)
 	return nil
 }
+
+// BySystem reads values that are each for one kind of machine, SYSTEM=VALUE, or for
+// all others: then the system is "".
+func BySystem(values []string) (map[string]string, error) {
+	m := make(map[string]string)
+	for _, v := range values {
+		system, value, ok := strings.Cut(v, "=")
+		if !ok {
+			system, value = "", v
+		}
+		if _, twice := m[system]; twice {
+			return nil, fmt.Errorf("two paths for the same system (%q)", system)
+		}
+		m[system] = value
+	}
+	return m, nil
+}

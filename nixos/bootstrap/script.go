@@ -223,19 +223,3 @@ func (s *Script) CloudConfig() (string, error) {
 	return text + "write_files:\n  - path: " + path + "\n    permissions: '0700'\n    owner: root:root\n    encoding: b64\n    content: " +
 		base64.StdEncoding.EncodeToString([]byte(script)) + "\nruncmd:\n  - [sh, " + path + "]\n  - [rm, -f, " + path + "]\n", nil
 }
-
-// ParseAgents reads store paths of agents, each PATH or SYSTEM=PATH.
-func ParseAgents(values []string) (map[string]string, error) {
-	agents := make(map[string]string)
-	for _, v := range values {
-		system, path, ok := strings.Cut(v, "=")
-		if !ok {
-			system, path = "", v
-		}
-		if _, twice := agents[system]; twice {
-			return nil, fmt.Errorf("two paths for the same system (%q)", system)
-		}
-		agents[system] = path
-	}
-	return agents, nil
-}

@@ -1,4 +1,6 @@
-package main
+// Package serverconfig is the server's configuration, config.toml. An unsafe default
+// cannot start: what would open a cache to strangers by mistake is an error here.
+package serverconfig
 
 import (
 	"errors"
@@ -18,7 +20,7 @@ import (
 )
 
 // Config is config.toml, whose every key config.example.toml explains. After
-// loadConfig all paths are absolute and all values are checked.
+// Load all paths are absolute and all values are checked.
 type Config struct {
 	Listen    []string `toml:"listen"`
 	DataDir   string   `toml:"data_dir"`
@@ -29,9 +31,9 @@ type Config struct {
 		StoreRoot       string              `toml:"store_root"`
 		ServeStore      bool                `toml:"serve_store"`
 		Priority        int                 `toml:"priority"`
-		NarCacheSize    size                `toml:"nar_cache_size"`
+		NarCacheSize    Size                `toml:"nar_cache_size"`
 		AllowIncomplete bool                `toml:"allow_incomplete"`
-		MaxNarSize      size                `toml:"max_nar_size"`
+		MaxNarSize      Size                `toml:"max_nar_size"`
 		NarGrace        configfile.Duration `toml:"nar_grace"`
 	} `toml:"cache"`
 
@@ -66,8 +68,20 @@ type Config struct {
 	requireSig []signing.PublicKey
 }
 
-// size is a number of bytes, written as 1048576 or "50GiB".
-type size int64
+// Path is the file's.
+func (c *Config) Path() string { return c.path }
+
+// URL is public_url, nil if there is none.
+func (c *Config) URL() *url.URL { return c.publicURL }
+
+// AnonymousScopes are what everybody may.
+func (c *Config) AnonymousScopes() access.Scopes { return c.anonymous }
+
+// UploadKeys are those of which one must have signed what is uploaded.
+func (c *Config) UploadKeys() []signing.PublicKey { return c.requireSig }
+
+// Size is a number of bytes, written as 1048576 or "50GiB".
+type Size int64
 
 var sizeUnits = []struct {
 	name  string
@@ -75,7 +89,7 @@ var sizeUnits = []struct {
 }{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}, {"B", 1}}
 
 // UnmarshalText implements encoding.TextUnmarshaler, for numbers too.
-func (s *size) UnmarshalText(text []byte) error {
+func (s *Size) UnmarshalText(text []byte) error {
 	digits, unit := strings.TrimSpace(string(text)), int64(1)
 	for _, u := range sizeUnits {
 		if n, ok := strings.CutSuffix(digits, u.name); ok {
@@ -87,11 +101,12 @@ func (s *size) UnmarshalText(text []byte) error {
 	if err != nil || n < 0 || n > (1<<62)/unit {
 		return fmt.Errorf("%q is not a size like \"50GiB\" (units KiB, MiB, GiB, TiB)", text)
 	}
-	*s = size(n * unit)
+	*s = Size(n * unit)
 	return nil
 }
 
-func defaultConfig() *Config {
+// Default is what a file that says nothing means. It lacks a data_dir.
+func Default() *Config {
 	c := &Config{Listen: []string{"127.0.0.1:8080"}}
 	c.Cache.StoreDir = "/nix/store"
 	c.Cache.Priority = 30
@@ -108,8 +123,8 @@ func defaultConfig() *Config {
 	return c
 }
 
-// findConfig is the file that commands use without --config.
-func findConfig() (string, error) {
+// find is the file that commands use without --config.
+func find() (string, error) {
 	if p := os.Getenv("NARWHARF_CONFIG"); p != "" {
 		return p, nil
 	}
@@ -122,12 +137,13 @@ func findConfig() (string, error) {
 	return "", fmt.Errorf("no configuration: give --config FILE, set NARWHARF_CONFIG, or make one with `narwharf init ./data` (looked for %s)", strings.Join(places, " and "))
 }
 
-// loadConfig reads and checks a configuration. An unknown key is an error
+// Load reads and checks a configuration; "" is the file that is found without a name.
+// An unknown key is an error
 // with its line; nothing is guessed.
-func loadConfig(path string) (*Config, error) {
+func Load(path string) (*Config, error) {
 	if path == "" {
 		var err error
-		if path, err = findConfig(); err != nil {
+		if path, err = find(); err != nil {
 			return nil, err
 		}
 	}
@@ -135,7 +151,7 @@ func loadConfig(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := defaultConfig()
+	c := Default()
 	c.path = path
 	if err := configfile.Load(path, c); err != nil {
 		return nil, err
@@ -217,8 +233,8 @@ func (c *Config) check() error {
 	return c.checkBootstrap()
 }
 
-// loadKeys reads the secret key files.
-func (c *Config) loadKeys() ([]signing.SecretKey, error) {
+// LoadKeys reads the secret key files.
+func (c *Config) LoadKeys() ([]signing.SecretKey, error) {
 	var keys []signing.SecretKey
 	for _, f := range c.Signing.SecretKeyFiles {
 		text, err := os.ReadFile(f)
@@ -234,12 +250,40 @@ func (c *Config) loadKeys() ([]signing.SecretKey, error) {
 	return keys, nil
 }
 
-// reloadKeys reads the keys that the file names now, for SIGHUP. The rest of
+// ReloadKeys reads the keys that the file names now, for SIGHUP. The rest of
 // the configuration is that of the start.
-func (c *Config) reloadKeys() ([]signing.SecretKey, error) {
-	fresh, err := loadConfig(c.path)
+func (c *Config) ReloadKeys() ([]signing.SecretKey, error) {
+	fresh, err := Load(c.path)
 	if err != nil {
 		return nil, err
 	}
-	return fresh.loadKeys()
+	return fresh.LoadKeys()
+}
+
+// checkBootstrap checks the section [bootstrap].
+func (c *Config) checkBootstrap() error {
+	b := &c.Bootstrap
+	switch {
+	case b.Trust == "" && len(b.Agents) == 0:
+		return nil
+	case b.Trust == "":
+		return errors.New(`bootstrap.agents is given and bootstrap.trust is not: scripts are made here with trust = "server" alone`)
+	case b.Trust != "server":
+		return fmt.Errorf("bootstrap.trust: %q is neither \"server\" nor \"\"", b.Trust)
+	case c.PublicURL == "":
+		return errors.New("bootstrap.trust needs public_url: hosts have to know where this server is")
+	case len(b.Agents) == 0:
+		return errors.New("bootstrap.agents is empty: name the store path of the narwharf package, as \"x86_64-linux=/nix/store/…\"")
+	}
+	_, err := c.Agents()
+	return err
+}
+
+// Agents are the store paths in bootstrap.agents, each PATH or SYSTEM=PATH, by system.
+func (c *Config) Agents() (map[string]string, error) {
+	agents, err := configfile.BySystem(c.Bootstrap.Agents)
+	if err != nil {
+		return nil, fmt.Errorf("bootstrap.agents: %w", err)
+	}
+	return agents, nil
 }

@@ -1,4 +1,4 @@
-package main
+package serverconfig
 
 import (
 	"os"
@@ -9,11 +9,11 @@ import (
 
 // The example says what the defaults are, and has every key.
 func TestExampleIsTheDefault(t *testing.T) {
-	got, err := loadConfig("../../config.example.toml")
+	got, err := Load("../../config.example.toml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := defaultConfig()
+	want := Default()
 	want.path, want.DataDir = got.path, "/var/lib/narwharf"
 	want.Signing.SecretKeyFiles, want.Signing.RequireUploadSig = []string{}, []string{}
 	if err := want.check(); err != nil {
@@ -65,15 +65,37 @@ func TestSizes(t *testing.T) {
 		"0": 0, "1048576": 1 << 20, "1KiB": 1 << 10, "64 MiB": 64 << 20, "50GiB": 50 << 30, "2TiB": 2 << 40, "7B": 7,
 		"4194303TiB": 4194303 << 40,
 	} {
-		var s size
+		var s Size
 		if err := s.UnmarshalText([]byte(text)); err != nil || int64(s) != want {
 			t.Errorf("%q is %d, %v; want %d", text, s, err, want)
 		}
 	}
 	for _, text := range []string{"", "GiB", "-1", "1GB", "1.5GiB", "1 GiB GiB", "9223372036854775807GiB", "4194305TiB", "0x10"} {
-		var s size
+		var s Size
 		if err := s.UnmarshalText([]byte(text)); err == nil {
 			t.Errorf("%q is taken for %d bytes", text, s)
+		}
+	}
+}
+
+const someAgent = "/nix/store/0c0vbw3cxnvd6dpyvnp8y4s5j9zcwg0m-narwharf-1"
+
+func TestBootstrapSection(t *testing.T) {
+	for want, text := range map[string]string{
+		"":                                 "public_url = \"https://c\"\n[bootstrap]\ntrust = \"server\"\nagents = [\"" + someAgent + "\"]",
+		"is neither":                       "[bootstrap]\ntrust = \"promoter\"",
+		"needs public_url":                 "[bootstrap]\ntrust = \"server\"\nagents = [\"" + someAgent + "\"]",
+		"bootstrap.agents is empty":        "public_url = \"https://c\"\n[bootstrap]\ntrust = \"server\"",
+		"bootstrap.trust is not":           "[bootstrap]\nagents = [\"" + someAgent + "\"]",
+		"bootstrap.agents: two paths":      "public_url = \"https://c\"\n[bootstrap]\ntrust = \"server\"\nagents = [\"/a\", \"/b\"]",
+		"bootstrap.truth is not a key tha": "[bootstrap]\ntruth = 1",
+	} {
+		name := t.TempDir() + "/config.toml"
+		if err := os.WriteFile(name, []byte("data_dir = \"d\"\n"+text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Load(name); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%v; want %q", err, want)
 		}
 	}
 }
