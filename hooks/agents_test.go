@@ -19,7 +19,7 @@ import (
 	"narwharf/hooks/channel"
 	"narwharf/narinfo"
 	"narwharf/nixos"
-	agent "narwharf/nixos/machine"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
 )
@@ -36,7 +36,7 @@ type agents struct {
 	seq   int64
 	now   atomic.Int64 // ms, that of the host which is ahead
 	keys  *sim.Promoter
-	hooks map[agent.HookName]bool
+	hooks map[effect.HookName]bool
 	hosts []*simHost
 }
 
@@ -148,9 +148,9 @@ func (h *simHost) ReportNow(ctx context.Context, s *api.Status) error {
 }
 
 // Probe implements nixos.Units: the new system's agent reports, too.
-func (h *simHost) Probe(ctx context.Context, path string, s *api.Status) agent.Probed {
+func (h *simHost) Probe(ctx context.Context, path string, s *api.Status) effect.Probed {
 	p := h.World.Probe(ctx, path, s)
-	if p.Outcome == agent.ProbeOK {
+	if p.Outcome == effect.ProbeOK {
 		h.put(s)
 	}
 	return p

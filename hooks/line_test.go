@@ -8,7 +8,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/reboot"
-	agent "narwharf/nixos/machine"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
 )
@@ -428,9 +428,9 @@ func TestAgentsThatFailGiveWay(t *testing.T) {
 	w := newWorld(t)
 	next := sim.System{Path: sim.Path(bootsInto), Reboot: []string{"kernel"}}
 	a := newAgents(w, t, 3, next)
-	a.hooks = map[agent.HookName]bool{agent.HookPreReboot: true, agent.HookPostSwitch: true}
+	a.hooks = map[effect.HookName]bool{effect.HookPreReboot: true, effect.HookPostSwitch: true}
 	bad := a.hosts[0]
-	bad.HookFails[agent.HookPreReboot] = 1 << 30
+	bad.HookFails[effect.HookPreReboot] = 1 << 30
 	a.policyIs(api.ChannelPolicy{RebootSlots: 1})
 	a.release(next.Path, signing.Auto)
 	ended := func(h *simHost) bool {
@@ -470,7 +470,7 @@ func TestAgentsThatFailGiveWay(t *testing.T) {
 	if s, _ := bad.state(); s != api.Armed || w.count("reboot.unused") != 1 || w.count("reboot.late") != 0 || bad.Reboots != 0 {
 		t.Errorf("it is %s after %d reboots; %d alarms, and %d that it is gone", s, bad.Reboots, w.count("reboot.unused"), w.count("reboot.late"))
 	}
-	bad.HookFails[agent.HookPreReboot] = 0
+	bad.HookFails[effect.HookPreReboot] = 0
 	a.ask("POST", "/api/v1/hosts/h0/retry", a.op, map[string]int64{"seq": a.seq}, 200)
 	begin := a.clock()
 	for turns := 0; !ended(bad); turns++ {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
 	"narwharf/nixos/machine"
 )
@@ -66,7 +67,7 @@ func (a *Agent) Start(ctx context.Context) error {
 		return fmt.Errorf("look at the host: %w", err)
 	}
 	a.journal = j
-	return a.step(ctx, f, machine.Started{})
+	return a.step(ctx, f, effect.Started{})
 }
 
 // Turn carries out the effect that is due. After an error of the journal or
@@ -84,12 +85,12 @@ func (a *Agent) Turn(ctx context.Context) error {
 }
 
 // step journals what an event comes to, and reports it if it shows.
-func (a *Agent) step(ctx context.Context, f machine.Facts, ev machine.Event) error {
+func (a *Agent) step(ctx context.Context, f effect.Facts, ev effect.Event) error {
 	next := a.Machine.Step(a.journal, f, ev)
 	if text := next.Text(); !bytes.Equal(text, a.journal.Text()) {
 		if err := a.Journals.Save(text); err != nil {
 			// A report needs no journal: it says what was, and why it stays so.
-			if _, first := ev.(machine.Started); !first { // whose reports have no number yet
+			if _, first := ev.(effect.Started); !first { // whose reports have no number yet
 				a.saveError = err.Error()
 				a.report(ctx, f)
 			}

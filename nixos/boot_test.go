@@ -8,6 +8,8 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/hooks/window"
+	"narwharf/nixos/desired"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/machine"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
@@ -45,8 +47,8 @@ func TestRebootWithPermission(t *testing.T) {
 
 func TestWhoMayReboot(t *testing.T) {
 	permitted := func(w *sim.World) { w.Wants.Reboot = &api.Grant{Seq: 2, Lease: 900} }
-	never := func(r *machine.Rules) { r.Reboot = machine.RebootNever }
-	always := func(r *machine.Rules) { r.Reboot = machine.RebootAlways }
+	never := func(r *machine.Rules) { r.Reboot = desired.RebootNever }
+	always := func(r *machine.Rules) { r.Reboot = desired.RebootAlways }
 	for _, c := range []struct {
 		name   string
 		action signing.Action
@@ -97,7 +99,7 @@ func TestWhoMayReboot(t *testing.T) {
 // A host that needs nobody's word does not park a poll before it reboots, and one
 // that does park one asks once before.
 func TestArmedAsksAtOnce(t *testing.T) {
-	for allow, reboots := range map[machine.RebootAllow]int{machine.RebootAlways: 1, machine.RebootServer: 0} {
+	for allow, reboots := range map[desired.RebootAllow]int{desired.RebootAlways: 1, desired.RebootServer: 0} {
 		w := world(t, sim.System{Reboot: []string{"kernel"}})
 		w.Promote(2, pathB, signing.Reboot)
 		rules := w.Keys.Rules()
@@ -131,7 +133,7 @@ func TestRebootThatDoesNotHappen(t *testing.T) {
 
 func TestPreRebootHookFails(t *testing.T) {
 	w := armed(t, signing.Auto)
-	w.HookFails[machine.HookPreReboot] = 1
+	w.HookFails[effect.HookPreReboot] = 1
 	w.Wants.Reboot = &api.Grant{Seq: 2}
 	rules := hooked(w)
 	j := endsBy(t, w, rules, api.Armed, pathA)

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/nixos/desired"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
 	"narwharf/nixos/machine"
 	"narwharf/nixos/sim"
@@ -40,7 +42,7 @@ var stories = []struct {
 	{name: "jitter", end: api.OK, action: signing.Auto, good: true, rules: func(r *machine.Rules) { r.Jitter = time.Minute }},
 	{name: "wrong bytes", end: api.OK, b: sim.System{WrongBytes: 1}, action: signing.Auto, good: true},
 	{name: "reboot, permitted", end: api.OK, b: sim.System{Reboot: []string{"kernel"}}, action: signing.Auto, good: true, rules: allHooks, wants: permitReboot},
-	{name: "reboot, always", end: api.OK, action: signing.Reboot, good: true, rules: func(r *machine.Rules) { r.Reboot = machine.RebootAlways }},
+	{name: "reboot, always", end: api.OK, action: signing.Reboot, good: true, rules: func(r *machine.Rules) { r.Reboot = desired.RebootAlways }},
 	{name: "reboot into a failure", end: api.Reverted, b: sim.System{CheckFails: true}, action: signing.Reboot, rules: allHooks, wants: permitReboot},
 	{name: "reboot that falls back", end: api.Reverted, b: sim.System{WontBoot: true}, action: signing.Reboot, rules: allHooks, wants: permitReboot},
 	{name: "test with a deadline", end: api.TestOver, action: signing.Test, good: true, rules: func(r *machine.Rules) { allHooks(r); r.TestDeadline = time.Hour },
@@ -50,7 +52,7 @@ var stories = []struct {
 }
 
 func allHooks(r *machine.Rules) {
-	r.Hooks = map[machine.HookName]bool{machine.HookPreSwitch: true, machine.HookPostSwitch: true, machine.HookPreReboot: true}
+	r.Hooks = map[effect.HookName]bool{effect.HookPreSwitch: true, effect.HookPostSwitch: true, effect.HookPreReboot: true}
 }
 
 func permitReboot(w *sim.World) { w.Wants.Reboot = &api.Grant{Seq: 2, Lease: 900} }

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"narwharf/hooks/api"
-	"narwharf/nixos/machine"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
 )
@@ -178,7 +178,7 @@ func TestDirectiveRevertIsDrained(t *testing.T) {
 		w := world(t, sim.System{})
 		w.Promote(2, pathB, signing.Auto)
 		endsBy(t, w, hooked(w), api.OK, pathB)
-		w.Hooks, w.HookFails[machine.HookPreSwitch] = nil, fails
+		w.Hooks, w.HookFails[effect.HookPreSwitch] = nil, fails
 		revert(w, 2, "d1")
 		endsBy(t, w, hooked(w), api.Reverted, pathA)
 		if !slices.Equal(w.Hooks, []string{"pre_switch", "post_switch"}) {

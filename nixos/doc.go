@@ -3,19 +3,16 @@
 //
 // # Machine, agent, host
 //
-// Machine is the state machine, and pure: Step makes of a Journal and an Event
-// another Journal, and Effect says what that journal wants done. Agent carries
-// effects out one by one; it saves the journal before each and after it. Host
-// is all of the world: Linux is the real one, package sim one in memory that
+// Package machine is the state machine, and pure. Agent carries out the effects
+// that it wants, one by one, and saves the journal before each and after it. Host is
+// all of the world: package linux is the real one, package sim one in memory that
 // can be killed before and after every effect.
+//
+// A desired document comes in through Agent.poll. Package desired says what it means
+// for this host, machine.reconcile acts on that, and Agent.report tells the server.
 //
 // The table of states and events in docs/agent.md is the machine seen from outside;
 // rows_test.go is the same table, and carries out every cell.
-//
-// Since the effect that is due follows from the journal alone, starting again
-// after a crash needs no code of its own: the same effect is begun again. Each
-// can bear that. What a boot changes – clocks, runs, what runs now – is in
-// Machine.started and Machine.rebooted, and nowhere else.
 //
 // # What it promises
 //
@@ -35,10 +32,4 @@
 // the last that was obeyed is not obeyed. The manifest's digest in the signed entry binds the
 // bytes of every path: narinfos are held against it before a download, the store
 // after it, and what a power cut may have damaged is read again.
-//
-// # Format
-//
-// journal.json in the state directory is one JSON object with a version. It is
-// replaced whole (temporary file, fsync, rename, fsync of the directory). An agent
-// that finds a newer version reports "failed" and touches nothing.
 package nixos

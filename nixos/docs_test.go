@@ -69,7 +69,7 @@ func TestRunbookHasTheAlarms(t *testing.T) {
 // words that people see.
 func TestAgentAlarmsInRunbook(t *testing.T) {
 	runbook := document(t, "runbook.md")
-	text, err := os.ReadFile("machine/reconcile.go")
+	text, err := os.ReadFile("desired/judge.go")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,68 +8,68 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/narinfo/clip"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
-	"narwharf/nixos/machine"
 )
 
 // perform carries out one effect. What fails in the world is an event; an
 // error means that the agent was stopped.
-func (a *Agent) perform(ctx context.Context, effect machine.Effect) (machine.Event, error) {
-	ev := a.effect(ctx, effect)
+func (a *Agent) perform(ctx context.Context, due effect.Effect) (effect.Event, error) {
+	ev := a.effect(ctx, due)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	return ev, nil
 }
 
-func (a *Agent) effect(ctx context.Context, effect machine.Effect) machine.Event {
+func (a *Agent) effect(ctx context.Context, due effect.Effect) effect.Event {
 	h := a.Host
-	switch e := effect.(type) {
-	case machine.Poll:
+	switch e := due.(type) {
+	case effect.Poll:
 		return a.poll(ctx, e)
-	case machine.Prepare:
+	case effect.Prepare:
 		f, err := h.Facts(ctx)
 		if err != nil {
-			return machine.Prepared{Err: err.Error()}
+			return effect.Prepared{Err: err.Error()}
 		}
 		return a.Stager.Prepare(ctx, e, f.Current)
-	case machine.Realise:
-		return a.whileReporting(ctx, func() machine.Event { return a.Stager.Realise(ctx, e) })
-	case machine.Inspect:
+	case effect.Realise:
+		return a.whileReporting(ctx, func() effect.Event { return a.Stager.Realise(ctx, e) })
+	case effect.Inspect:
 		return a.inspect(ctx, e)
-	case machine.Announce:
-		return machine.Announced{OK: a.reportNow(ctx) == nil}
-	case machine.AskOwn:
+	case effect.Announce:
+		return effect.Announced{OK: a.reportNow(ctx) == nil}
+	case effect.AskOwn:
 		err := a.reportNow(ctx)
-		return machine.Asked{OK: err == nil, Refused: refusal(err) != ""}
-	case machine.Switch:
-		return a.whileReporting(ctx, func() machine.Event { return a.run(ctx, e) })
-	case machine.Observe:
+		return effect.Asked{OK: err == nil, Refused: refusal(err) != ""}
+	case effect.Switch:
+		return a.whileReporting(ctx, func() effect.Event { return a.run(ctx, e) })
+	case effect.Observe:
 		return a.observe(ctx, e)
-	case machine.Confirm:
+	case effect.Confirm:
 		return a.confirm(ctx, e)
-	case machine.Witness:
+	case effect.Witness:
 		alive, text := h.Witness(ctx)
-		return machine.Witnessed{Alive: alive, Text: text}
-	case machine.SetProfile:
+		return effect.Witnessed{Alive: alive, Text: text}
+	case effect.SetProfile:
 		return a.setProfile(ctx, e)
-	case machine.ResetProfile:
+	case effect.ResetProfile:
 		if e.Link == "" {
 			return profileSet(errors.Join(h.SetProfile(ctx, e.Path), h.Sync(ctx)))
 		}
 		return profileSet(errors.Join(h.ResetProfile(ctx, e.Link, e.Bad), h.Sync(ctx)))
-	case machine.Protect:
+	case effect.Protect:
 		return a.protect(ctx, e)
-	case machine.RunHook:
+	case effect.RunHook:
 		a.pause(ctx, e.Delay)
-		return a.whileReporting(ctx, func() machine.Event { return machine.Hooked{Err: words(h.Hook(ctx, e.Hook, e.Env))} })
-	case machine.Reboot:
-		return machine.StillUp{Err: words(h.Reboot(ctx))}
+		return a.whileReporting(ctx, func() effect.Event { return effect.Hooked{Err: words(h.Hook(ctx, e.Hook, e.Env))} })
+	case effect.Reboot:
+		return effect.StillUp{Err: words(h.Reboot(ctx))}
 	}
-	panic(fmt.Sprintf("no such effect: %T", effect))
+	panic(fmt.Sprintf("no such effect: %T", due))
 }
 
-func profileSet(err error) machine.ProfileSet { return machine.ProfileSet{Err: words(err)} }
+func profileSet(err error) effect.ProfileSet { return effect.ProfileSet{Err: words(err)} }
 
 // words are an error's, "" of none.
 func words(err error) string {
@@ -86,10 +86,10 @@ func (a *Agent) pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-func (a *Agent) setProfile(ctx context.Context, e machine.SetProfile) machine.Event {
+func (a *Agent) setProfile(ctx context.Context, e effect.SetProfile) effect.Event {
 	f, err := a.Host.Facts(ctx)
 	if err == nil && e.Live && f.Current != e.Path {
-		return machine.ProfileSet{Drifted: true}
+		return effect.ProfileSet{Drifted: true}
 	}
 	if err == nil {
 		err = a.Host.SetProfile(ctx, e.Path)
@@ -97,7 +97,7 @@ func (a *Agent) setProfile(ctx context.Context, e machine.SetProfile) machine.Ev
 	return profileSet(errors.Join(err, a.Host.Sync(ctx)))
 }
 
-func (a *Agent) protect(ctx context.Context, e machine.Protect) machine.Event {
+func (a *Agent) protect(ctx context.Context, e effect.Protect) effect.Event {
 	err := a.Host.Root(ctx, RootConfirmed, e.Path)
 	if e.Before != "" && err == nil {
 		// Where it is gone by now, nobody can go back to it anyway.
@@ -105,19 +105,19 @@ func (a *Agent) protect(ctx context.Context, e machine.Protect) machine.Event {
 			a.Log.Warn("the system confirmed before cannot be protected", "path", e.Before, "error", gone)
 		}
 	}
-	return machine.Protected{Err: words(err)}
+	return effect.Protected{Err: words(err)}
 }
 
-func (a *Agent) inspect(ctx context.Context, e machine.Inspect) machine.Inspected {
-	fail := func(what string, err error) machine.Inspected {
-		return machine.Inspected{Err: what + ": " + err.Error()}
+func (a *Agent) inspect(ctx context.Context, e effect.Inspect) effect.Inspected {
+	fail := func(what string, err error) effect.Inspected {
+		return effect.Inspected{Err: what + ": " + err.Error()}
 	}
 	busy, err := a.Host.Busy(ctx)
 	if err != nil {
 		return fail("ask whether somebody else switches", err)
 	}
 	if busy != "" {
-		return machine.Inspected{Busy: busy}
+		return effect.Inspected{Busy: busy}
 	}
 	f, err := a.Host.Facts(ctx)
 	if err != nil {
@@ -128,7 +128,7 @@ func (a *Agent) inspect(ctx context.Context, e machine.Inspect) machine.Inspecte
 			return fail("protect the running system", err)
 		}
 	}
-	var ev machine.Inspected
+	var ev effect.Inspected
 	reasons, err := a.Host.Reasons(ctx, e.Path)
 	if err != nil {
 		return fail("find out whether a reboot is needed", err)
@@ -142,11 +142,11 @@ func (a *Agent) inspect(ctx context.Context, e machine.Inspect) machine.Inspecte
 
 // run begins a run of switch-to-configuration unless that was done, and sees it through to
 // its end.
-func (a *Agent) run(ctx context.Context, e machine.Switch) machine.Event {
+func (a *Agent) run(ctx context.Context, e effect.Switch) effect.Event {
 	a.pause(ctx, e.Delay)
 	st, busy, err := a.begin(ctx, e.Run)
 	if busy != "" {
-		return machine.Switched{Busy: busy}
+		return effect.Switched{Busy: busy}
 	}
 	for ctx.Err() == nil && (err != nil || (st.Active && !st.Ended)) {
 		if err != nil {
@@ -159,11 +159,11 @@ func (a *Agent) run(ctx context.Context, e machine.Switch) machine.Event {
 	}
 	if e.Run.Action == "boot" {
 		if err := a.bootIsSafe(ctx); err != nil && st.Ended && st.Exit == 0 {
-			return machine.Switched{Exit: -1, Text: err.Error()}
+			return effect.Switched{Exit: -1, Text: err.Error()}
 		}
 	}
-	ev := machine.Switched{Exit: st.Exit, Text: st.Text, Lost: !st.Ended}
-	if st.Ended && st.Exit != 0 && st.Exit != machine.ExitUnitsFailed && st.Exit != machine.ExitReboot {
+	ev := effect.Switched{Exit: st.Exit, Text: st.Text, Lost: !st.Ended}
+	if st.Ended && st.Exit != 0 && st.Exit != effect.ExitUnitsFailed && st.Exit != effect.ExitReboot {
 		ev.Last = clip.Text(a.Host.LastLines(ctx, e.Run), 300)
 	}
 	return ev
@@ -198,26 +198,26 @@ func (a *Agent) bootIsSafe(ctx context.Context) error {
 	return a.Host.BootRoom(ctx)
 }
 
-func (a *Agent) observe(ctx context.Context, e machine.Observe) machine.Event {
+func (a *Agent) observe(ctx context.Context, e effect.Observe) effect.Event {
 	a.pause(ctx, e.Delay)
 	failed, err := a.Host.FailedUnits(ctx)
 	if err != nil {
-		return machine.Observed{Err: err.Error()}
+		return effect.Observed{Err: err.Error()}
 	}
 	checks, err := a.Host.Checks(ctx, e.Path)
 	if err != nil {
-		return machine.Observed{Err: err.Error()}
+		return effect.Observed{Err: err.Error()}
 	}
-	return machine.Observed{Failed: failed, Checks: checks}
+	return effect.Observed{Failed: failed, Checks: checks}
 }
 
-func (a *Agent) confirm(ctx context.Context, e machine.Confirm) machine.Event {
+func (a *Agent) confirm(ctx context.Context, e effect.Confirm) effect.Event {
 	f, err := a.Host.Facts(ctx)
 	if err != nil {
-		return machine.Probed{Outcome: machine.ProbeBroken, Text: err.Error()}
+		return effect.Probed{Outcome: effect.ProbeBroken, Text: err.Error()}
 	}
 	s := a.status(f)
 	a.number(s)
 	s.Confirm = e.Nonce
-	return a.Host.Confirm(ctx, s, func(ctx context.Context, s *api.Status) machine.Probed { return a.Host.Probe(ctx, e.Path, s) })
+	return a.Host.Confirm(ctx, s, func(ctx context.Context, s *api.Status) effect.Probed { return a.Host.Probe(ctx, e.Path, s) })
 }

@@ -7,7 +7,7 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/nixos"
-	"narwharf/nixos/machine"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
 )
@@ -121,7 +121,7 @@ func TestManifestOfAnotherStore(t *testing.T) {
 	w := world(t, sim.System{})
 	stager := nixos.Stager{Host: w.Host(), StoreDir: "/other/store", Foreign: nixos.ForeignSigned}
 	m := sim.Manifest(pathB)
-	ev := stager.Prepare(t.Context(), machine.Prepare{Closure: m.Digest(), Root: strings.Replace(pathB, sim.StoreDir, "/other/store", 1)}, "")
+	ev := stager.Prepare(t.Context(), effect.Prepare{Closure: m.Digest(), Root: strings.Replace(pathB, sim.StoreDir, "/other/store", 1)}, "")
 	if !ev.Reject || !strings.Contains(ev.Err, "/other/store") || !strings.Contains(ev.Err, sim.StoreDir) {
 		t.Errorf("%+v", ev)
 	}

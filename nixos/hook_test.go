@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"narwharf/hooks/api"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
 	"narwharf/nixos/machine"
 	"narwharf/nixos/sim"
@@ -15,7 +16,7 @@ import (
 // hooked are the tests' rules with all hooks.
 func hooked(w *sim.World) machine.Rules {
 	r := w.Keys.Rules()
-	r.Hooks = map[machine.HookName]bool{machine.HookPreSwitch: true, machine.HookPostSwitch: true, machine.HookPreReboot: true}
+	r.Hooks = map[effect.HookName]bool{effect.HookPreSwitch: true, effect.HookPostSwitch: true, effect.HookPreReboot: true}
 	return r
 }
 
@@ -64,11 +65,11 @@ func TestHooksComeInPairs(t *testing.T) {
 // is tried again.
 func TestPreSwitchHookFails(t *testing.T) {
 	w := world(t, sim.System{})
-	w.HookFails[machine.HookPreSwitch] = 3
+	w.HookFails[effect.HookPreSwitch] = 3
 	w.Promote(2, pathB, signing.Auto)
 	started := 0
 	w.Fail = func(op string) error {
-		if w.HookFails[machine.HookPreSwitch] > 0 {
+		if w.HookFails[effect.HookPreSwitch] > 0 {
 			started = w.Started()
 		}
 		return nil
@@ -86,12 +87,12 @@ func TestPreSwitchHookFails(t *testing.T) {
 // outcome stays in any case, and it is told.
 func TestPostSwitchHookFails(t *testing.T) {
 	w := world(t, sim.System{})
-	w.HookFails[machine.HookPostSwitch] = 3
+	w.HookFails[effect.HookPostSwitch] = 3
 	w.Promote(2, pathB, signing.Auto)
 	endsBy(t, w, hooked(w), api.OK, pathB)
 
 	w = world(t, sim.System{})
-	w.HookFails[machine.HookPostSwitch] = 4
+	w.HookFails[effect.HookPostSwitch] = 4
 	w.Promote(2, pathB, signing.Auto)
 	j, err := w.Drive(hooked(w), 2000, nil)
 	if err != nil || j.State != api.OK {

@@ -6,8 +6,8 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
-	"narwharf/nixos/machine"
 	"narwharf/signing"
 )
 
@@ -26,7 +26,7 @@ type Host struct {
 // System is the machine that the agent runs on.
 type System interface {
 	// Facts reads them all anew.
-	Facts(ctx context.Context) (machine.Facts, error)
+	Facts(ctx context.Context) (effect.Facts, error)
 	Sleep(ctx context.Context, d time.Duration) error
 }
 
@@ -88,13 +88,13 @@ type Health interface {
 	// Checks runs all health checks that are not off, path's own included.
 	Checks(ctx context.Context, path string) ([]api.Check, error)
 	// Hook runs a command of the configuration, within its time-out.
-	Hook(ctx context.Context, name machine.HookName, env []string) error
+	Hook(ctx context.Context, name effect.HookName, env []string) error
 }
 
 // Network is what can be reached from the host.
 type Network interface {
 	// Probe lets path's own agent send the report over a connection of its own.
-	Probe(ctx context.Context, path string, s *api.Status) machine.Probed
+	Probe(ctx context.Context, path string, s *api.Status) effect.Probed
 	// Witness tries to reach anything but the server.
 	Witness(ctx context.Context) (alive bool, text string)
 }
@@ -146,7 +146,7 @@ type Server interface {
 	ReportNow(ctx context.Context, s *api.Status) error
 	// Confirm lets probe send the report as another agent, and knows then whether the
 	// server took it.
-	Confirm(ctx context.Context, s *api.Status, probe func(context.Context, *api.Status) machine.Probed) machine.Probed
+	Confirm(ctx context.Context, s *api.Status, probe func(context.Context, *api.Status) effect.Probed) effect.Probed
 	// PostLog sends what the runs of an attempt have written.
 	PostLog(ctx context.Context, attempt string, text []byte) error
 

@@ -8,6 +8,8 @@ import (
 	"pgregory.net/rapid"
 
 	"narwharf/hooks/api"
+	"narwharf/nixos/desired"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/machine"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
@@ -27,11 +29,11 @@ func life(rt *rapid.T) {
 	rules := w.Keys.Rules()
 	if rapid.Bool().Draw(rt, "hooks") {
 		allHooks(&rules)
-		for _, h := range []machine.HookName{machine.HookPreSwitch, machine.HookPostSwitch, machine.HookPreReboot} {
+		for _, h := range []effect.HookName{effect.HookPreSwitch, effect.HookPostSwitch, effect.HookPreReboot} {
 			w.HookFails[h] = rapid.IntRange(0, 2).Draw(rt, "failures of "+string(h))
 		}
 	}
-	rules.Reboot = rapid.SampledFrom([]machine.RebootAllow{machine.RebootServer, machine.RebootAlways, machine.RebootNever}).Draw(rt, "reboot.allow")
+	rules.Reboot = rapid.SampledFrom([]desired.RebootAllow{desired.RebootServer, desired.RebootAlways, desired.RebootNever}).Draw(rt, "reboot.allow")
 	rules.TestDeadline = time.Duration(rapid.IntRange(0, 2).Draw(rt, "hours of a test")) * time.Hour
 	rules.Jitter = time.Duration(rapid.IntRange(0, 1).Draw(rt, "jitter")) * time.Minute
 	seq := int64(1)

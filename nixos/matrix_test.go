@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
-	"narwharf/nixos/machine"
+	"narwharf/nixos/desired"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
 )
@@ -50,7 +50,7 @@ func crashedAt(t *testing.T, b sim.System, action signing.Action, power bool, at
 	w.Promote(2, pathB, action)
 	permitReboot(w)
 	rules := w.Keys.Rules()
-	rules.Reboot = machine.RebootServer
+	rules.Reboot = desired.RebootServer
 	allHooks(&rules)
 	w.CrashAt = w.Ops + at
 	reboots := 0

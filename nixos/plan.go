@@ -7,6 +7,9 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
+	"narwharf/narinfo/clip"
+	"narwharf/nixos/desired"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
 	"narwharf/nixos/machine"
 	"narwharf/signing"
@@ -61,7 +64,7 @@ func (a *Agent) DryRun(ctx context.Context) (*Plan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask the server: %w", err)
 	}
-	next := a.Machine.Step(j, f, machine.Polled{Desired: d, ETag: tag})
+	next := a.Machine.Step(j, f, effect.Polled{Desired: d, ETag: tag})
 	p.State, p.Seq, p.Waiting, p.Error = next.State, next.Seq, next.WaitingFor, next.Error
 	if next.Alarm != "" {
 		p.Error = next.Alarm
@@ -86,7 +89,9 @@ func (a *Agent) DryRun(ctx context.Context) (*Plan, error) {
 		p.Known, p.Reboot, p.Inhibited = true, r.Reboot, r.Inhibited
 	}
 	if t.Phase == journal.Prepare {
-		p.Waiting = a.Machine.Admit(next, f)
+		if w := desired.Admit(&a.Machine.Rules.Rules, next, f); w != nil {
+			p.Waiting = &w.Waiting
+		}
 	}
 	return p, nil
 }
@@ -157,7 +162,7 @@ func (p *Plan) String() string {
 	}
 	switch {
 	case p.Known && len(p.Reboot)+len(p.Inhibited) > 0:
-		line("reboot", "a switch is not enough for: %s", machine.List(machine.Sorted(p.Reboot, p.Inhibited)))
+		line("reboot", "a switch is not enough for: %s", clip.List(journal.Set(p.Reboot, p.Inhibited)))
 	case p.Known:
 		line("reboot", "not needed")
 	}

@@ -9,13 +9,13 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
-	"narwharf/nixos/machine"
 )
 
 // poll asks the server. How long it parks, and how it backs off from a server
 // that does not answer, is no business of the state machine's.
-func (a *Agent) poll(ctx context.Context, e machine.Poll) machine.Event {
+func (a *Agent) poll(ctx context.Context, e effect.Poll) effect.Event {
 	a.postLog(ctx)
 	wait := a.Poll
 	if a.cut {
@@ -32,7 +32,7 @@ func (a *Agent) poll(ctx context.Context, e machine.Poll) machine.Event {
 	if left := a.left(ctx, e.Until); left > 0 {
 		if left < time.Second { // a poll parks for whole ones
 			a.pause(ctx, left)
-			return machine.Polled{}
+			return effect.Polled{}
 		}
 		wait = min(wait, left)
 	}
@@ -41,12 +41,12 @@ func (a *Agent) poll(ctx context.Context, e machine.Poll) machine.Event {
 	case err == nil:
 		a.noteAnswer()
 		a.cut = false
-		return machine.Polled{Desired: d, ETag: tag}
+		return effect.Polled{Desired: d, ETag: tag}
 	case errors.Is(err, api.ErrNotModified):
 		a.noteAnswer()
-		return machine.Polled{}
+		return effect.Polled{}
 	case ctx.Err() != nil, e.Now:
-		return machine.Polled{}
+		return effect.Polled{}
 	}
 	pause := a.noteFailure(err, wait > 0)
 	if e.For > 0 {
@@ -56,7 +56,7 @@ func (a *Agent) poll(ctx context.Context, e machine.Poll) machine.Event {
 		pause = min(pause, left)
 	}
 	a.pause(ctx, pause)
-	return machine.Polled{}
+	return effect.Polled{}
 }
 
 // noteFailure notes that a poll came to nothing, and says how long to leave the server alone.

@@ -12,7 +12,7 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
-	"narwharf/nixos/machine"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
 )
@@ -143,7 +143,7 @@ func TestAwayIsKept(t *testing.T) {
 type slowHost struct {
 	*sim.World
 	mu      sync.Mutex
-	last    machine.Facts
+	last    effect.Facts
 	loading bool
 	reports int
 }
@@ -161,7 +161,7 @@ func (h *slowHost) set(loading bool) {
 	h.loading = loading
 }
 
-func (h *slowHost) Facts(ctx context.Context) (f machine.Facts, err error) {
+func (h *slowHost) Facts(ctx context.Context) (f effect.Facts, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.loading {

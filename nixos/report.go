@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
 	"narwharf/nixos/machine"
 )
@@ -20,7 +21,7 @@ const keepAlive = 30 * time.Second
 
 // whileReporting does work that may take long and that asks nothing of the agent, and
 // reports meanwhile that the host is there.
-func (a *Agent) whileReporting(ctx context.Context, work func() machine.Event) machine.Event {
+func (a *Agent) whileReporting(ctx context.Context, work func() effect.Event) effect.Event {
 	over, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -46,7 +47,7 @@ func (a *Agent) whileReporting(ctx context.Context, work func() machine.Event) m
 }
 
 // report hands the status over if it is another than before.
-func (a *Agent) report(ctx context.Context, f machine.Facts) {
+func (a *Agent) report(ctx context.Context, f effect.Facts) {
 	s := a.status(f)
 	repeat := repeatAfter
 	if !machine.Resting(a.journal.Attempt) {

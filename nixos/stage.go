@@ -7,7 +7,9 @@ import (
 	"slices"
 
 	"narwharf/narinfo"
-	"narwharf/nixos/machine"
+	"narwharf/narinfo/clip"
+	"narwharf/nixos/effect"
+	"narwharf/nixos/journal"
 	"narwharf/signing"
 )
 
@@ -71,7 +73,7 @@ func (s *Stager) survey(ctx context.Context, m *signing.Manifest, imported []nar
 		if s.Foreign == ForeignExact {
 			why = "and foreign_paths is exact"
 		}
-		err = errReject{fmt.Errorf("%d paths are here with other bytes than the release has, %s: %s; delete them (nix-store --delete), then narwharf host retry", len(refused), why, machine.List(refused))}
+		err = errReject{fmt.Errorf("%d paths are here with other bytes than the release has, %s: %s; delete them (nix-store --delete), then narwharf host retry", len(refused), why, clip.List(refused))}
 	}
 	return missing, bad, differs, err
 }
@@ -88,8 +90,8 @@ func (s *Stager) acceptable(p *StorePath) bool {
 }
 
 // Prepare checks everything that can be known without a download.
-func (s *Stager) Prepare(ctx context.Context, e machine.Prepare, current string) machine.Prepared {
-	var ev machine.Prepared
+func (s *Stager) Prepare(ctx context.Context, e effect.Prepare, current string) effect.Prepared {
+	var ev effect.Prepared
 	ev.Err, ev.Reject = verdict(s.prepare(ctx, e, current, &ev))
 	return ev
 }
@@ -99,7 +101,7 @@ func verdict(err error) (text string, reject bool) {
 	return words(err), errors.As(err, new(errReject))
 }
 
-func (s *Stager) prepare(ctx context.Context, e machine.Prepare, current string, ev *machine.Prepared) error {
+func (s *Stager) prepare(ctx context.Context, e effect.Prepare, current string, ev *effect.Prepared) error {
 	if current != "" { // the root "target" may be all that protects it so far
 		if err := s.Host.Root(ctx, RootPrevious, current); err != nil {
 			return fmt.Errorf("protect the running system: %w", err)
@@ -154,7 +156,7 @@ func (s *Stager) prepare(ctx context.Context, e machine.Prepare, current string,
 // reread looks at what a power cut may have damaged: Nix writes a path without
 // a sync (fsync-store-paths is off), and its database with one. So a path can
 // be valid and empty.
-func (s *Stager) reread(ctx context.Context, m *signing.Manifest, e machine.Prepare, ev *machine.Prepared) error {
+func (s *Stager) reread(ctx context.Context, m *signing.Manifest, e effect.Prepare, ev *effect.Prepared) error {
 	var bad []narinfo.Path
 	for _, p := range e.Suspect {
 		have, err := s.Host.Path(ctx, p)
@@ -181,7 +183,7 @@ func (s *Stager) reread(ctx context.Context, m *signing.Manifest, e machine.Prep
 	if len(bad) == 0 {
 		return nil
 	}
-	if err := s.discard(ctx, m, machine.Sorted(e.Imported, e.Suspect), bad); err != nil {
+	if err := s.discard(ctx, m, journal.Set(e.Imported, e.Suspect), bad); err != nil {
 		return err
 	}
 	ev.Verified = append(ev.Verified, bad...)
@@ -190,13 +192,13 @@ func (s *Stager) reread(ctx context.Context, m *signing.Manifest, e machine.Prep
 
 // Realise downloads the closure, compares all of it, and protects it. After
 // it the bytes are on the disk.
-func (s *Stager) Realise(ctx context.Context, e machine.Realise) machine.Realised {
-	var ev machine.Realised
+func (s *Stager) Realise(ctx context.Context, e effect.Realise) effect.Realised {
+	var ev effect.Realised
 	ev.Err, ev.Reject = verdict(s.realise(ctx, e, &ev))
 	return ev
 }
 
-func (s *Stager) realise(ctx context.Context, e machine.Realise, ev *machine.Realised) error {
+func (s *Stager) realise(ctx context.Context, e effect.Realise, ev *effect.Realised) error {
 	m, root, err := s.manifest(ctx, e.Closure, e.Root)
 	if err != nil {
 		return err
@@ -273,7 +275,7 @@ func pathText(paths []narinfo.Path) string {
 	for _, p := range paths {
 		s = append(s, string(p))
 	}
-	return machine.List(s)
+	return clip.List(s)
 }
 
 // Foreign says what to do about a path that is valid on the host with other

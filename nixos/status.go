@@ -5,7 +5,8 @@ import (
 	"slices"
 
 	"narwharf/hooks/api"
-	"narwharf/nixos/machine"
+	"narwharf/nixos/effect"
+	"narwharf/nixos/journal"
 	"narwharf/signing"
 )
 
@@ -28,7 +29,7 @@ func untimed(checks []api.Check) []api.Check {
 }
 
 // status is the whole truth, by the facts of this moment.
-func (a *Agent) status(f machine.Facts) *api.Status {
+func (a *Agent) status(f effect.Facts) *api.Status {
 	j, r := a.journal, a.Machine.Rules
 	seen := a.Machine.Accepted(j)
 	s := &api.Status{
@@ -58,7 +59,7 @@ func (a *Agent) status(f machine.Facts) *api.Status {
 	}
 	if s.State == api.Armed {
 		s.NeedReboot = true
-		s.NeedRebootFor = machine.Sorted(f.NeedReboot, t.RebootFor)
+		s.NeedRebootFor = journal.Set(f.NeedReboot, t.RebootFor)
 	}
 	switch wrong := f.Current != t.Path; {
 	case s.State == api.Testing && wrong, s.State == api.OK && wrong, s.State == api.Probation && wrong, s.State == api.Reverted && !wrong, s.State == api.TestOver && !wrong && f.Profile == t.Path:

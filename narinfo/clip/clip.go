@@ -4,7 +4,9 @@
 package clip
 
 import (
+	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -43,4 +45,13 @@ func start(s string, at int) int {
 		at--
 	}
 	return at
+}
+
+// List is a list for people, of at most eight.
+func List(s []string) string {
+	const most = 8
+	if len(s) > most {
+		return strings.Join(s[:most], ", ") + fmt.Sprintf(" and %d more", len(s)-most)
+	}
+	return strings.Join(s, ", ")
 }

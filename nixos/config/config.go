@@ -15,6 +15,8 @@ import (
 	"narwharf/hooks/configfile"
 	"narwharf/hooks/window"
 	"narwharf/nixos"
+	"narwharf/nixos/desired"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/linux/witness"
 	"narwharf/nixos/machine"
 	"narwharf/signing"
@@ -72,7 +74,7 @@ type Config struct {
 		Deadline Duration `toml:"deadline"` // after which a test is gone back from; 0: a boot ends it
 	} `toml:"test"`
 	Reboot struct {
-		Allow   machine.RebootAllow `toml:"allow"`
+		Allow   desired.RebootAllow `toml:"allow"`
 		Windows []window.Window     `toml:"windows"`
 	} `toml:"reboot"`
 	Hooks struct { // each a program and its arguments
@@ -134,7 +136,7 @@ func Default() *Config {
 	c.Probation.Interval = Duration(time.Second)
 	c.Activation.Timeout = Duration(15 * time.Minute)
 	c.Activation.Auto = signing.Auto
-	c.Reboot.Allow = machine.RebootServer
+	c.Reboot.Allow = desired.RebootServer
 	c.Hooks.Timeout = Duration(5 * time.Minute)
 	c.Poll.Wait = Duration(45 * time.Second)
 	return c
@@ -260,7 +262,7 @@ func (c *Config) checkPaths() error {
 
 func (c *Config) checkActions() error {
 	switch c.Reboot.Allow {
-	case machine.RebootServer, machine.RebootAlways, machine.RebootNever:
+	case desired.RebootServer, desired.RebootAlways, desired.RebootNever:
 	default:
 		return fmt.Errorf("reboot.allow: %q is none of server, always, never", c.Reboot.Allow)
 	}
@@ -268,7 +270,7 @@ func (c *Config) checkActions() error {
 	if c.windows, err = window.NewSchedule(c.Reboot.Windows); err != nil {
 		return fmt.Errorf("reboot.windows: %w", err)
 	}
-	for _, name := range []machine.HookName{machine.HookPreSwitch, machine.HookPostSwitch, machine.HookPreReboot} {
+	for _, name := range []effect.HookName{effect.HookPreSwitch, effect.HookPostSwitch, effect.HookPreReboot} {
 		if argv := c.Hook(name); len(argv) > 0 && argv[0] == "" {
 			return fmt.Errorf("hooks.%s: give a program and its arguments", name)
 		}
@@ -280,11 +282,11 @@ func (c *Config) checkActions() error {
 }
 
 // Hook is the command line of a hook, nil if there is none.
-func (c *Config) Hook(name machine.HookName) []string {
+func (c *Config) Hook(name effect.HookName) []string {
 	switch name {
-	case machine.HookPreSwitch:
+	case effect.HookPreSwitch:
 		return c.Hooks.PreSwitch
-	case machine.HookPostSwitch:
+	case effect.HookPostSwitch:
 		return c.Hooks.PostSwitch
 	}
 	return c.Hooks.PreReboot
@@ -351,19 +353,24 @@ func validMode(m api.CheckMode) bool { return m == api.Enforce || m == api.Obser
 // Rules are the parts of the configuration that the state machine goes by.
 func (c *Config) Rules() machine.Rules {
 	return machine.Rules{
-		Trust:          signing.Trust{Keys: c.keys, Threshold: c.Threshold, Origin: c.Origin, Channel: c.Channel, Target: c.Target},
-		System:         c.System,
-		StoreDir:       c.StoreDir,
-		MinSeq:         c.MinSeq,
-		Auto:           c.Activation.Auto,
-		Minimum:        time.Duration(c.Probation.Minimum),
-		Settle:         time.Duration(c.Probation.Settle),
-		ConfirmTimeout: time.Duration(c.Probation.ConfirmTimeout),
-		Interval:       time.Duration(c.Probation.Interval),
-		CheckTime:      c.checkTime(),
-		Hooks:          map[machine.HookName]bool{machine.HookPreSwitch: len(c.Hooks.PreSwitch) > 0, machine.HookPostSwitch: len(c.Hooks.PostSwitch) > 0, machine.HookPreReboot: len(c.Hooks.PreReboot) > 0},
-		Reboot:         c.Reboot.Allow, Windows: c.windows,
-		TestDeadline: time.Duration(c.Test.Deadline), Jitter: time.Duration(c.Download.Jitter),
+		Rules: desired.Rules{
+			Trust:    signing.Trust{Keys: c.keys, Threshold: c.Threshold, Origin: c.Origin, Channel: c.Channel, Target: c.Target},
+			System:   c.System,
+			StoreDir: c.StoreDir,
+			MinSeq:   c.MinSeq,
+			Reboot:   c.Reboot.Allow,
+			Windows:  c.windows,
+
+			Minimum:        time.Duration(c.Probation.Minimum),
+			ConfirmTimeout: time.Duration(c.Probation.ConfirmTimeout),
+		},
+		Auto:         c.Activation.Auto,
+		Settle:       time.Duration(c.Probation.Settle),
+		Interval:     time.Duration(c.Probation.Interval),
+		CheckTime:    c.checkTime(),
+		Hooks:        map[effect.HookName]bool{effect.HookPreSwitch: len(c.Hooks.PreSwitch) > 0, effect.HookPostSwitch: len(c.Hooks.PostSwitch) > 0, effect.HookPreReboot: len(c.Hooks.PreReboot) > 0},
+		TestDeadline: time.Duration(c.Test.Deadline),
+		Jitter:       time.Duration(c.Download.Jitter),
 	}
 }
 

@@ -1,7 +1,9 @@
 package journal
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
@@ -160,6 +162,11 @@ func (a *Attempt) NoteTransition(s api.State, now int64) {
 	a.Forgotten += over
 }
 
+// TooEarly tells whether the time of the next try has not come on this boot.
+func (a *Attempt) TooEarly(now int64, bootID string) bool {
+	return now < a.RetryAt && a.BootID == bootID
+}
+
 // Measure notes how long something took, if it began on this boot's clock.
 func (a *Attempt) Measure(what string, since, now int64, bootID string) {
 	if a.BootID != bootID || now < since {
@@ -169,4 +176,11 @@ func (a *Attempt) Measure(what string, since, now int64, bootID string) {
 		a.Durations = make(map[string]int64)
 	}
 	a.Durations[what] = now - since
+}
+
+// Set is the lists as one of a journal's: in order and without doubles.
+func Set[T cmp.Ordered](lists ...[]T) []T {
+	all := slices.Concat(lists...)
+	slices.Sort(all)
+	return slices.Compact(all)
 }

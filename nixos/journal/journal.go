@@ -164,3 +164,12 @@ func (j *Journal) Hear(d *api.Desired, etag string, now int64, bootID string) {
 		j.Desired, j.ETag, j.DesiredAt, j.DesiredBoot = d, etag, now, bootID
 	}
 }
+
+// Obey notes that a directive about the channel's release was obeyed.
+func (j *Journal) Obey(channel string, d *api.Directive) {
+	j.Directive = d.ID
+	if seen := j.Seen[channel]; d.Serial > seen.Directive {
+		seen.Directive = d.Serial
+		j.Seen[channel] = seen
+	}
+}

@@ -16,9 +16,9 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/narinfo/clip"
 	"narwharf/nixos/config"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/linux/command"
 	"narwharf/nixos/linux/systemd"
-	"narwharf/nixos/machine"
 )
 
 // A health implements nixos.Health.
@@ -103,7 +103,7 @@ func tryCheck(ctx context.Context, c config.Check) error {
 }
 
 // Hook implements nixos.Health.
-func (h *health) Hook(ctx context.Context, name machine.HookName, env []string) error {
+func (h *health) Hook(ctx context.Context, name effect.HookName, env []string) error {
 	argv := h.config.Hook(name)
 	if len(argv) == 0 {
 		return nil // it was taken out of the configuration since

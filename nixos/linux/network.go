@@ -14,10 +14,10 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/narinfo/clip"
 	"narwharf/nixos/config"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/linux/command"
 	"narwharf/nixos/linux/systemd"
 	"narwharf/nixos/linux/witness"
-	"narwharf/nixos/machine"
 	"narwharf/nixos/remote"
 )
 
@@ -63,32 +63,32 @@ func (n *network) probeProgram(path string) (program, config, text string) {
 
 // Probe implements nixos.Network. The new agent goes the way that its own unit says: a
 // proxy of the running one's is none of its.
-func (n *network) Probe(ctx context.Context, path string, s *api.Status) machine.Probed {
+func (n *network) Probe(ctx context.Context, path string, s *api.Status) effect.Probed {
 	program, config, by := n.probeProgram(path)
 	text, err := json.Marshal(s)
 	if err != nil {
-		return machine.Probed{Outcome: machine.ProbeBroken, Text: err.Error(), By: by}
+		return effect.Probed{Outcome: effect.ProbeBroken, Text: err.Error(), By: by}
 	}
 	report := filepath.Join(n.config.StateDir, "probe.json")
 	if err := durable.WriteFile(report, text, 0o600); err != nil {
-		return machine.Probed{Outcome: machine.ProbeUnreachable, Text: "this agent cannot write the report: " + err.Error(), By: by}
+		return effect.Probed{Outcome: effect.ProbeUnreachable, Text: "this agent cannot write the report: " + err.Error(), By: by}
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	_, words, err := command.Run(ctx, 1024, changedProxy(n.proxy, systemd.Environment(ctx, proxyVariables)), program, "agent", "probe", "--config", config, "--report", report)
 	if err == nil {
-		return machine.Probed{Outcome: machine.ProbeOK, By: by}
+		return effect.Probed{Outcome: effect.ProbeOK, By: by}
 	}
 	if words == "" {
 		words = err.Error()
 	}
-	p := machine.Probed{Outcome: machine.ProbeBroken, Text: clip.Text(words, 500), By: by}
+	p := effect.Probed{Outcome: effect.ProbeBroken, Text: clip.Text(words, 500), By: by}
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit) && exit.ExitCode() == exitRefused:
-		p.Outcome = machine.ProbeRefused
+		p.Outcome = effect.ProbeRefused
 	case errors.As(err, &exit) && exit.ExitCode() == exitUnreachable, ctx.Err() != nil:
-		p.Outcome = machine.ProbeUnreachable
+		p.Outcome = effect.ProbeUnreachable
 	}
 	return p
 }
@@ -107,7 +107,7 @@ func Probe(ctx context.Context, o Options, report string) (exit int, err error) 
 		return 0, err
 	}
 	err = sendReport(ctx, client, o, report)
-	return map[machine.ProbeOutcome]int{machine.ProbeOK: exitOK, machine.ProbeRefused: exitRefused, machine.ProbeUnreachable: exitUnreachable}[remote.Outcome(err)], err
+	return map[effect.ProbeOutcome]int{effect.ProbeOK: exitOK, effect.ProbeRefused: exitRefused, effect.ProbeUnreachable: exitUnreachable}[remote.Outcome(err)], err
 }
 
 func sendReport(ctx context.Context, client *api.Client, o Options, report string) error {

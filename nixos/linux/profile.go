@@ -10,8 +10,8 @@ import (
 	"strings"
 
 	"narwharf/cache/state/durable"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/linux/command"
-	"narwharf/nixos/machine"
 )
 
 // generation is the number in "system-42-link", 0 if it is no such name.
@@ -36,7 +36,7 @@ type profile struct{ name string }
 func (p profile) dir() string { return filepath.Dir(p.name) }
 
 // facts reads the profile and its generations.
-func (p profile) facts(f *machine.Facts) error {
+func (p profile) facts(f *effect.Facts) error {
 	dir := p.dir()
 	link, err := os.Readlink(p.name)
 	if errors.Is(err, os.ErrNotExist) {
@@ -71,7 +71,7 @@ func (p profile) facts(f *machine.Facts) error {
 
 // SetProfile implements nixos.Boot.
 func (p profile) SetProfile(ctx context.Context, path string) error {
-	var f machine.Facts
+	var f effect.Facts
 	if err := p.facts(&f); err != nil {
 		return err
 	}

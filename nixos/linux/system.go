@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"narwharf/nixos/config"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/linux/systemd"
-	"narwharf/nixos/machine"
 )
 
 // A system implements nixos.System.
@@ -22,13 +22,13 @@ type system struct {
 }
 
 // Facts implements nixos.System.
-func (s *system) Facts(context.Context) (machine.Facts, error) {
+func (s *system) Facts(context.Context) (effect.Facts, error) {
 	c := s.config
 	boot, err := systemd.BootID()
 	if err != nil {
-		return machine.Facts{}, err
+		return effect.Facts{}, err
 	}
-	f := machine.Facts{BootID: boot, Now: bootClock(), Wall: time.Now()}
+	f := effect.Facts{BootID: boot, Now: bootClock(), Wall: time.Now()}
 	if f.Current, err = s.systems.current(); err != nil {
 		return f, err
 	}

@@ -15,7 +15,7 @@ func start(t *turn) {
 	j, a, f := t.j, t.a, t.f
 	j.StartID = max(j.StartID+1, f.Wall.Unix())
 	if len(j.Unsynced) > 0 && j.UnsyncedBoot != f.BootID {
-		j.Suspect = Sorted(j.Suspect, j.Unsynced)
+		j.Suspect = journal.Set(j.Suspect, j.Unsynced)
 		j.Unsynced = nil
 	}
 	if a == nil || a.BootID == f.BootID || a.Phase == journal.Done {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"narwharf/hooks/api"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
 )
 
@@ -13,7 +14,7 @@ func commit(t *turn) arrow {
 	return to(journal.SetProfile)
 }
 
-func profileSet(t *turn, ev ProfileSet) arrow {
+func profileSet(t *turn, ev effect.ProfileSet) arrow {
 	switch {
 	case ev.Drifted:
 		return switchedInProbation(t)
@@ -24,13 +25,13 @@ func profileSet(t *turn, ev ProfileSet) arrow {
 }
 
 // bootSet is the end of `switch-to-configuration boot`.
-func bootSet(t *turn, ev Switched) arrow {
+func bootSet(t *turn, ev effect.Switched) arrow {
 	a, f := t.a, t.f
 	unbooted := a.ByBoot && !a.Rebooted
 	if unbooted {
-		a.SwitchExit = ev.exit()
+		a.SwitchExit = ev.Code()
 	}
-	if !ev.exited(exitFine) {
+	if !ev.Exited(effect.ExitFine) {
 		return revert(t, fmt.Sprintf("the boot entry could not be written: switch-to-configuration %s", ev))
 	}
 	t.measure("commit", a.CommitAt)
@@ -51,7 +52,7 @@ func bootSet(t *turn, ev Switched) arrow {
 }
 
 // protected is the end of a commit.
-func protected(t *turn, ev Protected) arrow {
+func protected(t *turn, ev effect.Protected) arrow {
 	if ev.Err == "" {
 		t.j.ConfirmedRoot = t.j.Confirmed
 	}

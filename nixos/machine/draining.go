@@ -5,15 +5,30 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/narinfo/clip"
+	"narwharf/nixos/desired"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
 	"narwharf/signing"
 )
 
+// ready lets a staged system go, or says what holds it back.
+func ready(t *turn) arrow {
+	if inPlace(t.a, t.f) {
+		return takeAsItIs(t)
+	}
+	if w := t.wait(desired.Admit(&t.rules.Rules, t.j, t.f)); w != nil {
+		return arrow{phase: journal.Ready, state: api.WaitingState, waiting: w}
+	}
+	t.a.BootID = t.f.BootID
+	return to(journal.Inspect)
+}
+
 // inspected decides by what the host is like how the system is to be started,
 // and notes what may be gone back to.
-func inspected(t *turn, ev Inspected) arrow {
+func inspected(t *turn, ev effect.Inspected) arrow {
 	a, f := t.a, t.f
-	a.RebootFor = Sorted(ev.RebootFor, ev.Inhibited)
+	a.RebootFor = journal.Set(ev.RebootFor, ev.Inhibited)
 	live := a.Action == signing.Switch || a.Action == signing.Test
 	switch {
 	case ev.Err != "":
@@ -21,11 +36,11 @@ func inspected(t *turn, ev Inspected) arrow {
 	case ev.Busy != "":
 		return holdBack(t, ev.Busy, 10*time.Second)
 	case live && len(ev.Inhibited) > 0:
-		return holdBack(t, fmt.Sprintf("a switch is inhibited (%s): promote it with the action auto, boot or reboot", List(ev.Inhibited)), 30*time.Second)
+		return holdBack(t, fmt.Sprintf("a switch is inhibited (%s): promote it with the action auto, boot or reboot", clip.List(ev.Inhibited)), 30*time.Second)
 	}
 	a.BootID = f.BootID
 	a.Reason, a.RetryAt = "", 0
-	a.Baseline = Sorted(ev.Failed)
+	a.Baseline = journal.Set(ev.Failed)
 	noteWayBack(t)
 	a.ByBoot = a.Action == signing.Boot || a.Action == signing.Reboot || (a.Action == signing.Auto && len(a.RebootFor) > 0)
 	if f.Current == a.Path {
@@ -61,14 +76,14 @@ func noteWayBack(t *turn) {
 // checked is the end of `switch-to-configuration check`, which runs what the
 // system wants to know before it is switched to. As system.autoUpgrade does,
 // auto takes a failure for "not without a boot".
-func checked(t *turn, ev Switched) arrow {
+func checked(t *turn, ev effect.Switched) arrow {
 	a := t.a
 	switch {
-	case ev.exited(exitFine):
+	case ev.Exited(effect.ExitFine):
 		return drain(t)
-	case ev.ended() && a.Action == signing.Auto:
+	case ev.Code() != nil && a.Action == signing.Auto:
 		a.ByBoot = true
-		a.RebootFor = Sorted(append(a.RebootFor, "switch-to-configuration check"))
+		a.RebootFor = journal.Set(append(a.RebootFor, "switch-to-configuration check"))
 		return to(journal.Announce)
 	}
 	return holdBack(t, fmt.Sprintf("switch-to-configuration check %s: it is tried again", ev), time.Minute)
@@ -78,8 +93,8 @@ func checked(t *turn, ev Switched) arrow {
 // hooks.post_switch is owed, however the attempt goes on.
 func drain(t *turn) arrow {
 	hooks := t.rules.Hooks
-	t.a.PostOwed = hooks[HookPreSwitch] || hooks[HookPostSwitch]
-	if hooks[HookPreSwitch] {
+	t.a.PostOwed = hooks[effect.HookPreSwitch] || hooks[effect.HookPostSwitch]
+	if hooks[effect.HookPreSwitch] {
 		return to(journal.PreSwitch)
 	}
 	return to(journal.Announce)
@@ -104,10 +119,10 @@ func waitingAgain(a *journal.Attempt) arrow {
 
 // announced begins what cannot be called back. What it knows of the server is
 // from right before the switch.
-func announced(t *turn, ev Announced) arrow {
+func announced(t *turn, ev effect.Announced) arrow {
 	a := t.a
 	a.Reachable = ev.OK
-	if d := t.j.Desired; d == nil || lease(t, d.Grant) != leaseGood {
+	if !desired.Granted(t.j, t.f) {
 		t.j.ETag = "" // the server is asked anew
 		a.Asked = false
 		a.HookTries++

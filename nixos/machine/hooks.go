@@ -2,25 +2,16 @@ package machine
 
 import (
 	"fmt"
-	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/nixos/desired"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
 )
 
-func hookEffect(name HookName) func(*Rules, *journal.Journal) Effect {
-	return func(_ *Rules, j *journal.Journal) Effect {
-		a := j.Attempt
-		return RunHook{Hook: name, Delay: time.Duration(a.PostTries) * 10 * time.Second, Env: []string{
-			"NARWHARF_ATTEMPT=" + a.ID, fmt.Sprintf("NARWHARF_SEQ=%d", a.Seq), "NARWHARF_ACTION=" + string(a.Action),
-			"NARWHARF_PATH=" + a.Path, "NARWHARF_PREVIOUS=" + a.Previous, "NARWHARF_STATE=" + string(a.After),
-		}}
-	}
-}
-
 // preSwitched is the end of hooks.pre_switch. Where it fails there is no switch,
 // but a way back is gone all the same.
-func preSwitched(t *turn, ev Hooked) arrow {
+func preSwitched(t *turn, ev effect.Hooked) arrow {
 	a := t.a
 	switch {
 	case a.ByDirective || a.TestEnds:
@@ -33,7 +24,7 @@ func preSwitched(t *turn, ev Hooked) arrow {
 }
 
 // preRebooted is the end of hooks.pre_reboot. Where it fails there is no reboot.
-func preRebooted(t *turn, ev Hooked) arrow {
+func preRebooted(t *turn, ev effect.Hooked) arrow {
 	a := t.a
 	if ev.Err != "" {
 		a.HookTries++
@@ -42,8 +33,8 @@ func preRebooted(t *turn, ev Hooked) arrow {
 	if t.f.Profile != a.Path { // a person's: outcome says so
 		return notRebooted(t, "", 0)
 	}
-	if w := admitReboot(t); w != nil { // it took too long
-		return notRebooted(t, t.wait(w).Detail, 0)
+	if w := t.wait(desired.AdmitReboot(&t.rules.Rules, t.j, t.f)); w != nil { // it took too long
+		return notRebooted(t, w.Detail, 0)
 	}
 	return reboots(journal.Reboot)
 }
@@ -54,7 +45,7 @@ const maxPostTries = 4
 // postFirst leads on by way of hooks.post_switch, where that is owed.
 func postFirst(t *turn, then arrow) arrow {
 	a := t.a
-	if a.PostOwed && t.rules.Hooks[HookPostSwitch] {
+	if a.PostOwed && t.rules.Hooks[effect.HookPostSwitch] {
 		a.After, a.BootID = then.state, t.f.BootID
 		return to(journal.PostSwitch)
 	}
@@ -64,7 +55,7 @@ func postFirst(t *turn, then arrow) arrow {
 
 // postSwitched is the end of hooks.post_switch, which changes nothing of the
 // outcome.
-func postSwitched(t *turn, ev Hooked) arrow {
+func postSwitched(t *turn, ev effect.Hooked) arrow {
 	a := t.a
 	if a.PostTries++; ev.Err != "" && a.PostTries < maxPostTries {
 		return arrow{} // again: a host should not stay drained for a hiccup

@@ -1,9 +1,28 @@
 package machine
 
 import (
+	"time"
+
 	"narwharf/hooks/api"
+	"narwharf/nixos/desired"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
+	"narwharf/signing"
 )
+
+// Rules are what a Machine goes by; the host's own configuration makes them.
+type Rules struct {
+	desired.Rules
+	Auto signing.Action // what the action auto means here; "" is auto
+
+	Settle    time.Duration // what fails in probation may take so long to come up
+	Interval  time.Duration // between two looks
+	CheckTime time.Duration // that one round of checks may take
+
+	Hooks        map[effect.HookName]bool // that are configured
+	TestDeadline time.Duration            // after which a test is over; 0: only with a boot
+	Jitter       time.Duration            // of downloads, at most
+}
 
 // A Machine is the agent's state machine. It is pure: what it knows of the
 // world comes with events, and what it wants goes out as effects.
@@ -11,12 +30,12 @@ type Machine struct{ Rules Rules }
 
 // Step says what an event makes of a journal, which is not changed itself.
 // An event that does not belong to the journal's phase changes nothing.
-func (m *Machine) Step(old *journal.Journal, f Facts, ev Event) *journal.Journal {
+func (m *Machine) Step(old *journal.Journal, f effect.Facts, ev effect.Event) *journal.Journal {
 	t := m.turn(old.Clone(), f)
 	switch ev := ev.(type) {
-	case Started:
+	case effect.Started:
 		start(t)
-	case Polled:
+	case effect.Polled:
 		t.j.Hear(ev.Desired, ev.ETag, f.Now, f.BootID)
 		if Resting(t.a) {
 			reconcile(t)
@@ -31,21 +50,15 @@ func (m *Machine) Step(old *journal.Journal, f Facts, ev Event) *journal.Journal
 
 // Effect is what is due: a function of the journal alone, so that it is the
 // same after a crash.
-func (m *Machine) Effect(j *journal.Journal) Effect {
+func (m *Machine) Effect(j *journal.Journal) effect.Effect {
 	if j.Attempt == nil {
-		return Poll{ETag: j.ETag}
+		return effect.Poll{ETag: j.ETag}
 	}
 	return table[j.Attempt.Phase].effect(&m.Rules, j)
 }
 
-// Admit says what keeps the attempt's system from being switched to once it is
-// staged, nil if nothing does.
-func (m *Machine) Admit(j *journal.Journal, f Facts) *api.Waiting {
-	return admit(m.turn(j, f)).waiting()
-}
-
 // Accepted is the highest release that the host has accepted of its channel.
-func (m *Machine) Accepted(j *journal.Journal) journal.Seen { return j.Seen[m.Rules.channel()] }
+func (m *Machine) Accepted(j *journal.Journal) journal.Seen { return j.Seen[m.Rules.Channel()] }
 
 // Resting tells whether a poll is due, and the server's word is acted on.
 func Resting(a *journal.Attempt) bool { return a == nil || table[a.Phase].atRest != nil }
@@ -56,10 +69,10 @@ type turn struct {
 	rules *Rules
 	j     *journal.Journal
 	a     *journal.Attempt // of j
-	f     Facts
+	f     effect.Facts
 }
 
-func (m *Machine) turn(j *journal.Journal, f Facts) *turn {
+func (m *Machine) turn(j *journal.Journal, f effect.Facts) *turn {
 	return &turn{rules: &m.Rules, j: j, a: j.Attempt, f: f}
 }
 
@@ -136,6 +149,12 @@ func (t *turn) declare(s api.State, seq int64, waiting *api.Waiting, err string)
 	t.j.State, t.j.Seq, t.j.WaitingFor, t.j.Error = s, seq, waiting, err
 }
 
+// stay leaves the attempt in its phase, and declares what the host is now.
+func (t *turn) stay(s api.State, waiting *api.Waiting, err string) arrow {
+	t.declare(s, t.a.Seq, waiting, err)
+	return arrow{}
+}
+
 // conclude notes how an attempt ended.
 func (t *turn) conclude(w arrow) {
 	j, a, f := t.j, t.a, t.f
@@ -151,7 +170,7 @@ func (t *turn) conclude(w arrow) {
 		}
 	case api.Armed:
 		a.Asked = false
-		detail := rebootText(a.RebootFor)
+		detail := desired.RebootText(a.RebootFor)
 		if a.Reason != "" {
 			detail += "; " + a.Reason
 		}
@@ -160,9 +179,20 @@ func (t *turn) conclude(w arrow) {
 }
 
 func (t *turn) noteRun() {
-	if s, ok := table[t.a.Phase].effect(t.rules, t.j).(Switch); ok {
+	if s, ok := table[t.a.Phase].effect(t.rules, t.j).(effect.Switch); ok {
 		t.a.NoteRun(s.Run)
 	}
+}
+
+// wait is what people see of a wait.
+func (t *turn) wait(w *desired.Wait) *api.Waiting {
+	if w == nil {
+		return nil
+	}
+	if w.Anew {
+		t.j.ETag = ""
+	}
+	return &w.Waiting
 }
 
 // measure notes how long something took on this boot's clock.

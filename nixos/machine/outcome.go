@@ -4,12 +4,14 @@ import (
 	"fmt"
 
 	"narwharf/hooks/api"
+	"narwharf/nixos/desired"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
 	"narwharf/signing"
 )
 
 // inPlace tells whether the host is already what the entry asks for.
-func inPlace(a *journal.Attempt, f Facts) bool {
+func inPlace(a *journal.Attempt, f effect.Facts) bool {
 	return f.Current == a.Path && (a.Action == signing.Test || f.Profile == a.Path)
 }
 
@@ -39,45 +41,38 @@ func outcome(t *turn) arrow {
 	}
 	switch a.Outcome {
 	case api.OK:
-		if t.changed("the running system", f.Current) || t.changed("the system profile", f.Profile) {
-			return arrow{}
+		if f.Current != a.Path {
+			return t.changed("the running system", f.Current)
+		}
+		if f.Profile != a.Path {
+			return t.changed("the system profile", f.Profile)
 		}
 	case api.Testing:
 		switch {
-		case t.changed("the running system", f.Current):
-			return arrow{}
+		case f.Current != a.Path:
+			return t.changed("the running system", f.Current)
 		case a.TestUntil != 0 && f.Now >= a.TestUntil && f.Pause == nil:
 			return endTest(t)
 		}
 	case api.Armed:
-		if t.changed("the system profile", f.Profile) {
-			return arrow{}
+		if f.Profile != a.Path {
+			return t.changed("the system profile", f.Profile)
 		}
-		w := admitReboot(t)
-		if w == nil {
-			return beginReboot(t)
+		if w := t.wait(desired.AdmitReboot(&t.rules.Rules, t.j, f)); w != nil {
+			return t.stay(api.Armed, w, "")
 		}
-		t.declare(api.Armed, a.Seq, t.wait(w), "")
-		return arrow{}
+		return beginReboot(t)
 	case api.Reverted:
 		if f.Current == a.Path {
-			t.declare(api.Drifted, a.Seq, nil, fmt.Sprintf("somebody else switched the host to %s, which did not pass here (%s)", a.Path, a.Reason))
-			return arrow{}
+			return t.stay(api.Drifted, nil, fmt.Sprintf("somebody else switched the host to %s, which did not pass here (%s)", a.Path, a.Reason))
 		}
 		retry := &api.Waiting{Kind: api.WaitRetry, Detail: "the entry is not tried again until a retry, or a release with another one"}
-		t.declare(api.Reverted, a.Seq, retry, a.Reason)
-		return arrow{}
+		return t.stay(api.Reverted, retry, a.Reason)
 	}
-	t.declare(a.Outcome, a.Seq, nil, a.Reason)
-	return arrow{}
+	return t.stay(a.Outcome, nil, a.Reason)
 }
 
-// changed declares that the host has drifted if something is not of the
-// attempt's system.
-func (t *turn) changed(what, is string) bool {
-	if is == t.a.Path {
-		return false
-	}
-	t.declare(api.Drifted, t.a.Seq, nil, fmt.Sprintf("%s is %s and not %s: somebody else changed it; it is left so until the next release", what, is, t.a.Path))
-	return true
+// changed is that something is not of the attempt's system any more.
+func (t *turn) changed(what, is string) arrow {
+	return t.stay(api.Drifted, nil, fmt.Sprintf("%s is %s and not %s: somebody else changed it; it is left so until the next release", what, is, t.a.Path))
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/narinfo/clip"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
 	"narwharf/signing"
 )
@@ -20,30 +22,19 @@ func beginProbation(t *turn) arrow {
 	return to(journal.Observe)
 }
 
-// limits of this attempt: the server may make them longer, not shorter.
-func limits(t *turn) (minimum, confirm time.Duration) {
-	minimum, confirm = t.rules.Minimum, t.rules.ConfirmTimeout
-	if d := t.j.Desired; d != nil {
-		bounded := func(s int64) time.Duration { return time.Duration(min(max(s, 0), 3600)) * time.Second }
-		minimum = max(minimum, bounded(d.Policy.ProbationMin))
-		confirm = max(confirm, bounded(d.Policy.ConfirmTimeout))
-	}
-	return minimum, confirm
-}
-
 // observed is one look at units and checks.
-func observed(t *turn, ev Observed) arrow {
+func observed(t *turn, ev effect.Observed) arrow {
 	a, f := t.a, t.f
 	if f.Current != a.Path {
 		return switchedInProbation(t)
 	}
 	wrong := findings(a, ev)
 	bad := stillWrong(t, wrong)
-	minimum, confirm := limits(t)
+	minimum, confirm := t.rules.Limits(t.j.Desired)
 	last := minimum + 4*t.rules.Settle + 2*confirm + 4*t.rules.CheckTime + time.Minute
 	switch {
 	case len(bad) > 0:
-		return revert(t, List(Sorted(bad)))
+		return revert(t, clip.List(journal.Set(bad)))
 	case f.Now-a.ProbationAt > last.Milliseconds():
 		return revert(t, fmt.Sprintf("probation did not come to an end in %s", last))
 	case len(wrong) > 0 || f.Now-a.ProbationAt < minimum.Milliseconds():
@@ -54,13 +45,13 @@ func observed(t *turn, ev Observed) arrow {
 
 // findings are what is wrong in one look, and how. What had failed before the
 // switch is not.
-func findings(a *journal.Attempt, ev Observed) map[string]string {
+func findings(a *journal.Attempt, ev effect.Observed) map[string]string {
 	if ev.Err != "" {
 		return map[string]string{"the look at the host": ev.Err}
 	}
 	wrong := make(map[string]string)
 	a.NewFailed = nil
-	for _, u := range Sorted(ev.Failed) {
+	for _, u := range journal.Set(ev.Failed) {
 		if !slices.Contains(a.Baseline, u) {
 			a.NewFailed = append(a.NewFailed, u)
 			wrong["unit "+u] = "failed"
@@ -96,10 +87,10 @@ func stillWrong(t *turn, wrong map[string]string) (bad []string) {
 
 // probed is what the new system's agent came to. Only what worked just before
 // the switch can count against the new system.
-func probed(t *turn, ev Probed) arrow {
+func probed(t *turn, ev effect.Probed) arrow {
 	a, f := t.a, t.f
 	a.ConfirmedBy = ev.By
-	if ev.Outcome == ProbeOK {
+	if ev.Outcome == effect.ProbeOK {
 		a.Confirm, a.AwayAt, a.AwayFor = a.Nonce, 0, ""
 		return pass(t)
 	}
@@ -107,15 +98,15 @@ func probed(t *turn, ev Probed) arrow {
 		a.AwayAt = f.Now
 	}
 	a.AwayFor = fmt.Sprintf("%s: %s", ev.Outcome, ev.Text)
-	_, confirm := limits(t)
+	_, confirm := t.rules.Limits(t.j.Desired)
 	switch {
 	case f.Now-a.AwayAt < confirm.Milliseconds():
 		return to(journal.Observe)
-	case ev.Outcome == ProbeBroken:
+	case ev.Outcome == effect.ProbeBroken:
 		return revert(t, "the new system's agent does not work, the host would be out of reach: "+ev.Text)
 	case !a.Reachable:
 		return passUnconfirmed(t)
-	case ev.Outcome == ProbeRefused:
+	case ev.Outcome == effect.ProbeRefused:
 		return to(journal.AskOwn)
 	}
 	return to(journal.Witness)
@@ -124,7 +115,7 @@ func probed(t *turn, ev Probed) arrow {
 // asked is what the server makes of the running agent, whose token and
 // configuration are those of before. The new system is to blame only where
 // that one is heard: a server that has lost its tokens refuses both.
-func asked(t *turn, ev Asked) arrow {
+func asked(t *turn, ev effect.Asked) arrow {
 	switch {
 	case ev.OK:
 		return revert(t, "the server refuses the new system's agent, the host would be out of reach: "+t.a.AwayFor)
@@ -135,11 +126,11 @@ func asked(t *turn, ev Asked) arrow {
 }
 
 // witnessed tells whether it is the host that is cut off.
-func witnessed(t *turn, ev Witnessed) arrow {
+func witnessed(t *turn, ev effect.Witnessed) arrow {
 	if ev.Alive {
 		return passUnconfirmed(t)
 	}
-	_, confirm := limits(t)
+	_, confirm := t.rules.Limits(t.j.Desired)
 	return revert(t, fmt.Sprintf("the server was reachable before and is not for %s, and nothing else is (%s)", confirm, ev.Text))
 }
 

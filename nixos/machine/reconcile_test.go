@@ -3,6 +3,8 @@ package machine
 import (
 	"testing"
 
+	"narwharf/nixos/desired"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
 	"narwharf/signing"
 )
@@ -19,9 +21,9 @@ func TestAuto(t *testing.T) {
 		{signing.Switch, signing.DryActivate, signing.DryActivate},
 	} {
 		m := &Machine{Rules: Rules{Auto: c.rule}}
-		f := Facts{Random: "0123456789abcdef0123456789abcdef", Current: "/nix/store/old", Profile: "/nix/store/old"}
+		f := effect.Facts{Random: "0123456789abcdef0123456789abcdef", Current: "/nix/store/old", Profile: "/nix/store/old"}
 		turn := m.turn(new(journal.Journal), f)
-		turn.begin(verdict{seq: 1, head: &signing.Head{Seq: 1}, entry: &signing.Entry{StorePath: "/nix/store/new", Action: c.entry}, digest: "sha256:00"})
+		turn.begin(desired.Verdict{Seq: 1, Entry: &signing.Entry{StorePath: "/nix/store/new", Action: c.entry}, Digest: "sha256:00"})
 		if got := turn.j.Attempt.Action; got != c.want {
 			t.Errorf("%s where auto is %q: %s, want %s", c.entry, c.rule, got, c.want)
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"narwharf/hooks/api"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
 )
 
@@ -31,8 +32,8 @@ func revertFailed(t *turn, why string) arrow {
 // is wrong: there is time for hooks.pre_switch.
 func goBack(t *turn) arrow {
 	a, hooks := t.a, t.rules.Hooks
-	a.PostOwed = t.f.Current != a.Previous && (hooks[HookPreSwitch] || hooks[HookPostSwitch])
-	if a.PostOwed && hooks[HookPreSwitch] {
+	a.PostOwed = t.f.Current != a.Previous && (hooks[effect.HookPreSwitch] || hooks[effect.HookPostSwitch])
+	if a.PostOwed && hooks[effect.HookPreSwitch] {
 		return arrow{phase: journal.PreSwitch, state: api.Reverting}
 	}
 	return goBackNow(t)
@@ -58,7 +59,7 @@ func endTest(t *turn) arrow {
 	return goBack(t)
 }
 
-func profileReset(t *turn, ev ProfileSet) arrow {
+func profileReset(t *turn, ev effect.ProfileSet) arrow {
 	if ev.Err != "" {
 		return revertFailed(t, "the system profile could not be set back: "+ev.Err)
 	}
@@ -66,8 +67,8 @@ func profileReset(t *turn, ev ProfileSet) arrow {
 }
 
 // bootReset is the end of the old system's `switch-to-configuration boot`.
-func bootReset(t *turn, ev Switched) arrow {
-	if !ev.exited(exitFine) {
+func bootReset(t *turn, ev effect.Switched) arrow {
+	if !ev.Exited(effect.ExitFine) {
 		// What boots is not known; what runs can still be put right.
 		t.a.BootLost = true
 		t.a.Reason += fmt.Sprintf("; the old system's boot entry could not be written again (%s)", ev)
@@ -85,10 +86,10 @@ func switchBack(t *turn) arrow {
 }
 
 // switchedBack is the end of the old system's `switch-to-configuration test`.
-func switchedBack(t *turn, ev Switched) arrow {
+func switchedBack(t *turn, ev effect.Switched) arrow {
 	runs := t.f.Current == t.a.Previous
 	switch {
-	case runs && ev.switched():
+	case runs && ev.SwitchedTo():
 		return wentBack(t)
 	case runs:
 		return revertFailed(t, fmt.Sprintf("going back %s, though the old system is the running one", ev))

@@ -7,21 +7,22 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
 )
 
 // prepared is what was found before a download.
-func prepared(t *turn, ev Prepared) arrow {
+func prepared(t *turn, ev effect.Prepared) arrow {
 	j, a, f := t.j, t.a, t.f
 	a.Differs = ev.Differs
 	j.Suspect = slices.DeleteFunc(j.Suspect, func(p narinfo.Path) bool { return slices.Contains(ev.Verified, p) })
 	if ev.Err != "" {
 		return stageFailed(t, ev.Err, ev.Reject)
 	}
-	j.Unsynced, j.UnsyncedBoot = Sorted(j.Unsynced, ev.Missing), f.BootID
+	j.Unsynced, j.UnsyncedBoot = journal.Set(j.Unsynced, ev.Missing), f.BootID
 	// What an interrupted staging brought in is this attempt's too.
 	a.Fetched += ev.Bytes
-	a.Imported = Sorted(a.Imported, ev.Missing)
+	a.Imported = journal.Set(a.Imported, ev.Missing)
 	if t.rules.Jitter > 0 && len(ev.Missing) > 0 && !a.Jittered {
 		a.Jittered, a.BootID = true, f.BootID
 		a.RetryAt = f.Now + jitter(f.Random, t.rules.Jitter).Milliseconds()
@@ -40,7 +41,7 @@ func jitter(random string, whole time.Duration) time.Duration {
 }
 
 // realised is the end of a download.
-func realised(t *turn, ev Realised) arrow {
+func realised(t *turn, ev effect.Realised) arrow {
 	j, a := t.j, t.a
 	if ev.Err != "" {
 		return stageFailed(t, ev.Err, ev.Reject)
@@ -76,18 +77,18 @@ func backOff(tries int) time.Duration {
 
 // retryDue begins the staging again once its time has come.
 func retryDue(t *turn) arrow {
-	t.declare(api.StageFailed, t.a.Seq, nil, t.a.Reason)
-	if tooEarly(t) {
-		return arrow{}
+	stay := t.stay(api.StageFailed, nil, t.a.Reason)
+	if t.a.TooEarly(t.f.Now, t.f.BootID) {
+		return stay
 	}
 	return to(journal.Prepare)
 }
 
 // jitterOver begins the download once its time has come.
 func jitterOver(t *turn) arrow {
-	t.declare(api.Staging, t.a.Seq, nil, "")
-	if tooEarly(t) {
-		return arrow{}
+	stay := t.stay(api.Staging, nil, "")
+	if t.a.TooEarly(t.f.Now, t.f.BootID) {
+		return stay
 	}
 	t.a.RetryAt = 0
 	return to(journal.Realise)

@@ -5,7 +5,7 @@ import (
 	"errors"
 
 	"narwharf/hooks/api"
-	"narwharf/nixos/machine"
+	"narwharf/nixos/effect"
 )
 
 // Confirm sends a status that confirms a system, over a connection of its own, as the
@@ -15,13 +15,13 @@ func Confirm(ctx context.Context, client *api.Client, host string, status *api.S
 }
 
 // Outcome is what a confirmation came to that ended with err.
-func Outcome(err error) machine.ProbeOutcome {
+func Outcome(err error) effect.ProbeOutcome {
 	var refused *api.Error
 	switch {
 	case err == nil:
-		return machine.ProbeOK
+		return effect.ProbeOK
 	case errors.As(err, &refused) && refused.Status < 500:
-		return machine.ProbeRefused
+		return effect.ProbeRefused
 	}
-	return machine.ProbeUnreachable
+	return effect.ProbeUnreachable
 }

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
-	"narwharf/nixos/machine"
+	"narwharf/nixos/effect"
 )
 
 // receiver is a server that takes reports, or answers as it is told to.
@@ -101,17 +101,17 @@ func TestLaterStart(t *testing.T) {
 	if got := r.last(); got.StartID != 1001 || got.Counter != 1 {
 		t.Errorf("told (%d, %d)", got.StartID, got.Counter)
 	}
-	p := s.Confirm(t.Context(), &api.Status{StartID: 7, Counter: 2, Confirm: "nonce"}, func(_ context.Context, status *api.Status) machine.Probed {
+	p := s.Confirm(t.Context(), &api.Status{StartID: 7, Counter: 2, Confirm: "nonce"}, func(_ context.Context, status *api.Status) effect.Probed {
 		if status.StartID != 1001 || status.Counter != 2 || status.Confirm != "nonce" {
 			t.Errorf("the other agent is given %+v", status)
 		}
-		return machine.Probed{Outcome: machine.ProbeOK, By: "it"}
+		return effect.Probed{Outcome: effect.ProbeOK, By: "it"}
 	})
 	if p.By != "it" || s.Delivered() != 2 {
 		t.Errorf("%+v, and %d is known to be taken", p, s.Delivered())
 	}
-	s.Confirm(t.Context(), &api.Status{Counter: 3}, func(context.Context, *api.Status) machine.Probed {
-		return machine.Probed{Outcome: machine.ProbeUnreachable}
+	s.Confirm(t.Context(), &api.Status{Counter: 3}, func(context.Context, *api.Status) effect.Probed {
+		return effect.Probed{Outcome: effect.ProbeUnreachable}
 	})
 	if s.Delivered() != 2 {
 		t.Error("what nobody took is taken")
@@ -138,12 +138,12 @@ func TestLastReport(t *testing.T) {
 func TestOutcome(t *testing.T) {
 	for _, c := range []struct {
 		err  error
-		want machine.ProbeOutcome
+		want effect.ProbeOutcome
 	}{
-		{nil, machine.ProbeOK},
-		{&api.Error{Status: 403}, machine.ProbeRefused},
-		{&api.Error{Status: 502}, machine.ProbeUnreachable},
-		{errors.New("no route"), machine.ProbeUnreachable},
+		{nil, effect.ProbeOK},
+		{&api.Error{Status: 403}, effect.ProbeRefused},
+		{&api.Error{Status: 502}, effect.ProbeUnreachable},
+		{errors.New("no route"), effect.ProbeUnreachable},
 	} {
 		if got := Outcome(c.err); got != c.want {
 			t.Errorf("%v: %s", c.err, got)

@@ -13,7 +13,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
 	"narwharf/nixos"
-	"narwharf/nixos/machine"
+	"narwharf/nixos/effect"
 	"narwharf/signing"
 )
 
@@ -95,9 +95,9 @@ func (s *Server) ReportNow(ctx context.Context, status *api.Status) error {
 }
 
 // Confirm implements nixos.Server.
-func (s *Server) Confirm(ctx context.Context, status *api.Status, probe func(context.Context, *api.Status) machine.Probed) machine.Probed {
+func (s *Server) Confirm(ctx context.Context, status *api.Status, probe func(context.Context, *api.Status) effect.Probed) effect.Probed {
 	p := probe(ctx, s.reports.numbered(status))
-	if p.Outcome == machine.ProbeOK {
+	if p.Outcome == effect.ProbeOK {
 		s.reports.took(status)
 	}
 	return p

@@ -12,8 +12,8 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
 	"narwharf/nixos"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
-	"narwharf/nixos/machine"
 	"narwharf/signing"
 )
 
@@ -31,9 +31,9 @@ func (w *World) Save(text []byte) error {
 }
 
 // Facts implements nixos.System.
-func (w *World) Facts(context.Context) (machine.Facts, error) {
+func (w *World) Facts(context.Context) (effect.Facts, error) {
 	w.progress()
-	f := machine.Facts{
+	f := effect.Facts{
 		BootID: fmt.Sprintf("boot-%d", w.Boot), Now: w.Clock - w.BootedAt, Wall: time.Unix(1_800_000_000, 0).Add(time.Duration(w.Clock) * time.Millisecond).UTC(),
 		Current: w.Current, Booted: w.Booted, Profile: w.Profile(), Generation: int64(w.Link), Pause: w.Pause, Random: w.nextRandom(),
 	}
@@ -100,7 +100,7 @@ func (w *World) Reasons(_ context.Context, path string) (r nixos.Reasons, err er
 }
 
 // Hook implements nixos.Health.
-func (w *World) Hook(_ context.Context, name machine.HookName, env []string) error {
+func (w *World) Hook(_ context.Context, name effect.HookName, env []string) error {
 	return w.do("hook "+string(name), func() error {
 		w.Hooks = append(w.Hooks, string(name))
 		w.Clock += 2000
@@ -108,7 +108,7 @@ func (w *World) Hook(_ context.Context, name machine.HookName, env []string) err
 			w.HookFails[name]--
 			return errors.New("exit status 1")
 		}
-		w.Drained = name != machine.HookPostSwitch
+		w.Drained = name != effect.HookPostSwitch
 		if len(env) != 6 {
 			w.violated("the hook %s has %q", name, env)
 		}
@@ -254,25 +254,25 @@ func (w *World) Checks(_ context.Context, path string) (checks []api.Check, err 
 }
 
 // Probe implements nixos.Network.
-func (w *World) Probe(_ context.Context, path string, s *api.Status) (p machine.Probed) {
+func (w *World) Probe(_ context.Context, path string, s *api.Status) (p effect.Probed) {
 	err := w.do("probe", func() error {
 		switch sys := w.Systems[path]; {
 		case sys.AgentBroken:
-			p = machine.Probed{Outcome: machine.ProbeBroken, Text: "it does not start"}
+			p = effect.Probed{Outcome: effect.ProbeBroken, Text: "it does not start"}
 		case !w.reachable():
 			w.Clock += 5000
-			p = machine.Probed{Outcome: machine.ProbeUnreachable, Text: "no route"}
+			p = effect.Probed{Outcome: effect.ProbeUnreachable, Text: "no route"}
 		case sys.Refused, w.Refuses:
-			p = machine.Probed{Outcome: machine.ProbeRefused, Text: "403"}
+			p = effect.Probed{Outcome: effect.ProbeRefused, Text: "403"}
 		default:
 			w.handedOver(s)
 			w.Acks = append(w.Acks, s)
-			p = machine.Probed{Outcome: machine.ProbeOK}
+			p = effect.Probed{Outcome: effect.ProbeOK}
 		}
 		return nil
 	})
 	if err != nil {
-		return machine.Probed{Outcome: machine.ProbeUnreachable, Text: err.Error()}
+		return effect.Probed{Outcome: effect.ProbeUnreachable, Text: err.Error()}
 	}
 	return p
 }
@@ -419,7 +419,7 @@ func (w *World) ReportNow(_ context.Context, s *api.Status) error {
 }
 
 // Confirm implements nixos.Server.
-func (w *World) Confirm(ctx context.Context, s *api.Status, probe func(context.Context, *api.Status) machine.Probed) machine.Probed {
+func (w *World) Confirm(ctx context.Context, s *api.Status, probe func(context.Context, *api.Status) effect.Probed) effect.Probed {
 	return probe(ctx, s)
 }
 

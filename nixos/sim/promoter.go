@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"narwharf/narinfo"
+	"narwharf/nixos/desired"
 	"narwharf/nixos/machine"
 	"narwharf/signing"
 )
@@ -77,7 +78,7 @@ func (p *Promoter) PointerOf(h signing.Head, e signing.Entry) *signing.Pointer {
 // Rules are those of the tests, unless they change them.
 func (p *Promoter) Rules() machine.Rules {
 	return machine.Rules{
-		Trust: p.Trust(), System: Machine, StoreDir: StoreDir,
-		Minimum: 10 * time.Second, Settle: 10 * time.Second, ConfirmTimeout: 60 * time.Second, Interval: time.Second, CheckTime: 10 * time.Second,
+		Rules:  desired.Rules{Trust: p.Trust(), System: Machine, StoreDir: StoreDir, Minimum: 10 * time.Second, ConfirmTimeout: 60 * time.Second},
+		Settle: 10 * time.Second, Interval: time.Second, CheckTime: 10 * time.Second,
 	}
 }

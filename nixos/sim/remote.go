@@ -8,6 +8,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
 	"narwharf/nixos"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/machine"
 	"narwharf/nixos/remote"
 	"narwharf/signing"
@@ -65,15 +66,15 @@ func (l *link) ReportNow(ctx context.Context, s *api.Status) error {
 	return l.ask("report now", func() error { return l.to.ReportNow(ctx, s) })
 }
 
-func (l *link) Confirm(ctx context.Context, s *api.Status, probe func(context.Context, *api.Status) machine.Probed) machine.Probed {
+func (l *link) Confirm(ctx context.Context, s *api.Status, probe func(context.Context, *api.Status) effect.Probed) effect.Probed {
 	return l.to.Confirm(ctx, s, probe)
 }
 
 // Probe implements nixos.Network: where the world's own server would take the report, the
 // real one is asked.
-func (l *link) Probe(ctx context.Context, path string, s *api.Status) machine.Probed {
+func (l *link) Probe(ctx context.Context, path string, s *api.Status) effect.Probed {
 	p := l.World.Probe(ctx, path, s)
-	if p.Outcome == machine.ProbeOK {
+	if p.Outcome == effect.ProbeOK {
 		err := remote.Confirm(ctx, l.to.Client, l.to.Host, s)
 		if p.Outcome = remote.Outcome(err); err != nil {
 			p.Text = err.Error()

@@ -10,8 +10,8 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/nixos"
+	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
-	"narwharf/nixos/machine"
 	"narwharf/signing"
 )
 
@@ -72,13 +72,13 @@ type World struct {
 	Link       int      // of the profile; 0: none
 	Valid      map[string]bool
 	Roots      map[string]string
-	Other      map[string]bool          // valid paths with other bytes than the release has
-	Built      map[string]bool          // valid paths that were built here
-	Dirty      map[string]bool          // valid paths that are not on the disk yet
-	Damaged    map[string]bool          // valid paths that a power cut has emptied
-	Drained    bool                     // hooks.pre_switch or pre_reboot ran, and post_switch did not since
-	Hooks      []string                 // that ran
-	HookFails  map[machine.HookName]int // so often
+	Other      map[string]bool         // valid paths with other bytes than the release has
+	Built      map[string]bool         // valid paths that were built here
+	Dirty      map[string]bool         // valid paths that are not on the disk yet
+	Damaged    map[string]bool         // valid paths that a power cut has emptied
+	Drained    bool                    // hooks.pre_switch or pre_reboot ran, and post_switch did not since
+	Hooks      []string                // that ran
+	HookFails  map[effect.HookName]int // so often
 	Reboots    int
 	WontReboot bool
 	Baseline   []string // units that fail whatever runs
@@ -121,7 +121,7 @@ type Crash struct{ At int }
 func New(first *System) *World {
 	w := &World{
 		Systems: map[string]*System{}, Keys: NewPromoter(), Clock: 1_000_000, Boot: 1, Valid: map[string]bool{}, Roots: map[string]string{},
-		Other: map[string]bool{}, Built: map[string]bool{}, Dirty: map[string]bool{}, Damaged: map[string]bool{}, HookFails: map[machine.HookName]int{},
+		Other: map[string]bool{}, Built: map[string]bool{}, Dirty: map[string]bool{}, Damaged: map[string]bool{}, HookFails: map[effect.HookName]int{},
 		WitnessAlive: true, checkedAt: map[string]int64{},
 	}
 	w.Add(first)

@@ -1,4 +1,4 @@
-package machine
+package effect
 
 import (
 	"time"
@@ -79,6 +79,17 @@ type (
 	}
 	// Reboot reboots the host.
 	Reboot struct{}
+)
+
+// A HookName is one of the commands that a configuration has for what comes
+// around a switch.
+type HookName string
+
+// The hooks.
+const (
+	HookPreSwitch  HookName = "pre_switch"
+	HookPostSwitch HookName = "post_switch"
+	HookPreReboot  HookName = "pre_reboot"
 )
 
 func (Poll) effect()         {}

@@ -1,0 +1,49 @@
+package desired
+
+import (
+	"time"
+
+	"narwharf/hooks/api"
+	"narwharf/hooks/window"
+	"narwharf/signing"
+)
+
+// Rules are the parts of the host's own configuration that decide on what the
+// server says.
+type Rules struct {
+	Trust    signing.Trust
+	System   string // "x86_64-linux"
+	StoreDir string
+	MinSeq   int64
+	Agent    string          // this agent's version
+	Reboot   RebootAllow     // for a release
+	Windows  window.Schedule // for reboots; none is always
+
+	Minimum        time.Duration // probation lasts at least so long
+	ConfirmTimeout time.Duration // and waits so long for a server that is away
+}
+
+// Channel is under which Journal.Seen has what this host follows.
+func (r *Rules) Channel() string { return r.Trust.Origin + " " + r.Trust.Channel }
+
+// Limits of a probation: the server may make them longer, up to an hour, and not
+// shorter.
+func (r *Rules) Limits(d *api.Desired) (minimum, confirm time.Duration) {
+	minimum, confirm = r.Minimum, r.ConfirmTimeout
+	if d != nil {
+		bounded := func(s int64) time.Duration { return time.Duration(min(max(s, 0), 3600)) * time.Second }
+		minimum = max(minimum, bounded(d.Policy.ProbationMin))
+		confirm = max(confirm, bounded(d.Policy.ConfirmTimeout))
+	}
+	return minimum, confirm
+}
+
+// RebootAllow says who may reboot the host for a release.
+type RebootAllow string
+
+// Who may.
+const (
+	RebootServer RebootAllow = "server" // the server's permission is needed
+	RebootAlways RebootAllow = "always" // at once, within the windows
+	RebootNever  RebootAllow = "never"  // people alone
+)
