@@ -31,9 +31,11 @@ var mayImport = map[string][]string{
 	"cache/blob":            {"cache/state/durable"},
 	"cache/fastpath":        nil,
 	"cache/index":           {"narinfo", "cache/state"},
-	"cache/local":           {"cache/nar", "cache/blob", "cache/nixstore", "cache/local/compress", "cache/refusal", "narinfo"},
+	"cache/local":           {"cache/nar", "cache/nar/dump", "cache/blob", "cache/nixstore", "cache/local/compress", "cache/refusal", "narinfo"},
 	"cache/local/compress":  {"cache/blob", "narinfo"},
-	"cache/nar":             nil,
+	"cache/nar":             {"cache/nar/grammar"},
+	"cache/nar/dump":        {"cache/nar", "cache/nar/grammar"},
+	"cache/nar/grammar":     nil,
 	"cache/narfile":         {"cache/nar", "cache/blob", "cache/refusal", "narinfo"},
 	"cache/narfiletest":     nil,
 	"cache/listing":         {"cache/nar", "cache/narfile", "cache/blob", "cache/refusal", "cache/upload", "cache/state/namelock", "narinfo"},
@@ -49,7 +51,7 @@ var mayImport = map[string][]string{
 	"cache/state/statetest": {"cache/state"},
 	"cache/upload":          {"cache/nar", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/state/namelock", "narinfo"},
 	"cache/upload/fsck":     {"cache/nar", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/upload", "narinfo"},
-	"cache/upload/adopt":    {"cache/nar", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/upload", "narinfo"},
+	"cache/upload/adopt":    {"cache/nar", "cache/nar/dump", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/upload", "narinfo"},
 	"cmd/narwharf":          {"..."},
 	"e2e":                   nil,
 	"e2e/fleet":             {"e2e"},
@@ -110,7 +112,7 @@ var testsMayImport = map[string][]string{
 	"hooks/reboot":       {"cache/state/memory"},
 	"cache/state/mirror": {"cache/state/memory"},
 	"nixos":              {"nixos/sim", "hooks/window"},
-	"nixos/linux":        {"nixos/sim", "cache/nar", "narinfo", "signing"},
+	"nixos/linux":        {"nixos/sim", "cache/nar", "cache/nar/dump", "narinfo", "signing"},
 	"signing/access":     {"cache/state/bolt", "cache/state/memory"},
 }
 
@@ -228,7 +230,6 @@ func TestFilesAreShort(t *testing.T) {
 // the lines that they may have. A number is lowered or its row deleted, never raised.
 var largePackages = map[string]int{
 	"cache":                3024,
-	"cache/nar":            3224,
 	"cache/nixstore":       2115,
 	"cache/local/compress": 2073,
 	"cmd/narwharf":         3374,

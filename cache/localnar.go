@@ -16,7 +16,7 @@ import (
 	"narwharf/cache/index"
 	"narwharf/cache/local"
 	"narwharf/cache/local/compress"
-	"narwharf/cache/nar"
+	"narwharf/cache/nar/dump"
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
 	"narwharf/narinfo"
@@ -374,7 +374,7 @@ func (s *parts) brokenLocal(w *response, req *http.Request, src *narSource, err 
 		s.Log.Error("a packed NAR could not be stored", "path", src.Path, "error", err)
 		err = refusal.New(refusal.NoRoom, "this cache has no room to pack the NAR; download it whole, or try again later")
 	case !src.local:
-	case errors.Is(err, compress.ErrWrongNAR), errors.Is(err, nar.ErrChanged):
+	case errors.Is(err, compress.ErrWrongNAR), errors.Is(err, dump.ErrChanged):
 		kind = brokenChanged
 	case errors.Is(err, fs.ErrNotExist):
 		kind = brokenMissing

@@ -20,7 +20,7 @@ import (
 
 	"narwharf/cache/local"
 	"narwharf/cache/local/compress"
-	"narwharf/cache/nar"
+	"narwharf/cache/nar/dump"
 	"narwharf/cache/nixstore"
 	"narwharf/narinfo"
 )
@@ -93,7 +93,7 @@ func (m *machine) build(name string, files map[string]string, refs ...*testPath)
 		}
 	}
 	var out bytes.Buffer
-	if _, err := nar.DumpContext(context.Background(), &out, root); err != nil {
+	if _, err := dump.Write(context.Background(), &out, root); err != nil {
 		m.t.Fatal(err)
 	}
 	p.nar = out.Bytes()

@@ -15,6 +15,6 @@
 //
 // fs.ErrNotExist: the store has no such path or file. A refusal.LocalStore: this
 // cannot be said now, so a client must not be told that there is none.
-// nar.ErrChanged: the files of a path are not what the database says.
+// dump.ErrChanged: the files of a path are not what the database says.
 // blob.ErrFull: there is no room for the compressed NAR.
 package local

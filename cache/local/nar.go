@@ -6,7 +6,7 @@ import (
 	"io"
 
 	"narwharf/cache/local/compress"
-	"narwharf/cache/nar"
+	"narwharf/cache/nar/dump"
 	"narwharf/narinfo"
 )
 
@@ -14,7 +14,7 @@ import (
 func (s *Store) Dump(i *narinfo.Info) compress.Source {
 	return func(ctx context.Context, w io.Writer) error {
 		// Without ReadFrom: an encoder's would depend on the pieces.
-		n, err := nar.DumpContext(ctx, struct{ io.Writer }{w}, s.RealPath(i.Path))
+		n, err := dump.Write(ctx, struct{ io.Writer }{w}, s.RealPath(i.Path))
 		if err == nil && n != i.NarSize {
 			err = wrongSize(n, i.NarSize)
 		}
@@ -24,8 +24,8 @@ func (s *Store) Dump(i *narinfo.Info) compress.Source {
 
 // Measure walks a path, opens none of its files, and returns where everything is
 // in its NAR.
-func (s *Store) Measure(ctx context.Context, i *narinfo.Info) (*nar.Tree, error) {
-	tree, err := nar.Measure(ctx, s.RealPath(i.Path))
+func (s *Store) Measure(ctx context.Context, i *narinfo.Info) (*dump.Tree, error) {
+	tree, err := dump.Measure(ctx, s.RealPath(i.Path))
 	if err == nil && tree.Size() != i.NarSize {
 		err = wrongSize(tree.Size(), i.NarSize)
 	}
@@ -33,7 +33,7 @@ func (s *Store) Measure(ctx context.Context, i *narinfo.Info) (*nar.Tree, error)
 }
 
 func wrongSize(is, should int64) error {
-	return fmt.Errorf("%w: it makes a NAR of %d bytes and should make one of %d", nar.ErrChanged, is, should)
+	return fmt.Errorf("%w: it makes a NAR of %d bytes and should make one of %d", dump.ErrChanged, is, should)
 }
 
 // WriteNAR writes the bytes [from, to) of a path's NAR to w. Unless it returns nil,
@@ -41,7 +41,7 @@ func wrongSize(is, should int64) error {
 func (s *Store) WriteNAR(ctx context.Context, w io.Writer, i *narinfo.Info, from, to int64) error {
 	out := &exactly{w: w, left: to - from}
 	if from == 0 && to == i.NarSize {
-		if _, err := nar.DumpContext(ctx, out, s.RealPath(i.Path)); err != nil {
+		if _, err := dump.Write(ctx, out, s.RealPath(i.Path)); err != nil {
 			return err
 		}
 		return out.end()
@@ -68,7 +68,7 @@ type exactly struct {
 
 const heldBytes = 8 // the last closing parenthesis needs no more
 
-var errTooLong = fmt.Errorf("%w: it makes a longer NAR than it should", nar.ErrChanged)
+var errTooLong = fmt.Errorf("%w: it makes a longer NAR than it should", dump.ErrChanged)
 
 func (e *exactly) Write(p []byte) (int, error) {
 	if int64(len(p)) > e.left {
@@ -114,7 +114,7 @@ func (e *exactly) ReadFrom(r io.Reader) (total int64, err error) {
 
 func (e *exactly) end() error {
 	if e.left > 0 {
-		return fmt.Errorf("%w: %d bytes are missing at the end of its NAR", nar.ErrChanged, e.left)
+		return fmt.Errorf("%w: %d bytes are missing at the end of its NAR", dump.ErrChanged, e.left)
 	}
 	_, err := e.w.Write(e.held)
 	return err

@@ -6,7 +6,7 @@ import (
 	"io"
 	"testing"
 
-	"narwharf/cache/nar"
+	"narwharf/cache/nar/dump"
 )
 
 // TestExactly: as many bytes as were announced, and the last ones only when all
@@ -39,7 +39,7 @@ func TestExactly(t *testing.T) {
 	}
 	for _, pieces := range [][]int{{101}, {50, 51}, {100, 0, 1}, {99}, {0, 99}, {50, 49}, {}} {
 		sent, err := write(pieces...)
-		if sent >= size || !errors.Is(err, nar.ErrChanged) {
+		if sent >= size || !errors.Is(err, dump.ErrChanged) {
 			t.Errorf("%v: %d bytes, %v", pieces, sent, err)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 
 	"narwharf/cache/blob"
 	"narwharf/cache/local/compress"
-	"narwharf/cache/nar"
+	"narwharf/cache/nar/dump"
 	"narwharf/cache/nixstore"
 	"narwharf/cache/refusal"
 	"narwharf/narinfo"
@@ -145,7 +145,7 @@ func (s *Store) Compress(ctx context.Context, i *narinfo.Info) (f *os.File, hash
 		case errors.Is(err, compress.ErrNotStored):
 			err = fmt.Errorf("%w: %w", blob.ErrFull, err)
 		case errors.Is(err, compress.ErrWrongNAR), errors.Is(err, compress.ErrSource):
-			err = fmt.Errorf("%w: %w", nar.ErrChanged, err)
+			err = fmt.Errorf("%w: %w", dump.ErrChanged, err)
 		}
 		return nil, hash, 0, err
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"narwharf/cache/nar/grammar"
 	"narwharf/narinfo/clip"
 )
 
@@ -79,7 +80,7 @@ func (p listingParser) node(n *Node, depth int) error {
 			n.Offset, err = p.integer()
 		case "target":
 			if n.Target, err = token[string](p, "a string"); err == nil {
-				err = problem(badTarget(n.Target))
+				err = problem(grammar.BadTarget(n.Target))
 			}
 		case "entries":
 			n.Entries, err = p.entries(depth + 1)
@@ -105,7 +106,7 @@ func (p listingParser) node(n *Node, depth int) error {
 func (p listingParser) entries(depth int) ([]Node, error) {
 	var list []Node
 	_, err := p.object(func(name string) error {
-		if err := problem(badName(name)); err != nil {
+		if err := problem(grammar.BadName(name)); err != nil {
 			return err
 		}
 		list = append(list, Node{Name: name})

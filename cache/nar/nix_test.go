@@ -56,94 +56,6 @@ func (n *nix) run(program string, stdin io.Reader, args ...string) ([]byte, erro
 	return out.Bytes(), nil
 }
 
-// Dump is what nix-store --dump prints, and Nix takes what Dump prints.
-func TestDumpEqualsNix(t *testing.T) {
-	nix := realNix(t)
-	compare := func(name string, files []file) {
-		tmp := t.TempDir()
-		root, back := tmp+"/root", tmp+"/back"
-		plant(t, root, files...)
-		got, err := dump(root)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		for _, program := range []string{"nix-store-2.8", "nix-store-2.26", "nix-store-2.34"} {
-			want, err := nix.run(program, nil, "--dump", root)
-			if err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			if !bytes.Equal(got, want) {
-				t.Fatalf("%s: %s --dump differs", name, program)
-			}
-		}
-		if _, err := nix.run("nix-store-2.34", bytes.NewReader(got), "--restore", back); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		again, err := dump(back)
-		if err != nil || !bytes.Equal(again, got) {
-			t.Fatalf("%s: what nix-store --restore makes differs (%v)", name, err)
-		}
-	}
-	for name, b := range samples(t) {
-		files, err := read(bytes.NewReader(b))
-		if err != nil {
-			t.Fatal(err)
-		}
-		compare(name, files)
-	}
-	// rapid.Check would take minutes: each round is four processes
-	rounds := 10
-	if testing.Short() {
-		rounds = 2
-	}
-	for seed := range rounds {
-		compare(fmt.Sprint("random tree ", seed), trees().Example(seed))
-	}
-}
-
-// So it is for every path of the closures that the tests of e2e work with, at any range.
-func TestClosuresEqualNix(t *testing.T) {
-	nix := realNix(t)
-	random := rand.New(rand.NewPCG(5, 6))
-	size, files := "20", "20000"
-	if testing.Short() {
-		size, files = "10", "2000"
-	}
-	args := []string{"--no-out-link", "../../e2e/closures.nix", "--arg", "sizeMB", size, "--arg", "files", files}
-	for _, name := range strings.Fields("a selfref wide multi multi.dev multi.doc dbg dbg.debug fod caC caB caMulti caMulti.dev caUser zoo latin singleFile singleExe singleLink many random compressible") {
-		args = append(args, "-A", name)
-	}
-	built, err := nix.run("nix-build-2.34", nil, args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	closure, err := nix.run("nix-store-2.34", nil, append([]string{"-qR"}, strings.Fields(string(built))...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	paths := strings.Fields(string(closure))
-	if len(paths) < 80 {
-		t.Fatalf("a closure of %d paths only: %q", len(paths), paths)
-	}
-	for i, root := range paths {
-		program := []string{"nix-store-2.34", "nix-store-2.26", "nix-store-2.8"}[i%3]
-		want, err := nix.run(program, nil, "--dump", root)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := dump(root)
-		if err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%s: %s --dump differs (%v)", root, program, err)
-		}
-		ranges := [][2]int64{{0, int64(len(want))}}
-		for range 10 {
-			from := random.Int64N(int64(len(want)))
-			ranges = append(ranges, [2]int64{from, from + random.Int64N(int64(len(want))-from+1)})
-		}
-		checkTree(t, root, want, ranges)
-	}
-}
-
 // Check and nix-store --restore agree on what is a NAR, over good ones with one thing changed.
 // (Nix does not look at what follows, so nothing is added at the end.)
 func TestCheckAgreesWithNix(t *testing.T) {
@@ -170,7 +82,7 @@ func TestCheckAgreesWithNix(t *testing.T) {
 			continue
 		}
 		good++
-		if again, err := dump(dst); err != nil || !bytes.Equal(again, b) || size != int64(len(b)) {
+		if again, err := nix.run("nix-store-2.34", nil, "--dump", dst); err != nil || !bytes.Equal(again, b) || size != int64(len(b)) {
 			t.Errorf("round %d: what nix-store --restore makes differs (%v)", i, err)
 		}
 	}
@@ -209,9 +121,8 @@ func TestListingEqualsNix(t *testing.T) {
 		}
 	}
 	root := filepath.Join(t.TempDir(), "zoo")
-	plant(t, root, files...)
-	b, err := dump(root)
-	if err != nil {
+	b := write(t, files...)
+	if _, err := nix.run("nix-store-2.34", bytes.NewReader(b), "--restore", root); err != nil {
 		t.Fatal(err)
 	}
 	list, err := List(bytes.NewReader(b))

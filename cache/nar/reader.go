@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"narwharf/cache/nar/grammar"
 	"narwharf/narinfo/clip"
 )
 
@@ -166,25 +167,25 @@ func (r *Reader) step() error {
 		fallthrough
 	case Symlink:
 		if r.depth == 0 {
-			if err := r.expect(&closeOne); err != nil {
+			if err := r.expect(&grammar.CloseOne); err != nil {
 				return err
 			}
-		} else if err := r.expect(&closeTwo); err != nil {
+		} else if err := r.expect(&grammar.CloseTwo); err != nil {
 			return err
 		}
 	}
 	for r.depth > 0 {
-		if !r.need(len(closeOne.raw)) || string(r.buf[r.pos:r.pos+len(closeOne.raw)]) != closeOne.raw {
+		if !r.need(len(grammar.CloseOne.Raw)) || string(r.buf[r.pos:r.pos+len(grammar.CloseOne.Raw)]) != grammar.CloseOne.Raw {
 			if err := r.readEntry(); err != nil {
 				return err
 			}
 			return r.readNode()
 		}
-		r.pos += len(closeOne.raw)
+		r.pos += len(grammar.CloseOne.Raw)
 		r.depth--
 		r.pathLen = r.dirs[r.depth].end
 		if r.depth > 0 {
-			if err := r.expect(&closeOne); err != nil {
+			if err := r.expect(&grammar.CloseOne); err != nil {
 				return err
 			}
 		}
@@ -196,7 +197,7 @@ func (r *Reader) step() error {
 func (r *Reader) readEntry() error {
 	dir := &r.dirs[r.depth-1]
 	r.pathLen = dir.end
-	if err := r.expect(&entryOpen); err != nil {
+	if err := r.expect(&grammar.EntryOpen); err != nil {
 		return err
 	}
 	at := r.Offset()
@@ -204,7 +205,7 @@ func (r *Reader) readEntry() error {
 	if err != nil {
 		return err
 	}
-	if problem := badName(name); problem != "" {
+	if problem := grammar.BadName(name); problem != "" {
 		return r.fail(at, "%s", problem)
 	}
 	start := dir.end
@@ -229,7 +230,7 @@ func (r *Reader) readEntry() error {
 	if r.depth == MaxDepth {
 		return r.fail(at, "it lies %d directories deep: nix accepts at most %d", r.depth, MaxDepth-1)
 	}
-	return r.expect(&entryNode)
+	return r.expect(&grammar.EntryNode)
 }
 
 // readNode reads a node from its type up to the start of its body or of its first entry, or to
@@ -237,10 +238,10 @@ func (r *Reader) readEntry() error {
 func (r *Reader) readNode() error {
 	r.node = node{}
 	switch {
-	case r.have(&regular):
+	case r.have(&grammar.Regular):
 		r.node.typ = Regular
-		if !r.have(&contents) {
-			if !r.have(&executable) {
+		if !r.have(&grammar.Contents) {
+			if !r.have(&grammar.Executable) {
 				return r.wrongTag("contents", "executable")
 			}
 			at := r.Offset()
@@ -250,7 +251,7 @@ func (r *Reader) readNode() error {
 				return r.fail(at, "the executable marker has the value %s: it must be empty", clip.Quote(string(value), 160))
 			}
 			r.node.exec = true
-			if err := r.expect(&contents); err != nil {
+			if err := r.expect(&grammar.Contents); err != nil {
 				return err
 			}
 		}
@@ -260,17 +261,17 @@ func (r *Reader) readNode() error {
 		}
 		size := binary.LittleEndian.Uint64(r.buf[r.pos:])
 		r.pos += 8
-		if size > uint64(max(0, maxSize-at)) {
+		if size > uint64(max(0, grammar.MaxSize-at)) {
 			return r.fail(at, "a body of %d bytes is not possible", size)
 		}
 		r.node.size, r.node.left, r.node.offset = int64(size), int64(size), at+8
-	case r.have(&directory):
+	case r.have(&grammar.Directory):
 		r.node.typ = Directory
 		r.dirs[r.depth] = openDir{end: r.pathLen}
 		r.depth++
-	case r.have(&symlink):
+	case r.have(&grammar.Symlink):
 		r.node.typ = Symlink
-		if err := r.expect(&target); err != nil {
+		if err := r.expect(&grammar.Target); err != nil {
 			return err
 		}
 		at := r.Offset()
@@ -278,7 +279,7 @@ func (r *Reader) readNode() error {
 		if err != nil {
 			return err
 		}
-		if problem := badTarget(to); problem != "" {
+		if problem := grammar.BadTarget(to); problem != "" {
 			return r.fail(at, "%s", problem)
 		}
 		r.node.target = to
@@ -299,7 +300,7 @@ func (r *Reader) endBody() error {
 	}
 	r.pos += int(r.node.left)
 	r.node.left = 0
-	pad := padding(r.node.size)
+	pad := grammar.Padding(r.node.size)
 	if pad == 0 {
 		return nil
 	}
@@ -326,7 +327,7 @@ func (r *Reader) str(limit int, what string) ([]byte, error) {
 		return nil, r.fail(at, "%s is %d bytes long, the longest allowed is %d", what, length, limit)
 	}
 	n := int(length)
-	whole := 8 + n + padding(int64(n))
+	whole := 8 + n + grammar.Padding(int64(n))
 	if !r.need(whole) {
 		return nil, r.cutOff(what)
 	}

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"narwharf/cache/nar/grammar"
 )
 
 // file is an entry with its body.
@@ -89,7 +91,7 @@ func spell(parts ...any) []byte {
 	for _, p := range parts {
 		switch p := p.(type) {
 		case string:
-			b = appendString(b, p)
+			b = grammar.AppendString(b, p)
 		case int:
 			b = binary.LittleEndian.AppendUint64(b, uint64(p))
 		case uint64:

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	"narwharf/cache/nar/grammar"
 	"narwharf/narinfo/clip"
 )
 
@@ -68,12 +69,12 @@ func (r *Reader) refillBody() error {
 
 // have consumes the phrase, of one string, if that is what comes next. It never waits for more
 // bytes than the string that stands there has.
-func (r *Reader) have(p *phrase) bool {
-	if !r.need(8) || string(r.buf[r.pos:r.pos+8]) != p.raw[:8] {
+func (r *Reader) have(p *grammar.Phrase) bool {
+	if !r.need(8) || string(r.buf[r.pos:r.pos+8]) != p.Raw[:8] {
 		return false
 	}
-	n := len(p.raw)
-	if !r.need(n) || string(r.buf[r.pos:r.pos+n]) != p.raw {
+	n := len(p.Raw)
+	if !r.need(n) || string(r.buf[r.pos:r.pos+n]) != p.Raw {
 		return false
 	}
 	r.pos += n
@@ -81,16 +82,16 @@ func (r *Reader) have(p *phrase) bool {
 }
 
 // expect consumes the phrase or fails, naming the string of it that is wrong.
-func (r *Reader) expect(p *phrase) error {
-	if n := len(p.raw); r.need(n) && string(r.buf[r.pos:r.pos+n]) == p.raw {
+func (r *Reader) expect(p *grammar.Phrase) error {
+	if n := len(p.Raw); r.need(n) && string(r.buf[r.pos:r.pos+n]) == p.Raw {
 		r.pos += n
 		return nil
 	}
-	raw := p.raw
-	for _, tag := range p.tags {
+	raw := p.Raw
+	for _, tag := range p.Tags {
 		n := 8 + (len(tag)+7)&^7
 		if !r.need(n) || string(r.buf[r.pos:r.pos+n]) != raw[:n] {
-			if p == &entryOpen && tag == p.tags[0] {
+			if p == &grammar.EntryOpen && tag == p.Tags[0] {
 				return r.wrongTag(tag, ")")
 			}
 			return r.wrongTag(tag)
@@ -104,18 +105,18 @@ func (r *Reader) expect(p *phrase) error {
 // expectBegin is expect for the start of the archive, where bytes that are no NAR at all are to
 // be expected.
 func (r *Reader) expectBegin() error {
-	r.need(len(begin.raw))
-	start := 8 + (len(magic)+7)&^7
+	r.need(len(grammar.Begin.Raw))
+	start := 8 + (len(grammar.Magic)+7)&^7
 	seen := r.buf[r.pos:min(r.end, r.pos+start)]
-	if !strings.HasPrefix(begin.raw, string(seen)) {
-		return r.fail(0, "this is not a nar: it does not begin with %q", magic)
+	if !strings.HasPrefix(grammar.Begin.Raw, string(seen)) {
+		return r.fail(0, "this is not a nar: it does not begin with %q", grammar.Magic)
 	}
 	if len(seen) == 0 && r.srcErr == io.EOF {
 		err := r.fail(0, "the input is empty")
 		err.cause = io.ErrUnexpectedEOF
 		return err
 	}
-	return r.expect(&begin)
+	return r.expect(&grammar.Begin)
 }
 
 // wrongTag fails where one of the wanted strings should stand.
@@ -134,7 +135,7 @@ func (r *Reader) wrongTag(want ...string) error {
 		return r.fail(at, "%s expected, but a string of %d bytes is announced", wanted, length)
 	}
 	n := 8 + int(length)
-	if !r.need(n + padding(int64(length))) {
+	if !r.need(n + grammar.Padding(int64(length))) {
 		return r.cutOff(wanted)
 	}
 	found := string(r.buf[r.pos+8 : r.pos+n])

@@ -3,13 +3,13 @@ package nar
 import (
 	"bytes"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"narwharf/cache/nar/grammar"
 )
 
 // names of entries: any bytes but slash and NUL, often ones that nearly collide.
@@ -20,7 +20,7 @@ func names() *rapid.Generator[string] {
 		rapid.StringMatching(`[a-zA-Z0-9 ._+~-]{1,16}`),
 		rapid.Custom(func(t *rapid.T) string { return string(odd.Draw(t, "bytes")) }),
 		rapid.SampledFrom([]string{"a-", "a.", "a0", "...", "日本語", strings.Repeat("l", MaxName)}),
-	).Filter(func(s string) bool { return badName(s) == "" })
+	).Filter(func(s string) bool { return grammar.BadName(s) == "" })
 }
 
 func targets() *rapid.Generator[string] {
@@ -109,7 +109,6 @@ func clearOffsets(files []file) {
 }
 
 func TestAnyTree(t *testing.T) {
-	tmp := t.TempDir()
 	rapid.Check(t, func(rt *rapid.T) {
 		files := trees().Draw(rt, "tree")
 		b := write(t, files...)
@@ -140,15 +139,6 @@ func TestAnyTree(t *testing.T) {
 			if err != nil || !reflect.DeepEqual(parsed, list) {
 				rt.Fatalf("the listing %s comes back as %+v (%v)", text, parsed, err)
 			}
-		}
-		dst := filepath.Join(tmp, "dst")
-		plant(t, dst, files...)
-		again, err := dump(dst)
-		if err != nil || !bytes.Equal(again, b) {
-			rt.Fatalf("planted and dumped it is another NAR (%v)", err)
-		}
-		if err := os.RemoveAll(dst); err != nil {
-			rt.Fatal(err)
 		}
 	})
 }

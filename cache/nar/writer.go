@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 
+	"narwharf/cache/nar/grammar"
 	"narwharf/narinfo/clip"
 )
 
@@ -57,7 +58,7 @@ func (w *Writer) Add(e *Entry, body io.Reader) error {
 func (e *Entry) problem() string {
 	switch e.Type {
 	case Regular:
-		if e.Size < 0 || e.Size > maxSize {
+		if e.Size < 0 || e.Size > grammar.MaxSize {
 			return fmt.Sprintf("a body of %d bytes is not possible", e.Size)
 		}
 		if e.Target != "" {
@@ -65,7 +66,7 @@ func (e *Entry) problem() string {
 		}
 		return ""
 	case Symlink:
-		if problem := badTarget(e.Target); problem != "" {
+		if problem := grammar.BadTarget(e.Target); problem != "" {
 			return problem
 		}
 	case Directory:
@@ -88,7 +89,7 @@ func (w *Writer) place(path string) string {
 		if path != "" {
 			return "the first entry must be the root, whose path is empty"
 		}
-		w.put(begin)
+		w.put(grammar.Begin)
 		return ""
 	}
 	if path == "" {
@@ -96,7 +97,7 @@ func (w *Writer) place(path string) string {
 	}
 	slash := strings.LastIndexByte(path, '/')
 	parent, name := path[:max(slash, 0)], path[slash+1:]
-	if problem := badName(name); problem != "" {
+	if problem := grammar.BadName(name); problem != "" {
 		return problem
 	}
 	if slash == 0 {
@@ -120,9 +121,9 @@ func (w *Writer) place(path string) string {
 	}
 	w.leave(depth)
 	w.open[depth-1].last = name
-	w.put(entryOpen)
+	w.put(grammar.EntryOpen)
 	w.putString(name)
-	w.put(entryNode)
+	w.put(grammar.EntryNode)
 	return ""
 }
 
@@ -130,20 +131,20 @@ func (w *Writer) place(path string) string {
 func (w *Writer) node(e *Entry, body io.Reader) (problem string, err error) {
 	switch e.Type {
 	case Directory:
-		w.put(directory)
+		w.put(grammar.Directory)
 		w.open = append(w.open, writerDir{path: e.Path})
 		return "", nil
 	case Symlink:
-		w.put(symlink)
-		w.put(target)
+		w.put(grammar.Symlink)
+		w.put(grammar.Target)
 		w.putString(e.Target)
 	case Regular:
-		w.put(regular)
+		w.put(grammar.Regular)
 		if e.Executable {
-			w.put(executable)
-			w.put(noValue)
+			w.put(grammar.Executable)
+			w.put(grammar.NoValue)
 		}
-		w.put(contents)
+		w.put(grammar.Contents)
 		_, _ = w.w.Write(binary.LittleEndian.AppendUint64(nil, uint64(e.Size))) // its errors are sticky
 		if problem, err = w.copy(body, e.Size); err != nil || problem != "" {
 			return problem, err
@@ -168,7 +169,7 @@ func (w *Writer) copy(body io.Reader, size int64) (problem string, err error) {
 	if n, _ := io.CopyN(io.Discard, body, 1); n > 0 {
 		return fmt.Sprintf("its body is longer than its %d bytes", size), nil
 	}
-	_, err = w.w.WriteString("\x00\x00\x00\x00\x00\x00\x00"[:padding(size)])
+	_, err = w.w.WriteString("\x00\x00\x00\x00\x00\x00\x00"[:grammar.Padding(size)])
 	return "", err
 }
 
@@ -183,15 +184,17 @@ func (w *Writer) leave(depth int) {
 // end writes the end of a node.
 func (w *Writer) end(root bool) {
 	if root {
-		w.put(closeOne)
+		w.put(grammar.CloseOne)
 	} else {
-		w.put(closeTwo)
+		w.put(grammar.CloseTwo)
 	}
 }
 
-func (w *Writer) put(p phrase) { _, _ = w.w.WriteString(p.raw) } // its errors are sticky
+func (w *Writer) put(p grammar.Phrase) { _, _ = w.w.WriteString(p.Raw) } // its errors are sticky
 
-func (w *Writer) putString(s string) { _, _ = w.w.Write(appendString(w.w.AvailableBuffer(), s)) }
+func (w *Writer) putString(s string) {
+	_, _ = w.w.Write(grammar.AppendString(w.w.AvailableBuffer(), s))
+}
 
 // Close ends the archive and writes what is in the buffer; it does not close the io.Writer below.
 // A NAR without a root is an error.

@@ -114,7 +114,7 @@ func TestWriterAfterClose(t *testing.T) {
 func TestBodiesInPortions(t *testing.T) {
 	big := strings.Repeat("0123456789abcde", bufferSize/4)
 	files := []file{dir("")}
-	for i, n := range []int{0, 1, 8, bufferSize - headRoom, bufferSize - 1, bufferSize, bufferSize + 1, len(big)} {
+	for i, n := range []int{0, 1, 8, bufferSize - 8<<10, bufferSize - 1, bufferSize, bufferSize + 1, len(big)} {
 		files = append(files, plainFile(string(rune('a'+i)), big[:n]))
 	}
 	want := write(t, files...)

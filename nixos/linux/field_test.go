@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"narwharf/cache/nar"
+	"narwharf/cache/nar/dump"
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
 	"narwharf/nixos/config"
@@ -268,7 +268,7 @@ func (f *field) system(name, inTest string, signed bool) *narinfo.Info {
 func (f *field) add(name, dir string, refs []narinfo.Path, signed bool) *narinfo.Info {
 	f.t.Helper()
 	var b bytes.Buffer
-	if _, err := nar.DumpContext(context.Background(), &b, dir); err != nil {
+	if _, err := dump.Write(context.Background(), &b, dir); err != nil {
 		f.t.Fatal(err)
 	}
 	p, err := narinfo.ParsePath(sim.StoreDir, strings.Replace(sim.Path(name), "nixos-system-"+name, name, 1))

@@ -36,7 +36,7 @@ type LocalStore interface {
 	// nothing, a refusal.LocalStore if that cannot be said now.
 	Info(ctx context.Context, hash string) (*narinfo.Info, error)
 	// Compress returns the NAR of a path, compressed with zstd, as a whole file
-	// with its SHA-256 and size. nar.ErrChanged or fs.ErrNotExist if the path is
+	// with its SHA-256 and size. dump.ErrChanged or fs.ErrNotExist if the path is
 	// not what Nix knows it as; blob.ErrFull if there is no room for the file.
 	Compress(ctx context.Context, i *narinfo.Info) (f *os.File, hash narinfo.Hash, size int64, err error)
 	// Discard removes such a file, which turned out to be damaged.

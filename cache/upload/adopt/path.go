@@ -9,7 +9,7 @@ import (
 	"slices"
 
 	"narwharf/cache/blob"
-	"narwharf/cache/nar"
+	"narwharf/cache/nar/dump"
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
 	"narwharf/cache/upload"
@@ -97,7 +97,7 @@ func (a *Adopter) explain(ctx context.Context, i *narinfo.Info, err error) error
 	switch {
 	case ctx.Err() != nil, errors.Is(err, blob.ErrFull):
 		return err
-	case errors.Is(err, nar.ErrChanged), errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, dump.ErrChanged), errors.Is(err, fs.ErrNotExist):
 		a.Log.Error("a path of the local store is not what Nix knows it as", "path", full, "error", err)
 		return refusal.New(refusal.LocalDiffers, "%s in this cache's own store is not what Nix knows it as: run nix store verify --repair %s there, then promote again", full, full)
 	}

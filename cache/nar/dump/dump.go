@@ -1,4 +1,4 @@
-package nar
+package dump
 
 import (
 	"context"
@@ -11,12 +11,12 @@ import (
 // before: a file that grew, shrank, vanished or became something else while it was sent.
 var ErrChanged = errors.New("the tree changes while it is read")
 
-// DumpContext writes the file, directory or link at root to w as a NAR and returns how many bytes
+// Write writes the file, directory or link at root to w as a NAR and returns how many bytes
 // w took. As in Nix, of the mode only the owner's execute bit counts, no link is followed, not
 // even root itself, and names go by their bytes. Sockets, devices and pipes are errors.
 //
 // The tree is walked while it is sent. Small files are read ahead of the writing by a few
-// goroutines, which end before DumpContext returns. A large body is handed to w as an
+// goroutines, which end before Write returns. A large body is handed to w as an
 // *io.LimitedReader around an *os.File if w is an io.ReaderFrom, for sendfile(2); see the package
 // comment for writers that are better off without.
 //
@@ -25,11 +25,11 @@ var ErrChanged = errors.New("the tree changes while it is read")
 // If there is nothing at root, nothing is written and errors.Is(err, fs.ErrNotExist). Entries that
 // were deleted before their directory was read cannot be missed here: who knows the size that the
 // NAR must have has to compare.
-func DumpContext(ctx context.Context, w io.Writer, root string) (int64, error) {
-	return dumpWith(ctx, w, root, nil)
+func Write(ctx context.Context, w io.Writer, root string) (int64, error) {
+	return writeWith(ctx, w, root, nil)
 }
 
-func dumpWith(ctx context.Context, w io.Writer, root string, f *faults) (int64, error) {
+func writeWith(ctx context.Context, w io.Writer, root string, f *faults) (int64, error) {
 	s := newSender(ctx, w, 0, math.MaxInt64, f)
 	err := s.run(&walk{root: root, faults: f})
 	return s.sent, err

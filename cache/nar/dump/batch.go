@@ -1,4 +1,4 @@
-package nar
+package dump
 
 import (
 	"encoding/binary"
@@ -8,6 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"narwharf/cache/nar"
+	"narwharf/cache/nar/grammar"
 	"narwharf/narinfo/clip"
 )
 
@@ -32,16 +34,16 @@ const (
 )
 
 // endOfDir stands for the end of a directory where other steps have the type of an entry.
-const endOfDir Type = 0xff
+const endOfDir nar.Type = 0xff
 
 // step is one entry of the archive, or the end of a directory.
 type step struct {
 	in   *folder // nil if nothing is to be opened for it
 	name string
-	typ  Type
+	typ  nar.Type
 	root bool
-	want *Node // what Measure saw, or nil
-	skip int64 // bytes of the body that lie before the range
+	want *nar.Node // what Measure saw, or nil
+	skip int64     // bytes of the body that lie before the range
 }
 
 // batch is a run of steps and the bytes of the archive that they stand for. It is filled by a
@@ -121,7 +123,7 @@ func (b *batch) add(s step) {
 func (b *batch) render(faults *faults) {
 	for b.done < len(b.steps) && b.err == nil {
 		s := &b.steps[b.done]
-		if len(b.buf) > batchSize-headRoom || s.typ == Regular && len(b.bodies) == batchBodies {
+		if len(b.buf) > batchSize-headRoom || s.typ == nar.Regular && len(b.bodies) == batchBodies {
 			return
 		}
 		if b.err = b.do(s, faults); b.err == nil {
@@ -131,15 +133,15 @@ func (b *batch) render(faults *faults) {
 }
 
 func (b *batch) do(s *step, faults *faults) error {
-	if s.typ == Regular {
+	if s.typ == nar.Regular {
 		return b.file(s, faults)
 	}
 	before := len(b.buf)
 	switch s.typ {
-	case Directory:
+	case nar.Directory:
 		b.open(s)
-		b.buf = append(b.buf, directory.raw...)
-	case Symlink:
+		b.buf = append(b.buf, grammar.Directory.Raw...)
+	case nar.Symlink:
 		to, err := s.in.readlink(s.name, faults)
 		if err == nil && s.want != nil && s.want.Target != to {
 			err = s.in.fail("readlink", s.name, changed("the link pointed at %s before", clip.Quote(s.want.Target, 160)))
@@ -149,9 +151,9 @@ func (b *batch) do(s *step, faults *faults) error {
 			return err
 		}
 		b.open(s)
-		b.buf = append(b.buf, symlink.raw...)
-		b.buf = append(b.buf, target.raw...)
-		b.buf = appendString(b.buf, to)
+		b.buf = append(b.buf, grammar.Symlink.Raw...)
+		b.buf = append(b.buf, grammar.Target.Raw...)
+		b.buf = grammar.AppendString(b.buf, to)
 		b.shut(s)
 	case endOfDir:
 		b.shut(s)
@@ -161,19 +163,19 @@ func (b *batch) do(s *step, faults *faults) error {
 
 func (b *batch) open(s *step) {
 	if s.root {
-		b.buf = append(b.buf, begin.raw...)
+		b.buf = append(b.buf, grammar.Begin.Raw...)
 		return
 	}
-	b.buf = append(b.buf, entryOpen.raw...)
-	b.buf = appendString(b.buf, s.name)
-	b.buf = append(b.buf, entryNode.raw...)
+	b.buf = append(b.buf, grammar.EntryOpen.Raw...)
+	b.buf = grammar.AppendString(b.buf, s.name)
+	b.buf = append(b.buf, grammar.EntryNode.Raw...)
 }
 
 func (b *batch) shut(s *step) {
 	if s.root {
-		b.buf = append(b.buf, closeOne.raw...)
+		b.buf = append(b.buf, grammar.CloseOne.Raw...)
 	} else {
-		b.buf = append(b.buf, closeTwo.raw...)
+		b.buf = append(b.buf, grammar.CloseTwo.Raw...)
 	}
 }
 
@@ -204,7 +206,7 @@ func (b *batch) file(s *step, faults *faults) error {
 		b.buf = b.buf[:before]
 		return s.in.fail("read", s.name, err)
 	}
-	b.buf = append(b.buf, "\x00\x00\x00\x00\x00\x00\x00"[:padding(size)]...)
+	b.buf = append(b.buf, "\x00\x00\x00\x00\x00\x00\x00"[:grammar.Padding(size)]...)
 	b.shut(s)
 	return nil
 }
@@ -217,9 +219,9 @@ func (b *batch) head(s *step, fd int) (size int64, err error) {
 	}
 	exec := st.Mode&unix.S_IXUSR != 0
 	switch want := s.want; {
-	case typeOf(uint32(st.Mode)) != Regular:
+	case typeOf(uint32(st.Mode)) != nar.Regular:
 		return 0, changed("it was a regular file and is one no more")
-	case st.Size > maxSize:
+	case st.Size > grammar.MaxSize:
 		return 0, errors.New("a body of so many bytes is not possible")
 	case want == nil:
 	case want.Size != st.Size:
@@ -228,12 +230,12 @@ func (b *batch) head(s *step, fd int) (size int64, err error) {
 		return 0, changed("its execute bit")
 	}
 	b.open(s)
-	b.buf = append(b.buf, regular.raw...)
+	b.buf = append(b.buf, grammar.Regular.Raw...)
 	if exec {
-		b.buf = append(b.buf, executable.raw...)
-		b.buf = append(b.buf, noValue.raw...)
+		b.buf = append(b.buf, grammar.Executable.Raw...)
+		b.buf = append(b.buf, grammar.NoValue.Raw...)
 	}
-	b.buf = append(b.buf, contents.raw...)
+	b.buf = append(b.buf, grammar.Contents.Raw...)
 	b.buf = binary.LittleEndian.AppendUint64(b.buf, uint64(st.Size))
 	return st.Size, nil
 }

@@ -1,4 +1,4 @@
-package nar
+package dump
 
 import (
 	"sync"

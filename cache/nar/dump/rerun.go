@@ -1,4 +1,8 @@
-package nar
+package dump
+
+import (
+	"narwharf/cache/nar"
+)
 
 // rerun is the source of a range: it goes through what Measure has found, from the first step that
 // has bytes in the range to the last, and opens the directories of these steps alone.
@@ -12,7 +16,7 @@ type rerun struct {
 }
 
 type rerunDir struct {
-	node *Node
+	node *nar.Node
 	next int
 	// folder is nil until something in it is to be opened.
 	folder *folder
@@ -27,7 +31,7 @@ func (r *rerun) fill(b *batch, steps int) (more bool, err error) {
 		top := &r.in[len(r.in)-1]
 		if top.next == len(top.node.Entries) {
 			root := len(r.in) == 1
-			r.add(b, step{typ: endOfDir, root: root, want: top.node}, top.node.tailSize(root))
+			r.add(b, step{typ: endOfDir, root: root, want: top.node}, tailSize(top.node, root))
 			if top.folder != nil {
 				top.folder.release()
 			}
@@ -41,16 +45,16 @@ func (r *rerun) fill(b *batch, steps int) (more bool, err error) {
 }
 
 // enter adds the step for a node, if it is asked for.
-func (r *rerun) enter(b *batch, n *Node) (err error) {
+func (r *rerun) enter(b *batch, n *nar.Node) (err error) {
 	s := step{typ: n.Type, want: n, name: n.Name, root: len(r.in) == 0}
-	size := n.headSize(s.root)
-	if n.Type == Directory {
+	size := headSize(n, s.root)
+	if n.Type == nar.Directory {
 		r.add(b, s, size)
 		r.in = append(r.in, rerunDir{node: n})
 		return nil
 	}
 	s.skip = min(max(r.from-r.pos-size, 0), n.Size)
-	size += n.Size + n.tailSize(s.root)
+	size += n.Size + tailSize(n, s.root)
 	switch {
 	case r.pos+size <= r.from:
 	case s.root:

@@ -1,4 +1,4 @@
-package nar
+package dump
 
 import (
 	"errors"
@@ -7,6 +7,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"narwharf/cache/nar"
+	"narwharf/cache/nar/grammar"
 )
 
 // walk is the source of a dump: it goes through the tree as it is now, in the order of the
@@ -28,7 +31,7 @@ type walkDir struct {
 // dirent is an entry of a directory; its type is 0 if it is not known, or not for a NAR.
 type dirent struct {
 	name string
-	typ  Type
+	typ  nar.Type
 }
 
 func (w *walk) fill(b *batch, steps int) (more bool, err error) {
@@ -48,7 +51,7 @@ func (w *walk) fill(b *batch, steps int) (more bool, err error) {
 		}
 		next := top.rest[0]
 		top.rest = top.rest[1:]
-		if len(w.in) == MaxDepth {
+		if len(w.in) == nar.MaxDepth {
 			return false, top.tooDeep(next.name)
 		}
 		if err := w.enter(b, top.folder, next); err != nil {
@@ -69,7 +72,7 @@ func (w *walk) enter(b *batch, f *folder, e dirent) error {
 			return f.refuse(e.name)
 		}
 	}
-	if e.typ != Directory {
+	if e.typ != nar.Directory {
 		b.add(step{in: f, name: e.name, typ: e.typ, root: f == outside})
 		return nil
 	}
@@ -82,7 +85,7 @@ func (w *walk) enter(b *batch, f *folder, e dirent) error {
 		sub.release()
 		return err
 	}
-	b.add(step{name: e.name, typ: Directory, root: f == outside})
+	b.add(step{name: e.name, typ: nar.Directory, root: f == outside})
 	w.in = append(w.in, walkDir{sub, list})
 	return nil
 }
@@ -101,7 +104,7 @@ func (f *folder) list(buf []byte) ([]dirent, error) {
 		return nil, err
 	}
 	for _, e := range list {
-		if problem := badName(e.name); problem != "" {
+		if problem := grammar.BadName(e.name); problem != "" {
 			return nil, f.fail("dump", e.name, errors.New(problem))
 		}
 	}
@@ -110,5 +113,5 @@ func (f *folder) list(buf []byte) ([]dirent, error) {
 }
 
 func (f *folder) tooDeep(name string) error {
-	return f.fail("dump", name, fmt.Errorf("it lies %d directories deep: nix accepts at most %d", MaxDepth, MaxDepth-1))
+	return f.fail("dump", name, fmt.Errorf("it lies %d directories deep: nix accepts at most %d", nar.MaxDepth, nar.MaxDepth-1))
 }

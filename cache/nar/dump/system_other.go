@@ -1,12 +1,14 @@
 //go:build !linux
 
-package nar
+package dump
 
 import (
 	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"narwharf/cache/nar"
 )
 
 // readEntries reads the directory f into list, unsorted.
@@ -21,7 +23,7 @@ func (f *folder) readEntries(list []dirent, _ []byte) ([]dirent, error) {
 	if err != nil {
 		return nil, f.up.fail("readdir", f.name, err)
 	}
-	types := map[fs.FileMode]Type{0: Regular, fs.ModeDir: Directory, fs.ModeSymlink: Symlink}
+	types := map[fs.FileMode]nar.Type{0: nar.Regular, fs.ModeDir: nar.Directory, fs.ModeSymlink: nar.Symlink}
 	for _, e := range entries {
 		list = append(list, dirent{e.Name(), types[e.Type()]})
 	}

@@ -1,4 +1,4 @@
-package nar
+package dump
 
 import (
 	"bytes"
@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"narwharf/cache/nar"
 )
 
 // plant makes the files under root in the file system.
@@ -24,9 +26,9 @@ func plant(t testing.TB, root string, files ...file) {
 		}
 		var err error
 		switch f.Type {
-		case Directory:
+		case nar.Directory:
 			err = os.Mkdir(path, 0o755)
-		case Symlink:
+		case nar.Symlink:
 			err = os.Symlink(f.Target, path)
 		default:
 			mode := fs.FileMode(0o644)
@@ -43,7 +45,7 @@ func plant(t testing.TB, root string, files ...file) {
 
 func dump(root string) ([]byte, error) {
 	var out bytes.Buffer
-	size, err := DumpContext(context.Background(), &out, root)
+	size, err := Write(context.Background(), &out, root)
 	if err == nil && size != int64(out.Len()) {
 		return nil, errors.New("Dump returns another size than it wrote")
 	}
@@ -51,18 +53,14 @@ func dump(root string) ([]byte, error) {
 }
 
 func TestDumpSamples(t *testing.T) {
-	for name, want := range samples(t) {
-		list, err := read(bytes.NewReader(want))
-		if err != nil {
-			t.Fatal(err)
-		}
+	for name, files := range samples() {
 		root := filepath.Join(t.TempDir(), "root")
-		plant(t, root, list...)
+		plant(t, root, files...)
 		got, err := dump(root)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if !bytes.Equal(got, want) {
+		if !bytes.Equal(got, write(t, files...)) {
 			t.Errorf("%s: the dump of the planted tree differs", name)
 		}
 	}
@@ -92,9 +90,9 @@ func TestDumpModes(t *testing.T) {
 }
 
 func TestDumpLargeBodies(t *testing.T) {
-	big := strings.Repeat("0123456789abcde", bufferSize/4)
+	big := strings.Repeat("0123456789abcde", batchSize/4)
 	files := []file{dir("")}
-	for i, n := range []int{bufferSize - headRoom, bufferSize - 1, bufferSize, bufferSize + 1, len(big)} {
+	for i, n := range []int{batchSize - headRoom, batchSize - 1, batchSize, batchSize + 1, len(big)} {
 		files = append(files, plainFile(string(rune('a'+i)), big[:n]))
 	}
 	root := filepath.Join(t.TempDir(), "root")
@@ -122,7 +120,7 @@ func TestDumpRefuses(t *testing.T) {
 	defer func() { _ = l.Close() }()
 	deep := filepath.Join(tmp, "deep")
 	plant(t, deep, dir(""))
-	if err := os.MkdirAll(deep+strings.Repeat("/d", MaxDepth), 0o755); err != nil {
+	if err := os.MkdirAll(deep+strings.Repeat("/d", nar.MaxDepth), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
@@ -138,7 +136,7 @@ func TestDumpRefuses(t *testing.T) {
 	if _, err := dump(os.DevNull); err == nil || !strings.Contains(err.Error(), "not a device") {
 		t.Errorf("%s: %v", os.DevNull, err)
 	}
-	if _, err := DumpContext(t.Context(), &fullWriter{room: 10}, filepath.Dir(in("full"))); !errors.Is(err, errFull) {
+	if _, err := Write(t.Context(), &fullWriter{room: 10}, filepath.Dir(in("full"))); !errors.Is(err, errFull) {
 		t.Errorf("a full destination: %v", err)
 	}
 }
@@ -156,7 +154,7 @@ func (c *changing) Write(p []byte) (int, error) {
 }
 
 func TestDumpWhileTheFileChanges(t *testing.T) {
-	const size = 4 * bufferSize
+	const size = 4 * batchSize
 	path := filepath.Join(t.TempDir(), "f")
 	for name, tt := range map[string]struct {
 		change func() error
@@ -168,7 +166,7 @@ func TestDumpWhileTheFileChanges(t *testing.T) {
 		"stays": {func() error { return nil }, ""},
 	} {
 		plant(t, path, plainFile("", strings.Repeat("x", size)))
-		_, err := DumpContext(t.Context(), &changing{func() {
+		_, err := Write(t.Context(), &changing{func() {
 			if err := tt.change(); err != nil {
 				t.Error(err)
 			}
@@ -206,12 +204,12 @@ func TestDumpDoesNotFollow(t *testing.T) {
 	defer in.release()
 	for _, tt := range []struct {
 		name string
-		typ  Type
+		typ  nar.Type
 		want error
 	}{
-		{"to-file", Regular, unix.ELOOP}, {"to-dir", Directory, unix.ENOTDIR}, {"secret", Directory, unix.ENOTDIR},
-		{"secret", Symlink, unix.EINVAL}, {"pipe", Regular, nil}, {"dir", Regular, nil},
-		{"gone", Regular, fs.ErrNotExist}, {"gone", Directory, fs.ErrNotExist}, {"gone", Symlink, fs.ErrNotExist}, {"gone", 0, fs.ErrNotExist},
+		{"to-file", nar.Regular, unix.ELOOP}, {"to-dir", nar.Directory, unix.ENOTDIR}, {"secret", nar.Directory, unix.ENOTDIR},
+		{"secret", nar.Symlink, unix.EINVAL}, {"pipe", nar.Regular, nil}, {"dir", nar.Regular, nil},
+		{"gone", nar.Regular, fs.ErrNotExist}, {"gone", nar.Directory, fs.ErrNotExist}, {"gone", nar.Symlink, fs.ErrNotExist}, {"gone", 0, fs.ErrNotExist},
 	} {
 		b, w := newBatch(), &walk{}
 		err := w.enter(b, in, dirent{tt.name, tt.typ})
@@ -240,7 +238,7 @@ func TestWalkWithoutTypes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer in.release()
-	for name, want := range map[string]Type{"d": Directory, "f": Regular, "l": Symlink} {
+	for name, want := range map[string]nar.Type{"d": nar.Directory, "f": nar.Regular, "l": nar.Symlink} {
 		b, w := newBatch(), &walk{}
 		if err := w.enter(b, in, dirent{name: name}); err != nil || len(b.steps) != 1 || b.steps[0].typ != want {
 			t.Errorf("%s: %+v (%v)", name, b.steps, err)

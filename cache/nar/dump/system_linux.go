@@ -1,4 +1,4 @@
-package nar
+package dump
 
 import (
 	"bytes"
@@ -6,6 +6,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"narwharf/cache/nar"
 )
 
 // readEntries reads the directory f into list, unsorted. (*os.File).ReadDir allocates twice per
@@ -42,14 +44,14 @@ func (f *folder) readEntries(list []dirent, buf []byte) ([]dirent, error) {
 	}
 }
 
-func direntType(t byte) Type {
+func direntType(t byte) nar.Type {
 	switch t {
 	case unix.DT_REG:
-		return Regular
+		return nar.Regular
 	case unix.DT_DIR:
-		return Directory
+		return nar.Directory
 	case unix.DT_LNK:
-		return Symlink
+		return nar.Symlink
 	}
 	return 0 // not told by this file system, or not for a NAR
 }

@@ -1,4 +1,4 @@
-package nar
+package dump
 
 import (
 	"context"
@@ -7,6 +7,9 @@ import (
 	"io"
 
 	"golang.org/x/sys/unix"
+
+	"narwharf/cache/nar"
+	"narwharf/cache/nar/grammar"
 )
 
 // Tree is what the walk of Measure has found: every entry with its place in the NAR, but none of
@@ -14,19 +17,19 @@ import (
 // once.
 type Tree struct {
 	path   string // in the file system
-	root   *Node
+	root   *nar.Node
 	size   int64
 	faults *faults
 }
 
-// Measure walks the tree at root without opening its files and computes the NAR that DumpContext
+// Measure walks the tree at root without opening its files and computes the NAR that Write
 // would write. What it refuses and how it fails is the same.
 func Measure(ctx context.Context, root string) (*Tree, error) {
 	return measureWith(ctx, root, nil)
 }
 
 func measureWith(ctx context.Context, root string, f *faults) (*Tree, error) {
-	t := &Tree{path: root, root: &Node{}, faults: f}
+	t := &Tree{path: root, root: &nar.Node{}, faults: f}
 	m := measurer{ctx: ctx, faults: f}
 	size, err := m.node(outside, root, 0, t.root, 0, 0)
 	if err != nil {
@@ -41,7 +44,7 @@ func (t *Tree) Size() int64 { return t.size }
 
 // Listing is the NAR's listing, with the offsets of the bodies. It is the Tree's own and must not
 // be changed.
-func (t *Tree) Listing() *Node { return t.root }
+func (t *Tree) Listing() *nar.Node { return t.root }
 
 type measurer struct {
 	ctx    context.Context
@@ -52,8 +55,8 @@ type measurer struct {
 
 // node fills in what stands as name in f, whose part of the NAR starts at pos, and says where that
 // ends.
-func (m *measurer) node(f *folder, name string, typ Type, n *Node, pos int64, depth int) (int64, error) {
-	if typ == 0 || typ == Regular {
+func (m *measurer) node(f *folder, name string, typ nar.Type, n *nar.Node, pos int64, depth int) (int64, error) {
+	if typ == 0 || typ == nar.Regular {
 		if err := f.look(name, &m.st); err != nil {
 			return 0, f.fail("lstat", name, err)
 		}
@@ -64,26 +67,26 @@ func (m *measurer) node(f *folder, name string, typ Type, n *Node, pos int64, de
 	n.Type = typ
 	var err error
 	switch typ {
-	case Regular:
+	case nar.Regular:
 		n.Size, n.Executable = m.st.Size, m.st.Mode&unix.S_IXUSR != 0
-		n.Offset = pos + n.headSize(f == outside)
-		if n.Size > maxSize-n.Offset {
+		n.Offset = pos + headSize(n, f == outside)
+		if n.Size > grammar.MaxSize-n.Offset {
 			return 0, f.fail("dump", name, errors.New("so many bytes are not possible"))
 		}
-	case Symlink:
+	case nar.Symlink:
 		if n.Target, err = f.readlink(name, m.faults); err != nil {
 			return 0, err
 		}
-	case Directory:
+	case nar.Directory:
 		if pos, err = m.dir(f, name, n, pos, depth); err != nil {
 			return 0, err
 		}
-		return pos + n.tailSize(f == outside), nil
+		return pos + tailSize(n, f == outside), nil
 	}
-	return pos + n.headSize(f == outside) + n.Size + n.tailSize(f == outside), nil
+	return pos + headSize(n, f == outside) + n.Size + tailSize(n, f == outside), nil
 }
 
-func (m *measurer) dir(f *folder, name string, n *Node, pos int64, depth int) (int64, error) {
+func (m *measurer) dir(f *folder, name string, n *nar.Node, pos int64, depth int) (int64, error) {
 	if err := m.ctx.Err(); err != nil {
 		return 0, err
 	}
@@ -97,12 +100,12 @@ func (m *measurer) dir(f *folder, name string, n *Node, pos int64, depth int) (i
 		return 0, err
 	}
 	if len(list) > 0 {
-		if depth == MaxDepth-1 {
+		if depth == nar.MaxDepth-1 {
 			return 0, sub.tooDeep(list[0].name)
 		}
-		n.Entries = make([]Node, len(list))
+		n.Entries = make([]nar.Node, len(list))
 	}
-	pos += n.headSize(f == outside)
+	pos += headSize(n, f == outside)
 	for i, e := range list {
 		n.Entries[i].Name = e.name
 		if pos, err = m.node(sub, e.name, e.typ, &n.Entries[i], pos, depth+1); err != nil {
@@ -113,39 +116,39 @@ func (m *measurer) dir(f *folder, name string, n *Node, pos int64, depth int) (i
 }
 
 // headSize is how many bytes of the NAR stand before a node's body or entries, its name included.
-func (n *Node) headSize(root bool) int64 {
-	size := len(begin.raw)
+func headSize(n *nar.Node, root bool) int64 {
+	size := len(grammar.Begin.Raw)
 	if !root {
-		size = len(entryOpen.raw) + stringSize(n.Name) + len(entryNode.raw)
+		size = len(grammar.EntryOpen.Raw) + stringSize(n.Name) + len(grammar.EntryNode.Raw)
 	}
 	switch n.Type {
-	case Directory:
-		size += len(directory.raw)
-	case Symlink:
-		size += len(symlink.raw) + len(target.raw) + stringSize(n.Target)
-	case Regular:
-		size += len(regular.raw) + len(contents.raw) + 8
+	case nar.Directory:
+		size += len(grammar.Directory.Raw)
+	case nar.Symlink:
+		size += len(grammar.Symlink.Raw) + len(grammar.Target.Raw) + stringSize(n.Target)
+	case nar.Regular:
+		size += len(grammar.Regular.Raw) + len(grammar.Contents.Raw) + 8
 		if n.Executable {
-			size += len(executable.raw) + len(noValue.raw)
+			size += len(grammar.Executable.Raw) + len(grammar.NoValue.Raw)
 		}
 	}
 	return int64(size)
 }
 
 // tailSize is how many stand after them.
-func (n *Node) tailSize(root bool) int64 {
-	size := len(closeTwo.raw)
+func tailSize(n *nar.Node, root bool) int64 {
+	size := len(grammar.CloseTwo.Raw)
 	if root {
-		size = len(closeOne.raw)
+		size = len(grammar.CloseOne.Raw)
 	}
-	return int64(size + padding(n.Size))
+	return int64(size + grammar.Padding(n.Size))
 }
 
-func stringSize(s string) int { return 8 + len(s) + padding(int64(len(s))) }
+func stringSize(s string) int { return 8 + len(s) + grammar.Padding(int64(len(s))) }
 
 // WriteRange writes the bytes [from, to) of the NAR to w and returns how many w took. Nothing that
 // lies before them is opened or read, and nothing after, save for the rest of a small file and what
-// the kernel reads ahead. Writing is done as in DumpContext, and so are the errors; a root that is
+// the kernel reads ahead. Writing is done as in Write, and so are the errors; a root that is
 // gone has changed.
 func (t *Tree) WriteRange(ctx context.Context, w io.Writer, from, to int64) (int64, error) {
 	if from < 0 || from > to || to > t.size {

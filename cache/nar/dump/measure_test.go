@@ -1,4 +1,4 @@
-package nar
+package dump
 
 import (
 	"bytes"
@@ -13,6 +13,9 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"narwharf/cache/nar"
+	"narwharf/cache/nar/grammar"
 )
 
 // readFromer takes files as net/http does, and remembers whether it was given any.
@@ -56,7 +59,7 @@ func checkTree(t interface {
 	if tree.Size() != int64(len(want)) {
 		t.Fatalf("measured %d bytes, they are %d", tree.Size(), len(want))
 	}
-	list, err := List(bytes.NewReader(want))
+	list, err := nar.List(bytes.NewReader(want))
 	if err != nil {
 		t.Fatalf("list: %v", err)
 	}
@@ -120,7 +123,7 @@ func sizes() []file {
 		files = append(files, dir(name), exeFile(name+"/x", name), dir(name+"/y"), dir(name+"/y/z"), link(name+"/y/z/l", name))
 	}
 	for i := range 60 {
-		files = append(files, link("o"+string(rune('0'+i)), strings.Repeat("t", MaxTarget)))
+		files = append(files, link("o"+string(rune('0'+i)), strings.Repeat("t", nar.MaxTarget)))
 	}
 	return sorted(files...)
 }
@@ -144,7 +147,7 @@ func TestRangesOfAllSizes(t *testing.T) {
 			t.Errorf("%s: the dump differs (%v)", name, err)
 		}
 		var other readFromer
-		if _, err := DumpContext(t.Context(), &other, root); err != nil || !bytes.Equal(other.Bytes(), want) {
+		if _, err := Write(t.Context(), &other, root); err != nil || !bytes.Equal(other.Bytes(), want) {
 			t.Errorf("%s: the dump to an io.ReaderFrom differs (%v)", name, err)
 		}
 		if large := name == "sizes" || name == "large root"; (other.files > 0) != large {
@@ -225,7 +228,7 @@ func TestRangeOfAHugeFile(t *testing.T) {
 	}
 	body := tree.Listing().Offset
 	got, err := writeRange(tree, body+size-5, tree.Size())
-	if want := spell([]byte("\x00\x00end"), make([]byte, padding(size)), ")"); err != nil || !bytes.Equal(got, want) {
+	if want := []byte("\x00\x00end" + strings.Repeat("\x00", grammar.Padding(size)) + grammar.CloseOne.Raw); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("the end is %q (%v)", got, err)
 	}
 	if got, err := writeRange(tree, body+4<<30-1, body+4<<30+1); err != nil || !bytes.Equal(got, []byte{0, 0}) {

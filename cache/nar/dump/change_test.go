@@ -1,4 +1,4 @@
-package nar
+package dump
 
 import (
 	"bytes"
@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"narwharf/cache/nar"
 )
 
 // onceAt does something when a path is first opened, or read.
@@ -107,7 +109,7 @@ func TestDumpOfAChangingTree(t *testing.T) {
 				var err error
 				if strings.HasPrefix(form, "dump") {
 					f = faultsAt(tt.when, hook)
-					_, err = dumpWith(context.Background(), w, root, &f)
+					_, err = writeWith(context.Background(), w, root, &f)
 				} else {
 					tree, failed := measureWith(context.Background(), root, &f)
 					if failed != nil {
@@ -123,7 +125,7 @@ func TestDumpOfAChangingTree(t *testing.T) {
 				if errors.Is(err, ErrChanged) && errors.Is(tt.want, unix.EIO) {
 					t.Errorf("%s: a change is reported where there is none: %v", form, err)
 				}
-				if _, err := Check(&out); err == nil {
+				if _, err := nar.Check(&out); err == nil {
 					t.Errorf("%s: what was written is a whole NAR", form)
 				}
 			}
@@ -166,7 +168,7 @@ func TestRangeOfAVanishedRoot(t *testing.T) {
 	for _, f := range []file{plainFile("", "x"), dir(""), link("", "x")} {
 		root := filepath.Join(t.TempDir(), "root")
 		plant(t, root, f)
-		if f.Type == Directory {
+		if f.Type == nar.Directory {
 			plant(t, root+"/x", plainFile("", "x"))
 		}
 		tree, err := Measure(context.Background(), root)
@@ -215,7 +217,7 @@ func TestDumpToAWriterThatFails(t *testing.T) {
 	}
 	before := openFiles(t)
 	for room := 0; room < len(whole); room += 1 + len(whole)/50 {
-		if _, err := DumpContext(t.Context(), &fullWriter{room: room}, root); !errors.Is(err, errFull) {
+		if _, err := Write(t.Context(), &fullWriter{room: room}, root); !errors.Is(err, errFull) {
 			t.Fatalf("room for %d bytes: %v", room, err)
 		}
 	}
@@ -246,7 +248,7 @@ func TestDumpIsCancelled(t *testing.T) {
 	before := openFiles(t)
 	for _, room := range []int{0, 100, batchSize, 10 * batchSize} {
 		ctx, cancel := context.WithCancel(context.Background())
-		if _, err := DumpContext(ctx, &cancelling{room, cancel}, root); !errors.Is(err, context.Canceled) {
+		if _, err := Write(ctx, &cancelling{room, cancel}, root); !errors.Is(err, context.Canceled) {
 			t.Errorf("after %d bytes: %v", room, err)
 		}
 		tree, err := Measure(context.Background(), root)
@@ -300,7 +302,7 @@ func TestWhoseErrorItWas(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "root")
 	plant(t, root, plainFile("", strings.Repeat("x", 2*largeBody)))
 	var path *fs.PathError
-	if _, err := DumpContext(t.Context(), &badSink{}, root); !errors.Is(err, unix.EIO) || errors.As(err, &path) {
+	if _, err := Write(t.Context(), &badSink{}, root); !errors.Is(err, unix.EIO) || errors.As(err, &path) {
 		t.Errorf("the writer's: %v", err)
 	}
 	reads := 0
@@ -310,7 +312,7 @@ func TestWhoseErrorItWas(t *testing.T) {
 		}
 		return nil
 	}}
-	if _, err := dumpWith(context.Background(), &badSink{}, root, f); !errors.Is(err, unix.EIO) || !errors.As(err, &path) || path.Path != root {
+	if _, err := writeWith(context.Background(), &badSink{}, root, f); !errors.Is(err, unix.EIO) || !errors.As(err, &path) || path.Path != root {
 		t.Errorf("the file's: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package nar
+package dump
 
 import (
 	"errors"
@@ -8,6 +8,9 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"narwharf/cache/nar"
+	"narwharf/cache/nar/grammar"
 )
 
 // folder is an open directory of a tree. Its entries are opened by name from here, so that nobody
@@ -127,7 +130,7 @@ func (f *folder) readlink(name string, faults *faults) (string, error) {
 		if n == size {
 			continue
 		}
-		if problem := badTarget(b[:n]); problem != "" {
+		if problem := grammar.BadTarget(b[:n]); problem != "" {
 			return "", f.fail("dump", name, errors.New(problem))
 		}
 		return string(b[:n]), nil
@@ -135,14 +138,14 @@ func (f *folder) readlink(name string, faults *faults) (string, error) {
 }
 
 // typeOf turns the type bits of a mode into ours, 0 for what a NAR cannot hold.
-func typeOf(mode uint32) Type {
+func typeOf(mode uint32) nar.Type {
 	switch mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		return Regular
+		return nar.Regular
 	case unix.S_IFDIR:
-		return Directory
+		return nar.Directory
 	case unix.S_IFLNK:
-		return Symlink
+		return nar.Symlink
 	}
 	return 0
 }
