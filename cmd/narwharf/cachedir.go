@@ -14,6 +14,7 @@ import (
 	"narwharf/cache/upload"
 	"narwharf/cache/upload/adopt"
 	"narwharf/hooks"
+	"narwharf/hooks/audit"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
@@ -77,7 +78,8 @@ func openCache(d *dataDir, own *local.Store, signer *cache.Signer, recoverNow bo
 func (c *cacheDir) openChannels(auth *access.Authenticator, publicKeys func() []signing.PublicKey, metrics prometheus.Registerer) (*hooks.Server, error) {
 	d := c.data
 	return hooks.New(hooks.Options{
-		State: d.state, Cache: c.access, Files: cache.ChannelFiles{Store: c.files}, Access: auth, Tokens: d.tokens, Bootstrap: bootstrapMaker(d.cfg, publicKeys), Log: d.log, Metrics: metrics,
+		State: d.state, Cache: c.access, Files: cache.ChannelFiles{Store: c.files}, Access: auth, Tokens: d.tokens, Audit: audit.Limits{Keep: time.Duration(d.cfg.Audit.Keep), MaxSize: int64(d.cfg.Audit.MaxSize)},
+		Bootstrap: bootstrapMaker(d.cfg, publicKeys), Log: d.log, Metrics: metrics,
 	})
 }
 

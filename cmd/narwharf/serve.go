@@ -156,6 +156,7 @@ func serve(ctx context.Context, cfg *serverconfig.Config, log *slog.Logger, out 
 	defer stop()
 	tending.Go(func() { c.uploads.SweepUntil(background) })
 	tending.Go(func() { c.adopter.Run(background) })
+	tending.Go(func() { channels.Tend(background) })
 
 	for {
 		select {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"narwharf/hooks/configfile"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
@@ -136,15 +137,11 @@ func (a *tokenNewArgs) make(now time.Time) (string, access.Token, error) {
 
 // parseAge reads a duration that may be in days.
 func parseAge(s string) (time.Duration, error) {
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		h, err := time.ParseDuration(days + "h")
-		if err == nil && h > 0 && h < 1<<40*time.Microsecond {
-			return h * 24, nil
-		}
-	} else if d, err := time.ParseDuration(s); err == nil && d > 0 {
-		return d, nil
+	var d configfile.Duration
+	if err := d.UnmarshalText([]byte(s)); err != nil || d == 0 {
+		return 0, fmt.Errorf("%q is not a time like 12h or 90d", s)
 	}
-	return 0, fmt.Errorf("%q is not a time like 12h or 90d", s)
+	return time.Duration(d), nil
 }
 
 // callerName is the person who types, for the record.

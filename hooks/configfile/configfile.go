@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -50,19 +49,6 @@ func Abs(path string, names ...*string) {
 			*p = filepath.Join(filepath.Dir(path), *p)
 		}
 	}
-}
-
-// Duration is written as "24h" or "90s", and is not below 0.
-type Duration time.Duration
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (d *Duration) UnmarshalText(text []byte) error {
-	v, err := time.ParseDuration(string(text))
-	if err != nil || v < 0 {
-		return fmt.Errorf("%q is not a duration like \"24h\" or \"90s\"", text)
-	}
-	*d = Duration(v)
-	return nil
 }
 
 // BySystem reads values that are each for one kind of machine, SYSTEM=VALUE, or for

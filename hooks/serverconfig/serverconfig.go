@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -31,9 +30,9 @@ type Config struct {
 		StoreRoot       string              `toml:"store_root"`
 		ServeStore      bool                `toml:"serve_store"`
 		Priority        int                 `toml:"priority"`
-		NarCacheSize    Size                `toml:"nar_cache_size"`
+		NarCacheSize    configfile.Size     `toml:"nar_cache_size"`
 		AllowIncomplete bool                `toml:"allow_incomplete"`
-		MaxNarSize      Size                `toml:"max_nar_size"`
+		MaxNarSize      configfile.Size     `toml:"max_nar_size"`
 		NarGrace        configfile.Duration `toml:"nar_grace"`
 	} `toml:"cache"`
 
@@ -51,6 +50,11 @@ type Config struct {
 		Trust  string   `toml:"trust"`
 		Agents []string `toml:"agents"`
 	} `toml:"bootstrap"`
+
+	Audit struct {
+		Keep    configfile.Duration `toml:"keep"`
+		MaxSize configfile.Size     `toml:"max_size"`
+	} `toml:"audit"`
 
 	Log struct {
 		Level string `toml:"level"`
@@ -80,31 +84,6 @@ func (c *Config) AnonymousScopes() access.Scopes { return c.anonymous }
 // UploadKeys are those of which one must have signed what is uploaded.
 func (c *Config) UploadKeys() []signing.PublicKey { return c.requireSig }
 
-// Size is a number of bytes, written as 1048576 or "50GiB".
-type Size int64
-
-var sizeUnits = []struct {
-	name  string
-	bytes int64
-}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}, {"B", 1}}
-
-// UnmarshalText implements encoding.TextUnmarshaler, for numbers too.
-func (s *Size) UnmarshalText(text []byte) error {
-	digits, unit := strings.TrimSpace(string(text)), int64(1)
-	for _, u := range sizeUnits {
-		if n, ok := strings.CutSuffix(digits, u.name); ok {
-			digits, unit = strings.TrimSpace(n), u.bytes
-			break
-		}
-	}
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || n < 0 || n > (1<<62)/unit {
-		return fmt.Errorf("%q is not a size like \"50GiB\" (units KiB, MiB, GiB, TiB)", text)
-	}
-	*s = Size(n * unit)
-	return nil
-}
-
 // Default is what a file that says nothing means. It lacks a data_dir.
 func Default() *Config {
 	c := &Config{Listen: []string{"127.0.0.1:8080"}}
@@ -116,6 +95,8 @@ func Default() *Config {
 	c.Signing.SignUploads = true
 	c.Access.Anonymous = []string{"pull"}
 	c.Bootstrap.Agents = []string{}
+	c.Audit.Keep = configfile.Duration(400 * 24 * time.Hour)
+	c.Audit.MaxSize = 256 << 20
 	c.Log.Level = "info"
 	c.Limits.BodyIdle = configfile.Duration(30 * time.Second)
 	c.Limits.Stop = configfile.Duration(5 * time.Minute)

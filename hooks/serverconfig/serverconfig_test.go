@@ -60,24 +60,6 @@ func configKeys(of reflect.Type, prefix string) (keys []string) {
 	return keys
 }
 
-func TestSizes(t *testing.T) {
-	for text, want := range map[string]int64{
-		"0": 0, "1048576": 1 << 20, "1KiB": 1 << 10, "64 MiB": 64 << 20, "50GiB": 50 << 30, "2TiB": 2 << 40, "7B": 7,
-		"4194303TiB": 4194303 << 40,
-	} {
-		var s Size
-		if err := s.UnmarshalText([]byte(text)); err != nil || int64(s) != want {
-			t.Errorf("%q is %d, %v; want %d", text, s, err, want)
-		}
-	}
-	for _, text := range []string{"", "GiB", "-1", "1GB", "1.5GiB", "1 GiB GiB", "9223372036854775807GiB", "4194305TiB", "0x10"} {
-		var s Size
-		if err := s.UnmarshalText([]byte(text)); err == nil {
-			t.Errorf("%q is taken for %d bytes", text, s)
-		}
-	}
-}
-
 const someAgent = "/nix/store/0c0vbw3cxnvd6dpyvnp8y4s5j9zcwg0m-narwharf-1"
 
 func TestBootstrapSection(t *testing.T) {
