@@ -27,33 +27,23 @@ func (w *World) Agent(rules machine.Rules) *nixos.Agent {
 	}
 }
 
-// ErrTurns is that an agent does not settle.
-var ErrTurns = errors.New("the agent did not settle")
+// ErrTurns is that an agent does not come to rest.
+var ErrTurns = errors.New("the agent did not come to rest")
 
-// Drive runs agents until one is settled: has nothing under way, and has heard
-// that the server has nothing new. When a crash point is hit, or is given by
-// onCrash, the agent dies, onCrash does what it likes to the world, and the
-// next agent starts.
+// Drive runs agents until one is at rest, and has heard that the server has
+// nothing new. When a crash point is hit the agent dies, onCrash does what it
+// likes to the world, and the next agent starts.
 func (w *World) Drive(rules machine.Rules, turns int, onCrash func()) (*journal.Journal, error) {
 	var agent *nixos.Agent
 	for range turns {
-		var settled bool
-		err := w.guard(func() error {
+		var rests bool
+		err := w.guard(func() (err error) {
 			if agent == nil {
-				agent = w.Agent(rules)
-				if err := agent.Start(context.Background()); err != nil {
-					agent = nil
-					return err
-				}
-				return nil
-			}
-			before := agent.Journal().ETag
-			if err := agent.Turn(context.Background()); err != nil {
+				agent, err = w.start(rules)
 				return err
 			}
-			j := agent.Journal()
-			settled = j.AtRest() && (w.Wants == nil || before == w.etag()) && j.ETag == before && (!w.reachable() || j.Attempt == nil || j.Attempt.Run == 0 || j.Attempt.LogPosted)
-			return nil
+			rests, err = w.turn(agent)
+			return err
 		})
 		var crash *crashError
 		switch {
@@ -66,7 +56,7 @@ func (w *World) Drive(rules machine.Rules, turns int, onCrash func()) (*journal.
 			return nil, err
 		case err != nil:
 			w.Clock += 1000 // the real one waits, too
-		case settled:
+		case rests:
 			return agent.Journal(), nil
 		}
 	}
@@ -75,6 +65,28 @@ func (w *World) Drive(rules machine.Rules, turns int, onCrash func()) (*journal.
 		state = agent.Journal().State
 	}
 	return nil, fmt.Errorf("%w in %d turns: it is %s", ErrTurns, turns, state)
+}
+
+// start is the beginning of an agent, nil if it could not begin.
+func (w *World) start(rules machine.Rules) (*nixos.Agent, error) {
+	agent := w.Agent(rules)
+	if err := agent.Start(context.Background()); err != nil {
+		return nil, err
+	}
+	return agent, nil
+}
+
+// turn carries out one effect, and tells whether the agent rests now, and has
+// heard that the server has nothing new, and has sent its log.
+func (w *World) turn(agent *nixos.Agent) (rests bool, err error) {
+	before := agent.Journal().ETag
+	if err := agent.Turn(context.Background()); err != nil {
+		return false, err
+	}
+	j := agent.Journal()
+	current := j.ETag == before && (w.Wants == nil || before == w.etag())
+	logged := !w.reachable() || j.Attempt == nil || j.Attempt.Run == 0 || j.Attempt.LogPosted
+	return j.AtRest() && current && logged, nil
 }
 
 type crashError struct{ at int }

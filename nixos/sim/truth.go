@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 
 	"narwharf/hooks/api"
 	"narwharf/signing"
@@ -31,19 +32,11 @@ func (w *World) handedOver(s *api.Status) {
 
 // Nonsense says what a status says that cannot be, "" if nothing.
 func Nonsense(s *api.Status) string {
-	known := false
-	for _, k := range api.States {
-		known = known || k == s.State
-	}
 	test := s.Action == string(signing.Test)
-	enforced := false
-	for _, c := range s.Checks {
-		if c.Mode == api.Enforce && !c.OK {
-			enforced = true
-		}
-	}
+	enforced := slices.ContainsFunc(s.Checks, func(c api.Check) bool { return c.Mode == api.Enforce && !c.OK })
+	words := []api.State{api.Rejected, api.Failed, api.Drifted, api.Reverted, api.StageFailed}
 	switch {
-	case !known:
+	case !slices.Contains(api.States, s.State):
 		return fmt.Sprintf("%q is no state", s.State)
 	case s.State == api.OK && s.Current != s.Wanted:
 		return "ok, and runs another system"
@@ -65,7 +58,7 @@ func Nonsense(s *api.Status) string {
 		return "armed, and boots another system"
 	case s.State == api.WaitingState && s.WaitingFor == nil:
 		return "waiting for nothing"
-	case (s.State == api.Rejected || s.State == api.Failed || s.State == api.Drifted || s.State == api.Reverted || s.State == api.StageFailed) && s.Error == "":
+	case slices.Contains(words, s.State) && s.Error == "":
 		return "it ended badly, and has no words for it"
 	case s.Confirm != "" && s.Unconfirmed:
 		return "both confirmed and not"

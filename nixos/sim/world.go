@@ -225,43 +225,49 @@ func (w *World) progress() {
 		if w.Clock < r.begun+takes.Milliseconds() {
 			continue
 		}
-		w.end(r, s)
+		r.ended = true
+		switch r.Action {
+		case "boot":
+			w.setBoot(r, s)
+		case "check":
+			r.exit = s.CheckExit
+		case "test":
+			w.switchTo(r, s)
+		}
 	}
 }
 
-func (w *World) end(r *run, s *System) {
-	r.ended = true
-	switch r.Action {
-	case "boot":
-		// Boot loaders write an entry for every generation.
-		r.exit = s.BootExit
-		for _, p := range w.Links {
-			if g := w.Systems[p]; g != nil && r.exit == 0 {
-				r.exit = g.BootExit
-			}
+// setBoot is the end of a run that writes the boot entry. Boot loaders write one
+// for every generation.
+func (w *World) setBoot(r *run, s *System) {
+	r.exit = s.BootExit
+	for _, p := range w.Links {
+		if g := w.Systems[p]; g != nil && r.exit == 0 {
+			r.exit = g.BootExit
 		}
-		if r.exit == 0 && slices.Contains(w.Links, r.Path) {
-			w.BootEntry = r.Path
-		}
-	case "check":
-		r.exit = s.CheckExit
-	case "test":
-		if s.Hangs {
-			r.text = "timeout"
-			return
-		}
-		r.exit = s.TestExit
-		if slices.Contains(w.Links, r.Path) && s.BackExit != 0 {
-			r.exit = s.BackExit
-		}
-		if r.exit == 100 || s.StaysOut || r.exit == 1 {
-			return
-		}
-		w.Current = r.Path
-		w.SwitchedAt = w.Clock
-		if r.exit == 0 && len(s.Units) > 0 && s.UnitsAfter == 0 {
-			r.exit = 4
-		}
+	}
+	if r.exit == 0 && slices.Contains(w.Links, r.Path) {
+		w.BootEntry = r.Path
+	}
+}
+
+// switchTo is the end of a live switch.
+func (w *World) switchTo(r *run, s *System) {
+	if s.Hangs {
+		r.text = "timeout"
+		return
+	}
+	r.exit = s.TestExit
+	if slices.Contains(w.Links, r.Path) && s.BackExit != 0 {
+		r.exit = s.BackExit
+	}
+	if r.exit == 100 || s.StaysOut || r.exit == 1 {
+		return
+	}
+	w.Current = r.Path
+	w.SwitchedAt = w.Clock
+	if r.exit == 0 && len(s.Units) > 0 && s.UnitsAfter == 0 {
+		r.exit = 4
 	}
 }
 

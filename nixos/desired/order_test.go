@@ -1,0 +1,46 @@
+package desired
+
+import (
+	"testing"
+
+	"narwharf/hooks/api"
+	"narwharf/nixos/journal"
+	"narwharf/signing"
+)
+
+// TestOrderOf: a directive is obeyed once, only about the release that was
+// accepted last, and none that is not above the last of its release.
+func TestOrderOf(t *testing.T) {
+	r := &Rules{Trust: signing.Trust{Origin: "o", Channel: "c"}}
+	for name, c := range map[string]struct {
+		d      *api.Directive
+		last   string // that was obeyed
+		serial int64  // of it
+		paused bool
+		want   Order
+	}{
+		"none":                    {want: None},
+		"retry":                   {d: &api.Directive{Type: "retry", Seq: 7, ID: "a"}, want: Retry},
+		"revert":                  {d: &api.Directive{Type: "revert", Seq: 7, ID: "a"}, want: Revert},
+		"of another release":      {d: &api.Directive{Type: "retry", Seq: 6, ID: "a"}, want: None},
+		"without an ID":           {d: &api.Directive{Type: "retry", Seq: 7}, want: None},
+		"of a type to come":       {d: &api.Directive{Type: "kexec", Seq: 7, ID: "a"}, want: None},
+		"obeyed":                  {d: &api.Directive{Type: "revert", Seq: 7, ID: "a"}, last: "a", want: Obeyed},
+		"obeyed without a serial": {d: &api.Directive{Type: "revert", Seq: 7, ID: "a", Serial: 3}, last: "a", want: Obeyed},
+		"a higher serial":         {d: &api.Directive{Type: "retry", Seq: 7, ID: "b", Serial: 4}, last: "a", serial: 3, want: Retry},
+		"the same serial":         {d: &api.Directive{Type: "retry", Seq: 7, ID: "b", Serial: 3}, last: "a", serial: 3, want: Old},
+		"a lower serial":          {d: &api.Directive{Type: "revert", Seq: 7, ID: "b", Serial: 2}, last: "a", serial: 3, want: Old},
+		"no serial":               {d: &api.Directive{Type: "retry", Seq: 7, ID: "b"}, last: "a", serial: 3, want: Retry},
+		"a serial that is none":   {d: &api.Directive{Type: "retry", Seq: 7, ID: "a", Serial: -1}, last: "a", want: Old},
+		"revert while paused":     {d: &api.Directive{Type: "revert", Seq: 7, ID: "a"}, paused: true, want: Paused},
+		"retry while paused":      {d: &api.Directive{Type: "retry", Seq: 7, ID: "a"}, paused: true, want: Retry},
+	} {
+		j := &journal.Journal{
+			Desired: &api.Desired{Directive: c.d}, Directive: c.last,
+			Seen: map[string]journal.Seen{r.Channel(): {Seq: 7, Directive: c.serial}},
+		}
+		if got := OrderOf(r, j, c.paused); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+}
