@@ -61,8 +61,8 @@ func (n *network) probeProgram(path string) (program, config, text string) {
 	return program, config, text
 }
 
-// Probe implements nixos.Network. The new agent goes the way that its own unit says: a
-// proxy of the running one's is none of its.
+// Probe implements nixos.Network. The new agent is given the proxy of its own unit, which
+// may be another than that of the running agent.
 func (n *network) Probe(ctx context.Context, path string, s *api.Status) effect.Probed {
 	program, config, by := n.probeProgram(path)
 	text, err := json.Marshal(s)

@@ -13,9 +13,11 @@ import (
 	"narwharf/nixos"
 )
 
-// systems are those in the store, of which one runs and one was booted.
+// systems are the NixOS systems in the store. One of them runs, one was booted.
 type systems struct {
-	root, storeDir, runDir string
+	root     string // in front of storeDir, for a store that is mounted elsewhere
+	storeDir string
+	runDir   string // has the links current-system and booted-system
 }
 
 // real is where the files of a store path are.
@@ -25,8 +27,8 @@ func (s systems) current() (string, error) { return s.link(filepath.Join(s.runDi
 
 func (s systems) booted() (string, error) { return s.link(filepath.Join(s.runDir, "booted-system")) }
 
-// link reads a link to a system. None is "", which a container or an
-// installer has.
+// link reads a link to a system. "" is that there is none, as in a container or an
+// installer.
 func (s systems) link(name string) (string, error) {
 	path, err := os.Readlink(name)
 	switch {
@@ -42,16 +44,15 @@ func (s systems) link(name string) (string, error) {
 	return path, nil
 }
 
-// Reasons implements nixos.Boot: what of path the running kernel and initrd are
-// not, and what forbids to switch to it from the running system.
+// Reasons implements nixos.Boot. It compares path with the booted system, which says what
+// needs a reboot, and with the running one, which says what forbids a switch.
 //
 // A system that has reboot-triggers lists by itself what needs a reboot;
 // otherwise it is what system.autoUpgrade looks at (nixpkgs,
 // nixos/modules/tasks/auto-upgrade.nix), and kernel-params.
 //
-// The action check is younger than switch-inhibitors nowhere: a system with
-// that file has it (nixpkgs, pull request 473282); an older script would take
-// the word for a mistake.
+// Every system with a file switch-inhibitors has the action check, too (nixpkgs, pull
+// request 473282). An older script refuses the word.
 func (s systems) Reasons(_ context.Context, path string) (r nixos.Reasons, err error) {
 	for _, name := range []string{"nixos-version", "bin/switch-to-configuration"} {
 		if _, err := os.Stat(s.real(filepath.Join(path, name))); err != nil {

@@ -21,7 +21,7 @@ type reporter struct {
 
 	mu     sync.Mutex
 	newest *api.Status
-	floor  int64 // of start ids: the server has seen a higher one than ours
+	floor  int64 // of start IDs: the server knows of one right below it
 	taken  int64 // highest counter that the server took
 	wake   chan struct{}
 	stop   context.CancelFunc
@@ -42,6 +42,7 @@ func (r *reporter) delivered() int64 {
 	return r.taken
 }
 
+// hand takes a report to deliver, in the place of the one before.
 func (r *reporter) hand(s *api.Status) {
 	r.mu.Lock()
 	r.newest = s
@@ -54,31 +55,21 @@ func (r *reporter) hand(s *api.Status) {
 
 func (r *reporter) run(ctx context.Context) {
 	defer close(r.done)
-	fails := 0
-	for {
-		pause := time.Duration(0)
+	for fails := 0; ; {
+		var again <-chan time.Time // never, where nothing is left to deliver
 		if fails > 0 {
-			pause = min(time.Second<<min(fails-1, 5), 30*time.Second)
-			pause += time.Duration(rand.Int64N(int64(pause)))
+			pause := min(time.Second<<min(fails-1, 5), 30*time.Second)
+			again = time.After(pause + time.Duration(rand.Int64N(int64(pause))))
 		}
-		if fails == 0 {
-			select {
-			case <-r.wake:
-			case <-ctx.Done():
-				return
-			}
-		} else {
-			select {
-			case <-time.After(pause):
-			case <-r.wake: // something new: perhaps the network, too
-			case <-ctx.Done():
-				return
-			}
+		select {
+		case <-again:
+		case <-r.wake: // there is a newer one, and perhaps a network, too
+		case <-ctx.Done():
+			return
 		}
+		fails++
 		if r.deliver(ctx) {
 			fails = 0
-		} else {
-			fails++
 		}
 	}
 }
@@ -96,7 +87,7 @@ func (r *reporter) deliver(ctx context.Context) bool {
 	switch {
 	case err == nil:
 	case errors.As(err, &refused) && refused.Kind == api.StaleStatus:
-		// A newer report of this host is there, or now is: both are heard of.
+		// The server has a newer report of this host: this one is of no use to it.
 	case errors.As(err, &refused) && refused.Status == 400:
 		r.log.Error("the server does not understand the report", "error", err)
 	default:
@@ -112,8 +103,8 @@ func (r *reporter) deliver(ctx context.Context) bool {
 	return false
 }
 
-// send puts one report. A server that knows a higher start id – the clock was
-// set back, the journal is gone – is answered with a higher one still.
+// send puts one report. A server that knows a higher start ID – the clock was set back, the
+// journal is gone – is sent it again with a higher one still.
 func (r *reporter) send(ctx context.Context, s *api.Status) error {
 	r.sending.Lock()
 	defer r.sending.Unlock()
@@ -138,6 +129,7 @@ func (r *reporter) took(s *api.Status) {
 	r.taken = max(r.taken, s.Counter)
 }
 
+// numbered is a copy of a report whose start ID the server will believe.
 func (r *reporter) numbered(s *api.Status) *api.Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -146,6 +138,7 @@ func (r *reporter) numbered(s *api.Status) *api.Status {
 	return &n
 }
 
+// close ends run, and tries once more to deliver what is left.
 func (r *reporter) close(ctx context.Context) {
 	r.stop()
 	<-r.done
