@@ -37,7 +37,7 @@ func hostRows(p plan, dir string, start func(string) (*server, error)) ([]row, e
 	if err != nil {
 		return nil, err
 	}
-	defer h.server.stop()
+	defer func() { h.server.stop() }()
 	defer h.fleet.Close()
 
 	if err := h.arrive(p.arrival); err != nil {
@@ -90,7 +90,11 @@ func hostRows(p plan, dir string, start func(string) (*server, error)) ([]row, e
 	if err != nil {
 		return nil, err
 	}
-	return append(out, again), nil
+	started, err := h.startRow(p, dir)
+	if err != nil {
+		return nil, err
+	}
+	return append(out, again, started), nil
 }
 
 // gather starts a server with a release, measures its idle memory, and

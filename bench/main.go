@@ -26,6 +26,8 @@ type plan struct {
 	big     int64         // size of the one large NAR
 	hosts   int           // that follow a channel
 	wakes   int           // promotes of each kind
+	paths   int           // in the index of a server that starts
+	starts  int           // of it
 	arrival time.Duration // within which the hosts come
 	settle  time.Duration // in which they poll before memory is read
 
@@ -56,11 +58,12 @@ func main() {
 
 	p := plan{
 		quick: *quick, itself: *itself, only: map[string]bool{}, size: 1000 << 20, count: 300, rounds: 13, uploads: 5, sample: 1200 * time.Millisecond, big: 4 << 30,
-		hosts: 10_000, wakes: 5, arrival: 5 * time.Second, settle: 65 * time.Second,
+		paths: 1_000_000, starts: 3, hosts: 10_000, wakes: 5, arrival: 5 * time.Second, settle: 65 * time.Second,
 		bigFile: 1 << 30, localRounds: 9, colds: 5, crowds: 5, store: *store, prepare: *prepare, peers: peers,
 	}
 	if p.quick {
 		p.size, p.count, p.rounds, p.uploads, p.sample, p.big = 100<<20, 100, 3, 1, 400*time.Millisecond, 256<<20
+		p.paths, p.starts = 20_000, 1
 		p.hosts, p.wakes, p.arrival, p.settle = 1000, 2, time.Second, 3*time.Second
 		p.bigFile, p.localRounds, p.colds, p.crowds = 128<<20, 3, 1, 1
 	}
