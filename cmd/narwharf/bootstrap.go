@@ -36,65 +36,34 @@ The script holds the join token: who can read the machine's user-data can join
 in its place until it has. docs/hosts.md has the exit status and what to do.`,
 		Args: cobra.ExactArgs(1),
 	}
-	b := &bootstrap.Script{Trust: config.TrustPromoter, Reboot: true, Version: versionText()}
+	f := &bootstrapFlags{Script: bootstrap.Script{Trust: config.TrustPromoter, Version: versionText()}}
 	flags := c.Flags()
-	flags.StringVar(&b.Server, "server", "", "`URL` of the server, as the host has to name it")
-	keys := flags.StringArray("key", nil, "a promoter's public `KEY`, or a file with it; may be repeated")
-	contentKeys := flags.StringArray("content-key", nil, "public `KEY`, or a file with it, whose signature makes a path good; may be repeated")
-	flags.IntVar(&b.Threshold, "threshold", 1, "how many of the keys must have signed")
-	flags.Int64Var(&b.MinSeq, "min-seq", 0, "take no release below this `SEQ`: the channel's, now")
-	agents := flags.StringArray("agent", nil, "store `PATH` of the narwharf package; SYSTEM=PATH, repeated, for several systems")
-	tokenFile := flags.String("join-token-file", "", "`FILE` with the join token; - is stdin")
-	flags.StringVar(&b.Host, "host", "", "`NAME` of the host (default: the machine's host name)")
-	flags.StringVar(&b.Target, "target", "", "whose entry of a release the host takes (default: the host's name)")
-	flags.StringVar(&b.Origin, "origin", "", "what releases give as their origin (default: the server's name, a slash, the channel)")
-	flags.StringVar(&b.Action, "action", "", "`switch` or boot, where the release says auto (default: switch if that is enough)")
-	caFile := flags.String("ca-file", "", "`FILE` with certificates to trust instead of the system's")
-	noReboot := flags.Bool("no-reboot", false, "do not reboot, where the new system needs that")
-	flags.DurationVar(&b.Patience, "timeout", 30*time.Minute, "how long the host tries")
-	format := flags.String("format", "script", "script, or `cloud-config` with the script in it")
+	flags.StringVar(&f.Server, "server", "", "`URL` of the server, as the host has to name it")
+	flags.StringArrayVar(&f.keys, "key", nil, "a promoter's public `KEY`, or a file with it; may be repeated")
+	flags.StringArrayVar(&f.contentKeys, "content-key", nil, "public `KEY`, or a file with it, whose signature makes a path good; may be repeated")
+	flags.IntVar(&f.Threshold, "threshold", 1, "how many of the keys must have signed")
+	flags.Int64Var(&f.MinSeq, "min-seq", 0, "take no release below this `SEQ`: the channel's, now")
+	flags.StringArrayVar(&f.agents, "agent", nil, "store `PATH` of the narwharf package; SYSTEM=PATH, repeated, for several systems")
+	flags.StringVar(&f.tokenFile, "join-token-file", "", "`FILE` with the join token; - is stdin")
+	flags.StringVar(&f.Host, "host", "", "`NAME` of the host (default: the machine's host name)")
+	flags.StringVar(&f.Target, "target", "", "whose entry of a release the host takes (default: the host's name)")
+	flags.StringVar(&f.Origin, "origin", "", "what releases give as their origin (default: the server's name, a slash, the channel)")
+	flags.StringVar(&f.Action, "action", "", "`switch` or boot, where the release says auto (default: switch if that is enough)")
+	flags.StringVar(&f.caFile, "ca-file", "", "`FILE` with certificates to trust instead of the system's")
+	flags.BoolVar(&f.noReboot, "no-reboot", false, "do not reboot, where the new system needs that")
+	flags.DurationVar(&f.Patience, "timeout", 30*time.Minute, "how long the host tries")
+	flags.StringVar(&f.format, "format", "script", "script, or `cloud-config` with the script in it")
 	for _, name := range []string{"server", "key", "content-key", "min-seq", "agent", "join-token-file"} {
 		must(c.MarkFlagRequired(name))
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
-		b.Channel, b.Reboot = args[0], !*noReboot
-		if b.Action != "" && b.Action != string(signing.Switch) && b.Action != string(signing.Boot) {
-			return fmt.Errorf("--action: %q is neither switch nor boot", b.Action)
-		}
-		if *format != "script" && *format != "cloud-config" {
-			return fmt.Errorf("--format: %q is neither script nor cloud-config", *format)
-		}
-		if b.MinSeq < 1 {
-			return errors.New("--min-seq: name the channel's seq (narwharf channel show): a new machine knows none, and would take an old release for the last")
-		}
-		var err error
-		if u, err := api.ParseURL(b.Server); err != nil {
-			return fmt.Errorf("--server: %w", err)
-		} else if b.Origin == "" {
-			b.Origin = u.Hostname() + "/" + b.Channel
-		}
-		if b.Keys, err = publicKeyTexts("--key", *keys); err != nil {
+		f.Channel = args[0]
+		if err := f.read(c.InOrStdin()); err != nil {
 			return err
 		}
-		if b.ContentKeys, err = publicKeyTexts("--content-key", *contentKeys); err != nil {
-			return err
-		}
-		if b.Agents, err = configfile.BySystem(*agents); err != nil {
-			return fmt.Errorf("--agent: %w", err)
-		}
-		if b.JoinToken, err = readToken(*tokenFile, c.InOrStdin()); err != nil {
-			return fmt.Errorf("--join-token-file: %w", err)
-		}
-		if *caFile != "" {
-			text, err := os.ReadFile(*caFile)
-			if err != nil {
-				return fmt.Errorf("--ca-file: %w", err)
-			}
-			b.CA = string(text)
-		}
-		text, err := b.Text()
-		if *format == "cloud-config" {
-			text, err = b.CloudConfig()
+		text, err := f.Text()
+		if f.format == "cloud-config" {
+			text, err = f.CloudConfig()
 		}
 		if err != nil {
 			return err
@@ -103,6 +72,54 @@ in its place until it has. docs/hosts.md has the exit status and what to do.`,
 		return err
 	}
 	return c
+}
+
+// bootstrapFlags are the script and what is read for it.
+type bootstrapFlags struct {
+	bootstrap.Script
+	keys, contentKeys, agents []string
+	tokenFile, caFile, format string
+	noReboot                  bool
+}
+
+// read reads what flags name.
+func (f *bootstrapFlags) read(stdin io.Reader) error {
+	switch {
+	case f.Action != "" && f.Action != string(signing.Switch) && f.Action != string(signing.Boot):
+		return fmt.Errorf("--action: %q is neither switch nor boot", f.Action)
+	case f.format != "script" && f.format != "cloud-config":
+		return fmt.Errorf("--format: %q is neither script nor cloud-config", f.format)
+	case f.MinSeq < 1:
+		return errors.New("--min-seq: name the channel's seq (narwharf channel show): a new machine knows none, and would take an old release for the last")
+	}
+	u, err := api.ParseURL(f.Server)
+	if err != nil {
+		return fmt.Errorf("--server: %w", err)
+	}
+	if f.Origin == "" {
+		f.Origin = u.Hostname() + "/" + f.Channel
+	}
+	f.Reboot = !f.noReboot
+	if f.Keys, err = publicKeyTexts("--key", f.keys); err != nil {
+		return err
+	}
+	if f.ContentKeys, err = publicKeyTexts("--content-key", f.contentKeys); err != nil {
+		return err
+	}
+	if f.Agents, err = configfile.BySystem(f.agents); err != nil {
+		return fmt.Errorf("--agent: %w", err)
+	}
+	if f.JoinToken, err = readToken(f.tokenFile, stdin); err != nil {
+		return fmt.Errorf("--join-token-file: %w", err)
+	}
+	if f.caFile != "" {
+		text, err := os.ReadFile(f.caFile)
+		if err != nil {
+			return fmt.Errorf("--ca-file: %w", err)
+		}
+		f.CA = string(text)
+	}
+	return nil
 }
 
 func publicKeyTexts(what string, values []string) ([]string, error) {

@@ -78,43 +78,6 @@ func (cfg *clientConfig) client() (*api.Client, error) {
 	})
 }
 
-func readSecretKeys(files []string) ([]signing.SecretKey, error) {
-	var keys []signing.SecretKey
-	for _, f := range files {
-		text, err := os.ReadFile(f)
-		if err != nil {
-			return nil, fmt.Errorf("--key: %w", err)
-		}
-		k, err := signing.ParseSecretKey(string(text))
-		if err != nil {
-			return nil, fmt.Errorf("--key %s: %w", f, err)
-		}
-		keys = append(keys, k)
-	}
-	return keys, nil
-}
-
-// parsePublicKeys reads public keys, each given as itself or as a file.
-func parsePublicKeys(what string, values []string) ([]signing.PublicKey, error) {
-	var keys []signing.PublicKey
-	for _, v := range values {
-		text := v
-		if !strings.Contains(v, ":") || strings.HasPrefix(v, "/") || strings.HasPrefix(v, ".") {
-			b, err := os.ReadFile(v)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", what, err)
-			}
-			text = string(b)
-		}
-		k, err := signing.ParsePublicKey(text)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", what, err)
-		}
-		keys = append(keys, k)
-	}
-	return keys, nil
-}
-
 // session is a call of a command that talks to a server.
 type session struct {
 	*api.Client
@@ -178,32 +141,4 @@ func printJSON(out io.Writer, v any) error {
 	}
 	_, err = fmt.Fprintln(out, string(text))
 	return err
-}
-
-// firstOf is what flags say, else what the file says.
-func firstOf(flags, file []string) []string {
-	if len(flags) > 0 {
-		return flags
-	}
-	return file
-}
-
-// pairs reads values of the form K=V. Of a flag the last one of a key counts, and
-// arguments have each once.
-func pairs(flag, form string, values []string) (map[string]string, error) {
-	var m map[string]string
-	for _, kv := range values {
-		k, v, ok := strings.Cut(kv, "=")
-		if !ok {
-			return nil, fmt.Errorf("%s is not of the form %s", strings.TrimSpace(fmt.Sprintf("%s %q", flag, kv)), form)
-		}
-		if _, twice := m[k]; twice && flag == "" {
-			return nil, fmt.Errorf("target %s is there twice", k)
-		}
-		if m == nil {
-			m = make(map[string]string)
-		}
-		m[k] = v
-	}
-	return m, nil
 }

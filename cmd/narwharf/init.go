@@ -6,20 +6,19 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"text/template"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"narwharf/cache/nixstore"
 	"narwharf/hooks/serverconfig"
 	"narwharf/signing"
-	"narwharf/signing/access"
 )
 
 //go:embed init.toml
@@ -64,7 +63,7 @@ served. It never overwrites: if one of them is there, it says so and does nothin
 	return c
 }
 
-func initialise(ctx context.Context, out interface{ Write([]byte) (int, error) }, dir, keyName, listen, storeRoot string) (err error) {
+func initialise(ctx context.Context, out io.Writer, dir, keyName, listen, storeRoot string) (err error) {
 	dir, err = filepath.Abs(dir)
 	if err != nil {
 		return err
@@ -75,6 +74,63 @@ func initialise(ctx context.Context, out interface{ Write([]byte) (int, error) }
 	}
 	keyFile := filepath.Join("keys", strings.ReplaceAll(keyName, "/", "_")+".sec")
 	files := []string{"config.toml", keyFile, strings.TrimSuffix(keyFile, ".sec") + ".pub", "upload-token", "netrc", "narwharf.db"}
+	if err := newFolder(dir, files); err != nil {
+		return err
+	}
+	// Half an init would be in the way of the next one.
+	defer func() {
+		if err != nil {
+			for _, f := range files {
+				_ = os.Remove(filepath.Join(dir, f))
+			}
+		}
+	}()
+	secret, err := uploadToken(ctx, dir)
+	if err != nil {
+		return err
+	}
+	serve, err := findStore(storeRoot)
+	if err != nil {
+		return err
+	}
+	config, err := initText(keyFile, listen, storeRoot, serve)
+	if err != nil {
+		return err
+	}
+	netrc := ""
+	for _, host := range netrcHosts(listen) {
+		netrc += fmt.Sprintf("machine %s\nlogin upload\npassword %s", host, secret)
+	}
+	for _, f := range []struct {
+		name, text string
+		mode       os.FileMode
+	}{
+		{keyFile, key.String() + "\n", 0o600},
+		{files[2], key.Public().String() + "\n", 0o644},
+		{"upload-token", secret, 0o600},
+		{"netrc", netrc, 0o600},
+		{"config.toml", config, 0o644}, // last: with it, init is done
+	} {
+		if err := writeNew(filepath.Join(dir, f.name), f.text, f.mode); err != nil {
+			return err
+		}
+	}
+	served := ""
+	if serve {
+		served = fmt.Sprintf("\n                %s of this machine is served (cache.serve_store)", storeRoot+serverconfig.Default().Cache.StoreDir)
+	}
+	_, err = fmt.Fprintf(out, `Made %s:
+  config.toml   the configuration; read it, it has comments%s
+  %s   the signing key: keep it secret, and keep a copy
+  upload-token  a token that may upload; netrc has it for nix copy
+Next:
+  narwharf serve --config %s
+`, dir, served, keyFile, filepath.Join(dir, "config.toml"))
+	return err
+}
+
+// newFolder makes the folder, in which none of the files may be.
+func newFolder(dir string, files []string) error {
 	for _, f := range files {
 		if _, err := os.Lstat(filepath.Join(dir, f)); err == nil {
 			return fmt.Errorf("%s exists already; init never overwrites: choose another folder, or go on with narwharf serve --config %s", filepath.Join(dir, f), filepath.Join(dir, "config.toml"))
@@ -88,74 +144,20 @@ func initialise(ctx context.Context, out interface{ Write([]byte) (int, error) }
 	if err := becomeOwner(dir); err != nil {
 		return err
 	}
-	// Half an init would be in the way of the next one.
-	defer func() {
-		if err != nil {
-			for _, f := range files {
-				_ = os.Remove(filepath.Join(dir, f))
-			}
-		}
-	}()
-	if err := os.MkdirAll(filepath.Join(dir, "keys"), 0o700); err != nil {
-		return err
-	}
+	return os.MkdirAll(filepath.Join(dir, "keys"), 0o700)
+}
+
+// uploadToken makes a token that may upload, and returns it as a line.
+func uploadToken(ctx context.Context, dir string) (string, error) {
 	cfg := serverconfig.Default()
 	cfg.DataDir = dir
 	d, err := openDataDir(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
-		return err
+		return "", err
 	}
-	scopes, err := access.ParseScopes([]string{"push"})
-	var secret string
-	var t access.Token
-	if err == nil {
-		secret, t, err = access.New("upload", scopes, time.Now(), time.Time{})
-	}
-	if err == nil {
-		t.By = callerName()
-		err = d.tokens.Add(ctx, t)
-	}
-	if err := errors.Join(err, d.Close()); err != nil {
-		return err
-	}
-	serve, err := findStore(storeRoot)
-	if err != nil {
-		return err
-	}
-	config, err := initText(keyFile, listen, storeRoot, serve)
-	if err != nil {
-		return err
-	}
-	netrc := ""
-	for _, host := range netrcHosts(listen) {
-		netrc += fmt.Sprintf("machine %s\nlogin upload\npassword %s\n", host, secret)
-	}
-	for _, f := range []struct {
-		name, text string
-		mode       os.FileMode
-	}{
-		{keyFile, key.String() + "\n", 0o600},
-		{files[2], key.Public().String() + "\n", 0o644},
-		{"upload-token", secret + "\n", 0o600},
-		{"netrc", netrc, 0o600},
-		{"config.toml", config, 0o644}, // last: with it, init is done
-	} {
-		if err := writeNew(filepath.Join(dir, f.name), f.text, f.mode); err != nil {
-			return err
-		}
-	}
-	served := ""
-	if serve {
-		served = fmt.Sprintf("\n                %s of this machine is served (cache.serve_store)", storeRoot+cfg.Cache.StoreDir)
-	}
-	_, err = fmt.Fprintf(out, `Made %s:
-  config.toml   the configuration; read it, it has comments%s
-  %s   the signing key: keep it secret, and keep a copy
-  upload-token  a token that may upload; netrc has it for nix copy
-Next:
-  narwharf serve --config %s
-`, dir, served, keyFile, filepath.Join(dir, "config.toml"))
-	return err
+	var line strings.Builder
+	_, err = tokenNew(ctx, place{dataDir: d}, tokenNewArgs{Name: "upload", Scopes: []string{"push"}, By: callerName()}, &line)
+	return line.String(), errors.Join(err, d.Close())
 }
 
 func writeNew(path, text string, mode os.FileMode) error {

@@ -29,16 +29,22 @@ type place struct {
 
 // jobs are all jobs by name.
 var jobs = map[string]job{
-	"token-new":    tokenNew,
-	"token-list":   tokenList,
-	"token-revoke": tokenRevoke,
-	"fsck":         fsckJob,
-	"rebuild":      rebuildJob,
+	"token-new":    decoded(tokenNew),
+	"token-list":   decoded(tokenList),
+	"token-revoke": decoded(tokenRevoke),
+	"fsck":         decoded(fsckJob),
+	"rebuild":      decoded(rebuildJob),
 }
 
-// configFlag adds --config to a command.
-func configFlag(c *cobra.Command) *string {
-	return c.Flags().String("config", "", "the configuration `FILE` (else $NARWHARF_CONFIG, data/config.toml, /etc/narwharf/config.toml)")
+// decoded is a job whose arguments are an A.
+func decoded[A any](run func(ctx context.Context, d place, args A, out io.Writer) (int, error)) job {
+	return func(ctx context.Context, d place, raw json.RawMessage, out io.Writer) (int, error) {
+		var args A
+		if err := json.Unmarshal(raw, &args); err != nil {
+			return 2, err
+		}
+		return run(ctx, d, args, out)
+	}
 }
 
 // startPatience is how long a command waits for a server that is starting: one

@@ -70,7 +70,7 @@ func serve(ctx context.Context, cfg *serverconfig.Config, log *slog.Logger, out 
 	if err != nil {
 		return err
 	}
-	listeners, err := listen(cfg)
+	listeners, err := cfg.OpenListeners()
 	if err != nil {
 		return alreadyServed(cfg, err)
 	}
@@ -228,80 +228,6 @@ func shutdown(web *http.Server, server *cache.Server, limit time.Duration, log *
 			}
 		}
 	}
-}
-
-// listen opens all addresses, or none.
-func listen(cfg *serverconfig.Config) (listeners []net.Listener, err error) {
-	defer func() {
-		if err != nil {
-			for _, l := range listeners {
-				l.Close()
-			}
-		}
-	}()
-	for _, address := range cfg.Listen {
-		path, isUnix := strings.CutPrefix(address, "unix:")
-		var l net.Listener
-		if isUnix {
-			l, err = listenUnix(path, cfg.DataDir)
-		} else {
-			l, err = net.Listen("tcp", address)
-		}
-		if errors.Is(err, syscall.EADDRINUSE) {
-			return listeners, fmt.Errorf("listen on %s: something else serves there; stop it, or set listen in %s", address, cfg.Path())
-		}
-		if err != nil {
-			return listeners, fmt.Errorf("listen: %w", err)
-		}
-		listeners = append(listeners, l)
-	}
-	return listeners, nil
-}
-
-// listenUnix opens a unix socket for everybody on this machine: requests on
-// it show tokens as they do on TCP. A socket that nobody answers on is the
-// rest of a killed process and is replaced.
-func listenUnix(path, dataDir string) (net.Listener, error) {
-	if st, err := os.Lstat(path); err == nil {
-		if st.Mode()&os.ModeSocket == 0 {
-			return nil, fmt.Errorf("%s exists and is not a socket", path)
-		}
-		if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
-			conn.Close()
-			return nil, fmt.Errorf("%s: %w", path, syscall.EADDRINUSE)
-		}
-		if err := os.Remove(path); err != nil {
-			return nil, err
-		}
-	}
-	made := []string{path}
-	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
-			break
-		}
-		made = append(made, dir)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, err
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(path, 0o666); err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
-	// Root hands it to whom the rest of data_dir belongs to.
-	if st, err := os.Stat(dataDir); err == nil && os.Geteuid() == 0 {
-		if owner, ok := st.Sys().(*syscall.Stat_t); ok {
-			for _, name := range made {
-				if err := os.Lchown(name, int(owner.Uid), int(owner.Gid)); err != nil {
-					return nil, errors.Join(err, l.Close())
-				}
-			}
-		}
-	}
-	return l, nil
 }
 
 // notify tells systemd, if it started us with Type=notify (sd_notify(3)).

@@ -151,50 +151,17 @@ func (c *Config) check() error {
 	for i := range c.Signing.SecretKeyFiles {
 		configfile.Abs(c.path, &c.Signing.SecretKeyFiles[i])
 	}
-	if len(c.Listen) == 0 {
-		return errors.New("listen is empty: give host:port or unix:PATH")
+	public, err := c.checkListen()
+	if err != nil {
+		return err
 	}
-	public := ""
-	for i, l := range c.Listen {
-		if p, ok := strings.CutPrefix(l, "unix:"); ok {
-			if p == "" {
-				return errors.New(`listen: "unix:" needs a path`)
-			}
-			configfile.Abs(c.path, &p)
-			c.Listen[i] = "unix:" + p
-			continue
-		}
-		host, _, err := net.SplitHostPort(l)
-		if err != nil {
-			return fmt.Errorf("listen: %q is neither host:port nor unix:PATH", l)
-		}
-		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-			public = l
-		}
-	}
-	var err error
 	if c.PublicURL != "" {
 		if c.publicURL, err = api.ParseURL(c.PublicURL); err != nil {
 			return fmt.Errorf("public_url %w", err)
 		}
 	}
-	if d := c.Cache.StoreDir; !filepath.IsAbs(d) || filepath.Clean(d) != d {
-		return fmt.Errorf("cache.store_dir: %q is not an absolute path like /nix/store, without a slash at its end", d)
-	}
-	if r := c.Cache.StoreRoot; r != "" && !filepath.IsAbs(r) {
-		return fmt.Errorf("cache.store_root: %q is not an absolute path", r)
-	}
-	if c.Cache.StoreRoot = strings.TrimSuffix(filepath.Clean(c.Cache.StoreRoot), "/"); c.Cache.StoreRoot == "." {
-		c.Cache.StoreRoot = ""
-	}
-	if c.Cache.Priority < 0 {
-		return fmt.Errorf("cache.priority: %d is below 0", c.Cache.Priority)
-	}
-	if c.Cache.MaxNarSize == 0 {
-		return errors.New("cache.max_nar_size: 0 would refuse every upload")
-	}
-	if c.Limits.BodyIdle == 0 {
-		return errors.New("limits.body_idle: 0 would refuse every upload")
+	if err := c.checkCache(); err != nil {
+		return err
 	}
 	if c.anonymous, err = access.ParseScopes(c.Access.Anonymous); err != nil {
 		return fmt.Errorf("access.anonymous: %w", err)
@@ -212,6 +179,52 @@ func (c *Config) check() error {
 		c.requireSig = append(c.requireSig, key)
 	}
 	return c.checkBootstrap()
+}
+
+// checkListen returns an address that is not of this machine alone, "" if there is
+// none.
+func (c *Config) checkListen() (public string, err error) {
+	if len(c.Listen) == 0 {
+		return "", errors.New("listen is empty: give host:port or unix:PATH")
+	}
+	for i, l := range c.Listen {
+		if p, ok := strings.CutPrefix(l, "unix:"); ok {
+			if p == "" {
+				return "", errors.New(`listen: "unix:" needs a path`)
+			}
+			configfile.Abs(c.path, &p)
+			c.Listen[i] = "unix:" + p
+			continue
+		}
+		host, _, err := net.SplitHostPort(l)
+		if err != nil {
+			return "", fmt.Errorf("listen: %q is neither host:port nor unix:PATH", l)
+		}
+		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			public = l
+		}
+	}
+	return public, nil
+}
+
+// checkCache checks the sections [cache] and [limits].
+func (c *Config) checkCache() error {
+	if r := c.Cache.StoreRoot; r != "" {
+		c.Cache.StoreRoot = strings.TrimSuffix(filepath.Clean(r), "/")
+	}
+	switch d, r := c.Cache.StoreDir, c.Cache.StoreRoot; {
+	case !filepath.IsAbs(d) || filepath.Clean(d) != d:
+		return fmt.Errorf("cache.store_dir: %q is not an absolute path like /nix/store, without a slash at its end", d)
+	case r != "" && !filepath.IsAbs(r):
+		return fmt.Errorf("cache.store_root: %q is not an absolute path", r)
+	case c.Cache.Priority < 0:
+		return fmt.Errorf("cache.priority: %d is below 0", c.Cache.Priority)
+	case c.Cache.MaxNarSize == 0:
+		return errors.New("cache.max_nar_size: 0 would refuse every upload")
+	case c.Limits.BodyIdle == 0:
+		return errors.New("limits.body_idle: 0 would refuse every upload")
+	}
+	return nil
 }
 
 // LoadKeys reads the secret key files.

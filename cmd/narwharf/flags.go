@@ -1,0 +1,111 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"narwharf/hooks/configfile"
+	"narwharf/signing"
+)
+
+// configFlag adds --config to a command.
+func configFlag(c *cobra.Command) *string {
+	return c.Flags().String("config", "", "the configuration `FILE` (else $NARWHARF_CONFIG, data/config.toml, /etc/narwharf/config.toml)")
+}
+
+// must is for mistakes of the program that show on its first start.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// parseAge reads a duration that may be in days.
+func parseAge(s string) (time.Duration, error) {
+	var d configfile.Duration
+	if err := d.UnmarshalText([]byte(s)); err != nil || d == 0 {
+		return 0, fmt.Errorf("%q is not a time like 12h or 90d", s)
+	}
+	return time.Duration(d), nil
+}
+
+// callerName is the person who types, for the record.
+func callerName() string {
+	if s := os.Getenv("SUDO_USER"); s != "" && os.Getuid() == 0 {
+		return s
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return fmt.Sprintf("uid %d", os.Getuid())
+}
+
+func readSecretKeys(files []string) ([]signing.SecretKey, error) {
+	var keys []signing.SecretKey
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			return nil, fmt.Errorf("--key: %w", err)
+		}
+		k, err := signing.ParseSecretKey(string(text))
+		if err != nil {
+			return nil, fmt.Errorf("--key %s: %w", f, err)
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
+// parsePublicKeys reads public keys, each given as itself or as a file.
+func parsePublicKeys(what string, values []string) ([]signing.PublicKey, error) {
+	var keys []signing.PublicKey
+	for _, v := range values {
+		text := v
+		if !strings.Contains(v, ":") || strings.HasPrefix(v, "/") || strings.HasPrefix(v, ".") {
+			b, err := os.ReadFile(v)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", what, err)
+			}
+			text = string(b)
+		}
+		k, err := signing.ParsePublicKey(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", what, err)
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
+// firstOf is what flags say, else what the file says.
+func firstOf(flags, file []string) []string {
+	if len(flags) > 0 {
+		return flags
+	}
+	return file
+}
+
+// pairs reads values of the form K=V. Of a flag the last one of a key counts, and
+// arguments have each once.
+func pairs(flag, form string, values []string) (map[string]string, error) {
+	var m map[string]string
+	for _, kv := range values {
+		k, v, ok := strings.Cut(kv, "=")
+		if !ok {
+			return nil, fmt.Errorf("%s is not of the form %s", strings.TrimSpace(fmt.Sprintf("%s %q", flag, kv)), form)
+		}
+		if _, twice := m[k]; twice && flag == "" {
+			return nil, fmt.Errorf("target %s is there twice", k)
+		}
+		if m == nil {
+			m = make(map[string]string)
+		}
+		m[k] = v
+	}
+	return m, nil
+}

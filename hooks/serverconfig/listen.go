@@ -1,0 +1,90 @@
+package serverconfig
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// OpenListeners listens on all addresses of the configuration, or on none.
+func (c *Config) OpenListeners() (listeners []net.Listener, err error) {
+	defer func() {
+		if err != nil {
+			for _, l := range listeners {
+				l.Close()
+			}
+		}
+	}()
+	for _, address := range c.Listen {
+		path, isUnix := strings.CutPrefix(address, "unix:")
+		var l net.Listener
+		if isUnix {
+			l, err = listenUnix(path, c.DataDir)
+		} else {
+			l, err = net.Listen("tcp", address)
+		}
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return listeners, fmt.Errorf("listen on %s: something else serves there; stop it, or set listen in %s", address, c.path)
+		}
+		if err != nil {
+			return listeners, fmt.Errorf("listen: %w", err)
+		}
+		listeners = append(listeners, l)
+	}
+	return listeners, nil
+}
+
+// listenUnix opens a unix socket for everybody on this machine: requests on
+// it show tokens as they do on TCP.
+func listenUnix(path, dataDir string) (net.Listener, error) {
+	if err := freeSocket(path); err != nil {
+		return nil, err
+	}
+	made := []string{path}
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		made = append(made, dir)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	err = os.Chmod(path, 0o666)
+	// Root hands it to whom the rest of data_dir belongs to.
+	if st, serr := os.Stat(dataDir); serr == nil && os.Geteuid() == 0 {
+		owner, ok := st.Sys().(*syscall.Stat_t)
+		for i := 0; ok && err == nil && i < len(made); i++ {
+			err = os.Lchown(made[i], int(owner.Uid), int(owner.Gid))
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// freeSocket removes a socket that nobody answers on: the rest of a killed process.
+func freeSocket(path string) error {
+	st, err := os.Lstat(path)
+	switch {
+	case err != nil:
+		return nil //nolint:nilerr // what is wrong with it, net.Listen says
+	case st.Mode()&os.ModeSocket == 0:
+		return fmt.Errorf("%s exists and is not a socket", path)
+	}
+	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		conn.Close()
+		return fmt.Errorf("%s: %w", path, syscall.EADDRINUSE)
+	}
+	return os.Remove(path)
+}
