@@ -8,9 +8,9 @@ import (
 	"narwharf/nixos/journal"
 )
 
-// retries tells whether a retry makes another attempt of this one. Where an
-// armed host's reboot failed it is the reboot that is tried again, at once.
-func retries(a *journal.Attempt) bool {
+// obeyRetry tells whether another attempt at the same entry is to be begun. Where
+// an armed host's reboot failed it is the reboot that is tried again, at once.
+func obeyRetry(a *journal.Attempt) (another bool) {
 	if a.Phase == journal.Done && a.Outcome == api.Armed {
 		a.RetryAt, a.HookTries = 0, 0
 	}

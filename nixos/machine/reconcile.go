@@ -61,7 +61,7 @@ func (t *turn) accept(v desired.Verdict) {
 	}
 	if order == desired.Retry {
 		delete(j.Denied, v.Digest)
-		same = same && !retries(a)
+		same = same && !obeyRetry(a)
 	}
 	if !same {
 		t.follow(t.begin(v))
