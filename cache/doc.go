@@ -15,7 +15,7 @@
 //
 //   - What was answered with 201 is durable, and is served byte for byte.
 //   - The bytes of a NAR's URL never change: its name is their SHA-256, or for a
-//     local path that of the NAR, which one encoder packs.
+//     local path that of the NAR, which one encoder makes.
 //   - What Nix has changed in the local store is so in the next answer.
 //   - A reply that could not be sent whole is broken off, never ended.
 //

@@ -45,8 +45,8 @@ func (s *Server) Sent(ctx context.Context) error {
 
 // fastLabel says what an answer on the fast path is.
 type fastLabel struct {
-	kind   fastKind
-	packed string // name of a packed NAR of the local store
+	kind fastKind
+	file string // name of a compressed NAR of the local store
 }
 
 type fastKind int
@@ -55,14 +55,14 @@ const (
 	fastUploadedInfo fastKind = iota
 	fastLocalInfo
 	fastUploadedNar
-	fastPackedNar
+	fastCompressedNar
 )
 
 var fastKinds = [...]requestKey{
-	fastUploadedInfo: {"narinfo", http.MethodGet, sourceUploaded, http.StatusOK},
-	fastLocalInfo:    {"narinfo", http.MethodGet, sourceLocal, http.StatusOK},
-	fastUploadedNar:  {"nar", http.MethodGet, sourceUploaded, http.StatusOK},
-	fastPackedNar:    {"packed-nar", http.MethodGet, sourceLocal, http.StatusOK},
+	fastUploadedInfo:  {"narinfo", http.MethodGet, sourceUploaded, http.StatusOK},
+	fastLocalInfo:     {"narinfo", http.MethodGet, sourceLocal, http.StatusOK},
+	fastUploadedNar:   {"nar", http.MethodGet, sourceUploaded, http.StatusOK},
+	fastCompressedNar: {"packed-nar", http.MethodGet, sourceLocal, http.StatusOK},
 }
 
 // answeredFast counts an answer as ServeHTTP does.
@@ -79,8 +79,8 @@ func (s *Server) answeredFast(a *fastpath.Answer, sent int64) {
 		return
 	}
 	s.metrics.aborted.Inc()
-	if label.kind == fastPackedNar {
-		s.dropUnreadable(a.File, label.packed)
+	if label.kind == fastCompressedNar {
+		s.dropUnreadable(a.File, label.file)
 	}
 }
 
@@ -111,7 +111,7 @@ func (s *Server) fastAnswer(path []byte, gzip bool) *fastpath.Answer {
 }
 
 // fastNar returns the answer to GET /nar/<name>, if that is the name of an
-// uploaded file, or of a local path that is known to be true and packed. All else,
+// uploaded file, or of a local path that is known to be true and compressed. All else,
 // errors too, is net/http's.
 func (s *Server) fastNar(name string) *fastpath.Answer {
 	if narfile.Grammar.MatchString(name) {
@@ -138,14 +138,14 @@ func (s *Server) fastNar(name string) *fastpath.Answer {
 		return nil
 	}
 	return s.fastFile(f, digest.Size, base[33:]+strings.TrimPrefix(local.CompressedSuffix, local.PlainSuffix),
-		fastLabel{fastPackedNar, name})
+		fastLabel{fastCompressedNar, name})
 }
 
 // fastFile is the answer that getNar and sendFinished give to a plain GET.
 func (s *Server) fastFile(f *os.File, size int64, etag string, label fastLabel) *fastpath.Answer {
 	tail := make([]byte, 0, 256)
 	tail = append(tail, "\r\nAccept-Ranges: bytes\r\nCache-Control: "...)
-	tail = append(tail, s.keep...)
+	tail = append(tail, s.immutable...)
 	tail = append(tail, "\r\nContent-Length: "...)
 	tail = strconv.AppendInt(tail, size, 10)
 	tail = append(tail, "\r\nContent-Type: "+narType+"\r\nEtag: \""...)

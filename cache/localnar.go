@@ -37,9 +37,9 @@ type narSource struct {
 	local bool // the path's own files; else an upload
 }
 
-// getPackedNar answers /nar/<name>.nar.zst.
-func (s *localNars) getPackedNar(w *response, req *http.Request, name string) error {
-	return s.getLocalNar(w, req, name, local.CompressedSuffix, s.sendPackedNar)
+// getCompressedNar answers /nar/<name>.nar.zst.
+func (s *localNars) getCompressedNar(w *response, req *http.Request, name string) error {
+	return s.getLocalNar(w, req, name, local.CompressedSuffix, s.sendCompressedNar)
 }
 
 // getPlainNar answers /nar/<name>.nar.
@@ -64,7 +64,7 @@ func (s *localNars) getLocalNar(w *response, req *http.Request, name, suffix str
 		w.source = sourceLocal
 	}
 	h["Content-Type"] = []string{narType}
-	h["Cache-Control"] = []string{s.keep}
+	h["Cache-Control"] = []string{s.immutable}
 	h["Etag"] = []string{`"` + digits + strings.TrimPrefix(suffix, local.PlainSuffix) + `"`}
 	return s.brokenLocal(w, req, src, send(w, req, name+suffix, src))
 }
@@ -121,11 +121,11 @@ func (s *localNars) dump(src *narSource) compress.Source {
 	}
 }
 
-// ---- packed
+// ---- compressed
 
-// sendPackedNar sends the NAR packed: a finished file as any NAR file is sent,
+// sendCompressedNar sends the NAR compressed: a finished file as any NAR file is sent,
 // else what an encoder makes of it while that is at work.
-func (s *localNars) sendPackedNar(w *response, req *http.Request, file string, src *narSource) error {
+func (s *localNars) sendCompressedNar(w *response, req *http.Request, file string, src *narSource) error {
 	h := w.Header()
 	etag := h.Get("Etag")
 	if status := condition(req, etag); status != 0 {
@@ -170,7 +170,7 @@ func (s *localNars) sendPackedNar(w *response, req *http.Request, file string, s
 	return serveContent(w, req, f, digest.Size)
 }
 
-// sendFinished sends a packed NAR that is whole, if there is one.
+// sendFinished sends a compressed NAR that is whole, if there is one.
 func (s *localNars) sendFinished(w *response, req *http.Request, file string) (done bool, err error) {
 	f, digest, err := s.Local.Compressed.Open(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -191,8 +191,8 @@ func (s *localNars) sendFinished(w *response, req *http.Request, file string) (d
 	return true, err
 }
 
-// dropUnreadable removes a packed NAR that cannot be read on from where sending
-// stopped; the next one who asks has it packed anew.
+// dropUnreadable removes a compressed NAR that cannot be read on from where sending
+// stopped; the next one who asks has it compressed anew.
 func (s *parts) dropUnreadable(f io.ReadSeeker, file string) {
 	at, err := f.Seek(0, io.SeekCurrent)
 	if err == nil {

@@ -30,7 +30,7 @@ func (s *sidecars) getLog(w *response, req *http.Request, drv string) error {
 // getLocalLog sends what Nix kept of a build. Nix before 2.34 would unpack bzip2
 // itself if it were labelled; later ones refuse the label.
 func (s *sidecars) getLocalLog(w *response, req *http.Request, drv string) error {
-	f, packed, err := s.Local.Log(drv)
+	f, compressed, err := s.Local.Log(drv)
 	if err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func (s *sidecars) getLocalLog(w *response, req *http.Request, drv string) error
 		return err
 	}
 	etag := strconv.FormatInt(st.ModTime().UnixNano(), 36) + "-" + strconv.FormatInt(st.Size(), 36)
-	if !packed {
+	if !compressed {
 		return sendText(w, req, f, st.Size(), logType, etag)
 	}
 	text := bufio.NewReader(bzip2.NewReader(f))
@@ -54,7 +54,7 @@ func (s *sidecars) getLocalLog(w *response, req *http.Request, drv string) error
 		return s.sendLogOld(w, req, f, text)
 	}
 	if enc := encodingFor(req); enc != "" {
-		return sendPacked(w, req, text, -1, enc)
+		return sendCompressed(w, req, text, -1, enc)
 	}
 	if noneMatch(req, h.Get("Etag")) {
 		w.WriteHeader(http.StatusNotModified)

@@ -39,7 +39,7 @@ func (s *nars) getNar(w *response, req *http.Request, file string) error {
 	h := w.Header()
 	h["Content-Type"] = []string{narType}
 	h["Etag"] = []string{`"` + file[:52] + `"`}
-	h["Cache-Control"] = []string{s.keep}
+	h["Cache-Control"] = []string{s.immutable}
 	return serveContent(w, req, f.Content, f.Size)
 }
 

@@ -25,11 +25,11 @@ func (s *narinfos) getNarinfo(w *response, req *http.Request, hash string) error
 	}
 	h := w.Header()
 	text, etag := t.text, t.etag
-	packed := t.small
-	if packed != nil {
+	compressed := t.small
+	if compressed != nil {
 		h["Vary"] = []string{"Accept-Encoding"}
 		if accepts(req, "gzip") {
-			text, etag = packed, "W/"+t.etag
+			text, etag = compressed, "W/"+t.etag
 		}
 	}
 	h["Etag"] = []string{etag}

@@ -63,7 +63,7 @@ func (s *Server) drain(req *http.Request, b *body) {
 	if b.read == 0 && req.Header.Get("Expect") != "" {
 		return
 	}
-	b.end(s.drainTime)
+	b.discard(s.drainTime)
 }
 
 // stored answers a PUT that was taken in.

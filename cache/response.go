@@ -107,8 +107,8 @@ func (w *response) arm() {
 	_ = w.control.SetWriteDeadline(time.Now().Add(w.idle)) // not every writer has one
 }
 
-// end takes the deadline off the connection, which may serve more requests.
-func (w *response) end() {
+// disarm takes the deadline off the connection, which may serve more requests.
+func (w *response) disarm() {
 	if w.armed {
 		_ = w.control.SetWriteDeadline(time.Time{})
 	}
@@ -146,8 +146,8 @@ func (b *body) Read(p []byte) (int, error) {
 // errBody is in every error of reading a request's body.
 var errBody = errors.New("receive")
 
-// end reads what is left, for at most limit, and throws it away.
-func (b *body) end(limit time.Duration) {
+// discard reads what is left, for at most limit, and throws it away.
+func (b *body) discard(limit time.Duration) {
 	if b.err != nil {
 		return
 	}

@@ -52,8 +52,8 @@ type Options struct {
 // parts is what all handlers work with.
 type parts struct {
 	Options
-	metrics *metrics
-	keep    string // Cache-Control of what never changes
+	metrics   *metrics
+	immutable string // Cache-Control of what never changes
 }
 
 // Server is the cache over HTTP, an http.Handler.
@@ -77,9 +77,9 @@ func NewServer(opts Options) *Server {
 	s := &Server{parts: &parts{Options: opts, metrics: newMetrics(opts.Uploads, opts.Adopter, opts.Metrics)}, idle: writeIdle, drainTime: drainTime}
 	// Shared caches may keep an answer to a request with credentials if it is
 	// "public" (RFC 9111, 3.5), and would hand it to whom has none.
-	s.keep = "private, max-age=31536000, immutable"
+	s.immutable = "private, max-age=31536000, immutable"
 	if opts.Access.Identify(new(http.Request)).Deny(access.Scope{Kind: access.Pull}) == nil {
-		s.keep = "public, max-age=31536000, immutable"
+		s.immutable = "public, max-age=31536000, immutable"
 	}
 	if opts.PublicURL != nil {
 		s.prefix = opts.PublicURL.Path
@@ -107,7 +107,7 @@ func (s *Server) endpoints() map[string]struct{ read, write endpoint } {
 		"narinfo":        {read: infos.getNarinfo, write: infos.putNarinfo},
 		"ls":             {read: lists.getListing, write: lists.putListing},
 		"nar":            {read: nars.getNar, write: nars.putNar},
-		"packed-nar":     {read: locals.getPackedNar},
+		"packed-nar":     {read: locals.getCompressedNar},
 		"plain-nar":      {read: locals.getPlainNar},
 		"log":            {read: sides.getLog, write: sides.putLog},
 		"debuginfo":      {read: sides.reads(sidecar.DebuginfoName), write: sides.writes("debuginfo", small.PutDebuginfo)},
@@ -206,7 +206,7 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 		req.URL.Path = "/"
 	}
 	defer func() {
-		w.end()
+		w.disarm()
 		if v := recover(); v != nil {
 			s.metrics.aborted.Inc()
 			s.metrics.answered(w, req)

@@ -103,7 +103,7 @@ func TestPackedTextThatBreaks(t *testing.T) {
 	}
 	w.s.handler = http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		defer f.Close()
-		_ = sendPacked(rw.(*response), req, f.Content, f.Size+1, "gzip") // it was longer when it was opened
+		_ = sendCompressed(rw.(*response), req, f.Content, f.Size+1, "gzip") // it was longer when it was opened
 	})
 	if a := w.get(examples["log"]); a.cut == nil {
 		t.Errorf("a whole answer of %d bytes", len(a.body))

@@ -193,16 +193,16 @@ func (s *Signer) sign(info *narinfo.Info, vouch bool) *signedText {
 // prepare makes all that is sent. The bodies are the ends of the tails, so
 // that a text is in memory once.
 func (t *signedText) prepare(text []byte) {
-	var packed []byte
+	var compressed []byte
 	if len(text) > 1400 { // else it fits into a packet with its head
-		packed = gzipBytes(text)
+		compressed = gzipBytes(text)
 	}
 	vary := ""
-	if packed != nil && len(packed) < len(text)*3/4 {
+	if compressed != nil && len(compressed) < len(text)*3/4 {
 		vary = "Vary: Accept-Encoding\r\n"
-		t.smallTail.Tail = tail(vary+"Content-Encoding: gzip\r\n", `W/`+t.etag, packed)
-		t.small = t.smallTail.Tail[len(t.smallTail.Tail)-len(packed):]
-		t.smallTail.Body = len(packed)
+		t.smallTail.Tail = tail(vary+"Content-Encoding: gzip\r\n", `W/`+t.etag, compressed)
+		t.small = t.smallTail.Tail[len(t.smallTail.Tail)-len(compressed):]
+		t.smallTail.Body = len(compressed)
 	}
 	t.plainTail.Label, t.smallTail.Label = fastLabel{kind: fastUploadedInfo}, fastLabel{kind: fastUploadedInfo}
 	t.plainTail.Tail = tail(vary, t.etag, text)

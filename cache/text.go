@@ -11,22 +11,22 @@ import (
 	"narwharf/cache/blob"
 )
 
-// sendBlob sends a text file, packed if the client likes that.
+// sendBlob sends a text file, compressed if the client likes that.
 func sendBlob(w *response, req *http.Request, f *blob.File, contentType string) error {
 	etag := strconv.FormatInt(f.ModTime.UnixNano(), 36) + "-" + strconv.FormatInt(f.Size, 36)
 	return sendText(w, req, f.Content, f.Size, contentType, etag)
 }
 
-// sendText sends size bytes of text. etag is without quotes; what is packed has
+// sendText sends size bytes of text. etag is without quotes; what is compressed has
 // it as a weak one.
 func sendText(w *response, req *http.Request, content io.ReadSeeker, size int64, contentType, etag string) error {
 	h := w.Header()
 	textHeader(h, contentType)
-	// HTTP/1.0 has no chunks: a packed text that broke off would look whole.
+	// HTTP/1.0 has no chunks: a compressed text that broke off would look whole.
 	if size >= 1024 && req.Header.Get("Range") == "" && req.ProtoAtLeast(1, 1) {
 		if enc := encodingFor(req); enc != "" {
 			h.Set("Etag", `W/"`+etag+`"`)
-			return sendPacked(w, req, content, size, enc)
+			return sendCompressed(w, req, content, size, enc)
 		}
 	}
 	h.Set("Etag", `"`+etag+`"`)
@@ -49,10 +49,10 @@ func encodingFor(req *http.Request) string {
 	return ""
 }
 
-// sendPacked packs while sending; size is -1 if it is not known. A failure after
+// sendCompressed compresses while sending; size is -1 if it is not known. A failure after
 // the first byte breaks the connection off, so that it is never taken for the
 // end of the text.
-func sendPacked(w *response, req *http.Request, content io.Reader, size int64, encoding string) error {
+func sendCompressed(w *response, req *http.Request, content io.Reader, size int64, encoding string) error {
 	h := w.Header()
 	if noneMatch(req, h.Get("Etag")) {
 		w.WriteHeader(http.StatusNotModified)
