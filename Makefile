@@ -29,7 +29,7 @@ test: build nix-clients ## every test, also with real Nix, which it brings; some
 
 # As go test does, it leaves out packages that nothing has changed for.
 test-quick: ## what needs no Nix, with fewer repetitions: less than a minute
-	@NARWHARF_NIX_DIR=/nonexistent .ci/gotest -short $$($(GO) list ./... | grep -v -e /e2e -e /bench)
+	@NARWHARF_NIX_DIR=/nonexistent LIST_SKIPPED=no .ci/gotest -short $$($(GO) list ./... | grep -v -e /e2e -e /bench)
 
 # The stock Nix of three Debian suites, unpacked below .cache; nothing is
 # installed for them and /nix is not touched.

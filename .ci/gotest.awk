@@ -39,7 +39,7 @@ function show(  i) {
 
 END {
   show()
-  if (total > 0) {
+  if (total > 0 && ENVIRON["LIST_SKIPPED"] != "no") {
     print "\nskipped:"
     for (i = 1; i <= total; i++) print skips[i]
     print ""

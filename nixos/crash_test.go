@@ -60,11 +60,15 @@ func permitReboot(w *sim.World) { w.Wants.Reboot = &api.Grant{Seq: 2, Lease: 900
 // TestEveryCrashPoint kills the agent, or cuts the power, at every effect and
 // every save of every story, and lets another agent go on.
 func TestEveryCrashPoint(t *testing.T) {
+	step := 1
+	if testing.Short() {
+		step = 5
+	}
 	for _, s := range stories {
 		for _, power := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/power=%v", s.name, power), func(t *testing.T) {
 				points := 0
-				for at := 1; ; at++ {
+				for at := 1; ; at += step {
 					w := world(t, s.b)
 					w.Promote(2, pathB, s.action)
 					rules := w.Keys.Rules()
@@ -111,7 +115,7 @@ func TestEveryCrashPoint(t *testing.T) {
 						t.Fatalf("%s: ended %s (%s): %s", where, j.State, j.Error, why)
 					}
 				}
-				if points < 20 {
+				if points < 20/step {
 					t.Errorf("only %d crash points", points)
 				}
 			})
