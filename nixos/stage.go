@@ -92,12 +92,12 @@ func (s *Stager) acceptable(p *StorePath) bool {
 // Prepare checks everything that can be known without a download.
 func (s *Stager) Prepare(ctx context.Context, e effect.Prepare, current string) effect.Prepared {
 	var ev effect.Prepared
-	ev.Err, ev.Reject = verdict(s.prepare(ctx, e, current, &ev))
+	ev.Err, ev.Reject = inWords(s.prepare(ctx, e, current, &ev))
 	return ev
 }
 
-// verdict is an error in words, and whether another try would come to the same.
-func verdict(err error) (text string, reject bool) {
+// inWords is an error in words, and whether another try would come to the same.
+func inWords(err error) (text string, reject bool) {
 	return words(err), errors.As(err, new(errReject))
 }
 
@@ -194,7 +194,7 @@ func (s *Stager) reread(ctx context.Context, m *signing.Manifest, e effect.Prepa
 // it the bytes are on the disk.
 func (s *Stager) Realise(ctx context.Context, e effect.Realise) effect.Realised {
 	var ev effect.Realised
-	ev.Err, ev.Reject = verdict(s.realise(ctx, e, &ev))
+	ev.Err, ev.Reject = inWords(s.realise(ctx, e, &ev))
 	return ev
 }
 

@@ -73,6 +73,31 @@ func (t *turn) accept(v desired.Verdict) {
 	explain(t, order)
 }
 
+// obeyRetry tells whether another attempt at the same entry is to be begun. Where
+// an armed host's reboot failed it is the reboot that is tried again, at once.
+func obeyRetry(a *journal.Attempt) (another bool) {
+	if a.Phase == journal.Done && a.Outcome == api.Armed {
+		a.RetryAt, a.HookTries = 0, 0
+	}
+	return (a.Phase == journal.Retry || a.Phase == journal.Done) && a.Outcome != api.OK && a.Outcome != api.Armed
+}
+
+// explain says why a directive was not obeyed.
+func explain(t *turn, o desired.Order) {
+	j, d := t.j, t.j.Desired.Directive
+	switch {
+	case o == desired.Paused && j.Error == "" && j.WaitingFor == nil:
+		p := t.f.Pause
+		j.WaitingFor = &api.Waiting{Kind: api.WaitPaused, Detail: fmt.Sprintf("the server asks to leave release %d; paused on the host by %s: %s", d.Seq, p.By, p.Reason)}
+	case o == desired.Old && Resting(t.a):
+		text := desired.OldText(d, j.Seen[t.rules.Channel()].Directive)
+		if j.Error != "" {
+			text = j.Error + "; " + text
+		}
+		j.Error = text
+	}
+}
+
 // rest says where the host stands, by the facts of this moment.
 func (t *turn) rest() {
 	if t.a == nil {

@@ -28,6 +28,42 @@ func revertFailed(t *turn, why string) arrow {
 	return finish(t, api.Failed)
 }
 
+// obeyRevert goes back to the last system that this host confirmed before. The
+// entry is denied until somebody says retry.
+func obeyRevert(t *turn) arrow {
+	j, a, f := t.j, t.a, t.f
+	why := fmt.Sprintf("the server asked to leave release %d", a.Seq)
+	if a.Phase != journal.Done {
+		a.Reason = why + " before it was begun"
+		j.Deny()
+		return finish(t, api.Reverted)
+	}
+	switch {
+	case a.Outcome == api.OK && f.Current == a.Path && f.Profile == a.Path:
+	case a.Outcome == api.Testing && f.Current == a.Path:
+	case a.Outcome == api.Armed && f.Profile == a.Path:
+	default:
+		return arrow{} // nothing of it runs or boots, or a person's system does
+	}
+	back := j.Confirmed
+	if back == a.Path {
+		back = j.ConfirmedBefore
+	}
+	if back == "" || back == a.Path {
+		a.Note = why + ", but it has confirmed no other system that it could go back to"
+		return arrow{}
+	}
+	if a.BootID != f.BootID {
+		a.Began, a.BootID = f.Now, f.BootID
+	}
+	a.ByDirective, a.Previous, a.LostRuns = true, back, 0
+	a.ProfileTouched = f.Profile != back
+	a.ProfileLink, a.ProfilePath = "", back // a new generation: the old one may be gone
+	a.Reason = why
+	j.Deny()
+	return goBack(t)
+}
+
 // goBack begins a way back because it was asked for, and not because something
 // is wrong: there is time for hooks.pre_switch.
 func goBack(t *turn) arrow {
