@@ -74,3 +74,42 @@ func TestLinksLeadSomewhere(t *testing.T) {
 		}
 	}
 }
+
+// docs/architecture.md names each package of the product: by its path, or by its
+// last word in the row of a package above it; those for tests alone may be left out.
+// Files that it names are there.
+func TestArchitecture(t *testing.T) {
+	text := readFile(t, "docs/architecture.md")
+	named := make(map[string]bool)
+	word := regexp.MustCompile("`([a-z/]+)`")
+	for line := range strings.Lines(text) {
+		first, rest, ok := strings.Cut(strings.TrimPrefix(line, "| "), " | ")
+		if !ok || !strings.HasPrefix(line, "| `") {
+			continue
+		}
+		for _, m := range word.FindAllStringSubmatch(first, -1) {
+			named[m[1]] = true
+			for _, below := range word.FindAllStringSubmatch(rest, -1) {
+				named[m[1]+"/"+below[1]] = true
+			}
+			if st, err := os.Stat(m[1]); err != nil || !st.IsDir() {
+				t.Errorf("docs/architecture.md names %s, which is no folder", m[1])
+			}
+		}
+	}
+	for _, name := range goFiles(t) {
+		dir := filepath.ToSlash(filepath.Dir(name))
+		switch top, _, _ := strings.Cut(dir, "/"); top {
+		case "cmd", "cache", "hooks", "narinfo", "nixos", "signing":
+			if !named[dir] && !strings.HasSuffix(dir, "test") {
+				t.Errorf("docs/architecture.md does not name the package %s", dir)
+				named[dir] = true
+			}
+		}
+	}
+	for _, m := range regexp.MustCompile("`([a-z_/]+/[a-z_]+\\.go)`").FindAllStringSubmatch(text, -1) {
+		if _, err := os.Stat(m[1]); err != nil {
+			t.Errorf("docs/architecture.md names a file that is gone: %v", err)
+		}
+	}
+}
