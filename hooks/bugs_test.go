@@ -17,7 +17,7 @@ import (
 
 // The six ways in which a server that infers a host's state from snapshots is
 // wrong (RIVALS.md, section 1), as properties of what this server shows. The
-// host's half is nixos/bugs_test.go, that of promote --wait cmd/narwharf/wait_test.go.
+// host's half is nixos/world_bugs_test.go, that of promote --wait cmd/narwharf/wait_test.go.
 
 // bugs is a world in which hosts report anything in any order.
 type bugs struct {

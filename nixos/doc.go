@@ -6,13 +6,14 @@
 // Package machine is the state machine, and pure. Agent carries out the effects
 // that it wants, one by one, and saves the journal before each and after it. Host is
 // all of the world: package linux is the real one, package sim one in memory that
-// can be killed before and after every effect.
+// can be killed before and after every effect. Tests of the whole on such hosts are
+// named world_*_test.go.
 //
 // A desired document comes in through Agent.poll. Package desired says what it means
 // for this host, machine.reconcile acts on that, and Agent.report tells the server.
 //
 // The table of states and events in docs/agent.md is the machine seen from outside;
-// rows_test.go is the same table, and carries out every cell.
+// world_rows_test.go is the same table, and world_cells_test.go carries out every cell.
 //
 // # What it promises
 //
