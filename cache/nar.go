@@ -27,7 +27,7 @@ func (s *nars) getNar(w *response, req *http.Request, file string) error {
 	w.Header()["Accept-Ranges"] = []string{"bytes"}
 	if req.Method == http.MethodHead && s.mayPush(req) {
 		// Whoever can upload asks in order to know whether he must.
-		if _, err := s.Uploads.HasNar(file, true); err != nil {
+		if _, err := s.Uploads.Claim(file); err != nil {
 			return err
 		}
 	}

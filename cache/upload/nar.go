@@ -38,7 +38,6 @@ func (s *Store) PutNar(file string, body io.Reader, size int64) (err error) {
 	if f.FileHash != want {
 		return refusal.New(refusal.FileHash, "the body's SHA-256 is %s, but it was sent as %s", f.FileHash.Base32(), name)
 	}
-
 	return s.commit(w, name, f)
 }
 
@@ -48,7 +47,7 @@ var ErrDamagedCopy = errors.New("the compressed NAR was damaged on the disk")
 // PutCopy takes in a NAR file that was verified when it was made: in has to be
 // what f says, else ErrDamagedCopy.
 func (s *Store) PutCopy(file string, in io.Reader, f narfile.Facts) error {
-	if st, err := s.HasNar(file, true); err == nil && st.Size == f.FileSize {
+	if st, err := s.Claim(file); err == nil && st.Size == f.FileSize {
 		// By an earlier attempt, or of another path with the same content.
 		s.remember("nar/"+file, f)
 		return nil
@@ -95,15 +94,11 @@ func (s *Store) remember(name string, f narfile.Facts) {
 	}
 }
 
-// HasNar stats a NAR file. With claim, the caller will refer to it soon:
-// its time without a narinfo starts anew.
-func (s *Store) HasNar(file string, claim bool) (blob.Info, error) {
+// Claim stats a NAR file that the caller is about to name in a narinfo: its time
+// without one starts anew.
+func (s *Store) Claim(file string) (blob.Info, error) {
 	name := "nar/" + file
-	if !claim {
-		return s.Files.Stat(name)
-	}
-	unlock := s.locks.Lock(name)
-	defer unlock()
+	defer s.locks.Lock(name)()
 	st, err := s.Files.Stat(name)
 	if err == nil && time.Since(st.ModTime) > s.NarGrace/24 {
 		err = s.Files.Touch(name)

@@ -18,8 +18,8 @@ import (
 
 // PutInfo takes in a narinfo for the path with the given hash part. by names
 // the uploader. Text that differs from what is stored only in signatures, or
-// in the encoding of the NAR, adds to it; another fingerprint is refused with
-// 409: the first one wins.
+// in the encoding of the NAR, adds to it; another fingerprint is refused: the
+// first one wins.
 func (s *Store) PutInfo(hash string, info *narinfo.Info, by string) error {
 	if info.StoreDir != s.StoreDir {
 		return refusal.New(refusal.StoreDir, "this cache is for paths in %s, the narinfo is for %s", s.StoreDir, info.Path.In(info.StoreDir))
