@@ -8,9 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"narwharf/cache/state"
 	"narwharf/cache/state/bolt"
+	"narwharf/cache/state/durable"
 	"narwharf/hooks/serverconfig"
 	"narwharf/signing/access"
 )
@@ -36,6 +38,9 @@ func openDataDir(cfg *serverconfig.Config, log *slog.Logger) (*dataDir, error) {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
 	if err := becomeOwner(cfg.DataDir); err != nil {
+		return nil, err
+	}
+	if err := durable.Sweep(cfg.DataDir, time.Hour); err != nil {
 		return nil, err
 	}
 	file := filepath.Join(cfg.DataDir, "narwharf.db")

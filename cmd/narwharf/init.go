@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"narwharf/cache/nixstore"
+	"narwharf/cache/state/durable"
 	"narwharf/hooks/serverconfig"
 	"narwharf/signing"
 )
@@ -111,7 +112,7 @@ func initialise(ctx context.Context, out io.Writer, dir, keyName, listen, storeR
 		{"netrc", netrc, 0o600},
 		{"config.toml", config, 0o644}, // last: with it, init is done
 	} {
-		if err := writeNew(filepath.Join(dir, f.name), f.text, f.mode); err != nil {
+		if err := durable.WriteFile(filepath.Join(dir, f.name), []byte(f.text), f.mode); err != nil {
 			return err
 		}
 	}
@@ -158,18 +159,6 @@ func uploadToken(ctx context.Context, dir string) (string, error) {
 	var line strings.Builder
 	_, err = tokenNew(ctx, place{dataDir: d}, tokenNewArgs{Name: "upload", Scopes: []string{"push"}, By: callerName()}, &line)
 	return line.String(), errors.Join(err, d.Close())
-}
-
-func writeNew(path, text string, mode os.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
 }
 
 // netrcHosts are the names under which the address is reached from here. In
