@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
@@ -18,18 +16,6 @@ import (
 	"narwharf/hooks/configfile"
 	"narwharf/signing"
 )
-
-// clientConfig is client.toml: what commands that talk to a server need when
-// no flag and no variable says it.
-type clientConfig struct {
-	Server      string   `toml:"server"`
-	TokenFile   string   `toml:"token_file"`
-	CAFile      string   `toml:"ca_file"`
-	Keys        []string `toml:"secret_key_files"` // promoter's keys
-	TrustedKeys []string `toml:"trusted_keys"`     // public keys of promoters
-	ContentKeys []string `toml:"content_keys"`     // public keys that vouch for bytes
-	Origin      string   `toml:"origin"`           // without the channel: "cache.example.org"
-}
 
 // clientFlags are the flags of commands that talk to a server.
 type clientFlags struct {
@@ -47,24 +33,14 @@ func addClientFlags(c *cobra.Command) *clientFlags {
 	return f
 }
 
-// load reads client.toml and puts variables and flags over it.
-func (f *clientFlags) load() (*clientConfig, error) {
-	cfg := new(clientConfig)
-	path, must := f.config, f.config != ""
-	if path == "" {
-		if dir, err := os.UserConfigDir(); err == nil {
-			path = filepath.Join(dir, "narwharf", "client.toml")
-		}
-	}
-	if err := configfile.Load(path, cfg); err != nil && (must || !errors.Is(err, os.ErrNotExist)) {
+// load reads client.toml and puts flags over it.
+func (f *clientFlags) load() (*configfile.Client, error) {
+	cfg, err := configfile.LoadClient(f.config)
+	if err != nil {
 		return nil, err
 	}
-	configfile.Abs(path, &cfg.TokenFile, &cfg.CAFile)
-	for i := range cfg.Keys {
-		configfile.Abs(path, &cfg.Keys[i])
-	}
-	cfg.Server = cmp.Or(f.server, os.Getenv("NARWHARF_SERVER"), cfg.Server)
-	cfg.TokenFile = cmp.Or(f.tokenFile, os.Getenv("NARWHARF_TOKEN_FILE"), cfg.TokenFile)
+	cfg.Server = cmp.Or(f.server, cfg.Server)
+	cfg.TokenFile = cmp.Or(f.tokenFile, cfg.TokenFile)
 	cfg.CAFile = cmp.Or(f.caFile, cfg.CAFile)
 	if cfg.Server == "" {
 		return nil, errors.New("no server is named: give --server URL, or set NARWHARF_SERVER")
@@ -72,7 +48,7 @@ func (f *clientFlags) load() (*clientConfig, error) {
 	return cfg, nil
 }
 
-func (cfg *clientConfig) client() (*api.Client, error) {
+func newClient(cfg *configfile.Client) (*api.Client, error) {
 	return api.NewClient(api.ClientOptions{
 		Servers: []string{cfg.Server}, TokenFile: cfg.TokenFile, CAFile: cfg.CAFile, UserAgent: "narwharf/" + versionText(),
 	})
@@ -94,7 +70,7 @@ func withServer(c *cobra.Command, run func(s *session, args []string) error) *co
 		if err != nil {
 			return err
 		}
-		client, err := cfg.client()
+		client, err := newClient(cfg)
 		if err != nil {
 			return err
 		}

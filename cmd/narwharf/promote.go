@@ -55,7 +55,11 @@ narwharf sign, and narwharf promote CHANNEL --envelope FILE sends it.`,
 			if len(args) > 1 || len(f.set) > 0 || f.targets != "" || f.options.Seq != nil {
 				return errors.New("--envelope sends what is in the file: it goes with no paths and no --seq")
 			}
-			answer, err := p.SendFile(c.Context(), f.envelope)
+			file, err := promoter.ReadFile(f.envelope)
+			if err != nil {
+				return err
+			}
+			answer, err := p.SendFile(c.Context(), file)
 			return f.finish(c, p, answer, err)
 		}
 		r, err := f.build(c, p, args[1:])
@@ -151,7 +155,7 @@ func (f *promoteFlags) promoter(c *cobra.Command, channel string) (*promoter.Pro
 	if c.Flags().Changed("order") {
 		o.Order = &f.order
 	}
-	if o.Client, err = cfg.client(); err != nil {
+	if o.Client, err = newClient(cfg); err != nil {
 		return nil, err
 	}
 	out := c.OutOrStdout()

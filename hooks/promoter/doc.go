@@ -12,7 +12,7 @@
 // entry by them.
 //
 // Save and SendFile are Send in two parts, for a release that more than one person
-// signs; AddSignatures is what they do between.
+// signs; (*File).Sign is what they do between.
 //
 // Progress goes to the first of two writers, and to the second what a person should
 // see even if the output is piped. Errors name the flags of narwharf promote, which

@@ -5,7 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"os"
+	"slices"
+	"strconv"
+	"strings"
 
 	"narwharf/cache/state/durable"
 	"narwharf/hooks/api"
@@ -39,24 +44,20 @@ func (p *Promoter) Save(r *Release, file string) error {
 	return nil
 }
 
-// SendFile sends the release in a file, signed with Keys too. It follows the one
+// SendFile sends a release that Save wrote, signed with Keys too. It follows the one
 // before its seq, unless IfSeq says another.
-func (p *Promoter) SendFile(ctx context.Context, file string) (*api.Promoted, error) {
-	body, head, _, err := ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	if head.Channel != p.Channel {
-		return nil, fmt.Errorf("%s is a release of %s, not of %s", file, head.Channel, p.Channel)
+func (p *Promoter) SendFile(ctx context.Context, f *File) (*api.Promoted, error) {
+	if f.Head.Channel != p.Channel {
+		return nil, fmt.Errorf("%s is a release of %s, not of %s", f.name, f.Head.Channel, p.Channel)
 	}
 	for _, k := range p.Keys {
-		body.Head.Sign(signing.HeadKind, k)
+		f.body.Head.Sign(signing.HeadKind, k)
 	}
-	after := head.Seq - 1
+	after := f.Head.Seq - 1
 	if p.IfSeq != nil {
 		after = *p.IfSeq
 	}
-	answer, err := p.Client.Promote(ctx, p.Channel, after, body, p.DryRun)
+	answer, err := p.Client.Promote(ctx, p.Channel, after, f.body, p.DryRun)
 	var e *api.Error
 	if errors.As(err, &e) {
 		return nil, explained(e)
@@ -68,31 +69,77 @@ func (p *Promoter) SendFile(ctx context.Context, file string) (*api.Promoted, er
 	return answer, nil
 }
 
-// ReadFile reads a release that Save wrote. Its signatures are not verified.
-func ReadFile(file string) (*api.Promotion, *signing.Head, []signing.Entry, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	body := new(api.Promotion)
-	if err := json.Unmarshal(text, body); err != nil {
-		return nil, nil, nil, fmt.Errorf("%s is not a release: %w", file, err)
-	}
-	head, entries, err := body.Check()
-	if err != nil {
-		return nil, nil, nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return body, head, entries, nil
+// A File is a release that Save wrote. Its signatures are not verified.
+type File struct {
+	Head    *signing.Head
+	Entries []signing.Entry
+
+	name string
+	body *api.Promotion
 }
 
-// AddSignatures signs a release, as ReadFile has it, and replaces the file.
-func AddSignatures(file string, body *api.Promotion, keys []signing.SecretKey) error {
-	for _, k := range keys {
-		body.Head.Sign(signing.HeadKind, k)
-	}
-	text, err := json.MarshalIndent(body, "", "  ")
+// ReadFile reads one.
+func ReadFile(name string) (*File, error) {
+	text, err := os.ReadFile(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return durable.WriteFile(file, append(text, '\n'), 0o644)
+	f := &File{name: name, body: new(api.Promotion)}
+	if err := json.Unmarshal(text, f.body); err != nil {
+		return nil, fmt.Errorf("%s is not a release: %w", name, err)
+	}
+	if f.Head, f.Entries, err = f.body.Check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return f, nil
+}
+
+// Sign adds signatures and replaces the file. It returns how many there are.
+func (f *File) Sign(keys []signing.SecretKey) (signatures int, err error) {
+	for _, k := range keys {
+		f.body.Head.Sign(signing.HeadKind, k)
+	}
+	text, err := json.MarshalIndent(f.body, "", "  ")
+	if err != nil {
+		return 0, err
+	}
+	return len(f.body.Head.Signatures), durable.WriteFile(f.name, append(text, '\n'), 0o644)
+}
+
+// Show prints what a signer vouches for, but not its entries. What is free text in a
+// release comes quoted: it may have been written to deceive a terminal.
+func (f *File) Show(out io.Writer) {
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(out, "%-10s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	h := f.Head
+	rollback := ""
+	if h.Rollback {
+		rollback = ", a rollback"
+	}
+	line("channel", "%s", h.Channel)
+	line("seq", "%d%s", h.Seq, rollback)
+	line("origin", "%s", h.Origin)
+	line("made", "%s", api.TimeText(h.Created))
+	if h.Expires != nil {
+		line("expires", "%s", api.TimeText(*h.Expires))
+	}
+	if h.Order != nil {
+		line("order", "%d", *h.Order)
+	}
+	for _, k := range slices.Sorted(maps.Keys(h.Meta)) {
+		line("meta", "%q = %q", k, h.Meta[k])
+	}
+	if len(f.body.Keys) > 0 {
+		line("rules", "%d of %s must sign from now on", max(f.body.Threshold, 1), strings.Join(f.body.Keys, ", "))
+	}
+	var signers []string
+	for _, s := range f.body.Head.Signatures {
+		signers = append(signers, strconv.Quote(s.Key))
+	}
+	if len(signers) == 0 {
+		line("signatures", "none")
+	} else {
+		line("signatures", "%s (not verified here)", strings.Join(signers, ", "))
+	}
 }

@@ -194,21 +194,28 @@ func TestFile(t *testing.T) {
 	if err := p.Save(r, file); err == nil {
 		t.Error("a file was overwritten")
 	}
-	_, err = p.SendFile(t.Context(), file)
-	wantError(t, err, api.BadSignature, "web")
-	body, head, entries, err := promoter.ReadFile(file)
-	if err != nil || head.Seq != 1 || len(entries) != 1 {
-		t.Fatal(head, entries, err)
+	f, err := promoter.ReadFile(file)
+	if err != nil || f.Head.Seq != 1 || len(f.Entries) != 1 {
+		t.Fatal(f, err)
 	}
-	if err := promoter.AddSignatures(file, body, []signing.SecretKey{bob}); err != nil {
+	_, err = p.SendFile(t.Context(), f)
+	wantError(t, err, api.BadSignature, "web")
+	var shown strings.Builder
+	if f.Show(&shown); !strings.Contains(shown.String(), "rules      2 of alice-1:") || !strings.Contains(shown.String(), "signatures \"alice-1\" (not verified here)\n") {
+		t.Error(shown.String())
+	}
+	if n, err := f.Sign([]signing.SecretKey{bob}); err != nil || n != 2 {
+		t.Fatal(n, err)
+	}
+	if f, err = promoter.ReadFile(file); err != nil {
 		t.Fatal(err)
 	}
 	s.options.Keys = nil
-	if a, err := s.promoter().SendFile(t.Context(), file); err != nil || a.Seq != 1 {
+	if a, err := s.promoter().SendFile(t.Context(), f); err != nil || a.Seq != 1 {
 		t.Errorf("%+v, %v", a, err)
 	}
 	s.options.Channel = "other"
-	_, err = s.promoter().SendFile(t.Context(), file)
+	_, err = s.promoter().SendFile(t.Context(), f)
 	wantError(t, err, "", "is a release of web, not of other")
 }
 
