@@ -31,8 +31,9 @@ var mayImport = map[string][]string{
 	"cache/blob":            {"cache/state/durable"},
 	"cache/fastpath":        nil,
 	"cache/index":           {"narinfo", "cache/state"},
-	"cache/local":           {"cache/nar", "cache/nar/dump", "cache/blob", "cache/nixstore", "cache/local/compress", "cache/refusal", "narinfo"},
-	"cache/local/compress":  {"cache/blob", "narinfo"},
+	"cache/local":           {"cache/nar", "cache/nar/dump", "cache/blob", "cache/nixstore", "cache/local/compress", "cache/local/encoder", "cache/refusal", "narinfo"},
+	"cache/local/compress":  {"cache/blob", "cache/local/encoder", "cache/state/durable", "narinfo"},
+	"cache/local/encoder":   {"narinfo"},
 	"cache/nar":             {"cache/nar/grammar"},
 	"cache/nar/dump":        {"cache/nar", "cache/nar/grammar"},
 	"cache/nar/grammar":     nil,
@@ -232,11 +233,10 @@ func TestFilesAreShort(t *testing.T) {
 // largePackages are the product packages that are still larger than they should be, with
 // the lines that they may have. A number is lowered or its row deleted, never raised.
 var largePackages = map[string]int{
-	"cache":                3024,
-	"cache/nixstore":       2115,
-	"cache/local/compress": 2073,
-	"cmd/narwharf":         3287,
-	"signing/access":       1597,
+	"cache":          3024,
+	"cache/nixstore": 2115,
+	"cmd/narwharf":   3287,
+	"signing/access": 1597,
 }
 
 // Tests do not count, and neither do bench and e2e.

@@ -16,6 +16,7 @@ import (
 	"narwharf/cache/index"
 	"narwharf/cache/local"
 	"narwharf/cache/local/compress"
+	"narwharf/cache/local/encoder"
 	"narwharf/cache/nar/dump"
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
@@ -106,7 +107,7 @@ func (s *localNars) narSource(ctx context.Context, hash, name string, narHash na
 }
 
 // dump returns a source of a NAR for an encoder.
-func (s *localNars) dump(src *narSource) compress.Source {
+func (s *localNars) dump(src *narSource) encoder.Source {
 	if src.local {
 		return s.Local.Dump(src.Info)
 	}
@@ -159,10 +160,7 @@ func (s *localNars) sendCompressedNar(w *response, req *http.Request, file strin
 	if req.ProtoAtLeast(1, 1) && rangeOf(req, etag) == "" {
 		return copyStream(w, stream)
 	}
-	if _, err := stream.Wait(req.Context()); err != nil {
-		return err
-	}
-	f, digest, err := stream.File()
+	f, digest, err := stream.File(req.Context())
 	if err != nil {
 		return err
 	}
@@ -374,7 +372,7 @@ func (s *parts) brokenLocal(w *response, req *http.Request, src *narSource, err 
 		s.Log.Error("a packed NAR could not be stored", "path", src.Path, "error", err)
 		err = refusal.New(refusal.NoRoom, "this cache has no room to pack the NAR; download it whole, or try again later")
 	case !src.local:
-	case errors.Is(err, compress.ErrWrongNAR), errors.Is(err, dump.ErrChanged):
+	case errors.Is(err, encoder.ErrWrongNAR), errors.Is(err, dump.ErrChanged):
 		kind = brokenChanged
 	case errors.Is(err, fs.ErrNotExist):
 		kind = brokenMissing

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"io"
 
-	"narwharf/cache/local/compress"
+	"narwharf/cache/local/encoder"
 	"narwharf/cache/nar/dump"
 	"narwharf/narinfo"
 )
 
 // Dump returns a source of a path's NAR for an encoder.
-func (s *Store) Dump(i *narinfo.Info) compress.Source {
+func (s *Store) Dump(i *narinfo.Info) encoder.Source {
 	return func(ctx context.Context, w io.Writer) error {
 		// Without ReadFrom: an encoder's would depend on the pieces.
 		n, err := dump.Write(ctx, struct{ io.Writer }{w}, s.RealPath(i.Path))

@@ -13,6 +13,7 @@ import (
 
 	"narwharf/cache/blob"
 	"narwharf/cache/local/compress"
+	"narwharf/cache/local/encoder"
 	"narwharf/cache/nar/dump"
 	"narwharf/cache/nixstore"
 	"narwharf/cache/refusal"
@@ -139,18 +140,15 @@ func (s *Store) Compress(ctx context.Context, i *narinfo.Info) (f *os.File, hash
 		return nil, hash, 0, err
 	}
 	defer func() { _ = stream.Close() }() // never fails
-	if _, err := stream.Wait(ctx); err != nil {
-		switch {
-		case ctx.Err() != nil:
-		case errors.Is(err, compress.ErrNotStored):
-			err = fmt.Errorf("%w: %w", blob.ErrFull, err)
-		case errors.Is(err, compress.ErrWrongNAR), errors.Is(err, compress.ErrSource):
-			err = fmt.Errorf("%w: %w", dump.ErrChanged, err)
-		}
-		return nil, hash, 0, err
+	f, digest, err := stream.File(ctx)
+	switch {
+	case err == nil, ctx.Err() != nil:
+	case errors.Is(err, compress.ErrNotStored):
+		err = fmt.Errorf("%w: %w", blob.ErrFull, err)
+	case errors.Is(err, encoder.ErrWrongNAR), errors.Is(err, encoder.ErrSource):
+		err = fmt.Errorf("%w: %w", dump.ErrChanged, err)
 	}
-	f, file, err := stream.File()
-	return f, file.Hash, file.Size, err
+	return f, digest.Hash, digest.Size, err
 }
 
 // Discard removes the compressed NAR of a path that turned out to be damaged.

@@ -47,7 +47,7 @@ func BenchmarkColdNAR(b *testing.B) {
 						panic(err)
 					}
 					defer st.Close()
-					if _, err := st.WriteTo(w); err != nil {
+					if _, err := io.Copy(w, st); err != nil {
 						panic(http.ErrAbortHandler)
 					}
 				}))

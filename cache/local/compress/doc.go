@@ -9,18 +9,13 @@
 //
 // # What it promises
 //
-//   - The bytes of a NAR hash never change. There is one encoder setting, a
-//     test holds the hash of what it makes, and a release that has to change
-//     it must change the suffix of the names too: Nix resumes a broken
-//     download without asking whether the file is still the same.
-//   - Nobody sees the end of a NAR that is not what its name says. The SHA-256
-//     of the NAR is known before the encoder is told to end the frame, and what
-//     a failed encode wrote is removed.
+//   - The bytes of a NAR hash never change: Nix resumes a broken download
+//     without asking whether the file is still the same. Nobody sees the end of
+//     a NAR that is not what its name says. Package encoder sees to both.
 //   - Each NAR is encoded by one encoder at a time, Options.Encoders are at
 //     work at once, and the others wait in the order in which they came.
 //   - An encode that nobody waits for any more is broken off a few seconds
-//     later. Those that Start began go on, but give way to those that
-//     somebody waits for.
+//     later, and at once if others wait for its encoder.
 //   - A full or broken disk costs speed and no download: who reads an encode
 //     that cannot be stored goes on with an encode of his own, see Stream.
 //   - What Open returned stays readable. The file may lose its name to make
@@ -33,10 +28,9 @@
 //	facts                a line for each NAR ever encoded here
 //	state                how the last run ended
 //
-// A line of facts is "z1 <nar hash> <file hash> <file size> <crc32c>". It is
-// written before the file gets its name and outlives the file, so that a
-// narinfo keeps its Hash. A line whose sum is wrong is dropped, and so is a
-// file without a line or of another size.
+// A line of facts (encoder.Digests) is written before the file gets its name and
+// outlives the file, so that a narinfo keeps its FileHash. A file without a line or
+// of another size is removed.
 //
 // # After a crash
 //

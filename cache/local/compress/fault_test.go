@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+
+	"narwharf/cache/local/encoder"
 )
 
 // faults fails the n-th and all later steps of one kind.
@@ -135,7 +137,7 @@ func TestAlone(t *testing.T) {
 			}
 			got, err := io.ReadAll(st)
 			if i == bad {
-				if !errors.Is(err, ErrWrongNAR) {
+				if !errors.Is(err, encoder.ErrWrongNAR) {
 					t.Error(err)
 				}
 				return
@@ -144,7 +146,7 @@ func TestAlone(t *testing.T) {
 				t.Error(err)
 			}
 			w.same(got, i)
-			if _, err := st.Result(); !errors.Is(err, ErrNotStored) || !errors.Is(err, syscall.EROFS) {
+			if _, _, err := st.File(t.Context()); !errors.Is(err, ErrNotStored) || !errors.Is(err, syscall.EROFS) {
 				t.Error(err)
 			}
 		})

@@ -13,7 +13,7 @@ type metrics struct {
 const (
 	resultOK        = "ok"
 	resultCancelled = "cancelled" // nobody waited for it any more, or the server stopped
-	resultYielded   = "yielded"   // a background encode made way; it is tried again
+	resultYielded   = "yielded"   // nobody waited for it any more, and others waited for its encoder
 	resultSource    = "source"    // the store path could not be read
 	resultHash      = "hash"      // the store path has another NAR than it should
 	resultStore     = "store"     // the packed file could not be written
@@ -38,9 +38,9 @@ func newMetrics(s *Store) *metrics {
 		evicted: counter("narwharf_pack_evicted_total", "Packed NARs removed to make room."),
 		dropped: counter("narwharf_pack_dropped_total", "Packed NARs removed since they were damaged."),
 		bytes:   gauge("narwharf_pack_bytes", "Bytes of packed NARs on disk, those under way included.", func() int64 { return s.bytes }),
-		files:   gauge("narwharf_pack_files", "Packed NARs on disk.", func() int64 { return int64(len(s.kept)) }),
+		files:   gauge("narwharf_pack_files", "Packed NARs on disk.", func() int64 { return int64(len(s.stored)) }),
 		live:    gauge("narwharf_pack_live", "Encodes at work.", func() int64 { return int64(s.working) }),
-		queued:  gauge("narwharf_pack_queued", "Encodes that wait for an encoder.", func() int64 { return int64(s.live.Len() + s.background.Len()) }),
+		queued:  gauge("narwharf_pack_queued", "Encodes that wait for an encoder.", func() int64 { return int64(s.queue.Len()) }),
 	}
 	for _, result := range []string{resultOK, resultCancelled, resultYielded, resultSource, resultHash, resultStore, resultFailed} {
 		m.encodes.WithLabelValues(result)

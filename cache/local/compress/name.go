@@ -5,12 +5,12 @@ import (
 	"io/fs"
 	"strings"
 
+	"narwharf/cache/local/encoder"
 	"narwharf/narinfo"
 )
 
-// suffix ends the names of URLs and of files. It stands for the one encoder
-// setting: see encoder.go.
-const suffix = ".nar.zst"
+// suffix ends the names of URLs and of files.
+const suffix = encoder.Suffix
 
 // parseName takes the NAR hash out of "<32 nix32>-<52 nix32>.nar.zst".
 func parseName(name string) (narinfo.Hash, error) {

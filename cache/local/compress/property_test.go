@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"narwharf/cache/local/encoder"
 )
 
 // check is what has to be true of a store at every moment.
@@ -28,11 +30,11 @@ func (s *Store) check() error {
 	var wrong []error
 	fail := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 	var sum, counted int64
-	doubts, files := 0, []string{}
+	files := []string{}
 	last := time.Time{}
 	for e := s.order.Back(); e != nil; e = e.Prev() {
-		k, _ := e.Value.(*keptFile)
-		if s.kept[k.key] != k {
+		k, _ := e.Value.(*storedFile)
+		if s.stored[k.key] != k {
 			fail("the order has a file that is not kept")
 		}
 		if !k.used.After(last) {
@@ -41,42 +43,41 @@ func (s *Store) check() error {
 		last = k.used
 		sum += k.digest.Size
 		files = append(files, fileName(k.key))
-		if k.doubt {
-			doubts++
-		}
-		if f, known := s.digests.get(k.key); !known || f != k.digest {
+		if f, known := s.digests.Get(k.key); !known || f != k.digest {
 			fail("a kept file without facts")
 		}
 	}
-	if len(s.kept) != s.order.Len() || doubts != s.doubts {
-		fail("%d kept, %d in order, %d and %d doubts", len(s.kept), s.order.Len(), doubts, s.doubts)
+	if len(s.stored) != s.order.Len() {
+		fail("%d kept, %d in order", len(s.stored), s.order.Len())
 	}
-	for fl := range s.active {
-		counted += fl.counted
+	joinable := 0
+	for _, e := range s.encodings {
+		counted += e.counted
+		if e.working {
+			joinable++
+		}
 	}
-	if sum+counted != s.bytes {
+	// Those that were given up and have not ended yet count, too.
+	if sum+counted > s.bytes || joinable == s.working && sum+counted != s.bytes {
 		fail("%d bytes kept and %d under way make %d", sum, counted, s.bytes)
 	}
 	if sum > s.limit {
 		fail("%d bytes kept, the limit is %d", sum, s.limit)
 	}
-	if s.working > s.encoders || len(s.active) > s.working {
-		fail("%d of %d encoders are at work for %d", s.working, s.encoders, len(s.active))
+	if s.working > s.encoders || joinable > s.working {
+		fail("%d of %d encoders are at work for %d", s.working, s.encoders, joinable)
 	}
-	if s.live.Len() > 0 && s.working < s.encoders {
-		fail("%d wait though an encoder is free", s.live.Len())
+	if s.queue.Len() > 0 && s.working < s.encoders {
+		fail("%d wait though an encoder is free", s.queue.Len())
 	}
-	for _, fl := range s.flights {
-		_, active := s.active[fl]
+	for _, e := range s.encodings {
 		switch {
-		case active == (fl.queue != nil):
-			fail("a flight is neither queued nor at work, or both")
-		case fl.readers < 0 || fl.readers == 0 && !fl.wanted && (!active || fl.timer == nil):
-			fail("a flight of %d readers, wanted: %v", fl.readers, fl.wanted)
-		case fl.readers > 0 && fl.queue == &s.background:
-			fail("a reader waits in the background")
-		case fl.over():
-			fail("a flight is over and can be joined")
+		case e.working == (e.place != nil):
+			fail("an encode is neither queued nor at work, or both")
+		case e.readers < 0 || e.readers == 0 && (!e.working || e.timer == nil || s.queue.Len() > 0):
+			fail("an encode of %d readers", e.readers)
+		case e.over():
+			fail("an encode is over and can be joined")
 		}
 	}
 	entries, err := os.ReadDir(s.dir)
@@ -138,7 +139,7 @@ func (r *reading) read(n int) error {
 		return fmt.Errorf("an end after %d bytes of %d", len(r.got), len(r.i.out))
 	case whole:
 		return fmt.Errorf("all bytes were given and then: %w", err)
-	case r.bad && (errors.Is(err, ErrSource) || errors.Is(err, ErrWrongNAR)):
+	case r.bad && (errors.Is(err, encoder.ErrSource) || errors.Is(err, encoder.ErrWrongNAR)):
 		return nil
 	case errors.Is(err, fs.ErrClosed), errors.Is(err, ErrClosed), errors.Is(err, context.Canceled):
 		return nil
@@ -181,7 +182,7 @@ func TestAnyOrder(t *testing.T) {
 		step := make(chan struct{}) // a gated source goes on
 		defer close(step)
 		// gated sources go on by themselves after a while, so that all ends
-		source := func(i *item, bad, gated bool) Source {
+		source := func(i *item, bad, gated bool) encoder.Source {
 			return func(ctx context.Context, out io.Writer) error {
 				b := i.bytes
 				if bad {
@@ -224,13 +225,6 @@ func TestAnyOrder(t *testing.T) {
 				}
 				if err == nil {
 					open = append(open, &reading{Stream: st, i: i})
-				}
-			},
-			"start": func(rt *rapid.T) {
-				i, bad := pool[anItem.Draw(rt, "item")], rapid.IntRange(0, 5).Draw(rt, "bad") == 0
-				badly[i.name] = badly[i.name] || bad
-				if err := w.Start(i.name, source(i, bad, false)); err != nil {
-					rt.Fatal(err)
 				}
 			},
 			"read": func(rt *rapid.T) {
@@ -310,7 +304,7 @@ func TestAnyOrder(t *testing.T) {
 		eventually(t, "all encodes end", func() bool {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			return w.working == 0 && w.live.Len() == 0 && w.background.Len() == 0
+			return w.working == 0 && w.queue.Len() == 0
 		})
 		if err := w.Store.check(); err != nil {
 			rt.Fatal(err)
@@ -338,10 +332,6 @@ func TestManyAtOnce(t *testing.T) {
 			for range 40 {
 				i := pool[min(r.IntN(len(pool)), r.IntN(len(pool)))]
 				switch r.IntN(8) {
-				case 0:
-					if err := w.Start(i.name, i.source); err != nil {
-						t.Error(err)
-					}
 				case 1:
 					if f, _, err := w.Open(i.name); err == nil {
 						got, err := io.ReadAll(f)

@@ -8,17 +8,15 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"narwharf/cache/state/durable"
 )
 
-// The file "state" holds one of
-//
-//	clean            Close synced everything
-//	running <boot>   a process has the folder, or died with it in this boot
-//	dirty            the machine went down, and not all files are looked at yet
+// The file "state" holds one of these. With another boot, or anything else, the
+// machine went down, and not all files were looked at since.
 const (
-	stateClean   = "clean"
-	stateRunning = "running "
-	stateDirty   = "dirty"
+	stateClean   = "clean"    // Close synced everything
+	stateRunning = "running " // and the boot: a process has the folder, or died with it in this boot
 )
 
 // bootID is different in every boot of the kernel. Empty if it is not known,
@@ -47,30 +45,8 @@ func readState(dir string) (trusted bool, err error) {
 
 // writeState replaces the state and syncs it: it must not be older than any
 // file beside it.
-func writeState(dir, state string) (err error) {
-	name := filepath.Join(dir, "state")
-	temp := name + newSuffix
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(state + "\n")
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		_ = os.Remove(temp)
-		return err
-	}
-	if err := os.Rename(temp, name); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+func writeState(dir, state string) error {
+	return durable.WriteFile(filepath.Join(dir, "state"), []byte(state+"\n"), 0o644)
 }
 
 // syncAll syncs the file system that dir is on, with all files that were

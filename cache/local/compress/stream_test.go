@@ -9,8 +9,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
+
+	"narwharf/cache/local/encoder"
 )
 
 func TestOneEncodeForManyReaders(t *testing.T) {
@@ -32,18 +35,21 @@ func TestOneEncodeForManyReaders(t *testing.T) {
 			} else {
 				var b bytes.Buffer
 				var size int64
-				size, err = st.WriteTo(&b)
+				size, err = io.Copy(&b, st)
 				if got = b.Bytes(); size != int64(len(got)) {
-					t.Errorf("WriteTo says %d of %d bytes", size, len(got))
+					t.Errorf("Copy says %d of %d bytes", size, len(got))
 				}
 			}
 			if err != nil {
 				t.Error(err)
 			}
 			w.same(got, i)
-			if digest, err := st.Result(); err != nil || digest != i.digest(t) {
+			f, digest, err := st.File(t.Context())
+			if err != nil || digest != i.digest(t) {
 				t.Error(digest, err)
+				return
 			}
+			f.Close()
 			if n, err := st.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 				t.Error("behind the end:", n, err)
 			}
@@ -80,14 +86,13 @@ func TestLateJoiner(t *testing.T) {
 	if _, err := io.ReadFull(early, first); err != nil {
 		t.Fatal(err)
 	}
-	if early.g.over() {
+	if early.tail.over() {
 		t.Fatal("it is over")
 	}
-	if _, err := early.Result(); err == nil {
-		t.Error("a result before the end")
-	}
-	if _, _, err := early.File(); err == nil {
-		t.Error("a file before the end")
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, _, err := early.File(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a file before the end: %v", err)
 	}
 	if _, _, err := w.Open(i.name); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("opened half: %v", err)
@@ -110,23 +115,18 @@ func TestLateJoiner(t *testing.T) {
 	}
 }
 
-func TestWait(t *testing.T) {
+func TestStreamFile(t *testing.T) {
 	w := newWorld(t, Options{})
 	i := newItem(100<<10, 1)
 	g := newGate()
 	st := w.join(i, i.gated(g))
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(io.ErrNoProgress)
-	if _, err := st.Wait(ctx); !errors.Is(err, io.ErrNoProgress) {
+	if _, _, err := st.File(ctx); !errors.Is(err, io.ErrNoProgress) {
 		t.Error(err)
 	}
 	close(g.steps)
-	digest, err := st.Wait(context.Background())
-	if err != nil || digest != i.digest(t) {
-		t.Fatal(digest, err)
-	}
-	<-st.Done()
-	f, digest, err := st.File()
+	f, digest, err := st.File(context.Background())
 	if err != nil || digest != i.digest(t) {
 		t.Fatal(err)
 	}
@@ -199,7 +199,7 @@ func TestALingeringEncodeThatEndsIsKept(t *testing.T) {
 	<-g.started
 	a.Close()
 	close(g.steps)
-	<-a.Done()
+	<-a.tail.done
 	if !w.has(i) {
 		t.Error("not kept")
 	}
@@ -215,7 +215,7 @@ func TestContextEndsAStream(t *testing.T) {
 	<-g.started
 	read := make(chan error)
 	go func() {
-		_, err := st.WriteTo(io.Discard)
+		_, err := io.Copy(io.Discard, st)
 		read <- err
 	}()
 	cancel(io.ErrNoProgress)
@@ -235,12 +235,12 @@ func TestBadSources(t *testing.T) {
 		is     error
 		result string
 	}{
-		"breaks off":         {func(_ *item, g *gate) { g.end = io.ErrUnexpectedEOF }, ErrSource, resultSource},
-		"another nar":        {func(i *item, _ *gate) { i.bytes = other.bytes }, ErrWrongNAR, resultHash},
-		"last byte differs":  {func(i *item, _ *gate) { i.bytes[len(i.bytes)-1] ^= 1 }, ErrWrongNAR, resultHash},
-		"one byte too many":  {func(i *item, _ *gate) { i.bytes = append(i.bytes, 0) }, ErrWrongNAR, resultHash},
-		"one byte too few":   {func(i *item, _ *gate) { i.bytes = i.bytes[:len(i.bytes)-1] }, ErrWrongNAR, resultHash},
-		"nothing whatsoever": {func(i *item, _ *gate) { i.bytes = nil }, ErrWrongNAR, resultHash},
+		"breaks off":         {func(_ *item, g *gate) { g.end = io.ErrUnexpectedEOF }, encoder.ErrSource, resultSource},
+		"another nar":        {func(i *item, _ *gate) { i.bytes = other.bytes }, encoder.ErrWrongNAR, resultHash},
+		"last byte differs":  {func(i *item, _ *gate) { i.bytes[len(i.bytes)-1] ^= 1 }, encoder.ErrWrongNAR, resultHash},
+		"one byte too many":  {func(i *item, _ *gate) { i.bytes = append(i.bytes, 0) }, encoder.ErrWrongNAR, resultHash},
+		"one byte too few":   {func(i *item, _ *gate) { i.bytes = i.bytes[:len(i.bytes)-1] }, encoder.ErrWrongNAR, resultHash},
+		"nothing whatsoever": {func(i *item, _ *gate) { i.bytes = nil }, encoder.ErrWrongNAR, resultHash},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, Options{})
@@ -267,13 +267,7 @@ func TestBadSources(t *testing.T) {
 					if _, err := d.DecodeAll(got, nil); len(got) > 0 && err == nil {
 						t.Error("what was seen passes for whole")
 					}
-					if _, err := st.Result(); !errors.Is(err, c.is) {
-						t.Error(err)
-					}
-					if _, err := st.Wait(context.Background()); !errors.Is(err, c.is) {
-						t.Error(err)
-					}
-					if _, _, err := st.File(); !errors.Is(err, c.is) {
+					if _, _, err := st.File(context.Background()); !errors.Is(err, c.is) {
 						t.Error(err)
 					}
 				})
@@ -301,9 +295,6 @@ func TestCloseEndsReaders(t *testing.T) {
 	whole := w.join(done, done.source)
 	g := newGate()
 	a, b := w.join(i, i.gated(g)), w.join(queued, queued.source)
-	if err := w.Start(newItem(10, 4).name, queued.source); err != nil {
-		t.Fatal(err)
-	}
 	<-g.started
 	g.steps <- 500 << 10
 	w.close()
@@ -319,9 +310,6 @@ func TestCloseEndsReaders(t *testing.T) {
 		w.same(got, done)
 	}
 	if _, err := w.Join(context.Background(), i.name, i.source); !errors.Is(err, ErrClosed) {
-		t.Error(err)
-	}
-	if err := w.Start(i.name, i.source); !errors.Is(err, ErrClosed) {
 		t.Error(err)
 	}
 	if _, _, err := w.Open(done.name); !errors.Is(err, ErrClosed) {
@@ -345,9 +333,6 @@ func TestNames(t *testing.T) {
 		}
 		if _, err := w.Join(context.Background(), name, nil); !errors.Is(err, fs.ErrInvalid) {
 			t.Errorf("Join %q: %v", name, err)
-		}
-		if err := w.Start(name, nil); !errors.Is(err, fs.ErrInvalid) {
-			t.Errorf("Start %q: %v", name, err)
 		}
 		if err := w.Drop(name, io.EOF); !errors.Is(err, fs.ErrInvalid) {
 			t.Errorf("Drop %q: %v", name, err)

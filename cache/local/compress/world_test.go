@@ -17,6 +17,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"narwharf/cache/local/encoder"
 	"narwharf/narinfo"
 )
 
@@ -141,7 +142,7 @@ type gate struct {
 func newGate() *gate { return &gate{steps: make(chan int), started: make(chan struct{})} }
 
 // gated is a source of the item that does what the gate says.
-func (i *item) gated(g *gate) Source {
+func (i *item) gated(g *gate) encoder.Source {
 	return func(ctx context.Context, w io.Writer) error {
 		i.runs.Add(1)
 		g.once.Do(func() { close(g.started) })
@@ -176,7 +177,7 @@ func (i *item) packed(t testing.TB) []byte {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := encode(context.Background(), hash, func(_ context.Context, w io.Writer) error {
+		if _, err := encoder.Encode(context.Background(), hash, func(_ context.Context, w io.Writer) error {
 			_, err := w.Write(i.bytes)
 			return err
 		}, &out); err != nil {
@@ -195,17 +196,17 @@ func (i *item) packed(t testing.TB) []byte {
 	return i.out
 }
 
-func (i *item) digest(t testing.TB) Digest {
+func (i *item) digest(t testing.TB) encoder.Digest {
 	p := i.packed(t)
-	return Digest{Hash: sha256.Sum256(p), Size: int64(len(p))}
+	return encoder.Digest{Hash: sha256.Sum256(p), Size: int64(len(p))}
 }
 
-func (w *world) join(i *item, src Source) *Stream {
+func (w *world) join(i *item, src encoder.Source) *Stream {
 	w.Helper()
 	return w.joinAs(context.Background(), i, src)
 }
 
-func (w *world) joinAs(ctx context.Context, i *item, src Source) *Stream {
+func (w *world) joinAs(ctx context.Context, i *item, src encoder.Source) *Stream {
 	w.Helper()
 	st, err := w.Join(ctx, i.name, src)
 	if err != nil {

@@ -1,4 +1,11 @@
-package compress
+// Package encoder compresses a NAR, with one setting for all time: the bytes depend
+// on the NAR alone, so that a download can be resumed from another machine's or
+// another year's. A test holds the hash of what it makes; a release that has to
+// change it changes generation and Suffix.
+//
+// Nobody sees the end of a NAR that is not what it was said to be: its SHA-256 is
+// known before the encoder is told to end the frame.
+package encoder
 
 import (
 	"context"
@@ -15,9 +22,24 @@ import (
 	"narwharf/narinfo"
 )
 
-// generation stands in every line of the facts. It and the suffix change with
-// the bytes that the encoder makes.
-const generation = "z1"
+// The names of the one setting, in lines of digests and in URLs. They change with the
+// bytes that the encoder makes.
+const (
+	generation = "z1"
+	Suffix     = ".nar.zst"
+)
+
+// Source writes one whole NAR to w. An error means that what it wrote is none.
+// It stops soon after ctx is done or a write failed, does not use w once it has
+// returned, may outlive the request that it came from, may be called several
+// times, and at the same time as others.
+type Source func(ctx context.Context, w io.Writer) error
+
+// Digest is what is known of a compressed NAR.
+type Digest struct {
+	Hash narinfo.Hash // SHA-256 of the compressed bytes
+	Size int64        // how many they are
+}
 
 // window is how far back the encoder looks, and with it the memory of a live
 // encoder and of every client's decoder. Measured on 85 MB of libraries and
@@ -53,19 +75,19 @@ var (
 	ErrSource = errors.New("read the store path")
 )
 
-// sinkError is a failure of what takes the packed bytes, as opposed to one of
+// SinkError is a failure of what takes the packed bytes, as opposed to one of
 // the source.
-type sinkError struct{ err error }
+type SinkError struct{ err error }
 
-func (e *sinkError) Error() string { return e.err.Error() }
-func (e *sinkError) Unwrap() error { return e.err }
+func (e *SinkError) Error() string { return e.err.Error() }
+func (e *SinkError) Unwrap() error { return e.err }
 
-// encode packs what src writes into sink, and returns what it is. sink gets the
+// Encode packs what src writes into sink, and returns what it is. sink gets the
 // last bytes only when the NAR has the hash want. An error of sink comes back as
-// a *sinkError, whatever src made of it.
-func encode(ctx context.Context, want narinfo.Hash, src Source, sink io.Writer) (Digest, error) {
+// a *SinkError, whatever src made of it.
+func Encode(ctx context.Context, want narinfo.Hash, src Source, sink io.Writer) (Digest, error) {
 	enc, _ := encoders.Get().(*zstd.Encoder)
-	out := &tail{w: sink, sum: sha256.New()}
+	out := &holdBack{w: sink, sum: sha256.New()}
 	enc.Reset(out)
 	defer func() {
 		enc.Reset(nil) // forget the sink
@@ -76,7 +98,7 @@ func encode(ctx context.Context, want narinfo.Hash, src Source, sink io.Writer) 
 	err := callSource(ctx, src, in)
 	switch {
 	case out.err != nil:
-		return Digest{}, &sinkError{out.err}
+		return Digest{}, &SinkError{out.err}
 	case ctx.Err() != nil:
 		return Digest{}, context.Cause(ctx)
 	case in.err != nil:
@@ -92,7 +114,7 @@ func encode(ctx context.Context, want narinfo.Hash, src Source, sink io.Writer) 
 		err = out.end()
 	}
 	if out.err != nil {
-		return Digest{}, &sinkError{out.err}
+		return Digest{}, &SinkError{out.err}
 	}
 	if err != nil {
 		return Digest{}, fmt.Errorf("encode: %w", err)
@@ -136,8 +158,8 @@ func (w *narWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// tail passes on all but the last heldBack bytes, and hashes all of them.
-type tail struct {
+// holdBack passes on all but the last heldBack bytes, and hashes all of them.
+type holdBack struct {
 	w    io.Writer
 	sum  hash.Hash
 	n    int64 // bytes written to it
@@ -145,7 +167,7 @@ type tail struct {
 	err  error // sticky, of w
 }
 
-func (t *tail) Write(p []byte) (int, error) {
+func (t *holdBack) Write(p []byte) (int, error) {
 	if t.err != nil {
 		return 0, t.err
 	}
@@ -166,13 +188,13 @@ func (t *tail) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-func (t *tail) pass(p []byte) {
+func (t *holdBack) pass(p []byte) {
 	if t.err == nil && len(p) > 0 {
 		_, t.err = t.w.Write(p)
 	}
 }
 
-func (t *tail) end() error {
+func (t *holdBack) end() error {
 	t.pass(t.held)
 	t.held = nil
 	return t.err

@@ -13,19 +13,19 @@ import (
 	"time"
 
 	"narwharf/cache/blob"
+	"narwharf/cache/local/encoder"
 	"narwharf/narinfo"
 )
 
-// keptFile is a whole packed NAR on disk. All but key and facts is guarded by
+// storedFile is a whole packed NAR on disk. All but key and digest is guarded by
 // Store.mu.
-type keptFile struct {
-	key      narinfo.Hash
-	digest   Digest
-	used     time.Time     // last time; no two are the same
-	stamped  time.Time     // what the mtime of the file says
-	doubt    bool          // hash it before it is served
-	checking chan struct{} // closed when whoever does so is done
-	place    *list.Element
+type storedFile struct {
+	key     narinfo.Hash
+	digest  encoder.Digest
+	used    time.Time // last time; no two are the same
+	stamped time.Time // what the mtime of the file says
+	doubt   bool      // hash it before it is served
+	place   *list.Element
 }
 
 // stampEvery is how far the mtime of a file may lag behind its last use. Close
@@ -34,31 +34,36 @@ const stampEvery = time.Minute
 
 func (s *Store) path(key narinfo.Hash) string { return filepath.Join(s.dir, fileName(key)) }
 
-// keep takes a file in as the one last used. mu is held.
-func (s *Store) keep(k *keptFile) {
-	if old := s.kept[k.key]; old != nil {
-		s.forget(old) // two flights, one of which had been given up, came through
+// add takes a file in as the one last used. mu is held.
+func (s *Store) add(f *storedFile) {
+	if old := s.stored[f.key]; old != nil {
+		s.forget(old) // an encode that had been given up came through, and the next, too
 	}
-	k.place = s.order.PushFront(k)
-	s.kept[k.key] = k
-	s.bytes += k.digest.Size
-	if k.doubt {
-		s.doubts++
-	}
+	f.place = s.order.PushFront(f)
+	s.stored[f.key] = f
+	s.bytes += f.digest.Size
 }
 
-// forget is the opposite of keep. It reports whether k was still kept. mu is held.
-func (s *Store) forget(k *keptFile) bool {
-	if s.kept[k.key] != k {
+// forget is the opposite of add. It reports whether f was still stored. mu is held.
+func (s *Store) forget(f *storedFile) bool {
+	if s.stored[f.key] != f {
 		return false
 	}
-	s.order.Remove(k.place)
-	delete(s.kept, k.key)
-	s.bytes -= k.digest.Size
-	if k.doubt {
-		s.doubts--
-	}
+	s.order.Remove(f.place)
+	delete(s.stored, f.key)
+	s.bytes -= f.digest.Size
 	return true
+}
+
+// doubts is how many files have to be hashed before they are served. mu is held,
+// or nobody else has s.
+func (s *Store) doubts() (n int) {
+	for _, f := range s.stored {
+		if f.doubt {
+			n++
+		}
+	}
+	return n
 }
 
 // now is a time after all that it returned before. mu is held.
@@ -94,9 +99,9 @@ func (s *Store) evictOne() bool {
 	if last == nil {
 		return false
 	}
-	k, _ := last.Value.(*keptFile)
-	s.forget(k)
-	s.remove(s.path(k.key))
+	f, _ := last.Value.(*storedFile)
+	s.forget(f)
+	s.remove(s.path(f.key))
 	s.m.evicted.Inc()
 	return true
 }
@@ -127,107 +132,92 @@ func (s *Store) remove(name string) {
 //
 // After the machine went down, the first Open of each file reads it to the end
 // to see whether it is whole.
-func (s *Store) Open(name string) (*os.File, Digest, error) {
+func (s *Store) Open(name string) (*os.File, encoder.Digest, error) {
 	key, err := parseName(name)
 	if err != nil {
-		return nil, Digest{}, err
+		return nil, encoder.Digest{}, err
 	}
 	f, digest, err := s.open(key)
 	if err != nil {
-		return nil, Digest{}, fmt.Errorf("packed nar %s: %w", name, err)
+		return nil, encoder.Digest{}, fmt.Errorf("packed nar %s: %w", name, err)
 	}
 	return f, digest, nil
 }
 
-func (s *Store) open(key narinfo.Hash) (*os.File, Digest, error) {
-	k, stamp, check, err := s.use(key)
+func (s *Store) open(key narinfo.Hash) (*os.File, encoder.Digest, error) {
+	stored, stamp, err := s.use(key)
 	if err != nil {
-		return nil, Digest{}, err
+		return nil, encoder.Digest{}, err
 	}
-	examined := false
-	if check {
-		defer func() { s.checked(k, examined) }()
+	err = s.hit("open")
+	var f *os.File
+	if err == nil {
+		f, err = blob.OpenFile(s.path(key))
 	}
-	f, err := s.openFile(s.path(key))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		s.mu.Lock()
-		s.forget(k) // it was evicted just now, or someone removed it
+		s.forget(stored) // it was evicted just now, or someone removed it
 		s.mu.Unlock()
-		return nil, Digest{}, fs.ErrNotExist
+		return nil, encoder.Digest{}, fs.ErrNotExist
 	case err != nil:
-		return nil, Digest{}, err
+		return nil, encoder.Digest{}, err
 	}
-	damage := examine(f, k.digest, check)
-	examined = true
-	if damage != nil {
+	if damage := s.damage(stored, f); damage != nil {
 		f.Close()
-		s.drop(k, damage)
-		return nil, Digest{}, fs.ErrNotExist
+		s.drop(stored, damage)
+		return nil, encoder.Digest{}, fs.ErrNotExist
 	}
 	if !stamp.IsZero() {
 		s.stamp(key, stamp)
 	}
-	return f, k.digest, nil
-}
-
-func (s *Store) openFile(name string) (*os.File, error) {
-	if err := s.hit("open"); err != nil {
-		return nil, err
-	}
-	return blob.OpenFile(name)
+	return f, stored.digest, nil
 }
 
 // use finds a file and puts it first. stamp is what its mtime should become, or
-// zero. If check is true the caller has to examine the file and call checked;
-// if somebody else does so, use waits for the outcome.
-func (s *Store) use(key narinfo.Hash) (k *keptFile, stamp time.Time, check bool, err error) {
+// zero.
+func (s *Store) use(key narinfo.Hash) (f *storedFile, stamp time.Time, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for {
-		if s.closed {
-			return nil, stamp, false, ErrClosed
-		}
-		k = s.kept[key]
-		if k == nil {
-			return nil, stamp, false, fs.ErrNotExist
-		}
-		if !k.doubt || k.checking == nil {
-			break
-		}
-		wait := k.checking
-		s.mu.Unlock()
-		<-wait
-		s.mu.Lock()
+	if s.closed {
+		return nil, stamp, ErrClosed
 	}
-	if k.doubt {
-		k.checking = make(chan struct{})
+	if f = s.stored[key]; f == nil {
+		return nil, stamp, fs.ErrNotExist
 	}
-	s.order.MoveToFront(k.place)
-	k.used = s.now()
-	if k.used.Sub(k.stamped) > stampEvery {
-		k.stamped = k.used
-		stamp = k.used
+	s.order.MoveToFront(f.place)
+	f.used = s.now()
+	if f.used.Sub(f.stamped) > stampEvery {
+		f.stamped = f.used
+		stamp = f.used
 	}
-	return k, stamp, k.doubt, nil
+	return f, stamp, nil
 }
 
-// checked lets those go on who wait for the outcome of an examination. The doubt
-// is over if there was one; a file that was damaged is dropped by now.
-func (s *Store) checked(k *keptFile, examined bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if examined && s.kept[k.key] == k {
-		s.doubts--
-		k.doubt = false
+// damage says what is wrong with a file. One in doubt is hashed, by the first who asks.
+func (s *Store) damage(stored *storedFile, f *os.File) error {
+	doubt := func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return stored.doubt
 	}
-	close(k.checking)
-	k.checking = nil
+	if !doubt() {
+		return examine(f, stored.digest, false)
+	}
+	s.checking.Lock()
+	defer s.checking.Unlock()
+	err := examine(f, stored.digest, doubt())
+	if err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		stored.doubt = false
+	}
+	return err
 }
 
 // examine says what is wrong with a file, from its size and, if whole is set,
 // from its bytes.
-func examine(f *os.File, digest Digest, whole bool) error {
+func examine(f *os.File, digest encoder.Digest, whole bool) error {
 	st, err := f.Stat()
 	if err != nil {
 		return err
@@ -261,23 +251,23 @@ func (s *Store) Drop(name string, damage error) error {
 
 func (s *Store) dropKey(key narinfo.Hash, damage error) {
 	s.mu.Lock()
-	k := s.kept[key]
+	f := s.stored[key]
 	s.mu.Unlock()
-	if k != nil {
-		s.drop(k, damage)
+	if f != nil {
+		s.drop(f, damage)
 	}
 }
 
 // drop removes a damaged file.
-func (s *Store) drop(k *keptFile, damage error) {
+func (s *Store) drop(f *storedFile, damage error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.forget(k) {
+	if !s.forget(f) {
 		return
 	}
-	s.remove(s.path(k.key))
+	s.remove(s.path(f.key))
 	s.m.dropped.Inc()
-	s.log.Error("a packed nar is damaged and is removed", "nar", k.key.Base32(), "damage", damage)
+	s.log.Error("a packed nar is damaged and is removed", "nar", f.key.Base32(), "damage", damage)
 }
 
 // isFull recognises a file system without room, for this user or for all.
@@ -285,8 +275,38 @@ func isFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// keepReserve evicts files until the file system has its reserve free.
-func (s *Store) keepReserve() error {
+// evictIfFull reports whether what failed with err, for want of room, may be
+// tried again since a file has gone.
+func (s *Store) evictIfFull(err error) bool {
+	if !isFull(err) {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.evictOne()
+}
+
+// create makes the file of an encode, and room for it.
+func (s *Store) create(name string) (*os.File, error) {
+	if err := s.freeReserve(); err != nil {
+		return nil, err
+	}
+	for {
+		err := s.hit("create")
+		if err == nil {
+			var f *os.File
+			if f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644); err == nil {
+				return f, nil
+			}
+		}
+		if !s.evictIfFull(err) {
+			return nil, err
+		}
+	}
+}
+
+// freeReserve evicts files until the file system has its reserve free.
+func (s *Store) freeReserve() error {
 	for {
 		if err := s.hit("room"); err != nil {
 			return err

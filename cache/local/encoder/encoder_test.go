@@ -1,4 +1,4 @@
-package compress
+package encoder
 
 import (
 	"bytes"
@@ -62,7 +62,7 @@ func pieces(b []byte, next func() int) Source {
 func encoded(t *testing.T, b []byte, next func() int) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	digest, err := encode(context.Background(), sha256.Sum256(b), pieces(b, next), &out)
+	digest, err := Encode(context.Background(), sha256.Sum256(b), pieces(b, next), &out)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestEncodersAreUsedAgain(t *testing.T) {
 					_, err := w.Write(b[:200<<10])
 					return errors.Join(err, io.ErrUnexpectedEOF)
 				}
-				if _, err := encode(context.Background(), sha256.Sum256(b), broken, io.Discard); !errors.Is(err, ErrSource) {
+				if _, err := Encode(context.Background(), sha256.Sum256(b), broken, io.Discard); !errors.Is(err, ErrSource) {
 					t.Error(err)
 				}
 				if !bytes.Equal(encoded(t, b, func() int { return 50 << 10 }), first) {
@@ -137,7 +137,7 @@ func TestEncodeFails(t *testing.T) {
 	want := narinfo.Hash(sha256.Sum256(b))
 	whole := pieces(b, func() int { return 100_000 })
 	cancelled, cancel := context.WithCancelCause(context.Background())
-	cancel(errNobody)
+	cancel(io.ErrNoProgress)
 	full := errors.New("no room")
 	for name, c := range map[string]struct {
 		ctx  context.Context
@@ -160,7 +160,7 @@ func TestEncodeFails(t *testing.T) {
 			return pieces(other, func() int { return 1 << 20 })(ctx, w)
 		}, is: ErrWrongNAR},
 		"panic":     {src: func(context.Context, io.Writer) error { panic("boom") }, is: ErrSource, says: "boom"},
-		"cancelled": {ctx: cancelled, src: whole, is: errNobody},
+		"cancelled": {ctx: cancelled, src: whole, is: io.ErrNoProgress},
 		"sink":      {src: whole, sink: &brittle{after: 1000, err: full}, is: full},
 		"sink at the end": {src: whole, sink: &brittle{after: int64(len(encoded(t, b, func() int { return 1 << 20 }))) - 1, err: full},
 			is: full},
@@ -177,11 +177,11 @@ func TestEncodeFails(t *testing.T) {
 			if c.sink == nil {
 				c.sink = &out
 			}
-			_, err := encode(c.ctx, want, c.src, c.sink)
+			_, err := Encode(c.ctx, want, c.src, c.sink)
 			if !errors.Is(err, c.is) || !strings.Contains(fmt.Sprint(err), c.says) {
 				t.Fatalf("%v", err)
 			}
-			if sink := (*sinkError)(nil); errors.As(err, &sink) != errors.Is(c.is, full) {
+			if sink := (*SinkError)(nil); errors.As(err, &sink) != errors.Is(c.is, full) {
 				t.Errorf("whose fault is %v?", err)
 			}
 			// Whatever came out so far is no zstd frame.
@@ -216,7 +216,7 @@ func (b *brittle) Write(p []byte) (int, error) {
 func TestTailHoldsBack(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	var in, out bytes.Buffer
-	w := &tail{w: &out, sum: sha256.New()}
+	w := &holdBack{w: &out, sum: sha256.New()}
 	for range 3000 {
 		p := pseudo(r.IntN(heldBack), r.Uint64())
 		if r.IntN(10) == 0 {
@@ -247,7 +247,7 @@ func TestMemoryOfAnEncoder(t *testing.T) {
 	before := heap()
 	var during int64
 	zeros := make([]byte, 1<<20)
-	_, err := encode(context.Background(), narinfo.Hash{}, func(_ context.Context, w io.Writer) error {
+	_, err := Encode(context.Background(), narinfo.Hash{}, func(_ context.Context, w io.Writer) error {
 		for range 64 {
 			if _, err := w.Write(zeros); err != nil {
 				return err
@@ -262,4 +262,24 @@ func TestMemoryOfAnEncoder(t *testing.T) {
 	if used := during - before; used > 12<<20 {
 		t.Errorf("%d bytes", used)
 	}
+}
+
+// pseudo is the same bytes in every version of Go: of the random package it
+// takes only the generator, whose numbers are documented.
+func pseudo(size int, seed uint64) []byte {
+	r := rand.NewPCG(seed, 1)
+	b := make([]byte, 0, size+64)
+	for len(b) < size {
+		x := r.Uint64()
+		run := int(x>>60) + 1
+		if x%4 > 0 && len(b) > 64 {
+			from := int((x >> 8) % uint64(len(b)-32))
+			b = append(b, b[from:from+8+run]...)
+		} else {
+			for y := r.Uint64(); run > 0; run-- {
+				b = append(b, byte(y>>(run*3)))
+			}
+		}
+	}
+	return b[:size]
 }

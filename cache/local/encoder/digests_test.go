@@ -1,4 +1,4 @@
-package compress
+package encoder
 
 import (
 	"bytes"
@@ -79,22 +79,22 @@ func TestFactsAfterACrash(t *testing.T) {
 				t.Fatal(err)
 			}
 			for round := range 2 {
-				l, err := openDigests(dir)
+				l, err := OpenDigests(dir)
 				if err != nil {
 					t.Fatal(err)
 				}
 				for k := range lines {
 					key, want := someFact(k)
-					got, known := l.get(key)
+					got, known := l.Get(key)
 					if known != (ends[k+1] <= n || round == 1) || known && got != want {
 						t.Fatalf("cut at %d: line %d is known: %v", n, k, known)
 					}
 					// What was lost is learned again.
-					if _, _, err := l.put(key, want, l.f.Write); err != nil {
+					if _, _, err := l.Put(key, want); err != nil {
 						t.Fatal(err)
 					}
 				}
-				if err := l.close(); err != nil {
+				if err := l.Close(); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -107,39 +107,41 @@ func TestFactsAfterACrash(t *testing.T) {
 
 func TestFactsThatCannotBeWritten(t *testing.T) {
 	dir := t.TempDir()
-	l, err := openDigests(dir)
+	l, err := OpenDigests(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	a, fa := someFact(1)
 	b, fb := someFact(2)
 	full := errors.New("full")
-	if _, _, err := l.put(a, fa, func(p []byte) (int, error) {
-		n, err := l.f.Write(p[:20])
-		return n, errors.Join(err, full)
-	}); !errors.Is(err, full) {
+	l.Fault = func() error {
+		_, err := l.f.Write(appendDigest(nil, a, fa)[:20])
+		return errors.Join(err, full)
+	}
+	if _, _, err := l.Put(a, fa); !errors.Is(err, full) {
 		t.Error(err)
 	}
-	if got, known := l.get(a); !known || got != fa {
+	l.Fault = nil
+	if got, known := l.Get(a); !known || got != fa {
 		t.Error("not even in memory")
 	}
-	if _, _, err := l.put(b, fb, l.f.Write); err != nil {
+	if _, _, err := l.Put(b, fb); err != nil {
 		t.Error(err)
 	}
-	if before, known, err := l.put(b, fa, l.f.Write); err != nil || !known || before != fb {
+	if before, known, err := l.Put(b, fa); err != nil || !known || before != fb {
 		t.Error("what was known before:", before, known, err)
 	}
-	if err := l.close(); err != nil {
+	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
-	if l, err = openDigests(dir); err != nil {
+	if l, err = OpenDigests(dir); err != nil {
 		t.Fatal(err)
 	}
 	defer l.f.Close()
-	if _, known := l.get(a); known {
+	if _, known := l.Get(a); known {
 		t.Error("a torn line is believed")
 	}
-	if got, known := l.get(b); !known || got != fa {
+	if got, known := l.Get(b); !known || got != fa {
 		t.Error("the line after the torn one is lost, or the last does not count")
 	}
 }
@@ -156,29 +158,29 @@ func TestFactsAreBounded(t *testing.T) {
 	}
 	defer func(n int) { maxDigests = n }(maxDigests)
 	maxDigests = 10
-	l, err := openDigests(dir)
+	l, err := OpenDigests(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for n := range 30 {
 		key, _ := someFact(n)
-		if _, known := l.get(key); known != (n >= 20) {
+		if _, known := l.Get(key); known != (n >= 20) {
 			t.Errorf("number %d is known: %v", n, known)
 		}
 	}
 	for n := range 50 {
 		key, f := someFact(n)
-		if _, _, err := l.put(key, f, l.f.Write); err != nil {
+		if _, _, err := l.Put(key, f); err != nil {
 			t.Fatal(err)
 		}
-		if got, known := l.get(key); !known || got != f || len(l.known) > 10 {
+		if got, known := l.Get(key); !known || got != f || len(l.known) > 10 {
 			t.Fatalf("%d are known", len(l.known))
 		}
 	}
-	if err := l.close(); err != nil {
+	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if l, err = openDigests(dir); err != nil {
+	if l, err = OpenDigests(dir); err != nil {
 		t.Fatal(err)
 	}
 	defer l.f.Close()

@@ -1,11 +1,10 @@
-package compress
+package encoder
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,21 +15,21 @@ import (
 	"narwharf/narinfo"
 )
 
-// Digest is what is known of a packed NAR.
-type Digest struct {
-	Hash narinfo.Hash // SHA-256 of the packed bytes
-	Size int64        // how many they are
-}
-
 // maxDigests bounds the memory of what was once encoded, to some 70 MB. Beyond,
 // any one is forgotten, which costs a narinfo its Hash until the next encode.
 var maxDigests = 500_000 // tests set less
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// digestLog is all facts, in memory and in a file that only grows while it is
-// open. The file is also the lock of the folder.
-type digestLog struct {
+// Digests is what NARs became that were ever encoded, in memory and in a file that
+// only grows while it is open. The file is also the lock of its folder. A line is
+// "z1 <nar hash> <file hash> <file size> <crc32c>"; one that is not whole counts for
+// nothing.
+type Digests struct {
+	// Fault, if set, is asked before each write, and its error is taken for that of
+	// the write.
+	Fault func() error
+
 	mu    sync.RWMutex
 	known map[narinfo.Hash]Digest
 	f     *os.File
@@ -45,34 +44,23 @@ func appendDigest(dst []byte, key narinfo.Hash, f Digest) []byte {
 
 // parseDigest reads a line without its newline.
 func parseDigest(line []byte) (key narinfo.Hash, f Digest, ok bool) {
-	i := bytes.LastIndexByte(line, ' ')
-	if i < 0 {
+	word := bytes.Split(line, []byte(" "))
+	if len(word) != 5 {
 		return key, f, false
 	}
-	sum, err := strconv.ParseUint(string(line[i+1:]), 16, 32)
-	if err != nil || sum != uint64(crc32.Checksum(line[:i], castagnoli)) {
-		return key, f, false
-	}
-	word := bytes.Fields(line[:i])
-	if len(word) != 4 || string(word[0]) != generation {
-		return key, f, false
-	}
-	key, err = narinfo.ParseBase32(string(word[1]))
-	if err != nil {
-		return key, f, false
-	}
-	if f.Hash, err = narinfo.ParseBase32(string(word[2])); err != nil {
-		return key, f, false
-	}
-	f.Size, err = strconv.ParseInt(string(word[3]), 10, 64)
-	return key, f, err == nil && f.Size > 0
+	key, err1 := narinfo.ParseBase32(string(word[1]))
+	hash, err2 := narinfo.ParseBase32(string(word[2]))
+	size, err3 := strconv.ParseInt(string(word[3]), 10, 64)
+	f = Digest{Hash: hash, Size: size}
+	whole := bytes.Equal(appendDigest(nil, key, f), append(bytes.Clone(line), '\n')) // the sum, too
+	return key, f, whole && size > 0 && errors.Join(err1, err2, err3) == nil
 }
 
-// openDigests reads the facts in dir and takes the folder for this process.
+// OpenDigests reads the facts in dir and takes the folder for this process.
 // Lines that are not whole are left out, of two for one NAR the last counts.
-func openDigests(dir string) (_ *digestLog, err error) {
+func OpenDigests(dir string) (_ *Digests, err error) {
 	name := filepath.Join(dir, "facts")
-	l := &digestLog{known: make(map[narinfo.Hash]Digest)}
+	l := &Digests{known: make(map[narinfo.Hash]Digest)}
 	l.f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, err
@@ -131,16 +119,17 @@ func openDigests(dir string) (_ *digestLog, err error) {
 	return l, nil
 }
 
-func (l *digestLog) get(key narinfo.Hash) (Digest, bool) {
+// Get returns what a NAR became.
+func (l *Digests) Get(key narinfo.Hash) (Digest, bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	f, ok := l.known[key]
 	return f, ok
 }
 
-// put remembers f, and returns what was known before. An error means that it
-// is remembered in memory only.
-func (l *digestLog) put(key narinfo.Hash, f Digest, write func([]byte) (int, error)) (before Digest, known bool, err error) {
+// Put remembers f, and returns what was known before. An error means that it is
+// remembered in memory only.
+func (l *Digests) Put(key narinfo.Hash, f Digest) (before Digest, known bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before, known = l.known[key]
@@ -159,12 +148,15 @@ func (l *digestLog) put(key narinfo.Hash, f Digest, write func([]byte) (int, err
 		text = append(text, '\n')
 	}
 	text = appendDigest(text, key, f)
-	n, err := write(text)
-	if err == nil && n < len(text) {
-		err = fs.ErrInvalid
+	if l.Fault != nil {
+		err = l.Fault()
+	}
+	if err == nil {
+		_, err = l.f.Write(text)
 	}
 	l.torn = err != nil
 	return before, known, err
 }
 
-func (l *digestLog) close() error { return l.f.Close() }
+// Close gives the folder free.
+func (l *Digests) Close() error { return l.f.Close() }

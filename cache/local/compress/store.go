@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"narwharf/cache/local/encoder"
 	"narwharf/narinfo"
 )
 
@@ -31,12 +31,6 @@ type Options struct {
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer // nil registers nothing
 }
-
-// Source writes one whole NAR to w. An error means that what it wrote is none.
-// It stops soon after ctx is done or a write failed, does not use w once it has
-// returned, may outlive the request that it came from, may be called several
-// times, and at the same time as others.
-type Source func(ctx context.Context, w io.Writer) error
 
 // ErrClosed is what everything returns once Close was called.
 var ErrClosed = errors.New("the store of packed nars is closed")
@@ -54,27 +48,28 @@ type Store struct {
 	reserve  int64 // bytes of the file system that are left free
 	log      *slog.Logger
 	m        *metrics
-	digests  *digestLog
+	digests  *encoder.Digests
 	linger   time.Duration
 	serial   atomic.Uint64
 	ctx      context.Context // ends with Close
 	cancel   context.CancelCauseFunc
-	encoding sync.WaitGroup
+	running  sync.WaitGroup // jobs that have an encoder
+	checking sync.Mutex     // held while a file in doubt is hashed
 
 	// fault, if set, is asked before each step on the disk and its error is
 	// returned instead of taking the step. op is one of create, write, facts,
 	// rename, open, read, room. Set it before anything else is called.
 	fault func(op string) error
 
-	mu      sync.Mutex
-	closed  bool
-	flights map[narinfo.Hash]*flight // queued or at work, and not given up
-	schedule
+	mu        sync.Mutex
+	closed    bool
+	encodings map[narinfo.Hash]*encoding // that can be joined
+	queue     list.List                  // of *job
+	working   int                        // encoders that are given out
 
-	kept   map[narinfo.Hash]*keptFile
-	order  *list.List // of *keptFile, the last used first
-	bytes  int64      // of kept files and of flights
-	doubts int        // kept files that have to be hashed before they are served
+	stored map[narinfo.Hash]*storedFile
+	order  *list.List // of *storedFile, the last used first
+	bytes  int64      // of stored files and of encodes at work
 	clock  time.Time  // the last time that was given to a use
 }
 
@@ -100,9 +95,8 @@ func Open(o Options) (_ *Store, err error) {
 	}
 	s := &Store{
 		dir: o.Dir, limit: o.Limit, encoders: o.Encoders, log: o.Log, linger: defaultLinger,
-		flights: make(map[narinfo.Hash]*flight), kept: make(map[narinfo.Hash]*keptFile), order: list.New(),
+		encodings: make(map[narinfo.Hash]*encoding), stored: make(map[narinfo.Hash]*storedFile), order: list.New(),
 	}
-	s.schedule.init()
 	s.m = newMetrics(s)
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
@@ -115,27 +109,21 @@ func Open(o Options) (_ *Store, err error) {
 	// Half of what uploads leave free, see cache/blob: when they have filled the
 	// disk, there is still room to pack one NAR after another.
 	s.reserve = min(128<<20, int64(st.Blocks)*int64(st.Bsize)/40)
-	if s.digests, err = openDigests(o.Dir); err != nil {
+	if s.digests, err = encoder.OpenDigests(o.Dir); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			_ = s.digests.close() // it was only read
+			_ = s.digests.Close() // it was only read
 		}
 	}()
-	trusted, err := readState(o.Dir)
-	if err != nil {
+	s.digests.Fault = func() error { return s.hit("facts") }
+	if err := s.scan(); err != nil {
 		return nil, err
 	}
-	if err := s.scan(trusted); err != nil {
-		return nil, err
-	}
-	state := stateRunning + bootID()
-	if s.doubts > 0 {
-		state = stateDirty
-		s.log.Warn("the machine went down while packed nars were written; each is checked before it is served again", "files", s.doubts)
-	}
-	if err := writeState(o.Dir, state); err != nil {
+	if n := s.doubts(); n > 0 { // as it stands, the state says that nothing is trusted
+		s.log.Warn("the machine went down while packed nars were written; each is checked before it is served again", "files", n)
+	} else if err := writeState(o.Dir, stateRunning+bootID()); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
@@ -146,18 +134,23 @@ func Open(o Options) (_ *Store, err error) {
 }
 
 // scan takes in the files of the folder.
-func (s *Store) scan(trusted bool) error {
+func (s *Store) scan() error {
+	trusted, err := readState(s.dir)
+	if err != nil {
+		return err
+	}
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		return err
 	}
-	var found []*keptFile
+	var found []*storedFile
 	for _, d := range entries {
-		key, packed := parseFileName(d.Name())
-		half := strings.HasSuffix(d.Name(), newSuffix)
+		name := d.Name()
+		key, packed := parseFileName(name)
+		half := strings.HasSuffix(name, newSuffix) || strings.HasPrefix(name, ".new-") // the latter by package durable
 		if !packed && !half || !d.Type().IsRegular() {
-			if d.Name() != "facts" && d.Name() != "state" {
-				s.log.Warn("a file among the packed nars that is none is left alone", "file", filepath.Join(s.dir, d.Name()))
+			if name != "facts" && name != "state" {
+				s.log.Warn("a file among the packed nars that is none is left alone", "file", filepath.Join(s.dir, name))
 			}
 			continue
 		}
@@ -165,34 +158,34 @@ func (s *Store) scan(trusted bool) error {
 		if err != nil {
 			return err
 		}
-		digest, known := s.digests.get(key)
-		if half || !known || st.Size() != digest.Size {
-			if !half {
-				s.log.Warn("a packed nar is not whole and is removed", "file", d.Name(), "bytes", st.Size(), "expected", digest.Size)
-			}
-			if err := os.Remove(filepath.Join(s.dir, d.Name())); err != nil {
-				return err
-			}
+		digest, known := s.digests.Get(key)
+		if !half && known && st.Size() == digest.Size {
+			found = append(found, &storedFile{key: key, digest: digest, used: st.ModTime(), stamped: st.ModTime(), doubt: !trusted})
 			continue
 		}
-		found = append(found, &keptFile{key: key, digest: digest, used: st.ModTime(), stamped: st.ModTime(), doubt: !trusted})
+		if !half {
+			s.log.Warn("a packed nar is not whole and is removed", "file", name, "bytes", st.Size(), "expected", digest.Size)
+		}
+		if err := os.Remove(filepath.Join(s.dir, name)); err != nil {
+			return err
+		}
 	}
-	slices.SortFunc(found, func(a, b *keptFile) int { return a.used.Compare(b.used) })
-	for _, k := range found {
-		s.keep(k)
-		s.clock = k.used // which may be in the future
+	slices.SortFunc(found, func(a, b *storedFile) int { return a.used.Compare(b.used) })
+	for _, f := range found {
+		s.add(f)
+		s.clock = f.used // which may be in the future
 	}
 	return nil
 }
 
 // Digest returns what is known of a NAR that was encoded once, whether or not it
 // is still kept.
-func (s *Store) Digest(name string) (Digest, bool) {
+func (s *Store) Digest(name string) (encoder.Digest, bool) {
 	key, err := parseName(name)
 	if err != nil {
-		return Digest{}, false
+		return encoder.Digest{}, false
 	}
-	return s.digests.get(key)
+	return s.digests.Get(key)
 }
 
 // Close breaks off all encodes, whose readers get ErrClosed, waits for them to
@@ -205,27 +198,29 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	for _, fl := range s.flights {
-		s.giveUp(fl, ErrClosed)
+	for _, e := range s.encodings {
+		s.giveUp(e, ErrClosed)
 	}
 	s.cancel(ErrClosed)
-	s.abandon(ErrClosed)
+	for s.queue.Len() > 0 { // encodes for one reader, who is told by now
+		j, _ := s.queue.Front().Value.(*job)
+		s.dequeue(j)
+	}
 	s.mu.Unlock()
-	s.encoding.Wait()
+	s.running.Wait()
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for e := s.order.Front(); e != nil; e = e.Next() {
-		k, _ := e.Value.(*keptFile)
-		if !k.used.Equal(k.stamped) {
-			s.stamp(k.key, k.used)
+		if f, _ := e.Value.(*storedFile); !f.used.Equal(f.stamped) {
+			s.stamp(f.key, f.used)
 		}
 	}
 	err := syncAll(s.dir)
-	if err == nil && s.doubts == 0 {
+	if err == nil && s.doubts() == 0 {
 		err = writeState(s.dir, stateClean)
 	}
-	if err = errors.Join(err, s.digests.close()); err != nil {
+	if err = errors.Join(err, s.digests.Close()); err != nil {
 		return fmt.Errorf("close packed nars in %s: %w", s.dir, err)
 	}
 	return nil
