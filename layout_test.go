@@ -25,7 +25,7 @@ const module = "narwharf"
 // /... stands for all packages below, too.
 var mayImport = map[string][]string{
 	"":                      nil,
-	"bench":                 {"bench/load", "cache/index", "cache/nar", "cache/state/bolt", "hooks/api", "narinfo", "signing"},
+	"bench":                 {"bench/load", "cache/index", "cache/nar", "cache/nar/grammar", "cache/state/bolt", "hooks/api", "narinfo", "signing"},
 	"bench/load":            nil,
 	"cache":                 {"cache/...", "narinfo", "signing", "signing/access"},
 	"cache/blob":            {"cache/state/durable"},

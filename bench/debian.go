@@ -181,8 +181,8 @@ func writeNar(w io.Writer, files []string) error {
 	slices.SortFunc(sorted, func(a, b string) int {
 		return slices.Compare(strings.Split(a, "/"), strings.Split(b, "/"))
 	})
-	out := nar.NewWriter(w)
-	if err := out.Add(&nar.Entry{Type: nar.Directory}, nil); err != nil {
+	out := newNarWriter(w)
+	if err := out.add(&nar.Entry{Type: nar.Directory}, nil); err != nil {
 		return err
 	}
 	for _, name := range slices.Compact(sorted) {
@@ -190,14 +190,14 @@ func writeNar(w io.Writer, files []string) error {
 			return fmt.Errorf("pack %s: %w", name, err)
 		}
 	}
-	return out.Close()
+	return out.close()
 }
 
 // writeFile writes one entry; inner says that others come below it.
-func writeFile(out *nar.Writer, name string, inner bool) error {
+func writeFile(out *narWriter, name string, inner bool) error {
 	e := nar.Entry{Path: name[1:], Type: nar.Directory}
 	if inner { // even where the system has a link, as /bin -> usr/bin
-		return out.Add(&e, nil)
+		return out.add(&e, nil)
 	}
 	st, err := os.Lstat(name)
 	if err != nil {
@@ -217,11 +217,11 @@ func writeFile(out *nar.Writer, name string, inner bool) error {
 		}
 		defer f.Close()
 		e.Type, e.Executable, e.Size = nar.Regular, st.Mode()&0o100 != 0, st.Size()
-		return out.Add(&e, io.LimitReader(f, e.Size))
+		return out.add(&e, io.LimitReader(f, e.Size))
 	default:
 		return nil
 	}
-	return out.Add(&e, nil)
+	return out.add(&e, nil)
 }
 
 // leaveOut takes a file that is not there, or not ours to read, for none.

@@ -52,7 +52,7 @@ func makeStore(dir string, c *closure, bigSize int64) (*nixStore, error) {
 	for _, p := range c.paths {
 		s.paths = append(s.paths, p.info)
 	}
-	if s.big, err = c.addPath("2"+bigName, func(w *nar.Writer) error { return writeBig(w, bigSize) }); err != nil {
+	if s.big, err = c.addPath("2"+bigName, func(w *narWriter) error { return writeBig(w, bigSize) }); err != nil {
 		return nil, err
 	}
 	if s.many, err = c.addPath("1"+manyName, writeMany); err != nil {
@@ -118,7 +118,7 @@ func plainURL(i *narinfo.Info) string {
 
 // addPath adds a path without references, not packed, to the closure's folder
 // of NARs. The first character of its name is repeated to be its hash part.
-func (c *closure) addPath(name string, write func(*nar.Writer) error) (*narinfo.Info, error) {
+func (c *closure) addPath(name string, write func(*narWriter) error) (*narinfo.Info, error) {
 	path, err := narinfo.ParseBase(strings.Repeat(name[:1], 32) + name[1:])
 	if err != nil {
 		return nil, err
@@ -130,8 +130,8 @@ func (c *closure) addPath(name string, write func(*nar.Writer) error) (*narinfo.
 	defer tmp.Close()
 	buffered := bufio.NewWriterSize(tmp, 1<<20)
 	out := &counted{w: buffered, hash: sha256.New()}
-	w := nar.NewWriter(out)
-	if err := errors.Join(write(w), w.Close(), buffered.Flush(), tmp.Chmod(0o644)); err != nil {
+	w := newNarWriter(out)
+	if err := errors.Join(write(w), w.close(), buffered.Flush(), tmp.Chmod(0o644)); err != nil {
 		return nil, fmt.Errorf("make %s: %w", path, err)
 	}
 	i := &narinfo.Info{StoreDir: storeDir, Path: path, Compression: "none",
@@ -143,29 +143,29 @@ func (c *closure) addPath(name string, write func(*nar.Writer) error) (*narinfo.
 // noise is what no encoder can make smaller, and the same in every run.
 func noise(seed byte) io.Reader { return rand.NewChaCha8([32]byte{seed}) }
 
-func writeBig(w *nar.Writer, size int64) error {
-	if err := w.Add(&nar.Entry{Type: nar.Directory}, nil); err != nil {
+func writeBig(w *narWriter, size int64) error {
+	if err := w.add(&nar.Entry{Type: nar.Directory}, nil); err != nil {
 		return err
 	}
-	return w.Add(&nar.Entry{Path: "blob", Type: nar.Regular, Size: size}, io.LimitReader(noise(1), size))
+	return w.add(&nar.Entry{Path: "blob", Type: nar.Regular, Size: size}, io.LimitReader(noise(1), size))
 }
 
 // writeMany writes 20 000 files of 1 KiB on average in 100 folders.
-func writeMany(w *nar.Writer) error {
-	if err := w.Add(&nar.Entry{Type: nar.Directory}, nil); err != nil {
+func writeMany(w *narWriter) error {
+	if err := w.add(&nar.Entry{Type: nar.Directory}, nil); err != nil {
 		return err
 	}
 	from := noise(2)
 	for i := range manyFiles {
 		dir := fmt.Sprintf("%03d", i/200)
 		if i%200 == 0 {
-			if err := w.Add(&nar.Entry{Path: dir, Type: nar.Directory}, nil); err != nil {
+			if err := w.add(&nar.Entry{Path: dir, Type: nar.Directory}, nil); err != nil {
 				return err
 			}
 		}
 		size := int64(24 + i*7919%2000)
 		e := nar.Entry{Path: fmt.Sprintf("%s/file-%05d", dir, i), Type: nar.Regular, Size: size}
-		if err := w.Add(&e, io.LimitReader(from, size)); err != nil {
+		if err := w.add(&e, io.LimitReader(from, size)); err != nil {
 			return err
 		}
 	}

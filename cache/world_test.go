@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -26,7 +27,7 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/fastpath"
 	"narwharf/cache/index"
-	"narwharf/cache/nar"
+	"narwharf/cache/nar/grammar"
 	"narwharf/cache/narfiletest"
 	"narwharf/cache/state/bolt"
 	"narwharf/cache/state/memory"
@@ -442,22 +443,18 @@ func (p *testPath) edited(change func(*narinfo.Info)) []byte {
 // narOf makes a NAR of a folder with the given files.
 func narOf(t testing.TB, files map[string]string) []byte {
 	t.Helper()
-	var out bytes.Buffer
-	w := nar.NewWriter(&out)
-	entries := []*nar.Entry{{Type: nar.Directory}}
-	for name, text := range files {
-		entries = append(entries, &nar.Entry{Path: name, Type: nar.Regular, Size: int64(len(text))})
-	}
-	slices.SortFunc(entries, func(a, b *nar.Entry) int { return strings.Compare(a.Path, b.Path) })
-	for _, e := range entries {
-		if err := w.Add(e, strings.NewReader(files[e.Path])); err != nil {
-			t.Fatal(err)
+	var b []byte
+	spell := func(words ...string) {
+		for _, w := range words {
+			b = grammar.AppendString(b, w)
 		}
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
+	spell("nix-archive-1", "(", "type", "directory")
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		spell("entry", "(", "name", name, "node", "(", "type", "regular", "contents", files[name], ")", ")")
 	}
-	return out.Bytes()
+	spell(")")
+	return b
 }
 
 // newUpload makes a store path of that name, with one file in it.

@@ -85,30 +85,6 @@ func BenchmarkList(b *testing.B) {
 	})
 }
 
-func BenchmarkWriter(b *testing.B) {
-	for name, files := range map[string]func() []file{"many": manyFiles, "big": bigFile} {
-		list := files()
-		b.Run(name, func(b *testing.B) {
-			b.SetBytes(int64(len(write(b, list...))))
-			var body strings.Reader
-			b.ReportAllocs()
-			b.ResetTimer()
-			for b.Loop() {
-				w := NewWriter(struct{ io.Writer }{io.Discard})
-				for i := range list {
-					body.Reset(list[i].Body)
-					if err := w.Add(&list[i].Entry, &body); err != nil {
-						b.Fatal(err)
-					}
-				}
-				if err := w.Close(); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}
-
 func BenchmarkListing(b *testing.B) {
 	files := []file{dir("")}
 	for d := range 1000 {

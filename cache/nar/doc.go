@@ -1,4 +1,4 @@
-// Package nar reads and writes Nix archives (NARs): one file, directory or link with all that is
+// Package nar reads Nix archives (NARs): one file, directory or link with all that is
 // beneath it, reduced to what a store path is made of. There are no owners, times or modes but the
 // execute bit, so the same tree always gives the same bytes, and the hash of those bytes is what
 // Nix signs.
@@ -15,8 +15,8 @@
 //
 // # What is refused
 //
-// There is exactly one NAR for a tree, and Reader, Check and List take nothing else: what they
-// accept, the Writer turns into the same bytes again. Refused are
+// There is exactly one NAR for a tree, and Reader, Check and List take nothing else.
+// Refused are
 //
 //   - input that ends early, even by a byte of padding, and input that goes on after the end;
 //   - strings in any other order than above, also those orders which early versions of Nix let
@@ -47,7 +47,7 @@
 //
 // # Cost
 //
-// A Reader or Writer owns one buffer of 128 KiB and starts no goroutine. Memory does not grow with
+// A Reader owns one buffer of 128 KiB and starts no goroutine. Memory does not grow with
 // the archive, its files or its depth; List alone keeps about 100 bytes per entry. Sources are
 // asked for a whole buffer at a time.
 package nar

@@ -49,6 +49,6 @@ type Entry struct {
 	// Target is what a symbolic link points at, uninterpreted; "" for everything else.
 	Target string
 	// Offset is where a regular file's body starts, in bytes from the start of the NAR (narOffset
-	// in listings); 0 for everything else. The Writer ignores it.
+	// in listings); 0 for everything else.
 	Offset int64
 }

@@ -117,7 +117,7 @@ func FuzzParseListing(f *testing.F) {
 		if err != nil || !reflect.DeepEqual(again, root) {
 			t.Fatalf("%s comes back as %+v (%v)", out, again, err)
 		}
-		var nar []file // the Writer takes every tree that the parser does
+		var nar []file // every tree that the parser takes can be a NAR
 		var walk func(n *Node, path string)
 		walk = func(n *Node, path string) {
 			nar = append(nar, file{Entry: Entry{Path: path, Type: n.Type, Executable: n.Executable, Target: n.Target}})

@@ -32,7 +32,7 @@ func TestReaderGivesBackWhatWasWritten(t *testing.T) {
 	}
 }
 
-// spelled out by hand, so that Reader and Writer cannot agree on an error
+// spelled out by hand
 func TestCanonicalForm(t *testing.T) {
 	want := spell("nix-archive-1", "(", "type", "directory",
 		"entry", "(", "name", "a", "node", "(", "type", "regular", "executable", "", "contents", "hi", ")", ")",
@@ -43,7 +43,7 @@ func TestCanonicalForm(t *testing.T) {
 		")")
 	got := write(t, dir(""), exeFile("a", "hi"), dir("b"), link("b/c", "../a"), plainFile("d", ""))
 	if !bytes.Equal(got, want) {
-		t.Errorf("the Writer wrote\n%q, want\n%q", got, want)
+		t.Errorf("it is written\n%q, want\n%q", got, want)
 	}
 	if size, err := Check(bytes.NewReader(want)); err != nil || size != int64(len(want)) {
 		t.Errorf("Check says %d, %v", size, err)

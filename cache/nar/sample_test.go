@@ -1,7 +1,6 @@
 package nar
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/binary"
 	"fmt"
@@ -46,20 +45,59 @@ func sorted(files ...file) []file {
 	return files
 }
 
-// write makes a NAR with the Writer.
+// write makes the one NAR of files that are in its order.
 func write(t testing.TB, files ...file) []byte {
 	t.Helper()
-	var out bytes.Buffer
-	w := NewWriter(&out)
-	for i := range files {
-		if err := w.Add(&files[i].Entry, strings.NewReader(files[i].Body)); err != nil {
-			t.Fatal(err)
+	for i, f := range files {
+		name := f.Path[strings.LastIndexByte(f.Path, '/')+1:]
+		switch {
+		case (f.Path == "") != (i == 0), f.Path != "" && grammar.BadName(name) != "", f.Type == Symlink && grammar.BadTarget(f.Target) != "":
+			t.Fatalf("%q is no entry of a NAR", f.Path)
+		case i > 1 && !inOrder(files[i-1].Path, f.Path):
+			t.Fatalf("%q and %q are not in order", files[i-1].Path, f.Path)
 		}
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
+	return spellFiles(files)
+}
+
+// inOrder compares names, not paths: "a-" comes after all of "a/…".
+func inOrder(a, b string) bool {
+	return slices.Compare(strings.Split(a, "/"), strings.Split(b, "/")) < 0
+}
+
+// spellFiles writes a NAR in the most direct way there is, and checks nothing.
+func spellFiles(files []file) []byte {
+	list := p("nix-archive-1")
+	var node func(i int) int
+	node = func(i int) int {
+		f := files[i]
+		i++
+		list = append(list, "(", "type", f.Type.String())
+		switch f.Type {
+		case Symlink:
+			list = append(list, "target", f.Target)
+		case Regular:
+			if f.Executable {
+				list = append(list, "executable", "")
+			}
+			list = append(list, "contents", f.Body)
+		default:
+			prefix := f.Path + "/"
+			if f.Path == "" {
+				prefix = ""
+			}
+			for i < len(files) && strings.HasPrefix(files[i].Path, prefix) {
+				name := files[i].Path[strings.LastIndexByte(files[i].Path, '/')+1:]
+				list = append(list, "entry", "(", "name", name, "node")
+				i = node(i)
+				list = append(list, ")")
+			}
+		}
+		list = append(list, ")")
+		return i
 	}
-	return out.Bytes()
+	node(0)
+	return spell(list...)
 }
 
 // read takes a NAR apart with the Reader.

@@ -37,7 +37,7 @@ var bigFile = sync.OnceValue(func() []file {
 
 func BenchmarkDump(b *testing.B) {
 	root := filepath.Join(b.TempDir(), "x")
-	n := write(b, manyFiles()...)
+	n := write(manyFiles()...)
 	plant(b, root, manyFiles()...)
 	out, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	if err != nil {

@@ -60,7 +60,7 @@ func TestDumpSamples(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if !bytes.Equal(got, write(t, files...)) {
+		if !bytes.Equal(got, write(files...)) {
 			t.Errorf("%s: the dump of the planted tree differs", name)
 		}
 	}
@@ -83,7 +83,7 @@ func TestDumpModes(t *testing.T) {
 		}
 		want := plainFile("", "x")
 		want.Executable = executable
-		if !bytes.Equal(got, write(t, want)) {
+		if !bytes.Equal(got, write(want)) {
 			t.Errorf("mode %v: executable is not %v", mode, executable)
 		}
 	}
@@ -98,7 +98,7 @@ func TestDumpLargeBodies(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "root")
 	plant(t, root, files...)
 	got, err := dump(root)
-	if err != nil || !bytes.Equal(got, write(t, files...)) {
+	if err != nil || !bytes.Equal(got, write(files...)) {
 		t.Errorf("the dump differs (%v)", err)
 	}
 }

@@ -78,7 +78,7 @@ func TestAnyRange(t *testing.T) {
 	tmp := t.TempDir()
 	rapid.Check(t, func(rt *rapid.T) {
 		files := trees().Draw(rt, "tree")
-		want := write(t, files...)
+		want := write(files...)
 		root := filepath.Join(tmp, "root")
 		plant(t, root, files...)
 		ranges := [][2]int64{{0, int64(len(want))}}
@@ -96,7 +96,7 @@ func TestAnyRange(t *testing.T) {
 // Every range of a small tree that has all there is.
 func TestEveryRange(t *testing.T) {
 	files := sorted(dir(""), dir("a"), plainFile("a/x", "hello"), exeFile("a.b", "12345678"), link("l", "a/x"), dir("e"), plainFile("n", ""))
-	want := write(t, files...)
+	want := write(files...)
 	root := filepath.Join(t.TempDir(), "root")
 	plant(t, root, files...)
 	var ranges [][2]int64
@@ -132,7 +132,7 @@ func TestRangesOfAllSizes(t *testing.T) {
 	for name, files := range map[string][]file{
 		"sizes": sizes(), "zoo": zoo(), "large root": {exeFile("", strings.Repeat("x", 3*largeBody+1))}, "small root": {plainFile("", "y")}, "link": {link("", "z")},
 	} {
-		want := write(t, files...)
+		want := write(files...)
 		root := filepath.Join(t.TempDir(), "root")
 		plant(t, root, files...)
 		size := int64(len(want))
@@ -179,7 +179,7 @@ func TestRangeOpensNothingElse(t *testing.T) {
 	for _, d := range []string{"a", "b", "c"} {
 		files = append(files, dir(d), dir(d+"/sub"), plainFile(d+"/sub/large", strings.Repeat(d, 2*largeBody)), plainFile(d+"/sub/small", d))
 	}
-	want := write(t, files...)
+	want := write(files...)
 	root := filepath.Join(t.TempDir(), "root")
 	plant(t, root, files...)
 	var opened []string
