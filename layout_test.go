@@ -41,6 +41,7 @@ var mayImport = map[string][]string{
 	"cache/narfiletest":     nil,
 	"cache/listing":         {"cache/nar", "cache/narfile", "cache/blob", "cache/refusal", "cache/upload", "cache/state/namelock", "narinfo"},
 	"cache/refusal":         nil,
+	"cache/signed":          {"cache/fastpath", "cache/index", "cache/local", "narinfo", "signing"},
 	"cache/sidecar":         {"cache/narfile", "cache/blob", "cache/refusal", "cache/state/namelock", "narinfo", "signing"},
 	"cache/nixstore":        {"narinfo"},
 	"cache/state":           nil,

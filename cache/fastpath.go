@@ -13,6 +13,7 @@ import (
 	"narwharf/cache/fastpath"
 	"narwharf/cache/local"
 	"narwharf/cache/narfile"
+	"narwharf/cache/signed"
 	"narwharf/signing/access"
 )
 
@@ -43,7 +44,7 @@ func (s *Server) Sent(ctx context.Context) error {
 	return nil
 }
 
-// fastLabel says what an answer on the fast path is.
+// fastLabel says which NAR an answer on the fast path is.
 type fastLabel struct {
 	kind fastKind
 	file string // name of a compressed NAR of the local store
@@ -67,8 +68,15 @@ var fastKinds = [...]requestKey{
 
 // answeredFast counts an answer as ServeHTTP does.
 func (s *Server) answeredFast(a *fastpath.Answer, sent int64) {
-	label, ok := a.Label.(fastLabel)
-	if !ok {
+	var label fastLabel
+	switch l := a.Label.(type) {
+	case fastLabel:
+		label = l
+	case signed.Label:
+		if l.Local {
+			label.kind = fastLocalInfo
+		}
+	default:
 		panic("cache: an answer without a label")
 	}
 	c := s.fastCounts[label.kind]
@@ -97,17 +105,17 @@ func (s *Server) fastAnswer(path []byte, gzip bool) *fastpath.Answer {
 		return nil
 	}
 	hash := string(path[:32])
-	t, old := s.Signer.known(hash)
+	t, old := s.Signer.Known(hash)
 	if old != nil {
-		t, _ = s.Signer.get(context.Background(), hash, s.Uploads.Index) // net/http meets the error again
+		t, _ = s.Signer.Get(context.Background(), hash, s.Uploads.Index) // net/http meets the error again
 	}
 	switch {
 	case t == nil:
 		return nil
-	case t.small != nil && gzip:
-		return &t.smallTail
+	case t.Gzip != nil && gzip:
+		return &t.Gzipped
 	}
-	return &t.plainTail
+	return &t.Plain
 }
 
 // fastNar returns the answer to GET /nar/<name>, if that is the name of an
@@ -130,7 +138,7 @@ func (s *Server) fastNar(name string) *fastpath.Answer {
 	if !ok || s.Local == nil || !localGrammar.MatchString(base) {
 		return nil
 	}
-	if t, _ := s.Signer.known(base[:32]); t == nil || t.local == nil || t.local.Name != base {
+	if t, _ := s.Signer.Known(base[:32]); t == nil || t.Local == nil || t.Local.Name != base {
 		return nil
 	}
 	f, digest, err := s.Local.Compressed.Open(name)

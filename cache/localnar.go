@@ -73,8 +73,8 @@ func (s *localNars) getLocalNar(w *response, req *http.Request, name, suffix str
 // narSource looks for a path with this NAR: among the uploads, then in the
 // local store. What the signer has in memory saves the look.
 func (s *localNars) narSource(ctx context.Context, hash, name string, narHash narinfo.Hash) (*narSource, error) {
-	if t, _ := s.Signer.known(hash); t != nil && t.local != nil && t.local.Name == name {
-		return &narSource{t.local.Info, true}, nil
+	if t, _ := s.Signer.Known(hash); t != nil && t.Local != nil && t.Local.Name == name {
+		return &narSource{t.Local.Info, true}, nil
 	}
 	r, err := s.Uploads.Index.Get(hash)
 	if err == nil && r.Info.NarHash == narHash {
@@ -93,17 +93,17 @@ func (s *localNars) narSource(ctx context.Context, hash, name string, narHash na
 		}
 		return &narSource{i, true}, nil
 	}
-	t, err := s.Signer.get(ctx, hash, s.Uploads.Index)
+	t, err := s.Signer.Get(ctx, hash, s.Uploads.Index)
 	if err != nil {
 		return nil, err
 	}
-	if t.local == nil { // it was uploaded since we looked
+	if t.Local == nil { // it was uploaded since we looked
 		return s.narSource(ctx, hash, name, narHash)
 	}
-	if t.local.Name != name {
+	if t.Local.Name != name {
 		return nil, fs.ErrNotExist
 	}
-	return &narSource{t.local.Info, true}, nil
+	return &narSource{t.Local.Info, true}, nil
 }
 
 // dump returns a source of a NAR for an encoder.

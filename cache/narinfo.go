@@ -5,31 +5,30 @@ import (
 	"strconv"
 
 	"narwharf/cache/refusal"
+	"narwharf/cache/signed"
 	"narwharf/cache/upload"
 	"narwharf/narinfo"
 	"narwharf/signing"
 )
 
-const narinfoType = "text/x-nix-narinfo"
-
 // narinfos answers /<hash>.narinfo.
 type narinfos struct{ *parts }
 
 func (s *narinfos) getNarinfo(w *response, req *http.Request, hash string) error {
-	t, err := s.Signer.get(req.Context(), hash, s.Uploads.Index)
+	t, err := s.Signer.Get(req.Context(), hash, s.Uploads.Index)
 	if err != nil {
 		return err
 	}
-	if t.local != nil {
+	if t.Local != nil {
 		w.source = sourceLocal
 	}
 	h := w.Header()
-	text, etag := t.text, t.etag
-	compressed := t.small
+	text, etag := t.Text, t.Etag
+	compressed := t.Gzip
 	if compressed != nil {
 		h["Vary"] = []string{"Accept-Encoding"}
 		if accepts(req, "gzip") {
-			text, etag = compressed, "W/"+t.etag
+			text, etag = compressed, "W/"+t.Etag
 		}
 	}
 	h["Etag"] = []string{etag}
@@ -37,10 +36,10 @@ func (s *narinfos) getNarinfo(w *response, req *http.Request, hash string) error
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	if etag != t.etag {
+	if etag != t.Etag {
 		h["Content-Encoding"] = []string{"gzip"}
 	}
-	h["Content-Type"] = []string{narinfoType}
+	h["Content-Type"] = []string{signed.ContentType}
 	h["Content-Length"] = []string{strconv.Itoa(len(text))}
 	_, _ = w.Write(text) // fails only if the client left; net/http drops the text of a HEAD
 	return nil

@@ -17,6 +17,7 @@ import (
 	"narwharf/cache/local"
 	"narwharf/cache/refusal"
 	"narwharf/cache/sidecar"
+	"narwharf/cache/signed"
 	"narwharf/cache/upload"
 	"narwharf/cache/upload/adopt"
 	"narwharf/signing"
@@ -32,7 +33,7 @@ type Options struct {
 	PublicURL *url.URL
 	Uploads   *upload.Store
 	// Signer is told of the changes of Uploads.
-	Signer *Signer
+	Signer *signed.Signer
 	// Adopter adopts what uploads refer to.
 	Adopter *adopt.Adopter
 	// RequireUploadSig, if not empty, are the keys of which one must have

@@ -29,6 +29,7 @@ import (
 	"narwharf/cache/index"
 	"narwharf/cache/nar/grammar"
 	"narwharf/cache/narfiletest"
+	"narwharf/cache/signed"
 	"narwharf/cache/state/bolt"
 	"narwharf/cache/state/memory"
 	"narwharf/cache/upload"
@@ -147,7 +148,7 @@ func (w *world) start() {
 	w.index, err = index.Open(w.state)
 	fatal(err)
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	signer, err := NewSigner(func() ([]signing.SecretKey, error) { return w.setup.keys() }, w.setup.signUploads, w.setup.Local)
+	signer, err := signed.New(func() ([]signing.SecretKey, error) { return w.setup.keys() }, w.setup.signUploads, w.setup.Local)
 	fatal(err)
 	opts := w.setup.uploads
 	opts.Changed = signer.Forget

@@ -22,6 +22,7 @@ import (
 	"narwharf/cache/local/compress"
 	"narwharf/cache/nixstore"
 	"narwharf/cache/refusal"
+	"narwharf/cache/signed"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/serverconfig"
 	"narwharf/narinfo"
@@ -68,7 +69,7 @@ func newAnswers(t *testing.T) *answers {
 	}
 	t.Cleanup(func() { _ = packed.Close() })
 	own := local.New(emptyStore{}, packed, t.TempDir(), log)
-	signer, err := cache.NewSigner(func() ([]signing.SecretKey, error) { return []signing.SecretKey{key}, nil }, true, own)
+	signer, err := signed.New(func() ([]signing.SecretKey, error) { return []signing.SecretKey{key}, nil }, true, own)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
 	"narwharf/cache/local"
+	"narwharf/cache/signed"
 	"narwharf/cache/upload"
 	"narwharf/cache/upload/adopt"
 	"narwharf/hooks"
@@ -34,7 +35,7 @@ type cacheDir struct {
 // openCache opens files and index, and with recoverNow makes them agree after a kill.
 // own is the machine's own store, nil if it is not served; signer is nil where
 // nothing is.
-func openCache(d *dataDir, own *local.Store, signer *cache.Signer, recoverNow bool) (*cacheDir, error) {
+func openCache(d *dataDir, own *local.Store, signer *signed.Signer, recoverNow bool) (*cacheDir, error) {
 	c := &cacheDir{data: d}
 	var err error
 	c.files, err = blob.NewFS(filepath.Join(d.cfg.DataDir, "cache"), filepath.Join(d.cfg.DataDir, "tmp"))

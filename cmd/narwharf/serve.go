@@ -22,6 +22,7 @@ import (
 
 	"narwharf/cache"
 	"narwharf/cache/fastpath"
+	"narwharf/cache/signed"
 	"narwharf/cache/state/admin"
 	"narwharf/hooks/serverconfig"
 	"narwharf/signing"
@@ -94,7 +95,7 @@ func serve(ctx context.Context, cfg *serverconfig.Config, log *slog.Logger, out 
 		return err
 	}
 	defer func() { err = errors.Join(err, closeLocal()) }()
-	signer, err := cache.NewSigner(cfg.ReloadKeys, cfg.Signing.SignUploads, own)
+	signer, err := signed.New(cfg.ReloadKeys, cfg.Signing.SignUploads, own)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,8 @@
-package cache
+// Package signed makes narinfos with this server's signatures and holds them in
+// memory, ready to be sent. A signature is made when a path is read: keys can be
+// added and taken away without touching what is stored. See
+// docs/design/003-sign-on-read.md.
+package signed
 
 import (
 	"context"
@@ -21,12 +25,12 @@ import (
 )
 
 const (
-	// signedEntries bounds how many signed narinfos are kept in memory; with
+	// maxEntries bounds how many signed narinfos are kept in memory; with
 	// their headers some 1.5 KiB each. Signing one anew costs some 25 µs.
-	signedEntries = 32 << 10
-	// signedSize is the longest text that is kept, in bytes: with some 200
+	maxEntries = 32 << 10
+	// maxSize is the longest text that is kept, in bytes: with some 200
 	// references. A narinfo can have 1 MiB.
-	signedSize = 16 << 10
+	maxSize = 16 << 10
 )
 
 // keySet is the keys that sign now. It is replaced as a whole.
@@ -35,25 +39,31 @@ type keySet struct {
 	public []signing.PublicKey
 }
 
-// signedText is a narinfo ready to be sent.
-type signedText struct {
-	text  []byte
-	etag  string
-	small []byte // gzip, if that is worth it; else nil
-	// The whole answers behind the value of Date, for package fastpath.
-	plainTail, smallTail fastpath.Answer
+// Narinfo is a narinfo ready to be sent.
+type Narinfo struct {
+	Text []byte
+	Etag string // with its quotes
+	Gzip []byte // nil if it is not worth it
+	// The whole answers behind the value of Date, for package fastpath, with a
+	// Label each.
+	Plain, Gzipped fastpath.Answer
 
-	local *local.Path // nil for an upload
+	Local *local.Path // nil for an upload
 }
 
-// Signer makes and keeps the signed narinfos. A signature is made when a path
-// is read: keys can be added and taken away without touching what is stored.
+// ContentType is that of a narinfo.
+const ContentType = "text/x-nix-narinfo"
+
+// Label says where the narinfo in an answer came from.
+type Label struct{ Local bool }
+
+// Signer makes signed narinfos. It is safe for concurrent use.
 type Signer struct {
 	load    func() ([]signing.SecretKey, error)
 	keys    atomic.Pointer[keySet]
 	uploads bool         // sign uploaded paths too
 	local   *local.Store // nil if the machine's own store is not served
-	cache   *lru.Cache[string, *signedText]
+	cache   *lru.Cache[string, *Narinfo]
 
 	// epoch counts what may make texts stale. A text that was begun under an
 	// older epoch is sent (it was true when it was asked for) but not kept.
@@ -65,11 +75,11 @@ type Signer struct {
 	epoch atomic.Uint64
 }
 
-// NewSigner reads the keys by load, which Reload calls again. Uploads are signed if
+// New reads the keys by load, which Reload calls again. Uploads are signed if
 // signUploads; paths of own, the machine's own store, always. own is nil if it is
 // not served.
-func NewSigner(load func() ([]signing.SecretKey, error), signUploads bool, own *local.Store) (*Signer, error) {
-	c, err := lru.New[string, *signedText](signedEntries)
+func New(load func() ([]signing.SecretKey, error), signUploads bool, own *local.Store) (*Signer, error) {
+	c, err := lru.New[string, *Narinfo](maxEntries)
 	if err != nil {
 		return nil, err
 	}
@@ -107,23 +117,23 @@ func (s *Signer) Forget(hash string) {
 	}
 }
 
-// known returns the text of a path if it is in memory and true. old is one
+// Known returns the text of a path if it is in memory and true. old is one
 // that may no longer be.
-func (s *Signer) known(hash string) (t, old *signedText) {
+func (s *Signer) Known(hash string) (t, old *Narinfo) {
 	t, ok := s.cache.Get(hash)
 	switch {
 	case !ok:
 		return nil, nil
-	case t.local == nil || s.local.Current(t.local):
+	case t.Local == nil || s.local.Current(t.Local):
 		return t, nil
 	}
 	return nil, t
 }
 
-// get returns the signed narinfo of a path: that of an upload, else that of the
+// Get returns the signed narinfo of a path: that of an upload, else that of the
 // local store.
-func (s *Signer) get(ctx context.Context, hash string, idx index.Index) (*signedText, error) {
-	t, old := s.known(hash)
+func (s *Signer) Get(ctx context.Context, hash string, idx index.Index) (*Narinfo, error) {
+	t, old := s.Known(hash)
 	if t != nil {
 		return t, nil
 	}
@@ -141,7 +151,7 @@ func (s *Signer) get(ctx context.Context, hash string, idx index.Index) (*signed
 		}
 		return nil, err
 	}
-	if len(t.text) > signedSize {
+	if len(t.Text) > maxSize {
 		return t, nil
 	}
 	s.mu.Lock()
@@ -154,21 +164,21 @@ func (s *Signer) get(ctx context.Context, hash string, idx index.Index) (*signed
 
 // signLocal makes the text of a local path. Most changes of a store are to
 // other paths: old is used again if it says the same.
-func (s *Signer) signLocal(ctx context.Context, hash string, old *signedText) (*signedText, error) {
+func (s *Signer) signLocal(ctx context.Context, hash string, old *Narinfo) (*Narinfo, error) {
 	p, err := s.local.Find(ctx, hash)
 	if err != nil {
 		return nil, err
 	}
 	info := s.local.WithFile(p)
-	if old != nil && old.local.Same(p) {
+	if old != nil && old.Local.Same(p) {
 		t := *old
-		t.local = p
+		t.Local = p
 		return &t, nil
 	}
 	t := s.sign(info, true) // the keys vouch for our own store in any case
-	t.local = p
-	t.plainTail.Label = fastLabel{kind: fastLocalInfo}
-	t.smallTail.Label = t.plainTail.Label
+	t.Local = p
+	t.Plain.Label = Label{Local: true}
+	t.Gzipped.Label = t.Plain.Label
 	return t, nil
 }
 
@@ -177,7 +187,7 @@ func (s *Signer) Signatures(info *narinfo.Info) []string {
 	return signing.SignInfo(info, s.keys.Load().secret)
 }
 
-func (s *Signer) sign(info *narinfo.Info, vouch bool) *signedText {
+func (s *Signer) sign(info *narinfo.Info, vouch bool) *Narinfo {
 	if vouch {
 		i := *info // the record is shared
 		i.Sigs = s.Signatures(info)
@@ -185,14 +195,14 @@ func (s *Signer) sign(info *narinfo.Info, vouch bool) *signedText {
 	}
 	text := info.Append(nil)
 	sum := sha256.Sum256(text)
-	t := &signedText{etag: `"` + hex.EncodeToString(sum[:12]) + `"`}
+	t := &Narinfo{Etag: `"` + hex.EncodeToString(sum[:12]) + `"`}
 	t.prepare(text)
 	return t
 }
 
 // prepare makes all that is sent. The bodies are the ends of the tails, so
 // that a text is in memory once.
-func (t *signedText) prepare(text []byte) {
+func (t *Narinfo) prepare(text []byte) {
 	var compressed []byte
 	if len(text) > 1400 { // else it fits into a packet with its head
 		compressed = gzipBytes(text)
@@ -200,19 +210,19 @@ func (t *signedText) prepare(text []byte) {
 	vary := ""
 	if compressed != nil && len(compressed) < len(text)*3/4 {
 		vary = "Vary: Accept-Encoding\r\n"
-		t.smallTail.Tail = tail(vary+"Content-Encoding: gzip\r\n", `W/`+t.etag, compressed)
-		t.small = t.smallTail.Tail[len(t.smallTail.Tail)-len(compressed):]
-		t.smallTail.Body = len(compressed)
+		t.Gzipped.Tail = tail(vary+"Content-Encoding: gzip\r\n", `W/`+t.Etag, compressed)
+		t.Gzip = t.Gzipped.Tail[len(t.Gzipped.Tail)-len(compressed):]
+		t.Gzipped.Body = len(compressed)
 	}
-	t.plainTail.Label, t.smallTail.Label = fastLabel{kind: fastUploadedInfo}, fastLabel{kind: fastUploadedInfo}
-	t.plainTail.Tail = tail(vary, t.etag, text)
-	t.plainTail.Body = len(text)
-	t.text = t.plainTail.Tail[len(t.plainTail.Tail)-len(text):]
+	t.Plain.Label, t.Gzipped.Label = Label{}, Label{}
+	t.Plain.Tail = tail(vary, t.Etag, text)
+	t.Plain.Body = len(text)
+	t.Text = t.Plain.Tail[len(t.Plain.Tail)-len(text):]
 }
 
-// tail spells out what getNarinfo and net/http make together; a test compares.
+// tail spells out what the handler and net/http make together; a test compares.
 func tail(fields, etag string, text []byte) []byte {
-	head := "\r\nContent-Length: " + strconv.Itoa(len(text)) + "\r\nContent-Type: " + narinfoType + "\r\nEtag: " + etag + "\r\n" + fields + "\r\n"
+	head := "\r\nContent-Length: " + strconv.Itoa(len(text)) + "\r\nContent-Type: " + ContentType + "\r\nEtag: " + etag + "\r\n" + fields + "\r\n"
 	return append(append(make([]byte, 0, len(head)+len(text)), head...), text...)
 }
 
