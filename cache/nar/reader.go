@@ -154,25 +154,14 @@ func (r *Reader) step() error {
 	if r.err != nil {
 		return r.err
 	}
-	switch r.node.typ {
-	case 0:
+	if r.node.typ == 0 {
 		if err := r.expectBegin(); err != nil {
 			return err
 		}
 		return r.readNode()
-	case Regular:
-		if err := r.endBody(); err != nil {
-			return err
-		}
-		fallthrough
-	case Symlink:
-		if r.depth == 0 {
-			if err := r.expect(&grammar.CloseOne); err != nil {
-				return err
-			}
-		} else if err := r.expect(&grammar.CloseTwo); err != nil {
-			return err
-		}
+	}
+	if err := r.endNode(); err != nil {
+		return err
 	}
 	for r.depth > 0 {
 		if !r.need(len(grammar.CloseOne.Raw)) || string(r.buf[r.pos:r.pos+len(grammar.CloseOne.Raw)]) != grammar.CloseOne.Raw {
@@ -191,6 +180,22 @@ func (r *Reader) step() error {
 		}
 	}
 	return r.expectEnd()
+}
+
+// endNode reads what is left of a node that is no directory.
+func (r *Reader) endNode() error {
+	if r.node.typ == Directory {
+		return nil
+	}
+	if r.node.typ == Regular {
+		if err := r.endBody(); err != nil {
+			return err
+		}
+	}
+	if r.depth == 0 {
+		return r.expect(&grammar.CloseOne)
+	}
+	return r.expect(&grammar.CloseTwo)
 }
 
 // readEntry reads from "entry" up to the node's "type".
@@ -239,53 +244,62 @@ func (r *Reader) readNode() error {
 	r.node = node{}
 	switch {
 	case r.have(&grammar.Regular):
-		r.node.typ = Regular
-		if !r.have(&grammar.Contents) {
-			if !r.have(&grammar.Executable) {
-				return r.wrongTag("contents", "executable")
-			}
-			at := r.Offset()
-			if value, err := r.str(maxTag, "the value of the executable marker"); err != nil {
-				return err
-			} else if len(value) > 0 {
-				return r.fail(at, "the executable marker has the value %s: it must be empty", clip.Quote(string(value), 160))
-			}
-			r.node.exec = true
-			if err := r.expect(&grammar.Contents); err != nil {
-				return err
-			}
-		}
-		at := r.Offset()
-		if !r.need(8) {
-			return r.cutOff("the size of the body")
-		}
-		size := binary.LittleEndian.Uint64(r.buf[r.pos:])
-		r.pos += 8
-		if size > uint64(max(0, grammar.MaxSize-at)) {
-			return r.fail(at, "a body of %d bytes is not possible", size)
-		}
-		r.node.size, r.node.left, r.node.offset = int64(size), int64(size), at+8
+		return r.readRegular()
 	case r.have(&grammar.Directory):
 		r.node.typ = Directory
 		r.dirs[r.depth] = openDir{end: r.pathLen}
 		r.depth++
+		return nil
 	case r.have(&grammar.Symlink):
-		r.node.typ = Symlink
-		if err := r.expect(&grammar.Target); err != nil {
-			return err
+		return r.readSymlink()
+	}
+	return r.wrongTag("regular", "directory", "symlink")
+}
+
+func (r *Reader) readRegular() error {
+	r.node.typ = Regular
+	if !r.have(&grammar.Contents) {
+		if !r.have(&grammar.Executable) {
+			return r.wrongTag("contents", "executable")
 		}
 		at := r.Offset()
-		to, err := r.str(MaxTarget, "the target of the link")
-		if err != nil {
+		if value, err := r.str(maxTag, "the value of the executable marker"); err != nil {
+			return err
+		} else if len(value) > 0 {
+			return r.fail(at, "the executable marker has the value %s: it must be empty", clip.Quote(string(value), 160))
+		}
+		r.node.exec = true
+		if err := r.expect(&grammar.Contents); err != nil {
 			return err
 		}
-		if problem := grammar.BadTarget(to); problem != "" {
-			return r.fail(at, "%s", problem)
-		}
-		r.node.target = to
-	default:
-		return r.wrongTag("regular", "directory", "symlink")
 	}
+	at := r.Offset()
+	if !r.need(8) {
+		return r.cutOff("the size of the body")
+	}
+	size := binary.LittleEndian.Uint64(r.buf[r.pos:])
+	r.pos += 8
+	if size > uint64(max(0, grammar.MaxSize-at)) {
+		return r.fail(at, "a body of %d bytes is not possible", size)
+	}
+	r.node.size, r.node.left, r.node.offset = int64(size), int64(size), at+8
+	return nil
+}
+
+func (r *Reader) readSymlink() error {
+	r.node.typ = Symlink
+	if err := r.expect(&grammar.Target); err != nil {
+		return err
+	}
+	at := r.Offset()
+	to, err := r.str(MaxTarget, "the target of the link")
+	if err != nil {
+		return err
+	}
+	if problem := grammar.BadTarget(to); problem != "" {
+		return r.fail(at, "%s", problem)
+	}
+	r.node.target = to
 	return nil
 }
 

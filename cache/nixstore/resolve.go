@@ -39,14 +39,7 @@ func (s *Store) Resolve(arg string) (p narinfo.Path, rest string, err error) {
 	done, todo := "", parts(full)
 	for links := 0; ; {
 		if inStore := s.below(done, todo); inStore != "" {
-			base, rest, _ := strings.Cut(strings.TrimPrefix(path.Clean("/"+inStore), "/"), "/")
-			if base == "" {
-				return "", "", fmt.Errorf("%s is the store itself; name a path in it", arg)
-			}
-			if p, err = narinfo.ParseBase(base); err != nil {
-				return "", "", fmt.Errorf("%s leads to what is no store path: %w", arg, err)
-			}
-			return p, rest, nil
+			return namedIn(arg, inStore)
 		}
 		if len(todo) == 0 {
 			return "", "", fmt.Errorf("%s %w; build it here or use --from-cache", arg, ErrNotValid)
@@ -76,6 +69,18 @@ func (s *Store) Resolve(arg string) (p narinfo.Path, rest string, err error) {
 			return "", "", fmt.Errorf("resolve %s: %w", arg, err)
 		}
 	}
+}
+
+// namedIn parts what follows the store directory into a store path and the rest.
+func namedIn(arg, inStore string) (p narinfo.Path, rest string, err error) {
+	base, rest, _ := strings.Cut(strings.TrimPrefix(path.Clean("/"+inStore), "/"), "/")
+	if base == "" {
+		return "", "", fmt.Errorf("%s is the store itself; name a path in it", arg)
+	}
+	if p, err = narinfo.ParseBase(base); err != nil {
+		return "", "", fmt.Errorf("%s leads to what is no store path: %w", arg, err)
+	}
+	return p, rest, nil
 }
 
 // below is what follows the store directory in done and todo together, or
