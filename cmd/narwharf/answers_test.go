@@ -42,7 +42,7 @@ type answers struct {
 	server  *httptest.Server
 	private *httptest.Server // the same without anonymous access
 	dir     *dataDir
-	cache   *cacheDir
+	cache   *cache.Stored
 	push    string // tokens, by scope
 	pull    string
 	operate string // a scope with which one may not read
@@ -73,7 +73,7 @@ func newAnswers(t *testing.T) *answers {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := openCache(d, own, signer, true)
+	c, err := openCache(d, own, signer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,8 +84,8 @@ func newAnswers(t *testing.T) *answers {
 			t.Fatal(err)
 		}
 		s := cache.NewServer(cache.Options{
-			Uploads:  c.uploads,
-			Adopter:  c.adopter,
+			Uploads:  c.Uploads,
+			Adopter:  c.Adopter,
 			Signer:   signer,
 			Access:   access.NewAuthenticator(d.tokens, scopes, time.Now),
 			BodyIdle: patience,

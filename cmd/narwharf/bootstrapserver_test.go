@@ -42,7 +42,7 @@ func TestBootstrapByTheServer(t *testing.T) {
 	s.dir.cfg.PublicURL = "https://cache.example.org"
 	s.dir.cfg.Bootstrap.Trust, s.dir.cfg.Bootstrap.Agents = "server", []string{someAgent}
 	keys := func() []signing.PublicKey { return []signing.PublicKey{own.Public()} }
-	channels, err := s.cache.openChannels(access.NewAuthenticator(s.dir.tokens, nil, time.Now), keys, prometheus.NewRegistry())
+	channels, err := openChannels(s.dir, s.cache, access.NewAuthenticator(s.dir.tokens, nil, time.Now), keys, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,12 +50,15 @@ func fsckJob(ctx context.Context, d place, args fsckArgs, out io.Writer) (exit i
 			defer store.Close()
 			own = local.New(store, nil, "", d.log)
 		}
-		if c, err = openCache(d.dataDir, own, nil, true); err != nil {
+		if c, err = openCache(d.dataDir, own, nil); err != nil {
 			return 2, err
 		}
 		defer func() { err = errors.Join(err, c.Close()) }()
+		if err := c.Recover(); err != nil {
+			return 2, err
+		}
 	}
-	r, err := fsck.Run(ctx, c.uploads, fsck.Options{Repair: args.Repair, Report: func(line string) {
+	r, err := fsck.Run(ctx, c.Uploads, fsck.Options{Repair: args.Repair, Report: func(line string) {
 		fmt.Fprintln(out, line) // a reader that left changes nothing about the check
 	}})
 	if err != nil {

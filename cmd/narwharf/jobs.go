@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"narwharf/cache"
 	"narwharf/cache/state"
 	"narwharf/cache/state/admin"
 	"narwharf/hooks"
@@ -23,7 +24,7 @@ type job func(ctx context.Context, d place, args json.RawMessage, out io.Writer)
 // place is where a job runs: an open data_dir, and what a server has open of it.
 type place struct {
 	*dataDir
-	cache    *cacheDir     // nil outside of a server: the job opens it
+	cache    *cache.Stored //  nil outside of a server: the job opens it
 	channels *hooks.Server // likewise
 }
 

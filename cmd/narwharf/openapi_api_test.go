@@ -263,7 +263,7 @@ func newAPIServer(t *testing.T) *apiServer {
 	t.Helper()
 	s := &apiServer{answers: newAnswers(t), doc: readAPIDocument(t), registry: prometheus.NewRegistry()}
 	auth := access.NewAuthenticator(s.dir.tokens, access.Scopes{{Kind: access.Pull}}, time.Now)
-	channels, err := s.cache.openChannels(auth, nil, s.registry)
+	channels, err := openChannels(s.dir, s.cache, auth, nil, s.registry)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,21 +32,19 @@ the file stands in), and, if narwharf.db was moved away, the tokens.`,
 func rebuildJob(ctx context.Context, d place, _ struct{}, out io.Writer) (exit int, err error) {
 	c := d.cache
 	if c == nil {
-		if c, err = openCache(d.dataDir, nil, nil, false); err != nil {
+		if c, err = openCache(d.dataDir, nil, nil); err != nil {
 			return 2, err
 		}
-		c.consistent = false // until it is made anew
 		defer func() { err = errors.Join(err, c.Close()) }()
 	}
 	report := func(format string, args ...any) {
 		fmt.Fprintf(out, format+"\n", args...) // as above
 	}
-	if err := c.uploads.Rebuild(ctx, report); err != nil {
+	if err := c.Rebuild(ctx, report); err != nil {
 		return 2, fmt.Errorf("rebuild: %w", err)
 	}
-	c.consistent = true
 	if d.channels == nil {
-		if d.channels, err = c.openChannels(nil, nil, prometheus.NewRegistry()); err != nil {
+		if d.channels, err = openChannels(d.dataDir, c, nil, nil, prometheus.NewRegistry()); err != nil {
 			return 2, fmt.Errorf("rebuild: %w", err)
 		}
 	}

@@ -22,8 +22,10 @@ import (
 
 	"narwharf/cache"
 	"narwharf/cache/fastpath"
+	"narwharf/cache/local"
 	"narwharf/cache/signed"
 	"narwharf/cache/state/admin"
+	"narwharf/hooks"
 	"narwharf/hooks/serverconfig"
 	"narwharf/signing"
 	"narwharf/signing/access"
@@ -99,26 +101,16 @@ func serve(ctx context.Context, cfg *serverconfig.Config, log *slog.Logger, out 
 	if err != nil {
 		return err
 	}
-	c, err := openCache(d, own, signer, true)
+	c, err := openCache(d, own, signer)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	server := cache.NewServer(cache.Options{
-		Priority:         cfg.Cache.Priority,
-		PublicURL:        cfg.URL(),
-		Uploads:          c.uploads,
-		Signer:           signer,
-		Adopter:          c.adopter,
-		Local:            own,
-		RequireUploadSig: cfg.UploadKeys(),
-		Access:           auth,
-		Metrics:          registry,
-		BodyIdle:         time.Duration(cfg.Limits.BodyIdle),
-		Version:          versionText(),
-		Log:              log,
-	})
-	channels, err := c.openChannels(auth, signer.PublicKeys, registry)
+	if err := c.Recover(); err != nil {
+		return err
+	}
+	server := cache.NewServer(cacheOptions(cfg, c, own, signer, auth, registry, log))
+	channels, err := openChannels(d, c, auth, signer.PublicKeys, registry)
 	if err != nil {
 		return err
 	}
@@ -127,51 +119,82 @@ func serve(ctx context.Context, cfg *serverconfig.Config, log *slog.Logger, out 
 		return err
 	}
 	defer socket.Close()
+	return (&running{cfg, log, c, signer, server, channels}).serve(ctx, listeners, hangup, out)
+}
 
+func cacheOptions(cfg *serverconfig.Config, c *cache.Stored, own *local.Store, signer *signed.Signer, auth *access.Authenticator, registry *prometheus.Registry, log *slog.Logger) cache.Options {
+	return cache.Options{
+		Priority:         cfg.Cache.Priority,
+		PublicURL:        cfg.URL(),
+		Uploads:          c.Uploads,
+		Signer:           signer,
+		Adopter:          c.Adopter,
+		Local:            own,
+		RequireUploadSig: cfg.UploadKeys(),
+		Access:           auth,
+		Metrics:          registry,
+		BodyIdle:         time.Duration(cfg.Limits.BodyIdle),
+		Version:          versionText(),
+		Log:              log,
+	}
+}
+
+// running is what a server serves.
+type running struct {
+	cfg      *serverconfig.Config
+	log      *slog.Logger
+	cache    *cache.Stored
+	signer   *signed.Signer
+	server   *cache.Server
+	channels *hooks.Server
+}
+
+// serve answers until ctx ends, and then lets uploads end.
+func (r *running) serve(ctx context.Context, listeners []net.Listener, hangup <-chan os.Signal, out io.Writer) error {
 	srv := &http.Server{
-		Handler:           web(cfg.URL(), channels, server),
+		Handler:           web(r.cfg.URL(), r.channels, r.server),
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    64 << 10,
 		ConnContext:       fastpath.ConnContext,
 		ConnState:         fastpath.ConnState,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(r.log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, len(listeners)+1)
 	for _, l := range listeners {
-		log.Info("serving", "address", l.Addr().String(), "data_dir", cfg.DataDir)
-		if cfg.Limits.FastPath && l.Addr().Network() == "tcp" {
-			l = server.FastPath(l, idleTimeout, headerTimeout)
+		r.log.Info("serving", "address", l.Addr().String(), "data_dir", r.cfg.DataDir)
+		if r.cfg.Limits.FastPath && l.Addr().Network() == "tcp" {
+			l = r.server.FastPath(l, idleTimeout, headerTimeout)
 		}
 		go func() { failed <- srv.Serve(l) }()
 	}
-	if cfg.Limits.FastPath { // else polls wait in net/http
-		go func() { failed <- srv.Serve(channels.Returned(idleTimeout)) }()
+	if r.cfg.Limits.FastPath { // else polls wait in net/http
+		go func() { failed <- srv.Serve(r.channels.Returned(idleTimeout)) }()
 	}
-	whatNext(out, cfg, listeners, signer.PublicKeys())
+	whatNext(out, r.cfg, listeners, r.signer.PublicKeys())
 	notify("READY=1")
 
 	background, stop := context.WithCancel(context.Background())
 	var tending sync.WaitGroup
 	defer tending.Wait()
 	defer stop()
-	tending.Go(func() { c.uploads.SweepUntil(background) })
-	tending.Go(func() { c.adopter.Run(background) })
-	tending.Go(func() { channels.Tend(background) })
+	tending.Go(func() { r.cache.Uploads.SweepUntil(background) })
+	tending.Go(func() { r.cache.Adopter.Run(background) })
+	tending.Go(func() { r.channels.Tend(background) })
 
 	for {
 		select {
 		case <-hangup:
-			if err := signer.Reload(); err != nil {
-				log.Error("SIGHUP: the old keys stay in use", "error", err)
+			if err := r.signer.Reload(); err != nil {
+				r.log.Error("SIGHUP: the old keys stay in use", "error", err)
 			} else {
-				log.Info("SIGHUP: read the secret keys again", "keys", len(signer.PublicKeys()))
+				r.log.Info("SIGHUP: read the secret keys again", "keys", len(r.signer.PublicKeys()))
 			}
 		case err := <-failed:
 			return fmt.Errorf("serve: %w", err)
 		case <-ctx.Done():
-			channels.Stop()
-			return shutdown(srv, server, time.Duration(cfg.Limits.Stop), log)
+			r.channels.Stop()
+			return shutdown(srv, r.server, time.Duration(r.cfg.Limits.Stop), r.log)
 		}
 	}
 }
