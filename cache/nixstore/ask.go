@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"narwharf/cache/nixstore/daemon"
 )
 
 // ask puts a question to the database, or to the daemon if the database cannot
@@ -27,7 +29,7 @@ func (s *Store) ask(ctx context.Context, base func(*database) error, remote func
 		break
 	}
 	err := remote()
-	if errors.Is(err, errNoDaemon) {
+	if errors.Is(err, daemon.ErrNoAnswer) {
 		return unavailable(lost, err)
 	}
 	s.byDaemon.Store(true)

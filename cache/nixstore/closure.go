@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"narwharf/cache/nixstore/pathinfo"
 	"narwharf/narinfo"
 )
 
@@ -58,15 +59,11 @@ func (db *database) closureOf(ctx context.Context, roots []narinfo.Path) ([]*nar
 		slices.Sort(refs)
 		r.info.References = slices.Compact(refs)
 	}
-	sortInfos(all)
+	pathinfo.Sort(all)
 	for _, r := range roots {
 		if _, ok := slices.BinarySearchFunc(all, r, func(i *narinfo.Info, p narinfo.Path) int { return strings.Compare(string(i.Path), string(p)) }); !ok {
 			return nil, fmt.Errorf("%s %w", r.In(storeDir), ErrNotValid)
 		}
 	}
 	return all, nil
-}
-
-func sortInfos(all []*narinfo.Info) {
-	slices.SortFunc(all, func(a, b *narinfo.Info) int { return strings.Compare(string(a.Path), string(b.Path)) })
 }

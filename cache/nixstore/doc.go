@@ -43,8 +43,7 @@
 // db.sqlite (fcntl's rule), so nothing should.
 //
 // The -shm file is SQLite's shared memory: a reader that may write to it marks
-// there which state it reads. Idle daemon connections are closed within
-// twenty seconds.
+// there which state it reads.
 //
 // # What it refuses
 //
@@ -54,5 +53,5 @@
 // and rows that do not make sense: a hash that is not a SHA-256, a missing size,
 // a reference to a path that is not there, a name that no store path can have.
 // Signatures that are not well formed are left out, since nobody can check them.
-// Daemons must speak protocol 1.21 (Nix 2.1) or later.
+// Daemons must speak protocol 1.21 (Nix 2.1) or later; that client is the package daemon beneath.
 package nixstore

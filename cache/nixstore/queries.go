@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"fmt"
 	"path"
+	"strings"
 
+	"narwharf/cache/nixstore/pathinfo"
 	"narwharf/narinfo"
 )
 
@@ -110,7 +112,7 @@ func (db *database) one(ctx context.Context, st *sql.Stmt, arg string) (found *P
 			return err
 		}
 		found = i
-		return i.refer(db.storeDir, refs)
+		return refer(i, db.storeDir, refs)
 	})
 	if err == nil && found == nil {
 		err = ErrNotValid
@@ -126,16 +128,16 @@ func scan(storeDir string, row []any) (*PathInfo, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("the database has a row for what is no store path: %w", err)
 	}
-	i, err := known{
-		path:       p,
-		narHash:    text(row[1]),
-		deriver:    text(row[2]),
-		narSize:    number(row[3]),
-		registered: number(row[4]),
-		ultimate:   number(row[5]) == 1,
-		sigs:       fields(text(row[6])),
-		ca:         text(row[7]),
-	}.info(storeDir)
+	i, err := pathinfo.Known{
+		Path:       p,
+		NarHash:    text(row[1]),
+		Deriver:    text(row[2]),
+		NarSize:    number(row[3]),
+		Registered: number(row[4]),
+		Ultimate:   number(row[5]) == 1,
+		Sigs:       fields(text(row[6])),
+		CA:         text(row[7]),
+	}.Info(storeDir)
 	return i, text(row[8]), err
 }
 
@@ -156,4 +158,36 @@ func text(v any) string {
 func number(v any) int64 {
 	n, _ := v.(int64)
 	return n
+}
+
+// refer sets the references from full paths with spaces between them.
+func refer(i *PathInfo, storeDir, refs string) error {
+	if refs == "" {
+		return nil
+	}
+	i.References = make([]narinfo.Path, 0, strings.Count(refs, " ")+1)
+	for r := range strings.SplitSeq(refs, " ") {
+		if id, ok := strings.CutPrefix(r, "#"); ok {
+			return missingRow(i.Path.In(storeDir), id)
+		}
+		if err := i.AddReference(storeDir, r); err != nil {
+			return err
+		}
+	}
+	i.SortReferences()
+	return nil
+}
+
+// missingRow is for a reference to a row that Nix's own foreign keys should
+// have kept.
+func missingRow(path, id string) error {
+	return fmt.Errorf("the Nix database is damaged: %s refers to row %s, which is not there; run nix-store --verify", path, id)
+}
+
+// fields splits at single spaces, as Nix writes signatures.
+func fields(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Fields(s)
 }

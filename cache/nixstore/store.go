@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"narwharf/cache/nixstore/daemon"
+	"narwharf/cache/nixstore/pathinfo"
 	"narwharf/narinfo"
 )
 
@@ -39,7 +41,7 @@ type Store struct {
 	storeDir, root string
 	state          string
 	timeout        time.Duration
-	daemon         *daemon
+	daemon         *daemon.Client
 
 	db       atomic.Pointer[database]
 	opening  chan struct{} // holds one token; who has it may replace db
@@ -63,12 +65,8 @@ type failure struct {
 // retryOpen is how long a database that could not be opened is left alone.
 const retryOpen = time.Second
 
-// PathInfo is what Nix knows about a path beyond its narinfo.
-type PathInfo struct {
-	*narinfo.Info
-	Ultimate   bool      // built here, not fetched: Nix trusts it without a signature
-	Registered time.Time // when the path became valid, in whole seconds
-}
+// PathInfo is what Nix knows about a path.
+type PathInfo = pathinfo.PathInfo
 
 // Open finds the store and reads nothing but the head of its database. The
 // error wraps ErrUnavailable if neither the database nor nix-daemon answers.
@@ -98,14 +96,14 @@ func Open(o Options) (*Store, error) {
 	if socket == "" {
 		socket = s.state + "/daemon-socket/socket"
 	}
-	s.daemon = newDaemon(socket, s.storeDir, s.timeout)
+	s.daemon = daemon.New(socket, s.storeDir, s.timeout)
 
 	ctx := context.Background()
 	if _, dbErr := s.database(ctx); dbErr != nil {
 		if other := (*otherStoreError)(nil); errors.Is(dbErr, ErrLocked) || errors.As(dbErr, &other) {
 			return nil, fmt.Errorf("open the local Nix store: %w", dbErr)
 		}
-		if err := s.daemon.ping(ctx); err != nil {
+		if err := s.daemon.Ping(ctx); err != nil {
 			return nil, fmt.Errorf("open the local Nix store: %w", unavailable(dbErr, err))
 		}
 	}
@@ -119,7 +117,7 @@ func (s *Store) Close() error {
 	}
 	s.opening <- struct{}{}
 	defer func() { <-s.opening }()
-	s.daemon.close()
+	s.daemon.Close()
 	if db := s.db.Swap(nil); db != nil {
 		db.retire()
 	}
@@ -166,7 +164,7 @@ func (s *Store) InfoByHash(ctx context.Context, hashPart string) (*narinfo.Info,
 				return err
 			})
 		},
-		func() (err error) { i, err = s.daemon.infoByHash(ctx, hashPart); return err })
+		func() (err error) { i, err = s.daemon.InfoByHash(ctx, hashPart); return err })
 	if err != nil {
 		return nil, named(s.storeDir+"/"+hashPart, err)
 	}
@@ -183,7 +181,7 @@ func (s *Store) PathInfo(ctx context.Context, p narinfo.Path) (*PathInfo, error)
 				return err
 			})
 		},
-		func() (err error) { i, err = s.daemon.info(ctx, p); return err })
+		func() (err error) { i, err = s.daemon.Info(ctx, p); return err })
 	if err != nil {
 		return nil, named(p.In(s.storeDir), err)
 	}
@@ -199,7 +197,7 @@ func (s *Store) Closure(ctx context.Context, roots ...narinfo.Path) ([]*narinfo.
 		func(db *database) error {
 			return db.with(ctx, func(ctx context.Context) (err error) { all, err = db.closureOf(ctx, roots); return err })
 		},
-		func() (err error) { all, err = s.daemon.closure(ctx, roots); return err })
+		func() (err error) { all, err = s.daemon.Closure(ctx, roots...); return err })
 	if errors.Is(err, ErrNotValid) {
 		return nil, err
 	}
@@ -231,7 +229,7 @@ func (s *Store) Version(ctx context.Context) (Version, error) {
 		},
 		func() error {
 			v = Version{epoch: s.epochs.Add(1)}
-			return s.daemon.ping(ctx)
+			return s.daemon.Ping(ctx)
 		})
 	if err != nil {
 		return Version{}, fmt.Errorf("state of the local store: %w", err)

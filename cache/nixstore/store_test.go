@@ -277,8 +277,8 @@ func TestRoot(t *testing.T) {
 	if got := s.RealPath(i.Path); got != root+"/nix/store/"+string(i.Path) {
 		t.Error(got)
 	}
-	if s.daemon.socket != root+"/nix/var/nix/daemon-socket/socket" {
-		t.Errorf("socket %s", s.daemon.socket)
+	if s.daemon.Socket != root+"/nix/var/nix/daemon-socket/socket" {
+		t.Errorf("socket %s", s.daemon.Socket)
 	}
 }
 
@@ -312,8 +312,8 @@ func TestOptions(t *testing.T) {
 	}
 	t.Setenv("NIX_DAEMON_SOCKET_PATH", "/from/env")
 	f := newFixtureIn(t, "/nix/store", shortDir(t))
-	if s := f.open(); s.daemon.socket != "/from/env" {
-		t.Errorf("socket %s", s.daemon.socket)
+	if s := f.open(); s.daemon.Socket != "/from/env" {
+		t.Errorf("socket %s", s.daemon.Socket)
 	}
 }
 

@@ -1,4 +1,4 @@
-package nixstore
+package daemon
 
 import (
 	"bytes"
@@ -11,7 +11,9 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
+	"narwharf/cache/nixstore/pathinfo"
 	"narwharf/narinfo"
 )
 
@@ -23,24 +25,21 @@ func TestProtocolVersions(t *testing.T) {
 		for _, want := range all {
 			same(t, mustInfo(t, s, want.Path), want)
 			i, err := s.InfoByHash(context.Background(), want.Path.Hash())
-			if err != nil || !reflect.DeepEqual(i, want.Info) {
+			if err != nil || !reflect.DeepEqual(i.Info, want.Info) {
 				t.Errorf("1.%d: by hash %+v, %v", minor, i, err)
 			}
 		}
 		gone := pathInfo("/nix/store", "gone").Path
-		if _, err := s.Info(context.Background(), gone); !errors.Is(err, ErrNotValid) {
+		if _, err := s.Info(context.Background(), gone); !errors.Is(err, pathinfo.ErrNotValid) {
 			t.Errorf("1.%d: %v", minor, err)
 		}
-		if _, err := s.InfoByHash(context.Background(), gone.Hash()); !errors.Is(err, ErrNotValid) {
+		if _, err := s.InfoByHash(context.Background(), gone.Hash()); !errors.Is(err, pathinfo.ErrNotValid) {
 			t.Errorf("1.%d: %v", minor, err)
 		}
-		s.daemon.storeDir = "/another/store"
+		s.storeDir = "/another/store"
 		_, err := s.Info(context.Background(), gone)
-		if want := "nix-daemon says: error: path '/another/store/" + string(gone) + "' is not in the Nix store"; err == nil || !strings.HasSuffix(err.Error(), want) || errors.Is(err, ErrUnavailable) {
+		if want := "nix-daemon says: error: path '/another/store/" + string(gone) + "' is not in the Nix store"; err == nil || !strings.HasSuffix(err.Error(), want) || errors.Is(err, ErrNoAnswer) {
 			t.Errorf("1.%d: %v", minor, err)
-		}
-		if s.Backend() != "daemon" {
-			t.Error(s.Backend())
 		}
 	}
 }
@@ -121,8 +120,8 @@ func TestNotADaemon(t *testing.T) {
 		{append(hello(1<<8|25), sent(func(x *wire) { x.putNumber(msgError); x.putText("no\nway"); x.putNumber(1) })...), "nix-daemon says: no way"},
 	} {
 		socket := answering(t, c.reply)
-		_, err := Open(Options{StateDir: "/nonexistent/state", DaemonSocket: socket})
-		if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "nix-daemon does not answer on "+socket+": "+c.want) {
+		err := New(socket, "/nix/store", time.Second).Ping(context.Background())
+		if !errors.Is(err, ErrNoAnswer) || !strings.Contains(err.Error(), "nix-daemon does not answer on "+socket+": "+c.want) {
 			t.Errorf("%q: %v", c.reply, err)
 		}
 	}

@@ -1,4 +1,7 @@
-package nixstore
+// Package daemon asks nix-daemon about the paths of its store, in Nix's worker protocol from
+// version 1.21 (Nix 2.1) on. It only asks. Idle connections, each of which is a process of the
+// daemon's, are closed within twenty seconds.
+package daemon
 
 import (
 	"context"
@@ -10,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"narwharf/cache/nixstore/pathinfo"
 	"narwharf/narinfo"
 )
 
@@ -18,50 +22,55 @@ const (
 	maxIdle  = 2                // connections kept
 )
 
-// errNoDaemon is for a daemon that cannot be reached or does not answer as one.
-var errNoDaemon = errors.New("nix-daemon does not answer")
+// ErrNoAnswer is for a daemon that cannot be reached or does not answer as one.
+var ErrNoAnswer = errors.New("nix-daemon does not answer")
 
-// daemon asks nix-daemon, which has a process for each connection. Connections
+// Client asks nix-daemon, which has a process for each connection. Connections
 // are kept for a while: a new one costs as much as a hundred questions.
-type daemon struct {
-	socket, storeDir string
-	timeout          time.Duration
-	newest           uint64 // minor version to offer
+type Client struct {
+	Socket   string
+	Newest   uint64 // minor version to offer
+	storeDir string
+	timeout  time.Duration
 
 	mu     sync.Mutex
-	idle   []*client // the latest used is the last
+	idle   []*session // the latest used is the last
 	timer  *time.Timer
 	closed bool
 }
 
-// client is one connection, for one user at a time.
-type client struct {
+// session is one connection, for one user at a time.
+type session struct {
 	conn  net.Conn
 	wire  *wire
 	minor uint64
 	used  time.Time
 }
 
-func newDaemon(socket, storeDir string, timeout time.Duration) *daemon {
-	return &daemon{socket: socket, storeDir: storeDir, timeout: timeout, newest: newestMinor}
+// New gives a client of the daemon behind a socket, for the paths of storeDir. timeout is the
+// longest that it waits for one answer. Nothing is dialled yet.
+func New(socket, storeDir string, timeout time.Duration) *Client {
+	return &Client{Socket: socket, Newest: newestMinor, storeDir: storeDir, timeout: timeout}
 }
 
-// ping sees whether the daemon can be spoken to.
-func (d *daemon) ping(ctx context.Context) error {
-	return d.with(ctx, func(*client) error { return nil })
+// Ping sees whether the daemon can be spoken to.
+func (d *Client) Ping(ctx context.Context) error {
+	return d.with(ctx, func(*session) error { return nil })
 }
 
-func (d *daemon) info(ctx context.Context, p narinfo.Path) (i *PathInfo, err error) {
-	err = d.with(ctx, func(c *client) (err error) {
+// Info is what Nix knows about p; pathinfo.ErrNotValid if nothing.
+func (d *Client) Info(ctx context.Context, p narinfo.Path) (i *pathinfo.PathInfo, err error) {
+	err = d.with(ctx, func(c *session) (err error) {
 		i, err = d.query(ctx, c, p)
 		return err
 	})
 	return i, err
 }
 
-func (d *daemon) infoByHash(ctx context.Context, hashPart string) (*PathInfo, error) {
+// InfoByHash is Info for the one path whose name starts with hashPart.
+func (d *Client) InfoByHash(ctx context.Context, hashPart string) (*pathinfo.PathInfo, error) {
 	var p narinfo.Path
-	err := d.with(ctx, func(c *client) (err error) {
+	err := d.with(ctx, func(c *session) (err error) {
 		return c.do(ctx, d.timeout, func() error {
 			p, err = c.wire.pathByHash(c.minor, d.storeDir, hashPart)
 			return err
@@ -70,11 +79,12 @@ func (d *daemon) infoByHash(ctx context.Context, hashPart string) (*PathInfo, er
 	if err != nil {
 		return nil, err
 	}
-	return d.info(ctx, p)
+	return d.Info(ctx, p)
 }
 
-func (d *daemon) closure(ctx context.Context, roots []narinfo.Path) (all []*narinfo.Info, err error) {
-	err = d.with(ctx, func(c *client) error {
+// Closure is the Info of roots and of everything they refer to, sorted by path.
+func (d *Client) Closure(ctx context.Context, roots ...narinfo.Path) (all []*narinfo.Info, err error) {
+	err = d.with(ctx, func(c *session) error {
 		all = nil
 		seen := map[narinfo.Path]narinfo.Path{} // to who refers to it
 		var todo []narinfo.Path
@@ -91,8 +101,8 @@ func (d *daemon) closure(ctx context.Context, roots []narinfo.Path) (all []*nari
 			p := todo[len(todo)-1]
 			todo = todo[:len(todo)-1]
 			i, err := d.query(ctx, c, p)
-			if errors.Is(err, ErrNotValid) {
-				err = fmt.Errorf("%s %w", p.In(d.storeDir), ErrNotValid)
+			if errors.Is(err, pathinfo.ErrNotValid) {
+				err = fmt.Errorf("%s %w", p.In(d.storeDir), pathinfo.ErrNotValid)
 				if from := seen[p]; from != "" {
 					err = fmt.Errorf("%w any more, and %s refers to it", err, from.In(d.storeDir))
 				}
@@ -108,11 +118,11 @@ func (d *daemon) closure(ctx context.Context, roots []narinfo.Path) (all []*nari
 	if err != nil {
 		return nil, err
 	}
-	sortInfos(all)
+	pathinfo.Sort(all)
 	return all, nil
 }
 
-func (d *daemon) query(ctx context.Context, c *client, p narinfo.Path) (i *PathInfo, err error) {
+func (d *Client) query(ctx context.Context, c *session, p narinfo.Path) (i *pathinfo.PathInfo, err error) {
 	err = c.do(ctx, d.timeout, func() error {
 		i, err = c.wire.pathInfo(c.minor, d.storeDir, p)
 		return err
@@ -123,7 +133,7 @@ func (d *daemon) query(ctx context.Context, c *client, p narinfo.Path) (i *PathI
 // with runs f with a connection of its own, an idle one or a new one. An idle
 // one may be dead, because the daemon was started anew: then f runs a second
 // time.
-func (d *daemon) with(ctx context.Context, f func(*client) error) error {
+func (d *Client) with(ctx context.Context, f func(*session) error) error {
 	if c := d.take(); c != nil {
 		err := f(c)
 		if c.wire.err == nil {
@@ -135,7 +145,7 @@ func (d *daemon) with(ctx context.Context, f func(*client) error) error {
 			return err
 		}
 		if isTimeout(c.wire.err) {
-			return fmt.Errorf("%w on %s: %w", errNoDaemon, d.socket, err)
+			return fmt.Errorf("%w on %s: %w", ErrNoAnswer, d.Socket, err)
 		}
 	}
 	c, err := d.dial(ctx)
@@ -151,7 +161,7 @@ func (d *daemon) with(ctx context.Context, f func(*client) error) error {
 	if final(ctx, err) {
 		return err
 	}
-	return fmt.Errorf("%w on %s: %w", errNoDaemon, d.socket, err)
+	return fmt.Errorf("%w on %s: %w", ErrNoAnswer, d.Socket, err)
 }
 
 // final reports whether err, on a connection that is given up, is the answer
@@ -161,19 +171,19 @@ func final(ctx context.Context, err error) bool {
 	return err == nil || errors.As(err, &said) || ctx.Err() != nil
 }
 
-func (d *daemon) dial(ctx context.Context) (*client, error) {
+func (d *Client) dial(ctx context.Context) (*session, error) {
 	limit, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
-	conn, err := new(net.Dialer).DialContext(limit, "unix", d.socket)
+	conn, err := new(net.Dialer).DialContext(limit, "unix", d.Socket)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, fmt.Errorf("%w on %s: %w", errNoDaemon, d.socket, dialWords(d.socket, err))
+		return nil, fmt.Errorf("%w on %s: %w", ErrNoAnswer, d.Socket, dialWords(d.Socket, err))
 	}
-	c := &client{conn: conn, wire: newWire(conn)}
+	c := &session{conn: conn, wire: newWire(conn)}
 	err = c.do(ctx, d.timeout, func() (err error) {
-		c.minor, err = c.wire.hello(d.newest)
+		c.minor, err = c.wire.hello(d.Newest)
 		return err
 	})
 	if err != nil {
@@ -181,13 +191,13 @@ func (d *daemon) dial(ctx context.Context) (*client, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, fmt.Errorf("%w on %s: %w", errNoDaemon, d.socket, helloWords(err))
+		return nil, fmt.Errorf("%w on %s: %w", ErrNoAnswer, d.Socket, helloWords(err))
 	}
 	return c, nil
 }
 
 // do runs one exchange and ends it when ctx ends or the daemon takes too long.
-func (c *client) do(ctx context.Context, timeout time.Duration, exchange func() error) error {
+func (c *session) do(ctx context.Context, timeout time.Duration, exchange func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -208,7 +218,7 @@ func (c *client) do(ctx context.Context, timeout time.Duration, exchange func() 
 	return err
 }
 
-func (d *daemon) take() *client {
+func (d *Client) take() *session {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := len(d.idle)
@@ -220,7 +230,7 @@ func (d *daemon) take() *client {
 	return c
 }
 
-func (d *daemon) put(c *client) {
+func (d *Client) put(c *session) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
@@ -239,7 +249,7 @@ func (d *daemon) put(c *client) {
 }
 
 // sweep closes what has been idle for long and comes again while there is more.
-func (d *daemon) sweep() {
+func (d *Client) sweep() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for len(d.idle) > 0 && time.Since(d.idle[0].used) >= idleTime {
@@ -252,7 +262,8 @@ func (d *daemon) sweep() {
 	}
 }
 
-func (d *daemon) close() {
+// Close closes the connections that are idle; others go when they are not needed.
+func (d *Client) Close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.closed = true

@@ -1,6 +1,7 @@
-package nixstore
+package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"narwharf/cache/nixstore/pathinfo"
 	"narwharf/narinfo"
 )
 
@@ -24,7 +26,7 @@ type fakeDaemon struct {
 	asked   atomic.Int32
 
 	mu    sync.Mutex
-	infos map[narinfo.Path]*PathInfo
+	infos map[narinfo.Path]*pathinfo.PathInfo
 	conns []net.Conn
 	// before is called before each answer and may take its place.
 	before func(x *wire, conn net.Conn) (done bool)
@@ -32,9 +34,9 @@ type fakeDaemon struct {
 	narHash func(h narinfo.Hash) string
 }
 
-func newFakeDaemon(t *testing.T, minor uint64, infos ...*PathInfo) *fakeDaemon {
+func newFakeDaemon(t *testing.T, minor uint64, infos ...*pathinfo.PathInfo) *fakeDaemon {
 	t.Helper()
-	f := &fakeDaemon{t: t, minor: minor, socket: shortDir(t) + "/socket", infos: map[narinfo.Path]*PathInfo{},
+	f := &fakeDaemon{t: t, minor: minor, socket: shortDir(t) + "/socket", infos: map[narinfo.Path]*pathinfo.PathInfo{},
 		narHash: func(h narinfo.Hash) string { return fmt.Sprintf("%x", h[:]) }}
 	for _, i := range infos {
 		f.infos[i.Path] = i
@@ -76,18 +78,18 @@ func (f *fakeDaemon) stop() {
 	f.conns = nil
 }
 
-// client is a Store that has nothing but this daemon.
-func (f *fakeDaemon) client() *Store {
+// client is one of this daemon.
+func (f *fakeDaemon) client() *Client {
 	f.t.Helper()
-	s, err := Open(Options{StateDir: "/nonexistent/state", DaemonSocket: f.socket, Timeout: 2 * time.Second})
-	if err != nil {
+	c := New(f.socket, "/nix/store", 2*time.Second)
+	f.t.Cleanup(c.Close)
+	if err := c.Ping(context.Background()); err != nil { // it leaves an idle connection
 		f.t.Fatal(err)
 	}
-	f.t.Cleanup(func() { _ = s.Close() })
-	return s
+	return c
 }
 
-func (f *fakeDaemon) set(i *PathInfo) {
+func (f *fakeDaemon) set(i *pathinfo.PathInfo) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.infos[i.Path] = i

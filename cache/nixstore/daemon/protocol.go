@@ -1,10 +1,11 @@
-package nixstore
+package daemon
 
 import (
 	"errors"
 	"fmt"
 	"strings"
 
+	"narwharf/cache/nixstore/pathinfo"
 	"narwharf/narinfo"
 )
 
@@ -131,7 +132,7 @@ func (x *wire) values() {
 }
 
 // pathInfo asks for one path.
-func (x *wire) pathInfo(minor uint64, storeDir string, p narinfo.Path) (*PathInfo, error) {
+func (x *wire) pathInfo(minor uint64, storeDir string, p narinfo.Path) (*pathinfo.PathInfo, error) {
 	x.putNumber(opQueryPathInfo)
 	x.putText(p.In(storeDir))
 	x.flush()
@@ -139,33 +140,33 @@ func (x *wire) pathInfo(minor uint64, storeDir string, p narinfo.Path) (*PathInf
 	if valid := x.number(); x.err != nil {
 		return nil, x.err
 	} else if valid == 0 {
-		return nil, ErrNotValid
+		return nil, pathinfo.ErrNotValid
 	}
-	k := known{path: p, deriver: x.text()}
-	k.narHash = x.text()
-	if !strings.ContainsAny(k.narHash, ":-") {
-		k.narHash = "sha256:" + k.narHash
+	k := pathinfo.Known{Path: p, Deriver: x.text()}
+	k.NarHash = x.text()
+	if !strings.ContainsAny(k.NarHash, ":-") {
+		k.NarHash = "sha256:" + k.NarHash
 	}
 	var refs []string
 	x.texts(func(s string) error { refs = append(refs, s); return nil })
-	k.registered = int64(x.number())
-	k.narSize = int64(x.number())
-	k.ultimate = x.number() != 0
-	x.texts(func(s string) error { k.sigs = append(k.sigs, s); return nil })
-	k.ca = x.text()
+	k.Registered = int64(x.number())
+	k.NarSize = int64(x.number())
+	k.Ultimate = x.number() != 0
+	x.texts(func(s string) error { k.Sigs = append(k.Sigs, s); return nil })
+	k.CA = x.text()
 	if x.err != nil {
 		return nil, x.err
 	}
-	i, err := k.info(storeDir)
+	i, err := k.Info(storeDir)
 	if err != nil {
 		return nil, err
 	}
 	for _, r := range refs {
-		if err := i.addReference(storeDir, r); err != nil {
+		if err := i.AddReference(storeDir, r); err != nil {
 			return nil, err
 		}
 	}
-	i.sortReferences()
+	i.SortReferences()
 	return i, nil
 }
 
@@ -181,7 +182,7 @@ func (x *wire) pathByHash(minor uint64, storeDir, hashPart string) (narinfo.Path
 		return "", x.err
 	}
 	if full == "" {
-		return "", ErrNotValid
+		return "", pathinfo.ErrNotValid
 	}
 	return narinfo.ParsePath(storeDir, full)
 }
