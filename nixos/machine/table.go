@@ -26,6 +26,7 @@ type row struct {
 
 // table is the machine. docs/agent.md has it as it is seen from outside.
 var table = map[journal.Phase]row{
+	// state, effect, where its event leads, after a boot, at rest
 	journal.Prepare: {api.Staging, of(effect.PrepareOf), on(prepared), sameAfterBoot, nil},
 	journal.Jitter:  {api.Staging, pollUntilRetry, nil, prepareAgain, jitterOver},
 	journal.Realise: {api.Staging, of(effect.RealiseOf), on(realised), prepareAgain, nil},
