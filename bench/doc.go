@@ -29,6 +29,12 @@
 // of its own. For uploads its dav module is the practical limit, though it does
 // less: no unpacking, no hash, no fsync.
 //
+// # Proxies
+//
+// Narinfos and NARs through nginx, Caddy and HAProxy, those of them that are
+// installed, each with its block of docs/operating.md, before two Narwharfs of which
+// one has limits.fast_path = false. The second column is that one's.
+//
 // # The local store
 //
 // Real Nix copies the same closure, a large file and 20 000 small ones into a

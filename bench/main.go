@@ -31,10 +31,11 @@ type plan struct {
 	arrival time.Duration // within which the hosts come
 	settle  time.Duration // in which they poll before memory is read
 
-	bigFile     int64 // size of the large file in the local store
-	localRounds int   // of reads of local paths
-	colds       int   // rounds with nothing in memory
-	crowds      int   // rounds of many clients and one NAR
+	binary      string // of Narwharf; empty: nginx is measured against itself
+	bigFile     int64  // size of the large file in the local store
+	localRounds int    // of reads of local paths
+	colds       int    // rounds with nothing in memory
+	crowds      int    // rounds of many clients and one NAR
 	store       string
 	prepare     bool // make the store, measure nothing
 	peers       []peer
@@ -43,7 +44,7 @@ type plan struct {
 func main() {
 	quick := flag.Bool("quick", false, "measure for less than a minute, with a small closure: to see whether it works")
 	write := flag.Bool("write", false, "write the result to bench/PERFORMANCE.md, too")
-	only := flag.String("only", "", "comma-separated sections to run, of upload, narinfo, nar, store, memory, hosts (default all)")
+	only := flag.String("only", "", "comma-separated sections to run, of upload, narinfo, nar, proxies, store, memory, hosts (default all)")
 	itself := flag.Bool("itself", false, "measure nginx against itself: how far from 1 are ratios by chance?")
 	work := flag.String("work", os.TempDir(), "folder for temporary files, some GiB, on a real disk")
 	store := flag.String("store", "", "keep the local store in this folder, and take the one that is there (default a temporary one)")

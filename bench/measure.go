@@ -33,6 +33,7 @@ func measureAll(p plan, dir string) (*report, error) {
 		if err != nil {
 			return nil, err
 		}
+		p.binary = binary
 		local = func(dir, root string) (*server, error) { return startNarwharf(binary, dir, root) }
 		subject = func(dir string) (*server, error) { return local(dir, "") }
 	}
@@ -44,7 +45,7 @@ func measureAll(p plan, dir string) (*report, error) {
 	}
 	r.facts = append(hostFacts(dir, n), "command: `go run ./bench"+p.flags()+"`, at commit "+revision())
 
-	if p.wants("narinfo") || p.wants("nar") || p.wants("upload") || p.wants("memory") || p.wants("store") {
+	if p.wants("narinfo") || p.wants("nar") || p.wants("proxies") || p.wants("upload") || p.wants("memory") || p.wants("store") {
 		if err := r.addCache(p, dir, subject, local, n); err != nil {
 			return nil, err
 		}
@@ -103,6 +104,13 @@ func (r *report) addCache(p plan, dir string, subject func(string) (*server, err
 			return err
 		}
 		r.rows = append(rows, r.rows...)
+	}
+	if p.wants("proxies") && p.binary != "" {
+		rows, err := proxyRows(p, c, filepath.Join(dir, "proxies"))
+		if err != nil {
+			return err
+		}
+		r.rows = append(r.rows, rows...)
 	}
 	if p.wants("store") && local != nil {
 		if err := r.addStore(p, c, dir, local, n); err != nil {

@@ -29,8 +29,8 @@ func findNarwharf(dir string) (string, error) {
 
 // startNarwharf runs an empty cache in dir, which must not exist, with one
 // signing key and a token for uploads: what `narwharf init` sets up. If root is
-// not empty, it also serves the Nix store below it.
-func startNarwharf(binary, dir, root string) (*server, error) {
+// not empty, it also serves the Nix store below it. limits are lines of [limits].
+func startNarwharf(binary, dir, root string, limits ...string) (*server, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -47,6 +47,9 @@ func startNarwharf(binary, dir, root string) (*server, error) {
 		addr, "data", "bench.sec")
 	if root != "" {
 		text += fmt.Sprintf("\n[cache]\nserve_store = true\nstore_root = %q\n", root)
+	}
+	if len(limits) > 0 {
+		text += "\n[limits]\n" + strings.Join(limits, "\n") + "\n"
 	}
 	if err := os.WriteFile(filepath.Join(dir, "bench.sec"), key, 0o600); err != nil {
 		return nil, err
