@@ -4,11 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"narwharf/signing/access"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"narwharf/signing/access"
 )
 
 func tokenListCommand() *cobra.Command {

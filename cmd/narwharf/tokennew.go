@@ -6,12 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"narwharf/signing"
-	"narwharf/signing/access"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"narwharf/signing"
+	"narwharf/signing/access"
 )
 
 type tokenNewArgs struct {

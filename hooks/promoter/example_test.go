@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log"
 	"os"
 	"time"
 
@@ -21,34 +20,40 @@ func Example() {
 
 	key, err := signing.GenerateKey("alice-1") // or signing.ParseSecretKey
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	client, err := api.NewClient(api.ClientOptions{Servers: []string{server.URL}, UserAgent: "my-ci"})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	p, err := promoter.New(promoter.Options{
 		Client: client, Channel: "web", Keys: []signing.SecretKey{key}, Kind: api.KindPath, System: "x86_64-linux",
 		FromCache: true, ContentKeys: []signing.PublicKey{server.ci.Public()},
 	}, io.Discard, os.Stderr) // io.Discard: where os.Stdout would show each host's progress
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 
 	ctx := context.Background()
 	release, err := p.BuildPath(ctx, server.path)
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	promoted, err := p.Send(ctx, release)
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	fmt.Printf("%s is at seq %d, %d target changed\n", promoted.Channel, promoted.Seq, len(promoted.Changed))
 
 	result, err := p.Wait(ctx, promoted.Seq, time.Minute, 10*time.Second)
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	for _, h := range result.Hosts {
 		fmt.Println(h.Host, "is", h.Status.State)

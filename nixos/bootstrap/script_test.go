@@ -41,13 +41,13 @@ func sampleScript(t testing.TB) *Script {
 	}
 }
 
-func (b *Script) mustScript(t testing.TB) string {
+func (s *Script) mustScript(t testing.TB) string {
 	t.Helper()
-	s, err := b.Text()
+	text, err := s.Text()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return text
 }
 
 // shells are those of this machine that a script may meet.
