@@ -88,31 +88,41 @@ func proxyRows(p plan, c *closure, dir string) ([]row, error) {
 			progress("no %s here: it is left out; apt-get install %s", program, program)
 			continue
 		}
-		var targets []target
-		for i, s := range servers {
-			proxy, err := startProxy(program, filepath.Join(dir, fmt.Sprint(program, i)), s.addr)
-			if err != nil {
-				return nil, err
-			}
-			defer proxy.stop()
-			targets = append(targets, target{s, proxy.addr})
-		}
-		for _, r := range []reading{
+		more, err := oneProxy(p, program, dir, servers, []reading{
 			{what: "narinfo through " + program + ", 16 connections", reqs: infos, conns: 16, time: p.sample},
 			{what: "stored NARs through " + program + ", 4 connections", reqs: nars, conns: 4, time: p.sample, nars: true},
-		} {
-			all, err := r.measure(p.rounds, targets)
-			if err != nil {
-				return nil, err
-			}
-			format, work := "%.0f", "%.2f s/100k"
-			if r.nars {
-				format, work = "%.2f", "%.3f s/GB"
-			}
-			row := newRow(r.what+", with and without `fast_path`, "+r.unit(), format, all[0], all[1], byValue)
-			row.addCPU(work, all[0], all[1])
-			rows = append(rows, row)
+		})
+		if err != nil {
+			return nil, err
 		}
+		rows = append(rows, more...)
+	}
+	return rows, nil
+}
+
+// oneProxy reads through one program from each of two servers.
+func oneProxy(p plan, program, dir string, servers []*server, readings []reading) (rows []row, err error) {
+	var targets []target
+	for i, s := range servers {
+		proxy, err := startProxy(program, filepath.Join(dir, fmt.Sprint(program, i)), s.addr)
+		if err != nil {
+			return nil, err
+		}
+		defer proxy.stop()
+		targets = append(targets, target{s, proxy.addr})
+	}
+	for _, r := range readings {
+		all, err := r.measure(p.rounds, targets)
+		if err != nil {
+			return nil, err
+		}
+		format, work := "%.0f", "%.2f s/100k"
+		if r.nars {
+			format, work = "%.2f", "%.3f s/GB"
+		}
+		row := newRow(r.what+", with and without `fast_path`, "+r.unit(), format, all[0], all[1], byValue)
+		row.addCPU(work, all[0], all[1])
+		rows = append(rows, row)
 	}
 	return rows, nil
 }

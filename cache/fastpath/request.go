@@ -11,6 +11,10 @@ type request struct {
 	gzip  bool   // the client would take that encoding
 	close bool   // the connection ends behind the answer
 	left  int64  // bytes of the request that are still to come; negative: unknown, or another has begun
+
+	hosts  int
+	sized  bool  // it has a Content-Length
+	length int64 // of its body
 }
 
 var crlf = []byte("\r\n")
@@ -19,28 +23,16 @@ var crlf = []byte("\r\n")
 func parse(b []byte) request {
 	none := request{left: -1}
 	end := bytes.Index(b, []byte("\r\n\r\n"))
-	if end < 0 {
+	if end < 0 || !isPlain(b[:end+2]) {
 		return none
 	}
-	head := b[:end+2]
-	// What net/http would refuse it shall refuse.
-	for _, c := range head {
-		if c < ' ' && c != '\r' && c != '\n' || c > '~' {
-			return none
-		}
-	}
-	// net/http ends lines at a bare "\n" too: what has one is not for us.
-	lines := bytes.Count(head, crlf)
-	if bytes.Count(head, crlf[1:]) != lines || bytes.Count(head, crlf[:1]) != lines {
-		return none
-	}
-	line, fields, _ := bytes.Cut(head, crlf)
+	line, fields, _ := bytes.Cut(b[:end+2], crlf)
 	line, ok := bytes.CutSuffix(line, []byte(" HTTP/1.1"))
 	if !ok {
 		return none
 	}
 	path, plain := bytes.CutPrefix(line, []byte("GET /"))
-	r, hosts, length := request{}, 0, int64(-1)
+	var r request
 	for len(fields) > 0 {
 		var field []byte
 		field, fields, _ = bytes.Cut(fields, crlf)
@@ -48,38 +40,75 @@ func parse(b []byte) request {
 		if !ok {
 			return none
 		}
-		value = bytes.Trim(value, " ")
-		switch {
-		case is(name, "host"):
-			hosts++
-			plain = plain && isHost(value)
-		case is(name, "accept-encoding"):
-			plain = plain && bytes.IndexByte(value, ';') < 0 // qualities are net/http's
-			for item := range bytes.SplitSeq(value, []byte(",")) {
-				r.gzip = r.gzip || is(bytes.Trim(item, " "), "gzip")
-			}
-		case is(name, "connection"):
-			r.close = r.close || is(value, "close")
-			if !is(value, "close") && !is(value, "keep-alive") {
-				return none
-			}
-		case is(name, "content-length"):
-			n, err := strconv.ParseUint(string(value), 10, 62)
-			if err != nil || length >= 0 {
-				return none
-			}
-			length, plain = int64(n), false
-		case is(name, "transfer-encoding"), is(name, "upgrade"):
+		switch r.field(name, bytes.Trim(value, " ")) {
+		case unknown:
 			return none
-		default:
-			plain = plain && saysNothing(name)
+		case slow:
+			plain = false
 		}
 	}
-	r.left = max(length, 0) - int64(len(b)-end-4)
-	if plain && hosts == 1 && r.left == 0 {
+	r.left = r.length - int64(len(b)-end-4)
+	if plain && r.hosts == 1 && r.left == 0 {
 		r.path = path
 	}
 	return r
+}
+
+// isPlain reports whether lines have nothing that net/http could refuse or take for
+// another end of a line.
+func isPlain(head []byte) bool {
+	for _, c := range head {
+		if c < ' ' && c != '\r' && c != '\n' || c > '~' {
+			return false
+		}
+	}
+	lines := bytes.Count(head, crlf) // net/http ends lines at a bare "\n", too
+	return bytes.Count(head, crlf[1:]) == lines && bytes.Count(head, crlf[:1]) == lines
+}
+
+// What a field makes of a request.
+type verdict int
+
+const (
+	fast    verdict = iota // the answer does not depend on it, or as we know
+	slow                   // net/http has to answer
+	unknown                // and the end of the request is not known
+)
+
+func (r *request) field(name, value []byte) verdict {
+	switch {
+	case is(name, "host"):
+		r.hosts++
+		return fastIf(isHost(value))
+	case is(name, "accept-encoding"):
+		for item := range bytes.SplitSeq(value, []byte(",")) {
+			r.gzip = r.gzip || is(bytes.Trim(item, " "), "gzip")
+		}
+		return fastIf(bytes.IndexByte(value, ';') < 0) // qualities are net/http's
+	case is(name, "connection"):
+		r.close = r.close || is(value, "close")
+		if !is(value, "close") && !is(value, "keep-alive") {
+			return unknown
+		}
+		return fast
+	case is(name, "content-length"):
+		n, err := strconv.ParseUint(string(value), 10, 62)
+		if err != nil || r.sized {
+			return unknown
+		}
+		r.sized, r.length = true, int64(n)
+		return slow
+	case is(name, "transfer-encoding"), is(name, "upgrade"):
+		return unknown
+	}
+	return fastIf(saysNothing(name))
+}
+
+func fastIf(ok bool) verdict {
+	if ok {
+		return fast
+	}
+	return slow
 }
 
 func is(name []byte, lower string) bool {

@@ -145,29 +145,13 @@ func (s *Store) scan() error {
 	}
 	var found []*storedFile
 	for _, d := range entries {
-		name := d.Name()
-		key, packed := parseFileName(name)
-		half := strings.HasSuffix(name, newSuffix) || strings.HasPrefix(name, ".new-") // the latter by package durable
-		if !packed && !half || !d.Type().IsRegular() {
-			if name != "facts" && name != "state" {
-				s.log.Warn("a file among the packed nars that is none is left alone", "file", filepath.Join(s.dir, name))
-			}
-			continue
-		}
-		st, err := d.Info()
+		f, err := s.take(d)
 		if err != nil {
 			return err
 		}
-		digest, known := s.digests.Get(key)
-		if !half && known && st.Size() == digest.Size {
-			found = append(found, &storedFile{key: key, digest: digest, used: st.ModTime(), stamped: st.ModTime(), doubt: !trusted})
-			continue
-		}
-		if !half {
-			s.log.Warn("a packed nar is not whole and is removed", "file", name, "bytes", st.Size(), "expected", digest.Size)
-		}
-		if err := os.Remove(filepath.Join(s.dir, name)); err != nil {
-			return err
+		if f != nil {
+			f.doubt = !trusted
+			found = append(found, f)
 		}
 	}
 	slices.SortFunc(found, func(a, b *storedFile) int { return a.used.Compare(b.used) })
@@ -176,6 +160,32 @@ func (s *Store) scan() error {
 		s.clock = f.used // which may be in the future
 	}
 	return nil
+}
+
+// take returns an entry of the folder as a stored file; nil if it is none. What is
+// half of one is removed.
+func (s *Store) take(d fs.DirEntry) (*storedFile, error) {
+	name := d.Name()
+	key, packed := parseFileName(name)
+	half := strings.HasSuffix(name, newSuffix) || strings.HasPrefix(name, ".new-") // the latter by package durable
+	if !packed && !half || !d.Type().IsRegular() {
+		if name != "facts" && name != "state" {
+			s.log.Warn("a file among the packed nars that is none is left alone", "file", filepath.Join(s.dir, name))
+		}
+		return nil, nil
+	}
+	st, err := d.Info()
+	if err != nil {
+		return nil, err
+	}
+	digest, known := s.digests.Get(key)
+	if !half && known && st.Size() == digest.Size {
+		return &storedFile{key: key, digest: digest, used: st.ModTime(), stamped: st.ModTime()}, nil
+	}
+	if !half {
+		s.log.Warn("a packed nar is not whole and is removed", "file", name, "bytes", st.Size(), "expected", digest.Size)
+	}
+	return nil, os.Remove(filepath.Join(s.dir, name))
 }
 
 // Digest returns what is known of a NAR that was encoded once, whether or not it
