@@ -51,9 +51,9 @@ type simHost struct {
 
 func newAgents(w *world, t interface{ Fatalf(string, ...any) }, hosts int, systems ...sim.System) *agents {
 	a := &agents{world: w, t: t, keys: sim.NewPromoter()}
-	w.clock = func() time.Time {
+	w.setClock(func() time.Time {
 		return time.Unix(1_800_000_000, 0).Add(time.Duration(a.now.Load()) * time.Millisecond).UTC()
-	}
+	})
 	w.restart()
 	for i := range hosts {
 		h := &simHost{World: sim.New(&sim.System{Path: sim.Path("old")}), all: a, name: fmt.Sprint("h", i)}
@@ -74,7 +74,7 @@ func newAgents(w *world, t interface{ Fatalf(string, ...any) }, hosts int, syste
 func (a *agents) release(path string, action signing.Action) {
 	a.seq++
 	e := signing.Entry{Target: signing.Everyone, StorePath: path, Closure: sim.Manifest(path).Digest(), System: sim.Machine, Action: action}
-	r, err := signing.NewRelease(signing.Head{Origin: sim.Origin, Channel: sim.Channel, Seq: a.seq, Created: a.clock()}, []signing.Entry{e}, a.keys.Key)
+	r, err := signing.NewRelease(signing.Head{Origin: sim.Origin, Channel: sim.Channel, Seq: a.seq, Created: a.world.now()}, []signing.Entry{e}, a.keys.Key)
 	if err != nil {
 		a.t.Fatalf("%v", err)
 	}

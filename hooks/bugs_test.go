@@ -163,18 +163,17 @@ func TestClass2OldPassesCountForNothing(t *testing.T) {
 // of, and what a host is told holds no time of the server's.
 func TestClass3ArrivalTimesChangeNothing(t *testing.T) {
 	b := newBugs(t)
-	clock := b.clock
-	defer func() { b.clock = clock }()
+	defer b.setClock(time.Now)
 	rapid.Check(t, func(rt *rapid.T) {
 		soon, late := b.newHost(), b.newHost()
 		now := time.Now()
 		var last *api.Status
 		for range rapid.IntRange(1, 5).Draw(rt, "reports") {
 			s := b.anyStatus(rt)
-			b.clock = func() time.Time { return now }
+			b.setClock(func() time.Time { return now })
 			took := b.takes(rt, soon, last, s)
 			now = now.Add(time.Duration(rapid.Int64Range(0, int64(24*time.Hour)).Draw(rt, "delay")))
-			b.clock = func() time.Time { return now }
+			b.setClock(func() time.Time { return now })
 			if b.takes(rt, late, last, s) != took {
 				rt.Fatalf("taken or not by its time: %+v", s)
 			}

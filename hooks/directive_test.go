@@ -72,8 +72,8 @@ func TestRestoredServerAsksNoSecondTime(t *testing.T) {
 				if err := os.WriteFile(w.path, backup, 0o600); err != nil {
 					t.Fatal(err)
 				}
-				ahead := w.clock
-				w.clock = func() time.Time { return ahead().Add(-behind) }
+				ahead := *w.time.Load()
+				w.setClock(func() time.Time { return ahead().Add(-behind) })
 				w.start()
 				h.agent = nil // it asks anew, and tells anew
 			}

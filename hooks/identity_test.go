@@ -171,7 +171,7 @@ func TestAProbeUnderAnotherName(t *testing.T) {
 	w.wantEvents("host.renamed", 0, false)
 	// A claim that was withdrawn long ago is another one.
 	later := time.Now().Add(2 * claimPause)
-	w.clock = func() time.Time { return later }
+	w.setClock(func() time.Time { return later })
 	w.must(trial.report(), 409, api.IdentityConflict)
 	w.wantEvents("host.identity", 2, true)
 	// An approve of what was withdrawn is for nothing.

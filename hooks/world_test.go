@@ -16,12 +16,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	"narwharf/cache/state"
 	"narwharf/cache/state/bolt"
 	"narwharf/cache/state/memory"
 	"narwharf/hooks/api"
@@ -177,9 +179,9 @@ type world struct {
 	op      string // operate
 	host    string // follow:web
 	client  *http.Client
-	served  chan struct{} // closed when the listener is not served any more
-	clock   func() time.Time
-	pipes   bool // no TCP: connections are pipes, which time in a bubble can wait for
+	served  chan struct{}                     // closed when the listener is not served any more
+	time    *atomic.Pointer[func() time.Time] // by which the server goes
+	pipes   bool                              // no TCP: connections are pipes, which time in a bubble can wait for
 }
 
 // As package host has them.
@@ -212,7 +214,8 @@ func makeWorld(t testing.TB, pipes bool) *world {
 	if w.tokens, _, err = access.Open(t.Context(), memory.New(nil), ""); err != nil {
 		t.Fatal(err)
 	}
-	w.joins, w.log, w.clock = w.tokens, slog.New(slog.DiscardHandler), time.Now
+	w.joins, w.log, w.time = w.tokens, slog.New(slog.DiscardHandler), new(atomic.Pointer[func() time.Time])
+	w.setClock(time.Now)
 	w.key = newKey(t, "deploy-1")
 	w.admin = w.token("admin", "admin")
 	w.ci = w.token("ci", "push", "promote:web")
@@ -251,14 +254,23 @@ func (w *world) token(name string, scopes ...string) string {
 func (w *world) start() {
 	w.t.Helper()
 	var err error
-	now := func() time.Time { return w.clock() }
-	if w.db, err = bolt.Open(w.path, bolt.Options{NoSync: true, Clock: now}); err != nil {
+	if w.db, err = bolt.Open(w.path, bolt.Options{NoSync: true, Clock: w.now}); err != nil {
 		w.t.Fatal(err)
 	}
+	w.serve(w.db)
+}
+
+func (w *world) now() time.Time                { return (*w.time.Load())() }
+func (w *world) setClock(now func() time.Time) { w.time.Store(&now) }
+
+// serve starts a server of a state.
+func (w *world) serve(store state.Store) {
+	w.t.Helper()
+	var err error
 	anonymous := access.Scopes{{Kind: access.Pull}}
 	w.s, err = New(Options{
-		State: w.db, Cache: w.cache, Files: w.files, Access: access.NewAuthenticator(w.tokens, anonymous, nil), Tokens: w.joins,
-		Log: w.log, Metrics: prometheus.NewRegistry(), Clock: now,
+		State: store, Cache: w.cache, Files: w.files, Access: access.NewAuthenticator(w.tokens, anonymous, nil), Tokens: w.joins,
+		Log: w.log, Metrics: prometheus.NewRegistry(), Clock: w.now,
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -280,12 +292,17 @@ func (w *world) start() {
 	w.client = &http.Client{Transport: transport}
 }
 
-func (w *world) stop() {
+// halt ends what serve started.
+func (w *world) halt() {
 	w.s.Stop()
 	w.client.CloseIdleConnections()
 	_ = w.parking.Close()
 	<-w.served
 	w.http.Close()
+}
+
+func (w *world) stop() {
+	w.halt()
 	if err := w.db.Close(); err != nil {
 		w.t.Error(err)
 	}

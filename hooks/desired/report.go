@@ -33,7 +33,7 @@ func (f *Fleet) Report(ctx context.Context, who host.Caller, name string, st *ap
 		return nil
 	})
 	switch {
-	case errors.Is(err, host.Again):
+	case errors.Is(err, host.ErrAgain):
 		f.wake(append(audit.Hosts(st.Channel), audit.Host(name))...)
 	case err != nil:
 		return err

@@ -69,7 +69,7 @@ func (o *Owner) openClaim(instance string) int {
 // clearReport forgets what another machine said as this host; what people said
 // of the host stays.
 func (h *Hosts) clearReport(tx *mirror.Tx, host string) {
-	if old := h.records.In(tx, host); old != nil {
+	if old := h.In(tx, host); old != nil {
 		h.Put(tx, host, &Record{Labels: old.Labels, Hold: old.Hold})
 	}
 }

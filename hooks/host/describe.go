@@ -19,7 +19,7 @@ func (h *Hosts) Describe(name string) *Described {
 	d := &Described{Host: api.Host{Host: name}, Target: name}
 	h.describeOwner(&d.Host)
 	now := h.clock()
-	if r := h.records.Get(name); r != nil {
+	if r := h.Record(name); r != nil {
 		d.Reported, d.By, d.Labels, d.Status = r.Reported, r.By, r.Labels, r.Status
 		if r.Held(now) {
 			d.Hold = r.Hold

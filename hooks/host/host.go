@@ -1,6 +1,8 @@
 package host
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"regexp"
@@ -65,6 +67,42 @@ func (r *Record) RebootGroup(channel string) string {
 	return channel
 }
 
+// stored is a Record that is decoded when it is asked for: most of a server's start
+// would be spent on that.
+type stored struct {
+	text []byte
+
+	once    sync.Once
+	decoded *Record
+	err     error
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *stored) UnmarshalJSON(text []byte) error {
+	s.text = bytes.Clone(text)
+	return nil
+}
+
+// MarshalJSON implements json.Marshaler.
+func (s *stored) MarshalJSON() ([]byte, error) { return json.Marshal(s.decoded) }
+
+// record is nil of nil.
+func (s *stored) record() (*Record, error) {
+	if s == nil {
+		return nil, nil
+	}
+	s.once.Do(func() {
+		if s.text != nil {
+			s.decoded = new(Record)
+			if s.err = json.Unmarshal(s.text, s.decoded); s.err != nil {
+				s.decoded = nil
+			}
+			s.text = nil
+		}
+	})
+	return s.decoded, s.err
+}
+
 // Caller is who makes a request.
 type Caller struct {
 	Name    string // of the credential
@@ -80,7 +118,7 @@ type Hosts struct {
 	log    *slog.Logger
 	tokens access.Store // for joins; nil: there are none
 
-	records *mirror.Table[Record]
+	records *mirror.Table[stored]
 	owners  *mirror.Table[Owner]
 	sighted *mirror.Table[sightings]
 	names   names
@@ -101,7 +139,7 @@ func New(set *mirror.Set, tokens access.Store, log *slog.Logger, clock func() ti
 		h.sighted, err = mirror.Open[sightings](set, "hooks/instance", "instance", nil)
 	}
 	if err == nil {
-		h.records, err = mirror.Open[Record](set, "hooks/host", "record of host", nil)
+		h.records, err = mirror.Open[stored](set, "hooks/host", "record of host", nil)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open hosts: %w", err)
@@ -121,13 +159,29 @@ func Locks(host, instance string) []string {
 }
 
 // Record is what memory has of a host, nil if nothing is known of it.
-func (h *Hosts) Record(host string) *Record { return h.records.Get(host) }
+func (h *Hosts) Record(host string) *Record {
+	r, err := h.records.Get(host).record()
+	if err != nil {
+		h.log.Error("what is known of a host cannot be read", "host", host, "error", err)
+	}
+	return r
+}
 
 // Records are all of them.
-func (h *Hosts) Records() map[string]*Record { return h.records.All() }
+func (h *Hosts) Records() map[string]*Record {
+	all := make(map[string]*Record)
+	for name := range h.records.All() {
+		all[name] = h.Record(name)
+	}
+	return all
+}
 
 // In is the record of a host in a transaction, nil if there is none.
-func (h *Hosts) In(tx *mirror.Tx, host string) *Record { return h.records.In(tx, host) }
+func (h *Hosts) In(tx *mirror.Tx, host string) *Record {
+	r, err := h.records.In(tx, host).record()
+	tx.Keep(err)
+	return r
+}
 
 // Put stores a record, and wakes who looks at the host.
 func (h *Hosts) Put(tx *mirror.Tx, host string, r *Record) {
@@ -135,7 +189,7 @@ func (h *Hosts) Put(tx *mirror.Tx, host string, r *Record) {
 	if r.Status != nil {
 		tx.Notify(audit.Hosts(r.Status.Channel)...)
 	}
-	h.records.Put(tx, host, r)
+	h.records.Put(tx, host, &stored{decoded: r})
 }
 
 // Names are those of all that reported, polled or joined.

@@ -102,7 +102,7 @@ func (h *Hosts) mayJoin(ctx context.Context, who Caller, j *api.Join, self api.S
 		return err
 	}
 	now := h.clock()
-	o, r := h.owners.Get(j.Host), h.records.Get(j.Host)
+	o, r := h.owners.Get(j.Host), h.Record(j.Host)
 	for _, u := range token.Used {
 		if u.Host == j.Host && u.Instance == self.Instance && now.Sub(u.At) < access.Patience && (o == nil || o.Instance == self.Instance) {
 			return nil

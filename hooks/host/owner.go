@@ -97,7 +97,7 @@ type facts struct {
 }
 
 func (h *Hosts) facts(host string, self api.Self) facts {
-	f := facts{h.owners.Get(host), h.records.Get(host), h.sighted.Get(sightKey(host, self.Instance)), nil}
+	f := facts{h.owners.Get(host), h.Record(host), h.sighted.Get(sightKey(host, self.Instance)), nil}
 	if f.owner != nil {
 		f.owners = h.sighted.Get(sightKey(host, f.owner.Instance))
 	}
@@ -105,7 +105,7 @@ func (h *Hosts) facts(host string, self api.Self) facts {
 }
 
 func (h *Hosts) factsIn(tx *mirror.Tx, host string, self api.Self) facts {
-	f := facts{h.owners.In(tx, host), h.records.In(tx, host), h.sighted.In(tx, sightKey(host, self.Instance)), nil}
+	f := facts{h.owners.In(tx, host), h.In(tx, host), h.sighted.In(tx, sightKey(host, self.Instance)), nil}
 	if f.owner != nil {
 		f.owners = h.sighted.In(tx, sightKey(host, f.owner.Instance))
 	}

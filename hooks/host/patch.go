@@ -35,7 +35,7 @@ func (p *Patch) Check() error {
 // Patch sets labels and hold.
 func (h *Hosts) Patch(ctx context.Context, who Caller, host string, p *Patch) error {
 	return h.set.Update(ctx, []string{Lock(host)}, func(tx *mirror.Tx) (err error) {
-		old := h.records.In(tx, host)
+		old := h.In(tx, host)
 		if old == nil {
 			return Unknown(host)
 		}

@@ -70,8 +70,8 @@ func CheckSelf(self api.Self) error {
 	return nil
 }
 
-// Again is that a report is what was said last: its answer may have been lost.
-var Again = errors.New("said again")
+// ErrAgain is that a report is what was said last: its answer may have been lost.
+var ErrAgain = errors.New("said again")
 
 // judge compares a report of the machine that has the name with what is known.
 func (r *Record) judge(host string, st *api.Status) error {
@@ -80,7 +80,7 @@ func (r *Record) judge(host string, st *api.Status) error {
 	}
 	was := r.Status
 	if st.StartID == was.StartID && st.Counter == was.Counter && sameJSON(st, was) {
-		return Again
+		return ErrAgain
 	}
 	if st.StartID < was.StartID || st.StartID == was.StartID && st.Counter <= was.Counter {
 		e := api.Errorf(api.StaleStatus, "a newer report of %s is here: start %d, counter %d", host, was.StartID, was.Counter)

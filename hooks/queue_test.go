@@ -299,7 +299,7 @@ func TestUpThenGone(t *testing.T) {
 func TestSlotOfTheFuture(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		ahead := 365 * 24 * time.Hour
-		w.clock = func() time.Time { return time.Now().Add(ahead) }
+		w.setClock(func() time.Time { return time.Now().Add(ahead) })
 		w.restart()
 		h := rebooters(w, 1, "web-1")[0]
 		h.asks(1)
@@ -461,7 +461,7 @@ func TestAgentsThatFailGiveWay(t *testing.T) {
 		}
 		turn()
 	}
-	if took := a.clock().Sub(time.Unix(1_800_001_000, 0)); took > time.Hour {
+	if took := a.world.now().Sub(time.Unix(1_800_001_000, 0)); took > time.Hour {
 		t.Errorf("the others were done after %s", took)
 	}
 	for range 2000 { // hours
@@ -472,14 +472,14 @@ func TestAgentsThatFailGiveWay(t *testing.T) {
 	}
 	bad.HookFails[effect.HookPreReboot] = 0
 	a.ask("POST", "/api/v1/hosts/h0/retry", a.op, map[string]int64{"seq": a.seq}, 200)
-	begin := a.clock()
+	begin := a.world.now()
 	for turns := 0; !ended(bad); turns++ {
 		if turns > 500 {
 			t.Fatal("it never ends")
 		}
 		turn()
 	}
-	if took := a.clock().Sub(begin); took > 20*time.Minute {
+	if took := a.world.now().Sub(begin); took > 20*time.Minute {
 		t.Errorf("after a retry it took %s", took)
 	}
 }
