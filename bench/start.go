@@ -58,7 +58,7 @@ func fillIndex(file string, n int) error {
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	defer s.Close() //nolint:errcheck // what was written is asked below
 	idx, err := index.Open(s)
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -58,30 +59,12 @@ func testCounter(t *testing.T, s *tester) {
 func testTransfers(t *testing.T, s *tester) {
 	const accounts = 5
 	s.update(func(tx state.Tx) error {
+		var errs []error
 		for a := range accounts {
-			if err := add(tx, "account", fmt.Sprint(a), 100); err != nil {
-				return err
-			}
+			errs = append(errs, add(tx, "account", fmt.Sprint(a), 100))
 		}
-		return nil
+		return errors.Join(errs...)
 	})
-	sum := func() {
-		total := 0
-		s.view(func(tx state.Reader) error {
-			total = 0
-			for a := range accounts {
-				n, err := number(tx, "account", fmt.Sprint(a))
-				if err != nil {
-					return err
-				}
-				total += n
-			}
-			return nil
-		})
-		if total != 100*accounts {
-			t.Errorf("the sum is %d", total)
-		}
-	}
 	var wg sync.WaitGroup
 	for w := range 12 {
 		wg.Go(func() {
@@ -91,36 +74,45 @@ func testTransfers(t *testing.T, s *tester) {
 					return errors.Join(add(tx, "account", from, -3), add(tx, "account", to, 3))
 				}, from, to, from)
 				if i%10 == 0 {
-					sum()
+					s.wantSum(accounts)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	sum()
+	s.wantSum(accounts)
+}
+
+func (s *tester) wantSum(accounts int) {
+	s.t.Helper()
+	total := 0
+	s.view(func(tx state.Reader) error {
+		total = 0
+		for a := range accounts {
+			n, err := number(tx, "account", fmt.Sprint(a))
+			if err != nil {
+				return err
+			}
+			total += n
+		}
+		return nil
+	})
+	if total != 100*accounts {
+		s.t.Errorf("the sum is %d", total)
+	}
 }
 
 // Who refers to a path locks it shared, who deletes it locks it alone: nothing refers
 // to what is not there.
 func testShared(t *testing.T, s *tester) {
-	gone := errors.New("gone")
 	var wg sync.WaitGroup
 	var inside, together atomic.Int64
 	for w := range 12 {
 		wg.Go(func() {
 			for i := range 20 {
 				path := fmt.Sprint(i % 3)
-				if w == 0 { // deletes and makes
-					s.update(func(tx state.Tx) error {
-						refs, err := tx.List("ref", state.Prefix(path+"-"))
-						if err != nil || len(refs) > 0 {
-							return err
-						}
-						if i%2 == 0 {
-							return tx.Delete("path", path)
-						}
-						return tx.Put("path", path, nil)
-					}, path)
+				if w == 0 {
+					s.update(func(tx state.Tx) error { return makeOrDelete(tx, path, i%2 == 1) }, path)
 					continue
 				}
 				key := fmt.Sprintf("%s-%d", path, w)
@@ -129,30 +121,12 @@ func testShared(t *testing.T, s *tester) {
 						together.Add(1)
 					}
 					defer inside.Add(-1)
-					if i%4 == 3 {
-						return tx.Delete("ref", key)
-					}
-					v, err := tx.Get("path", path)
-					if err == nil && v == nil {
-						err = gone
-					}
-					if err != nil {
-						return err
-					}
-					return tx.Put("ref", key, nil)
+					return refer(tx, key, path, i%4 < 3)
 				})
-				if err != nil && !errors.Is(err, gone) {
+				if err != nil && !errors.Is(err, errGone) {
 					t.Error(err)
 				}
-				s.view(func(tx state.Reader) error {
-					refs, err := tx.List("ref", state.Range{})
-					for _, e := range refs {
-						if v, err := tx.Get("path", e.Key[:1]); v == nil || err != nil {
-							t.Errorf("%s refers to what is not there, %v", e.Key, err)
-						}
-					}
-					return err
-				})
+				s.view(func(tx state.Reader) error { return dangling(tx) })
 			}
 		})
 	}
@@ -160,24 +134,66 @@ func testShared(t *testing.T, s *tester) {
 	t.Logf("%d updates ran beside another", together.Load())
 }
 
+var errGone = errors.New("gone")
+
+// makeOrDelete makes a path, or deletes it if nothing refers to it.
+func makeOrDelete(tx state.Tx, path string, create bool) error {
+	refs, err := tx.List("ref", state.Prefix(path+"-"))
+	switch {
+	case err != nil || len(refs) > 0:
+		return err
+	case create:
+		return tx.Put("path", path, nil)
+	}
+	return tx.Delete("path", path)
+}
+
+// refer makes a reference to a path that is there, or takes it away.
+func refer(tx state.Tx, key, path string, create bool) error {
+	if !create {
+		return tx.Delete("ref", key)
+	}
+	v, err := tx.Get("path", path)
+	if err == nil && v == nil {
+		err = errGone
+	}
+	if err != nil {
+		return err
+	}
+	return tx.Put("ref", key, nil)
+}
+
+// dangling fails if something refers to what is not there.
+func dangling(tx state.Reader) error {
+	refs, err := tx.List("ref", state.Range{})
+	for _, e := range refs {
+		if v, err := tx.Get("path", e.Key[:1]); v == nil || err != nil {
+			return fmt.Errorf("%s refers to what is not there, %v", e.Key, err)
+		}
+	}
+	return err
+}
+
 func testAbsence(t *testing.T, s *tester) {
 	taken := errors.New("taken")
+	create := func(name string) error {
+		return s.Update(context.Background(), []string{name}, func(tx state.Tx) error {
+			list, err := tx.List("names", state.Prefix(name+"/"))
+			if err == nil && len(list) > 0 {
+				err = taken
+			}
+			if err != nil {
+				return err
+			}
+			return tx.Put("names", name+"/x", nil)
+		})
+	}
 	for round := range 10 {
-		name := fmt.Sprint(round)
 		var won atomic.Int64
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
-				err := s.Update(context.Background(), []string{name}, func(tx state.Tx) error {
-					list, err := tx.List("names", state.Prefix(name+"/"))
-					if err == nil && len(list) > 0 {
-						err = taken
-					}
-					if err != nil {
-						return err
-					}
-					return tx.Put("names", name+"/x", nil)
-				})
+				err := create(fmt.Sprint(round))
 				if err == nil {
 					won.Add(1)
 				} else if !errors.Is(err, taken) {
@@ -305,114 +321,132 @@ func testLog(t *testing.T, s *tester) {
 // Many write and some fail; whoever follows the log misses nothing.
 func testLogOrder(t *testing.T, s *tester) {
 	const writers, each = 12, 25
-	boom := errors.New("boom")
-	var wg sync.WaitGroup
-	done := make(chan struct{})
-	for w := range writers {
-		wg.Go(func() {
-			for i := range each {
-				err := s.Update(context.Background(), []string{fmt.Sprint(w)}, func(tx state.Tx) error {
-					for range 1 + i%3 {
-						if err := tx.Append("log", func(p uint64) ([]byte, error) { return []byte(state.Uint64Key(p)), nil }); err != nil {
-							return err
-						}
-					}
-					if w%3 == 0 {
-						time.Sleep(time.Duration(i%4) * time.Millisecond) // after it has its position
-					}
-					if i%5 == 4 {
-						return boom
-					}
-					return nil
-				})
-				if err != nil && !errors.Is(err, boom) {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	go func() { wg.Wait(); close(done) }()
 	want := 0
 	for i := range each {
 		if i%5 != 4 {
 			want += writers * (1 + i%3)
 		}
 	}
-	var followers sync.WaitGroup
-	for f := range 3 {
+	var wg, followers sync.WaitGroup
+	done := make(chan struct{})
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				if err := s.appendSome(w, i); err != nil && !errors.Is(err, errNot) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for limit := range 3 {
 		followers.Go(func() {
-			next, got := uint64(0), 0
-			read := func() {
-				var page []state.Record
-				s.view(func(tx state.Reader) (err error) {
-					page, err = tx.ReadLog("log", next, 1+f*20)
-					return err
-				})
-				for _, r := range page {
-					if r.Position < next || state.Uint64(r.Value) != r.Position {
-						t.Errorf("record %d says it is %d, after %d", r.Position, state.Uint64(r.Value), next)
-					}
-					next = r.Position + 1
-				}
-				got += len(page)
-			}
-			for running := true; running; {
-				select {
-				case <-done:
-					running = false
-				default:
-					read()
-				}
-			}
-			for end := time.Now().Add(10 * time.Second); got < want && time.Now().Before(end); {
-				read()
-			}
-			if read(); got != want || len(s.log("log", 0)) != want {
+			if got := s.follow(1+limit*20, want, done); got != want || len(s.log("log", 0)) != want {
 				t.Errorf("a follower saw %d records and there are %d, of %d", got, len(s.log("log", 0)), want)
 			}
 		})
 	}
+	wg.Wait()
+	close(done)
 	followers.Wait()
 }
 
-func testNotices(t *testing.T, s *tester) {
-	var mu sync.Mutex
-	var looks sync.WaitGroup
-	heard := map[string]int{}
-	hears := func(topic string) bool {
-		mu.Lock()
-		defer mu.Unlock()
-		return heard[topic] > 0 || heard[state.All] > 0
-	}
-	busy := false
-	stop := s.Watch(func(topics []string) {
-		mu.Lock()
-		defer mu.Unlock()
-		if busy {
-			t.Error("called by two at once")
-		}
-		busy = true
-		defer func() { busy = false }()
-		for _, topic := range topics {
-			if heard[topic]++; len(topic) > 2 && topic[:2] == "k:" {
-				// The change is there when its notice is.
-				looks.Go(func() {
-					s.view(func(tx state.Reader) error {
-						if v, err := tx.Get("b", topic); v == nil || err != nil {
-							t.Errorf("notice of %s, which is not there, %v", topic, err)
-						}
-						return nil
-					})
-				})
+var errNot = errors.New("not this one")
+
+// appendSome appends one to three records, and fails after each fifth time.
+func (s *tester) appendSome(w, i int) error {
+	return s.Update(context.Background(), []string{fmt.Sprint(w)}, func(tx state.Tx) error {
+		for range 1 + i%3 {
+			if err := tx.Append("log", func(p uint64) ([]byte, error) { return []byte(state.Uint64Key(p)), nil }); err != nil {
+				return err
 			}
 		}
-	})
-	other := make(chan string, 1000)
-	stopOther := s.Watch(func(topics []string) {
-		for _, topic := range topics {
-			other <- topic
+		if w%3 == 0 {
+			time.Sleep(time.Duration(i%4) * time.Millisecond) // after it has its position
 		}
+		if i%5 == 4 {
+			return errNot
+		}
+		return nil
 	})
+}
+
+// follow reads a log from its beginning until done is closed and want records came,
+// and then for a while no more.
+func (s *tester) follow(limit, want int, done <-chan struct{}) (got int) {
+	next := uint64(0)
+	read := func() {
+		var page []state.Record
+		s.view(func(tx state.Reader) (err error) {
+			page, err = tx.ReadLog("log", next, limit)
+			return err
+		})
+		for _, r := range page {
+			if r.Position < next || state.Uint64(r.Value) != r.Position {
+				s.t.Errorf("record %d says it is %d, after %d", r.Position, state.Uint64(r.Value), next)
+			}
+			next = r.Position + 1
+		}
+		got += len(page)
+	}
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+			read()
+		}
+	}
+	for end := time.Now().Add(10 * time.Second); got < want && time.Now().Before(end); {
+		read()
+	}
+	read()
+	return got
+}
+
+// ear is a watcher that remembers.
+type ear struct {
+	s     *tester
+	mu    sync.Mutex
+	busy  bool
+	heard map[string]int
+	looks sync.WaitGroup
+}
+
+func (e *ear) hear(topics []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.busy {
+		e.s.t.Error("called by two at once")
+	}
+	e.busy = true
+	defer func() { e.busy = false }()
+	for _, topic := range topics {
+		if e.heard[topic]++; strings.HasPrefix(topic, "k:") {
+			e.looks.Go(func() { e.s.wantNoticed(topic) })
+		}
+	}
+}
+
+// wantNoticed holds that a change is there when its notice is.
+func (s *tester) wantNoticed(key string) {
+	s.view(func(tx state.Reader) error {
+		v, err := tx.Get("b", key)
+		if v == nil {
+			s.t.Errorf("notice of %s, which is not there", key)
+		}
+		return err
+	})
+}
+
+func (e *ear) has(topic string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.heard[topic] > 0 || topic != "failed" && e.heard[state.All] > 0
+}
+
+func testNotices(t *testing.T, s *tester) {
+	one, other := &ear{s: s, heard: map[string]int{}}, &ear{s: s, heard: map[string]int{}}
+	stop, stopOther := s.Watch(one.hear), s.Watch(other.hear)
 	boom := errors.New("boom")
 	err := s.Update(t.Context(), nil, func(tx state.Tx) error { tx.Notify("failed"); return boom })
 	if !errors.Is(err, boom) {
@@ -431,33 +465,23 @@ func testNotices(t *testing.T, s *tester) {
 	}
 	wg.Wait()
 	for i := range 20 {
-		s.eventually("a notice", func() bool { return hears(fmt.Sprintf("k:%d", i)) })
+		s.eventually("a notice", func() bool { return one.has(fmt.Sprintf("k:%d", i)) })
 	}
-	s.eventually("a notice of all", func() bool { return hears("every") })
+	s.eventually("a notice of all", func() bool { return one.has("every") })
 	stop()
-	mu.Lock()
-	if heard["failed"] > 0 {
+	if one.has("failed") {
 		t.Error("a notice of an update that failed")
 	}
-	before := len(heard)
-	mu.Unlock()
+	before := len(one.heard) // nobody changes it any more
 	s.update(func(tx state.Tx) error { tx.Notify("late"); return nil })
-	for heardLate := false; !heardLate; {
-		select {
-		case topic := <-other:
-			heardLate = topic == "late" || topic == state.All
-		case <-time.After(10 * time.Second):
-			t.Fatal("the other watcher heard nothing")
-		}
-	}
-	mu.Lock()
-	if len(heard) != before {
+	s.eventually("a notice for the other watcher", func() bool { return other.has("late") })
+	if len(one.heard) != before {
 		t.Error("a notice after stop")
 	}
-	mu.Unlock()
 	stop()
 	stopOther()
-	looks.Wait()
+	one.looks.Wait()
+	other.looks.Wait()
 }
 
 func testContext(t *testing.T, s *tester) {

@@ -36,19 +36,10 @@ func testValues(t *testing.T, s *tester) {
 	})
 	value[0] = 'X'
 	s.want("b", "empty", "", "k", "one", "nil", "")
+	s.wantNothing()
 	var kept []byte
 	var entries []state.Entry
 	s.view(func(tx state.Reader) (err error) {
-		for _, key := range []string{"nil", "empty"} {
-			if v, err := tx.Get("b", key); v == nil || len(v) > 0 || err != nil {
-				t.Errorf("%s: %#v, %v", key, v, err)
-			}
-		}
-		for _, at := range [][2]string{{"b", "none"}, {"none", "k"}, {"b/k", "k"}, {"b", ""}} {
-			if v, err := tx.Get(at[0], at[1]); v != nil || err != nil {
-				t.Errorf("%q: %q, %v", at, v, err)
-			}
-		}
 		if kept, err = tx.Get("b", "k"); err != nil {
 			return err
 		}
@@ -70,6 +61,23 @@ func testValues(t *testing.T, s *tester) {
 			t.Error("no time")
 		}
 		return err
+	})
+}
+
+// wantNothing looks for what is empty and what is not there.
+func (s *tester) wantNothing() {
+	s.view(func(tx state.Reader) error {
+		for _, key := range []string{"nil", "empty"} {
+			if v, err := tx.Get("b", key); v == nil || len(v) > 0 || err != nil {
+				s.t.Errorf("%s: %#v, %v", key, v, err)
+			}
+		}
+		for _, at := range [][2]string{{"b", "none"}, {"none", "k"}, {"b/k", "k"}, {"b", ""}} {
+			if v, err := tx.Get(at[0], at[1]); v != nil || err != nil {
+				s.t.Errorf("%q: %q, %v", at, v, err)
+			}
+		}
+		return nil
 	})
 }
 
@@ -140,36 +148,35 @@ func testRanges(t *testing.T, s *tester) {
 	for _, from := range bounds {
 		for _, to := range bounds {
 			for _, limit := range []int{0, 1, 3} {
-				var want []string
-				for _, k := range awkward {
-					if k >= from && (to == "" || k < to) {
-						want = append(want, k)
-					}
-				}
-				for _, reverse := range []bool{false, true} {
-					if reverse {
-						slices.Reverse(want)
-					}
-					cut := want
-					if limit > 0 {
-						cut = want[:min(limit, len(want))]
-					}
-					s.wantList(state.Range{From: from, To: to, Reverse: reverse, Limit: limit}, cut)
-				}
+				s.wantRange(state.Range{From: from, To: to, Limit: limit})
+				s.wantRange(state.Range{From: from, To: to, Limit: limit, Reverse: true})
 			}
 		}
-	}
-	for _, p := range bounds {
-		var want []string
-		for _, k := range awkward {
-			if strings.HasPrefix(k, p) {
-				want = append(want, k)
-			}
-		}
-		s.wantList(state.Prefix(p), want)
+		s.wantList(state.Prefix(from), choose(awkward, func(k string) bool { return strings.HasPrefix(k, from) }))
 	}
 	s.wantList(state.Range{}.After("aa"), awkward[5:])
 	s.wantList(state.Range{Reverse: true}.After("aa"), []string{"a\x00", "a", "\x00\x00", "\x00"})
+}
+
+func choose(keys []string, ok func(k string) bool) []string {
+	return slices.DeleteFunc(slices.Clone(keys), func(k string) bool { return !ok(k) })
+}
+
+// within is what a range has of keys that are in order.
+func within(r state.Range, keys []string) []string {
+	list := choose(keys, func(k string) bool { return k >= r.From && (r.To == "" || k < r.To) })
+	if r.Reverse {
+		slices.Reverse(list)
+	}
+	if r.Limit > 0 {
+		list = list[:min(r.Limit, len(list))]
+	}
+	return list
+}
+
+func (s *tester) wantRange(r state.Range) {
+	s.t.Helper()
+	s.wantList(r, within(r, awkward))
 }
 
 func (s *tester) wantList(r state.Range, want []string) {
@@ -210,16 +217,7 @@ func (s *tester) fill(bucket string, n int) (keys []string) {
 func testEach(t *testing.T, s *tester) {
 	keys := s.fill("b", state.MaxPage+5)
 	for _, r := range []state.Range{{}, {Reverse: true}, {Limit: 3}, {Limit: state.MaxPage + 2}, {Limit: state.MaxPage}, {From: "00003"}} {
-		want := slices.Clone(keys)
-		if r.From != "" {
-			want = want[3:]
-		}
-		if r.Reverse {
-			slices.Reverse(want)
-		}
-		if r.Limit > 0 {
-			want = want[:r.Limit]
-		}
+		want := within(r, keys)
 		var got []string
 		s.view(func(tx state.Reader) error {
 			got = nil
@@ -245,18 +243,8 @@ func testEach(t *testing.T, s *tester) {
 func testScan(t *testing.T, s *tester) {
 	keys := s.fill("b", 2*state.MaxPage+5)
 	for _, r := range []state.Range{{}, {Reverse: true}, {Limit: 7}, {Limit: state.MaxPage + 7}, {From: "00010", To: "00020"}, {From: "x"}} {
-		var want, got []string
-		for _, k := range keys {
-			if k >= r.From && (r.To == "" || k < r.To) {
-				want = append(want, k)
-			}
-		}
-		if r.Reverse {
-			slices.Reverse(want)
-		}
-		if r.Limit > 0 {
-			want = want[:r.Limit]
-		}
+		want := within(r, keys)
+		var got []string
 		err := s.Scan(t.Context(), "b", r, func(page []state.Entry) error {
 			if len(page) == 0 || len(page) > state.MaxPage {
 				t.Errorf("a page of %d", len(page))
@@ -302,21 +290,16 @@ func testScanBesideWriters(t *testing.T, s *tester) {
 		})
 	}
 	for range 3 {
-		var got []string
-		last := ""
+		var all []string
 		err := s.Scan(context.Background(), "b", state.Range{}, func(page []state.Entry) error {
 			for _, e := range page {
-				if e.Key <= last {
-					t.Errorf("%s after %s", e.Key, last)
-				}
-				if last = e.Key; len(e.Key) == 5 {
-					got = append(got, e.Key)
-				}
+				all = append(all, e.Key)
 			}
 			return nil
 		})
-		if err != nil || !slices.Equal(got, keys) {
-			t.Errorf("%d keys, want %d, %v", len(got), len(keys), err)
+		lasting := choose(all, func(k string) bool { return len(k) == 5 })
+		if err != nil || !slices.IsSorted(all) || !slices.Equal(lasting, keys) || len(slices.Compact(all)) != len(all) {
+			t.Errorf("%d keys, of which %d last, want %d, %v", len(all), len(lasting), len(keys), err)
 		}
 	}
 	close(stop)
@@ -484,88 +467,107 @@ func testReplace(t *testing.T, s *tester) {
 	}
 }
 
+// model is what buckets should have.
+type model map[string]map[string]string
+
+func (m model) clone() model {
+	c := model{}
+	for b, entries := range m {
+		c[b] = maps.Clone(entries)
+	}
+	return c
+}
+
+type write struct{ op, bucket, key, value string }
+
+func (w write) toModel(m model) {
+	switch w.op {
+	case "put":
+		m[w.bucket][w.key] = w.value
+	case "delete":
+		delete(m[w.bucket], w.key)
+	case "clear":
+		clear(m[w.bucket])
+	}
+}
+
+func (w write) toState(tx state.Tx) error {
+	switch w.op {
+	case "put":
+		return tx.Put(w.bucket, w.key, []byte(w.value))
+	case "delete":
+		return tx.Delete(w.bucket, w.key)
+	}
+	return tx.Clear(w.bucket)
+}
+
+func writeAll(tx state.Tx, writes []write) error {
+	for _, w := range writes {
+		if err := w.toState(tx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // testModel draws transactions, some of which fail, and compares with maps.
-func testModel(t *testing.T, s *tester) {
+func testModel(_ *testing.T, s *tester) {
 	n := 0
-	rapid.Check(t, func(rt *rapid.T) {
+	rapid.Check(s.t, func(rt *rapid.T) {
 		n++
 		root := fmt.Sprintf("m%d", n)
-		buckets := []string{root + "/a", root + "/b", root + "/a-b", root + "/c/d"}
-		model := map[string]map[string]string{}
-		for _, b := range buckets {
-			model[b] = map[string]string{}
+		now := model{}
+		for _, b := range []string{"a", "b", "a-b", "c/d"} {
+			now[root+"/"+b] = map[string]string{}
 		}
-		key := rapid.SampledFrom(awkward)
+		draw := rapid.Custom(func(rt *rapid.T) write {
+			return write{
+				rapid.SampledFrom([]string{"put", "put", "put", "delete", "clear"}).Draw(rt, "op"),
+				rapid.SampledFrom(slices.Sorted(maps.Keys(now))).Draw(rt, "bucket"),
+				rapid.SampledFrom(awkward).Draw(rt, "key"), rapid.StringN(0, 4, 8).Draw(rt, "value"),
+			}
+		})
 		for range rapid.IntRange(1, 4).Draw(rt, "transactions") {
-			next := map[string]map[string]string{}
-			for b, m := range model {
-				next[b] = maps.Clone(m)
+			next := now.clone()
+			writes := rapid.SliceOfN(draw, 0, 12).Draw(rt, "writes")
+			for _, w := range writes {
+				w.toModel(next)
 			}
-			type write struct {
-				op, bucket, key, value string
+			var stop error
+			if rapid.Bool().Draw(rt, "fail") {
+				stop = errNot
 			}
-			var writes []write
-			for range rapid.IntRange(0, 12).Draw(rt, "writes") {
-				w := write{rapid.SampledFrom([]string{"put", "put", "put", "delete", "clear"}).Draw(rt, "op"), rapid.SampledFrom(buckets).Draw(rt, "bucket"), key.Draw(rt, "key"), rapid.StringN(0, 4, 8).Draw(rt, "value")}
-				writes = append(writes, w)
-				switch w.op {
-				case "put":
-					next[w.bucket][w.key] = w.value
-				case "delete":
-					delete(next[w.bucket], w.key)
-				case "clear":
-					clear(next[w.bucket])
-				}
-			}
-			fail := rapid.Bool().Draw(rt, "fail")
-			stop := errors.New("stop")
 			err := s.Update(context.Background(), []string{root}, func(tx state.Tx) error {
-				for _, w := range writes {
-					var err error
-					switch w.op {
-					case "put":
-						err = tx.Put(w.bucket, w.key, []byte(w.value))
-					case "delete":
-						err = tx.Delete(w.bucket, w.key)
-					case "clear":
-						err = tx.Clear(w.bucket)
-					}
-					if err != nil {
-						return err
-					}
-				}
+				err := writeAll(tx, writes)
 				sameAs(rt, tx, next)
-				if fail {
-					return stop
-				}
-				return nil
+				return errors.Join(err, stop)
 			})
-			if !fail {
-				model, stop = next, nil
-			}
-			if !errors.Is(err, stop) {
+			if stop == nil && err != nil || !errors.Is(err, stop) {
 				rt.Fatal(err)
 			}
-			s.view(func(tx state.Reader) error { sameAs(rt, tx, model); return nil })
+			if stop == nil {
+				now = next
+			}
+			s.view(func(tx state.Reader) error { sameAs(rt, tx, now); return nil })
 		}
 	})
 }
 
-func sameAs(rt *rapid.T, tx state.Reader, model map[string]map[string]string) {
-	for b, m := range model {
+func sameAs(rt *rapid.T, tx state.Reader, want model) {
+	for b, m := range want {
 		list, err := tx.List(b, state.Range{})
 		if err != nil {
 			rt.Fatal(err)
 		}
-		var got, want []string
+		var got, all []string
 		for _, e := range list {
 			got = append(got, e.Key, string(e.Value))
 		}
 		for _, k := range slices.Sorted(maps.Keys(m)) {
-			want = append(want, k, m[k])
+			all = append(all, k, m[k])
 		}
-		if !slices.Equal(got, want) {
-			rt.Fatalf("%s has %q, want %q", b, got, want)
+		if !slices.Equal(got, all) {
+			rt.Fatalf("%s has %q, want %q", b, got, all)
 		}
 	}
 }
