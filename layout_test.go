@@ -125,6 +125,7 @@ var testsMayImport = map[string][]string{
 var onlyIn = map[string][]string{
 	"github.com/labstack/echo": {"cache/server.go", "hooks/routes.go"},
 	"github.com/spf13/cobra":   {"cmd/narwharf/*.go"},
+	"github.com/pelletier":     {"hooks/configfile/*.go", "nixos/bootstrap/script.go"},
 	"go.etcd.io/bbolt":         {"cache/state/bolt/*.go"},
 	// Handlers and clients know HTTP; what they call does not.
 	"net/http": {"bench/*.go", "cache/*.go", "cache/fastpath/*.go", "cache/state/admin/*.go", "cmd/narwharf/*.go", "e2e/*.go", "e2e/*/*.go",
