@@ -151,7 +151,7 @@ func (s *browser) uploadedFile(ctx context.Context, info *narinfo.Info, name str
 	if err != nil {
 		return nil, fmt.Errorf("listing of %s: %w", info.Path, err)
 	}
-	root, err := nar.ParseListing(text)
+	root, err := nar.ParsePart(text, name)
 	if err != nil {
 		return nil, damaged(err)
 	}

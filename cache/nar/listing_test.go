@@ -81,6 +81,46 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+// A part is the whole without what does not matter for its path.
+func TestParsePart(t *testing.T) {
+	var some []file // what JSON can hold
+	for _, f := range zoo() {
+		if !strings.Contains(f.Path+f.Target, "\xff") {
+			some = append(some, f)
+		}
+	}
+	whole := listing(t, some...)
+	text, err := whole.AppendJSON(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range append(some, dir("zzz"), dir("deep/none"), dir("bin/run/x")) {
+		part, err := ParsePart(text, f.Path)
+		if err != nil {
+			t.Fatalf("%q: %v", f.Path, err)
+		}
+		got, want := part.Lookup(f.Path), whole.Lookup(f.Path)
+		if got == nil || want == nil {
+			if got != want {
+				t.Errorf("%q: %+v, want %+v", f.Path, got, want)
+			}
+			continue
+		}
+		shallow := *want
+		shallow.Entries = nil
+		for _, e := range want.Entries {
+			e.Entries = nil
+			shallow.Entries = append(shallow.Entries, e)
+		}
+		if !reflect.DeepEqual(*got, shallow) {
+			t.Errorf("%q: %+v, want %+v", f.Path, *got, shallow)
+		}
+	}
+	if _, err := ParsePart(text[:len(text)-2], "bin"); err == nil {
+		t.Error("a listing that is cut off is taken")
+	}
+}
+
 // as other versions of Nix, and other programs, write it
 func TestParseListingForms(t *testing.T) {
 	want := listing(t, dir(""), plainFile("a", "xy"), link("é", "t"))
