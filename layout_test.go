@@ -238,7 +238,7 @@ func TestFilesAreShort(t *testing.T) {
 // the lines that they may have. A number is lowered or its row deleted, never raised.
 var largePackages = map[string]int{
 	"cache":          3024,
-	"cmd/narwharf":   3260,
+	"cmd/narwharf":   3258,
 	"signing/access": 1597,
 }
 

@@ -59,16 +59,16 @@ served. It never overwrites: if one of them is there, it says so and does nothin
 				return r
 			}, host) + "-1"
 		}
-		return initialise(c.Context(), c.OutOrStdout(), args[0], *name, *listen, *root)
+		dir, err := filepath.Abs(args[0])
+		if err != nil {
+			return err
+		}
+		return initialise(c.Context(), c.OutOrStdout(), dir, *name, *listen, *root)
 	}
 	return c
 }
 
 func initialise(ctx context.Context, out io.Writer, dir, keyName, listen, storeRoot string) (err error) {
-	dir, err = filepath.Abs(dir)
-	if err != nil {
-		return err
-	}
 	key, err := signing.GenerateKey(keyName)
 	if err != nil {
 		return err
@@ -98,10 +98,6 @@ func initialise(ctx context.Context, out io.Writer, dir, keyName, listen, storeR
 	if err != nil {
 		return err
 	}
-	netrc := ""
-	for _, host := range netrcHosts(listen) {
-		netrc += fmt.Sprintf("machine %s\nlogin upload\npassword %s", host, secret)
-	}
 	for _, f := range []struct {
 		name, text string
 		mode       os.FileMode
@@ -109,7 +105,7 @@ func initialise(ctx context.Context, out io.Writer, dir, keyName, listen, storeR
 		{keyFile, key.String() + "\n", 0o600},
 		{files[2], key.Public().String() + "\n", 0o644},
 		{"upload-token", secret, 0o600},
-		{"netrc", netrc, 0o600},
+		{"netrc", netrcText(listen, secret), 0o600},
 		{"config.toml", config, 0o644}, // last: with it, init is done
 	} {
 		if err := durable.WriteFile(filepath.Join(dir, f.name), []byte(f.text), f.mode); err != nil {
@@ -161,18 +157,20 @@ func uploadToken(ctx context.Context, dir string) (string, error) {
 	return line.String(), errors.Join(err, d.Close())
 }
 
-// netrcHosts are the names under which the address is reached from here. In
-// netrc they stand without a port.
-func netrcHosts(listen string) []string {
-	host, _, err := net.SplitHostPort(listen)
-	if err != nil {
-		return []string{"localhost"}
+// netrcText has the token for the names under which the address is reached from
+// here. In netrc they stand without a port.
+func netrcText(listen, secret string) (text string) {
+	hosts := []string{"localhost"}
+	if host, _, err := net.SplitHostPort(listen); err == nil {
+		hosts = append(hosts, "127.0.0.1")
+		if host != "" && host != "localhost" && host != "127.0.0.1" && host != "0.0.0.0" && host != "::" {
+			hosts = append(hosts, host)
+		}
 	}
-	hosts := []string{"localhost", "127.0.0.1"}
-	if host != "" && host != "localhost" && host != "127.0.0.1" && host != "0.0.0.0" && host != "::" {
-		hosts = append(hosts, host)
+	for _, host := range hosts {
+		text += fmt.Sprintf("machine %s\nlogin upload\npassword %s", host, secret)
 	}
-	return hosts
+	return text
 }
 
 // findStore tells whether there is a Nix store to serve, and that we can read it.
