@@ -41,6 +41,7 @@ var mayImport = map[string][]string{
 	"cache/narfiletest":       nil,
 	"cache/listing":           {"cache/nar", "cache/narfile", "cache/blob", "cache/refusal", "cache/upload", "cache/state/namelock", "narinfo"},
 	"cache/refusal":           nil,
+	"cache/reply":             {"cache/blob", "cache/fastpath", "cache/refusal"},
 	"cache/signed":            {"cache/fastpath", "cache/index", "cache/local", "narinfo", "signing"},
 	"cache/sidecar":           {"cache/narfile", "cache/blob", "cache/refusal", "cache/state/namelock", "narinfo", "signing"},
 	"cache/nixstore":          {"cache/nixstore/...", "narinfo"},
@@ -128,7 +129,7 @@ var onlyIn = map[string][]string{
 	"github.com/pelletier":     {"hooks/configfile/*.go", "nixos/bootstrap/script.go"},
 	"go.etcd.io/bbolt":         {"cache/state/bolt/*.go"},
 	// Handlers and clients know HTTP; what they call does not.
-	"net/http": {"bench/*.go", "cache/*.go", "cache/fastpath/*.go", "cache/state/admin/*.go", "cmd/narwharf/*.go", "e2e/*.go", "e2e/*/*.go",
+	"net/http": {"bench/*.go", "cache/*.go", "cache/fastpath/*.go", "cache/reply/*.go", "cache/state/admin/*.go", "cmd/narwharf/*.go", "e2e/*.go", "e2e/*/*.go",
 		"hooks/*.go", "hooks/api/*.go", "hooks/longpoll/*.go", "nixos/linux/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "signing/access/*.go"},
 }
 
@@ -237,7 +238,7 @@ func TestFilesAreShort(t *testing.T) {
 // largePackages are the product packages that are still larger than they should be, with
 // the lines that they may have. A number is lowered or its row deleted, never raised.
 var largePackages = map[string]int{
-	"cache":          3024,
+	"cache":          2460,
 	"cmd/narwharf":   3258,
 	"signing/access": 1597,
 }

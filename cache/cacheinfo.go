@@ -8,6 +8,7 @@ import (
 
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
+	"narwharf/cache/reply"
 )
 
 // cacheInfo is the text of /nix-cache-info. WantMassQuery lets clients ask
@@ -16,31 +17,22 @@ func cacheInfo(storeDir string, priority int) string {
 	return fmt.Sprintf("StoreDir: %s\nWantMassQuery: 1\nPriority: %d\n", storeDir, priority)
 }
 
-func (s *pages) getCacheInfo(w *response, _ *http.Request, _ string) error {
-	return writeText(w, "text/x-nix-cache-info", cacheInfo(s.Uploads.StoreDir, s.Priority))
+func (s *pages) getCacheInfo(w *reply.Writer, _ *http.Request, _ string) error {
+	return reply.Short(w, "text/x-nix-cache-info", cacheInfo(s.Uploads.StoreDir, s.Priority))
 }
 
 // putCacheInfo answers a client that thinks it founds a cache: Nix puts
 // "StoreDir: …" where it found no nix-cache-info. What agrees is fine, and
 // nothing is ever changed by it.
-func (s *pages) putCacheInfo(w *response, req *http.Request, _ string) error {
+func (s *pages) putCacheInfo(w *reply.Writer, req *http.Request, _ string) error {
 	text, err := io.ReadAll(narfile.Limit(req.Body, 4096, "nix-cache-info"))
 	if err != nil {
 		return err
 	}
 	for line := range strings.Lines(string(text)) {
 		if dir, ok := strings.CutPrefix(line, "StoreDir:"); ok && strings.TrimSpace(dir) == s.Uploads.StoreDir {
-			return stored(w)
+			return reply.Stored(w)
 		}
 	}
 	return refusal.New(refusal.StoreDir, "this cache is for paths in %s", s.Uploads.StoreDir)
-}
-
-// writeText sends a short text whole.
-func writeText(w *response, contentType, text string) error {
-	h := w.Header()
-	h.Set("Content-Type", contentType)
-	h.Set("Content-Length", fmt.Sprint(len(text)))
-	_, _ = io.WriteString(w, text) // fails only if the client left; net/http drops the text of a HEAD
-	return nil
 }

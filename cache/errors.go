@@ -14,6 +14,7 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
 	"narwharf/cache/refusal"
+	"narwharf/cache/reply"
 	"narwharf/narinfo/clip"
 	"narwharf/signing/access"
 )
@@ -59,7 +60,7 @@ func refusalOf(err error) *refusal.Error {
 		return refusal.New(refusal.Missing, "not in this cache")
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return refusal.New(refusal.Stalled, "the upload stalled: no bytes came for too long; run the command again")
-	case errors.Is(err, errBody), errors.Is(err, context.Canceled):
+	case errors.Is(err, reply.ErrBody), errors.Is(err, context.Canceled):
 		return refusal.New(refusal.Cut, "the body ended before the announced length; run the command again")
 	}
 	return internalError
@@ -77,18 +78,18 @@ func oneLine(text string) string {
 }
 
 // writeError answers with the error in plain text. It says nothing in a HEAD.
-func (s *Server) writeError(w *response, req *http.Request, err error) {
+func (s *Server) writeError(w *reply.Writer, req *http.Request, err error) {
 	status, kind, text := errorAnswer(req.Method, err)
 	switch {
 	case status >= 500:
-		s.Log.Error("request failed", "method", req.Method, "route", w.route, "path", req.URL.Path, "error", err)
+		s.Log.Error("request failed", "method", req.Method, "route", w.Route, "path", req.URL.Path, "error", err)
 	case req.Method == http.MethodPut:
 		s.Log.Info("upload refused", "path", req.URL.Path, "status", status, "kind", kind, "error", err, "remote", req.RemoteAddr)
 	}
 	if req.Method == http.MethodPut {
-		s.metrics.refused(w.route, kind)
+		s.metrics.refused(w.Route, kind)
 	}
-	if w.written { // too late for a status: the client must see a broken reply
+	if w.Written { // too late for a status: the client must see a broken reply
 		panic(http.ErrAbortHandler)
 	}
 	text = oneLine(text)

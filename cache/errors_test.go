@@ -13,10 +13,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
 	"narwharf/cache/refusal"
+	"narwharf/cache/reply"
 	"narwharf/signing/access"
 )
 
@@ -38,9 +40,9 @@ func TestErrorAnswers(t *testing.T) {
 		{fs.ErrNotExist, 404, 501, "missing"}, // a file that we miss is no answer to an upload
 		{index.ErrNotFound, 404, 501, "missing"},
 		{fmt.Errorf("name: %w", fs.ErrInvalid), 404, 501, "missing"},
-		{fmt.Errorf("%w: %w", errBody, os.ErrDeadlineExceeded), 400, 400, "stalled"},
-		{fmt.Errorf("%w: %w", errBody, io.ErrUnexpectedEOF), 400, 400, "cut"},
-		{fmt.Errorf("%w: %w", errBody, syscall.ECONNRESET), 400, 400, "cut"},
+		{fmt.Errorf("%w: %w", reply.ErrBody, os.ErrDeadlineExceeded), 400, 400, "stalled"},
+		{fmt.Errorf("%w: %w", reply.ErrBody, io.ErrUnexpectedEOF), 400, 400, "cut"},
+		{fmt.Errorf("%w: %w", reply.ErrBody, syscall.ECONNRESET), 400, 400, "cut"},
 		{context.Canceled, 400, 400, "cut"},
 		{io.ErrUnexpectedEOF, 500, 501, "internal"}, // of a file of ours
 		{syscall.EIO, 500, 501, "internal"},
@@ -55,7 +57,9 @@ func TestErrorAnswers(t *testing.T) {
 			req := httptest.NewRequest(method, "/nar/x", http.NoBody)
 			rec.Header().Set("Content-Encoding", "gzip")
 			rec.Header().Set("Etag", `"x"`)
-			w.s.writeError(&response{ResponseWriter: rec, control: http.NewResponseController(rec), route: "nar"}, req, c.err)
+			answer := reply.NewWriter(rec, req, time.Minute)
+			answer.Route = "nar"
+			w.s.writeError(answer, req, c.err)
 			if rec.Code != want {
 				t.Errorf("%s with %v is answered %d, want %d", method, c.err, rec.Code, want)
 			}
@@ -75,7 +79,7 @@ func TestErrorAnswers(t *testing.T) {
 // Nothing of the inside goes out with an error.
 func TestErrorsTellNothingInternal(t *testing.T) {
 	secret := &fs.PathError{Op: "write", Path: "/var/lib/secret/tmp/1.2", Err: syscall.ENOSPC}
-	for _, err := range []error{secret, fmt.Errorf("%w: %w", blob.ErrFull, secret), fmt.Errorf("%w: %w", errBody, secret)} {
+	for _, err := range []error{secret, fmt.Errorf("%w: %w", blob.ErrFull, secret), fmt.Errorf("%w: %w", reply.ErrBody, secret)} {
 		if _, _, text := errorAnswer(http.MethodGet, err); strings.Contains(text, "secret") {
 			t.Errorf("%v becomes %q", err, text)
 		}
@@ -104,5 +108,8 @@ func TestErrorAfterTheFirstByte(t *testing.T) {
 			t.Errorf("ended with %v", err)
 		}
 	}()
-	w.s.writeError(&response{ResponseWriter: httptest.NewRecorder(), written: true}, httptest.NewRequest(http.MethodGet, "/", http.NoBody), io.EOF)
+	req := httptest.NewRequest(http.MethodGet, "/", http.NoBody)
+	answer := reply.NewWriter(httptest.NewRecorder(), req, time.Minute)
+	answer.Written = true
+	w.s.writeError(answer, req, io.EOF)
 }

@@ -7,30 +7,31 @@ import (
 
 	"narwharf/cache/blob"
 	"narwharf/cache/refusal"
+	"narwharf/cache/reply"
 )
 
-func (s *pages) getPubkey(w *response, _ *http.Request, _ string) error {
+func (s *pages) getPubkey(w *reply.Writer, _ *http.Request, _ string) error {
 	var text strings.Builder
 	for _, k := range s.Signer.PublicKeys() {
 		text.WriteString(k.String() + "\n")
 	}
-	return writeText(w, "text/plain; charset=utf-8", text.String())
+	return reply.Short(w, "text/plain; charset=utf-8", text.String())
 }
 
-func (s *pages) getVersion(w *response, _ *http.Request, _ string) error {
-	return writeText(w, "text/plain; charset=utf-8", "narwharf "+s.Version+"\n")
+func (s *pages) getVersion(w *reply.Writer, _ *http.Request, _ string) error {
+	return reply.Short(w, "text/plain; charset=utf-8", "narwharf "+s.Version+"\n")
 }
 
 // getHealthz says that the process answers, and nothing more: a supervisor
 // should not restart it because a disk is full.
-func (s *pages) getHealthz(w *response, _ *http.Request, _ string) error {
-	return writeText(w, "text/plain; charset=utf-8", "ok\n")
+func (s *pages) getHealthz(w *reply.Writer, _ *http.Request, _ string) error {
+	return reply.Short(w, "text/plain; charset=utf-8", "ok\n")
 }
 
 // getReadyz really looks: at the index, at the files, at the local store if it is
 // served, at the room left. A
 // cache without room still serves, so that is said and is no failure.
-func (s *pages) getReadyz(w *response, req *http.Request, _ string) error {
+func (s *pages) getReadyz(w *reply.Writer, req *http.Request, _ string) error {
 	var problems []string
 	// The all-zero hash: what counts is that the table answers.
 	if _, err := s.Uploads.Index.Referrers(strings.Repeat("0", 32)); err != nil {
@@ -58,10 +59,10 @@ func (s *pages) getReadyz(w *response, req *http.Request, _ string) error {
 	if s.Local != nil {
 		text += "local store: " + s.Local.StoreDir() + "\n"
 	}
-	return writeText(w, "text/plain; charset=utf-8", text)
+	return reply.Short(w, "text/plain; charset=utf-8", text)
 }
 
-func (s *pages) getMetrics(w *response, req *http.Request, _ string) error {
+func (s *pages) getMetrics(w *reply.Writer, req *http.Request, _ string) error {
 	s.metrics.handler().ServeHTTP(w, req)
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"narwharf/cache/refusal"
+	"narwharf/cache/reply"
 )
 
 //go:embed landing.html
@@ -21,7 +22,7 @@ var landingPage = template.Must(template.New("landing").Parse(landingText))
 type pages struct{ *parts }
 
 // getLanding shows a person how to use the cache: keys and lines to copy.
-func (s *pages) getLanding(w *response, req *http.Request, _ string) error {
+func (s *pages) getLanding(w *reply.Writer, req *http.Request, _ string) error {
 	totals, err := s.Uploads.Index.Totals()
 	if err != nil {
 		return err
@@ -48,7 +49,7 @@ func (s *pages) getLanding(w *response, req *http.Request, _ string) error {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-store") // it may name the host that this client used
-	return writeText(w, "text/html; charset=utf-8", page.String())
+	return reply.Short(w, "text/html; charset=utf-8", page.String())
 }
 
 var prefixGrammar = regexp.MustCompile(`^(/[0-9A-Za-z._~-]+)*$`)

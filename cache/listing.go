@@ -10,6 +10,7 @@ import (
 	"narwharf/cache/listing"
 	"narwharf/cache/nar"
 	"narwharf/cache/refusal"
+	"narwharf/cache/reply"
 	"narwharf/narinfo"
 )
 
@@ -24,7 +25,7 @@ type listings struct {
 
 // getListing answers /<hash>.ls. The listing is made from the NAR, whose
 // hash was verified, when it is first asked for, and kept.
-func (s *listings) getListing(w *response, req *http.Request, hash string) error {
+func (s *listings) getListing(w *reply.Writer, req *http.Request, hash string) error {
 	f, err := s.maker.Open(req.Context(), hash)
 	if s.Local != nil && errors.Is(err, index.ErrNotFound) {
 		return s.getLocalListing(w, req, hash)
@@ -33,20 +34,20 @@ func (s *listings) getListing(w *response, req *http.Request, hash string) error
 		return err
 	}
 	defer f.Close()
-	return sendBlob(w, req, f, "application/json")
+	return reply.Blob(w, req, f, "application/json")
 }
 
 // getLocalListing walks a path of the local store. It opens no file, and its
 // ETag is known before: the same NAR has the same listing.
-func (s *listings) getLocalListing(w *response, req *http.Request, hash string) error {
+func (s *listings) getLocalListing(w *reply.Writer, req *http.Request, hash string) error {
 	info, err := s.Local.Info(req.Context(), hash)
 	if err != nil {
 		return err
 	}
-	w.source = sourceLocal
+	w.Source = sourceLocal
 	etag := info.NarHash.Base32()
 	w.Header().Set("Etag", `"`+etag+`"`)
-	if noneMatch(req, `"`+etag+`"`) {
+	if reply.NoneMatch(req, `"`+etag+`"`) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
@@ -54,7 +55,7 @@ func (s *listings) getLocalListing(w *response, req *http.Request, hash string) 
 	if err != nil {
 		return s.brokenLocal(w, req, &narSource{info, true}, err)
 	}
-	return sendText(w, req, bytes.NewReader(text), int64(len(text)), "application/json", etag)
+	return reply.Text(w, req, bytes.NewReader(text), int64(len(text)), "application/json", etag)
 }
 
 // walk makes the listing of a local path; a few at a time, as all listings.
@@ -74,7 +75,7 @@ func (s *listings) walk(ctx context.Context, info *narinfo.Info) ([]byte, error)
 // putListing takes what `nix copy` with write-nar-listing=1 sends. It comes
 // before the NAR and cannot be checked then; the listing that is served is
 // made from verified bytes. So a well-formed one is accepted and not kept.
-func (s *listings) putListing(w *response, req *http.Request, _ string) error {
+func (s *listings) putListing(w *reply.Writer, req *http.Request, _ string) error {
 	text, err := smallBody(req, maxListing, "the listing", refusal.Content)
 	if err != nil {
 		return err
@@ -82,5 +83,5 @@ func (s *listings) putListing(w *response, req *http.Request, _ string) error {
 	if _, err := nar.ParseListing(text); err != nil {
 		return refusal.New(refusal.Listing, "not a NAR listing: %v", err)
 	}
-	return stored(w)
+	return reply.Stored(w)
 }

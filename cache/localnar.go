@@ -20,6 +20,7 @@ import (
 	"narwharf/cache/nar/dump"
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
+	"narwharf/cache/reply"
 	"narwharf/narinfo"
 )
 
@@ -39,17 +40,17 @@ type narSource struct {
 }
 
 // getCompressedNar answers /nar/<name>.nar.zst.
-func (s *localNars) getCompressedNar(w *response, req *http.Request, name string) error {
+func (s *localNars) getCompressedNar(w *reply.Writer, req *http.Request, name string) error {
 	return s.getLocalNar(w, req, name, local.CompressedSuffix, s.sendCompressedNar)
 }
 
 // getPlainNar answers /nar/<name>.nar.
-func (s *localNars) getPlainNar(w *response, req *http.Request, name string) error {
+func (s *localNars) getPlainNar(w *reply.Writer, req *http.Request, name string) error {
 	return s.getLocalNar(w, req, name, local.PlainSuffix, s.sendPlainNar)
 }
 
 // getLocalNar finds the source and sends it.
-func (s *localNars) getLocalNar(w *response, req *http.Request, name, suffix string, send func(*response, *http.Request, string, *narSource) error) error {
+func (s *localNars) getLocalNar(w *reply.Writer, req *http.Request, name, suffix string, send func(*reply.Writer, *http.Request, string, *narSource) error) error {
 	h := w.Header()
 	h["Accept-Ranges"] = []string{"bytes"}
 	hash, digits, _ := strings.Cut(name, "-")
@@ -62,7 +63,7 @@ func (s *localNars) getLocalNar(w *response, req *http.Request, name, suffix str
 		return err
 	}
 	if src.local {
-		w.source = sourceLocal
+		w.Source = sourceLocal
 	}
 	h["Content-Type"] = []string{narType}
 	h["Cache-Control"] = []string{s.immutable}
@@ -126,10 +127,10 @@ func (s *localNars) dump(src *narSource) encoder.Source {
 
 // sendCompressedNar sends the NAR compressed: a finished file as any NAR file is sent,
 // else what an encoder makes of it while that is at work.
-func (s *localNars) sendCompressedNar(w *response, req *http.Request, file string, src *narSource) error {
+func (s *localNars) sendCompressedNar(w *reply.Writer, req *http.Request, file string, src *narSource) error {
 	h := w.Header()
 	etag := h.Get("Etag")
-	if status := condition(req, etag); status != 0 {
+	if status := reply.Condition(req, etag); status != 0 {
 		return answerCondition(w, status)
 	}
 	if s.Local == nil { // serve_store was turned off, and clients remember this URL
@@ -157,7 +158,7 @@ func (s *localNars) sendCompressedNar(w *response, req *http.Request, file strin
 	defer func() { _ = stream.Close() }() // never fails
 	// A client of HTTP/1.0 could not tell a broken reply from a short one, and a
 	// range can be cut only out of a whole.
-	if req.ProtoAtLeast(1, 1) && rangeOf(req, etag) == "" {
+	if req.ProtoAtLeast(1, 1) && reply.RangeOf(req, etag) == "" {
 		return copyStream(w, stream)
 	}
 	f, digest, err := stream.File(req.Context())
@@ -165,11 +166,11 @@ func (s *localNars) sendCompressedNar(w *response, req *http.Request, file strin
 		return err
 	}
 	defer f.Close()
-	return serveContent(w, req, f, digest.Size)
+	return reply.Content(w, req, f, digest.Size)
 }
 
 // sendFinished sends a compressed NAR that is whole, if there is one.
-func (s *localNars) sendFinished(w *response, req *http.Request, file string) (done bool, err error) {
+func (s *localNars) sendFinished(w *reply.Writer, req *http.Request, file string) (done bool, err error) {
 	f, digest, err := s.Local.Compressed.Open(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -184,7 +185,7 @@ func (s *localNars) sendFinished(w *response, req *http.Request, file string) (d
 		}
 		f.Close()
 	}()
-	err = serveContent(w, req, f, digest.Size)
+	err = reply.Content(w, req, f, digest.Size)
 	whole = err == nil
 	return true, err
 }
@@ -206,7 +207,7 @@ func (s *parts) dropUnreadable(f io.ReadSeeker, file string) {
 
 // sendUpload sends the uploaded file in the place of what our own encoder would
 // make. For an adopted path that is the same file.
-func (s *localNars) sendUpload(w *response, req *http.Request, src *narSource) error {
+func (s *localNars) sendUpload(w *reply.Writer, req *http.Request, src *narSource) error {
 	if src.Compression != "zstd" {
 		return fs.ErrNotExist
 	}
@@ -215,7 +216,7 @@ func (s *localNars) sendUpload(w *response, req *http.Request, src *narSource) e
 		return err
 	}
 	defer f.Close()
-	return serveContent(w, req, f.Content, f.Size)
+	return reply.Content(w, req, f.Content, f.Size)
 }
 
 // copies are the buffers between an encode and its readers.
@@ -226,7 +227,7 @@ var copies = sync.Pool{New: func() any {
 
 // copyStream sends what an encoder makes, and flushes whenever it has sent all
 // that there is: the client need not wait for a buffer of ours to fill.
-func copyStream(w *response, r io.Reader) error {
+func copyStream(w *reply.Writer, r io.Reader) error {
 	p, ok := copies.Get().(*[]byte)
 	if !ok {
 		panic("the pool holds buffers only")
@@ -239,7 +240,7 @@ func copyStream(w *response, r io.Reader) error {
 				return ofClient(err)
 			}
 			if n < len(*p) {
-				_ = w.control.Flush() // the next write tells
+				_ = w.Control.Flush() // the next write tells
 			}
 		}
 		if err == io.EOF {
@@ -254,13 +255,13 @@ func copyStream(w *response, r io.Reader) error {
 // ---- plain
 
 // sendPlainNar sends the NAR as it is, out of the path's own files.
-func (s *localNars) sendPlainNar(w *response, req *http.Request, _ string, src *narSource) error {
+func (s *localNars) sendPlainNar(w *reply.Writer, req *http.Request, _ string, src *narSource) error {
 	h := w.Header()
 	etag := h.Get("Etag")
-	if status := condition(req, etag); status != 0 {
+	if status := reply.Condition(req, etag); status != 0 {
 		return answerCondition(w, status)
 	}
-	part, partial, err := parseRange(rangeOf(req, etag), src.NarSize)
+	part, partial, err := reply.ParseRange(reply.RangeOf(req, etag), src.NarSize)
 	if err != nil {
 		h.Set("Content-Range", fmt.Sprintf("bytes */%d", src.NarSize))
 		return err
@@ -268,31 +269,31 @@ func (s *localNars) sendPlainNar(w *response, req *http.Request, _ string, src *
 	status := http.StatusOK
 	if partial {
 		status = http.StatusPartialContent
-		h["Content-Range"] = []string{part.contentRange(src.NarSize)}
+		h["Content-Range"] = []string{part.ContentRange(src.NarSize)}
 	}
-	h["Content-Length"] = []string{strconv.FormatInt(part.to-part.from, 10)}
+	h["Content-Length"] = []string{strconv.FormatInt(part.To-part.From, 10)}
 	if req.Method == http.MethodHead {
 		w.WriteHeader(status)
 		return nil
 	}
 	out := &laterHead{w, status}
 	if src.local {
-		return s.Local.WriteNAR(req.Context(), out, src.Info, part.from, part.to)
+		return s.Local.WriteNAR(req.Context(), out, src.Info, part.From, part.To)
 	}
 	return s.copyUpload(out, src.Info, part)
 }
 
 // copyUpload writes a part of an uploaded path's NAR.
-func (s *localNars) copyUpload(w io.Writer, i *narinfo.Info, part span) error {
+func (s *localNars) copyUpload(w io.Writer, i *narinfo.Info, part reply.Span) error {
 	in, err := narfile.Open(s.Uploads.Files, i.URL)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	if _, err := io.CopyN(io.Discard, in, part.from); err != nil {
+	if _, err := io.CopyN(io.Discard, in, part.From); err != nil {
 		return fmt.Errorf("read %s: %w", i.URL, err)
 	}
-	if _, err := io.CopyN(struct{ io.Writer }{w}, in, part.to-part.from); err != nil {
+	if _, err := io.CopyN(struct{ io.Writer }{w}, in, part.To-part.From); err != nil {
 		return fmt.Errorf("read %s: %w", i.URL, err)
 	}
 	return nil
@@ -301,26 +302,26 @@ func (s *localNars) copyUpload(w io.Writer, i *narinfo.Info, part span) error {
 // laterHead sends the header with the first byte of the body, so that an error
 // before that is an answer of its own. Errors are those of the client.
 type laterHead struct {
-	*response
+	*reply.Writer
 	code int
 }
 
 func (w *laterHead) start() {
-	if w.status == 0 {
+	if w.Status == 0 {
 		w.WriteHeader(w.code)
 	}
 }
 
 func (w *laterHead) Write(p []byte) (int, error) {
 	w.start()
-	n, err := w.response.Write(p)
+	n, err := w.Writer.Write(p)
 	return n, ofClient(err)
 }
 
 // ReadFrom implements io.ReaderFrom, for sendfile.
 func (w *laterHead) ReadFrom(r io.Reader) (int64, error) {
 	w.start()
-	n, err := w.response.ReadFrom(r)
+	n, err := w.Writer.ReadFrom(r)
 	return n, ofClient(err)
 }
 
@@ -346,7 +347,7 @@ func ofClient(err error) error {
 	return &clientError{err}
 }
 
-func answerCondition(w *response, status int) error {
+func answerCondition(w *reply.Writer, status int) error {
 	h := w.Header()
 	h.Del("Content-Type")
 	if status == http.StatusPreconditionFailed {
@@ -358,7 +359,7 @@ func answerCondition(w *response, status int) error {
 
 // brokenLocal judges an error of sending src. One of the path is counted and
 // logged with what to do, and a reply that has begun is broken off.
-func (s *parts) brokenLocal(w *response, req *http.Request, src *narSource, err error) error {
+func (s *parts) brokenLocal(w *reply.Writer, req *http.Request, src *narSource, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -381,9 +382,9 @@ func (s *parts) brokenLocal(w *response, req *http.Request, src *narSource, err 
 	}
 	if kind != "" {
 		s.metrics.broken.WithLabelValues(kind).Inc()
-		s.Log.Error("a path of the local store is not what Nix knows it as; nix store verify --repair mends it", "path", s.Local.RealPath(src.Path), "url", req.URL.Path, "error", err, "sent", w.bytes)
+		s.Log.Error("a path of the local store is not what Nix knows it as; nix store verify --repair mends it", "path", s.Local.RealPath(src.Path), "url", req.URL.Path, "error", err, "sent", w.Bytes)
 	}
-	if w.written {
+	if w.Written {
 		panic(http.ErrAbortHandler)
 	}
 	if kind == brokenChanged || kind == brokenUnreadable {

@@ -12,16 +12,17 @@ import (
 
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
+	"narwharf/cache/reply"
 	"narwharf/cache/sidecar"
 )
 
 const logType = "text/plain; charset=utf-8"
 
 // getLog sends a build log: an uploaded one, else that of this machine's Nix.
-func (s *sidecars) getLog(w *response, req *http.Request, drv string) error {
+func (s *sidecars) getLog(w *reply.Writer, req *http.Request, drv string) error {
 	err := s.send(w, req, sidecar.LogName(drv), logType)
 	if s.Local != nil && errors.Is(err, fs.ErrNotExist) {
-		w.source = sourceLocal
+		w.Source = sourceLocal
 		return s.getLocalLog(w, req, drv)
 	}
 	return err
@@ -29,7 +30,7 @@ func (s *sidecars) getLog(w *response, req *http.Request, drv string) error {
 
 // getLocalLog sends what Nix kept of a build. Nix before 2.34 would unpack bzip2
 // itself if it were labelled; later ones refuse the label.
-func (s *sidecars) getLocalLog(w *response, req *http.Request, drv string) error {
+func (s *sidecars) getLocalLog(w *reply.Writer, req *http.Request, drv string) error {
 	f, compressed, err := s.Local.Log(drv)
 	if err != nil {
 		return err
@@ -41,22 +42,22 @@ func (s *sidecars) getLocalLog(w *response, req *http.Request, drv string) error
 	}
 	etag := strconv.FormatInt(st.ModTime().UnixNano(), 36) + "-" + strconv.FormatInt(st.Size(), 36)
 	if !compressed {
-		return sendText(w, req, f, st.Size(), logType, etag)
+		return reply.Text(w, req, f, st.Size(), logType, etag)
 	}
 	text := bufio.NewReader(bzip2.NewReader(f))
 	if _, err := text.Peek(1); err != nil && err != io.EOF {
 		return fmt.Errorf("unpack %s: %w", f.Name(), err)
 	}
 	h := w.Header()
-	textHeader(h, logType)
+	reply.TextHeader(h, logType)
 	h.Set("Etag", `W/"`+etag+`"`)
 	if !req.ProtoAtLeast(1, 1) { // no chunks: it has to know the length
 		return s.sendLogOld(w, req, f, text)
 	}
-	if enc := encodingFor(req); enc != "" {
-		return sendCompressed(w, req, text, -1, enc)
+	if enc := reply.EncodingFor(req); enc != "" {
+		return reply.Compressed(w, req, text, -1, enc)
 	}
-	if noneMatch(req, h.Get("Etag")) {
+	if reply.NoneMatch(req, h.Get("Etag")) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
@@ -71,7 +72,7 @@ func (s *sidecars) getLocalLog(w *response, req *http.Request, drv string) error
 }
 
 // sendLogOld unpacks a log twice, first in order to know how long it is.
-func (s *sidecars) sendLogOld(w *response, req *http.Request, f io.ReadSeeker, text io.Reader) error {
+func (s *sidecars) sendLogOld(w *reply.Writer, req *http.Request, f io.ReadSeeker, text io.Reader) error {
 	size, err := io.Copy(io.Discard, text)
 	if err == nil {
 		_, err = f.Seek(0, io.SeekStart)
@@ -90,7 +91,7 @@ func (s *sidecars) sendLogOld(w *response, req *http.Request, f io.ReadSeeker, t
 	return nil
 }
 
-func (s *sidecars) putLog(w *response, req *http.Request, drv string) error {
+func (s *sidecars) putLog(w *reply.Writer, req *http.Request, drv string) error {
 	if req.ContentLength > sidecar.MaxLog {
 		return refusal.New(refusal.TooLarge, "the log is larger than the %s that this cache takes", refusal.Size(sidecar.MaxLog))
 	}
@@ -102,5 +103,5 @@ func (s *sidecars) putLog(w *response, req *http.Request, drv string) error {
 	if err := s.store.PutLog(drv, text, req.ContentLength); err != nil {
 		return err
 	}
-	return stored(w)
+	return reply.Stored(w)
 }

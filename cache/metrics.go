@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"narwharf/cache/refusal"
+	"narwharf/cache/reply"
 	"narwharf/cache/upload"
 	"narwharf/cache/upload/adopt"
 )
@@ -109,16 +110,16 @@ func newMetrics(uploads *upload.Store, adopter *adopt.Adopter, registry *prometh
 }
 
 // answered counts a reply.
-func (m *metrics) answered(w *response, req *http.Request) {
+func (m *metrics) answered(w *reply.Writer, req *http.Request) {
 	method := req.Method
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPut:
 	default:
 		method = "other"
 	}
-	c := m.counters(requestKey{w.route, method, cmp.Or(w.source, sourceUploaded), w.status})
+	c := m.counters(requestKey{w.Route, method, cmp.Or(w.Source, sourceUploaded), w.Status})
 	c.requests.Inc()
-	c.sent.Add(float64(w.bytes))
+	c.sent.Add(float64(w.Bytes))
 }
 
 // counters are those of one kind of reply.

@@ -6,10 +6,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"narwharf/cache/reply"
 )
 
 // random makes a NAR that no compression makes smaller.
@@ -133,7 +137,7 @@ func TestNarThatShrinks(t *testing.T) {
 	for _, header := range [][]string{nil, {"Range", "bytes=10-"}} {
 		content := &shrinking{Reader: bytes.NewReader(p.body), left: 1 << 20}
 		w.s.handler = http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
-			_ = serveContent(rw.(*response), req, content, int64(len(p.body)))
+			_ = reply.Content(rw.(*reply.Writer), req, content, int64(len(p.body)))
 		})
 		a := w.get(p.narURL(), header...)
 		if a.cut == nil {
@@ -149,7 +153,7 @@ func TestNarFileThatShrinks(t *testing.T) {
 	w.putAll(p)
 	f := fileOf(t, 1<<20)
 	w.s.handler = http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
-		_ = serveContent(rw.(*response), req, f, int64(len(p.body)))
+		_ = reply.Content(rw.(*reply.Writer), req, f, int64(len(p.body)))
 	})
 	if a := w.get(p.narURL()); a.cut == nil {
 		t.Errorf("a whole answer %d of %d bytes", a.status, len(a.body))
@@ -171,7 +175,7 @@ func TestSendFile(t *testing.T) {
 				}
 				h := rw.Header()
 				h["Etag"], h["Content-Type"] = []string{`"e"`}, []string{narType}
-				_ = serveContent(rw.(*response), req, content, 100_000)
+				_ = reply.Content(rw.(*reply.Writer), req, content, 100_000)
 			})
 			a := w.get(name, header...)
 			a.header.Del("Date")
@@ -227,4 +231,20 @@ func TestHeadRenewsANar(t *testing.T) {
 	}
 	w.must(w.head(p.narURL(), "Authorization", "Bearer "+w.token), 404)
 	w.check()
+}
+
+func fileOf(t *testing.T, size int) *os.File {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	if _, err := f.Write(bytes.Repeat([]byte("x"), size)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	return f
 }

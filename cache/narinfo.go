@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"narwharf/cache/refusal"
+	"narwharf/cache/reply"
 	"narwharf/cache/signed"
 	"narwharf/cache/upload"
 	"narwharf/narinfo"
@@ -14,25 +15,25 @@ import (
 // narinfos answers /<hash>.narinfo.
 type narinfos struct{ *parts }
 
-func (s *narinfos) getNarinfo(w *response, req *http.Request, hash string) error {
+func (s *narinfos) getNarinfo(w *reply.Writer, req *http.Request, hash string) error {
 	t, err := s.Signer.Get(req.Context(), hash, s.Uploads.Index)
 	if err != nil {
 		return err
 	}
 	if t.Local != nil {
-		w.source = sourceLocal
+		w.Source = sourceLocal
 	}
 	h := w.Header()
 	text, etag := t.Text, t.Etag
 	compressed := t.Gzip
 	if compressed != nil {
 		h["Vary"] = []string{"Accept-Encoding"}
-		if accepts(req, "gzip") {
+		if reply.Accepts(req, "gzip") {
 			text, etag = compressed, "W/"+t.Etag
 		}
 	}
 	h["Etag"] = []string{etag}
-	if noneMatch(req, etag) {
+	if reply.NoneMatch(req, etag) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
@@ -46,7 +47,7 @@ func (s *narinfos) getNarinfo(w *response, req *http.Request, hash string) error
 }
 
 // putNarinfo takes in a narinfo; Uploads.PutInfo says by which rules.
-func (s *narinfos) putNarinfo(w *response, req *http.Request, hash string) error {
+func (s *narinfos) putNarinfo(w *reply.Writer, req *http.Request, hash string) error {
 	text, err := smallBody(req, upload.MaxNarinfo, "the narinfo", refusal.Narinfo)
 	if err != nil {
 		return err
@@ -55,15 +56,15 @@ func (s *narinfos) putNarinfo(w *response, req *http.Request, hash string) error
 	if err != nil {
 		return refusal.New(refusal.Narinfo, "%v", err)
 	}
-	if err := s.checkSignatures(info, w.by); err != nil {
+	if err := s.checkSignatures(info, w.By); err != nil {
 		return err
 	}
-	if err := s.Uploads.PutInfo(hash, info, w.by); err != nil {
+	if err := s.Uploads.PutInfo(hash, info, w.By); err != nil {
 		return err
 	}
 	s.Adopter.Want(info.References)
-	s.Log.Info("uploaded", "path", info.Path, "nar_size", info.NarSize, "by", w.by)
-	return stored(w)
+	s.Log.Info("uploaded", "path", info.Path, "nar_size", info.NarSize, "by", w.By)
+	return reply.Stored(w)
 }
 
 // checkSignatures applies require_upload_sig, and takes out what claims to be

@@ -9,6 +9,7 @@ import (
 
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
+	"narwharf/cache/reply"
 	"narwharf/signing/access"
 )
 
@@ -16,14 +17,14 @@ import (
 // headers is decided here, before the first byte of the body is read: a
 // client that sent "Expect: 100-continue" then sends nothing, and one that
 // cannot repeat a body keeps it.
-func (s *Server) put(w *response, req *http.Request, name string, write endpoint) error {
-	b := &body{r: req.Body, control: w.control, idle: s.BodyIdle}
+func (s *Server) put(w *reply.Writer, req *http.Request, name string, write endpoint) error {
+	b := reply.NewBody(w, req.Body, s.BodyIdle)
 	p := s.Access.Identify(req)
 	if d := p.Deny(access.Scope{Kind: access.Push}); d != nil {
 		s.drain(req, b)
 		return d
 	}
-	w.by = p.Name
+	w.By = p.Name
 	// net/http takes a request of HTTP/1 without a length for an empty one.
 	if len(req.TransferEncoding) == 0 && (req.ContentLength < 0 || req.ContentLength == 0 && req.Header.Get("Content-Length") == "") {
 		return refusal.New(refusal.Length, "an upload needs a Content-Length")
@@ -39,7 +40,7 @@ func (s *Server) put(w *response, req *http.Request, name string, write endpoint
 	upload := *req
 	upload.Body = io.NopCloser(b)
 	err := write(w, &upload, name)
-	s.metrics.received.WithLabelValues(w.route).Add(float64(b.read))
+	s.metrics.received.WithLabelValues(w.Route).Add(float64(b.Received))
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		w.Header().Set("Connection", "close")
 		return err
@@ -48,7 +49,7 @@ func (s *Server) put(w *response, req *http.Request, name string, write endpoint
 		s.drain(req, b)
 		return err
 	}
-	s.metrics.uploads.WithLabelValues(w.route, "ok").Inc()
+	s.metrics.uploads.WithLabelValues(w.Route, "ok").Inc()
 	return nil
 }
 
@@ -59,18 +60,11 @@ const drainTime = 5 * time.Second
 // writing when the connection is closed on it may lose the answer to a reset,
 // and Nix before 2.33 then hangs. Only who asked whether to send, and was not
 // told to, sends nothing.
-func (s *Server) drain(req *http.Request, b *body) {
-	if b.read == 0 && req.Header.Get("Expect") != "" {
+func (s *Server) drain(req *http.Request, b *reply.Body) {
+	if b.Received == 0 && req.Header.Get("Expect") != "" {
 		return
 	}
-	b.discard(s.drainTime)
-}
-
-// stored answers a PUT that was taken in.
-func stored(w *response) error {
-	w.Header().Set("Content-Length", "0")
-	w.WriteHeader(http.StatusCreated)
-	return nil
+	b.Discard(s.drainTime)
 }
 
 // smallBody reads a body whole, its Content-Encoding undone.

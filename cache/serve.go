@@ -27,6 +27,7 @@ import (
 	"narwharf/cache/nar"
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
+	"narwharf/cache/reply"
 	"narwharf/narinfo"
 	"narwharf/narinfo/clip"
 )
@@ -72,7 +73,7 @@ type servedEntry struct {
 }
 
 // getServe answers /serve/<hash>/<name>.
-func (s *browser) getServe(w *response, req *http.Request, name string) error {
+func (s *browser) getServe(w *reply.Writer, req *http.Request, name string) error {
 	hash, name, _ := strings.Cut(name, "/")
 	folder := name == "" || strings.HasSuffix(name, "/")
 	name = strings.TrimSuffix(name, "/")
@@ -101,7 +102,7 @@ func (s *browser) getServe(w *response, req *http.Request, name string) error {
 }
 
 // findServed looks in the uploads and then in the local store.
-func (s *browser) findServed(ctx context.Context, w *response, hash, name string) (*narinfo.Info, *served, error) {
+func (s *browser) findServed(ctx context.Context, w *reply.Writer, hash, name string) (*narinfo.Info, *served, error) {
 	r, err := s.Uploads.Index.Get(hash)
 	if err == nil {
 		found, err := s.uploadedFile(ctx, r.Info, name)
@@ -114,7 +115,7 @@ func (s *browser) findServed(ctx context.Context, w *response, hash, name string
 	if err != nil {
 		return nil, nil, err
 	}
-	w.source = sourceLocal
+	w.Source = sourceLocal
 	n, file, err := s.Local.File(info.Path, name)
 	if err != nil {
 		return nil, nil, err
@@ -191,7 +192,7 @@ func readListing(in *blob.File) ([]byte, error) {
 }
 
 // serveLink sends the client where a link leads, if that is in a store path.
-func (s *browser) serveLink(w *response, name string, folder bool, storeDir, target string) error {
+func (s *browser) serveLink(w *reply.Writer, name string, folder bool, storeDir, target string) error {
 	depth := strings.Count(name, "/") + 1 // steps from here up to /serve/
 	if folder && name != "" {
 		depth++
@@ -226,7 +227,7 @@ func escapePath(p string) string {
 }
 
 // redirect goes to a relative place: a proxy may have taken a prefix off.
-func redirect(w *response, to string) error {
+func redirect(w *reply.Writer, to string) error {
 	h := w.Header()
 	h.Del("Etag")
 	h.Set("Location", to)
@@ -235,9 +236,9 @@ func redirect(w *response, to string) error {
 	return nil
 }
 
-func (s *browser) serveFolder(w *response, req *http.Request, info *narinfo.Info, name string, entries []servedEntry) error {
+func (s *browser) serveFolder(w *reply.Writer, req *http.Request, info *narinfo.Info, name string, entries []servedEntry) error {
 	h := w.Header()
-	if noneMatch(req, h.Get("Etag")) {
+	if reply.NoneMatch(req, h.Get("Etag")) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
@@ -247,13 +248,13 @@ func (s *browser) serveFolder(w *response, req *http.Request, info *narinfo.Info
 		return fmt.Errorf("page of %s: %w", info.Path, err)
 	}
 	h.Set("Content-Security-Policy", servePagePolicy)
-	return writeText(w, "text/html; charset=utf-8", page.String())
+	return reply.Short(w, "text/html; charset=utf-8", page.String())
 }
 
-func (s *browser) serveFile(w *response, req *http.Request, name string, f *served) error {
+func (s *browser) serveFile(w *reply.Writer, req *http.Request, name string, f *served) error {
 	h := w.Header()
 	h.Set("Content-Security-Policy", serveFilePolicy)
-	if noneMatch(req, h.Get("Etag")) {
+	if reply.NoneMatch(req, h.Get("Etag")) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}

@@ -16,6 +16,7 @@ import (
 	"narwharf/cache/listing"
 	"narwharf/cache/local"
 	"narwharf/cache/refusal"
+	"narwharf/cache/reply"
 	"narwharf/cache/sidecar"
 	"narwharf/cache/signed"
 	"narwharf/cache/upload"
@@ -75,7 +76,7 @@ func NewServer(opts Options) *Server {
 	if opts.Metrics == nil {
 		opts.Metrics = prometheus.NewRegistry()
 	}
-	s := &Server{parts: &parts{Options: opts, metrics: newMetrics(opts.Uploads, opts.Adopter, opts.Metrics)}, idle: writeIdle, drainTime: drainTime}
+	s := &Server{parts: &parts{Options: opts, metrics: newMetrics(opts.Uploads, opts.Adopter, opts.Metrics)}, idle: reply.WriteIdle, drainTime: drainTime}
 	// Shared caches may keep an answer to a request with credentials if it is
 	// "public" (RFC 9111, 3.5), and would hand it to whom has none.
 	s.immutable = "private, max-age=31536000, immutable"
@@ -94,7 +95,7 @@ func (s *Server) UploadsInFlight() int64 { return s.puts.Load() }
 
 // endpoint answers one route. name is the parameter of the grammar, decoded.
 // What it returns as an error becomes the answer, if nothing was written yet.
-type endpoint func(w *response, req *http.Request, name string) error
+type endpoint func(w *reply.Writer, req *http.Request, name string) error
 
 // endpoints says what reads and writes each row of Routes.
 func (s *Server) endpoints() map[string]struct{ read, write endpoint } {
@@ -135,7 +136,7 @@ func (s *Server) route() http.Handler {
 	}
 	for pattern, rows := range patterns {
 		e.GET(pattern, func(c echo.Context) error {
-			w, ok := c.Response().Writer.(*response)
+			w, ok := c.Response().Writer.(*reply.Writer)
 			if !ok {
 				panic("cache: echo hides the response")
 			}
@@ -146,13 +147,13 @@ func (s *Server) route() http.Handler {
 				}
 				return refusal.New(refusal.Name, "%s", hint)
 			}
-			w.route = row.Name
+			w.Route = row.Name
 			ep := endpoints[row.Name]
 			return s.serve(row, w, c.Request(), name, ep.read, ep.write)
 		})
 	}
 	return http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
-		w, ok := rw.(*response)
+		w, ok := rw.(*reply.Writer)
 		if !ok {
 			panic("cache: something hides the response")
 		}
@@ -171,7 +172,7 @@ func (s *Server) route() http.Handler {
 }
 
 // serve checks method and rights by the table's row and calls the endpoint.
-func (s *Server) serve(row *Route, w *response, req *http.Request, name string, read, write endpoint) error {
+func (s *Server) serve(row *Route, w *reply.Writer, req *http.Request, name string, read, write endpoint) error {
 	switch req.Method {
 	case http.MethodGet, http.MethodHead:
 		if !row.Public {
@@ -195,7 +196,7 @@ func (s *Server) serve(row *Route, w *response, req *http.Request, name string, 
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
-	w := &response{ResponseWriter: rw, control: http.NewResponseController(rw), route: "none", idle: s.idle, head: req.Method == http.MethodHead}
+	w := reply.NewWriter(rw, req, s.idle)
 	// Routes match the decoded path; a proxy may have left our prefix on it.
 	req.URL.RawPath = ""
 	if s.prefix != "" {
@@ -207,14 +208,14 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 		req.URL.Path = "/"
 	}
 	defer func() {
-		w.disarm()
+		w.Disarm()
 		if v := recover(); v != nil {
 			s.metrics.aborted.Inc()
 			s.metrics.answered(w, req)
 			panic(v)
 		}
-		if w.status == 0 {
-			w.status = http.StatusOK
+		if w.Status == 0 {
+			w.Status = http.StatusOK
 		}
 		s.metrics.answered(w, req)
 	}()

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"narwharf/cache/refusal"
+	"narwharf/cache/reply"
 	"narwharf/cache/sidecar"
 )
 
@@ -13,25 +14,25 @@ type sidecars struct {
 	store *sidecar.Store
 }
 
-func (s *sidecars) send(w *response, req *http.Request, name, contentType string) error {
+func (s *sidecars) send(w *reply.Writer, req *http.Request, name, contentType string) error {
 	f, err := s.Uploads.Files.Open(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return sendBlob(w, req, f, contentType)
+	return reply.Blob(w, req, f, contentType)
 }
 
 // reads sends the JSON files that name gives.
 func (s *sidecars) reads(name func(string) string) endpoint {
-	return func(w *response, req *http.Request, id string) error {
+	return func(w *reply.Writer, req *http.Request, id string) error {
 		return s.send(w, req, name(id), "application/json")
 	}
 }
 
 // writes takes in JSON files by put.
 func (s *sidecars) writes(what string, put func(id string, text []byte) error) endpoint {
-	return func(w *response, req *http.Request, id string) error {
+	return func(w *reply.Writer, req *http.Request, id string) error {
 		text, err := smallBody(req, sidecar.MaxJSON, "the file in "+what, refusal.Content)
 		if err != nil {
 			return err
@@ -39,6 +40,6 @@ func (s *sidecars) writes(what string, put func(id string, text []byte) error) e
 		if err := put(id, text); err != nil {
 			return err
 		}
-		return stored(w)
+		return reply.Stored(w)
 	}
 }

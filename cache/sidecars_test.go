@@ -15,6 +15,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"narwharf/cache/narfiletest"
+	"narwharf/cache/reply"
 	"narwharf/cache/sidecar"
 )
 
@@ -103,7 +104,7 @@ func TestPackedTextThatBreaks(t *testing.T) {
 	}
 	w.s.handler = http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		defer f.Close()
-		_ = sendCompressed(rw.(*response), req, f.Content, f.Size+1, "gzip") // it was longer when it was opened
+		_ = reply.Compressed(rw.(*reply.Writer), req, f.Content, f.Size+1, "gzip") // it was longer when it was opened
 	})
 	if a := w.get(examples["log"]); a.cut == nil {
 		t.Errorf("a whole answer of %d bytes", len(a.body))

@@ -1,4 +1,4 @@
-package cache
+package reply
 
 import (
 	"bytes"
@@ -26,7 +26,7 @@ func TestRangesAsNetHTTP(t *testing.T) {
 			number = rapid.OneOf(rapid.Just("0"), number) // and never "-0", of which net/http makes a range of nothing
 		}
 		header := "bytes=" + number.Draw(t, "first") + "-" + last.Draw(t, "last")
-		part, partial, err := parseRange(header, size)
+		part, partial, err := ParseRange(header, size)
 
 		req := httptest.NewRequest(http.MethodGet, "/", nil)
 		req.Header.Set("Range", header)
@@ -34,7 +34,7 @@ func TestRangesAsNetHTTP(t *testing.T) {
 		http.ServeContent(rec, req, "x", time.Time{}, bytes.NewReader(content))
 		switch r := refusal.In(err); {
 		case r != nil:
-			if rec.Code != statusOf[r.Kind] {
+			if rec.Code != http.StatusRequestedRangeNotSatisfiable {
 				t.Fatalf("%s of %d: %v, net/http answers %d", header, size, err, rec.Code)
 			}
 		case !partial:
@@ -42,7 +42,7 @@ func TestRangesAsNetHTTP(t *testing.T) {
 			if rec.Code == http.StatusPartialContent && size > 0 { // it makes "bytes 0--1/0" of nothing
 				t.Fatalf("%s of %d is no range, net/http answers %s", header, size, rec.Header().Get("Content-Range"))
 			}
-		case rec.Code != http.StatusPartialContent || rec.Body.String() != string(content[part.from:part.to]) || rec.Header().Get("Content-Range") != part.contentRange(size):
+		case rec.Code != http.StatusPartialContent || rec.Body.String() != string(content[part.From:part.To]) || rec.Header().Get("Content-Range") != part.ContentRange(size):
 			t.Fatalf("%s of %d: %+v, net/http answers %d %s", header, size, part, rec.Code, rec.Header().Get("Content-Range"))
 		}
 	})
@@ -50,10 +50,10 @@ func TestRangesAsNetHTTP(t *testing.T) {
 
 func TestRangesThatAreNone(t *testing.T) {
 	for _, header := range []string{"", "bytes", "bytes=", "bytes=-", "bytes=a-b", "bytes=5", "bytes=+1-2", "bytes=-+2", "bytes=2-1", "items=0-1", "bytes=0-1,3-4", "bytes=99999999999999999999-"} {
-		if part, partial, err := parseRange(header, 0); partial || err != nil || part != (span{}) {
+		if part, partial, err := ParseRange(header, 0); partial || err != nil || part != (Span{}) {
 			t.Errorf("%q of nothing: %+v %t %v", header, part, partial, err)
 		}
-		if part, partial, err := parseRange(header, 10); partial || err != nil || part != (span{0, 10}) {
+		if part, partial, err := ParseRange(header, 10); partial || err != nil || part != (Span{0, 10}) {
 			t.Errorf("%q: %+v %t %v", header, part, partial, err)
 		}
 	}
@@ -70,7 +70,7 @@ func TestConditions(t *testing.T) {
 	} {
 		req := httptest.NewRequest(http.MethodGet, "/", nil)
 		req.Header.Set(c.name, c.value)
-		if got := condition(req, etag); got != c.status {
+		if got := Condition(req, etag); got != c.status {
 			t.Errorf("%s: %s is %d, want %d", c.name, c.value, got, c.status)
 		}
 	}
@@ -78,7 +78,7 @@ func TestConditions(t *testing.T) {
 		req := httptest.NewRequest(http.MethodGet, "/", nil)
 		req.Header.Set("Range", "bytes=1-")
 		req.Header.Set("If-Range", value)
-		if got := rangeOf(req, etag) != ""; got != applies {
+		if got := RangeOf(req, etag) != ""; got != applies {
 			t.Errorf("If-Range: %s: %t, want %t", value, got, applies)
 		}
 	}
@@ -92,8 +92,8 @@ func FuzzRange(f *testing.F) {
 		if size < 0 || strings.ContainsAny(header, "\r\n") {
 			return
 		}
-		part, partial, err := parseRange(header, size)
-		if err == nil && (part.from < 0 || part.from > part.to || part.to > size || partial && part.from == part.to) {
+		part, partial, err := ParseRange(header, size)
+		if err == nil && (part.From < 0 || part.From > part.To || part.To > size || partial && part.From == part.To) {
 			t.Errorf("%q of %d: %+v %t", header, size, part, partial)
 		}
 	})

@@ -1,4 +1,4 @@
-package cache
+package reply
 
 import (
 	"fmt"
@@ -12,15 +12,15 @@ import (
 // Ranges and conditions for what net/http's ServeContent cannot send: content
 // that is made while it goes out.
 
-// span is the bytes [from, to) of something.
-type span struct{ from, to int64 }
+// Span is the bytes [from, to) of something.
+type Span struct{ From, To int64 }
 
-// parseRange reads a Range header over size bytes (RFC 9110, 14.1.2). Several
+// ParseRange reads a Range header over size bytes (RFC 9110, 14.1.2). Several
 // ranges, another unit, or what is not well formed is as good as no header, as
 // the RFC allows; then partial is false. A range outside of the content is a
 // refusal.
-func parseRange(header string, size int64) (s span, partial bool, err error) {
-	whole := span{0, size}
+func ParseRange(header string, size int64) (s Span, partial bool, err error) {
+	whole := Span{0, size}
 	text, ok := strings.CutPrefix(header, "bytes=")
 	if !ok || strings.Contains(text, ",") || size == 0 { // of nothing there is no part
 		return whole, false, nil
@@ -41,7 +41,7 @@ func parseRange(header string, size int64) (s span, partial bool, err error) {
 		case n == 0:
 			return whole, false, outside(size)
 		}
-		return span{max(size-n, 0), size}, true, nil
+		return Span{max(size-n, 0), size}, true, nil
 	}
 	from, ok := number(first)
 	if !ok {
@@ -58,33 +58,33 @@ func parseRange(header string, size int64) (s span, partial bool, err error) {
 	if from >= size {
 		return whole, false, outside(size)
 	}
-	return span{from, to}, true, nil
+	return Span{from, to}, true, nil
 }
 
 func outside(size int64) error {
 	return refusal.New(refusal.Range, "the range is outside of the %d bytes that there are", size)
 }
 
-// contentRange is the header of a 206.
-func (s span) contentRange(size int64) string {
-	return fmt.Sprintf("bytes %d-%d/%d", s.from, s.to-1, size)
+// ContentRange is the header of a 206.
+func (s Span) ContentRange(size int64) string {
+	return fmt.Sprintf("bytes %d-%d/%d", s.From, s.To-1, size)
 }
 
-// condition judges the conditions of a request against a strong ETag, in the
+// Condition judges the conditions of a request against a strong ETag, in the
 // order of RFC 9110, 13.2.2: 0 to go on, else 304 or 412.
-func condition(req *http.Request, etag string) (status int) {
+func Condition(req *http.Request, etag string) (status int) {
 	if match := req.Header["If-Match"]; match != nil && !strongMatch(match, etag) {
 		return http.StatusPreconditionFailed
 	}
-	if req.Header["If-None-Match"] != nil && noneMatch(req, etag) {
+	if req.Header["If-None-Match"] != nil && NoneMatch(req, etag) {
 		return http.StatusNotModified
 	}
 	return 0
 }
 
-// rangeOf is the Range of a request, "" if there is none or If-Range says that
+// RangeOf is the Range of a request, "" if there is none or If-Range says that
 // it was meant for other bytes.
-func rangeOf(req *http.Request, etag string) string {
+func RangeOf(req *http.Request, etag string) string {
 	if req.Method != http.MethodGet {
 		return ""
 	}
@@ -100,6 +100,34 @@ func strongMatch(lines []string, etag string) bool {
 		for item := range strings.SplitSeq(line, ",") {
 			if item = strings.TrimSpace(item); item == "*" || item == etag {
 				return true
+			}
+		}
+	}
+	return false
+}
+
+// NoneMatch reports whether the client has the version with this ETag. As RFC
+// 9110, 13.1.2 has it, a weak one is as good.
+func NoneMatch(req *http.Request, etag string) bool {
+	for _, line := range req.Header["If-None-Match"] {
+		for item := range strings.SplitSeq(line, ",") {
+			item = strings.TrimSpace(item)
+			if item == "*" || strings.TrimPrefix(item, "W/") == strings.TrimPrefix(etag, "W/") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Accepts reports whether the request names an encoding as welcome.
+func Accepts(req *http.Request, encoding string) bool {
+	for _, line := range req.Header["Accept-Encoding"] {
+		for item := range strings.SplitSeq(line, ",") {
+			name, q, _ := strings.Cut(item, ";")
+			if strings.EqualFold(strings.TrimSpace(name), encoding) {
+				q = strings.TrimSpace(q)
+				return q != "q=0" && q != "q=0.0" && q != "q=0.00" && q != "q=0.000"
 			}
 		}
 	}

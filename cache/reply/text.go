@@ -1,0 +1,104 @@
+package reply
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"narwharf/cache/blob"
+)
+
+// Blob sends a text file, compressed if the client likes that.
+func Blob(w *Writer, req *http.Request, f *blob.File, contentType string) error {
+	etag := strconv.FormatInt(f.ModTime.UnixNano(), 36) + "-" + strconv.FormatInt(f.Size, 36)
+	return Text(w, req, f.Content, f.Size, contentType, etag)
+}
+
+// Text sends size bytes of text. etag is without quotes; what is compressed has
+// it as a weak one.
+func Text(w *Writer, req *http.Request, content io.ReadSeeker, size int64, contentType, etag string) error {
+	h := w.Header()
+	TextHeader(h, contentType)
+	// HTTP/1.0 has no chunks: a compressed text that broke off would look whole.
+	if size >= 1024 && req.Header.Get("Range") == "" && req.ProtoAtLeast(1, 1) {
+		if enc := EncodingFor(req); enc != "" {
+			h.Set("Etag", `W/"`+etag+`"`)
+			return Compressed(w, req, content, size, enc)
+		}
+	}
+	h.Set("Etag", `"`+etag+`"`)
+	return Content(w, req, content, size)
+}
+
+func TextHeader(h http.Header, contentType string) {
+	h.Set("Content-Type", contentType)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Vary", "Accept-Encoding")
+}
+
+// EncodingFor is the encoding that the client likes of those that we make.
+func EncodingFor(req *http.Request) string {
+	for _, enc := range []string{"zstd", "gzip"} {
+		if Accepts(req, enc) {
+			return enc
+		}
+	}
+	return ""
+}
+
+// Compressed compresses while sending; size is -1 if it is not known. A failure after
+// the first byte breaks the connection off, so that it is never taken for the
+// end of the text.
+func Compressed(w *Writer, req *http.Request, content io.Reader, size int64, encoding string) error {
+	h := w.Header()
+	if NoneMatch(req, h.Get("Etag")) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	h.Set("Content-Encoding", encoding)
+	if req.Method == http.MethodHead {
+		w.WriteHeader(http.StatusOK)
+		return nil
+	}
+	var z io.WriteCloser
+	if encoding == "zstd" {
+		enc, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
+		if err != nil {
+			return err
+		}
+		z = enc
+	} else {
+		z = gzip.NewWriter(w)
+	}
+	n, err := io.Copy(z, content)
+	if err == nil && n < size {
+		err = io.ErrUnexpectedEOF
+	}
+	if err == nil {
+		err = z.Close()
+	}
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+// Short sends a short text whole.
+func Short(w *Writer, contentType, text string) error {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", fmt.Sprint(len(text)))
+	_, _ = io.WriteString(w, text) // fails only if the client left; net/http drops the text of a HEAD
+	return nil
+}
+
+// Stored answers a PUT that was taken in.
+func Stored(w *Writer) error {
+	w.Header().Set("Content-Length", "0")
+	w.WriteHeader(http.StatusCreated)
+	return nil
+}
