@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"narwharf/nixos/linux/command"
-	"narwharf/nixos/linux/disk"
+	"narwharf/nixos/linux/kernel"
 )
 
 // A boot implements nixos.Boot.
@@ -39,7 +39,7 @@ func (b *boot) Sync(context.Context) error {
 		if _, err := os.Stat(d); err != nil {
 			continue
 		}
-		if err := disk.Sync(d); err != nil {
+		if err := kernel.Sync(d); err != nil {
 			return fmt.Errorf("sync %s: %w", d, err)
 		}
 	}
@@ -49,11 +49,11 @@ func (b *boot) Sync(context.Context) error {
 // BootRoom implements nixos.Boot.
 func (b *boot) BootRoom(context.Context) error {
 	for _, d := range []string{"/boot", "/efi", "/boot/efi"} {
-		own, err := disk.Mounted(d)
+		own, err := kernel.Mounted(d)
 		if err != nil || !own { // the root's room is min_free's business
 			continue
 		}
-		if free, err := disk.Free(d); err == nil && free == 0 {
+		if free, err := kernel.Free(d); err == nil && free == 0 {
 			return fmt.Errorf("a full %s", d)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"narwharf/cache/state/durable"
 	"narwharf/hooks/api"
 	"narwharf/nixos/config"
-	"narwharf/nixos/linux/disk"
+	"narwharf/nixos/linux/kernel"
 	"narwharf/nixos/remote"
 )
 
@@ -20,7 +20,7 @@ import (
 // keeps trying until ctx is over, unless the server refuses it. It does not join where its
 // token would be gone after a boot and the rest of its state would not.
 func NewClient(ctx context.Context, c *config.Config, version string, log *slog.Logger) (*api.Client, error) {
-	return (&joiner{Config: c, log: log, inMemory: disk.InMemory}).client(ctx, version)
+	return (&joiner{Config: c, log: log, inMemory: kernel.InMemory}).client(ctx, version)
 }
 
 // A joiner gets a host its token.
@@ -53,7 +53,11 @@ func (c *joiner) join(ctx context.Context, o api.ClientOptions) (string, error) 
 	if file == "" {
 		file = filepath.Join(c.StateDir, "token")
 	}
-	unlock, err := await(ctx, filepath.Join(c.StateDir, "join.lock")) // two agents must not join twice
+	lock := filepath.Join(c.StateDir, "join.lock") // two agents must not join twice
+	unlock, err := await(ctx, lock)
+	if errors.Is(err, errLocked) {
+		return "", fmt.Errorf("another agent has %s: %w", lock, remote.ErrNotJoined)
+	}
 	if err != nil {
 		return "", err
 	}

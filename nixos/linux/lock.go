@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"narwharf/nixos/remote"
 )
 
 // errLocked is that another process has a lock.
@@ -33,15 +31,11 @@ func try(name string) (unlock func(), err error) {
 	return nil, fmt.Errorf("lock %s: %w", name, err)
 }
 
-// await is try that waits. The wait may be long, for another agent that tries to join, and
-// has to end with ctx.
+// await is try that waits, for long perhaps, until ctx is over.
 func await(ctx context.Context, name string) (unlock func(), err error) {
 	for {
-		if unlock, err = try(name); !errors.Is(err, errLocked) {
+		if unlock, err = try(name); !errors.Is(err, errLocked) || sleep(ctx, 50*time.Millisecond) != nil {
 			return unlock, err
-		}
-		if sleep(ctx, 50*time.Millisecond) != nil {
-			return nil, fmt.Errorf("another agent has %s: %w", name, remote.ErrNotJoined)
 		}
 	}
 }
@@ -62,15 +56,13 @@ func lockAgent(stateDir string) (release func(), err error) {
 // of cron, may be switching to the very system that starts this one, and a unit that fails
 // then would count against that system.
 func awaitAgent(ctx context.Context, stateDir string, log *slog.Logger) (release func(), err error) {
-	for said := false; ; said = true {
-		if release, err = lockAgent(stateDir); !errors.Is(err, ErrAnotherAgent) {
-			return release, err
-		}
-		if !said {
-			log.Info("waiting until another agent has ended", "reason", err)
-		}
-		if sleep(ctx, 500*time.Millisecond) != nil {
-			return nil, err
-		}
+	if release, err = lockAgent(stateDir); !errors.Is(err, ErrAnotherAgent) {
+		return release, err
 	}
+	log.Info("waiting until another agent has ended", "reason", err)
+	release, waited := await(ctx, stateDir+"/lock")
+	if errors.Is(waited, errLocked) {
+		return nil, err
+	}
+	return release, waited
 }

@@ -42,21 +42,16 @@ type network struct {
 // probeProgram is the new system's agent and its configuration. A system
 // without one is tried with this agent, and the text says so.
 func (n *network) probeProgram(path string) (program, config, text string) {
-	program, config = filepath.Join(path, "sw", "bin", "narwharf"), filepath.Join(path, "etc", "narwharf", "agent.toml")
-	if _, err := os.Stat(n.systems.real(program)); err != nil {
+	program, config = n.systems.real(filepath.Join(path, "sw", "bin", "narwharf")), n.systems.real(filepath.Join(path, "etc", "narwharf", "agent.toml"))
+	if _, err := os.Stat(program); err != nil {
 		program, text = n.program, "the system has no sw/bin/narwharf: this agent confirmed"
-	} else {
-		program = n.systems.real(program)
 	}
-	if _, err := os.Stat(n.systems.real(config)); err != nil {
+	if _, err := os.Stat(config); err != nil {
 		config = n.config.Path()
-		if text != "" {
-			text += ", with this configuration"
-		} else {
-			text = "the system has no etc/narwharf/agent.toml: its agent confirmed with this configuration"
+		if text == "" {
+			return program, config, "the system has no etc/narwharf/agent.toml: its agent confirmed with this configuration"
 		}
-	} else {
-		config = n.systems.real(config)
+		text += ", with this configuration"
 	}
 	return program, config, text
 }

@@ -13,7 +13,7 @@ import (
 	"narwharf/cache/state/durable"
 	"narwharf/hooks/api"
 	"narwharf/narinfo/clip"
-	"narwharf/nixos/linux/systemd"
+	"narwharf/nixos/linux/kernel"
 )
 
 // Self says which machine this is: by the instance in the state directory, which is drawn at
@@ -24,7 +24,7 @@ func Self(stateDir string) (api.Self, error) {
 	if err != nil {
 		return api.Self{}, fmt.Errorf("instance: %w", err)
 	}
-	boot, err := systemd.BootID()
+	boot, err := kernel.BootID()
 	if err != nil {
 		return api.Self{}, err
 	}

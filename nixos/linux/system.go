@@ -11,7 +11,7 @@ import (
 
 	"narwharf/nixos/config"
 	"narwharf/nixos/effect"
-	"narwharf/nixos/linux/systemd"
+	"narwharf/nixos/linux/kernel"
 )
 
 // A system implements nixos.System.
@@ -24,11 +24,11 @@ type system struct {
 // Facts implements nixos.System.
 func (s *system) Facts(context.Context) (effect.Facts, error) {
 	c := s.config
-	boot, err := systemd.BootID()
+	boot, err := kernel.BootID()
 	if err != nil {
 		return effect.Facts{}, err
 	}
-	f := effect.Facts{BootID: boot, Now: bootClock(), Wall: time.Now()}
+	f := effect.Facts{BootID: boot, Now: kernel.BootClock(), Wall: time.Now()}
 	if f.Current, err = s.systems.current(); err != nil {
 		return f, err
 	}

@@ -17,7 +17,7 @@ import (
 	"narwharf/nixos"
 	"narwharf/nixos/config"
 	"narwharf/nixos/linux/command"
-	"narwharf/nixos/linux/disk"
+	"narwharf/nixos/linux/kernel"
 )
 
 // A Store implements nixos.Store.
@@ -98,5 +98,5 @@ func (s *Store) Verify(ctx context.Context, p narinfo.Path) (bool, error) {
 
 // Free implements nixos.Store.
 func (s *Store) Free(context.Context) (int64, error) {
-	return disk.Free(s.config.StoreRoot + s.config.StoreDir)
+	return kernel.Free(s.config.StoreRoot + s.config.StoreDir)
 }

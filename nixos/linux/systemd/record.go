@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"narwharf/cache/state/durable"
+	"narwharf/nixos/linux/kernel"
 )
 
 // What is recorded of a run, in runs/<id>/: "begun" by ExecStartPre before
@@ -36,7 +37,7 @@ func Record(dir, what string, env func(string) string) error {
 	if !runID.MatchString(filepath.Base(dir)) {
 		return fmt.Errorf("%s is not a run's directory", dir)
 	}
-	boot, err := BootID()
+	boot, err := kernel.BootID()
 	if err != nil {
 		return err
 	}
@@ -83,10 +84,4 @@ func outcome(r resultRecord) (exit int, text string) {
 		return -1, "signal " + r.Status
 	}
 	return -1, strings.TrimSpace(r.Result + " " + r.Code + " " + r.Status)
-}
-
-// BootID is the kernel's name for this boot.
-func BootID() (string, error) {
-	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(id)), err
 }

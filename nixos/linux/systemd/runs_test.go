@@ -16,7 +16,7 @@ import (
 func TestBusyWithOneself(t *testing.T) {
 	dir := t.TempDir()
 	unit := filepath.Join(dir, "unit")
-	script := "#!/bin/sh\nif [ -e '" + unit + "' ]; then echo ActiveState=deactivating; echo \"Description=$(cat '" + unit + "')\"\nelse echo ActiveState=inactive; echo Description=x; fi\n"
+	script := "#!/bin/sh\nif description=$(cat '" + unit + "' 2> /dev/null); then echo ActiveState=deactivating; echo \"Description=$description\"\nelse echo ActiveState=inactive; echo Description=x; fi\n"
 	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o755); err != nil {
 		t.Fatal(err)
 	}

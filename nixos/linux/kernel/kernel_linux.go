@@ -1,11 +1,27 @@
-// Package disk is what the agent asks of file systems.
-package disk
+// Package kernel is what the agent asks of the kernel: about file systems, and the boot.
+package kernel
 
 import (
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
+
+// BootClock is milliseconds since the boot, suspended time included.
+func BootClock() int64 {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		panic(err) // Linux has had it since 2.6.39
+	}
+	return t.Nano() / 1e6
+}
+
+// BootID is the kernel's name for this boot.
+func BootID() (string, error) {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(id)), err
+}
 
 // Sync makes durable what is on the file system of a folder.
 func Sync(dir string) error {

@@ -1,8 +1,17 @@
 //go:build !linux
 
-package disk
+package kernel
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
+
+var began = time.Now()
+
+func BootClock() int64 { return time.Since(began).Milliseconds() + 1 }
+
+func BootID() (string, error) { return "", errors.ErrUnsupported }
 
 func Sync(string) error { return errors.ErrUnsupported }
 
