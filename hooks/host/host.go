@@ -3,6 +3,7 @@ package host
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"regexp"
@@ -79,6 +80,9 @@ type stored struct {
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (s *stored) UnmarshalJSON(text []byte) error {
+	if !json.Valid(text) {
+		return errors.New("it is not JSON")
+	}
 	s.text = bytes.Clone(text)
 	return nil
 }

@@ -91,13 +91,14 @@ func (h *Hosts) Former(instance, host string) string {
 // facts are what tells which machine a host is.
 type facts struct {
 	owner  *Owner     // nil if nobody has the name
-	record *Record    // nil if nothing was said by or of the host
 	seen   *sightings // of the machine that acts as the host
 	owners *sightings // of the machine that has the name
+	record func() (*Record, error)
 }
 
 func (h *Hosts) facts(host string, self api.Self) facts {
-	f := facts{h.owners.Get(host), h.Record(host), h.sighted.Get(sightKey(host, self.Instance)), nil}
+	record := func() (*Record, error) { return h.records.Get(host).record() }
+	f := facts{h.owners.Get(host), h.sighted.Get(sightKey(host, self.Instance)), nil, record}
 	if f.owner != nil {
 		f.owners = h.sighted.Get(sightKey(host, f.owner.Instance))
 	}
@@ -105,8 +106,9 @@ func (h *Hosts) facts(host string, self api.Self) facts {
 }
 
 func (h *Hosts) factsIn(tx *mirror.Tx, host string, self api.Self) facts {
-	f := facts{h.owners.In(tx, host), h.In(tx, host), h.sighted.In(tx, sightKey(host, self.Instance)), nil}
-	if f.owner != nil {
+	record := func() (*Record, error) { return h.records.In(tx, host).record() }
+	f := facts{h.owners.In(tx, host), h.sighted.In(tx, sightKey(host, self.Instance)), nil, record}
+	if f.owners = f.seen; f.owner != nil && f.owner.Instance != self.Instance {
 		f.owners = h.sighted.In(tx, sightKey(host, f.owner.Instance))
 	}
 	return f
@@ -128,7 +130,8 @@ func (f facts) foreign(host string, self api.Self, who Caller) bool {
 	case who.Host == host:
 		return false
 	case self.BootID == "": // a poll of such an agent, which has reported or will
-		return f.record == nil || f.record.Status == nil || f.record.Status.Instance != ""
+		r, err := f.record()
+		return err != nil || r == nil || r.Status == nil || r.Status.Instance != ""
 	}
 	return f.owners == nil || !slices.ContainsFunc(f.owners.Seen, func(x sighting) bool { return x.Boot == self.BootID })
 }

@@ -112,13 +112,17 @@ func (h *Hosts) Report(tx *mirror.Tx, who Caller, host string, st *api.Status, w
 		h.noteClaim(tx, f.owner, who, host, st.Channel, self)
 		return nil, refused, nil
 	}
-	if err := f.record.judge(host, st); err != nil {
+	record, err := f.record()
+	if err == nil {
+		err = record.judge(host, st)
+	}
+	if err != nil {
 		return nil, nil, err
 	}
 	h.claimName(tx, f, host, st.Channel, self, was)
 	next := new(Record)
-	if f.record != nil {
-		*next = *f.record
+	if record != nil {
+		*next = *record
 	}
 	old = next.Status
 	next.Status, next.Reported, next.By = st, tx.Time.UTC(), who.Name

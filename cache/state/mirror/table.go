@@ -206,7 +206,13 @@ func (t *Table[T]) decode(key string, text []byte) (*T, error) {
 		return nil, nil
 	}
 	v := new(T)
-	if err := json.Unmarshal(text, v); err != nil {
+	var err error
+	if own, ok := any(v).(json.Unmarshaler); ok { // which json.Unmarshal would look at twice
+		err = own.UnmarshalJSON(text)
+	} else {
+		err = json.Unmarshal(text, v)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", t.noun, key, err)
 	}
 	return v, nil
@@ -224,9 +230,16 @@ func (t *Table[T]) Put(tx *Tx, key string, v *T) {
 		tx.Keep(tx.Delete(t.bucket, key))
 		return
 	}
-	text, err := json.Marshal(v)
+	text, err := encode(v)
 	tx.Keep(err)
 	tx.Keep(tx.Tx.Put(t.bucket, key, text))
+}
+
+func encode(v any) ([]byte, error) {
+	if own, ok := v.(json.Marshaler); ok {
+		return own.MarshalJSON()
+	}
+	return json.Marshal(v)
 }
 
 // Topic is what Put notifies of.
