@@ -3,6 +3,7 @@ package nixstore
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -66,7 +67,7 @@ func (db *database) prepare(ctx context.Context) error {
 }
 
 func noRows(err error) error {
-	if err == sql.ErrNoRows {
+	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
 	return err

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -27,12 +26,6 @@ var manyFiles = sync.OnceValue(func() []file {
 		}
 	}
 	return files
-})
-
-const bigSize = 256 << 20
-
-var bigFile = sync.OnceValue(func() []file {
-	return []file{plainFile("", strings.Repeat("0123456789abcdef", bigSize/16))}
 })
 
 func BenchmarkDump(b *testing.B) {
