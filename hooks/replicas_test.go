@@ -10,6 +10,7 @@ import (
 
 	"narwharf/cache/state"
 	"narwharf/hooks/api"
+	"narwharf/signing"
 )
 
 // lateNotices is a state of which notices come late.
@@ -90,9 +91,12 @@ func TestReplicasPromote(t *testing.T) {
 	for seq := int64(1); seq <= 10; seq++ {
 		var got [2]answer
 		var wg sync.WaitGroup
+		var releases [2]*signing.Release
 		for i, w := range both {
-			r := w.release(w.head(seq), w.entry("*", w.system(fmt.Sprint(systems[i], seq))))
-			wg.Go(func() { got[i] = w.promoteAs(w.ci, seq-1, r) })
+			releases[i] = w.release(w.head(seq), w.entry("*", w.system(fmt.Sprint(systems[i], seq))))
+		}
+		for i, w := range both {
+			wg.Go(func() { got[i] = w.promoteAs(w.ci, seq-1, releases[i]) })
 		}
 		wg.Wait()
 		winner := 0
