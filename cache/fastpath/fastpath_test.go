@@ -218,7 +218,8 @@ func TestAhead(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if b, err := io.ReadAll(resp.Body); err != nil || string(b) != want {
+			b, err := io.ReadAll(resp.Body)
+			if err := errors.Join(err, resp.Body.Close()); err != nil || string(b) != want {
 				t.Errorf("%q (%v), want %q", b, err, want)
 			}
 		}
