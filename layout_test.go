@@ -108,7 +108,7 @@ var allMayImport = []string{"narinfo/clip"}
 // testsMayImport is what tests may import beyond that.
 var testsMayImport = map[string][]string{
 	"hooks/promoter":     {"hooks", "signing/access", "cache/state/memory"}, // an example with a server
-	"cache/index":        {"cache/state/bolt", "cache/state/memory"},
+	"cache/index":        {"cache/state/bolt", "cache/state/memory", "cache/state/statetest"},
 	"cache/state/bolt":   {"cache/state/statetest"},
 	"cache/state/memory": {"cache/state/statetest"},
 	"cache/narfile":      {"cache/narfiletest"},
@@ -118,7 +118,7 @@ var testsMayImport = map[string][]string{
 	"cache/state/mirror": {"cache/state/memory"},
 	"nixos":              {"nixos/sim", "hooks/window"},
 	"nixos/linux":        {"nixos/sim", "cache/nar", "cache/nar/dump", "narinfo", "signing"},
-	"signing/access":     {"cache/state/bolt", "cache/state/memory"},
+	"signing/access":     {"cache/state/bolt", "cache/state/memory", "cache/state/statetest"},
 }
 
 // onlyIn names the files that alone may import a module, tests left out, so

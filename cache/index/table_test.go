@@ -10,6 +10,8 @@ import (
 
 	"narwharf/cache/state"
 	"narwharf/cache/state/bolt"
+	"narwharf/cache/state/memory"
+	"narwharf/cache/state/statetest"
 )
 
 // openState opens a state in memory, where there is such a folder. reopen closes
@@ -56,9 +58,17 @@ func write(t *testing.T, s state.Store, bucket, key, value string) {
 }
 
 func TestTableContract(t *testing.T) {
-	testContract(t, func(t *testing.T) (Index, func() Index) {
-		db, reopen := openState(t)
-		return open(t, db), func() Index { return open(t, reopen()) }
+	t.Run("bolt", func(t *testing.T) {
+		testContract(t, func(t *testing.T) (Index, func() Index) {
+			db, reopen := openState(t)
+			return open(t, db), func() Index { return open(t, reopen()) }
+		})
+	})
+	t.Run("each change twice", func(t *testing.T) {
+		testContract(t, func(t *testing.T) (Index, func() Index) {
+			db := statetest.Twice(memory.New(nil))
+			return open(t, db), func() Index { return open(t, db) }
+		})
 	})
 }
 

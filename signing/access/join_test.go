@@ -8,6 +8,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"narwharf/cache/state/memory"
+	"narwharf/cache/state/statetest"
 )
 
 const (
@@ -36,6 +39,7 @@ func newHost(t testing.TB, host string, now time.Time) Token {
 // bothStores runs a test on tokens in memory and in a file.
 func bothStores(t *testing.T, test func(*testing.T, Store)) {
 	t.Run("memory", func(t *testing.T) { test(t, inMemory(t)) })
+	t.Run("each change twice", func(t *testing.T) { test(t, mustOpen(t, statetest.Twice(memory.New(nil)))) })
 	t.Run("bolt", func(t *testing.T) {
 		test(t, mustOpen(t, openDB(t, filepath.Join(t.TempDir(), "db"))))
 	})

@@ -15,6 +15,7 @@ import (
 	"narwharf/cache/state"
 	"narwharf/cache/state/bolt"
 	"narwharf/cache/state/memory"
+	"narwharf/cache/state/statetest"
 )
 
 func TestTokens(t *testing.T) {
@@ -23,6 +24,9 @@ func TestTokens(t *testing.T) {
 		testStore(t, func(t *testing.T) Store {
 			return mustOpen(t, openDB(t, filepath.Join(t.TempDir(), "db")))
 		})
+	})
+	t.Run("each change twice", func(t *testing.T) {
+		testStore(t, func(t *testing.T) Store { return mustOpen(t, statetest.Twice(memory.New(nil))) })
 	})
 	t.Run("known to nobody", func(t *testing.T) { // every Lookup reads the state
 		testStore(t, func(t *testing.T) Store { return forgetful{inMemory(t)} })
