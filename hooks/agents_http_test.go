@@ -27,7 +27,6 @@ func TestAgentsOverHTTP(t *testing.T) {
 			_, _ = rw.Write(w.cache.infos[hash].Append(nil))
 			return
 		}
-		a.now.Store(max(a.now.Load(), host.Clock))
 		a.s.ServeHTTP(rw, r)
 	}))
 	defer front.Close()
@@ -48,6 +47,7 @@ func TestAgentsOverHTTP(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			a.now.Store(max(a.now.Load(), host.Clock))
 			if err := agent.Turn(t.Context()); err != nil {
 				t.Fatal(err)
 			}

@@ -1,12 +1,10 @@
 package hooks
 
 import (
-	"context"
 	"net/http"
 
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
-	"narwharf/hooks/desired"
 	"narwharf/hooks/host"
 	"narwharf/hooks/longpoll"
 	"narwharf/signing"
@@ -51,12 +49,7 @@ func (s *Server) getDesired(c *call) error {
 	if err := s.fleet.Review(ctx, name, self.BootID); err != nil {
 		return err
 	}
-	ask := s.fleet.Tell
-	if c.req.Method == http.MethodHead { // which is no agent that would act on it
-		ask = func(_ context.Context, name, channel, target string) (*desired.Answer, error) {
-			return s.fleet.For(name, channel, target)
-		}
-	}
+	acts := c.req.Method != http.MethodHead // else it is no agent that would act on it
 	p := s.hosts.Presence(name)
 	number, back := p.Arrive(s.clock(), channel, target)
 	if back {
@@ -75,7 +68,11 @@ func (s *Server) getDesired(c *call) error {
 			if err := s.hosts.Refused(who, name, self); err != nil {
 				return longpoll.Answer{}, err // the name has gone to another since
 			}
-			a, err := ask(context.Background(), name, channel, target)
+			ask := s.fleet.For
+			if acts {
+				ask = s.fleet.Tell
+			}
+			a, err := ask(name, channel, target)
 			if err != nil {
 				return longpoll.Answer{}, err
 			}

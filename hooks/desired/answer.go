@@ -99,7 +99,8 @@ func newGrant(seq int64, lease time.Duration, id string) *api.Grant {
 
 // Tell is For for the host itself: it takes the slot that there is for it, and
 // sees to it that the host is woken when time alone changes the answer.
-func (f *Fleet) Tell(ctx context.Context, name, channel, target string) (*Answer, error) {
+func (f *Fleet) Tell(name, channel, target string) (*Answer, error) {
+	ctx := context.Background() // a poll has none while it is parked
 	a, err := f.For(name, channel, target)
 	switch {
 	case err != nil:
