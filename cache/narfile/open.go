@@ -3,7 +3,7 @@ package narfile
 import (
 	"bufio"
 	"context"
-	"fmt"
+	"errors"
 	"io"
 	"strings"
 
@@ -23,7 +23,7 @@ func Open(blobs blob.Store, name string) (io.ReadCloser, error) {
 	if err != nil {
 		putBuffer(buf)
 		f.Close()
-		return nil, fmt.Errorf("read %s: %v", name, err)
+		return nil, errors.New("read " + name + ": " + err.Error())
 	}
 	return &opened{plain, buf, f}, nil
 }

@@ -34,6 +34,7 @@ func Text(w *Writer, req *http.Request, content io.ReadSeeker, size int64, conte
 	return Content(w, req, content, size)
 }
 
+// TextHeader sets what all texts have, compressed or not.
 func TextHeader(h http.Header, contentType string) {
 	h.Set("Content-Type", contentType)
 	h.Set("X-Content-Type-Options", "nosniff")

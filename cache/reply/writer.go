@@ -54,6 +54,7 @@ const (
 	writeSmall = 16 << 10
 )
 
+// WriteHeader implements http.ResponseWriter.
 func (w *Writer) WriteHeader(status int) {
 	if status >= 200 && w.Status == 0 {
 		w.Status = status
