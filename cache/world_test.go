@@ -384,14 +384,20 @@ func (w *world) consistent() {
 		w.t.Errorf("counted %d NAR files of %d bytes, of which %+v are known to be gone; there are %d of %d", c.NarFiles, c.NarBytes, w.behind, files, size)
 	}
 	inside := reflect.ValueOf(w.u).Elem()
-	for _, name := range inside.FieldByName("verified").FieldByName("facts").MapKeys() {
+	mutex := func(of reflect.Value) *sync.Mutex { return (*sync.Mutex)(of.FieldByName("mu").Addr().UnsafePointer()) }
+	verified, locks := inside.FieldByName("verified"), inside.FieldByName("locks")
+	mutex(verified).Lock()
+	for _, name := range verified.FieldByName("facts").MapKeys() {
 		if _, err := w.files.Stat(name.String()); claimed[name.String()] || errors.Is(err, fs.ErrNotExist) {
 			w.t.Errorf("facts of %s are still held in memory", name)
 		}
 	}
-	if n := inside.FieldByName("locks").FieldByName("held").Len(); n > 0 {
+	mutex(verified).Unlock()
+	mutex(locks).Lock()
+	if n := locks.FieldByName("held").Len(); n > 0 {
 		w.t.Errorf("%d locks are held", n)
 	}
+	mutex(locks).Unlock()
 	if n := w.s.UploadsInFlight(); n != 0 {
 		w.t.Errorf("%d uploads in flight", n)
 	}

@@ -154,7 +154,8 @@ func (c *conn) handOver(left int64) {
 // ConnState is for the http.Server of a Listener. It takes a connection back on
 // which net/http has answered a request and waits for the next.
 func ConnState(c net.Conn, state http.ConnState) {
-	if c, ok := c.(*conn); ok {
+	// When it closes one, net/http may still be reading from it.
+	if c, ok := c.(*conn); ok && state != http.StateClosed {
 		c.taken = state == http.StateHijacked
 		c.slow = c.slow && (state != http.StateIdle || c.left != 0)
 	}
