@@ -235,5 +235,5 @@ func TestWaitOutcomes(t *testing.T) {
 	end()
 	second := s.mustPromote(map[string]string{"a": s.put("other").In("/nix/store")})
 	wait(first, time.Minute, promoter.Superseded)
-	wait(second, time.Millisecond, promoter.TimedOut)
+	wait(second, 300*time.Millisecond, promoter.TimedOut)
 }
