@@ -167,8 +167,12 @@ func refer(tx state.Tx, key, path string, create bool) error {
 func dangling(tx state.Reader) error {
 	refs, err := tx.List("ref", state.Range{})
 	for _, e := range refs {
-		if v, err := tx.Get("path", e.Key[:1]); v == nil || err != nil {
-			return fmt.Errorf("%s refers to what is not there, %v", e.Key, err)
+		v, err := tx.Get("path", e.Key[:1])
+		if err != nil {
+			return err
+		}
+		if v == nil {
+			return fmt.Errorf("%s refers to what is not there", e.Key)
 		}
 	}
 	return err
