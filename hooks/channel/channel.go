@@ -94,6 +94,7 @@ type Channels struct {
 
 	// One promote of a channel at a time does the long work. It decides nothing.
 	promoting namelock.Set
+	loading   namelock.Set // of a snapshot
 
 	mu        sync.RWMutex
 	snapshots map[string]*Snapshot

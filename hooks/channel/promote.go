@@ -180,7 +180,7 @@ func (c *Channels) setWritten(name string, r *Release) {
 // change calls fn in a transaction, if the channel is as it was in now; else it is
 // errMoved.
 func (c *Channels) change(ctx context.Context, now *Snapshot, fn func(tx *mirror.Tx)) error {
-	return c.set.Update(ctx, locks(now.Name), func(tx *mirror.Tx) error {
+	err := c.set.Update(ctx, locks(now.Name), func(tx *mirror.Tx) error {
 		is := c.In(tx, now.Name)
 		meta, err := readMeta(tx, now.Name, is.Current)
 		if err != nil {
@@ -193,6 +193,10 @@ func (c *Channels) change(ctx context.Context, now *Snapshot, fn func(tx *mirror
 		fn(tx)
 		return nil
 	})
+	if errors.Is(err, errMoved) { // memory may be behind
+		c.set.Noticed([]string{c.states.Topic(now.Name)})
+	}
+	return err
 }
 
 func raceLost(now *Snapshot, match string) error {

@@ -110,10 +110,16 @@ func (c *Channels) load(name string) (*Snapshot, error) {
 	if st == nil {
 		return &Snapshot{Name: name}, nil
 	}
-	c.mu.RLock()
-	s, written := c.snapshots[name], c.written[name]
-	c.mu.RUnlock()
-	if s != nil && s.from == st {
+	if s, _ := c.loaded(name); s != nil && s.from == st {
+		return s, nil
+	}
+	defer c.loading.Lock(name)() // a release is read once, not by each poll that wakes
+	st = c.states.Get(name)
+	s, written := c.loaded(name)
+	switch {
+	case st == nil:
+		return &Snapshot{Name: name}, nil
+	case s != nil && s.from == st:
 		return s, nil
 	}
 	next := &Snapshot{Name: name, State: *st, from: st}
@@ -133,6 +139,12 @@ func (c *Channels) load(name string) (*Snapshot, error) {
 	c.snapshots[name] = next
 	c.mu.Unlock()
 	return next, nil
+}
+
+func (c *Channels) loaded(name string) (s *Snapshot, written *Release) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.snapshots[name], c.written[name]
 }
 
 // fill adds the release to a snapshot. One that was read or written before is

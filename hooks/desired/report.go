@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"narwharf/cache/state"
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
@@ -23,12 +24,12 @@ func (f *Fleet) Report(ctx context.Context, who host.Caller, name string, st *ap
 	}
 	l, was := f.channels.Get(st.Channel), f.hosts.Former(st.Instance, name)
 	var refused error
-	err := f.change(ctx, name, host.Locks(name, st.Instance)[1:], func(tx *mirror.Tx, sl *reboot.Slot) (err error) {
+	err := f.change(ctx, name, append(host.Locks(name, st.Instance)[1:], state.Shared(channel.Lock(st.Channel))), func(tx *mirror.Tx, sl *reboot.Slot) (err error) {
 		var old *api.Status
 		if old, refused, err = f.hosts.Report(tx, who, name, st, was); err != nil || refused != nil {
 			return err
 		}
-		noteStatus(tx, l, name, old, st)
+		f.noteStatus(tx, l, name, old, st)
 		f.endSlot(tx, name, sl, st)
 		return nil
 	})
@@ -56,7 +57,7 @@ func (f *Fleet) endSlot(tx *mirror.Tx, name string, sl *reboot.Slot, st *api.Sta
 }
 
 // noteStatus writes down changes of state, and what ought to wake somebody.
-func noteStatus(tx *mirror.Tx, l *channel.Snapshot, name string, was, is *api.Status) {
+func (f *Fleet) noteStatus(tx *mirror.Tx, l *channel.Snapshot, name string, was, is *api.Status) {
 	if was == nil || was.State != is.State || was.Seq != is.Seq || was.Attempt != is.Attempt {
 		text := fmt.Sprintf("%s is %s", name, is.State)
 		if is.Seq > 0 {
@@ -69,7 +70,7 @@ func noteStatus(tx *mirror.Tx, l *channel.Snapshot, name string, was, is *api.St
 		audit.Note(tx, api.Event{Kind: "host.state", By: name, Channel: is.Channel, Host: name, Seq: is.Seq, Text: text, Alarm: alarm,
 			Data: map[string]string{"state": string(is.State), "attempt": is.Attempt, "current": is.Current}})
 	}
-	if is.Head == nil || is.HighestSeq <= l.State.Seq || was != nil && was.HighestSeq == is.HighestSeq {
+	if is.Head == nil || is.HighestSeq <= max(l.State.Seq, f.channels.In(tx, l.Name).Seq) || was != nil && was.HighestSeq == is.HighestSeq {
 		return
 	}
 	keys, threshold, err := l.State.Trust()

@@ -63,6 +63,9 @@ func (f *Fleet) takeSlot(ctx context.Context, name, ch string, seq int64) error 
 		if r == nil || !reboot.Asks(r.Status) || r.Status.Channel != ch || r.Status.Seq != seq || r.Held(tx.Time) || r.RebootGroup(ch) != group {
 			return nil // it has said something else meanwhile, or somebody of it
 		}
+		if why, _ := reboot.Resting(r, tx.Time); why != "" {
+			return nil
+		}
 		p := f.policies.In(tx, ch)
 		if open, _ := p.Open(tx.Time); !open || f.channels.In(tx, ch).Current != seq || p.Unasked(r.Status) {
 			return nil

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -15,22 +16,37 @@ import (
 // that has it already, after which the others are forgotten, and that it was
 // cloned. channel is that of the host.
 func (h *Hosts) Approve(ctx context.Context, who Caller, host, channel, instance string) error {
-	o := h.owners.Get(host)
-	if o == nil {
-		return Unknown(host)
-	}
-	if at := o.openClaim(instance); at >= 0 {
-		// First, and whether or not the operator still waits: the name must not
-		// go to one machine while the token of the other stays good.
-		if err := h.RevokeJoined(context.WithoutCancel(ctx), host, o.Claims[at].TokenID); err != nil {
+	// Whether or not the operator still waits: the name must not go to one machine
+	// while the token of the other stays good, nor be of one without a token.
+	ctx = context.WithoutCancel(ctx)
+	was := h.Former(instance, host)
+	for o := h.owners.Get(host); ; {
+		keeps := "" // its token; all others are revoked first
+		if o == nil {
+			return Unknown(host)
+		}
+		if at := o.openClaim(instance); at >= 0 {
+			keeps = o.Claims[at].TokenID
+			if err := h.RevokeJoined(ctx, host, keeps); err != nil {
+				return err
+			}
+		}
+		err := h.set.Update(ctx, Locks(host, instance), func(tx *mirror.Tx) error {
+			is := h.owners.In(tx, host)
+			if is != nil && is.openClaim(instance) >= 0 && (o.openClaim(instance) < 0 || is.Claims[is.openClaim(instance)].TokenID != keeps) {
+				o = is
+				return errClaimed
+			}
+			return h.approved(tx, who, host, channel, instance, was)
+		})
+		if !errors.Is(err, errClaimed) {
 			return err
 		}
 	}
-	was := h.Former(instance, host)
-	return h.set.Update(ctx, Locks(host, instance), func(tx *mirror.Tx) error {
-		return h.approved(tx, who, host, channel, instance, was)
-	})
 }
+
+// errClaimed is that another claim is there than tokens were revoked for.
+var errClaimed = errors.New("the claim has changed")
 
 func (h *Hosts) approved(tx *mirror.Tx, who Caller, host, channel, instance, was string) error {
 	o := h.owners.In(tx, host)

@@ -174,8 +174,10 @@ func (h *Hosts) Record(host string) *Record {
 // Records are all of them.
 func (h *Hosts) Records() map[string]*Record {
 	all := make(map[string]*Record)
-	for name := range h.records.All() {
-		all[name] = h.Record(name)
+	for name, st := range h.records.All() {
+		if r, err := st.record(); err == nil {
+			all[name] = r
+		}
 	}
 	return all
 }

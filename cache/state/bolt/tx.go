@@ -16,6 +16,7 @@ type tx struct {
 	t      *bbolt.Tx
 	clock  func() time.Time
 	topics *[]string
+	wrote  bool
 }
 
 var _ state.Tx = (*tx)(nil)
@@ -109,6 +110,7 @@ func (x *tx) Now() (time.Time, error) { return x.clock(), nil }
 
 // Put implements state.Tx.
 func (x *tx) Put(bucket, key string, value []byte) error {
+	x.wrote = true
 	if err := state.CheckEntry(bucket, key, value); err != nil {
 		return err
 	}
@@ -122,6 +124,7 @@ func (x *tx) Put(bucket, key string, value []byte) error {
 
 // Delete implements state.Tx.
 func (x *tx) Delete(bucket, key string) error {
+	x.wrote = true
 	if b := x.bucket(bucket); b != nil {
 		return b.Delete([]byte(key))
 	}
@@ -130,6 +133,7 @@ func (x *tx) Delete(bucket, key string) error {
 
 // Clear implements state.Tx.
 func (x *tx) Clear(bucket string) error {
+	x.wrote = true
 	if x.bucket(bucket) == nil {
 		return nil
 	}
@@ -143,6 +147,7 @@ func (x *tx) Clear(bucket string) error {
 // Append implements state.Tx. The position is one above the last record's and
 // above bbolt's sequence of the bucket, which earlier versions did not set.
 func (x *tx) Append(log string, encode func(position uint64) ([]byte, error)) error {
+	x.wrote = true
 	b, err := x.makeBucket(log)
 	if err != nil {
 		return err
@@ -163,6 +168,7 @@ func (x *tx) Append(log string, encode func(position uint64) ([]byte, error)) er
 
 // Trim implements state.Tx.
 func (x *tx) Trim(log string, below uint64) error {
+	x.wrote = true
 	b := x.bucket(log)
 	if b == nil {
 		return nil

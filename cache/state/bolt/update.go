@@ -1,7 +1,9 @@
 package bolt
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -17,6 +19,7 @@ type update struct {
 	topics []string
 	done   chan error
 	panic  any
+	err    error // of fn, which wrote nothing
 }
 
 // Update implements state.Store.
@@ -58,24 +61,34 @@ func (s *Store) write() {
 	}
 }
 
+// errNothing ends a transaction that wrote nothing without a sync.
+var errNothing = errors.New("nothing was written")
+
 // commit runs a batch in one transaction. One that fails by its own fault gets
 // its error, and the rest is returned to go again without it.
 func (s *Store) commit(batch []*update) (again []*update) {
 	var failed *update
-	ran := false
+	ran, wrote := false, false
 	err := s.db.Update(func(t *bbolt.Tx) error {
 		for _, u := range batch {
-			if err := u.run(&tx{t: t, clock: s.clock}); err != nil {
+			x := &tx{t: t, clock: s.clock}
+			if u.err = u.run(x); u.err != nil && x.wrote {
 				failed = u
-				return err
+				return u.err
 			}
+			wrote = wrote || x.wrote
 		}
-		ran = true
+		if ran = true; !wrote {
+			return errNothing
+		}
 		return nil
 	})
 	if failed != nil {
 		failed.done <- err
 		return slices.DeleteFunc(batch, func(u *update) bool { return u == failed })
+	}
+	if errors.Is(err, errNothing) {
+		err = nil
 	}
 	if err != nil {
 		err = fmt.Errorf("write to %s: %w", s.path, err)
@@ -85,12 +98,14 @@ func (s *Store) commit(batch []*update) (again []*update) {
 	} else {
 		var topics []string
 		for _, u := range batch {
-			topics = append(topics, u.topics...)
+			if u.err == nil {
+				topics = append(topics, u.topics...)
+			}
 		}
 		s.watchers.Tell(topics)
 	}
 	for _, u := range batch {
-		u.done <- err
+		u.done <- cmp.Or(err, u.err)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -67,13 +68,15 @@ func (s *Set) Update(ctx context.Context, locks []string, fn func(tx *Tx) error)
 		last = tx
 		return tx.err
 	})
+	if errors.Is(err, state.ErrUncertain) { // it may have been made
+		s.Noticed(last.topics)
+	}
 	if err != nil {
 		return err
 	}
 	for _, write := range last.written {
 		write()
 	}
-	s.Noticed(last.topics)
 	return nil
 }
 

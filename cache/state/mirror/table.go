@@ -129,6 +129,7 @@ func (t *Table[T]) fill() error {
 		return err
 	}
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	for key := range t.known {
 		if fresh[key] == nil {
 			fresh[key] = nil // it is gone
@@ -137,8 +138,7 @@ func (t *Table[T]) fill() error {
 	if t.lost <= notice {
 		t.lost = 0
 	}
-	t.mu.Unlock()
-	t.take(fresh, notice)
+	t.put(fresh, notice)
 	return nil
 }
 
@@ -154,6 +154,10 @@ func (t *Table[T]) notice() uint64 {
 func (t *Table[T]) take(fresh map[string]*T, notice uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.put(fresh, notice)
+}
+
+func (t *Table[T]) put(fresh map[string]*T, notice uint64) {
 	for key, v := range fresh {
 		if t.stale[key] <= notice {
 			delete(t.stale, key)
@@ -224,7 +228,9 @@ func (t *Table[T]) Put(tx *Tx, key string, v *T) {
 	tx.written = append(tx.written, func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		t.replace(key, v) // and it is read again if it can be: there may be a later one
+		t.replace(key, v)
+		t.notices++
+		t.stale[key] = t.notices // it is read again if it can be: there may be a later one
 	})
 	if v == nil {
 		tx.Keep(tx.Delete(t.bucket, key))
