@@ -211,3 +211,22 @@ func TestApproveIsWhole(t *testing.T) {
 		t.Errorf("%v; the name is of %s, the old machine's poll is %d", err, h.Identity.Instance, a.poll().status)
 	}
 }
+
+// TestDamagedRecord: of a host whose record cannot be read nobody says that it is
+// not held; other hosts and lists go on.
+func TestDamagedRecord(t *testing.T) {
+	w := newWorld(t)
+	w.promote(1, w.entry("*", w.system("a")))
+	if err := w.db.Update(t.Context(), nil, func(tx state.Tx) error {
+		return tx.Put("hooks/host", "web-2", []byte(`{"labels":["x"],"hold":{"reason":"do not touch"}}`))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.restart()
+	for host, want := range map[string]int{"web-1": 200, "web-2": 500} {
+		if a := w.do("GET", "/api/v1/hosts/"+host+"/desired?channel=web", w.host, nil); a.status != want {
+			t.Errorf("%s is told %s, want %d", host, a, want)
+		}
+	}
+	w.must(w.do("GET", "/api/v1/hosts", w.op, nil), 200, "")
+}

@@ -99,8 +99,8 @@ func (t *trimmer) look(ctx context.Context) error {
 		}
 		for _, r := range page {
 			var e struct{ Time time.Time }
-			if err := json.Unmarshal(r.Value, &e); err != nil {
-				return fmt.Errorf("event %d: %w", r.Position, err)
+			if json.Unmarshal(r.Value, &e) != nil && len(t.pieces) > 0 {
+				e.Time = t.pieces[len(t.pieces)-1].newest // a damaged line is as old as the one before
 			}
 			t.add(r.Position, int64(len(r.Value)), e.Time)
 		}

@@ -95,6 +95,8 @@ func (f *Fleet) Remove(ctx context.Context, who host.Caller, name string) error 
 	if !d.Known() {
 		return host.Unknown(name)
 	}
+	ctx = context.WithoutCancel(ctx) // or it would stay, without a token
+	defer f.hosts.LockTokens(name)()
 	if err := f.hosts.RevokeJoined(ctx, name, ""); err != nil {
 		return err
 	}

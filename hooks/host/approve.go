@@ -19,6 +19,7 @@ func (h *Hosts) Approve(ctx context.Context, who Caller, host, channel, instance
 	// Whether or not the operator still waits: the name must not go to one machine
 	// while the token of the other stays good, nor be of one without a token.
 	ctx = context.WithoutCancel(ctx)
+	defer h.LockTokens(host)()
 	was := h.Former(instance, host)
 	for o := h.owners.Get(host); ; {
 		keeps := "" // its token; all others are revoked first

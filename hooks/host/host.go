@@ -162,14 +162,28 @@ func Locks(host, instance string) []string {
 	return []string{Lock(host), "instance:" + instance}
 }
 
-// Record is what memory has of a host, nil if nothing is known of it.
+// Record is what memory has of a host, nil if nothing is known of it or if that
+// cannot be read.
 func (h *Hosts) Record(host string) *Record {
-	r, err := h.records.Get(host).record()
+	r, err := h.Read(host)
 	if err != nil {
-		h.log.Error("what is known of a host cannot be read", "host", host, "error", err)
+		h.log.Error("what is known of a host cannot be read", "error", err)
 	}
 	return r
 }
+
+// Read is Record that says what is wrong with a record: a hold might stand in it.
+func (h *Hosts) Read(host string) (*Record, error) {
+	r, err := h.records.Get(host).record()
+	if err != nil {
+		return nil, fmt.Errorf("record of host %s: %w", host, err)
+	}
+	return r, nil
+}
+
+// LockTokens keeps joins at this server from making a token for a host, until
+// unlock is called: whoever revokes its tokens means all of them.
+func (h *Hosts) LockTokens(host string) (unlock func()) { return h.joining.Lock(host) }
 
 // Records are all of them.
 func (h *Hosts) Records() map[string]*Record {

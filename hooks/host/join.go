@@ -41,7 +41,7 @@ func (h *Hosts) Join(ctx context.Context, who Caller, j *api.Join) (secret strin
 		return "", api.Errorf(api.NotFound, "this server makes no tokens")
 	}
 	self := api.Self{Instance: j.Instance, Machine: j.Machine}
-	defer h.joining.Lock(j.Host)()
+	defer h.LockTokens(j.Host)()
 	if who.Host != j.Host {
 		if err := h.mayJoin(ctx, who, j, self); err != nil {
 			return "", err
@@ -62,7 +62,8 @@ func (h *Hosts) Join(ctx context.Context, who Caller, j *api.Join) (secret strin
 		return "", err
 	}
 	was := h.Former(self.Instance, j.Host)
-	return secret, h.set.Update(ctx, Locks(j.Host, self.Instance), func(tx *mirror.Tx) error {
+	// Whether or not the host still waits: the tokens it had before are revoked.
+	return secret, h.set.Update(context.WithoutCancel(ctx), Locks(j.Host, self.Instance), func(tx *mirror.Tx) error {
 		return h.joined(tx, who, j, fresh, was)
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"narwharf/cache/state"
 )
@@ -24,6 +25,7 @@ type Table[T any] struct {
 	known   map[string]*T
 	stale   map[string]uint64 // keys to read again, by the number of their last notice
 	lost    uint64            // number of the last notice of state.All; 0: all was read since
+	failed  time.Time         // of the last try to read
 	notices uint64
 }
 
@@ -43,8 +45,11 @@ func (t *Table[T]) Get(key string) *T {
 	t.mu.RLock()
 	v, lost := t.known[key], t.lost
 	_, stale := t.stale[key]
+	away := t.away()
 	t.mu.RUnlock()
 	switch {
+	case away:
+		return v
 	case lost > 0:
 		t.Fresh()
 	case stale:
@@ -68,7 +73,7 @@ func (t *Table[T]) All() map[string]*T {
 // Fresh reads again all that was changed, so that replaced was told of it.
 func (t *Table[T]) Fresh() {
 	t.mu.RLock()
-	fresh := t.lost == 0 && len(t.stale) == 0
+	fresh := t.lost == 0 && len(t.stale) == 0 || t.away()
 	t.mu.RUnlock()
 	if fresh {
 		return
@@ -76,8 +81,11 @@ func (t *Table[T]) Fresh() {
 	t.reading.Lock()
 	defer t.reading.Unlock()
 	t.mu.RLock()
-	lost, stale := t.lost, slices.Collect(maps.Keys(t.stale))
+	lost, stale, away := t.lost, slices.Collect(maps.Keys(t.stale)), t.away()
 	t.mu.RUnlock()
+	if away {
+		return
+	}
 	if lost > 0 {
 		t.renew(t.fill())
 	} else if len(stale) > 0 {
@@ -85,10 +93,21 @@ func (t *Table[T]) Fresh() {
 	}
 }
 
+// again is how long memory answers after the state could not be read: it may be
+// away, and each try may take long.
+const again = time.Second
+
+// away is for mu's holder.
+func (t *Table[T]) away() bool { return !t.failed.IsZero() && time.Since(t.failed) < again }
+
 func (t *Table[T]) renew(err error) {
-	if err != nil {
-		t.set.log.Error("memory is behind the state", "table", t.bucket, "error", err)
+	if err == nil {
+		return
 	}
+	t.set.log.Error("memory is behind the state", "table", t.bucket, "error", err)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.failed = time.Now()
 }
 
 // read reads some keys into memory.

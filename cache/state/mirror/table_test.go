@@ -113,6 +113,65 @@ func TestUncertain(t *testing.T) {
 	}
 }
 
+// away is a state that cannot be read while it is on.
+type away struct {
+	state.Store
+	on    bool
+	reads int
+}
+
+func (u *away) View(ctx context.Context, fn func(tx state.Reader) error) error {
+	if u.on {
+		u.reads++
+		return state.ErrUnavailable
+	}
+	return u.Store.View(ctx, fn)
+}
+func (u *away) Scan(ctx context.Context, b string, r state.Range, fn func([]state.Entry) error) error {
+	if u.on {
+		u.reads++
+		return state.ErrUnavailable
+	}
+	return u.Store.Scan(ctx, b, r, fn)
+}
+
+// TestAway: memory answers while the state is away, and tries seldom.
+func TestAway(t *testing.T) {
+	u := &away{Store: memory.New(nil)}
+	set := NewSet(u, slog.New(slog.DiscardHandler))
+	u.Watch(set.Noticed)
+	a := mustOpen(t, set, "a", nil)
+	put := func(n int) {
+		t.Helper()
+		if err := set.Update(t.Context(), nil, func(tx *Tx) error {
+			a.Put(tx, "k", &thing{n})
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(1)
+	a.Get("k")
+	u.on = true
+	set.Noticed([]string{state.All})
+	for range 1000 {
+		if a.Get("k").N != 1 {
+			t.Fatal("memory does not answer")
+		}
+	}
+	if u.reads > 2 {
+		t.Errorf("%d tries to read what is away", u.reads)
+	}
+	u.on = false
+	put(2)
+	a.mu.Lock()
+	a.failed = a.failed.Add(-again)
+	a.mu.Unlock()
+	if n := a.Get("k").N; n != 2 {
+		t.Errorf("back again, memory has %d", n)
+	}
+}
+
 func mustOpen(t *testing.T, set *Set, bucket string, replaced func(key string, was, is *thing)) *Table[thing] {
 	t.Helper()
 	table, err := Open(set, bucket, bucket, replaced)
