@@ -30,13 +30,19 @@ type Answer struct {
 // For works out what a host shall do. Everyone at once, for now: who has an
 // entry, is not held, and comes within a window has the grant.
 func (f *Fleet) For(name, channel, target string) (*Answer, error) {
-	l, p, now := f.channels.Get(channel), f.policies.Of(channel), f.clock()
 	r, err := f.hosts.Read(name)
 	if err != nil {
 		return nil, err
 	}
+	return f.answer(name, channel, target, r)
+}
+
+// answer is For of a host of which r is known, nil for nothing.
+func (f *Fleet) answer(name, channel, target string, r *host.Record) (*Answer, error) {
+	l, p, now := f.channels.Get(channel), f.policies.Of(channel), f.clock()
 	r = cmp.Or(r, new(host.Record))
 	a := &Answer{Desired: &api.Desired{Channel: channel, Seq: l.State.Seq, Policy: p.Policy, MinAgent: p.MinAgent}, lease: reboot.Lease}
+	var err error
 	if a.Pointer, err = l.Pointer(target); err != nil {
 		return nil, err
 	}

@@ -13,7 +13,7 @@ import (
 // Describe is all that is known of a host.
 func (f *Fleet) Describe(name string) (*host.Described, error) {
 	d := f.hosts.Describe(name)
-	a, err := f.For(name, d.Channel, d.Target)
+	a, err := f.answer(name, d.Channel, d.Target, f.hosts.Record(name))
 	if err != nil {
 		return nil, err
 	}
