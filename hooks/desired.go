@@ -49,7 +49,10 @@ func (s *Server) getDesired(c *call) error {
 	if err := s.fleet.Review(ctx, name, self.BootID); err != nil {
 		return err
 	}
-	acts := c.req.Method != http.MethodHead // else it is no agent that would act on it
+	ask := s.fleet.Tell
+	if c.req.Method == http.MethodHead {
+		ask = s.fleet.For // it is no agent that would act on it
+	}
 	p := s.hosts.Presence(name)
 	number, back := p.Arrive(s.clock(), channel, target)
 	if back {
@@ -67,10 +70,6 @@ func (s *Server) getDesired(c *call) error {
 		Look: func() (longpoll.Answer, error) {
 			if err := s.hosts.Refused(who, name, self); err != nil {
 				return longpoll.Answer{}, err // the name has gone to another since
-			}
-			ask := s.fleet.For
-			if acts {
-				ask = s.fleet.Tell
 			}
 			a, err := ask(name, channel, target)
 			if err != nil {

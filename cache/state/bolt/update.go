@@ -87,27 +87,36 @@ func (s *Store) commit(batch []*update) (again []*update) {
 		failed.done <- err
 		return slices.DeleteFunc(batch, func(u *update) bool { return u == failed })
 	}
-	if errors.Is(err, errNothing) {
+	switch {
+	case err == nil:
+	case errors.Is(err, errNothing):
 		err = nil
-	}
-	if err != nil {
+	case ran: // bbolt does not say how far a failed commit came
+		err = fmt.Errorf("%w: write to %s: %w", state.ErrUncertain, s.path, err)
+	default:
 		err = fmt.Errorf("write to %s: %w", s.path, err)
-		if ran { // bbolt does not say how far a failed commit came
-			err = fmt.Errorf("%w: %w", state.ErrUncertain, err)
-		}
-	} else {
-		var topics []string
+	}
+	s.answer(batch, err)
+	return nil
+}
+
+// answer tells watchers what was committed, and each of a batch how it ended.
+func (s *Store) answer(batch []*update, err error) {
+	var topics []string
+	switch {
+	case errors.Is(err, state.ErrUncertain):
+		topics = []string{state.All} // it may have been
+	case err == nil:
 		for _, u := range batch {
 			if u.err == nil {
 				topics = append(topics, u.topics...)
 			}
 		}
-		s.watchers.Tell(topics)
 	}
+	s.watchers.Tell(topics)
 	for _, u := range batch {
 		u.done <- cmp.Or(err, u.err)
 	}
-	return nil
 }
 
 // run calls the function of u, whose panic is the caller's.
