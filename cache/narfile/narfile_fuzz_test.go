@@ -27,7 +27,7 @@ func FuzzRead(f *testing.F) {
 			}
 			return
 		}
-		if got.FileSize != int64(len(body)) || got.NarSize < 112 || got.NarSize > 1<<20 {
+		if got.FileSize != int64(len(body)) || got.NarSize < 96 || got.NarSize > 1<<20 {
 			t.Errorf("%+v of %d bytes", got, len(body))
 		}
 		again, err := Read(file, &slowReader{body, 3}, 1<<20)
