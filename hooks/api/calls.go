@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,29 +13,175 @@ import (
 	"narwharf/signing"
 )
 
+const (
+	// maxRelease bounds answers that hold releases, or all hosts.
+	maxRelease = 256 << 20
+	// MaxLog is how much of an attempt's log a server takes, in bytes.
+	MaxLog = 256 << 10
+)
+
+// ask makes a call and reads its answer.
+func ask[T any](ctx context.Context, c *Client, call Call) (v T, err error) {
+	a, err := c.Do(ctx, call)
+	if err == nil {
+		err = a.Decode(&v)
+	}
+	return v, err
+}
+
 // ErrNotModified is the outcome of a conditional read of what is as it was.
 var ErrNotModified = errors.New("not modified")
+
+// poll reads what has an ETag. With that of an earlier answer it parks for up to
+// wait, and is ErrNotModified when that is over.
+func poll[T any](ctx context.Context, c *Client, call Call, etag string, wait time.Duration) (v T, next string, err error) {
+	if etag != "" {
+		call.IfNoneMatch, call.Wait = etag, wait
+	}
+	a, err := c.Do(ctx, call)
+	switch {
+	case err != nil:
+		return v, "", err
+	case a.Status == http.StatusNotModified:
+		return v, etag, ErrNotModified
+	}
+	return v, a.ETag, a.Decode(&v)
+}
+
+func channelPath(name string) string { return "/api/v1/channels/" + url.PathEscape(name) }
+
+func hostPath(host string) string { return "/api/v1/hosts/" + url.PathEscape(host) }
+
+// atSeq is the ETag of a channel.
+func atSeq(seq int64) string { return fmt.Sprintf(`"%d"`, seq) }
+
+// Channels lists the channels, without their releases.
+func (c *Client) Channels(ctx context.Context) ([]Channel, error) {
+	list, err := ask[struct {
+		Channels []Channel `json:"channels"`
+	}](ctx, c, Call{Path: "/api/v1/channels"})
+	return list.Channels, err
+}
+
+// Channel reads a channel with its release. The *Error of one that is not there
+// has, as its Channel, what is known of it.
+func (c *Client) Channel(ctx context.Context, name string) (*Channel, error) {
+	return ask[*Channel](ctx, c, Call{Path: channelPath(name), MaxBody: maxRelease})
+}
+
+// History lists the last releases of a channel, the newest first.
+func (c *Client) History(ctx context.Context, name string, limit int) ([]HistoryItem, error) {
+	list, err := ask[struct {
+		History []HistoryItem `json:"history"`
+	}](ctx, c, Call{Path: channelPath(name) + "/history", Query: url.Values{"limit": {fmt.Sprint(limit)}}, MaxBody: maxRelease})
+	return list.History, err
+}
+
+// Release reads an earlier release. Nothing of it is verified.
+func (c *Client) Release(ctx context.Context, name string, seq int64) (*signing.Release, error) {
+	return ask[*signing.Release](ctx, c, Call{Path: fmt.Sprintf("%s/releases/%d", channelPath(name), seq), MaxBody: maxRelease})
+}
+
+// Promote puts a release to a channel that is at ifSeq; with dryRun the server
+// only checks it.
+func (c *Client) Promote(ctx context.Context, name string, ifSeq int64, p *Promotion, dryRun bool) (*Promoted, error) {
+	call := Call{Method: http.MethodPut, Path: channelPath(name), Body: p, IfMatch: atSeq(ifSeq), Timeout: 10 * time.Minute}
+	if dryRun {
+		call.Query = url.Values{"dry_run": {"1"}}
+	}
+	return ask[*Promoted](ctx, c, call)
+}
+
+// PutClosure gives the server a closure manifest that it asked for.
+func (c *Client) PutClosure(ctx context.Context, m *signing.Manifest) error {
+	_, err := c.Do(ctx, Call{Method: http.MethodPut, Path: "/api/v1/closures/" + m.Digest().Hex(), Body: m.Text(), Timeout: 10 * time.Minute})
+	return err
+}
+
+// DeleteChannel deletes a channel that is at ifSeq.
+func (c *Client) DeleteChannel(ctx context.Context, name string, ifSeq int64) error {
+	_, err := c.Do(ctx, Call{Method: http.MethodDelete, Path: channelPath(name), IfMatch: atSeq(ifSeq)})
+	return err
+}
+
+// ChannelPolicy reads a channel's policy, after replacing it by set if that is
+// not nil. The server says what is wrong with it.
+func (c *Client) ChannelPolicy(ctx context.Context, name string, set json.RawMessage) (*ChannelPolicy, error) {
+	call := Call{Path: channelPath(name) + "/policy"}
+	if set != nil {
+		call.Method, call.Body = http.MethodPut, set
+	}
+	return ask[*ChannelPolicy](ctx, c, call)
+}
+
+// Events reads the audit log from an id on, and from which id it goes on. Of one
+// channel only, unless that is "". With a wait it parks until there is more; no
+// events mean that there was none.
+func (c *Client) Events(ctx context.Context, since int64, channel string, wait time.Duration) (events []Event, next int64, err error) {
+	a, err := c.Do(ctx, Call{Path: "/api/v1/events", Query: url.Values{"since": {fmt.Sprint(since)}, "channel": {channel}}, Wait: wait})
+	if err != nil || a.Status == http.StatusNotModified {
+		return nil, since, err
+	}
+	var page struct {
+		Events []Event `json:"events"`
+		Next   int64   `json:"next"`
+	}
+	err = a.Decode(&page)
+	return page.Events, page.Next, err
+}
+
+// Hosts lists the hosts of a channel, or all if that is "".
+func (c *Client) Hosts(ctx context.Context, channel string) ([]Host, error) {
+	hosts, _, err := c.HostsAfter(ctx, channel, "", 0)
+	return hosts, err
+}
+
+// HostsAfter is Hosts; with the etag of an earlier answer it parks for up to
+// wait, and is ErrNotModified when that is over.
+func (c *Client) HostsAfter(ctx context.Context, channel, etag string, wait time.Duration) ([]Host, string, error) {
+	call := Call{Path: "/api/v1/hosts", MaxBody: maxRelease}
+	if channel != "" {
+		call.Query = url.Values{"channel": {channel}}
+	}
+	list, next, err := poll[struct {
+		Hosts []Host `json:"hosts"`
+	}](ctx, c, call, etag, wait)
+	return list.Hosts, next, err
+}
+
+// Host reads what is known of a host.
+func (c *Client) Host(ctx context.Context, host string) (*Host, error) {
+	return ask[*Host](ctx, c, Call{Path: hostPath(host)})
+}
+
+// PatchHost changes what the server keeps about a host: hold, unhold, labels.
+func (c *Client) PatchHost(ctx context.Context, host string, change map[string]any) (*Host, error) {
+	return ask[*Host](ctx, c, Call{Method: http.MethodPatch, Path: hostPath(host), Body: change})
+}
+
+// PostHost does something about a host: "approve" with its instance; "retry",
+// "revert" and "release" with the seq that they are about.
+func (c *Client) PostHost(ctx context.Context, host, what string, body any) (*Host, error) {
+	return ask[*Host](ctx, c, Call{Method: http.MethodPost, Path: hostPath(host) + "/" + what, Body: body})
+}
+
+// RemoveHost forgets a host.
+func (c *Client) RemoveHost(ctx context.Context, host string) error {
+	_, err := c.Do(ctx, Call{Method: http.MethodDelete, Path: hostPath(host)})
+	return err
+}
+
+// Join exchanges the join token that the client has for the host's own token.
+func (c *Client) Join(ctx context.Context, host, channel string) (*Joined, error) {
+	return ask[*Joined](ctx, c, Call{Method: http.MethodPost, Path: "/api/v1/join",
+		Body: &Join{Host: host, Channel: channel, Instance: c.self.Instance, Machine: c.self.Machine}})
+}
 
 // Desired reads what a host shall do. With an etag it parks for up to wait
 // and is ErrNotModified when that is over.
 func (c *Client) Desired(ctx context.Context, host, channel, target, etag string, wait time.Duration) (*Desired, string, error) {
 	q := c.self.query(url.Values{"channel": {channel}, "target": {target}})
-	call := Call{Path: hostPath(host) + "/desired", Query: q, IfNoneMatch: etag}
-	if etag != "" {
-		call.Wait = wait
-	}
-	a, err := c.Do(ctx, call)
-	if err != nil {
-		return nil, "", err
-	}
-	if a.Status == http.StatusNotModified {
-		return nil, etag, ErrNotModified
-	}
-	d := new(Desired)
-	if err := a.Decode(d); err != nil {
-		return nil, "", err
-	}
-	return d, a.ETag, nil
+	return poll[*Desired](ctx, c, Call{Path: hostPath(host) + "/desired", Query: q}, etag, wait)
 }
 
 // PutStatus reports what a host is. An *Error of kind StaleStatus says with
@@ -51,14 +198,9 @@ func (c *Client) PutStatus(ctx context.Context, host string, s *Status, fresh bo
 	return err
 }
 
-// MaxLog is how much of an attempt's log a server takes, in bytes.
-const MaxLog = 256 << 10
-
 // PostLog sends the log of an attempt, of which the last MaxLog bytes count.
 func (c *Client) PostLog(ctx context.Context, host, attempt, channel string, text []byte) error {
-	if len(text) > MaxLog {
-		text = text[len(text)-MaxLog:]
-	}
+	text = text[max(len(text)-MaxLog, 0):]
 	_, err := c.Do(ctx, Call{Method: http.MethodPost, Path: hostPath(host) + "/log", Query: c.self.query(url.Values{"attempt": {attempt}, "channel": {channel}}), Body: text})
 	return err
 }

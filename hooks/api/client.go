@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -65,13 +66,7 @@ const halfOpen = 10 * time.Second
 
 // NewClient checks the options; it opens no connection.
 func NewClient(o ClientOptions) (*Client, error) {
-	c := &Client{agent: o.UserAgent, self: o.Self, timeout: o.Timeout}
-	if c.agent == "" {
-		c.agent = "narwharf"
-	}
-	if c.timeout <= 0 {
-		c.timeout = 30 * time.Second
-	}
+	c := &Client{agent: cmp.Or(o.UserAgent, "narwharf"), self: o.Self, timeout: cmp.Or(o.Timeout, 30*time.Second)}
 	if len(o.Servers) == 0 {
 		return nil, errors.New("no server is given: name its URL, as https://cache.example.org")
 	}
@@ -170,14 +165,15 @@ type Call struct {
 	Fresh       bool          // over a new connection, closed after it
 	Timeout     time.Duration // instead of the client's
 	MaxBody     int64         // instead of 8 MiB
+
+	text []byte // the body, encoded
+	kind string // of it
 }
 
 // An Answer is a response below 400, its body read whole.
 type Answer struct {
 	Status int // 200, 201, 204, 304, …
 	ETag   string
-	Waited bool // the server understood "Prefer: wait"
-	Header http.Header
 	Body   []byte
 	Server string // base URL that answered
 }
@@ -195,15 +191,14 @@ func (a *Answer) Decode(v any) error {
 // so is one that no Narwharf made, with the kind that fits its status; that
 // there was no answer at all is any other error.
 func (c *Client) Do(ctx context.Context, call Call) (*Answer, error) {
-	body, kind, err := call.encode()
-	if err != nil {
+	if err := call.encode(); err != nil {
 		return nil, err
 	}
 	start := int(c.first.Load())
 	var last error
 	for i := range c.servers {
 		n := (start + i) % len(c.servers)
-		a, err := c.try(ctx, c.servers[n], call, body, kind)
+		a, err := c.try(ctx, c.servers[n], call)
 		if err == nil {
 			c.first.Store(int64(n))
 			return a, nil
@@ -218,45 +213,39 @@ func (c *Client) Do(ctx context.Context, call Call) (*Answer, error) {
 	return nil, last
 }
 
-func (call *Call) encode() (body []byte, kind string, err error) {
+func (call *Call) encode() (err error) {
 	switch b := call.Body.(type) {
 	case nil:
-		return nil, "", nil
 	case []byte:
-		return b, "text/plain; charset=utf-8", nil
+		call.text, call.kind = b, "text/plain; charset=utf-8"
 	case json.RawMessage: // as it was written
-		return b, "application/json", nil
+		call.text, call.kind = b, "application/json"
 	default:
-		body, err = json.Marshal(b)
-		return body, "application/json", err
+		call.text, err = json.Marshal(b)
+		call.kind = "application/json"
 	}
+	return err
 }
 
 // try asks one server; after a 401 once more, if there is another token by now.
-func (c *Client) try(ctx context.Context, base *url.URL, call Call, body []byte, kind string) (*Answer, error) {
+func (c *Client) try(ctx context.Context, base *url.URL, call Call) (*Answer, error) {
 	token := c.Token()
-	a, err := c.ask(ctx, base, call, body, kind, token)
+	a, err := c.ask(ctx, base, call, token)
 	var e *Error
 	if errors.As(err, &e) && e.Status == http.StatusUnauthorized && c.token.again(token) {
-		return c.ask(ctx, base, call, body, kind, c.Token())
+		return c.ask(ctx, base, call, c.Token())
 	}
 	return a, err
 }
 
-func (c *Client) ask(ctx context.Context, base *url.URL, call Call, body []byte, kind, token string) (*Answer, error) {
-	timeout := call.Timeout
-	if timeout <= 0 {
-		timeout = c.timeout
-	}
+func (c *Client) ask(ctx context.Context, base *url.URL, call Call, token string) (*Answer, error) {
+	timeout := cmp.Or(call.Timeout, c.timeout)
 	if call.Wait > 0 {
-		timeout = max(timeout, call.Wait+halfOpen)
-		if call.Timeout <= 0 {
-			timeout = call.Wait + halfOpen
-		}
+		timeout = max(call.Timeout, call.Wait+halfOpen)
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	req, err := c.request(ctx, base, call, body, kind, token)
+	req, err := c.request(ctx, base, call, token)
 	if err != nil {
 		return nil, err
 	}
@@ -275,10 +264,7 @@ func (c *Client) ask(ctx context.Context, base *url.URL, call Call, body []byte,
 		return nil, err
 	}
 	defer resp.Body.Close()
-	limit := call.MaxBody
-	if limit <= 0 {
-		limit = maxBody
-	}
+	limit := cmp.Or(call.MaxBody, maxBody)
 	text, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: the answer broke off: %w", req.Method, req.URL.Redacted(), err)
@@ -289,43 +275,29 @@ func (c *Client) ask(ctx context.Context, base *url.URL, call Call, body []byte,
 	if resp.StatusCode >= 400 {
 		return nil, decodeError(req, resp, text)
 	}
-	return &Answer{
-		Status: resp.StatusCode, ETag: resp.Header.Get("ETag"), Header: resp.Header, Body: text, Server: base.String(),
-		Waited: strings.Contains(resp.Header.Get("Preference-Applied"), "wait"),
-	}, nil
+	return &Answer{Status: resp.StatusCode, ETag: resp.Header.Get("ETag"), Body: text, Server: base.String()}, nil
 }
 
-func (c *Client) request(ctx context.Context, base *url.URL, call Call, body []byte, kind, token string) (*http.Request, error) {
-	method := call.Method
-	if method == "" {
-		method = http.MethodGet
-	}
+func (c *Client) request(ctx context.Context, base *url.URL, call Call, token string) (*http.Request, error) {
 	target := base.String() + call.Path
 	if len(call.Query) > 0 {
 		target += "?" + call.Query.Encode()
 	}
-	var reader io.Reader
-	if body != nil {
-		reader = bytes.NewReader(body)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, target, reader)
+	req, err := http.NewRequestWithContext(ctx, call.Method, target, bytes.NewReader(call.text))
 	if err != nil {
 		return nil, err
 	}
-	set := func(name, value string) {
+	header := map[string]string{"User-Agent": c.agent, "Content-Type": call.kind, "If-Match": call.IfMatch, "If-None-Match": call.IfNoneMatch}
+	if token != "" {
+		header["Authorization"] = "Bearer " + token
+	}
+	if call.Wait > 0 {
+		header["Prefer"] = "wait=" + strconv.Itoa(int(call.Wait/time.Second))
+	}
+	for name, value := range header {
 		if value != "" {
 			req.Header.Set(name, value)
 		}
-	}
-	set("User-Agent", c.agent)
-	set("Content-Type", kind)
-	set("If-Match", call.IfMatch)
-	set("If-None-Match", call.IfNoneMatch)
-	if token != "" {
-		set("Authorization", "Bearer "+token)
-	}
-	if call.Wait > 0 {
-		set("Prefer", "wait="+strconv.Itoa(int(call.Wait/time.Second)))
 	}
 	return req, nil
 }
@@ -348,24 +320,15 @@ func decodeError(req *http.Request, resp *http.Response, text []byte) *Error {
 	return e
 }
 
+// foreignKinds are the kinds of answers that no Narwharf made.
+var foreignKinds = map[int]Kind{
+	401: Unauthorized, 403: Forbidden, 404: NotFound, 405: MethodNotAllowed, 412: RaceLost, 413: TooLarge,
+	428: NoPrecondition, 429: Unavailable, 502: Unavailable, 503: Unavailable, 504: Unavailable,
+}
+
 func kindOf(status int) Kind {
-	switch status {
-	case 401:
-		return Unauthorized
-	case 403:
-		return Forbidden
-	case 404:
-		return NotFound
-	case 405:
-		return MethodNotAllowed
-	case 412:
-		return RaceLost
-	case 413:
-		return TooLarge
-	case 428:
-		return NoPrecondition
-	case 502, 503, 504, 429:
-		return Unavailable
+	if kind := foreignKinds[status]; kind != "" {
+		return kind
 	}
 	if status >= 500 {
 		return Internal

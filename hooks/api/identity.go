@@ -64,3 +64,21 @@ type Identity struct {
 	Was      string    `json:"was,omitempty"`    // name that the same instance had before
 	Cloned   bool      `json:"cloned,omitempty"` // seen on two machines, or on two boots that take turns
 }
+
+// Join is the body of POST /api/v1/join, with a join token: a machine becomes a
+// host of a channel.
+type Join struct {
+	Host     string `json:"host"`
+	Channel  string `json:"channel"`
+	Instance string `json:"instance"` // as in Status
+	Machine  string `json:"machine,omitempty"`
+}
+
+// Joined is the answer, 201.
+type Joined struct {
+	Host    string `json:"host"`
+	Channel string `json:"channel"`
+	// Token is the host's own from now on. It cannot be had again, but for some
+	// minutes by the same machine in the same way, after which this one is void.
+	Token string `json:"token"`
+}
