@@ -109,35 +109,26 @@ func (c *Channels) checkClosure(k *closureCheck, e signing.Entry, root narinfo.P
 // walk collects the closure of root from the cache. lost are paths that are
 // referred to and not there, or whose bytes are gone.
 func (c *Channels) walk(root narinfo.Path, known map[narinfo.Path]*narinfo.Info) (infos []*narinfo.Info, lost []narinfo.Path, err error) {
-	seen := map[narinfo.Path]bool{root: true}
-	todo := []narinfo.Path{root}
-	for len(todo) > 0 {
-		p := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		info := known[p]
-		if info == nil {
-			i, _, _, err := c.cache.Info(p.Hash())
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return nil, nil, err
-			}
-			if err != nil || i.Path != p || !c.cache.HasBytes(i) {
-				lost = append(lost, p)
-				continue
-			}
-			info = i
-			known[p] = i
+	n := 0
+	infos, err = narinfo.Closure(root, func(p narinfo.Path) (*narinfo.Info, error) {
+		if n++; n > maxClosure {
+			return nil, api.Errorf(api.Invalid, "the closure of %s has more than %d paths", root, maxClosure)
 		}
-		if infos = append(infos, info); len(infos) > maxClosure {
-			return nil, nil, api.Errorf(api.Invalid, "the closure of %s has more than %d paths", root, maxClosure)
+		if info := known[p]; info != nil {
+			return info, nil
 		}
-		for _, ref := range info.References {
-			if !seen[ref] {
-				seen[ref] = true
-				todo = append(todo, ref)
-			}
+		info, _, _, err := c.cache.Info(p.Hash())
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
 		}
-	}
-	return infos, lost, nil
+		if err != nil || info.Path != p || !c.cache.HasBytes(info) {
+			lost = append(lost, p)
+			return nil, nil
+		}
+		known[p] = info
+		return info, nil
+	})
+	return infos, lost, err
 }
 
 // compare lists the paths of which promoter and cache hold other bytes.
@@ -195,11 +186,12 @@ func (c *Channels) checkSystems(entries []signing.Entry) error {
 			if err != nil {
 				return err
 			}
-			files, err := c.cache.Peek(root.Hash(), []string{"nixos-version", "system", "bin/switch-to-configuration"}, 4096)
+			names := []string{"nixos-version", "bin/switch-to-configuration", "system"}
+			files, err := c.cache.Peek(root.Hash(), names, 4096)
 			if err != nil {
 				return err
 			}
-			for _, name := range []string{"nixos-version", "bin/switch-to-configuration", "system"} {
+			for _, name := range names {
 				if _, ok := files[name]; !ok {
 					return api.Errorf(api.NotASystem, "%s (target %s) is not a NixOS system: it has no %s; promote system.build.toplevel, or make the channel one of --kind path", e.StorePath, e.Target, name)
 				}

@@ -1,6 +1,7 @@
 package promoter
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -154,7 +155,7 @@ func (b *builder) entry(ctx context.Context, target, typed string) (*signing.Ent
 	var err error
 	if b.store == nil {
 		if path, err = narinfo.ParsePath(b.StoreDir, typed); err == nil {
-			infos, err = b.cacheClosure(ctx, path)
+			infos, err = narinfo.Closure(path, func(p narinfo.Path) (*narinfo.Info, error) { return b.signedInfo(ctx, p) })
 		}
 	} else {
 		path, infos, system, err = b.fromStore(ctx, target, typed)
@@ -166,15 +167,11 @@ func (b *builder) entry(ctx context.Context, target, typed string) (*signing.Ent
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case system != "":
-	case b.System != "":
-		system = b.System
-	default:
-		system = hostSystem()
-	}
 	b.manifests[m.Digest()] = m
-	return &signing.Entry{Target: target, Action: b.Action, StorePath: path.In(b.StoreDir), Closure: m.Digest(), System: system}, nil
+	return &signing.Entry{
+		Target: target, Action: b.Action, StorePath: path.In(b.StoreDir), Closure: m.Digest(),
+		System: cmp.Or(system, b.System, hostSystem()),
+	}, nil
 }
 
 // fromStore reads the closure of a path out of the local store, and warns of a
@@ -225,15 +222,15 @@ func (b *builder) linkFarm(path string) (map[string]string, error) {
 	farm := make(map[string]string)
 	for _, l := range links {
 		to, err := os.Readlink(filepath.Join(dir, l.Name()))
-		if err != nil {
-			return nil, nil //nolint:nilerr // something else than links: no farm
+		var system narinfo.Path
+		if err == nil {
+			system, err = narinfo.ParsePath(b.StoreDir, to)
 		}
-		system, err := narinfo.ParsePath(b.StoreDir, to)
-		if err != nil {
-			return nil, nil //nolint:nilerr // links elsewhere: no farm
+		if err == nil {
+			_, err = os.Lstat(filepath.Join(b.store.RealPath(system), "nixos-version"))
 		}
-		if _, err := os.Lstat(filepath.Join(b.store.RealPath(system), "nixos-version")); err != nil {
-			return nil, nil //nolint:nilerr // links to other things: no farm
+		if err != nil {
+			return nil, nil //nolint:nilerr // something else than links to systems: no farm
 		}
 		farm[l.Name()] = to
 	}
@@ -243,33 +240,7 @@ func (b *builder) linkFarm(path string) (map[string]string, error) {
 // hostSystem is Nix's name of this machine's kind.
 func hostSystem() string {
 	arch := map[string]string{"amd64": "x86_64", "arm64": "aarch64", "386": "i686"}[runtime.GOARCH]
-	if arch == "" {
-		arch = runtime.GOARCH
-	}
-	return arch + "-" + runtime.GOOS
-}
-
-// cacheClosure walks the narinfos of the cache, each of which must be signed.
-func (p *Promoter) cacheClosure(ctx context.Context, root narinfo.Path) ([]*narinfo.Info, error) {
-	var infos []*narinfo.Info
-	seen := map[narinfo.Path]bool{root: true}
-	todo := []narinfo.Path{root}
-	for len(todo) > 0 {
-		path := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		info, err := p.signedInfo(ctx, path)
-		if err != nil {
-			return nil, err
-		}
-		infos = append(infos, info)
-		for _, ref := range info.References {
-			if !seen[ref] {
-				seen[ref] = true
-				todo = append(todo, ref)
-			}
-		}
-	}
-	return infos, nil
+	return cmp.Or(arch, runtime.GOARCH) + "-" + runtime.GOOS
 }
 
 // signedInfo reads a narinfo of the cache and verifies it with the content keys.

@@ -23,13 +23,13 @@ func (p *Promoter) Save(r *Release, file string) error {
 	if err != nil {
 		return err
 	}
-	text, err := json.MarshalIndent(body, "", "  ")
+	text, err := textOf(body)
 	if err != nil {
 		return err
 	}
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err == nil {
-		_, err = f.Write(append(text, '\n'))
+		_, err = f.Write(text)
 		err = errors.Join(err, f.Sync(), f.Close())
 	}
 	if err != nil {
@@ -99,11 +99,17 @@ func (f *File) Sign(keys []signing.SecretKey) (signatures int, err error) {
 	for _, k := range keys {
 		f.body.Head.Sign(signing.HeadKind, k)
 	}
-	text, err := json.MarshalIndent(f.body, "", "  ")
-	if err != nil {
-		return 0, err
+	text, err := textOf(f.body)
+	if err == nil {
+		err = durable.WriteFile(f.name, text, 0o644)
 	}
-	return len(f.body.Head.Signatures), durable.WriteFile(f.name, append(text, '\n'), 0o644)
+	return len(f.body.Head.Signatures), err
+}
+
+// textOf is the content of a file.
+func textOf(body *api.Promotion) ([]byte, error) {
+	text, err := json.MarshalIndent(body, "", "  ")
+	return append(text, '\n'), err
 }
 
 // Show prints what a signer vouches for, but not its entries. What is free text in a
@@ -139,7 +145,7 @@ func (f *File) Show(out io.Writer) {
 	}
 	if len(signers) == 0 {
 		line("signatures", "none")
-	} else {
-		line("signatures", "%s (not verified here)", strings.Join(signers, ", "))
+		return
 	}
+	line("signatures", "%s (not verified here)", strings.Join(signers, ", "))
 }

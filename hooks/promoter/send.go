@@ -173,26 +173,22 @@ func (p *Promoter) adopt(ctx context.Context, e *api.Error, r *Release) (bool, e
 // explained is a refusal with what its fields say, for people.
 func explained(e *api.Error) error {
 	const most = 5
-	text := e.Message
-	for _, m := range e.Missing {
-		text += fmt.Sprintf("\n  %s lacks %d paths:", m.Target, m.Count)
-		for i, path := range m.Paths {
-			if i == most {
-				text += "\n    …"
-				break
-			}
-			text += "\n    " + string(path)
-		}
-	}
-	for i, d := range e.Differs {
-		if i == most {
-			text += "\n  …"
-			break
-		}
-		text += fmt.Sprintf("\n  %s (target %s)\n    yours %s\n    ours  %s", d.StorePath, d.Target, d.Yours, d.Ours)
-	}
 	full := *e
-	full.Message = text
+	for _, m := range e.Missing {
+		full.Message += fmt.Sprintf("\n  %s lacks %d paths:", m.Target, m.Count)
+		for _, path := range m.Paths[:min(most, len(m.Paths))] {
+			full.Message += "\n    " + string(path)
+		}
+		if len(m.Paths) > most {
+			full.Message += "\n    …"
+		}
+	}
+	for _, d := range e.Differs[:min(most, len(e.Differs))] {
+		full.Message += fmt.Sprintf("\n  %s (target %s)\n    yours %s\n    ours  %s", d.StorePath, d.Target, d.Yours, d.Ours)
+	}
+	if len(e.Differs) > most {
+		full.Message += "\n  …"
+	}
 	return &full
 }
 
@@ -212,13 +208,11 @@ func (p *Promoter) report(a *api.Promoted) {
 }
 
 func bytesText(n int64) string {
-	switch {
-	case n < 10<<10:
-		return fmt.Sprintf("%d bytes", n)
-	case n < 10<<20:
-		return fmt.Sprintf("%d KiB", n>>10)
-	case n < 10<<30:
-		return fmt.Sprintf("%d MiB", n>>20)
+	for _, unit := range []string{"bytes", "KiB", "MiB"} {
+		if n < 10<<10 {
+			return fmt.Sprintf("%d %s", n, unit)
+		}
+		n >>= 10
 	}
-	return fmt.Sprintf("%d GiB", n>>30)
+	return fmt.Sprintf("%d GiB", n)
 }
