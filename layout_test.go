@@ -58,6 +58,7 @@ var mayImport = map[string][]string{
 	"cache/upload/fsck":       {"cache/nar", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/upload", "narinfo"},
 	"cache/upload/adopt":      {"cache/nar", "cache/nar/dump", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/upload", "narinfo"},
 	"cmd/narwharf":            {"..."},
+	"cmd/narwharf/server":     {"cache", "cache/...", "hooks", "hooks/audit", "hooks/serverconfig", "nixos/bootstrap", "nixos/config", "signing", "signing/access"},
 	"e2e":                     nil,
 	"e2e/fleet":               {"e2e"},
 	"e2e/fleet/cmd":           {"e2e/fleet"},
@@ -129,7 +130,7 @@ var onlyIn = map[string][]string{
 	"github.com/pelletier":     {"hooks/configfile/*.go", "nixos/bootstrap/script.go"},
 	"go.etcd.io/bbolt":         {"cache/state/bolt/*.go"},
 	// Handlers and clients know HTTP; what they call does not.
-	"net/http": {"bench/*.go", "cache/*.go", "cache/fastpath/*.go", "cache/reply/*.go", "cache/state/admin/*.go", "cmd/narwharf/*.go", "e2e/*.go", "e2e/*/*.go",
+	"net/http": {"bench/*.go", "cache/*.go", "cache/fastpath/*.go", "cache/reply/*.go", "cache/state/admin/*.go", "cmd/narwharf/server/*.go", "e2e/*.go", "e2e/*/*.go",
 		"hooks/*.go", "hooks/api/*.go", "hooks/longpoll/*.go", "nixos/linux/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "signing/access/*.go"},
 }
 
@@ -239,7 +240,7 @@ func TestFilesAreShort(t *testing.T) {
 // the lines that they may have. A number is lowered or its row deleted, never raised.
 var largePackages = map[string]int{
 	"cache":          2460,
-	"cmd/narwharf":   3258,
+	"cmd/narwharf":   2088,
 	"signing/access": 1597,
 }
 

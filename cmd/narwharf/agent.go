@@ -14,6 +14,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/nixos"
 	"narwharf/nixos/config"
+	"narwharf/nixos/journal"
 	"narwharf/nixos/linux"
 	"narwharf/nixos/linux/systemd"
 	"narwharf/nixos/remote"
@@ -33,25 +34,23 @@ its states and its configuration.
 	return c
 }
 
-const agentConfig = "/etc/narwharf/agent.toml"
-
-func agentConfigFlag(c *cobra.Command) *string {
-	return c.Flags().String("config", agentConfig, "the agent's configuration `FILE`")
-}
-
-// agentOptions are of the agent that a file configures, whose log goes to stderr.
-func agentOptions(file string, stderr io.Writer) (linux.Options, error) {
-	cfg, err := config.Load(file)
-	if err != nil {
-		return linux.Options{}, err
-	}
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Key == slog.TimeKey && os.Getenv("JOURNAL_STREAM") != "" {
-			return slog.Attr{} // the journal has the time
+// withAgent makes a command one that reads the agent's configuration.
+func withAgent(c *cobra.Command, run func(o linux.Options) error) *cobra.Command {
+	file := c.Flags().String("config", "/etc/narwharf/agent.toml", "the agent's configuration `FILE`")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		cfg, err := config.Load(*file)
+		if err != nil {
+			return err
 		}
-		return a
-	}}))
-	return linux.Options{Config: cfg, Version: versionText(), Log: log}, nil
+		log := slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey && os.Getenv("JOURNAL_STREAM") != "" {
+				return slog.Attr{} // the journal has the time
+			}
+			return a
+		}}))
+		return run(linux.Options{Config: cfg, Version: versionText(), Log: log})
+	}
+	return c
 }
 
 func agentRunCommand() *cobra.Command {
@@ -66,13 +65,8 @@ changed and nothing is under way, it ends with exit status 0, and the service
 manager has to start it again (Restart=always, as the NixOS module says).`,
 		Args: cobra.NoArgs,
 	}
-	file := agentConfigFlag(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		o, err := agentOptions(*file, c.ErrOrStderr())
-		if err != nil {
-			return err
-		}
-		err = linux.Run(c.Context(), o)
+	return withAgent(c, func(o linux.Options) error {
+		err := linux.Run(c.Context(), o)
 		switch {
 		case errors.Is(err, nixos.ErrRestart):
 			fmt.Fprintln(c.ErrOrStderr(), "narwharf agent: "+err.Error()+": ending, to be started again")
@@ -81,8 +75,7 @@ manager has to start it again (Restart=always, as the NixOS module says).`,
 			return nil // told to stop, before it had anything to do
 		}
 		return err
-	}
-	return c
+	})
 }
 
 func agentOnceCommand() *cobra.Command {
@@ -101,16 +94,11 @@ not work.
     narwharf agent once --dry-run`,
 		Args: cobra.NoArgs,
 	}
-	file := agentConfigFlag(c)
 	limit := c.Flags().Duration("timeout", 30*time.Minute, "`TIME` after which it gives up; what is under way is taken up by the next agent")
 	dry := c.Flags().Bool("dry-run", false, "only print what would change")
-	c.RunE = func(c *cobra.Command, _ []string) error {
+	return withAgent(c, func(o linux.Options) error {
 		ctx, cancel := context.WithTimeout(c.Context(), *limit)
 		defer cancel()
-		o, err := agentOptions(*file, c.ErrOrStderr())
-		if err != nil {
-			return err
-		}
 		if *dry {
 			return agentDryRun(ctx, o, c.OutOrStdout())
 		}
@@ -131,23 +119,19 @@ not work.
 			return nil
 		}
 		return exitError{3, errors.New(why)}
-	}
-	return c
+	})
 }
 
 // agentDryRun is `narwharf agent once --dry-run`.
 func agentDryRun(ctx context.Context, o linux.Options, stdout io.Writer) error {
 	p, err := linux.DryRun(ctx, o)
-	if err != nil {
-		return err
+	if err == nil {
+		_, err = fmt.Fprint(stdout, p)
 	}
-	if _, err := fmt.Fprint(stdout, p); err != nil {
-		return err
+	if err == nil && p.Error != "" {
+		err = exitError{3, errors.New("it would not work out")}
 	}
-	if p.Error != "" {
-		return exitError{3, errors.New("it would not work out")}
-	}
-	return nil
+	return err
 }
 
 func agentPauseCommand() *cobra.Command {
@@ -160,40 +144,21 @@ whom and why.
     narwharf agent pause --reason 'replacing a disk' --until 4h`,
 		Args: cobra.NoArgs,
 	}
-	file := agentConfigFlag(c)
 	reason := c.Flags().String("reason", "", "`TEXT` that others see")
 	until := c.Flags().String("until", "", "`TIME` from now after which it ends by itself, as 4h or 2d")
 	must(c.MarkFlagRequired("reason"))
-	c.RunE = func(*cobra.Command, []string) error {
-		cfg, err := config.Load(*file)
+	return withAgent(c, func(o linux.Options) error {
+		p, err := newHold(*reason, callerName(), *until)
 		if err != nil {
 			return err
 		}
-		p := &api.Hold{Reason: *reason, By: callerName()}
-		if *until != "" {
-			d, err := parseAge(*until)
-			if err != nil {
-				return fmt.Errorf("--until: %w", err)
-			}
-			t := time.Now().Add(d).UTC().Truncate(time.Second)
-			p.Until = &t
-		}
-		return linux.WritePause(cfg.StateDir, p)
-	}
-	return c
+		return linux.WritePause(o.Config.StateDir, p)
+	})
 }
 
 func agentResumeCommand() *cobra.Command {
 	c := &cobra.Command{Use: "resume", Short: "end a pause", Args: cobra.NoArgs}
-	file := agentConfigFlag(c)
-	c.RunE = func(*cobra.Command, []string) error {
-		cfg, err := config.Load(*file)
-		if err != nil {
-			return err
-		}
-		return linux.WritePause(cfg.StateDir, nil)
-	}
-	return c
+	return withAgent(c, func(o linux.Options) error { return linux.WritePause(o.Config.StateDir, nil) })
 }
 
 func agentProbeCommand() *cobra.Command {
@@ -206,14 +171,9 @@ status: 0 the server took it, 3 it refused, 4 it could not be reached, 2 this
 agent or its configuration is broken.`,
 		Args: cobra.NoArgs,
 	}
-	file := agentConfigFlag(c)
 	report := c.Flags().String("report", "", "`FILE` with the report")
 	must(c.MarkFlagRequired("report"))
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		o, err := agentOptions(*file, c.ErrOrStderr())
-		if err != nil {
-			return err
-		}
+	return withAgent(c, func(o linux.Options) error {
 		ctx, cancel := context.WithTimeout(c.Context(), 20*time.Second)
 		defer cancel()
 		exit, err := linux.Probe(ctx, o, *report)
@@ -221,8 +181,7 @@ agent or its configuration is broken.`,
 			return exitError{exit, err}
 		}
 		return err
-	}
-	return c
+	})
 }
 
 func agentRecordCommand() *cobra.Command {
@@ -233,4 +192,26 @@ func agentRecordCommand() *cobra.Command {
 		Args:   cobra.ExactArgs(2),
 		RunE:   func(_ *cobra.Command, args []string) error { return systemd.Record(args[0], args[1], os.Getenv) },
 	}
+}
+
+func agentStatusCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "print what the agent on this host is doing",
+		Long: `Prints state, release and reasons from the agent's journal, and what runs and boots
+as it is now. It asks no server and needs no running agent.`,
+		Args: cobra.NoArgs,
+	}
+	asJSON := c.Flags().Bool("json", false, "print the whole journal as JSON")
+	return withAgent(c, func(o linux.Options) error {
+		j, err := journal.Read(o.Config.StateDir)
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return printJSON(c.OutOrStdout(), j)
+		}
+		_, err = fmt.Fprint(c.OutOrStdout(), linux.Status(o.Config, j, time.Now()))
+		return err
+	})
 }

@@ -23,6 +23,7 @@ import (
 	"narwharf/cache/nixstore"
 	"narwharf/cache/refusal"
 	"narwharf/cache/signed"
+	"narwharf/cmd/narwharf/server"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/serverconfig"
 	"narwharf/narinfo"
@@ -41,7 +42,7 @@ type answers struct {
 	seen    map[string]bool // "PUT narinfo 409"
 	server  *httptest.Server
 	private *httptest.Server // the same without anonymous access
-	dir     *dataDir
+	dir     *server.DataDir
 	cache   *cache.Stored
 	push    string // tokens, by scope
 	pull    string
@@ -54,7 +55,7 @@ func newAnswers(t *testing.T) *answers {
 	cfg.DataDir = t.TempDir()
 	cfg.Cache.MaxNarSize = 1 << 20
 	log := slog.New(slog.DiscardHandler)
-	d, err := openDataDir(cfg, log)
+	d, err := server.Open(cfg, "", log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +74,7 @@ func newAnswers(t *testing.T) *answers {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := openCache(d, own, signer)
+	c, err := d.OpenCache(own, signer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +88,7 @@ func newAnswers(t *testing.T) *answers {
 			Uploads:  c.Uploads,
 			Adopter:  c.Adopter,
 			Signer:   signer,
-			Access:   access.NewAuthenticator(d.tokens, scopes, time.Now),
+			Access:   access.NewAuthenticator(d.Tokens, scopes, time.Now),
 			BodyIdle: patience,
 			Local:    own,
 			Log:      log,
@@ -126,7 +127,7 @@ func (a *answers) token(scope string) string {
 	}
 	secret, token, err := access.New(scope, scopes, time.Now(), time.Time{})
 	if err == nil {
-		err = a.dir.tokens.Add(a.t.Context(), token)
+		err = a.dir.Tokens.Add(a.t.Context(), token)
 	}
 	if err != nil {
 		a.t.Fatal(err)
@@ -388,12 +389,12 @@ func unprovoked(route, status string) bool {
 func TestAnswersAreDocumented(t *testing.T) {
 	a := newAnswers(t)
 	a.exercise()
-	if err := os.Remove(filepath.Join(a.dir.cfg.DataDir, "cache", "nix-cache-info")); err != nil {
+	if err := os.Remove(filepath.Join(a.dir.Config.DataDir, "cache", "nix-cache-info")); err != nil {
 		t.Fatal(err)
 	}
 	a.want(503, ask{route: "readyz", method: "GET", path: "/readyz"})
 	a.want(503, ask{route: "readyz", method: "HEAD", path: "/readyz"})
-	if err := a.dir.state.Close(); err != nil {
+	if err := a.dir.State.Close(); err != nil {
 		t.Fatal(err)
 	}
 	a.want(500, ask{route: "narinfo", method: "GET", path: "/" + sampleHash("never asked for") + ".narinfo"})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"narwharf/cmd/narwharf/server"
 	"narwharf/nixos/config"
 	"narwharf/signing"
 	"narwharf/signing/access"
@@ -25,7 +26,7 @@ func TestBootstrapByTheServer(t *testing.T) {
 	const pattern, path = apiChannel + "/bootstrap", "/api/v1/channels/web/bootstrap"
 	secret, tok, err := access.NewJoin("j", "web", "web-7", 1, time.Now(), time.Now().Add(time.Hour))
 	if err == nil {
-		err = s.dir.tokens.Add(t.Context(), tok)
+		err = s.dir.Tokens.Add(t.Context(), tok)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -39,15 +40,15 @@ func TestBootstrapByTheServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.dir.cfg.PublicURL = "https://cache.example.org"
-	s.dir.cfg.Bootstrap.Trust, s.dir.cfg.Bootstrap.Agents = "server", []string{someAgent}
+	s.dir.Config.PublicURL = "https://cache.example.org"
+	s.dir.Config.Bootstrap.Trust, s.dir.Config.Bootstrap.Agents = "server", []string{someAgent}
 	keys := func() []signing.PublicKey { return []signing.PublicKey{own.Public()} }
-	channels, err := openChannels(s.dir, s.cache, access.NewAuthenticator(s.dir.tokens, nil, time.Now), keys, prometheus.NewRegistry())
+	channels, err := s.dir.OpenChannels(s.cache, access.NewAuthenticator(s.dir.Tokens, nil, time.Now), keys, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(channels.Stop)
-	srv := httptest.NewServer(web(nil, channels, http.NotFoundHandler()))
+	srv := httptest.NewServer(server.Web(nil, channels, http.NotFoundHandler()))
 	t.Cleanup(srv.Close)
 	s.url = srv.URL
 

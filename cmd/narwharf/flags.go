@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"narwharf/hooks/api"
 	"narwharf/hooks/configfile"
 	"narwharf/signing"
 )
@@ -32,6 +33,20 @@ func parseAge(s string) (time.Duration, error) {
 		return 0, fmt.Errorf("%q is not a time like 12h or 90d", s)
 	}
 	return time.Duration(d), nil
+}
+
+// newHold is a hold that ends by itself after until, if that says something.
+func newHold(reason, by, until string) (*api.Hold, error) {
+	hold := &api.Hold{Reason: reason, By: by}
+	if until != "" {
+		d, err := parseAge(until)
+		if err != nil {
+			return nil, fmt.Errorf("--until: %w", err)
+		}
+		t := time.Now().Add(d).UTC().Truncate(time.Second)
+		hold.Until = &t
+	}
+	return hold, nil
 }
 
 // callerName is the person who types, for the record.

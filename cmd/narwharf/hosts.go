@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -48,4 +51,130 @@ func hostTable(out io.Writer, hosts []api.Host) error {
 			row(h.Host, seen, state, seq, h.WantedSeq, current, strings.Join(notes, "; "))
 		}
 	})
+}
+
+func statusCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "status [CHANNEL]",
+		Short: "sum up channels: how many hosts run the last release",
+		Args:  cobra.MaximumNArgs(1),
+	}
+	return withServer(c, func(s *session, args []string) error {
+		list, err := s.Hosts(s.ctx, strings.Join(args, ""))
+		if err != nil {
+			return err
+		}
+		sums := summarise(list)
+		return s.show(sums, func() error {
+			return table(s.out, "CHANNEL\tSEQ\tHOSTS\tCONVERGED\tOFFLINE\tNEED REBOOT\tTROUBLE", func(row func(...any)) {
+				for _, c := range sums {
+					row(c.Channel, c.Seq, c.Hosts, c.Converged, c.Offline, c.NeedReboot, strings.Join(c.Trouble, ", "))
+				}
+			})
+		})
+	})
+}
+
+// channelSum counts the hosts of a channel.
+type channelSum struct {
+	Channel    string   `json:"channel"`
+	Seq        int64    `json:"seq"`
+	Hosts      int      `json:"hosts"`
+	Converged  int      `json:"converged"`
+	Offline    int      `json:"offline"`
+	NeedReboot int      `json:"need_reboot"`
+	Trouble    []string `json:"trouble"` // host: state
+}
+
+// summarise counts hosts by the channel that they reported last, "-" for those that
+// never did.
+func summarise(hosts []api.Host) []channelSum {
+	var sums []channelSum
+	at := make(map[string]int)
+	for _, h := range hosts {
+		name := "-"
+		if h.Status != nil {
+			name = h.Status.Channel
+		}
+		i, ok := at[name]
+		if !ok {
+			i = len(sums)
+			at[name] = i
+			sums = append(sums, channelSum{Channel: name, Trouble: []string{}})
+		}
+		s := &sums[i]
+		s.Hosts++
+		s.Seq = max(s.Seq, h.WantedSeq)
+		if h.Converged {
+			s.Converged++
+		}
+		if !h.Online {
+			s.Offline++
+		}
+		if st := h.Status; st != nil {
+			if st.NeedReboot {
+				s.NeedReboot++
+			}
+			switch st.State {
+			case api.Failed, api.Rejected, api.Reverted, api.StageFailed, api.Drifted:
+				s.Trouble = append(s.Trouble, h.Host+": "+string(st.State))
+			}
+		}
+	}
+	return sums
+}
+
+func watchCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "watch CHANNEL",
+		Short: "print what happens to a channel and its hosts, as it happens",
+		Args:  cobra.ExactArgs(1),
+	}
+	return withServer(c, func(s *session, args []string) error { return s.watch(args[0]) })
+}
+
+// watch follows the audit log from its end on.
+func (s *session) watch(channel string) error {
+	since := int64(1)
+	first := true
+	for s.ctx.Err() == nil {
+		wait := 45 * time.Second
+		if first {
+			wait = 0
+		}
+		events, next, err := s.Events(s.ctx, since, channel, wait)
+		var e *api.Error
+		switch {
+		case s.ctx.Err() != nil:
+			return nil
+		case errors.As(err, &e) && e.Kind != api.Unavailable && e.Kind != api.Internal:
+			return err
+		case err != nil:
+			fmt.Fprintf(s.errs, "waiting for the server: %v\n", err)
+			time.Sleep(2 * time.Second)
+			continue
+		}
+		if first {
+			events = events[max(len(events)-10, 0):] // where it stands, not the whole past
+		}
+		for _, ev := range events {
+			if err := s.show(ev, func() error { return s.event(ev) }); err != nil {
+				return err
+			}
+		}
+		if next == since {
+			first = false
+		}
+		since = next
+	}
+	return nil
+}
+
+func (s *session) event(ev api.Event) error {
+	alarm := ""
+	if ev.Alarm {
+		alarm = "ALARM "
+	}
+	_, err := fmt.Fprintf(s.out, "%s  %s%s\n", ev.Time.Local().Format(time.DateTime), alarm, ev.Text)
+	return err
 }

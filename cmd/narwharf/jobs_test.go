@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"narwharf/cache/state"
+	"narwharf/cmd/narwharf/server"
 	"narwharf/hooks/serverconfig"
 )
 
@@ -26,19 +27,19 @@ func TestCommandWhileTheServerStarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	d, err := openDataDir(cfg, log)
+	d, err := server.Open(cfg, "", log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = d.Close() }()
-	if _, err := openDataDir(cfg, log); !errors.Is(err, state.ErrInUse) {
+	if _, err := server.Open(cfg, "", log); !errors.Is(err, state.ErrInUse) {
 		t.Fatalf("a second time: %v", err)
 	}
 	stop := make(chan struct{})
 	done := make(chan error, 1)
 	go func() {
 		time.Sleep(500 * time.Millisecond) // the command finds data_dir locked, and no socket
-		srv, err := serveAdmin(place{dataDir: d})
+		srv, err := d.ServeAdmin()
 		if err == nil {
 			<-stop
 			srv.Close()

@@ -9,7 +9,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
+
+	"github.com/spf13/cobra"
 )
 
 func main() {
@@ -29,13 +32,73 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
-	var e exitError
-	if errors.As(err, &e) && e.err == nil {
-		return e.code
+	e := exitError{2, err}
+	errors.As(err, &e)
+	if e.err != nil {
+		fmt.Fprintln(stderr, "narwharf: "+err.Error())
 	}
-	fmt.Fprintln(stderr, "narwharf: "+err.Error())
-	if errors.As(err, &e) {
-		return e.code
+	return e.code
+}
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "narwharf",
+		Short: "a Nix binary cache whose channels are deploy targets",
+		Long: `Narwharf serves and receives Nix store paths: any Nix substitutes from it, and
+` + "`nix copy --to http://…`" + ` uploads to it.
+
+To try it:
+
+    narwharf init ./data
+    narwharf serve --config ./data/config.toml
+
+and type what serve prints. Exit status: 0 fine, 1 damage found (fsck),
+2 anything else that went wrong.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
 	}
-	return 2
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(initCommand(), serveCommand(), tokenCommand(), keyCommand(), fsckCommand(), rebuildCommand(), versionCommand(),
+		promoteCommand(), rollbackCommand(), signCommand(), channelCommand(), watchCommand(), hostCommand(), hostsCommand(), statusCommand(), agentCommand(), bootstrapCommand())
+	return root
+}
+
+// exitError carries an exit status; with a nil err all was said already.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e exitError) Unwrap() error { return e.err }
+
+// version is set by the linker (see the Makefile).
+var version = ""
+
+func versionText() string {
+	if version != "" {
+		return version
+	}
+	if b, ok := debug.ReadBuildInfo(); ok && b.Main.Version != "" && b.Main.Version != "(devel)" {
+		return b.Main.Version
+	}
+	return "dev"
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(c.OutOrStdout(), "narwharf "+versionText())
+			return err
+		},
+	}
 }

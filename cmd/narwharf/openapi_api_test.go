@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"narwharf/cmd/narwharf/server"
 	"narwharf/hooks"
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
@@ -262,12 +263,12 @@ type apiServer struct {
 func newAPIServer(t *testing.T) *apiServer {
 	t.Helper()
 	s := &apiServer{answers: newAnswers(t), doc: readAPIDocument(t), registry: prometheus.NewRegistry()}
-	auth := access.NewAuthenticator(s.dir.tokens, access.Scopes{{Kind: access.Pull}}, time.Now)
-	channels, err := openChannels(s.dir, s.cache, auth, nil, s.registry)
+	auth := access.NewAuthenticator(s.dir.Tokens, access.Scopes{{Kind: access.Pull}}, time.Now)
+	channels, err := s.dir.OpenChannels(s.cache, auth, nil, s.registry)
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(web(nil, channels, http.NotFoundHandler()))
+	srv := httptest.NewServer(server.Web(nil, channels, http.NotFoundHandler()))
 	t.Cleanup(srv.Close)
 	t.Cleanup(channels.Stop)
 	s.url, s.admin = srv.URL, s.token("admin")
@@ -292,7 +293,7 @@ func (s *apiServer) grant(name, scope string) string {
 	}
 	secret, token, err := access.New(name, scopes, time.Now(), time.Time{})
 	if err == nil {
-		err = s.dir.tokens.Add(s.t.Context(), token)
+		err = s.dir.Tokens.Add(s.t.Context(), token)
 	}
 	if err != nil {
 		s.t.Fatal(err)

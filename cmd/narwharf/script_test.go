@@ -49,7 +49,7 @@ type scriptServer struct {
 	slow   *slowUpload
 }
 
-func server(ts *testscript.TestScript) *scriptServer {
+func theServer(ts *testscript.TestScript) *scriptServer {
 	s, ok := ts.Value(serverKey{}).(*scriptServer)
 	if !ok {
 		ts.Fatalf("Setup made no scriptServer")
@@ -64,7 +64,7 @@ const patience = 20 * time.Second
 // waits for the READY=1 that systemd would get. What it prints goes to the
 // files serve.out and serve.err. $URL is where it listens on TCP.
 func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
-	s := server(ts)
+	s := theServer(ts)
 	if neg || s.cmd != nil {
 		ts.Fatalf("usage: serve ARGUMENTS..., one at a time")
 	}
@@ -143,7 +143,7 @@ var scriptSignals = map[string]syscall.Signal{
 
 // cmdSignal: signal TERM|KILL|HUP|INT sends it to the server.
 func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
-	s := server(ts)
+	s := theServer(ts)
 	if neg || len(args) != 1 || s.cmd == nil || scriptSignals[args[0]] == 0 {
 		ts.Fatalf("usage: signal TERM|KILL|HUP|INT, after serve")
 	}
@@ -153,7 +153,7 @@ func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 // cmdEnded: ended waits for the server's end, with exit status 0; with ! it
 // has to be another end. `ended -not` says that it still runs.
 func cmdEnded(ts *testscript.TestScript, neg bool, args []string) {
-	s := server(ts)
+	s := theServer(ts)
 	if s.cmd == nil {
 		ts.Fatalf("no server runs")
 	}
@@ -315,7 +315,7 @@ func cmdOwnedBy(ts *testscript.TestScript, _ bool, args []string) {
 // cmdRunsAs: runs-as UID sees that the server runs as that user, in all its
 // four identities.
 func cmdRunsAs(ts *testscript.TestScript, _ bool, args []string) {
-	status := ts.ReadFile(fmt.Sprintf("/proc/%d/status", server(ts).cmd.Process.Pid))
+	status := ts.ReadFile(fmt.Sprintf("/proc/%d/status", theServer(ts).cmd.Process.Pid))
 	for _, want := range []string{"\nUid:", "\nGid:"} {
 		want += strings.Repeat("\t"+args[0], 4) + "\n"
 		if !strings.Contains(status, want) {

@@ -1,15 +1,17 @@
 package main
 
 import (
-	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"narwharf/signing/access"
+	"narwharf/cmd/narwharf/server"
+	"narwharf/signing"
 )
 
 func tokenCommand() *cobra.Command {
@@ -25,31 +27,150 @@ and stored as a hash. A token is the password in netrc, with any user name:
 
 or a Bearer token. Changes work at once, whether or not the server runs.`,
 	}
-	c.AddCommand(tokenNewCommand(), tokenListCommand(), tokenRevokeCommand())
-	return c
-}
-
-func tokenRevokeCommand() *cobra.Command {
-	c := &cobra.Command{
+	revoke := &cobra.Command{
 		Use:   "revoke NAME|ID",
 		Short: "make a token void, at once",
 		Args:  cobra.ExactArgs(1),
 	}
-	config := configFlag(c)
-	c.RunE = func(c *cobra.Command, args []string) error {
-		return runJob(c, *config, "token-revoke", args[0])
-	}
+	c.AddCommand(tokenNewCommand(), tokenListCommand(), withData(revoke, func(run runJob, args []string) error {
+		return run("token-revoke", args[0], c.OutOrStdout())
+	}))
 	return c
 }
 
-func tokenRevoke(ctx context.Context, d place, name string, out io.Writer) (int, error) {
-	t, err := d.tokens.Revoke(ctx, name, time.Now())
-	if errors.Is(err, access.ErrNotFound) {
-		return 2, fmt.Errorf("%w: narwharf token list shows what there is", err)
+func tokenNewCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "new --name NAME --scope SCOPE | new --join CHANNEL",
+		Short: "make a token and print it, once",
+		Long: `Prints a new token on stdout, and nothing else; it cannot be shown again.
+
+Scopes: pull (read), push (upload; includes pull), promote:GLOB and follow:GLOB
+(channels), operate, admin (everything). Repeat --scope or separate by commas.
+
+    narwharf token new --name ci --scope push --expires 90d > ci.token
+
+With --join it is a join token: all that it can do is let a new host follow the
+channel. The host's agent exchanges it for a token of its own. It is void after
+two hours (--expires) or one host (--uses). Made for one --host, it also lets a
+machine that was installed anew take the name of the one before.
+
+    narwharf token new --join web --host web-7 > web-7.join`,
+		Args: cobra.NoArgs,
 	}
-	if err != nil {
-		return 2, err
+	var token server.NewToken
+	c.Flags().StringVar(&token.Name, "name", "", "`NAME` that stands in logs and in narwharf token list")
+	c.Flags().StringSliceVar(&token.Scopes, "scope", nil, "a right that the token gives; may be repeated")
+	expires := c.Flags().String("expires", "never", "`TIME` from now after which it is void, as 12h or 90d")
+	c.Flags().StringVar(&token.Join, "join", "", "make a join token for hosts of this `CHANNEL`")
+	c.Flags().StringVar(&token.Host, "host", "", "the token can act as the host `NAME` alone")
+	c.Flags().IntVar(&token.Uses, "uses", 0, "how many hosts may join (default 1)")
+	return withData(c, func(run runJob, _ []string) error {
+		if err := token.Check(); err != nil {
+			return err
+		}
+		if token.Join != "" && !c.Flags().Changed("expires") {
+			*expires = "2h"
+		}
+		if *expires != "never" {
+			d, err := parseAge(*expires)
+			if err != nil {
+				return fmt.Errorf("--expires: %w", err)
+			}
+			token.Expires = time.Now().Add(d)
+		}
+		token.By = callerName()
+		return run("token-new", token, c.OutOrStdout())
+	})
+}
+
+func tokenListCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "list the tokens, without their secrets",
+		Args:  cobra.NoArgs,
 	}
-	_, err = fmt.Fprintf(out, "revoked %s (%s)\n", t.Name, t.ID)
-	return 0, err
+	asJSON := c.Flags().Bool("json", false, "print JSON")
+	return withData(c, func(run runJob, _ []string) error {
+		var text strings.Builder
+		if err := run("token-list", true, &text); err != nil {
+			return err
+		}
+		if *asJSON {
+			_, err := io.WriteString(c.OutOrStdout(), text.String())
+			return err
+		}
+		var list []server.ListedToken
+		if err := json.Unmarshal([]byte(text.String()), &list); err != nil {
+			return err
+		}
+		return tokenTable(c.OutOrStdout(), list)
+	})
+}
+
+func tokenTable(out io.Writer, list []server.ListedToken) error {
+	return table(out, "NAME\tID\tSTATE\tSCOPES\tCREATED\tEXPIRES\tBY", func(row func(...any)) {
+		for _, l := range list {
+			expires := "never"
+			if l.Expires != nil {
+				expires = l.Expires.Format(time.DateOnly)
+			}
+			scopes := strings.Join(l.Scopes, ",")
+			if l.Host != "" {
+				scopes += " as " + l.Host
+			}
+			if l.Uses > 0 {
+				scopes += fmt.Sprintf(" (%d of %d used)", len(l.Used), l.Uses)
+			}
+			row(l.Name, l.ID, l.State, scopes, l.Created.Format(time.DateOnly), expires, l.By)
+		}
+	})
+}
+
+func keyCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "key",
+		Short: "make signing keys in Nix's format",
+		Long: `Keys are those of Nix: "name:base64", Ed25519. Clients list the public key in
+trusted-public-keys, the server reads the secret key from a file named in
+signing.secret_key_files.
+
+    narwharf key generate cache.example.org-1 > cache.sec
+    narwharf key public < cache.sec > cache.pub`,
+	}
+	c.AddCommand(&cobra.Command{
+		Use:   "generate NAME",
+		Short: "print a new secret key",
+		Long: `Prints a new secret key on stdout. NAME is what clients see in signatures; the
+custom is the host name of the cache and a number, for the next key:
+cache.example.org-1.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			key, err := signing.GenerateKey(args[0])
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(c.OutOrStdout(), key.String())
+			return err
+		},
+	}, &cobra.Command{
+		Use:   "public",
+		Short: "read a secret key on stdin, print its public key",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			text, err := io.ReadAll(io.LimitReader(c.InOrStdin(), 64<<10))
+			if err != nil {
+				return fmt.Errorf("read the secret key: %w", err)
+			}
+			if len(text) == 0 {
+				return errors.New("no key on stdin: narwharf key public < cache.sec")
+			}
+			key, err := signing.ParseSecretKey(string(text))
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(c.OutOrStdout(), key.Public().String())
+			return err
+		},
+	})
+	return c
 }

@@ -89,7 +89,7 @@ func cmdUploadBegin(ts *testscript.TestScript, _ bool, args []string) {
 	_, err = fmt.Fprintf(conn, "PUT /%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s",
 		info.URL, strings.TrimSpace(ts.ReadFile(args[1])), len(file), file[:half])
 	ts.Check(err)
-	server(ts).slow = &slowUpload{conn, file[half:]}
+	theServer(ts).slow = &slowUpload{conn, file[half:]}
 	// The server has to have begun to read, or stopping would be right.
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		_, text, err := request(ts, "", "", http.MethodGet, "/metrics", nil)
@@ -105,7 +105,7 @@ func cmdUploadBegin(ts *testscript.TestScript, _ bool, args []string) {
 
 // cmdUploadEnd: upload-end sends the other half and expects 201.
 func cmdUploadEnd(ts *testscript.TestScript, _ bool, _ []string) {
-	up := server(ts).slow
+	up := theServer(ts).slow
 	_, err := up.conn.Write(up.rest)
 	ts.Check(err)
 	_ = up.conn.SetReadDeadline(time.Now().Add(patience))

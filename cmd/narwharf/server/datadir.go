@@ -1,4 +1,7 @@
-package main
+// Package server puts a server together: an open data_dir with the cache and the
+// channels in it, what it serves, and the jobs that commands run in it, or on a
+// data_dir that no server has open.
+package server
 
 import (
 	"context"
@@ -10,10 +13,21 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"narwharf/cache"
+	"narwharf/cache/local"
+	"narwharf/cache/local/compress"
+	"narwharf/cache/nixstore"
+	"narwharf/cache/signed"
 	"narwharf/cache/state"
 	"narwharf/cache/state/bolt"
 	"narwharf/cache/state/durable"
+	"narwharf/cache/upload"
+	"narwharf/hooks"
+	"narwharf/hooks/audit"
 	"narwharf/hooks/serverconfig"
+	"narwharf/signing"
 	"narwharf/signing/access"
 )
 
@@ -23,17 +37,22 @@ const (
 	schemaKey    = "schema"
 )
 
-// dataDir is an open data_dir, but for the cache in it. One process at a time has it.
-type dataDir struct {
-	cfg    *serverconfig.Config
-	log    *slog.Logger
-	state  *bolt.Store
-	tokens *access.Tokens
+// DataDir is an open data_dir. One process at a time has it.
+type DataDir struct {
+	Config *serverconfig.Config
+	State  *bolt.Store
+	Tokens *access.Tokens
+
+	version string
+	log     *slog.Logger
+	// What a server has open of it; nil elsewhere, where a job opens it.
+	cache    *cache.Stored
+	channels *hooks.Server
 }
 
-// openDataDir opens data_dir, making it if it is empty or absent. It waits a
-// little for a process that is just leaving.
-func openDataDir(cfg *serverconfig.Config, log *slog.Logger) (*dataDir, error) {
+// Open opens data_dir, making it if it is empty or absent. It waits a little for a
+// process that is just leaving. The version is that of this program.
+func Open(cfg *serverconfig.Config, version string, log *slog.Logger) (*DataDir, error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o755); err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
@@ -51,10 +70,10 @@ func openDataDir(cfg *serverconfig.Config, log *slog.Logger) (*dataDir, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &dataDir{cfg: cfg, log: log, state: st}
+	d := &DataDir{Config: cfg, State: st, version: version, log: log}
 	var restored int
 	if err = checkSchema(st); err == nil {
-		d.tokens, restored, err = access.Open(context.Background(), st, filepath.Join(cfg.DataDir, "tokens"))
+		d.Tokens, restored, err = access.Open(context.Background(), st, filepath.Join(cfg.DataDir, "tokens"))
 	}
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
@@ -80,7 +99,7 @@ func checkSchema(st state.Store) error {
 }
 
 // Close leaves data_dir in order.
-func (d *dataDir) Close() error { return d.state.Close() }
+func (d *DataDir) Close() error { return d.State.Close() }
 
 // becomeOwner makes a process of root's work as the owner of dir, so that
 // `sudo narwharf …` leaves no file that the service cannot read.
@@ -97,23 +116,71 @@ func becomeOwner(dir string) error {
 		return nil
 	}
 	uid, gid := int(owner.Uid), int(owner.Gid)
-	if err := syscall.Setgroups([]int{gid}); err != nil {
-		return fmt.Errorf("work as the owner of %s: %w", dir, err)
+	if err = syscall.Setgroups([]int{gid}); err == nil {
+		err = syscall.Setresgid(gid, gid, gid)
 	}
-	if err := syscall.Setresgid(gid, gid, gid); err != nil {
-		return fmt.Errorf("work as the owner of %s: %w", dir, err)
+	if err == nil {
+		err = syscall.Setresuid(uid, uid, uid)
 	}
-	if err := syscall.Setresuid(uid, uid, uid); err != nil {
+	if err != nil {
 		return fmt.Errorf("work as the owner of %s: %w", dir, err)
 	}
 	return nil
 }
 
-// newLogger writes text to stderr, where systemd and people look for it.
-func newLogger(cfg *serverconfig.Config, w *os.File) (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
-		return nil, fmt.Errorf("log.level: %q is none of debug, info, warn, error", cfg.Log.Level)
+// OpenCache opens the cache. own is the machine's own store, nil if it is not served;
+// signer is nil where nothing is.
+func (d *DataDir) OpenCache(own *local.Store, signer *signed.Signer) (*cache.Stored, error) {
+	return cache.Open(cache.OpenOptions{
+		DataDir: d.Config.DataDir, State: d.State, Local: own, Signer: signer, Log: d.log,
+		Rules: upload.Options{
+			StoreDir:        d.Config.Cache.StoreDir,
+			AllowIncomplete: d.Config.Cache.AllowIncomplete,
+			MaxNarSize:      int64(d.Config.Cache.MaxNarSize),
+			NarGrace:        time.Duration(d.Config.Cache.NarGrace),
+		},
+	})
+}
+
+// OpenChannels opens the channels. publicKeys are those that the cache signs with.
+func (d *DataDir) OpenChannels(c *cache.Stored, auth *access.Authenticator, publicKeys func() []signing.PublicKey, metrics prometheus.Registerer) (*hooks.Server, error) {
+	return hooks.New(hooks.Options{
+		State: d.State, Cache: c.Channels, Files: cache.ChannelFiles{Store: c.Files}, Access: auth, Tokens: d.Tokens,
+		Audit:     audit.Limits{Keep: time.Duration(d.Config.Audit.Keep), MaxSize: int64(d.Config.Audit.MaxSize)},
+		Bootstrap: d.bootstrapMaker(publicKeys), Log: d.log, Metrics: metrics,
+	})
+}
+
+// openLocal opens the store of this machine, if it is to be served; else own
+// is nil. It comes after data_dir: the process is then the user that it stays.
+func (d *DataDir) openLocal(registry prometheus.Registerer) (own *local.Store, done func() error, err error) {
+	cfg := d.Config
+	store, err := openStore(cfg)
+	if store == nil || err != nil {
+		return nil, func() error { return nil }, err
 	}
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})), nil
+	packed, err := compress.Open(compress.Options{
+		Dir:     filepath.Join(cfg.DataDir, "packed"), // not in cache/, which stays a plain Nix cache
+		Limit:   int64(cfg.Cache.NarCacheSize),
+		Log:     d.log,
+		Metrics: registry,
+	})
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("cache.serve_store: %w", err), store.Close())
+	}
+	d.log.Info("serving the local store", "store", filepath.Join(cfg.Cache.StoreRoot, store.StoreDir()), "by", store.Backend())
+	own = local.New(store, packed, filepath.Join(cfg.Cache.StoreRoot, "/nix/var/log/nix"), d.log)
+	return own, func() error { return errors.Join(packed.Close(), store.Close()) }, nil
+}
+
+// openStore opens the store that the configuration has served, nil if none.
+func openStore(cfg *serverconfig.Config) (*nixstore.Store, error) {
+	if !cfg.Cache.ServeStore {
+		return nil, nil
+	}
+	store, err := nixstore.Open(nixstore.Options{StoreDir: cfg.Cache.StoreDir, Root: cfg.Cache.StoreRoot})
+	if err != nil {
+		return nil, fmt.Errorf("cache.serve_store is true: %w (as user %d); or set serve_store = false in %s, and uploads alone are served", err, os.Geteuid(), cfg.Path())
+	}
+	return store, nil
 }

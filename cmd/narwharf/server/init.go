@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"bytes"
@@ -14,8 +14,6 @@ import (
 	"strings"
 	"text/template"
 
-	"github.com/spf13/cobra"
-
 	"narwharf/cache/nixstore"
 	"narwharf/cache/state/durable"
 	"narwharf/hooks/serverconfig"
@@ -25,50 +23,9 @@ import (
 //go:embed init.toml
 var initConfig string
 
-func initCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "init DIR",
-		Short: "make a folder with a configuration, a signing key and an upload token",
-		Long: `Makes what a first try needs, in DIR, which is also the data_dir:
-
-    config.toml          the configuration, with comments
-    keys/NAME.sec .pub   a signing key, and what clients trust
-    upload-token         a token with the scope push
-    netrc                the same token, as nix copy wants it
-
-If this machine has a Nix store that can be read, config.toml says that it is
-served. It never overwrites: if one of them is there, it says so and does nothing.
-
-    narwharf init ./data
-    narwharf serve --config ./data/config.toml`,
-		Args: cobra.ExactArgs(1),
-	}
-	name := c.Flags().String("key-name", "", "`NAME` of the signing key (default: this machine's name and \"-1\")")
-	listen := c.Flags().String("listen", "127.0.0.1:8080", "`ADDRESS` to serve on: host:port or unix:PATH")
-	root := c.Flags().String("store-root", "", "`DIR` under which the Nix store to serve lies, as in Nix's local?root= (default: this machine's own)")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		if *name == "" {
-			host, err := os.Hostname()
-			if err != nil || host == "" {
-				host = "narwharf"
-			}
-			*name = strings.Map(func(r rune) rune {
-				if r == ':' || r <= ' ' {
-					return '-'
-				}
-				return r
-			}, host) + "-1"
-		}
-		dir, err := filepath.Abs(args[0])
-		if err != nil {
-			return err
-		}
-		return initialise(c.Context(), c.OutOrStdout(), dir, *name, *listen, *root)
-	}
-	return c
-}
-
-func initialise(ctx context.Context, out io.Writer, dir, keyName, listen, storeRoot string) (err error) {
+// Init makes what a first try needs in a folder, which is also the data_dir, and
+// prints what is next. It never overwrites. by is the person who types.
+func Init(ctx context.Context, out io.Writer, dir, keyName, listen, storeRoot, by string) (err error) {
 	key, err := signing.GenerateKey(keyName)
 	if err != nil {
 		return err
@@ -86,7 +43,7 @@ func initialise(ctx context.Context, out io.Writer, dir, keyName, listen, storeR
 			}
 		}
 	}()
-	secret, err := uploadToken(ctx, dir)
+	secret, err := uploadToken(ctx, dir, by)
 	if err != nil {
 		return err
 	}
@@ -145,15 +102,15 @@ func newFolder(dir string, files []string) error {
 }
 
 // uploadToken makes a token that may upload, and returns it as a line.
-func uploadToken(ctx context.Context, dir string) (string, error) {
+func uploadToken(ctx context.Context, dir, by string) (string, error) {
 	cfg := serverconfig.Default()
 	cfg.DataDir = dir
-	d, err := openDataDir(cfg, slog.New(slog.DiscardHandler))
+	d, err := Open(cfg, "", slog.New(slog.DiscardHandler))
 	if err != nil {
 		return "", err
 	}
 	var line strings.Builder
-	_, err = tokenNew(ctx, place{dataDir: d}, tokenNewArgs{Name: "upload", Scopes: []string{"push"}, By: callerName()}, &line)
+	_, err = tokenNew(ctx, d, NewToken{Name: "upload", Scopes: []string{"push"}, By: by}, &line)
 	return line.String(), errors.Join(err, d.Close())
 }
 

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -18,44 +19,18 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/spf13/cobra"
 
 	"narwharf/cache"
 	"narwharf/cache/fastpath"
-	"narwharf/cache/local"
 	"narwharf/cache/signed"
 	"narwharf/cache/state/admin"
 	"narwharf/hooks"
 	"narwharf/hooks/serverconfig"
+	"narwharf/nixos/bootstrap"
+	"narwharf/nixos/config"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
-
-func serveCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "serve",
-		Short: "run the cache",
-		Long: `Serves the cache that the configuration describes until it gets SIGTERM or
-SIGINT; then it lets uploads that are being received finish. A second signal
-ends it at once. On SIGHUP it reads the secret keys again.
-
-    narwharf serve --config ./data/config.toml`,
-		Args: cobra.NoArgs,
-	}
-	config := configFlag(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		cfg, err := serverconfig.Load(*config)
-		if err != nil {
-			return err
-		}
-		log, err := newLogger(cfg, os.Stderr)
-		if err != nil {
-			return err
-		}
-		return serve(c.Context(), cfg, log, c.OutOrStdout())
-	}
-	return c
-}
 
 // idleTimeout is longer than the 118 s for which curl keeps a connection to
 // use it again: a PUT must not meet a connection that is just being closed.
@@ -64,7 +39,9 @@ const idleTimeout = 5 * time.Minute
 // headerTimeout is how long the head of a request may take.
 const headerTimeout = 20 * time.Second
 
-func serve(ctx context.Context, cfg *serverconfig.Config, log *slog.Logger, out io.Writer) (err error) {
+// Serve serves what the configuration describes until ctx ends, and then lets uploads
+// end. The log and what a newcomer can type next go to its two last arguments.
+func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *slog.Logger, out io.Writer) (err error) {
 	hangup := make(chan os.Signal, 1) // from the first moment on: SIGHUP would end us
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
@@ -82,7 +59,7 @@ func serve(ctx context.Context, cfg *serverconfig.Config, log *slog.Logger, out 
 			l.Close()
 		}
 	}()
-	d, err := openDataDir(cfg, log)
+	d, err := Open(cfg, version, log)
 	if err != nil {
 		return alreadyServed(cfg, err)
 	}
@@ -91,8 +68,8 @@ func serve(ctx context.Context, cfg *serverconfig.Config, log *slog.Logger, out 
 		log.Warn("no signing key: clients can use only what was signed before it was uploaded (make one with narwharf key generate)")
 	}
 	registry := prometheus.NewRegistry()
-	auth := access.NewAuthenticator(d.tokens, cfg.AnonymousScopes(), time.Now)
-	own, closeLocal, err := openLocal(cfg, registry, log)
+	auth := access.NewAuthenticator(d.Tokens, cfg.AnonymousScopes(), time.Now)
+	own, closeLocal, err := d.openLocal(registry)
 	if err != nil {
 		return err
 	}
@@ -101,101 +78,124 @@ func serve(ctx context.Context, cfg *serverconfig.Config, log *slog.Logger, out 
 	if err != nil {
 		return err
 	}
-	c, err := openCache(d, own, signer)
-	if err != nil {
+	if d.cache, err = d.OpenCache(own, signer); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.Close()) }()
-	if err := c.Recover(); err != nil {
+	defer func() { err = errors.Join(err, d.cache.Close()) }()
+	if err := d.cache.Recover(); err != nil {
 		return err
 	}
-	server := cache.NewServer(cacheOptions(cfg, c, own, signer, auth, registry, log))
-	channels, err := openChannels(d, c, auth, signer.PublicKeys, registry)
-	if err != nil {
+	server := cache.NewServer(cache.Options{
+		Priority: cfg.Cache.Priority, PublicURL: cfg.URL(), Uploads: d.cache.Uploads, Signer: signer, Adopter: d.cache.Adopter,
+		Local: own, RequireUploadSig: cfg.UploadKeys(), Access: auth, Metrics: registry,
+		BodyIdle: time.Duration(cfg.Limits.BodyIdle), Version: version, Log: log,
+	})
+	if d.channels, err = d.OpenChannels(d.cache, auth, signer.PublicKeys, registry); err != nil {
 		return err
 	}
-	socket, err := serveAdmin(place{d, c, channels})
+	socket, err := d.ServeAdmin()
 	if err != nil {
 		return err
 	}
 	defer socket.Close()
-	return (&running{cfg, log, c, signer, server, channels}).serve(ctx, listeners, hangup, out)
+	return d.answer(ctx, server, signer, listeners, hangup, out)
 }
 
-func cacheOptions(cfg *serverconfig.Config, c *cache.Stored, own *local.Store, signer *signed.Signer, auth *access.Authenticator, registry *prometheus.Registry, log *slog.Logger) cache.Options {
-	return cache.Options{
-		Priority:         cfg.Cache.Priority,
-		PublicURL:        cfg.URL(),
-		Uploads:          c.Uploads,
-		Signer:           signer,
-		Adopter:          c.Adopter,
-		Local:            own,
-		RequireUploadSig: cfg.UploadKeys(),
-		Access:           auth,
-		Metrics:          registry,
-		BodyIdle:         time.Duration(cfg.Limits.BodyIdle),
-		Version:          versionText(),
-		Log:              log,
-	}
-}
-
-// running is what a server serves.
-type running struct {
-	cfg      *serverconfig.Config
-	log      *slog.Logger
-	cache    *cache.Stored
-	signer   *signed.Signer
-	server   *cache.Server
-	channels *hooks.Server
-}
-
-// serve answers until ctx ends, and then lets uploads end.
-func (r *running) serve(ctx context.Context, listeners []net.Listener, hangup <-chan os.Signal, out io.Writer) error {
+// answer answers until ctx ends, and then lets uploads end.
+func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *signed.Signer, listeners []net.Listener, hangup <-chan os.Signal, out io.Writer) error {
 	srv := &http.Server{
-		Handler:           web(r.cfg.URL(), r.channels, r.server),
+		Handler:           Web(d.Config.URL(), d.channels, server),
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    64 << 10,
 		ConnContext:       fastpath.ConnContext,
 		ConnState:         fastpath.ConnState,
-		ErrorLog:          slog.NewLogLogger(r.log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, len(listeners)+1)
 	for _, l := range listeners {
-		r.log.Info("serving", "address", l.Addr().String(), "data_dir", r.cfg.DataDir)
-		if r.cfg.Limits.FastPath && l.Addr().Network() == "tcp" {
-			l = r.server.FastPath(l, idleTimeout, headerTimeout)
+		d.log.Info("serving", "address", l.Addr().String(), "data_dir", d.Config.DataDir)
+		if d.Config.Limits.FastPath && l.Addr().Network() == "tcp" {
+			l = server.FastPath(l, idleTimeout, headerTimeout)
 		}
 		go func() { failed <- srv.Serve(l) }()
 	}
-	if r.cfg.Limits.FastPath { // else polls wait in net/http
-		go func() { failed <- srv.Serve(r.channels.Returned(idleTimeout)) }()
+	if d.Config.Limits.FastPath { // else polls wait in net/http
+		go func() { failed <- srv.Serve(d.channels.Returned(idleTimeout)) }()
 	}
-	whatNext(out, r.cfg, listeners, r.signer.PublicKeys())
+	whatNext(out, d.Config, listeners, signer.PublicKeys())
 	notify("READY=1")
 
 	background, stop := context.WithCancel(context.Background())
 	var tending sync.WaitGroup
 	defer tending.Wait()
 	defer stop()
-	tending.Go(func() { r.cache.Uploads.SweepUntil(background) })
-	tending.Go(func() { r.cache.Adopter.Run(background) })
-	tending.Go(func() { r.channels.Tend(background) })
+	tending.Go(func() { d.cache.Uploads.SweepUntil(background) })
+	tending.Go(func() { d.cache.Adopter.Run(background) })
+	tending.Go(func() { d.channels.Tend(background) })
 
 	for {
 		select {
 		case <-hangup:
-			if err := r.signer.Reload(); err != nil {
-				r.log.Error("SIGHUP: the old keys stay in use", "error", err)
+			if err := signer.Reload(); err != nil {
+				d.log.Error("SIGHUP: the old keys stay in use", "error", err)
 			} else {
-				r.log.Info("SIGHUP: read the secret keys again", "keys", len(r.signer.PublicKeys()))
+				d.log.Info("SIGHUP: read the secret keys again", "keys", len(signer.PublicKeys()))
 			}
 		case err := <-failed:
 			return fmt.Errorf("serve: %w", err)
 		case <-ctx.Done():
-			r.channels.Stop()
-			return shutdown(srv, r.server, time.Duration(r.cfg.Limits.Stop), r.log)
+			d.channels.Stop()
+			return shutdown(srv, server, time.Duration(d.Config.Limits.Stop), d.log)
 		}
+	}
+}
+
+// Web sends the API to channels and everything else to the cache. A proxy may
+// have left the path of public_url on the request or taken it off.
+func Web(publicURL *url.URL, channels, cache http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		path := req.URL.Path
+		if publicURL != nil && publicURL.Path != "" {
+			if rest, ok := strings.CutPrefix(path, publicURL.Path); ok && strings.HasPrefix(rest, "/") {
+				path = rest
+			}
+		}
+		if !strings.HasPrefix(path, "/api/") {
+			cache.ServeHTTP(w, req)
+			return
+		}
+		req.URL.Path, req.URL.RawPath = path, ""
+		channels.ServeHTTP(w, req)
+	})
+}
+
+// serverNotice is the first line of scripts that the server makes.
+const serverNotice = `TRUST = SERVER: with this script the machine believes whoever controls %s, now and later, in everything: keys, programs, systems.`
+
+// bootstrapMaker makes scripts for hosts that trust this server; nil if it may not.
+func (d *DataDir) bootstrapMaker(keys func() []signing.PublicKey) func(hooks.BootstrapRequest) (string, error) {
+	c := d.Config
+	if c.Bootstrap.Trust != string(config.TrustServer) || keys == nil {
+		return nil
+	}
+	return func(r hooks.BootstrapRequest) (string, error) {
+		agents, err := c.Agents()
+		if err != nil {
+			return "", err
+		}
+		s := &bootstrap.Script{
+			Channel: r.Channel, Server: c.PublicURL, Origin: r.Origin, Keys: r.Keys, Threshold: r.Threshold, Trust: config.TrustServer,
+			MinSeq: r.Seq, Agents: agents, JoinToken: r.Token, Host: r.Host, Target: r.Target, Action: r.Action, Reboot: true,
+			Patience: 30 * time.Minute, Notice: fmt.Sprintf(serverNotice, c.PublicURL), Version: d.version,
+		}
+		for _, k := range keys() {
+			s.ContentKeys = append(s.ContentKeys, k.String())
+		}
+		if r.CloudConfig {
+			return s.CloudConfig()
+		}
+		return s.Text()
 	}
 }
 

@@ -1,0 +1,154 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"narwharf/signing"
+	"narwharf/signing/access"
+)
+
+// NewToken says which token to make.
+type NewToken struct {
+	Name    string    `json:"name"`
+	Scopes  []string  `json:"scopes"`
+	Expires time.Time `json:"expires"`
+	By      string    `json:"by"`
+	Join    string    `json:"join,omitempty"` // channel
+	Host    string    `json:"host,omitempty"`
+	Uses    int       `json:"uses,omitempty"`
+}
+
+// Check fills in what a join token has by itself.
+func (a *NewToken) Check() error {
+	switch {
+	case a.Join == "" && (a.Name == "" || len(a.Scopes) == 0):
+		return errors.New("give --name and --scope, or --join CHANNEL for a host")
+	case a.Join == "" && a.Uses != 0:
+		return errors.New("--uses goes with --join: other tokens are used as often as one likes")
+	case a.Join == "":
+		return nil
+	case len(a.Scopes) > 0:
+		return errors.New("a join token has no other --scope: the host's own will have pull and follow")
+	case a.Uses < 0:
+		return fmt.Errorf("--uses %d is below 1", a.Uses)
+	case a.Uses == 0:
+		a.Uses = 1
+	}
+	if a.Name == "" {
+		of := a.Host
+		if of == "" {
+			of = a.Join
+		}
+		a.Name = fmt.Sprintf("join-%.48s-%s", of, strings.ToLower(rand.Text()[:8]))
+	}
+	return nil
+}
+
+func (a *NewToken) make(now time.Time) (string, access.Token, error) {
+	if a.Join != "" {
+		if err := signing.CheckChannel(a.Join); err != nil {
+			return "", access.Token{}, fmt.Errorf("--join: %w", err)
+		}
+		return access.NewJoin(a.Name, a.Join, a.Host, a.Uses, now, a.Expires)
+	}
+	scopes, err := access.ParseScopes(a.Scopes)
+	if err != nil {
+		return "", access.Token{}, fmt.Errorf("--scope: %w", err)
+	}
+	return access.NewBound(a.Name, a.Host, scopes, now, a.Expires)
+}
+
+func tokenNew(ctx context.Context, d *DataDir, args NewToken, out io.Writer) (int, error) {
+	secret, t, err := args.make(time.Now())
+	if err != nil {
+		return 2, err
+	}
+	t.By = args.By
+	if err = d.Tokens.Add(ctx, t); errors.Is(err, access.ErrExists) {
+		err = fmt.Errorf("%w: take another --name, or first run narwharf token revoke %s", err, args.Name)
+	}
+	if err == nil {
+		_, err = fmt.Fprintln(out, secret)
+	}
+	return ended(err)
+}
+
+// ended is the end of a job that has an error or none.
+func ended(err error) (exit int, _ error) {
+	if err != nil {
+		return 2, err
+	}
+	return 0, nil
+}
+
+// ListedToken is a token without its secret: an item of `token list --json`.
+type ListedToken struct {
+	ID      string     `json:"id"`
+	Name    string     `json:"name"`
+	Scopes  []string   `json:"scopes"`
+	State   string     `json:"state"`
+	Created time.Time  `json:"created"`
+	Expires *time.Time `json:"expires"`
+	Revoked *time.Time `json:"revoked"`
+	By      string     `json:"by"`
+	Host    string     `json:"host,omitempty"` // that it can act as
+	Uses    int        `json:"uses,omitempty"` // of a join token
+	Used    []string   `json:"used,omitempty"` // by which hosts
+}
+
+// tokenList answers a JSON array of ListedToken. Servers before it did so with the
+// argument true alone.
+func tokenList(ctx context.Context, d *DataDir, _ bool, out io.Writer) (int, error) {
+	tokens, err := d.Tokens.List(ctx)
+	if err != nil {
+		return 2, err
+	}
+	now := time.Now()
+	list := make([]ListedToken, 0, len(tokens))
+	for _, t := range tokens {
+		list = append(list, listToken(t, now))
+	}
+	text := json.NewEncoder(out)
+	text.SetIndent("", "  ")
+	return ended(text.Encode(list))
+}
+
+func listToken(t access.Token, now time.Time) ListedToken {
+	l := ListedToken{ID: t.ID, Name: t.Name, State: "active", Created: t.Created, By: t.By, Host: t.Host, Uses: t.Uses}
+	for _, u := range t.Used {
+		l.Used = append(l.Used, u.Host)
+	}
+	for _, s := range t.Scopes {
+		l.Scopes = append(l.Scopes, s.String())
+	}
+	if !t.Expires.IsZero() {
+		l.Expires = &t.Expires
+	}
+	switch {
+	case !t.Revoked.IsZero():
+		l.Revoked, l.State = &t.Revoked, "revoked"
+	case t.Expired(now):
+		l.State = "expired"
+	case l.Uses > 0 && len(l.Used) == l.Uses:
+		l.State = "used"
+	}
+	return l
+}
+
+func tokenRevoke(ctx context.Context, d *DataDir, name string, out io.Writer) (int, error) {
+	t, err := d.Tokens.Revoke(ctx, name, time.Now())
+	if errors.Is(err, access.ErrNotFound) {
+		err = fmt.Errorf("%w: narwharf token list shows what there is", err)
+	}
+	if err == nil {
+		_, err = fmt.Fprintf(out, "revoked %s (%s)\n", t.Name, t.ID)
+	}
+	return ended(err)
+}
