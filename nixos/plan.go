@@ -1,12 +1,12 @@
 package nixos
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
 
 	"narwharf/hooks/api"
-	"narwharf/narinfo"
 	"narwharf/narinfo/clip"
 	"narwharf/nixos/desired"
 	"narwharf/nixos/effect"
@@ -104,25 +104,12 @@ func (s *Stager) plan(ctx context.Context, closure signing.Digest, root string, 
 	}
 	missing, _, differs, err := s.survey(ctx, m, nil)
 	p.Paths, p.Fetch, p.Differs = len(m.Lines), len(missing), differs
-	if err != nil || len(missing) == 0 {
+	if err != nil {
 		return err
 	}
-	paths := make([]narinfo.Path, len(missing))
-	for i, l := range missing {
-		paths[i] = l.Path
-		p.Unpack += l.NarSize
-	}
-	infos, err := s.Host.Narinfos(ctx, paths)
-	if err != nil {
-		return fmt.Errorf("ask the cache for the closure: %w", err)
-	}
-	for i, l := range missing {
-		if got := infos[i]; got.StoreDir != s.StoreDir || !signing.LineOf(got).Equal(l) {
-			return fmt.Errorf("the cache has other bytes for %s than the promoter signed", l.Path)
-		}
-		p.Bytes += infos[i].FileSize
-	}
-	return nil
+	found, err := s.ask(ctx, missing)
+	p.Bytes, p.Unpack = found.packed, found.unpacked
+	return err
 }
 
 // Nothing tells whether all is as it should be.
@@ -147,9 +134,9 @@ func (p *Plan) String() string {
 	if p.Error != "" {
 		line("error", "%s", p.Error)
 	}
-	line("runs", "%s", orNone(p.From))
+	line("runs", "%s", cmp.Or(p.From, "none"))
 	if p.Boots != p.From {
-		line("boots", "%s", orNone(p.Boots))
+		line("boots", "%s", cmp.Or(p.Boots, "none"))
 	}
 	if p.To != "" && p.To != p.From {
 		line("to", "%s", p.To)
@@ -170,11 +157,4 @@ func (p *Plan) String() string {
 		line("waits for", "%s: %s", p.Waiting.Kind, p.Waiting.Detail)
 	}
 	return b.String()
-}
-
-func orNone(s string) string {
-	if s == "" {
-		return "none"
-	}
-	return s
 }

@@ -122,11 +122,15 @@ func refusal(err error) string {
 
 // noteRefusal keeps it for narwharf agent status.
 func (a *Agent) noteRefusal(text string) {
-	if a.journal.Refusal == text {
-		return
+	if a.journal.Refusal != text {
+		a.note(func(j *journal.Journal) { j.Refusal = text })
 	}
+}
+
+// note changes what the machine does not look at. What cannot be saved is not noted.
+func (a *Agent) note(change func(*journal.Journal)) {
 	next := a.journal.Clone()
-	next.Refusal = text
+	change(next)
 	if err := a.Journals.Save(next.Text()); err == nil {
 		a.journal = next
 	}
@@ -145,13 +149,8 @@ func (a *Agent) postLog(ctx context.Context) {
 		}
 		a.Log.Warn("the server does not take the log", "attempt", t.ID, "error", err)
 	}
-	if ctx.Err() != nil {
-		return
-	}
-	next := a.journal.Clone()
-	next.Attempt.LogPosted = true
-	if err := a.Journals.Save(next.Text()); err == nil {
-		a.journal = next
+	if ctx.Err() == nil {
+		a.note(func(j *journal.Journal) { j.Attempt.LogPosted = true })
 	}
 }
 

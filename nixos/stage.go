@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"narwharf/narinfo"
@@ -120,37 +121,47 @@ func (s *Stager) prepare(ctx context.Context, e effect.Prepare, current string, 
 		return err
 	}
 	if len(bad) > 0 {
-		if err := s.discard(ctx, m, e.Imported, bad); err != nil {
-			return err
-		}
-		return fmt.Errorf("%d paths came with other bytes than the promoter signed (%s) and were deleted", len(bad), pathText(bad))
+		return s.poisoned(ctx, m, e.Imported, bad)
 	}
+	found, err := s.ask(ctx, missing)
+	ev.Missing, ev.Bytes = found.paths, found.packed
+	return err
+}
+
+// A download is what is missing, and what the cache says of it.
+type download struct {
+	paths            []narinfo.Path
+	packed, unpacked int64 // bytes
+}
+
+// ask holds what the cache has of missing paths against their lines, and their size against
+// the disk.
+func (s *Stager) ask(ctx context.Context, missing []signing.Line) (d download, err error) {
 	if len(missing) == 0 {
-		return nil
+		return d, nil
 	}
-	var need int64
 	for _, l := range missing {
-		ev.Missing = append(ev.Missing, l.Path)
-		need += l.NarSize
+		d.paths = append(d.paths, l.Path)
+		d.unpacked += l.NarSize
 	}
 	free, err := s.Host.Free(ctx)
 	if err != nil {
-		return fmt.Errorf("ask for the free space of the store: %w", err)
+		return d, fmt.Errorf("ask for the free space of the store: %w", err)
 	}
-	if free < need+s.MinFree {
-		return fmt.Errorf("the closure needs %d MiB more in the store, %d MiB are free and %d MiB stay free by min_free", need>>20, free>>20, s.MinFree>>20)
+	if free < d.unpacked+s.MinFree {
+		return d, fmt.Errorf("the closure needs %d MiB more in the store, %d MiB are free and %d MiB stay free by min_free", d.unpacked>>20, free>>20, s.MinFree>>20)
 	}
-	infos, err := s.Host.Narinfos(ctx, ev.Missing)
+	infos, err := s.Host.Narinfos(ctx, d.paths)
 	if err != nil {
-		return fmt.Errorf("ask the cache for the closure: %w", err)
+		return d, fmt.Errorf("ask the cache for the closure: %w", err)
 	}
 	for i, l := range missing {
 		if got := infos[i]; got.StoreDir != s.StoreDir || !signing.LineOf(got).Equal(l) {
-			return fmt.Errorf("the cache has other bytes for %s than the promoter signed: nothing was fetched", l.Path)
+			return d, fmt.Errorf("the cache has other bytes for %s than the promoter signed: nothing was fetched", l.Path)
 		}
-		ev.Bytes += infos[i].FileSize
+		d.packed += infos[i].FileSize
 	}
-	return nil
+	return d, nil
 }
 
 // reread looks at what a power cut may have damaged: Nix writes a path without
@@ -207,13 +218,9 @@ func (s *Stager) realise(ctx context.Context, e effect.Realise, ev *effect.Reali
 	// Also what a failed realise left behind is looked at.
 	missing, bad, differs, err := s.survey(ctx, m, e.Imported)
 	ev.Differs = differs
-	if len(bad) > 0 {
-		if err := s.discard(ctx, m, e.Imported, bad); err != nil {
-			return err
-		}
-		return fmt.Errorf("%d paths came with other bytes than the promoter signed (%s) and were deleted", len(bad), pathText(bad))
-	}
 	switch {
+	case len(bad) > 0:
+		return s.poisoned(ctx, m, e.Imported, bad)
 	case realised != nil:
 		return fmt.Errorf("fetch the closure: %w", realised)
 	case err != nil:
@@ -227,32 +234,35 @@ func (s *Stager) realise(ctx context.Context, e effect.Realise, ev *effect.Reali
 	return nil
 }
 
+// poisoned deletes paths that came with other bytes, and says so.
+func (s *Stager) poisoned(ctx context.Context, m *signing.Manifest, imported, bad []narinfo.Path) error {
+	if err := s.discard(ctx, m, imported, bad); err != nil {
+		return err
+	}
+	return fmt.Errorf("%d paths came with other bytes than the promoter signed (%s) and were deleted", len(bad), pathText(bad))
+}
+
 // discard deletes bad paths, and what was imported and refers to them.
 func (s *Stager) discard(ctx context.Context, m *signing.Manifest, imported, bad []narinfo.Path) error {
 	gone := make(map[narinfo.Path]bool)
 	for _, p := range bad {
 		gone[p] = true
 	}
-	for again := true; again; {
-		again = false
+	isGone := func(p narinfo.Path) bool { return gone[p] }
+	for before := 0; before < len(gone); {
+		before = len(gone)
 		for _, l := range m.Lines {
-			if gone[l.Path] || !among(imported, l.Path) {
-				continue
-			}
-			if slices.ContainsFunc(l.References, func(r narinfo.Path) bool { return gone[r] }) {
-				gone[l.Path], again = true, true
+			if among(imported, l.Path) && slices.ContainsFunc(l.References, isGone) {
+				gone[l.Path] = true
 			}
 		}
 	}
 	var paths []narinfo.Path
-	for _, l := range m.Lines {
-		if !gone[l.Path] {
-			continue
-		}
-		if have, err := s.Host.Path(ctx, l.Path); err != nil {
-			return fmt.Errorf("look up %s in the store: %w", l.Path, err)
+	for _, p := range slices.Sorted(maps.Keys(gone)) {
+		if have, err := s.Host.Path(ctx, p); err != nil {
+			return fmt.Errorf("look up %s in the store: %w", p, err)
 		} else if have != nil {
-			paths = append(paths, l.Path)
+			paths = append(paths, p)
 		}
 	}
 	if err := s.Host.Unroot(ctx, RootTarget); err != nil {

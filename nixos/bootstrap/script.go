@@ -72,10 +72,11 @@ func (s *Script) agentConfigText() (string, error) {
 	} else {
 		c["content_keys"] = s.ContentKeys
 	}
-	for key, value := range map[string]string{"host": s.Host, "target": s.Target} {
-		if value != "" {
-			c[key] = value
-		}
+	if s.Host != "" {
+		c["host"] = s.Host
+	}
+	if s.Target != "" {
+		c["target"] = s.Target
 	}
 	if s.CA != "" {
 		c["ca_file"] = filepath.Join(dir, "ca.pem")
@@ -88,10 +89,7 @@ func (s *Script) agentConfigText() (string, error) {
 }
 
 // check refuses what would fail on the host, where nobody sees it.
-func (s *Script) check() error {
-	if _, err := api.ParseURL(s.Server); err != nil {
-		return fmt.Errorf("--server: %w", err)
-	}
+func (s *Script) check(agentConfig string) error {
 	if _, err := access.ParseSecret(s.JoinToken); err != nil {
 		return fmt.Errorf("--join-token-file: the token %w", err)
 	}
@@ -113,17 +111,13 @@ func (s *Script) check() error {
 		return errors.New("--timeout: less than a second")
 	}
 	// The rest is what the agent will check.
-	text, err := s.agentConfigText()
-	if err != nil {
-		return err
-	}
 	dir, err := os.MkdirTemp("", "narwharf-bootstrap-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // no secret is in it, and /tmp is emptied by others
 	name := filepath.Join(dir, "agent.toml")
-	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(name, []byte(agentConfig), 0o600); err != nil {
 		return err
 	}
 	if _, err := config.Load(name); err != nil {
@@ -136,28 +130,31 @@ var systemGrammar = regexp.MustCompile(`^([a-z0-9_]+-linux)?$`)
 
 // Text is the whole, for /bin/sh.
 func (s *Script) Text() (string, error) {
-	if err := s.check(); err != nil {
-		return "", err
+	u, err := api.ParseURL(s.Server)
+	if err != nil {
+		return "", fmt.Errorf("--server: %w", err)
 	}
 	config, err := s.agentConfigText()
 	if err != nil {
 		return "", err
 	}
-	u, err := api.ParseURL(s.Server)
-	if err != nil {
+	if err := s.check(config); err != nil {
 		return "", err
 	}
-	var b strings.Builder
+	first, reboot := "#!/bin/sh", "no"
 	if s.Notice != "" {
-		fmt.Fprintf(&b, "# %s\n", s.Notice)
-	} else {
-		b.WriteString("#!/bin/sh\n")
+		first = "# " + s.Notice
 	}
-	fmt.Fprintf(&b, "# Makes this machine a host of the channel %s: fetches the agent, whose path and keys\n# stand here, and lets it do what the channel says. Made by narwharf %s.\n# It holds a join token: until that is used or expires, keep this from others.\n\n", s.Channel, s.Version)
-	reboot := "no"
 	if s.Reboot {
 		reboot = "yes"
 	}
+	var b strings.Builder
+	fmt.Fprintf(&b, `%s
+# Makes this machine a host of the channel %s: fetches the agent, whose path and keys
+# stand here, and lets it do what the channel says. Made by narwharf %s.
+# It holds a join token: until that is used or expires, keep this from others.
+
+`, first, s.Channel, s.Version)
 	for _, v := range [][2]string{
 		{"channel", s.Channel}, {"server", u.String()}, {"server_name", u.Hostname()}, {"state", stateDir},
 		{"host", s.Host}, {"content_keys", strings.Join(s.ContentKeys, " ")}, {"join_token", s.JoinToken}, {"reboot", reboot},
@@ -166,9 +163,7 @@ func (s *Script) Text() (string, error) {
 	} {
 		fmt.Fprintf(&b, "%s=%s\n", v[0], shQuote(v[1]))
 	}
-	b.WriteString(s.agentFor())
-	b.WriteString(body)
-	return b.String(), nil
+	return b.String() + s.agentFor() + body, nil
 }
 
 // agentFor is the shell function that picks the agent's store path.

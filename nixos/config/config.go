@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -179,12 +180,7 @@ func (c *Config) check() error {
 		}
 		c.Host, _, _ = strings.Cut(name, ".")
 	}
-	if c.Target == "" {
-		c.Target = c.Host
-	}
-	if c.System == "" {
-		c.System = ownSystem()
-	}
+	c.Target, c.System = cmp.Or(c.Target, c.Host), cmp.Or(c.System, ownSystem())
 	if err := signing.CheckTarget(c.Target); err != nil || c.Target == signing.Everyone {
 		return fmt.Errorf("target: %q is not a name that one host can have (set target)", c.Target)
 	}
@@ -197,16 +193,18 @@ func (c *Config) check() error {
 	if c.Origin == "" {
 		return errors.New("origin is missing: the releases of the channel name it, as cache.example.org/prod")
 	}
-	if err := c.checkKeys(); err != nil {
-		return err
+	return cmp.Or(c.checkKeys(), c.checkPaths(), c.checkActions(), c.checkChecks())
+}
+
+// oneOf refuses a value that is none of a list's.
+func oneOf[T ~string](key string, value T, list ...T) error {
+	switch {
+	case slices.Contains(list, value):
+		return nil
+	case len(list) == 2:
+		return fmt.Errorf("%s: %q is neither %s nor %s", key, value, list[0], list[1])
 	}
-	if err := c.checkPaths(); err != nil {
-		return err
-	}
-	if err := c.checkActions(); err != nil {
-		return err
-	}
-	return c.checkChecks()
+	return fmt.Errorf("%s: %q is none of %s", key, value, strings.Trim(strings.ReplaceAll(fmt.Sprint(list), " ", ", "), "[]"))
 }
 
 func (c *Config) checkKeys() (err error) {
@@ -230,20 +228,16 @@ func (c *Config) checkKeys() (err error) {
 		return errors.New("keys is empty: name the public keys of those who may promote")
 	case c.Threshold < 1 || c.Threshold > len(c.Keys):
 		return fmt.Errorf("threshold: %d of %d keys cannot be", c.Threshold, len(c.Keys))
-	case c.Trust != TrustPromoter && c.Trust != TrustServer:
-		return fmt.Errorf("trust: %q is neither promoter nor server", c.Trust)
 	case c.Trust == TrustPromoter && len(c.ContentKeys) == 0:
 		return errors.New("content_keys is empty: with trust = \"promoter\" paths need a signature by one, such as CI's and cache.nixos.org's")
 	case c.Trust == TrustPromoter && len(c.ServerKeys) > 0:
 		return errors.New("server_keys are not believed with trust = \"promoter\": take them out, or set trust = \"server\"")
 	case c.Trust == TrustServer && len(c.ServerKeys)+len(c.ContentKeys) == 0:
 		return errors.New("server_keys is empty")
-	case c.Foreign != nixos.ForeignSigned && c.Foreign != nixos.ForeignExact:
-		return fmt.Errorf("foreign_paths: %q is neither signed nor exact", c.Foreign)
 	case c.MinSeq < 0 || c.MinSeq > signing.MaxSeq:
 		return fmt.Errorf("min_seq: %d is not between 0 and 2^53-1", c.MinSeq)
 	}
-	return nil
+	return cmp.Or(oneOf("trust", c.Trust, TrustPromoter, TrustServer), oneOf("foreign_paths", c.Foreign, nixos.ForeignSigned, nixos.ForeignExact))
 }
 
 func (c *Config) checkPaths() error {
@@ -261,11 +255,6 @@ func (c *Config) checkPaths() error {
 }
 
 func (c *Config) checkActions() error {
-	switch c.Reboot.Allow {
-	case desired.RebootServer, desired.RebootAlways, desired.RebootNever:
-	default:
-		return fmt.Errorf("reboot.allow: %q is none of server, always, never", c.Reboot.Allow)
-	}
 	var err error
 	if c.windows, err = window.NewSchedule(c.Reboot.Windows); err != nil {
 		return fmt.Errorf("reboot.windows: %w", err)
@@ -278,7 +267,10 @@ func (c *Config) checkActions() error {
 	if c.Hooks.Timeout == 0 {
 		return errors.New("hooks.timeout must not be 0")
 	}
-	return nil
+	return cmp.Or(
+		oneOf("reboot.allow", c.Reboot.Allow, desired.RebootServer, desired.RebootAlways, desired.RebootNever),
+		oneOf("activation.auto", c.Activation.Auto, signing.Auto, signing.Switch, signing.Boot),
+		oneOf("health_d", c.HealthD, modes...))
 }
 
 // Hook is the command line of a hook, nil if there is none.
@@ -293,14 +285,8 @@ func (c *Config) Hook(name effect.HookName) []string {
 }
 
 func (c *Config) checkChecks() error {
-	if !validMode(c.HealthD) {
-		return fmt.Errorf("health_d: %q is none of enforce, observe, off", c.HealthD)
-	}
 	if time.Duration(c.Probation.ConfirmTimeout) < time.Second {
 		return errors.New("probation.confirm_timeout: less than a second would revert at every hiccup")
-	}
-	if a := c.Activation.Auto; a != signing.Auto && a != signing.Switch && a != signing.Boot {
-		return fmt.Errorf("activation.auto: %q is none of auto, switch, boot", a)
 	}
 	if c.Probation.Interval == 0 || c.Activation.Timeout == 0 || c.Poll.Wait == 0 {
 		return errors.New("probation.interval, activation.timeout and poll.wait must not be 0")
@@ -324,31 +310,22 @@ func (c *Config) checkChecks() error {
 	return nil
 }
 
+var modes = []api.CheckMode{api.Enforce, api.Observe, api.Off}
+
 func (k *Check) check() error {
-	if k.Mode == "" {
-		k.Mode = api.Enforce
-	}
-	if k.Timeout == 0 {
-		k.Timeout = Duration(10 * time.Second)
-	}
+	k.Mode, k.Timeout = cmp.Or(k.Mode, api.Enforce), cmp.Or(k.Timeout, Duration(10*time.Second))
 	given := 0
-	for _, b := range []bool{len(k.Command) > 0, k.HTTP != "", k.TCP != ""} {
-		if b {
-			given++
-		}
+	for _, one := range []string{strings.Join(k.Command, " "), k.HTTP, k.TCP} {
+		given += min(len(one), 1)
 	}
 	switch u, err := url.Parse(k.HTTP); {
-	case !validMode(k.Mode):
-		return fmt.Errorf("mode %q is none of enforce, observe, off", k.Mode)
 	case given != 1:
 		return errors.New("give exactly one of command, http and tcp")
 	case k.HTTP != "" && (err != nil || (u.Scheme != "http" && u.Scheme != "https")):
 		return fmt.Errorf("%q is not an HTTP URL", k.HTTP)
 	}
-	return nil
+	return oneOf("mode", k.Mode, modes...)
 }
-
-func validMode(m api.CheckMode) bool { return m == api.Enforce || m == api.Observe || m == api.Off }
 
 // Rules are the parts of the configuration that the state machine goes by.
 func (c *Config) Rules() machine.Rules {

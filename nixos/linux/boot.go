@@ -2,12 +2,17 @@ package linux
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
-	"narwharf/nixos/linux/command"
-	"narwharf/nixos/linux/kernel"
+	"narwharf/cache/state/durable"
+	"narwharf/nixos/effect"
+	"narwharf/nixos/linux/sys"
 )
 
 // A boot implements nixos.Boot.
@@ -20,42 +25,150 @@ type boot struct {
 // rebootPatience is how long a host may take to go down.
 const rebootPatience = 10 * time.Minute
 
-// Reboot implements nixos.Boot. The agent's end comes with the host's.
+// Reboot waits: the agent's end comes with the host's.
 func (b *boot) Reboot(ctx context.Context) error {
 	asking, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	if _, _, err := command.Run(asking, 4096, nil, "systemctl", "reboot"); err != nil {
+	if _, _, err := sys.Run(asking, 4096, nil, "systemctl", "reboot"); err != nil {
 		return err
 	}
-	if err := sleep(ctx, rebootPatience); err != nil {
+	if err := sys.Sleep(ctx, rebootPatience); err != nil {
 		return err
 	}
 	return fmt.Errorf("systemctl reboot did not end this boot in %s", rebootPatience)
 }
 
-// Sync implements nixos.Boot.
 func (b *boot) Sync(context.Context) error {
 	for _, d := range []string{b.real(b.storeDir), b.stateDir, b.dir(), "/boot", "/efi", "/boot/efi"} {
 		if _, err := os.Stat(d); err != nil {
 			continue
 		}
-		if err := kernel.Sync(d); err != nil {
+		if err := sys.Sync(d); err != nil {
 			return fmt.Errorf("sync %s: %w", d, err)
 		}
 	}
 	return nil
 }
 
-// BootRoom implements nixos.Boot.
 func (b *boot) BootRoom(context.Context) error {
 	for _, d := range []string{"/boot", "/efi", "/boot/efi"} {
-		own, err := kernel.Mounted(d)
+		own, err := sys.Mounted(d)
 		if err != nil || !own { // the root's room is min_free's business
 			continue
 		}
-		if free, err := kernel.Free(d); err == nil && free == 0 {
+		if free, err := sys.Free(d); err == nil && free == 0 {
 			return fmt.Errorf("a full %s", d)
 		}
 	}
 	return nil
+}
+
+// generation is the number in "system-42-link", 0 if it is no such name.
+func generation(profile, link string) int64 {
+	s, ok := strings.CutPrefix(link, filepath.Base(profile)+"-")
+	if !ok {
+		return 0
+	}
+	if s, ok = strings.CutSuffix(s, "-link"); !ok {
+		return 0
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < 1 || strconv.FormatInt(n, 10) != s {
+		return 0
+	}
+	return n
+}
+
+// A profile is the system profile, by the name of its link.
+type profile struct{ name string }
+
+func (p profile) dir() string { return filepath.Dir(p.name) }
+
+// facts reads the profile and its generations.
+func (p profile) facts(f *effect.Facts) error {
+	dir := p.dir()
+	link, err := os.Readlink(p.name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	f.ProfileLink = filepath.Base(link)
+	f.Generation = generation(p.name, f.ProfileLink)
+	if f.Generation == 0 || (filepath.Dir(link) != "." && filepath.Dir(link) != dir) {
+		return fmt.Errorf("%s is a link to %s, and not to one of its generations", p.name, link)
+	}
+	if f.Profile, err = os.Readlink(filepath.Join(dir, f.ProfileLink)); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		n := generation(p.name, e.Name())
+		if n <= f.CurrentGen || f.Current == "" {
+			continue
+		}
+		if path, err := os.Readlink(filepath.Join(dir, e.Name())); err == nil && path == f.Current {
+			f.CurrentGen = n
+		}
+	}
+	return nil
+}
+
+func (p profile) SetProfile(ctx context.Context, path string) error {
+	var f effect.Facts
+	if err := p.facts(&f); err != nil {
+		return err
+	}
+	if f.Profile == path {
+		return nil
+	}
+	if err := os.MkdirAll(p.dir(), 0o755); err != nil {
+		return err
+	}
+	if _, _, err := sys.Run(ctx, 4096, nil, "nix-env", "--profile", p.name, "--set", path); err != nil {
+		return err
+	}
+	return durable.SyncDir(p.dir())
+}
+
+// ResetProfile does what `nix-env --switch-generation`
+// and --delete-generations do, and needs no Nix.
+func (p profile) ResetProfile(_ context.Context, link, bad string) error {
+	dir := p.dir()
+	if generation(p.name, link) == 0 {
+		return fmt.Errorf("%q is no generation of %s", link, p.name)
+	}
+	if _, err := os.Readlink(filepath.Join(dir, link)); err != nil {
+		return fmt.Errorf("the generation is gone: %w", err)
+	}
+	tmp := filepath.Join(dir, ".narwharf-"+filepath.Base(p.name))
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := os.Symlink(link, tmp); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, p.name); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := filepath.Join(dir, e.Name())
+		if generation(p.name, e.Name()) <= generation(p.name, link) {
+			continue
+		}
+		if path, err := os.Readlink(name); err == nil && path == bad {
+			if err := os.Remove(name); err != nil {
+				return err
+			}
+		}
+	}
+	return durable.SyncDir(dir)
 }

@@ -17,7 +17,7 @@ import (
 	"narwharf/narinfo/clip"
 	"narwharf/nixos/config"
 	"narwharf/nixos/effect"
-	"narwharf/nixos/linux/command"
+	"narwharf/nixos/linux/sys"
 	"narwharf/nixos/linux/systemd"
 )
 
@@ -28,13 +28,12 @@ type health struct {
 	log     *slog.Logger
 }
 
-// FailedUnits implements nixos.Health.
 func (h *health) FailedUnits(ctx context.Context) ([]string, error) { return systemd.FailedUnits(ctx) }
 
 // healthDTimeout bounds each check that a system brings along.
 const healthDTimeout = 30 * time.Second
 
-// Checks implements nixos.Health. They run side by side.
+// Checks run side by side.
 func (h *health) Checks(ctx context.Context, path string) ([]api.Check, error) {
 	todo := slices.Clone(h.config.Checks)
 	if h.config.HealthD != api.Off {
@@ -47,10 +46,9 @@ func (h *health) Checks(ctx context.Context, path string) ([]api.Check, error) {
 			todo = append(todo, config.Check{Name: "health.d/" + e.Name(), Mode: h.config.HealthD, Command: []string{h.systems.real(filepath.Join(dir, e.Name()))}, Timeout: config.Duration(healthDTimeout)})
 		}
 	}
-	var results []api.Check
 	var wait sync.WaitGroup
 	todo = slices.DeleteFunc(todo, func(c config.Check) bool { return c.Mode == api.Off })
-	results = make([]api.Check, len(todo))
+	results := make([]api.Check, len(todo))
 	for i, c := range todo {
 		wait.Go(func() { results[i] = runCheck(ctx, c) })
 	}
@@ -95,14 +93,13 @@ func tryCheck(ctx context.Context, c config.Check) error {
 		}
 		return conn.Close()
 	}
-	out, _, err := command.Run(ctx, 300, nil, c.Command[0], c.Command[1:]...)
+	out, _, err := sys.Run(ctx, 300, nil, c.Command[0], c.Command[1:]...)
 	if err != nil && out != "" {
 		return fmt.Errorf("%w: %s", err, out)
 	}
 	return err
 }
 
-// Hook implements nixos.Health.
 func (h *health) Hook(ctx context.Context, name effect.HookName, env []string) error {
 	argv := h.config.Hook(name)
 	if len(argv) == 0 {
@@ -110,7 +107,7 @@ func (h *health) Hook(ctx context.Context, name effect.HookName, env []string) e
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(h.config.Hooks.Timeout))
 	defer cancel()
-	out, _, err := command.Run(ctx, 4096, env, argv[0], argv[1:]...)
+	out, _, err := sys.Run(ctx, 4096, env, argv[0], argv[1:]...)
 	if out != "" {
 		h.log.Info("hook", "name", name, "output", out)
 	}

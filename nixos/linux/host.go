@@ -2,6 +2,7 @@ package linux
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"narwharf/nixos/config"
 	"narwharf/nixos/journal"
 	"narwharf/nixos/linux/nix"
+	"narwharf/nixos/linux/sys"
 	"narwharf/nixos/linux/systemd"
 	"narwharf/nixos/machine"
 	"narwharf/nixos/remote"
@@ -92,4 +94,104 @@ func (h *Host) Agent(version string) *nixos.Agent {
 		a.Observe = (&textfile{name: c.Metrics.Textfile, log: h.log}).observe
 	}
 	return a
+}
+
+// Options are of an agent on this machine.
+type Options struct {
+	Config  *config.Config
+	Version string
+	Log     *slog.Logger
+}
+
+// with has a host as long as do takes.
+func (o Options) with(ctx context.Context, do func(*Host) error) error {
+	client, err := NewClient(ctx, o.Config, o.Version, o.Log)
+	if err != nil {
+		return err
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	host, err := New(o.Config, client, program, o.Log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		host.Close(ctx)
+	}()
+	return do(host)
+}
+
+// Run is `narwharf agent run`: it follows the channel until ctx ends, or nixos.ErrRestart.
+// While another agent runs here, it waits.
+func Run(ctx context.Context, o Options) error {
+	return o.with(ctx, func(h *Host) error {
+		release, err := awaitAgent(ctx, o.Config.StateDir, o.Log)
+		if err != nil {
+			return err
+		}
+		defer release()
+		h.sweep()
+		return h.Agent(o.Version).Run(ctx, h.unitChanged)
+	})
+}
+
+// Once is `narwharf agent once`: it does what the channel says now, and says in which state
+// the host ended and why. The error is ErrAnotherAgent where an agent runs, and
+// nixos.ErrNotSettled or remote.ErrNotJoined where ctx was over before.
+func Once(ctx context.Context, o Options) (state api.State, why string, err error) {
+	err = o.with(ctx, func(h *Host) error {
+		release, err := lockAgent(o.Config.StateDir)
+		if err != nil {
+			return err
+		}
+		defer release()
+		h.sweep()
+		a := h.Agent(o.Version)
+		if state, err = a.Once(ctx); err == nil {
+			why = a.Journal().Error
+		}
+		return err
+	})
+	return state, why, err
+}
+
+// DryRun is `narwharf agent once --dry-run`: it says what Once would do. Another agent may
+// be running.
+func DryRun(ctx context.Context, o Options) (plan *nixos.Plan, err error) {
+	err = o.with(ctx, func(h *Host) error {
+		plan, err = h.Agent(o.Version).DryRun(ctx)
+		return err
+	})
+	return plan, err
+}
+
+// ErrAnotherAgent is that an agent runs with the same state directory.
+var ErrAnotherAgent = errors.New("another narwharf agent runs on this state_dir")
+
+// lockAgent keeps other agents off the state directory until it is released.
+func lockAgent(stateDir string) (release func(), err error) {
+	release, err = sys.Lock(stateDir + "/lock")
+	if errors.Is(err, sys.ErrLocked) {
+		return nil, fmt.Errorf("%w: %s", ErrAnotherAgent, stateDir)
+	}
+	return release, err
+}
+
+// awaitAgent is lockAgent that waits for an agent that runs. The agent of a first boot, or
+// of cron, may be switching to the very system that starts this one, and a unit that fails
+// then would count against that system.
+func awaitAgent(ctx context.Context, stateDir string, log *slog.Logger) (release func(), err error) {
+	if release, err = lockAgent(stateDir); !errors.Is(err, ErrAnotherAgent) {
+		return release, err
+	}
+	log.Info("waiting until another agent has ended", "reason", err)
+	release, waited := sys.AwaitLock(ctx, stateDir+"/lock")
+	if errors.Is(waited, sys.ErrLocked) {
+		return nil, err
+	}
+	return release, waited
 }

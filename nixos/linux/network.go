@@ -15,7 +15,7 @@ import (
 	"narwharf/narinfo/clip"
 	"narwharf/nixos/config"
 	"narwharf/nixos/effect"
-	"narwharf/nixos/linux/command"
+	"narwharf/nixos/linux/sys"
 	"narwharf/nixos/linux/systemd"
 	"narwharf/nixos/linux/witness"
 	"narwharf/nixos/remote"
@@ -56,7 +56,7 @@ func (n *network) probeProgram(path string) (program, config, text string) {
 	return program, config, text
 }
 
-// Probe implements nixos.Network. The new agent is given the proxy of its own unit, which
+// Probe gives the new agent the proxy of its own unit, which
 // may be another than that of the running agent.
 func (n *network) Probe(ctx context.Context, path string, s *api.Status) effect.Probed {
 	program, config, by := n.probeProgram(path)
@@ -70,7 +70,7 @@ func (n *network) Probe(ctx context.Context, path string, s *api.Status) effect.
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	_, words, err := command.Run(ctx, 1024, changedProxy(n.proxy, systemd.Environment(ctx, proxyVariables)), program, "agent", "probe", "--config", config, "--report", report)
+	_, words, err := sys.Run(ctx, 1024, systemd.Changes(proxyVariables, n.proxy, systemd.Environment(ctx, proxyVariables)), program, "agent", "probe", "--config", config, "--report", report)
 	if err == nil {
 		return effect.Probed{Outcome: effect.ProbeOK, By: by}
 	}
@@ -88,7 +88,6 @@ func (n *network) Probe(ctx context.Context, path string, s *api.Status) effect.
 	return p
 }
 
-// Witness implements nixos.Network.
 func (n *network) Witness(ctx context.Context) (alive bool, text string) {
 	return witness.Ask(ctx, n.config.Witnesses)
 }
@@ -118,5 +117,12 @@ func sendReport(ctx context.Context, client *api.Client, o Options, report strin
 		return fmt.Errorf("%s: there is nothing to confirm", report)
 	}
 	s.Agent = o.Version
-	return remote.Confirm(ctx, client, o.Config.Host, s)
+	return client.PutStatus(ctx, o.Config.Host, s, true)
+}
+
+// proxyVariables say through which proxy, and trusting whom, a program of Go's reaches a
+// server.
+var proxyVariables = []string{
+	"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy",
+	"SSL_CERT_FILE", "SSL_CERT_DIR",
 }

@@ -2,13 +2,14 @@ package linux
 
 import (
 	"fmt"
+	"log/slog"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"narwharf/cache/state/durable"
+	"narwharf/hooks/api"
 	"narwharf/nixos/config"
 	"narwharf/nixos/journal"
 )
@@ -39,12 +40,13 @@ func Status(cfg *config.Config, j *journal.Journal, now time.Time) string {
 		}
 		line("paused", fmt.Sprintf("%s by %s: %s", until, p.By, p.Reason))
 	}
-	current := resolved(filepath.Join(cfg.RunDir, "current-system"))
+	s := systems{storeDir: cfg.StoreDir, runDir: cfg.RunDir}
+	current, _ := s.current() // what cannot be read is left out
 	line("runs", current)
-	if booted := resolved(filepath.Join(cfg.RunDir, "booted-system")); booted != current {
+	if booted, _ := s.booted(); booted != current {
 		line("booted", booted)
 	}
-	if profile := resolved(cfg.Profile); profile != current {
+	if profile, _ := s.link(cfg.Profile); profile != current {
 		line("will boot", profile)
 	}
 	line("confirmed", j.Confirmed)
@@ -87,18 +89,58 @@ func attemptStatus(a *journal.Attempt, line func(name, value string)) {
 	line("note", a.Note)
 }
 
-// resolved is where a link leads in the end, "" if it is none. What it names need
-// not be there: a store may be mounted elsewhere.
-func resolved(name string) (path string) {
-	for range 8 {
-		to, err := os.Readlink(name)
-		if err != nil {
-			return path
-		}
-		if !filepath.IsAbs(to) {
-			to = filepath.Join(filepath.Dir(name), to)
-		}
-		name, path = to, to
+// A textfile writes metrics for node_exporter's textfile collector, whose names
+// end in .prom.
+type textfile struct {
+	name string
+	log  *slog.Logger
+}
+
+// observe is for nixos.Agent.Observe.
+func (t *textfile) observe(s *api.Status, j *journal.Journal) {
+	if err := durable.WriteFile(t.name, []byte(metricsText(s, j)), 0o644); err != nil {
+		t.log.Warn("the metrics cannot be written", "error", err)
 	}
-	return path
+}
+
+func metricsText(s *api.Status, j *journal.Journal) string {
+	var b strings.Builder
+	gauge := func(name, help string, value int64) {
+		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s gauge\n%s %d\n", name, help, name, name, value)
+	}
+	flag := func(v bool) int64 {
+		if v {
+			return 1
+		}
+		return 0
+	}
+	gauge("nixos_current_generation", "Generation of the system profile that runs, 0 if none does.", s.CurrentGeneration)
+	gauge("nixos_boot_generation", "Generation of the system profile that boots.", s.BootGeneration)
+	gauge("nixos_config_age_seconds", "Seconds since the running system was activated.", s.ConfigAge)
+	gauge("narwharf_agent_seq", "Release that the state is about.", s.Seq)
+	gauge("narwharf_agent_highest_seq", "Highest release that was ever accepted.", s.HighestSeq)
+	gauge("narwharf_agent_need_reboot", "Whether only a reboot makes the host what it should be.", flag(s.NeedReboot))
+	gauge("narwharf_agent_paused", "Whether a person on the host paused it.", flag(s.Pause != nil))
+	gauge("narwharf_agent_alarm", "Whether the server showed what looks like an attack.", flag(j.Alarm != ""))
+	gauge("narwharf_agent_unconfirmed", "Whether the system was committed without the server's word.", flag(s.Unconfirmed))
+	gauge("narwharf_agent_denied_entries", "Entries that failed here and are not tried again.", int64(len(j.Denied)))
+	vector := func(name, help, label string, values map[string]float64) {
+		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s gauge\n", name, help, name)
+		for _, v := range slices.Sorted(maps.Keys(values)) {
+			fmt.Fprintf(&b, "%s{%s=%q} %g\n", name, label, v, values[v])
+		}
+	}
+	states := make(map[string]float64)
+	for _, st := range api.States {
+		states[string(st)] = float64(flag(st == s.State))
+	}
+	vector("narwharf_agent_state", "1 for the state that the agent is in.", "state", states)
+	if len(s.Durations) > 0 {
+		parts := make(map[string]float64)
+		for p, ms := range s.Durations {
+			parts[p] = float64(ms) / 1000
+		}
+		vector("narwharf_agent_duration_seconds", "How long parts of the last attempt took.", "part", parts)
+	}
+	return b.String()
 }

@@ -4,14 +4,24 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
 	"time"
 
+	"narwharf/cache/state/durable"
+	"narwharf/hooks/api"
+	"narwharf/nixos"
 	"narwharf/nixos/config"
 	"narwharf/nixos/effect"
-	"narwharf/nixos/linux/kernel"
+	"narwharf/nixos/journal"
+	"narwharf/nixos/linux/sys"
 )
 
 // A system implements nixos.System.
@@ -21,14 +31,13 @@ type system struct {
 	profile profile
 }
 
-// Facts implements nixos.System.
 func (s *system) Facts(context.Context) (effect.Facts, error) {
 	c := s.config
-	boot, err := kernel.BootID()
+	boot, err := sys.BootID()
 	if err != nil {
 		return effect.Facts{}, err
 	}
-	f := effect.Facts{BootID: boot, Now: kernel.BootClock(), Wall: time.Now()}
+	f := effect.Facts{BootID: boot, Now: sys.BootClock(), Wall: time.Now()}
 	if f.Current, err = s.systems.current(); err != nil {
 		return f, err
 	}
@@ -55,17 +64,7 @@ func (s *system) Facts(context.Context) (effect.Facts, error) {
 	return f, nil
 }
 
-// Sleep implements nixos.System.
-func (s *system) Sleep(ctx context.Context, d time.Duration) error { return sleep(ctx, d) }
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+func (s *system) Sleep(ctx context.Context, d time.Duration) error { return sys.Sleep(ctx, d) }
 
 // look is what people change on a host, cheaply.
 func (s *system) look() string {
@@ -79,4 +78,191 @@ func (s *system) look() string {
 		text += fmt.Sprintln(st.Size(), st.ModTime().UnixNano())
 	}
 	return text
+}
+
+func pauseFile(stateDir string) string { return filepath.Join(stateDir, "pause.json") }
+
+// ReadPause is what a person on the host has said, nil if nothing that still
+// holds.
+func ReadPause(stateDir string, now time.Time) (*api.Hold, error) {
+	text, err := os.ReadFile(pauseFile(stateDir))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	p := new(api.Hold)
+	if err := json.Unmarshal(text, p); err != nil {
+		return &api.Hold{Reason: "pause.json cannot be read: " + err.Error(), By: "?"}, nil
+	}
+	if p.Until != nil && !now.Before(*p.Until) {
+		return nil, nil
+	}
+	return p, nil
+}
+
+// WritePause pauses the host, or with nil lets it go on.
+func WritePause(stateDir string, p *api.Hold) error {
+	if p == nil {
+		err := os.Remove(pauseFile(stateDir))
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	text, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(pauseFile(stateDir), append(text, '\n'), 0o644)
+}
+
+// systems are the NixOS systems in the store. One of them runs, one was booted.
+type systems struct {
+	root     string // in front of storeDir, for a store that is mounted elsewhere
+	storeDir string
+	runDir   string // has the links current-system and booted-system
+}
+
+// real is where the files of a store path are.
+func (s systems) real(path string) string { return s.root + path }
+
+func (s systems) current() (string, error) { return s.link(filepath.Join(s.runDir, "current-system")) }
+
+func (s systems) booted() (string, error) { return s.link(filepath.Join(s.runDir, "booted-system")) }
+
+// link is the store path that a link leads to, by way of others perhaps. It need not be
+// there. "" is that there is no link, as in a container or an installer.
+func (s systems) link(name string) (string, error) {
+	for hop := range 8 {
+		to, err := os.Readlink(name)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			return "", nil
+		case hop > 0 && errors.Is(err, syscall.EINVAL): // no link: it ends here
+			return name, nil
+		case err != nil:
+			return "", err
+		case strings.HasPrefix(to, s.storeDir+"/"):
+			return to, nil
+		case !filepath.IsAbs(to):
+			to = filepath.Join(filepath.Dir(name), to)
+		}
+		name = to
+	}
+	return "", fmt.Errorf("%s: a link that leads through too many others", name)
+}
+
+// Reasons compares path with the booted system, which says what
+// needs a reboot, and with the running one, which says what forbids a switch.
+//
+// A system that has reboot-triggers lists by itself what needs a reboot;
+// otherwise it is what system.autoUpgrade looks at (nixpkgs,
+// nixos/modules/tasks/auto-upgrade.nix), and kernel-params.
+//
+// Every system with a file switch-inhibitors has the action check, too (nixpkgs, pull
+// request 473282). An older script refuses the word.
+func (s systems) Reasons(_ context.Context, path string) (r nixos.Reasons, err error) {
+	for _, name := range []string{"nixos-version", "bin/switch-to-configuration"} {
+		if _, err := os.Stat(s.real(filepath.Join(path, name))); err != nil {
+			return r, fmt.Errorf("%s is not a NixOS system: %w", path, err)
+		}
+	}
+	booted, err := s.booted()
+	if err != nil {
+		return r, err
+	}
+	current, err := s.current()
+	if err != nil {
+		return r, err
+	}
+	if booted != "" && booted != path {
+		r.Reboot = s.differences(booted, path)
+	}
+	if current != "" && current != path {
+		r.Inhibited = s.inhibitors(current, path)
+	}
+	_, missing := os.Stat(s.real(filepath.Join(path, "switch-inhibitors")))
+	r.CanCheck = missing == nil
+	return r, nil
+}
+
+// differences lists what a boot of b would change against one of a.
+func (s systems) differences(a, b string) []string {
+	x, okX := s.stringMap(filepath.Join(a, "reboot-triggers"))
+	y, okY := s.stringMap(filepath.Join(b, "reboot-triggers"))
+	var diff []string
+	if okX && okY {
+		for _, k := range journal.Set(slices.Collect(maps.Keys(x)), slices.Collect(maps.Keys(y))) {
+			if x[k] != y[k] {
+				diff = append(diff, k)
+			}
+		}
+		return diff
+	}
+	for _, name := range []string{"kernel", "initrd", "kernel-modules"} {
+		if s.linkTarget(filepath.Join(a, name)) != s.linkTarget(filepath.Join(b, name)) {
+			diff = append(diff, name)
+		}
+	}
+	for _, name := range []string{"kernel-params", "init-interface-version"} {
+		if s.text(filepath.Join(a, name)) != s.text(filepath.Join(b, name)) {
+			diff = append(diff, name)
+		}
+	}
+	slices.Sort(diff)
+	return diff
+}
+
+// inhibitors are the switch-inhibitors that both systems have, with different
+// values (nixpkgs, switch-to-configuration-ng).
+func (s systems) inhibitors(a, b string) []string {
+	x, _ := s.stringMap(filepath.Join(a, "switch-inhibitors"))
+	y, _ := s.stringMap(filepath.Join(b, "switch-inhibitors"))
+	var diff []string
+	for _, k := range slices.Sorted(maps.Keys(y)) {
+		if old, ok := x[k]; ok && old != y[k] {
+			diff = append(diff, "switch-inhibitors: "+k)
+		}
+	}
+	return diff
+}
+
+// stringMap reads a JSON object whose values may be anything.
+func (s systems) stringMap(name string) (map[string]string, bool) {
+	text, err := os.ReadFile(s.real(name))
+	if err != nil {
+		return nil, false
+	}
+	var raw map[string]json.RawMessage
+	if json.Unmarshal(text, &raw) != nil {
+		return map[string]string{"content": string(text)}, true
+	}
+	m := make(map[string]string, len(raw))
+	for k, v := range raw {
+		m[k] = string(v)
+	}
+	return m, true
+}
+
+// linkTarget is what a link names, or for a file of the system itself its
+// bytes: systems of containers have neither kernel nor initrd, and then both
+// are "".
+func (s systems) linkTarget(name string) string {
+	if t, err := os.Readlink(s.real(name)); err == nil && filepath.IsAbs(t) {
+		return t
+	}
+	switch st, err := os.Stat(s.real(name)); {
+	case errors.Is(err, os.ErrNotExist):
+		return ""
+	case err == nil && st.Mode().IsRegular():
+		return s.text(name)
+	}
+	return name
+}
+
+func (s systems) text(name string) string {
+	text, _ := os.ReadFile(s.real(name)) // of what is not there there is none
+	return string(text)
 }

@@ -3,20 +3,16 @@ package remote
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/nixos/effect"
 )
 
-// A reporter delivers the newest status until the server has it.
-type reporter struct {
-	client *api.Client
-	host   string
-	log    *slog.Logger
-
+// A delivery is of the newest status, until the server has it.
+type delivery struct {
 	sending sync.Mutex // one report at a time, in order
 
 	mu     sync.Mutex
@@ -28,22 +24,23 @@ type reporter struct {
 	done   chan struct{}
 }
 
-func newReporter(c *api.Client, host string, log *slog.Logger) *reporter {
+// New begins to deliver reports, until Close.
+func New(o Options) *Server {
 	ctx, stop := context.WithCancel(context.Background())
-	r := &reporter{client: c, host: host, log: log, wake: make(chan struct{}, 1), stop: stop, done: make(chan struct{})}
+	r := &Server{Options: o, delivery: delivery{wake: make(chan struct{}, 1), stop: stop, done: make(chan struct{})}}
 	go r.run(ctx)
 	return r
 }
 
-// delivered is the highest counter that the server took.
-func (r *reporter) delivered() int64 {
+// Delivered implements nixos.Server.
+func (r *Server) Delivered() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.taken
 }
 
-// hand takes a report to deliver, in the place of the one before.
-func (r *reporter) hand(s *api.Status) {
+// Report implements nixos.Server: it takes the place of the one before.
+func (r *Server) Report(_ context.Context, s *api.Status) {
 	r.mu.Lock()
 	r.newest = s
 	r.mu.Unlock()
@@ -53,7 +50,14 @@ func (r *reporter) hand(s *api.Status) {
 	}
 }
 
-func (r *reporter) run(ctx context.Context) {
+// ReportNow implements nixos.Server.
+func (r *Server) ReportNow(ctx context.Context, status *api.Status) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return r.send(ctx, status)
+}
+
+func (r *Server) run(ctx context.Context) {
 	defer close(r.done)
 	for fails := 0; ; {
 		var again <-chan time.Time // never, where nothing is left to deliver
@@ -75,7 +79,7 @@ func (r *reporter) run(ctx context.Context) {
 }
 
 // deliver sends the newest report, and tells whether there is none left.
-func (r *reporter) deliver(ctx context.Context) bool {
+func (r *Server) deliver(ctx context.Context) bool {
 	r.mu.Lock()
 	s := r.newest
 	r.mu.Unlock()
@@ -89,9 +93,9 @@ func (r *reporter) deliver(ctx context.Context) bool {
 	case errors.As(err, &refused) && refused.Kind == api.StaleStatus:
 		// The server has a newer report of this host: this one is of no use to it.
 	case errors.As(err, &refused) && refused.Status == 400:
-		r.log.Error("the server does not understand the report", "error", err)
+		r.Log.Error("the server does not understand the report", "error", err)
 	default:
-		r.log.Debug("report not delivered", "error", err)
+		r.Log.Debug("report not delivered", "error", err)
 		return false
 	}
 	r.mu.Lock()
@@ -105,16 +109,16 @@ func (r *reporter) deliver(ctx context.Context) bool {
 
 // send puts one report. A server that knows a higher start ID – the clock was set back, the
 // journal is gone – is sent it again with a higher one still.
-func (r *reporter) send(ctx context.Context, s *api.Status) error {
+func (r *Server) send(ctx context.Context, s *api.Status) error {
 	r.sending.Lock()
 	defer r.sending.Unlock()
-	err := r.client.PutStatus(ctx, r.host, r.numbered(s), false)
+	err := r.Client.PutStatus(ctx, r.Host, r.numbered(s), false)
 	var refused *api.Error
 	if errors.As(err, &refused) && refused.Kind == api.StaleStatus && refused.StartID > r.numbered(s).StartID {
 		r.mu.Lock()
 		r.floor = refused.StartID + 1
 		r.mu.Unlock()
-		err = r.client.PutStatus(ctx, r.host, r.numbered(s), false)
+		err = r.Client.PutStatus(ctx, r.Host, r.numbered(s), false)
 	}
 	if err == nil {
 		r.took(s)
@@ -123,14 +127,14 @@ func (r *reporter) send(ctx context.Context, s *api.Status) error {
 }
 
 // took notes that the server has a report.
-func (r *reporter) took(s *api.Status) {
+func (r *Server) took(s *api.Status) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.taken = max(r.taken, s.Counter)
 }
 
 // numbered is a copy of a report whose start ID the server will believe.
-func (r *reporter) numbered(s *api.Status) *api.Status {
+func (r *Server) numbered(s *api.Status) *api.Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := *s
@@ -138,9 +142,22 @@ func (r *reporter) numbered(s *api.Status) *api.Status {
 	return &n
 }
 
-// close ends run, and tries once more to deliver what is left.
-func (r *reporter) close(ctx context.Context) {
+// Close ends what runs in the background, after one more try to deliver the last report.
+func (r *Server) Close(ctx context.Context) {
 	r.stop()
 	<-r.done
 	r.deliver(ctx)
+}
+
+// Outcome is what a confirmation came to that ended with err. It is sent over a connection of
+// its own, as the agent of the system on trial does.
+func Outcome(err error) effect.ProbeOutcome {
+	var refused *api.Error
+	switch {
+	case err == nil:
+		return effect.ProbeOK
+	case errors.As(err, &refused) && refused.Status < 500:
+		return effect.ProbeRefused
+	}
+	return effect.ProbeUnreachable
 }

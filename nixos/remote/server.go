@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -31,31 +32,22 @@ type Options struct {
 // A Server implements nixos.Server.
 type Server struct {
 	Options
-	reports *reporter
+	delivery
 }
 
 var _ nixos.Server = (*Server)(nil)
-
-// New begins to deliver reports, until Close.
-func New(o Options) *Server {
-	return &Server{o, newReporter(o.Client, o.Host, o.Log)}
-}
-
-// Close ends what runs in the background, after one more try to deliver the
-// last report.
-func (s *Server) Close(ctx context.Context) { s.reports.close(ctx) }
 
 // lookEvery is how often the host is looked at while a poll is parked.
 const lookEvery = 2 * time.Second
 
 // Desired implements nixos.Server.
-func (s *Server) Desired(ctx context.Context, etag string, wait time.Duration) (*api.Desired, string, error) {
+func (r *Server) Desired(ctx context.Context, etag string, wait time.Duration) (*api.Desired, string, error) {
 	parked, end := context.WithCancel(ctx)
 	defer end()
 	var changed atomic.Bool
 	var looking sync.WaitGroup
-	if s.Look != nil && wait > lookEvery {
-		before := s.Look()
+	if r.Look != nil && wait > lookEvery {
+		before := r.Look()
 		looking.Go(func() {
 			tick := time.NewTicker(lookEvery)
 			defer tick.Stop()
@@ -65,14 +57,14 @@ func (s *Server) Desired(ctx context.Context, etag string, wait time.Duration) (
 					return
 				case <-tick.C:
 				}
-				if s.Look() != before {
+				if r.Look() != before {
 					changed.Store(true)
 					end()
 				}
 			}
 		})
 	}
-	d, tag, err := s.Client.Desired(parked, s.Host, s.Channel, s.Target, etag, wait)
+	d, tag, err := r.Client.Desired(parked, r.Host, r.Channel, r.Target, etag, wait)
 	end()
 	looking.Wait()
 	if err != nil && changed.Load() && ctx.Err() == nil {
@@ -81,51 +73,38 @@ func (s *Server) Desired(ctx context.Context, etag string, wait time.Duration) (
 	return d, tag, err
 }
 
-// Report implements nixos.Server.
-func (s *Server) Report(_ context.Context, status *api.Status) { s.reports.hand(status) }
-
-// Delivered implements nixos.Server.
-func (s *Server) Delivered() int64 { return s.reports.delivered() }
-
-// ReportNow implements nixos.Server.
-func (s *Server) ReportNow(ctx context.Context, status *api.Status) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	return s.reports.send(ctx, status)
-}
-
 // Confirm implements nixos.Server.
-func (s *Server) Confirm(ctx context.Context, status *api.Status, probe func(context.Context, *api.Status) effect.Probed) effect.Probed {
-	p := probe(ctx, s.reports.numbered(status))
+func (r *Server) Confirm(ctx context.Context, status *api.Status, probe func(context.Context, *api.Status) effect.Probed) effect.Probed {
+	p := probe(ctx, r.numbered(status))
 	if p.Outcome == effect.ProbeOK {
-		s.reports.took(status)
+		r.took(status)
 	}
 	return p
 }
 
 // Manifest implements nixos.Server.
-func (s *Server) Manifest(ctx context.Context, d signing.Digest) ([]byte, error) {
-	return s.Client.Closure(ctx, d)
+func (r *Server) Manifest(ctx context.Context, d signing.Digest) ([]byte, error) {
+	return r.Client.Closure(ctx, d)
 }
 
 // PostLog implements nixos.Server.
-func (s *Server) PostLog(ctx context.Context, attempt string, text []byte) error {
+func (r *Server) PostLog(ctx context.Context, attempt string, text []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	return s.Client.PostLog(ctx, s.Host, attempt, s.Channel, text)
+	return r.Client.PostLog(ctx, r.Host, attempt, r.Channel, text)
 }
 
 // narinfosAtOnce is how many requests run side by side.
 const narinfosAtOnce = 8
 
 // Narinfos implements nixos.Server.
-func (s *Server) Narinfos(ctx context.Context, paths []narinfo.Path) ([]*narinfo.Info, error) {
+func (r *Server) Narinfos(ctx context.Context, paths []narinfo.Path) ([]*narinfo.Info, error) {
 	infos := make([]*narinfo.Info, len(paths))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(narinfosAtOnce)
 	for i, p := range paths {
 		group.Go(func() error {
-			info, err := s.Client.Narinfo(ctx, p)
+			info, err := r.Client.Narinfo(ctx, p)
 			if err != nil {
 				return fmt.Errorf("narinfo of %s: %w", p, err)
 			}
@@ -137,4 +116,28 @@ func (s *Server) Narinfos(ctx context.Context, paths []narinfo.Path) ([]*narinfo
 		return nil, err
 	}
 	return infos, nil
+}
+
+// ErrNotJoined is that a host tried to join until its time was over.
+var ErrNotJoined = errors.New("the time is over and no server has answered")
+
+// Join exchanges the join token that the client has for the host's own. It asks until
+// there is an answer: the network of a first boot may take its time, and what was asked
+// twice is answered as if it had been once. A server that refuses has answered.
+func Join(ctx context.Context, client *api.Client, host, channel string, log *slog.Logger) (*api.Joined, error) {
+	for try := 1; ; try++ {
+		joined, err := client.Join(ctx, host, channel)
+		var refused *api.Error
+		if err == nil || errors.As(err, &refused) && refused.Status < 500 {
+			return joined, err
+		}
+		if try == 1 || try%20 == 0 {
+			log.Warn("cannot join yet", "tries", try, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", ErrNotJoined, err)
+		case <-time.After(min(time.Second<<min(try-1, 4), 15*time.Second)):
+		}
+	}
 }

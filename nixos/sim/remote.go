@@ -75,7 +75,7 @@ func (l *link) Confirm(ctx context.Context, s *api.Status, probe func(context.Co
 func (l *link) Probe(ctx context.Context, path string, s *api.Status) effect.Probed {
 	p := l.World.Probe(ctx, path, s)
 	if p.Outcome == effect.ProbeOK {
-		err := remote.Confirm(ctx, l.to.Client, l.to.Host, s)
+		err := l.to.Client.PutStatus(ctx, l.to.Host, s, true)
 		if p.Outcome = remote.Outcome(err); err != nil {
 			p.Text = err.Error()
 		}

@@ -13,7 +13,7 @@ import (
 	"narwharf/cache/state/durable"
 	"narwharf/narinfo"
 	"narwharf/nixos/config"
-	"narwharf/nixos/linux/command"
+	"narwharf/nixos/linux/sys"
 	"narwharf/nixos/relay"
 )
 
@@ -96,6 +96,6 @@ func (s *Store) Realise(ctx context.Context, p narinfo.Path, root string) error 
 	if err := s.writeNetrc(names); err != nil {
 		return err
 	}
-	_, _, err := command.Run(ctx, 4096, env, "nix-store", s.realiseArgs(p, root, caches)...)
+	_, _, err := sys.Run(ctx, 4096, env, "nix-store", s.realiseArgs(p, root, caches)...)
 	return explain(err)
 }

@@ -17,6 +17,17 @@ func Environment(ctx context.Context, names []string) map[string]string {
 	return environment(out, names, os.ReadFile)
 }
 
+// Changes are assignments that make an environment of then one of now: what is not set any
+// more is empty, which means the same of names.
+func Changes(names []string, then, now map[string]string) (env []string) {
+	for _, name := range names {
+		if value := now[name]; now != nil && value != then[name] {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
+}
+
 // environment reads what systemctl show says of a unit, and the files that it names, which
 // win (systemd.exec(5)).
 func environment(show string, names []string, read func(string) ([]byte, error)) map[string]string {

@@ -3,6 +3,7 @@ package systemd
 import (
 	"errors"
 	"maps"
+	"slices"
 	"testing"
 )
 
@@ -28,5 +29,17 @@ func TestEnvironment(t *testing.T) {
 		if got := environment(show, []string{"HTTPS_PROXY", "https_proxy", "NO_PROXY", "SSL_CERT_FILE"}, read); !maps.Equal(got, want) {
 			t.Errorf("%s: %q, want %q", show, got, want)
 		}
+	}
+}
+
+func TestChanges(t *testing.T) {
+	names := []string{"HTTPS_PROXY", "http_proxy", "NO_PROXY", "SSL_CERT_FILE"}
+	then := map[string]string{"HTTPS_PROXY": "http://a", "NO_PROXY": "x", "SSL_CERT_FILE": "/ca"}
+	now := map[string]string{"HTTPS_PROXY": "http://b", "http_proxy": "http://c", "SSL_CERT_FILE": "/ca"}
+	if got := Changes(names, then, now); !slices.Equal(got, []string{"HTTPS_PROXY=http://b", "http_proxy=http://c", "NO_PROXY="}) {
+		t.Errorf("%q", got)
+	}
+	if Changes(names, then, nil) != nil || Changes(names, then, maps.Clone(then)) != nil {
+		t.Error("a change where there is none")
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"narwharf/cache/state/durable"
-	"narwharf/nixos/linux/kernel"
+	"narwharf/nixos/linux/sys"
 )
 
 // What is recorded of a run, in runs/<id>/: "begun" by ExecStartPre before
@@ -37,7 +37,7 @@ func Record(dir, what string, env func(string) string) error {
 	if !runID.MatchString(filepath.Base(dir)) {
 		return fmt.Errorf("%s is not a run's directory", dir)
 	}
-	boot, err := kernel.BootID()
+	boot, err := sys.BootID()
 	if err != nil {
 		return err
 	}

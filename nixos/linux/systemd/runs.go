@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,7 +16,7 @@ import (
 	"narwharf/cache/state/durable"
 	"narwharf/nixos"
 	"narwharf/nixos/journal"
-	"narwharf/nixos/linux/command"
+	"narwharf/nixos/linux/sys"
 )
 
 // switchUnit is the name that nixos-rebuild gives its own run of
@@ -35,26 +36,17 @@ type Runs struct {
 
 func (s *Runs) dir(id string) string { return filepath.Join(s.Dir, id) }
 
-// A unit is what systemd knows of one now.
-type unit struct {
-	active      bool
-	description string
-}
-
-func switchState(ctx context.Context) (unit, error) {
+// switchState is what systemd knows of the unit now.
+func switchState(ctx context.Context) (active bool, description string, err error) {
 	out, err := show(ctx, 30*time.Second, switchUnit, "ActiveState,Description")
 	if err != nil {
-		return unit{}, err
+		return false, "", err
 	}
 	p := properties(out)
-	u := unit{description: p["Description"]}
-	switch p["ActiveState"] {
-	case "active", "activating", "deactivating", "reloading":
-		u.active = true
-	case "":
-		return u, errors.New("systemctl show has no ActiveState")
+	if p["ActiveState"] == "" {
+		return false, "", errors.New("systemctl show has no ActiveState")
 	}
-	return u, nil
+	return slices.Contains([]string{"active", "activating", "deactivating", "reloading"}, p["ActiveState"]), p["Description"], nil
 }
 
 // endPatience is how long a unit may take to end once it has nothing to do: its
@@ -74,22 +66,20 @@ func (s *Runs) recorded(description string) bool {
 
 // Busy implements nixos.Runs.
 func (s *Runs) Busy(ctx context.Context) (string, error) {
-	u, err := switchState(ctx)
+	active, description, err := switchState(ctx)
 	// A run of ours that has its result is over for the agent, and its unit is not
 	// until the program that wrote the result has ended.
-	for end := time.Now().Add(endPatience); err == nil && u.active && s.recorded(u.description) && time.Now().Before(end); {
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
-			return "", ctx.Err()
+	for end := time.Now().Add(endPatience); err == nil && active && s.recorded(description) && time.Now().Before(end); {
+		if err := sys.Sleep(ctx, 50*time.Millisecond); err != nil {
+			return "", err
 		}
-		u, err = switchState(ctx)
+		active, description, err = switchState(ctx)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return "", err
-	}
-	if u.active {
-		return fmt.Sprintf("%s runs (%s)", switchUnit, u.description), nil
+	case active:
+		return fmt.Sprintf("%s runs (%s)", switchUnit, description), nil
 	}
 	lock := filepath.Join(s.RunDir, "nixos", "switch-to-configuration.lock")
 	f, err := os.Open(lock)
@@ -143,7 +133,7 @@ func (s *Runs) StartRun(ctx context.Context, r journal.Run) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	_, _, err := command.Run(ctx, 4096, nil, "systemd-run", s.args(r)...)
+	_, _, err := sys.Run(ctx, 4096, nil, "systemd-run", s.args(r)...)
 	return err
 }
 
@@ -158,7 +148,7 @@ func (s *Runs) RunState(ctx context.Context, r journal.Run) (nixos.RunState, err
 		return st, err
 	}
 	// systemd is asked before the result is looked for: it may end in between.
-	u, unitErr := switchState(ctx)
+	active, description, unitErr := switchState(ctx)
 	if st.Ended, err = readRecord(filepath.Join(dir, "result"), &result); err != nil {
 		return st, err
 	}
@@ -170,7 +160,7 @@ func (s *Runs) RunState(ctx context.Context, r journal.Run) (nixos.RunState, err
 	if unitErr != nil {
 		return st, unitErr
 	}
-	st.Active = u.active && u.description == "narwharf "+r.ID
+	st.Active = active && description == "narwharf "+r.ID
 	return st, nil
 }
 
@@ -196,7 +186,7 @@ func (s *Runs) journal(ctx context.Context, r journal.Run, patience time.Duratio
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	args := append([]string{"--no-pager", "--quiet"}, append(options, "_SYSTEMD_INVOCATION_ID="+begun.Invocation)...)
-	out, _, err := command.Run(ctx, limit, nil, "journalctl", args...)
+	out, _, err := sys.Run(ctx, limit, nil, "journalctl", args...)
 	return out, err
 }
 

@@ -1,7 +1,6 @@
 package systemd
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -12,22 +11,22 @@ import (
 	"strings"
 	"time"
 
-	"narwharf/nixos/linux/command"
+	"narwharf/nixos/linux/sys"
 )
 
 // show asks systemd for properties of a unit.
 func show(ctx context.Context, patience time.Duration, unit, properties string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	out, _, err := command.Run(ctx, 1<<16, nil, "systemctl", "show", unit, "--property="+properties)
+	out, _, err := sys.Run(ctx, 1<<16, nil, "systemctl", "show", unit, "--property="+properties)
 	return out, err
 }
 
 // properties reads the output of systemctl show.
 func properties(text string) map[string]string {
 	p := make(map[string]string)
-	for line := range bytes.Lines([]byte(text)) {
-		if k, v, ok := strings.Cut(strings.TrimRight(string(line), "\n"), "="); ok {
+	for line := range strings.Lines(text) {
+		if k, v, ok := strings.Cut(strings.TrimRight(line, "\n"), "="); ok {
 			p[k] = v
 		}
 	}
@@ -39,7 +38,7 @@ func properties(text string) map[string]string {
 func FailedUnits(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	out, _, err := command.Run(ctx, 1<<20, nil, "systemctl", "list-units", "--all", "--full", "--plain", "--no-legend", "--no-pager", "--state=failed,auto-restart")
+	out, _, err := sys.Run(ctx, 1<<20, nil, "systemctl", "list-units", "--all", "--full", "--plain", "--no-legend", "--no-pager", "--state=failed,auto-restart")
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"runtime"
 	"strconv"
 	"strings"
 )
@@ -33,3 +34,12 @@ const NixConnections = 25
 // Connections are how many transfers at a time a rate is enough for. A server cuts
 // who takes almost nothing (narwharf: 4 KiB a second), and so does Nix.
 func (r Rate) Connections() int { return int(min(max(int64(r)/(16<<10), 1), NixConnections)) }
+
+// ownSystem is Nix's name for what this program runs on.
+func ownSystem() string {
+	arch := map[string]string{"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "arm": "armv7l", "riscv64": "riscv64"}[runtime.GOARCH]
+	if arch == "" {
+		arch = runtime.GOARCH
+	}
+	return arch + "-" + runtime.GOOS
+}

@@ -1,9 +1,12 @@
-// Package kernel is what the agent asks of the kernel: about file systems, and the boot.
-package kernel
+package sys
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,4 +60,43 @@ func Free(dir string) (int64, error) {
 		return 0, err
 	}
 	return int64(s.Bavail) * s.Bsize, nil
+}
+
+// Sleep is an error if ctx ends before.
+func Sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// ErrLocked is that another process has a lock.
+var ErrLocked = errors.New("it is locked")
+
+// Lock takes a lock, which ends with the process at the latest.
+func Lock(name string) (unlock func(), err error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	switch {
+	case err == nil:
+		return func() { f.Close() }, nil
+	case errors.Is(err, unix.EWOULDBLOCK), errors.Is(err, unix.EINTR):
+		err = ErrLocked
+	}
+	f.Close()
+	return nil, fmt.Errorf("lock %s: %w", name, err)
+}
+
+// AwaitLock is Lock that waits, for long perhaps, until ctx is over.
+func AwaitLock(ctx context.Context, name string) (unlock func(), err error) {
+	for {
+		if unlock, err = Lock(name); !errors.Is(err, ErrLocked) || Sleep(ctx, 50*time.Millisecond) != nil {
+			return unlock, err
+		}
+	}
 }

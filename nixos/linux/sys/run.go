@@ -1,7 +1,9 @@
-// Package command runs the programs that the agent needs: to their ends, with all that
-// they started, keeping the last of what they wrote. What they say is reported to people,
-// so no password of a proxy is in it.
-package command
+// Package sys is what the parts of a Linux host share: programs, what the agent asks of the
+// kernel, and locks.
+//
+// A program is run to its end, with all that it started, and the last of what it wrote is
+// kept. What programs say is reported to people, so no password of a proxy is in it.
+package sys
 
 import (
 	"context"
@@ -47,21 +49,20 @@ func Run(ctx context.Context, limit int, env []string, name string, args ...stri
 	cmd.Stdout, cmd.Stderr = out, errs
 	err = cmd.Run()
 	words = withoutPasswords(errs.String(), cmd.Environ())
-	if err != nil {
-		var exit *exec.ExitError
-		if ctx.Err() != nil {
-			err = fmt.Errorf("%s took too long: %w", name, ctx.Err())
-		} else if !errors.As(err, &exit) {
-			return "", "", fmt.Errorf("run %s: %w", name, err)
-		} else {
-			err = fmt.Errorf("%s: %w", name, err)
-		}
-		if words != "" {
-			err = fmt.Errorf("%w: %s", err, words)
-		}
-		return out.String(), words, err
+	switch {
+	case err == nil:
+		return out.String(), words, nil
+	case ctx.Err() != nil:
+		err = fmt.Errorf("%s took too long: %w", name, ctx.Err())
+	case !errors.As(err, new(*exec.ExitError)):
+		return "", "", fmt.Errorf("run %s: %w", name, err)
+	default:
+		err = fmt.Errorf("%s: %w", name, err)
 	}
-	return out.String(), words, nil
+	if words != "" {
+		err = fmt.Errorf("%w: %s", err, words)
+	}
+	return out.String(), words, err
 }
 
 // withoutPasswords hides what an environment has of proxies' users in the words
