@@ -2,6 +2,9 @@ package desired
 
 import (
 	"fmt"
+	"strings"
+
+	"golang.org/x/mod/semver"
 
 	"narwharf/hooks/api"
 	"narwharf/narinfo/clip"
@@ -153,4 +156,28 @@ func lease(j *journal.Journal, g *api.Grant, f effect.Facts) leaseState {
 		return leaseGood
 	}
 	return leaseOver
+}
+
+// tooOld says why an agent of this version may not act for a server that wants
+// at least another one, "" if it may. A version that is none, as of an agent
+// that a developer built, is taken for new enough.
+func tooOld(version, least string) string {
+	have, want := semantic(version), semantic(least)
+	switch {
+	case least == "", want != "" && (have == "" || semver.Compare(have, want) >= 0):
+		return ""
+	case want == "":
+		return fmt.Sprintf("the server wants an agent of version %q, which this one (%s) cannot read", clip.Text(least, 40), version)
+	}
+	return fmt.Sprintf("this agent is version %s, the server wants %s or newer: update the agent by hand, or lower min_agent", version, least)
+}
+
+// semantic makes "v0.5.1" of "0.5.1" and of "0.5.1-3-gabcdef", whose last part does
+// not count, and "" of what is no version.
+func semantic(s string) string {
+	core := strings.FieldsFunc(strings.TrimSpace(s), func(c rune) bool { return c == '-' || c == '+' })
+	if len(core) == 0 {
+		return ""
+	}
+	return semver.Canonical("v" + strings.TrimPrefix(core[0], "v"))
 }

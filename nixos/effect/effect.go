@@ -1,3 +1,9 @@
+// Package effect is what the machine asks of the world, and what comes back: an
+// Effect is something to be done, its Event is what it came to, and Facts are
+// what the host is like at that moment.
+//
+// Every effect can be begun again after a crash. One that fails is an event like
+// any other, with words in its Err.
 package effect
 
 import (
@@ -8,10 +14,11 @@ import (
 	"narwharf/signing"
 )
 
-// An Effect is something to be done outside the machine.
-type Effect interface{ effect() }
+// An Effect is something to be done outside the machine, one of these types. Each can be
+// begun again after a crash.
+type Effect any
 
-// The effects. Each can be begun again after a crash.
+// The effects.
 type (
 	// Poll waits for the server's word, For at most, or with Now not at all.
 	Poll struct {
@@ -91,19 +98,3 @@ const (
 	HookPostSwitch HookName = "post_switch"
 	HookPreReboot  HookName = "pre_reboot"
 )
-
-func (Poll) effect()         {}
-func (Prepare) effect()      {}
-func (Realise) effect()      {}
-func (Inspect) effect()      {}
-func (Announce) effect()     {}
-func (AskOwn) effect()       {}
-func (Switch) effect()       {}
-func (Observe) effect()      {}
-func (Confirm) effect()      {}
-func (Witness) effect()      {}
-func (SetProfile) effect()   {}
-func (ResetProfile) effect() {}
-func (Protect) effect()      {}
-func (RunHook) effect()      {}
-func (Reboot) effect()       {}

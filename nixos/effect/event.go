@@ -1,6 +1,7 @@
 package effect
 
 import (
+	"fmt"
 	"time"
 
 	"narwharf/hooks/api"
@@ -26,10 +27,11 @@ type Facts struct {
 	Random     string // fresh 32 hex digits
 }
 
-// An Event is what an effect came to.
-type Event interface{ event() }
+// An Event is what an effect came to, one of these types. An Err in words means that the
+// effect could not be carried out.
+type Event any
 
-// The events. An Err in words means that the effect could not be carried out.
+// The events.
 type (
 	// Started is the first event of an agent.
 	Started struct{}
@@ -105,22 +107,6 @@ type (
 	StillUp struct{ Err string }
 )
 
-func (Started) event()    {}
-func (Polled) event()     {}
-func (Prepared) event()   {}
-func (Realised) event()   {}
-func (Inspected) event()  {}
-func (Announced) event()  {}
-func (Asked) event()      {}
-func (Switched) event()   {}
-func (Observed) event()   {}
-func (Probed) event()     {}
-func (Witnessed) event()  {}
-func (ProfileSet) event() {}
-func (Protected) event()  {}
-func (Hooked) event()     {}
-func (StillUp) event()    {}
-
 // ProbeOutcome is how `narwharf agent probe` ended.
 type ProbeOutcome string
 
@@ -131,3 +117,39 @@ const (
 	ProbeUnreachable ProbeOutcome = "unreachable" // no answer, or from a broken proxy
 	ProbeBroken      ProbeOutcome = "broken"      // the new agent does not run, or its configuration is wrong
 )
+
+// Exit codes of switch-to-configuration; see docs/agent.md.
+const (
+	ExitFine        = 0
+	ExitUnitsFailed = 4 // the system is switched: probation decides
+	ExitReboot      = 100
+)
+
+func (ev Switched) ended() bool { return !ev.Lost && ev.Text == "" }
+
+// Exited tells whether the run ended by itself with a code.
+func (ev Switched) Exited(code int) bool { return ev.ended() && ev.Exit == code }
+
+// SwitchedTo tells whether it switched to the system, whatever its units did.
+func (ev Switched) SwitchedTo() bool { return ev.Exited(ExitFine) || ev.Exited(ExitUnitsFailed) }
+
+// Code is the exit code, nil if the run did not end by itself.
+func (ev Switched) Code() *int {
+	if !ev.ended() {
+		return nil
+	}
+	return &ev.Exit
+}
+
+// String says how the run ended.
+func (ev Switched) String() string {
+	switch {
+	case ev.Lost:
+		return "ended without a result"
+	case ev.Text != "":
+		return "ended with " + ev.Text
+	case ev.Last != "":
+		return fmt.Sprintf("exited with %d (%s)", ev.Exit, ev.Last)
+	}
+	return fmt.Sprintf("exited with %d", ev.Exit)
+}

@@ -2,7 +2,6 @@ package journal
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 
 	"narwharf/hooks/api"
@@ -135,23 +134,11 @@ type Record struct {
 // MaxTransitions bounds what a host that nobody hears remembers.
 const MaxTransitions = 256
 
-const maxRuns = 8
-
 // A Run is one execution of switch-to-configuration.
 type Run struct {
-	ID     string `json:"id"`     // Attempt.RunID
+	ID     string `json:"id"`     // unique for ever
 	Path   string `json:"path"`   // of the system whose script it is
 	Action string `json:"action"` // test, boot, dry-activate, check
-}
-
-// RunID names the current run of switch-to-configuration; it is unique for
-// ever.
-func (a *Attempt) RunID() string { return fmt.Sprintf("%s-%d-%s", a.ID, a.Run, a.RunAction) }
-
-// NoteRun records a run for the log.
-func (a *Attempt) NoteRun(r Run) {
-	a.Runs = append(a.Runs, r)
-	a.Runs = a.Runs[max(len(a.Runs)-maxRuns, 0):]
 }
 
 // NoteTransition records that people see another state.
@@ -165,17 +152,6 @@ func (a *Attempt) NoteTransition(s api.State, now int64) {
 // TooEarly tells whether the time of the next try has not come on this boot.
 func (a *Attempt) TooEarly(now int64, bootID string) bool {
 	return now < a.RetryAt && a.BootID == bootID
-}
-
-// Measure notes how long something took, if it began on this boot's clock.
-func (a *Attempt) Measure(what string, since, now int64, bootID string) {
-	if a.BootID != bootID || now < since {
-		return
-	}
-	if a.Durations == nil {
-		a.Durations = make(map[string]int64)
-	}
-	a.Durations[what] = now - since
 }
 
 // Set is the lists as one of a journal's: in order and without doubles.

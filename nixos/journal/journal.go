@@ -1,3 +1,17 @@
+// Package journal is what an agent knows across its own restarts and the
+// host's, and the text of it on disk.
+//
+// # Format
+//
+// journal.json in the state directory is one JSON object with a version. It is
+// replaced whole. What stands in it may be under way: it is saved before an
+// effect is begun and after it has ended.
+//
+// Hosts in the field keep their journals. So a field keeps its JSON name and its
+// place for ever, and agents of all ages read what another one wrote: an older
+// one either finds a phase from which it goes on rightly, or a version that it
+// does not touch (phase.go). testdata has journals as the delivery of
+// 2026-11-21 wrote them.
 package journal
 
 import (
@@ -5,8 +19,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 
+	"narwharf/cache/state/durable"
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
 	"narwharf/signing"
@@ -172,4 +189,36 @@ func (j *Journal) Obey(channel string, d *api.Directive) {
 		seen.Directive = d.Serial
 		j.Seen[channel] = seen
 	}
+}
+
+// A File is journal.json in a state directory. After a crash it has the text
+// that was saved last or the one before it, whole.
+type File struct{ StateDir string }
+
+func (f File) name() string { return filepath.Join(f.StateDir, "journal.json") }
+
+// Load returns nil text if there is none yet.
+func (f File) Load() ([]byte, error) {
+	text, err := os.ReadFile(f.name())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return text, err
+}
+
+// Save is durable when it returns.
+func (f File) Save(text []byte) error {
+	if err := durable.WriteFile(f.name(), text, 0o600); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	return nil
+}
+
+// Read reads the journal in a state directory, for people who ask.
+func Read(stateDir string) (*Journal, error) {
+	text, err := File{stateDir}.Load()
+	if err != nil {
+		return nil, err
+	}
+	return Parse(text)
 }

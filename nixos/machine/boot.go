@@ -35,7 +35,7 @@ func sameAfterBoot(t *turn) arrow {
 
 // prepareAgain looks at what came before the boot.
 func prepareAgain(t *turn) arrow {
-	t.a.BootID, t.a.RetryAt = t.f.BootID, 0
+	sameAfterBoot(t)
 	return to(journal.Prepare)
 }
 

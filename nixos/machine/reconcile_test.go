@@ -22,7 +22,7 @@ func TestAuto(t *testing.T) {
 	} {
 		m := &Machine{Rules: Rules{Auto: c.rule}}
 		f := effect.Facts{Random: "0123456789abcdef0123456789abcdef", Current: "/nix/store/old", Profile: "/nix/store/old"}
-		turn := m.turn(new(journal.Journal), f)
+		turn := &turn{rules: &m.Rules, j: new(journal.Journal), f: f}
 		turn.begin(desired.Verdict{Seq: 1, Entry: &signing.Entry{StorePath: "/nix/store/new", Action: c.entry}, Digest: "sha256:00"})
 		if got := turn.j.Attempt.Action; got != c.want {
 			t.Errorf("%s where auto is %q: %s, want %s", c.entry, c.rule, got, c.want)

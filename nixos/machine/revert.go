@@ -102,7 +102,6 @@ func profileReset(t *turn, ev effect.ProfileSet) arrow {
 	return runs(journal.ResetBoot, "boot")
 }
 
-// bootReset is the end of the old system's `switch-to-configuration boot`.
 func bootReset(t *turn, ev effect.Switched) arrow {
 	if !ev.Exited(effect.ExitFine) {
 		// What boots is not known; what runs can still be put right.
@@ -121,7 +120,6 @@ func switchBack(t *turn) arrow {
 	return runs(journal.SwitchBack, "test")
 }
 
-// switchedBack is the end of the old system's `switch-to-configuration test`.
 func switchedBack(t *turn, ev effect.Switched) arrow {
 	runs := t.f.Current == t.a.Previous
 	switch {

@@ -11,7 +11,6 @@ import (
 	"narwharf/nixos/journal"
 )
 
-// prepared is what was found before a download.
 func prepared(t *turn, ev effect.Prepared) arrow {
 	j, a, f := t.j, t.a, t.f
 	a.Differs = ev.Differs
@@ -40,7 +39,6 @@ func jitter(random string, whole time.Duration) time.Duration {
 	return time.Duration(float64(whole) * float64(n) / (1 << 32))
 }
 
-// realised is the end of a download.
 func realised(t *turn, ev effect.Realised) arrow {
 	j, a := t.j, t.a
 	if ev.Err != "" {
@@ -75,7 +73,6 @@ func backOff(tries int) time.Duration {
 	return min(5*time.Second<<min(tries-1, 10), 5*time.Minute)
 }
 
-// retryDue begins the staging again once its time has come.
 func retryDue(t *turn) arrow {
 	stay := t.stay(api.StageFailed, nil, t.a.Reason)
 	if t.a.TooEarly(t.f.Now, t.f.BootID) {
@@ -84,7 +81,6 @@ func retryDue(t *turn) arrow {
 	return to(journal.Prepare)
 }
 
-// jitterOver begins the download once its time has come.
 func jitterOver(t *turn) arrow {
 	stay := t.stay(api.Staging, nil, "")
 	if t.a.TooEarly(t.f.Now, t.f.BootID) {

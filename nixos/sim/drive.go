@@ -39,13 +39,16 @@ func (w *World) Drive(rules machine.Rules, turns int, onCrash func()) (*journal.
 		var rests bool
 		err := w.guard(func() (err error) {
 			if agent == nil {
-				agent, err = w.start(rules)
+				started := w.Agent(rules)
+				if err = started.Start(context.Background()); err == nil {
+					agent = started
+				}
 				return err
 			}
 			rests, err = w.turn(agent)
 			return err
 		})
-		var crash *crashError
+		var crash Crash
 		switch {
 		case errors.As(err, &crash):
 			agent = nil
@@ -67,15 +70,6 @@ func (w *World) Drive(rules machine.Rules, turns int, onCrash func()) (*journal.
 	return nil, fmt.Errorf("%w in %d turns: it is %s", ErrTurns, turns, state)
 }
 
-// start is the beginning of an agent, nil if it could not begin.
-func (w *World) start(rules machine.Rules) (*nixos.Agent, error) {
-	agent := w.Agent(rules)
-	if err := agent.Start(context.Background()); err != nil {
-		return nil, err
-	}
-	return agent, nil
-}
-
 // turn carries out one effect, and tells whether the agent rests now, and has
 // heard that the server has nothing new, and has sent its log.
 func (w *World) turn(agent *nixos.Agent) (rests bool, err error) {
@@ -89,17 +83,13 @@ func (w *World) turn(agent *nixos.Agent) (rests bool, err error) {
 	return j.AtRest() && current && logged, nil
 }
 
-type crashError struct{ at int }
-
-func (e *crashError) Error() string { return fmt.Sprintf("killed at op %d", e.at) }
-
 // guard turns the panic of a crash point into an error.
 func (w *World) guard(f func() error) (err error) {
 	defer func() {
 		switch p := recover().(type) {
 		case nil:
 		case Crash:
-			err = &crashError{p.At}
+			err = p
 		default:
 			panic(p)
 		}

@@ -2,7 +2,6 @@ package sim
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,12 +13,17 @@ import (
 	"narwharf/nixos"
 	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
-	"narwharf/signing"
 )
 
 // Host is the world as its agent meets it.
 func (w *World) Host() nixos.Host {
 	return nixos.Host{System: w, Boot: w, Runs: w, Health: w, Network: w, Store: w, Server: w}
+}
+
+// found is do of an effect that finds something out.
+func found[T any](w *World, name string, effect func() T) (v T, err error) {
+	err = w.do(name, func() error { v = effect(); return nil })
+	return v, err
 }
 
 // Load implements nixos.Journals.
@@ -61,7 +65,9 @@ func (w *World) SetProfile(_ context.Context, path string) error {
 		if !w.Valid[path] {
 			return fmt.Errorf("%s is not valid", path)
 		}
-		if at, live := w.checkedAt[path]; !w.byBoot() && !w.leadsBack(path) && path == w.Current && path != w.Booted && (!live || at < w.SwitchedAt) {
+		_, a := w.attempt()
+		unbooted := a.ByBoot && !a.Rebooted
+		if at, live := w.checkedAt[path]; !unbooted && !w.leadsBack(path) && path == w.Current && path != w.Booted && (!live || at < w.SwitchedAt) {
 			w.violated("the profile gets %s, whose checks never passed since it runs", path)
 		}
 		if w.Profile() != path {
@@ -88,15 +94,15 @@ func (w *World) ResetProfile(_ context.Context, link, bad string) error {
 }
 
 // Reasons implements nixos.Boot.
-func (w *World) Reasons(_ context.Context, path string) (r nixos.Reasons, err error) {
-	err = w.do("reasons", func() error {
+func (w *World) Reasons(_ context.Context, path string) (nixos.Reasons, error) {
+	return found(w, "reasons", func() nixos.Reasons {
+		s := w.Systems[path]
+		r := nixos.Reasons{Inhibited: s.Inhibited, CanCheck: s.CanCheck}
 		if path != w.Booted {
-			r.Reboot = w.Systems[path].Reboot
+			r.Reboot = s.Reboot
 		}
-		r.Inhibited, r.CanCheck = w.Systems[path].Inhibited, w.Systems[path].CanCheck
-		return nil
+		return r
 	})
-	return r, err
 }
 
 // Hook implements nixos.Health.
@@ -116,7 +122,8 @@ func (w *World) Hook(_ context.Context, name effect.HookName, env []string) erro
 	})
 }
 
-// Reboot implements nixos.Boot: the agent's end is in it.
+// The agent\'s end is in it.
+// Reboot implements nixos.Boot.
 func (w *World) Reboot(context.Context) error {
 	return w.do("reboot", func() error {
 		if w.WontReboot {
@@ -147,19 +154,19 @@ func (w *World) Sync(context.Context) error {
 }
 
 // Busy implements nixos.Runs.
-func (w *World) Busy(context.Context) (busy string, err error) {
-	err = w.do("busy", func() error {
+func (w *World) Busy(context.Context) (string, error) {
+	return found(w, "busy", func() string {
 		if w.Clock < w.BusyFor {
-			busy = "nixos-rebuild runs"
+			return "nixos-rebuild runs"
 		}
-		return nil
+		return ""
 	})
-	return busy, err
 }
 
 // StartRun implements nixos.Runs.
 func (w *World) StartRun(_ context.Context, r journal.Run) error {
 	return w.do("start "+r.Action, func() error {
+		_, a := w.attempt()
 		for _, o := range w.runs {
 			if !o.ended && !o.killed {
 				return errors.New("the unit exists already")
@@ -167,7 +174,7 @@ func (w *World) StartRun(_ context.Context, r journal.Run) error {
 			if o.ID == r.ID {
 				w.violated("run %s was started twice", r.ID)
 			}
-			if r.Action == "test" && o.Action == "test" && attemptOf(o.ID) == attemptOf(r.ID) && o.Path == r.Path && r.Path == w.target() && !w.leadsBack(r.Path) {
+			if r.Action == "test" && o.Action == "test" && attemptOf(o.ID) == attemptOf(r.ID) && o.Path == r.Path && r.Path == a.Path && !w.leadsBack(r.Path) {
 				w.violated("attempt %s activates %s twice", attemptOf(r.ID), r.Path)
 			}
 		}
@@ -186,43 +193,33 @@ func (w *World) StartRun(_ context.Context, r journal.Run) error {
 	})
 }
 
-// leadsBack tells whether the journal says that the host reverts to path.
-func (w *World) leadsBack(path string) bool {
-	var j journal.Journal
-	if json.Unmarshal(w.Journal, &j) != nil || j.Attempt == nil {
-		return false
-	}
-	return j.State == api.Reverting && j.Attempt.Previous == path
-}
-
 func attemptOf(run string) string { id, _, _ := strings.Cut(run, "-"); return id }
 
-// byBoot tells whether the journal says that only a boot starts the system.
-func (w *World) byBoot() bool {
+// attempt is the one that the journal has.
+func (w *World) attempt() (state api.State, a journal.Attempt) {
 	var j journal.Journal
-	return json.Unmarshal(w.Journal, &j) == nil && j.Attempt != nil && j.Attempt.ByBoot && !j.Attempt.Rebooted
+	if json.Unmarshal(w.Journal, &j) == nil && j.Attempt != nil {
+		a = *j.Attempt
+	}
+	return j.State, a
 }
 
-// target is the path of the attempt that the journal has.
-func (w *World) target() string {
-	var j journal.Journal
-	if json.Unmarshal(w.Journal, &j) != nil || j.Attempt == nil {
-		return ""
-	}
-	return j.Attempt.Path
+// leadsBack tells whether the host reverts to path.
+func (w *World) leadsBack(path string) bool {
+	state, a := w.attempt()
+	return state == api.Reverting && a.Previous == path
 }
 
 // RunState implements nixos.Runs.
-func (w *World) RunState(_ context.Context, r journal.Run) (st nixos.RunState, err error) {
-	err = w.do("run state", func() error {
+func (w *World) RunState(_ context.Context, r journal.Run) (nixos.RunState, error) {
+	return found(w, "run state", func() nixos.RunState {
 		for _, o := range w.runs {
 			if o.ID == r.ID {
-				st = nixos.RunState{Begun: true, Active: !o.ended && !o.killed, Ended: o.ended, Exit: o.exit, Text: o.text}
+				return nixos.RunState{Begun: true, Active: !o.ended && !o.killed, Ended: o.ended, Exit: o.exit, Text: o.text}
 			}
 		}
-		return nil
+		return nixos.RunState{}
 	})
-	return st, err
 }
 
 // LastLines implements nixos.Runs.
@@ -234,23 +231,20 @@ func (w *World) RunLog(context.Context, journal.Run, int) (string, error) {
 }
 
 // FailedUnits implements nixos.Health.
-func (w *World) FailedUnits(context.Context) (failed []string, err error) {
-	err = w.do("failed units", func() error { failed = w.failedUnits(); return nil })
-	return failed, err
+func (w *World) FailedUnits(context.Context) ([]string, error) {
+	return found(w, "failed units", w.failedUnits)
 }
 
 // Checks implements nixos.Health.
-func (w *World) Checks(_ context.Context, path string) (checks []api.Check, err error) {
-	err = w.do("checks", func() error {
+func (w *World) Checks(_ context.Context, path string) ([]api.Check, error) {
+	return found(w, "checks", func() []api.Check {
 		w.Clock += 50
 		good := w.checkGood()
 		if good && path == w.Current {
 			w.checkedAt[path] = w.Clock
 		}
-		checks = []api.Check{{Name: "web", Mode: api.Enforce, OK: good, Duration: 50}}
-		return nil
+		return []api.Check{{Name: "web", Mode: api.Enforce, OK: good, Duration: 50}}
 	})
-	return checks, err
 }
 
 // Probe implements nixos.Network.
@@ -284,17 +278,18 @@ func (w *World) Witness(context.Context) (alive bool, text string) {
 }
 
 // Path implements nixos.Store.
-func (w *World) Path(_ context.Context, p narinfo.Path) (sp *nixos.StorePath, err error) {
-	err = w.do("path", func() error {
-		if w.Valid[p.In(StoreDir)] {
-			sp = &nixos.StorePath{Info: Info(p.In(StoreDir)), Ultimate: w.Built[p.In(StoreDir)]}
-			if w.Other[p.In(StoreDir)] {
-				sp.NarHash[0] ^= 1
-			}
+func (w *World) Path(_ context.Context, p narinfo.Path) (*nixos.StorePath, error) {
+	return found(w, "path", func() *nixos.StorePath {
+		path := p.In(StoreDir)
+		if !w.Valid[path] {
+			return nil
 		}
-		return nil
+		sp := &nixos.StorePath{Info: Info(path), Ultimate: w.Built[path]}
+		if w.Other[path] {
+			sp.NarHash[0] ^= 1
+		}
+		return sp
 	})
-	return sp, err
 }
 
 // Realise implements nixos.Store.
@@ -344,123 +339,9 @@ func (w *World) Delete(_ context.Context, paths []narinfo.Path) error {
 }
 
 // Verify implements nixos.Store.
-func (w *World) Verify(_ context.Context, p narinfo.Path) (good bool, err error) {
-	err = w.do("verify", func() error { good = !w.Damaged[p.In(StoreDir)]; return nil })
-	return good, err
+func (w *World) Verify(_ context.Context, p narinfo.Path) (bool, error) {
+	return found(w, "verify", func() bool { return !w.Damaged[p.In(StoreDir)] })
 }
 
 // Free implements nixos.Store.
 func (w *World) Free(context.Context) (int64, error) { return 1 << 40, nil }
-
-var (
-	errDown    = errors.New("connection refused")
-	errRefused = &api.Error{Kind: api.Unauthorized, Message: "who are you", Status: 401}
-)
-
-func (w *World) etag() string {
-	text, err := json.Marshal(w.Wants)
-	if err != nil {
-		panic(err)
-	}
-	return fmt.Sprintf("%q", fmt.Sprintf("%x", sha256.Sum256(text)))
-}
-
-// Desired implements nixos.Server.
-func (w *World) Desired(_ context.Context, etag string, wait time.Duration) (d *api.Desired, tag string, err error) {
-	err = w.do("desired", func() error {
-		w.Waits = append(w.Waits, wait)
-		if !w.reachable() {
-			w.Clock += 1000
-			return errDown
-		}
-		if w.Refuses {
-			return errRefused
-		}
-		if tag = w.etag(); tag == etag {
-			w.Clock += wait.Milliseconds()
-			return api.ErrNotModified
-		}
-		d = w.Wants
-		return nil
-	})
-	return d, tag, err
-}
-
-// Report implements nixos.Server.
-func (w *World) Report(_ context.Context, s *api.Status) {
-	w.handedOver(s)
-	if w.reachable() && !w.Refuses {
-		w.Acks = append(w.Acks, s)
-	}
-	w.op("report")
-}
-
-// Delivered implements nixos.Server.
-func (w *World) Delivered() int64 {
-	if len(w.Acks) == 0 || w.Acks[len(w.Acks)-1].StartID != w.lastStart {
-		return 0
-	}
-	return w.Acks[len(w.Acks)-1].Counter
-}
-
-// ReportNow implements nixos.Server.
-func (w *World) ReportNow(_ context.Context, s *api.Status) error {
-	return w.do("report now", func() error {
-		w.handedOver(s)
-		if !w.reachable() {
-			return errDown
-		}
-		if w.Refuses {
-			return errRefused
-		}
-		w.Acks = append(w.Acks, s)
-		return nil
-	})
-}
-
-// Confirm implements nixos.Server.
-func (w *World) Confirm(ctx context.Context, s *api.Status, probe func(context.Context, *api.Status) effect.Probed) effect.Probed {
-	return probe(ctx, s)
-}
-
-// Manifest implements nixos.Server.
-func (w *World) Manifest(_ context.Context, d signing.Digest) (text []byte, err error) {
-	err = w.do("manifest", func() error {
-		if !w.reachable() {
-			return errDown
-		}
-		for p := range w.Systems {
-			if m := Manifest(p); m.Digest() == d {
-				text = m.Text()
-				return nil
-			}
-		}
-		return &api.Error{Kind: api.NotFound, Message: "no such closure", Status: 404}
-	})
-	return text, err
-}
-
-// Narinfos implements nixos.Server.
-func (w *World) Narinfos(_ context.Context, paths []narinfo.Path) (infos []*narinfo.Info, err error) {
-	err = w.do("narinfos", func() error {
-		if !w.reachable() {
-			return errDown
-		}
-		for _, p := range paths {
-			infos = append(infos, Info(p.In(StoreDir)))
-		}
-		return nil
-	})
-	return infos, err
-}
-
-// PostLog implements nixos.Server.
-func (w *World) PostLog(_ context.Context, attempt string, _ []byte) error {
-	return w.do("log", func() error {
-		if !w.reachable() {
-			return errDown
-		}
-		w.Logs = append(w.Logs, attempt)
-		return nil
-	})
-}

@@ -1,9 +1,19 @@
+// Package sim is a host in memory: it keeps the contract of nixos.Host, with
+// systems that misbehave as they are told, and it can be killed, or lose its
+// power, before and after every single effect.
+//
+// A World checks by itself, at every effect and every report, what must always
+// be true: that a report says what is, that nothing is activated twice, that
+// the profile names no system that did not pass its probation, that what may
+// be needed is protected from the garbage collector. What it finds wrong is in
+// Violations.
 package sim
 
 import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -116,6 +126,8 @@ type World struct {
 
 // Crash is what a crash point panics with.
 type Crash struct{ At int }
+
+func (c Crash) Error() string { return fmt.Sprintf("killed at op %d", c.At) }
 
 // New is a host that runs a system since its installation.
 func New(first *System) *World {
@@ -346,3 +358,29 @@ func (w *World) Promote(seq int64, path string, action signing.Action) *api.Desi
 
 // Started counts the runs of switch-to-configuration, ever.
 func (w *World) Started() int { return len(w.runs) }
+
+// Clone is a world that goes its own way from here.
+func (w *World) Clone() *World {
+	c := *w
+	c.Systems = make(map[string]*System, len(w.Systems))
+	for p, s := range w.Systems {
+		copied := *s
+		c.Systems[p] = &copied
+	}
+	c.Valid, c.Roots, c.checkedAt = maps.Clone(w.Valid), maps.Clone(w.Roots), maps.Clone(w.checkedAt)
+	c.Other, c.Built = maps.Clone(w.Other), maps.Clone(w.Built)
+	c.Dirty, c.Damaged, c.HookFails = maps.Clone(w.Dirty), maps.Clone(w.Damaged), maps.Clone(w.HookFails)
+	c.Links, c.Baseline, c.Trace = slices.Clone(w.Links), slices.Clone(w.Baseline), slices.Clone(w.Trace)
+	c.Statuses, c.Acks, c.Logs, c.Violations = slices.Clone(w.Statuses), slices.Clone(w.Acks), slices.Clone(w.Logs), slices.Clone(w.Violations)
+	c.Hooks, c.Waits = slices.Clone(w.Hooks), slices.Clone(w.Waits)
+	if w.Wants != nil {
+		wants := *w.Wants
+		c.Wants = &wants
+	}
+	c.runs = make([]*run, len(w.runs))
+	for i, r := range w.runs {
+		copied := *r
+		c.runs[i] = &copied
+	}
+	return &c
+}
