@@ -239,7 +239,7 @@ func TestFilesAreShort(t *testing.T) {
 // the lines that they may have. A number is lowered or its row deleted, never raised.
 var largePackages = map[string]int{
 	"cache":          2460,
-	"cmd/narwharf":   2088,
+	"cmd/narwharf":   1964,
 	"signing/access": 1597,
 }
 

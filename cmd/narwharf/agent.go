@@ -21,17 +21,13 @@ import (
 )
 
 func agentCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "agent",
-		Short: "follow a channel: the part that runs on every host",
-		Long: `The agent waits for the release of its channel, fetches the closure, switches,
+	return group("agent", "follow a channel: the part that runs on every host",
+		`The agent waits for the release of its channel, fetches the closure, switches,
 proves that the host is well, and commits, or goes back. docs/agent.md explains
 its states and its configuration.
 
     narwharf agent run --config /etc/narwharf/agent.toml`,
-	}
-	c.AddCommand(agentRunCommand(), agentOnceCommand(), agentStatusCommand(), agentPauseCommand(), agentResumeCommand(), agentProbeCommand(), agentRecordCommand())
-	return c
+		agentRunCommand(), agentOnceCommand(), agentStatusCommand(), agentPauseCommand(), agentResumeCommand(), agentProbeCommand(), agentRecordCommand())
 }
 
 // withAgent makes a command one that reads the agent's configuration.
@@ -54,17 +50,13 @@ func withAgent(c *cobra.Command, run func(o linux.Options) error) *cobra.Command
 }
 
 func agentRunCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "run",
-		Short: "follow the channel until told to stop",
-		Long: `Runs until SIGTERM or SIGINT. A switch that is under way goes on without it, and
+	c := command("run", "follow the channel until told to stop", 0, 0,
+		`Runs until SIGTERM or SIGINT. A switch that is under way goes on without it, and
 the next agent takes it up again. While another agent runs here, it waits.
 
 When its own unit file, a file of the unit's environment or its configuration has
 changed and nothing is under way, it ends with exit status 0, and the service
-manager has to start it again (Restart=always, as the NixOS module says).`,
-		Args: cobra.NoArgs,
-	}
+manager has to start it again (Restart=always, as the NixOS module says).`)
 	return withAgent(c, func(o linux.Options) error {
 		err := linux.Run(c.Context(), o)
 		switch {
@@ -79,10 +71,8 @@ manager has to start it again (Restart=always, as the NixOS module says).`,
 }
 
 func agentOnceCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "once",
-		Short: "do what the channel says now, and end",
-		Long: `For first boots and cron. Prints the state that the host ended in. Exit status:
+	c := command("once", "do what the channel says now, and end", 0, 0,
+		`For first boots and cron. Prints the state that the host ended in. Exit status:
 0 it is what the channel says (ok, testing, armed, dry_run_done, or there is
 nothing for this host), 3 it is not (reverted, failed, rejected, …), 4 another
 agent runs here, 5 the time was over.
@@ -91,9 +81,7 @@ With --dry-run nothing is done: it prints what would be, and is the way to see w
 a first adoption of an existing host would change. Exit status 0, or 3 if it would
 not work.
 
-    narwharf agent once --dry-run`,
-		Args: cobra.NoArgs,
-	}
+    narwharf agent once --dry-run`)
 	limit := c.Flags().Duration("timeout", 30*time.Minute, "`TIME` after which it gives up; what is under way is taken up by the next agent")
 	dry := c.Flags().Bool("dry-run", false, "only print what would change")
 	return withAgent(c, func(o linux.Options) error {
@@ -135,15 +123,11 @@ func agentDryRun(ctx context.Context, o linux.Options, stdout io.Writer) error {
 }
 
 func agentPauseCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "pause --reason TEXT",
-		Short: "let the host begin nothing new",
-		Long: `What is under way comes to its end. The server shows that the host is paused, by
+	c := command("pause --reason TEXT", "let the host begin nothing new", 0, 0,
+		`What is under way comes to its end. The server shows that the host is paused, by
 whom and why.
 
-    narwharf agent pause --reason 'replacing a disk' --until 4h`,
-		Args: cobra.NoArgs,
-	}
+    narwharf agent pause --reason 'replacing a disk' --until 4h`)
 	reason := c.Flags().String("reason", "", "`TEXT` that others see")
 	until := c.Flags().String("until", "", "`TIME` from now after which it ends by itself, as 4h or 2d")
 	must(c.MarkFlagRequired("reason"))
@@ -157,20 +141,16 @@ whom and why.
 }
 
 func agentResumeCommand() *cobra.Command {
-	c := &cobra.Command{Use: "resume", Short: "end a pause", Args: cobra.NoArgs}
+	c := command("resume", "end a pause", 0, 0, "")
 	return withAgent(c, func(o linux.Options) error { return linux.WritePause(o.Config.StateDir, nil) })
 }
 
 func agentProbeCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "probe --report FILE",
-		Short: "confirm a system on trial, as its own agent",
-		Long: `The running agent calls this of the new system, with the new system's
+	c := command("probe --report FILE", "confirm a system on trial, as its own agent", 0, 0,
+		`The running agent calls this of the new system, with the new system's
 configuration: it sends the report in FILE over a connection of its own. Exit
 status: 0 the server took it, 3 it refused, 4 it could not be reached, 2 this
-agent or its configuration is broken.`,
-		Args: cobra.NoArgs,
-	}
+agent or its configuration is broken.`)
 	report := c.Flags().String("report", "", "`FILE` with the report")
 	must(c.MarkFlagRequired("report"))
 	return withAgent(c, func(o linux.Options) error {
@@ -185,23 +165,16 @@ agent or its configuration is broken.`,
 }
 
 func agentRecordCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:    "record DIR begin|end",
-		Short:  "note how a run of switch-to-configuration went; systemd calls it",
-		Hidden: true,
-		Args:   cobra.ExactArgs(2),
-		RunE:   func(_ *cobra.Command, args []string) error { return systemd.Record(args[0], args[1], os.Getenv) },
-	}
+	c := command("record DIR begin|end", "note how a run of switch-to-configuration went; systemd calls it", 2, 2, "")
+	c.Hidden = true
+	c.RunE = func(_ *cobra.Command, args []string) error { return systemd.Record(args[0], args[1], os.Getenv) }
+	return c
 }
 
 func agentStatusCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "status",
-		Short: "print what the agent on this host is doing",
-		Long: `Prints state, release and reasons from the agent's journal, and what runs and boots
-as it is now. It asks no server and needs no running agent.`,
-		Args: cobra.NoArgs,
-	}
+	c := command("status", "print what the agent on this host is doing", 0, 0,
+		`Prints state, release and reasons from the agent's journal, and what runs and boots
+as it is now. It asks no server and needs no running agent.`)
 	asJSON := c.Flags().Bool("json", false, "print the whole journal as JSON")
 	return withAgent(c, func(o linux.Options) error {
 		j, err := journal.Read(o.Config.StateDir)

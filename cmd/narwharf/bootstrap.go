@@ -18,10 +18,8 @@ import (
 )
 
 func bootstrapCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "bootstrap CHANNEL",
-		Short: "print the script that makes a new machine a host, as user-data",
-		Long: `Prints a script for the first boot of a stock NixOS image, which needs nix-store
+	c := command("bootstrap CHANNEL", "print the script that makes a new machine a host, as user-data", 1, 1,
+		`Prints a script for the first boot of a stock NixOS image, which needs nix-store
 and curl alone. It fetches the agent, whose store path and content keys stand in
 it, from this server and no other, and runs narwharf agent once: that joins by
 the token, verifies the release by your keys, and switches. It can be run again,
@@ -33,9 +31,7 @@ and twice at once. Make it where the keys are; the server has no part in it.
       --agent /nix/store/…-narwharf --join-token-file web-7.join --host web-7
 
 The script holds the join token: who can read the machine's user-data can join
-in its place until it has. docs/hosts.md has the exit status and what to do.`,
-		Args: cobra.ExactArgs(1),
-	}
+in its place until it has. docs/hosts.md has the exit status and what to do.`)
 	f := &bootstrapFlags{Script: bootstrap.Script{Trust: config.TrustPromoter, Version: versionText()}}
 	flags := c.Flags()
 	flags.StringVar(&f.Server, "server", "", "`URL` of the server, as the host has to name it")

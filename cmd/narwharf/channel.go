@@ -13,16 +13,12 @@ import (
 )
 
 func channelCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "channel",
-		Short: "list, show and delete channels, and say when their hosts may act",
-	}
-	c.AddCommand(channelListCommand(), channelShowCommand(), channelHistoryCommand(), channelPolicyCommand(), channelDeleteCommand())
-	return c
+	return group("channel", "list, show and delete channels, and say when their hosts may act", "",
+		channelListCommand(), channelShowCommand(), channelHistoryCommand(), channelPolicyCommand(), channelDeleteCommand())
 }
 
 func channelListCommand() *cobra.Command {
-	c := &cobra.Command{Use: "list", Short: "list the channels", Args: cobra.NoArgs}
+	c := command("list", "list the channels", 0, 0, "")
 	return withServer(c, func(s *session, _ []string) error {
 		list, err := s.Channels(s.ctx)
 		if err != nil {
@@ -51,7 +47,7 @@ func orUnknown(s string) string {
 }
 
 func channelShowCommand() *cobra.Command {
-	c := &cobra.Command{Use: "show CHANNEL", Short: "show a channel's release", Args: cobra.ExactArgs(1)}
+	c := command("show CHANNEL", "show a channel's release", 1, 1, "")
 	return withServer(c, func(s *session, args []string) error {
 		ch, err := s.Channel(s.ctx, args[0])
 		if err != nil {
@@ -74,7 +70,7 @@ func channelShowCommand() *cobra.Command {
 }
 
 func channelHistoryCommand() *cobra.Command {
-	c := &cobra.Command{Use: "history CHANNEL", Short: "list a channel's releases, newest first", Args: cobra.ExactArgs(1)}
+	c := command("history CHANNEL", "list a channel's releases, newest first", 1, 1, "")
 	limit := c.Flags().Int("limit", 20, "how many")
 	return withServer(c, func(s *session, args []string) error {
 		list, err := s.History(s.ctx, args[0], *limit)
@@ -99,13 +95,9 @@ func channelHistoryCommand() *cobra.Command {
 }
 
 func channelDeleteCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "delete CHANNEL",
-		Short: "delete a channel; its hosts keep what they run",
-		Long: `Deletes a channel. Its hosts keep what they run, and its seq goes on if it is
-promoted again: a seq is used once.`,
-		Args: cobra.ExactArgs(1),
-	}
+	c := command("delete CHANNEL", "delete a channel; its hosts keep what they run", 1, 1,
+		`Deletes a channel. Its hosts keep what they run, and its seq goes on if it is
+promoted again: a seq is used once.`)
 	ifSeq := c.Flags().Int64("if-seq", -1, "delete only if the channel is at this `SEQ`")
 	return withServer(c, func(s *session, args []string) error {
 		seq := *ifSeq
@@ -125,10 +117,8 @@ promoted again: a seq is used once.`,
 }
 
 func channelPolicyCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "policy CHANNEL",
-		Short: "show or set when a channel's hosts may act, and how many may reboot",
-		Long: `Prints the policy of a channel as JSON, {} if it has none. With --file it is
+	c := command("policy CHANNEL", "show or set when a channel's hosts may act, and how many may reboot", 1, 1,
+		`Prints the policy of a channel as JSON, {} if it has none. With --file it is
 replaced by what the file says; what that leaves out is as if never said.
 
     narwharf channel policy web > policy.json
@@ -145,9 +135,7 @@ time.) With "reboot_slots": 1 hosts reboot by themselves, one of a group at a
 time; a group is the hosts with one label reboot_group, else those of the channel.
 
 docs/channels.md says what each of them does. {"windows": []} is the policy
-without rules.`,
-		Args: cobra.ExactArgs(1),
-	}
+without rules.`)
 	file := c.Flags().String("file", "", "`FILE` with the policy to set; - for stdin")
 	return withServer(c, func(s *session, args []string) error {
 		var text json.RawMessage

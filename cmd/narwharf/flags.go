@@ -14,6 +14,22 @@ import (
 	"narwharf/signing"
 )
 
+// command is one that takes from least to most arguments, any number if most is -1.
+func command(use, short string, least, most int, long string) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Long: long, Args: cobra.RangeArgs(least, most)}
+	if most < 0 {
+		c.Args = cobra.MinimumNArgs(least)
+	}
+	return c
+}
+
+// group is a command that others belong to.
+func group(use, short, long string, members ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Long: long}
+	c.AddCommand(members...)
+	return c
+}
+
 // configFlag adds --config to a command.
 func configFlag(c *cobra.Command) *string {
 	return c.Flags().String("config", "", "the configuration `FILE` (else $NARWHARF_CONFIG, data/config.toml, /etc/narwharf/config.toml)")

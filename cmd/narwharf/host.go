@@ -15,17 +15,13 @@ import (
 
 // hostCommand is the parent of what is said about one host.
 func hostCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "host",
-		Short: "look at one host, hold it, label it, direct it, say which machine it is",
-	}
-	c.AddCommand(hostShowCommand(), hostHoldCommand(), hostUnholdCommand(), hostLabelCommand(),
+	return group("host", "look at one host, hold it, label it, direct it, say which machine it is", "",
+		hostShowCommand(), hostHoldCommand(), hostUnholdCommand(), hostLabelCommand(),
 		hostRetryCommand(), hostRevertCommand(), hostReleaseCommand(), hostApproveCommand(), hostRemoveCommand())
-	return c
 }
 
 func hostShowCommand() *cobra.Command {
-	c := &cobra.Command{Use: "show HOST", Short: "show what a host runs, should run, and waits for", Args: cobra.ExactArgs(1)}
+	c := command("show HOST", "show what a host runs, should run, and waits for", 1, 1, "")
 	return withServer(c, func(s *session, args []string) error { return s.host(s.Host(s.ctx, args[0])) })
 }
 
@@ -122,15 +118,11 @@ func holdText(h *api.Hold) string {
 }
 
 func hostHoldCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "hold HOST --reason TEXT",
-		Short: "keep a host as it is",
-		Long: `Keeps a host from starting on any release, until it is let go or the time is
+	c := command("hold HOST --reason TEXT", "keep a host as it is", 1, 1,
+		`Keeps a host from starting on any release, until it is let go or the time is
 over. What it has begun it ends.
 
-    narwharf host hold web-1 --reason "disk is being replaced" --until 4h`,
-		Args: cobra.ExactArgs(1),
-	}
+    narwharf host hold web-1 --reason "disk is being replaced" --until 4h`)
 	reason := c.Flags().String("reason", "", "`TEXT` for people who ask why")
 	until := c.Flags().String("until", "", "let it go at this `TIME` from now, as 4h or 2d (default: at unhold)")
 	must(c.MarkFlagRequired("reason"))
@@ -144,22 +136,18 @@ over. What it has begun it ends.
 }
 
 func hostUnholdCommand() *cobra.Command {
-	c := &cobra.Command{Use: "unhold HOST", Short: "let a held host go", Args: cobra.ExactArgs(1)}
+	c := command("unhold HOST", "let a held host go", 1, 1, "")
 	return withServer(c, func(s *session, args []string) error {
 		return s.host(s.PatchHost(s.ctx, args[0], map[string]any{"unhold": true}))
 	})
 }
 
 func hostLabelCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "label HOST NAME=VALUE… NAME-…",
-		Short: "set labels of a host, or take them away",
-		Long: `Labels sort hosts for the server: none of them makes a host take another entry.
+	c := command("label HOST NAME=VALUE… NAME-…", "set labels of a host, or take them away", 2, -1,
+		`Labels sort hosts for the server: none of them makes a host take another entry.
 NAME- takes a label away; labels that are not named stay.
 
-    narwharf host label web-1 rack=2 reboot_group=web old-`,
-		Args: cobra.MinimumNArgs(2),
-	}
+    narwharf host label web-1 rack=2 reboot_group=web old-`)
 	return withServer(c, func(s *session, args []string) error {
 		labels := make(map[string]*string)
 		for _, a := range args[1:] {
@@ -231,10 +219,8 @@ func instanceName(instance string) string {
 }
 
 func hostApproveCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "approve HOST",
-		Short: "say which of the machines that claim a host name has it",
-		Long: `A host name belongs to the machine that reported by it first. Another one that
+	c := command("approve HOST", "say which of the machines that claim a host name has it", 1, 1,
+		`A host name belongs to the machine that reported by it first. Another one that
 uses it is refused, and narwharf host show lists it. This gives the name to it;
 the former one is refused from then on, and if it joined by a token, its own
 token is revoked.
@@ -242,9 +228,7 @@ token is revoked.
 With the instance that has the name already, all others are forgotten, and that
 the host was cloned. docs/hosts.md says which to take when.
 
-    narwharf host approve web-1 --instance 5f0c…`,
-		Args: cobra.ExactArgs(1),
-	}
+    narwharf host approve web-1 --instance 5f0c…`)
 	instance := c.Flags().String("instance", "", "`ID` of the machine; may be left out if one claims the name. "+noInstance+": one whose agent says none")
 	return withServer(c, func(s *session, args []string) error {
 		id := *instance
@@ -278,15 +262,11 @@ func onlyClaim(h *api.Host) (string, error) {
 }
 
 func hostRemoveCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "remove HOST",
-		Short: "forget a host, and which machine it was",
-		Long: `Forgets what the host reported, its labels and its hold, and which machine it
+	c := command("remove HOST", "forget a host, and which machine it was", 1, 1,
+		`Forgets what the host reported, its labels and its hold, and which machine it
 is: the next one that reports by the name has it. If it joined by a token, its
 own token is revoked. A host that is still there comes back by its next report,
-unless that was its token.`,
-		Args: cobra.ExactArgs(1),
-	}
+unless that was its token.`)
 	return withServer(c, func(s *session, args []string) error {
 		if err := s.RemoveHost(s.ctx, args[0]); err != nil {
 			return err
@@ -301,7 +281,6 @@ unless that was its token.`,
 // aboutSeq makes a command that tells the server something about a host and the
 // release that seq finds in what the server shows of it.
 func aboutSeq(c *cobra.Command, leaf string, seq func(h *api.Host) (int64, error)) *cobra.Command {
-	c.Args = cobra.ExactArgs(1)
 	return withServer(c, func(s *session, args []string) error {
 		h, err := s.Host(s.ctx, args[0])
 		if err != nil {
@@ -323,35 +302,26 @@ func wantedSeq(h *api.Host) (int64, error) {
 }
 
 func hostRetryCommand() *cobra.Command {
-	return aboutSeq(&cobra.Command{
-		Use:   "retry HOST",
-		Short: "let a host try again what failed there",
-		Long: `A host tries an entry that failed there not again by itself, in no release. This
+	return aboutSeq(command("retry HOST", "let a host try again what failed there", 1, 1,
+		`A host tries an entry that failed there not again by itself, in no release. This
 lets it try once more, with the last release. A host that is armed, and whose
 reboot failed (its pre_reboot hook, for one), tries that at once, and is not behind
-the others of its group any more.`,
-	}, "retry", wantedSeq)
+the others of its group any more.`), "retry", wantedSeq)
 }
 
 func hostRevertCommand() *cobra.Command {
-	return aboutSeq(&cobra.Command{
-		Use:   "revert HOST",
-		Short: "let a host leave the last release",
-		Long: `The host goes back to the last system that it had found well before, and stays
+	return aboutSeq(command("revert HOST", "let a host leave the last release", 1, 1,
+		`The host goes back to the last system that it had found well before, and stays
 there until another release or narwharf host retry. To take a whole channel back
-use narwharf rollback.`,
-	}, "revert", wantedSeq)
+use narwharf rollback.`), "revert", wantedSeq)
 }
 
 func hostReleaseCommand() *cobra.Command {
-	return aboutSeq(&cobra.Command{
-		Use:   "release HOST",
-		Short: "take the reboot slot of a host that will not come back",
-		Long: `A host that was let reboot holds a slot of its group until it has reported the
+	return aboutSeq(command("release HOST", "take the reboot slot of a host that will not come back", 1, 1,
+		`A host that was let reboot holds a slot of its group until it has reported the
 end, and others wait. This takes the slot away: say it when you know that the
 host is dead, or well. Of one that is up and does not reboot the slot is free by
-itself once its permission is over.`,
-	}, "release", func(h *api.Host) (int64, error) {
+itself once its permission is over.`), "release", func(h *api.Host) (int64, error) {
 		if h.Slot == nil {
 			return 0, fmt.Errorf("%s holds no reboot slot", h.Host)
 		}

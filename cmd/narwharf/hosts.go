@@ -13,11 +13,7 @@ import (
 )
 
 func hostsCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "hosts [CHANNEL]",
-		Short: "list hosts: what they run, what they should run, why they wait",
-		Args:  cobra.MaximumNArgs(1),
-	}
+	c := command("hosts [CHANNEL]", "list hosts: what they run, what they should run, why they wait", 0, 1, "")
 	return withServer(c, func(s *session, args []string) error {
 		list, err := s.Hosts(s.ctx, strings.Join(args, ""))
 		if err != nil {
@@ -54,11 +50,7 @@ func hostTable(out io.Writer, hosts []api.Host) error {
 }
 
 func statusCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "status [CHANNEL]",
-		Short: "sum up channels: how many hosts run the last release",
-		Args:  cobra.MaximumNArgs(1),
-	}
+	c := command("status [CHANNEL]", "sum up channels: how many hosts run the last release", 0, 1, "")
 	return withServer(c, func(s *session, args []string) error {
 		list, err := s.Hosts(s.ctx, strings.Join(args, ""))
 		if err != nil {
@@ -125,11 +117,7 @@ func summarise(hosts []api.Host) []channelSum {
 }
 
 func watchCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "watch CHANNEL",
-		Short: "print what happens to a channel and its hosts, as it happens",
-		Args:  cobra.ExactArgs(1),
-	}
+	c := command("watch CHANNEL", "print what happens to a channel and its hosts, as it happens", 1, 1, "")
 	return withServer(c, func(s *session, args []string) error { return s.watch(args[0]) })
 }
 

@@ -92,13 +92,10 @@ func versionText() string {
 }
 
 func versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "print the version",
-		Args:  cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(c.OutOrStdout(), "narwharf "+versionText())
-			return err
-		},
+	c := command("version", "print the version", 0, 0, "")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		_, err := fmt.Fprintln(c.OutOrStdout(), "narwharf "+versionText())
+		return err
 	}
+	return c
 }

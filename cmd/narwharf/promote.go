@@ -17,10 +17,8 @@ import (
 )
 
 func promoteCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "promote CHANNEL PATH | CHANNEL TARGET=PATH…",
-		Short: "point a channel at new systems: the roll-out",
-		Long: `Makes, signs and sends the next release of a channel. The closures must be in
+	c := command("promote CHANNEL PATH | CHANNEL TARGET=PATH…", "point a channel at new systems: the roll-out", 1, -1,
+		`Makes, signs and sends the next release of a channel. The closures must be in
 the server's cache already (nix copy), byte for byte what this machine has.
 
     narwharf promote web ./result                 one system for all hosts
@@ -30,9 +28,7 @@ the server's cache already (nix copy), byte for byte what this machine has.
     narwharf promote prod --set web-1=./a         as the last release, but this
 
 With --out FILE the release is written and not sent; others add signatures with
-narwharf sign, and narwharf promote CHANNEL --envelope FILE sends it.`,
-		Args: cobra.MinimumNArgs(1),
-	}
+narwharf sign, and narwharf promote CHANNEL --envelope FILE sends it.`)
 	f := addPromoteFlags(c)
 	fl := c.Flags()
 	fl.StringVar(&f.targets, "targets", "", "`FILE` of JSON, from target to store path; - for stdin")
@@ -256,16 +252,12 @@ func (f *promoteFlags) finish(c *cobra.Command, p *promoter.Promoter, a *api.Pro
 }
 
 func rollbackCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "rollback CHANNEL",
-		Short: "promote an earlier release again, as a new one",
-		Long: `Makes a new release with the systems of an earlier one: the last but one, or the
+	c := command("rollback CHANNEL", "promote an earlier release again, as a new one", 1, 1,
+		`Makes a new release with the systems of an earlier one: the last but one, or the
 one that --to names. Hosts never go back in seq; they go forward to old systems.
 
     narwharf rollback web
-    narwharf rollback web --to 41`,
-		Args: cobra.ExactArgs(1),
-	}
+    narwharf rollback web --to 41`)
 	f := addPromoteFlags(c)
 	to := c.Flags().Int64("to", 0, "`SEQ` to go back to (default: the release before the last)")
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -280,10 +272,8 @@ one that --to names. Hosts never go back in seq; they go forward to old systems.
 }
 
 func signCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "sign [--key FILE] RELEASE",
-		Short: "add a signature to a release that promote --out wrote",
-		Long: `Shows what the release does, and adds a signature by each key to the file. With
+	c := command("sign [--key FILE] RELEASE", "add a signature to a release that promote --out wrote", 1, 1,
+		`Shows what the release does, and adds a signature by each key to the file. With
 no key it only shows it: look first, and sign when it is what you expect.
 
     narwharf promote prod ./release --out r.json
@@ -291,9 +281,7 @@ no key it only shows it: look first, and sign when it is what you expect.
     narwharf sign --key mine.sec r.json
     narwharf promote prod --envelope r.json
 
-The store paths are what is signed, with every byte of their closures.`,
-		Args: cobra.ExactArgs(1),
-	}
+The store paths are what is signed, with every byte of their closures.`)
 	keyFiles := c.Flags().StringSlice("key", nil, "secret key `FILE`; may be repeated")
 	all := c.Flags().Bool("all", false, fmt.Sprintf("show all targets, not the first %d", shownTargets))
 	c.RunE = func(c *cobra.Command, args []string) error {

@@ -15,10 +15,8 @@ import (
 )
 
 func initCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "init DIR",
-		Short: "make a folder with a configuration, a signing key and an upload token",
-		Long: `Makes what a first try needs, in DIR, which is also the data_dir:
+	c := command("init DIR", "make a folder with a configuration, a signing key and an upload token", 1, 1,
+		`Makes what a first try needs, in DIR, which is also the data_dir:
 
     config.toml          the configuration, with comments
     keys/NAME.sec .pub   a signing key, and what clients trust
@@ -29,9 +27,7 @@ If this machine has a Nix store that can be read, config.toml says that it is
 served. It never overwrites: if one of them is there, it says so and does nothing.
 
     narwharf init ./data
-    narwharf serve --config ./data/config.toml`,
-		Args: cobra.ExactArgs(1),
-	}
+    narwharf serve --config ./data/config.toml`)
 	name := c.Flags().String("key-name", "", "`NAME` of the signing key (default: this machine's name and \"-1\")")
 	listen := c.Flags().String("listen", "127.0.0.1:8080", "`ADDRESS` to serve on: host:port or unix:PATH")
 	root := c.Flags().String("store-root", "", "`DIR` under which the Nix store to serve lies, as in Nix's local?root= (default: this machine's own)")
@@ -58,16 +54,12 @@ served. It never overwrites: if one of them is there, it says so and does nothin
 }
 
 func serveCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "serve",
-		Short: "run the cache",
-		Long: `Serves the cache that the configuration describes until it gets SIGTERM or
+	c := command("serve", "run the cache", 0, 0,
+		`Serves the cache that the configuration describes until it gets SIGTERM or
 SIGINT; then it lets uploads that are being received finish. A second signal
 ends it at once. On SIGHUP it reads the secret keys again.
 
-    narwharf serve --config ./data/config.toml`,
-		Args: cobra.NoArgs,
-	}
+    narwharf serve --config ./data/config.toml`)
 	config := configFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := serverconfig.Load(*config)
@@ -85,38 +77,30 @@ ends it at once. On SIGHUP it reads the secret keys again.
 }
 
 func fsckCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "fsck [--repair]",
-		Short: "check every file of the cache",
-		Long: `Reads every NAR and narinfo and checks them: each file's own hash, each narinfo
+	c := command("fsck [--repair]", "check every file of the cache", 0, 0,
+		`Reads every NAR and narinfo and checks them: each file's own hash, each narinfo
 against its NAR and its references, the index against the files, and that
 nothing lies about without an owner. It works beside a running server.
 
 With --repair, damaged files are moved to cache/quarantine in data_dir, so that
-the next ` + "`nix copy --refresh`" + ` uploads them again, and the index is put right.
+the next `+"`nix copy --refresh`"+` uploads them again, and the index is put right.
 
 Exit status: 0 clean (or all repaired), 1 damage, 2 it could not look.
 
-    narwharf fsck --config ./data/config.toml`,
-		Args: cobra.NoArgs,
-	}
+    narwharf fsck --config ./data/config.toml`)
 	var args server.FsckArgs
 	c.Flags().BoolVar(&args.Repair, "repair", false, "move damaged files to quarantine and put the index right")
 	return withData(c, func(run runJob, _ []string) error { return run("fsck", args, c.OutOrStdout()) })
 }
 
 func rebuildCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "rebuild",
-		Short: "make the index anew from the files",
-		Long: `Reads all narinfo files and makes the index in narwharf.db anew from them. It
+	c := command("rebuild", "make the index anew from the files", 0, 0,
+		`Reads all narinfo files and makes the index in narwharf.db anew from them. It
 works beside a running server: reads go on, uploads wait. If narwharf.db itself
 is damaged, stop the server, move the file away and run this.
 
 Not in files, and so not restored: who uploaded a path, the exact time (that of
-the file stands in), and, if narwharf.db was moved away, the tokens.`,
-		Args: cobra.NoArgs,
-	}
+the file stands in), and, if narwharf.db was moved away, the tokens.`)
 	return withData(c, func(run runJob, _ []string) error { return run("rebuild", struct{}{}, c.OutOrStdout()) })
 }
 

@@ -15,23 +15,16 @@ import (
 )
 
 func tokenCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "token",
-		Short: "make, list and revoke access tokens",
-		Long: `Tokens give rights to programs: a CI job uploads with one. They are shown once
+	c := group("token", "make, list and revoke access tokens",
+		`Tokens give rights to programs: a CI job uploads with one. They are shown once
 and stored as a hash. A token is the password in netrc, with any user name:
 
     machine cache.example.org
     login ci
     password nwt_…
 
-or a Bearer token. Changes work at once, whether or not the server runs.`,
-	}
-	revoke := &cobra.Command{
-		Use:   "revoke NAME|ID",
-		Short: "make a token void, at once",
-		Args:  cobra.ExactArgs(1),
-	}
+or a Bearer token. Changes work at once, whether or not the server runs.`)
+	revoke := command("revoke NAME|ID", "make a token void, at once", 1, 1, "")
 	c.AddCommand(tokenNewCommand(), tokenListCommand(), withData(revoke, func(run runJob, args []string) error {
 		return run("token-revoke", args[0], c.OutOrStdout())
 	}))
@@ -39,10 +32,8 @@ or a Bearer token. Changes work at once, whether or not the server runs.`,
 }
 
 func tokenNewCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "new --name NAME --scope SCOPE | new --join CHANNEL",
-		Short: "make a token and print it, once",
-		Long: `Prints a new token on stdout, and nothing else; it cannot be shown again.
+	c := command("new --name NAME --scope SCOPE | new --join CHANNEL", "make a token and print it, once", 0, 0,
+		`Prints a new token on stdout, and nothing else; it cannot be shown again.
 
 Scopes: pull (read), push (upload; includes pull), promote:GLOB and follow:GLOB
 (channels), operate, admin (everything). Repeat --scope or separate by commas.
@@ -54,9 +45,7 @@ channel. The host's agent exchanges it for a token of its own. It is void after
 two hours (--expires) or one host (--uses). Made for one --host, it also lets a
 machine that was installed anew take the name of the one before.
 
-    narwharf token new --join web --host web-7 > web-7.join`,
-		Args: cobra.NoArgs,
-	}
+    narwharf token new --join web --host web-7 > web-7.join`)
 	var token server.NewToken
 	c.Flags().StringVar(&token.Name, "name", "", "`NAME` that stands in logs and in narwharf token list")
 	c.Flags().StringSliceVar(&token.Scopes, "scope", nil, "a right that the token gives; may be repeated")
@@ -84,11 +73,7 @@ machine that was installed anew take the name of the one before.
 }
 
 func tokenListCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "list",
-		Short: "list the tokens, without their secrets",
-		Args:  cobra.NoArgs,
-	}
+	c := command("list", "list the tokens, without their secrets", 0, 0, "")
 	asJSON := c.Flags().Bool("json", false, "print JSON")
 	return withData(c, func(run runJob, _ []string) error {
 		var text strings.Builder
@@ -127,50 +112,41 @@ func tokenTable(out io.Writer, list []server.ListedToken) error {
 }
 
 func keyCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "key",
-		Short: "make signing keys in Nix's format",
-		Long: `Keys are those of Nix: "name:base64", Ed25519. Clients list the public key in
+	c := group("key", "make signing keys in Nix's format",
+		`Keys are those of Nix: "name:base64", Ed25519. Clients list the public key in
 trusted-public-keys, the server reads the secret key from a file named in
 signing.secret_key_files.
 
     narwharf key generate cache.example.org-1 > cache.sec
-    narwharf key public < cache.sec > cache.pub`,
-	}
-	c.AddCommand(&cobra.Command{
-		Use:   "generate NAME",
-		Short: "print a new secret key",
-		Long: `Prints a new secret key on stdout. NAME is what clients see in signatures; the
+    narwharf key public < cache.sec > cache.pub`)
+	generate := command("generate NAME", "print a new secret key", 1, 1,
+		`Prints a new secret key on stdout. NAME is what clients see in signatures; the
 custom is the host name of the cache and a number, for the next key:
-cache.example.org-1.`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			key, err := signing.GenerateKey(args[0])
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintln(c.OutOrStdout(), key.String())
+cache.example.org-1.`)
+	generate.RunE = func(c *cobra.Command, args []string) error {
+		key, err := signing.GenerateKey(args[0])
+		if err != nil {
 			return err
-		},
-	}, &cobra.Command{
-		Use:   "public",
-		Short: "read a secret key on stdin, print its public key",
-		Args:  cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			text, err := io.ReadAll(io.LimitReader(c.InOrStdin(), 64<<10))
-			if err != nil {
-				return fmt.Errorf("read the secret key: %w", err)
-			}
-			if len(text) == 0 {
-				return errors.New("no key on stdin: narwharf key public < cache.sec")
-			}
-			key, err := signing.ParseSecretKey(string(text))
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintln(c.OutOrStdout(), key.Public().String())
+		}
+		_, err = fmt.Fprintln(c.OutOrStdout(), key.String())
+		return err
+	}
+	public := command("public", "read a secret key on stdin, print its public key", 0, 0, "")
+	public.RunE = func(c *cobra.Command, _ []string) error {
+		text, err := io.ReadAll(io.LimitReader(c.InOrStdin(), 64<<10))
+		if err != nil {
+			return fmt.Errorf("read the secret key: %w", err)
+		}
+		if len(text) == 0 {
+			return errors.New("no key on stdin: narwharf key public < cache.sec")
+		}
+		key, err := signing.ParseSecretKey(string(text))
+		if err != nil {
 			return err
-		},
-	})
+		}
+		_, err = fmt.Fprintln(c.OutOrStdout(), key.Public().String())
+		return err
+	}
+	c.AddCommand(generate, public)
 	return c
 }
