@@ -70,7 +70,9 @@ func (r *Record) RebootGroup(channel string) string {
 
 // stored is a Record that is decoded when it is asked for: most of a server's start
 // would be spent on that.
-type stored struct {
+type stored struct{ *lazy }
+
+type lazy struct {
 	text []byte
 
 	once    sync.Once
@@ -83,7 +85,7 @@ func (s *stored) UnmarshalJSON(text []byte) error {
 	if !json.Valid(text) {
 		return errors.New("it is not JSON")
 	}
-	s.text = bytes.Clone(text)
+	s.lazy = &lazy{text: bytes.Clone(text)}
 	return nil
 }
 
@@ -209,7 +211,7 @@ func (h *Hosts) Put(tx *mirror.Tx, host string, r *Record) {
 	if r.Status != nil {
 		tx.Notify(audit.Hosts(r.Status.Channel)...)
 	}
-	h.records.Put(tx, host, &stored{decoded: r})
+	h.records.Put(tx, host, &stored{&lazy{decoded: r}})
 }
 
 // Names are those of all that reported, polled or joined.

@@ -106,7 +106,7 @@ func (h *Hosts) facts(host string, self api.Self) facts {
 }
 
 func (h *Hosts) factsIn(tx *mirror.Tx, host string, self api.Self) facts {
-	record := func() (*Record, error) { return h.records.In(tx, host).record() }
+	record := func() (*Record, error) { return h.records.Shared(tx, host).record() }
 	f := facts{h.owners.In(tx, host), h.sighted.In(tx, sightKey(host, self.Instance)), nil, record}
 	if f.owners = f.seen; f.owner != nil && f.owner.Instance != self.Instance {
 		f.owners = h.sighted.In(tx, sightKey(host, f.owner.Instance))

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -22,18 +23,25 @@ type Table[T any] struct {
 	reading sync.Mutex // of all that is stale
 
 	mu      sync.RWMutex
-	known   map[string]*T
+	known   map[string]value[T]
 	stale   map[string]uint64 // keys to read again, by the number of their last notice
 	lost    uint64            // number of the last notice of state.All; 0: all was read since
 	failed  time.Time         // of the last try to read
 	notices uint64
 }
 
+// A value is in memory as it was read or written, with the SHA-256 of that text: what
+// is there still need not be decoded again.
+type value[T any] struct {
+	of  *T
+	sum [sha256.Size]byte
+}
+
 // Open reads the table of a bucket. The noun begins what errors say of a value,
 // before its key, as "record of host". replaced, which may be nil, is called when
 // memory gets another value of a key, nil for none; it does not call the table.
 func Open[T any](s *Set, bucket, noun string, replaced func(key string, was, is *T)) (*Table[T], error) {
-	t := &Table[T]{set: s, bucket: bucket, noun: noun, replaced: replaced, known: make(map[string]*T), stale: make(map[string]uint64)}
+	t := &Table[T]{set: s, bucket: bucket, noun: noun, replaced: replaced, known: make(map[string]value[T]), stale: make(map[string]uint64)}
 	s.mu.Lock()
 	s.tables = append(s.tables, t)
 	s.mu.Unlock()
@@ -43,7 +51,7 @@ func Open[T any](s *Set, bucket, noun string, replaced func(key string, was, is 
 // Get is the value of a key, nil where there is none.
 func (t *Table[T]) Get(key string) *T {
 	t.mu.RLock()
-	v, lost := t.known[key], t.lost
+	v, lost := t.known[key].of, t.lost
 	_, stale := t.stale[key]
 	away := t.away()
 	t.mu.RUnlock()
@@ -59,7 +67,7 @@ func (t *Table[T]) Get(key string) *T {
 	}
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.known[key]
+	return t.known[key].of
 }
 
 // All is a copy of the table.
@@ -67,7 +75,11 @@ func (t *Table[T]) All() map[string]*T {
 	t.Fresh()
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return maps.Clone(t.known)
+	all := make(map[string]*T, len(t.known))
+	for key, v := range t.known {
+		all[key] = v.of
+	}
+	return all
 }
 
 // Fresh reads again all that was changed, so that replaced was told of it.
@@ -113,12 +125,12 @@ func (t *Table[T]) renew(err error) {
 // read reads some keys into memory.
 func (t *Table[T]) read(keys []string) error {
 	notice := t.notice()
-	fresh := make(map[string]*T, len(keys))
+	fresh := make(map[string]value[T], len(keys))
 	err := t.set.View(func(tx state.Reader) error {
 		for _, key := range keys {
 			text, err := tx.Get(t.bucket, key)
 			if err == nil {
-				fresh[key], err = t.decode(key, text)
+				fresh[key], err = t.renewed(key, text)
 			}
 			if err != nil {
 				return err
@@ -135,10 +147,10 @@ func (t *Table[T]) read(keys []string) error {
 // fill reads all keys into memory.
 func (t *Table[T]) fill() error {
 	notice := t.notice()
-	fresh := make(map[string]*T)
+	fresh := make(map[string]value[T])
 	err := t.set.Scan(t.bucket, state.Range{}, func(page []state.Entry) (err error) {
 		for _, e := range page {
-			if fresh[e.Key], err = t.decode(e.Key, e.Value); err != nil {
+			if fresh[e.Key], err = t.renewed(e.Key, e.Value); err != nil {
 				return err
 			}
 		}
@@ -150,8 +162,8 @@ func (t *Table[T]) fill() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for key := range t.known {
-		if fresh[key] == nil {
-			fresh[key] = nil // it is gone
+		if fresh[key].of == nil {
+			fresh[key] = value[T]{} // it is gone
 		}
 	}
 	if t.lost <= notice {
@@ -170,13 +182,13 @@ func (t *Table[T]) notice() uint64 {
 
 // take puts values into memory that were read after a notice, but for those of
 // which there was another since.
-func (t *Table[T]) take(fresh map[string]*T, notice uint64) {
+func (t *Table[T]) take(fresh map[string]value[T], notice uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.put(fresh, notice)
 }
 
-func (t *Table[T]) put(fresh map[string]*T, notice uint64) {
+func (t *Table[T]) put(fresh map[string]value[T], notice uint64) {
 	for key, v := range fresh {
 		if t.stale[key] <= notice {
 			delete(t.stale, key)
@@ -186,15 +198,15 @@ func (t *Table[T]) put(fresh map[string]*T, notice uint64) {
 }
 
 // replace is for mu's holder.
-func (t *Table[T]) replace(key string, v *T) {
+func (t *Table[T]) replace(key string, v value[T]) {
 	was := t.known[key]
-	if v == nil {
+	if v.of == nil {
 		delete(t.known, key)
 	} else {
 		t.known[key] = v
 	}
 	if t.replaced != nil {
-		t.replaced(key, was, v)
+		t.replaced(key, was.of, v.of)
 	}
 }
 
@@ -205,6 +217,36 @@ func (t *Table[T]) In(tx *Tx, key string) *T {
 	v, err := t.decode(key, text)
 	tx.Keep(err)
 	return v
+}
+
+// Shared is In for who changes nothing of the value: where memory's own is still true it
+// has its parts.
+func (t *Table[T]) Shared(tx *Tx, key string) *T {
+	text, err := tx.Get(t.bucket, key)
+	tx.Keep(err)
+	v, err := t.renewed(key, text)
+	tx.Keep(err)
+	return v.of
+}
+
+// renewed is what memory gets for a text: a copy of what it has where the text is the
+// same, since who compares pointers sees by them that there was a notice.
+func (t *Table[T]) renewed(key string, text []byte) (value[T], error) {
+	if text == nil {
+		return value[T]{}, nil
+	}
+	v := value[T]{sum: sha256.Sum256(text)}
+	t.mu.RLock()
+	was, known := t.known[key]
+	t.mu.RUnlock()
+	if known && was.sum == v.sum {
+		v.of = new(T)
+		*v.of = *was.of
+		return v, nil
+	}
+	var err error
+	v.of, err = t.decode(key, text)
+	return v, err
 }
 
 // AllIn is the whole table in a transaction; it is for small ones.
@@ -243,11 +285,12 @@ func (t *Table[T]) decode(key string, text []byte) (*T, error) {
 
 // Put sets a key; nil takes it away. The value is not the caller's any more.
 func (t *Table[T]) Put(tx *Tx, key string, v *T) {
+	var written value[T]
 	tx.Notify(t.Topic(key))
 	tx.written = append(tx.written, func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		t.replace(key, v)
+		t.replace(key, written)
 		t.notices++
 		t.stale[key] = t.notices // it is read again if it can be: there may be a later one
 	})
@@ -256,6 +299,7 @@ func (t *Table[T]) Put(tx *Tx, key string, v *T) {
 		return
 	}
 	text, err := encode(v)
+	written = value[T]{v, sha256.Sum256(text)}
 	tx.Keep(err)
 	tx.Keep(tx.Tx.Put(t.bucket, key, text))
 }
