@@ -39,10 +39,10 @@ var mayImport = map[string][]string{
 	"cache/nar/grammar":       nil,
 	"cache/narfile":           {"cache/nar", "cache/blob", "cache/refusal", "narinfo"},
 	"cache/narfiletest":       nil,
-	"cache/listing":           {"cache/nar", "cache/narfile", "cache/blob", "cache/refusal", "cache/upload", "cache/state/namelock", "narinfo"},
 	"cache/refusal":           nil,
 	"cache/reply":             {"cache/blob", "cache/fastpath", "cache/refusal"},
 	"cache/signed":            {"cache/fastpath", "cache/index", "cache/local", "narinfo", "signing"},
+	"cache/stored":            {"cache/nar", "cache/narfile", "cache/blob", "cache/index", "cache/local", "cache/local/encoder", "cache/refusal", "cache/signed", "cache/upload", "cache/upload/adopt", "cache/state", "cache/state/namelock", "narinfo"},
 	"cache/sidecar":           {"cache/narfile", "cache/blob", "cache/refusal", "cache/state/namelock", "narinfo", "signing"},
 	"cache/nixstore":          {"cache/nixstore/...", "narinfo"},
 	"cache/nixstore/daemon":   {"cache/nixstore/pathinfo", "narinfo"},
@@ -124,7 +124,7 @@ var testsMayImport = map[string][]string{
 // onlyIn names the files that alone may import a module, tests left out, so
 // that leaving it stays a day's work.
 var onlyIn = map[string][]string{
-	"github.com/labstack/echo": {"cache/server.go", "hooks/routes.go"},
+	"github.com/labstack/echo": {"hooks/routes.go"},
 	"github.com/spf13/cobra":   {"cmd/narwharf/*.go"},
 	"github.com/pelletier":     {"hooks/configfile/*.go", "nixos/bootstrap/script.go"},
 	"go.etcd.io/bbolt":         {"cache/state/bolt/*.go"},
@@ -238,7 +238,7 @@ func TestFilesAreShort(t *testing.T) {
 // largePackages are the product packages that are still larger than they should be, with
 // the lines that they may have. A number is lowered or its row deleted, never raised.
 var largePackages = map[string]int{
-	"cache":          2460,
+	"cache":          1881,
 	"cmd/narwharf":   1964,
 	"signing/access": 1597,
 }

@@ -23,6 +23,8 @@ import (
 // shows nothing of them (src/libstore/filetransfer.cc).
 const maxErrorText = 900
 
+const textType = "text/plain; charset=utf-8"
+
 // errorAnswer is what a client gets for any error of a handler.
 func errorAnswer(method string, err error) (status int, kind refusal.Kind, text string) {
 	r := refusalOf(err)
@@ -103,7 +105,7 @@ func (s *Server) writeError(w *reply.Writer, req *http.Request, err error) {
 	if strings.HasPrefix(req.URL.Path, "/nar/") {
 		h.Set("Accept-Ranges", "bytes") // else Nix takes any error of a resume as final
 	}
-	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("Content-Type", textType)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Length", strconv.Itoa(len(text)+1))
 	if status == http.StatusUnauthorized {
@@ -114,7 +116,3 @@ func (s *Server) writeError(w *reply.Writer, req *http.Request, err error) {
 		_, _ = io.WriteString(w, text+"\n") // the client is gone if this fails
 	}
 }
-
-// damaged makes no refusal of an error about content: here it is our own
-// stored file, not something that the caller sent.
-func damaged(err error) error { return errors.New(err.Error()) }

@@ -14,7 +14,7 @@ import (
 	"narwharf/cache/local"
 	"narwharf/cache/narfile"
 	"narwharf/cache/signed"
-	"narwharf/signing/access"
+	"narwharf/narinfo"
 )
 
 // FastPath wraps a TCP listener so that narinfos in memory and NARs in files are
@@ -22,7 +22,7 @@ import (
 // everything on a cache that is not for everybody to read, is net/http's. idle
 // and header are the time-outs of the http.Server. Call it before serving.
 func (s *Server) FastPath(l net.Listener, idle, header time.Duration) net.Listener {
-	if s.Access.Identify(&http.Request{Header: http.Header{}}).Deny(access.Scope{Kind: access.Pull}) != nil {
+	if !s.public {
 		return l
 	}
 	for kind, key := range fastKinds {
@@ -47,7 +47,7 @@ func (s *Server) Sent(ctx context.Context) error {
 // fastLabel says which NAR an answer on the fast path is.
 type fastLabel struct {
 	kind fastKind
-	file string // name of a compressed NAR of the local store
+	key  narinfo.Hash // of a compressed NAR of the local store
 }
 
 type fastKind int
@@ -88,7 +88,7 @@ func (s *Server) answeredFast(a *fastpath.Answer, sent int64) {
 	}
 	s.metrics.aborted.Inc()
 	if label.kind == fastCompressedNar {
-		s.dropUnreadable(a.File, label.file)
+		s.dropUnreadable(a.File, label.key)
 	}
 }
 
@@ -105,9 +105,9 @@ func (s *Server) fastAnswer(path []byte, gzip bool) *fastpath.Answer {
 		return nil
 	}
 	hash := string(path[:32])
-	t, old := s.Signer.Known(hash)
+	t, old := s.Cache.Signer.Known(hash)
 	if old != nil {
-		t, _ = s.Signer.Get(context.Background(), hash, s.Uploads.Index) // net/http meets the error again
+		t, _ = s.Cache.Signer.Get(context.Background(), hash, s.Cache.Uploads.Index) // net/http meets the error again
 	}
 	switch {
 	case t == nil:
@@ -123,7 +123,7 @@ func (s *Server) fastAnswer(path []byte, gzip bool) *fastpath.Answer {
 // errors too, is net/http's.
 func (s *Server) fastNar(name string) *fastpath.Answer {
 	if narfile.Grammar.MatchString(name) {
-		in, err := s.Uploads.Files.Open("nar/" + name)
+		in, err := s.Cache.Uploads.Files.Open("nar/" + name)
 		if err != nil {
 			return nil
 		}
@@ -135,18 +135,18 @@ func (s *Server) fastNar(name string) *fastpath.Answer {
 		return s.fastFile(f, in.Size, name[:52], fastLabel{kind: fastUploadedNar})
 	}
 	base, ok := strings.CutSuffix(name, local.CompressedSuffix)
-	if !ok || s.Local == nil || !localGrammar.MatchString(base) {
+	if !ok || s.Cache.Local == nil || !localGrammar.MatchString(base) {
 		return nil
 	}
-	if t, _ := s.Signer.Known(base[:32]); t == nil || t.Local == nil || t.Local.Name != base {
+	t, _ := s.Cache.Signer.Known(base[:32])
+	if t == nil || t.Local == nil || t.Local.Name != base {
 		return nil
 	}
-	f, digest, err := s.Local.Compressed.Open(name)
+	f, digest, err := s.Cache.Local.Compressed.Open(t.Local.Info.NarHash)
 	if err != nil {
 		return nil
 	}
-	return s.fastFile(f, digest.Size, base[33:]+strings.TrimPrefix(local.CompressedSuffix, local.PlainSuffix),
-		fastLabel{fastCompressedNar, name})
+	return s.fastFile(f, digest.Size, base[33:]+".zst", fastLabel{fastCompressedNar, t.Local.Info.NarHash})
 }
 
 // fastFile is the answer that getNar and sendFinished give to a plain GET.

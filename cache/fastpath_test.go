@@ -107,7 +107,7 @@ func TestFastSeesChanges(t *testing.T) {
 	}
 	ask(0)
 	ring.set(newKey(t, "k-1"))
-	if err := w.setup.Signer.Reload(); err != nil {
+	if err := w.setup.Cache.Signer.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	ask(1)

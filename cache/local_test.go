@@ -98,7 +98,7 @@ func TestLocalSeesChanges(t *testing.T) {
 		ask(stays.info.Path.Hash(), 200, true)
 	}
 	ring.set(newKey(t, "k-1"))
-	if err := w.setup.Signer.Reload(); err != nil {
+	if err := w.setup.Cache.Signer.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	if text := ask(stays.info.Path.Hash(), 200, false); !strings.Contains(text, "Sig: k-1:") {

@@ -1,8 +1,6 @@
 package cache
 
 import (
-	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,138 +8,67 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 
-	"narwharf/cache/index"
-	"narwharf/cache/local"
 	"narwharf/cache/local/compress"
 	"narwharf/cache/local/encoder"
 	"narwharf/cache/nar/dump"
-	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
+	"narwharf/cache/stored"
 	"narwharf/narinfo"
 )
 
 // A local path's NAR has two URLs, nar/<hash part>-<NAR hash>.nar.zst, which its
 // narinfo names, and the same without .zst. Both work for as long as the path
-// has that NAR hash in either source: clients remember a narinfo for 30 days,
-// and meanwhile the path may have been adopted, or uploaded and deleted here.
-// The bytes are the same from wherever they come.
+// has that NAR hash in either source. The bytes are the same from wherever they come.
 
 // localNars answers both URLs.
 type localNars struct{ *parts }
 
-// narSource is where a NAR can be read.
-type narSource struct {
-	*narinfo.Info
-	local bool // the path's own files; else an upload
-}
-
-// getCompressedNar answers /nar/<name>.nar.zst.
-func (s *localNars) getCompressedNar(w *reply.Writer, req *http.Request, name string) error {
-	return s.getLocalNar(w, req, name, local.CompressedSuffix, s.sendCompressedNar)
-}
-
-// getPlainNar answers /nar/<name>.nar.
-func (s *localNars) getPlainNar(w *reply.Writer, req *http.Request, name string) error {
-	return s.getLocalNar(w, req, name, local.PlainSuffix, s.sendPlainNar)
-}
-
-// getLocalNar finds the source and sends it.
-func (s *localNars) getLocalNar(w *reply.Writer, req *http.Request, name, suffix string, send func(*reply.Writer, *http.Request, string, *narSource) error) error {
-	h := w.Header()
-	h["Accept-Ranges"] = []string{"bytes"}
-	hash, digits, _ := strings.Cut(name, "-")
-	narHash, err := narinfo.ParseBase32(digits)
-	if err != nil {
-		return fs.ErrNotExist // 52 digits have four bits too many
-	}
-	src, err := s.narSource(req.Context(), hash, name, narHash)
-	if err != nil {
-		return err
-	}
-	if src.local {
-		w.Source = sourceLocal
-	}
-	h["Content-Type"] = []string{narType}
-	h["Cache-Control"] = []string{s.immutable}
-	h["Etag"] = []string{`"` + digits + strings.TrimPrefix(suffix, local.PlainSuffix) + `"`}
-	return s.brokenLocal(w, req, src, send(w, req, name+suffix, src))
-}
-
-// narSource looks for a path with this NAR: among the uploads, then in the
-// local store. What the signer has in memory saves the look.
-func (s *localNars) narSource(ctx context.Context, hash, name string, narHash narinfo.Hash) (*narSource, error) {
-	if t, _ := s.Signer.Known(hash); t != nil && t.Local != nil && t.Local.Name == name {
-		return &narSource{t.Local.Info, true}, nil
-	}
-	r, err := s.Uploads.Index.Get(hash)
-	if err == nil && r.Info.NarHash == narHash {
-		return &narSource{r.Info, false}, nil
-	}
-	if err != nil && !errors.Is(err, index.ErrNotFound) {
-		return nil, err
-	}
-	if s.Local == nil {
-		return nil, fs.ErrNotExist
-	}
-	if err == nil { // uploaded with another content
-		i, err := s.Local.Info(ctx, hash)
-		if err != nil || i.NarHash != narHash {
-			return nil, cmp.Or(err, fs.ErrNotExist)
+// sends answers with the NAR that the name is of. Its ETag ends in form.
+func (s *localNars) sends(form string, send func(*reply.Writer, *http.Request, *stored.Source) error) endpoint {
+	return func(w *reply.Writer, req *http.Request, name string) error {
+		h := w.Header()
+		h["Accept-Ranges"] = []string{"bytes"}
+		hash, digits, _ := strings.Cut(name, "-")
+		narHash, err := narinfo.ParseBase32(digits)
+		if err != nil {
+			return fs.ErrNotExist // 52 digits have four bits too many
 		}
-		return &narSource{i, true}, nil
-	}
-	t, err := s.Signer.Get(ctx, hash, s.Uploads.Index)
-	if err != nil {
-		return nil, err
-	}
-	if t.Local == nil { // it was uploaded since we looked
-		return s.narSource(ctx, hash, name, narHash)
-	}
-	if t.Local.Name != name {
-		return nil, fs.ErrNotExist
-	}
-	return &narSource{t.Local.Info, true}, nil
-}
-
-// dump returns a source of a NAR for an encoder.
-func (s *localNars) dump(src *narSource) encoder.Source {
-	if src.local {
-		return s.Local.Dump(src.Info)
-	}
-	return func(ctx context.Context, w io.Writer) error {
-		in, err := narfile.Open(s.Uploads.Files, src.URL)
+		src, err := s.Cache.NAR(req.Context(), hash, narHash)
 		if err != nil {
 			return err
 		}
-		defer in.Close()
-		_, err = io.Copy(struct{ io.Writer }{w}, narfile.WithContext(ctx, in))
-		return err
+		if src.Local {
+			w.Source = sourceLocal
+		}
+		h["Content-Type"] = []string{narType}
+		h["Cache-Control"] = []string{s.immutable}
+		h["Etag"] = []string{`"` + digits + form + `"`}
+		return s.brokenLocal(w, req, src, send(w, req, src))
 	}
 }
 
 // ---- compressed
 
-// sendCompressedNar sends the NAR compressed: a finished file as any NAR file is sent,
+// sendCompressed sends the NAR compressed: a finished file as any NAR file is sent,
 // else what an encoder makes of it while that is at work.
-func (s *localNars) sendCompressedNar(w *reply.Writer, req *http.Request, file string, src *narSource) error {
+func (s *localNars) sendCompressed(w *reply.Writer, req *http.Request, src *stored.Source) error {
 	h := w.Header()
 	etag := h.Get("Etag")
-	if status := reply.Condition(req, etag); status != 0 {
-		return answerCondition(w, status)
+	if done, err := conditions(w, req, etag); done || err != nil {
+		return err
 	}
-	if s.Local == nil { // serve_store was turned off, and clients remember this URL
+	if s.Cache.Local == nil { // serve_store was turned off, and clients remember this URL
 		h["Etag"] = []string{`"` + src.FileHash.Base32() + `"`} // as it may be another file
 		return s.sendUpload(w, req, src)
 	}
-	if done, err := s.sendFinished(w, req, file); done || err != nil {
+	if done, err := s.sendFinished(w, req, src.NarHash); done || err != nil {
 		return err
 	}
-	digest, known := s.Local.Compressed.Digest(file)
-	if known && !src.local && src.FileHash == digest.Hash { // it was adopted
+	digest, known := s.Cache.Local.Compressed.Digest(src.NarHash)
+	if known && !src.Local && src.FileHash == digest.Hash { // it was adopted
 		return s.sendUpload(w, req, src)
 	}
 	if req.Method == http.MethodHead { // an encoder is not started for it
@@ -151,7 +78,7 @@ func (s *localNars) sendCompressedNar(w *reply.Writer, req *http.Request, file s
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	stream, err := s.Local.Compressed.Join(req.Context(), file, s.dump(src))
+	stream, err := s.Cache.Local.Compressed.Join(req.Context(), src.NarHash, s.Cache.Dump(src))
 	if err != nil {
 		return err
 	}
@@ -170,8 +97,8 @@ func (s *localNars) sendCompressedNar(w *reply.Writer, req *http.Request, file s
 }
 
 // sendFinished sends a compressed NAR that is whole, if there is one.
-func (s *localNars) sendFinished(w *reply.Writer, req *http.Request, file string) (done bool, err error) {
-	f, digest, err := s.Local.Compressed.Open(file)
+func (s *localNars) sendFinished(w *reply.Writer, req *http.Request, key narinfo.Hash) (done bool, err error) {
+	f, digest, err := s.Cache.Local.Compressed.Open(key)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -181,7 +108,7 @@ func (s *localNars) sendFinished(w *reply.Writer, req *http.Request, file string
 	whole := false
 	defer func() {
 		if !whole { // serveContent does not tell whose fault it was
-			s.dropUnreadable(f, file)
+			s.dropUnreadable(f, key)
 		}
 		f.Close()
 	}()
@@ -192,26 +119,23 @@ func (s *localNars) sendFinished(w *reply.Writer, req *http.Request, file string
 
 // dropUnreadable removes a compressed NAR that cannot be read on from where sending
 // stopped; the next one who asks has it compressed anew.
-func (s *parts) dropUnreadable(f io.ReadSeeker, file string) {
+func (s *parts) dropUnreadable(f io.ReadSeeker, key narinfo.Hash) {
 	at, err := f.Seek(0, io.SeekCurrent)
 	if err == nil {
 		_, err = f.Read(make([]byte, 4096))
 	}
-	if err == nil || err == io.EOF {
-		return
-	}
-	if err := s.Local.Compressed.Drop(file, fmt.Errorf("at byte %d: %w", at, err)); err != nil {
-		s.Log.Error("a packed NAR that cannot be read is not removed", "file", file, "error", err)
+	if err != nil && err != io.EOF {
+		s.Cache.Local.Compressed.Drop(key, fmt.Errorf("at byte %d: %w", at, err))
 	}
 }
 
 // sendUpload sends the uploaded file in the place of what our own encoder would
 // make. For an adopted path that is the same file.
-func (s *localNars) sendUpload(w *reply.Writer, req *http.Request, src *narSource) error {
+func (s *localNars) sendUpload(w *reply.Writer, req *http.Request, src *stored.Source) error {
 	if src.Compression != "zstd" {
 		return fs.ErrNotExist
 	}
-	f, err := s.Uploads.Files.Open(src.URL)
+	f, err := s.Cache.Uploads.Files.Open(src.URL)
 	if err != nil {
 		return err
 	}
@@ -219,27 +143,17 @@ func (s *localNars) sendUpload(w *reply.Writer, req *http.Request, src *narSourc
 	return reply.Content(w, req, f.Content, f.Size)
 }
 
-// copies are the buffers between an encode and its readers.
-var copies = sync.Pool{New: func() any {
-	b := make([]byte, 128<<10)
-	return &b
-}}
-
 // copyStream sends what an encoder makes, and flushes whenever it has sent all
 // that there is: the client need not wait for a buffer of ours to fill.
 func copyStream(w *reply.Writer, r io.Reader) error {
-	p, ok := copies.Get().(*[]byte)
-	if !ok {
-		panic("the pool holds buffers only")
-	}
-	defer copies.Put(p)
+	buf := make([]byte, 128<<10)
 	for {
-		n, err := r.Read(*p)
+		n, err := r.Read(buf)
 		if n > 0 {
-			if _, err := w.Write((*p)[:n]); err != nil {
+			if _, err := w.Write(buf[:n]); err != nil {
 				return ofClient(err)
 			}
-			if n < len(*p) {
+			if n < len(buf) {
 				_ = w.Control.Flush() // the next write tells
 			}
 		}
@@ -254,12 +168,12 @@ func copyStream(w *reply.Writer, r io.Reader) error {
 
 // ---- plain
 
-// sendPlainNar sends the NAR as it is, out of the path's own files.
-func (s *localNars) sendPlainNar(w *reply.Writer, req *http.Request, _ string, src *narSource) error {
+// sendPlain sends the NAR as it is, out of the path's own files.
+func (s *localNars) sendPlain(w *reply.Writer, req *http.Request, src *stored.Source) error {
 	h := w.Header()
 	etag := h.Get("Etag")
-	if status := reply.Condition(req, etag); status != 0 {
-		return answerCondition(w, status)
+	if done, err := conditions(w, req, etag); done || err != nil {
+		return err
 	}
 	part, partial, err := reply.ParseRange(reply.RangeOf(req, etag), src.NarSize)
 	if err != nil {
@@ -276,27 +190,7 @@ func (s *localNars) sendPlainNar(w *reply.Writer, req *http.Request, _ string, s
 		w.WriteHeader(status)
 		return nil
 	}
-	out := &laterHead{w, status}
-	if src.local {
-		return s.Local.WriteNAR(req.Context(), out, src.Info, part.From, part.To)
-	}
-	return s.copyUpload(out, src.Info, part)
-}
-
-// copyUpload writes a part of an uploaded path's NAR.
-func (s *localNars) copyUpload(w io.Writer, i *narinfo.Info, part reply.Span) error {
-	in, err := narfile.Open(s.Uploads.Files, i.URL)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	if _, err := io.CopyN(io.Discard, in, part.From); err != nil {
-		return fmt.Errorf("read %s: %w", i.URL, err)
-	}
-	if _, err := io.CopyN(struct{ io.Writer }{w}, in, part.To-part.From); err != nil {
-		return fmt.Errorf("read %s: %w", i.URL, err)
-	}
-	return nil
+	return s.Cache.WriteNAR(req.Context(), &laterHead{w, status}, src, part.From, part.To)
 }
 
 // laterHead sends the header with the first byte of the body, so that an error
@@ -347,19 +241,21 @@ func ofClient(err error) error {
 	return &clientError{err}
 }
 
-func answerCondition(w *reply.Writer, status int) error {
-	h := w.Header()
-	h.Del("Content-Type")
-	if status == http.StatusPreconditionFailed {
-		return refusal.New(refusal.Condition, "the NAR has another ETag")
+// conditions answers the request if its conditions say so.
+func conditions(w *reply.Writer, req *http.Request, etag string) (done bool, err error) {
+	switch reply.Condition(req, etag) {
+	case http.StatusPreconditionFailed:
+		err = refusal.New(refusal.Condition, "the NAR has another ETag")
+	case http.StatusNotModified:
+		done = true
+		w.WriteHeader(http.StatusNotModified)
 	}
-	w.WriteHeader(status)
-	return nil
+	return done, err
 }
 
 // brokenLocal judges an error of sending src. One of the path is counted and
 // logged with what to do, and a reply that has begun is broken off.
-func (s *parts) brokenLocal(w *reply.Writer, req *http.Request, src *narSource, err error) error {
+func (s *parts) brokenLocal(w *reply.Writer, req *http.Request, src *stored.Source, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -372,7 +268,7 @@ func (s *parts) brokenLocal(w *reply.Writer, req *http.Request, src *narSource, 
 	case errors.Is(err, compress.ErrNotStored):
 		s.Log.Error("a packed NAR could not be stored", "path", src.Path, "error", err)
 		err = refusal.New(refusal.NoRoom, "this cache has no room to pack the NAR; download it whole, or try again later")
-	case !src.local:
+	case !src.Local:
 	case errors.Is(err, encoder.ErrWrongNAR), errors.Is(err, dump.ErrChanged):
 		kind = brokenChanged
 	case errors.Is(err, fs.ErrNotExist):
@@ -382,7 +278,7 @@ func (s *parts) brokenLocal(w *reply.Writer, req *http.Request, src *narSource, 
 	}
 	if kind != "" {
 		s.metrics.broken.WithLabelValues(kind).Inc()
-		s.Log.Error("a path of the local store is not what Nix knows it as; nix store verify --repair mends it", "path", s.Local.RealPath(src.Path), "url", req.URL.Path, "error", err, "sent", w.Bytes)
+		s.Log.Error("a path of the local store is not what Nix knows it as; nix store verify --repair mends it", "path", s.Cache.Local.RealPath(src.Path), "url", req.URL.Path, "error", err, "sent", w.Bytes)
 	}
 	if w.Written {
 		panic(http.ErrAbortHandler)

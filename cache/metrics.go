@@ -5,15 +5,16 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"narwharf/cache/index"
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
-	"narwharf/cache/upload"
-	"narwharf/cache/upload/adopt"
+	"narwharf/cache/stored"
 )
 
 // metrics are the server's own numbers. Names and labels are documented in
@@ -28,7 +29,7 @@ type metrics struct {
 	verify   *prometheus.CounterVec
 	aborted  prometheus.Counter
 	broken   *prometheus.CounterVec
-	inFlight prometheus.Gauge
+	inFlight atomic.Int64
 	fast     prometheus.Counter
 
 	// Looking a counter up by label strings costs more than answering a
@@ -62,9 +63,10 @@ var verifyKinds = map[refusal.Kind]bool{
 	refusal.Nar: true, refusal.FileHash: true, refusal.FileSize: true, refusal.NarHash: true, refusal.NarSize: true, refusal.Compression: true,
 }
 
-func newMetrics(uploads *upload.Store, adopter *adopt.Adopter, registry *prometheus.Registry) *metrics {
+func newMetrics(c *stored.Cache, registry *prometheus.Registry) *metrics {
+	auto := promauto.With(registry)
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+		return auto.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
 	m := &metrics{
 		registry: registry,
@@ -74,38 +76,33 @@ func newMetrics(uploads *upload.Store, adopter *adopt.Adopter, registry *prometh
 		uploads:  counter("narwharf_uploads_total", "Uploads by route and result (ok, refused, failed).", "route", "result"),
 		refusals: counter("narwharf_upload_refusals_total", "Uploads that were refused, by route and kind.", "route", "kind"),
 		verify:   counter("narwharf_verify_failures_total", "Uploads whose bytes were not what they were said to be, by kind.", "kind"),
-		aborted:  prometheus.NewCounter(prometheus.CounterOpts{Name: "narwharf_http_aborted_total", Help: "Replies broken off after their header had gone out."}),
-		fast:     prometheus.NewCounter(prometheus.CounterOpts{Name: "narwharf_http_fast_total", Help: "Requests answered on the connection, before net/http; the others count them, too."}),
+		aborted:  auto.NewCounter(prometheus.CounterOpts{Name: "narwharf_http_aborted_total", Help: "Replies broken off after their header had gone out."}),
+		fast:     auto.NewCounter(prometheus.CounterOpts{Name: "narwharf_http_fast_total", Help: "Requests answered on the connection, before net/http; the others count them, too."}),
 		broken:   counter("narwharf_local_broken_total", "NARs and listings of local paths that could not be sent, or were broken off, since the path is not what Nix knows it as, by kind.", "kind"),
-		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "narwharf_uploads_in_flight", Help: "Uploads being received now."}),
 	}
 	for _, kind := range []string{brokenChanged, brokenMissing, brokenUnreadable} {
 		m.broken.WithLabelValues(kind)
 	}
-	gauge := func(name, help string, value func() float64) prometheus.Collector {
-		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
+	gauge := func(name, help string, value func() float64) {
+		auto.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
-	m.registry.MustRegister(m.requests, m.sent, m.received, m.uploads, m.refusals, m.verify, m.aborted, m.fast, m.broken, m.inFlight,
-		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "narwharf_swept_nars_total", Help: "NARs removed since no narinfo came for them."}, func() float64 { return float64(uploads.Counts().Swept) }),
-		gauge("narwharf_cache_paths", "Store paths in the cache.", func() float64 {
-			t, err := uploads.Index.Totals()
+	total := func(of func(index.Totals) int64) func() float64 {
+		return func() float64 {
+			t, err := c.Uploads.Index.Totals()
 			if err != nil {
 				return -1
 			}
-			return float64(t.Paths)
-		}),
-		gauge("narwharf_cache_unpacked_bytes", "Sum of the NAR sizes of all store paths.", func() float64 {
-			t, err := uploads.Index.Totals()
-			if err != nil {
-				return -1
-			}
-			return float64(t.NarSize)
-		}),
-		gauge("narwharf_cache_nar_files", "NAR files on disk.", func() float64 { return float64(uploads.Counts().NarFiles) }),
-		gauge("narwharf_cache_bytes", "Bytes of NAR files on disk.", func() float64 { return float64(uploads.Counts().NarBytes) }),
-		gauge("narwharf_local_unkept_paths", "Paths of the local store that uploads refer to and that are not adopted yet, or cannot be.", func() float64 { return float64(adopter.Pending()) }),
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	)
+			return float64(of(t))
+		}
+	}
+	auto.NewCounterFunc(prometheus.CounterOpts{Name: "narwharf_swept_nars_total", Help: "NARs removed since no narinfo came for them."}, func() float64 { return float64(c.Uploads.Counts().Swept) })
+	gauge("narwharf_uploads_in_flight", "Uploads being received now.", func() float64 { return float64(m.inFlight.Load()) })
+	gauge("narwharf_cache_paths", "Store paths in the cache.", total(func(t index.Totals) int64 { return t.Paths }))
+	gauge("narwharf_cache_unpacked_bytes", "Sum of the NAR sizes of all store paths.", total(func(t index.Totals) int64 { return t.NarSize }))
+	gauge("narwharf_cache_nar_files", "NAR files on disk.", func() float64 { return float64(c.Uploads.Counts().NarFiles) })
+	gauge("narwharf_cache_bytes", "Bytes of NAR files on disk.", func() float64 { return float64(c.Uploads.Counts().NarBytes) })
+	gauge("narwharf_local_unkept_paths", "Paths of the local store that uploads refer to and that are not adopted yet, or cannot be.", func() float64 { return float64(c.Pending()) })
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -147,8 +144,4 @@ func (m *metrics) refused(route string, kind refusal.Kind) {
 	if verifyKinds[kind] {
 		m.verify.WithLabelValues(string(kind)).Inc()
 	}
-}
-
-func (m *metrics) handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }

@@ -22,11 +22,11 @@ func (s *nars) getNar(w *reply.Writer, req *http.Request, file string) error {
 	w.Header()["Accept-Ranges"] = []string{"bytes"}
 	if req.Method == http.MethodHead && s.mayPush(req) {
 		// Whoever can upload asks in order to know whether he must.
-		if _, err := s.Uploads.Claim(file); err != nil {
+		if _, err := s.Cache.Uploads.Claim(file); err != nil {
 			return err
 		}
 	}
-	f, err := s.Uploads.Files.Open("nar/" + file)
+	f, err := s.Cache.Uploads.Files.Open("nar/" + file)
 	if err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func (s *nars) putNar(w *reply.Writer, req *http.Request, file string) error {
 	if enc := req.Header.Get("Content-Encoding"); enc != "" && enc != "none" && enc != "identity" {
 		return refusal.New(refusal.Encoding, "a NAR takes no Content-Encoding (%s): its compression is named in the narinfo", clip.Text(enc, 100))
 	}
-	if err := s.Uploads.PutNar(file, req.Body, req.ContentLength); err != nil {
+	if err := s.Cache.Uploads.PutNar(file, req.Body, req.ContentLength); err != nil {
 		return err
 	}
 	s.Log.Debug("received", "nar", file, "size", req.ContentLength)

@@ -136,8 +136,8 @@ func TestNarThatShrinks(t *testing.T) {
 	w.putAll(p)
 	for _, header := range [][]string{nil, {"Range", "bytes=10-"}} {
 		content := &shrinking{Reader: bytes.NewReader(p.body), left: 1 << 20}
-		w.s.handler = http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
-			_ = reply.Content(rw.(*reply.Writer), req, content, int64(len(p.body)))
+		w.reads("nar", func(rw *reply.Writer, req *http.Request) {
+			_ = reply.Content(rw, req, content, int64(len(p.body)))
 		})
 		a := w.get(p.narURL(), header...)
 		if a.cut == nil {
@@ -152,8 +152,8 @@ func TestNarFileThatShrinks(t *testing.T) {
 	p := random(t, "p", 4<<20)
 	w.putAll(p)
 	f := fileOf(t, 1<<20)
-	w.s.handler = http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
-		_ = reply.Content(rw.(*reply.Writer), req, f, int64(len(p.body)))
+	w.reads("nar", func(rw *reply.Writer, req *http.Request) {
+		_ = reply.Content(rw, req, f, int64(len(p.body)))
 	})
 	if a := w.get(p.narURL()); a.cut == nil {
 		t.Errorf("a whole answer %d of %d bytes", a.status, len(a.body))
@@ -169,13 +169,13 @@ func TestSendFile(t *testing.T) {
 	for _, header := range [][]string{nil, {"Range", "bytes=5-9"}, {"Range", "nonsense"}, {"If-None-Match", `"e"`}, {"If-Match", `"x"`}, {"If-Range", `"e"`}} {
 		var answers []answer
 		for _, content := range []io.ReadSeeker{f, plain{f}} {
-			w.s.handler = http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+			w.reads("nar", func(rw *reply.Writer, req *http.Request) {
 				if _, err := f.Seek(0, io.SeekStart); err != nil {
 					t.Error(err)
 				}
 				h := rw.Header()
 				h["Etag"], h["Content-Type"] = []string{`"e"`}, []string{narType}
-				_ = reply.Content(rw.(*reply.Writer), req, content, 100_000)
+				_ = reply.Content(rw, req, content, 100_000)
 			})
 			a := w.get(name, header...)
 			a.header.Del("Date")

@@ -2,7 +2,9 @@ package cache
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
@@ -16,7 +18,7 @@ import (
 type narinfos struct{ *parts }
 
 func (s *narinfos) getNarinfo(w *reply.Writer, req *http.Request, hash string) error {
-	t, err := s.Signer.Get(req.Context(), hash, s.Uploads.Index)
+	t, err := s.Cache.Signer.Get(req.Context(), hash, s.Cache.Uploads.Index)
 	if err != nil {
 		return err
 	}
@@ -32,9 +34,7 @@ func (s *narinfos) getNarinfo(w *reply.Writer, req *http.Request, hash string) e
 			text, etag = compressed, "W/"+t.Etag
 		}
 	}
-	h["Etag"] = []string{etag}
-	if reply.NoneMatch(req, etag) {
-		w.WriteHeader(http.StatusNotModified)
+	if reply.NotModified(w, req, etag) {
 		return nil
 	}
 	if etag != t.Etag {
@@ -59,10 +59,10 @@ func (s *narinfos) putNarinfo(w *reply.Writer, req *http.Request, hash string) e
 	if err := s.checkSignatures(info, w.By); err != nil {
 		return err
 	}
-	if err := s.Uploads.PutInfo(hash, info, w.By); err != nil {
+	if err := s.Cache.Uploads.PutInfo(hash, info, w.By); err != nil {
 		return err
 	}
-	s.Adopter.Want(info.References)
+	s.Cache.Want(info.References)
 	s.Log.Info("uploaded", "path", info.Path, "nar_size", info.NarSize, "by", w.By)
 	return reply.Stored(w)
 }
@@ -70,7 +70,7 @@ func (s *narinfos) putNarinfo(w *reply.Writer, req *http.Request, hash string) e
 // checkSignatures applies require_upload_sig, and takes out what claims to be
 // a signature by a key that we know and is not: it would only mislead.
 func (s *narinfos) checkSignatures(info *narinfo.Info, by string) error {
-	known := append(append([]signing.PublicKey(nil), s.RequireUploadSig...), s.Signer.PublicKeys()...)
+	known := slices.Concat(s.RequireUploadSig, s.Cache.Signer.PublicKeys())
 	if len(known) == 0 {
 		return nil
 	}
@@ -102,15 +102,12 @@ func (s *narinfos) checkSignatures(info *narinfo.Info, by string) error {
 }
 
 func keyNames(keys []signing.PublicKey) string {
-	names := ""
-	for i, k := range keys {
-		switch {
-		case i == 3:
-			return names + " or another of the configured keys"
-		case i > 0:
-			names += " or "
-		}
-		names += k.Name()
+	var names []string
+	for _, k := range keys {
+		names = append(names, k.Name())
 	}
-	return names
+	if len(names) > 3 {
+		return strings.Join(names[:3], " or ") + " or another of the configured keys"
+	}
+	return strings.Join(names, " or ")
 }

@@ -29,12 +29,8 @@ func (s *Server) put(w *reply.Writer, req *http.Request, name string, write endp
 	if len(req.TransferEncoding) == 0 && (req.ContentLength < 0 || req.ContentLength == 0 && req.Header.Get("Content-Length") == "") {
 		return refusal.New(refusal.Length, "an upload needs a Content-Length")
 	}
-	s.puts.Add(1)
-	s.metrics.inFlight.Inc()
-	defer func() {
-		s.puts.Add(-1)
-		s.metrics.inFlight.Dec()
-	}()
+	s.metrics.inFlight.Add(1)
+	defer s.metrics.inFlight.Add(-1)
 	// A copy: net/http must find its own body in its own request, or it does
 	// not know that it still owes an answer to "Expect: 100-continue".
 	upload := *req

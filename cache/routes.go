@@ -15,8 +15,8 @@ import (
 type Route struct {
 	// Name labels the route in metrics and logs.
 	Name string
-	// Pattern is the shape for the router, a segment each; a row that
-	// shares its pattern with another is told apart by Suffix.
+	// Pattern is the shape, with a name for each parameter; a row that
+	// shares its pattern with another is told apart by Suffix and Valid.
 	Pattern string
 	// Suffix is the end of the last segment and no part of the parameter.
 	Suffix string
@@ -85,20 +85,22 @@ var Routes = []Route{
 	{Name: "metrics", Pattern: "/metrics", Read: access.Pull},
 }
 
-// match finds the row for the parameters of a pattern, and the name that they
-// make: segments joined with "/", the suffix cut off. A nil row means that no
-// row of the pattern has such names; hint then says what would be one.
-func match(rows []*Route, params []string) (row *Route, name, hint string) {
-	joined := strings.Join(params, "/")
-	for _, r := range rows {
-		name, ok := strings.CutSuffix(joined, r.Suffix)
-		if !ok {
-			continue
-		}
-		if r.Valid == nil || r.Valid.MatchString(name) {
+// match finds the row for a path, and the name that its parameters make, joined with
+// "/" and without the suffix. A nil row means that there is none; hint then says what
+// would be a name where the path begins like those of a row.
+func match(path string) (row *Route, name, hint string) {
+	for i := range Routes {
+		r := &Routes[i]
+		prefix, _, named := strings.Cut(r.Pattern, ":")
+		rest, begins := strings.CutPrefix(path, prefix)
+		name, ends := strings.CutSuffix(rest, r.Suffix)
+		switch {
+		case !begins || !ends || !named && rest != "":
+		case !named || r.Valid.MatchString(name):
 			return r, name, ""
+		default:
+			hint = r.Hint
 		}
-		hint = r.Hint
 	}
 	return nil, "", hint
 }

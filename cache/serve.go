@@ -3,31 +3,25 @@ package cache
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"html/template"
 	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
-	"os"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
-	"narwharf/cache/blob"
-	"narwharf/cache/index"
-	"narwharf/cache/listing"
 	"narwharf/cache/nar"
-	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
+	"narwharf/cache/stored"
 	"narwharf/narinfo"
 	"narwharf/narinfo/clip"
 )
@@ -55,16 +49,7 @@ var serveTypes = map[string]string{
 }
 
 // browser answers /serve/….
-type browser struct {
-	*parts
-	listings *listing.Maker
-}
-
-// served is what a name in a path leads to.
-type served struct {
-	*nar.Node
-	open func() (io.ReadCloser, error) // of a file; an *os.File if it is one
-}
+type browser struct{ *parts }
 
 type servedEntry struct {
 	Name string // with a slash at the end if it is a folder
@@ -80,47 +65,31 @@ func (s *browser) getServe(w *reply.Writer, req *http.Request, name string) erro
 	if name != "" && !fs.ValidPath(name) {
 		return fs.ErrNotExist
 	}
-	info, found, err := s.findServed(req.Context(), w, hash, name)
+	info, found, err := s.Cache.File(req.Context(), hash, name)
 	if err != nil {
 		return err
+	}
+	if info.Local {
+		w.Source = sourceLocal
 	}
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-cache") // the ETag tells
-	sum := sha256.Sum256([]byte(info.NarHash.String() + "/" + name))
-	h.Set("Etag", `"`+hex.EncodeToString(sum[:12])+`"`)
 	switch {
 	case found.Type == nar.Symlink:
 		return s.serveLink(w, name, folder, info.StoreDir, found.Target)
 	case found.Type == nar.Directory && !folder:
 		return redirect(w, "./"+url.PathEscape(path.Base(name))+"/") // "a:b/" alone would be another scheme
-	case found.Type == nar.Directory:
-		return s.serveFolder(w, req, info, name, entriesOf(found.Node))
+	}
+	sum := sha256.Sum256([]byte(info.NarHash.String() + "/" + name))
+	if reply.NotModified(w, req, `"`+hex.EncodeToString(sum[:12])+`"`) {
+		return nil
+	}
+	if found.Type == nar.Directory {
+		return s.serveFolder(w, info, name, entriesOf(found.Node))
 	}
 	return s.serveFile(w, req, name, found)
-}
-
-// findServed looks in the uploads and then in the local store.
-func (s *browser) findServed(ctx context.Context, w *reply.Writer, hash, name string) (*narinfo.Info, *served, error) {
-	r, err := s.Uploads.Index.Get(hash)
-	if err == nil {
-		found, err := s.uploadedFile(ctx, r.Info, name)
-		return r.Info, found, err
-	}
-	if s.Local == nil || !errors.Is(err, index.ErrNotFound) {
-		return nil, nil, err
-	}
-	info, err := s.Local.Info(ctx, hash)
-	if err != nil {
-		return nil, nil, err
-	}
-	w.Source = sourceLocal
-	n, file, err := s.Local.File(info.Path, name)
-	if err != nil {
-		return nil, nil, err
-	}
-	return info, &served{n, func() (io.ReadCloser, error) { return os.Open(file) }}, nil
 }
 
 // entriesOf are the lines of a folder's page.
@@ -139,56 +108,6 @@ func entriesOf(folder *nar.Node) []servedEntry {
 		list = append(list, e)
 	}
 	return list
-}
-
-// uploadedFile finds a file by the listing of the NAR, so that only what lies
-// before it has to be unpacked.
-func (s *browser) uploadedFile(ctx context.Context, info *narinfo.Info, name string) (*served, error) {
-	in, err := s.listings.Open(ctx, info.Path.Hash())
-	if err != nil {
-		return nil, err
-	}
-	text, err := readListing(in)
-	if err != nil {
-		return nil, fmt.Errorf("listing of %s: %w", info.Path, err)
-	}
-	root, err := nar.ParsePart(text, name)
-	if err != nil {
-		return nil, damaged(err)
-	}
-	n := root.Lookup(name)
-	if n == nil {
-		return nil, fs.ErrNotExist
-	}
-	return &served{n, func() (io.ReadCloser, error) {
-		done, err := s.listings.Turn(ctx)
-		if err != nil {
-			return nil, err
-		}
-		defer done()
-		all, err := narfile.Open(s.Uploads.Files, info.URL)
-		if err != nil {
-			return nil, err
-		}
-		if _, err := io.CopyN(io.Discard, narfile.WithContext(ctx, all), n.Offset); err != nil {
-			all.Close()
-			return nil, damaged(err)
-		}
-		return struct {
-			io.Reader
-			io.Closer
-		}{io.LimitReader(narfile.WithContext(ctx, all), n.Size), all}, nil
-	}}, nil
-}
-
-func readListing(in *blob.File) ([]byte, error) {
-	defer in.Close()
-	if in.Size > maxListing {
-		return nil, errors.New("too large to be shown")
-	}
-	text := make([]byte, in.Size)
-	_, err := io.ReadFull(in.Content, text)
-	return text, err
 }
 
 // serveLink sends the client where a link leads, if that is in a store path.
@@ -218,47 +137,31 @@ func (s *browser) serveLink(w *reply.Writer, name string, folder bool, storeDir,
 	return redirect(w, to)
 }
 
-func escapePath(p string) string {
-	parts := strings.Split(p, "/")
-	for i := range parts {
-		parts[i] = url.PathEscape(parts[i])
-	}
-	return strings.Join(parts, "/")
-}
+func escapePath(p string) string { return (&url.URL{Path: p}).EscapedPath() }
 
 // redirect goes to a relative place: a proxy may have taken a prefix off.
 func redirect(w *reply.Writer, to string) error {
 	h := w.Header()
-	h.Del("Etag")
 	h.Set("Location", to)
 	h.Set("Content-Length", "0")
 	w.WriteHeader(http.StatusFound)
 	return nil
 }
 
-func (s *browser) serveFolder(w *reply.Writer, req *http.Request, info *narinfo.Info, name string, entries []servedEntry) error {
-	h := w.Header()
-	if reply.NoneMatch(req, h.Get("Etag")) {
-		w.WriteHeader(http.StatusNotModified)
-		return nil
-	}
+func (s *browser) serveFolder(w *reply.Writer, info *stored.Source, name string, entries []servedEntry) error {
 	slices.SortFunc(entries, func(a, b servedEntry) int { return strings.Compare(a.Name, b.Name) })
 	var page bytes.Buffer
 	if err := servePage.Execute(&page, map[string]any{"Path": info.Path.In(info.StoreDir), "Name": name, "Entries": entries}); err != nil {
 		return fmt.Errorf("page of %s: %w", info.Path, err)
 	}
-	h.Set("Content-Security-Policy", servePagePolicy)
+	w.Header().Set("Content-Security-Policy", servePagePolicy)
 	return reply.Short(w, "text/html; charset=utf-8", page.String())
 }
 
-func (s *browser) serveFile(w *reply.Writer, req *http.Request, name string, f *served) error {
+func (s *browser) serveFile(w *reply.Writer, req *http.Request, name string, f *stored.File) error {
 	h := w.Header()
 	h.Set("Content-Security-Policy", serveFilePolicy)
-	if reply.NoneMatch(req, h.Get("Etag")) {
-		w.WriteHeader(http.StatusNotModified)
-		return nil
-	}
-	in, err := f.open()
+	in, err := f.Open(req.Context())
 	if err != nil {
 		return err
 	}
@@ -266,7 +169,7 @@ func (s *browser) serveFile(w *reply.Writer, req *http.Request, name string, f *
 	head := bufio.NewReaderSize(in, 1024)
 	start, err := head.Peek(int(min(f.Size, servePeek)))
 	if err != nil {
-		return damaged(err)
+		return fmt.Errorf("read %s: %w", name, err)
 	}
 	h.Set("Content-Type", serveType(name, start))
 	h.Set("Content-Length", strconv.FormatInt(f.Size, 10))

@@ -1,26 +1,20 @@
 package cache
 
 import (
-	"errors"
+	"cmp"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"time"
 
-	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"narwharf/cache/fastpath"
-	"narwharf/cache/listing"
-	"narwharf/cache/local"
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
 	"narwharf/cache/sidecar"
-	"narwharf/cache/signed"
-	"narwharf/cache/upload"
-	"narwharf/cache/upload/adopt"
+	"narwharf/cache/stored"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
@@ -32,17 +26,12 @@ type Options struct {
 	// path, without a slash at its end, URLs with that prefix are understood too, so a proxy may pass
 	// the path on or take it off.
 	PublicURL *url.URL
-	Uploads   *upload.Store
-	// Signer is told of the changes of Uploads.
-	Signer *signed.Signer
-	// Adopter adopts what uploads refer to.
-	Adopter *adopt.Adopter
+	// Cache is what is served. Its signer is told of the changes of its uploads.
+	Cache *stored.Cache
 	// RequireUploadSig, if not empty, are the keys of which one must have
 	// signed what is uploaded.
 	RequireUploadSig []signing.PublicKey
 	Access           *access.Authenticator
-	// Local is the store of this machine; nil serves uploads alone.
-	Local *local.Store
 	// BodyIdle is how long an upload may be silent, in any phase.
 	BodyIdle time.Duration
 	// Metrics is what /metrics shows; the server adds its own. nil makes one.
@@ -55,15 +44,15 @@ type Options struct {
 type parts struct {
 	Options
 	metrics   *metrics
+	public    bool   // anonymous may pull
 	immutable string // Cache-Control of what never changes
 }
 
 // Server is the cache over HTTP, an http.Handler.
 type Server struct {
 	*parts
-	handler http.Handler
-	prefix  string // path of PublicURL without the final slash
-	puts    atomic.Int64
+	endpoints map[string]endpoints
+	prefix    string // path of PublicURL without the final slash
 
 	fastListeners []*fastpath.Listener
 	fastCounts    [len(fastKinds)]requestCounters // of what they answer
@@ -76,41 +65,43 @@ func NewServer(opts Options) *Server {
 	if opts.Metrics == nil {
 		opts.Metrics = prometheus.NewRegistry()
 	}
-	s := &Server{parts: &parts{Options: opts, metrics: newMetrics(opts.Uploads, opts.Adopter, opts.Metrics)}, idle: reply.WriteIdle, drainTime: drainTime}
+	s := &Server{parts: &parts{Options: opts, metrics: newMetrics(opts.Cache, opts.Metrics)}, idle: reply.WriteIdle, drainTime: drainTime}
+	s.public = opts.Access.Identify(new(http.Request)).Deny(access.Scope{Kind: access.Pull}) == nil
 	// Shared caches may keep an answer to a request with credentials if it is
 	// "public" (RFC 9111, 3.5), and would hand it to whom has none.
 	s.immutable = "private, max-age=31536000, immutable"
-	if opts.Access.Identify(new(http.Request)).Deny(access.Scope{Kind: access.Pull}) == nil {
+	if s.public {
 		s.immutable = "public, max-age=31536000, immutable"
 	}
 	if opts.PublicURL != nil {
 		s.prefix = opts.PublicURL.Path
 	}
-	s.handler = s.route()
+	s.endpoints = s.table()
 	return s
 }
 
 // UploadsInFlight is the number of PUTs being received.
-func (s *Server) UploadsInFlight() int64 { return s.puts.Load() }
+func (s *Server) UploadsInFlight() int64 { return s.metrics.inFlight.Load() }
 
 // endpoint answers one route. name is the parameter of the grammar, decoded.
 // What it returns as an error becomes the answer, if nothing was written yet.
 type endpoint func(w *reply.Writer, req *http.Request, name string) error
 
-// endpoints says what reads and writes each row of Routes.
-func (s *Server) endpoints() map[string]struct{ read, write endpoint } {
-	type rw = struct{ read, write endpoint }
+// endpoints is what reads and writes a row of Routes.
+type endpoints struct{ read, write endpoint }
+
+func (s *Server) table() map[string]endpoints {
+	small := sidecar.New(s.Cache.Uploads.Files)
 	about, infos, nars, locals := &pages{s.parts}, &narinfos{s.parts}, &nars{s.parts}, &localNars{s.parts}
-	maker, small := listing.New(s.Uploads, s.Log), sidecar.New(s.Uploads.Files)
-	lists, files, sides := &listings{s.parts, maker}, &browser{s.parts, maker}, &sidecars{s.parts, small}
-	return map[string]rw{
+	lists, files, sides := &listings{s.parts}, &browser{s.parts}, &sidecars{s.parts, small}
+	return map[string]endpoints{
 		"landing":        {read: about.getLanding},
 		"nix-cache-info": {read: about.getCacheInfo, write: about.putCacheInfo},
 		"narinfo":        {read: infos.getNarinfo, write: infos.putNarinfo},
 		"ls":             {read: lists.getListing, write: lists.putListing},
 		"nar":            {read: nars.getNar, write: nars.putNar},
-		"packed-nar":     {read: locals.getCompressedNar},
-		"plain-nar":      {read: locals.getPlainNar},
+		"packed-nar":     {read: locals.sends(".zst", locals.sendCompressed)},
+		"plain-nar":      {read: locals.sends("", locals.sendPlain)},
 		"log":            {read: sides.getLog, write: sides.putLog},
 		"debuginfo":      {read: sides.reads(sidecar.DebuginfoName), write: sides.writes("debuginfo", small.PutDebuginfo)},
 		"realisation":    {read: sides.reads(sidecar.RealisationName), write: sides.writes("realisations", small.PutRealisation)},
@@ -124,51 +115,15 @@ func (s *Server) endpoints() map[string]struct{ read, write endpoint } {
 	}
 }
 
-// route builds the router from the table. It is the only place that knows echo,
-// which finds the row and nothing else: methods are for serve to judge.
-func (s *Server) route() http.Handler {
-	e := echo.New()
-	endpoints := s.endpoints()
-	patterns := make(map[string][]*Route)
-	for i := range Routes {
-		r := &Routes[i]
-		patterns[r.Pattern] = append(patterns[r.Pattern], r)
+// route finds the row of Routes and serves it; methods are for serve to judge.
+func (s *Server) route(w *reply.Writer, req *http.Request) error {
+	row, name, hint := match(req.URL.Path)
+	if row == nil {
+		return refusal.New(refusal.Name, "%s", cmp.Or(hint, "there is nothing at this URL; a Nix cache has /nix-cache-info, /<hash>.narinfo and /nar/…"))
 	}
-	for pattern, rows := range patterns {
-		e.GET(pattern, func(c echo.Context) error {
-			w, ok := c.Response().Writer.(*reply.Writer)
-			if !ok {
-				panic("cache: echo hides the response")
-			}
-			row, name, hint := match(rows, c.ParamValues())
-			if row == nil {
-				if hint == "" {
-					hint = "there is nothing at this URL"
-				}
-				return refusal.New(refusal.Name, "%s", hint)
-			}
-			w.Route = row.Name
-			ep := endpoints[row.Name]
-			return s.serve(row, w, c.Request(), name, ep.read, ep.write)
-		})
-	}
-	return http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
-		w, ok := rw.(*reply.Writer)
-		if !ok {
-			panic("cache: something hides the response")
-		}
-		c := e.AcquireContext()
-		defer e.ReleaseContext(c)
-		c.Reset(req, w)
-		e.Router().Find(http.MethodGet, req.URL.Path, c)
-		err := c.Handler()(c)
-		if he := new(echo.HTTPError); errors.As(err, &he) { // no pattern fits
-			err = refusal.New(refusal.Name, "there is nothing at this URL; a Nix cache has /nix-cache-info, /<hash>.narinfo and /nar/…")
-		}
-		if err != nil {
-			s.writeError(w, req, err)
-		}
-	})
+	w.Route = row.Name
+	ep := s.endpoints[row.Name]
+	return s.serve(row, w, req, name, ep.read, ep.write)
 }
 
 // serve checks method and rights by the table's row and calls the endpoint.
@@ -219,5 +174,7 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 		}
 		s.metrics.answered(w, req)
 	}()
-	s.handler.ServeHTTP(w, req)
+	if err := s.route(w, req); err != nil {
+		s.writeError(w, req, err)
+	}
 }

@@ -65,7 +65,7 @@ func TestAdopt(t *testing.T) {
 	}
 	m.remove(app, twin, lib)
 	ring.set() // the signature made then is in the file
-	if err := w.setup.Signer.Reload(); err != nil {
+	if err := w.setup.Cache.Signer.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -350,7 +350,7 @@ func TestChannelsSeeLocal(t *testing.T) {
 		t.Fatal(err)
 	}
 	info, since, by, err := w.channels.Info(p.info.Path.Hash())
-	if err != nil || info.NarHash != p.info.NarHash || since.IsZero() || by != ofLocal {
+	if err != nil || info.NarHash != p.info.NarHash || since.IsZero() || by != "its own Nix store" {
 		t.Errorf("%+v %v %q %v", info, since, by, err)
 	}
 	if !w.channels.HasBytes(info) {

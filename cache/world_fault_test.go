@@ -459,7 +459,7 @@ func TestManyAtOnce(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if err := w.setup.Signer.Reload(); err != nil {
+		if err := w.setup.Cache.Signer.Reload(); err != nil {
 			t.Error(err)
 		}
 		w.must(w.do(http.MethodGet, "/metrics", nil), 200)

@@ -162,7 +162,7 @@ func (m *machine) serve(s *setup) {
 		}
 		_ = store.Close()
 	})
-	s.Local = local.New(store, packed, m.root+"/nix/var/log/nix", slog.New(slog.DiscardHandler))
+	s.local = local.New(store, packed, m.root+"/nix/var/log/nix", slog.New(slog.DiscardHandler))
 }
 
 // localWorld is a world with a machine below it.

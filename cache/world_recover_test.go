@@ -189,7 +189,7 @@ func TestRebuildBesideOthers(t *testing.T) {
 					return
 				default:
 				}
-				w.s.Signer.Forget("")
+				w.s.Cache.Signer.Forget("")
 				w.mustServe(p)
 			}
 		})

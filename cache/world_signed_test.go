@@ -106,7 +106,7 @@ func TestSigningOnRead(t *testing.T) {
 	// Rotation: new keys from the next request on, nothing stored.
 	ring.set(k2, k3)
 	want("cache-1", "cache-2")
-	if err := w.setup.Signer.Reload(); err != nil {
+	if err := w.setup.Cache.Signer.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	want("cache-2", "cache-3")
@@ -116,7 +116,7 @@ func TestSigningOnRead(t *testing.T) {
 	ring.mu.Lock()
 	ring.err = errors.New("no such file")
 	ring.mu.Unlock()
-	if err := w.setup.Signer.Reload(); err == nil {
+	if err := w.setup.Cache.Signer.Reload(); err == nil {
 		t.Error("Reload without keys passed")
 	}
 	want("cache-2", "cache-3") // the old ones stay in use
@@ -150,7 +150,7 @@ func TestSignedTextsAreDropped(t *testing.T) {
 	p := newUpload(t, "p", "zstd")
 	w.putAll(p)
 	w.get(p.infoURL())
-	kept := func() bool { return inMemory(w.s.Signer, p.info.Path.Hash()) }
+	kept := func() bool { return inMemory(w.s.Cache.Signer, p.info.Path.Hash()) }
 	if !kept() {
 		t.Fatal("not kept after a read")
 	}
@@ -166,7 +166,7 @@ func TestSignedTextsAreDropped(t *testing.T) {
 		t.Error("kept over a rebuild")
 	}
 	w.get(p.infoURL())
-	if err := w.setup.Signer.Reload(); err != nil {
+	if err := w.setup.Cache.Signer.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	if kept() {
@@ -182,7 +182,7 @@ func TestSignedTextsAreDropped(t *testing.T) {
 	w.u.AllowIncomplete = true
 	w.must(w.put(big.infoURL(), big.text()), 201)
 	w.get(big.infoURL())
-	if inMemory(w.s.Signer, big.info.Path.Hash()) {
+	if inMemory(w.s.Cache.Signer, big.info.Path.Hash()) {
 		t.Errorf("a text of %d bytes is kept", len(big.text()))
 	}
 }
@@ -209,20 +209,20 @@ func TestSignerRace(t *testing.T) {
 	w.putAll(p)
 	hash := p.info.Path.Hash()
 	for name, change := range map[string]func(){
-		"path": func() { w.s.Signer.Forget(hash) },
+		"path": func() { w.s.Cache.Signer.Forget(hash) },
 		"keys": func() {
 			w.setup.keys = func() ([]signing.SecretKey, error) { return []signing.SecretKey{newKey(t, "new")}, nil }
-			if err := w.s.Signer.Reload(); err != nil {
+			if err := w.s.Cache.Signer.Reload(); err != nil {
 				t.Error(err)
 			}
 		},
-		"all": func() { w.s.Signer.Forget("") },
+		"all": func() { w.s.Cache.Signer.Forget("") },
 	} {
 		slow := &gateIndex{w.index, make(chan struct{}), make(chan struct{})}
 		done := make(chan error)
-		w.s.Signer.Forget(hash)
+		w.s.Cache.Signer.Forget(hash)
 		go func() {
-			_, err := w.s.Signer.Get(t.Context(), hash, slow)
+			_, err := w.s.Cache.Signer.Get(t.Context(), hash, slow)
 			done <- err
 		}()
 		<-slow.got
@@ -231,7 +231,7 @@ func TestSignerRace(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if inMemory(w.s.Signer, hash) {
+		if inMemory(w.s.Cache.Signer, hash) {
 			t.Errorf("%s: a text from before the change was kept", name)
 		}
 	}
@@ -255,7 +255,7 @@ func TestSignerNeverShowsWhatIsPast(t *testing.T) {
 					return
 				default:
 				}
-				if _, err := w.s.Signer.Get(t.Context(), hash, w.index); err != nil {
+				if _, err := w.s.Cache.Signer.Get(t.Context(), hash, w.index); err != nil {
 					t.Error(err)
 					return
 				}
@@ -269,7 +269,7 @@ func TestSignerNeverShowsWhatIsPast(t *testing.T) {
 			t.Error(err)
 		}
 		for range 20 {
-			text, err := w.s.Signer.Get(t.Context(), hash, w.index)
+			text, err := w.s.Cache.Signer.Get(t.Context(), hash, w.index)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -27,11 +27,14 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/fastpath"
 	"narwharf/cache/index"
+	"narwharf/cache/local"
 	"narwharf/cache/nar/grammar"
 	"narwharf/cache/narfiletest"
+	"narwharf/cache/reply"
 	"narwharf/cache/signed"
 	"narwharf/cache/state/bolt"
 	"narwharf/cache/state/memory"
+	"narwharf/cache/stored"
 	"narwharf/cache/upload"
 	"narwharf/cache/upload/adopt"
 	"narwharf/cache/upload/fsck"
@@ -47,6 +50,7 @@ type setup struct {
 	Options
 	uploads     upload.Options
 	signUploads bool
+	local       *local.Store
 	pause       time.Duration // of the adopter
 	anonymous   access.Scopes
 	keys        func() ([]signing.SecretKey, error)
@@ -67,7 +71,7 @@ type world struct {
 	index    *index.Table
 	u        *upload.Store
 	adopter  *adopt.Adopter
-	channels *ChannelAccess
+	channels *stored.Cache
 	s        *Server
 	http     *httptest.Server
 	log      *logBuffer
@@ -148,12 +152,12 @@ func (w *world) start() {
 	w.index, err = index.Open(w.state)
 	fatal(err)
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	signer, err := signed.New(func() ([]signing.SecretKey, error) { return w.setup.keys() }, w.setup.signUploads, w.setup.Local)
+	signer, err := signed.New(func() ([]signing.SecretKey, error) { return w.setup.keys() }, w.setup.signUploads, w.setup.local)
 	fatal(err)
 	opts := w.setup.uploads
 	opts.Changed = signer.Forget
 	adoption := adopt.Options{Sign: signer.Signatures, Pause: w.setup.pause, Log: log}
-	if own := w.setup.Local; own != nil {
+	if own := w.setup.local; own != nil {
 		opts.Local, adoption.Local = own, own
 	}
 	w.u, err = upload.New(w.files, w.setup.wrap(w.index), opts, log)
@@ -161,7 +165,7 @@ func (w *world) start() {
 	adoption.Uploads = w.u
 	w.adopter = adopt.New(adoption)
 	w.behind.files, w.behind.bytes = 0, 0
-	w.channels = &ChannelAccess{Adopter: w.adopter, Uploads: w.u, Local: w.setup.Local}
+	w.channels = stored.New(w.adopter, w.u, signer, w.setup.local, log)
 	if w.index.Dirty() {
 		_, _, err := w.u.Recover()
 		fatal(err)
@@ -174,7 +178,7 @@ func (w *world) start() {
 	fatal(tokens.Add(context.Background(), token))
 	w.token = secret
 	w.setup.Access = access.NewAuthenticator(tokens, w.setup.anonymous, nil)
-	w.setup.Log, w.setup.Uploads, w.setup.Signer, w.setup.Adopter = log, w.u, signer, w.adopter
+	w.setup.Log, w.setup.Cache = log, w.channels
 	w.s = NewServer(w.setup.Options)
 	w.http = httptest.NewUnstartedServer(w.s)
 	w.http.Config.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelError)
@@ -184,6 +188,14 @@ func (w *world) start() {
 		Transport:     &http.Transport{DisableCompression: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+}
+
+// reads replaces what answers a route.
+func (w *world) reads(route string, read func(*reply.Writer, *http.Request)) {
+	w.s.endpoints[route] = endpoints{read: func(rw *reply.Writer, req *http.Request, _ string) error {
+		read(rw, req)
+		return nil
+	}}
 }
 
 // kill ends the server and closes the database without a word to the index.

@@ -1,3 +1,22 @@
+// Package local serves the Nix store of this machine as a second source of the
+// cache: its store paths have narinfos, NARs, files and build logs without
+// having been uploaded. It knows no HTTP. See docs/design/009-local-store.md.
+//
+// # What it promises
+//
+//   - Every answer is true at the moment at which it is given. Path.Current
+//     tells cheaply whether an earlier one still is.
+//   - A NAR that is not what Nix's database says never comes out whole: a
+//     compressed one has no end of frame, a plain one lacks its last bytes.
+//   - A compressed NAR goes by the name "<hash part>-<nar hash>.nar.zst" and
+//     has the same bytes for ever; package compress makes and keeps them.
+//
+// # Errors
+//
+// fs.ErrNotExist: the store has no such path or file. A refusal.LocalStore: this
+// cannot be said now, so a client must not be told that there is none.
+// dump.ErrChanged: the files of a path are not what the database says.
+// blob.ErrFull: there is no room for the compressed NAR.
 package local
 
 import (
@@ -82,8 +101,8 @@ func (s *Store) Find(ctx context.Context, hash string) (*Path, error) {
 	if err != nil {
 		return nil, s.explain(ctx, err)
 	}
-	p := &Path{Info: info, Name: info.Path.Hash() + "-" + info.NarHash.Base32(), version: version}
-	info.URL, info.Compression = "nar/"+p.Name+CompressedSuffix, "zstd"
+	p := &Path{Info: info, Name: narName(info), version: version}
+	info.URL, info.Compression = URL(info), "zstd"
 	p.sum = sha256.Sum256(info.Append(nil))
 	return p, nil
 }
@@ -91,7 +110,7 @@ func (s *Store) Find(ctx context.Context, hash string) (*Path, error) {
 // Current tells whether all that the narinfo of p says is what it would say now.
 func (s *Store) Current(p *Path) bool {
 	if !p.complete {
-		if _, known := s.Compressed.Digest(p.Name + CompressedSuffix); known {
+		if _, known := s.Compressed.Digest(p.Info.NarHash); known {
 			return false
 		}
 	}
@@ -101,7 +120,7 @@ func (s *Store) Current(p *Path) bool {
 // WithFile returns the info of p with FileHash and FileSize, if the compressed
 // NAR is known.
 func (s *Store) WithFile(p *Path) *narinfo.Info {
-	f, known := s.Compressed.Digest(p.Name + CompressedSuffix)
+	f, known := s.Compressed.Digest(p.Info.NarHash)
 	p.complete = known
 	if !known {
 		return p.Info
@@ -135,7 +154,7 @@ func (s *Store) Registered(ctx context.Context, p narinfo.Path) (time.Time, erro
 // Compress returns the compressed NAR of a path as a whole file of the caller's
 // own, with its SHA-256 and size. It waits for an encoder.
 func (s *Store) Compress(ctx context.Context, i *narinfo.Info) (f *os.File, hash narinfo.Hash, size int64, err error) {
-	stream, err := s.Compressed.Join(ctx, fileName(i), s.Dump(i))
+	stream, err := s.Compressed.Join(ctx, i.NarHash, s.Dump(i))
 	if err != nil {
 		return nil, hash, 0, err
 	}
@@ -152,9 +171,7 @@ func (s *Store) Compress(ctx context.Context, i *narinfo.Info) (f *os.File, hash
 }
 
 // Discard removes the compressed NAR of a path that turned out to be damaged.
-func (s *Store) Discard(i *narinfo.Info, damage error) error {
-	return s.Compressed.Drop(fileName(i), damage)
-}
+func (s *Store) Discard(i *narinfo.Info, damage error) { s.Compressed.Drop(i.NarHash, damage) }
 
 // MakeRoom removes compressed NARs until n bytes are free that were not, or none
 // is left, and returns how many they had.
@@ -165,9 +182,10 @@ func (s *Store) MakeRoom(n int64) (freed int64) {
 	return s.Compressed.MakeRoom(n)
 }
 
-func fileName(i *narinfo.Info) string {
-	return i.Path.Hash() + "-" + i.NarHash.Base32() + CompressedSuffix
-}
+// URL is that of the NAR in the narinfo of a path.
+func URL(i *narinfo.Info) string { return "nar/" + narName(i) + CompressedSuffix }
+
+func narName(i *narinfo.Info) string { return i.Path.Hash() + "-" + i.NarHash.Base32() }
 
 // explain turns an error of the store into what a client is told: that a path
 // is not there, or that this cannot be said now. A 404 would be remembered.

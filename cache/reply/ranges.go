@@ -2,6 +2,7 @@ package reply
 
 import (
 	"fmt"
+	"iter"
 	"net/http"
 	"strconv"
 	"strings"
@@ -94,13 +95,24 @@ func RangeOf(req *http.Request, etag string) string {
 	return req.Header.Get("Range")
 }
 
+// items are those of a list that may stand on several lines.
+func items(lines []string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, line := range lines {
+			for item := range strings.SplitSeq(line, ",") {
+				if !yield(strings.TrimSpace(item)) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // strongMatch reports whether a list of ETags has this one, compared strongly.
 func strongMatch(lines []string, etag string) bool {
-	for _, line := range lines {
-		for item := range strings.SplitSeq(line, ",") {
-			if item = strings.TrimSpace(item); item == "*" || item == etag {
-				return true
-			}
+	for item := range items(lines) {
+		if item == "*" || item == etag {
+			return true
 		}
 	}
 	return false
@@ -109,26 +121,31 @@ func strongMatch(lines []string, etag string) bool {
 // NoneMatch reports whether the client has the version with this ETag. As RFC
 // 9110, 13.1.2 has it, a weak one is as good.
 func NoneMatch(req *http.Request, etag string) bool {
-	for _, line := range req.Header["If-None-Match"] {
-		for item := range strings.SplitSeq(line, ",") {
-			item = strings.TrimSpace(item)
-			if item == "*" || strings.TrimPrefix(item, "W/") == strings.TrimPrefix(etag, "W/") {
-				return true
-			}
+	for item := range items(req.Header["If-None-Match"]) {
+		if item == "*" || strings.TrimPrefix(item, "W/") == strings.TrimPrefix(etag, "W/") {
+			return true
 		}
 	}
 	return false
 }
 
+// NotModified sets the ETag, and answers 304 if the client has that version.
+func NotModified(w *Writer, req *http.Request, etag string) bool {
+	w.Header()["Etag"] = []string{etag}
+	if !NoneMatch(req, etag) {
+		return false
+	}
+	w.WriteHeader(http.StatusNotModified)
+	return true
+}
+
 // Accepts reports whether the request names an encoding as welcome.
 func Accepts(req *http.Request, encoding string) bool {
-	for _, line := range req.Header["Accept-Encoding"] {
-		for item := range strings.SplitSeq(line, ",") {
-			name, q, _ := strings.Cut(item, ";")
-			if strings.EqualFold(strings.TrimSpace(name), encoding) {
-				q = strings.TrimSpace(q)
-				return q != "q=0" && q != "q=0.0" && q != "q=0.00" && q != "q=0.000"
-			}
+	for item := range items(req.Header["Accept-Encoding"]) {
+		name, q, _ := strings.Cut(item, ";")
+		if strings.EqualFold(strings.TrimSpace(name), encoding) {
+			q = strings.TrimSpace(q)
+			return q != "q=0" && q != "q=0.0" && q != "q=0.00" && q != "q=0.000"
 		}
 	}
 	return false

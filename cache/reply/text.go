@@ -26,8 +26,7 @@ func Text(w *Writer, req *http.Request, content io.ReadSeeker, size int64, conte
 	// HTTP/1.0 has no chunks: a compressed text that broke off would look whole.
 	if size >= 1024 && req.Header.Get("Range") == "" && req.ProtoAtLeast(1, 1) {
 		if enc := EncodingFor(req); enc != "" {
-			h.Set("Etag", `W/"`+etag+`"`)
-			return Compressed(w, req, content, size, enc)
+			return Stream(w, req, content, size, enc, `W/"`+etag+`"`)
 		}
 	}
 	h.Set("Etag", `"`+etag+`"`)
@@ -51,29 +50,23 @@ func EncodingFor(req *http.Request) string {
 	return ""
 }
 
-// Compressed compresses while sending; size is -1 if it is not known. A failure after
-// the first byte breaks the connection off, so that it is never taken for the
-// end of the text.
-func Compressed(w *Writer, req *http.Request, content io.Reader, size int64, encoding string) error {
-	h := w.Header()
-	if NoneMatch(req, h.Get("Etag")) {
-		w.WriteHeader(http.StatusNotModified)
+// Stream sends content of size bytes, -1 if that is not known, compressed while it goes
+// out unless encoding is "". A failure after the first byte breaks the connection off,
+// so that it is never taken for the end of the text.
+func Stream(w *Writer, req *http.Request, content io.Reader, size int64, encoding, etag string) error {
+	if NotModified(w, req, etag) {
 		return nil
 	}
-	h.Set("Content-Encoding", encoding)
+	if encoding != "" {
+		w.Header().Set("Content-Encoding", encoding)
+	}
 	if req.Method == http.MethodHead {
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	var z io.WriteCloser
-	if encoding == "zstd" {
-		enc, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
-		if err != nil {
-			return err
-		}
-		z = enc
-	} else {
-		z = gzip.NewWriter(w)
+	z, err := encoder(w, encoding)
+	if err != nil {
+		return err
 	}
 	n, err := io.Copy(z, content)
 	if err == nil && n < size {
@@ -86,6 +79,20 @@ func Compressed(w *Writer, req *http.Request, content io.Reader, size int64, enc
 		panic(http.ErrAbortHandler)
 	}
 	return nil
+}
+
+type nopCloser struct{ io.Writer }
+
+func (nopCloser) Close() error { return nil }
+
+func encoder(w io.Writer, encoding string) (io.WriteCloser, error) {
+	switch encoding {
+	case "zstd":
+		return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
+	case "gzip":
+		return gzip.NewWriter(w), nil
+	}
+	return nopCloser{w}, nil
 }
 
 // Short sends a short text whole.

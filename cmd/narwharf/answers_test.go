@@ -23,6 +23,7 @@ import (
 	"narwharf/cache/nixstore"
 	"narwharf/cache/refusal"
 	"narwharf/cache/signed"
+	"narwharf/cache/stored"
 	"narwharf/cmd/narwharf/server"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/serverconfig"
@@ -43,7 +44,7 @@ type answers struct {
 	server  *httptest.Server
 	private *httptest.Server // the same without anonymous access
 	dir     *server.DataDir
-	cache   *cache.Stored
+	cache   *stored.Cache
 	push    string // tokens, by scope
 	pull    string
 	operate string // a scope with which one may not read
@@ -85,12 +86,9 @@ func newAnswers(t *testing.T) *answers {
 			t.Fatal(err)
 		}
 		s := cache.NewServer(cache.Options{
-			Uploads:  c.Uploads,
-			Adopter:  c.Adopter,
-			Signer:   signer,
+			Cache:    c,
 			Access:   access.NewAuthenticator(d.Tokens, scopes, time.Now),
 			BodyIdle: patience,
-			Local:    own,
 			Log:      log,
 		})
 		srv := httptest.NewServer(s)

@@ -10,6 +10,8 @@ import (
 	"os"
 	"sync"
 	"testing"
+
+	"narwharf/narinfo"
 )
 
 // BenchmarkColdNAR is how long n clients wait, each on a connection of its own,
@@ -22,7 +24,7 @@ func BenchmarkColdNAR(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	name := nameOf(sha256.Sum256(nar))
+	key := narinfo.Hash(sha256.Sum256(nar))
 	src := func(_ context.Context, w io.Writer) error {
 		for rest := nar; len(rest) > 0; {
 			n := min(len(rest), 256<<10)
@@ -42,7 +44,7 @@ func BenchmarkColdNAR(b *testing.B) {
 					b.Fatal(err)
 				}
 				server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					st, err := s.Join(r.Context(), name, src)
+					st, err := s.Join(r.Context(), key, src)
 					if err != nil {
 						panic(err)
 					}

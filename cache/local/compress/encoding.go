@@ -33,7 +33,6 @@ type encoding struct {
 	job
 	s      *Store
 	key    narinfo.Hash
-	name   string // that it was first asked for by
 	src    encoder.Source
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -50,12 +49,12 @@ type encoding struct {
 
 // join makes the caller a reader of the encode of a NAR, which begins if there is
 // none. mu is held.
-func (s *Store) join(key narinfo.Hash, name string, src encoder.Source) *encoding {
+func (s *Store) join(key narinfo.Hash, src encoder.Source) *encoding {
 	e := s.encodings[key]
 	if e != nil {
 		s.m.joined.Inc()
 	} else {
-		e = &encoding{tailFile: newTailFile(), s: s, key: key, name: name, src: src}
+		e = &encoding{tailFile: newTailFile(), s: s, key: key, src: src}
 		e.ctx, e.cancel = context.WithCancelCause(s.ctx)
 		e.run = e.encode
 		s.encodings[key] = e
@@ -123,9 +122,9 @@ func (e *encoding) encode() {
 	digest, err := e.write(temp)
 	stored := s.finish(e, temp, digest, err)
 	e.end(digest, err)
-	s.count(e.name, err)
+	s.count(e.key, err)
 	if err == nil {
-		s.log.Debug("packed", "nar", e.name, "bytes", digest.Size, "kept", stored, "took", time.Since(start))
+		s.log.Debug("packed", "nar", e.key.Base32(), "bytes", digest.Size, "kept", stored, "took", time.Since(start))
 	}
 }
 
@@ -235,7 +234,7 @@ func (s *Store) learn(key narinfo.Hash, digest encoder.Digest) {
 }
 
 // count counts an encode by how it ended, and says what a person should know.
-func (s *Store) count(name string, err error) {
+func (s *Store) count(key narinfo.Hash, err error) {
 	result := resultFailed
 	switch {
 	case err == nil:
@@ -255,8 +254,8 @@ func (s *Store) count(name string, err error) {
 	switch result {
 	case resultOK:
 	case resultCancelled, resultYielded:
-		s.log.Debug("an encode was broken off", "nar", name, "error", err)
+		s.log.Debug("an encode was broken off", "nar", key.Base32(), "error", err)
 	default:
-		s.log.Error("an encode failed", "nar", name, "error", err)
+		s.log.Error("an encode failed", "nar", key.Base32(), "error", err)
 	}
 }

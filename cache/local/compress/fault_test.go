@@ -63,7 +63,7 @@ func TestABrokenDiskCostsNoDownload(t *testing.T) {
 					<-g.started
 					close(g.steps)
 					all.Wait()
-					if f, known := w.Digest(i.name); !known || f != i.digest(t) {
+					if f, known := w.Digest(i.key); !known || f != i.digest(t) {
 						t.Error("its digest are not known")
 					}
 					// The disk is well again.

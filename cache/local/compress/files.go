@@ -32,7 +32,9 @@ type storedFile struct {
 // stamps exactly; only after a crash is the order that coarse.
 const stampEvery = time.Minute
 
-func (s *Store) path(key narinfo.Hash) string { return filepath.Join(s.dir, fileName(key)) }
+func (s *Store) path(key narinfo.Hash) string {
+	return filepath.Join(s.dir, key.Base32()+encoder.Suffix)
+}
 
 // add takes a file in as the one last used. mu is held.
 func (s *Store) add(f *storedFile) {
@@ -132,26 +134,17 @@ func (s *Store) remove(name string) {
 //
 // After the machine went down, the first Open of each file reads it to the end
 // to see whether it is whole.
-func (s *Store) Open(name string) (*os.File, encoder.Digest, error) {
-	key, err := parseName(name)
-	if err != nil {
-		return nil, encoder.Digest{}, err
-	}
-	f, digest, err := s.open(key)
-	if err != nil {
-		return nil, encoder.Digest{}, fmt.Errorf("packed nar %s: %w", name, err)
-	}
-	return f, digest, nil
-}
-
-func (s *Store) open(key narinfo.Hash) (*os.File, encoder.Digest, error) {
+func (s *Store) Open(key narinfo.Hash) (f *os.File, digest encoder.Digest, err error) {
+	defer func() {
+		if err != nil {
+			f, err = nil, about(key, err)
+		}
+	}()
 	stored, stamp, err := s.use(key)
 	if err != nil {
-		return nil, encoder.Digest{}, err
+		return nil, digest, err
 	}
-	err = s.hit("open")
-	var f *os.File
-	if err == nil {
+	if err = s.hit("open"); err == nil {
 		f, err = blob.OpenFile(s.path(key))
 	}
 	switch {
@@ -159,19 +152,24 @@ func (s *Store) open(key narinfo.Hash) (*os.File, encoder.Digest, error) {
 		s.mu.Lock()
 		s.forget(stored) // it was evicted just now, or someone removed it
 		s.mu.Unlock()
-		return nil, encoder.Digest{}, fs.ErrNotExist
+		return nil, digest, fs.ErrNotExist
 	case err != nil:
-		return nil, encoder.Digest{}, err
+		return nil, digest, err
 	}
 	if damage := s.damage(stored, f); damage != nil {
 		f.Close()
 		s.drop(stored, damage)
-		return nil, encoder.Digest{}, fs.ErrNotExist
+		return nil, digest, fs.ErrNotExist
 	}
 	if !stamp.IsZero() {
 		s.stamp(key, stamp)
 	}
 	return f, stored.digest, nil
+}
+
+// about says which NAR an error is about.
+func about(key narinfo.Hash, err error) error {
+	return fmt.Errorf("packed nar %s: %w", key.Base32(), err)
 }
 
 // use finds a file and puts it first. stamp is what its mtime should become, or
@@ -240,16 +238,7 @@ func examine(f *os.File, digest encoder.Digest, whole bool) error {
 
 // Drop removes a NAR that Open gave out and that turned out not to be readable,
 // because of damage, so that the next one who asks has it encoded anew.
-func (s *Store) Drop(name string, damage error) error {
-	key, err := parseName(name)
-	if err != nil {
-		return err
-	}
-	s.dropKey(key, damage)
-	return nil
-}
-
-func (s *Store) dropKey(key narinfo.Hash, damage error) {
+func (s *Store) Drop(key narinfo.Hash, damage error) {
 	s.mu.Lock()
 	f := s.stored[key]
 	s.mu.Unlock()

@@ -36,16 +36,16 @@ func (w *world) kept() (held int) {
 func (w *world) holds(want ...*item) {
 	w.Helper()
 	w.mu.Lock()
-	have := make(map[string]bool)
+	have := make(map[narinfo.Hash]bool)
 	for key := range w.Store.stored {
-		have[nameOf(key)] = true
+		have[key] = true
 	}
 	w.mu.Unlock()
 	if len(have) != len(want) || len(w.files(suffix)) != len(want) {
 		w.Errorf("%d kept, %d files, want %d", len(have), len(w.files(suffix)), len(want))
 	}
 	for n, i := range want {
-		if !have[i.name] {
+		if !have[i.key] {
 			w.Errorf("number %d is missing", n)
 		}
 	}
@@ -69,11 +69,11 @@ func TestTheLeastRecentlyUsedGoes(t *testing.T) {
 		t.Errorf("%d evicted", n)
 	}
 	for _, i := range all {
-		if f, known := w.Digest(i.name); !known || f != i.digest(t) {
+		if f, known := w.Digest(i.key); !known || f != i.digest(t) {
 			t.Error("its digest are forgotten")
 		}
 	}
-	if _, _, err := w.Open(all[0].name); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), all[0].name) {
+	if _, _, err := w.Open(all[0].key); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), all[0].key.Base32()) {
 		t.Error(err)
 	}
 	w.fetch(all[0])
@@ -106,7 +106,7 @@ func TestEvictedWhileItIsRead(t *testing.T) {
 	all, size := items(t, 2)
 	w := newWorld(t, Options{Limit: size + size/2})
 	w.fetch(all[0])
-	f, _, err := w.Open(all[0].name)
+	f, _, err := w.Open(all[0].key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func TestLargerThanTheLimit(t *testing.T) {
 	if n := all[0].runs.Load(); n > 2 {
 		t.Errorf("the small one was encoded %d times", n)
 	}
-	if f, known := w.Digest(large.name); !known || f != large.digest(t) {
+	if f, known := w.Digest(large.key); !known || f != large.digest(t) {
 		t.Error("its digest are not known")
 	}
 	w.holds(all[0])
@@ -183,7 +183,7 @@ func TestRestartKeepsTheOrder(t *testing.T) {
 		t.Error("a clean stop is not believed")
 	}
 	for n, i := range all {
-		if f, known := w.Digest(i.name); !known || f != i.digest(t) {
+		if f, known := w.Digest(i.key); !known || f != i.digest(t) {
 			t.Errorf("the digest of number %d are forgotten", n)
 		}
 	}
@@ -193,7 +193,7 @@ func TestRestartKeepsTheOrder(t *testing.T) {
 	if !w.has(all[0]) || !w.has(all[5]) || !w.has(all[1]) {
 		t.Error("not readable")
 	}
-	if _, known := w.Digest(all[4].name); !known {
+	if _, known := w.Digest(all[4].key); !known {
 		t.Error("the digest of what was evicted are forgotten")
 	}
 }
@@ -261,7 +261,7 @@ func TestPowerCut(t *testing.T) {
 	dir := t.TempDir()
 	w.crash(dir)
 	lose := func(n int, change func(name string, b []byte) []byte) {
-		name := filepath.Join(dir, fileName(mustKey(t, all[n])))
+		name := filepath.Join(dir, fileName(all[n].key))
 		b, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -287,7 +287,7 @@ func TestPowerCut(t *testing.T) {
 	for n := range 5 {
 		for range 4 {
 			wg.Go(func() {
-				if _, _, err := after.Open(all[n].name); !errors.Is(err, fs.ErrNotExist) {
+				if _, _, err := after.Open(all[n].key); !errors.Is(err, fs.ErrNotExist) {
 					t.Errorf("number %d: %v", n, err)
 				}
 			})
@@ -295,7 +295,7 @@ func TestPowerCut(t *testing.T) {
 	}
 	for range 4 {
 		wg.Go(func() {
-			f, digest, err := after.Open(all[5].name)
+			f, digest, err := after.Open(all[5].key)
 			if err != nil || digest != all[5].digest(t) {
 				t.Errorf("the whole one: %v", err)
 				return
@@ -347,15 +347,6 @@ func TestStateIsBelieved(t *testing.T) {
 	}
 }
 
-func mustKey(t *testing.T, i *item) [32]byte {
-	t.Helper()
-	key, err := parseName(i.name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
 // Somebody's hands in the folder while we run.
 func TestFilesThatChangeUnderUs(t *testing.T) {
 	all, _ := items(t, 4)
@@ -363,10 +354,11 @@ func TestFilesThatChangeUnderUs(t *testing.T) {
 	for _, i := range all {
 		w.fetch(i)
 	}
-	name := func(n int) string { return filepath.Join(w.o.Dir, fileName(mustKey(t, all[n]))) }
-	if err := errors.Join(os.Remove(name(0)), os.Truncate(name(1), 100), w.Drop(all[2].name, io.ErrUnexpectedEOF)); err != nil {
+	name := func(n int) string { return filepath.Join(w.o.Dir, fileName(all[n].key)) }
+	if err := errors.Join(os.Remove(name(0)), os.Truncate(name(1), 100)); err != nil {
 		t.Fatal(err)
 	}
+	w.Drop(all[2].key, io.ErrUnexpectedEOF)
 	for n := range 3 {
 		if w.has(all[n]) {
 			t.Errorf("number %d is served", n)
@@ -379,9 +371,7 @@ func TestFilesThatChangeUnderUs(t *testing.T) {
 	if n := w.metric("dropped_total"); n != 2 {
 		t.Errorf("%d dropped", n)
 	}
-	if err := w.Drop(newItem(1, 1).name, io.EOF); err != nil {
-		t.Error(err)
-	}
+	w.Drop(newItem(1, 1).key, io.EOF)
 	w.holds(all...)
 }
 
@@ -392,7 +382,7 @@ func TestWhatLiesInTheFolder(t *testing.T) {
 		w.fetch(i)
 	}
 	w.close()
-	key := mustKey(t, all[0])
+	key := all[0].key
 	text, err := os.ReadFile(filepath.Join(w.o.Dir, "facts"))
 	if err != nil {
 		t.Fatal(err)
@@ -415,7 +405,7 @@ func TestWhatLiesInTheFolder(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Mkdir(filepath.Join(w.o.Dir, fileName(mustKey(t, newItem(1, 1)))), 0o755); err != nil {
+	if err := os.Mkdir(filepath.Join(w.o.Dir, fileName(newItem(1, 1).key)), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	w.open()
@@ -468,7 +458,7 @@ func TestNoLimitToKeep(t *testing.T) {
 	}
 	defer s.Close()
 	i := newItem(100_000, 1)
-	st, err := s.Join(t.Context(), i.name, i.source)
+	st, err := s.Join(t.Context(), i.key, i.source)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -477,7 +467,7 @@ func TestNoLimitToKeep(t *testing.T) {
 	if err != nil || !bytes.Equal(got, i.packed(t)) {
 		t.Error(err)
 	}
-	if _, _, err := s.Open(i.name); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := s.Open(i.key); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
 }
@@ -487,7 +477,7 @@ func TestStampsAreWritten(t *testing.T) {
 	i := newItem(1000, 1)
 	w.fetch(i)
 	w.mu.Lock()
-	k := w.Store.stored[mustKey(t, i)]
+	k := w.Store.stored[i.key]
 	k.stamped = k.used.Add(-2 * stampEvery)
 	w.mu.Unlock()
 	name := filepath.Join(w.o.Dir, fileName(k.key))

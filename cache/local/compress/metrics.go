@@ -1,12 +1,14 @@
 package compress
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
 
 // metrics are documented in docs/metrics.md.
 type metrics struct {
 	encodes                         *prometheus.CounterVec
 	evicted, dropped, joined, alone prometheus.Counter
-	bytes, files, live, queued      prometheus.GaugeFunc
 }
 
 // The results of an encode in narwharf_pack_encodes_total.
@@ -20,36 +22,32 @@ const (
 	resultFailed    = "failed"    // anything else
 )
 
-func newMetrics(s *Store) *metrics {
+// newMetrics registers what is counted, and what can be seen of the store.
+func newMetrics(s *Store, registry prometheus.Registerer) *metrics {
+	auto := promauto.With(registry)
 	counter := func(name, help string) prometheus.Counter {
-		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+		return auto.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
-	gauge := func(name, help string, value func() int64) prometheus.GaugeFunc {
-		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
+	gauge := func(name, help string, value func() int64) {
+		auto.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			return float64(value())
 		})
 	}
 	m := &metrics{
-		encodes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "narwharf_pack_encodes_total", Help: "Encodes of local store paths that ended, by result."}, []string{"result"}),
+		encodes: auto.NewCounterVec(prometheus.CounterOpts{Name: "narwharf_pack_encodes_total", Help: "Encodes of local store paths that ended, by result."}, []string{"result"}),
 		joined:  counter("narwharf_pack_joined_total", "Readers that joined an encode which another one had asked for."),
 		alone:   counter("narwharf_pack_alone_total", "Readers that went on with an encode of their own, since the packed file could not be written or read."),
 		evicted: counter("narwharf_pack_evicted_total", "Packed NARs removed to make room."),
 		dropped: counter("narwharf_pack_dropped_total", "Packed NARs removed since they were damaged."),
-		bytes:   gauge("narwharf_pack_bytes", "Bytes of packed NARs on disk, those under way included.", func() int64 { return s.bytes }),
-		files:   gauge("narwharf_pack_files", "Packed NARs on disk.", func() int64 { return int64(len(s.stored)) }),
-		live:    gauge("narwharf_pack_live", "Encodes at work.", func() int64 { return int64(s.working) }),
-		queued:  gauge("narwharf_pack_queued", "Encodes that wait for an encoder.", func() int64 { return int64(s.queue.Len()) }),
 	}
+	gauge("narwharf_pack_bytes", "Bytes of packed NARs on disk, those under way included.", func() int64 { return s.bytes })
+	gauge("narwharf_pack_files", "Packed NARs on disk.", func() int64 { return int64(len(s.stored)) })
+	gauge("narwharf_pack_live", "Encodes at work.", func() int64 { return int64(s.working) })
+	gauge("narwharf_pack_queued", "Encodes that wait for an encoder.", func() int64 { return int64(s.queue.Len()) })
 	for _, result := range []string{resultOK, resultCancelled, resultYielded, resultSource, resultHash, resultStore, resultFailed} {
 		m.encodes.WithLabelValues(result)
 	}
 	return m
-}
-
-func (m *metrics) register(r prometheus.Registerer) {
-	if r != nil {
-		r.MustRegister(m.encodes, m.joined, m.alone, m.evicted, m.dropped, m.bytes, m.files, m.live, m.queued)
-	}
 }

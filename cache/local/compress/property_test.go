@@ -20,6 +20,8 @@ import (
 
 	"pgregory.net/rapid"
 
+	"narwharf/narinfo"
+
 	"narwharf/cache/local/encoder"
 )
 
@@ -206,7 +208,7 @@ func TestAnyOrder(t *testing.T) {
 				return nil
 			}
 		}
-		badly := make(map[string]bool) // items that had a bad source since the last restart
+		badly := make(map[narinfo.Hash]bool) // items that had a bad source since the last restart
 		rt.Repeat(map[string]func(*rapid.T){
 			"": func(rt *rapid.T) {
 				if err := w.Store.check(); err != nil {
@@ -218,8 +220,8 @@ func TestAnyOrder(t *testing.T) {
 					rt.Skip()
 				}
 				i, bad := pool[anItem.Draw(rt, "item")], rapid.IntRange(0, 5).Draw(rt, "bad") == 0
-				badly[i.name] = badly[i.name] || bad
-				st, err := w.Join(context.Background(), i.name, source(i, bad, rapid.Bool().Draw(rt, "gated")))
+				badly[i.key] = badly[i.key] || bad
+				st, err := w.Join(context.Background(), i.key, source(i, bad, rapid.Bool().Draw(rt, "gated")))
 				if err != nil && !errors.Is(err, syscall.ENOSPC) {
 					rt.Fatal(err)
 				}
@@ -234,7 +236,7 @@ func TestAnyOrder(t *testing.T) {
 				r := open[rapid.IntRange(0, len(open)-1).Draw(rt, "stream")]
 				// A stream whose own encode waits for an encoder that another
 				// one holds, whom nobody reads, would wait for ever here.
-				r.bad = badly[r.i.name]
+				r.bad = badly[r.i.key]
 				if r.alone != nil || broken.Load() {
 					rt.Skip()
 				}
@@ -269,7 +271,7 @@ func TestAnyOrder(t *testing.T) {
 			},
 			"open": func(rt *rapid.T) {
 				i := pool[anItem.Draw(rt, "item")]
-				f, digest, err := w.Open(i.name)
+				f, digest, err := w.Open(i.key)
 				if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOSPC) {
 					return
 				}
@@ -293,7 +295,7 @@ func TestAnyOrder(t *testing.T) {
 				w.restart()
 				clear(badly)
 				for _, r := range open {
-					badly[r.i.name] = true
+					badly[r.i.key] = true
 				}
 			},
 		})
@@ -333,7 +335,7 @@ func TestManyAtOnce(t *testing.T) {
 				i := pool[min(r.IntN(len(pool)), r.IntN(len(pool)))]
 				switch r.IntN(8) {
 				case 1:
-					if f, _, err := w.Open(i.name); err == nil {
+					if f, _, err := w.Open(i.key); err == nil {
 						got, err := io.ReadAll(f)
 						if err != nil || !bytes.Equal(got, i.out) {
 							t.Error(len(got), err)
@@ -348,7 +350,7 @@ func TestManyAtOnce(t *testing.T) {
 					}
 				default:
 					ctx, cancel := context.WithCancel(context.Background())
-					st, err := w.Join(ctx, i.name, i.source)
+					st, err := w.Join(ctx, i.key, i.source)
 					if err != nil {
 						t.Error(err)
 						cancel()

@@ -1,6 +1,15 @@
 package compress
 
-import "container/list"
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"narwharf/cache/local/encoder"
+)
 
 // job is something that needs an encoder.
 type job struct {
@@ -46,4 +55,67 @@ func (s *Store) dispatch() {
 			}
 		}
 	}
+}
+
+// fallback is an encode for one reader, of which nothing is stored.
+type fallback struct {
+	job
+	*io.PipeReader
+	cancel context.CancelCauseFunc
+}
+
+// fallBack has the stream go on with an encode of its own, from where it is.
+func (st *Stream) fallBack(cause error) error {
+	if st.ctx.Err() != nil {
+		return context.Cause(st.ctx)
+	}
+	st.release() // a full disk has the more room
+	s, from := st.s, st.off
+	r, w := io.Pipe()
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	f := &fallback{PipeReader: r, cancel: cancel}
+	// However long the reader lets it wait, it ends with the store.
+	context.AfterFunc(ctx, func() { w.CloseWithError(context.Cause(ctx)) })
+	f.run = func() {
+		digest, err := encoder.Encode(ctx, st.key, st.src, w)
+		if err == nil {
+			s.learn(st.key, digest)
+		}
+		if errors.Is(err, io.ErrClosedPipe) {
+			err = fmt.Errorf("its reader left: %w", fs.ErrClosed)
+		}
+		w.CloseWithError(err) // the first error counts
+		s.count(st.key, err)
+		cancel(nil)
+	}
+	if !st.start(f) {
+		cancel(fs.ErrClosed)
+		return ErrClosed // unless the stream knows better
+	}
+	s.log.Debug("a download goes on with an encode of its own", "nar", st.key.Base32(), "at", from, "error", cause)
+	_, err := io.CopyN(io.Discard, r, from)
+	return err
+}
+
+// start has an encode of the stream's own wait for an encoder.
+func (st *Stream) start(f *fallback) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.s.mu.Lock()
+	defer st.s.mu.Unlock()
+	if st.gone || st.s.closed {
+		return false
+	}
+	st.alone = f
+	st.s.m.alone.Inc()
+	st.s.enqueue(&f.job)
+	return true
+}
+
+func (f *fallback) stop(s *Store) {
+	f.cancel(fs.ErrClosed)
+	_ = f.Close() // the writer's writes fail now; never an error
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dequeue(&f.job)
 }

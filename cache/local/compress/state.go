@@ -32,15 +32,11 @@ func bootID() string {
 // readState reports whether the files in dir are as they were written.
 func readState(dir string) (trusted bool, err error) {
 	text, err := os.ReadFile(filepath.Join(dir, "state"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
 	line := strings.TrimSuffix(string(text), "\n")
-	boot, running := strings.CutPrefix(line, stateRunning)
-	return line == stateClean || running && boot != "" && boot == bootID(), nil
+	return line == stateClean || bootID() != "" && line == stateRunning+bootID(), nil
 }
 
 // writeState replaces the state and syncs it: it must not be older than any

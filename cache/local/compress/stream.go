@@ -3,7 +3,6 @@ package compress
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -23,7 +22,6 @@ import (
 type Stream struct {
 	s       *Store
 	key     narinfo.Hash
-	name    string
 	src     encoder.Source
 	ctx     context.Context // ends with Close, too
 	cancel  context.CancelCauseFunc
@@ -43,14 +41,10 @@ type Stream struct {
 // of one that is begun with src, or of the file if there is one by now. It does
 // not block but where Open does; reading waits for an encoder. When ctx ends the
 // stream is as good as closed.
-func (s *Store) Join(ctx context.Context, name string, src encoder.Source) (*Stream, error) {
-	key, err := parseName(name)
-	if err != nil {
-		return nil, err
-	}
-	st := &Stream{s: s, key: key, name: name, src: src}
+func (s *Store) Join(ctx context.Context, key narinfo.Hash, src encoder.Source) (*Stream, error) {
+	st := &Stream{s: s, key: key, src: src}
 	if err := st.attach(); err != nil {
-		return nil, fmt.Errorf("packed nar %s: %w", name, err)
+		return nil, err
 	}
 	st.release = sync.OnceFunc(st.tail.release)
 	st.ctx, st.cancel = context.WithCancelCause(ctx)
@@ -62,7 +56,7 @@ func (s *Store) Join(ctx context.Context, name string, src encoder.Source) (*Str
 func (st *Stream) attach() error {
 	s := st.s
 	for {
-		f, digest, err := s.open(st.key)
+		f, digest, err := s.Open(st.key)
 		if err == nil {
 			st.tail = newTailFile()
 			st.tail.begin(f)
@@ -76,9 +70,9 @@ func (st *Stream) attach() error {
 		s.mu.Lock()
 		switch {
 		case s.closed:
-			err = ErrClosed
+			err = about(st.key, ErrClosed)
 		case s.stored[st.key] == nil: // still
-			st.joined = s.join(st.key, st.name, st.src)
+			st.joined = s.join(st.key, st.src)
 			st.tail, err = st.joined.tailFile, nil
 		}
 		s.mu.Unlock()
@@ -119,7 +113,7 @@ func (st *Stream) fail(err error) error {
 		if st.ctx.Err() != nil {
 			err = context.Cause(st.ctx)
 		}
-		err = fmt.Errorf("packed nar %s: %w", st.name, err)
+		err = about(st.key, err)
 	}
 	st.err = err
 	return err
@@ -165,7 +159,7 @@ func (st *Stream) readShared(p []byte) (int, error) {
 		return n, nil
 	}
 	if st.ctx.Err() == nil {
-		st.s.dropKey(st.key, err)
+		st.s.Drop(st.key, err)
 	}
 	return 0, st.fallBack(err)
 }
@@ -179,7 +173,7 @@ func (st *Stream) File(ctx context.Context) (*os.File, encoder.Digest, error) {
 	case <-ctx.Done():
 		return nil, encoder.Digest{}, context.Cause(ctx)
 	case <-st.ctx.Done():
-		return nil, encoder.Digest{}, fmt.Errorf("packed nar %s: %w", st.name, context.Cause(st.ctx))
+		return nil, encoder.Digest{}, about(st.key, context.Cause(st.ctx))
 	}
 	err := st.tail.err
 	if err == nil {
@@ -188,5 +182,5 @@ func (st *Stream) File(ctx context.Context) (*os.File, encoder.Digest, error) {
 			return f, st.tail.digest, nil
 		}
 	}
-	return nil, encoder.Digest{}, fmt.Errorf("packed nar %s: %w", st.name, err)
+	return nil, encoder.Digest{}, about(st.key, err)
 }

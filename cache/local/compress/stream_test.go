@@ -21,7 +21,7 @@ func TestOneEncodeForManyReaders(t *testing.T) {
 	w := newWorld(t, Options{})
 	i := newItem(1<<20, 1)
 	g := newGate()
-	if _, known := w.Digest(i.name); known {
+	if _, known := w.Digest(i.key); known {
 		t.Error("facts of what was never encoded")
 	}
 	var all sync.WaitGroup
@@ -94,7 +94,7 @@ func TestLateJoiner(t *testing.T) {
 	if _, _, err := early.File(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a file before the end: %v", err)
 	}
-	if _, _, err := w.Open(i.name); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := w.Open(i.key); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("opened half: %v", err)
 	}
 	late := w.join(i, i.source)
@@ -244,7 +244,7 @@ func TestBadSources(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, Options{})
-			bad := &item{name: good.name, bytes: bytes.Clone(good.bytes)}
+			bad := &item{key: good.key, bytes: bytes.Clone(good.bytes)}
 			g := newGate()
 			c.change(bad, g)
 			var all sync.WaitGroup
@@ -252,7 +252,7 @@ func TestBadSources(t *testing.T) {
 				st := w.join(bad, bad.gated(g))
 				all.Go(func() {
 					got, err := io.ReadAll(st)
-					if !errors.Is(err, c.is) || !strings.Contains(err.Error(), good.name) {
+					if !errors.Is(err, c.is) || !strings.Contains(err.Error(), good.key.Base32()) {
 						t.Errorf("%v", err)
 					}
 					if len(got) >= len(good.packed(t)) && len(bad.bytes) <= len(good.bytes) {
@@ -279,7 +279,7 @@ func TestBadSources(t *testing.T) {
 			if n := w.result(c.result); n != 1 {
 				t.Errorf("%d counted as %s", n, c.result)
 			}
-			if _, known := w.Digest(good.name); known || w.metric("bytes") != 0 || len(w.files(suffix)) != 0 {
+			if _, known := w.Digest(good.key); known || w.metric("bytes") != 0 || len(w.files(suffix)) != 0 {
 				t.Error("something is kept")
 			}
 			eventually(t, "the temporary file goes", func() bool { return len(w.files(newSuffix)) == 0 })
@@ -309,54 +309,13 @@ func TestCloseEndsReaders(t *testing.T) {
 	} else {
 		w.same(got, done)
 	}
-	if _, err := w.Join(context.Background(), i.name, i.source); !errors.Is(err, ErrClosed) {
+	if _, err := w.Join(context.Background(), i.key, i.source); !errors.Is(err, ErrClosed) {
 		t.Error(err)
 	}
-	if _, _, err := w.Open(done.name); !errors.Is(err, ErrClosed) {
+	if _, _, err := w.Open(done.key); !errors.Is(err, ErrClosed) {
 		t.Error(err)
 	}
 	if queued.runs.Load() != 0 || len(w.files(newSuffix)) != 0 {
 		t.Error("it went on")
-	}
-}
-
-func TestNames(t *testing.T) {
-	w := newWorld(t, Options{})
-	good := newItem(10, 1).name
-	for _, name := range []string{
-		"", "x", suffix, good[1:], good + "x", strings.ToUpper(good), strings.TrimSuffix(good, ".zst"), "../" + good, "a/" + good,
-		strings.Replace(good, "-", "", 1), strings.Replace(good, "-", "--", 1), part + "-" + strings.Repeat("0", 52) + suffix,
-		strings.Repeat("e", 32) + good[32:], good[:33] + strings.Repeat("z", 52) + suffix,
-	} {
-		if _, _, err := w.Open(name); !errors.Is(err, fs.ErrInvalid) {
-			t.Errorf("Open %q: %v", name, err)
-		}
-		if _, err := w.Join(context.Background(), name, nil); !errors.Is(err, fs.ErrInvalid) {
-			t.Errorf("Join %q: %v", name, err)
-		}
-		if err := w.Drop(name, io.EOF); !errors.Is(err, fs.ErrInvalid) {
-			t.Errorf("Drop %q: %v", name, err)
-		}
-		if _, known := w.Digest(name); known {
-			t.Errorf("Digest %q", name)
-		}
-	}
-}
-
-// Two store paths with the same NAR are encoded once.
-func TestTheNARCountsAndNotThePath(t *testing.T) {
-	w := newWorld(t, Options{})
-	i := newItem(1000, 1)
-	w.fetch(i)
-	same := &item{name: strings.Repeat("1", 32) + i.name[32:], bytes: i.bytes}
-	if !w.has(same) {
-		t.Error("not found under the other path")
-	}
-	if f, known := w.Digest(same.name); !known || f != i.digest(t) {
-		t.Error(f, known)
-	}
-	w.fetch(same)
-	if same.runs.Load() != 0 {
-		t.Error("encoded again")
 	}
 }

@@ -109,14 +109,5 @@ func (t *tailFile) wait(ctx context.Context, off int64) (ready int64, ended bool
 func (t *tailFile) reopen() (f *os.File, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	raw, err := t.file.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	if e := raw.Control(func(fd uintptr) {
-		f, err = os.Open("/proc/self/fd/" + strconv.FormatUint(uint64(fd), 10))
-	}); e != nil {
-		return nil, e
-	}
-	return f, err
+	return os.Open("/proc/self/fd/" + strconv.Itoa(int(t.file.Fd())))
 }

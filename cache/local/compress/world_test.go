@@ -87,21 +87,22 @@ func (l testLog) Write(p []byte) (int, error) {
 
 // item is a NAR, or what passes for one here: the package does not look inside.
 type item struct {
-	name  string
+	key   narinfo.Hash
 	bytes []byte
 	runs  atomic.Int64 // how often the source was called
 	once  sync.Once
 	out   []byte
 }
 
-var part = strings.Repeat("0", 32)
+const suffix = encoder.Suffix
 
-func nameOf(hash narinfo.Hash) string { return part + "-" + hash.Base32() + suffix }
+// fileName is the name of a packed NAR in the folder.
+func fileName(key narinfo.Hash) string { return key.Base32() + suffix }
 
 // newItem is size bytes that compress by about a half, different for each seed.
 func newItem(size int, seed uint64) *item {
 	b := pseudo(size, seed)
-	return &item{name: nameOf(sha256.Sum256(b)), bytes: b}
+	return &item{key: sha256.Sum256(b), bytes: b}
 }
 
 // pseudo is the same bytes in every version of Go: of the random package it
@@ -173,11 +174,7 @@ func (i *item) packed(t testing.TB) []byte {
 	t.Helper()
 	i.once.Do(func() {
 		var out bytes.Buffer
-		hash, err := parseName(i.name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := encoder.Encode(context.Background(), hash, func(_ context.Context, w io.Writer) error {
+		if _, err := encoder.Encode(context.Background(), i.key, func(_ context.Context, w io.Writer) error {
 			_, err := w.Write(i.bytes)
 			return err
 		}, &out); err != nil {
@@ -208,7 +205,7 @@ func (w *world) join(i *item, src encoder.Source) *Stream {
 
 func (w *world) joinAs(ctx context.Context, i *item, src encoder.Source) *Stream {
 	w.Helper()
-	st, err := w.Join(ctx, i.name, src)
+	st, err := w.Join(ctx, i.key, src)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -238,7 +235,7 @@ func (w *world) same(got []byte, i *item) {
 // has says whether Open has the item whole.
 func (w *world) has(i *item) bool {
 	w.Helper()
-	f, digest, err := w.Open(i.name)
+	f, digest, err := w.Open(i.key)
 	if err != nil {
 		return false
 	}

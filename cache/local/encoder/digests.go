@@ -86,13 +86,12 @@ func OpenDigests(dir string) (_ *Digests, err error) {
 	for line := range bytes.Lines(text) {
 		body, ended := bytes.CutSuffix(line, []byte("\n"))
 		key, f, ok := parseDigest(body)
+		_, twice := l.known[key]
+		whole = whole && ok && ended && !twice
 		if !ok || !ended {
-			whole = false
 			continue
 		}
-		if _, twice := l.known[key]; twice {
-			whole = false
-		} else {
+		if !twice {
 			order = append(order, key)
 		}
 		l.known[key] = f
@@ -100,9 +99,8 @@ func OpenDigests(dir string) (_ *Digests, err error) {
 	if whole && len(order) <= maxDigests {
 		return l, nil
 	}
-	for len(order) > maxDigests {
+	for ; len(order) > maxDigests; order = order[1:] {
 		delete(l.known, order[0])
-		order = order[1:]
 	}
 	text = nil
 	for _, key := range order {

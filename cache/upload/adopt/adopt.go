@@ -40,7 +40,7 @@ type LocalStore interface {
 	// not what Nix knows it as; blob.ErrFull if there is no room for the file.
 	Compress(ctx context.Context, i *narinfo.Info) (f *os.File, hash narinfo.Hash, size int64, err error)
 	// Discard removes such a file, which turned out to be damaged.
-	Discard(i *narinfo.Info, damage error) error
+	Discard(i *narinfo.Info, damage error)
 }
 
 // Options say what is adopted and how.

@@ -70,9 +70,7 @@ func (a *Adopter) signatures(info *narinfo.Info) []string {
 func (a *Adopter) copyNar(ctx context.Context, i *narinfo.Info) (narfile.Facts, error) {
 	f, err := a.copyOnce(ctx, i)
 	if errors.Is(err, upload.ErrDamagedCopy) {
-		if err := a.Local.Discard(i, err); err != nil {
-			return f, err
-		}
+		a.Local.Discard(i, err)
 		f, err = a.copyOnce(ctx, i)
 	}
 	return f, err

@@ -15,7 +15,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"narwharf/cache"
 	"narwharf/cache/local"
 	"narwharf/cache/local/compress"
 	"narwharf/cache/nixstore"
@@ -23,6 +22,7 @@ import (
 	"narwharf/cache/state"
 	"narwharf/cache/state/bolt"
 	"narwharf/cache/state/durable"
+	"narwharf/cache/stored"
 	"narwharf/cache/upload"
 	"narwharf/hooks"
 	"narwharf/hooks/audit"
@@ -46,7 +46,7 @@ type DataDir struct {
 	version string
 	log     *slog.Logger
 	// What a server has open of it; nil elsewhere, where a job opens it.
-	cache    *cache.Stored
+	cache    *stored.Cache
 	channels *hooks.Server
 }
 
@@ -130,8 +130,8 @@ func becomeOwner(dir string) error {
 
 // OpenCache opens the cache. own is the machine's own store, nil if it is not served;
 // signer is nil where nothing is.
-func (d *DataDir) OpenCache(own *local.Store, signer *signed.Signer) (*cache.Stored, error) {
-	return cache.Open(cache.OpenOptions{
+func (d *DataDir) OpenCache(own *local.Store, signer *signed.Signer) (*stored.Cache, error) {
+	return stored.Open(stored.Options{
 		DataDir: d.Config.DataDir, State: d.State, Local: own, Signer: signer, Log: d.log,
 		Rules: upload.Options{
 			StoreDir:        d.Config.Cache.StoreDir,
@@ -143,9 +143,9 @@ func (d *DataDir) OpenCache(own *local.Store, signer *signed.Signer) (*cache.Sto
 }
 
 // OpenChannels opens the channels. publicKeys are those that the cache signs with.
-func (d *DataDir) OpenChannels(c *cache.Stored, auth *access.Authenticator, publicKeys func() []signing.PublicKey, metrics prometheus.Registerer) (*hooks.Server, error) {
+func (d *DataDir) OpenChannels(c *stored.Cache, auth *access.Authenticator, publicKeys func() []signing.PublicKey, metrics prometheus.Registerer) (*hooks.Server, error) {
 	return hooks.New(hooks.Options{
-		State: d.State, Cache: c.Channels, Files: cache.ChannelFiles{Store: c.Files}, Access: auth, Tokens: d.Tokens,
+		State: d.State, Cache: c, Files: stored.ChannelFiles{Store: c.Uploads.Files}, Access: auth, Tokens: d.Tokens,
 		Audit:     audit.Limits{Keep: time.Duration(d.Config.Audit.Keep), MaxSize: int64(d.Config.Audit.MaxSize)},
 		Bootstrap: d.bootstrapMaker(publicKeys), Log: d.log, Metrics: metrics,
 	})

@@ -86,8 +86,8 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 		return err
 	}
 	server := cache.NewServer(cache.Options{
-		Priority: cfg.Cache.Priority, PublicURL: cfg.URL(), Uploads: d.cache.Uploads, Signer: signer, Adopter: d.cache.Adopter,
-		Local: own, RequireUploadSig: cfg.UploadKeys(), Access: auth, Metrics: registry,
+		Priority: cfg.Cache.Priority, PublicURL: cfg.URL(), Cache: d.cache,
+		RequireUploadSig: cfg.UploadKeys(), Access: auth, Metrics: registry,
 		BodyIdle: time.Duration(cfg.Limits.BodyIdle), Version: version, Log: log,
 	})
 	if d.channels, err = d.OpenChannels(d.cache, auth, signer.PublicKeys, registry); err != nil {

@@ -1,30 +1,17 @@
-package cache
+package stored
 
 import (
 	"context"
-	"errors"
 	"io"
-	"io/fs"
-	"strings"
+	"slices"
 	"time"
 
 	"narwharf/cache/blob"
-	"narwharf/cache/index"
 	"narwharf/cache/local"
 	"narwharf/cache/nar"
 	"narwharf/cache/narfile"
-	"narwharf/cache/upload"
-	"narwharf/cache/upload/adopt"
 	"narwharf/narinfo"
 )
-
-// ChannelAccess is the cache as channels see it, uploads and the machine's own
-// store as one. Package hooks declares the interface.
-type ChannelAccess struct {
-	*adopt.Adopter
-	Uploads *upload.Store
-	Local   *local.Store // nil if it is not served
-}
 
 // ofLocal is the uploader of a path that comes from the local store.
 const ofLocal = "its own Nix store"
@@ -33,67 +20,53 @@ const ofLocal = "its own Nix store"
 // came with it, and when and by whom it was uploaded; for one of the local store
 // when it became valid there. A path that is not here is an error that Is
 // fs.ErrNotExist.
-func (a *ChannelAccess) Info(hash string) (info *narinfo.Info, uploaded time.Time, by string, err error) {
-	r, err := a.Uploads.Index.Get(hash)
-	if err == nil {
+func (c *Cache) Info(hash string) (info *narinfo.Info, uploaded time.Time, by string, err error) {
+	r, err := c.uploaded(hash)
+	if err != nil {
+		return nil, time.Time{}, "", err
+	}
+	if r != nil {
 		return r.Info, r.Uploaded, r.By, nil
 	}
-	if !errors.Is(err, index.ErrNotFound) {
-		return nil, time.Time{}, "", err
-	}
-	if a.Local == nil {
-		return nil, time.Time{}, "", fs.ErrNotExist
-	}
 	ctx := context.Background()
-	l, err := a.Local.Info(ctx, hash)
+	if info, err = c.Local.Info(ctx, hash); err == nil {
+		uploaded, err = c.Local.Registered(ctx, info.Path)
+	}
 	if err != nil {
 		return nil, time.Time{}, "", err
 	}
-	since, err := a.Local.Registered(ctx, l.Path)
-	if err != nil {
-		return nil, time.Time{}, "", err
-	}
-	return l, since, ofLocal, nil
+	return info, uploaded, ofLocal, nil
 }
 
 // HasBytes tells whether the NAR of a path is there, whole by its size. The
 // files of a local path are there if the first is: the rest shows when they are
 // read.
-func (a *ChannelAccess) HasBytes(info *narinfo.Info) bool {
-	if a.Local != nil && localGrammar.MatchString(strings.TrimSuffix(strings.TrimPrefix(info.URL, "nar/"), local.CompressedSuffix)) {
-		return a.Local.HasFiles(info.Path)
+func (c *Cache) HasBytes(info *narinfo.Info) bool {
+	if c.Local != nil && info.URL == local.URL(info) {
+		return c.Local.HasFiles(info.Path)
 	}
-	st, err := a.Uploads.Files.Stat(info.URL)
+	st, err := c.Uploads.Files.Stat(info.URL)
 	return err == nil && (info.FileSize == 0 || st.Size == info.FileSize)
 }
 
 // Peek reads small files out of a path, out of an uploaded one in one pass over
 // its NAR. A name that is no regular file, or is larger than limit bytes, is
 // there with no content; one that is missing is not in the result.
-func (a *ChannelAccess) Peek(hash string, names []string, limit int64) (map[string][]byte, error) {
-	r, err := a.Uploads.Index.Get(hash)
-	if a.Local != nil && errors.Is(err, index.ErrNotFound) {
-		i, err := a.Local.Info(context.Background(), hash)
-		if err != nil {
-			return nil, err
-		}
-		return a.Local.ReadFiles(i.Path, names, limit)
-	}
+func (c *Cache) Peek(hash string, names []string, limit int64) (map[string][]byte, error) {
+	src, err := c.find(context.Background(), hash)
 	if err != nil {
 		return nil, err
 	}
-	plain, err := narfile.Open(a.Uploads.Files, r.Info.URL)
+	if src.Local {
+		return c.Local.ReadFiles(src.Path, names, limit)
+	}
+	plain, err := narfile.Open(c.Uploads.Files, src.URL)
 	if err != nil {
 		return nil, err
 	}
 	defer plain.Close()
-	wanted := make(map[string]bool, len(names))
-	for _, n := range names {
-		wanted[n] = true
-	}
 	found := make(map[string][]byte)
-	reader := nar.NewReader(plain)
-	for {
+	for reader := nar.NewReader(plain); ; {
 		e, err := reader.Next()
 		if err == io.EOF {
 			return found, nil
@@ -101,7 +74,7 @@ func (a *ChannelAccess) Peek(hash string, names []string, limit int64) (map[stri
 		if err != nil {
 			return nil, err
 		}
-		if !wanted[e.Path] {
+		if !slices.Contains(names, e.Path) {
 			continue
 		}
 		found[e.Path] = nil

@@ -1,0 +1,141 @@
+package stored
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"narwharf/cache/local/encoder"
+	"narwharf/cache/nar"
+	"narwharf/cache/narfile"
+	"narwharf/narinfo"
+)
+
+// A Source is where a path can be read.
+type Source struct {
+	*narinfo.Info
+	Local bool // the path's own files; else an upload
+}
+
+// find looks a path up.
+func (c *Cache) find(ctx context.Context, hash string) (*Source, error) {
+	r, err := c.uploaded(hash)
+	if err != nil {
+		return nil, err
+	}
+	if r != nil {
+		return &Source{r.Info, false}, nil
+	}
+	i, err := c.Local.Info(ctx, hash)
+	if err != nil {
+		return nil, err
+	}
+	return &Source{i, true}, nil
+}
+
+// NAR looks up a path that has this NAR, in either source: clients remember a narinfo
+// for 30 days, and meanwhile the path may have been adopted, or uploaded and deleted
+// here. What the signer has in memory saves the look.
+func (c *Cache) NAR(ctx context.Context, hash string, narHash narinfo.Hash) (*Source, error) {
+	t, err := c.Signer.Get(ctx, hash, c.Uploads.Index)
+	if err != nil {
+		return nil, err
+	}
+	var src *Source
+	if t.Local != nil {
+		src = &Source{t.Local.Info, true}
+	} else if src, err = c.find(ctx, hash); err == nil && src.NarHash != narHash && c.Local != nil { // uploaded with another content
+		src.Local = true
+		src.Info, err = c.Local.Info(ctx, hash)
+	}
+	if err == nil && src.NarHash != narHash {
+		err = fs.ErrNotExist
+	}
+	return src, err
+}
+
+// Dump returns a source of a NAR for an encoder.
+func (c *Cache) Dump(src *Source) encoder.Source {
+	if src.Local {
+		return c.Local.Dump(src.Info)
+	}
+	return func(ctx context.Context, w io.Writer) error {
+		in, err := narfile.Open(c.Uploads.Files, src.URL)
+		if err != nil {
+			return err
+		}
+		defer in.Close()
+		_, err = io.Copy(struct{ io.Writer }{w}, narfile.WithContext(ctx, in))
+		return err
+	}
+}
+
+// WriteNAR writes the bytes [from, to) of a NAR to w. Unless it returns nil, w has
+// not got all of them.
+func (c *Cache) WriteNAR(ctx context.Context, w io.Writer, src *Source, from, to int64) error {
+	if src.Local {
+		return c.Local.WriteNAR(ctx, w, src.Info, from, to)
+	}
+	in, err := narfile.Open(c.Uploads.Files, src.URL)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	if _, err = io.CopyN(io.Discard, in, from); err == nil {
+		_, err = io.CopyN(struct{ io.Writer }{w}, in, to-from)
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", src.URL, err)
+	}
+	return nil
+}
+
+// A File is what a name in a path leads to.
+type File struct {
+	*nar.Node
+	Open func(context.Context) (io.ReadCloser, error) // of a regular file
+}
+
+// File finds a name in a path, "" being the path itself. It follows no link.
+func (c *Cache) File(ctx context.Context, hash, name string) (*Source, *File, error) {
+	src, err := c.find(ctx, hash)
+	if err != nil {
+		return nil, nil, err
+	}
+	if src.Local {
+		n, file, err := c.Local.File(src.Path, name)
+		return src, &File{n, func(context.Context) (io.ReadCloser, error) { return os.Open(file) }}, err
+	}
+	n, err := c.node(ctx, src.Info, name)
+	return src, &File{n, func(ctx context.Context) (io.ReadCloser, error) { return c.openFile(ctx, src.URL, n) }}, err
+}
+
+// openFile reads a file out of an uploaded NAR: only what lies before it has to be
+// unpacked.
+func (c *Cache) openFile(ctx context.Context, url string, n *nar.Node) (io.ReadCloser, error) {
+	done, err := c.turn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	all, err := narfile.Open(c.Uploads.Files, url)
+	if err != nil {
+		return nil, err
+	}
+	in := narfile.WithContext(ctx, all)
+	if _, err := io.CopyN(io.Discard, in, n.Offset); err != nil {
+		all.Close()
+		return nil, damaged(err)
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(in, n.Size), all}, nil
+}
+
+// damaged makes no refusal of an error about content: it is our own stored file, not
+// something that the caller sent.
+func damaged(err error) error { return errors.New(err.Error()) }

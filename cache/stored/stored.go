@@ -1,0 +1,131 @@
+// Package stored is what a cache holds, without HTTP: what was uploaded and the
+// machine's own Nix store, as one. An upload wins where both have a path.
+//
+// Open finds it on the disk. A Cache then answers the questions of the handlers: where
+// the NAR of a path can be read, its listing, one file out of it. Those of channels,
+// whose interface package hooks declares, are in channels.go. Putting something in is
+// for packages upload and adopt.
+//
+// An error of looking up is fs.ErrNotExist, a refusal, or a fault of what is stored. The
+// last is never a refusal, though the reader of an upload would call it one.
+package stored
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"runtime"
+
+	"narwharf/cache/blob"
+	"narwharf/cache/index"
+	"narwharf/cache/local"
+	"narwharf/cache/signed"
+	"narwharf/cache/state"
+	"narwharf/cache/state/namelock"
+	"narwharf/cache/upload"
+	"narwharf/cache/upload/adopt"
+)
+
+// Options say where a cache lies and how it takes things in.
+type Options struct {
+	DataDir string // the files lie in its folders cache and tmp
+	State   state.Store
+	Rules   upload.Options // Open sets Local, Counted and Changed
+	// Local is the machine's own store, nil if it is not served.
+	Local *local.Store
+	// Signer is nil where nothing is served.
+	Signer *signed.Signer
+	Log    *slog.Logger
+}
+
+// Cache is what a cache holds. It is safe for concurrent use.
+type Cache struct {
+	*adopt.Adopter
+	Uploads *upload.Store
+	Signer  *signed.Signer
+	Local   *local.Store // nil if it is not served
+
+	log        *slog.Logger
+	index      *index.Table
+	consistent bool // files and index agree
+
+	turns chan struct{} // holds one for each NAR being unpacked for a listing or a file
+	locks namelock.Set  // of the listings being made
+}
+
+// New makes a Cache of its parts.
+func New(adopter *adopt.Adopter, uploads *upload.Store, signer *signed.Signer, own *local.Store, log *slog.Logger) *Cache {
+	return &Cache{Adopter: adopter, Uploads: uploads, Signer: signer, Local: own, log: log, turns: make(chan struct{}, runtime.GOMAXPROCS(0))}
+}
+
+// Open opens files and index. After a kill they may not agree before Recover or
+// Rebuild.
+func Open(opts Options) (*Cache, error) {
+	files, err := blob.NewFS(filepath.Join(opts.DataDir, "cache"), filepath.Join(opts.DataDir, "tmp"))
+	if err == nil {
+		err = files.Clean()
+	}
+	if err != nil {
+		return nil, err
+	}
+	idx, err := index.Open(opts.State)
+	if err != nil {
+		return nil, err
+	}
+	adoption := adopt.Options{Log: opts.Log}
+	opts.Rules.Counted = idx.Files()
+	if opts.Local != nil {
+		opts.Rules.Local, adoption.Local = opts.Local, opts.Local
+	}
+	if opts.Signer != nil {
+		opts.Rules.Changed, adoption.Sign = opts.Signer.Forget, opts.Signer.Signatures
+	}
+	if adoption.Uploads, err = upload.New(files, idx, opts.Rules, opts.Log); err != nil {
+		return nil, fmt.Errorf("%s: %w", opts.DataDir, err)
+	}
+	c := New(adopt.New(adoption), adoption.Uploads, opts.Signer, opts.Local, opts.Log)
+	c.index, c.consistent = idx, !idx.Dirty()
+	return c, nil
+}
+
+// Recover makes files and index agree, if the last process was killed or somebody
+// changed the files.
+func (c *Cache) Recover() (err error) {
+	if !c.consistent {
+		_, _, err = c.Uploads.Recover()
+		c.consistent = err == nil
+	}
+	return err
+}
+
+// Rebuild makes the index anew; see upload.Store.
+func (c *Cache) Rebuild(ctx context.Context, report func(format string, args ...any)) error {
+	err := c.Uploads.Rebuild(ctx, report)
+	c.consistent = err == nil
+	return err
+}
+
+// Close tells the next start that files and index agree, if they do.
+func (c *Cache) Close() error {
+	if !c.consistent || c.Uploads.NeedsRecovery() {
+		return nil
+	}
+	n := c.Uploads.Counts()
+	return c.index.Close(index.Files{Count: n.NarFiles, Size: n.NarBytes})
+}
+
+// uploaded returns what was uploaded under a hash part, nil if it is for the local
+// store to say.
+func (c *Cache) uploaded(hash string) (*index.Record, error) {
+	r, err := c.Uploads.Index.Get(hash)
+	switch {
+	case !errors.Is(err, index.ErrNotFound):
+		return r, err
+	case c.Local == nil:
+		return nil, fs.ErrNotExist
+	}
+	return nil, nil
+}
