@@ -20,7 +20,6 @@ const (
 	inBase64                        // the digits of standard base64, without "="
 	inDigest                        // digits of any base that Nix prints hashes in
 	inNix32                         // the digits of Nix's base 32
-	control                         // C0 and DEL
 )
 
 var classes [256]class
@@ -37,37 +36,24 @@ func init() {
 	set(digits+lower+upper+"+/", inBase64|inDigest)
 	set("=", inDigest)
 	set(nixbase32.Alphabet, inNix32)
-	for c := range 256 {
-		switch {
-		case c < 0x20 || c == 0x7f:
-			classes[c] |= control
-		case c > 0x20 && c < 0x7f:
-			classes[c] |= inURL
-		}
+	for c := '!'; c <= '~'; c++ {
+		classes[c] |= inURL
 	}
 }
 
-// only reports whether every byte of s is of class c. Eight at a time: the
-// look-ups do not wait for each other.
+// only reports whether every byte of s is of class c.
 func only(s string, c class) bool {
-	all := c
-	for ; len(s) >= 8; s = s[8:] {
-		all &= classes[s[0]] & classes[s[1]] & classes[s[2]] & classes[s[3]] &
-			classes[s[4]] & classes[s[5]] & classes[s[6]] & classes[s[7]]
-	}
 	for i := range len(s) {
-		all &= classes[s[i]]
+		if classes[s[i]]&c == 0 {
+			return false
+		}
 	}
-	return all != 0
+	return true
 }
 
 // hasControl reports whether s has a C0 control character or DEL.
 func hasControl(s string) bool {
-	var union class
-	for i := range len(s) {
-		union |= classes[s[i]]
-	}
-	return union&control != 0
+	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
 // ValidKeyName reports whether s can be the name of a signing key: not empty,

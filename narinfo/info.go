@@ -30,47 +30,39 @@ type Info struct {
 // checked.
 func (i *Info) Append(dst []byte) []byte {
 	dst = slices.Grow(dst, i.textLen())
-	dst = append(dst, "StorePath: "...)
-	dst = append(dst, i.StoreDir...)
-	dst = append(dst, '/')
-	dst = append(dst, i.Path...)
-	dst = append(dst, "\nURL: "...)
-	dst = append(dst, i.URL...)
-	dst = append(dst, "\nCompression: "...)
-	dst = append(dst, i.Compression...)
+	dst = put(dst, "StorePath: ", i.StoreDir, "/", string(i.Path), "\nURL: ", i.URL, "\nCompression: ", i.Compression)
 	if !i.FileHash.IsZero() {
-		dst = append(dst, "\nFileHash: "...)
-		dst = i.FileHash.append(dst)
+		dst = i.FileHash.append(put(dst, "\nFileHash: "))
 	}
 	if i.FileSize != 0 {
-		dst = append(dst, "\nFileSize: "...)
-		dst = strconv.AppendInt(dst, i.FileSize, 10)
+		dst = strconv.AppendInt(put(dst, "\nFileSize: "), i.FileSize, 10)
 	}
-	dst = append(dst, "\nNarHash: "...)
-	dst = i.NarHash.append(dst)
-	dst = append(dst, "\nNarSize: "...)
-	dst = strconv.AppendInt(dst, i.NarSize, 10)
-	dst = append(dst, "\nReferences:"...)
+	dst = i.NarHash.append(put(dst, "\nNarHash: "))
+	dst = strconv.AppendInt(put(dst, "\nNarSize: "), i.NarSize, 10)
+	dst = put(dst, "\nReferences:")
 	for _, r := range sorted(i.References) {
-		dst = append(dst, ' ')
-		dst = append(dst, r...)
+		dst = put(dst, " ", string(r))
 	}
 	if len(i.References) == 0 {
-		dst = append(dst, ' ')
+		dst = put(dst, " ")
 	}
 	if i.Deriver != "" {
-		dst = append(dst, "\nDeriver: "...)
-		dst = append(dst, i.Deriver...)
+		dst = put(dst, "\nDeriver: ", string(i.Deriver))
 	}
 	for _, s := range sorted(i.Sigs) {
-		dst = append(dst, "\nSig: "...)
-		dst = append(dst, s...)
+		dst = put(dst, "\nSig: ", s)
 	}
 	if i.CA != "" {
-		dst = append(dst, "\nCA: "...)
-		dst = append(dst, i.CA...)
+		dst = put(dst, "\nCA: ", i.CA)
 	}
-	return append(dst, '\n')
+	return put(dst, "\n")
+}
+
+func put(dst []byte, parts ...string) []byte {
+	for _, p := range parts {
+		dst = append(dst, p...)
+	}
+	return dst
 }
 
 // AppendFingerprint appends the text that signatures of the path sign:
@@ -80,27 +72,14 @@ func (i *Info) Append(dst []byte) []byte {
 // References are in order of their names, as Nix's are, whatever order they
 // have in i.
 func (i *Info) AppendFingerprint(dst []byte) []byte {
-	n := len("1;/;;20 digits of size;") + len(i.StoreDir) + len(i.Path) + len(hashPrefix) + base32Len
-	for _, r := range i.References {
-		n += len(i.StoreDir) + len(r) + 2
-	}
-	dst = slices.Grow(dst, n)
-	dst = append(dst, "1;"...)
-	dst = append(dst, i.StoreDir...)
-	dst = append(dst, '/')
-	dst = append(dst, i.Path...)
-	dst = append(dst, ';')
-	dst = i.NarHash.append(dst)
-	dst = append(dst, ';')
-	dst = strconv.AppendInt(dst, i.NarSize, 10)
-	dst = append(dst, ';')
+	dst = slices.Grow(dst, i.textLen()+len(i.References)*(len(i.StoreDir)+1))
+	dst = i.NarHash.append(put(dst, "1;", i.StoreDir, "/", string(i.Path), ";"))
+	dst = append(strconv.AppendInt(append(dst, ';'), i.NarSize, 10), ';')
 	for n, r := range sorted(i.References) {
 		if n > 0 {
 			dst = append(dst, ',')
 		}
-		dst = append(dst, i.StoreDir...)
-		dst = append(dst, '/')
-		dst = append(dst, r...)
+		dst = put(dst, i.StoreDir, "/", string(r))
 	}
 	return dst
 }
@@ -115,9 +94,7 @@ func (i *Info) Clone() *Info {
 
 // textLen is at least the length of the text.
 func (i *Info) textLen() int {
-	const keys = len("StorePath: /\nURL: \nCompression: \nFileHash: \nFileSize: \nNarHash: \nNarSize: \nReferences: \nDeriver: \nCA: \n")
-	n := keys + 2*(len(hashPrefix)+base32Len) + 2*20 +
-		len(i.StoreDir) + len(i.Path) + len(i.URL) + len(i.Compression) + len(i.Deriver) + len(i.CA)
+	n := 320 + len(i.StoreDir) + len(i.Path) + len(i.URL) + len(i.Compression) + len(i.Deriver) + len(i.CA) // 320: keys, hashes, sizes
 	for _, r := range i.References {
 		n += len(r) + 1
 	}

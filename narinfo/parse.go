@@ -8,24 +8,9 @@ import (
 	"strings"
 )
 
-// field is a known key; as a bit, in a set of those seen.
-type field uint16
-
-const (
-	storePath field = 1 << iota
-	url
-	compression
-	fileHash
-	fileSize
-	narHash
-	narSize
-	references
-	deriver
-	sig
-	contentAddress
-
-	required = storePath | url | compression | narHash | narSize
-)
+// required are the keys that must be there, each a bit of a set by its place; the other keys
+// of one line have the bits after them.
+var required = [...]string{"StorePath", "URL", "Compression", "NarHash", "NarSize"}
 
 // Parse reads one narinfo strictly; the package comment says what it refuses
 // and what it normalises. The error is one line of less than 512 bytes, fit to
@@ -35,33 +20,30 @@ func Parse(text []byte) (*Info, error) {
 		return nil, errors.New("narinfo is empty")
 	}
 	i := new(Info)
-	var seen field
+	var seen int
 	rest := string(text)
 	for n := 1; rest != ""; n++ {
-		end := strings.IndexByte(rest, '\n')
-		if end < 0 {
+		line, after, ok := strings.Cut(rest, "\n")
+		if !ok {
 			return nil, fmt.Errorf("narinfo line %d: no newline at its end; the text may be cut short", n)
 		}
-		line := rest[:end]
-		rest = rest[end+1:]
+		rest = after
 		key, value, err := splitLine(line)
 		if err == nil {
-			switch f := fieldOf(key); {
-			case f == 0:
-				err = checkUnknown(key, line)
-			case seen&f != 0 && f != sig:
+			var bit int
+			if bit, err = i.set(key, value, line); seen&bit != 0 {
 				err = fmt.Errorf("a second %s line; there can be only one", key)
-			default:
-				seen |= f
-				err = i.set(f, value)
 			}
+			seen |= bit
 		}
 		if err != nil {
 			return nil, fmt.Errorf("narinfo line %d: %w", n, err)
 		}
 	}
-	if seen&required != required {
-		return nil, missing(seen)
+	for bit, key := range required {
+		if seen&(1<<bit) == 0 {
+			return nil, fmt.Errorf("narinfo has no %s line", key)
+		}
 	}
 	i.References = sorted(i.References)
 	i.Sigs = sorted(i.Sigs)
@@ -98,72 +80,45 @@ func checkUnknown(key, line string) error {
 	return nil
 }
 
-func fieldOf(key string) field {
+// set checks one value and stores it. bit is that of a key which has one line.
+func (i *Info) set(key, value, line string) (bit int, err error) {
 	switch key {
 	case "StorePath":
-		return storePath
-	case "URL":
-		return url
-	case "Compression":
-		return compression
-	case "FileHash":
-		return fileHash
-	case "FileSize":
-		return fileSize
-	case "NarHash":
-		return narHash
-	case "NarSize":
-		return narSize
-	case "References":
-		return references
-	case "Deriver":
-		return deriver
-	case "Sig":
-		return sig
-	case "CA":
-		return contentAddress
-	}
-	return 0
-}
-
-func missing(seen field) error {
-	for _, k := range []string{"StorePath", "URL", "Compression", "NarHash", "NarSize"} {
-		if seen&fieldOf(k) == 0 {
-			return fmt.Errorf("narinfo has no %s line", k)
-		}
-	}
-	return nil
-}
-
-// set checks one value and stores it.
-func (i *Info) set(f field, value string) (err error) {
-	switch f {
-	case storePath:
+		bit = 1 << 0
 		i.StoreDir, i.Path, err = splitStorePath(value)
-	case url:
+	case "URL":
+		bit = 1 << 1
 		i.URL, err = value, checkURL(value)
-	case compression:
+	case "Compression":
+		bit = 1 << 2
 		i.Compression, err = value, checkCompression(value)
-	case fileHash:
-		i.FileHash, err = hashField("FileHash", value)
-	case fileSize:
-		i.FileSize, err = sizeField("FileSize", value, 0)
-	case narHash:
-		i.NarHash, err = hashField("NarHash", value)
-	case narSize:
-		i.NarSize, err = sizeField("NarSize", value, 1)
-	case references:
+	case "NarHash":
+		bit = 1 << 3
+		i.NarHash, err = hashField(key, value)
+	case "NarSize":
+		bit = 1 << 4
+		i.NarSize, err = sizeField(key, value, 1)
+	case "FileHash":
+		bit = 1 << 5
+		i.FileHash, err = hashField(key, value)
+	case "FileSize":
+		bit = 1 << 6
+		i.FileSize, err = sizeField(key, value, 0)
+	case "References":
+		bit = 1 << 7
 		i.References, err = splitReferences(value)
-	case deriver:
+	case "Deriver":
+		bit = 1 << 8
 		i.Deriver, err = derivation(value)
-	case sig:
-		if err = checkSig(value); err == nil {
-			i.Sigs = append(i.Sigs, value)
-		}
-	case contentAddress:
+	case "CA":
+		bit = 1 << 9
 		i.CA, err = value, checkCA(value)
+	case "Sig":
+		i.Sigs, err = append(i.Sigs, value), checkSig(value)
+	default:
+		err = checkUnknown(key, line)
 	}
-	return err
+	return bit, err
 }
 
 // splitStorePath cuts a full path into store directory and base name. Which

@@ -74,17 +74,6 @@ func ValidHash(s string) bool {
 
 // checkBase says what is wrong with s as a base name, without naming s.
 func checkBase(s string) error {
-	if len(s) > hashLen && s[hashLen] == '-' && len(s) <= hashLen+1+nameMax &&
-		only(s[:hashLen], inNix32) && only(s[hashLen+1:], inName) &&
-		len(s) > hashLen+1 && s[hashLen+1] != '.' {
-		return nil
-	}
-	return explainBase(s)
-}
-
-// explainBase is the slow half of checkBase: it decides names with a leading
-// dot and finds the words for everything wrong.
-func explainBase(s string) error {
 	if strings.Contains(s, "/") {
 		return errors.New("it must be a base name without any directory")
 	}
@@ -96,10 +85,10 @@ func explainBase(s string) error {
 			return fmt.Errorf("its hash has %q, which is not in Nix's base-32 alphabet (digits and lower-case letters without e, o, t, u)", s[i:i+1])
 		}
 	}
-	return explainName(s[hashLen+1:])
+	return checkName(s[hashLen+1:])
 }
 
-func explainName(name string) error {
+func checkName(name string) error {
 	if name == "" {
 		return errors.New("its name is empty")
 	}

@@ -11,6 +11,9 @@ const (
 	lastDigits = "AQgw" // the digits whose lowest four bits are zero
 )
 
+// ValidSig reports whether s is "name:base64 of 64 bytes" in the one way Nix prints it.
+func ValidSig(s string) bool { return checkSig(s) == nil }
+
 // checkSig takes "name:base64 of 64 bytes" in the one way Nix prints it. The
 // last digit before the padding has four bits that hold nothing; they must be
 // zero, or one signature would have sixteen texts.
