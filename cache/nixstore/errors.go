@@ -6,7 +6,7 @@ import (
 	"io/fs"
 	"syscall"
 
-	"narwharf/cache/nixstore/pathinfo"
+	"narwharf/cache/nixstore/daemon"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -15,7 +15,7 @@ import (
 var (
 	// ErrNotValid is for paths that Nix does not know. The error that wraps it
 	// starts with the path.
-	ErrNotValid = pathinfo.ErrNotValid
+	ErrNotValid = daemon.ErrNotValid
 	// ErrUnavailable is for a store that can be read neither through its
 	// database nor through nix-daemon. It may pass: the next call tries both
 	// again.

@@ -119,7 +119,3 @@ func (f files) check(state string) error {
 	}
 	return nil
 }
-
-// isNotLink reports whether readlink failed because there is something else
-// than a symbolic link.
-func isNotLink(err error) bool { return errors.Is(err, unix.EINVAL) }

@@ -3,12 +3,15 @@ package nixstore
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
+	"slices"
+	"strconv"
 	"strings"
 
-	"narwharf/cache/nixstore/pathinfo"
+	"narwharf/cache/nixstore/daemon"
 	"narwharf/narinfo"
 )
 
@@ -108,12 +111,18 @@ func (db *database) rows(ctx context.Context, st *sql.Stmt, arg string, each fun
 // one asks for the row of one path.
 func (db *database) one(ctx context.Context, st *sql.Stmt, arg string) (found *PathInfo, err error) {
 	err = db.rows(ctx, st, arg, func(row []any) error {
-		i, refs, err := scan(db.storeDir, row)
+		k, err := known(db.storeDir, row)
 		if err != nil {
 			return err
 		}
-		found = i
-		return refer(i, db.storeDir, refs)
+		k.References = strings.Fields(text(row[8]))
+		for _, r := range k.References {
+			if id, ok := strings.CutPrefix(r, "#"); ok {
+				return missingRow(k.Path.In(db.storeDir), id)
+			}
+		}
+		found, err = k.Info(db.storeDir)
+		return err
 	})
 	if err == nil && found == nil {
 		err = ErrNotValid
@@ -121,25 +130,22 @@ func (db *database) one(ctx context.Context, st *sql.Stmt, arg string) (found *P
 	return found, err
 }
 
-// scan reads a row of path, columns and references, and returns the last as
-// they are.
-func scan(storeDir string, row []any) (*PathInfo, string, error) {
-	full := text(row[0])
-	p, err := narinfo.ParsePath(storeDir, full)
+// known reads the path and the columns of a row.
+func known(storeDir string, row []any) (daemon.Known, error) {
+	p, err := narinfo.ParsePath(storeDir, text(row[0]))
 	if err != nil {
-		return nil, "", fmt.Errorf("the database has a row for what is no store path: %w", err)
+		err = fmt.Errorf("the database has a row for what is no store path: %w", err)
 	}
-	i, err := pathinfo.Known{
+	return daemon.Known{
 		Path:       p,
 		NarHash:    text(row[1]),
 		Deriver:    text(row[2]),
 		NarSize:    number(row[3]),
 		Registered: number(row[4]),
 		Ultimate:   number(row[5]) == 1,
-		Sigs:       fields(text(row[6])),
+		Sigs:       strings.Fields(text(row[6])),
 		CA:         text(row[7]),
-	}.Info(storeDir)
-	return i, text(row[8]), err
+	}, err
 }
 
 // text is a column as text, empty if it is null.
@@ -161,34 +167,68 @@ func number(v any) int64 {
 	return n
 }
 
-// refer sets the references from full paths with spaces between them.
-func refer(i *PathInfo, storeDir, refs string) error {
-	if refs == "" {
-		return nil
-	}
-	i.References = make([]narinfo.Path, 0, strings.Count(refs, " ")+1)
-	for r := range strings.SplitSeq(refs, " ") {
-		if id, ok := strings.CutPrefix(r, "#"); ok {
-			return missingRow(i.Path.In(storeDir), id)
-		}
-		if err := i.AddReference(storeDir, r); err != nil {
-			return err
-		}
-	}
-	i.SortReferences()
-	return nil
-}
-
 // missingRow is for a reference to a row that Nix's own foreign keys should
 // have kept.
 func missingRow(path, id string) error {
 	return fmt.Errorf("the Nix database is damaged: %s refers to row %s, which is not there; run nix-store --verify", path, id)
 }
 
-// fields splits at single spaces, as Nix writes signatures.
-func fields(s string) []string {
-	if s == "" {
-		return nil
+// closureOf is one statement. It may take a second for 100,000 paths.
+func (db *database) closureOf(ctx context.Context, roots []narinfo.Path) ([]*narinfo.Info, error) {
+	storeDir := db.storeDir
+	full := make([]string, len(roots))
+	for i, r := range roots {
+		full[i] = r.In(storeDir)
 	}
-	return strings.Fields(s)
+	list, err := json.Marshal(full)
+	if err != nil {
+		return nil, err
+	}
+	type row struct {
+		info *narinfo.Info
+		refs string
+	}
+	var rows []row
+	byID := map[int64]narinfo.Path{}
+	err = db.rows(ctx, db.closure, string(list), func(r []any) error {
+		k, err := known(storeDir, r[1:])
+		if err != nil {
+			return err
+		}
+		i, err := k.Info(storeDir)
+		if err != nil {
+			return err
+		}
+		byID[number(r[0])] = i.Path
+		rows = append(rows, row{i.Info, text(r[9])})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	all := make([]*narinfo.Info, len(rows))
+	for n, r := range rows {
+		all[n] = r.info
+		if r.refs == "" {
+			continue
+		}
+		refs := make([]narinfo.Path, 0, strings.Count(r.refs, " ")+1)
+		for digits := range strings.SplitSeq(r.refs, " ") {
+			id, err := strconv.ParseInt(digits, 10, 64)
+			p, ok := byID[id]
+			if err != nil || !ok {
+				return nil, missingRow(r.info.Path.In(storeDir), digits)
+			}
+			refs = append(refs, p)
+		}
+		slices.Sort(refs)
+		r.info.References = slices.Compact(refs)
+	}
+	daemon.Sort(all)
+	for _, r := range roots {
+		if _, ok := slices.BinarySearchFunc(all, r, func(i *narinfo.Info, p narinfo.Path) int { return strings.Compare(string(i.Path), string(p)) }); !ok {
+			return nil, fmt.Errorf("%s %w", r.In(storeDir), ErrNotValid)
+		}
+	}
+	return all, nil
 }

@@ -7,7 +7,9 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 
 	"narwharf/narinfo"
 )
@@ -63,7 +65,7 @@ func (s *Store) Resolve(arg string) (p narinfo.Path, rest string, err error) {
 			todo = append(parts(target), todo...)
 		case errors.Is(err, fs.ErrNotExist):
 			return "", "", fmt.Errorf("%s does not exist (there is no %s)", arg, here)
-		case isNotLink(err):
+		case errors.Is(err, syscall.EINVAL):
 			done = here
 		default:
 			return "", "", fmt.Errorf("resolve %s: %w", arg, err)
@@ -110,11 +112,5 @@ func (s *Store) storeDirs() []string {
 
 // parts are the components of a path without those that mean nothing.
 func parts(p string) []string {
-	var out []string
-	for c := range strings.SplitSeq(p, "/") {
-		if c != "" && c != "." {
-			out = append(out, c)
-		}
-	}
-	return out
+	return slices.DeleteFunc(strings.Split(p, "/"), func(c string) bool { return c == "" || c == "." })
 }

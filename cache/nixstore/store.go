@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"narwharf/cache/nixstore/daemon"
-	"narwharf/cache/nixstore/pathinfo"
 	"narwharf/narinfo"
 )
 
@@ -66,7 +65,7 @@ type failure struct {
 const retryOpen = time.Second
 
 // PathInfo is what Nix knows about a path.
-type PathInfo = pathinfo.PathInfo
+type PathInfo = daemon.PathInfo
 
 // Open finds the store and reads nothing but the head of its database. The
 // error wraps ErrUnavailable if neither the database nor nix-daemon answers.
@@ -156,15 +155,11 @@ func (s *Store) InfoByHash(ctx context.Context, hashPart string) (*narinfo.Info,
 	if !narinfo.ValidHash(hashPart) {
 		return nil, fmt.Errorf("look up store path %.40q: it is not 32 characters of Nix's base 32", hashPart)
 	}
-	var i *PathInfo
-	err := s.ask(ctx,
-		func(db *database) error {
-			return db.with(ctx, func(ctx context.Context) (err error) {
-				i, err = db.one(ctx, db.byHash, s.storeDir+"/"+hashPart)
-				return err
-			})
+	i, err := ask(ctx, s,
+		func(ctx context.Context, db *database) (*PathInfo, error) {
+			return db.one(ctx, db.byHash, s.storeDir+"/"+hashPart)
 		},
-		func() (err error) { i, err = s.daemon.InfoByHash(ctx, hashPart); return err })
+		func() (*PathInfo, error) { return s.daemon.InfoByHash(ctx, hashPart) })
 	if err != nil {
 		return nil, named(s.storeDir+"/"+hashPart, err)
 	}
@@ -173,15 +168,11 @@ func (s *Store) InfoByHash(ctx context.Context, hashPart string) (*narinfo.Info,
 
 // PathInfo is Info with what only matters on this machine.
 func (s *Store) PathInfo(ctx context.Context, p narinfo.Path) (*PathInfo, error) {
-	var i *PathInfo
-	err := s.ask(ctx,
-		func(db *database) error {
-			return db.with(ctx, func(ctx context.Context) (err error) {
-				i, err = db.one(ctx, db.byPath, p.In(s.storeDir))
-				return err
-			})
+	i, err := ask(ctx, s,
+		func(ctx context.Context, db *database) (*PathInfo, error) {
+			return db.one(ctx, db.byPath, p.In(s.storeDir))
 		},
-		func() (err error) { i, err = s.daemon.Info(ctx, p); return err })
+		func() (*PathInfo, error) { return s.daemon.Info(ctx, p) })
 	if err != nil {
 		return nil, named(p.In(s.storeDir), err)
 	}
@@ -192,12 +183,9 @@ func (s *Store) PathInfo(ctx context.Context, p narinfo.Path) (*PathInfo, error)
 // not, sorted by Path. It is whole or there is an error, which wraps
 // ErrNotValid and names the path that is missing if that is the reason.
 func (s *Store) Closure(ctx context.Context, roots ...narinfo.Path) ([]*narinfo.Info, error) {
-	var all []*narinfo.Info
-	err := s.ask(ctx,
-		func(db *database) error {
-			return db.with(ctx, func(ctx context.Context) (err error) { all, err = db.closureOf(ctx, roots); return err })
-		},
-		func() (err error) { all, err = s.daemon.Closure(ctx, roots...); return err })
+	all, err := ask(ctx, s,
+		func(ctx context.Context, db *database) ([]*narinfo.Info, error) { return db.closureOf(ctx, roots) },
+		func() ([]*narinfo.Info, error) { return s.daemon.Closure(ctx, roots...) })
 	if errors.Is(err, ErrNotValid) {
 		return nil, err
 	}
@@ -218,19 +206,14 @@ type Version struct {
 // committed nothing in between. Two that differ may be of the same state: the
 // daemon cannot tell, so each one that comes by way of it is new.
 func (s *Store) Version(ctx context.Context) (Version, error) {
-	var v Version
-	err := s.ask(ctx,
-		func(db *database) error {
-			h, ok, err := db.head(ctx)
-			if v = (Version{db.epoch, h}); !ok {
-				v = Version{epoch: s.epochs.Add(1)}
+	v, err := ask(ctx, s,
+		func(ctx context.Context, db *database) (Version, error) {
+			if h, ok, err := db.head(ctx); ok || err != nil {
+				return Version{db.epoch, h}, err
 			}
-			return err
+			return Version{epoch: s.epochs.Add(1)}, nil
 		},
-		func() error {
-			v = Version{epoch: s.epochs.Add(1)}
-			return s.daemon.Ping(ctx)
-		})
+		func() (Version, error) { return Version{epoch: s.epochs.Add(1)}, s.daemon.Ping(ctx) })
 	if err != nil {
 		return Version{}, fmt.Errorf("state of the local store: %w", err)
 	}

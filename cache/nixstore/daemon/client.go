@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"narwharf/cache/nixstore/pathinfo"
 	"narwharf/narinfo"
 )
 
@@ -58,8 +57,8 @@ func (d *Client) Ping(ctx context.Context) error {
 	return d.with(ctx, func(*session) error { return nil })
 }
 
-// Info is what Nix knows about p; pathinfo.ErrNotValid if nothing.
-func (d *Client) Info(ctx context.Context, p narinfo.Path) (i *pathinfo.PathInfo, err error) {
+// Info is what Nix knows about p; ErrNotValid if nothing.
+func (d *Client) Info(ctx context.Context, p narinfo.Path) (i *PathInfo, err error) {
 	err = d.with(ctx, func(c *session) (err error) {
 		i, err = d.query(ctx, c, p)
 		return err
@@ -68,7 +67,7 @@ func (d *Client) Info(ctx context.Context, p narinfo.Path) (i *pathinfo.PathInfo
 }
 
 // InfoByHash is Info for the one path whose name starts with hashPart.
-func (d *Client) InfoByHash(ctx context.Context, hashPart string) (*pathinfo.PathInfo, error) {
+func (d *Client) InfoByHash(ctx context.Context, hashPart string) (*PathInfo, error) {
 	var p narinfo.Path
 	err := d.with(ctx, func(c *session) (err error) {
 		return c.do(ctx, d.timeout, func() error {
@@ -101,8 +100,8 @@ func (d *Client) Closure(ctx context.Context, roots ...narinfo.Path) (all []*nar
 			p := todo[len(todo)-1]
 			todo = todo[:len(todo)-1]
 			i, err := d.query(ctx, c, p)
-			if errors.Is(err, pathinfo.ErrNotValid) {
-				err = fmt.Errorf("%s %w", p.In(d.storeDir), pathinfo.ErrNotValid)
+			if errors.Is(err, ErrNotValid) {
+				err = fmt.Errorf("%s %w", p.In(d.storeDir), ErrNotValid)
 				if from := seen[p]; from != "" {
 					err = fmt.Errorf("%w any more, and %s refers to it", err, from.In(d.storeDir))
 				}
@@ -118,11 +117,11 @@ func (d *Client) Closure(ctx context.Context, roots ...narinfo.Path) (all []*nar
 	if err != nil {
 		return nil, err
 	}
-	pathinfo.Sort(all)
+	Sort(all)
 	return all, nil
 }
 
-func (d *Client) query(ctx context.Context, c *session, p narinfo.Path) (i *pathinfo.PathInfo, err error) {
+func (d *Client) query(ctx context.Context, c *session, p narinfo.Path) (i *PathInfo, err error) {
 	err = c.do(ctx, d.timeout, func() error {
 		i, err = c.wire.pathInfo(c.minor, d.storeDir, p)
 		return err
@@ -133,24 +132,13 @@ func (d *Client) query(ctx context.Context, c *session, p narinfo.Path) (i *path
 // with runs f with a connection of its own, an idle one or a new one. An idle
 // one may be dead, because the daemon was started anew: then f runs a second
 // time.
-func (d *Client) with(ctx context.Context, f func(*session) error) error {
-	if c := d.take(); c != nil {
-		err := f(c)
-		if c.wire.err == nil {
-			d.put(c)
+func (d *Client) with(ctx context.Context, f func(*session) error) (err error) {
+	c := d.take()
+	idle := c != nil
+	if !idle {
+		if c, err = d.dial(ctx); err != nil {
 			return err
 		}
-		_ = c.conn.Close()
-		if final(ctx, err) {
-			return err
-		}
-		if isTimeout(c.wire.err) {
-			return fmt.Errorf("%w on %s: %w", ErrNoAnswer, d.Socket, err)
-		}
-	}
-	c, err := d.dial(ctx)
-	if err != nil {
-		return err
 	}
 	err = f(c)
 	if c.wire.err == nil {
@@ -158,8 +146,11 @@ func (d *Client) with(ctx context.Context, f func(*session) error) error {
 		return err
 	}
 	_ = c.conn.Close()
-	if final(ctx, err) {
+	switch {
+	case final(ctx, err):
 		return err
+	case idle && !isTimeout(c.wire.err):
+		return d.with(ctx, f)
 	}
 	return fmt.Errorf("%w on %s: %w", ErrNoAnswer, d.Socket, err)
 }

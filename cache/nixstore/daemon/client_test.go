@@ -10,8 +10,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"narwharf/cache/nixstore/pathinfo"
 )
 
 func TestDaemonConnectionsAreReused(t *testing.T) {
@@ -36,7 +34,7 @@ func TestDaemonChanges(t *testing.T) {
 	i := pathInfo("/nix/store", "x")
 	i.References = nil
 	for n := range 5 {
-		if _, err := s.Info(context.Background(), i.Path); !errors.Is(err, pathinfo.ErrNotValid) {
+		if _, err := s.Info(context.Background(), i.Path); !errors.Is(err, ErrNotValid) {
 			t.Fatal(err)
 		}
 		i.NarHash[1] = byte(n)
@@ -48,7 +46,7 @@ func TestDaemonChanges(t *testing.T) {
 		f.mu.Lock()
 		delete(f.infos, i.Path)
 		f.mu.Unlock()
-		if _, err := s.Closure(context.Background(), i.Path); !errors.Is(err, pathinfo.ErrNotValid) {
+		if _, err := s.Closure(context.Background(), i.Path); !errors.Is(err, ErrNotValid) {
 			t.Errorf("%v", err)
 		}
 	}
@@ -60,11 +58,11 @@ func TestDaemonClosureNamesWhatIsMissing(t *testing.T) {
 	s := f.client()
 	delete(f.infos, infos[0].Path)
 	all, err := s.Closure(context.Background(), infos[19].Path)
-	if all != nil || !errors.Is(err, pathinfo.ErrNotValid) || !strings.HasPrefix(err.Error(), infos[0].Path.In("/nix/store")+" is not in the local store any more, and /nix/store/") {
+	if all != nil || !errors.Is(err, ErrNotValid) || !strings.HasPrefix(err.Error(), infos[0].Path.In("/nix/store")+" is not in the local store any more, and /nix/store/") {
 		t.Errorf("%d paths, %v", len(all), err)
 	}
 	gone := pathInfo("/nix/store", "gone").Path
-	if _, err := s.Closure(context.Background(), gone); !errors.Is(err, pathinfo.ErrNotValid) || err.Error() != gone.In("/nix/store")+" is not in the local store" {
+	if _, err := s.Closure(context.Background(), gone); !errors.Is(err, ErrNotValid) || err.Error() != gone.In("/nix/store")+" is not in the local store" {
 		t.Error(err)
 	}
 }
@@ -100,7 +98,7 @@ func TestDaemonGoesAwayInTheMiddle(t *testing.T) {
 		return true
 	}
 	_, err := s.Info(context.Background(), i.Path)
-	if !errors.Is(err, ErrNoAnswer) || errors.Is(err, pathinfo.ErrNotValid) || !strings.Contains(err.Error(), "unexpected EOF") {
+	if !errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrNotValid) || !strings.Contains(err.Error(), "unexpected EOF") {
 		t.Error(err)
 	}
 	if n := f.asked.Load(); n != 2 {

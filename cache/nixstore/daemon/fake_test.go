@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"narwharf/cache/nixstore/pathinfo"
 	"narwharf/narinfo"
 )
 
@@ -26,7 +25,7 @@ type fakeDaemon struct {
 	asked   atomic.Int32
 
 	mu    sync.Mutex
-	infos map[narinfo.Path]*pathinfo.PathInfo
+	infos map[narinfo.Path]*PathInfo
 	conns []net.Conn
 	// before is called before each answer and may take its place.
 	before func(x *wire, conn net.Conn) (done bool)
@@ -34,9 +33,9 @@ type fakeDaemon struct {
 	narHash func(h narinfo.Hash) string
 }
 
-func newFakeDaemon(t *testing.T, minor uint64, infos ...*pathinfo.PathInfo) *fakeDaemon {
+func newFakeDaemon(t *testing.T, minor uint64, infos ...*PathInfo) *fakeDaemon {
 	t.Helper()
-	f := &fakeDaemon{t: t, minor: minor, socket: shortDir(t) + "/socket", infos: map[narinfo.Path]*pathinfo.PathInfo{},
+	f := &fakeDaemon{t: t, minor: minor, socket: shortDir(t) + "/socket", infos: map[narinfo.Path]*PathInfo{},
 		narHash: func(h narinfo.Hash) string { return fmt.Sprintf("%x", h[:]) }}
 	for _, i := range infos {
 		f.infos[i.Path] = i
@@ -89,7 +88,7 @@ func (f *fakeDaemon) client() *Client {
 	return c
 }
 
-func (f *fakeDaemon) set(i *pathinfo.PathInfo) {
+func (f *fakeDaemon) set(i *PathInfo) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.infos[i.Path] = i
@@ -106,7 +105,9 @@ func (f *fakeDaemon) serve(c net.Conn) {
 	x.flush()
 	minor := min(x.number()&0xff, f.minor)
 	if minor >= 38 {
-		x.texts(func(string) error { return errors.New("the client has features") })
+		if len(x.texts()) > 0 {
+			x.fail(errors.New("the client has features"))
+		}
 		x.putNumber(2)
 		x.putText("one-feature")
 		x.putText("another")

@@ -13,12 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"narwharf/cache/nixstore/pathinfo"
 	"narwharf/narinfo"
 )
 
 // pathInfo is a made-up path with every field that follows from its name.
-func pathInfo(storeDir, name string, refs ...narinfo.Path) *pathinfo.PathInfo {
+func pathInfo(storeDir, name string, refs ...narinfo.Path) *PathInfo {
 	sum := sha256.Sum256([]byte(name))
 	const digits = "0123456789abcdfghijklmnpqrsvwxyz"
 	hash := make([]byte, 32)
@@ -28,7 +27,7 @@ func pathInfo(storeDir, name string, refs ...narinfo.Path) *pathinfo.PathInfo {
 	p := narinfo.Path(string(hash) + "-" + name)
 	refs = slices.Clone(refs)
 	slices.Sort(refs)
-	return &pathinfo.PathInfo{
+	return &PathInfo{
 		Info: &narinfo.Info{
 			StoreDir: storeDir, Path: p, NarHash: sum, NarSize: int64(sum[0])<<8 + 100,
 			References: slices.Compact(refs), Deriver: p + ".drv",
@@ -39,9 +38,9 @@ func pathInfo(storeDir, name string, refs ...narinfo.Path) *pathinfo.PathInfo {
 }
 
 // pathInfos are n paths, each of which refers to up to refs earlier ones.
-func pathInfos(storeDir string, n, refs int) []*pathinfo.PathInfo {
+func pathInfos(storeDir string, n, refs int) []*PathInfo {
 	r := rand.New(rand.NewPCG(1, uint64(n)))
-	infos := make([]*pathinfo.PathInfo, n)
+	infos := make([]*PathInfo, n)
 	for i := range infos {
 		var to []narinfo.Path
 		for range min(i, refs) {
@@ -53,7 +52,7 @@ func pathInfos(storeDir string, n, refs int) []*pathinfo.PathInfo {
 }
 
 // closureOf is the oracle: names of the closure in a model of the store.
-func closureOf(infos []*pathinfo.PathInfo, roots ...narinfo.Path) []narinfo.Path {
+func closureOf(infos []*PathInfo, roots ...narinfo.Path) []narinfo.Path {
 	refs := map[narinfo.Path][]narinfo.Path{}
 	for _, i := range infos {
 		refs[i.Path] = i.References
@@ -97,7 +96,7 @@ func shortDir(t testing.TB) string {
 	return dir
 }
 
-func mustInfo(t testing.TB, c *Client, p narinfo.Path) *pathinfo.PathInfo {
+func mustInfo(t testing.TB, c *Client, p narinfo.Path) *PathInfo {
 	t.Helper()
 	i, err := c.Info(context.Background(), p)
 	if err != nil {
@@ -106,7 +105,7 @@ func mustInfo(t testing.TB, c *Client, p narinfo.Path) *pathinfo.PathInfo {
 	return i
 }
 
-func same(t *testing.T, got, want *pathinfo.PathInfo) {
+func same(t *testing.T, got, want *PathInfo) {
 	t.Helper()
 	if got.Ultimate != want.Ultimate || !got.Registered.Equal(want.Registered) || !reflect.DeepEqual(got.Info, want.Info) {
 		t.Errorf("got  %+v %v %v\nwant %+v %v %v", got.Info, got.Ultimate, got.Registered, want.Info, want.Ultimate, want.Registered)
@@ -114,7 +113,7 @@ func same(t *testing.T, got, want *pathinfo.PathInfo) {
 }
 
 // oddities are paths that show every field and every kind of name.
-func oddities(storeDir string) []*pathinfo.PathInfo {
+func oddities(storeDir string) []*PathInfo {
 	plain := pathInfo(storeDir, "hello-2.12.1")
 	plain.References = nil
 
@@ -132,7 +131,7 @@ func oddities(storeDir string) []*pathinfo.PathInfo {
 	signed.Sigs = append(signed.Sigs, "another.example-2"+signed.Sigs[0][len("cache-1"):])
 	slices.Sort(signed.Sigs)
 
-	all := []*pathinfo.PathInfo{plain, self, ca, built, signed}
+	all := []*PathInfo{plain, self, ca, built, signed}
 	for _, name := range []string{"a", ".hidden", "=?+_-.0", "x.drv", "-", strings.Repeat("n", 211)} {
 		i := pathInfo(storeDir, name)
 		i.References = nil

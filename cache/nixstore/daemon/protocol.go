@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	"narwharf/cache/nixstore/pathinfo"
 	"narwharf/narinfo"
 )
 
@@ -52,7 +51,7 @@ func (x *wire) hello(newest uint64) (minor uint64, err error) {
 	if minor >= 38 {
 		x.putNumber(0) // features: none
 		x.flush()
-		x.texts(func(string) error { return nil })
+		x.texts()
 	}
 	x.putNumber(0) // CPU affinity, obsolete
 	x.putNumber(0) // reserve space, obsolete
@@ -132,7 +131,7 @@ func (x *wire) values() {
 }
 
 // pathInfo asks for one path.
-func (x *wire) pathInfo(minor uint64, storeDir string, p narinfo.Path) (*pathinfo.PathInfo, error) {
+func (x *wire) pathInfo(minor uint64, storeDir string, p narinfo.Path) (*PathInfo, error) {
 	x.putNumber(opQueryPathInfo)
 	x.putText(p.In(storeDir))
 	x.flush()
@@ -140,34 +139,23 @@ func (x *wire) pathInfo(minor uint64, storeDir string, p narinfo.Path) (*pathinf
 	if valid := x.number(); x.err != nil {
 		return nil, x.err
 	} else if valid == 0 {
-		return nil, pathinfo.ErrNotValid
+		return nil, ErrNotValid
 	}
-	k := pathinfo.Known{Path: p, Deriver: x.text()}
+	k := Known{Path: p, Deriver: x.text()}
 	k.NarHash = x.text()
 	if !strings.ContainsAny(k.NarHash, ":-") {
 		k.NarHash = "sha256:" + k.NarHash
 	}
-	var refs []string
-	x.texts(func(s string) error { refs = append(refs, s); return nil })
+	k.References = x.texts()
 	k.Registered = int64(x.number())
 	k.NarSize = int64(x.number())
 	k.Ultimate = x.number() != 0
-	x.texts(func(s string) error { k.Sigs = append(k.Sigs, s); return nil })
+	k.Sigs = x.texts()
 	k.CA = x.text()
 	if x.err != nil {
 		return nil, x.err
 	}
-	i, err := k.Info(storeDir)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range refs {
-		if err := i.AddReference(storeDir, r); err != nil {
-			return nil, err
-		}
-	}
-	i.SortReferences()
-	return i, nil
+	return k.Info(storeDir)
 }
 
 // pathByHash asks for the path whose name starts with hashPart. The daemon
@@ -182,7 +170,7 @@ func (x *wire) pathByHash(minor uint64, storeDir, hashPart string) (narinfo.Path
 		return "", x.err
 	}
 	if full == "" {
-		return "", pathinfo.ErrNotValid
+		return "", ErrNotValid
 	}
 	return narinfo.ParsePath(storeDir, full)
 }

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"narwharf/cache/nixstore/pathinfo"
 	"narwharf/narinfo"
 )
 
@@ -30,10 +29,10 @@ func TestProtocolVersions(t *testing.T) {
 			}
 		}
 		gone := pathInfo("/nix/store", "gone").Path
-		if _, err := s.Info(context.Background(), gone); !errors.Is(err, pathinfo.ErrNotValid) {
+		if _, err := s.Info(context.Background(), gone); !errors.Is(err, ErrNotValid) {
 			t.Errorf("1.%d: %v", minor, err)
 		}
-		if _, err := s.InfoByHash(context.Background(), gone.Hash()); !errors.Is(err, pathinfo.ErrNotValid) {
+		if _, err := s.InfoByHash(context.Background(), gone.Hash()); !errors.Is(err, ErrNotValid) {
 			t.Errorf("1.%d: %v", minor, err)
 		}
 		s.storeDir = "/another/store"

@@ -86,43 +86,28 @@ func (x *wire) bytes(n uint64) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// texts calls each with the strings of a list, one after the other.
-func (x *wire) texts(each func(string) error) {
+// texts reads a list of strings.
+func (x *wire) texts() (all []string) {
 	n := x.number()
 	if n > maxList {
 		x.fail(fmt.Errorf("a list of %d is longer than the %d taken here", n, maxList))
 	}
 	for ; n > 0 && x.err == nil; n-- {
-		if s := x.text(); x.err == nil {
-			if err := each(s); err != nil {
-				x.fail(err)
-			}
-		}
+		all = append(all, x.text())
 	}
+	return all
 }
 
+// What is put waits for the flush, which has the error of all writes.
+
 func (x *wire) putNumber(n uint64) {
-	if x.err != nil {
-		return
-	}
-	if _, err := x.w.Write(binary.LittleEndian.AppendUint64(nil, n)); err != nil {
-		x.fail(err)
-	}
+	_, _ = x.w.Write(binary.LittleEndian.AppendUint64(nil, n))
 }
 
 func (x *wire) putText(s string) {
 	x.putNumber(uint64(len(s)))
-	if x.err != nil {
-		return
-	}
-	var zeros [8]byte
-	_, err := x.w.WriteString(s)
-	if err == nil {
-		_, err = x.w.Write(zeros[:-len(s)&7])
-	}
-	if err != nil {
-		x.fail(err)
-	}
+	_, _ = x.w.WriteString(s)
+	_, _ = x.w.Write(make([]byte, -len(s)&7))
 }
 
 func (x *wire) flush() {
