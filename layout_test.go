@@ -25,7 +25,7 @@ const module = "narwharf"
 // /... stands for all packages below, too.
 var mayImport = map[string][]string{
 	"":                      nil,
-	"bench":                 {"bench/load", "cache/index", "cache/nar", "cache/nar/grammar", "cache/state/bolt", "hooks/api", "narinfo", "signing"},
+	"bench":                 {"bench/load", "cache/index", "cache/nar", "cache/state/bolt", "hooks/api", "narinfo", "signing"},
 	"bench/load":            nil,
 	"cache":                 {"cache/...", "narinfo", "signing", "signing/access"},
 	"cache/blob":            {"cache/state/durable"},
@@ -34,9 +34,8 @@ var mayImport = map[string][]string{
 	"cache/local":           {"cache/nar", "cache/nar/dump", "cache/blob", "cache/nixstore", "cache/local/compress", "cache/local/encoder", "cache/refusal", "narinfo"},
 	"cache/local/compress":  {"cache/blob", "cache/local/encoder", "cache/state/durable", "narinfo"},
 	"cache/local/encoder":   {"narinfo"},
-	"cache/nar":             {"cache/nar/grammar"},
-	"cache/nar/dump":        {"cache/nar", "cache/nar/grammar"},
-	"cache/nar/grammar":     nil,
+	"cache/nar":             nil,
+	"cache/nar/dump":        {"cache/nar"},
 	"cache/narfile":         {"cache/nar", "cache/blob", "cache/refusal", "narinfo"},
 	"cache/narfiletest":     nil,
 	"cache/refusal":         nil,

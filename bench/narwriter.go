@@ -7,7 +7,6 @@ import (
 	"path"
 
 	"narwharf/cache/nar"
-	"narwharf/cache/nar/grammar"
 )
 
 // narWriter writes a NAR entry by entry. They must come in the order of the archive; nothing
@@ -22,30 +21,30 @@ func newNarWriter(w io.Writer) *narWriter { return &narWriter{w: bufio.NewWriter
 // add writes an entry; the body of a regular file has e.Size bytes.
 func (n *narWriter) add(e *nar.Entry, body io.Reader) error {
 	if e.Path == "" {
-		n.put(grammar.Begin.Raw)
+		n.put(nar.TagBegin)
 	} else {
 		for n.open[len(n.open)-1] != path.Dir(e.Path) {
 			n.leave()
 		}
-		n.put(grammar.EntryOpen.Raw, str(path.Base(e.Path)), grammar.EntryNode.Raw)
+		n.put(nar.TagEntry, str(path.Base(e.Path)), nar.TagNode)
 	}
 	switch e.Type {
 	case nar.Directory:
-		n.put(grammar.Directory.Raw)
+		n.put(nar.TagDirectory)
 		n.open = append(n.open, path.Clean(e.Path))
 		return nil
 	case nar.Symlink:
-		n.put(grammar.Symlink.Raw, grammar.Target.Raw, str(e.Target))
+		n.put(nar.TagSymlink, nar.TagTarget, str(e.Target))
 	case nar.Regular:
-		n.put(grammar.Regular.Raw)
+		n.put(nar.TagRegular)
 		if e.Executable {
-			n.put(grammar.Executable.Raw, grammar.NoValue.Raw)
+			n.put(nar.TagExecutable, nar.TagNoValue)
 		}
-		n.put(grammar.Contents.Raw, string(binary.LittleEndian.AppendUint64(nil, uint64(e.Size))))
+		n.put(nar.TagContents, string(binary.LittleEndian.AppendUint64(nil, uint64(e.Size))))
 		if _, err := io.CopyN(n.w, body, e.Size); err != nil {
 			return err
 		}
-		n.put(string(make([]byte, grammar.Padding(e.Size))))
+		n.put(string(make([]byte, nar.Padding(e.Size))))
 	}
 	n.end(e.Path == "")
 	return nil
@@ -66,9 +65,9 @@ func (n *narWriter) leave() {
 
 func (n *narWriter) end(root bool) {
 	if root {
-		n.put(grammar.CloseOne.Raw)
+		n.put(nar.TagClose)
 	} else {
-		n.put(grammar.CloseTwo.Raw)
+		n.put(nar.TagCloseTwo)
 	}
 }
 
@@ -79,4 +78,4 @@ func (n *narWriter) put(parts ...string) {
 	}
 }
 
-func str(s string) string { return string(grammar.AppendString(nil, s)) }
+func str(s string) string { return string(nar.AppendString(nil, s)) }

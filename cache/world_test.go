@@ -28,7 +28,7 @@ import (
 	"narwharf/cache/fastpath"
 	"narwharf/cache/index"
 	"narwharf/cache/local"
-	"narwharf/cache/nar/grammar"
+	"narwharf/cache/nar"
 	"narwharf/cache/narfiletest"
 	"narwharf/cache/reply"
 	"narwharf/cache/signed"
@@ -465,7 +465,7 @@ func narOf(t testing.TB, files map[string]string) []byte {
 	var b []byte
 	spell := func(words ...string) {
 		for _, w := range words {
-			b = grammar.AppendString(b, w)
+			b = nar.AppendString(b, w)
 		}
 	}
 	spell("nix-archive-1", "(", "type", "directory")

@@ -3,6 +3,7 @@ package nar
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"narwharf/narinfo/clip"
@@ -65,56 +66,25 @@ func (n *Node) appendNode(dst []byte) (_ []byte, err error) {
 	return nil, fmt.Errorf("the node %s is of no type", clip.Quote(n.Name, 240))
 }
 
-// plain marks the bytes that stand for themselves in a JSON string, without a look at what is
-// around them.
-var plain = func() (t [256]bool) {
-	for c := ' '; c < utf8.RuneSelf; c++ {
-		t[c] = c != '"' && c != '\\'
-	}
-	return
-}()
-
 // appendJSONString escapes what must be escaped and nothing else, in the way of Nix's JSON
-// library.
+// library, which leaves DEL and U+2028 as they are; encoding/json does not.
 func appendJSONString(dst []byte, s string) ([]byte, error) {
-	dst = append(dst, '"')
-	start := 0
-	for i := 0; i < len(s); {
-		c := s[i]
-		if plain[c] {
-			i++
-			continue
-		}
-		if c >= utf8.RuneSelf {
-			r, size := utf8.DecodeRuneInString(s[i:])
-			if r == utf8.RuneError && size == 1 {
-				return nil, fmt.Errorf("%s is not UTF-8: there is no listing for such a nar", clip.Quote(s, 240))
-			}
-			i += size
-			continue
-		}
-		dst = append(dst, s[start:i]...)
-		switch c {
-		case '"', '\\':
-			dst = append(dst, '\\', c)
-		case '\b':
-			dst = append(dst, `\b`...)
-		case '\f':
-			dst = append(dst, `\f`...)
-		case '\n':
-			dst = append(dst, `\n`...)
-		case '\r':
-			dst = append(dst, `\r`...)
-		case '\t':
-			dst = append(dst, `\t`...)
-		default:
-			const hex = "0123456789abcdef"
-			dst = append(dst, `\u00`...)
-			dst = append(dst, hex[c>>4], hex[c&15])
-		}
-		i++
-		start = i
+	if !utf8.ValidString(s) {
+		return nil, fmt.Errorf("%s is not UTF-8: there is no listing for such a nar", clip.Quote(s, 240))
 	}
-	dst = append(dst, s[start:]...)
+	dst = append(dst, '"')
+	for i := range len(s) {
+		const short = "\b\f\n\r\t"
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			dst = append(dst, '\\', c)
+		case c >= ' ':
+			dst = append(dst, c)
+		case strings.IndexByte(short, c) >= 0:
+			dst = append(dst, '\\', "bfnrt"[strings.IndexByte(short, c)])
+		default:
+			dst = fmt.Appendf(dst, `\u%04x`, c)
+		}
+	}
 	return append(dst, '"'), nil
 }

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"narwharf/cache/nar/grammar"
 	"narwharf/narinfo/clip"
 )
 
@@ -94,7 +93,7 @@ func (p listingParser) node(n *Node, depth int, way []string) error {
 			n.Offset, err = p.integer()
 		case "target":
 			if n.Target, err = token[string](p, "a string"); err == nil {
-				err = problem(grammar.BadTarget(n.Target))
+				err = CheckTarget(n.Target)
 			}
 		case "entries":
 			n.Entries, err = p.entries(depth+1, way)
@@ -133,7 +132,7 @@ func (p listingParser) entries(depth int, way []string) ([]Node, error) {
 		default:
 			return p.skip()
 		}
-		if err := problem(grammar.BadName(name)); err != nil {
+		if err := CheckName(name); err != nil {
 			return err
 		}
 		list = append(list, Node{Name: name})
@@ -219,11 +218,4 @@ func complete(what string, seen map[string]bool, must, never []string) error {
 		}
 	}
 	return nil
-}
-
-func problem(text string) error {
-	if text == "" {
-		return nil
-	}
-	return errors.New(text)
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 
-	"narwharf/cache/nar/grammar"
 	"narwharf/narinfo/clip"
 )
 
@@ -102,12 +101,6 @@ func (r *Reader) Read(p []byte) (int, error) {
 		p = p[:r.node.left]
 	}
 	if r.pos == r.end {
-		if len(p) >= len(r.buf) { // no use in a copy
-			n, err := r.readSource(p)
-			r.base += int64(n)
-			r.node.left -= int64(n)
-			return n, err
-		}
 		if err := r.refillBody(); err != nil {
 			return 0, err
 		}
@@ -116,37 +109,6 @@ func (r *Reader) Read(p []byte) (int, error) {
 	r.pos += n
 	r.node.left -= int64(n)
 	return n, nil
-}
-
-// WriteTo writes the rest of the current body to w, straight from the Reader's buffer; io.Copy
-// uses it.
-func (r *Reader) WriteTo(w io.Writer) (int64, error) {
-	if r.err != nil && r.err != io.EOF {
-		return 0, r.err
-	}
-	var written int64
-	for r.node.left > 0 {
-		if r.pos == r.end {
-			if err := r.refillBody(); err != nil {
-				return written, err
-			}
-		}
-		p := r.buf[r.pos:r.end]
-		if int64(len(p)) > r.node.left {
-			p = p[:r.node.left]
-		}
-		n, err := w.Write(p)
-		r.pos += n
-		r.node.left -= int64(n)
-		written += int64(n)
-		if err == nil && n < len(p) {
-			err = io.ErrShortWrite
-		}
-		if err != nil {
-			return written, err // w's trouble, not the archive's: not sticky
-		}
-	}
-	return written, nil
 }
 
 // step goes to the next node and leaves it in r.node and r.path.
@@ -164,17 +126,16 @@ func (r *Reader) step() error {
 		return err
 	}
 	for r.depth > 0 {
-		if !r.need(len(grammar.CloseOne.Raw)) || string(r.buf[r.pos:r.pos+len(grammar.CloseOne.Raw)]) != grammar.CloseOne.Raw {
+		if !r.match(TagClose) {
 			if err := r.readEntry(); err != nil {
 				return err
 			}
 			return r.readNode()
 		}
-		r.pos += len(grammar.CloseOne.Raw)
 		r.depth--
 		r.pathLen = r.dirs[r.depth].end
 		if r.depth > 0 {
-			if err := r.expect(&grammar.CloseOne); err != nil {
+			if err := r.expect(TagClose); err != nil {
 				return err
 			}
 		}
@@ -193,16 +154,16 @@ func (r *Reader) endNode() error {
 		}
 	}
 	if r.depth == 0 {
-		return r.expect(&grammar.CloseOne)
+		return r.expect(TagClose)
 	}
-	return r.expect(&grammar.CloseTwo)
+	return r.expect(TagCloseTwo)
 }
 
 // readEntry reads from "entry" up to the node's "type".
 func (r *Reader) readEntry() error {
 	dir := &r.dirs[r.depth-1]
 	r.pathLen = dir.end
-	if err := r.expect(&grammar.EntryOpen); err != nil {
+	if err := r.expect(TagEntry); err != nil {
 		return err
 	}
 	at := r.Offset()
@@ -210,8 +171,8 @@ func (r *Reader) readEntry() error {
 	if err != nil {
 		return err
 	}
-	if problem := grammar.BadName(name); problem != "" {
-		return r.fail(at, "%s", problem)
+	if err := CheckName(name); err != nil {
+		return r.fail(at, "%v", err)
 	}
 	start := dir.end
 	if r.depth > 1 {
@@ -235,7 +196,7 @@ func (r *Reader) readEntry() error {
 	if r.depth == MaxDepth {
 		return r.fail(at, "it lies %d directories deep: nix accepts at most %d", r.depth, MaxDepth-1)
 	}
-	return r.expect(&grammar.EntryNode)
+	return r.expect(TagNode)
 }
 
 // readNode reads a node from its type up to the start of its body or of its first entry, or to
@@ -243,14 +204,14 @@ func (r *Reader) readEntry() error {
 func (r *Reader) readNode() error {
 	r.node = node{}
 	switch {
-	case r.have(&grammar.Regular):
+	case r.have(TagRegular):
 		return r.readRegular()
-	case r.have(&grammar.Directory):
+	case r.have(TagDirectory):
 		r.node.typ = Directory
 		r.dirs[r.depth] = openDir{end: r.pathLen}
 		r.depth++
 		return nil
-	case r.have(&grammar.Symlink):
+	case r.have(TagSymlink):
 		return r.readSymlink()
 	}
 	return r.wrongTag("regular", "directory", "symlink")
@@ -258,8 +219,8 @@ func (r *Reader) readNode() error {
 
 func (r *Reader) readRegular() error {
 	r.node.typ = Regular
-	if !r.have(&grammar.Contents) {
-		if !r.have(&grammar.Executable) {
+	if !r.have(TagContents) {
+		if !r.have(TagExecutable) {
 			return r.wrongTag("contents", "executable")
 		}
 		at := r.Offset()
@@ -269,7 +230,7 @@ func (r *Reader) readRegular() error {
 			return r.fail(at, "the executable marker has the value %s: it must be empty", clip.Quote(string(value), 160))
 		}
 		r.node.exec = true
-		if err := r.expect(&grammar.Contents); err != nil {
+		if err := r.expect(TagContents); err != nil {
 			return err
 		}
 	}
@@ -279,7 +240,7 @@ func (r *Reader) readRegular() error {
 	}
 	size := binary.LittleEndian.Uint64(r.buf[r.pos:])
 	r.pos += 8
-	if size > uint64(max(0, grammar.MaxSize-at)) {
+	if size > uint64(max(0, MaxSize-at)) {
 		return r.fail(at, "a body of %d bytes is not possible", size)
 	}
 	r.node.size, r.node.left, r.node.offset = int64(size), int64(size), at+8
@@ -288,7 +249,7 @@ func (r *Reader) readRegular() error {
 
 func (r *Reader) readSymlink() error {
 	r.node.typ = Symlink
-	if err := r.expect(&grammar.Target); err != nil {
+	if err := r.expect(TagTarget); err != nil {
 		return err
 	}
 	at := r.Offset()
@@ -296,8 +257,8 @@ func (r *Reader) readSymlink() error {
 	if err != nil {
 		return err
 	}
-	if problem := grammar.BadTarget(to); problem != "" {
-		return r.fail(at, "%s", problem)
+	if err := CheckTarget(to); err != nil {
+		return r.fail(at, "%v", err)
 	}
 	r.node.target = to
 	return nil
@@ -314,7 +275,7 @@ func (r *Reader) endBody() error {
 	}
 	r.pos += int(r.node.left)
 	r.node.left = 0
-	pad := grammar.Padding(r.node.size)
+	pad := Padding(r.node.size)
 	if pad == 0 {
 		return nil
 	}
@@ -341,7 +302,7 @@ func (r *Reader) str(limit int, what string) ([]byte, error) {
 		return nil, r.fail(at, "%s is %d bytes long, the longest allowed is %d", what, length, limit)
 	}
 	n := int(length)
-	whole := 8 + n + grammar.Padding(int64(n))
+	whole := 8 + n + Padding(int64(n))
 	if !r.need(whole) {
 		return nil, r.cutOff(what)
 	}

@@ -235,9 +235,6 @@ func TestErrorsStick(t *testing.T) {
 		if _, again := rd.Read(make([]byte, 1)); !errors.Is(again, err) {
 			t.Errorf("Read: first %v, then %v", err, again)
 		}
-		if _, again := rd.WriteTo(io.Discard); !errors.Is(again, err) {
-			t.Errorf("WriteTo: first %v, then %v", err, again)
-		}
 	}
 	// after the end as well
 	rd.Reset(bytes.NewReader(write(t, plainFile("", "hello"))))
@@ -248,9 +245,6 @@ func TestErrorsStick(t *testing.T) {
 	}
 	if n, err := rd.Read(make([]byte, 1)); n != 0 || err != io.EOF {
 		t.Errorf("Read after the end: %d, %v", n, err)
-	}
-	if n, err := rd.WriteTo(io.Discard); n != 0 || err != nil {
-		t.Errorf("WriteTo after the end: %d, %v", n, err)
 	}
 }
 
@@ -283,15 +277,6 @@ func TestPartialBodies(t *testing.T) {
 				if len(big) > len(got) && e.Size > 1 && !strings.HasPrefix(big, string(got)) || len(got) == len(big) && string(got) != big {
 					t.Fatalf("reads of %d: another body", size)
 				}
-				var rest strings.Builder
-				if part%2 == 1 { // and the rest the other way
-					if _, err := rd.WriteTo(&rest); err != nil {
-						t.Fatal(err)
-					}
-					if e.Size > 1 && string(got)+rest.String() != big {
-						t.Fatalf("reads of %d, %d of the body, then WriteTo: another body", size, part)
-					}
-				}
 			}
 			if rd.Offset() != int64(len(b)) {
 				t.Fatalf("Offset at the end is %d, want %d", rd.Offset(), len(b))
@@ -299,47 +284,6 @@ func TestPartialBodies(t *testing.T) {
 		}
 	}
 }
-
-// Trouble of the io.Writer is not the archive's.
-func TestWriteToFails(t *testing.T) {
-	rd := NewReader(bytes.NewReader(write(t, dir(""), plainFile("a", "hello"), plainFile("b", ""))))
-	for range 2 {
-		if _, err := rd.Next(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if n, err := rd.WriteTo(&fullWriter{room: 2}); n != 2 || !errors.Is(err, errFull) {
-		t.Errorf("got %d, %v", n, err)
-	}
-	if n, err := rd.WriteTo(shortWriter{}); n != 0 || !errors.Is(err, io.ErrShortWrite) {
-		t.Errorf("got %d, %v", n, err)
-	}
-	rest, err := io.ReadAll(rd)
-	if err != nil || string(rest) != "llo" {
-		t.Errorf("the rest is %q, %v", rest, err)
-	}
-	if e, err := rd.Next(); err != nil || e.Path != "b" {
-		t.Errorf("then %v, %v", e, err)
-	}
-}
-
-var errFull = errors.New("no room")
-
-// fullWriter takes room bytes and no more.
-type fullWriter struct{ room int }
-
-func (w *fullWriter) Write(p []byte) (int, error) {
-	n := min(len(p), w.room)
-	w.room -= n
-	if n < len(p) {
-		return n, errFull
-	}
-	return n, nil
-}
-
-type shortWriter struct{}
-
-func (shortWriter) Write([]byte) (int, error) { return 0, nil }
 
 // The last read must have said EOF: a source may still fail there, or go on.
 func TestEndOfSourceIsSeen(t *testing.T) {

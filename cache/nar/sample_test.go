@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"narwharf/cache/nar/grammar"
 )
 
 // file is an entry with its body.
@@ -51,7 +49,7 @@ func write(t testing.TB, files ...file) []byte {
 	for i, f := range files {
 		name := f.Path[strings.LastIndexByte(f.Path, '/')+1:]
 		switch {
-		case (f.Path == "") != (i == 0), f.Path != "" && grammar.BadName(name) != "", f.Type == Symlink && grammar.BadTarget(f.Target) != "":
+		case (f.Path == "") != (i == 0), f.Path != "" && CheckName(name) != nil, f.Type == Symlink && CheckTarget(f.Target) != nil:
 			t.Fatalf("%q is no entry of a NAR", f.Path)
 		case i > 1 && !inOrder(files[i-1].Path, f.Path):
 			t.Fatalf("%q and %q are not in order", files[i-1].Path, f.Path)
@@ -129,7 +127,7 @@ func spell(parts ...any) []byte {
 	for _, p := range parts {
 		switch p := p.(type) {
 		case string:
-			b = grammar.AppendString(b, p)
+			b = AppendString(b, p)
 		case int:
 			b = binary.LittleEndian.AppendUint64(b, uint64(p))
 		case uint64:

@@ -6,7 +6,6 @@ import (
 	"io"
 	"strings"
 
-	"narwharf/cache/nar/grammar"
 	"narwharf/narinfo/clip"
 )
 
@@ -48,33 +47,31 @@ func (r *Reader) readOnce(p []byte) int {
 	return 0
 }
 
-// readSource reads from the source into p while the buffer is empty and a body is not at its end.
-func (r *Reader) readSource(p []byte) (int, error) {
-	if r.srcErr == nil {
-		if n := r.readOnce(p); n > 0 {
-			return n, nil
-		}
-	}
-	return 0, r.cutOff("the body")
-}
-
 // refillBody replaces the used-up buffer by more bytes, of which a body needs at least one.
 func (r *Reader) refillBody() error {
 	r.base += int64(r.end)
 	r.pos, r.end = 0, 0
-	n, err := r.readSource(r.buf)
-	r.end = n
-	return err
+	if r.srcErr == nil {
+		r.end = r.readOnce(r.buf)
+	}
+	if r.end == 0 {
+		return r.cutOff("the body")
+	}
+	return nil
 }
 
 // have consumes the phrase, of one string, if that is what comes next. It never waits for more
 // bytes than the string that stands there has.
-func (r *Reader) have(p *grammar.Phrase) bool {
-	if !r.need(8) || string(r.buf[r.pos:r.pos+8]) != p.Raw[:8] {
+func (r *Reader) have(phrase string) bool {
+	if !r.need(8) || string(r.buf[r.pos:r.pos+8]) != phrase[:8] {
 		return false
 	}
-	n := len(p.Raw)
-	if !r.need(n) || string(r.buf[r.pos:r.pos+n]) != p.Raw {
+	return r.match(phrase)
+}
+
+func (r *Reader) match(phrase string) bool {
+	n := len(phrase)
+	if !r.need(n) || string(r.buf[r.pos:r.pos+n]) != phrase {
 		return false
 	}
 	r.pos += n
@@ -82,41 +79,37 @@ func (r *Reader) have(p *grammar.Phrase) bool {
 }
 
 // expect consumes the phrase or fails, naming the string of it that is wrong.
-func (r *Reader) expect(p *grammar.Phrase) error {
-	if n := len(p.Raw); r.need(n) && string(r.buf[r.pos:r.pos+n]) == p.Raw {
-		r.pos += n
-		return nil
-	}
-	raw := p.Raw
-	for _, tag := range p.Tags {
-		n := 8 + (len(tag)+7)&^7
-		if !r.need(n) || string(r.buf[r.pos:r.pos+n]) != raw[:n] {
-			if p == &grammar.EntryOpen && tag == p.Tags[0] {
+func (r *Reader) expect(phrase string) error {
+	for !r.match(phrase) {
+		length := int(phrase[0]) // of its first string, which is short
+		n := 8 + length + Padding(int64(length))
+		tag := phrase[8 : 8+length]
+		if !r.match(phrase[:n]) {
+			if tag == "entry" {
 				return r.wrongTag(tag, ")")
 			}
 			return r.wrongTag(tag)
 		}
-		r.pos += n
-		raw = raw[n:]
+		phrase = phrase[n:]
 	}
-	panic("unreachable: each string of the phrase was there, but not the phrase")
+	return nil
 }
 
 // expectBegin is expect for the start of the archive, where bytes that are no NAR at all are to
 // be expected.
 func (r *Reader) expectBegin() error {
-	r.need(len(grammar.Begin.Raw))
-	start := 8 + (len(grammar.Magic)+7)&^7
+	r.need(len(TagBegin))
+	start := 8 + len(Magic) + Padding(int64(len(Magic)))
 	seen := r.buf[r.pos:min(r.end, r.pos+start)]
-	if !strings.HasPrefix(grammar.Begin.Raw, string(seen)) {
-		return r.fail(0, "this is not a nar: it does not begin with %q", grammar.Magic)
+	if !strings.HasPrefix(TagBegin, string(seen)) {
+		return r.fail(0, "this is not a nar: it does not begin with %q", Magic)
 	}
 	if len(seen) == 0 && r.srcErr == io.EOF {
 		err := r.fail(0, "the input is empty")
 		err.cause = io.ErrUnexpectedEOF
 		return err
 	}
-	return r.expect(&grammar.Begin)
+	return r.expect(TagBegin)
 }
 
 // wrongTag fails where one of the wanted strings should stand.
@@ -135,7 +128,7 @@ func (r *Reader) wrongTag(want ...string) error {
 		return r.fail(at, "%s expected, but a string of %d bytes is announced", wanted, length)
 	}
 	n := 8 + int(length)
-	if !r.need(n + grammar.Padding(int64(length))) {
+	if !r.need(n + Padding(int64(length))) {
 		return r.cutOff(wanted)
 	}
 	found := string(r.buf[r.pos+8 : r.pos+n])

@@ -8,8 +8,6 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
-
-	"narwharf/cache/nar/grammar"
 )
 
 // names of entries: any bytes but slash and NUL, often ones that nearly collide.
@@ -20,7 +18,7 @@ func names() *rapid.Generator[string] {
 		rapid.StringMatching(`[a-zA-Z0-9 ._+~-]{1,16}`),
 		rapid.Custom(func(t *rapid.T) string { return string(odd.Draw(t, "bytes")) }),
 		rapid.SampledFrom([]string{"a-", "a.", "a0", "...", "日本語", strings.Repeat("l", MaxName)}),
-	).Filter(func(s string) bool { return grammar.BadName(s) == "" })
+	).Filter(func(s string) bool { return CheckName(s) == nil })
 }
 
 func targets() *rapid.Generator[string] {

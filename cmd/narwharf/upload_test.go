@@ -14,14 +14,14 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"narwharf/cache/nar/grammar"
+	"narwharf/cache/nar"
 	"narwharf/narinfo"
 )
 
 // samplePath is a store path that is one file, as a client would upload it.
 func samplePath(name, text string) (info *narinfo.Info, file []byte, err error) {
 	for _, word := range []string{"nix-archive-1", "(", "type", "regular", "contents", text, ")"} {
-		file = grammar.AppendString(file, word)
+		file = nar.AppendString(file, word)
 	}
 	path, err := narinfo.ParseBase(sampleHash(name) + "-" + name)
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"narwharf/cache/nar"
-	"narwharf/cache/nar/grammar"
 	"narwharf/narinfo/clip"
 )
 
@@ -120,68 +119,76 @@ func (b *batch) add(s step) {
 }
 
 // render does steps until all are done, no more fits, or one fails.
-func (b *batch) render(faults *faults) {
+func (b *batch) render() {
 	for b.done < len(b.steps) && b.err == nil {
 		s := &b.steps[b.done]
 		if len(b.buf) > batchSize-headRoom || s.typ == nar.Regular && len(b.bodies) == batchBodies {
 			return
 		}
-		if b.err = b.do(s, faults); b.err == nil {
+		if b.err = b.do(s); b.err == nil {
 			b.done++
 		}
 	}
 }
 
-func (b *batch) do(s *step, faults *faults) error {
+func (b *batch) do(s *step) error {
 	if s.typ == nar.Regular {
-		return b.file(s, faults)
+		return b.file(s)
 	}
-	before := len(b.buf)
 	switch s.typ {
 	case nar.Directory:
-		b.open(s)
-		b.buf = append(b.buf, grammar.Directory.Raw...)
+		b.buf = appendHead(b.buf, &nar.Node{Name: s.name, Type: s.typ}, s.root)
 	case nar.Symlink:
-		to, err := s.in.readlink(s.name, faults)
+		to, err := s.in.readlink(s.name)
 		if err == nil && s.want != nil && s.want.Target != to {
 			err = s.in.fail("readlink", s.name, changed("the link pointed at %s before", clip.Quote(s.want.Target, 160)))
 		}
 		if err != nil {
-			b.buf = b.buf[:before]
 			return err
 		}
-		b.open(s)
-		b.buf = append(b.buf, grammar.Symlink.Raw...)
-		b.buf = append(b.buf, grammar.Target.Raw...)
-		b.buf = grammar.AppendString(b.buf, to)
-		b.shut(s)
+		b.buf = appendHead(b.buf, &nar.Node{Name: s.name, Type: s.typ, Target: to}, s.root)
+		b.buf = append(b.buf, tail(s.root)...)
 	case endOfDir:
-		b.shut(s)
+		b.buf = append(b.buf, tail(s.root)...)
 	}
 	return nil
 }
 
-func (b *batch) open(s *step) {
-	if s.root {
-		b.buf = append(b.buf, grammar.Begin.Raw...)
-		return
+// appendHead appends what stands before a node's body or entries, its name included.
+func appendHead(dst []byte, n *nar.Node, root bool) []byte {
+	if root {
+		dst = append(dst, nar.TagBegin...)
+	} else {
+		dst = nar.AppendString(append(dst, nar.TagEntry...), n.Name)
+		dst = append(dst, nar.TagNode...)
 	}
-	b.buf = append(b.buf, grammar.EntryOpen.Raw...)
-	b.buf = grammar.AppendString(b.buf, s.name)
-	b.buf = append(b.buf, grammar.EntryNode.Raw...)
+	switch n.Type {
+	case nar.Directory:
+		dst = append(dst, nar.TagDirectory...)
+	case nar.Symlink:
+		dst = append(append(dst, nar.TagSymlink...), nar.TagTarget...)
+		dst = nar.AppendString(dst, n.Target)
+	case nar.Regular:
+		dst = append(dst, nar.TagRegular...)
+		if n.Executable {
+			dst = append(append(dst, nar.TagExecutable...), nar.TagNoValue...)
+		}
+		dst = binary.LittleEndian.AppendUint64(append(dst, nar.TagContents...), uint64(n.Size))
+	}
+	return dst
 }
 
-func (b *batch) shut(s *step) {
-	if s.root {
-		b.buf = append(b.buf, grammar.CloseOne.Raw...)
-	} else {
-		b.buf = append(b.buf, grammar.CloseTwo.Raw...)
+// tail is what stands after them, but for a body's padding.
+func tail(root bool) string {
+	if root {
+		return nar.TagClose
 	}
+	return nar.TagCloseTwo
 }
 
 // file renders a regular file: opened, looked at and, if it is small, read.
-func (b *batch) file(s *step, faults *faults) error {
-	if err := faults.opening(s.in, s.name); err != nil {
+func (b *batch) file(s *step) error {
+	if err := s.in.opening(s.name); err != nil {
 		return s.in.fail("open", s.name, err)
 	}
 	// a pipe put there meanwhile must not hang the open
@@ -195,7 +202,7 @@ func (b *batch) file(s *step, faults *faults) error {
 			readAhead(fd, s.skip, min(size-s.skip, largeAhead))
 			b.bodies = append(b.bodies, body{len(b.buf), os.NewFile(uintptr(fd), s.name), size, s.in, s.name})
 			fd = -1
-		} else if err = faults.reading(s.in, s.name); err == nil {
+		} else if err = s.in.reading(s.name); err == nil {
 			err = b.read(fd, int(size))
 		}
 	}
@@ -206,8 +213,8 @@ func (b *batch) file(s *step, faults *faults) error {
 		b.buf = b.buf[:before]
 		return s.in.fail("read", s.name, err)
 	}
-	b.buf = append(b.buf, "\x00\x00\x00\x00\x00\x00\x00"[:grammar.Padding(size)]...)
-	b.shut(s)
+	b.buf = append(b.buf, "\x00\x00\x00\x00\x00\x00\x00"[:nar.Padding(size)]...)
+	b.buf = append(b.buf, tail(s.root)...)
 	return nil
 }
 
@@ -221,7 +228,7 @@ func (b *batch) head(s *step, fd int) (size int64, err error) {
 	switch want := s.want; {
 	case typeOf(uint32(st.Mode)) != nar.Regular:
 		return 0, changed("it was a regular file and is one no more")
-	case st.Size > grammar.MaxSize:
+	case st.Size > nar.MaxSize:
 		return 0, errors.New("a body of so many bytes is not possible")
 	case want == nil:
 	case want.Size != st.Size:
@@ -229,14 +236,7 @@ func (b *batch) head(s *step, fd int) (size int64, err error) {
 	case want.Executable != exec:
 		return 0, changed("its execute bit")
 	}
-	b.open(s)
-	b.buf = append(b.buf, grammar.Regular.Raw...)
-	if exec {
-		b.buf = append(b.buf, grammar.Executable.Raw...)
-		b.buf = append(b.buf, grammar.NoValue.Raw...)
-	}
-	b.buf = append(b.buf, grammar.Contents.Raw...)
-	b.buf = binary.LittleEndian.AppendUint64(b.buf, uint64(st.Size))
+	b.buf = appendHead(b.buf, &nar.Node{Name: s.name, Type: nar.Regular, Executable: exec, Size: st.Size}, s.root)
 	return st.Size, nil
 }
 

@@ -135,9 +135,9 @@ func TestDumpOfAChangingTree(t *testing.T) {
 
 func faultsAt(when string, hook func(string) error) faults {
 	if when == "open" {
-		return faults{open: hook}
+		return faults{atOpen: hook}
 	}
-	return faults{read: hook}
+	return faults{atRead: hook}
 }
 
 func TestMeasureOfAChangingTree(t *testing.T) {
@@ -145,7 +145,7 @@ func TestMeasureOfAChangingTree(t *testing.T) {
 		root := filepath.Join(t.TempDir(), "root")
 		plant(t, root, dir(""), dir("dir"), link("link", "x"))
 		path := filepath.Join(root, at)
-		_, err := measureWith(context.Background(), root, &faults{open: onceAt(path, func() error { return os.Remove(path) })})
+		_, err := measureWith(context.Background(), root, &faults{atOpen: onceAt(path, func() error { return os.Remove(path) })})
 		if !errors.Is(err, ErrChanged) {
 			t.Errorf("%s vanishes: %v", at, err)
 		}
@@ -153,7 +153,7 @@ func TestMeasureOfAChangingTree(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "root")
 	plant(t, root, dir(""), plainFile("file", "x"))
 	path := filepath.Join(root, "file")
-	if _, err := measureWith(context.Background(), root, &faults{open: onceAt(root, func() error { return os.Remove(path) })}); err != nil {
+	if _, err := measureWith(context.Background(), root, &faults{atOpen: onceAt(root, func() error { return os.Remove(path) })}); err != nil {
 		t.Errorf("gone before the directory was read: %v", err)
 	}
 	if err := unix.Mkfifo(path, 0o644); err != nil {
@@ -306,7 +306,7 @@ func TestWhoseErrorItWas(t *testing.T) {
 		t.Errorf("the writer's: %v", err)
 	}
 	reads := 0
-	f := &faults{read: func(string) error {
+	f := &faults{atRead: func(string) error {
 		if reads++; reads == 2 { // the first is before sendfile, the second asks the file
 			return unix.EIO
 		}

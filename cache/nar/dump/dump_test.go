@@ -197,7 +197,7 @@ func TestDumpDoesNotFollow(t *testing.T) {
 	if err := unix.Mkfifo(filepath.Join(tmp, "pipe"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	in, err := outside.open(tmp, nil)
+	in, err := outside(false, nil).open(tmp)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +214,7 @@ func TestDumpDoesNotFollow(t *testing.T) {
 		b, w := newBatch(), &walk{}
 		err := w.enter(b, in, dirent{tt.name, tt.typ})
 		if err == nil {
-			b.render(nil)
+			b.render()
 			err = b.err
 		}
 		if !errors.Is(err, ErrChanged) || tt.want != nil && !errors.Is(err, tt.want) {
@@ -233,7 +233,7 @@ func TestDumpDoesNotFollow(t *testing.T) {
 func TestWalkWithoutTypes(t *testing.T) {
 	tmp := t.TempDir()
 	plant(t, tmp+"/root", dir(""), dir("d"), exeFile("f", "x"), link("l", "f"))
-	in, err := outside.open(tmp+"/root", nil)
+	in, err := outside(false, nil).open(tmp + "/root")
 	if err != nil {
 		t.Fatal(err)
 	}

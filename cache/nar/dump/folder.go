@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"narwharf/cache/nar"
-	"narwharf/cache/nar/grammar"
 )
 
 // folder is an open directory of a tree. Its entries are opened by name from here, so that nobody
@@ -21,17 +20,16 @@ type folder struct {
 	name string  // in up; the root's is its path in the file system
 	fd   int
 	held atomic.Int32
+	seen bool // a look has shown what is to be opened in it
+	*faults
 }
 
-// outside is where the root is opened from, measured where one is that must still be there.
-var (
-	outside  = &folder{fd: unix.AT_FDCWD}
-	measured = &folder{fd: unix.AT_FDCWD}
-)
+// outside is where the root is opened from, which was seen if the tree was measured.
+func outside(seen bool, f *faults) *folder { return &folder{fd: unix.AT_FDCWD, seen: seen, faults: f} }
 
 // open opens the directory called name in f.
-func (f *folder) open(name string, faults *faults) (*folder, error) {
-	err := faults.opening(f, name)
+func (f *folder) open(name string) (*folder, error) {
+	err := f.opening(name)
 	var fd int
 	if err == nil {
 		fd, err = openat(f.fd, name, unix.O_DIRECTORY)
@@ -39,7 +37,7 @@ func (f *folder) open(name string, faults *faults) (*folder, error) {
 	if err != nil {
 		return nil, f.fail("open", name, err)
 	}
-	sub := &folder{up: f, name: name, fd: fd}
+	sub := &folder{up: f, name: name, fd: fd, seen: true, faults: f.faults}
 	sub.hold()
 	return sub, nil
 }
@@ -64,7 +62,7 @@ func (f *folder) path(name string) string {
 // fail is the error of what was attempted on name in f. What a look has just shown to be there and
 // is not, or is of another type, has changed.
 func (f *folder) fail(op, name string, err error) error {
-	if f != outside && !errors.Is(err, ErrChanged) {
+	if f.seen && !errors.Is(err, ErrChanged) {
 		switch {
 		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP),
 			errors.Is(err, unix.ENXIO), errors.Is(err, unix.ESTALE), op == "readlink" && errors.Is(err, unix.EINVAL):
@@ -81,21 +79,21 @@ func changed(format string, args ...any) error {
 // faults lets tests take part: each function is called with the path of what is about to be
 // opened, or read, and its error is taken for that of the system call.
 type faults struct {
-	open, read func(path string) error
+	atOpen, atRead func(path string) error
 }
 
-func (f *faults) opening(in *folder, name string) error {
-	if f == nil || f.open == nil {
+func (f *folder) opening(name string) error {
+	if f.faults == nil || f.atOpen == nil {
 		return nil
 	}
-	return f.open(in.path(name))
+	return f.atOpen(f.path(name))
 }
 
-func (f *faults) reading(in *folder, name string) error {
-	if f == nil || f.read == nil {
+func (f *folder) reading(name string) error {
+	if f.faults == nil || f.atRead == nil {
 		return nil
 	}
-	return f.read(in.path(name))
+	return f.atRead(f.path(name))
 }
 
 // look is lstat(2) of name in f.
@@ -117,8 +115,8 @@ func openat(at int, name string, flags int) (int, error) {
 	}
 }
 
-func (f *folder) readlink(name string, faults *faults) (string, error) {
-	if err := faults.opening(f, name); err != nil {
+func (f *folder) readlink(name string) (string, error) {
+	if err := f.opening(name); err != nil {
 		return "", f.fail("readlink", name, err)
 	}
 	for size := 128; ; size *= 4 {
@@ -130,8 +128,8 @@ func (f *folder) readlink(name string, faults *faults) (string, error) {
 		if n == size {
 			continue
 		}
-		if problem := grammar.BadTarget(b[:n]); problem != "" {
-			return "", f.fail("dump", name, errors.New(problem))
+		if err := nar.CheckTarget(b[:n]); err != nil {
+			return "", f.fail("dump", name, err)
 		}
 		return string(b[:n]), nil
 	}

@@ -9,17 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"narwharf/cache/nar"
-	"narwharf/cache/nar/grammar"
 )
 
 // Tree is what the walk of Measure has found: every entry with its place in the NAR, but none of
 // the bodies. It takes about 100 bytes per entry, holds nothing open, and may be used by many at
 // once.
 type Tree struct {
-	path   string // in the file system
-	root   *nar.Node
-	size   int64
-	faults *faults
+	above *folder
+	path  string // in the file system
+	root  *nar.Node
+	size  int64
 }
 
 // Measure walks the tree at root without opening its files and computes the NAR that Write
@@ -29,13 +28,12 @@ func Measure(ctx context.Context, root string) (*Tree, error) {
 }
 
 func measureWith(ctx context.Context, root string, f *faults) (*Tree, error) {
-	t := &Tree{path: root, root: &nar.Node{}, faults: f}
-	m := measurer{ctx: ctx, faults: f}
-	size, err := m.node(outside, root, 0, t.root, 0, 0)
-	if err != nil {
+	t := &Tree{above: outside(true, f), path: root, root: &nar.Node{}}
+	m := measurer{ctx: ctx}
+	var err error
+	if t.size, err = m.node(outside(false, f), root, 0, t.root, 0, 0); err != nil {
 		return nil, err
 	}
-	t.size = size
 	return t, nil
 }
 
@@ -47,10 +45,9 @@ func (t *Tree) Size() int64 { return t.size }
 func (t *Tree) Listing() *nar.Node { return t.root }
 
 type measurer struct {
-	ctx    context.Context
-	faults *faults
-	st     unix.Stat_t
-	buf    [16 << 10]byte
+	ctx context.Context
+	st  unix.Stat_t
+	buf [16 << 10]byte
 }
 
 // node fills in what stands as name in f, whose part of the NAR starts at pos, and says where that
@@ -69,28 +66,28 @@ func (m *measurer) node(f *folder, name string, typ nar.Type, n *nar.Node, pos i
 	switch typ {
 	case nar.Regular:
 		n.Size, n.Executable = m.st.Size, m.st.Mode&unix.S_IXUSR != 0
-		n.Offset = pos + headSize(n, f == outside)
-		if n.Size > grammar.MaxSize-n.Offset {
+		n.Offset = pos + headSize(n, f.up == nil)
+		if n.Size > nar.MaxSize-n.Offset {
 			return 0, f.fail("dump", name, errors.New("so many bytes are not possible"))
 		}
 	case nar.Symlink:
-		if n.Target, err = f.readlink(name, m.faults); err != nil {
+		if n.Target, err = f.readlink(name); err != nil {
 			return 0, err
 		}
 	case nar.Directory:
 		if pos, err = m.dir(f, name, n, pos, depth); err != nil {
 			return 0, err
 		}
-		return pos + tailSize(n, f == outside), nil
+		return pos + tailSize(n, f.up == nil), nil
 	}
-	return pos + headSize(n, f == outside) + n.Size + tailSize(n, f == outside), nil
+	return pos + headSize(n, f.up == nil) + n.Size + tailSize(n, f.up == nil), nil
 }
 
 func (m *measurer) dir(f *folder, name string, n *nar.Node, pos int64, depth int) (int64, error) {
 	if err := m.ctx.Err(); err != nil {
 		return 0, err
 	}
-	sub, err := f.open(name, m.faults)
+	sub, err := f.open(name)
 	if err != nil {
 		return 0, err
 	}
@@ -105,7 +102,7 @@ func (m *measurer) dir(f *folder, name string, n *nar.Node, pos int64, depth int
 		}
 		n.Entries = make([]nar.Node, len(list))
 	}
-	pos += headSize(n, f == outside)
+	pos += headSize(n, f.up == nil)
 	for i, e := range list {
 		n.Entries[i].Name = e.name
 		if pos, err = m.node(sub, e.name, e.typ, &n.Entries[i], pos, depth+1); err != nil {
@@ -117,34 +114,12 @@ func (m *measurer) dir(f *folder, name string, n *nar.Node, pos int64, depth int
 
 // headSize is how many bytes of the NAR stand before a node's body or entries, its name included.
 func headSize(n *nar.Node, root bool) int64 {
-	size := len(grammar.Begin.Raw)
-	if !root {
-		size = len(grammar.EntryOpen.Raw) + stringSize(n.Name) + len(grammar.EntryNode.Raw)
-	}
-	switch n.Type {
-	case nar.Directory:
-		size += len(grammar.Directory.Raw)
-	case nar.Symlink:
-		size += len(grammar.Symlink.Raw) + len(grammar.Target.Raw) + stringSize(n.Target)
-	case nar.Regular:
-		size += len(grammar.Regular.Raw) + len(grammar.Contents.Raw) + 8
-		if n.Executable {
-			size += len(grammar.Executable.Raw) + len(grammar.NoValue.Raw)
-		}
-	}
-	return int64(size)
+	var room [512]byte
+	return int64(len(appendHead(room[:0], n, root)))
 }
 
 // tailSize is how many stand after them.
-func tailSize(n *nar.Node, root bool) int64 {
-	size := len(grammar.CloseTwo.Raw)
-	if root {
-		size = len(grammar.CloseOne.Raw)
-	}
-	return int64(size + grammar.Padding(n.Size))
-}
-
-func stringSize(s string) int { return 8 + len(s) + grammar.Padding(int64(len(s))) }
+func tailSize(n *nar.Node, root bool) int64 { return int64(len(tail(root)) + nar.Padding(n.Size)) }
 
 // WriteRange writes the bytes [from, to) of the NAR to w and returns how many w took. Nothing that
 // lies before them is opened or read, and nothing after, save for the rest of a small file and what
@@ -157,7 +132,7 @@ func (t *Tree) WriteRange(ctx context.Context, w io.Writer, from, to int64) (int
 	if from == to {
 		return 0, nil
 	}
-	s := newSender(ctx, w, from, to, t.faults)
+	s := newSender(ctx, w, from, to)
 	err := s.run(&rerun{tree: t, from: from, to: to})
 	if err == nil && s.sent < to-from {
 		err = io.ErrShortWrite // cannot happen while both agree on all sizes

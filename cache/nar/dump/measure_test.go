@@ -15,7 +15,6 @@ import (
 	"pgregory.net/rapid"
 
 	"narwharf/cache/nar"
-	"narwharf/cache/nar/grammar"
 )
 
 // readFromer takes files as net/http does, and remembers whether it was given any.
@@ -183,7 +182,7 @@ func TestRangeOpensNothingElse(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "root")
 	plant(t, root, files...)
 	var opened []string
-	tree, err := measureWith(context.Background(), root, &faults{open: func(path string) error {
+	tree, err := measureWith(context.Background(), root, &faults{atOpen: func(path string) error {
 		opened = append(opened, strings.TrimPrefix(path, root))
 		return nil
 	}})
@@ -228,7 +227,7 @@ func TestRangeOfAHugeFile(t *testing.T) {
 	}
 	body := tree.Listing().Offset
 	got, err := writeRange(tree, body+size-5, tree.Size())
-	if want := []byte("\x00\x00end" + strings.Repeat("\x00", grammar.Padding(size)) + grammar.CloseOne.Raw); err != nil || !bytes.Equal(got, want) {
+	if want := []byte("\x00\x00end" + strings.Repeat("\x00", nar.Padding(size)) + nar.TagClose); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("the end is %q (%v)", got, err)
 	}
 	if got, err := writeRange(tree, body+4<<30-1, body+4<<30+1); err != nil || !bytes.Equal(got, []byte{0, 0}) {

@@ -64,7 +64,7 @@ func (s *sender) inTurn(src source, steps int) (more bool, err error) {
 	if more, b.ended = src.fill(b, steps); b.pos > 0 {
 		s.pos = b.pos
 	}
-	b.render(s.faults)
+	b.render()
 	if err := s.ctx.Err(); err != nil {
 		return false, err
 	}
@@ -73,7 +73,7 @@ func (s *sender) inTurn(src source, steps int) (more bool, err error) {
 
 // ahead sends the batches while n goroutines walk and read.
 func (s *sender) ahead(src source, n int) error {
-	q := &queue{src: src, faults: s.faults, order: make(chan *batch, ahead), stop: make(chan struct{})}
+	q := &queue{src: src, order: make(chan *batch, ahead), stop: make(chan struct{})}
 	for range n {
 		q.wg.Go(q.work)
 	}
@@ -100,7 +100,6 @@ type queue struct {
 	over   bool
 	order  chan *batch
 	stop   chan struct{}
-	faults *faults
 	weight atomic.Int64 // bytes per step of late
 	wg     sync.WaitGroup
 }
@@ -111,7 +110,7 @@ func (q *queue) work() {
 		if b == nil {
 			return
 		}
-		b.render(q.faults)
+		b.render()
 		if b.done > 0 {
 			q.weight.Store((q.weight.Load() + int64(len(b.buf)/b.done)) / 2)
 		}

@@ -58,7 +58,7 @@ func (r *rerun) enter(b *batch, n *nar.Node) (err error) {
 	switch {
 	case r.pos+size <= r.from:
 	case s.root:
-		s.in, s.name = measured, r.tree.path
+		s.in, s.name = r.tree.above, r.tree.path
 	default:
 		s.in, err = r.folder(len(r.in) - 1)
 	}
@@ -88,7 +88,7 @@ func (r *rerun) folder(i int) (*folder, error) {
 	if d.folder != nil {
 		return d.folder, nil
 	}
-	up, name := measured, r.tree.path
+	up, name := r.tree.above, r.tree.path
 	if i > 0 {
 		name = d.node.Name
 		var err error
@@ -97,7 +97,7 @@ func (r *rerun) folder(i int) (*folder, error) {
 		}
 	}
 	var err error
-	d.folder, err = up.open(name, r.tree.faults)
+	d.folder, err = up.open(name)
 	return d.folder, err
 }
 

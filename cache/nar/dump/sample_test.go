@@ -10,7 +10,6 @@ import (
 	"pgregory.net/rapid"
 
 	"narwharf/cache/nar"
-	"narwharf/cache/nar/grammar"
 )
 
 // file is an entry with its body.
@@ -79,7 +78,7 @@ func write(files ...file) (b []byte) {
 	}
 	node(0)
 	for _, word := range list {
-		b = grammar.AppendString(b, word)
+		b = nar.AppendString(b, word)
 	}
 	return b
 }
@@ -116,7 +115,7 @@ func names() *rapid.Generator[string] {
 		rapid.StringMatching(`[a-zA-Z0-9 ._+~-]{1,16}`),
 		rapid.Custom(func(t *rapid.T) string { return string(odd.Draw(t, "bytes")) }),
 		rapid.SampledFrom([]string{"a-", "a.", "a0", "...", "日本語", strings.Repeat("l", nar.MaxName)}),
-	).Filter(func(s string) bool { return grammar.BadName(s) == "" })
+	).Filter(func(s string) bool { return nar.CheckName(s) == nil })
 }
 
 func targets() *rapid.Generator[string] {

@@ -15,22 +15,38 @@ const sendStep = 16 << 20
 
 // sender writes the bytes [from, to) of an archive, of which it is given all from pos on.
 type sender struct {
-	ctx    context.Context
-	w      io.Writer
-	rf     io.ReaderFrom // w, if it may be faster at copying files
-	faults *faults
+	ctx context.Context
+	w   io.Writer
+	rf  io.ReaderFrom // w, if it is one that may be faster at copying files
 
 	pos, from, to int64
 	sent          int64
 }
 
-func newSender(ctx context.Context, w io.Writer, from, to int64, f *faults) *sender {
-	s := &sender{ctx: ctx, w: w, from: from, to: to, faults: f}
+func newSender(ctx context.Context, w io.Writer, from, to int64) *sender {
+	s := &sender{ctx: ctx, w: w, from: from, to: to}
 	// a *os.File goes about it in steps of 32 KiB if it is a pipe
-	if _, file := w.(*os.File); !file {
-		s.rf, _ = w.(io.ReaderFrom)
+	if rf, ok := w.(io.ReaderFrom); ok {
+		if _, file := w.(*os.File); !file {
+			s.rf = rf
+		}
+	}
+	if s.rf == nil {
+		s.rf = copier{w}
 	}
 	return s
+}
+
+// copier copies in large pieces.
+type copier struct{ io.Writer }
+
+var copies = sync.Pool{New: func() any { return new([batchSize]byte) }}
+
+// ReadFrom implements io.ReaderFrom.
+func (c copier) ReadFrom(r io.Reader) (int64, error) {
+	buf := copies.Get().(*[batchSize]byte)
+	defer copies.Put(buf)
+	return io.CopyBuffer(struct{ io.Writer }{c.Writer}, r, buf[:])
 }
 
 // batch sends what the batch stands for, and renders what did not fit.
@@ -46,7 +62,7 @@ func (s *sender) batch(b *batch) error {
 			return b.ended
 		}
 		b.sent()
-		b.render(s.faults)
+		b.render()
 	}
 }
 
@@ -77,13 +93,9 @@ func (s *sender) bytes(p []byte) error {
 	if lo == hi {
 		return nil
 	}
-	return s.write(p[lo:hi])
-}
-
-func (s *sender) write(p []byte) error {
-	n, err := s.w.Write(p)
+	n, err := s.w.Write(p[lo:hi])
 	s.sent += int64(n)
-	if err == nil && n < len(p) {
+	if err == nil && int64(n) < hi-lo {
 		err = io.ErrShortWrite
 	}
 	return err
@@ -95,23 +107,19 @@ func (s *sender) body(f *body) error {
 	if at == end {
 		return nil
 	}
-	copyStep := s.copy
-	if s.rf != nil {
-		copyStep = s.readFrom
-		if at > 0 {
-			if _, err := f.file.Seek(at, io.SeekStart); err != nil {
-				return f.fail(err)
-			}
+	if at > 0 {
+		if _, err := f.file.Seek(at, io.SeekStart); err != nil {
+			return f.fail(err)
 		}
 	}
 	for at < end {
 		if err := s.ctx.Err(); err != nil {
 			return err
 		}
-		if err := s.faults.reading(f.in, f.name); err != nil {
+		if err := f.in.reading(f.name); err != nil {
 			return f.fail(err)
 		}
-		n, err := copyStep(f, at, min(end-at, sendStep))
+		n, err := s.copy(f, at, min(end-at, sendStep))
 		if at += n; err != nil {
 			return err
 		}
@@ -132,15 +140,15 @@ func (s *sender) body(f *body) error {
 	return nil
 }
 
-// readFrom leaves the copying to the writer, so that sendfile(2) can happen.
-func (s *sender) readFrom(f *body, at, n int64) (int64, error) {
+// copy leaves the copying to the writer, so that sendfile(2) can happen.
+func (s *sender) copy(f *body, at, n int64) (int64, error) {
 	done, err := s.rf.ReadFrom(&io.LimitedReader{R: f.file, N: n})
 	s.sent += done
 	if err == nil {
 		return done, nil
 	}
 	// sendfile(2) does not say whether it was the file or the connection: ask the file
-	broken := s.faults.reading(f.in, f.name)
+	broken := f.in.reading(f.name)
 	if broken == nil {
 		var probe [1]byte
 		_, broken = f.file.ReadAt(probe[:], at+done)
@@ -149,29 +157,6 @@ func (s *sender) readFrom(f *body, at, n int64) (int64, error) {
 		return done, f.fail(broken)
 	}
 	return done, err
-}
-
-// copies are buffers for large bodies to writers that are no io.ReaderFrom.
-var copies = sync.Pool{New: func() any { return new([batchSize]byte) }}
-
-// copy reads and writes in large pieces.
-func (s *sender) copy(f *body, at, n int64) (done int64, err error) {
-	buf := copies.Get().(*[batchSize]byte)
-	defer copies.Put(buf)
-	for done < n {
-		m, err := f.file.ReadAt(buf[:min(n-done, batchSize)], at+done)
-		if err != nil && err != io.EOF {
-			return done, f.fail(err)
-		}
-		if m == 0 {
-			break
-		}
-		if err := s.write(buf[:m]); err != nil {
-			return done, err
-		}
-		done += int64(m)
-	}
-	return done, nil
 }
 
 func (f *body) fail(err error) error {

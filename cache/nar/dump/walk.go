@@ -1,7 +1,6 @@
 package dump
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,14 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"narwharf/cache/nar"
-	"narwharf/cache/nar/grammar"
 )
 
 // walk is the source of a dump: it goes through the tree as it is now, in the order of the
 // archive, and reads no directory before its turn has come.
 type walk struct {
-	root   string
-	faults *faults
+	above *folder
+	root  string
 
 	begun bool
 	in    []walkDir
@@ -37,7 +35,7 @@ type dirent struct {
 func (w *walk) fill(b *batch, steps int) (more bool, err error) {
 	if !w.begun {
 		w.begun = true
-		if err := w.enter(b, outside, dirent{name: w.root}); err != nil {
+		if err := w.enter(b, w.above, dirent{name: w.root}); err != nil {
 			return false, err
 		}
 	}
@@ -73,10 +71,10 @@ func (w *walk) enter(b *batch, f *folder, e dirent) error {
 		}
 	}
 	if e.typ != nar.Directory {
-		b.add(step{in: f, name: e.name, typ: e.typ, root: f == outside})
+		b.add(step{in: f, name: e.name, typ: e.typ, root: f.up == nil})
 		return nil
 	}
-	sub, err := f.open(e.name, w.faults)
+	sub, err := f.open(e.name)
 	if err != nil {
 		return err
 	}
@@ -85,7 +83,7 @@ func (w *walk) enter(b *batch, f *folder, e dirent) error {
 		sub.release()
 		return err
 	}
-	b.add(step{name: e.name, typ: nar.Directory, root: f == outside})
+	b.add(step{name: e.name, typ: nar.Directory, root: f.up == nil})
 	w.in = append(w.in, walkDir{sub, list})
 	return nil
 }
@@ -104,8 +102,8 @@ func (f *folder) list(buf []byte) ([]dirent, error) {
 		return nil, err
 	}
 	for _, e := range list {
-		if problem := grammar.BadName(e.name); problem != "" {
-			return nil, f.fail("dump", e.name, errors.New(problem))
+		if err := nar.CheckName(e.name); err != nil {
+			return nil, f.fail("dump", e.name, err)
 		}
 	}
 	slices.SortFunc(list, func(a, b dirent) int { return strings.Compare(a.name, b.name) })
