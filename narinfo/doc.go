@@ -1,10 +1,8 @@
 // Package narinfo reads and writes the small text that describes one store
 // path in a Nix binary cache, and the names and hashes inside it.
 //
-// # The document
-//
-// A narinfo is a list of lines "Key: value\n". Append prints it byte for byte
-// as NarInfo::to_string of Nix (src/libstore/nar-info.cc) does:
+// Append prints it byte for byte as NarInfo::to_string of Nix
+// (src/libstore/nar-info.cc) does:
 //
 //	StorePath: /nix/store/n9i3ks80yqb6cvn0h1pkz1l8xqwdjbv4-hello
 //	URL: nar/<file>
@@ -18,33 +16,17 @@
 //	Sig: <key name>:<base64>      once for each signature
 //	CA: fixed:r:sha256:<nix32>    only for content-addressed paths
 //
-// # What Parse refuses
-//
-// Nix takes much that it should not: a duplicate key silently wins or loses,
-// and one malformed Sig makes Nix 2.34 refuse the whole document where 2.26
-// used it. Whatever a cache stores is read for years by clients of every
-// version, so Parse refuses what any of them would: blank lines, CR LF, a
-// missing last newline, a second line of a key that has one value, a missing
-// or zero NarSize, an empty Compression (old Nix takes it for bzip2), control
-// characters anywhere, and references, derivers, hashes, signatures or content
-// addresses that are not well formed. Keys it does not know are dropped.
-// The message is one line shorter than 512 bytes and names the line, because
+// Whatever a cache stores is read for years by clients of every version, so Parse
+// refuses what any of them would: one malformed Sig makes Nix 2.34 refuse a whole
+// document, an empty Compression is bzip2 to old ones. Keys it does not know are
+// dropped. The message is one line shorter than 512 bytes and names the line, because
 // `nix copy` shows it to a person and shows nothing of 1024 bytes or more.
 //
 // Where Nix writes one thing in several ways, Parse takes them and Append
-// prints one: hashes in base 16, nix32 or SRI become nix32, references and
-// signatures are sorted and doubles dropped, an empty CA and
-// "Deriver: unknown-deriver" mean there is none. So Parse(Append(i)) equals i
-// for every Info that keeps the invariants stated at its fields.
-//
-// Parse says nothing about whether the document is true: whether NarHash is
-// that of the NAR, whether Compression is one that a cache can decode, whether
-// URL leads anywhere.
-//
-// # The fingerprint
+// prints one, so that Parse(Append(i)) equals i for every Info that keeps the
+// invariants stated at its fields. Parse says nothing about whether the document is true.
 //
 // AppendFingerprint makes the text that signatures sign (ValidPathInfo::
-// fingerprint in src/libstore/path-info.cc). It covers the store path, NarHash,
-// NarSize and References, and nothing else: not URL, Compression, FileHash,
-// Deriver or CA.
+// fingerprint in src/libstore/path-info.cc): store path, NarHash, NarSize and
+// References, and nothing else.
 package narinfo

@@ -12,9 +12,8 @@
 // and SQLite would then have to make them. A user other than the store's owner
 // cannot (NixOS/nix#10300), and this package will not, not even as root.
 //
-// What cannot be read from the database is asked of nix-daemon over its socket.
-// Its process opens the database in order to answer, so the two files come into
-// being and the next question goes to the database again.
+// What cannot be read from the database is asked of nix-daemon. Its process opens the
+// database in order to answer, so the next question goes to the database again.
 //
 // SQLite's "immutable" is never used: it ignores the WAL and so tells what was
 // true some time ago.
@@ -31,9 +30,6 @@
 // Callers that cache take Version before they ask, and ask Still before they use
 // what they have.
 //
-// Before every call the four files (database, -wal, -shm, schema) are looked at;
-// when one of them has been replaced or removed, everything is opened anew.
-//
 // # What it holds on to
 //
 // An open database has SQLite's shared lock on db.sqlite. Nix reads and writes
@@ -42,16 +38,7 @@
 // The lock is gone when anything else in this process opens and closes
 // db.sqlite (fcntl's rule), so nothing should.
 //
-// The -shm file is SQLite's shared memory: a reader that may write to it marks
-// there which state it reads.
-//
-// # What it refuses
-//
-// A schema other than 10, a database that is not in WAL mode (use-sqlite-wal =
-// false locks in a way that a reader cannot join without creating a file), a
-// database that has the paths of another store directory and none of this one,
-// and rows that do not make sense: a hash that is not a SHA-256, a missing size,
-// a reference to a path that is not there, a name that no store path can have.
-// Signatures that are not well formed are left out, since nobody can check them.
-// Daemons must speak protocol 1.21 (Nix 2.1) or later; that client is the package daemon beneath.
+// Refused are a schema other than 10, a database that is not in WAL mode (use-sqlite-wal =
+// false locks in a way that a reader cannot join without creating a file), one that has the
+// paths of another store directory and none of this one, and rows that do not make sense.
 package nixstore

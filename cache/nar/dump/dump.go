@@ -29,19 +29,12 @@ import (
 var ErrChanged = errors.New("the tree changes while it is read")
 
 // Write writes the file, directory or link at root to w as a NAR and returns how many bytes
-// w took. As in Nix, of the mode only the owner's execute bit counts, no link is followed, not
-// even root itself, and names go by their bytes. Sockets, devices and pipes are errors.
-//
-// The tree is walked while it is sent. Small files are read ahead of the writing by a few
-// goroutines, which end before Write returns. A large body is handed to w as an
-// *io.LimitedReader around an *os.File if w is an io.ReaderFrom, for sendfile(2); see the package
-// comment for writers that are better off without.
+// w took. As in Nix no link is followed, not even root itself; sockets, devices and pipes are errors.
+// The tree is walked while it is sent.
 //
 // After an error what w has got is not a NAR. Errors of the tree are an *fs.PathError and wrap
 // ErrChanged if that is what they are about; all others are those of w, as w gave them, and of ctx.
-// If there is nothing at root, nothing is written and errors.Is(err, fs.ErrNotExist). Entries that
-// were deleted before their directory was read cannot be missed here: who knows the size that the
-// NAR must have has to compare.
+// If there is nothing at root, nothing is written and errors.Is(err, fs.ErrNotExist).
 func Write(ctx context.Context, w io.Writer, root string) (int64, error) {
 	return writeWith(ctx, w, root, nil)
 }
