@@ -17,8 +17,11 @@ import (
 // command is one that takes from least to most arguments, any number if most is -1.
 func command(use, short string, least, most int, long string) *cobra.Command {
 	c := &cobra.Command{Use: use, Short: short, Long: long, Args: cobra.RangeArgs(least, most)}
-	if most < 0 {
+	switch {
+	case most < 0:
 		c.Args = cobra.MinimumNArgs(least)
+	case least == most:
+		c.Args = cobra.ExactArgs(most)
 	}
 	return c
 }
