@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -32,18 +31,6 @@ served. It never overwrites: if one of them is there, it says so and does nothin
 	listen := c.Flags().String("listen", "127.0.0.1:8080", "`ADDRESS` to serve on: host:port or unix:PATH")
 	root := c.Flags().String("store-root", "", "`DIR` under which the Nix store to serve lies, as in Nix's local?root= (default: this machine's own)")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if *name == "" {
-			host, err := os.Hostname()
-			if err != nil || host == "" {
-				host = "narwharf"
-			}
-			*name = strings.Map(func(r rune) rune {
-				if r == ':' || r <= ' ' {
-					return '-'
-				}
-				return r
-			}, host) + "-1"
-		}
 		dir, err := filepath.Abs(args[0])
 		if err != nil {
 			return err

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -26,6 +27,7 @@ var initConfig string
 // Init makes what a first try needs in a folder, which is also the data_dir, and
 // prints what is next. It never overwrites. by is the person who types.
 func Init(ctx context.Context, out io.Writer, dir, keyName, listen, storeRoot, by string) (err error) {
+	keyName = cmp.Or(keyName, defaultKeyName())
 	key, err := signing.GenerateKey(keyName)
 	if err != nil {
 		return err
@@ -81,6 +83,19 @@ Next:
   narwharf serve --config %s
 `, dir, served, keyFile, filepath.Join(dir, "config.toml"))
 	return err
+}
+
+func defaultKeyName() string {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "narwharf"
+	}
+	return strings.Map(func(r rune) rune {
+		if r == ':' || r <= ' ' {
+			return '-'
+		}
+		return r
+	}, host) + "-1"
 }
 
 // newFolder makes the folder, in which none of the files may be.
