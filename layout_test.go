@@ -70,8 +70,8 @@ var mayImport = map[string][]string{
 	"hooks/channel":         {"hooks/api", "hooks/audit", "signing", "narinfo", "cache/state", "cache/state/mirror", "cache/state/namelock"},
 	"hooks/configfile":      nil,
 	"hooks/dashboard":       {"hooks"},
-	"hooks/desired":         {"hooks/api", "hooks/audit", "hooks/channel", "hooks/host", "hooks/longpoll", "hooks/policy", "hooks/reboot", "hooks/rollout", "hooks/timers", "signing", "cache/state", "cache/state/mirror"},
-	"hooks/host":            {"hooks/api", "hooks/audit", "signing", "signing/access", "cache/state", "cache/state/mirror", "cache/state/namelock"},
+	"hooks/desired":         {"hooks/api", "hooks/audit", "hooks/channel", "hooks/host", "hooks/longpoll", "hooks/policy", "hooks/reboot", "hooks/rollout", "hooks/timers", "signing", "signing/access", "cache/state", "cache/state/mirror"},
+	"hooks/host":            {"hooks/api", "hooks/audit", "signing", "signing/access", "cache/state", "cache/state/mirror"},
 	"hooks/longpoll":        nil,
 	"hooks/promoter":        {"hooks/api", "signing", "narinfo", "cache/nixstore", "cache/state/durable"},
 	"hooks/reboot":          {"hooks/api", "hooks/audit", "hooks/host", "cache/state", "cache/state/mirror"},
@@ -97,7 +97,7 @@ var mayImport = map[string][]string{
 	"nixos/sim":             {"nixos", "nixos/desired", "nixos/effect", "nixos/journal", "nixos/machine", "nixos/remote", "signing", "narinfo", "hooks/api"},
 	"signing":               {"narinfo", "signing/ijson"},
 	"signing/ijson":         nil,
-	"signing/access":        {"signing", "cache/state", "cache/state/durable"},
+	"signing/access":        {"signing", "cache/state", "cache/state/durable", "cache/state/mirror"},
 }
 
 // allMayImport is what every package may import: tiny leaves.
@@ -236,9 +236,8 @@ func TestFilesAreShort(t *testing.T) {
 // largePackages are the product packages that are still larger than they should be, with
 // the lines that they may have. A number is lowered or its row deleted, never raised.
 var largePackages = map[string]int{
-	"cache":          1881,
-	"cmd/narwharf":   1964,
-	"signing/access": 1597,
+	"cache":        1881,
+	"cmd/narwharf": 1964,
 }
 
 // Tests do not count, and neither do bench and e2e.

@@ -173,7 +173,7 @@ func (w *world) start() {
 
 	tokens, _, err := access.Open(context.Background(), memory.New(nil), "")
 	fatal(err)
-	secret, token, err := access.New("ci", access.Scopes{push}, time.Now(), time.Time{})
+	secret, token, err := access.New("ci", "", access.Scopes{push}, time.Now(), time.Time{})
 	fatal(err)
 	fatal(tokens.Add(context.Background(), token))
 	w.token = secret

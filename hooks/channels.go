@@ -15,22 +15,31 @@ import (
 
 var pullScope = access.Scope{Kind: access.Pull}
 
-// channelName is the name of a channel in the path.
-func channelName(c *call) (string, error) {
-	name := c.param("channel")
-	if err := signing.CheckChannel(name); err != nil {
-		return "", api.Errorf(api.BadRequest, "%v", err)
+// ofChannel is an endpoint about the channel in its path, for those who have a right
+// to it.
+func ofChannel(right func(c *call, name string) error, serve func(c *call, name string) error) endpoint {
+	return func(c *call) error {
+		name := c.param("channel")
+		if err := signing.CheckChannel(name); err != nil {
+			return api.Errorf(api.BadRequest, "%v", err)
+		}
+		if err := right(c, name); err != nil {
+			return err
+		}
+		return serve(c, name)
 	}
-	return name, nil
 }
 
-// readableChannel is the channel that a reader's request is about.
-func readableChannel(c *call) (string, error) {
-	name, err := channelName(c)
-	if err != nil {
-		return "", err
-	}
-	return name, c.need(pullScope)
+func mayPull(c *call, _ string) error { return c.need(pullScope) }
+
+func mayOperate(c *call, _ string) error { return c.need(access.Scope{Kind: access.Operate}) }
+
+func mayPromote(c *call, channel string) error {
+	return c.need(access.Scope{Kind: access.Promote, Glob: channel})
+}
+
+func mayJoin(c *call, channel string) error {
+	return c.need(access.Scope{Kind: access.Join, Glob: channel})
 }
 
 func (s *Server) listChannels(c *call) error {
@@ -43,11 +52,7 @@ func (s *Server) listChannels(c *call) error {
 
 // getChannel answers with the channel and its whole release. An absent or
 // deleted one is 404 with the ETag that creates it; it can be waited for.
-func (s *Server) getChannel(c *call) error {
-	name, err := readableChannel(c)
-	if err != nil {
-		return err
-	}
+func (s *Server) getChannel(c *call, name string) error {
 	return s.poll(c, longpoll.Poll{Topics: []string{audit.Channel(name)}, Look: func() (longpoll.Answer, error) {
 		l := s.channels.Get(name)
 		status, value := http.StatusOK, any(l.Describe())
@@ -61,11 +66,7 @@ func (s *Server) getChannel(c *call) error {
 	}})
 }
 
-func (s *Server) getHistory(c *call) error {
-	name, err := readableChannel(c)
-	if err != nil {
-		return err
-	}
+func (s *Server) getHistory(c *call, name string) (err error) {
 	limit := 50
 	if q := c.req.URL.Query().Get("limit"); q != "" {
 		if limit, err = strconv.Atoi(q); err != nil || limit < 1 || limit > 1000 {
@@ -81,11 +82,7 @@ func (s *Server) getHistory(c *call) error {
 }
 
 // getRelease serves an earlier release whole: what a rollback builds on.
-func (s *Server) getRelease(c *call) error {
-	name, err := readableChannel(c)
-	if err != nil {
-		return err
-	}
+func (s *Server) getRelease(c *call, name string) error {
 	seq, err := strconv.ParseInt(c.param("seq"), 10, 64)
 	if err != nil || seq < 1 || seq > signing.MaxSeq {
 		return api.Errorf(api.BadRequest, "%q is not a seq", c.param("seq"))
@@ -99,11 +96,7 @@ func (s *Server) getRelease(c *call) error {
 }
 
 // getStorePath answers shell scripts: nix-store -r $(curl …).
-func (s *Server) getStorePath(c *call) error {
-	name, err := readableChannel(c)
-	if err != nil {
-		return err
-	}
+func (s *Server) getStorePath(c *call, name string) error {
 	target := c.req.URL.Query().Get("target")
 	return s.poll(c, longpoll.Poll{Topics: []string{audit.Channel(name)}, Look: func() (a longpoll.Answer, err error) {
 		l := s.channels.Get(name)

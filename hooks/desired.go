@@ -19,11 +19,7 @@ func selfOf(req *http.Request) (api.Self, error) {
 }
 
 // getDesired is the agent's poll.
-func (s *Server) getDesired(c *call) error {
-	name, err := hostParam(c)
-	if err != nil {
-		return err
-	}
+func (s *Server) getDesired(c *call, name string) error {
 	q := c.req.URL.Query()
 	channel, target := q.Get("channel"), q.Get("target")
 	if err := signing.CheckChannel(channel); err != nil {

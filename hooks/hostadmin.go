@@ -1,29 +1,63 @@
 package hooks
 
 import (
+	"context"
 	"net/http"
 
 	"narwharf/hooks/api"
-	"narwharf/hooks/desired"
 	"narwharf/hooks/host"
 	"narwharf/signing/access"
 )
 
-// operatedHost is the host that an operator's request is about.
-func operatedHost(c *call) (string, error) {
-	name, err := hostParam(c)
-	if err != nil {
-		return "", err
+// ofHost is an endpoint about the host in its path.
+func ofHost(serve func(c *call, name string) error) endpoint {
+	return func(c *call) error {
+		name := c.param("host")
+		if err := host.CheckName(name); err != nil {
+			return err
+		}
+		return serve(c, name)
 	}
-	return name, c.need(access.Scope{Kind: access.Operate})
+}
+
+// operated is an endpoint for operators of a host, which is answered with what is known
+// of it then.
+func (s *Server) operated(change func(c *call, name string) error) endpoint {
+	return ofHost(func(c *call, name string) error {
+		if err := c.need(access.Scope{Kind: access.Operate}); err != nil {
+			return err
+		}
+		if err := change(c, name); err != nil {
+			return err
+		}
+		d, err := s.fleet.Describe(name)
+		if err != nil {
+			return err
+		}
+		writeJSON(c.w, http.StatusOK, d.Host)
+		return nil
+	})
+}
+
+// operatedSeq is one with a body {"seq":N}: about which release an operator speaks of
+// a host, since there may be another meanwhile.
+func (s *Server) operatedSeq(change func(ctx context.Context, who host.Caller, name string, seq int64) error) endpoint {
+	return s.operated(func(c *call, name string) error {
+		var body struct {
+			Seq int64 `json:"seq"`
+		}
+		if err := readJSON(c, 1<<10, &body); err != nil {
+			return err
+		}
+		if body.Seq < 1 {
+			return api.Errorf(api.BadRequest, `send {"seq":N}, the release that is meant`)
+		}
+		return change(c.req.Context(), c.caller(), name, body.Seq)
+	})
 }
 
 // patchHost sets labels and hold.
-func (s *Server) patchHost(c *call) error {
-	name, err := operatedHost(c)
-	if err != nil {
-		return err
-	}
+func (s *Server) patchHost(c *call, name string) error {
 	var p host.Patch
 	if err := readJSON(c, 64<<10, &p); err != nil {
 		return err
@@ -31,15 +65,11 @@ func (s *Server) patchHost(c *call) error {
 	if err := p.Check(); err != nil {
 		return err
 	}
-	if err := s.hosts.Patch(c.req.Context(), c.caller(), name, &p); err != nil {
-		return err
-	}
-	return s.answerHost(c, name)
+	return s.hosts.Patch(c.req.Context(), c.caller(), name, &p)
 }
 
-func (s *Server) deleteHost(c *call) error {
-	name, err := operatedHost(c)
-	if err != nil {
+func (s *Server) deleteHost(c *call, name string) error {
+	if err := c.need(access.Scope{Kind: access.Operate}); err != nil {
 		return err
 	}
 	if err := s.fleet.Remove(c.req.Context(), c.caller(), name); err != nil {
@@ -50,11 +80,7 @@ func (s *Server) deleteHost(c *call) error {
 }
 
 // approveHost says which machine has a host's name.
-func (s *Server) approveHost(c *call) error {
-	name, err := operatedHost(c)
-	if err != nil {
-		return err
-	}
+func (s *Server) approveHost(c *call, name string) error {
 	var p struct {
 		Instance *string `json:"instance"`
 	}
@@ -68,56 +94,16 @@ func (s *Server) approveHost(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := s.hosts.Approve(c.req.Context(), c.caller(), name, d.Channel, *p.Instance); err != nil {
-		return err
-	}
-	return s.answerHost(c, name)
+	return s.hosts.Approve(c.req.Context(), c.caller(), name, d.Channel, *p.Instance)
 }
 
-// retryHost asks a host to try its entry again that failed.
-func (s *Server) retryHost(c *call) error { return s.direct(c, desired.Retry) }
-
-// revertHost asks a host to leave a release for the last system that it found
-// well before.
-func (s *Server) revertHost(c *call) error { return s.direct(c, desired.Revert) }
-
-func (s *Server) direct(c *call, what string) error {
-	name, seq, err := operatedSeq(c)
-	if err != nil {
-		return err
-	}
-	if err := s.fleet.Direct(c.req.Context(), c.caller(), name, what, seq); err != nil {
-		return err
-	}
-	return s.answerHost(c, name)
+// directHost asks a host to try its entry again that failed, or to leave a release for
+// the last system that it found well before.
+func (s *Server) directHost(what string) endpoint {
+	return s.operatedSeq(func(ctx context.Context, who host.Caller, name string, seq int64) error {
+		return s.fleet.Direct(ctx, who, name, what, seq)
+	})
 }
 
 // releaseHost takes the reboot slot of a host that will not come back.
-func (s *Server) releaseHost(c *call) error {
-	name, seq, err := operatedSeq(c)
-	if err != nil {
-		return err
-	}
-	if err := s.fleet.Release(c.req.Context(), c.caller(), name, seq); err != nil {
-		return err
-	}
-	return s.answerHost(c, name)
-}
-
-// operatedSeq reads a body {"seq":N}: about which release an operator speaks of a
-// host, since there may be another meanwhile.
-func operatedSeq(c *call) (name string, seq int64, err error) {
-	if name, err = operatedHost(c); err != nil {
-		return "", 0, err
-	}
-	var body struct {
-		Seq int64 `json:"seq"`
-	}
-	if err := readJSON(c, 1<<10, &body); err != nil {
-		return "", 0, err
-	}
-	if body.Seq < 1 {
-		return "", 0, api.Errorf(api.BadRequest, `send {"seq":N}, the release that is meant`)
-	}
-	return name, body.Seq, nil
-}
+func (s *Server) releaseHost() endpoint { return s.operatedSeq(s.fleet.Release) }

@@ -1,19 +1,12 @@
 package hooks
 
 import (
-	"net/http"
-
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
 	"narwharf/hooks/host"
 	"narwharf/hooks/longpoll"
 	"narwharf/signing"
 )
-
-func hostParam(c *call) (string, error) {
-	name := c.param("host")
-	return name, host.CheckName(name)
-}
 
 func (s *Server) listHosts(c *call) error {
 	channel := c.req.URL.Query().Get("channel")
@@ -37,11 +30,7 @@ func (s *Server) listHosts(c *call) error {
 	}})
 }
 
-func (s *Server) getHost(c *call) error {
-	name, err := hostParam(c)
-	if err != nil {
-		return err
-	}
+func (s *Server) getHost(c *call, name string) error {
 	d, err := s.fleet.Describe(name)
 	if err != nil {
 		return err
@@ -62,14 +51,4 @@ func (s *Server) getHost(c *call) error {
 		}
 		return longpoll.JSON(d.Host)
 	}})
-}
-
-// answerHost answers an operator with what is known of a host now.
-func (s *Server) answerHost(c *call, name string) error {
-	d, err := s.fleet.Describe(name)
-	if err != nil {
-		return err
-	}
-	writeJSON(c.w, http.StatusOK, d.Host)
-	return nil
 }

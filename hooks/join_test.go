@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"narwharf/cache/state"
 	"narwharf/hooks/api"
 	"narwharf/signing/access"
 )
@@ -170,44 +173,124 @@ func TestRemoveRevokesTheToken(t *testing.T) {
 	}
 }
 
-// halfStore is a token store of which one thing fails.
-type halfStore struct {
-	access.Store
-	fail error
+// faulty is a state in which one write fails, and with it its transaction.
+type faulty struct {
+	state.Store
+	left *atomic.Int64 // writes up to it
 }
 
-func (h *halfStore) Redeem(ctx context.Context, id, instance string, fresh access.Token) error {
-	if h.fail != nil {
-		return h.fail
-	}
-	return h.Store.Redeem(ctx, id, instance, fresh)
+func (f faulty) Update(ctx context.Context, locks []string, fn func(tx state.Tx) error) error {
+	return f.Store.Update(ctx, locks, func(tx state.Tx) error { return fn(faultyTx{tx, f.left}) })
 }
 
-// If a write fails in the middle, the host asks again and gets its token.
-func TestJoinThatFails(t *testing.T) {
-	w := newWorld(t)
-	a := w.machine("web-1", "a", "boot-a")
-	secret := w.joinToken("rack-7", "", 1)
-	half := &halfStore{w.tokens, errors.New("disk on fire")}
-	w.joins = half
-	w.restart()
-	w.must(a.join(secret), 500, api.Internal)
-	half.fail = nil
-	w.wantEvents("host.joined", 0, false)
+type faultyTx struct {
+	state.Tx
+	left *atomic.Int64
+}
 
-	// The token is made, and then the table of owners cannot be written.
-	if err := w.db.Close(); err != nil {
-		t.Fatal(err)
+func (f faultyTx) write() error {
+	if f.left.Add(-1) == 0 {
+		return errors.New("disk on fire")
 	}
-	w.must(a.join(secret), 500, api.Internal)
-	w.http.Close() // what stop does, without the database
-	w.s.Stop()
-	_ = w.parking.Close()
-	<-w.served
-	w.start()
-	a.joins(secret)
-	a.taken()
-	w.wantEvents("host.joined", 1, false)
+	return nil
+}
+
+func (f faultyTx) Put(bucket, key string, value []byte) error {
+	return errors.Join(f.write(), f.Tx.Put(bucket, key, value))
+}
+
+func (f faultyTx) Delete(bucket, key string) error {
+	return errors.Join(f.write(), f.Tx.Delete(bucket, key))
+}
+
+func (f faultyTx) Append(log string, encode func(position uint64) ([]byte, error)) error {
+	return errors.Join(f.write(), f.Tx.Append(log, encode))
+}
+
+// stored is all that is stored of tokens and hosts, and the events.
+func (w *world) stored() string {
+	w.t.Helper()
+	var all strings.Builder
+	for _, bucket := range []string{"tokens", "token-index", "hooks/host", "hooks/owner", "hooks/instance"} {
+		err := w.db.Scan(w.t.Context(), bucket, state.Range{}, func(page []state.Entry) error {
+			for _, e := range page {
+				fmt.Fprintf(&all, "%s %q %s\n", bucket, e.Key, e.Value)
+			}
+			return nil
+		})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	return all.String() + w.do("GET", "/api/v1/events", w.op, nil).body
+}
+
+// TestJoinFailsAtEachWrite: whichever write fails, nothing of a join was done, nor of
+// whatever else changes tokens and hosts; and it can be said again.
+func TestJoinFailsAtEachWrite(t *testing.T) {
+	for name, prepare := range map[string]func(w *world) (ask func() answer, status int){
+		"a join": func(w *world) (func() answer, int) {
+			a, secret := w.machine("web-1", "a", "boot-a"), w.joinToken("rack", "", 1)
+			return func() answer { return a.join(secret) }, 201
+		},
+		"a join that is repeated": func(w *world) (func() answer, int) {
+			a, secret := w.machine("web-1", "a", "boot-a"), w.joinToken("rack", "", 1)
+			a.joins(secret)
+			a.taken()
+			return func() answer { return a.join(secret) }, 201
+		},
+		"a join in place of another": func(w *world) (func() answer, int) {
+			a, b := w.machine("web-1", "a", "boot-a"), w.machine("web-1", "b", "boot-b")
+			a.joins(w.joinToken("rack", "", 1))
+			a.taken()
+			secret := w.joinToken("again", "web-1", 1)
+			return func() answer { return b.join(secret) }, 201
+		},
+		"a join by a name that is taken": func(w *world) (func() answer, int) {
+			a, b := w.machine("web-1", "a", "boot-a"), w.machine("web-1", "b", "boot-b")
+			a.joins(w.joinToken("rack", "", 1))
+			secret := w.joinToken("other", "", 1)
+			return func() answer { return b.join(secret) }, 409
+		},
+		"an approval": func(w *world) (func() answer, int) {
+			a, b := w.machine("web-1", "a", "boot-a"), w.machine("web-1", "b", "boot-b")
+			a.joins(w.joinToken("rack", "", 1))
+			a.taken()
+			b.refused()
+			return func() answer { return w.approve("web-1", b.instance) }, 200
+		},
+		"a removal": func(w *world) (func() answer, int) {
+			a := w.machine("web-1", "a", "boot-a")
+			a.joins(w.joinToken("rack", "", 1))
+			a.taken()
+			return func() answer { return w.do("DELETE", "/api/v1/hosts/web-1", w.op, nil) }, 204
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.halt()
+			left := new(atomic.Int64)
+			w.serve(faulty{w.db, left})
+			ask, status := prepare(w)
+			was := w.stored()
+			n := int64(1)
+			for ; ; n++ {
+				left.Store(n)
+				a := ask()
+				if left.Load() > 0 {
+					w.must(a, status, a.err.Kind)
+					break
+				}
+				w.must(a, 500, api.Internal)
+				if is := w.stored(); is != was {
+					t.Fatalf("after a fault at write %d there is\n%s\nand was\n%s", n, is, was)
+				}
+			}
+			if n < 3 || w.stored() == was {
+				t.Errorf("it has made %d writes", n-1)
+			}
+		})
+	}
 }
 
 // No secret is in the log, the events, or the database.

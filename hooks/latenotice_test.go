@@ -14,7 +14,6 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/host"
-	"narwharf/signing/access"
 )
 
 // TestNoAlarmForALateNotice: a host that reports at one server what another told it
@@ -184,30 +183,35 @@ func TestApproveReadsTheClaim(t *testing.T) {
 	}
 }
 
-// cancelStore cancels when the last token was revoked: the operator went away.
-type cancelStore struct {
-	access.Store
+// cancelled is a state in which who asked for a change goes away just before its commit.
+type cancelled struct {
+	state.Store
 	cancel func()
 }
 
-func (c cancelStore) Revoke(ctx context.Context, id string, at time.Time) (access.Token, error) {
-	tok, err := c.Store.Revoke(ctx, id, at)
-	c.cancel()
-	return tok, err
+func (c cancelled) Update(ctx context.Context, locks []string, fn func(tx state.Tx) error) error {
+	return c.Store.Update(ctx, locks, func(tx state.Tx) error {
+		defer c.cancel()
+		return fn(tx)
+	})
 }
 
 // TestApproveIsWhole: an operator who leaves does not leave an approval half done.
 func TestApproveIsWhole(t *testing.T) {
 	w := newWorld(t)
-	ctx, cancel := context.WithCancel(context.Background())
-	w.joins = cancelStore{w.tokens, cancel}
-	w.restart()
 	a, b := w.machine("web-1", "a", "boot-a"), w.machine("web-1", "b", "boot-b")
 	a.joins(w.joinToken("rack", "", 2))
 	a.taken()
 	b.refused()
+	ctx, cancel := context.WithCancel(context.Background())
+	w.halt()
+	w.serve(cancelled{w.db, cancel})
 	err := w.s.hosts.Approve(ctx, host.Caller{Name: "op"}, "web-1", "web", b.instance)
-	if h := w.show("web-1"); err != nil || h.Identity.Instance != b.instance || a.poll().status != 401 {
+	owner, status := b.instance, 401
+	if err != nil {
+		owner, status = a.instance, 200
+	}
+	if h := w.show("web-1"); h.Identity.Instance != owner || a.poll().status != status {
 		t.Errorf("%v; the name is of %s, the old machine's poll is %d", err, h.Identity.Instance, a.poll().status)
 	}
 }

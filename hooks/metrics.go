@@ -40,19 +40,18 @@ var (
 	seenDesc  = prometheus.NewDesc("narwharf_host_last_seen_seconds", "Unix time of the last poll or report.", []string{"host"}, nil)
 )
 
-// Describe implements prometheus.Collector.
-func (f *fleetCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{seqDesc, hostsDesc, convDesc, seenDesc, heldDesc, openDesc, slotDesc, lateDesc} {
-		ch <- d
-	}
-}
+// Describe implements prometheus.Collector. What there is to tell is not known before.
+func (f *fleetCollector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
 func (f *fleetCollector) Collect(ch chan<- prometheus.Metric) {
-	for _, l := range f.s.channels.List() {
-		ch <- prometheus.MustNewConstMetric(seqDesc, prometheus.GaugeValue, float64(l.Seq), l.Channel)
+	gauge := func(of *prometheus.Desc, value int, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(of, prometheus.GaugeValue, float64(value), labels...)
 	}
-	f.collectPolicies(ch)
+	for _, l := range f.s.channels.List() {
+		gauge(seqDesc, int(l.Seq), l.Channel)
+	}
+	f.collectPolicies(gauge)
 	hosts, _, err := f.s.fleet.List("")
 	if err != nil {
 		f.s.log.Error("metrics of hosts are not complete", "error", err)
@@ -64,7 +63,7 @@ func (f *fleetCollector) Collect(ch chan<- prometheus.Metric) {
 	states := make(map[key]int)
 	converged, held := make(map[string]int), make(map[string]int)
 	for _, h := range hosts {
-		ch <- prometheus.MustNewConstMetric(seenDesc, prometheus.GaugeValue, float64(h.LastSeen.Unix()), h.Host)
+		gauge(seenDesc, int(h.LastSeen.Unix()), h.Host)
 		if h.Status == nil {
 			continue
 		}
@@ -77,25 +76,25 @@ func (f *fleetCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	for k, n := range states {
-		ch <- prometheus.MustNewConstMetric(hostsDesc, prometheus.GaugeValue, float64(n), k.channel, string(k.state))
+		gauge(hostsDesc, n, k.channel, string(k.state))
 	}
 	for c, n := range held {
-		ch <- prometheus.MustNewConstMetric(heldDesc, prometheus.GaugeValue, float64(n), c)
+		gauge(heldDesc, n, c)
 	}
 	for c, n := range converged {
-		ch <- prometheus.MustNewConstMetric(convDesc, prometheus.GaugeValue, float64(n), c)
+		gauge(convDesc, n, c)
 	}
 }
 
 // collectPolicies tells about windows and reboot slots.
-func (f *fleetCollector) collectPolicies(ch chan<- prometheus.Metric) {
+func (f *fleetCollector) collectPolicies(gauge func(of *prometheus.Desc, value int, labels ...string)) {
 	for name, p := range f.s.policies.All() {
 		if len(p.Windows) > 0 {
-			v := 0.0
+			v := 0
 			if open, _ := p.Open(f.s.clock()); open {
 				v = 1
 			}
-			ch <- prometheus.MustNewConstMetric(openDesc, prometheus.GaugeValue, v, name)
+			gauge(openDesc, v, name)
 		}
 	}
 	used, late := make(map[string]int), make(map[string]int)
@@ -106,7 +105,7 @@ func (f *fleetCollector) collectPolicies(ch chan<- prometheus.Metric) {
 		}
 	}
 	for g, n := range used {
-		ch <- prometheus.MustNewConstMetric(slotDesc, prometheus.GaugeValue, float64(n), g)
-		ch <- prometheus.MustNewConstMetric(lateDesc, prometheus.GaugeValue, float64(late[g]), g)
+		gauge(slotDesc, n, g)
+		gauge(lateDesc, late[g], g)
 	}
 }

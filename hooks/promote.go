@@ -9,21 +9,8 @@ import (
 	"narwharf/signing/access"
 )
 
-// promotableChannel is the channel that a promoter's request is about.
-func promotableChannel(c *call) (string, error) {
-	name, err := channelName(c)
-	if err != nil {
-		return "", err
-	}
-	return name, c.need(access.Scope{Kind: access.Promote, Glob: name})
-}
-
 // promote is PUT /channels/{c}: a release, to which the channel turns.
-func (s *Server) promote(c *call) error {
-	name, err := promotableChannel(c)
-	if err != nil {
-		return err
-	}
+func (s *Server) promote(c *call, name string) error {
 	var p api.Promotion
 	if err := readJSON(c, channel.MaxPromotion, &p); err != nil {
 		return err
@@ -69,11 +56,7 @@ func (s *Server) untilStop(c *call) (context.Context, func()) {
 	}
 }
 
-func (s *Server) deleteChannel(c *call) error {
-	name, err := promotableChannel(c)
-	if err != nil {
-		return err
-	}
+func (s *Server) deleteChannel(c *call, name string) error {
 	seq, err := s.channels.Delete(c.req.Context(), name, c.req.Header.Get("If-Match"), c.who.Name)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/desired"
 )
 
 // A Route is a row of the API's grammar.
@@ -27,30 +28,30 @@ type row struct {
 func (s *Server) rows() []row {
 	return []row{
 		{Route{"GET", "/api/v1/channels", "channel-list"}, s.listChannels},
-		{Route{"GET", "/api/v1/channels/:channel", "channel"}, s.getChannel},
-		{Route{"PUT", "/api/v1/channels/:channel", "promote"}, s.promote},
-		{Route{"DELETE", "/api/v1/channels/:channel", "channel-delete"}, s.deleteChannel},
-		{Route{"GET", "/api/v1/channels/:channel/history", "history"}, s.getHistory},
-		{Route{"GET", "/api/v1/channels/:channel/releases/:seq", "release"}, s.getRelease},
-		{Route{"GET", "/api/v1/channels/:channel/store-path", "store-path"}, s.getStorePath},
-		{Route{"GET", "/api/v1/channels/:channel/policy", "policy"}, s.getPolicy},
-		{Route{"PUT", "/api/v1/channels/:channel/policy", "policy-put"}, s.putPolicy},
-		{Route{"GET", "/api/v1/channels/:channel/bootstrap", "bootstrap"}, s.getBootstrap},
+		{Route{"GET", "/api/v1/channels/:channel", "channel"}, ofChannel(mayPull, s.getChannel)},
+		{Route{"PUT", "/api/v1/channels/:channel", "promote"}, ofChannel(mayPromote, s.promote)},
+		{Route{"DELETE", "/api/v1/channels/:channel", "channel-delete"}, ofChannel(mayPromote, s.deleteChannel)},
+		{Route{"GET", "/api/v1/channels/:channel/history", "history"}, ofChannel(mayPull, s.getHistory)},
+		{Route{"GET", "/api/v1/channels/:channel/releases/:seq", "release"}, ofChannel(mayPull, s.getRelease)},
+		{Route{"GET", "/api/v1/channels/:channel/store-path", "store-path"}, ofChannel(mayPull, s.getStorePath)},
+		{Route{"GET", "/api/v1/channels/:channel/policy", "policy"}, ofChannel((*call).operateOr, s.getPolicy)},
+		{Route{"PUT", "/api/v1/channels/:channel/policy", "policy-put"}, ofChannel(mayOperate, s.putPolicy)},
+		{Route{"GET", "/api/v1/channels/:channel/bootstrap", "bootstrap"}, ofChannel(mayJoin, s.getBootstrap)},
 		{Route{"GET", "/api/v1/closures/:digest", "closure"}, s.getClosure},
 		{Route{"PUT", "/api/v1/closures/:digest", "closure-put"}, s.putClosure},
 		{Route{"GET", "/api/v1/hosts", "host-list"}, s.listHosts},
-		{Route{"GET", "/api/v1/hosts/:host", "host"}, s.getHost},
-		{Route{"PATCH", "/api/v1/hosts/:host", "host-patch"}, s.patchHost},
-		{Route{"DELETE", "/api/v1/hosts/:host", "host-delete"}, s.deleteHost},
-		{Route{"POST", "/api/v1/hosts/:host/approve", "host-approve"}, s.approveHost},
-		{Route{"POST", "/api/v1/hosts/:host/retry", "host-retry"}, s.retryHost},
-		{Route{"POST", "/api/v1/hosts/:host/revert", "host-revert"}, s.revertHost},
-		{Route{"POST", "/api/v1/hosts/:host/release", "host-release"}, s.releaseHost},
+		{Route{"GET", "/api/v1/hosts/:host", "host"}, ofHost(s.getHost)},
+		{Route{"PATCH", "/api/v1/hosts/:host", "host-patch"}, s.operated(s.patchHost)},
+		{Route{"DELETE", "/api/v1/hosts/:host", "host-delete"}, ofHost(s.deleteHost)},
+		{Route{"POST", "/api/v1/hosts/:host/approve", "host-approve"}, s.operated(s.approveHost)},
+		{Route{"POST", "/api/v1/hosts/:host/retry", "host-retry"}, s.directHost(desired.Retry)},
+		{Route{"POST", "/api/v1/hosts/:host/revert", "host-revert"}, s.directHost(desired.Revert)},
+		{Route{"POST", "/api/v1/hosts/:host/release", "host-release"}, s.releaseHost()},
 		{Route{"POST", "/api/v1/join", "join"}, s.join},
-		{Route{"GET", "/api/v1/hosts/:host/desired", "desired"}, s.getDesired},
-		{Route{"PUT", "/api/v1/hosts/:host/status", "status"}, s.putStatus},
-		{Route{"POST", "/api/v1/hosts/:host/log", "host-log-post"}, s.postLog},
-		{Route{"GET", "/api/v1/hosts/:host/log", "host-log"}, s.getLog},
+		{Route{"GET", "/api/v1/hosts/:host/desired", "desired"}, ofHost(s.getDesired)},
+		{Route{"PUT", "/api/v1/hosts/:host/status", "status"}, ofHost(s.putStatus)},
+		{Route{"POST", "/api/v1/hosts/:host/log", "host-log-post"}, ofHost(s.postLog)},
+		{Route{"GET", "/api/v1/hosts/:host/log", "host-log"}, ofHost(s.getLog)},
 		{Route{"GET", "/api/v1/events", "events"}, s.getEvents},
 	}
 }

@@ -32,7 +32,7 @@ type Options struct {
 	Cache   channel.Cache
 	Files   channel.Files
 	Access  *access.Authenticator
-	Tokens  access.Store // of Access, for joins; nil: there are none
+	Tokens  *access.Tokens // of Access, in State
 	Audit   audit.Limits
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
@@ -46,7 +46,7 @@ type Options struct {
 // Server is the API of channels and hosts, an http.Handler for /api/v1/.
 type Server struct {
 	access    *access.Authenticator
-	tokens    access.Store
+	tokens    *access.Tokens
 	bootstrap func(BootstrapRequest) (string, error)
 	log       *slog.Logger
 	clock     func() time.Time

@@ -13,7 +13,7 @@ import (
 )
 
 // brokenTokens is a token store that cannot be read.
-type brokenTokens struct{ access.Store }
+type brokenTokens struct{}
 
 func (brokenTokens) Lookup(context.Context, string) (access.Token, error) {
 	return access.Token{}, errors.New("the disk is on fire")
@@ -25,7 +25,7 @@ func TestTokenUnchecked(t *testing.T) {
 	w := newWorld(t)
 	var log bytes.Buffer
 	w.s.log = slog.New(slog.NewTextHandler(&log, nil))
-	w.s.access = access.NewAuthenticator(brokenTokens{w.tokens}, access.Scopes{{Kind: access.Pull}}, nil)
+	w.s.access = access.NewAuthenticator(brokenTokens{}, access.Scopes{{Kind: access.Pull}}, nil)
 	for _, path := range []string{desiredPath, "/api/v1/hosts", "/api/v1/events"} {
 		log.Reset()
 		a := w.must(w.do("GET", path, w.admin, nil), 503, api.Unavailable, "could not be checked")

@@ -14,11 +14,7 @@ import (
 const maxStatus = 1 << 20
 
 // putStatus takes a host's report.
-func (s *Server) putStatus(c *call) error {
-	name, err := hostParam(c)
-	if err != nil {
-		return err
-	}
+func (s *Server) putStatus(c *call, name string) error {
 	var st api.Status
 	if err := readJSON(c, maxStatus, &st); err != nil {
 		return err
@@ -37,11 +33,7 @@ func (s *Server) putStatus(c *call) error {
 }
 
 // postLog keeps the end of what an attempt printed.
-func (s *Server) postLog(c *call) error {
-	name, err := hostParam(c)
-	if err != nil {
-		return err
-	}
+func (s *Server) postLog(c *call, name string) error {
 	q := c.req.URL.Query()
 	attempt, channel := q.Get("attempt"), q.Get("channel")
 	if err := host.CheckAttempt(attempt); err != nil {
@@ -80,11 +72,7 @@ func (s *Server) postLog(c *call) error {
 }
 
 // getLog serves the log of an attempt, the last one if none is named.
-func (s *Server) getLog(c *call) error {
-	name, err := hostParam(c)
-	if err != nil {
-		return err
-	}
+func (s *Server) getLog(c *call, name string) error {
 	d, err := s.fleet.Describe(name)
 	if err != nil {
 		return err

@@ -25,7 +25,6 @@ import (
 
 	"narwharf/cache/state"
 	"narwharf/cache/state/bolt"
-	"narwharf/cache/state/memory"
 	"narwharf/hooks/api"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/host"
@@ -168,7 +167,6 @@ type world struct {
 	db      *bolt.Store
 	path    string
 	tokens  *access.Tokens
-	joins   access.Store // tokens, for joins
 	log     *slog.Logger
 	s       *Server
 	http    *httptest.Server
@@ -210,19 +208,15 @@ func makeWorld(t testing.TB, pipes bool) *world {
 		files: &memFiles{files: make(map[string][]byte)},
 		path:  filepath.Join(t.TempDir(), "narwharf.db"),
 	}
-	var err error
-	if w.tokens, _, err = access.Open(t.Context(), memory.New(nil), ""); err != nil {
-		t.Fatal(err)
-	}
-	w.joins, w.log, w.time = w.tokens, slog.New(slog.DiscardHandler), new(atomic.Pointer[func() time.Time])
+	w.log, w.time = slog.New(slog.DiscardHandler), new(atomic.Pointer[func() time.Time])
 	w.setClock(time.Now)
 	w.key = newKey(t, "deploy-1")
+	w.start()
+	t.Cleanup(w.stop)
 	w.admin = w.token("admin", "admin")
 	w.ci = w.token("ci", "push", "promote:web")
 	w.op = w.token("op", "operate", "pull")
 	w.host = w.token("host", "follow:web")
-	w.start()
-	t.Cleanup(w.stop)
 	return w
 }
 
@@ -241,7 +235,7 @@ func (w *world) token(name string, scopes ...string) string {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	secret, tok, err := access.New(name, sc, time.Now(), time.Time{})
+	secret, tok, err := access.New(name, "", sc, time.Now(), time.Time{})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -257,6 +251,9 @@ func (w *world) start() {
 	if w.db, err = bolt.Open(w.path, bolt.Options{NoSync: true, Clock: w.now}); err != nil {
 		w.t.Fatal(err)
 	}
+	if w.tokens, _, err = access.Open(context.Background(), w.db, filepath.Join(filepath.Dir(w.path), "tokens")); err != nil {
+		w.t.Fatal(err)
+	}
 	w.serve(w.db)
 }
 
@@ -269,7 +266,7 @@ func (w *world) serve(store state.Store) {
 	var err error
 	anonymous := access.Scopes{{Kind: access.Pull}}
 	w.s, err = New(Options{
-		State: store, Cache: w.cache, Files: w.files, Access: access.NewAuthenticator(w.tokens, anonymous, nil), Tokens: w.joins,
+		State: store, Cache: w.cache, Files: w.files, Access: access.NewAuthenticator(w.tokens, anonymous, nil), Tokens: w.tokens,
 		Log: w.log, Metrics: prometheus.NewRegistry(), Clock: w.now,
 	})
 	if err != nil {

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/nix-community/go-nix/pkg/narinfo/signature"
@@ -201,4 +203,50 @@ func split(s string) (name string, data []byte, err error) {
 
 func encode(name string, data []byte) string {
 	return name + ":" + base64.StdEncoding.EncodeToString(data)
+}
+
+// SignInfo returns the signatures of i together with one by each of keys over
+// i's fingerprint, sorted and unique. i itself is not changed, so an Info that
+// several requests share can be signed. Signatures that i has are kept, also
+// those of a key name that signs now: two keys may have one name.
+//
+// An Info without NarHash or NarSize gets no signature, as Nix refuses to sign
+// one: it would vouch for nothing.
+func SignInfo(i *narinfo.Info, keys []SecretKey) []string {
+	sigs := slices.Clone(i.Sigs)
+	if !i.NarHash.IsZero() && i.NarSize > 0 {
+		msg := i.AppendFingerprint(nil)
+		for _, k := range keys {
+			sigs = append(sigs, k.Sign(msg))
+		}
+	}
+	slices.Sort(sigs)
+	return slices.Compact(sigs)
+}
+
+// smallOrderY are the encodings, without the sign bit, of the points whose
+// order divides eight, the three that are not reduced modulo p included. For
+// such a public key a signature that fits one message in eight needs no secret;
+// libsodium, and so Nix, refuses them when verifying and Go does not.
+var smallOrderY = [...][32]byte{
+	y("0000000000000000000000000000000000000000000000000000000000000000"), // order 4
+	y("0100000000000000000000000000000000000000000000000000000000000000"), // order 1
+	y("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), // order 8
+	y("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"), // order 8
+	y("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"), // p-1, order 2
+	y("edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"), // p, as 0
+	y("eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"), // p+1, as 1
+}
+
+func y(s string) (b [32]byte) {
+	if n, err := hex.Decode(b[:], []byte(s)); err != nil || n != len(b) {
+		panic("signing: bad constant " + s)
+	}
+	return b
+}
+
+// smallOrder reports whether the public key has a small order.
+func smallOrder(key [32]byte) bool {
+	key[31] &= 0x7f
+	return slices.Contains(smallOrderY[:], key)
 }

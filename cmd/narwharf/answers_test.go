@@ -123,7 +123,7 @@ func (a *answers) token(scope string) string {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	secret, token, err := access.New(scope, scopes, time.Now(), time.Time{})
+	secret, token, err := access.New(scope, "", scopes, time.Now(), time.Time{})
 	if err == nil {
 		err = a.dir.Tokens.Add(a.t.Context(), token)
 	}

@@ -291,7 +291,7 @@ func (s *apiServer) grant(name, scope string) string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	secret, token, err := access.New(name, scopes, time.Now(), time.Time{})
+	secret, token, err := access.New(name, "", scopes, time.Now(), time.Time{})
 	if err == nil {
 		err = s.dir.Tokens.Add(s.t.Context(), token)
 	}

@@ -4,11 +4,15 @@
 package configfile
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -66,4 +70,78 @@ func BySystem(values []string) (map[string]string, error) {
 		m[system] = value
 	}
 	return m, nil
+}
+
+// Duration is written as "400d", "24h" or "90s", and is not below 0.
+type Duration time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(text []byte) error {
+	days, inDays := strings.CutSuffix(string(text), "d")
+	unit := time.Duration(1)
+	if inDays {
+		days, unit = days+"h", 24
+	}
+	v, err := time.ParseDuration(days)
+	if err != nil || v < 0 || v > math.MaxInt64/unit {
+		return fmt.Errorf("%q is not a duration like \"24h\", \"90s\" or \"90d\"", text)
+	}
+	*d = Duration(v * unit)
+	return nil
+}
+
+// Size is a number of bytes, written as 1048576 or "50GiB".
+type Size int64
+
+var sizeUnits = []struct {
+	name  string
+	bytes int64
+}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}, {"B", 1}}
+
+// UnmarshalText implements encoding.TextUnmarshaler, for numbers too.
+func (s *Size) UnmarshalText(text []byte) error {
+	digits, unit := strings.TrimSpace(string(text)), int64(1)
+	for _, u := range sizeUnits {
+		if n, ok := strings.CutSuffix(digits, u.name); ok {
+			digits, unit = strings.TrimSpace(n), u.bytes
+			break
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n < 0 || n > (1<<62)/unit {
+		return fmt.Errorf("%q is not a size like \"50GiB\" (units KiB, MiB, GiB, TiB)", text)
+	}
+	*s = Size(n * unit)
+	return nil
+}
+
+// Client is client.toml: what programs that talk to a server need.
+type Client struct {
+	Server      string   `toml:"server"`
+	TokenFile   string   `toml:"token_file"`
+	CAFile      string   `toml:"ca_file"`
+	Keys        []string `toml:"secret_key_files"` // promoter's keys
+	TrustedKeys []string `toml:"trusted_keys"`     // public keys of promoters
+	ContentKeys []string `toml:"content_keys"`     // public keys that vouch for bytes
+	Origin      string   `toml:"origin"`           // without the channel: "cache.example.org"
+}
+
+// LoadClient reads a file, or ~/.config/narwharf/client.toml, which need not be there,
+// if path is empty. $NARWHARF_SERVER and $NARWHARF_TOKEN_FILE count for more.
+func LoadClient(path string) (*Client, error) {
+	must := path != ""
+	if dir, err := os.UserConfigDir(); err == nil && !must {
+		path = filepath.Join(dir, "narwharf", "client.toml")
+	}
+	c := new(Client)
+	if err := Load(path, c); err != nil && (must || !errors.Is(err, os.ErrNotExist)) {
+		return nil, err
+	}
+	Abs(path, &c.TokenFile, &c.CAFile)
+	for i := range c.Keys {
+		Abs(path, &c.Keys[i])
+	}
+	c.Server = cmp.Or(os.Getenv("NARWHARF_SERVER"), c.Server)
+	c.TokenFile = cmp.Or(os.Getenv("NARWHARF_TOKEN_FILE"), c.TokenFile)
+	return c, nil
 }

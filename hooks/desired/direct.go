@@ -12,6 +12,7 @@ import (
 	"narwharf/hooks/channel"
 	"narwharf/hooks/host"
 	"narwharf/hooks/reboot"
+	"narwharf/signing/access"
 )
 
 // What a host can be asked for that needs no new release.
@@ -95,16 +96,11 @@ func (f *Fleet) Remove(ctx context.Context, who host.Caller, name string) error 
 	if !d.Known() {
 		return host.Unknown(name)
 	}
-	ctx = context.WithoutCancel(ctx) // or it would stay, without a token
-	defer f.hosts.LockTokens(name)()
-	if err := f.hosts.RevokeJoined(ctx, name, ""); err != nil {
-		return err
-	}
 	instance := ""
 	if d.Identity != nil {
 		instance = d.Identity.Instance
 	}
-	err = f.change(ctx, name, host.Locks(name, instance)[1:], func(tx *mirror.Tx, sl *reboot.Slot) error {
+	err = f.change(ctx, name, append(host.Locks(name, instance)[1:], access.Lock), func(tx *mirror.Tx, sl *reboot.Slot) error {
 		f.hosts.Forget(tx, who, name, d.Channel)
 		if sl != nil {
 			f.slots.End(tx, name, sl, who.Name, fmt.Sprintf("%s is removed: its reboot slot of the group %s is free", name, sl.Group))

@@ -1,3 +1,27 @@
+// Package host is the hosts that follow channels: what each reported, which
+// machine it is, when it was heard of, and what people said of it.
+//
+// # What it promises
+//
+//   - What a host reported is stored as it was said. Reports are ordered by
+//     (start id, counter); a stale one is refused, and one that is said again
+//     is taken and changes nothing.
+//   - A host name belongs to the instance that reported by it first. Another that
+//     uses the name is refused and is an alarm, until a person says which of them
+//     it shall be (docs/design/012-host-identity.md).
+//
+// Whoever changes what is kept of a host holds the lock "host:<name>" of the
+// state; of an instance, "instance:<instance>" as well. Presence is in memory, and
+// nothing that is stored rests on it.
+//
+// # Format
+//
+// In the state, as JSON but for logs:
+//
+//	hooks/host      <name>                Record
+//	hooks/owner     <name>                Owner
+//	hooks/instance  <instance>            sightings, at name/<host> where it is ""
+//	hooks/log       <name> NUL <attempt>  text
 package host
 
 import (
@@ -11,7 +35,6 @@ import (
 	"time"
 
 	"narwharf/cache/state/mirror"
-	"narwharf/cache/state/namelock"
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
 	"narwharf/signing/access"
@@ -122,15 +145,12 @@ type Hosts struct {
 	set    *mirror.Set
 	clock  func() time.Time
 	log    *slog.Logger
-	tokens access.Store // for joins; nil: there are none
+	tokens *access.Tokens
 
 	records *mirror.Table[stored]
 	owners  *mirror.Table[Owner]
 	sighted *mirror.Table[sightings]
 	names   names
-
-	// One join by a name at a time redeems a token, which is another table.
-	joining namelock.Set
 
 	mu   sync.RWMutex
 	seen map[string]*Presence
@@ -138,7 +158,7 @@ type Hosts struct {
 
 // New makes hosts in the state of a set, and reads what is known of them: a name
 // must not go to another machine since that cannot be read.
-func New(set *mirror.Set, tokens access.Store, log *slog.Logger, clock func() time.Time) (h *Hosts, err error) {
+func New(set *mirror.Set, tokens *access.Tokens, log *slog.Logger, clock func() time.Time) (h *Hosts, err error) {
 	h = &Hosts{set: set, clock: clock, log: log, tokens: tokens, seen: make(map[string]*Presence)}
 	h.names.latest, h.names.claimed = make(map[string]named), make(map[string]string)
 	if h.owners, err = mirror.Open(set, "hooks/owner", "owner of host", h.names.replace); err == nil {
@@ -182,10 +202,6 @@ func (h *Hosts) Read(host string) (*Record, error) {
 	}
 	return r, nil
 }
-
-// LockTokens keeps joins at this server from making a token for a host, until
-// unlock is called: whoever revokes its tokens means all of them.
-func (h *Hosts) LockTokens(host string) (unlock func()) { return h.joining.Lock(host) }
 
 // Records are all of them.
 func (h *Hosts) Records() map[string]*Record {
@@ -245,3 +261,5 @@ func CheckName(name string) error {
 func Unknown(name string) error {
 	return api.Errorf(api.NotFound, "no host %s has polled or reported here", name)
 }
+
+

@@ -1,12 +1,19 @@
-// Package clip cuts text that others wrote to a length that fits a message for
-// people. Clients of a binary cache show an answer only if it is shorter than
-// 1024 bytes, and a name in it may have any length.
+// Package clip makes text that others wrote fit for people: hosts, clients, servers and
+// releases say what they like, and it ends at somebody's terminal, in a row of a table.
+//
+// It cuts text to a length. Clients of a binary cache show an answer only if it is
+// shorter than 1024 bytes, and a name in it may have any length.
+//
+// It takes out of text what a terminal obeys or does not show (see [Line]): escape
+// sequences, control characters of ASCII and of Latin 1, what changes the direction of
+// writing (CVE-2021-42574), what has no width, and what is no UTF-8.
 package clip
 
 import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -19,6 +26,44 @@ func Text(s string, most int) string {
 		return s
 	}
 	return s[:start(s, most-len(mark))] + mark
+}
+
+// Line is Text as one line: what a terminal would obey or not show becomes U+FFFD, line
+// breaks, tabs and other blanks become spaces.
+func Line(s string, most int) string { return shown(s, most, "") }
+
+// Block is Text in which line breaks and tabs stay.
+func Block(s string, most int) string { return shown(s, most, "\n\t") }
+
+// maxMarks is how many combining marks may stand on one character: no script needs more,
+// and with hundreds they cover the lines above and below.
+const maxMarks = 4
+
+func shown(s string, most int, stay string) string {
+	if most < len(s)/utf8.UTFMax { // what comes of the rest would be cut off
+		s = s[:start(s, (most+1)*utf8.UTFMax)]
+	}
+	marks := 0
+	s = strings.Map(func(r rune) rune {
+		if ' ' <= r && r <= '~' {
+			marks = 0
+			return r
+		}
+		if marks++; !unicode.Is(unicode.M, r) {
+			marks = 0
+		}
+		switch {
+		case strings.ContainsRune(stay, r):
+			return r
+		case unicode.IsSpace(r) || unicode.Is(unicode.Z, r):
+			return ' '
+		case !unicode.IsPrint(r) || marks > maxMarks ||
+			unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector):
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
+	return Text(s, most)
 }
 
 // Quote is strconv.Quote for hostile strings: the middle is left out so that the

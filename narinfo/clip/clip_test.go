@@ -3,6 +3,8 @@ package clip
 import (
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 )
 
 func TestQuote(t *testing.T) {
@@ -42,4 +44,69 @@ func TestText(t *testing.T) {
 			t.Errorf("Text(%q, %d) = %q, want %q", tt.in, tt.most, got, tt.want)
 		}
 	}
+}
+
+// Nasties is what others write to fool whoever looks at a terminal.
+var nasties = []struct{ name, in, line string }{
+	{"plain", "web-1: ok", "web-1: ok"},
+	{"other scripts", "größer ‰ 東京 עברית ไทย e\u0301 🙂", "größer ‰ 東京 עברית ไทย e\u0301 🙂"},
+	{"a second row", "ok\nweb-2  ok", "ok web-2  ok"},
+	{"the row is overwritten", "failed\rok    ", "failed ok    "},
+	{"back over it", "failed\b\b\b\b\b\bok", "failed������ok"},
+	{"clear the screen", "\x1b[2J\x1b[H", "�[2J�[H"},
+	{"colour", "\x1b[32mok\x1b[0m", "�[32mok�[0m"},
+	{"title", "\x1b]0;pwned\a", "�]0;pwned�"},
+	{"clipboard", "\x1b]52;c;cm0=\x1b\\", "�]52;c;cm0=�\\"},
+	{"link", "\x1b]8;;http://evil\x1b\\web", "�]8;;http://evil�\\web"},
+	{"CSI of Latin 1", "\u009b2J", "�2J"},
+	{"CSI as a byte", "\x9b2J", "�2J"},
+	{"next line of Latin 1", "a\u0085b", "a b"},
+	{"nul, bell, delete", "\x00\a\x7f", "���"},
+	{"line and paragraph separators", "a\u2028b\u2029c", "a b c"},
+	{"vertical tab, form feed", "a\vb\fc", "a b c"},
+	{"tab", "a\tb", "a b"},
+	{"right to left", "\u202egpj.exe", "�gpj.exe"},
+	{"isolates", "\u2066a\u2069\u2067b\u2068", "�a��b�"},
+	{"marks of direction", "a\u200e\u200f\u061cb", "a���b"},
+	{"zero width", "ad\u200bmin\u200c\u200d\u2060\ufeff", "ad�min����"},
+	{"soft hyphen", "ad\u00admin", "ad�min"},
+	{"fillers", "a\u3164\u115f\uffa0\u034fb", "a����b"},
+	{"variation selectors", "a\ufe0f\U000e0100", "a��"},
+	{"tags", "a\U000e0041\U000e007f", "a��"},
+	{"no-break and wide spaces", "a\u00a0\u3000\u2003b", "a   b"},
+	{"private use", "\ue000", "�"},
+	{"not assigned", "\u0378\U0010ffff", "��"},
+	{"annotation", "a\ufff9b\ufffb", "a�b�"},
+	{"no UTF-8", "a\xff\xc3b", "a��b"},
+	{"half a surrogate pair", "\xed\xa0\x80", "���"},
+	{"a tower of marks", "z" + strings.Repeat("\u0301", 6) + "a", "z" + strings.Repeat("\u0301", 4) + "��a"},
+}
+
+func TestLine(t *testing.T) {
+	for _, c := range nasties {
+		if got := Line(c.in, 1000); got != c.line {
+			t.Errorf("%s: %q, want %q", c.name, got, c.line)
+		}
+		if got := Line(c.line, 1000); got != c.line {
+			t.Errorf("%s: twice it is %q", c.name, got)
+		}
+	}
+	if got := Line(strings.Repeat("\x1b", 1<<20), 20); got != "�����…" { // each has three bytes now
+		t.Errorf("a long one is %q", got)
+	}
+	if got, want := Block("a\n\tb\r\n\x1b[2J", 100), "a\n\tb \n�[2J"; got != want {
+		t.Errorf("a block is %q, want %q", got, want)
+	}
+}
+
+func FuzzLine(f *testing.F) {
+	for _, c := range nasties {
+		f.Add(c.in)
+	}
+	f.Fuzz(func(t *testing.T, in string) {
+		got := Line(in, 100)
+		if len(got) > 100 || !utf8.ValidString(got) || strings.ContainsFunc(got, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			t.Errorf("%q became %q", in, got)
+		}
+	})
 }

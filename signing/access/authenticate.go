@@ -1,13 +1,17 @@
 package access
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
+
+	"narwharf/narinfo/clip"
 )
 
 // Credential is what became of the credential of a request.
@@ -24,22 +28,7 @@ const (
 	Unchecked                   // the store could not be asked; Principal.Err says why
 )
 
-var credentialNames = [...]string{None: "none", Valid: "valid", Unknown: "unknown", Revoked: "revoked", Expired: "expired", Malformed: "malformed", Unchecked: "unchecked"}
-
-// String returns one lower-case word, fit for a label of logs and metrics.
-func (c Credential) String() string {
-	if int(c) >= len(credentialNames) {
-		return "invalid"
-	}
-	return credentialNames[c]
-}
-
-// Stale reports whether the credential is a well-formed token without effect:
-// Unknown, Revoked or Expired.
-func (c Credential) Stale() bool { return c == Unknown || c == Revoked || c == Expired }
-
-// Principal is whom a request comes from and what he may do. It holds nothing
-// secret. Its Scopes are shared with other Principals: not to be modified.
+// Principal is whom a request comes from and what he may do. It holds nothing secret.
 type Principal struct {
 	Name       string // the token's name if Credential is Valid, else "": anonymous
 	Scopes     Scopes // the anonymous ones and, if Valid, the token's
@@ -62,22 +51,25 @@ type Principal struct {
 	Err   error  // if Unchecked: the store's error
 }
 
-// Authenticator tells whom requests come from. It keeps no state of its own
-// between requests: what the store says is true from the next request on.
+// lookup is Tokens.Lookup.
+type lookup interface {
+	Lookup(ctx context.Context, id string) (Token, error)
+}
+
+// Authenticator tells whom requests come from.
 type Authenticator struct {
-	store     Store
+	tokens    lookup
 	anonymous Scopes
 	clock     func() time.Time
 }
 
-// NewAuthenticator returns an Authenticator over store. Everybody has the scopes
-// anonymous, which may be empty; whether they are wise is for the configuration to
-// judge. A nil clock is time.Now.
-func NewAuthenticator(store Store, anonymous Scopes, clock func() time.Time) *Authenticator {
+// NewAuthenticator returns an Authenticator over tokens. Everybody has the scopes
+// anonymous, which may be empty. A nil clock is time.Now.
+func NewAuthenticator(tokens lookup, anonymous Scopes, clock func() time.Time) *Authenticator {
 	if clock == nil {
 		clock = time.Now
 	}
-	return &Authenticator{store: store, anonymous: anonymous.union(nil), clock: clock}
+	return &Authenticator{tokens: tokens, anonymous: anonymous.union(nil), clock: clock}
 }
 
 // maxCredential bounds an Authorization header, in bytes: above what a token in
@@ -109,7 +101,7 @@ func (a *Authenticator) Identify(r *http.Request) Principal {
 		p.Credential, p.Fault = Malformed, fault
 		return p
 	}
-	t, err := a.store.Lookup(r.Context(), p.TokenID)
+	t, err := a.tokens.Lookup(r.Context(), p.TokenID)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		p.Credential, p.Err = Unchecked, err
 		return p
@@ -168,4 +160,111 @@ func credentialOf(header string) (secret, fault string) {
 		return password, ""
 	}
 	return "", "the Authorization header is neither Basic nor Bearer"
+}
+
+// Challenge is the WWW-Authenticate header that every answer with status 401 has
+// (RFC 9110, 15.5.2). Nix does not look at it; browsers ask for a password then.
+const Challenge = `Basic realm="narwharf"`
+
+// Denied is why a request was refused.
+type Denied struct {
+	// Status is 401 if no good credential came with the request, 403 if a good
+	// one lacks the scope, 503 if the credential could not be checked.
+	Status int
+
+	text string
+}
+
+// Error returns one line of less than 300 bytes for the person at the other end,
+// printable ASCII: what is missing, why the credential did not help, what to do.
+// (Nix shows a body of less than 1024 bytes.)
+func (d *Denied) Error() string { return d.text }
+
+// Deny returns nil if p has the scope need, and otherwise why the request is refused:
+// compare it with nil before it becomes an error.
+func (p Principal) Deny(need Scope) *Denied {
+	if p.Scopes.Allows(need) {
+		return nil
+	}
+	if need.Kind < Pull || need.Kind > Admin {
+		return &Denied{Status: http.StatusForbidden, text: "this is open to nobody: it names no scope, which is a bug in narwharf"}
+	}
+	d := &Denied{Status: http.StatusUnauthorized}
+	needs, remedy := describeNeed(need)
+	switch p.Credential {
+	case Valid:
+		d.Status = http.StatusForbidden
+		d.text = fmt.Sprintf("%s; the token %q has %s: %s", needs, plain(p.Name, 32), describeScopes(p.Scopes), remedy)
+	case Unknown:
+		d.text = fmt.Sprintf("%s; the token is not known here: revoked, or of another server; %s", needs, remedy)
+	case Revoked:
+		d.text = fmt.Sprintf("%s; the token %q was revoked on %s: %s", needs, plain(p.Former, 32), stamp(p.RevokedAt), remedy)
+	case Expired:
+		d.text = fmt.Sprintf("%s; the token %q expired on %s: %s", needs, plain(p.Former, 32), stamp(p.ExpiredAt), remedy)
+	case Malformed:
+		d.text = fmt.Sprintf("%s; %s", needs, plain(p.Fault, 120))
+	case Unchecked:
+		d.Status = http.StatusServiceUnavailable
+		d.text = needs + "; the token could not be checked now: try again soon"
+	default:
+		d.text = needs + "; the request carries no token: give one as the password in netrc, or as Authorization: Bearer"
+	}
+	return d
+}
+
+// DenyAs returns nil if p may act as host with the scope need, and otherwise why
+// not. A token that is of one host is refused for every other, whatever else it or
+// anybody may do.
+func (p Principal) DenyAs(need Scope, host string) *Denied {
+	if p.Host != "" && p.Host != host {
+		return &Denied{Status: http.StatusForbidden, text: fmt.Sprintf(
+			"the token %q is that of the host %s and cannot act as %s: give this host a token of its own, or its old name",
+			plain(p.Name, 64), plain(p.Host, 64), plain(host, 64))}
+	}
+	return p.Deny(need)
+}
+
+// describeNeed returns the first words of a denial, and what to do about a token
+// without that scope.
+func describeNeed(need Scope) (needs, remedy string) {
+	if !need.valid() {
+		return fmt.Sprintf("this needs the scope %s for what is not the name of a channel", need.Kind), "check the name"
+	}
+	scope := need.String()
+	if len(scope) > 48 { // twice would be too long for a line
+		return "this needs the scope " + plain(scope, 72), "make one that has it with narwharf token new"
+	}
+	if need.Kind == Join {
+		return "this needs a join token of " + need.Glob, "make one with narwharf token new --join " + need.Glob
+	}
+	return "this needs the scope " + scope, "make one with narwharf token new --scope " + scope
+}
+
+// describeScopes lists what a token has: "pull, follow:web and 3 more only".
+func describeScopes(scopes Scopes) string {
+	if len(scopes) == 0 {
+		return "no scope"
+	}
+	const limit = 40
+	list := plain(scopes[0].String(), limit)
+	for i, scope := range scopes[1:] {
+		word := plain(scope.String(), limit)
+		if len(list)+len(word) > limit {
+			return fmt.Sprintf("%s and %d more only", list, len(scopes)-1-i)
+		}
+		list += ", " + word
+	}
+	return list + " only"
+}
+
+// plain cuts s to at most limit bytes, with dots where something was cut, and
+// replaces all but printable ASCII and the characters that %q would double.
+func plain(s string, limit int) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' || r == '"' || r == '\\' {
+			return '?'
+		}
+		return r
+	}, s)
+	return strings.ReplaceAll(clip.Text(s, limit), "…", "...")
 }

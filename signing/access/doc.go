@@ -3,19 +3,9 @@
 //
 // # Scopes
 //
-// A scope is one right, written as a word or as a word and a channel glob:
-//
-//	pull              read the cache, channels, store paths, closure manifests
-//	push              upload to the cache
-//	promote:<glob>    write the channels the glob matches
-//	follow:<glob>     be a host of those channels: desired, status, log, as itself
-//	join:<glob>       become a host of those channels: a join token has this alone
-//	operate           hosts, roll-outs, pins
-//	admin             the rest, and all of the above
-//
-// A glob is a channel name ([a-z0-9][a-z0-9._-]*) in which `*` stands for any
-// run of characters, also none. Nothing else is special: no `?`, no `[a-z]`, no
-// `**`. What implies what is a closed list:
+// A scope is one right, written as a word or as a word and a channel glob: see [Kind].
+// A glob is a channel name ([a-z0-9][a-z0-9._-]*) in which `*` stands for any run of
+// characters, also none. Nothing else is special. What implies what is a closed list:
 //
 //   - admin allows everything;
 //   - push implies pull, because a stock `nix copy` reads nix-cache-info and the
@@ -28,20 +18,17 @@
 //
 // # Tokens
 //
-// A token is a string of 74 characters, shown once and stored as its SHA-256:
+// A token is a string of 74 characters, shown once and stored as its SHA-256 (a fast
+// hash is enough: no dictionary holds 260 random bits):
 //
 //	nwt_<id: 10>_<secret: 52><checksum: 7>
 //
 // All three parts use the 32 symbols 0-9 a-z without i, l, o and u: nothing in
 // them needs quoting in netrc, a URL or a shell, and a double click selects the
 // whole. The id is public (it is the key of the store and may be logged), the
-// secret is 260 bits of crypto/rand, the checksum is the CRC-32 (IEEE) of all that
-// stands before it. So a scanner for leaked secrets finds tokens by
-// `nwt_[0-9a-hjkmnp-tv-z]{10}_[0-9a-hjkmnp-tv-z]{59}` and throws out false alarms
-// by the checksum, and a token that was mistyped or cut short is told apart from
-// one that was revoked.
-//
-// A fast hash is enough at rest: no dictionary holds 260 random bits.
+// checksum is the CRC-32 (IEEE) of all that stands before it. So a scanner for leaked
+// secrets finds tokens by `nwt_[0-9a-hjkmnp-tv-z]{10}_[0-9a-hjkmnp-tv-z]{59}`, and a
+// token that was mistyped or cut short is told apart from one that was revoked.
 //
 // A token is never deleted from its store. Revoked and expired ones stay, so that
 // their holders are told what happened and the audit log's names keep a meaning.

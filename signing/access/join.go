@@ -1,6 +1,7 @@
 package access
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -44,12 +45,6 @@ func NewJoin(name, channel, host string, uses int, now, expires time.Time) (secr
 	return create(Token{Name: name, Scopes: Scopes{{Kind: Join, Glob: channel}}, Host: host, Uses: uses, Created: now, Expires: expires})
 }
 
-// NewBound makes a token that may act as no host but host; otherwise it is as New
-// has it.
-func NewBound(name, host string, scopes Scopes, now, expires time.Time) (secret string, t Token, err error) {
-	return create(Token{Name: name, Scopes: scopes, Host: host, Created: now, Expires: expires})
-}
-
 // NewHost makes the token that a host gets for a join token: to read, and to
 // follow one channel, as itself alone, without an end. Its name is host-<host>,
 // made unlike others if that is too long for a name.
@@ -59,7 +54,7 @@ func NewHost(host, channel string, now time.Time) (secret string, t Token, err e
 		sum := sha256.Sum256([]byte(name))
 		name = fmt.Sprintf("%s-%x", name[:maxName-17], sum[:8])
 	}
-	return NewBound(name, host, Scopes{{Kind: Pull}, {Kind: Follow, Glob: channel}}, now, time.Time{})
+	return New(name, host, Scopes{{Kind: Pull}, {Kind: Follow, Glob: channel}}, now, time.Time{})
 }
 
 // checkJoin holds what a token says of hosts together.
@@ -92,35 +87,40 @@ func (t Token) checkJoin() error {
 	return nil
 }
 
-// redeem is Store.Redeem.
-func (c change) redeem(joinID, instance string, fresh Token) error {
+// Redeem exchanges a join token for a host's token, fresh, as NewHost made it. A use of
+// the join token is spent, unless the same instance and host spent one less than
+// Patience before fresh.Created and so did not get the answer. All active tokens that
+// joins made for the host before are revoked. ErrNotFound, ErrExists, a *JoinError.
+func (c Change) Redeem(joinID, instance string, fresh Token) error {
 	join, ok, err := read(c, joinID)
+	if err == nil && !ok {
+		err = fmt.Errorf("look up token %s: %w", quote(joinID), ErrNotFound)
+	}
+	if err == nil {
+		join, err = use(join, instance, fresh)
+	}
+	if err == nil {
+		err = cmp.Or(c.RevokeJoined(fresh.Host, "", fresh.Created), c.put(join))
+	}
 	if err != nil {
 		return err
-	}
-	if !ok {
-		return fmt.Errorf("look up token %s: %w", quote(joinID), ErrNotFound)
-	}
-	if join, err = use(join, instance, fresh); err != nil {
-		return err
-	}
-	older, err := c.named(fresh.Name)
-	if err != nil {
-		return err
-	}
-	for _, t := range older {
-		if t.Host == fresh.Host && t.Joined != "" && t.Revoked.IsZero() {
-			t.Revoked = wholeSecond(fresh.Created)
-			if err := c.put(t); err != nil {
-				return err
-			}
-		}
 	}
 	fresh.Joined = join.ID
-	if err := c.put(join); err != nil {
-		return err
-	}
 	return c.add(fresh)
+}
+
+// Repeats tells whether a host repeats its use of a join token, since its answer may
+// have been lost.
+func (c Change) Repeats(joinID, instance, host string, now time.Time) (bool, error) {
+	join, _, err := read(c, joinID)
+	return join.used(instance, host, now) >= 0, err
+}
+
+// used is the index of a use that may be repeated, or -1.
+func (t Token) used(instance, host string, now time.Time) int {
+	return slices.IndexFunc(t.Used, func(u Use) bool {
+		return u.Instance == instance && u.Host == host && now.Sub(u.At) < Patience
+	})
 }
 
 // use spends a use of a join token, or says why it cannot be.
@@ -142,10 +142,7 @@ func use(join Token, instance string, fresh Token) (Token, error) {
 	case join.Host != "" && join.Host != fresh.Host:
 		return refuse("is for the host %s and this is %s: set host in the agent's configuration, or %s --host %[2]s", join.Host, plain(fresh.Host, 127), again)
 	}
-	one := Use{Instance: instance, Host: fresh.Host, Token: fresh.ID, At: wholeSecond(fresh.Created)}
-	at := slices.IndexFunc(join.Used, func(u Use) bool {
-		return u.Instance == instance && u.Host == fresh.Host && fresh.Created.Sub(u.At) < Patience
-	})
+	at := join.used(instance, fresh.Host, fresh.Created)
 	switch {
 	case at >= 0 && join.Used[at].Repeats >= maxRepeats:
 		return refuse("was used by %s %d times: %s", fresh.Host, maxRepeats, again)
@@ -158,7 +155,7 @@ func use(join Token, instance string, fresh Token) (Token, error) {
 	case len(join.Used) == join.Uses:
 		return refuse("was used by %d hosts, as often as it may be: %s", join.Uses, again)
 	default:
-		join.Used = append(join.Used, one)
+		join.Used = append(join.Used, Use{Instance: instance, Host: fresh.Host, Token: fresh.ID, At: wholeSecond(fresh.Created)})
 	}
 	return join, nil
 }

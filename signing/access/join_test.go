@@ -203,10 +203,10 @@ func TestJoinTokensThatCannotBe(t *testing.T) {
 		return err
 	}
 	host := func(host string, scope ...string) error {
-		_, _, err := NewBound("h", host, scopes(t, scope...), noon, later)
+		_, _, err := New("h", host, scopes(t, scope...), noon, later)
 		return err
 	}
-	_, _, plain := New("j", scopes(t, "join:web"), noon, later)
+	_, _, plain := New("j", "", scopes(t, "join:web"), noon, later)
 	for what, c := range map[string]struct {
 		err  error
 		want string

@@ -1,7 +1,6 @@
 package access
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -9,178 +8,238 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"reflect"
 	"slices"
+	"sync"
 
 	"narwharf/cache/state"
 	"narwharf/cache/state/durable"
 )
 
-// line is a token in the kept file.
-type line struct {
-	ID    string          `json:"id"`
-	Token json.RawMessage `json:"token"` // as in the database
-}
-
-// The file of Open has a copy of the tokens: hashes, no secrets. Without it a lost
-// database would lock out every host until somebody carried a new token to it. It
-// has one line of JSON for each token,
+// keptCopy is the file of Open, a copy of the tokens: hashes, no secrets. Without it a
+// lost database would lock out every host until somebody carried a new token to it. It
+// has lines of JSON,
 //
 //	{"id":"<10 symbols>","token":{…as in the database…}}
 //
-// and mode 0600. It is replaced whole before a change is committed, so that it
-// never knows less than the database, but for a revocation on a full disk.
+// of which the last of an id counts, and mode 0600. A change adds its lines before it is
+// committed, so that the file never knows less than the database, but for a revocation
+// on a full disk. It is replaced whole when it has grown, and when something failed.
 //
 // Open first adds to the database what only the file has: tokens, revocations,
 // uses of join tokens. A database from a backup thus does not bring back to life
 // what was revoked since. A file that cannot be understood is an error, and is left
-// as it is.
+// as it is; but for a last line that was cut short, if there is a database: then it is
+// of a change that was never committed.
+type keptCopy struct {
+	file string // "" if there is none
 
-// reconcile makes the tokens, their names and the file agree. It returns how many
-// tokens only the file had.
-func (t *Tokens) reconcile(ctx context.Context) (restored int, err error) {
-	kept, err := readFile(t.file)
-	if err != nil {
-		return 0, err
-	}
-	var d difference
-	err = t.state.View(ctx, func(tx state.Reader) error {
-		d, err = t.compare(tx, kept)
-		return err
-	})
-	if err != nil || len(d.put) == 0 && !d.file {
-		return 0, err
-	}
-	err = t.state.Update(ctx, []string{lockTokens}, func(tx state.Tx) error {
-		if d, err = t.compare(tx, kept); err != nil {
-			return err
-		}
-		c := change{tx, new([]Token)}
-		for _, token := range d.put {
-			if err := c.put(token); err != nil {
-				return err
-			}
-		}
-		if d.file {
-			return t.writeFile(tx)
-		}
-		return nil
-	})
-	return d.restored, err
+	mu    sync.Mutex
+	stale bool // it has to be replaced
+	room  int  // bytes that may be added before it is replaced
 }
 
-// difference is what keeps tokens, names and file from agreeing.
-type difference struct {
-	put      []Token // the database lacks them, their names, or something of them
-	restored int     // of put: those that only the file has
-	file     bool    // it lacks something
+const keptRoom = 1 << 20
+
+// keptLine is a line of the file.
+type keptLine struct {
+	ID    string          `json:"id"`
+	Token json.RawMessage `json:"token"` // as in the database
+
+	number int
 }
 
-func (t *Tokens) compare(tx state.Reader, kept []Token) (d difference, err error) {
-	all, err := readAll(tx)
-	if err != nil {
-		return d, err
-	}
-	tokens := make(map[string]Token, len(all))
-	for _, token := range all {
-		tokens[token.ID] = token
-		name, err := tx.Get(namesBucket, nameKey(token))
-		if err != nil {
-			return d, err
-		}
-		if name == nil { // an older narwharf wrote it
-			d.put = append(d.put, token)
-		}
-	}
-	missing, restored := merge(tokens, kept)
-	d.put, d.restored = append(d.put, missing...), restored
-	if t.file == "" {
-		return d, nil
-	}
-	// What agrees is not written: on a full disk a server must still start.
-	d.file = len(kept) != len(tokens) || slices.ContainsFunc(kept, func(k Token) bool {
-		return !reflect.DeepEqual(k, tokens[k.ID])
-	})
-	return d, nil
-}
-
-// writeKept writes the copy, if there is one.
-func (t *Tokens) writeKept(tx state.Reader, changed []Token) error {
-	if t.file == "" {
+// keep writes what a change has changed, at its end.
+func (k *keptCopy) keep(tx state.Reader, changed []Token) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.file == "" {
 		return nil
 	}
-	err := t.writeFile(tx)
+	err := k.add(changed)
+	if err != nil {
+		err = k.replace(tx)
+	}
 	// A full disk keeps nobody from revoking: the next change, or start, brings
 	// the file up to date.
-	if !slices.ContainsFunc(changed, func(t Token) bool { return t.Revoked.IsZero() }) {
+	if len(changed) > 0 && !slices.ContainsFunc(changed, func(t Token) bool { return t.Revoked.IsZero() }) {
 		return nil
 	}
 	return err
 }
 
-// merge adds what kept has and tokens lack. What is revoked in one is revoked,
-// and a use that is in one was made.
-func merge(tokens map[string]Token, kept []Token) (changed []Token, added int) {
-	for _, k := range kept {
-		t, ok := tokens[k.ID]
-		switch {
-		case !ok:
-			t = k
-			added++
-		case t.Revoked.IsZero() && !k.Revoked.IsZero(), len(k.Used) > len(t.Used):
-			if t.Revoked.IsZero() {
-				t.Revoked = k.Revoked
-			}
-			if len(k.Used) > len(t.Used) {
-				t.Used = slices.Clone(k.Used)
-			}
-		default:
-			continue
-		}
-		tokens[k.ID] = t
-		changed = append(changed, t)
-	}
-	return changed, added
+// ended is told what became of a change: the file has its lines, whatever that was.
+func (k *keptCopy) ended(err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.stale = k.stale || err != nil
 }
 
-func readFile(file string) (tokens []Token, err error) {
-	if file == "" {
-		return nil, nil
-	}
-	text, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the kept tokens: %w", err)
-	}
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	lines.Buffer(nil, len(text)+1)
-	for n := 1; lines.Scan(); n++ {
-		var l line
-		err := json.Unmarshal(lines.Bytes(), &l)
-		if err == nil {
-			var t Token
-			if t, err = decodeToken(l.ID, l.Token); err == nil {
-				tokens = append(tokens, t)
-				continue
-			}
-		}
-		return nil, fmt.Errorf("%s, line %d: %w; restore the file, or move it away to go on with the tokens that the database has", file, n, err)
-	}
-	return tokens, nil
-}
+var errStale = errors.New("the copy of the tokens has to be replaced")
 
-// writeFile replaces the file, durably.
-func (t *Tokens) writeFile(tx state.Reader) (err error) {
+// add adds lines to the file, durably. After an error it has to be replaced.
+func (k *keptCopy) add(changed []Token) (err error) {
 	var text []byte
-	err = state.Each(tx, tokensBucket, state.Range{}, func(e state.Entry) error {
-		l, err := json.Marshal(line{e.Key, e.Value})
-		text = append(append(text, l...), '\n')
+	for _, t := range changed {
+		value, err := encodeToken(t)
+		if err == nil {
+			text, err = appendLine(text, t.ID, value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if k.room -= len(text); k.stale || k.room < 0 {
+		return errStale
+	}
+	err = durable.Append(k.file, text)
+	k.stale = err != nil
+	return err
+}
+
+// replace writes the whole file anew, durably.
+func (k *keptCopy) replace(tx state.Reader) error {
+	var text []byte
+	err := state.Each(tx, tokensBucket, state.Range{}, func(e state.Entry) (err error) {
+		text, err = appendLine(text, e.Key, e.Value)
 		return err
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		err = durable.WriteFile(k.file, text, 0o600)
 	}
-	return durable.WriteFile(t.file, text, 0o600)
+	k.stale, k.room = err != nil, len(text)+keptRoom
+	return err
+}
+
+func appendLine(text []byte, id string, token []byte) ([]byte, error) {
+	l, err := json.Marshal(keptLine{ID: id, Token: token})
+	return append(append(text, l...), '\n'), err
+}
+
+// reconcile makes the tokens, their index and the file agree. It returns how many
+// tokens only the file had.
+func (t *Tokens) reconcile(ctx context.Context) (restored int, err error) {
+	kept, cut, err := t.copy.read()
+	if err != nil {
+		return 0, err
+	}
+	var missing []Token
+	err = t.state.View(ctx, func(tx state.Reader) error {
+		missing, restored, err = t.copy.compare(tx, kept, cut)
+		return err
+	})
+	// What agrees is not written: on a full disk a server must still start.
+	if err != nil || len(missing) == 0 && !t.copy.stale {
+		return 0, err
+	}
+	err = t.update(ctx, func(c Change) error {
+		if missing, restored, err = t.copy.compare(c, kept, cut); err != nil {
+			return err
+		}
+		for _, token := range missing {
+			if err := c.put(token); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return restored, err
+}
+
+// read returns the last line of each id. cut is what is wrong with the very last line,
+// if that does not end.
+func (k *keptCopy) read() (kept map[string]keptLine, cut, err error) {
+	text, err := os.ReadFile(k.file)
+	if k.file == "" || errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the kept tokens: %w", err)
+	}
+	kept = make(map[string]keptLine)
+	number := 0
+	for line := range bytes.Lines(text) {
+		number++
+		l := keptLine{number: number}
+		if err := json.Unmarshal(line, &l); err != nil {
+			if err = k.damaged(l, err); bytes.HasSuffix(line, []byte("\n")) {
+				return nil, nil, err
+			}
+			return kept, err, nil
+		}
+		kept[l.ID] = l
+	}
+	return kept, nil, nil
+}
+
+func (k *keptCopy) damaged(l keptLine, err error) error {
+	return fmt.Errorf("%s, line %d: %w; restore the file, or move it away to go on with the tokens that the database has", k.file, l.number, err)
+}
+
+// compare returns what the database lacks: tokens, what finds them, or something of
+// them. restored is how many tokens it lacks. It looks whether the file has to be
+// replaced. What agrees to the byte is not decoded.
+func (k *keptCopy) compare(tx state.Reader, kept map[string]keptLine, cut error) (missing []Token, restored int, err error) {
+	all, names := make(map[string][]byte), 0
+	err = errors.Join(state.Each(tx, tokensBucket, state.Range{}, func(e state.Entry) error {
+		all[e.Key] = e.Value
+		return nil
+	}), state.Each(tx, indexBucket, state.Range{}, func(e state.Entry) error {
+		if e.Key[:1] != hostMark {
+			names++
+		}
+		return nil
+	}))
+	if len(all) == 0 {
+		err = errors.Join(err, cut)
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	unindexed := names != len(all) // by an older narwharf
+	k.room, k.stale = keptRoom, k.file != "" && (cut != nil || len(kept) != len(all))
+	for id := range kept {
+		if all[id] == nil {
+			restored++
+			all[id] = nil
+		}
+	}
+	for id, value := range all {
+		same := bytes.Equal(value, kept[id].Token)
+		k.stale = k.stale || k.file != "" && !same
+		if same && !unindexed {
+			continue
+		}
+		token, changed, err := k.mended(kept[id], id, value)
+		if err != nil {
+			return nil, 0, err
+		}
+		if changed || unindexed {
+			missing = append(missing, token)
+		}
+	}
+	return missing, restored, nil
+}
+
+// mended is a token after both of its copies, of which either may lack it. What is
+// revoked in one is revoked, and a use that is in one was made.
+func (k *keptCopy) mended(kept keptLine, id string, value []byte) (t Token, changed bool, err error) {
+	if value != nil {
+		if t, err = decodeToken(id, value); err != nil || kept.Token == nil {
+			return t, false, err
+		}
+	}
+	is, err := decodeToken(id, kept.Token)
+	switch {
+	case err != nil:
+		return t, false, k.damaged(kept, err)
+	case value == nil:
+		return is, true, nil
+	}
+	if t.Revoked.IsZero() && !is.Revoked.IsZero() {
+		t.Revoked, changed = is.Revoked, true
+	}
+	if len(is.Used) > len(t.Used) {
+		t.Used, changed = is.Used, true
+	}
+	return t, changed, nil
 }

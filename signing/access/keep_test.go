@@ -1,6 +1,9 @@
 package access
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -8,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"narwharf/cache/state"
 	"narwharf/cache/state/memory"
+	"narwharf/cache/state/mirror"
 )
 
 // A database that is lost, or comes back from a backup, forgets no token and no
@@ -162,9 +167,8 @@ func TestKeepRevokesWithoutRoom(t *testing.T) {
 	if s, _, err = Open(t.Context(), db, file); err != nil {
 		t.Fatal(err)
 	}
-	kept, err := readFile(file)
-	if err != nil || len(kept) != 1 || kept[0].Revoked.IsZero() {
-		t.Errorf("the file has %+v, %v", kept, err)
+	if kept, err := os.ReadFile(file); err != nil || bytes.Count(kept, []byte("\n")) != 1 || !bytes.Contains(kept, []byte(`"revoked"`)) {
+		t.Errorf("the file has %s, %v", kept, err)
 	}
 	if all, err := s.List(t.Context()); err != nil || len(all) != 1 || all[0].Revoked.IsZero() {
 		t.Errorf("List = %+v, %v", all, err)
@@ -192,4 +196,100 @@ func TestKeepDamagedFile(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A change adds its tokens to the file, and no others: it does not grow with each, and
+// is replaced when it has grown.
+func TestKeepGrows(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "tokens")
+	db := openDB(t, filepath.Join(dir, "db"))
+	s, _, err := Open(t.Context(), db, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := func() int {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bytes.Count(text, []byte("\n"))
+	}
+	mustAdd(t, s, newToken(t, "ci", noon, time.Time{}, "push")) // makes it
+	mustAdd(t, s, newToken(t, "web", noon, time.Time{}, "push"))
+	if _, err := s.Revoke(t.Context(), "ci", noon); err != nil {
+		t.Fatal(err)
+	}
+	if n := lines(); n != 3 {
+		t.Errorf("the file has %d lines after three changes", n)
+	}
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, n, err := Open(t.Context(), db, file)
+	if err != nil || n != 0 {
+		t.Fatalf("Open = %d, %v", n, err)
+	}
+	if is, err := os.ReadFile(file); err != nil || !bytes.Equal(is, before) {
+		t.Errorf("what agrees was written anew: %v", err)
+	}
+	again.copy.room = 10
+	mustAdd(t, again, newToken(t, "db", noon, time.Time{}, "push"))
+	if n := lines(); n != 3 {
+		t.Errorf("the file has %d lines for three tokens, and was to be replaced", n)
+	}
+}
+
+// A power cut leaves a part of a line, of a change that was never committed; and a
+// change that failed at its end leaves lines, which the next takes away.
+func TestKeepAfterAFault(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "tokens")
+	db := openDB(t, filepath.Join(dir, "db"))
+	s, _, err := Open(t.Context(), db, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustAdd(t, s, newToken(t, "ci", noon, time.Time{}, "push"))
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, append(whole, whole[:40]...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, n, err := Open(t.Context(), db, file)
+	if err != nil || n != 0 {
+		t.Fatalf("Open = %d, %v", n, err)
+	}
+	if is, err := os.ReadFile(file); err != nil || !bytes.Equal(is, whole) {
+		t.Errorf("the file is %q, %v", is, err)
+	}
+
+	boom := errors.New("boom")
+	s.set = mirror.NewSet(failing{db, boom}, nil)
+	if err := s.Add(t.Context(), newToken(t, "ghost", noon, time.Time{}, "push")); !errors.Is(err, boom) {
+		t.Fatal(err)
+	}
+	s.set = mirror.NewSet(db, nil)
+	mustAdd(t, s, newToken(t, "web", noon, time.Time{}, "push"))
+	if is, err := os.ReadFile(file); err != nil || bytes.Contains(is, []byte("ghost")) || !bytes.Contains(is, []byte("web")) {
+		t.Errorf("the file is %q, %v", is, err)
+	}
+}
+
+// failing is a state whose transactions fail at their end.
+type failing struct {
+	state.Store
+	err error
+}
+
+func (f failing) Update(ctx context.Context, locks []string, fn func(tx state.Tx) error) error {
+	return f.Store.Update(ctx, locks, func(tx state.Tx) error {
+		if err := fn(tx); err != nil {
+			return err
+		}
+		return f.err
+	})
 }

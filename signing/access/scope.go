@@ -3,6 +3,8 @@ package access
 import (
 	"cmp"
 	"fmt"
+	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -16,12 +18,12 @@ type Kind uint8
 // The kinds, in the order in which scopes are sorted.
 const (
 	Pull    Kind = iota + 1 // read the cache, channels, store paths, closure manifests
-	Push                    // upload
-	Promote                 // write channels; has a glob
-	Follow                  // be a host of channels; has a glob
-	Join                    // exchange the token for that of a host of channels; has a glob
+	Push                    // upload to the cache
+	Promote                 // promote:<glob>, write the channels that the glob matches
+	Follow                  // follow:<glob>, be a host of them: desired, status, log, as itself
+	Join                    // join:<glob>, become a host of them: a join token has this alone
 	Operate                 // hosts, roll-outs, pins
-	Admin                   // everything
+	Admin                   // the rest, and all of the above
 )
 
 var kindNames = [...]string{Pull: "pull", Push: "push", Promote: "promote", Follow: "follow", Join: "join", Operate: "operate", Admin: "admin"}
@@ -98,13 +100,10 @@ func (s *Scope) UnmarshalText(text []byte) error {
 }
 
 func (s Scope) valid() bool {
-	switch {
-	case s.Kind < Pull || s.Kind > Admin:
-		return false
-	case s.Kind.hasGlob():
+	if s.Kind.hasGlob() {
 		return checkGlob(s.Glob) == nil
 	}
-	return s.Glob == ""
+	return s.Kind >= Pull && s.Kind <= Admin && s.Glob == ""
 }
 
 // allows reports whether the single grant s meets need.
@@ -148,17 +147,11 @@ func ParseScopes(values []string) (Scopes, error) {
 	return scopes.union(nil), nil
 }
 
-// Allows reports whether one of the scopes meets need; see the package comment for
-// what implies what. A need that is a glob is met only by a scope that covers all
-// of it. More scopes never allow less. A need without a kind is not met by anyone,
-// one whose channel is no channel name only by admin.
+// Allows reports whether one of the scopes meets need. A need that is a glob is met only
+// by a scope that covers all of it, one without a kind by nobody, one whose channel is no
+// channel name only by admin.
 func (s Scopes) Allows(need Scope) bool {
-	for _, have := range s {
-		if have.allows(need) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s, func(have Scope) bool { return have.allows(need) })
 }
 
 // String joins the scopes with commas, as ParseScopes reads them.
@@ -172,16 +165,9 @@ func (s Scopes) String() string {
 
 // union returns a new slice, sorted and without duplicates; nil if it is empty.
 func (s Scopes) union(other Scopes) Scopes {
-	if len(s)+len(other) == 0 {
-		return nil
-	}
-	all := make(Scopes, 0, len(s)+len(other))
-	all = append(append(all, s...), other...)
+	all := slices.Concat(s, other)
 	slices.SortFunc(all, func(a, b Scope) int {
-		if c := cmp.Compare(a.Kind, b.Kind); c != 0 {
-			return c
-		}
-		return strings.Compare(a.Glob, b.Glob)
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), strings.Compare(a.Glob, b.Glob))
 	})
 	return slices.Compact(all)
 }
@@ -196,48 +182,25 @@ func (s Scopes) check() error {
 	return nil
 }
 
+var globGrammar = regexp.MustCompile(`^[a-z0-9*][a-z0-9*._-]*$`)
+
 func checkGlob(glob string) error {
-	if glob == "" || len(glob) > maxGlob {
+	switch {
+	case glob == "" || len(glob) > maxGlob:
 		return fmt.Errorf("a channel has 1 to %d characters", maxGlob)
-	}
-	for i := range len(glob) {
-		c := glob[i]
-		switch {
-		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
-		case c == '*' && (i == 0 || glob[i-1] != '*'):
-		case i > 0 && (c == '.' || c == '_' || c == '-'):
-		default:
-			return fmt.Errorf("%s is no channel glob: a-z and 0-9, then also . _ -, and single * for any run of characters", quote(glob))
-		}
+	case !globGrammar.MatchString(glob) || strings.Contains(glob, "**"):
+		return fmt.Errorf("%s is no channel glob: a-z and 0-9, then also . _ -, and single * for any run of characters", quote(glob))
 	}
 	return nil
 }
 
-// match reports whether glob, in which * is any run of bytes, matches all of name.
-// A * in name is a byte like any other that only a * of glob can take; so where
-// name is itself a glob, a match means that glob covers everything name does.
+// match reports whether a glob matches all of name. A * in name is a byte like any
+// other that only a * of glob can take; so where name is itself a glob, a match means
+// that glob covers everything name does. Neither has anything else that is special to
+// path.Match.
 func match(glob, name string) bool {
-	star, resume := -1, 0 // the last * seen in glob, and where in name to retry after it
-	g, n := 0, 0
-	for n < len(name) {
-		switch {
-		case g < len(glob) && glob[g] == '*':
-			star, resume = g, n
-			g++
-		case g < len(glob) && glob[g] == name[n]:
-			g++
-			n++
-		case star >= 0:
-			resume++
-			g, n = star+1, resume
-		default:
-			return false
-		}
-	}
-	for g < len(glob) && glob[g] == '*' {
-		g++
-	}
-	return g == len(glob)
+	ok, err := path.Match(glob, name)
+	return ok && err == nil
 }
 
 // quote quotes what a person typed, cut to a length that fits a line. Of a token

@@ -11,6 +11,20 @@ import (
 	"time"
 )
 
+// Store is what tests ask of Tokens.
+type Store interface {
+	lookup
+	Add(ctx context.Context, t Token) error
+	List(ctx context.Context) ([]Token, error)
+	Revoke(ctx context.Context, nameOrID string, at time.Time) (Token, error)
+	Redeem(ctx context.Context, joinID, instance string, fresh Token) error
+}
+
+// Redeem is that of a Change which does nothing else.
+func (t *Tokens) Redeem(ctx context.Context, joinID, instance string, fresh Token) error {
+	return t.update(ctx, func(c Change) error { return c.Redeem(joinID, instance, fresh) })
+}
+
 // testStore holds a Store to its contract; open returns a new, empty one.
 func testStore(t *testing.T, open func(*testing.T) Store) {
 	ctx := t.Context()
@@ -86,7 +100,7 @@ func testStore(t *testing.T, open func(*testing.T) Store) {
 			"is not 10 symbols":   func(t *Token) { t.ID = "012345678" },
 			"10 symbols of":       func(t *Token) { t.ID = "012345678l" },
 			"letters, digits":     func(t *Token) { t.Name = "a/b" },
-			"hash of the secret":  func(t *Token) { t.Hash = [32]byte{} },
+			"hash of the secret":  func(t *Token) { t.Hash = Hash{} },
 			"no scopes":           func(t *Token) { t.Scopes = nil },
 			"not one of":          func(t *Token) { t.Scopes = Scopes{{Kind: Follow}} },
 			"time of creation":    func(t *Token) { t.Created = time.Time{} },
@@ -275,7 +289,7 @@ func testStore(t *testing.T, open func(*testing.T) Store) {
 
 func newToken(t testing.TB, name string, now, expires time.Time, scope ...string) Token {
 	t.Helper()
-	_, token, err := New(name, scopes(t, scope...), now, expires)
+	_, token, err := New(name, "", scopes(t, scope...), now, expires)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,11 +1,16 @@
 package access
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -27,44 +32,103 @@ const (
 	maxBy   = 128
 )
 
-// Token is what a store keeps of a token: everything but the secret.
+// Token is what is kept of a token: everything but the secret.
 type Token struct {
-	ID      string    // the ten symbols after nwt_, public
-	Name    string    // who carries it, "ci"; see New
-	Hash    [32]byte  // SHA-256 of the whole secret, from "nwt_" to the checksum
-	Scopes  Scopes    // sorted, at least one
-	Created time.Time // times are in UTC and whole seconds
-	Expires time.Time // the first moment at which it is not valid; zero: never
-	Revoked time.Time // zero: not revoked
-	By      string    // who made it, for people: a line of at most 128 bytes; may be ""
+	ID      string    `json:"-"`                // the ten symbols after nwt_, public
+	Name    string    `json:"name"`             // who carries it, "ci"; see New
+	Hash    Hash      `json:"hash"`             // of the whole secret, from "nwt_" to the checksum
+	Scopes  Scopes    `json:"scopes"`           // sorted, at least one
+	Created time.Time `json:"created"`          // times are in UTC and whole seconds
+	Expires time.Time `json:"expires,omitzero"` // the first moment at which it is not valid; zero: never
+	Revoked time.Time `json:"revoked,omitzero"` // zero: not revoked
+	By      string    `json:"by,omitempty"`     // who made it, for people: a line of at most 128 bytes; may be ""
 
 	// Host, if it is not "", is the one host that the token may act as.
-	Host string
+	Host string `json:"host,omitempty"`
 	// Uses is how many hosts a join token lets join; 0: it is no join token.
-	Uses int
-	Used []Use // of a join token, the oldest first
+	Uses int   `json:"uses,omitempty"`
+	Used []Use `json:"used,omitempty"` // of a join token, the oldest first
 	// Joined is the id of the join token that this one was made by, else "".
-	Joined string
+	Joined string `json:"joined,omitempty"`
+}
+
+// Hash is a SHA-256, in text 64 hex digits.
+type Hash [sha256.Size]byte
+
+// MarshalText implements encoding.TextMarshaler.
+func (h Hash) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, h[:]), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (h *Hash) UnmarshalText(text []byte) error {
+	b, err := hex.DecodeString(string(text))
+	if err != nil || len(b) != len(h) {
+		return errors.New("its hash is not 64 hex digits")
+	}
+	*h = Hash(b)
+	return nil
+}
+
+// record is the JSON of a token in the state. V is its format. A change that an older
+// narwharf would misread gets the next number: 2 are tokens that are of one host, or make
+// such, which that one would take for tokens of any.
+type record struct {
+	V int `json:"v"`
+	Token
+}
+
+const lastRecord = 2
+
+func encodeToken(t Token) ([]byte, error) {
+	r := record{1, t}
+	if t.Host != "" || t.Uses > 0 {
+		r.V = 2
+	}
+	value, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("encode token %s: %w", t.ID, err)
+	}
+	return value, nil
+}
+
+func decodeToken(id string, value []byte) (Token, error) {
+	// The version first: the rest may look different in another.
+	var head struct {
+		V int `json:"v"`
+	}
+	var r record
+	err := json.Unmarshal(value, &head)
+	if err == nil && (head.V < 1 || head.V > lastRecord) {
+		err = fmt.Errorf("its format has version %d, and this narwharf knows versions up to %d only: run the one that wrote it, or a newer one", head.V, lastRecord)
+	}
+	if err == nil {
+		dec := json.NewDecoder(bytes.NewReader(value))
+		dec.DisallowUnknownFields()
+		err = dec.Decode(&r)
+	}
+	r.ID = id
+	t := r.normal()
+	if err == nil {
+		err = t.check()
+	}
+	if err != nil {
+		return Token{}, fmt.Errorf("decode token %s: %w", quote(id), err)
+	}
+	return t, nil
 }
 
 // New makes a token of the given name and scopes and returns its secret, which is
-// nowhere else and cannot be had again. It is not in any store yet, and By is for
-// the caller to fill in.
-//
-// A name has 1 to 64 letters, digits and . _ @ + -, the first a letter or digit
-// (a colon is kept for principals that are no tokens), and does not begin like a
-// secret. A zero expires means never; any other must be at least one whole second
-// after now.
-func New(name string, scopes Scopes, now, expires time.Time) (secret string, t Token, err error) {
-	return create(Token{Name: name, Scopes: scopes, Created: now, Expires: expires})
+// nowhere else and cannot be had again. By is for the caller to fill in. A name has 1 to
+// 64 letters, digits and . _ @ + -, the first a letter or digit (a colon is kept for
+// principals that are no tokens). If host is not "", it may act as no other. A zero
+// expires means never.
+func New(name, host string, scopes Scopes, now, expires time.Time) (secret string, t Token, err error) {
+	return create(Token{Name: name, Host: host, Scopes: scopes, Created: now, Expires: expires})
 }
 
 // create draws the secret of a token.
 func create(t Token) (string, Token, error) {
 	random := make([]byte, idLen+bodyLen)
-	if _, err := rand.Read(random); err != nil {
-		return "", Token{}, fmt.Errorf("make token %s: %w", quote(t.Name), err)
-	}
+	_, _ = rand.Read(random) // which ends the program where it would fail
 	for i, b := range random {
 		random[i] = symbols[b&31]
 	}
@@ -99,25 +163,20 @@ func (t Token) normal() Token {
 	return t
 }
 
-func wholeSecond(t time.Time) time.Time {
-	if t.IsZero() {
-		return time.Time{}
-	}
-	return t.UTC().Truncate(time.Second)
-}
+func wholeSecond(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 
 // check holds for every token in a store.
 func (t Token) check() error {
 	switch {
 	case !validID(t.ID):
 		return fmt.Errorf("id %s is not %d symbols of %s", quote(t.ID), idLen, symbols)
-	case !validName(t.Name):
+	case !nameGrammar.MatchString(t.Name):
 		return fmt.Errorf("name %s is not 1 to %d letters, digits and . _ @ + -, the first a letter or digit", quote(t.Name), maxName)
 	case strings.HasPrefix(t.Name, secretPrefix):
 		return fmt.Errorf("name %s begins like a secret", quote(t.Name))
 	case len(t.By) > maxBy || !utf8.ValidString(t.By) || strings.ContainsFunc(t.By, unicode.IsControl):
 		return fmt.Errorf("by is not one line of at most %d bytes of text", maxBy)
-	case t.Hash == [32]byte{}:
+	case t.Hash == Hash{}:
 		return errors.New("the hash of the secret is missing")
 	case len(t.Scopes) == 0:
 		return fmt.Errorf("no scopes: give at least one of %s", validScopes)
@@ -126,10 +185,7 @@ func (t Token) check() error {
 	case !t.Expires.IsZero() && !t.Expires.After(t.Created):
 		return fmt.Errorf("it would expire on %s, which is not after its creation on %s", stamp(t.Expires), stamp(t.Created))
 	}
-	if err := t.checkJoin(); err != nil {
-		return err
-	}
-	return t.Scopes.check()
+	return cmp.Or(t.checkJoin(), t.Scopes.check())
 }
 
 // ParseSecret checks the form of a token's secret, its checksum included, and
@@ -164,36 +220,11 @@ func checksum(s string) string {
 	return string(out[:])
 }
 
-var isSymbol = func() (table [256]bool) {
-	for _, c := range []byte(symbols) {
-		table[c] = true
-	}
-	return table
-}()
-
-func onlySymbols(s string) bool {
-	for i := range len(s) {
-		if !isSymbol[s[i]] {
-			return false
-		}
-	}
-	return true
-}
+func onlySymbols(s string) bool { return strings.Trim(s, symbols) == "" }
 
 func validID(s string) bool { return len(s) == idLen && onlySymbols(s) }
 
-func validName(s string) bool {
-	if s == "" || len(s) > maxName {
-		return false
-	}
-	for i, c := range []byte(s) {
-		alphanumeric := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
-		if !alphanumeric && (i == 0 || !slices.Contains([]byte("._@+-"), c)) {
-			return false
-		}
-	}
-	return true
-}
+var nameGrammar = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._@+-]{0,63}$`)
 
 // stamp writes a time for people.
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }

@@ -14,7 +14,7 @@ var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
 
 func TestNew(t *testing.T) {
 	zone := time.FixedZone("east", 7200)
-	secret, token, err := New("ci", Scopes{{Kind: Push}, {Kind: Pull}, {Kind: Push}}, noon.Add(300*time.Millisecond).In(zone), noon.Add(time.Hour))
+	secret, token, err := New("ci", "", Scopes{{Kind: Push}, {Kind: Pull}, {Kind: Push}}, noon.Add(300*time.Millisecond).In(zone), noon.Add(time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func TestNew(t *testing.T) {
 	if body := secret[len("nwt_")+idLen:]; strings.Contains(fmt.Sprintf("%+v %#v", token, token), body) {
 		t.Error("the token shows its secret")
 	}
-	other, _, err := New("ci", token.Scopes, noon, time.Time{})
+	other, _, err := New("ci", "", token.Scopes, noon, time.Time{})
 	if err != nil || other == secret {
 		t.Errorf("second secret %v, equal: %v", err, other == secret)
 	}
@@ -67,13 +67,13 @@ func TestNewRefuses(t *testing.T) {
 		{"ci", pull, noon, noon.Add(-time.Hour), "would expire on"},
 		{"ci", pull, noon.Add(100 * time.Millisecond), noon.Add(900 * time.Millisecond), "would expire on"},
 	} {
-		secret, token, err := New(c.name, c.scopes, c.now, c.expires)
+		secret, token, err := New(c.name, "", c.scopes, c.now, c.expires)
 		if err == nil || !strings.Contains(err.Error(), c.want) || secret != "" || token.ID != "" {
 			t.Errorf("New(%q, %v) = %v; want error %q", c.name, c.scopes, err, c.want)
 		}
 	}
 	for _, name := range []string{"a", "9", "github.com_acme-CI+x@y", strings.Repeat("a", 64)} {
-		if _, _, err := New(name, pull, noon, noon.Add(time.Second)); err != nil {
+		if _, _, err := New(name, "", pull, noon, noon.Add(time.Second)); err != nil {
 			t.Errorf("New(%q): %v", name, err)
 		}
 	}
@@ -164,7 +164,7 @@ func TestQuoteHidesSecrets(t *testing.T) {
 
 func newSecret(t testing.TB) string {
 	t.Helper()
-	secret, _, err := New("ci", Scopes{{Kind: Push}}, noon, time.Time{})
+	secret, _, err := New("ci", "", Scopes{{Kind: Push}}, noon, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}

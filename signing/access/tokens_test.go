@@ -49,7 +49,7 @@ func TestTokensReopen(t *testing.T) {
 	s := mustOpen(t, db)
 	var secrets []string
 	for _, name := range []string{"ci", "web", "db"} {
-		secret, token, err := New(name, scopes(t, "push", "follow:web-*"), noon, noon.Add(time.Hour))
+		secret, token, err := New(name, "", scopes(t, "push", "follow:web-*"), noon, noon.Add(time.Hour))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,8 +160,8 @@ type deaf struct{ state.Store }
 
 func (deaf) Watch(func([]string)) (stop func()) { return func() {} }
 
-// An older narwharf writes tokens and no names.
-func TestTokensNamesAreDerived(t *testing.T) {
+// An older narwharf writes tokens and no index.
+func TestTokensIndexIsDerived(t *testing.T) {
 	db := memory.New(nil)
 	s := mustOpen(t, db)
 	ci, web := newToken(t, "ci", noon, time.Time{}, "push"), newToken(t, "web", noon, time.Time{}, "pull")
@@ -171,7 +171,7 @@ func TestTokensNamesAreDerived(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = db.Update(t.Context(), nil, func(tx state.Tx) error {
-		return errors.Join(tx.Put(tokensBucket, web.ID, value), tx.Delete(namesBucket, nameKey(ci)))
+		return errors.Join(tx.Put(tokensBucket, web.ID, value), tx.Delete(indexBucket, indexKey(ci.Name, ci.ID)))
 	})
 	if err != nil {
 		t.Fatal(err)

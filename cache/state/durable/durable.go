@@ -156,6 +156,18 @@ func WriteFile(name string, content []byte, mode fs.FileMode) error {
 	return nil
 }
 
+// Append adds to the end of a file that is there. After an error the file may have a part.
+func Append(name string, content []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(content); err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
 // SyncDir makes the names in a folder durable: those that came and those that went.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)

@@ -41,7 +41,24 @@ type Tx struct {
 	err     error
 	topics  []string
 	written []func() // put into memory what was written
+	before  []func() error
+	after   []func(err error)
 }
+
+// Before has fn called at the end of the transaction, if nothing has failed.
+func (x *Tx) Before(fn func() error) { x.before = append(x.before, fn) }
+
+// After has fn called when it is known what became of the transaction: nil, if it was
+// committed. A transaction that runs again is one that failed, and another.
+func (x *Tx) After(fn func(err error)) { x.after = append(x.after, fn) }
+
+func (x *Tx) ended(err error) {
+	for _, fn := range x.after {
+		fn(err)
+	}
+}
+
+var errAgain = errors.New("the transaction runs again")
 
 // Keep keeps an error, if it is the first.
 func (x *Tx) Keep(err error) {
@@ -58,16 +75,21 @@ func (x *Tx) Notify(topics ...string) {
 
 // Update is that of the state. When it returns, memory is not behind it.
 func (s *Set) Update(ctx context.Context, locks []string, fn func(tx *Tx) error) error {
-	var last *Tx
+	last := new(Tx)
 	err := s.store.Update(ctx, locks, func(t state.Tx) error {
+		last.ended(errAgain)
 		tx := &Tx{Tx: t}
-		tx.Time, tx.err = t.Now()
-		if err := fn(tx); tx.err == nil {
-			tx.err = err
-		}
 		last = tx
+		tx.Time, tx.err = t.Now()
+		tx.Keep(fn(tx))
+		for _, fn := range tx.before {
+			if tx.err == nil {
+				tx.err = fn()
+			}
+		}
 		return tx.err
 	})
+	last.ended(err)
 	if errors.Is(err, state.ErrUncertain) { // it may have been made
 		s.Noticed(last.topics)
 	}

@@ -52,7 +52,7 @@ func TestDeny(t *testing.T) {
 			t.Errorf("%s: allowed", c.what)
 			continue
 		}
-		if d.Status != c.status || d.Error() != c.want || d.Need != c.need {
+		if d.Status != c.status || d.Error() != c.want {
 			t.Errorf("%s: %d %s\nwant %d %s", c.what, d.Status, d, c.status, c.want)
 		}
 		checkDenial(t, d)
