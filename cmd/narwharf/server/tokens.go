@@ -62,7 +62,7 @@ func (a *NewToken) make(now time.Time) (string, access.Token, error) {
 	if err != nil {
 		return "", access.Token{}, fmt.Errorf("--scope: %w", err)
 	}
-	return access.NewBound(a.Name, a.Host, scopes, now, a.Expires)
+	return access.New(a.Name, a.Host, scopes, now, a.Expires)
 }
 
 func tokenNew(ctx context.Context, d *DataDir, args NewToken, out io.Writer) (int, error) {
