@@ -52,7 +52,7 @@ var mayImport = map[string][]string{
 	"cache/state/memory":    {"cache/state"},
 	"cache/state/namelock":  nil,
 	"cache/state/statetest": {"cache/state"},
-	"cache/upload":          {"cache/nar", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/state/namelock", "narinfo"},
+	"cache/upload":          {"cache/nar", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/state", "cache/state/namelock", "narinfo"},
 	"cache/upload/fsck":     {"cache/nar", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/upload", "narinfo"},
 	"cache/upload/adopt":    {"cache/nar", "cache/nar/dump", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/upload", "narinfo"},
 	"cmd/narwharf":          {"..."},
@@ -107,6 +107,7 @@ var allMayImport = []string{"narinfo/clip"}
 var testsMayImport = map[string][]string{
 	"hooks/promoter":     {"hooks", "signing/access", "cache/state/memory"}, // an example with a server
 	"cache/index":        {"cache/state/bolt", "cache/state/memory", "cache/state/statetest"},
+	"cache/upload":       {"cache/state/memory", "cache/state/statetest"},
 	"cache/state/bolt":   {"cache/state/statetest"},
 	"cache/state/memory": {"cache/state/statetest"},
 	"cache/narfile":      {"cache/narfiletest"},

@@ -64,29 +64,32 @@ func fillIndex(file string, n int) error {
 		return err
 	}
 	at := func(i int) narinfo.Path { return narinfo.Path(fmt.Sprintf("%032d-package-%d", i, i)) }
-	err = idx.Replace(func(put func(*index.Record) error) error {
-		for i := range n {
-			r := &index.Record{
-				Info: &narinfo.Info{
-					StoreDir: "/nix/store", Path: at(i), URL: fmt.Sprintf("nar/%052d.nar.zst", i), Compression: "zstd", FileSize: 1000,
-					NarHash: narinfo.Hash{byte(i), byte(i >> 8), byte(i >> 16), 1}, NarSize: 4000,
-					Sigs: []string{"cache.example.org-1:" + strings.Repeat("A", 86) + "=="},
-				},
-				Uploaded: time.Unix(1_700_000_000, 0), By: "ci",
-			}
-			for _, back := range []int{1, 10, 100, 1000} {
-				if i >= back {
-					r.Info.References = append([]narinfo.Path{at(i - back)}, r.Info.References...)
+	const batch = 5000
+	for from := 0; from < n; from += batch {
+		err := idx.Change(nil, func(tx *index.Tx) error {
+			for i := from; i < min(from+batch, n); i++ {
+				r := &index.Record{
+					Info: &narinfo.Info{
+						StoreDir: "/nix/store", Path: at(i), URL: fmt.Sprintf("nar/%052d.nar.zst", i), Compression: "zstd", FileSize: 1000,
+						NarHash: narinfo.Hash{byte(i), byte(i >> 8), byte(i >> 16), 1}, NarSize: 4000,
+						Sigs: []string{"cache.example.org-1:" + strings.Repeat("A", 86) + "=="},
+					},
+					Uploaded: time.Unix(1_700_000_000, 0), By: "ci",
+				}
+				for _, back := range []int{1, 10, 100, 1000} {
+					if i >= back {
+						r.Info.References = append([]narinfo.Path{at(i - back)}, r.Info.References...)
+					}
+				}
+				if err := tx.Put(r); err != nil {
+					return err
 				}
 			}
-			if err := put(r); err != nil {
-				return err
-			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		return nil
-	})
-	if err != nil {
-		return err
 	}
 	return idx.Close(index.Files{Count: int64(n), Size: int64(n) * 1000})
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"narwharf/cache/fastpath"
+	"narwharf/cache/index"
 	"narwharf/narinfo"
 	"narwharf/signing/access"
 )
@@ -113,7 +114,7 @@ func TestFastSeesChanges(t *testing.T) {
 	ask(1)
 	w.must(w.put(p.infoURL(), p.edited(func(i *narinfo.Info) { i.Sigs = signatures(t, 2) })), 201)
 	ask(3)
-	if err := w.index.Delete(p.info.Path.Hash()); err != nil {
+	if err := index.Delete(w.index, p.info.Path.Hash()); err != nil {
 		t.Fatal(err)
 	}
 	w.u.Changed(p.info.Path.Hash())

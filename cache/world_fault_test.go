@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -23,26 +24,27 @@ import (
 // place all the same, as in a commit that fails at its last sync.
 type faultyIndex struct {
 	index.Index
-	fail func(op string) (err error, applied bool)
+	fail func(locks []string) (err error, applied bool)
 }
 
-func (f *faultyIndex) change(op string, do func() error) error {
-	err, applied := f.fail(op)
-	if err != nil && !applied {
-		return err
-	}
-	if done := do(); done != nil {
-		return done
-	}
-	return err
+func (f *faultyIndex) Change(locks []string, fn func(tx *index.Tx) error) error {
+	var fault error
+	err := f.Index.Change(locks, func(tx *index.Tx) error {
+		if err := fn(tx); err != nil {
+			return err
+		}
+		var applied bool
+		if fault, applied = f.fail(locks); applied {
+			return nil
+		}
+		return fault
+	})
+	return cmp.Or(err, fault)
 }
 
-func (f *faultyIndex) Put(r *index.Record) error {
-	return f.change("put", func() error { return f.Index.Put(r) })
-}
-
-func (f *faultyIndex) Delete(hash string) error {
-	return f.change("delete", func() error { return f.Index.Delete(hash) })
+// ofPath tells whether a change is one of a path's record.
+func ofPath(locks []string) bool {
+	return slices.ContainsFunc(locks, func(l string) bool { return strings.HasPrefix(l, index.PathLock("")) })
 }
 
 // step is one request of the script, or something the server does by itself.
@@ -231,7 +233,10 @@ func TestFaultOfTheIndex(t *testing.T) {
 			for n := range 5 {
 				t.Run(fmt.Sprintf("%d applied=%t again=%t", n, applied, again), func(t *testing.T) {
 					left, hit := n, false
-					idx := &faultyIndex{fail: func(string) (error, bool) {
+					idx := &faultyIndex{fail: func(locks []string) (error, bool) {
+						if !ofPath(locks) {
+							return nil, false
+						}
 						if left--; left == -1 || again && hit && left == -2 {
 							hit = true
 							return syscall.EIO, applied
@@ -338,7 +343,7 @@ func TestKillAtEveryWrite(t *testing.T) {
 			return idx
 		}
 	})
-	idx.fail = func(op string) (error, bool) { snap("before the index: " + op); return nil, false }
+	idx.fail = func(locks []string) (error, bool) { snap("before the index: " + locks[0][:4]); return nil, false }
 	w.breakAt(func(op, name string) error { snap(op + " " + name); return nil })
 	recording = true
 	for _, s := range steps {
@@ -376,14 +381,9 @@ type after struct {
 	then func()
 }
 
-func (a *after) Put(r *index.Record) error {
+func (a *after) Change(locks []string, fn func(tx *index.Tx) error) error {
 	defer a.then()
-	return a.Index.Put(r)
-}
-
-func (a *after) Delete(hash string) error {
-	defer a.then()
-	return a.Index.Delete(hash)
+	return a.Index.Change(locks, fn)
 }
 
 // ---- many at once

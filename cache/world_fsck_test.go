@@ -92,7 +92,7 @@ func TestFsck(t *testing.T) {
 		},
 		"narinfo that the index does not know": {
 			damage: func(s scene) {
-				if err := s.index.Delete(s.app.info.Path.Hash()); err != nil {
+				if err := index.Delete(s.index, s.app.info.Path.Hash()); err != nil {
 					t.Fatal(err)
 				}
 			},
@@ -108,7 +108,7 @@ func TestFsck(t *testing.T) {
 			damage: func(s scene) {
 				lie := s.app.info.Clone()
 				lie.NarSize++
-				if err := s.index.Put(&index.Record{Info: lie}); err != nil {
+				if err := index.Put(s.index, &index.Record{Info: lie}); err != nil {
 					t.Fatal(err)
 				}
 				s.write(s.app.infoURL(), lie.Append(nil))
@@ -123,7 +123,7 @@ func TestFsck(t *testing.T) {
 					t.Fatal(err)
 				}
 				r.Alternates = []string{s.lib.info.URL}
-				if err := s.index.Put(r); err != nil {
+				if err := index.Put(s.index, r); err != nil {
 					t.Fatal(err)
 				}
 			},
@@ -131,7 +131,7 @@ func TestFsck(t *testing.T) {
 		},
 		"lost reference": {
 			damage: func(s scene) {
-				if err := s.index.Delete(s.lib.info.Path.Hash()); err != nil {
+				if err := index.Delete(s.index, s.lib.info.Path.Hash()); err != nil {
 					t.Fatal(err)
 				}
 				s.u.Changed(s.lib.info.Path.Hash())
@@ -344,16 +344,16 @@ func TestFsckFaultAtEveryWriteOfRepair(t *testing.T) {
 					hit = true
 					return os.ErrPermission
 				}
-				idx := &faultyIndex{fail: func(string) (error, bool) { return nil, false }}
+				idx := &faultyIndex{fail: func([]string) (error, bool) { return nil, false }}
 				w := newWorld(t, func(s *setup) { s.wrap = func(i index.Index) index.Index { idx.Index = i; return idx } })
 				p := newUpload(t, "p", "zstd")
 				w.putAll(p)
 				c.damage(w, p, p.repacked(t, "gzip"))
 				w.breakAt(func(string, string) error { return strike() })
-				idx.fail = func(string) (error, bool) { return strike(), false }
+				idx.fail = func([]string) (error, bool) { return strike(), false }
 				w.fsck(true)
 				w.breakAt(nil)
-				idx.fail = func(string) (error, bool) { return nil, false }
+				idx.fail = func([]string) (error, bool) { return nil, false }
 				lines, r := w.fsck(true)
 				if r.Damage > 0 {
 					t.Errorf("a fault at %d: the second repair leaves %q", n, lines)

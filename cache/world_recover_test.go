@@ -100,7 +100,7 @@ func TestRecoverAfterALostDatabase(t *testing.T) {
 
 func TestRecoverReportsFailures(t *testing.T) {
 	broken := errors.New("broken")
-	bad := &faultyIndex{fail: func(op string) (error, bool) { return broken, false }}
+	bad := &faultyIndex{fail: func([]string) (error, bool) { return broken, false }}
 	w := newWorld(t, func(s *setup) { s.wrap = func(i index.Index) index.Index { bad.Index = i; return i } })
 	p, q := newUpload(t, "p", "none"), newUpload(t, "q", "none")
 	w.putAll(p, q)

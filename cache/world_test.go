@@ -371,9 +371,11 @@ func (w *world) consistent() {
 		onDisk[strings.TrimSuffix(filepath.Base(name), ".narinfo")] = string(text)
 	}
 	known, claimed := 0, make(map[string]bool)
-	err = w.index.Each(func(r *index.Record) error {
+	err = w.index.Each(func(hash string, r *index.Record, err error) error {
+		if err != nil {
+			return err
+		}
 		known++
-		hash := r.Info.Path.Hash()
 		if text := string(r.Info.Append(nil)); onDisk[hash] != text {
 			w.t.Errorf("the index has\n%s and the file has\n%s", text, onDisk[hash])
 		}

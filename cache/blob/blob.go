@@ -1,3 +1,20 @@
+// Package blob keeps the content files of a cache: NARs, narinfos, listings,
+// logs, each under a slash-separated name such as "nar/0xwn….nar.zst".
+//
+// Store is the contract; FS keeps the files in a folder in the plain layout of
+// a Nix binary cache, so that the folder is itself a file:// cache that any
+// Nix can read when this program is not running.
+//
+// # What a store promises
+//
+//   - A name either holds one whole file or nothing. Whoever opens it never
+//     sees a part, whatever was killed or cut while it was written.
+//   - When Commit has returned nil, the file survives a power cut.
+//   - When anything failed, nothing of the write is left behind but, after a
+//     crash, a temporary file outside the names, which Clean removes.
+//   - Replacing a name is atomic; readers that had the old file open keep it.
+//
+// A store does not retry and does not interpret what it holds.
 package blob
 
 import (
@@ -29,10 +46,17 @@ type File struct {
 // Close ends the reading.
 func (f *File) Close() error { return f.Content.Close() }
 
-// Writer takes the bytes of one file. Exactly one of Commit and Abort takes
-// effect; Abort after either is harmless, so it can be deferred.
+// Writer takes the bytes of one file. It ends with Commit or Abort; Abort after
+// either is harmless, so it can be deferred.
 type Writer interface {
 	io.Writer
+	// Prepare makes the bytes durable, which have no name yet. It is what takes
+	// time in Publish and Commit, for who calls those where others wait.
+	Prepare() error
+	// Publish makes the file visible under its name, replacing what was there.
+	// It is durable only after Commit, and Abort does not take it back. Another
+	// call does nothing.
+	Publish() error
 	// Commit makes the file durable and visible under its name, replacing
 	// what was there. On error the name holds what it held before, nothing
 	// or the old file, and nothing is left elsewhere.
@@ -71,15 +95,27 @@ type Store interface {
 
 // WriteFile stores data under name in one go.
 func WriteFile(s Store, name string, data []byte) error {
-	w, err := s.Create(name, int64(len(data)))
+	w, err := Prepare(s, name, data)
 	if err != nil {
 		return err
 	}
-	defer w.Abort()
-	if _, err := w.Write(data); err != nil {
-		return err
-	}
 	return w.Commit()
+}
+
+// Prepare writes data for name, to be published.
+func Prepare(s Store, name string, data []byte) (Writer, error) {
+	w, err := s.Create(name, int64(len(data)))
+	if err != nil {
+		return nil, err
+	}
+	if _, err = w.Write(data); err == nil {
+		err = w.Prepare()
+	}
+	if err != nil {
+		w.Abort()
+		return nil, err
+	}
+	return w, nil
 }
 
 // ReadFile returns what is stored under name, refusing more than limit bytes.

@@ -126,19 +126,41 @@ func (s *FS) Create(name string, size int64) (_ Writer, err error) {
 			err = fmt.Errorf("store %s: %w", name, full(err))
 		}
 	}()
-	if err := s.makeDir(filepath.Dir(target)); err != nil {
-		return nil, err
-	}
-	w.f, err = durable.Create(target, durable.Options{Mode: 0o644, Temp: s.tmp, Fault: func(step string) error {
+	dir := filepath.Dir(target)
+	fault := func(step string) error {
 		if step == durable.StepSyncDir {
-			return s.fault(step, filepath.Dir(target))
+			return s.fault(step, dir)
 		}
 		return s.fault(step, name)
-	}})
+	}
+	err = s.inFolder(dir, func() error {
+		if err := s.makeDir(dir); err != nil {
+			return err
+		}
+		w.f, err = durable.Create(target, durable.Options{Mode: 0o644, Temp: s.tmp, Fault: fault})
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
 	return w, nil
+}
+
+// inFolder calls do, which needs a folder and the temporary one. If somebody has
+// removed either, they are made again.
+func (s *FS) inFolder(dir string, do func() error) error {
+	err := do()
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	s.dirs.Clear()
+	if err := os.Mkdir(s.tmp, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := s.makeDir(dir); err != nil {
+		return err
+	}
+	return do()
 }
 
 // makeDir creates a folder below root and makes its name durable, and that of
@@ -227,19 +249,34 @@ func (w *fsWriter) Write(p []byte) (int, error) {
 	return n, w.err
 }
 
-func (w *fsWriter) Commit() error {
+// finish takes a step towards the end. One that fails ends the writer.
+func (w *fsWriter) finish(step func() error) error {
 	if w.err == nil && w.done {
 		w.err = fmt.Errorf("store %s: already ended", w.name)
 	}
+	if w.err == nil {
+		if err := step(); err != nil {
+			w.err = fmt.Errorf("store %s: %w", w.name, full(err))
+		}
+	}
 	if w.err != nil {
 		w.Abort()
-		return w.err
 	}
-	if err := w.f.Commit(); err != nil {
-		w.s.dirs.Delete(filepath.Dir(w.target)) // somebody may have removed it; the next writer makes it
-		w.err = fmt.Errorf("store %s: %w", w.name, full(err))
-		w.Abort()
-		return w.err
+	return w.err
+}
+
+func (w *fsWriter) Prepare() error { return w.finish(w.f.Prepare) }
+
+func (w *fsWriter) Publish() error {
+	return w.finish(func() error { return w.s.inFolder(filepath.Dir(w.target), w.f.Publish) })
+}
+
+func (w *fsWriter) Commit() error {
+	if err := w.Publish(); err != nil {
+		return err
+	}
+	if err := w.finish(w.f.Commit); err != nil {
+		return err
 	}
 	w.end()
 	return nil

@@ -268,20 +268,49 @@ func TestFSCleanAndForeignFiles(t *testing.T) {
 	}
 }
 
-// Somebody removes a folder under a running server: the next write but one
-// makes it again.
+// Somebody removes folders under a running server: the next write makes them again,
+// also if they go while it is written.
 func TestFSFolderRemovedMeanwhile(t *testing.T) {
+	for _, name := range []string{"log/a", "build-trace-v2/drv/out.doi"} {
+		for folder, gone := range map[string]func(s *FS) string{
+			"its own":       func(s *FS) string { return filepath.Dir(filepath.Join(s.root, name)) },
+			"the top one":   func(s *FS) string { return filepath.Join(s.root, strings.Split(name, "/")[0]) },
+			"the temporary": func(s *FS) string { return s.tmp },
+		} {
+			t.Run(name+", "+folder, func(t *testing.T) {
+				s := newFS(t)
+				put(t, s, name, "x")
+				if err := os.RemoveAll(gone(s)); err != nil {
+					t.Fatal(err)
+				}
+				put(t, s, name, "y")
+				mustHold(t, s, name, "y")
+				if folder == "the temporary" {
+					return
+				}
+				w, err := s.Create(name, 1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				mustWrite(t, w, "z")
+				if err := os.RemoveAll(gone(s)); err != nil {
+					t.Fatal(err)
+				}
+				if err := w.Commit(); err != nil {
+					t.Fatal(err)
+				}
+				mustHold(t, s, name, "z")
+			})
+		}
+	}
+	// The store itself is another matter: its disk may be away.
 	s := newFS(t)
-	put(t, s, "log/a", "x")
-	if err := os.RemoveAll(filepath.Join(s.root, "log")); err != nil {
+	if err := os.RemoveAll(s.root); err != nil {
 		t.Fatal(err)
 	}
 	if err := WriteFile(s, "log/a", []byte("x")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("into a removed folder: %v", err)
+		t.Errorf("without the store: %v", err)
 	}
-	mustBeTidy(t, s)
-	put(t, s, "log/a", "x")
-	mustHold(t, s, "log/a", "x")
 }
 
 func TestNewFSOnAFile(t *testing.T) {

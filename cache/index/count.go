@@ -80,8 +80,8 @@ func (t *Table) countMore() error {
 		return nil
 	}
 	var page []state.Entry
-	err := t.view(func(tx state.Reader, g generation) (err error) {
-		page, err = tx.List(g.path(), state.Range{Limit: countPage}.After(t.count.upTo))
+	err := t.view(func(tx state.Reader) (err error) {
+		page, err = tx.List(t.g.path(), state.Range{Limit: countPage}.After(t.count.upTo))
 		return err
 	})
 	if err != nil {

@@ -19,7 +19,7 @@ func TestCountIsNoted(t *testing.T) {
 		t.Error("the files of a new index are known")
 	}
 	for n := range 3 {
-		if err := b.Put(record(n, 10, []int{n}, nil)); err != nil {
+		if err := Put(b, record(n, 10, []int{n}, nil)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -36,7 +36,7 @@ func TestCountIsNoted(t *testing.T) {
 	if got, err := b.Totals(); got != want || err != nil || f == nil || *f != (Files{4, 400}) || *db.pages > 0 || b.Dirty() {
 		t.Errorf("Totals %+v, %v, files %+v, %d pages read, dirty %t", got, err, f, *db.pages, b.Dirty())
 	}
-	if err := b.Delete(hashOf(1)); err != nil {
+	if err := Delete(b, hashOf(1)); err != nil {
 		t.Fatal(err)
 	}
 	b = open(t, db) // killed
@@ -85,7 +85,7 @@ func TestCountBesideChanges(t *testing.T) {
 	db := memory.New(nil)
 	b := open(t, db)
 	for n := range 3 * countPage {
-		if err := b.Put(record(n, 1, []int{n}, nil)); err != nil {
+		if err := Put(b, record(n, 1, []int{n}, nil)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -101,9 +101,9 @@ func TestCountBesideChanges(t *testing.T) {
 				default:
 				}
 				n := (i*977 + w*131) % (3*countPage + 100)
-				change := func() error { return b.Delete(hashOf(n)) }
+				change := func() error { return Delete(b, hashOf(n)) }
 				if i%3 > 0 {
-					change = func() error { return b.Put(record(n, int64(i%9), []int{n}, nil)) }
+					change = func() error { return Put(b, record(n, int64(i%9), []int{n}, nil)) }
 				}
 				if err := change(); err != nil {
 					t.Error(err)
@@ -133,7 +133,7 @@ func TestCountAfterUncertainCommit(t *testing.T) {
 				t.Fatalf("Totals %+v, %v", got, err)
 			}
 			db.on = true
-			if err := b.Put(record(1, 7, []int{1}, nil)); !errors.Is(err, state.ErrUncertain) {
+			if err := Put(b, record(1, 7, []int{1}, nil)); !errors.Is(err, state.ErrUncertain) {
 				t.Fatal(err)
 			}
 			db.on = false

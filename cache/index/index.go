@@ -1,7 +1,20 @@
+// Package index answers what has been uploaded to a cache and who refers to
+// whom, without reading the files.
+//
+// Everything in it is derived: the narinfo files are the truth, and an index
+// can be made anew from them alone ("narwharf rebuild"). Two facts are an
+// exception and are lost with it: who uploaded a path, and when to the second
+// (the file's time stands in).
+//
+// Index is the contract and Table keeps it in a state that it shares with other
+// tables. Keys are the 32-character hash parts of store paths, in
+// which a store path is unique by Nix's own rules.
 package index
 
 import (
+	"bytes"
 	"errors"
+	"slices"
 	"time"
 
 	"narwharf/narinfo"
@@ -30,6 +43,14 @@ func (r *Record) Files() []string {
 	return append([]string{r.Info.URL}, r.Alternates...)
 }
 
+// Same tells whether two records are equal; nil is no record.
+func Same(a, b *Record) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Uploaded.Equal(b.Uploaded) && a.By == b.By && slices.Equal(a.Alternates, b.Alternates) && bytes.Equal(a.Info.Append(nil), b.Info.Append(nil))
+}
+
 // Totals are sums over all records.
 type Totals struct {
 	Paths   int64 `json:"paths"`    // store paths
@@ -47,10 +68,6 @@ func (t *Totals) add(more Totals) {
 type Index interface {
 	// Get returns the record of a path by its hash part, else ErrNotFound.
 	Get(hash string) (*Record, error)
-	// Put adds or replaces a record.
-	Put(*Record) error
-	// Delete removes a record; a missing one is no error.
-	Delete(hash string) error
 	// Users returns the hash parts of the paths that name a NAR file, as
 	// Info.URL or as an alternate.
 	Users(file string) ([]string, error)
@@ -58,13 +75,31 @@ type Index interface {
 	// itself left out.
 	Referrers(hash string) ([]string, error)
 	// Each calls fn for every record in the order of hash parts, and stops
-	// at fn's first error. It reads in pages: a record that comes or goes
-	// meanwhile may be seen or not.
-	Each(fn func(*Record) error) error
-	// Replace makes the index hold just the records that fill hands to
-	// put, in the order of hash parts and each path once; readers see the
-	// old content until it returns nil.
-	Replace(fill func(put func(*Record) error) error) error
+	// at fn's first error. For one that is damaged r is nil and err says so. It
+	// reads in pages: a record that comes or goes meanwhile may be seen or not.
+	Each(fn func(hash string, r *Record, err error) error) error
+	// Change makes one change: what it decides on fn reads in its Tx. locks name
+	// that, by PathLock and NarLock; what only has to stay as it is is
+	// state.Shared. fn may run again.
+	Change(locks []string, fn func(tx *Tx) error) error
+	// Prune removes what damaged records left when they were dropped.
+	Prune() error
 	// Totals sums up the index.
 	Totals() (Totals, error)
+}
+
+// PathLock is the lock of the path with a hash part, and NarLock that of a NAR file.
+func PathLock(hash string) string { return "path:" + hash }
+
+// NarLock is the lock of a NAR file "nar/…".
+func NarLock(name string) string { return "nar:" + name }
+
+// Put adds or replaces a record, whatever is there.
+func Put(i Index, r *Record) error {
+	return i.Change([]string{PathLock(r.Info.Path.Hash())}, func(tx *Tx) error { return tx.Put(r) })
+}
+
+// Delete removes a record; a missing one is no error.
+func Delete(i Index, hash string) error {
+	return i.Change([]string{PathLock(hash)}, func(tx *Tx) error { return tx.Delete(hash) })
 }

@@ -12,6 +12,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"narwharf/cache/state"
 	"narwharf/narinfo"
 )
 
@@ -82,8 +83,10 @@ type failer interface {
 func mustEqual(t failer, idx Index, m model) {
 	t.Helper()
 	var order []string
-	err := idx.Each(func(r *Record) error {
-		hash := r.Info.Path.Hash()
+	err := idx.Each(func(hash string, r *Record, err error) error {
+		if err != nil {
+			return err
+		}
 		order = append(order, hash)
 		if want := m[hash]; want == nil || text(r) != text(want) {
 			return fmt.Errorf("record %s is %s", hash, text(r))
@@ -130,7 +133,7 @@ func testContract(t *testing.T, open func(t *testing.T) (idx Index, reopen func(
 		m := model{}
 		step := func(r *Record) {
 			t.Helper()
-			if err := idx.Put(r); err != nil {
+			if err := Put(idx, r); err != nil {
 				t.Fatal(err)
 			}
 			m[r.Info.Path.Hash()] = r
@@ -142,7 +145,7 @@ func testContract(t *testing.T, open func(t *testing.T) (idx Index, reopen func(
 		step(record(3, 300, []int{2, 3}, []int{1, 2, 3})) // alternate, itself
 		step(record(1, 150, []int{4}, []int{3}))          // another NAR
 		for _, n := range []int{2, 2, 7} {
-			if err := idx.Delete(hashOf(n)); err != nil {
+			if err := Delete(idx, hashOf(n)); err != nil {
 				t.Fatal(err)
 			}
 			delete(m, hashOf(n))
@@ -155,7 +158,7 @@ func testContract(t *testing.T, open func(t *testing.T) (idx Index, reopen func(
 	t.Run("a record is the caller's own", func(t *testing.T) {
 		idx, _ := open(t)
 		r := record(1, 1, []int{1, 2}, []int{2})
-		if err := idx.Put(r); err != nil {
+		if err := Put(idx, r); err != nil {
 			t.Fatal(err)
 		}
 		before := text(r)
@@ -169,74 +172,81 @@ func testContract(t *testing.T, open func(t *testing.T) (idx Index, reopen func(
 	t.Run("Each stops at an error", func(t *testing.T) {
 		idx, _ := open(t)
 		for n := range 3 {
-			if err := idx.Put(record(n, 1, []int{n}, nil)); err != nil {
+			if err := Put(idx, record(n, 1, []int{n}, nil)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		stop, calls := errors.New("stop"), 0
-		err := idx.Each(func(*Record) error { calls++; return stop })
+		err := idx.Each(func(string, *Record, error) error { calls++; return stop })
 		if !errors.Is(err, stop) || calls != 1 {
 			t.Errorf("%d calls, %v", calls, err)
 		}
 	})
 
-	t.Run("Replace", func(t *testing.T) {
+	t.Run("a change decides on what it reads", func(t *testing.T) {
 		idx, reopen := open(t)
-		old := model{}
-		for n := range 4 {
-			old[hashOf(n)] = record(n, 10, []int{n}, []int{0})
-			if err := idx.Put(old[hashOf(n)]); err != nil {
-				t.Fatal(err)
-			}
-		}
-		next := model{}
-		for n := 2; n < 7; n++ {
-			next[hashOf(n)] = record(n, 7, []int{n, n + 1}, []int{2})
-		}
-		fill := func(put func(*Record) error) error {
-			for _, hash := range slices.Sorted(maps.Keys(next)) {
-				if err := put(next[hash]); err != nil {
-					return err
-				}
-			}
-			mustEqual(t, idx, old) // readers see the old content
-			return nil
-		}
 		stop := errors.New("stop")
-		err := idx.Replace(func(put func(*Record) error) error {
-			if err := fill(put); err != nil {
-				return err
-			}
-			return stop
-		})
-		if !errors.Is(err, stop) {
-			t.Errorf("Replace with a failing fill: %v", err)
-		}
-		mustEqual(t, idx, old)
-		idx = reopen()
-		mustEqual(t, idx, old)
-		for range 2 { // and again: the room of the one before last is used anew
-			if err := idx.Replace(fill); err != nil {
-				t.Fatal(err)
-			}
-			mustEqual(t, idx, next)
-			idx = reopen()
-			mustEqual(t, idx, next)
-			old = next
-		}
-		for _, second := range []int{1, 2} { // twice, and out of order
-			err := idx.Replace(func(put func(*Record) error) error {
-				return errors.Join(put(record(2, 1, []int{1}, nil)), put(record(second, 1, []int{1}, nil)))
-			})
-			if err == nil {
-				t.Errorf("path %d after path 2: no error", second)
-			}
-			mustEqual(t, idx, old)
-		}
-		if err := idx.Replace(func(func(*Record) error) error { return nil }); err != nil {
+		m := model{hashOf(1): record(1, 10, []int{1}, nil)}
+		if err := Put(idx, m[hashOf(1)]); err != nil {
 			t.Fatal(err)
 		}
-		mustEqual(t, idx, model{})
+		locks := []string{PathLock(hashOf(2)), state.Shared(PathLock(hashOf(1))), state.Shared(NarLock(fileOf(1)))}
+		change := func(end error) error {
+			return idx.Change(locks, func(tx *Tx) error {
+				if users, err := tx.Users(fileOf(1)); err != nil || !slices.Equal(users, []string{hashOf(1)}) {
+					t.Errorf("%v, %v", users, err)
+				}
+				for n, want := range []bool{false, true, false} {
+					if is, err := tx.Has(pathOf(n)); err != nil || is != want {
+						t.Errorf("Has(%d): %t, %v", n, is, err)
+					}
+				}
+				if is, err := tx.Has(pathOf(1) + "-dev"); err != nil || is { // the same hash part
+					t.Errorf("Has of another path: %t, %v", is, err)
+				}
+				for _, r := range []*Record{record(2, 7, []int{1, 2}, []int{1}), record(2, 8, []int{2}, []int{1, 2})} {
+					if err := tx.Put(r); err != nil {
+						return err
+					}
+				}
+				r, err := tx.Record(hashOf(2)) // what it wrote itself
+				if err != nil || r.Info.NarSize != 8 {
+					t.Errorf("%+v, %v", r, err)
+				}
+				return errors.Join(tx.Delete(hashOf(1)), tx.Delete(hashOf(7)), end)
+			})
+		}
+		if err := change(stop); !errors.Is(err, stop) {
+			t.Errorf("a change that fails: %v", err)
+		}
+		mustEqual(t, idx, m)
+		if err := change(nil); err != nil {
+			t.Fatal(err)
+		}
+		m = model{hashOf(2): record(2, 8, []int{2}, []int{1, 2})}
+		mustEqual(t, idx, m)
+		mustEqual(t, reopen(), m)
+	})
+
+	t.Run("changes of one path are one after the other", func(t *testing.T) {
+		idx, _ := open(t)
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				err := idx.Change([]string{PathLock(hashOf(1))}, func(tx *Tx) error {
+					size := int64(1)
+					if r, err := tx.Record(hashOf(1)); err == nil {
+						size += r.Info.NarSize
+					}
+					return tx.Put(record(1, size, []int{1}, nil))
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		mustEqual(t, idx, model{hashOf(1): record(1, 20, []int{1}, nil)})
 	})
 
 	t.Run("many at once", func(t *testing.T) {
@@ -247,7 +257,7 @@ func testContract(t *testing.T, open func(t *testing.T) (idx Index, reopen func(
 		for n := range 64 {
 			wg.Go(func() {
 				r := record(n, 5, []int{n % 8}, []int{n / 2})
-				if err := idx.Put(r); err != nil {
+				if err := Put(idx, r); err != nil {
 					t.Error(err)
 				}
 				got, err := idx.Get(hashOf(n)) // is seen by who starts later
@@ -255,7 +265,7 @@ func testContract(t *testing.T, open func(t *testing.T) (idx Index, reopen func(
 					t.Errorf("Get after Put: %v", err)
 				}
 				if n%4 == 0 {
-					if err := idx.Delete(hashOf(n)); err != nil {
+					if err := Delete(idx, hashOf(n)); err != nil {
 						t.Error(err)
 					}
 					return
@@ -272,8 +282,12 @@ func testContract(t *testing.T, open func(t *testing.T) (idx Index, reopen func(
 	t.Run("any order of calls is as a map", func(t *testing.T) {
 		rapid.Check(t, func(rt *rapid.T) {
 			idx, reopen := open(t)
-			defer func() { _ = idx.Replace(func(func(*Record) error) error { return nil }) }()
 			m := model{}
+			defer func() {
+				for hash := range m {
+					_ = Delete(idx, hash)
+				}
+			}()
 			small := rapid.IntRange(0, 7)
 			someRecord := func() *Record {
 				return record(small.Draw(rt, "path"), int64(small.Draw(rt, "size")+1),
@@ -283,42 +297,24 @@ func testContract(t *testing.T, open func(t *testing.T) (idx Index, reopen func(
 			rt.Repeat(map[string]func(*rapid.T){
 				"put": func(rt *rapid.T) {
 					r := someRecord()
-					if err := idx.Put(r); err != nil {
+					if err := Put(idx, r); err != nil {
 						rt.Fatal(err)
 					}
 					m[r.Info.Path.Hash()] = r
 				},
 				"delete": func(rt *rapid.T) {
 					hash := hashOf(small.Draw(rt, "path"))
-					if err := idx.Delete(hash); err != nil {
+					if err := Delete(idx, hash); err != nil {
 						rt.Fatal(err)
 					}
 					delete(m, hash)
 				},
-				"replace": func(rt *rapid.T) {
-					next := model{}
-					fail := rapid.Bool().Draw(rt, "fail")
-					err := idx.Replace(func(put func(*Record) error) error {
-						for range small.Draw(rt, "records") {
-							r := someRecord()
-							next[r.Info.Path.Hash()] = r
-						}
-						for _, hash := range slices.Sorted(maps.Keys(next)) {
-							if err := put(next[hash]); err != nil {
-								return err
-							}
-						}
-						if fail {
-							return errors.New("stop")
-						}
-						return nil
-					})
-					if (err != nil) != fail {
+				"drop and prune": func(rt *rapid.T) {
+					hash := hashOf(small.Draw(rt, "path"))
+					if err := errors.Join(idx.Change([]string{PathLock(hash)}, func(tx *Tx) error { return tx.Drop(hash) }), idx.Prune()); err != nil {
 						rt.Fatal(err)
 					}
-					if !fail {
-						m = next
-					}
+					delete(m, hash)
 				},
 				"reopen": func(*rapid.T) { idx = reopen() },
 				"":       func(rt *rapid.T) { mustEqual(rt, idx, m) },
@@ -334,5 +330,23 @@ func TestFilesStartsWithURL(t *testing.T) {
 	}
 	if got := strings.Join(r.Alternates, " "); got != fileOf(1)+" "+fileOf(2) {
 		t.Errorf("Files changed the record: %s", got)
+	}
+}
+
+func TestSame(t *testing.T) {
+	a := func() *Record { return record(1, 2, []int{1, 2}, []int{3}) }
+	if !Same(a(), a()) || !Same(nil, nil) || Same(a(), nil) || Same(nil, a()) {
+		t.Error("equal records differ, or one and none are equal")
+	}
+	for name, change := range map[string]func(r *Record){
+		"time":      func(r *Record) { r.Uploaded = r.Uploaded.Add(1) },
+		"uploader":  func(r *Record) { r.By = "x" },
+		"alternate": func(r *Record) { r.Alternates = nil },
+		"signature": func(r *Record) { r.Info.Sigs = []string{"a:b"} },
+	} {
+		b := a()
+		if change(b); Same(a(), b) {
+			t.Errorf("another %s is not seen", name)
+		}
 	}
 }

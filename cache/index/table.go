@@ -1,18 +1,19 @@
 package index
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"narwharf/cache/state"
 )
 
-// Buckets and keys of the state. The bucket "index/meta" names, under
-// "generation", the generation in use ("1" or "2"); Replace fills the other and
-// then turns the name. A generation has three tables:
+// Buckets and keys of the state. The tables are in the bucket that "index/meta"
+// names under "generation": "1", or "2" where an older narwharf has rebuilt the index.
 //
 //	index/1/path  <hash>              -> one line of JSON (recordHead), "\n", the narinfo
 //	index/1/nar   <file> NUL <hash>   -> ""
@@ -30,19 +31,17 @@ const (
 	version    = "1"
 )
 
-// Names of locks. Who turns the generations takes lockAll; who changes a path
-// takes that path's, and lockAll as one of many.
-const lockAll = "index"
-
-func lockPath(hash string) []string { return []string{state.Shared(lockAll), "path:" + hash} }
+// lockMeta is the lock of what is in metaBucket.
+const lockMeta = "index"
 
 // Table is an Index in a state.
 type Table struct {
 	state state.Store
+	g     generation
 	dirty bool
 	files *Files // as the last Close in order has it, nil if that is not known
 
-	turn  sync.RWMutex // held for reading by changes, for writing where nothing may change
+	turn  sync.RWMutex // held for reading by changes, for writing by who counts
 	mu    sync.Mutex   // guards count
 	count count
 }
@@ -57,26 +56,12 @@ func (g generation) path() string { return g.root() + "/path" }
 func (g generation) nar() string  { return g.root() + "/nar" }
 func (g generation) ref() string  { return g.root() + "/ref" }
 
-// other is the generation that is not in use while g is.
-func (g generation) other() generation {
-	if g == "1" {
-		return "2"
-	}
-	return "1"
-}
-
-// current reads which generation is in use.
-func current(tx state.Reader) (generation, error) {
-	g, err := tx.Get(metaBucket, keyGen)
-	return generation(g), err
-}
-
 // Open opens the index in s, which others share. A state written by a newer
 // version is refused. Damaged records are not: Get and Each say which and what
 // to do, and Replace mends them.
 func Open(s state.Store) (*Table, error) {
 	t := &Table{state: s}
-	err := s.Update(context.Background(), []string{lockAll}, func(tx state.Tx) error {
+	err := s.Update(context.Background(), []string{lockMeta}, func(tx state.Tx) error {
 		v, err := tx.Get(metaBucket, keyVersion)
 		switch {
 		case err != nil:
@@ -98,18 +83,16 @@ func Open(s state.Store) (*Table, error) {
 		if err := tx.Delete(metaBucket, keyClean); err != nil {
 			return err
 		}
-		g, err := current(tx)
+		g, err := tx.Get(metaBucket, keyGen)
+		if t.g = generation(g); t.g == "" && err == nil {
+			t.g = "1"
+			err = tx.Put(metaBucket, keyGen, []byte(t.g))
+		}
 		if err != nil {
 			return err
 		}
-		if g == "" {
-			g = "1"
-			if err := tx.Put(metaBucket, keyGen, []byte(g)); err != nil {
-				return err
-			}
-		}
-		// A Replace that was cut short leaves its half-filled generation.
-		return tx.Clear(g.other().root())
+		// An older narwharf that was killed in a rebuild leaves half of another.
+		return tx.Clear(map[generation]generation{"1": "2", "2": "1"}[t.g].root())
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open index: %w", err)
@@ -126,99 +109,114 @@ func (t *Table) Dirty() bool { return t.dirty }
 // recovery.
 func (t *Table) Close(files Files) error {
 	note := t.note(files)
-	return t.state.Update(context.Background(), []string{lockAll}, func(tx state.Tx) error {
+	return t.state.Update(context.Background(), []string{lockMeta}, func(tx state.Tx) error {
 		return tx.Put(metaBucket, keyClean, note)
 	})
 }
 
-// view runs fn on one moment of the index.
-func (t *Table) view(fn func(tx state.Reader, g generation) error) error {
-	return t.state.View(context.Background(), func(tx state.Reader) error {
-		g, err := current(tx)
-		if err != nil {
-			return err
-		}
-		return fn(tx, g)
-	})
-}
-
-// change runs fn for one path, and adds what it returns to the count.
-func (t *Table) change(hash string, fn func(tx state.Tx, g generation) (Totals, error)) error {
+// Change implements Index.
+func (t *Table) Change(locks []string, fn func(tx *Tx) error) error {
 	t.turn.RLock()
 	defer t.turn.RUnlock()
-	var more Totals
-	err := t.state.Update(context.Background(), lockPath(hash), func(tx state.Tx) error {
-		g, err := current(tx)
-		if err != nil {
-			return err
-		}
-		more, err = fn(tx, g)
-		return err
+	var x *Tx
+	err := t.state.Update(context.Background(), locks, func(tx state.Tx) error {
+		x = &Tx{tx, t.g, make(map[string]Totals)}
+		return fn(x)
 	})
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
 	case errors.Is(err, state.ErrUncertain):
 		t.count = count{} // anew, when somebody asks
-	case err == nil && (t.count.done || hash <= t.count.upTo):
-		t.count.sum.add(more)
+	case err == nil:
+		for hash, more := range x.more {
+			if t.count.done || hash <= t.count.upTo {
+				t.count.sum.add(more)
+			}
+		}
 	}
 	return err
 }
 
+func (t *Table) view(fn func(tx state.Reader) error) error {
+	return t.state.View(context.Background(), fn)
+}
+
 // Get implements Index.
 func (t *Table) Get(hash string) (r *Record, err error) {
-	err = t.view(func(tx state.Reader, g generation) error {
-		r, err = get(tx, g, hash)
-		if err == nil && r == nil {
-			err = ErrNotFound
-		}
-		return err
-	})
+	err = t.view(func(tx state.Reader) error { r, err = get(tx, t.g, hash); return err })
 	return r, err
-}
-
-// Put implements Index.
-func (t *Table) Put(r *Record) error {
-	hash := r.Info.Path.Hash()
-	return t.change(hash, func(tx state.Tx, g generation) (Totals, error) {
-		less, err := remove(tx, g, hash)
-		if err != nil {
-			return Totals{}, err
-		}
-		more := Totals{Paths: less.Paths + 1, NarSize: less.NarSize + r.Info.NarSize}
-		return more, put(tx.Put, g, r)
-	})
-}
-
-// Delete implements Index.
-func (t *Table) Delete(hash string) error {
-	return t.change(hash, func(tx state.Tx, g generation) (Totals, error) { return remove(tx, g, hash) })
 }
 
 // Users implements Index.
 func (t *Table) Users(file string) (hashes []string, err error) {
-	err = t.view(func(tx state.Reader, g generation) error {
-		hashes, err = suffixes(tx, g.nar(), file+"\x00")
-		return err
-	})
+	err = t.view(func(tx state.Reader) error { hashes, err = suffixes(tx, t.g.nar(), file+"\x00"); return err })
 	return hashes, err
 }
 
 // Referrers implements Index.
 func (t *Table) Referrers(hash string) (hashes []string, err error) {
-	err = t.view(func(tx state.Reader, g generation) error {
-		hashes, err = suffixes(tx, g.ref(), hash)
-		return err
-	})
+	err = t.view(func(tx state.Reader) error { hashes, err = suffixes(tx, t.g.ref(), hash); return err })
 	return slices.DeleteFunc(hashes, func(h string) bool { return h == hash }), err
 }
 
-// suffixes returns what follows prefix in the keys that begin with it.
-func suffixes(tx state.Reader, bucket, prefix string) (rest []string, err error) {
-	err = state.Each(tx, bucket, state.Prefix(prefix), func(e state.Entry) error {
-		rest = append(rest, e.Key[len(prefix):])
+// Each implements Index.
+func (t *Table) Each(fn func(hash string, r *Record, err error) error) error {
+	return t.state.Scan(context.Background(), t.g.path(), state.Range{}, func(page []state.Entry) error {
+		for _, e := range page {
+			r, err := decode(e.Key, e.Value)
+			if err := fn(e.Key, r, err); err != nil {
+				return err
+			}
+		}
 		return nil
 	})
-	return rest, err
+}
+
+// Prune removes rows of the tables nar and ref that their record does not call for,
+// as a damaged one leaves them.
+func (t *Table) Prune() error {
+	err := t.prune(t.g.nar(), func(key string) (hash, word string) { word, hash, _ = strings.Cut(key, "\x00"); return hash, word })
+	if err != nil {
+		return err
+	}
+	return t.prune(t.g.ref(), func(key string) (hash, word string) { return key[32:], key[:32] + "-" })
+}
+
+// prune goes through a table. parse tells whose a row is, and what its record then has.
+func (t *Table) prune(bucket string, parse func(key string) (hash, word string)) error {
+	return t.state.Scan(context.Background(), bucket, state.Range{}, func(page []state.Entry) error {
+		for _, e := range page {
+			hash, word := parse(e.Key)
+			stale := false
+			look := func(tx state.Reader) error {
+				v, err := tx.Get(t.g.path(), hash)
+				stale = !bytes.Contains(v, []byte(word))
+				return err
+			}
+			if err := t.view(look); err != nil {
+				return err
+			}
+			if !stale {
+				continue
+			}
+			err := t.Change([]string{PathLock(hash)}, func(tx *Tx) error {
+				if err := look(tx); err != nil || !stale {
+					return err
+				}
+				return tx.Tx.Delete(bucket, e.Key)
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func noError(err error) error {
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
 }

@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"narwharf/cache/blob"
+	"narwharf/cache/index"
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
+	"narwharf/cache/state"
 	"narwharf/narinfo"
 )
 
@@ -73,10 +75,19 @@ func (s *Store) PutCopy(file string, in io.Reader, f narfile.Facts) error {
 // them once.
 func (s *Store) commit(w blob.Writer, name string, f narfile.Facts) error {
 	defer s.locks.Lock(name)()
-	old, err := s.Files.Stat(name)
+	if err := w.Prepare(); err != nil {
+		return err
+	}
 	added := int64(0)
-	if err != nil {
+	old, err := s.Files.Stat(name)
+	switch {
+	case err != nil:
 		added = 1
+	case s.aged(old):
+		err := s.Index.Change([]string{state.Shared(index.NarLock(name))}, func(*index.Tx) error { return w.Publish() })
+		if err != nil {
+			return err
+		}
 	}
 	if err := w.Commit(); err != nil {
 		return err
@@ -85,6 +96,10 @@ func (s *Store) commit(w blob.Writer, name string, f narfile.Facts) error {
 	s.remember(name, f)
 	return nil
 }
+
+// aged tells whether somebody may be about to sweep a NAR file. Whoever wants to
+// keep it then shares its lock in the index.
+func (s *Store) aged(st blob.Info) bool { return time.Since(st.ModTime) > s.NarGrace/24 }
 
 // remember keeps what a NAR file is until a narinfo names it, so that it need not
 // be read again.
@@ -98,18 +113,18 @@ func (s *Store) remember(name string, f narfile.Facts) {
 // without one starts anew.
 func (s *Store) Claim(file string) (blob.Info, error) {
 	name := "nar/" + file
-	defer s.locks.Lock(name)()
 	st, err := s.Files.Stat(name)
-	if err == nil && time.Since(st.ModTime) > s.NarGrace/24 {
-		err = s.Files.Touch(name)
+	if err == nil && s.aged(st) {
+		err = s.Index.Change([]string{state.Shared(index.NarLock(name))}, func(*index.Tx) error { return s.Files.Touch(name) })
 	}
 	return st, err
 }
 
 // factsOf tells what a stored NAR file is: from memory, from a narinfo that
-// was checked against it, else by reading it. The caller holds its lock.
+// was checked against it, else by reading it.
 func (s *Store) factsOf(file string) (narfile.Facts, error) {
 	name := "nar/" + file
+	defer s.locks.Lock(name)()
 	st, err := s.Files.Stat(name)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -139,7 +154,7 @@ func (s *Store) factsOf(file string) (narfile.Facts, error) {
 		// The client saw that the file is here and did not send it. It must
 		// go, or the path could never be uploaded.
 		s.log.Error("a damaged NAR was in the way of an upload", "file", name, "error", err)
-		if err := s.Quarantine(name); err != nil {
+		if err := s.quarantine(st); err != nil {
 			return narfile.Facts{}, err
 		}
 		return narfile.Facts{}, missingNar(name)

@@ -12,6 +12,7 @@ import (
 	"narwharf/cache/index"
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
+	"narwharf/cache/state"
 	"narwharf/narinfo"
 	"narwharf/narinfo/clip"
 )
@@ -36,8 +37,6 @@ func (s *Store) PutInfo(hash string, info *narinfo.Info, by string) error {
 	}
 
 	defer s.LockPath(hash)()
-	defer s.locks.Lock(info.URL)()
-
 	f, err := s.factsOf(file)
 	if err != nil {
 		return err
@@ -47,22 +46,75 @@ func (s *Store) PutInfo(hash string, info *narinfo.Info, by string) error {
 	}
 	info = info.Clone()
 	info.FileHash, info.FileSize = f.FileHash, f.FileSize
-	if err := s.checkReferences(info); err != nil {
-		return err
-	}
-
-	old, err := s.Index.Get(hash)
-	if errors.Is(err, index.ErrNotFound) {
-		if err := s.likeLocal(info); err != nil {
+	local := make(map[narinfo.Path]bool)
+	for {
+		err := s.putInfo(info, by, local)
+		if errors.Is(err, errChanged) {
+			continue
+		}
+		var absent absentError
+		if !errors.As(err, &absent) {
 			return err
 		}
-		return s.Write(&index.Record{Info: info, Uploaded: time.Now(), By: by}, nil)
+		if err := s.checkLocal(info, absent, local); err != nil {
+			return err
+		}
 	}
+}
+
+// putInfo decides on what is there now and writes it if that is there still. local
+// are the references that are known to be in the local store, or need not be here.
+func (s *Store) putInfo(info *narinfo.Info, by string, local map[narinfo.Path]bool) error {
+	hash := info.Path.Hash()
+	old, err := s.Index.Get(hash)
+	if err != nil && !errors.Is(err, index.ErrNotFound) {
+		return err
+	}
+	next, err := s.decide(old, info, by)
 	if err != nil {
 		return err
 	}
+	locks := []string{state.Shared(index.NarLock(info.URL))}
+	for _, ref := range info.References {
+		if ref != info.Path {
+			locks = append(locks, state.Shared(index.PathLock(ref.Hash())))
+		}
+	}
+	return s.write(next, old, locks, func(tx *index.Tx) error {
+		if _, err := s.Files.Stat(info.URL); errors.Is(err, fs.ErrNotExist) {
+			return missingNar(info.URL)
+		} else if err != nil {
+			return err
+		}
+		var absent absentError
+		for _, ref := range info.References {
+			if ref == info.Path || local[ref] {
+				continue
+			}
+			if there, err := tx.Has(ref); err != nil {
+				return err
+			} else if !there {
+				absent = append(absent, ref)
+			}
+		}
+		if absent != nil {
+			return absent
+		}
+		return nil
+	})
+}
+
+// decide returns the record that a narinfo makes of old, nil where there is none.
+func (s *Store) decide(old *index.Record, info *narinfo.Info, by string) (*index.Record, error) {
+	if old == nil {
+		info = info.Clone()
+		if err := s.likeLocal(info); err != nil {
+			return nil, err
+		}
+		return &index.Record{Info: info, Uploaded: time.Now(), By: by}, nil
+	}
 	if differs := differences(old.Info, info); differs != "" {
-		return refusal.New(refusal.Conflict, "%s was uploaded %s%s with another content: %s; the first upload of a path stays", info.Path, old.Uploaded.UTC().Format(time.RFC3339), byText(old.By), differs)
+		return nil, refusal.New(refusal.Conflict, "%s was uploaded %s%s with another content: %s; the first upload of a path stays", info.Path, old.Uploaded.UTC().Format(time.RFC3339), byText(old.By), differs)
 	}
 	return s.merge(old, info)
 }
@@ -89,34 +141,26 @@ func Agree(i *narinfo.Info, f narfile.Facts) error {
 	return nil
 }
 
-// checkReferences sees to it that the cache holds closures and not pieces.
-// Clients upload references first and remember for 30 days what a cache had,
-// so one that is missing was lost here, and only --refresh makes them look.
-func (s *Store) checkReferences(i *narinfo.Info) error {
-	if s.AllowIncomplete {
-		return nil
-	}
+// absentError are references that are no uploads.
+type absentError []narinfo.Path
+
+func (absentError) Error() string { return "references are not uploaded" }
+
+// checkLocal looks for references that are no uploads in the local store: the cache
+// holds closures and not pieces. Clients upload references first and remember for 30
+// days what a cache had, so one that is missing was lost here, and only --refresh
+// makes them look.
+func (s *Store) checkLocal(i *narinfo.Info, refs []narinfo.Path, local map[narinfo.Path]bool) error {
 	var missing []string
-	for _, ref := range i.References {
-		if ref == i.Path {
-			continue
-		}
-		r, err := s.Index.Get(ref.Hash())
-		if err != nil && !errors.Is(err, index.ErrNotFound) {
+	for _, ref := range refs {
+		local[ref] = true
+		if err := Has(s.Local, ref); errors.Is(err, fs.ErrNotExist) {
+			missing = append(missing, string(ref))
+		} else if err != nil && !s.AllowIncomplete {
 			return err
 		}
-		if err != nil {
-			if err := Has(s.Local, ref); err == nil {
-				continue
-			} else if !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		}
-		if err != nil || r.Info.Path != ref {
-			missing = append(missing, string(ref))
-		}
 	}
-	if len(missing) == 0 {
+	if len(missing) == 0 || s.AllowIncomplete {
 		return nil
 	}
 	more := ""
@@ -151,7 +195,7 @@ func byText(by string) string {
 // merge adds to a stored record what a second upload of the same path brings.
 // What no signature covers stays as the first uploader had it: a wrong CA added
 // to a path would make every client refuse it.
-func (s *Store) merge(old *index.Record, sent *narinfo.Info) error {
+func (s *Store) merge(old *index.Record, sent *narinfo.Info) (*index.Record, error) {
 	i := old.Info.Clone()
 	for _, sig := range sent.Sigs {
 		if !slices.Contains(i.Sigs, sig) {
@@ -159,24 +203,23 @@ func (s *Store) merge(old *index.Record, sent *narinfo.Info) error {
 		}
 	}
 	if len(i.Sigs) > MaxSignatures && len(i.Sigs) > len(old.Info.Sigs) {
-		return refusal.New(refusal.Signature, "%s has %d signatures in this cache, it keeps at most %d", i.Path, len(old.Info.Sigs), MaxSignatures)
+		return nil, refusal.New(refusal.Signature, "%s has %d signatures in this cache, it keeps at most %d", i.Path, len(old.Info.Sigs), MaxSignatures)
 	}
 	slices.Sort(i.Sigs)
 	if i.Deriver == "" {
 		i.Deriver = sent.Deriver
 	}
-	var alternate []string
+	next := WithInfo(old, i)
 	if sent.URL != i.URL {
 		if _, err := s.Files.Stat(i.URL); errors.Is(err, fs.ErrNotExist) {
 			// Our file is lost: the new one heals the path.
 			i.URL, i.Compression, i.FileHash, i.FileSize = sent.URL, sent.Compression, sent.FileHash, sent.FileSize
+			next = WithInfo(old, i)
 		} else if !slices.Contains(old.Alternates, sent.URL) {
-			alternate = []string{sent.URL}
+			next.Alternates = append(next.Alternates, sent.URL)
 		}
 	}
-	next := WithInfo(old, i)
-	next.Alternates = append(next.Alternates, alternate...)
-	return s.Write(next, old)
+	return next, nil
 }
 
 // Has returns nil if a local store has a path, fs.ErrNotExist if not.

@@ -2,7 +2,11 @@ package upload
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -13,6 +17,7 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
 	"narwharf/cache/narfile"
+	"narwharf/cache/state"
 	"narwharf/narinfo"
 	"narwharf/narinfo/clip"
 )
@@ -51,9 +56,21 @@ func InfoFiles(files blob.Store) (map[string]time.Time, error) {
 	return found, err
 }
 
-// recoverAtOnce is how many records Recover works on at a time. The index
-// takes what waits in one transaction.
-const recoverAtOnce = 256
+// eachAtOnce calls fn for many paths at a time: the index takes what waits in one
+// transaction, and after a lost database every path goes through here.
+func eachAtOnce(ctx context.Context, hashes []string, fn func(hash string) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(256)
+	for _, hash := range hashes {
+		g.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			return fn(hash)
+		})
+	}
+	return g.Wait()
+}
 
 // Recover makes the index agree with the narinfo files after a crash, or
 // after somebody changed the files while nothing ran. The files win. It must
@@ -64,67 +81,57 @@ func (s *Store) Recover() (added, dropped int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	var gone []string
-	known := make(map[string]bool)
-	err = s.Index.Each(func(r *index.Record) error {
-		hash := r.Info.Path.Hash()
-		if _, there := files[hash]; there {
-			known[hash] = true
-		} else {
-			gone = append(gone, hash)
-		}
-		return nil
-	})
+	gone, err := s.without(files)
 	if err != nil {
 		return 0, 0, err
 	}
-	// All at once, and so in few transactions: after a lost database every
-	// path goes through here.
-	var put, lost atomic.Int64
-	var g errgroup.Group
-	g.SetLimit(recoverAtOnce)
-	for _, hash := range gone {
-		g.Go(func() error {
-			lost.Add(1)
-			return s.Index.Delete(hash)
-		})
-	}
-	for hash, when := range files {
-		g.Go(func() error {
-			r, err := s.recoverOne(hash, when, known[hash])
-			if err != nil {
+	var put atomic.Int64
+	ctx := context.Background()
+	err = eachAtOnce(ctx, gone, func(hash string) error { return index.Delete(s.Index, hash) })
+	if err == nil {
+		err = eachAtOnce(ctx, slices.Sorted(maps.Keys(files)), func(hash string) error {
+			r, err := s.recoverOne(hash, files[hash])
+			if err != nil || r == nil {
 				return err
 			}
-			if r != nil {
-				put.Add(1)
-				return s.Index.Put(r)
-			}
-			return nil
+			put.Add(1)
+			return index.Put(s.Index, r)
 		})
 	}
-	if err := g.Wait(); err != nil {
+	if err != nil {
 		return 0, 0, fmt.Errorf("make the index agree with the files: %w", err)
 	}
-	added, dropped = int(put.Load()), int(lost.Load())
+	added, dropped = int(put.Load()), len(gone)
 	if added+dropped > 0 {
 		s.log.Info("made the index agree with the files", "added", added, "dropped", dropped)
 	}
 	return added, dropped, nil
 }
 
+// without returns the paths of the index that have none of the files.
+func (s *Store) without(files map[string]time.Time) (gone []string, err error) {
+	err = s.Index.Each(func(hash string, _ *index.Record, _ error) error {
+		if _, there := files[hash]; !there {
+			gone = append(gone, hash)
+		}
+		return nil
+	})
+	return gone, err
+}
+
 // recoverOne returns the record that a narinfo file calls for, nil if the index
 // has it right or the file cannot be read.
-func (s *Store) recoverOne(hash string, when time.Time, known bool) (*index.Record, error) {
+func (s *Store) recoverOne(hash string, when time.Time) (*index.Record, error) {
 	info, err := s.LoadInfo(hash)
 	if err != nil {
 		s.log.Error("a narinfo file is damaged, run narwharf fsck", "file", hash+".narinfo", "error", err)
 		return nil, nil
 	}
-	if !known {
-		return &index.Record{Info: info, Uploaded: when}, nil
-	}
 	r, err := s.Index.Get(hash)
-	if err != nil || bytes.Equal(r.Info.Append(nil), info.Append(nil)) {
+	switch {
+	case errors.Is(err, index.ErrNotFound):
+		return &index.Record{Info: info, Uploaded: when}, nil
+	case err != nil, bytes.Equal(r.Info.Append(nil), info.Append(nil)):
 		return nil, err
 	}
 	return WithInfo(r, info), nil
@@ -137,4 +144,147 @@ func WithInfo(r *index.Record, info *narinfo.Info) *index.Record {
 	next.Info = info
 	next.Alternates = slices.DeleteFunc(slices.Clone(r.Alternates), func(name string) bool { return name == info.URL })
 	return &next
+}
+
+// Rebuild makes the index anew from the files alone, path by path, while reads and
+// uploads go on. NARs that no narinfo names are read, since they may be another
+// encoding of one that is named. Files that cannot be used are reported and left as
+// they are.
+//
+// Not in files, and so lost: who uploaded a path and the exact time.
+func (s *Store) Rebuild(ctx context.Context, report func(format string, args ...any)) error {
+	files, err := InfoFiles(s.Files)
+	if err != nil {
+		return err
+	}
+	b := &rebuild{s, time.Now(), files, make(map[string]bool), make(map[narinfo.Hash][]string), make(map[string][]string), report}
+	if err := b.readInfos(ctx); err != nil {
+		return err
+	}
+	further, err := b.readFurther(ctx)
+	if err != nil {
+		return err
+	}
+	gone, err := s.without(files)
+	if err != nil {
+		return err
+	}
+	var paths atomic.Int64
+	err = eachAtOnce(ctx, slices.Sorted(maps.Keys(files)), func(hash string) error {
+		put, err := b.put(hash)
+		if put {
+			paths.Add(1)
+		}
+		return err
+	})
+	if err == nil {
+		err = eachAtOnce(ctx, gone, b.drop)
+	}
+	if err == nil {
+		err = s.Index.Prune()
+	}
+	if err != nil {
+		return err
+	}
+	s.Changed("")
+	report("index made anew: %d paths, %d more NAR files with the NAR of one of them in another encoding", paths.Load(), further)
+	report("not in files, and so not restored: who uploaded a path; the time is that of the file")
+	return nil
+}
+
+// rebuild holds in memory of each narinfo only what tells its alternates; it is read
+// again when its turn comes.
+type rebuild struct {
+	*Store
+	start      time.Time
+	files      map[string]time.Time      // hash parts of the narinfo files
+	named      map[string]bool           // NAR files that a narinfo names
+	byNar      map[narinfo.Hash][]string // hash parts of the paths with a NAR
+	alternates map[string][]string       // further files of a path, by hash part
+	report     func(format string, args ...any)
+}
+
+func (b *rebuild) readInfos(ctx context.Context) error {
+	for _, hash := range slices.Sorted(maps.Keys(b.files)) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		info, err := b.LoadInfo(hash)
+		if err != nil {
+			b.report("left out: %s.narinfo: %v", hash, err)
+			continue
+		}
+		b.named[strings.Clone(info.URL)] = true
+		b.byNar[info.NarHash] = append(b.byNar[info.NarHash], hash)
+	}
+	return nil
+}
+
+// readFurther reads the NAR files that no narinfo names, and returns how many have
+// the NAR of a path.
+func (b *rebuild) readFurther(ctx context.Context) (further int, err error) {
+	err = b.Files.List("nar", func(st blob.Info) error {
+		file := strings.TrimPrefix(st.Name, "nar/")
+		if ctx.Err() != nil || b.named[st.Name] || !narfile.Grammar.MatchString(file) {
+			return ctx.Err()
+		}
+		f, err := Inspect(b.Files, file)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			b.report("left out: %s: %v", st.Name, err)
+			return nil
+		}
+		for _, hash := range b.byNar[f.NarHash] {
+			b.alternates[hash] = append(b.alternates[hash], st.Name)
+		}
+		if len(b.byNar[f.NarHash]) > 0 {
+			further++
+		}
+		return nil
+	})
+	return further, err
+}
+
+// put makes the record of a path that has a file. What an upload has added to it
+// since the files were read stays.
+func (b *rebuild) put(hash string) (done bool, err error) {
+	defer b.LockPath(hash)()
+	locks := []string{index.PathLock(hash)}
+	for _, name := range b.alternates[hash] {
+		locks = append(locks, state.Shared(index.NarLock(name)))
+	}
+	err = b.Index.Change(locks, func(tx *index.Tx) error {
+		info, err := b.LoadInfo(hash)
+		if done = err == nil; !done {
+			return tx.Drop(hash) // as reported above
+		}
+		next := WithInfo(&index.Record{Uploaded: b.files[hash], Alternates: b.alternates[hash]}, info)
+		next.Alternates = slices.DeleteFunc(next.Alternates, func(name string) bool { _, err := b.Files.Stat(name); return err != nil })
+		if old, err := tx.Record(hash); err == nil {
+			for _, name := range old.Alternates {
+				if st, err := b.Files.Stat(name); err == nil && st.ModTime.After(b.start) && !slices.Contains(next.Files(), name) {
+					next.Alternates = append(next.Alternates, name)
+				}
+			}
+		}
+		slices.Sort(next.Alternates)
+		if err := tx.Drop(hash); err != nil {
+			return err
+		}
+		return tx.Put(next)
+	})
+	return done, err
+}
+
+// drop removes the record of a path that had no file, if it has none.
+func (b *rebuild) drop(hash string) error {
+	defer b.LockPath(hash)()
+	return b.Index.Change([]string{index.PathLock(hash)}, func(tx *index.Tx) error {
+		if _, err := b.LoadInfo(hash); err == nil {
+			return nil
+		}
+		return tx.Drop(hash)
+	})
 }

@@ -25,8 +25,12 @@ func (r room) create(name string, size int64) (w blob.Writer, err error) {
 	return w, err
 }
 
-func (r room) writeFile(name string, text []byte) error {
-	return r.need(int64(len(text)), func() error { return blob.WriteFile(r.files, name, text) })
+func (r room) prepare(name string, text []byte) (w blob.Writer, err error) {
+	err = r.need(int64(len(text)), func() error {
+		w, err = blob.Prepare(r.files, name, text)
+		return err
+	})
+	return w, err
 }
 
 // need does once more what found the disk full, if there is more room then.

@@ -1,3 +1,36 @@
+// Package upload is what has been uploaded to a cache: it takes in NARs and
+// narinfos, checks all of them, and puts right what a crash or a disk has spoilt.
+// It knows no HTTP; what it refuses, it refuses with words (package refusal).
+//
+// # What it promises
+//
+//   - What PutNar, PutInfo and PutCopy return nil for is durable.
+//   - Nothing is ever seen by half. A NAR is visible only after all of it was
+//     read, unpacked, found to be exactly one well-formed NAR, and synced; a
+//     narinfo only after its NAR and its references are there.
+//   - The first fingerprint of a path (NarHash, NarSize, References) wins. Later
+//     uploads of the same fingerprint add signatures and further encodings of the
+//     NAR; of another they are refused, with when and by whom.
+//
+// # On disk
+//
+// The plain layout of a Nix cache, which any Nix can read without this program:
+//
+//	nix-cache-info              StoreDir
+//	<hash>.narinfo              normalised, with the signatures that came with the path
+//	nar/<sha256>.nar[.suffix]   as uploaded
+//	<hash>.ls                   made from the NAR when first asked for (package cache)
+//	quarantine/                 what Fsck with Repair took out
+//
+// A narinfo file gets its name in the index's transaction, whose locks are what
+// decides between two servers. So after a crash the files are right and the index
+// is behind at most: Recover brings it up. Rebuild makes it anew. Fsck checks
+// every byte of it while it is in use.
+//
+// # Locks of the process
+//
+// They spare work that would be done twice, and keep the counts; nothing is decided
+// by them. In this order: the path's hash part, the name of its NAR.
 package upload
 
 import (
@@ -21,10 +54,6 @@ import (
 // Store is what has been uploaded: files and the index derived from them, and
 // the rules by which both change. Everybody may read them; only a Store writes
 // narinfos and NARs.
-//
-// The order of writes makes every crash harmless: a NAR is durable before its
-// narinfo is accepted, the narinfo file is durable before the index knows it.
-// What a crash leaves between the two is put right by Recover.
 type Store struct {
 	Files blob.Store
 	Index index.Index
@@ -33,9 +62,6 @@ type Store struct {
 	room  room
 	log   *slog.Logger
 	locks namelock.Set
-	// gate is held for reading while a narinfo is taken in, and for writing
-	// while Rebuild replaces the index under it.
-	gate sync.RWMutex
 
 	verified      verified
 	narFiles      fileCount
@@ -138,26 +164,9 @@ func (s *Store) Counts() Counts {
 	return Counts{s.narFiles.files.Load(), s.narFiles.bytes.Load(), s.swept.Load()}
 }
 
-// LockPath keeps others from changing a path, and Rebuild from replacing the
-// index. Whoever locks a NAR file too does so after.
-func (s *Store) LockPath(hash string) (unlock func()) {
-	s.gate.RLock()
-	free := s.locks.Lock(hash)
-	return func() {
-		free()
-		s.gate.RUnlock()
-	}
-}
-
-// Each calls fn with each record, while Rebuild waits. See index.Index.
-func (s *Store) Each(fn func(*index.Record) error) error {
-	s.gate.RLock()
-	defer s.gate.RUnlock()
-	return s.Index.Each(fn)
-}
-
-// LockNar keeps others from changing the NAR file "nar/…".
-func (s *Store) LockNar(name string) (unlock func()) { return s.locks.Lock(name) }
+// LockPath keeps others in this process from changing a path. Whoever locks a NAR
+// file too does so after.
+func (s *Store) LockPath(hash string) (unlock func()) { return s.locks.Lock(hash) }
 
 // fileCount counts the NAR files on the disk.
 type fileCount struct{ files, bytes atomic.Int64 }

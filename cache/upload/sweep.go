@@ -3,10 +3,12 @@ package upload
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"time"
 
 	"narwharf/cache/blob"
+	"narwharf/cache/index"
 )
 
 // Sweep removes NARs that have had no narinfo for longer than the grace time,
@@ -37,30 +39,28 @@ func (s *Store) Sweep(now time.Time) (files int, size int64, err error) {
 	return files, size, errors.Join(errs...)
 }
 
-// RemoveOrphan removes one NAR if, under its lock, it is still old and unnamed.
-// It returns its size, -1 if it stays.
+// RemoveOrphan removes one NAR if, in the index's transaction, it is still old and
+// unnamed. It returns its size, -1 if it stays.
 func (s *Store) RemoveOrphan(name string, now time.Time) (int64, error) {
-	s.gate.RLock() // Rebuild may be about to name it
-	defer s.gate.RUnlock()
 	defer s.locks.Lock(name)()
-	users, err := s.Index.Users(name)
-	if err != nil || len(users) > 0 {
-		return -1, err
-	}
-	st, err := s.Files.Stat(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return -1, nil
-	}
-	if err != nil {
-		return -1, err
-	}
-	if now.Sub(st.ModTime) <= s.NarGrace {
-		return -1, nil
-	}
-	if err := s.removeNar(st); err != nil {
-		return -1, err
-	}
-	return st.Size, nil
+	size := int64(-1)
+	err := s.Index.Change([]string{index.NarLock(name)}, func(tx *index.Tx) error {
+		users, err := tx.Users(name)
+		if err != nil || len(users) > 0 {
+			return err
+		}
+		st, err := s.Files.Stat(name)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && now.Sub(st.ModTime) <= s.NarGrace {
+			return nil
+		}
+		if err == nil {
+			if err = s.removeNar(st); err == nil {
+				size = st.Size
+			}
+		}
+		return err
+	})
+	return size, err
 }
 
 // removeNar deletes a NAR file, of which st is known. The caller holds its
@@ -93,4 +93,48 @@ func (s *Store) SweepUntil(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// QuarantineDir is where damaged files go; a NAR keeps its own name there.
+const QuarantineDir = "quarantine"
+
+// Quarantine moves a NAR file out of the way, unless another has taken its place
+// since st was seen.
+func (s *Store) Quarantine(st blob.Info) error {
+	defer s.locks.Lock(st.Name)()
+	return s.quarantine(st)
+}
+
+func (s *Store) quarantine(st blob.Info) error {
+	if is, err := CopyToQuarantine(s.Files, st.Name); err != nil || is != st {
+		return err
+	}
+	return s.Index.Change([]string{index.NarLock(st.Name)}, func(*index.Tx) error {
+		if now, err := s.Files.Stat(st.Name); err != nil || now != st {
+			return nil
+		}
+		return s.removeNar(st)
+	})
+}
+
+// CopyToQuarantine copies a file to where a person can look at it, and tells what it
+// copied. There being none is no error.
+func CopyToQuarantine(files blob.Store, name string) (blob.Info, error) {
+	in, err := files.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return blob.Info{}, nil
+	}
+	if err != nil {
+		return blob.Info{}, err
+	}
+	defer in.Close()
+	out, err := files.Create(QuarantineDir+"/"+name, in.Size)
+	if err != nil {
+		return blob.Info{}, err
+	}
+	defer out.Abort()
+	if _, err := io.Copy(out, in.Content); err != nil {
+		return blob.Info{}, err
+	}
+	return in.Info, out.Commit()
 }

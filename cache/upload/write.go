@@ -11,57 +11,117 @@ import (
 	"narwharf/cache/index"
 )
 
-// Write writes a record to its file and then to the index. old is the record
-// it replaces, nil for a new path. The caller holds the path's lock.
-func (s *Store) Write(r, old *index.Record) error {
-	hash := r.Info.Path.Hash()
-	text := r.Info.Append(nil)
-	if old == nil || !bytes.Equal(old.Info.Append(nil), text) {
-		// A listing of a path that was here before tells of another NAR.
-		if old == nil {
+// errChanged is for a record that another has changed since it was read.
+var errChanged = errors.New("the path has changed meanwhile, try again")
+
+// Write makes next the record of a path, whose record old is.
+func (s *Store) Write(next, old *index.Record) error {
+	return s.write(next, old, nil, func(*index.Tx) error { return nil })
+}
+
+// write makes next the record of a path and writes its file, if in the index's
+// transaction old is its record (nil: it has none) and check finds nothing.
+func (s *Store) write(next, old *index.Record, locks []string, check func(tx *index.Tx) error) error {
+	hash := next.Info.Path.Hash()
+	text := next.Info.Append(nil)
+	var file blob.Writer
+	switch {
+	case old == nil || !bytes.Equal(old.Info.Append(nil), text):
+		if old == nil { // a listing of a path that was here before tells of another NAR
 			if err := s.Files.Remove(hash + ".ls"); err != nil {
 				return err
 			}
 		}
-		if err := s.room.writeFile(hash+".narinfo", text); err != nil {
-			s.undo(hash, old)
+		var err error
+		if file, err = s.room.prepare(hash+".narinfo", text); err != nil {
 			return err
 		}
-	} else if slices.Equal(r.Alternates, old.Alternates) {
-		s.verified.forget(r.Files()...)
+		defer file.Abort()
+	case slices.Equal(next.Alternates, old.Alternates):
+		s.verified.forget(next.Files()...)
 		return nil
 	}
-	if err := s.Index.Put(r); err != nil {
-		// The index may have it all the same: a commit can fail half-way.
-		s.needsRecovery.Store(true)
-		if old == nil {
-			_ = s.Index.Delete(hash)
-		} else {
-			_ = s.Index.Put(old)
+	reached := false // what may have to be taken back
+	err := s.Index.Change(append(locks, index.PathLock(hash)), func(tx *index.Tx) error {
+		now, err := record(tx, hash)
+		if err != nil {
+			return err
 		}
-		s.undo(hash, old)
-		s.Changed(hash)
-		return fmt.Errorf("index %s: %w", r.Info.Path, asFull(err))
+		if !index.Same(now, old) {
+			return errChanged
+		}
+		if err := check(tx); err != nil {
+			return err
+		}
+		reached = true
+		if file != nil {
+			if err := file.Publish(); err != nil {
+				return err
+			}
+		}
+		return tx.Put(next)
+	})
+	if err == nil && file != nil {
+		err = file.Commit()
 	}
-	s.verified.forget(r.Files()...)
+	if err != nil {
+		if !reached {
+			return err
+		}
+		s.takeBack(next, old)
+		return fmt.Errorf("write %s: %w", next.Info.Path, asFull(err))
+	}
+	s.verified.forget(next.Files()...)
 	s.Changed(hash)
 	return nil
 }
 
-// undo puts a narinfo file back to old, if it is not what it was.
-func (s *Store) undo(hash string, old *index.Record) {
-	name := hash + ".narinfo"
-	now, err := blob.ReadFile(s.Files, name, MaxNarinfo)
-	switch missing := errors.Is(err, fs.ErrNotExist); {
-	case old == nil && missing, err == nil && old != nil && bytes.Equal(now, old.Info.Append(nil)):
-		return
-	case old == nil:
-		err = s.Files.Remove(name)
-	default:
-		err = blob.WriteFile(s.Files, name, old.Info.Append(nil))
+// record returns nil where there is none.
+func record(tx *index.Tx, hash string) (*index.Record, error) {
+	r, err := tx.Record(hash)
+	if errors.Is(err, index.ErrNotFound) {
+		return nil, nil
 	}
+	return r, err
+}
+
+// takeBack undoes a write that failed half-way: a commit can fail and be there all
+// the same. The file is then what the index says.
+func (s *Store) takeBack(next, old *index.Record) {
+	s.needsRecovery.Store(true)
+	hash := next.Info.Path.Hash()
+	err := s.Index.Change([]string{index.PathLock(hash)}, func(tx *index.Tx) error {
+		now, err := record(tx, hash)
+		if err != nil {
+			return err
+		}
+		if index.Same(now, next) {
+			if now = old; old == nil {
+				err = tx.Delete(hash)
+			} else {
+				err = tx.Put(old)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return s.refile(hash, now)
+	})
 	if err != nil {
-		s.needsRecovery.Store(true)
-		s.log.Error("a narinfo and the index may differ until the next start", "file", name, "error", err)
+		s.log.Error("a narinfo and the index may differ until the next start", "file", hash+".narinfo", "error", err)
 	}
+	s.Changed(hash)
+}
+
+// refile makes a narinfo file what the index says, if it is not.
+func (s *Store) refile(hash string, r *index.Record) error {
+	name := hash + ".narinfo"
+	is, err := blob.ReadFile(s.Files, name, MaxNarinfo)
+	switch missing := errors.Is(err, fs.ErrNotExist); {
+	case r == nil && missing, err == nil && r != nil && bytes.Equal(is, r.Info.Append(nil)):
+		return nil
+	case r == nil:
+		return s.Files.Remove(name)
+	}
+	return blob.WriteFile(s.Files, name, r.Info.Append(nil))
 }

@@ -83,8 +83,8 @@ Exit status: 0 clean (or all repaired), 1 damage, 2 it could not look.
 func rebuildCommand() *cobra.Command {
 	c := command("rebuild", "make the index anew from the files", 0, 0,
 		`Reads all narinfo files and makes the index in narwharf.db anew from them. It
-works beside a running server: reads go on, uploads wait. If narwharf.db itself
-is damaged, stop the server, move the file away and run this.
+works beside a running server. If narwharf.db itself is damaged, stop the
+server, move the file away and run this.
 
 Not in files, and so not restored: who uploaded a path, the exact time (that of
 the file stands in), and, if narwharf.db was moved away, the tokens.`)

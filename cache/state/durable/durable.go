@@ -48,7 +48,12 @@ type File struct {
 	f            *os.File
 	temp, target string
 	fault        func(step string) error
+
+	prepared, published bool
+	linked              error // nil if what was there has the name old(), too
 }
+
+func (f *File) old() string { return f.temp + ".old" }
 
 // Create begins to write a file. Whoever gets a File calls Commit or Abort.
 func Create(target string, o Options) (*File, error) {
@@ -82,42 +87,18 @@ func (f *File) Write(p []byte) (int, error) {
 	return f.f.Write(p)
 }
 
-// Abort gives up the file, if it is not committed. It may be called again.
+// Abort gives up the file, if it is not committed. One that was published keeps its
+// name, durable or not. It may be called again.
 func (f *File) Abort() {
-	_ = f.f.Close() // may be closed already; what counts is that the name goes
+	_ = f.f.Close() // may be closed already; what counts is that the names go
 	_ = os.Remove(f.temp)
+	_ = os.Remove(f.old())
 }
 
 // Commit gives the file its name. When it returns nil the file is durable.
 func (f *File) Commit() error {
-	err := f.commit()
-	if err != nil {
-		f.Abort()
-	}
-	return err
-}
-
-func (f *File) commit() error {
-	if err := f.step(StepSync); err != nil {
-		return err
-	}
-	if err := f.f.Sync(); err != nil {
-		return err
-	}
-	if err := f.f.Close(); err != nil {
-		return err
-	}
-	// What is replaced keeps a second name until the new name is durable. A file
-	// system without hard links goes without.
-	old := f.temp + ".old"
-	linked := os.Link(f.target, old)
-	if linked == nil {
-		defer func() { _ = os.Remove(old) }()
-	}
-	if err := f.step(StepRename); err != nil {
-		return err
-	}
-	if err := os.Rename(f.temp, f.target); err != nil {
+	defer f.Abort() // what is left of it
+	if err := f.Publish(); err != nil {
 		return err
 	}
 	err := f.step(StepSyncDir)
@@ -131,12 +112,47 @@ func (f *File) commit() error {
 	// on what is seen now and lost then.
 	var undo error
 	switch {
-	case linked == nil:
-		undo = os.Rename(old, f.target)
-	case errors.Is(linked, fs.ErrNotExist):
+	case f.linked == nil:
+		undo = os.Rename(f.old(), f.target)
+	case errors.Is(f.linked, fs.ErrNotExist):
 		undo = os.Remove(f.target)
 	}
 	return errors.Join(err, undo)
+}
+
+// Prepare makes the content durable, which Commit does too: it is what takes time.
+func (f *File) Prepare() error {
+	if f.prepared {
+		return nil
+	}
+	if err := f.step(StepSync); err != nil {
+		return err
+	}
+	if err := f.f.Sync(); err != nil {
+		return err
+	}
+	f.prepared = true
+	return f.f.Close()
+}
+
+// Publish gives the file its name, which is durable only after Commit. It does so
+// once, however often it is called.
+func (f *File) Publish() error {
+	if f.published {
+		return nil
+	}
+	if err := f.Prepare(); err != nil {
+		return err
+	}
+	// What is replaced keeps a second name until the new name is durable. A file
+	// system without hard links goes without.
+	f.linked = os.Link(f.target, f.old())
+	if err := f.step(StepRename); err != nil {
+		return err
+	}
+	err := os.Rename(f.temp, f.target)
+	f.published = err == nil
+	return err
 }
 
 // WriteFile replaces a file, or makes it. An error names it.
@@ -145,9 +161,8 @@ func WriteFile(name string, content []byte, mode fs.FileMode) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
-	if _, err = f.Write(content); err != nil {
-		f.Abort()
-	} else {
+	defer f.Abort()
+	if _, err = f.Write(content); err == nil {
 		err = f.Commit()
 	}
 	if err != nil {

@@ -84,7 +84,10 @@ func (a *Adopter) Run(ctx context.Context) {
 		return
 	}
 	refs := make(map[narinfo.Path]bool)
-	err := a.Uploads.Each(func(r *index.Record) error {
+	err := a.Uploads.Index.Each(func(_ string, r *index.Record, err error) error {
+		if err != nil {
+			return err
+		}
 		for _, ref := range r.Info.References {
 			refs[ref] = true
 		}

@@ -37,10 +37,7 @@ func (c *fsck) nar(st blob.Info) error {
 	c.narFiles.Add(1)
 	file := strings.TrimPrefix(st.Name, "nar/")
 	if !narfile.Grammar.MatchString(file) {
-		c.found(st.Name, "is not named like a NAR", func() error {
-			defer c.store.LockNar(st.Name)()
-			return c.store.Quarantine(st.Name)
-		})
+		c.found(st.Name, "is not named like a NAR", func() error { return c.store.Quarantine(st) })
 		return nil
 	}
 	f, err := upload.Inspect(c.store.Files, file)
@@ -48,7 +45,7 @@ func (c *fsck) nar(st blob.Info) error {
 		return nil // swept meanwhile
 	}
 	if refusal.In(err) != nil {
-		c.found(st.Name, strings.TrimPrefix(err.Error(), st.Name+": "), func() error { return c.quarantineDamaged(file) })
+		c.found(st.Name, strings.TrimPrefix(err.Error(), st.Name+": "), func() error { return c.store.Quarantine(st) })
 		return nil
 	}
 	if err != nil {
@@ -71,7 +68,10 @@ func (c *fsck) nar(st blob.Info) error {
 		}
 		if r.Info.URL == st.Name {
 			if err := upload.Agree(r.Info, f); err != nil {
-				c.found(hash+".narinfo", err.Error(), func() error { return c.dropInfo(hash) })
+				c.found(hash+".narinfo", err.Error(), func() error {
+					defer c.store.LockPath(hash)()
+					return c.dropInfo(hash, func() bool { i, err := c.store.LoadInfo(hash); return err == nil && upload.Agree(i, f) != nil })
+				})
 			}
 		} else if f.NarHash != r.Info.NarHash || f.NarSize != r.Info.NarSize {
 			c.found(hash+".narinfo", "the index has "+st.Name+" as another file of its NAR, and it holds another", func() error {
@@ -98,11 +98,11 @@ func (c *fsck) infos(ctx context.Context) error {
 		}
 	}
 	var lost []string
-	err = c.store.Each(func(r *index.Record) error {
-		if _, there := files[r.Info.Path.Hash()]; !there {
-			lost = append(lost, r.Info.Path.Hash())
+	err = c.store.Index.Each(func(hash string, _ *index.Record, err error) error {
+		if _, there := files[hash]; !there && err == nil {
+			lost = append(lost, hash)
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return err
@@ -114,10 +114,7 @@ func (c *fsck) infos(ctx context.Context) error {
 		}
 		c.found(name, "the index has it and the file is gone", func() error {
 			defer c.store.LockPath(hash)()
-			if _, err := c.store.Files.Stat(name); err == nil {
-				return nil
-			}
-			return c.removeInfo(hash)
+			return c.removeInfo(hash, func() bool { _, err := c.store.Files.Stat(name); return errors.Is(err, fs.ErrNotExist) })
 		})
 	}
 	for hash := range files {
@@ -151,7 +148,7 @@ func (c *fsck) info(hash string) error {
 	switch {
 	case err != nil:
 		c.found(name, "is not in the index", func() error {
-			return c.store.Index.Put(&index.Record{Info: info, Uploaded: time.Now()})
+			return index.Put(c.store.Index, &index.Record{Info: info, Uploaded: time.Now()})
 		})
 	case string(r.Info.Append(nil)) != string(info.Append(nil)):
 		c.found(name, "differs from the index", func() error { return c.reconcile(r, info) })
@@ -161,18 +158,23 @@ func (c *fsck) info(hash string) error {
 			}
 		}
 	}
-	st, err := c.store.Files.Stat(info.URL)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		c.found(name, info.URL+" is missing", func() error { return c.dropInfoLocked(hash) })
-		return nil
-	case err != nil:
-		return err
-	case info.FileSize != 0 && st.Size != info.FileSize:
-		c.found(name, fmt.Sprintf("%s has %d bytes and should have %d", info.URL, st.Size, info.FileSize), func() error { return c.dropInfoLocked(hash) })
-		return nil
+	bad := func() (words string, err error) {
+		st, err := c.store.Files.Stat(info.URL)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return info.URL + " is missing", nil
+		case err == nil && info.FileSize != 0 && st.Size != info.FileSize:
+			return fmt.Sprintf("%s has %d bytes and should have %d", info.URL, st.Size, info.FileSize), nil
+		}
+		return "", err
 	}
-	return nil
+	words, err := bad()
+	if words != "" {
+		c.found(name, words, func() error {
+			return c.dropInfo(hash, func() bool { words, _ := bad(); return words != "" })
+		})
+	}
+	return err
 }
 
 // references looks for what paths refer to and the cache has not. It comes

@@ -10,22 +10,12 @@ import (
 	"narwharf/narinfo"
 )
 
-// quarantineDamaged moves a NAR file away, unless an upload has mended it since
-// it was looked at.
-func (c *fsck) quarantineDamaged(file string) error {
-	defer c.store.LockNar("nar/" + file)()
-	if _, err := upload.Inspect(c.store.Files, file); err == nil {
-		return nil
-	}
-	return c.store.Quarantine("nar/" + file)
-}
-
 // restoreInfo puts what the index knows in the place of a narinfo file that
 // cannot be read: the path stays, and so do those that refer to it.
 func (c *fsck) restoreInfo(hash string) error {
 	r, err := c.store.Index.Get(hash)
 	if err != nil {
-		return c.dropInfoLocked(hash)
+		return c.removeInfo(hash, func() bool { _, err := c.store.LoadInfo(hash); return err != nil })
 	}
 	// Never without a file in between: that would mean the path is gone.
 	if _, err := upload.CopyToQuarantine(c.store.Files, hash+".narinfo"); err != nil {
@@ -44,34 +34,42 @@ func (c *fsck) reconcile(r *index.Record, info *narinfo.Info) error {
 		return c.restoreInfo(hash)
 	}
 	defer c.store.Changed(hash)
-	return c.store.Index.Put(upload.WithInfo(r, info))
+	return index.Put(c.store.Index, upload.WithInfo(r, info))
 }
 
-func (c *fsck) dropInfo(hash string) error {
-	defer c.store.LockPath(hash)()
-	return c.dropInfoLocked(hash)
-}
-
-// dropInfoLocked takes a path out of the cache: whoever has it uploads it
-// again, since its narinfo is now missing. Another encoding of its NAR takes
-// the place of a lost one.
-func (c *fsck) dropInfoLocked(hash string) error {
+// dropInfo takes a path out of the cache whose NAR is not as the narinfo says:
+// whoever has it uploads it again, since its narinfo is now missing. Another
+// encoding of its NAR takes the place of a lost one.
+func (c *fsck) dropInfo(hash string, still func() bool) error {
 	if r, err := c.store.Index.Get(hash); err == nil {
 		if healed, err := c.fromAlternate(r); healed || err != nil {
 			return err
 		}
 	}
-	return c.removeInfo(hash)
+	return c.removeInfo(hash, still)
 }
 
-// removeInfo takes a path out of the cache.
-func (c *fsck) removeInfo(hash string) error {
-	if err := c.store.Quarantine(hash + ".narinfo"); err != nil {
+// removeInfo takes a path out of the cache, if still says so in the index's
+// transaction.
+func (c *fsck) removeInfo(hash string, still func() bool) error {
+	if _, err := upload.CopyToQuarantine(c.store.Files, hash+".narinfo"); err != nil {
 		return err
 	}
 	defer c.store.Changed(hash)
-	if err := c.store.Index.Delete(hash); err != nil {
+	err := c.store.Index.Change([]string{index.PathLock(hash)}, func(tx *index.Tx) error {
+		if !still() {
+			return nil
+		}
+		if err := tx.Delete(hash); err != nil {
+			return err
+		}
+		return c.store.Files.Remove(hash + ".narinfo")
+	})
+	if err != nil {
 		return err
+	}
+	if _, err := c.store.Index.Get(hash); err == nil {
+		return nil
 	}
 	return c.store.Files.Remove(hash + ".ls") // last: see makeListing
 }
@@ -92,12 +90,12 @@ func (c *fsck) fromAlternate(r *index.Record) (bool, error) {
 
 // dropAlternate takes a file off the list of those with the NAR of a path.
 func (c *fsck) dropAlternate(hash, name string) error {
-	defer c.store.LockPath(hash)()
-	r, err := c.store.Index.Get(hash)
-	if err != nil {
-		return err
-	}
-	next := *r
-	next.Alternates = slices.DeleteFunc(slices.Clone(r.Alternates), func(s string) bool { return s == name })
-	return c.store.Index.Put(&next)
+	return c.store.Index.Change([]string{index.PathLock(hash)}, func(tx *index.Tx) error {
+		r, err := tx.Record(hash)
+		if err != nil {
+			return err
+		}
+		r.Alternates = slices.DeleteFunc(r.Alternates, func(s string) bool { return s == name })
+		return tx.Put(r)
+	})
 }
