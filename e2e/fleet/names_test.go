@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -47,6 +48,7 @@ func TestNames(t *testing.T) {
 	names := map[string]string{"h1": "one", "h2": "two"} // by the release, and what runs under them
 	renamed := map[string]string{}
 	fw.story(t, "5: a host gets another name by a release", func(s *Story, fw *follower) {
+		since := fw.now()
 		a = fw.system("a")
 		release(fw, a, a, a, a)
 		for _, h := range fw.Hosts() {
@@ -62,9 +64,10 @@ func TestNames(t *testing.T) {
 				s.Errorf("%+v", r)
 			}
 		}
-		fw.alarms(s)
+		fw.alarms(s, since)
 	})
 	fw.story(t, "5: after a boot it is the same machine, also with another machine id", func(s *Story, fw *follower) {
+		since := fw.now()
 		before := fw.events()
 		fw.each(func(h *Host) error {
 			name, id := h.Name(), h.ReadFile("/etc/machine-id")
@@ -85,12 +88,13 @@ func TestNames(t *testing.T) {
 			}
 			return nil
 		})
-		fw.alarms(s)
+		fw.alarms(s, since)
 		if after := fw.events(); strings.Count(after, "host.machine") != strings.Count(before, "host.machine")+2 {
 			s.Errorf("two machines have another id, and the events say\n%s", after)
 		}
 	})
 	fw.story(t, "5: a release that takes another host's name goes back", func(s *Story, fw *follower) {
+		since := fw.now()
 		takes := map[string]string{"h3": "h4", "h4": "h3"}
 		release(fw, renamed["h1"], renamed["h2"], called(fw, "thief", "h3", "h4"), called(fw, "thief", "h4", "h3"))
 		for name, other := range takes {
@@ -104,7 +108,7 @@ func TestNames(t *testing.T) {
 				s.Errorf("%+v", st)
 			}
 		}
-		fw.alarms(s, "host.identity h3", "host.identity h4")
+		fw.alarms(s, since, "host.identity h3", "host.identity h4")
 		for name := range takes {
 			if r := fw.named(name); len(r.Conflict) != 0 || r.Status.Current != a { // both speak by their own names again
 				s.Errorf("%+v", r)
@@ -116,6 +120,7 @@ func TestNames(t *testing.T) {
 		}
 	})
 	fw.story(t, "5: a machine that was installed anew is approved", func(s *Story, fw *follower) {
+		since := fw.now()
 		fw.EachOf(kinds, func(h *Host) error {
 			name, was := h.Name(), fw.named(h.Name()).Identity.Instance
 			h.Sh("systemctl stop narwharf; rm -rf /nix/var/narwharf; systemctl start narwharf")
@@ -126,9 +131,12 @@ func TestNames(t *testing.T) {
 				return nil
 			})
 			now := strings.TrimSpace(h.ReadFile("/nix/var/narwharf/instance"))
-			if text := h.Journal("narwharf.service"); !strings.Contains(text, "narwharf host approve "+name+" --instance "+now) {
-				s.Errorf("its journal does not say what to do:\n%s", tail(text, 5))
-			}
+			Eventually(s, 30*time.Second, "its journal says what to do", func() error {
+				if text := h.Journal("narwharf.service"); !strings.Contains(text, "narwharf host approve "+name+" --instance "+now) {
+					return errors.New(tail(text, 5))
+				}
+				return nil
+			})
 			if r := fw.named(name); r.Identity.Instance != was {
 				s.Errorf("%+v", r)
 			}
@@ -140,9 +148,10 @@ func TestNames(t *testing.T) {
 			s.Took("approve to reported", time.Since(begin))
 			return nil
 		})
-		fw.alarms(s, "host.identity h3", "host.identity h4")
+		fw.alarms(s, since, "host.identity h3", "host.identity h4")
 	})
 	fw.story(t, "5: a disk that was copied with the agent's state", func(s *Story, fw *follower) {
+		since := fw.now()
 		one, two := fw.Host("h3"), fw.Host("h4")
 		instance := one.ReadFile("/nix/var/narwharf/instance")
 		two.Sh("systemctl stop narwharf; rm -rf /nix/var/narwharf")
@@ -157,7 +166,7 @@ func TestNames(t *testing.T) {
 			}
 			return nil
 		})
-		fw.alarms(s, "host.cloned")
+		fw.alarms(s, since, "host.cloned")
 		// As docs/hosts.md says.
 		two.Sh("systemctl stop narwharf; rm -f /nix/var/narwharf/instance")
 		for _, args := range [][]string{{"host", "approve", "h3", "--instance", strings.TrimSpace(instance)}, {"host", "remove", "h4"}} {
@@ -214,37 +223,51 @@ func (fw *follower) named(name string) namedHost {
 	return h
 }
 
-// alarms checks that the alarms since the last call are those, in the order of their words, of which
-// only the first have to be given: a kind, and perhaps a host.
-func (fw *follower) alarms(s *Story, want ...string) {
-	s.Helper()
-	text := fw.CI().Sh(`since=$(cat /root/seen 2> /dev/null || echo 1)
-curl -fsS -H "Authorization: Bearer $(cat /root/token)" "http://cache/api/v1/events?since=$since"`)
-	var page struct {
-		Next   int64
-		Events []struct {
-			Kind, Host, Text string
-			Alarm            bool
-		}
+// An eventPage is what the server answers about its events.
+type eventPage struct {
+	Next   int64
+	Events []struct {
+		Kind, Host, Text string
+		Alarm            bool
 	}
+}
+
+// eventsSince is a page of the audit log, from a number on.
+func (fw *follower) eventsSince(since int64) (page eventPage) {
+	fw.T.Helper()
+	text := fw.CI().Sh(fmt.Sprintf(`curl -fsS -H "Authorization: Bearer $(cat /root/token)" "http://cache/api/v1/events?since=%d"`, since))
 	if err := json.Unmarshal([]byte(text), &page); err != nil {
-		s.Fatalf("%v: %s", err, text)
+		fw.T.Fatalf("%v: %s", err, text)
 	}
-	fw.CI().WriteFile("/root/seen", fmt.Sprint(page.Next), 0o600)
-	var got []string
-	for _, e := range page.Events {
-		if e.Alarm {
-			got = append(got, e.Kind+" "+e.Host+": "+e.Text)
+	return page
+}
+
+// now is the number of the next event: what a story before raised is below it.
+func (fw *follower) now() int64 {
+	fw.T.Helper()
+	for since := int64(1); ; {
+		page := fw.eventsSince(since)
+		if len(page.Events) == 0 {
+			return max(since, page.Next)
 		}
+		since = page.Next
 	}
-	slices.Sort(got)
-	for i, w := range want {
-		if i >= len(got) || !strings.HasPrefix(got[i], w) {
-			s.Errorf("the alarms are\n%s\nwant %q", strings.Join(got, "\n"), want)
-			return
+}
+
+// alarms waits until the alarms since an event are those that are wanted.
+func (fw *follower) alarms(s *Story, since int64, want ...string) {
+	s.Helper()
+	Eventually(s, 30*time.Second, "the alarms are as they should be", func() error {
+		var got []string
+		for _, e := range fw.eventsSince(since).Events {
+			if e.Alarm {
+				got = append(got, e.Kind+" "+e.Host+": "+e.Text)
+			}
 		}
-	}
-	if len(got) != len(want) {
-		s.Errorf("the alarms are\n%s\nwant %q", strings.Join(got, "\n"), want)
-	}
+		slices.Sort(got)
+		if !slices.EqualFunc(got, want, strings.HasPrefix) {
+			return fmt.Errorf("the alarms are\n%s\nwant %q", strings.Join(got, "\n"), want)
+		}
+		return nil
+	})
 }
