@@ -134,8 +134,12 @@ func (a *Agent) inspect(ctx context.Context, e effect.Inspect) effect.Inspected 
 		return fail("find out whether a reboot is needed", err)
 	}
 	ev.RebootFor, ev.Inhibited, ev.CanCheck = reasons.Reboot, reasons.Inhibited, reasons.CanCheck
-	if ev.Failed, err = a.Host.FailedUnits(ctx); err != nil {
+	units, err := a.Host.Units(ctx, f.Current, e.Path)
+	if err != nil {
 		return fail("list the failed units", err)
+	}
+	for _, u := range units {
+		ev.Failed = append(ev.Failed, u.Name)
 	}
 	return ev
 }
@@ -200,7 +204,7 @@ func (a *Agent) bootIsSafe(ctx context.Context) error {
 
 func (a *Agent) observe(ctx context.Context, e effect.Observe) effect.Event {
 	a.pause(ctx, e.Delay)
-	failed, err := a.Host.FailedUnits(ctx)
+	units, err := a.Host.Units(ctx, e.From, e.Path)
 	if err != nil {
 		return effect.Observed{Err: err.Error()}
 	}
@@ -208,7 +212,7 @@ func (a *Agent) observe(ctx context.Context, e effect.Observe) effect.Event {
 	if err != nil {
 		return effect.Observed{Err: err.Error()}
 	}
-	return effect.Observed{Failed: failed, Checks: checks}
+	return effect.Observed{Units: units, Checks: checks}
 }
 
 func (a *Agent) confirm(ctx context.Context, e effect.Confirm) effect.Event {

@@ -83,8 +83,9 @@ type Runs interface {
 
 // Health is how well the host is, and what the operator wants done around a switch.
 type Health interface {
-	// FailedUnits are those that are failed or wait to be started again.
-	FailedUnits(ctx context.Context) ([]string, error)
+	// Units are those that are not well, by name. Changed says what of them differs
+	// between two systems.
+	Units(ctx context.Context, from, to string) ([]effect.Unit, error)
 	// Checks runs all health checks that are not off, path's own included.
 	Checks(ctx context.Context, path string) ([]api.Check, error)
 	// Hook runs a command of the configuration, within its time-out.

@@ -134,7 +134,7 @@ func TestClass3TimersStartAtTheFact(t *testing.T) {
 			}
 		}
 		took := time.Duration(at[api.Reverting]-at[api.Probation]) * time.Millisecond
-		want := time.Duration(after)*time.Second + w.Keys.Rules().Settle
+		want := time.Duration(after)*time.Second + w.Keys.Rules().Probation.Settle
 		if took < want || took > want+5*time.Second {
 			rt.Fatalf("the revert began %s after the switch, want %s", took, want)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -20,6 +21,7 @@ import (
 	"narwharf/nixos/effect"
 	"narwharf/nixos/linux/witness"
 	"narwharf/nixos/machine"
+	"narwharf/nixos/probation"
 	"narwharf/signing"
 )
 
@@ -62,6 +64,7 @@ type Config struct {
 		Settle         Duration `toml:"settle"`
 		ConfirmTimeout Duration `toml:"confirm_timeout"`
 		Interval       Duration `toml:"interval"`
+		IgnoreUnits    []string `toml:"ignore_units"` // patterns of names, as "backup-*.service"
 	} `toml:"probation"`
 	Activation struct {
 		Timeout Duration       `toml:"timeout"` // of one run of switch-to-configuration
@@ -291,6 +294,11 @@ func (c *Config) checkChecks() error {
 	if c.Probation.Interval == 0 || c.Activation.Timeout == 0 || c.Poll.Wait == 0 {
 		return errors.New("probation.interval, activation.timeout and poll.wait must not be 0")
 	}
+	for _, p := range c.Probation.IgnoreUnits {
+		if _, err := path.Match(p, ""); err != nil || !strings.ContainsAny(p, ".*") {
+			return fmt.Errorf(`probation.ignore_units: %q is no pattern of unit names: write it as "backup.service" or "backup-*.service"`, p)
+		}
+	}
 	var names []string
 	for i := range c.Checks {
 		k := &c.Checks[i]
@@ -342,7 +350,7 @@ func (c *Config) Rules() machine.Rules {
 			ConfirmTimeout: time.Duration(c.Probation.ConfirmTimeout),
 		},
 		Auto:         c.Activation.Auto,
-		Settle:       time.Duration(c.Probation.Settle),
+		Probation:    probation.Rules{Settle: time.Duration(c.Probation.Settle), IgnoreUnits: c.Probation.IgnoreUnits},
 		Interval:     time.Duration(c.Probation.Interval),
 		CheckTime:    c.checkTime(),
 		Hooks:        map[effect.HookName]bool{effect.HookPreSwitch: len(c.Hooks.PreSwitch) > 0, effect.HookPostSwitch: len(c.Hooks.PostSwitch) > 0, effect.HookPreReboot: len(c.Hooks.PreReboot) > 0},

@@ -55,9 +55,11 @@ type (
 		Run   journal.Run
 		Delay time.Duration
 	}
-	// Observe looks at units and runs the checks, after a delay.
+	// Observe looks at units and runs the checks, after a delay. From is the system
+	// before.
 	Observe struct {
 		Path  string
+		From  string
 		Delay time.Duration
 	}
 	// Confirm lets the system's own agent report with the nonce.

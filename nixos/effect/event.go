@@ -76,10 +76,10 @@ type (
 		Text string // the service's result, if it is not an exit status
 		Last string // what it wrote at last, if it failed
 	}
-	// Observed has the units that are failed now, and a result of every check
-	// that is not off.
+	// Observed has the units that are not well, and a result of every check that is
+	// not off.
 	Observed struct {
-		Failed []string
+		Units  []Unit
 		Checks []api.Check
 		Err    string
 	}
@@ -106,6 +106,19 @@ type (
 	// StillUp is that Reboot did not end this boot.
 	StillUp struct{ Err string }
 )
+
+// A Unit is one of systemd's that has failed, or had a run that did.
+type Unit struct {
+	Name   string
+	Failed bool // or waits to be started again after a run that ended badly
+	// Crash names the last run that ended badly of a unit that systemd starts again
+	// and again, if that was a moment ago: another name is another crash.
+	Crash string
+
+	Changed   bool // by the new system: its file, or a drop-in, is another
+	Oneshot   bool // it does something and ends
+	Triggered bool // by a timer, a path or a socket
+}
 
 // ProbeOutcome is how `narwharf agent probe` ended.
 type ProbeOutcome string

@@ -93,6 +93,7 @@ type Probation struct {
 // probation begins.
 type Findings struct {
 	Failing     map[string]int64 `json:"failing,omitempty"` // since when, by what fails
+	Crashes     map[string]Crash `json:"crashes,omitempty"` // by unit
 	NewFailed   []string         `json:"new_failed,omitempty"`
 	Checks      []api.Check      `json:"checks,omitempty"`
 	Answered    bool             `json:"answered,omitempty"` // one whole round of checks came back
@@ -101,6 +102,14 @@ type Findings struct {
 	Confirm     string           `json:"confirm,omitempty"`
 	ConfirmedBy string           `json:"confirmed_by,omitempty"`
 	Unconfirmed bool             `json:"unconfirmed,omitempty"`
+}
+
+// A Crash is what is known of a unit's runs that ended badly and had another after
+// them.
+type Crash struct {
+	Last  string `json:"last"`               // run; it may be of before the probation
+	First int64  `json:"first_ms,omitempty"` // when the first of the probation was seen; 0: none was
+	At    int64  `json:"at_ms,omitempty"`    // and the last
 }
 
 // Commit is the profile's state before it, and its own.

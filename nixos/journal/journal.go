@@ -151,7 +151,7 @@ func (j *Journal) Clone() *Journal {
 	a := *j.Attempt
 	a.Imported, a.Differs, a.Baseline, a.RebootFor = slices.Clone(a.Imported), slices.Clone(a.Differs), slices.Clone(a.Baseline), slices.Clone(a.RebootFor)
 	a.NewFailed, a.Checks, a.Transitions, a.Runs = slices.Clone(a.NewFailed), slices.Clone(a.Checks), slices.Clone(a.Transitions), slices.Clone(a.Runs)
-	a.Failing, a.Durations = maps.Clone(a.Failing), maps.Clone(a.Durations)
+	a.Failing, a.Crashes, a.Durations = maps.Clone(a.Failing), maps.Clone(a.Crashes), maps.Clone(a.Durations)
 	c.Attempt = &a
 	return &c
 }

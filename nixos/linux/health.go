@@ -28,7 +28,9 @@ type health struct {
 	log     *slog.Logger
 }
 
-func (h *health) FailedUnits(ctx context.Context) ([]string, error) { return systemd.FailedUnits(ctx) }
+func (h *health) Units(ctx context.Context, from, to string) ([]effect.Unit, error) {
+	return systemd.Units(ctx, func(unit string) bool { return from == "" || h.systems.unit(from, unit) != h.systems.unit(to, unit) })
+}
 
 // healthDTimeout bounds each check that a system brings along.
 const healthDTimeout = 30 * time.Second

@@ -215,6 +215,28 @@ func (s systems) differences(a, b string) []string {
 	return diff
 }
 
+// unit is all that a system says of a unit of systemd's: its file, its template's, and the
+// drop-ins of both.
+func (s systems) unit(path, name string) string {
+	dir := filepath.Join(path, "etc", "systemd", "system")
+	names := []string{name}
+	if base, instance, ok := strings.Cut(name, "@"); ok {
+		names = append(names, base+"@"+filepath.Ext(instance))
+	}
+	text := ""
+	for _, name := range names {
+		text += s.text(filepath.Join(dir, name)) + "\x00"
+		drops, err := os.ReadDir(s.real(filepath.Join(dir, name+".d")))
+		if err != nil {
+			continue // most have none
+		}
+		for _, d := range drops {
+			text += d.Name() + "\x00" + s.text(filepath.Join(dir, name+".d", d.Name())) + "\x00"
+		}
+	}
+	return text
+}
+
 // inhibitors are the switch-inhibitors that both systems have, with different
 // values (nixpkgs, switch-to-configuration-ng).
 func (s systems) inhibitors(a, b string) []string {

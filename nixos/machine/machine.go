@@ -22,6 +22,7 @@ import (
 	"narwharf/nixos/desired"
 	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
+	"narwharf/nixos/probation"
 	"narwharf/signing"
 )
 
@@ -30,7 +31,7 @@ type Rules struct {
 	desired.Rules
 	Auto signing.Action // what the action auto means here; "" is auto
 
-	Settle    time.Duration // what fails in probation may take so long to come up
+	Probation probation.Rules
 	Interval  time.Duration // between two looks
 	CheckTime time.Duration // that one round of checks may take
 
@@ -191,7 +192,7 @@ func (t *turn) conclude(w arrow) {
 // beginRun gives the run that is due its number, and notes it for the log.
 func beginRun(a *journal.Attempt) {
 	a.Run++
-	a.Runs = append(a.Runs, runOf(a))
+	a.Runs = append(a.Runs, effect.RunOf(a))
 	a.Runs = a.Runs[max(len(a.Runs)-8, 0):]
 }
 

@@ -2,14 +2,12 @@ package machine
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
-	"narwharf/hooks/api"
 	"narwharf/narinfo/clip"
 	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
+	"narwharf/nixos/probation"
 	"narwharf/signing"
 )
 
@@ -28,61 +26,18 @@ func observed(t *turn, ev effect.Observed) arrow {
 	if f.Current != a.Path {
 		return switchedInProbation(t)
 	}
-	wrong := findings(a, ev)
-	bad := stillWrong(t, wrong)
+	bad, waits := probation.Look(&t.rules.Probation, a, f.Now, ev)
 	minimum, confirm := t.rules.Limits(t.j.Desired)
-	last := minimum + 4*t.rules.Settle + 2*confirm + 4*t.rules.CheckTime + time.Minute
+	last := minimum + 4*t.rules.Probation.Settle + 2*confirm + 4*t.rules.CheckTime + time.Minute
 	switch {
 	case len(bad) > 0:
 		return revert(t, clip.List(journal.Set(bad)))
 	case f.Now-a.ProbationAt > last.Milliseconds():
 		return revert(t, fmt.Sprintf("probation did not come to an end in %s", last))
-	case len(wrong) > 0 || f.Now-a.ProbationAt < minimum.Milliseconds():
+	case waits || f.Now-a.ProbationAt < minimum.Milliseconds():
 		return to(journal.Observe)
 	}
 	return to(journal.Confirm)
-}
-
-// findings are what is wrong in one look, and how. What had failed before the
-// switch is not.
-func findings(a *journal.Attempt, ev effect.Observed) map[string]string {
-	if ev.Err != "" {
-		return map[string]string{"the look at the host": ev.Err}
-	}
-	wrong := make(map[string]string)
-	a.NewFailed = nil
-	for _, u := range journal.Set(ev.Failed) {
-		if !slices.Contains(a.Baseline, u) {
-			a.NewFailed = append(a.NewFailed, u)
-			wrong["unit "+u] = "failed"
-		}
-	}
-	a.Checks, a.Answered = ev.Checks, true
-	for _, c := range ev.Checks {
-		if c.Mode == api.Enforce && !c.OK {
-			wrong["check "+c.Name] = c.Detail
-		}
-	}
-	return wrong
-}
-
-// stillWrong notes since when each thing is wrong, and lists what has been for
-// as long as it may take to come up.
-func stillWrong(t *turn, wrong map[string]string) (bad []string) {
-	a, now := t.a, t.f.Now
-	failing := make(map[string]int64)
-	for what, how := range wrong {
-		since, ok := a.Failing[what]
-		if !ok {
-			since = now
-		}
-		failing[what] = since
-		if now-since >= t.rules.Settle.Milliseconds() {
-			bad = append(bad, strings.TrimSuffix(what+": "+how, ": "))
-		}
-	}
-	a.Failing = failing
-	return bad
 }
 
 // probed is what the new system's agent came to. Only what worked just before

@@ -1,7 +1,6 @@
 package machine
 
 import (
-	"fmt"
 	"time"
 
 	"narwharf/hooks/api"
@@ -28,36 +27,36 @@ type row struct {
 // table is the machine. docs/agent.md has it as it is seen from outside.
 var table = map[journal.Phase]row{
 	// state, effect, where its event leads, after a boot, at rest
-	journal.Prepare: {api.Staging, prepare, on(prepared), sameAfterBoot, nil},
+	journal.Prepare: {api.Staging, of(effect.PrepareOf), on(prepared), sameAfterBoot, nil},
 	journal.Jitter:  {api.Staging, pollUntilRetry, nil, prepareAgain, jitterOver},
-	journal.Realise: {api.Staging, realise, on(realised), prepareAgain, nil},
+	journal.Realise: {api.Staging, of(effect.RealiseOf), on(realised), prepareAgain, nil},
 	journal.Retry:   {api.StageFailed, pollUntilRetry, nil, sameAfterBoot, retryDue},
 
 	journal.Ready: {"", pollForGrant, nil, sameAfterBoot, ready}, // staged, or waiting
 
-	journal.Inspect:   {api.Draining, inspect, on(inspected), bootedWhileDrained, nil},
-	journal.Check:     {api.Draining, run, ran(checked), bootedWhileDrained, nil},
-	journal.PreSwitch: {api.Draining, hook(effect.HookPreSwitch), on(preSwitched), bootedWhileDrained, nil}, // or reverting
+	journal.Inspect:   {api.Draining, of(effect.InspectOf), on(inspected), bootedWhileDrained, nil},
+	journal.Check:     {api.Draining, of(effect.SwitchOf), ran(checked), bootedWhileDrained, nil},
+	journal.PreSwitch: {api.Draining, of(effect.HookOf(effect.HookPreSwitch)), on(preSwitched), bootedWhileDrained, nil}, // or reverting
 	journal.Announce:  {api.Draining, just(effect.Announce{}), on(announced), bootedWhileDrained, nil},
 
-	journal.Switch: {api.Activating, run, ran(activated), bootedOnTrial, nil},
-	journal.Dry:    {api.Activating, run, ran(dryActivated), dryAgain, nil},
+	journal.Switch: {api.Activating, of(effect.SwitchOf), ran(activated), bootedOnTrial, nil},
+	journal.Dry:    {api.Activating, of(effect.SwitchOf), ran(dryActivated), dryAgain, nil},
 
 	journal.Observe: {api.Probation, observe, on(observed), bootedOnTrial, nil},
-	journal.Confirm: {api.Probation, confirm, on(probed), bootedOnTrial, nil},
+	journal.Confirm: {api.Probation, of(effect.ConfirmOf), on(probed), bootedOnTrial, nil},
 	journal.AskOwn:  {api.Probation, just(effect.AskOwn{}), on(asked), bootedOnTrial, nil},
 	journal.Witness: {api.Probation, just(effect.Witness{}), on(witnessed), bootedOnTrial, nil},
 
-	journal.SetProfile: {api.Committing, setProfile, on(profileSet), bootedWhileCommitted, nil},
-	journal.SetBoot:    {api.Committing, run, ran(bootSet), bootedWhileCommitted, nil},
-	journal.Protect:    {api.OK, protect, on(protected), sameAfterBoot, nil},
+	journal.SetProfile: {api.Committing, of(effect.SetProfileOf), on(profileSet), bootedWhileCommitted, nil},
+	journal.SetBoot:    {api.Committing, of(effect.SwitchOf), ran(bootSet), bootedWhileCommitted, nil},
+	journal.Protect:    {api.OK, of(effect.ProtectOf), on(protected), sameAfterBoot, nil},
 
-	journal.ResetProfile: {api.Reverting, resetProfile, on(profileReset), revertAgain, nil},
-	journal.ResetBoot:    {api.Reverting, run, ran(bootReset), revertAgain, nil},
-	journal.SwitchBack:   {api.Reverting, run, ran(switchedBack), revertAgain, nil},
+	journal.ResetProfile: {api.Reverting, of(effect.ResetProfileOf), on(profileReset), revertAgain, nil},
+	journal.ResetBoot:    {api.Reverting, of(effect.SwitchOf), ran(bootReset), revertAgain, nil},
+	journal.SwitchBack:   {api.Reverting, of(effect.SwitchOf), ran(switchedBack), revertAgain, nil},
 
-	journal.PostSwitch: {"", hook(effect.HookPostSwitch), on(postSwitched), bootedBeforePost, nil}, // the state stays
-	journal.PreReboot:  {api.Armed, hook(effect.HookPreReboot), on(preRebooted), armedAgain, nil},
+	journal.PostSwitch: {"", of(effect.HookOf(effect.HookPostSwitch)), on(postSwitched), bootedBeforePost, nil}, // the state stays
+	journal.PreReboot:  {api.Armed, of(effect.HookOf(effect.HookPreReboot)), on(preRebooted), armedAgain, nil},
 	journal.Reboot:     {api.Armed, just(effect.Reboot{}), on(stillUp), armedAgain, nil},
 
 	journal.Done: {"", pollAtRest, nil, bootedAtRest, outcome}, // the outcome
@@ -74,76 +73,20 @@ func on[E effect.Event](f func(*turn, E) arrow) func(*turn, effect.Event) arrow 
 	}
 }
 
+func of(due func(*journal.Journal, *journal.Attempt) effect.Effect) func(*Rules, *journal.Journal, *journal.Attempt) effect.Effect {
+	return func(_ *Rules, j *journal.Journal, a *journal.Attempt) effect.Effect { return due(j, a) }
+}
+
 func just(e effect.Effect) func(*Rules, *journal.Journal, *journal.Attempt) effect.Effect {
 	return func(*Rules, *journal.Journal, *journal.Attempt) effect.Effect { return e }
 }
 
-func prepare(_ *Rules, j *journal.Journal, a *journal.Attempt) effect.Effect {
-	return effect.Prepare{Closure: a.Closure, Root: a.Path, Imported: a.Imported, Suspect: j.Suspect}
-}
-
-func realise(_ *Rules, _ *journal.Journal, a *journal.Attempt) effect.Effect {
-	return effect.Realise{Closure: a.Closure, Root: a.Path, Imported: a.Imported}
-}
-
-func inspect(_ *Rules, _ *journal.Journal, a *journal.Attempt) effect.Effect {
-	return effect.Inspect{Path: a.Path}
-}
-
 func observe(r *Rules, _ *journal.Journal, a *journal.Attempt) effect.Effect {
-	e := effect.Observe{Path: a.Path}
+	e := effect.Observe{Path: a.Path, From: a.Previous}
 	if a.Answered {
 		e.Delay = r.Interval
 	}
 	return e
-}
-
-func confirm(_ *Rules, _ *journal.Journal, a *journal.Attempt) effect.Effect {
-	return effect.Confirm{Path: a.Path, Nonce: a.Nonce}
-}
-
-func setProfile(_ *Rules, _ *journal.Journal, a *journal.Attempt) effect.Effect {
-	return effect.SetProfile{Path: a.Path, Live: !a.ByBoot && !a.Resumed}
-}
-
-func resetProfile(_ *Rules, _ *journal.Journal, a *journal.Attempt) effect.Effect {
-	return effect.ResetProfile{Link: a.ProfileLink, Path: a.ProfilePath, Bad: a.Path}
-}
-
-func protect(_ *Rules, j *journal.Journal, _ *journal.Attempt) effect.Effect {
-	return effect.Protect{Path: j.Confirmed, Before: j.ConfirmedBefore}
-}
-
-// busyDelay is between two tries to begin a run while somebody else switches.
-const busyDelay = 2 * time.Second
-
-// runOf is the run of switch-to-configuration that an attempt has come to.
-func runOf(a *journal.Attempt) journal.Run {
-	path := a.Path
-	switch a.Phase {
-	case journal.ResetBoot:
-		path = a.ProfilePath
-	case journal.SwitchBack:
-		path = a.Previous
-	}
-	return journal.Run{ID: fmt.Sprintf("%s-%d-%s", a.ID, a.Run, a.RunAction), Path: path, Action: a.RunAction}
-}
-
-func run(_ *Rules, _ *journal.Journal, a *journal.Attempt) effect.Effect {
-	e := effect.Switch{Run: runOf(a)}
-	if a.Tries > 0 {
-		e.Delay = busyDelay
-	}
-	return e
-}
-
-func hook(name effect.HookName) func(*Rules, *journal.Journal, *journal.Attempt) effect.Effect {
-	return func(_ *Rules, _ *journal.Journal, a *journal.Attempt) effect.Effect {
-		return effect.RunHook{Hook: name, Delay: time.Duration(a.PostTries) * 10 * time.Second, Env: []string{
-			"NARWHARF_ATTEMPT=" + a.ID, fmt.Sprintf("NARWHARF_SEQ=%d", a.Seq), "NARWHARF_ACTION=" + string(a.Action),
-			"NARWHARF_PATH=" + a.Path, "NARWHARF_PREVIOUS=" + a.Previous, "NARWHARF_STATE=" + string(a.After),
-		}}
-	}
 }
 
 // lookAgain is how long a poll parks where something on the host may end the

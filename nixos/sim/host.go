@@ -1,10 +1,12 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -230,9 +232,25 @@ func (w *World) RunLog(context.Context, journal.Run, int) (string, error) {
 	return "not like this", nil
 }
 
-// FailedUnits implements nixos.Health.
-func (w *World) FailedUnits(context.Context) ([]string, error) {
-	return found(w, "failed units", w.failedUnits)
+// Units implements nixos.Health.
+func (w *World) Units(context.Context, string, string) ([]effect.Unit, error) {
+	return found(w, "failed units", func() []effect.Unit {
+		units := slices.Clone(w.NotWell)
+		for _, name := range w.Baseline {
+			units = append(units, effect.Unit{Name: name, Failed: true})
+		}
+		s, since := w.Systems[w.Current], time.Duration(w.Clock-w.SwitchedAt)*time.Millisecond
+		for _, name := range s.Units {
+			if since >= s.UnitsAfter {
+				units = append(units, effect.Unit{Name: name, Failed: true, Changed: true})
+			}
+		}
+		if s.CrashEvery > 0 && since >= s.CrashEvery {
+			crash := min(int(since/s.CrashEvery), cmp.Or(s.CrashTimes, 1000))
+			units = append(units, effect.Unit{Name: "loop.service", Changed: true, Crash: fmt.Sprint(crash)})
+		}
+		return units
+	})
 }
 
 // Checks implements nixos.Health.

@@ -7,6 +7,7 @@ import (
 	"narwharf/narinfo"
 	"narwharf/nixos/desired"
 	"narwharf/nixos/machine"
+	"narwharf/nixos/probation"
 	"narwharf/signing"
 )
 
@@ -78,7 +79,7 @@ func (p *Promoter) PointerOf(h signing.Head, e signing.Entry) *signing.Pointer {
 // Rules are those of the tests, unless they change them.
 func (p *Promoter) Rules() machine.Rules {
 	return machine.Rules{
-		Rules:  desired.Rules{Trust: p.Trust(), System: Machine, StoreDir: StoreDir, Minimum: 10 * time.Second, ConfirmTimeout: 60 * time.Second},
-		Settle: 10 * time.Second, Interval: time.Second, CheckTime: 10 * time.Second,
+		Rules:     desired.Rules{Trust: p.Trust(), System: Machine, StoreDir: StoreDir, Minimum: 10 * time.Second, ConfirmTimeout: 60 * time.Second},
+		Probation: probation.Rules{Settle: 10 * time.Second}, Interval: time.Second, CheckTime: 10 * time.Second,
 	}
 }

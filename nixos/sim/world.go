@@ -47,6 +47,8 @@ type System struct {
 	// Running.
 	Units       []string      // that fail
 	UnitsAfter  time.Duration // since the switch
+	CrashEvery  time.Duration // a unit fails so often and is started again at once
+	CrashTimes  int           // and no more; 0: for ever
 	CutsNetwork bool
 	CheckFails  bool
 	ChecksAfter time.Duration // until the check is good
@@ -91,7 +93,8 @@ type World struct {
 	HookFails  map[effect.HookName]int // so often
 	Reboots    int
 	WontReboot bool
-	Baseline   []string // units that fail whatever runs
+	Baseline   []string      // units that fail whatever runs
+	NotWell    []effect.Unit // more units, of no system
 	Pause      *api.Hold
 	SwitchedAt int64
 	BusyFor    int64 // a person's nixos-rebuild runs until then
@@ -330,14 +333,6 @@ func (w *World) networkUp() bool { return !w.Systems[w.Current].CutsNetwork }
 
 func (w *World) reachable() bool { return w.networkUp() && !w.Down }
 
-func (w *World) failedUnits() []string {
-	failed := slices.Clone(w.Baseline)
-	if s := w.Systems[w.Current]; w.Clock >= w.SwitchedAt+s.UnitsAfter.Milliseconds() {
-		failed = append(failed, s.Units...)
-	}
-	return failed
-}
-
 func (w *World) checkGood() bool {
 	s := w.Systems[w.Current]
 	return !s.CheckFails && w.Clock >= w.SwitchedAt+s.ChecksAfter.Milliseconds()
@@ -371,6 +366,7 @@ func (w *World) Clone() *World {
 	c.Other, c.Built = maps.Clone(w.Other), maps.Clone(w.Built)
 	c.Dirty, c.Damaged, c.HookFails = maps.Clone(w.Dirty), maps.Clone(w.Damaged), maps.Clone(w.HookFails)
 	c.Links, c.Baseline, c.Trace = slices.Clone(w.Links), slices.Clone(w.Baseline), slices.Clone(w.Trace)
+	c.NotWell = slices.Clone(w.NotWell)
 	c.Statuses, c.Acks, c.Logs, c.Violations = slices.Clone(w.Statuses), slices.Clone(w.Acks), slices.Clone(w.Logs), slices.Clone(w.Violations)
 	c.Hooks, c.Waits = slices.Clone(w.Hooks), slices.Clone(w.Waits)
 	if w.Wants != nil {

@@ -20,6 +20,15 @@ func BootClock() int64 {
 	return t.Nano() / 1e6
 }
 
+// Monotonic is how long the machine was up, without suspended time.
+func Monotonic() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
+		panic(err) // every kernel has it
+	}
+	return time.Duration(t.Nano())
+}
+
 // BootID is the kernel's name for this boot.
 func BootID() (string, error) {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")

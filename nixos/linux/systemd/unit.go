@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -31,32 +30,6 @@ func properties(text string) map[string]string {
 		}
 	}
 	return p
-}
-
-// FailedUnits are those that are failed or wait to be started again: such a unit has
-// failed, too, and may yet come up.
-func FailedUnits(ctx context.Context) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	out, _, err := sys.Run(ctx, 1<<20, nil, "systemctl", "list-units", "--all", "--full", "--plain", "--no-legend", "--no-pager", "--state=failed,auto-restart")
-	if err != nil {
-		return nil, err
-	}
-	return parseUnits(out), nil
-}
-
-// parseUnits reads the first column of systemctl list-units; some versions
-// put a dot before it.
-func parseUnits(text string) []string {
-	var units []string
-	for line := range strings.Lines(text) {
-		fields := strings.Fields(strings.TrimLeft(line, "●*× \t"))
-		if len(fields) > 0 && strings.Contains(fields[0], ".") && fields[0] != switchUnit {
-			units = append(units, fields[0])
-		}
-	}
-	slices.Sort(units)
-	return slices.Compact(units)
 }
 
 // errNoUnit is that this process is no service.

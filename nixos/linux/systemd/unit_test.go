@@ -3,7 +3,6 @@ package systemd
 import (
 	"errors"
 	"maps"
-	"slices"
 	"testing"
 )
 
@@ -47,13 +46,6 @@ func TestFingerprint(t *testing.T) {
 	}
 	if got := fingerprint("FragmentPath=\n", "/etc/agent.toml", nil); got != "" {
 		t.Errorf("of no unit it is %q", got)
-	}
-}
-
-func TestParseUnits(t *testing.T) {
-	got := parseUnits("web.service loaded failed failed Web\n● db.service  loaded activating auto-restart DB\n\nnixos-rebuild-switch-to-configuration.service loaded failed failed x\n")
-	if !slices.Equal(got, []string{"db.service", "web.service"}) {
-		t.Error(got)
 	}
 }
 
