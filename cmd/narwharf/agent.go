@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/configfile"
 	"narwharf/nixos"
 	"narwharf/nixos/config"
 	"narwharf/nixos/journal"
@@ -82,10 +83,11 @@ a first adoption of an existing host would change. Exit status 0, or 3 if it wou
 not work.
 
     narwharf agent once --dry-run`)
-	limit := c.Flags().Duration("timeout", 30*time.Minute, "`TIME` after which it gives up; what is under way is taken up by the next agent")
+	limit := configfile.Duration(30 * time.Minute)
+	c.Flags().Var(&limit, "timeout", "`TIME` after which it gives up; what is under way is taken up by the next agent")
 	dry := c.Flags().Bool("dry-run", false, "only print what would change")
 	return withAgent(c, func(o linux.Options) error {
-		ctx, cancel := context.WithTimeout(c.Context(), *limit)
+		ctx, cancel := context.WithTimeout(c.Context(), time.Duration(limit))
 		defer cancel()
 		if *dry {
 			return agentDryRun(ctx, o, c.OutOrStdout())

@@ -47,7 +47,8 @@ in its place until it has. docs/hosts.md has the exit status and what to do.`)
 	flags.StringVar(&f.Action, "action", "", "`switch` or boot, where the release says auto (default: switch if that is enough)")
 	flags.StringVar(&f.caFile, "ca-file", "", "`FILE` with certificates to trust instead of the system's")
 	flags.BoolVar(&f.noReboot, "no-reboot", false, "do not reboot, where the new system needs that")
-	flags.DurationVar(&f.Patience, "timeout", 30*time.Minute, "how long the host tries")
+	f.Patience = 30 * time.Minute
+	flags.Var((*configfile.Duration)(&f.Patience), "timeout", "how long the host tries")
 	flags.StringVar(&f.format, "format", "script", "script, or `cloud-config` with the script in it")
 	for _, name := range []string{"server", "key", "content-key", "min-seq", "agent", "join-token-file"} {
 		must(c.MarkFlagRequired(name))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/user"
@@ -48,10 +49,11 @@ func must(err error) {
 // parseAge reads a duration that may be in days.
 func parseAge(s string) (time.Duration, error) {
 	var d configfile.Duration
-	if err := d.UnmarshalText([]byte(s)); err != nil || d == 0 {
-		return 0, fmt.Errorf("%q is not a time like 12h or 90d", s)
+	err := d.UnmarshalText([]byte(s))
+	if err != nil && !errors.Is(err, configfile.ErrNoUnit) || err == nil && d == 0 {
+		err = fmt.Errorf("%q is not a time like 12h or 90d", s)
 	}
-	return time.Duration(d), nil
+	return time.Duration(d), err
 }
 
 // newHold is a hold that ends by itself after until, if that says something.

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/configfile"
 	"narwharf/hooks/promoter"
 	"narwharf/signing"
 )
@@ -95,8 +96,9 @@ func addPromoteFlags(c *cobra.Command) *promoteFlags {
 	fl.Int64Var(&f.order, "order", 0, "`N` of the source, a commit count or run number: a lower one is refused")
 	fl.StringVar(&f.expires, "expires", "", "hosts do not start on it after this `TIME` from now, as 12h or 30d")
 	fl.BoolVar(&f.wait, "wait", false, "wait until the hosts run it; exit 0 completed, 3 reverted or failed, 4 superseded, 5 time-out")
-	fl.DurationVar(&f.timeout, "wait-timeout", 30*time.Minute, "how long --wait waits")
-	fl.DurationVar(&f.offline, "offline-after", time.Minute, "how long --wait waits for hosts that are not there")
+	f.timeout, f.offline = 30*time.Minute, time.Minute
+	fl.Var((*configfile.Duration)(&f.timeout), "wait-timeout", "how long --wait waits")
+	fl.Var((*configfile.Duration)(&f.offline), "offline-after", "how long --wait waits for hosts that are not there")
 	fl.BoolVar(&f.options.DryRun, "dry-run", false, "check everything and say what would change")
 	return f
 }

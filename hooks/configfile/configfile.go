@@ -4,12 +4,14 @@
 package configfile
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -20,12 +22,11 @@ import (
 // Load reads a file over what v, a pointer to a struct, holds already. It wraps
 // the error of a file that cannot be opened.
 func Load(path string, v any) error {
-	f, err := os.Open(path)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
-	defer f.Close()
-	err = toml.NewDecoder(f).DisallowUnknownFields().Decode(v)
+	err = toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields().Decode(v)
 	var strict *toml.StrictMissingError
 	var syntax *toml.DecodeError
 	switch {
@@ -39,8 +40,53 @@ func Load(path string, v any) error {
 	case errors.As(err, &syntax):
 		row, col := syntax.Position()
 		return fmt.Errorf("%s: line %d, column %d: %s", path, row, col, strings.TrimPrefix(syntax.Error(), "toml: "))
-	case err != nil:
+	}
+	var plain map[string]any
+	if err == nil {
+		err = toml.Unmarshal(text, &plain)
+	}
+	if err == nil {
+		err = checkDurations("", reflect.TypeOf(v).Elem(), plain)
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// checkDurations refuses a number where a duration is meant, which the decoder takes for
+// nanoseconds. of is the type that value was decoded to.
+func checkDurations(key string, of reflect.Type, value any) error {
+	switch v := value.(type) {
+	case map[string]any:
+		if of.Kind() != reflect.Struct {
+			break // a map, or a type that reads it by itself
+		}
+		for i := range of.NumField() {
+			field := of.Field(i)
+			for name, x := range v {
+				if !strings.EqualFold(field.Tag.Get("toml"), name) {
+					continue
+				}
+				if err := checkDurations(strings.TrimPrefix(key+"."+name, "."), field.Type, x); err != nil {
+					return err
+				}
+			}
+		}
+	case []any:
+		for _, x := range v {
+			if of.Kind() != reflect.Slice {
+				break
+			}
+			if err := checkDurations(key, of.Elem(), x); err != nil {
+				return err
+			}
+		}
+	case string:
+	default:
+		if of == reflect.TypeFor[Duration]() {
+			return fmt.Errorf("%s: %v is no duration: %w \"%[2]vs\"", key, v, ErrNoUnit)
+		}
 	}
 	return nil
 }
@@ -75,6 +121,16 @@ func BySystem(values []string) (map[string]string, error) {
 // Duration is written as "400d", "24h" or "90s", and is not below 0.
 type Duration time.Duration
 
+// ErrNoUnit is of a number where a duration is meant.
+var ErrNoUnit = errors.New("it has no unit, write")
+
+// Set, String and Type make it the value of a flag.
+func (d *Duration) Set(s string) error { return d.UnmarshalText([]byte(s)) }
+func (d *Duration) String() string     { return time.Duration(*d).String() }
+
+// Type is what a flag's usage calls its value.
+func (d *Duration) Type() string { return "duration" }
+
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (d *Duration) UnmarshalText(text []byte) error {
 	days, inDays := strings.CutSuffix(string(text), "d")
@@ -84,6 +140,9 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	}
 	v, err := time.ParseDuration(days)
 	if err != nil || v < 0 || v > math.MaxInt64/unit {
+		if _, err := strconv.ParseFloat(string(text), 64); err == nil {
+			return fmt.Errorf("%q is no duration: %w \"%ss\"", text, ErrNoUnit, text)
+		}
 		return fmt.Errorf("%q is not a duration like \"24h\", \"90s\" or \"90d\"", text)
 	}
 	*d = Duration(v * unit)

@@ -16,7 +16,12 @@ func TestLoad(t *testing.T) {
 		Wait Duration `toml:"wait"`
 		Sub  struct {
 			List []string `toml:"list"`
+			Idle Duration `toml:"idle"`
 		} `toml:"sub"`
+		Each []struct {
+			Name string   `toml:"name"`
+			For  Duration `toml:"for"`
+		} `toml:"each"`
 	}
 	dir := t.TempDir()
 	name := filepath.Join(dir, "c.toml")
@@ -33,10 +38,20 @@ func TestLoad(t *testing.T) {
 	}
 	for text, says := range map[string]string{
 		"name = \"x\"\nnaem = 1\n[sub]\nlost = 2\n": "c.toml: line 2: naem is not a key that narwharf knows; line 4: sub.lost is not a key",
-		"name = \n":           "c.toml: line 1, column ",
-		"name = 3\n":          "c.toml: line 1, column ",
-		"wait = \"-1s\"\n":    "is not a duration like",
-		"wait = \"3 days\"\n": "is not a duration like",
+		"name = \n":        "c.toml: line 1, column ",
+		"name = 3\n":       "c.toml: line 1, column ",
+		"wait = \"-1s\"\n": "is not a duration like",
+		// What the decoder alone takes for nanoseconds.
+		"wait = 120\n":                  "c.toml: wait: 120 is no duration: it has no unit, write \"120s\"",
+		"wait = 1.5\n":                  "write \"1.5s\"",
+		"WAIT = 120\n":                  "write \"120s\"",
+		"wait = \"120\"\n":              "write \"120s\"",
+		"sub.idle = 0\n":                "sub.idle: 0 is no duration: it has no unit, write \"0s\"",
+		"[sub]\nidle = 30\n":            "sub.idle: 30 is no duration: it has no unit, write \"30s\"",
+		"sub = { idle = 30 }\n":         "write \"30s\"",
+		"[[each]]\n[[each]]\nfor = 1\n": "each.for: 1 is no duration: it has no unit, write \"1s\"",
+		"each = [{ for = 900 }]\n":      "write \"900s\"",
+		"wait = \"3 days\"\n":           "is not a duration like",
 	} {
 		if _, err := load(text); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q: %v, want … %s …", text, err, says)
