@@ -55,11 +55,14 @@ func listenUnix(path, dataDir string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
+	// Its mode comes with it: a chmod of the name would follow a link that somebody who may
+	// write to the folder has put there meanwhile.
+	umask := syscall.Umask(0o111)
 	l, err := net.Listen("unix", path)
+	syscall.Umask(umask)
 	if err != nil {
 		return nil, err
 	}
-	err = os.Chmod(path, 0o666)
 	// Root hands it to whom the rest of data_dir belongs to.
 	if st, serr := os.Stat(dataDir); serr == nil && os.Geteuid() == 0 {
 		owner, ok := st.Sys().(*syscall.Stat_t)

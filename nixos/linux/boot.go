@@ -39,7 +39,7 @@ func (b *boot) Reboot(ctx context.Context) error {
 }
 
 func (b *boot) Sync(context.Context) error {
-	for _, d := range []string{b.real(b.storeDir), b.stateDir, b.dir(), "/boot", "/efi", "/boot/efi"} {
+	for _, d := range append(sys.BootMounts(), "/boot", "/efi", b.real(b.storeDir), b.stateDir, b.dir()) { // /boot may be of the root
 		if _, err := os.Stat(d); err != nil {
 			continue
 		}
@@ -51,11 +51,7 @@ func (b *boot) Sync(context.Context) error {
 }
 
 func (b *boot) BootRoom(context.Context) error {
-	for _, d := range []string{"/boot", "/efi", "/boot/efi"} {
-		own, err := sys.Mounted(d)
-		if err != nil || !own { // the root's room is min_free's business
-			continue
-		}
+	for _, d := range sys.BootMounts() { // the root's room is min_free's business
 		if free, err := sys.Free(d); err == nil && free == 0 {
 			return fmt.Errorf("a full %s", d)
 		}

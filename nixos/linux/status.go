@@ -98,7 +98,8 @@ type textfile struct {
 
 // observe is for nixos.Agent.Observe.
 func (t *textfile) observe(s *api.Status, j *journal.Journal) {
-	if err := durable.WriteFile(t.name, []byte(metricsText(s, j)), 0o644); err != nil {
+	// Whatever the umask of the agent's unit: node_exporter is another user.
+	if err := durable.Write(t.name, []byte(metricsText(s, j)), durable.Options{Mode: 0o644, Exact: true}); err != nil {
 		t.log.Warn("the metrics cannot be written", "error", err)
 	}
 }

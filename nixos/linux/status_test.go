@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -96,5 +97,35 @@ func TestMetricsTable(t *testing.T) {
 			t.Logf("exported: %s %s", n, shown[n])
 		}
 		t.Errorf("docs/metrics.md has %v", documented)
+	}
+}
+
+// node_exporter's folder may be one that others write to, and the agent's unit has
+// UMask=0077: the file is there for all to read, and a link that somebody put in its
+// place, or in the place of any name that could be guessed, leads nowhere.
+func TestMetricsAmongOthers(t *testing.T) {
+	umask := syscall.Umask(0o077)
+	defer syscall.Umask(umask)
+	dir := t.TempDir()
+	victim := filepath.Join(dir, "victim")
+	if err := os.WriteFile(victim, []byte("theirs"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, "x.prom")
+	for _, planted := range []string{name, name + ".tmp", name + ".new", filepath.Join(dir, ".x.prom.tmp")} {
+		if err := os.Symlink(victim, planted); err != nil {
+			t.Fatal(err)
+		}
+	}
+	(&textfile{name: name, log: slog.New(slog.DiscardHandler)}).observe(&api.Status{State: api.OK}, &journal.Journal{})
+	st, err := os.Lstat(name)
+	if err != nil || st.Mode() != 0o644 {
+		t.Errorf("%v, %v", st.Mode(), err)
+	}
+	if text, err := os.ReadFile(victim); err != nil || string(text) != "theirs" {
+		t.Errorf("the victim has %q, %v", text, err)
+	}
+	if st, err := os.Stat(victim); err != nil || st.Mode() != 0o600 {
+		t.Errorf("the victim is %v, %v", st.Mode(), err)
 	}
 }

@@ -30,8 +30,9 @@ const (
 
 // Options of Create.
 type Options struct {
-	// Mode of a new file, less the umask.
-	Mode fs.FileMode
+	// Mode of a new file, less the umask unless Exact.
+	Mode  fs.FileMode
+	Exact bool
 	// Temp is a folder on the target's file system for the file while it is
 	// written; "" is the target's own, where its name begins with a dot.
 	Temp string
@@ -68,6 +69,12 @@ func Create(target string, o Options) (*File, error) {
 	var err error
 	if f.f, err = os.OpenFile(f.temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, o.Mode); err != nil {
 		return nil, err
+	}
+	if o.Exact {
+		if err := f.f.Chmod(o.Mode); err != nil {
+			f.Abort()
+			return nil, err
+		}
 	}
 	return f, nil
 }
@@ -157,7 +164,12 @@ func (f *File) Publish() error {
 
 // WriteFile replaces a file, or makes it. An error names it.
 func WriteFile(name string, content []byte, mode fs.FileMode) error {
-	f, err := Create(name, Options{Mode: mode})
+	return Write(name, content, Options{Mode: mode})
+}
+
+// Write is WriteFile with options.
+func Write(name string, content []byte, o Options) error {
+	f, err := Create(name, o)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}

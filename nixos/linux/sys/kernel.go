@@ -45,16 +45,6 @@ func Sync(dir string) error {
 	return unix.Syncfs(int(d.Fd()))
 }
 
-// Mounted tells whether dir is another file system than its parent.
-func Mounted(dir string) (bool, error) {
-	var a, b unix.Stat_t
-	if err := unix.Stat(dir, &a); err != nil {
-		return false, err
-	}
-	err := unix.Stat(dir+"/..", &b)
-	return a.Dev != b.Dev, err
-}
-
 // InMemory tells whether dir is on a file system that ends with the boot. An overlay in front of one
 // is not seen, nor a disk that is put back at each boot.
 func InMemory(dir string) bool {
