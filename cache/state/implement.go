@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -21,32 +22,13 @@ func PageSize(limit int) int {
 
 // Pages is Scan by Views, for implementations.
 func Pages(ctx context.Context, s Store, bucket string, r Range, fn func(page []Entry) error) error {
-	for left := r.Limit; ; {
-		page := r
-		page.Limit = PageSize(left)
-		var list []Entry
-		err := s.View(ctx, func(tx Reader) (err error) {
-			list, err = tx.List(bucket, page)
+	return r.pages(func(r Range) (list []Entry, err error) {
+		err = s.View(ctx, func(tx Reader) (err error) {
+			list, err = tx.List(bucket, r)
 			return err
 		})
-		if err != nil {
-			return err
-		}
-		if len(list) > 0 {
-			if err := fn(list); err != nil {
-				return err
-			}
-		}
-		if len(list) < page.Limit {
-			return nil
-		}
-		if left > 0 {
-			if left -= len(list); left <= 0 {
-				return nil
-			}
-		}
-		r = r.After(list[len(list)-1].Key)
-	}
+		return list, err
+	}, fn)
 }
 
 // CheckEntry returns ErrLimit, wrapped, for what no implementation takes.
@@ -137,4 +119,49 @@ func ReplaceByUpdate(ctx context.Context, s Store, locks []string, bucket string
 		return err
 	}
 	return s.Update(ctx, locks, flip)
+}
+
+// Watchers are who wants notices. The zero value is ready; it is for
+// implementations.
+type Watchers struct {
+	mu  sync.Mutex
+	all []*watcher
+}
+
+type watcher struct {
+	mu sync.Mutex // held while fn runs, and to stop
+	fn func(topics []string)
+}
+
+// Add is Store.Watch.
+func (w *Watchers) Add(fn func(topics []string)) (stop func()) {
+	one := &watcher{fn: fn}
+	w.mu.Lock()
+	w.all = append(slices.Clone(w.all), one)
+	w.mu.Unlock()
+	return func() {
+		w.mu.Lock()
+		w.all = slices.DeleteFunc(slices.Clone(w.all), func(o *watcher) bool { return o == one })
+		w.mu.Unlock()
+		one.mu.Lock()
+		one.fn = func([]string) {}
+		one.mu.Unlock()
+	}
+}
+
+// Tell passes topics on, each once.
+func (w *Watchers) Tell(topics []string) {
+	if len(topics) == 0 {
+		return
+	}
+	slices.Sort(topics)
+	topics = slices.Compact(topics)
+	w.mu.Lock()
+	all := w.all
+	w.mu.Unlock()
+	for _, one := range all {
+		one.mu.Lock()
+		one.fn(topics)
+		one.mu.Unlock()
+	}
 }

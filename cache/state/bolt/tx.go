@@ -37,29 +37,26 @@ func (x *tx) makeBucket(name string) (*bbolt.Bucket, error) {
 	if b := x.bucket(name); b != nil {
 		return b, nil
 	}
-	first, rest, nested := strings.Cut(name, "/")
-	b, err := x.t.CreateBucketIfNotExists([]byte(first))
-	for err == nil && nested {
-		first, rest, nested = strings.Cut(rest, "/")
-		b, err = b.CreateBucketIfNotExists([]byte(first))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("bucket %s: %w", name, err)
+	var in interface {
+		CreateBucketIfNotExists(name []byte) (*bbolt.Bucket, error)
+	} = x.t
+	var b *bbolt.Bucket
+	var err error
+	for part := range strings.SplitSeq(name, "/") {
+		if b, err = in.CreateBucketIfNotExists([]byte(part)); err != nil {
+			return nil, fmt.Errorf("bucket %s: %w", name, err)
+		}
+		in = b
 	}
 	return b, nil
 }
 
 // Get implements state.Reader.
 func (x *tx) Get(bucket, key string) ([]byte, error) {
-	b := x.bucket(bucket)
-	if b == nil {
-		return nil, nil
+	if b := x.bucket(bucket); b != nil {
+		return bytes.Clone(b.Get([]byte(key))), nil
 	}
-	v := b.Get([]byte(key))
-	if v == nil {
-		return nil, nil
-	}
-	return append([]byte{}, v...), nil
+	return nil, nil
 }
 
 // List implements state.Reader.
@@ -76,7 +73,7 @@ func (x *tx) List(bucket string, r state.Range) (list []state.Entry, err error) 
 			break
 		}
 		if v != nil { // nil is a bucket
-			list = append(list, state.Entry{Key: string(k), Value: append([]byte{}, v...)})
+			list = append(list, state.Entry{Key: string(k), Value: bytes.Clone(v)})
 		}
 	}
 	return list, nil
@@ -88,12 +85,12 @@ func seek(c *bbolt.Cursor, r state.Range) (k, v []byte, next func() (k, v []byte
 		k, v = c.Seek([]byte(r.From))
 		return k, v, c.Next
 	}
-	if r.To == "" {
-		k, v = c.Last()
-	} else if k, v = c.Seek([]byte(r.To)); k == nil {
-		k, v = c.Last()
+	if r.To != "" {
+		k, _ = c.Seek([]byte(r.To))
 	}
-	if r.To != "" && k != nil && bytes.Compare(k, []byte(r.To)) >= 0 {
+	if k == nil { // all are below
+		k, v = c.Last()
+	} else {
 		k, v = c.Prev()
 	}
 	return k, v, c.Prev

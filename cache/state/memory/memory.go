@@ -7,6 +7,7 @@ package memory
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -80,11 +81,11 @@ func (s *Store) update(ctx context.Context, fn func(tx state.Tx) error) (topics 
 	if err := s.usable(ctx); err != nil {
 		return nil, err
 	}
-	t := &tx{s: s}
+	t := &tx{s: s, before: map[string][]state.Entry{}}
 	done := false
 	defer func() {
 		if !done { // an error, or a panic
-			t.undo()
+			maps.Copy(s.buckets, t.before)
 		}
 	}()
 	if err := fn(t); err != nil {
@@ -119,15 +120,17 @@ func (s *Store) Watch(fn func(topics []string)) (stop func()) { return s.watcher
 type tx struct {
 	s      *Store
 	topics []string
-	undos  []func() // what takes the writes back, the first first
+	before map[string][]state.Entry // of the buckets that were changed
 }
 
 var _ state.Tx = (*tx)(nil)
 
-func (x *tx) undo() {
-	for _, u := range slices.Backward(x.undos) {
-		u()
+// change is for the first write of a bucket, and all later ones.
+func (x *tx) change(bucket string) []state.Entry {
+	if _, changed := x.before[bucket]; !changed {
+		x.before[bucket] = slices.Clone(x.s.buckets[bucket])
 	}
+	return x.s.buckets[bucket]
 }
 
 // find returns where a key is, or would be.
@@ -180,39 +183,30 @@ func (x *tx) Put(bucket, key string, value []byte) error {
 	if err := state.CheckEntry(bucket, key, value); err != nil {
 		return err
 	}
-	list := x.s.buckets[bucket]
-	e := state.Entry{Key: key, Value: append([]byte{}, value...)}
+	list := x.change(bucket)
 	i, there := find(list, key)
-	if there {
-		old := list[i]
-		list[i] = e
-		x.undos = append(x.undos, func() { x.s.buckets[bucket][i] = old })
-		return nil
+	if !there {
+		list = slices.Insert(list, i, state.Entry{Key: key})
+		x.s.buckets[bucket] = list
 	}
-	x.s.buckets[bucket] = slices.Insert(list, i, e)
-	x.undos = append(x.undos, func() { x.s.buckets[bucket] = slices.Delete(x.s.buckets[bucket], i, i+1) })
+	list[i].Value = append([]byte{}, value...)
 	return nil
 }
 
 // Delete implements state.Tx.
 func (x *tx) Delete(bucket, key string) error {
-	list := x.s.buckets[bucket]
-	i, there := find(list, key)
-	if !there {
-		return nil
+	if i, there := find(x.s.buckets[bucket], key); there {
+		x.s.buckets[bucket] = slices.Delete(x.change(bucket), i, i+1)
 	}
-	old := list[i]
-	x.s.buckets[bucket] = slices.Delete(list, i, i+1)
-	x.undos = append(x.undos, func() { x.s.buckets[bucket] = slices.Insert(x.s.buckets[bucket], i, old) })
 	return nil
 }
 
 // Clear implements state.Tx.
 func (x *tx) Clear(bucket string) error {
-	for name, list := range x.s.buckets {
+	for name := range x.s.buckets {
 		if name == bucket || strings.HasPrefix(name, bucket+"/") {
+			x.change(name)
 			delete(x.s.buckets, name)
-			x.undos = append(x.undos, func() { x.s.buckets[name] = list })
 		}
 	}
 	return nil
@@ -231,13 +225,9 @@ func (x *tx) Append(log string, encode func(position uint64) ([]byte, error)) er
 
 // Trim implements state.Tx.
 func (x *tx) Trim(log string, below uint64) error {
-	list := x.s.buckets[log]
+	list := x.change(log)
 	n, _ := find(list, state.Uint64Key(below))
-	if n == 0 {
-		return nil
-	}
-	x.s.buckets[log] = slices.Clone(list[n:])
-	x.undos = append(x.undos, func() { x.s.buckets[log] = list })
+	x.s.buckets[log] = slices.Delete(list, 0, n)
 	return nil
 }
 

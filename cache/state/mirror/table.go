@@ -139,7 +139,7 @@ func (t *Table[T]) read(keys []string) error {
 		return nil
 	})
 	if err == nil {
-		t.take(fresh, notice)
+		t.take(fresh, notice, false)
 	}
 	return err
 }
@@ -156,21 +156,10 @@ func (t *Table[T]) fill() error {
 		}
 		return nil
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		t.take(fresh, notice, true)
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for key := range t.known {
-		if fresh[key].of == nil {
-			fresh[key] = value[T]{} // it is gone
-		}
-	}
-	if t.lost <= notice {
-		t.lost = 0
-	}
-	t.put(fresh, notice)
-	return nil
+	return err
 }
 
 // notice is the number of the last notice.
@@ -181,14 +170,18 @@ func (t *Table[T]) notice() uint64 {
 }
 
 // take puts values into memory that were read after a notice, but for those of
-// which there was another since.
-func (t *Table[T]) take(fresh map[string]value[T], notice uint64) {
+// which there was another since. all says that there are no others.
+func (t *Table[T]) take(fresh map[string]value[T], notice uint64, all bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.put(fresh, notice)
-}
-
-func (t *Table[T]) put(fresh map[string]value[T], notice uint64) {
+	for key := range t.known {
+		if all && fresh[key].of == nil {
+			fresh[key] = value[T]{} // it is gone
+		}
+	}
+	if all && t.lost <= notice {
+		t.lost = 0
+	}
 	for key, v := range fresh {
 		if t.stale[key] <= notice {
 			delete(t.stale, key)
@@ -252,18 +245,11 @@ func (t *Table[T]) renewed(key string, text []byte) (value[T], error) {
 // AllIn is the whole table in a transaction; it is for small ones.
 func (t *Table[T]) AllIn(tx *Tx) map[string]*T {
 	all := make(map[string]*T)
-	for r := (state.Range{}); ; {
-		page, err := tx.List(t.bucket, r)
-		tx.Keep(err)
-		for _, e := range page {
-			all[e.Key], err = t.decode(e.Key, e.Value)
-			tx.Keep(err)
-		}
-		if len(page) < state.MaxPage {
-			return all
-		}
-		r = r.After(page[len(page)-1].Key)
-	}
+	tx.Keep(state.Each(tx, t.bucket, state.Range{}, func(e state.Entry) (err error) {
+		all[e.Key], err = t.decode(e.Key, e.Value)
+		return err
+	}))
+	return all
 }
 
 func (t *Table[T]) decode(key string, text []byte) (*T, error) {
