@@ -1,11 +1,15 @@
 package longpoll
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
 	"slices"
+	"time"
 )
 
 // detach takes a parked poll and its connection off net/http, or says that
@@ -95,4 +99,55 @@ func (p *poll) blockOn(c *conn) outcome {
 		return p.all.orStopped(woken)
 	}
 	return timedOut
+}
+
+// A reply is the answer to a poll outside of net/http, while it is made.
+type reply struct {
+	header http.Header
+	status int
+	body   []byte
+}
+
+func newReply() *reply {
+	return &reply{header: http.Header{"Cache-Control": {"no-store"}, "Vary": {"Prefer"}}}
+}
+
+// Header implements http.ResponseWriter.
+func (r *reply) Header() http.Header { return r.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (r *reply) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+}
+
+// Write implements http.ResponseWriter. It keeps b: of a large release there is one text
+// for all who wait for it.
+func (r *reply) Write(b []byte) (int, error) {
+	r.WriteHeader(http.StatusOK)
+	if len(r.body) == 0 {
+		r.body = b
+	} else {
+		r.body = slices.Concat(r.body, b)
+	}
+	return len(b), nil
+}
+
+// send writes the answer.
+func (r *reply) send(c *conn) error {
+	r.header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	answer := http.Response{ProtoMajor: 1, ProtoMinor: 1, StatusCode: r.status, Header: r.header,
+		ContentLength: int64(len(r.body)), Body: io.NopCloser(bytes.NewReader(r.body))}
+	if err := c.SetWriteDeadline(time.Now().Add(sendTimeout + time.Duration(len(r.body)/sendRate)*time.Second)); err != nil {
+		return err
+	}
+	out := bufio.NewWriter(c)
+	if err := answer.Write(out); err != nil {
+		return err
+	}
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(time.Time{})
 }
