@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"cache/blob":            {"cache/state/durable"},
 	"cache/fastpath":        nil,
 	"cache/index":           {"narinfo", "cache/state"},
+	"cache/limits":          nil,
 	"cache/local":           {"cache/nar", "cache/nar/dump", "cache/blob", "cache/nixstore", "cache/local/compress", "cache/local/encoder", "cache/refusal", "narinfo"},
 	"cache/local/compress":  {"cache/blob", "cache/local/encoder", "cache/state/durable", "narinfo"},
 	"cache/local/encoder":   {"narinfo"},
@@ -61,7 +62,7 @@ var mayImport = map[string][]string{
 	"e2e/fleet":             {"e2e"},
 	"e2e/fleet/cmd":         {"e2e/fleet"},
 	"e2e/fleet/vm":          {"e2e/fleet"},
-	"hooks":                 {"hooks/...", "signing", "signing/access", "cache/state", "cache/state/mirror"},
+	"hooks":                 {"hooks/...", "signing", "signing/access", "cache/limits", "cache/state", "cache/state/mirror"},
 	"cache/state/mirror":    {"cache/state"},
 	"hooks/audit":           {"hooks/api", "cache/state", "cache/state/mirror"},
 	"hooks/policy":          {"hooks/api", "hooks/audit", "hooks/window", "signing", "cache/state/mirror"},
@@ -72,6 +73,7 @@ var mayImport = map[string][]string{
 	"hooks/dashboard":       {"hooks"},
 	"hooks/desired":         {"hooks/api", "hooks/audit", "hooks/channel", "hooks/host", "hooks/longpoll", "hooks/policy", "hooks/reboot", "hooks/rollout", "hooks/timers", "signing", "signing/access", "cache/state", "cache/state/mirror"},
 	"hooks/host":            {"hooks/api", "hooks/audit", "signing", "signing/access", "cache/state", "cache/state/mirror"},
+	"hooks/intake":          {"hooks/api"},
 	"hooks/longpoll":        nil,
 	"hooks/promoter":        {"hooks/api", "signing", "narinfo", "cache/nixstore", "cache/state/durable"},
 	"hooks/reboot":          {"hooks/api", "hooks/audit", "hooks/host", "cache/state", "cache/state/mirror"},
@@ -129,7 +131,7 @@ var onlyIn = map[string][]string{
 	"github.com/pelletier":     {"hooks/configfile/*.go", "nixos/bootstrap/script.go"},
 	"go.etcd.io/bbolt":         {"cache/state/bolt/*.go"},
 	// Handlers and clients know HTTP; what they call does not.
-	"net/http": {"bench/*.go", "cache/*.go", "cache/fastpath/*.go", "cache/reply/*.go", "cache/state/admin/*.go", "cmd/narwharf/server/*.go", "e2e/*.go", "e2e/*/*.go",
+	"net/http": {"bench/*.go", "cache/*.go", "cache/fastpath/*.go", "cache/limits/*.go", "cache/reply/*.go", "cache/state/admin/*.go", "cmd/narwharf/server/*.go", "e2e/*.go", "e2e/*/*.go",
 		"hooks/*.go", "hooks/api/*.go", "hooks/longpoll/*.go", "nixos/linux/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "signing/access/*.go"},
 }
 

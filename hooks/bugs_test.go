@@ -231,13 +231,16 @@ func TestClass4ConvergedIsSaid(t *testing.T) {
 
 // Class 5, "done inferred from absence": a release that changed nothing left no
 // rows, so its predecessor looked active for ever. Here the release that is wanted
-// is always the last one, for a host that never spoke, too, and one that changes
+// is always the last one, for a host that never spoke of any, too, and one that changes
 // nothing is open until the host has said its seq.
 func TestClass5SilenceIsNotDone(t *testing.T) {
 	b := newBugs(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		silent, speaks := b.newHost(), b.newHost()
 		b.desiredOf(silent)
+		if a := b.say(silent, &api.Status{StartID: 1, Counter: 1, Channel: "web", Target: silent, BootID: "b-1", State: api.Idle}); a.status != 204 {
+			rt.Fatal(a)
+		}
 		s := &api.Status{StartID: 1, Counter: 1, Channel: "web", Target: speaks, BootID: "b-1", State: api.OK, Seq: b.seq, Wanted: b.wants, Current: b.wants, Booted: b.wants, Profile: b.wants}
 		if a := b.say(speaks, s); a.status != 204 {
 			rt.Fatal(a)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -11,9 +12,11 @@ import (
 	"strings"
 	"time"
 
+	"narwharf/cache/limits"
 	"narwharf/hooks/api"
 	"narwharf/hooks/host"
 	"narwharf/hooks/longpoll"
+	"narwharf/signing"
 	"narwharf/signing/access"
 )
 
@@ -33,6 +36,7 @@ type call struct {
 func (s *Server) answer(r row, c *call) error {
 	c.w.Header()["Cache-Control"] = []string{"no-store"}
 	counted := &statusWriter{ResponseWriter: c.w}
+	limits.Begin(c.w, c.req)
 	c.w, c.route = counted, r.Name
 	if err := r.serve(c); err != nil {
 		if d := (*access.Denied)(nil); errors.As(err, &d) && c.who.Err != nil {
@@ -69,6 +73,14 @@ func (w *statusWriter) WriteHeader(code int) {
 	w.ResponseWriter.WriteHeader(code)
 }
 
+// Write gives the client a limited time for each step.
+func (w *statusWriter) Write(p []byte) (int, error) { return limits.Write(w.ResponseWriter, p) }
+
+// body is that of a call, of at most limit bytes.
+func (s *Server) body(c *call, limit int64) io.Reader {
+	return limits.Body(c.w, c.req, limit, s.bodyIdle)
+}
+
 // Unwrap lets http.ResponseController reach the connection.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
@@ -95,6 +107,25 @@ func (c *call) needAs(host string, scope access.Scope) error {
 	return nil
 }
 
+// needSome checks that the caller has a scope of a kind for some channel, as host if
+// that is not "". It is for what names its channel in the body, of which nothing is read
+// before.
+func (c *call) needSome(kind access.Kind, host string) error {
+	need := access.Scope{Kind: kind, Glob: "*"}
+	if name := c.req.URL.Query().Get("channel"); signing.CheckChannel(name) == nil { // for the words; older clients do not say it
+		need.Glob = name
+	}
+	for _, sc := range c.who.Scopes {
+		if sc.Kind == kind {
+			need = sc
+		}
+	}
+	if host != "" {
+		return c.needAs(host, need)
+	}
+	return c.need(need)
+}
+
 // writeError is the one place where errors become answers.
 func (s *Server) writeError(w http.ResponseWriter, req *http.Request, err error) {
 	var e *api.Error
@@ -102,7 +133,7 @@ func (s *Server) writeError(w http.ResponseWriter, req *http.Request, err error)
 	var tooBig *http.MaxBytesError
 	switch {
 	case errors.As(err, &e):
-	case errors.Is(err, longpoll.ErrStopping):
+	case errors.Is(err, longpoll.ErrStopping), errors.Is(err, limits.ErrFull), errors.Is(err, limits.ErrSlow): // agents drop what is 400
 		e = api.Errorf(api.Unavailable, "%v", err)
 		e.RetryAfter = time.Duration(1+rand.IntN(5)) * time.Second
 	case errors.As(err, &d):
@@ -140,10 +171,15 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 
 // readJSON reads a body of at most limit bytes. An empty object is for the
 // endpoint to refuse: what is missing from it differs.
-func readJSON(c *call, limit int64, value any) error {
-	err := json.NewDecoder(http.MaxBytesReader(c.w, c.req.Body, limit)).Decode(value)
+func (s *Server) readJSON(c *call, limit int64, value any) error {
+	done, err := s.room.Take(c.req, limit)
+	if err != nil {
+		return err
+	}
+	defer done()
+	err = json.NewDecoder(s.body(c, limit)).Decode(value)
 	var tooBig *http.MaxBytesError
-	if errors.As(err, &tooBig) {
+	if errors.As(err, &tooBig) || errors.Is(err, limits.ErrSlow) {
 		return err
 	}
 	if err != nil {

@@ -55,14 +55,14 @@ func (s *Server) listChannels(c *call) error {
 func (s *Server) getChannel(c *call, name string) error {
 	return s.poll(c, longpoll.Poll{Topics: []string{audit.Channel(name)}, Look: func() (longpoll.Answer, error) {
 		l := s.channels.Get(name)
-		status, value := http.StatusOK, any(l.Describe())
-		if l.Release == nil {
-			e := l.Absent()
-			e.Channel = l.Describe()
-			status, value = e.Status, e
+		if l.Release != nil {
+			text, err := l.Text()
+			return longpoll.Answer{Status: http.StatusOK, ETag: channel.ETag(l.State.Seq), Body: text}, err
 		}
-		text, err := json.Marshal(value)
-		return longpoll.Answer{Status: status, ETag: channel.ETag(l.State.Seq), Body: append(text, '\n')}, err
+		e := l.Absent()
+		e.Channel = l.Describe()
+		text, err := json.Marshal(e)
+		return longpoll.Answer{Status: e.Status, ETag: channel.ETag(l.State.Seq), Body: append(text, '\n')}, err
 	}})
 }
 
@@ -73,11 +73,21 @@ func (s *Server) getHistory(c *call, name string) (err error) {
 			return api.Errorf(api.BadRequest, "limit %q is not between 1 and 1000", q)
 		}
 	}
-	items, err := s.channels.History(name, limit)
+	below := int64(0)
+	if q := c.req.URL.Query().Get("below"); q != "" {
+		if below, err = strconv.ParseInt(q, 10, 64); err != nil || below < 1 || below > signing.MaxSeq {
+			return api.Errorf(api.BadRequest, "below %q is not a seq", q)
+		}
+	}
+	items, next, err := s.channels.History(c.req.Context(), name, limit, below)
 	if err != nil {
 		return err
 	}
-	writeJSON(c.w, http.StatusOK, map[string]any{"channel": name, "history": items})
+	answer := map[string]any{"channel": name, "history": items}
+	if next > 0 {
+		answer["next"] = next
+	}
+	writeJSON(c.w, http.StatusOK, answer)
 	return nil
 }
 
@@ -87,7 +97,7 @@ func (s *Server) getRelease(c *call, name string) error {
 	if err != nil || seq < 1 || seq > signing.MaxSeq {
 		return api.Errorf(api.BadRequest, "%q is not a seq", c.param("seq"))
 	}
-	release, err := s.channels.Past(name, seq)
+	release, err := s.channels.Past(c.req.Context(), name, seq)
 	if err != nil {
 		return err
 	}

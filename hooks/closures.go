@@ -4,9 +4,10 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"slices"
+	"strconv"
 	"strings"
 
+	"narwharf/cache/limits"
 	"narwharf/hooks/api"
 	"narwharf/hooks/longpoll"
 	"narwharf/signing"
@@ -22,10 +23,11 @@ func (s *Server) getClosure(c *call) error {
 	if err != nil {
 		return err
 	}
-	text, err := s.channels.Manifest(d)
+	text, size, err := s.channels.Manifest(d)
 	if err != nil {
 		return err
 	}
+	defer text.Close()
 	h, etag := c.w.Header(), `"`+d.Hex()+`"`
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	h.Set("Cache-Control", "public, max-age=31536000, immutable")
@@ -34,7 +36,12 @@ func (s *Server) getClosure(c *call) error {
 		c.w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	longpoll.WriteJSON(c.w, http.StatusOK, text)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Length", strconv.FormatInt(size, 10))
+	c.w.WriteHeader(http.StatusOK)
+	if n, _ := io.Copy(c.w, text); n < size && c.req.Method != http.MethodHead {
+		panic(http.ErrAbortHandler) // a read error, or the client left: never a whole answer
+	}
 	return nil
 }
 
@@ -49,18 +56,25 @@ func closureParam(c *call) (signing.Digest, error) {
 
 // putClosure takes a manifest that a promoter wants to be compared.
 func (s *Server) putClosure(c *call) error {
-	if err := c.need(access.Scope{Kind: access.Push}, access.Scope{Kind: access.Promote, Glob: "*"}); err != nil && !c.mayPromoteSome() {
+	if err := c.need(access.Scope{Kind: access.Push}); err != nil && c.needSome(access.Promote, "") != nil {
 		return err
 	}
 	d, err := closureParam(c)
 	if err != nil {
 		return err
 	}
-	text, err := io.ReadAll(http.MaxBytesReader(c.w, c.req.Body, signing.MaxManifest))
+	done, err := s.room.Take(c.req, signing.MaxManifest)
+	if err != nil {
+		return err
+	}
+	defer done()
+	text, err := io.ReadAll(s.body(c, signing.MaxManifest))
 	if tooBig := new(http.MaxBytesError); errors.As(err, &tooBig) {
 		return err
 	}
 	switch {
+	case errors.Is(err, limits.ErrSlow):
+		return err
 	case err != nil:
 		return api.Errorf(api.BadRequest, "the body ended early: %v", err)
 	case len(text) == 0:
@@ -73,9 +87,4 @@ func (s *Server) putClosure(c *call) error {
 	}
 	longpoll.WriteJSON(c.w, http.StatusCreated, nil)
 	return nil
-}
-
-// mayPromoteSome tells whether the caller may promote any channel at all.
-func (c *call) mayPromoteSome() bool {
-	return slices.ContainsFunc(c.who.Scopes, func(sc access.Scope) bool { return sc.Kind == access.Promote || sc.Kind == access.Admin })
 }

@@ -59,6 +59,10 @@ func (s *Server) getDesired(c *call, name string) error {
 		Also:   func() []string { return s.fleet.SlotTopics(name) },
 		Over: func(gone bool) {
 			until := p.Leave(s.clock(), number, gone)
+			if !s.hosts.Known(name) {
+				s.hosts.Unsee(name) // to ask makes no host
+				return
+			}
 			for _, topic := range audit.Hosts(channel) {
 				s.wakeAt(until, topic)
 			}

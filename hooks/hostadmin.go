@@ -46,7 +46,7 @@ func (s *Server) operatedSeq(change func(ctx context.Context, who host.Caller, n
 		var body struct {
 			Seq int64 `json:"seq"`
 		}
-		if err := readJSON(c, 1<<10, &body); err != nil {
+		if err := s.readJSON(c, 1<<10, &body); err != nil {
 			return err
 		}
 		if body.Seq < 1 {
@@ -59,7 +59,7 @@ func (s *Server) operatedSeq(change func(ctx context.Context, who host.Caller, n
 // patchHost sets labels and hold.
 func (s *Server) patchHost(c *call, name string) error {
 	var p host.Patch
-	if err := readJSON(c, 64<<10, &p); err != nil {
+	if err := s.readJSON(c, 64<<10, &p); err != nil {
 		return err
 	}
 	if err := p.Check(); err != nil {
@@ -84,7 +84,7 @@ func (s *Server) approveHost(c *call, name string) error {
 	var p struct {
 		Instance *string `json:"instance"`
 	}
-	if err := readJSON(c, 4<<10, &p); err != nil {
+	if err := s.readJSON(c, 4<<10, &p); err != nil {
 		return err
 	}
 	if p.Instance == nil || host.CheckSelf(api.Self{Instance: *p.Instance}) != nil {

@@ -3,6 +3,7 @@ package hooks
 import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
+	"narwharf/hooks/desired"
 	"narwharf/hooks/host"
 	"narwharf/hooks/longpoll"
 	"narwharf/signing"
@@ -26,7 +27,8 @@ func (s *Server) listHosts(c *call) error {
 		if !next.IsZero() {
 			s.wakeAt(next, audit.HostsOf(channel))
 		}
-		return longpoll.JSON(map[string]any{"hosts": list})
+		q := c.req.URL.Query()
+		return desired.Page(list, q.Has("after"), q.Get("after"))
 	}})
 }
 

@@ -217,11 +217,16 @@ func TestHosts(t *testing.T) {
 	w.promote(1, w.entry("*", a))
 	w.must(w.do("GET", desiredPath, w.host, nil), 200, "")
 	type list struct{ Hosts []api.Host }
+	if hosts := decode[list](t, w.must(w.do("GET", "/api/v1/hosts?channel=web", w.ci, nil), 200, "")).Hosts; len(hosts) != 0 {
+		t.Fatalf("to ask makes the hosts %+v", hosts)
+	}
+	w.must(w.do("GET", "/api/v1/hosts/web-1", w.op, nil), 404, api.NotFound)
+	w.must(w.report(status(1, api.Idle)), 204, "")
 	hosts := decode[list](t, w.must(w.do("GET", "/api/v1/hosts?channel=web", w.ci, nil), 200, "")).Hosts
-	if len(hosts) != 1 || hosts[0].Host != "web-1" || !hosts[0].Online || hosts[0].Status != nil || hosts[0].Wanted != path || hosts[0].Converged {
+	if len(hosts) != 1 || hosts[0].Host != "web-1" || !hosts[0].Online || hosts[0].Status.State != api.Idle || hosts[0].Wanted != path || hosts[0].Converged {
 		t.Fatalf("hosts %+v", hosts)
 	}
-	w.must(w.report(status(1, api.OK, func(s *api.Status) { s.Seq, s.Wanted, s.Current, s.Profile = 1, path, path, path })), 204, "")
+	w.must(w.report(status(2, api.OK, func(s *api.Status) { s.Seq, s.Wanted, s.Current, s.Profile = 1, path, path, path })), 204, "")
 	h := decode[api.Host](t, w.must(w.do("GET", "/api/v1/hosts/web-1", w.op, nil), 200, ""))
 	if !h.Converged || h.Status == nil || h.Status.State != api.OK || h.By != "host" || h.WantedSeq != 1 {
 		t.Errorf("host %+v", h)

@@ -11,8 +11,11 @@ import (
 
 // join makes the token of a host for a join token.
 func (s *Server) join(c *call) error {
+	if err := c.needSome(access.Join, ""); err != nil {
+		return err
+	}
 	var j api.Join
-	if err := readJSON(c, 4<<10, &j); err != nil {
+	if err := s.readJSON(c, 4<<10, &j); err != nil {
 		return err
 	}
 	if err := host.CheckJoin(&j); err != nil {

@@ -33,7 +33,7 @@ func (w *world) joinToken(name, host string, uses int) string {
 // join asks for the host's token.
 func (m *machine) join(token string) answer {
 	m.w.t.Helper()
-	return m.w.do("POST", "/api/v1/join", token, api.Join{Host: m.host, Channel: "web", Instance: m.instance, Machine: m.machine})
+	return m.w.do("POST", "/api/v1/join?channel=web", token, api.Join{Host: m.host, Channel: "web", Instance: m.instance, Machine: m.machine})
 }
 
 // joins takes the token that it gets.

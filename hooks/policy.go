@@ -21,7 +21,7 @@ func (s *Server) getPolicy(c *call, name string) error {
 // putPolicy replaces a policy, and lets the hosts look anew.
 func (s *Server) putPolicy(c *call, name string) error {
 	var raw json.RawMessage
-	if err := readJSON(c, policy.MaxSize, &raw); err != nil {
+	if err := s.readJSON(c, policy.MaxSize, &raw); err != nil {
 		return err
 	}
 	p, err := policy.Parse(raw)

@@ -84,6 +84,7 @@ func TestPolicyWindow(t *testing.T) {
 		if d.Grant != nil || d.WaitingFor == nil || d.WaitingFor.Kind != api.WaitWindow || !strings.Contains(d.WaitingFor.Detail, "Sat 2000-01-01 02:00 UTC") {
 			t.Fatalf("outside of the window: %+v %+v", d, d.WaitingFor)
 		}
+		w.must(w.report(status(1, api.Idle)), 204, "")
 		h := decode[api.Host](t, w.do("GET", "/api/v1/hosts/web-1", w.op, nil))
 		if h.WaitingFor == nil || h.WaitingFor.Kind != api.WaitWindow {
 			t.Errorf("shown is %+v", h.WaitingFor)

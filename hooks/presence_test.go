@@ -144,6 +144,7 @@ func TestGone(t *testing.T) {
 					_ = w.parking.Close()
 					synctest.Wait()
 				}
+				w.must(w.report(status(1, api.Idle)), 204, "")
 				etag := w.must(w.do("GET", desiredPath, w.host, nil), 200, "").header.Get("ETag")
 				w.goesAfter(host.OnlineFor)
 
@@ -167,7 +168,7 @@ func TestGone(t *testing.T) {
 				// A report, too, is a sign of life.
 				leave = w.leavingPoll(etag)
 				leave()
-				w.must(w.report(status(1, api.Staging)), 204, "")
+				w.must(w.report(status(2, api.Staging)), 204, "")
 				w.goesAfter(host.OnlineFor)
 
 				// What breaks off after another poll was answered is an old
@@ -184,6 +185,7 @@ func TestGone(t *testing.T) {
 // TestGoneAtStop: a poll that a stopping server answers did not break off.
 func TestGoneAtStop(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
+		w.must(w.report(status(1, api.Idle)), 204, "")
 		etag := w.do("GET", desiredPath, w.host, nil).header.Get("ETag")
 		got := make(chan answer, 1)
 		go func() {

@@ -12,7 +12,7 @@ import (
 // promote is PUT /channels/{c}: a release, to which the channel turns.
 func (s *Server) promote(c *call, name string) error {
 	var p api.Promotion
-	if err := readJSON(c, channel.MaxPromotion, &p); err != nil {
+	if err := s.readJSON(c, channel.MaxPromotion, &p); err != nil {
 		return err
 	}
 	if p.Head == nil || len(p.Entries) == 0 {

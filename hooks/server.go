@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"narwharf/cache/limits"
 	"narwharf/cache/state"
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/audit"
@@ -38,6 +40,9 @@ type Options struct {
 	Metrics prometheus.Registerer
 	Clock   func() time.Time // that of State; nil: time.Now
 
+	BodyIdle           time.Duration // how long a body may be silent; 0: 30 s
+	HostsPerCredential int           // that one token may make, if it is not of one host; 0: 1,000
+
 	// Bootstrap makes a first boot's script; nil where hosts are not to trust
 	// the server.
 	Bootstrap func(BootstrapRequest) (string, error)
@@ -50,6 +55,7 @@ type Server struct {
 	bootstrap func(BootstrapRequest) (string, error)
 	log       *slog.Logger
 	clock     func() time.Time
+	bodyIdle  time.Duration
 
 	set      *mirror.Set
 	limits   audit.Limits
@@ -61,6 +67,7 @@ type Server struct {
 
 	timers  *timers.Set
 	polls   *longpoll.Polls
+	room    *limits.Room // for bodies
 	metrics *metrics
 	handler http.Handler
 
@@ -74,12 +81,13 @@ func New(o Options) (_ *Server, err error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
+	o.BodyIdle, o.HostsPerCredential = cmp.Or(o.BodyIdle, 30*time.Second), cmp.Or(o.HostsPerCredential, 1000)
 	if err := checkVersion(o.State); err != nil {
 		return nil, err
 	}
 	set := mirror.NewSet(o.State, o.Log)
 	s := &Server{
-		access: o.Access, tokens: o.Tokens, bootstrap: o.Bootstrap, log: o.Log, clock: o.Clock,
+		access: o.Access, tokens: o.Tokens, bootstrap: o.Bootstrap, log: o.Log, clock: o.Clock, bodyIdle: o.BodyIdle, room: limits.NewRoom(256 << 20),
 		set: set, limits: o.Audit, timers: timers.New(o.Clock),
 	}
 	s.unwatch = o.State.Watch(func(topics []string) {
@@ -100,7 +108,7 @@ func New(o Options) (_ *Server, err error) {
 	if s.policies, err = policy.New(set, o.Files); err != nil {
 		return nil, err
 	}
-	if s.hosts, err = host.New(set, o.Tokens, o.Log, o.Clock); err != nil {
+	if s.hosts, err = host.New(set, host.Options{Tokens: o.Tokens, PerCredential: o.HostsPerCredential, Log: o.Log, Clock: o.Clock}); err != nil {
 		return nil, err
 	}
 	if s.slots, err = reboot.New(set, o.Clock()); err != nil {

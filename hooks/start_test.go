@@ -24,7 +24,7 @@ func BenchmarkStart(b *testing.B) {
 	defer db.Close()
 	log := slog.New(slog.DiscardHandler)
 	set := mirror.NewSet(db, log)
-	hosts, err := host.New(set, nil, log, time.Now)
+	hosts, err := host.New(set, host.Options{PerCredential: 1000, Log: log, Clock: time.Now})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func BenchmarkStart(b *testing.B) {
 				st.Transitions = append(st.Transitions, api.Transition{State: api.States[s], After: int64(s)})
 				st.Checks = append(st.Checks, api.Check{Name: fmt.Sprint("check-", s), Mode: api.Enforce, OK: true, Detail: "it answers"})
 			}
-			if _, refused, err := hosts.Report(tx, host.Caller{Name: name}, name, st, ""); err != nil || refused != nil {
+			if _, refused, err := hosts.Report(tx, host.Caller{Name: name}, name, st, "", false); err != nil || refused != nil {
 				return fmt.Errorf("%w, %w", err, refused)
 			}
 		}

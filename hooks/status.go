@@ -6,26 +6,29 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/hooks/host"
+	"narwharf/hooks/intake"
 	"narwharf/hooks/longpoll"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
 
-const maxStatus = 1 << 20
-
-// putStatus takes a host's report.
+// putStatus takes a host's report. Its channel stands in the body, so what the caller
+// may be at all is checked before, and that channel after.
 func (s *Server) putStatus(c *call, name string) error {
-	var st api.Status
-	if err := readJSON(c, maxStatus, &st); err != nil {
+	if err := c.needSome(access.Follow, name); err != nil {
 		return err
 	}
-	if err := host.CheckStatus(&st); err != nil {
+	st, err := intake.Status(s.body(c, intake.MaxSize))
+	if err != nil {
+		return err
+	}
+	if err := host.CheckStatus(st); err != nil {
 		return api.Errorf(api.BadRequest, "%v", err)
 	}
 	if err := c.needAs(name, access.Scope{Kind: access.Follow, Glob: st.Channel}); err != nil {
 		return err
 	}
-	if err := s.fleet.Report(c.req.Context(), c.caller(), name, &st); err != nil {
+	if err := s.fleet.Report(c.req.Context(), c.caller(), name, st); err != nil {
 		return err
 	}
 	c.w.WriteHeader(http.StatusNoContent)
@@ -60,7 +63,7 @@ func (s *Server) postLog(c *call, name string) error {
 	if err := s.hosts.AdmitPoll(ctx, c.caller(), name, channel, self); err != nil {
 		return err
 	}
-	text, err := io.ReadAll(http.MaxBytesReader(c.w, c.req.Body, host.MaxLog))
+	text, err := io.ReadAll(s.body(c, host.MaxLog))
 	if err != nil {
 		return err
 	}

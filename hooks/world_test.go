@@ -123,6 +123,11 @@ func (m *memFiles) Read(name string, limit int64) ([]byte, error) {
 	return bytes.Clone(data), nil
 }
 
+func (m *memFiles) Stream(name string) (io.ReadCloser, int64, error) {
+	data, err := m.Read(name, 1<<30)
+	return io.NopCloser(bytes.NewReader(data)), int64(len(data)), err
+}
+
 func (m *memFiles) List(dir string, fn func(string) error) error {
 	m.mu.Lock()
 	var names []string
@@ -161,25 +166,26 @@ func (m *memFiles) Folders(dir string) ([]string, error) {
 
 // world is a server of channels over a cache in memory.
 type world struct {
-	t       testing.TB
-	cache   *fakeCache
-	files   *memFiles
-	db      *bolt.Store
-	path    string
-	tokens  *access.Tokens
-	log     *slog.Logger
-	s       *Server
-	http    *httptest.Server
-	parking net.Listener // of polls that are parked outside of http
-	key     signing.SecretKey
-	admin   string
-	ci      string // push, promote:web
-	op      string // operate
-	host    string // follow:web
-	client  *http.Client
-	served  chan struct{}                     // closed when the listener is not served any more
-	time    *atomic.Pointer[func() time.Time] // by which the server goes
-	pipes   bool                              // no TCP: connections are pipes, which time in a bubble can wait for
+	t             testing.TB
+	cache         *fakeCache
+	files         *memFiles
+	db            *bolt.Store
+	path          string
+	tokens        *access.Tokens
+	log           *slog.Logger
+	s             *Server
+	http          *httptest.Server
+	parking       net.Listener // of polls that are parked outside of http
+	key           signing.SecretKey
+	admin         string
+	ci            string // push, promote:web
+	op            string // operate
+	host          string // follow:web
+	client        *http.Client
+	served        chan struct{}                     // closed when the listener is not served any more
+	time          *atomic.Pointer[func() time.Time] // by which the server goes
+	perCredential int                               // hosts; 0: as the server has it
+	pipes         bool                              // no TCP: connections are pipes, which time in a bubble can wait for
 }
 
 // As package host has them.
@@ -267,7 +273,7 @@ func (w *world) serve(store state.Store) {
 	anonymous := access.Scopes{{Kind: access.Pull}}
 	w.s, err = New(Options{
 		State: store, Cache: w.cache, Files: w.files, Access: access.NewAuthenticator(w.tokens, anonymous, nil), Tokens: w.tokens,
-		Log: w.log, Metrics: prometheus.NewRegistry(), Clock: w.now,
+		Log: w.log, Metrics: prometheus.NewRegistry(), Clock: w.now, HostsPerCredential: w.perCredential,
 	})
 	if err != nil {
 		w.t.Fatal(err)

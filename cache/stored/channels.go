@@ -101,6 +101,15 @@ func (f ChannelFiles) Read(name string, limit int64) ([]byte, error) {
 	return blob.ReadFile(f.Store, name, limit)
 }
 
+// Stream opens a file of size bytes; fs.ErrNotExist if there is none.
+func (f ChannelFiles) Stream(name string) (io.ReadCloser, int64, error) {
+	in, err := f.Store.Open(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	return in.Content, in.Size, nil
+}
+
 // List calls fn with the name of each file directly in dir.
 func (f ChannelFiles) List(dir string, fn func(name string) error) error {
 	return f.Store.List(dir, func(i blob.Info) error { return fn(i.Name) })

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -71,10 +72,21 @@ func (c *Client) Channel(ctx context.Context, name string) (*Channel, error) {
 
 // History lists the last releases of a channel, the newest first.
 func (c *Client) History(ctx context.Context, name string, limit int) ([]HistoryItem, error) {
-	list, err := ask[struct {
-		History []HistoryItem `json:"history"`
-	}](ctx, c, Call{Path: channelPath(name) + "/history", Query: url.Values{"limit": {fmt.Sprint(limit)}}, MaxBody: maxRelease})
-	return list.History, err
+	var all []HistoryItem
+	for query := (url.Values{}); ; {
+		query.Set("limit", fmt.Sprint(limit-len(all)))
+		page, err := ask[struct {
+			History []HistoryItem `json:"history"`
+			Next    int64         `json:"next"`
+		}](ctx, c, Call{Path: channelPath(name) + "/history", Query: query, MaxBody: maxRelease})
+		if err != nil {
+			return nil, err
+		}
+		if all = append(all, page.History...); page.Next == 0 || len(all) >= limit {
+			return all, nil
+		}
+		query.Set("below", fmt.Sprint(page.Next))
+	}
 }
 
 // Release reads an earlier release. Nothing of it is verified.
@@ -139,14 +151,26 @@ func (c *Client) Hosts(ctx context.Context, channel string) ([]Host, error) {
 // HostsAfter is Hosts; with the etag of an earlier answer it parks for up to
 // wait, and is ErrNotModified when that is over.
 func (c *Client) HostsAfter(ctx context.Context, channel, etag string, wait time.Duration) ([]Host, string, error) {
-	call := Call{Path: "/api/v1/hosts", MaxBody: maxRelease}
+	call := Call{Path: "/api/v1/hosts", MaxBody: maxRelease, Query: url.Values{"after": {""}}}
 	if channel != "" {
-		call.Query = url.Values{"channel": {channel}}
+		call.Query.Set("channel", channel)
 	}
-	list, next, err := poll[struct {
-		Hosts []Host `json:"hosts"`
-	}](ctx, c, call, etag, wait)
-	return list.Hosts, next, err
+	var all []Host
+	for whole := ""; ; etag = "" {
+		page, tag, err := poll[struct {
+			Hosts []Host `json:"hosts"`
+			Next  string `json:"next"`
+		}](ctx, c, call, etag, wait)
+		if err != nil {
+			return nil, tag, err
+		}
+		// The ETag is that of all pages: a change since the first is seen with the next wait.
+		all, whole = append(all, page.Hosts...), cmp.Or(whole, tag)
+		if page.Next == "" {
+			return all, whole, nil
+		}
+		call.Query.Set("after", page.Next)
+	}
 }
 
 // Host reads what is known of a host.
@@ -173,7 +197,7 @@ func (c *Client) RemoveHost(ctx context.Context, host string) error {
 
 // Join exchanges the join token that the client has for the host's own token.
 func (c *Client) Join(ctx context.Context, host, channel string) (*Joined, error) {
-	return ask[*Joined](ctx, c, Call{Method: http.MethodPost, Path: "/api/v1/join",
+	return ask[*Joined](ctx, c, Call{Method: http.MethodPost, Path: "/api/v1/join", Query: url.Values{"channel": {channel}},
 		Body: &Join{Host: host, Channel: channel, Instance: c.self.Instance, Machine: c.self.Machine}})
 }
 
@@ -194,7 +218,7 @@ func (c *Client) PutStatus(ctx context.Context, host string, s *Status, fresh bo
 		as.Instance, as.Machine = c.self.Instance, c.self.Machine
 		s = &as
 	}
-	_, err := c.Do(ctx, Call{Method: http.MethodPut, Path: hostPath(host) + "/status", Body: s, Fresh: fresh, Timeout: 10 * time.Second})
+	_, err := c.Do(ctx, Call{Method: http.MethodPut, Path: hostPath(host) + "/status", Query: url.Values{"channel": {s.Channel}}, Body: s, Fresh: fresh, Timeout: 10 * time.Second})
 	return err
 }
 

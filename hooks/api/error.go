@@ -60,10 +60,10 @@ var Kinds = []KindRow{
 	{NotFound, 404, "no such channel, release, manifest or host", "look at the name"},
 	{StaleStatus, 409, "a report of a host that is older than the one stored", "agents put it right by themselves"},
 	{IdentityConflict, 409, "another machine has the host's name", "[hosts.md](hosts.md#which-machine-it-is)"},
-	{TooLarge, 413, "more than 128 MiB of release, 64 MiB of manifest, 1 MiB of status or log", "send less"},
+	{TooLarge, 413, "more than 128 MiB of release, 64 MiB of manifest, 64 MiB of status, 1 MiB of log", "send less"},
 	{MethodNotAllowed, 405, "the URL has no such method", "docs/openapi.json has those that it has"},
 	{Internal, 500, "the server's log says more", "try again"},
-	{Unavailable, 503, "the server is stopping, or cannot read its tokens now; `Retry-After` says when to ask again", "try again; agents and `--wait` do"},
+	{Unavailable, 503, "the server is stopping, cannot read its tokens now, or has all that it can hold ([limits](config.md#limits)); or a body came too slowly. `Retry-After` says when to ask again", "try again; agents and `--wait` do"},
 }
 
 // Status is the HTTP status that answers a kind, 500 for one that is not in the

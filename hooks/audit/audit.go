@@ -17,6 +17,7 @@ import (
 	"narwharf/cache/state"
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/api"
+	"narwharf/narinfo/clip"
 )
 
 // bucket is the log.
@@ -47,13 +48,19 @@ func Note(tx *mirror.Tx, e api.Event) {
 	}))
 }
 
-// pageSize is how many records are read at a time.
-const pageSize = 1000
+const (
+	pageSize = 1000    // records that are read at a time
+	maxPages = 20      // of them that are looked through for one answer
+	maxBytes = 1 << 20 // of the records of an answer
+	maxText  = 4 << 10 // bytes of a text: older servers stored what hosts said as it came
+)
 
 // Since returns up to limit lines from an id on that keep says yes to, and the
-// id to go on from.
+// id to go on from. There may be more to come, also if it returns none.
 func Since(set *mirror.Set, since int64, limit int, keep func(*api.Event) bool) (list []api.Event, next int64, err error) {
-	for next = since; ; {
+	size := 0
+	next = since
+	for range maxPages {
 		page, err := read(set, uint64(next))
 		if err != nil {
 			return nil, next, err
@@ -65,16 +72,21 @@ func Since(set *mirror.Set, since int64, limit int, keep func(*api.Event) bool) 
 			}
 			next = int64(r.Position) + 1
 			if keep(&e) {
-				list = append(list, e)
+				if len(e.Text) > maxText {
+					e.Text = clip.Text(e.Text, maxText)
+					size -= len(r.Value) - 2*maxText
+				}
+				list, size = append(list, e), size+len(r.Value)
 			}
-			if len(list) == limit {
+			if len(list) == limit || size > maxBytes {
 				return list, next, nil
 			}
 		}
 		if len(page) < pageSize {
-			return list, next, nil
+			break
 		}
 	}
+	return list, next, nil
 }
 
 func read(set *mirror.Set, from uint64) (page []state.Record, err error) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -53,6 +54,8 @@ type Files interface {
 	Write(name string, data []byte) error
 	// Read returns a file of at most limit bytes; fs.ErrNotExist if absent.
 	Read(name string, limit int64) ([]byte, error)
+	// Stream opens a file of size bytes; fs.ErrNotExist if absent.
+	Stream(name string) (content io.ReadCloser, size int64, err error)
 	// List calls fn with the name of each file directly in dir.
 	List(dir string, fn func(name string) error) error
 	// Folders returns the names of the folders directly in dir.
@@ -94,7 +97,8 @@ type Channels struct {
 
 	// One promote of a channel at a time does the long work. It decides nothing.
 	promoting namelock.Set
-	loading   namelock.Set // of a snapshot
+	loading   namelock.Set  // of a snapshot
+	checking  chan struct{} // holds one while a release is read that is not current
 
 	mu        sync.RWMutex
 	snapshots map[string]*Snapshot
@@ -103,7 +107,7 @@ type Channels struct {
 
 // New makes channels in the state of a set, and reads them all.
 func New(set *mirror.Set, cache Cache, files Files, log *slog.Logger) (c *Channels, err error) {
-	c = &Channels{cache: cache, files: files, log: log, set: set, snapshots: make(map[string]*Snapshot), written: make(map[string]*Release)}
+	c = &Channels{cache: cache, files: files, log: log, set: set, checking: make(chan struct{}, 1), snapshots: make(map[string]*Snapshot), written: make(map[string]*Release)}
 	if c.states, err = mirror.Open[State](set, "hooks/channel", "channel", nil); err != nil {
 		return nil, fmt.Errorf("open channels: %w", err)
 	}

@@ -2,10 +2,10 @@ package channel
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 
 	"narwharf/cache/state"
@@ -15,38 +15,100 @@ import (
 	"narwharf/signing"
 )
 
-// History is the releases of a channel, newest first.
-func (c *Channels) History(name string, limit int) ([]api.HistoryItem, error) {
-	if now := c.Get(name); now.State.Seq == 0 {
-		return nil, now.Absent()
+// What history says of a release is stored with it, since it is asked for by anybody, and
+// to read a release means to check it:
+//
+//	hooks/summary  <channel> NUL <seq>  api.HistoryItem
+//
+// Releases of older servers get one when they are first asked for.
+const (
+	summaryBucket = "hooks/summary"
+	maxSummary    = 8 << 20 // bytes that are stored; larger ones are made each time
+	historyBytes  = 1 << 20 // of an answer, and two releases at least
+)
+
+func summary(m Meta, head *signing.Head, entries []signing.Entry) ([]byte, error) {
+	item := api.HistoryItem{Seq: head.Seq, Promoted: m.of(head).Promoted, By: m.By, Targets: make([]api.HistoryTarget, len(entries)),
+		Created: head.Created, Rollback: head.Rollback, Order: head.Order, Meta: head.Meta}
+	for i, e := range entries {
+		item.Targets[i] = api.HistoryTarget{Target: e.Target, StorePath: e.StorePath, Action: string(e.Action)}
 	}
-	seqs, metas, err := c.releases(name, limit)
+	return json.Marshal(item)
+}
+
+func putSummary(tx state.Tx, channel string, seq int64, text []byte) error {
+	if len(text) > maxSummary {
+		return nil
+	}
+	return tx.Put(summaryBucket, metaKey(channel, seq), text)
+}
+
+// History is up to limit releases of a channel, each an api.HistoryItem, newest first and
+// below a seq if that is not 0. next is the seq below which the rest is, 0 if that is all.
+func (c *Channels) History(ctx context.Context, name string, limit int, below int64) (items []json.RawMessage, next int64, err error) {
+	if now := c.Get(name); now.State.Seq == 0 {
+		return nil, 0, now.Absent()
+	}
+	seqs, metas, err := c.releases(name, limit, below)
+	if err != nil {
+		return nil, 0, err
+	}
+	size := 0
+	items = make([]json.RawMessage, 0, len(seqs))
+	for i, seq := range seqs {
+		if size > historyBytes && i >= 2 {
+			return items, seqs[i-1], nil
+		}
+		text, err := c.summary(ctx, name, seq, metas[i])
+		if err != nil {
+			return nil, 0, err
+		}
+		items, size = append(items, text), size+len(text)
+	}
+	return items, 0, nil
+}
+
+// summary is what is stored of a release, or what its file says.
+func (c *Channels) summary(ctx context.Context, name string, seq int64, m Meta) (text []byte, err error) {
+	err = c.set.View(func(tx state.Reader) (err error) {
+		text, err = tx.Get(summaryBucket, metaKey(name, seq))
+		return err
+	})
+	if err != nil || text != nil {
+		return text, err
+	}
+	f, err := c.check(ctx, name, seq)
+	if errors.Is(err, fs.ErrNotExist) {
+		return json.Marshal(api.HistoryItem{Seq: seq, Promoted: m.Promoted, By: m.By, Targets: []api.HistoryTarget{}})
+	}
 	if err != nil {
 		return nil, err
 	}
-	items := make([]api.HistoryItem, 0, len(seqs))
-	for i, seq := range seqs {
-		item := api.HistoryItem{Seq: seq, Promoted: metas[i].Promoted, By: metas[i].By, Targets: []api.HistoryTarget{}}
-		f, err := readRelease(c.files, name, seq)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-		if err == nil {
-			item.Promoted = metas[i].of(f.head).Promoted
-			item.Created, item.Rollback, item.Order, item.Meta = f.head.Created, f.head.Rollback, f.head.Order, f.head.Meta
-			for _, e := range f.entries {
-				item.Targets = append(item.Targets, api.HistoryTarget{Target: e.Target, StorePath: e.StorePath, Action: string(e.Action)})
-			}
-		}
-		items = append(items, item)
+	if text, err = summary(m, f.head, f.entries); err != nil {
+		return nil, err
 	}
-	return items, nil
+	return text, c.set.Update(ctx, locks(name), func(tx *mirror.Tx) error { return putSummary(tx, name, seq, text) })
 }
 
-// releases returns the seqs of a channel with their metas, newest first.
-func (c *Channels) releases(name string, limit int) (seqs []int64, metas []Meta, err error) {
+// check reads and checks a release, one at a time: anybody may ask for that.
+func (c *Channels) check(ctx context.Context, name string, seq int64) (*releaseFile, error) {
+	select {
+	case c.checking <- struct{}{}:
+		defer func() { <-c.checking }()
+		return readRelease(c.files, name, seq)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// releases returns the seqs of a channel with their metas, newest first, below a seq if
+// that is not 0.
+func (c *Channels) releases(name string, limit int, below int64) (seqs []int64, metas []Meta, err error) {
 	prefix := name + "\x00"
 	r := state.Prefix(prefix)
+	if below > 0 {
+		r.To = metaKey(name, below)
+	}
 	r.Reverse, r.Limit = true, limit
 	err = c.set.Scan(metaBucket, r, func(page []state.Entry) error {
 		for _, e := range page {
@@ -54,7 +116,7 @@ func (c *Channels) releases(name string, limit int) (seqs []int64, metas []Meta,
 			if err := json.Unmarshal(e.Value, &m); err != nil {
 				return fmt.Errorf("release %q: %w", e.Key, err)
 			}
-			seqs = append(seqs, int64(binary.BigEndian.Uint64([]byte(e.Key[len(prefix):]))))
+			seqs = append(seqs, int64(state.Uint64(e.Key[len(prefix):])))
 			metas = append(metas, m)
 		}
 		return nil
@@ -63,8 +125,8 @@ func (c *Channels) releases(name string, limit int) (seqs []int64, metas []Meta,
 }
 
 // Past is an earlier release, whole: what a rollback builds on.
-func (c *Channels) Past(name string, seq int64) (*signing.Release, error) {
-	f, err := readRelease(c.files, name, seq)
+func (c *Channels) Past(ctx context.Context, name string, seq int64) (*signing.Release, error) {
+	f, err := c.check(ctx, name, seq)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, api.Errorf(api.NotFound, "channel %s has no release %d: narwharf channel history %s lists what there is", name, seq, name)
 	}
@@ -103,13 +165,13 @@ func (c *Channels) Delete(ctx context.Context, name, match, by string) (seq int6
 	return next.Seq, err
 }
 
-// Manifest is the text of a closure manifest.
-func (c *Channels) Manifest(d signing.Digest) ([]byte, error) {
-	text, err := c.files.Read(closureName(d), signing.MaxManifest)
+// Manifest opens a closure manifest of size bytes.
+func (c *Channels) Manifest(d signing.Digest) (text io.ReadCloser, size int64, err error) {
+	text, size, err = c.files.Stream(closureName(d))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, api.Errorf(api.NotFound, "there is no closure manifest %s here", d)
+		err = api.Errorf(api.NotFound, "there is no closure manifest %s here", d)
 	}
-	return text, err
+	return text, size, err
 }
 
 // PutManifest takes a manifest that a promoter wants to be compared.

@@ -150,6 +150,9 @@ func (c *Channels) commit(ctx context.Context, now *Snapshot, next State, p *Pro
 func (c *Channels) putMeta(tx *mirror.Tx, name string, r *Release, m Meta) {
 	m.Digest = r.digest
 	tx.Keep(state.PutJSON(tx, metaBucket, metaKey(name, r.Head.Seq), m))
+	text, err := summary(m, r.Head, r.Entries)
+	tx.Keep(err)
+	tx.Keep(putSummary(tx, name, r.Head.Seq, text))
 }
 
 // errMoved is that a channel is another than it was when it was looked at.

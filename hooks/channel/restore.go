@@ -49,7 +49,7 @@ func (c *Channels) restore(ctx context.Context, name string, report func(format 
 	if err != nil {
 		return 0, fmt.Errorf("restore channel %s: %w", name, err)
 	}
-	known, _, err := c.releases(name, 0)
+	known, _, err := c.releases(name, 0, 0)
 	if err != nil {
 		return 0, err
 	}
@@ -86,6 +86,7 @@ func (c *Channels) restore(ctx context.Context, name string, report func(format 
 		audit.Note(tx, api.Event{Kind: "channel.restored", Channel: name, Seq: next.Seq, Alarm: true, Text: fmt.Sprintf("restored %s from its files: %d releases, seq %d", name, len(fresh), next.Seq)})
 		for _, seq := range fresh {
 			tx.Keep(state.PutJSON(tx, metaBucket, metaKey(name, seq), Meta{}))
+			tx.Keep(tx.Delete(summaryBucket, metaKey(name, seq)))
 		}
 		c.states.Put(tx, name, &next)
 	})

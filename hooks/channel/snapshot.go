@@ -2,6 +2,7 @@ package channel
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,6 +21,19 @@ type Snapshot struct {
 	*Release // nil if there is none now
 
 	from *State // as memory has it
+
+	once sync.Once
+	text []byte
+	err  error
+}
+
+// Text is Describe as JSON and a newline: many ask for a release, which is large.
+func (s *Snapshot) Text() ([]byte, error) {
+	s.once.Do(func() {
+		s.text, s.err = json.Marshal(s.Describe())
+		s.text = append(s.text, '\n')
+	})
+	return s.text, s.err
 }
 
 // Release is one release, checked.

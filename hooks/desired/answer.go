@@ -30,7 +30,7 @@ type Answer struct {
 // For works out what a host shall do. Everyone at once, for now: who has an
 // entry, is not held, and comes within a window has the grant.
 func (f *Fleet) For(name, channel, target string) (*Answer, error) {
-	r, err := f.hosts.Read(name)
+	r, err := f.o.Hosts.Read(name)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +39,7 @@ func (f *Fleet) For(name, channel, target string) (*Answer, error) {
 
 // answer is For of a host of which r is known, nil for nothing.
 func (f *Fleet) answer(name, channel, target string, r *host.Record) (*Answer, error) {
-	l, p, now := f.channels.Get(channel), f.policies.Of(channel), f.clock()
+	l, p, now := f.o.Channels.Get(channel), f.o.Policies.Of(channel), f.o.Clock()
 	r = cmp.Or(r, new(host.Record))
 	a := &Answer{Desired: &api.Desired{Channel: channel, Seq: l.State.Seq, Policy: p.Policy, MinAgent: p.MinAgent}, lease: reboot.Lease}
 	var err error
@@ -81,8 +81,8 @@ func (f *Fleet) permitReboot(a *Answer, name string, r *host.Record, p *policy.P
 	if !reboot.Asks(r.Status) || r.Status.Channel != a.Channel || r.Status.Seq != a.Grant.Seq {
 		return
 	}
-	if sl := f.slots.Of(name); sl != nil && sl.Channel == a.Channel && sl.Seq == a.Grant.Seq {
-		if lease := min(a.lease, sl.Lease(f.clock())); lease > 0 {
+	if sl := f.o.Slots.Of(name); sl != nil && sl.Channel == a.Channel && sl.Seq == a.Grant.Seq {
+		if lease := min(a.lease, sl.Lease(f.o.Clock())); lease > 0 {
 			a.Reboot = newGrant(sl.Seq, lease, fmt.Sprintf("reboot-%s-%d-%d", a.Channel, sl.Seq, sl.Granted.Unix()))
 			a.again = !sl.Again
 		} else {
@@ -96,7 +96,7 @@ func (f *Fleet) permitReboot(a *Answer, name string, r *host.Record, p *policy.P
 	}
 	var why string
 	if why, a.rest = f.behind(name, r, p); why == "" {
-		why = f.slots.Full(r.RebootGroup(a.Channel), p.RebootSlots)
+		why = f.o.Slots.Full(r.RebootGroup(a.Channel), p.RebootSlots)
 	}
 	if a.room = why == ""; !a.room {
 		a.wait(api.WaitSlot, why)
@@ -122,7 +122,7 @@ func (f *Fleet) Tell(name, channel, target string) (*Answer, error) {
 		err = f.change(ctx, name, nil, func(tx *mirror.Tx, sl *reboot.Slot) error {
 			if sl != nil && sl.Seq == a.Reboot.Seq {
 				sl.Again = true
-				f.slots.Put(tx, name, sl)
+				f.o.Slots.Put(tx, name, sl)
 			}
 			return nil
 		})
@@ -137,7 +137,7 @@ func (f *Fleet) Tell(name, channel, target string) (*Answer, error) {
 // SlotTopics are those after which there may be a slot for a host; it has none
 // if it does not ask.
 func (f *Fleet) SlotTopics(name string) []string {
-	r := f.hosts.Record(name)
+	r := f.o.Hosts.Record(name)
 	if r == nil || !reboot.Asks(r.Status) {
 		return nil
 	}
@@ -147,13 +147,13 @@ func (f *Fleet) SlotTopics(name string) []string {
 // wakeFor sets the timers for what time changes of an answer.
 func (f *Fleet) wakeFor(a *Answer, channel, name string) {
 	if !a.window.IsZero() {
-		f.timers.First(a.window, "window/"+channel, func() { f.wake(append(audit.Hosts(channel), audit.Channel(channel))...) })
+		f.o.Timers.First(a.window, "window/"+channel, func() { f.o.Wake(append(audit.Hosts(channel), audit.Channel(channel))...) })
 	}
 	if !a.rest.IsZero() {
-		f.timers.First(a.rest, "rest/"+name, func() { f.wake(audit.Host(name)) })
+		f.o.Timers.First(a.rest, "rest/"+name, func() { f.o.Wake(audit.Host(name)) })
 	}
 	if !a.hold.IsZero() {
-		f.timers.First(a.hold, "hold/"+name, func() { f.wake(append(audit.Hosts(channel), audit.Host(name))...) })
+		f.o.Timers.First(a.hold, "hold/"+name, func() { f.o.Wake(append(audit.Hosts(channel), audit.Host(name))...) })
 	}
 }
 

@@ -30,8 +30,8 @@ func (f *Fleet) Direct(ctx context.Context, who host.Caller, name, what string, 
 		return err
 	}
 	return f.change(ctx, name, []string{state.Shared(channel.Lock(d.Channel))}, func(tx *mirror.Tx, sl *reboot.Slot) error {
-		r := f.hosts.In(tx, name)
-		is := f.channels.In(tx, d.Channel)
+		r := f.o.Hosts.In(tx, name)
+		is := f.o.Channels.In(tx, d.Channel)
 		switch {
 		case r == nil:
 			return host.Unknown(name)
@@ -59,11 +59,11 @@ func (f *Fleet) direct(tx *mirror.Tx, who host.Caller, name, channel string, r *
 		text = fmt.Sprintf("%s is asked to try seq %d again", name, d.Seq)
 		if sl != nil {
 			sl.Retried = sl.Seq == d.Seq && sl.Lease(tx.Time) == 0
-			f.slots.Put(tx, name, sl)
+			f.o.Slots.Put(tx, name, sl)
 		}
 	}
 	audit.Note(tx, api.Event{Kind: "host." + d.Type, By: who.Name, Host: name, Channel: channel, Seq: d.Seq, Text: text})
-	f.hosts.Put(tx, name, r)
+	f.o.Hosts.Put(tx, name, r)
 	return nil
 }
 
@@ -101,15 +101,15 @@ func (f *Fleet) Remove(ctx context.Context, who host.Caller, name string) error 
 		instance = d.Identity.Instance
 	}
 	err = f.change(ctx, name, append(host.Locks(name, instance)[1:], access.Lock), func(tx *mirror.Tx, sl *reboot.Slot) error {
-		f.hosts.Forget(tx, who, name, d.Channel)
+		f.o.Hosts.Forget(tx, who, name, d.Channel)
 		if sl != nil {
-			f.slots.End(tx, name, sl, who.Name, fmt.Sprintf("%s is removed: its reboot slot of the group %s is free", name, sl.Group))
+			f.o.Slots.End(tx, name, sl, who.Name, fmt.Sprintf("%s is removed: its reboot slot of the group %s is free", name, sl.Group))
 		}
 		return nil
 	})
 	if err == nil {
-		f.hosts.Unsee(name)
-		f.wake(audit.Hosts(d.Channel)...)
+		f.o.Hosts.Unsee(name)
+		f.o.Wake(audit.Hosts(d.Channel)...)
 	}
 	return err
 }

@@ -8,15 +8,23 @@
 package desired
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"narwharf/cache/state"
 	"narwharf/cache/state/mirror"
+	"narwharf/hooks/api"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/host"
+	"narwharf/hooks/longpoll"
 	"narwharf/hooks/policy"
 	"narwharf/hooks/reboot"
 	"narwharf/hooks/timers"
@@ -37,35 +45,22 @@ type Options struct {
 
 // Fleet is the hosts with the channels that they follow.
 type Fleet struct {
-	set      *mirror.Set
-	channels *channel.Channels
-	policies *policy.Policies
-	hosts    *host.Hosts
-	slots    *reboot.Slots
-	timers   *timers.Set
-	wake     func(topics ...string)
-	log      *slog.Logger
-	clock    func() time.Time
-	began    time.Time
+	o     Options
+	began time.Time
 }
 
 // New makes a Fleet. It is to be told of all notices from then on, and that some
 // may have been lost before.
-func New(o Options) *Fleet {
-	return &Fleet{
-		set: o.Set, channels: o.Channels, policies: o.Policies, hosts: o.Hosts, slots: o.Slots, timers: o.Timers,
-		wake: o.Wake, log: o.Log, clock: o.Clock, began: o.Clock(),
-	}
-}
+func New(o Options) *Fleet { return &Fleet{o: o, began: o.Clock()} }
 
 // Noticed is told which topics the state notified of.
 func (f *Fleet) Noticed(topics []string) {
-	now := f.clock()
+	now := f.o.Clock()
 	for _, topic := range topics {
-		if name, ok := f.slots.HostOf(topic); ok {
-			f.timers.At(now, slotTimer(name), func() { f.checkOverdue(name) })
-		} else if f.policies.Is(topic) || topic == state.All {
-			f.timers.At(now, "slots", f.watchSlots)
+		if name, ok := f.o.Slots.HostOf(topic); ok {
+			f.o.Timers.At(now, slotTimer(name), func() { f.checkOverdue(name) })
+		} else if f.o.Policies.Is(topic) || topic == state.All {
+			f.o.Timers.At(now, "slots", f.watchSlots)
 		}
 	}
 }
@@ -77,7 +72,7 @@ var errMoved = errors.New("the host's slot has changed")
 // some more.
 func (f *Fleet) change(ctx context.Context, name string, more []string, fn func(tx *mirror.Tx, sl *reboot.Slot) error) error {
 	group := ""
-	if sl := f.slots.Of(name); sl != nil {
+	if sl := f.o.Slots.Of(name); sl != nil {
 		group = sl.Group
 	}
 	for {
@@ -85,8 +80,8 @@ func (f *Fleet) change(ctx context.Context, name string, more []string, fn func(
 		if group != "" {
 			locks = append(locks, reboot.Lock(group))
 		}
-		err := f.set.Update(ctx, locks, func(tx *mirror.Tx) error {
-			sl := f.slots.In(tx, name)
+		err := f.o.Set.Update(ctx, locks, func(tx *mirror.Tx) error {
+			sl := f.o.Slots.In(tx, name)
 			if sl != nil && sl.Group != group {
 				group = sl.Group
 				return errMoved
@@ -97,4 +92,87 @@ func (f *Fleet) change(ctx context.Context, name string, more []string, fn func(
 			return err
 		}
 	}
+}
+
+// Describe is all that is known of a host.
+func (f *Fleet) Describe(name string) (*host.Described, error) {
+	d := f.o.Hosts.Describe(name)
+	a, err := f.answer(name, d.Channel, d.Target, f.o.Hosts.Record(name))
+	if err != nil {
+		return nil, err
+	}
+	d.WaitingFor, d.Directive = a.WaitingFor, a.Directive
+	f.wakeFor(a, d.Channel, name)
+	if sl := f.o.Slots.Of(name); sl != nil {
+		d.Slot = &api.Slot{Group: sl.Group, Seq: sl.Seq, Granted: sl.Granted, Late: sl.Late}
+	}
+	l := f.o.Channels.Get(d.Channel)
+	if e := l.Entry(d.Target); e != nil {
+		d.WantedSeq, d.Wanted = l.Head.Seq, e.StorePath
+		d.Converged = d.Status != nil && d.Status.Current == e.StorePath && d.Status.Seq == l.Head.Seq && d.Status.State == api.OK
+	}
+	if st := d.Status; reboot.Asks(st) && st.Seq == d.WantedSeq {
+		// What it waits for is our permission, of which it may not have heard yet.
+	} else if st != nil && st.WaitingFor != nil {
+		d.WaitingFor = st.WaitingFor
+	} else if st != nil && st.Seq == d.WantedSeq && st.State.Final() {
+		d.WaitingFor = nil // it is not waiting, whatever it would have to wait for
+	}
+	return d, nil
+}
+
+// List is all hosts that reported or polled, of all channels if none is named,
+// sorted by name. The time next is when one of them will count as gone.
+func (f *Fleet) List(channel string) (list []api.Host, next time.Time, err error) {
+	names := f.o.Hosts.Names()
+	list = make([]api.Host, 0, len(names))
+	for n := range names {
+		d, err := f.Describe(n)
+		if err != nil {
+			return nil, next, err
+		}
+		if channel != "" && d.Channel != channel {
+			continue
+		}
+		list = append(list, d.Host)
+		if !d.Until.IsZero() && (next.IsZero() || d.Until.Before(next)) {
+			next = d.Until
+		}
+	}
+	slices.SortFunc(list, func(a, b api.Host) int { return cmp.Compare(a.Host, b.Host) })
+	return list, next, nil
+}
+
+const (
+	pageBytes = 1 << 20  // of a page of hosts, and one host at least
+	allBytes  = 32 << 20 // of a list of all, for those that do not ask for pages
+)
+
+// Page is the hosts behind a name, which may be "", and in next the name to go on with; if
+// it is not to be paged all, as older clients ask. The ETag is that of the whole list.
+func Page(list []api.Host, paged bool, after string) (longpoll.Answer, error) {
+	sum := sha256.New()
+	page, next, full := []byte(`{"hosts":[`), "", false
+	for i := range list {
+		text, err := json.Marshal(&list[i])
+		if err != nil {
+			return longpoll.Answer{}, err
+		}
+		_, _ = sum.Write(text) // never fails
+		switch {
+		case paged && (list[i].Host <= after || full):
+			continue
+		case !paged && len(page) > allBytes:
+			return longpoll.Answer{}, api.Errorf(api.Invalid, "these are too many hosts for one answer: ask for them in pages, with ?after= (a newer narwharf does)")
+		case next != "":
+			page = append(page, ',')
+		}
+		page, next = append(page, text...), list[i].Host
+		full = paged && len(page) > pageBytes
+	}
+	page = append(page, ']')
+	if full && next != list[len(list)-1].Host {
+		page = fmt.Appendf(page, `,"next":%q`, next)
+	}
+	return longpoll.Answer{Status: 200, ETag: `"` + hex.EncodeToString(sum.Sum(nil)[:16]) + `"`, Body: append(page, "}\n"...)}, nil
 }

@@ -19,29 +19,41 @@ import (
 // comes of it.
 func (f *Fleet) Report(ctx context.Context, who host.Caller, name string, st *api.Status) error {
 	self := host.SelfOf(st)
-	if f.hosts.Refused(who, name, self) == nil {
-		f.hosts.Presence(name).Touch(f.clock(), st.Channel, st.Target)
+	touch := func() { f.o.Hosts.Presence(name).Touch(f.o.Clock(), st.Channel, st.Target) }
+	if f.o.Hosts.Known(name) && f.o.Hosts.Refused(who, name, self) == nil {
+		touch()
 	}
-	l, was := f.channels.Get(st.Channel), f.hosts.Former(st.Instance, name)
+	l, was := f.o.Channels.Get(st.Channel), f.o.Hosts.Former(st.Instance, name)
 	var refused error
-	err := f.change(ctx, name, append(host.Locks(name, st.Instance)[1:], state.Shared(channel.Lock(st.Channel))), func(tx *mirror.Tx, sl *reboot.Slot) (err error) {
-		var old *api.Status
-		if old, refused, err = f.hosts.Report(tx, who, name, st, was); err != nil || refused != nil {
-			return err
+	report := func(known bool) error {
+		locks := append(host.Locks(name, st.Instance)[1:], state.Shared(channel.Lock(st.Channel)))
+		if !known {
+			locks = append(locks, host.MadeLock(who))
 		}
-		f.noteStatus(tx, l, name, old, st)
-		f.endSlot(tx, name, sl, st)
-		return nil
-	})
+		return f.change(ctx, name, locks, func(tx *mirror.Tx, sl *reboot.Slot) (err error) {
+			var old *api.Status
+			if old, refused, err = f.o.Hosts.Report(tx, who, name, st, was, known); err != nil || refused != nil {
+				return err
+			}
+			f.noteStatus(tx, l, name, old, st)
+			f.endSlot(tx, name, sl, st)
+			return nil
+		})
+	}
+	err := report(f.o.Hosts.Known(name))
+	if errors.Is(err, host.ErrGone) {
+		err = report(false)
+	}
 	switch {
 	case errors.Is(err, host.ErrAgain):
-		f.wake(append(audit.Hosts(st.Channel), audit.Host(name))...)
+		f.o.Wake(append(audit.Hosts(st.Channel), audit.Host(name))...)
 	case err != nil:
 		return err
 	case refused != nil:
 		return refused
 	}
-	return f.hosts.Withdraw(ctx, st.Instance, name, st.Channel)
+	touch()
+	return f.o.Hosts.Withdraw(ctx, st.Instance, name, st.Channel)
 }
 
 // endSlot is what a report changes of the host's slot.
@@ -49,10 +61,10 @@ func (f *Fleet) endSlot(tx *mirror.Tx, name string, sl *reboot.Slot, st *api.Sta
 	switch {
 	case sl == nil:
 	case sl.Over(st, tx.Time):
-		f.slots.End(tx, name, sl, name, fmt.Sprintf("%s is %s (seq %d): its reboot slot of the group %s is free", name, st.State, st.Seq, sl.Group))
+		f.o.Slots.End(tx, name, sl, name, fmt.Sprintf("%s is %s (seq %d): its reboot slot of the group %s is free", name, st.State, st.Seq, sl.Group))
 	case sl.Failed(st) && sl.LastReason != st.WaitingFor.Detail:
 		sl.LastReason = st.WaitingFor.Detail
-		f.slots.Put(tx, name, sl)
+		f.o.Slots.Put(tx, name, sl)
 	}
 }
 
@@ -70,7 +82,7 @@ func (f *Fleet) noteStatus(tx *mirror.Tx, l *channel.Snapshot, name string, was,
 		audit.Note(tx, api.Event{Kind: "host.state", By: name, Channel: is.Channel, Host: name, Seq: is.Seq, Text: text, Alarm: alarm,
 			Data: map[string]string{"state": string(is.State), "attempt": is.Attempt, "current": is.Current}})
 	}
-	if is.Head == nil || is.HighestSeq <= max(l.State.Seq, f.channels.In(tx, l.Name).Seq) || was != nil && was.HighestSeq == is.HighestSeq {
+	if is.Head == nil || is.HighestSeq <= max(l.State.Seq, f.o.Channels.In(tx, l.Name).Seq) || was != nil && was.HighestSeq == is.HighestSeq {
 		return
 	}
 	keys, threshold, err := l.State.Trust()

@@ -18,13 +18,13 @@ import (
 // a slot: it did not use the last. It is "" for all others. The time is when the
 // host has rested, zero if that is not what it waits for.
 func (f *Fleet) behind(name string, r *host.Record, p *policy.Policy) (why string, until time.Time) {
-	now := f.clock()
+	now := f.o.Clock()
 	if why, until = reboot.Resting(r, now); why != "" || r.UnusedNow() == nil || p.RebootSlots == 0 {
 		return why, until // with no slots nobody waits for anybody
 	}
 	group := r.RebootGroup(r.Status.Channel)
 	queue := make(map[string]*host.Record)
-	for other, record := range f.hosts.Records() {
+	for other, record := range f.o.Hosts.Records() {
 		if other != name && f.inQueue(other, record, group, now) {
 			queue[other] = record
 		}
@@ -36,41 +36,41 @@ func (f *Fleet) behind(name string, r *host.Record, p *policy.Policy) (why strin
 // now.
 func (f *Fleet) inQueue(name string, r *host.Record, group string, now time.Time) bool {
 	st := r.Status
-	if !reboot.Asks(st) || r.RebootGroup(st.Channel) != group || r.Held(now) || f.slots.Of(name) != nil || !f.hosts.Online(name, now) {
+	if !reboot.Asks(st) || r.RebootGroup(st.Channel) != group || r.Held(now) || f.o.Slots.Of(name) != nil || !f.o.Hosts.Online(name, now) {
 		return false
 	}
 	if why, _ := reboot.Resting(r, now); why != "" {
 		return false
 	}
-	l, p := f.channels.Get(st.Channel), f.policies.Of(st.Channel)
+	l, p := f.o.Channels.Get(st.Channel), f.o.Policies.Of(st.Channel)
 	if open, _ := p.Open(now); !open || p.Unasked(st) || l.Entry(st.Target) == nil || l.Head.Seq != st.Seq {
 		return false
 	}
 	// For the hosts of its channel, which may be let fewer at a time.
-	return f.slots.Full(group, p.RebootSlots) == ""
+	return f.o.Slots.Full(group, p.RebootSlots) == ""
 }
 
 // takeSlot gives a host that asks a slot, if there is still one.
 func (f *Fleet) takeSlot(ctx context.Context, name, ch string, seq int64) error {
-	r := f.hosts.Record(name)
+	r := f.o.Hosts.Record(name)
 	if r == nil {
 		return nil
 	}
 	group := r.RebootGroup(ch)
 	locks := []string{host.Lock(name), state.Shared(channel.Lock(ch)), state.Shared(policy.Lock(ch)), reboot.Lock(group)}
-	return f.set.Update(ctx, locks, func(tx *mirror.Tx) error {
-		r := f.hosts.In(tx, name)
+	return f.o.Set.Update(ctx, locks, func(tx *mirror.Tx) error {
+		r := f.o.Hosts.In(tx, name)
 		if r == nil || !reboot.Asks(r.Status) || r.Status.Channel != ch || r.Status.Seq != seq || r.Held(tx.Time) || r.RebootGroup(ch) != group {
 			return nil // it has said something else meanwhile, or somebody of it
 		}
 		if why, _ := reboot.Resting(r, tx.Time); why != "" {
 			return nil
 		}
-		p := f.policies.In(tx, ch)
-		if open, _ := p.Open(tx.Time); !open || f.channels.In(tx, ch).Current != seq || p.Unasked(r.Status) {
+		p := f.o.Policies.In(tx, ch)
+		if open, _ := p.Open(tx.Time); !open || f.o.Channels.In(tx, ch).Current != seq || p.Unasked(r.Status) {
 			return nil
 		}
-		f.slots.Take(tx, name, &reboot.Slot{Channel: ch, Group: group, Seq: seq, BootID: r.Status.BootID, Granted: tx.Time.UTC()}, p.RebootSlots)
+		f.o.Slots.Take(tx, name, &reboot.Slot{Channel: ch, Group: group, Seq: seq, BootID: r.Status.BootID, Granted: tx.Time.UTC()}, p.RebootSlots)
 		return nil
 	})
 }
@@ -88,16 +88,16 @@ func (f *Fleet) Review(ctx context.Context, name, boot string) error {
 		}
 		return boot == sl.BootID || reboot.Asks(r.Status) && now.Sub(r.Reported) >= time.Minute
 	}
-	if sl := f.slots.Of(name); sl == nil || !unused(sl, f.hosts.Record(name), f.clock()) {
+	if sl := f.o.Slots.Of(name); sl == nil || !unused(sl, f.o.Hosts.Record(name), f.o.Clock()) {
 		return nil
 	}
 	return f.change(ctx, name, nil, func(tx *mirror.Tx, sl *reboot.Slot) error {
-		r := f.hosts.In(tx, name)
+		r := f.o.Hosts.In(tx, name)
 		if !unused(sl, r, tx.Time) {
 			return nil
 		}
-		if next := f.slots.GiveBack(tx, name, r, sl); next != r {
-			f.hosts.Put(tx, name, next)
+		if next := f.o.Slots.GiveBack(tx, name, r, sl); next != r {
+			f.o.Hosts.Put(tx, name, next)
 		}
 		return nil
 	})
@@ -112,7 +112,7 @@ func (f *Fleet) Release(ctx context.Context, who host.Caller, name string, seq i
 		if sl.Seq != seq {
 			return otherSeq(name, seq, sl.Seq)
 		}
-		f.slots.End(tx, name, sl, who.Name, fmt.Sprintf("the reboot slot of %s in the group %s was taken away", name, sl.Group))
+		f.o.Slots.End(tx, name, sl, who.Name, fmt.Sprintf("the reboot slot of %s in the group %s was taken away", name, sl.Group))
 		return nil
 	})
 }
@@ -123,20 +123,20 @@ func slotTimer(name string) string { return "slot/" + name }
 
 // watchSlots sets the timers of all slots, of which the policy may be another now.
 func (f *Fleet) watchSlots() {
-	for name := range f.slots.All() {
-		f.timers.At(f.clock(), slotTimer(name), func() { f.checkOverdue(name) })
+	for name := range f.o.Slots.All() {
+		f.o.Timers.At(f.o.Clock(), slotTimer(name), func() { f.checkOverdue(name) })
 	}
 }
 
 // checkOverdue raises the alarm of a slot that is held for too long, or looks
 // again when that may be.
 func (f *Fleet) checkOverdue(name string) {
-	sl, r, now := f.slots.Of(name), f.hosts.Record(name), f.clock()
+	sl, r, now := f.o.Slots.Of(name), f.o.Hosts.Record(name), f.o.Clock()
 	if sl == nil || sl.Late {
 		return
 	}
-	again := func(at time.Time) { f.timers.At(at, slotTimer(name), func() { f.checkOverdue(name) }) }
-	at := sl.Overdue(r, f.policies.Of(sl.Channel).RebootPatience())
+	again := func(at time.Time) { f.o.Timers.At(at, slotTimer(name), func() { f.checkOverdue(name) }) }
+	at := sl.Overdue(r, f.o.Policies.Of(sl.Channel).RebootPatience())
 	if heard := f.began.Add(host.OnlineFor); at.Before(heard) {
 		at = heard // a server that has just begun has heard of nobody
 	}
@@ -144,20 +144,20 @@ func (f *Fleet) checkOverdue(name string) {
 		again(at)
 		return
 	}
-	online := f.hosts.Online(name, now)
+	online := f.o.Hosts.Online(name, now)
 	if sl.Busy(r, online, now) {
 		again(now.Add(time.Minute))
 		return
 	}
 	err := f.change(context.Background(), name, nil, func(tx *mirror.Tx, is *reboot.Slot) error {
 		if is != nil && !is.Late && is.Granted.Equal(sl.Granted) {
-			r := f.hosts.In(tx, name)
-			f.slots.MarkLate(tx, name, is, r, online, f.hosts.HeardOf(name, r))
+			r := f.o.Hosts.In(tx, name)
+			f.o.Slots.MarkLate(tx, name, is, r, online, f.o.Hosts.HeardOf(name, r))
 		}
 		return nil
 	})
 	if err != nil {
-		f.log.Error("an alarm was not stored", "host", name, "error", err)
-		again(f.clock().Add(time.Minute))
+		f.o.Log.Error("an alarm was not stored", "host", name, "error", err)
+		again(f.o.Clock().Add(time.Minute))
 	}
 }

@@ -55,7 +55,7 @@ func (o *Owner) openClaim(instance string) int {
 // of the host stays.
 func (h *Hosts) clearReport(tx *mirror.Tx, host string) {
 	if old := h.In(tx, host); old != nil {
-		h.Put(tx, host, &Record{Labels: old.Labels, Hold: old.Hold})
+		h.Put(tx, host, &Record{Labels: old.Labels, Hold: old.Hold, Credential: old.Credential})
 	}
 }
 
@@ -69,5 +69,6 @@ func (h *Hosts) Forget(tx *mirror.Tx, who Caller, host, channel string) {
 	}
 	tx.Notify(audit.Host(host))
 	audit.Note(tx, api.Event{Kind: "host.removed", By: who.Name, Host: host, Channel: channel, Text: "removed " + host + " from the list of hosts"})
+	unmake(tx, host, h.In(tx, host))
 	h.records.Put(tx, host, nil)
 }

@@ -50,6 +50,8 @@ type Record struct {
 	// Directive is what an operator asked for last; it is of one seq.
 	Directive *api.Directive `json:"directive,omitempty"`
 	Unused    *Unused        `json:"unused,omitempty"`
+	// Credential is the id of the token that made the host, if it is not of one host.
+	Credential string `json:"credential,omitempty"`
 }
 
 // Unused is that a host was let reboot for a release, was up all the time, and
@@ -146,6 +148,7 @@ type Hosts struct {
 	clock  func() time.Time
 	log    *slog.Logger
 	tokens *access.Tokens
+	limit  int // of hosts by one token
 
 	records *mirror.Table[stored]
 	owners  *mirror.Table[Owner]
@@ -156,10 +159,18 @@ type Hosts struct {
 	seen map[string]*Presence
 }
 
+// Options of New.
+type Options struct {
+	Tokens        *access.Tokens
+	PerCredential int // hosts that one token may make that is not of one host
+	Log           *slog.Logger
+	Clock         func() time.Time
+}
+
 // New makes hosts in the state of a set, and reads what is known of them: a name
 // must not go to another machine since that cannot be read.
-func New(set *mirror.Set, tokens *access.Tokens, log *slog.Logger, clock func() time.Time) (h *Hosts, err error) {
-	h = &Hosts{set: set, clock: clock, log: log, tokens: tokens, seen: make(map[string]*Presence)}
+func New(set *mirror.Set, o Options) (h *Hosts, err error) {
+	h = &Hosts{set: set, clock: o.Clock, log: o.Log, tokens: o.Tokens, limit: o.PerCredential, seen: make(map[string]*Presence)}
 	h.names.latest, h.names.claimed = make(map[string]named), make(map[string]string)
 	if h.owners, err = mirror.Open(set, "hooks/owner", "owner of host", h.names.replace); err == nil {
 		h.sighted, err = mirror.Open[sightings](set, "hooks/instance", "instance", nil)
@@ -230,18 +241,18 @@ func (h *Hosts) Put(tx *mirror.Tx, host string, r *Record) {
 	h.records.Put(tx, host, &stored{&lazy{decoded: r}})
 }
 
-// Names are those of all that reported, polled or joined.
+// Known tells whether a host has reported or joined. To ask for something makes none.
+func (h *Hosts) Known(host string) bool {
+	return h.records.Get(host) != nil || h.owners.Get(host) != nil
+}
+
+// Names are those of all that reported or joined.
 func (h *Hosts) Names() map[string]bool {
 	names := make(map[string]bool)
 	for n := range h.records.All() {
 		names[n] = true
 	}
 	for n := range h.owners.All() {
-		names[n] = true
-	}
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	for n := range h.seen {
 		names[n] = true
 	}
 	return names
@@ -259,7 +270,5 @@ func CheckName(name string) error {
 
 // Unknown is the answer about a host that was never heard of.
 func Unknown(name string) error {
-	return api.Errorf(api.NotFound, "no host %s has polled or reported here", name)
+	return api.Errorf(api.NotFound, "no host %s has reported here", name)
 }
-
-

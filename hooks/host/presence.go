@@ -121,12 +121,13 @@ type Described struct {
 	api.Host
 	Channel string // that it asked for or reported last
 	Target  string
+	known   bool
 	Until   time.Time // when it counts as gone if nothing is heard; zero: not by that
 }
 
 // Describe is what is known of a host by itself.
 func (h *Hosts) Describe(name string) *Described {
-	d := &Described{Host: api.Host{Host: name}, Target: name}
+	d := &Described{Host: api.Host{Host: name}, Target: name, known: h.Known(name)}
 	h.describeOwner(&d.Host)
 	now := h.clock()
 	if r := h.Record(name); r != nil {
@@ -145,8 +146,8 @@ func (h *Hosts) Describe(name string) *Described {
 	return d
 }
 
-// Known tells whether anything was heard of the host.
-func (d *Described) Known() bool { return !d.LastSeen.IsZero() || d.Identity != nil }
+// Known tells whether the host has reported or joined.
+func (d *Described) Known() bool { return d.known }
 
 func (p *Presence) describe(d *Described, now time.Time) {
 	p.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"narwharf/cache/state"
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/api"
 	"narwharf/signing"
@@ -73,6 +74,9 @@ func CheckSelf(self api.Self) error {
 // ErrAgain is that a report is what was said last: its answer may have been lost.
 var ErrAgain = errors.New("said again")
 
+// ErrGone is that a host is not there any more that was known.
+var ErrGone = errors.New("the host was removed meanwhile")
+
 // judge compares a report of the machine that has the name with what is known.
 func (r *Record) judge(host string, st *api.Status) error {
 	if r == nil || r.Status == nil {
@@ -105,7 +109,8 @@ func sameJSON(a, b any) bool {
 //
 // refused is what to answer to another machine, of which it is noted that it tried;
 // any other refusal is an error.
-func (h *Hosts) Report(tx *mirror.Tx, who Caller, host string, st *api.Status, was string) (old *api.Status, refused, err error) {
+// known is that the caller knows of the host, and so does not hold the MadeLock.
+func (h *Hosts) Report(tx *mirror.Tx, who Caller, host string, st *api.Status, was string, known bool) (old *api.Status, refused, err error) {
 	self := SelfOf(st)
 	f := h.factsIn(tx, host, self)
 	if refused = f.refused(who, host, self); refused != nil {
@@ -121,8 +126,15 @@ func (h *Hosts) Report(tx *mirror.Tx, who Caller, host string, st *api.Status, w
 	}
 	h.claimName(tx, f, host, st.Channel, self, was)
 	next := new(Record)
-	if record != nil {
+	switch {
+	case record != nil:
 		*next = *record
+	case known && f.owner == nil:
+		return nil, nil, ErrGone
+	case f.owner == nil:
+		if err := h.make(tx, who, host, next); err != nil {
+			return nil, nil, err
+		}
 	}
 	old = next.Status
 	next.Status, next.Reported, next.By = st, tx.Time.UTC(), who.Name
@@ -131,4 +143,37 @@ func (h *Hosts) Report(tx *mirror.Tx, who Caller, host string, st *api.Status, w
 	}
 	h.Put(tx, host, next)
 	return old, nil, nil
+}
+
+// Which hosts a token has made: hooks/made  <token> NUL <host>. Whoever adds one holds the
+// lock of the token.
+const madeBucket = "hooks/made"
+
+func madeKey(token, host string) string { return token + "\x00" + host }
+
+// MadeLock is the lock of the state for who reports as a host that is not there yet.
+func MadeLock(who Caller) string { return "made:" + who.TokenID }
+
+// make counts a new host to the token that reports it, if that is not of one host: one
+// that has leaked could invent any number.
+func (h *Hosts) make(tx *mirror.Tx, who Caller, host string, r *Record) error {
+	if who.Host != "" || who.TokenID == "" {
+		return nil
+	}
+	n := 0
+	if err := state.Each(tx, madeBucket, state.Prefix(madeKey(who.TokenID, "")), func(state.Entry) error { n++; return nil }); err != nil {
+		return err
+	}
+	if n >= h.limit {
+		return api.Errorf(api.Forbidden, "the token %s has made %d hosts, as many as limits.hosts_per_credential lets one token: remove hosts (narwharf host remove), give this one a token of its own (narwharf token new --join), or raise the limit", who.Name, n)
+	}
+	r.Credential = who.TokenID
+	return tx.Put(madeBucket, madeKey(who.TokenID, host), nil)
+}
+
+// unmake is for a host that goes.
+func unmake(tx *mirror.Tx, host string, r *Record) {
+	if r != nil && r.Credential != "" {
+		tx.Keep(tx.Delete(madeBucket, madeKey(r.Credential, host)))
+	}
 }
