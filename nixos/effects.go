@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"strings"
 	"time"
 
 	"narwharf/hooks/api"
@@ -54,6 +56,7 @@ func (a *Agent) effect(ctx context.Context, due effect.Effect) effect.Event {
 	case effect.SetProfile:
 		return a.setProfile(ctx, e)
 	case effect.ResetProfile:
+		a.pause(ctx, e.Delay)
 		if e.Link == "" {
 			return profileSet(errors.Join(h.SetProfile(ctx, e.Path), h.Sync(ctx)))
 		}
@@ -166,12 +169,36 @@ func (a *Agent) run(ctx context.Context, e effect.Switch) effect.Event {
 			return effect.Switched{Exit: -1, Text: err.Error()}
 		}
 	}
+	return a.ended(ctx, e.Run, st)
+}
+
+// ended is the end of a run, with what its words say beyond its exit code.
+func (a *Agent) ended(ctx context.Context, r journal.Run, st RunState) effect.Switched {
 	ev := effect.Switched{Exit: st.Exit, Text: st.Text, Lost: !st.Ended}
-	if st.Ended && st.Exit != 0 && st.Exit != effect.ExitUnitsFailed && st.Exit != effect.ExitReboot {
-		ev.Last = clip.Text(a.Host.LastLines(ctx, e.Run), 300)
+	switch {
+	case !st.Ended || st.Exit == effect.ExitFine || st.Exit == effect.ExitReboot:
+		return ev
+	case st.Exit != effect.ExitUnitsFailed:
+		ev.Last = clip.Text(a.Host.LastLines(ctx, r), 300)
+		if strings.Contains(ev.Last, "Could not acquire lock") {
+			return effect.Switched{Busy: "somebody else runs switch-to-configuration: it could not acquire its lock", Began: true}
+		}
+		return ev
+	}
+	// A unit that failed, also long ago, makes 4 of 2 (nixpkgs, switch-to-configuration-ng).
+	text, err := a.Host.RunLog(ctx, r, 4<<20)
+	if err != nil {
+		a.Log.Warn("what a run wrote cannot be read", "run", r.ID, "error", err)
+	}
+	if activationFailed.MatchString(text) {
+		ev.Exit, ev.Last = effect.ExitActivation, "4 in truth, since units failed, too; it wrote that its activation script failed"
 	}
 	return ev
 }
+
+// activationFailed is what switch-to-configuration, or the script itself, says: the one in
+// Perl says nothing.
+var activationFailed = regexp.MustCompile(`(?m)(^|: )(Failed to run activate script$|Activation script snippet '[^']*' failed \([0-9]+\)$)`)
 
 // begin begins a run unless that was done. busy is why it did not: who else switches the
 // host, or what failed.

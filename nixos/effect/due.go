@@ -35,7 +35,7 @@ func SetProfileOf(_ *journal.Journal, a *journal.Attempt) Effect {
 
 // ResetProfileOf undoes that.
 func ResetProfileOf(_ *journal.Journal, a *journal.Attempt) Effect {
-	return ResetProfile{Link: a.ProfileLink, Path: a.ProfilePath, Bad: a.Path}
+	return ResetProfile{Link: a.ProfileLink, Path: a.ProfilePath, Bad: a.Path, Delay: backDelay(a)}
 }
 
 // ProtectOf roots what the host has confirmed.
@@ -58,9 +58,17 @@ func RunOf(a *journal.Attempt) journal.Run {
 // busyDelay is between two tries to begin a run while somebody else switches.
 const busyDelay = 2 * time.Second
 
+// backDelay is between two tries of a part of the way back: 2 s, doubling to 30 s.
+func backDelay(a *journal.Attempt) time.Duration {
+	if a.BackTries == 0 {
+		return 0
+	}
+	return min(busyDelay<<min(a.BackTries-1, 10), 30*time.Second)
+}
+
 // SwitchOf carries that run out.
 func SwitchOf(_ *journal.Journal, a *journal.Attempt) Effect {
-	e := Switch{Run: RunOf(a)}
+	e := Switch{Run: RunOf(a), Delay: backDelay(a)}
 	if a.Tries > 0 {
 		e.Delay = busyDelay
 	}

@@ -76,7 +76,10 @@ type (
 	// path, and removes the newer generations of Bad: boot loaders write an
 	// entry for every generation, and what they cannot write for one they
 	// cannot write for any.
-	ResetProfile struct{ Link, Path, Bad string }
+	ResetProfile struct {
+		Link, Path, Bad string
+		Delay           time.Duration
+	}
 	// Protect roots the confirmed system, and the one confirmed before it.
 	Protect struct{ Path, Before string }
 	// RunHook runs a command of the configuration, with variables that say

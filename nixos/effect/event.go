@@ -72,9 +72,11 @@ type (
 	Switched struct {
 		Exit int
 		Lost bool   // it was begun, is not running, and left no result
-		Busy string // it was not begun: who else switches, or what failed
-		Text string // the service's result, if it is not an exit status
-		Last string // what it wrote at last, if it failed
+		Busy string // it did nothing: who else switches, or what failed
+		// Began is that a Busy one has ended all the same: another run has to follow.
+		Began bool
+		Text  string // the service's result, if it is not an exit status
+		Last  string // what it wrote at last, if it failed
 	}
 	// Observed has the units that are not well, and a result of every check that is
 	// not off.
@@ -134,6 +136,7 @@ const (
 // Exit codes of switch-to-configuration; see docs/agent.md.
 const (
 	ExitFine        = 0
+	ExitActivation  = 2 // the activation script failed
 	ExitUnitsFailed = 4 // the system is switched: probation decides
 	ExitReboot      = 100
 )

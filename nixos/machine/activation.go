@@ -21,7 +21,7 @@ func ran(end func(*turn, effect.Switched) arrow) func(*turn, effect.Event) arrow
 		activation := a.Phase == journal.Switch || a.Phase == journal.Dry
 		switch {
 		case ev.Busy != "":
-			return notBegun(t, ev.Busy)
+			return notBegun(t, ev)
 		case ev.Lost && !activation && a.LostRuns < maxLost:
 			a.LostRuns++
 			return arrow{rerun: true}
@@ -34,16 +34,16 @@ func ran(end func(*turn, effect.Switched) arrow) func(*turn, effect.Event) arrow
 // minutes.
 const maxBusy = 150
 
-// notBegun is a run that could not be begun.
-func notBegun(t *turn, why string) arrow {
-	a := t.a
+// notBegun is a run that could not be begun, or found somebody else at work.
+func notBegun(t *turn, ev effect.Switched) arrow {
+	a, why := t.a, ev.Busy
 	switch a.Phase {
 	case journal.Check, journal.Switch, journal.Dry:
 		a.Activated = false // nothing happened yet
 		return holdBack(t, why, 10*time.Second)
 	}
 	if a.Tries++; a.Tries < maxBusy {
-		return arrow{}
+		return arrow{rerun: ev.Began}
 	}
 	if a.Phase == journal.SetBoot {
 		return revert(t, "switch-to-configuration boot could not be run: "+why)

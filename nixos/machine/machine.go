@@ -16,6 +16,7 @@
 package machine
 
 import (
+	"slices"
 	"time"
 
 	"narwharf/hooks/api"
@@ -124,7 +125,7 @@ func (t *turn) follow(w arrow) {
 	case w.phase == "":
 		return
 	}
-	a.Phase = w.phase
+	a.Phase, a.BackTries = w.phase, 0
 	if w.state == "" {
 		w.state = table[w.phase].state
 	}
@@ -189,11 +190,14 @@ func (t *turn) conclude(w arrow) {
 	}
 }
 
-// beginRun gives the run that is due its number, and notes it for the log.
+// beginRun gives the run that is due its number, and notes it for the log, which has the
+// first two and the last six.
 func beginRun(a *journal.Attempt) {
 	a.Run++
 	a.Runs = append(a.Runs, effect.RunOf(a))
-	a.Runs = a.Runs[max(len(a.Runs)-8, 0):]
+	if len(a.Runs) > 8 {
+		a.Runs = slices.Delete(a.Runs, 2, 3)
+	}
 }
 
 // wait is what people see of a wait.

@@ -121,12 +121,16 @@ func (t *turn) begin(v desired.Verdict) arrow {
 		a.Action = t.rules.Auto
 	}
 	a.NoteTransition(api.Verifying, f.Now)
+	stuck := t.a != nil && t.a.Phase == journal.Done && t.a.Outcome == api.Failed
 	t.a, j.Attempt, j.State = a, a, api.Verifying
 	switch denied, ok := j.Denied[v.Digest]; {
 	case inPlace(a, f):
 		return takeAsItIs(t)
 	case ok:
 		a.Reason = fmt.Sprintf("this entry failed here as seq %d (%s); narwharf host retry makes the host try again", denied.Seq, denied.Reason)
+		if stuck { // nothing has put right what the way back left
+			return finish(t, api.Failed)
+		}
 		return finish(t, api.Reverted)
 	}
 	return to(journal.Prepare)

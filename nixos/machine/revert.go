@@ -95,8 +95,28 @@ func endTest(t *turn) arrow {
 	return goBack(t)
 }
 
+// The way back is tried for some minutes: what is in its way may pass, such as a logind that
+// is being started again, and a half switched host helps nobody.
+const (
+	maxBack = 12 // 2 s, 4 s … 30 s: five minutes
+	// What runs is put right soon, also if profile and boot entry cannot be.
+	maxBackBoot = 4
+)
+
+// backAgain tells whether a part of the way back that failed is to be tried again.
+func backAgain(t *turn, most int, why string) bool {
+	if t.a.BackTries++; t.a.BackTries >= most {
+		return false
+	}
+	t.j.Error = fmt.Sprintf("%s; %s: it is tried again", t.a.Reason, why)
+	return true
+}
+
 func profileReset(t *turn, ev effect.ProfileSet) arrow {
 	if ev.Err != "" {
+		if backAgain(t, maxBackBoot, "the system profile could not be set back: "+ev.Err) {
+			return arrow{}
+		}
 		return revertFailed(t, "the system profile could not be set back: "+ev.Err)
 	}
 	return runs(journal.ResetBoot, "boot")
@@ -104,6 +124,9 @@ func profileReset(t *turn, ev effect.ProfileSet) arrow {
 
 func bootReset(t *turn, ev effect.Switched) arrow {
 	if !ev.Exited(effect.ExitFine) {
+		if backAgain(t, maxBackBoot, fmt.Sprintf("the old system's boot entry could not be written again (%s)", ev)) {
+			return arrow{rerun: true}
+		}
 		// What boots is not known; what runs can still be put right.
 		t.a.BootLost = true
 		t.a.Reason += fmt.Sprintf("; the old system's boot entry could not be written again (%s)", ev)
@@ -125,6 +148,8 @@ func switchedBack(t *turn, ev effect.Switched) arrow {
 	switch {
 	case runs && ev.SwitchedTo():
 		return wentBack(t)
+	case backAgain(t, maxBack, fmt.Sprintf("going back %s", ev)):
+		return arrow{rerun: true}
 	case runs:
 		return revertFailed(t, fmt.Sprintf("going back %s, though the old system is the running one", ev))
 	}

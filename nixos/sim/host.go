@@ -225,11 +225,18 @@ func (w *World) RunState(_ context.Context, r journal.Run) (nixos.RunState, erro
 }
 
 // LastLines implements nixos.Runs.
-func (w *World) LastLines(context.Context, journal.Run) string { return "not like this" }
+func (w *World) LastLines(ctx context.Context, r journal.Run) string {
+	text, _ := w.RunLog(ctx, r, 0)
+	return cmp.Or(text, "not like this")
+}
 
 // RunLog implements nixos.Runs.
-func (w *World) RunLog(context.Context, journal.Run, int) (string, error) {
-	return "not like this", nil
+func (w *World) RunLog(_ context.Context, r journal.Run, _ int) (string, error) {
+	i := slices.IndexFunc(w.runs, func(o *run) bool { return o.ID == r.ID })
+	if i < 0 {
+		return "", nil
+	}
+	return w.runs[i].log, nil
 }
 
 // Units implements nixos.Health.

@@ -38,7 +38,9 @@ type System struct {
 	StaysOut  bool          // test does not make it the running system
 	Takes     time.Duration // of a switch
 	Hangs     bool          // the service's time limit ends it
+	Locked    int           // so often another one holds the lock
 	BackExit  int           // of its test when it is gone back to
+	BackFails int           // so often it is 11, and nothing is switched
 	CanCheck  bool          // its script has the action check
 	CheckExit int
 	Reboot    []string // reasons
@@ -64,7 +66,7 @@ type run struct {
 	boot          int
 	ended, killed bool
 	exit          int
-	text          string
+	text, log     string
 }
 
 // A World is one host, its server and what they went through.
@@ -241,6 +243,11 @@ func (w *World) progress() {
 			continue
 		}
 		r.ended = true
+		if s.Locked > 0 {
+			s.Locked--
+			r.exit, r.log = 11, "Could not acquire lock"
+			continue
+		}
 		switch r.Action {
 		case "boot":
 			w.setBoot(r, s)
@@ -276,12 +283,20 @@ func (w *World) switchTo(r *run, s *System) {
 	if slices.Contains(w.Links, r.Path) && s.BackExit != 0 {
 		r.exit = s.BackExit
 	}
+	if slices.Contains(w.Links, r.Path) && s.BackFails > 0 {
+		s.BackFails--
+		r.exit = 11
+		return
+	}
 	if r.exit == 100 || s.StaysOut || r.exit == 1 {
 		return
 	}
 	w.Current = r.Path
 	w.SwitchedAt = w.Clock
-	if r.exit == 0 && len(s.Units) > 0 && s.UnitsAfter == 0 {
+	if r.exit == 2 {
+		r.log = "activating the configuration...\nFailed to run activate script\n"
+	}
+	if (r.exit == 0 && len(s.Units) > 0 && s.UnitsAfter == 0) || (r.exit == 2 && len(w.Baseline) > 0) {
 		r.exit = 4
 	}
 }
