@@ -240,7 +240,7 @@ func TestFilesAreShort(t *testing.T) {
 // largePackages are the product packages that are still larger than they should be, with
 // the lines that they may have. A number is lowered or its row deleted, never raised.
 var largePackages = map[string]int{
-	"cache":        1881,
+	"cache":        1880,
 	"cmd/narwharf": 1964,
 }
 

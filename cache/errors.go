@@ -96,9 +96,10 @@ func (s *Server) writeError(w *reply.Writer, req *http.Request, err error) {
 	}
 	text = oneLine(text)
 	h := w.Header()
-	for _, k := range []string{"Content-Encoding", "Etag", "Last-Modified", "Cache-Control"} {
+	for _, k := range []string{"Content-Encoding", "Etag", "Last-Modified"} {
 		h.Del(k)
 	}
+	h.Set("Cache-Control", reply.NoCache)
 	if status != http.StatusRequestedRangeNotSatisfiable { // there it says how much there is
 		h.Del("Content-Range")
 	}

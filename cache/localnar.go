@@ -44,7 +44,6 @@ func (s *localNars) sends(form string, send func(*reply.Writer, *http.Request, *
 			w.Source = sourceLocal
 		}
 		h["Content-Type"] = []string{narType}
-		h["Cache-Control"] = []string{s.immutable}
 		h["Etag"] = []string{`"` + digits + form + `"`}
 		return s.brokenLocal(w, req, src, send(w, req, src))
 	}
@@ -221,11 +220,8 @@ func (w *laterHead) ReadFrom(r io.Reader) (int64, error) {
 
 // ---- what goes wrong
 
-// clientError is a failure of the connection, not of what was to be sent.
-type clientError struct{ err error }
-
-func (e *clientError) Error() string { return e.err.Error() }
-func (e *clientError) Unwrap() error { return e.err }
+// errClient is in a failure of the connection, not of what was to be sent.
+var errClient = errors.New("send")
 
 // ofClient marks an error of writing a reply. One of sendfile may be of either
 // side; a disk's are these.
@@ -238,7 +234,7 @@ func ofClient(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &clientError{err}
+	return fmt.Errorf("%w: %w", errClient, err)
 }
 
 // conditions answers the request if its conditions say so.
@@ -260,9 +256,8 @@ func (s *parts) brokenLocal(w *reply.Writer, req *http.Request, src *stored.Sour
 		return nil
 	}
 	kind := ""
-	var client *clientError
 	switch {
-	case errors.As(err, &client), refusal.In(err) != nil, req.Context().Err() != nil:
+	case errors.Is(err, errClient), refusal.In(err) != nil, req.Context().Err() != nil:
 	case errors.Is(err, compress.ErrClosed):
 		err = refusal.New(refusal.Stopping, "the server stops; try again")
 	case errors.Is(err, compress.ErrNotStored):

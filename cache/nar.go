@@ -34,7 +34,6 @@ func (s *nars) getNar(w *reply.Writer, req *http.Request, file string) error {
 	h := w.Header()
 	h["Content-Type"] = []string{narType}
 	h["Etag"] = []string{`"` + file[:52] + `"`}
-	h["Cache-Control"] = []string{s.immutable}
 	return reply.Content(w, req, f.Content, f.Size)
 }
 

@@ -30,6 +30,8 @@ type Route struct {
 	Public bool
 	// Write tells that the route takes PUT, with the scope push.
 	Write bool
+	// Immutable tells that what is found there never changes: proxies may keep it.
+	Immutable bool
 	// Hint ends the 404 for a name outside the grammar.
 	Hint string
 }
@@ -62,11 +64,11 @@ var Routes = []Route{
 		Hint: "a narinfo is named by the 32 characters of its store path's hash"},
 	{Name: "ls", Pattern: "/:object", Suffix: ".ls", Valid: hashGrammar, Read: access.Pull, Write: true,
 		Hint: "a listing is named by the 32 characters of its store path's hash"},
-	{Name: "nar", Pattern: "/nar/:file", Valid: narfile.Grammar, Read: access.Pull, Write: true,
+	{Name: "nar", Pattern: "/nar/:file", Valid: narfile.Grammar, Read: access.Pull, Write: true, Immutable: true,
 		Hint: narHint},
-	{Name: "packed-nar", Pattern: "/nar/:file", Suffix: local.CompressedSuffix, Valid: localGrammar, Read: access.Pull,
+	{Name: "packed-nar", Pattern: "/nar/:file", Suffix: local.CompressedSuffix, Valid: localGrammar, Read: access.Pull, Immutable: true,
 		Hint: narHint},
-	{Name: "plain-nar", Pattern: "/nar/:file", Suffix: local.PlainSuffix, Valid: localGrammar, Read: access.Pull,
+	{Name: "plain-nar", Pattern: "/nar/:file", Suffix: local.PlainSuffix, Valid: localGrammar, Read: access.Pull, Immutable: true,
 		Hint: narHint},
 	{Name: "log", Pattern: "/log/:drv", Valid: drvGrammar, Read: access.Pull, Write: true,
 		Hint: "a log is named by its derivation, log/<hash>-<name>.drv"},

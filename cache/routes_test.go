@@ -283,14 +283,77 @@ func TestPrivateCache(t *testing.T) {
 			w.must(w.do(http.MethodPut, path, []byte("x")), 401, "push")
 		}
 	}
-	// A shared cache on the way must not hand it to others.
-	if cc := w.get(have["nar"], "Authorization", "Bearer "+w.token).header.Get("Cache-Control"); !strings.HasPrefix(cc, "private") {
-		t.Errorf("the NAR of a private cache is Cache-Control: %s", cc)
+}
+
+// TestWhatProxiesMayKeep goes through the table: each answer says what a cache on the way may
+// do with it, and only NARs that are there may be kept.
+func TestWhatProxiesMayKeep(t *testing.T) {
+	for name, c := range map[string]struct {
+		anonymous access.Scopes
+		immutable string
+		fast      bool
+	}{
+		"public":            {access.Scopes{pull}, "public, max-age=31536000, immutable", true},
+		"private":           {nil, "private, max-age=31536000, immutable", true},
+		"without fast path": {access.Scopes{pull}, "public, max-age=31536000, immutable", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, have := stocked(t, func(s *setup) {
+				s.anonymous = c.anonymous
+				if !c.fast {
+					viaNetHTTP(s)
+				}
+			})
+			auth := []string{"Authorization", "Bearer " + w.token}
+			says := func(what, want string, a answer) {
+				t.Helper()
+				if cc := a.header.Values("Cache-Control"); !slices.Equal(cc, []string{want}) {
+					t.Errorf("%s: %d with Cache-Control %q, want %q", what, a.status, cc, want)
+				}
+			}
+			for _, row := range Routes {
+				found := "no-cache"
+				switch {
+				case slices.Contains([]string{"nar", "packed-nar", "plain-nar"}, row.Name):
+					found = c.immutable
+				case row.Name == "landing":
+					found = "no-store" // it names the host that this client used
+				}
+				path := have[row.Name]
+				get := w.must(w.get(path, auth...), 200)
+				says(row.Name, found, get)
+				says(row.Name+", again", found, w.must(w.get(path, auth...), 200)) // in memory by now
+				says(row.Name+", HEAD", found, w.head(path, auth...))
+				if etag := get.header.Get("Etag"); etag != "" {
+					says(row.Name+", 304", found, w.must(w.get(path, append(auth, "If-None-Match", etag)...), 304))
+				}
+				if get.header.Get("Accept-Ranges") != "" {
+					says(row.Name+", a range", found, w.must(w.get(path, append(auth, "Range", "bytes=1-2")...), 206))
+					says(row.Name+", no such range", "no-cache", w.must(w.get(path, append(auth, "Range", "bytes=99999999-")...), 416))
+				}
+				if row.Valid != nil {
+					says(row.Name+", missing", "no-cache", w.must(w.get(examples[row.Name][:len(examples[row.Name])-1], auth...), 404))
+					says(row.Name+", bad name", "no-cache", w.must(w.head(path+"\\", auth...), 404))
+				}
+				says(row.Name+", method", "no-cache", w.must(w.do("DELETE", path, nil, auth...), 405))
+				if row.Write {
+					says(row.Name+", a bad PUT", "no-cache", w.put(path, []byte("x")))
+					says(row.Name+", no right to PUT", "no-cache", w.must(w.do("PUT", path, []byte("x"), "Authorization", "Bearer x"), 401))
+				}
+				if !row.Public && c.anonymous == nil {
+					says(row.Name+", no right", "no-cache", w.must(w.get(path), 401))
+				}
+			}
+			says("nowhere", "no-cache", w.must(w.get("/x/y/z", auth...), 404))
+		})
 	}
-	public, have := stocked(t)
-	if cc := public.get(have["nar"]).header.Get("Cache-Control"); !strings.HasPrefix(cc, "public") {
-		t.Errorf("the NAR of a public cache is Cache-Control: %s", cc)
+	// A NAR while it is being made has no other answer.
+	w, m := localWorld(t)
+	packed, _ := m.build("p", map[string]string{"a": "b"}).urls()
+	if a := w.must(w.get(packed), 200); a.header.Get("Cache-Control") != "public, max-age=31536000, immutable" {
+		t.Errorf("while it is made: %v", a.header)
 	}
+	w.must(w.get(strings.Replace(packed, packed[5:10], "00000", 1)), 404)
 }
 
 // A netrc with an old password goes with every request of Nix.

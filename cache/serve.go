@@ -75,7 +75,6 @@ func (s *browser) getServe(w *reply.Writer, req *http.Request, name string) erro
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Cache-Control", "no-cache") // the ETag tells
 	switch {
 	case found.Type == nar.Symlink:
 		return s.serveLink(w, name, folder, info.StoreDir, found.Target)

@@ -135,6 +135,9 @@ func (s *Server) serve(row *Route, w *reply.Writer, req *http.Request, name stri
 				return d
 			}
 		}
+		if row.Immutable {
+			w.Header()["Cache-Control"] = []string{s.immutable}
+		}
 		return read(w, req, name)
 	case http.MethodPut:
 		if row.Write {

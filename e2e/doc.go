@@ -21,7 +21,7 @@
 // .ci/previous from the history: its commit stands in PREVIOUS. What is missing skips the tests that need it, by name; with NARWHARF_CI=1
 // it fails them. NARWHARF_SUITES limits the clients ("forky", "bookworm trixie").
 // NARWHARF_FAST_PATH=false runs all servers with limits.fast_path = false. Tests behind web proxies
-// start nginx, Caddy and HAProxy, each with its block of docs/operating.md.
+// start nginx, Caddy, HAProxy and Varnish, each with its block of docs/operating.md.
 //
 // `go test -short ./e2e` is the smoke test: every kind of test once, with small sizes. Without
 // -short the big paths have 400 MB (96 for all but the newest client) and 20,000 files.

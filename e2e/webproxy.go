@@ -20,7 +20,8 @@ var WebProxies = []string{"nginx", "caddy", "haproxy"}
 // in which nothing but addresses is replaced. It ends with the test.
 func StartWebProxy(t testing.TB, program, addr string) (url string) {
 	t.Helper()
-	needTool(t, program, map[string]string{"nginx": "nginx-light", "caddy": "caddy", "haproxy": "haproxy"}[program])
+	tool := strings.Replace(program, "varnish", "varnishd", 1)
+	needTool(t, tool, strings.Replace(program, "nginx", "nginx-light", 1))
 	dir, port := scratch(t), freePort(t)
 	listen := fmt.Sprintf("127.0.0.1:%d", port)
 	block := strings.ReplaceAll(documented(t, program), "127.0.0.1:8080", addr)
@@ -39,6 +40,10 @@ func StartWebProxy(t testing.TB, program, addr string) (url string) {
 	case "caddy":
 		block = "{\n admin off\n}\n" + strings.Replace(block, "cache.example.org {", "http://127.0.0.1:"+fmt.Sprint(port)+" {", 1)
 		argv = []string{"caddy", "run", "--config", file, "--adapter", "caddyfile"}
+	case "varnish":
+		host, backend, _ := strings.Cut(addr, ":")
+		block = strings.NewReplacer(`"127.0.0.1"`, `"`+host+`"`, `"8080"`, `"`+backend+`"`).Replace(documented(t, program))
+		argv = []string{tool, "-F", "-a", listen, "-f", file, "-n", dir, "-T", "none", "-s", "malloc,256m", "-j", "none"}
 	case "haproxy":
 		block = "global\n    maxconn 2000\n\n" + strings.Replace(block, "bind :80", "bind "+listen, 1)
 		argv = []string{"haproxy", "-db", "-f", file}
@@ -83,7 +88,7 @@ func documented(t testing.TB, program string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := strings.Replace(program, "caddy", "caddyfile", 1)
+	name := strings.NewReplacer("caddy", "caddyfile", "varnish", "vcl").Replace(program)
 	m := regexp.MustCompile("(?s)\n```" + name + "\n(.*?)```\n").FindSubmatch(text)
 	if m == nil {
 		t.Fatalf("docs/operating.md has no block ```%s", name)

@@ -34,11 +34,11 @@ func TestBehindWebProxy(t *testing.T) {
 	}
 }
 
-// metric is the value of a metric without labels.
+// metric is the value of a metric.
 func (s *Server) metric(name string) int {
 	s.T.Helper()
 	text := NewUploader(s.T, s.URL(), "").Get("/metrics").Body
-	m := regexp.MustCompile(`(?m)^` + name + ` (\d+)$`).FindStringSubmatch(text)
+	m := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\d+)$`).FindStringSubmatch(text)
 	if m == nil {
 		s.T.Fatalf("no metric %s in\n%s", name, Tail(text, 6000))
 	}
@@ -215,4 +215,62 @@ func TestWebProxiesWait(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// Varnish with the block of docs/operating.md keeps NARs, and nothing that can change.
+func TestBehindVarnish(t *testing.T) {
+	t.Parallel()
+	s := NewServer(t, nil)
+	url := StartWebProxy(t, "varnish", s.Addr())
+	t.Run("Nix", func(t *testing.T) { behindNix(t, s, url) })
+	t.Run("polls", func(t *testing.T) { behindPolls(t, s, url, true) })
+	t.Run("changes", func(t *testing.T) {
+		up, reader := NewUploader(t, url, s.Token("up", "push")), NewUploader(t, url, "")
+		p := NewPath("later", RandomNAR(811, 3<<20))
+		doc, _ := up.Describe(p)
+		changing := []string{"/" + p.Hash() + ".narinfo", "/" + p.Hash() + ".ls", "/serve/" + p.Hash() + "/", "/" + doc.URL, "/log/" + p.Hash() + "-later.drv", "/no/such/thing", "/api/v1/channels/later", "/api/v1/nothing"}
+		for _, path := range changing {
+			for range 2 {
+				if r := reader.Get(path); r.Status != 404 {
+					t.Fatalf("%s before the upload: %d", path, r.Status)
+				}
+			}
+		}
+		up.Upload(p)
+		direct := NewUploader(t, s.URL(), "")
+		for _, path := range changing[:2] {
+			if r, want := reader.Get(path), direct.Get(path); r.Status != 200 || r.Body != want.Body {
+				t.Errorf("%s right after the upload: %d", path, r.Status)
+			}
+		}
+		asked := func() int { return s.metric(`narwharf_http_requests_total{method="GET",route="nar",status="200"}`) }
+		before := asked()
+		for range 5 {
+			if r := reader.Get("/" + doc.URL); r.Status != 200 || fmt.Sprint(len(r.Body)) != doc.FileSize {
+				t.Fatalf("%s: %d with %d bytes", doc.URL, r.Status, len(r.Body))
+			}
+		}
+		if n := asked() - before; n != 1 {
+			t.Errorf("5 downloads of a NAR asked for it %d times", n)
+		}
+	})
+	t.Run("private", func(t *testing.T) {
+		s := NewServer(t, func(c *Config) { c.Anonymous = []string{} })
+		url := StartWebProxy(t, "varnish", s.Addr())
+		up, stranger := NewUploader(t, url, s.Token("up", "push")), NewUploader(t, url, "")
+		p := NewPath("secret", RandomNAR(812, 100_000))
+		up.Upload(p)
+		newPromoter(s, narwharfBin(t), s.Token("op", "push", "promote:*", "operate"), NewKey("deploy-1")).promote(0, "promoted web", storePath(p))
+		doc, _ := up.Describe(p)
+		for _, path := range []string{"/" + doc.URL, "/" + p.Hash() + ".narinfo", "/" + p.Hash() + ".ls", "/api/v1/channels/web"} {
+			for range 2 {
+				if r := up.Get(path); r.Status != 200 {
+					t.Errorf("%s with a token: %d", path, r.Status)
+				}
+				if r := stranger.Get(path); r.Status != 401 {
+					t.Errorf("%s without: %d", path, r.Status)
+				}
+			}
+		}
+	})
 }

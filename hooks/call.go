@@ -158,6 +158,7 @@ func (s *Server) writeError(w http.ResponseWriter, req *http.Request, err error)
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", fmt.Sprint(int(e.RetryAfter.Seconds())))
 	}
+	w.Header()["Cache-Control"] = []string{"no-store"} // of what is at no route, too
 	writeJSON(w, e.Status, e)
 }
 

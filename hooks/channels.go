@@ -56,8 +56,8 @@ func (s *Server) getChannel(c *call, name string) error {
 	return s.poll(c, longpoll.Poll{Topics: []string{audit.Channel(name)}, Look: func() (longpoll.Answer, error) {
 		l := s.channels.Get(name)
 		if l.Release != nil {
-			text, err := l.Text()
-			return longpoll.Answer{Status: http.StatusOK, ETag: channel.ETag(l.State.Seq), Body: text}, err
+			text, etag, err := l.Text()
+			return longpoll.Answer{Status: http.StatusOK, ETag: etag, Older: channel.ETag(l.State.Seq), Body: text}, err
 		}
 		e := l.Absent()
 		e.Channel = l.Describe()

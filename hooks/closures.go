@@ -30,7 +30,12 @@ func (s *Server) getClosure(c *call) error {
 	defer text.Close()
 	h, etag := c.w.Header(), `"`+d.Hex()+`"`
 	h.Set("Content-Type", "text/plain; charset=utf-8")
-	h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	// Shared caches may keep what is "public" for those who may not read it.
+	audience := "private"
+	if s.access.Identify(new(http.Request)).Deny(pullScope) == nil {
+		audience = "public"
+	}
+	h.Set("Cache-Control", audience+", max-age=31536000, immutable")
 	h.Set("Etag", etag)
 	if longpoll.Matches(c.req.Header.Get("If-None-Match"), etag) {
 		c.w.WriteHeader(http.StatusNotModified)

@@ -39,8 +39,13 @@ type Writer struct {
 	small int           // bytes written since without one
 }
 
+// NoCache is the Cache-Control of each answer that has no other: a proxy may keep it and
+// has to ask whether it still is so. Without one Varnish keeps a 404 for two minutes.
+const NoCache = "no-cache"
+
 // NewWriter wraps rw, which answers req. A client may take nothing for idle.
 func NewWriter(rw http.ResponseWriter, req *http.Request, idle time.Duration) *Writer {
+	rw.Header()["Cache-Control"] = []string{NoCache}
 	return &Writer{ResponseWriter: rw, Control: http.NewResponseController(rw), Route: "none", idle: idle, head: req.Method == http.MethodHead}
 }
 
@@ -57,6 +62,9 @@ const (
 // WriteHeader implements http.ResponseWriter.
 func (w *Writer) WriteHeader(status int) {
 	if status >= 200 && w.Status == 0 {
+		if h := w.Header(); h["Cache-Control"] == nil { // http.ServeContent takes it off a 416
+			h["Cache-Control"] = []string{NoCache}
+		}
 		w.Status = status
 		w.Written = true
 	}

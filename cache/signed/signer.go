@@ -222,7 +222,7 @@ func (t *Narinfo) prepare(text []byte) {
 
 // tail spells out what the handler and net/http make together; a test compares.
 func tail(fields, etag string, text []byte) []byte {
-	head := "\r\nContent-Length: " + strconv.Itoa(len(text)) + "\r\nContent-Type: " + ContentType + "\r\nEtag: " + etag + "\r\n" + fields + "\r\n"
+	head := "\r\nCache-Control: no-cache\r\nContent-Length: " + strconv.Itoa(len(text)) + "\r\nContent-Type: " + ContentType + "\r\nEtag: " + etag + "\r\n" + fields + "\r\n"
 	return append(append(make([]byte, 0, len(head)+len(text)), head...), text...)
 }
 

@@ -4,9 +4,10 @@
 //
 // # Conditional requests
 //
-// A channel's ETag is its seq in quotes; an absent one has "0". A promote
-// needs If-Match, so that of two promoters one wins (412 for the other). The
-// ETag of a host's desired state is a hash of its body.
+// A promote needs If-Match, so that of two promoters one wins (412 for the other): the
+// channel's seq in quotes, "0" of one that is not there, or the ETag of a GET of it. That is
+// the seq and a hash of the body, since signatures are merged without a new seq. The ETag of
+// a host's desired state is a hash of its body.
 //
 // # Long polls
 //

@@ -136,7 +136,9 @@ func (c *Channels) List() []*api.Channel {
 	return list
 }
 
-// ETag is that of a channel at a seq.
+// ETag is what a promote may send as If-Match for a channel at a seq. The ETag that a GET
+// answers with has a hash of the body behind it, as in "42-0123456789abcdef": it says more
+// than a promote has to know, and is taken as well.
 func ETag(seq int64) string { return `"` + strconv.FormatInt(seq, 10) + `"` }
 
 // In is what is known of a channel in a transaction, for those who decide on it.

@@ -214,7 +214,8 @@ func precondition(match string, now *Snapshot) error {
 		return api.Errorf(api.NoPrecondition, `send If-Match with the channel's ETag, %s now: else two promoters would overwrite each other`, ETag(now.State.Seq))
 	}
 	for item := range strings.SplitSeq(match, ",") {
-		if strings.TrimSpace(item) == ETag(now.State.Seq) {
+		item = strings.TrimSpace(item)
+		if seq, _, long := strings.Cut(item, "-"); item == ETag(now.State.Seq) || long && seq+`"` == ETag(now.State.Seq) {
 			return nil
 		}
 	}

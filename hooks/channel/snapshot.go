@@ -2,6 +2,7 @@ package channel
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,16 +25,20 @@ type Snapshot struct {
 
 	once sync.Once
 	text []byte
+	etag string
 	err  error
 }
 
-// Text is Describe as JSON and a newline: many ask for a release, which is large.
-func (s *Snapshot) Text() ([]byte, error) {
+// Text is Describe as JSON and a newline: many ask for a release, which is large. The ETag
+// is the seq and a hash of it: signatures are merged without a new seq.
+func (s *Snapshot) Text() (text []byte, etag string, err error) {
 	s.once.Do(func() {
 		s.text, s.err = json.Marshal(s.Describe())
 		s.text = append(s.text, '\n')
+		sum := sha256.Sum256(s.text)
+		s.etag = fmt.Sprintf(`"%d-%x"`, s.State.Seq, sum[:8])
 	})
-	return s.text, s.err
+	return s.text, s.etag, s.err
 }
 
 // Release is one release, checked.

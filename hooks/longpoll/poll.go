@@ -28,6 +28,7 @@ type Poll struct {
 type Answer struct {
 	Status int
 	ETag   string
+	Older  string // an ETag that means as much to those who still send it; may be ""
 	Body   []byte
 	Type   string // of the body; "": JSON
 }
@@ -86,7 +87,7 @@ func (p *poll) answer() (answered bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if p.have != "" && Matches(p.have, a.ETag) {
+	if p.have != "" && (Matches(p.have, a.ETag) || a.Older != "" && Matches(p.have, a.Older)) {
 		if p.wait > 0 {
 			p.etag, waits = a.ETag, true
 			return false, nil
