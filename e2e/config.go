@@ -29,6 +29,9 @@ type Config struct {
 
 	BodyIdle string // [limits] body_idle
 	FastPath *bool  // [limits] fast_path
+
+	Limits  []string // further lines of [limits]
+	Proxies []string // [access] trusted_proxies
 }
 
 // TOML prints the file.
@@ -77,7 +80,13 @@ func (c Config) TOML() string {
 	if c.Anonymous != nil {
 		line("anonymous", tomlList(c.Anonymous))
 	}
+	if c.Proxies != nil {
+		line("trusted_proxies", tomlList(c.Proxies))
+	}
 	b.WriteString("\n[limits]\n")
+	for _, l := range c.Limits {
+		b.WriteString(l + "\n")
+	}
 	text("body_idle", c.BodyIdle)
 	if c.FastPath != nil {
 		line("fast_path", fmt.Sprint(*c.FastPath))

@@ -31,6 +31,7 @@ import (
 	"net/http"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -75,16 +76,24 @@ func (l *Listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if tcp, ok := c.(*net.TCPConn); ok {
-		return &conn{TCPConn: tcp, l: l}, nil
+	if t, ok := c.(tcp); ok {
+		return &conn{tcp: t, l: l}, nil
 	}
 	return c, nil
+}
+
+// tcp is a TCPConn, or what embeds one.
+type tcp interface {
+	net.Conn
+	io.ReaderFrom
+	syscall.Conn
+	CloseWrite() error
 }
 
 // conn embeds the TCPConn itself, so that ReadFrom (sendfile) and CloseWrite
 // stay visible to net/http.
 type conn struct {
-	*net.TCPConn
+	tcp
 	l     *Listener
 	slow  bool      // net/http has the connection, or who hijacked it
 	taken bool      // somebody hijacked it
@@ -101,13 +110,13 @@ func (c *conn) Read(p []byte) (int, error) {
 	case c.slow && !c.taken && c.left == 0 && len(p) == 1:
 		return c.watch(p)
 	case c.slow:
-		n, err := c.TCPConn.Read(p)
+		n, err := c.tcp.Read(p)
 		c.left -= int64(n)
 		return n, err
 	}
 	for {
 		got := copy(p, c.first)
-		n, err := c.TCPConn.Read(p[got:])
+		n, err := c.tcp.Read(p[got:])
 		n, c.first = n+got, nil
 		var answer *Answer
 		r := parse(p[:n])
@@ -123,6 +132,9 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 	}
 }
+
+// NetConn is the connection beneath.
+func (c *conn) NetConn() net.Conn { return c.tcp }
 
 // answer sends an answer and reports whether something may follow it.
 func (c *conn) answer(a *Answer, last bool) bool {
@@ -152,7 +164,7 @@ func (c *conn) answer(a *Answer, last bool) bool {
 // would send a 400 after most errors of Read, which the client would take for
 // what is missing of the body: it gets an end of file, and nothing to write to.
 func (c *conn) end() error {
-	_ = c.TCPConn.Close()
+	_ = c.tcp.Close()
 	return io.EOF
 }
 

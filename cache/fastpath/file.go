@@ -58,7 +58,7 @@ func (c *conn) Close() error {
 	if c.state.Swap(closed) == sending {
 		return nil
 	}
-	return c.TCPConn.Close()
+	return c.tcp.Close()
 }
 
 // Wait waits until no file is being sent, which http.Server.Shutdown does not do.
@@ -102,5 +102,5 @@ func (c *conn) Write(p []byte) (int, error) {
 		c.hold = false
 		return c.writeHeld(p)
 	}
-	return c.TCPConn.Write(p)
+	return c.tcp.Write(p)
 }

@@ -135,6 +135,9 @@ type conn struct {
 	one   [1]byte
 }
 
+// NetConn is the connection beneath.
+func (c *conn) NetConn() net.Conn { return c.Conn }
+
 // Read implements net.Conn.
 func (c *conn) Read(p []byte) (int, error) {
 	if len(c.early) > 0 {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -43,7 +44,8 @@ type Config struct {
 	} `toml:"signing"`
 
 	Access struct {
-		Anonymous []string `toml:"anonymous"`
+		Anonymous      []string `toml:"anonymous"`
+		TrustedProxies []string `toml:"trusted_proxies"`
 	} `toml:"access"`
 
 	Bootstrap struct {
@@ -64,12 +66,19 @@ type Config struct {
 		BodyIdle configfile.Duration `toml:"body_idle"`
 		Stop     configfile.Duration `toml:"stop"`
 		FastPath bool                `toml:"fast_path"`
+
+		Connections           int `toml:"connections"`
+		ConnectionsPerAddress int `toml:"connections_per_address"`
+		ConnectionsPerToken   int `toml:"connections_per_token"`
+		Uploads               int `toml:"uploads"`
+		HostsPerCredential    int `toml:"hosts_per_credential"`
 	} `toml:"limits"`
 
 	path       string   // of the file
 	publicURL  *url.URL // nil if PublicURL is empty
 	anonymous  access.Scopes
 	requireSig []signing.PublicKey
+	proxies    []netip.Prefix
 }
 
 // Path is the file's.
@@ -80,6 +89,9 @@ func (c *Config) URL() *url.URL { return c.publicURL }
 
 // AnonymousScopes are what everybody may.
 func (c *Config) AnonymousScopes() access.Scopes { return c.anonymous }
+
+// Proxies are those whose word is taken for whom they ask.
+func (c *Config) Proxies() []netip.Prefix { return c.proxies }
 
 // UploadKeys are those of which one must have signed what is uploaded.
 func (c *Config) UploadKeys() []signing.PublicKey { return c.requireSig }
@@ -101,6 +113,9 @@ func Default() *Config {
 	c.Limits.BodyIdle = configfile.Duration(30 * time.Second)
 	c.Limits.Stop = configfile.Duration(5 * time.Minute)
 	c.Limits.FastPath = true
+	c.Access.TrustedProxies = []string{}
+	c.Limits.Uploads = 64
+	c.Limits.HostsPerCredential = 1000
 	return c
 }
 
@@ -171,6 +186,16 @@ func (c *Config) check() error {
 			return fmt.Errorf("access.anonymous has %s and listen has %s: that would let everybody on the network do it; take it out, or listen on 127.0.0.1 alone", s, public)
 		}
 	}
+	for _, p := range c.Access.TrustedProxies {
+		prefix, err := netip.ParsePrefix(p)
+		if a, aerr := netip.ParseAddr(p); err != nil && aerr == nil {
+			prefix, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		if err != nil {
+			return fmt.Errorf("access.trusted_proxies: %q is neither an address like 127.0.0.1 nor a range like 10.0.0.0/8", p)
+		}
+		c.proxies = append(c.proxies, prefix)
+	}
 	for _, k := range c.Signing.RequireUploadSig {
 		key, err := signing.ParsePublicKey(k)
 		if err != nil {
@@ -223,6 +248,16 @@ func (c *Config) checkCache() error {
 		return errors.New("cache.max_nar_size: 0 would refuse every upload")
 	case c.Limits.BodyIdle == 0:
 		return errors.New("limits.body_idle: 0 would refuse every upload")
+	}
+	l := &c.Limits
+	for _, n := range []struct {
+		name       string
+		value, min int
+	}{{"connections", l.Connections, 0}, {"connections_per_address", l.ConnectionsPerAddress, 0}, {"connections_per_token", l.ConnectionsPerToken, 0},
+		{"uploads", l.Uploads, 1}, {"hosts_per_credential", l.HostsPerCredential, 1}} {
+		if n.value < n.min {
+			return fmt.Errorf("limits.%s: %d is below %d", n.name, n.value, n.min)
+		}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 
 	"narwharf/cache"
 	"narwharf/cache/fastpath"
+	"narwharf/cache/limits"
 	"narwharf/cache/signed"
 	"narwharf/cache/state/admin"
 	"narwharf/hooks"
@@ -98,23 +100,50 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 		return err
 	}
 	defer socket.Close()
-	return d.answer(ctx, server, signer, listeners, hangup, out)
+	return d.answer(ctx, server, signer, auth, listeners, hangup, out)
+}
+
+// gate counts connections by the configuration.
+func (d *DataDir) gate() *limits.Gate {
+	l := d.Config.Limits
+	total := cmp.Or(l.Connections, limits.FromFiles())
+	return limits.NewGate(limits.Options{
+		Total: total, PerAddress: cmp.Or(l.ConnectionsPerAddress, max(total/8, min(total, 32))), PerCredential: cmp.Or(l.ConnectionsPerToken, max(total*3/4, 1)),
+		Trusted: d.Config.Proxies(), Log: d.log,
+	})
+}
+
+// tokenOf is the id of the token of a request, "" if it has none that is good.
+func tokenOf(auth *access.Authenticator) func(*http.Request) string {
+	return func(req *http.Request) string {
+		if p := auth.Identify(req); p.Credential == access.Valid {
+			return p.TokenID
+		}
+		return ""
+	}
 }
 
 // answer answers until ctx ends, and then lets uploads end.
-func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *signed.Signer, listeners []net.Listener, hangup <-chan os.Signal, out io.Writer) error {
+func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *signed.Signer, auth *access.Authenticator, listeners []net.Listener, hangup <-chan os.Signal, out io.Writer) error {
+	gate := d.gate()
 	srv := &http.Server{
-		Handler:           Web(d.Config.URL(), d.channels, server),
+		Handler:           gate.Requests(tokenOf(auth), Web(d.Config.URL(), d.channels, server)),
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    64 << 10,
-		ConnContext:       fastpath.ConnContext,
-		ConnState:         fastpath.ConnState,
-		ErrorLog:          slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return fastpath.ConnContext(gate.ConnContext(ctx, c), c)
+		},
+		ConnState: func(c net.Conn, state http.ConnState) {
+			gate.ConnState(c, state)
+			fastpath.ConnState(c, state)
+		},
+		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, len(listeners)+1)
 	for _, l := range listeners {
 		d.log.Info("serving", "address", l.Addr().String(), "data_dir", d.Config.DataDir)
+		l = gate.Listener(l)
 		if d.Config.Limits.FastPath && l.Addr().Network() == "tcp" {
 			l = server.FastPath(l, idleTimeout, headerTimeout)
 		}
