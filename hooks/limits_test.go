@@ -2,6 +2,7 @@ package hooks
 
 import (
 	"bufio"
+	"errors"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -54,21 +55,16 @@ func TestRightsBeforeBodies(t *testing.T) {
 				if err != nil || resp.StatusCode != want {
 					t.Fatalf("answer %+v, %v; want %d", resp, err, want)
 				}
+				defer resp.Body.Close()
 				_, _ = io.Copy(io.Discard, resp.Body)
 				if _, err := in.ReadByte(); err == nil {
 					t.Error("the connection stays open, with a body that nobody reads")
-				} else if ne := net.Error(nil); isTimeout(err, &ne) {
+				} else if ne := net.Error(nil); errors.As(err, &ne) && ne.Timeout() {
 					t.Errorf("the connection is held: %v", err)
 				}
 			})
 		}
 	}
-}
-
-func isTimeout(err error, ne *net.Error) bool {
-	n, ok := err.(net.Error)
-	*ne = n
-	return ok && n.Timeout()
 }
 
 // TestSlowBody: a body that comes to a halt ends, and an agent sends its report again.
@@ -81,6 +77,7 @@ func TestSlowBody(t *testing.T) {
 	if err != nil || resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
 		t.Fatalf("%+v, %v", resp, err)
 	}
+	resp.Body.Close()
 }
 
 // texts are pointers to the fields of a status in which a host can say what it likes.

@@ -124,7 +124,7 @@ type Duration time.Duration
 // ErrNoUnit is of a number where a duration is meant.
 var ErrNoUnit = errors.New("it has no unit, write")
 
-// Set, String and Type make it the value of a flag.
+// Set makes it, with String and Type, the value of a flag.
 func (d *Duration) Set(s string) error { return d.UnmarshalText([]byte(s)) }
 func (d *Duration) String() string     { return time.Duration(*d).String() }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"narwharf/cache/state"
 	"narwharf/cache/state/mirror"
@@ -26,7 +27,7 @@ func (f *Fleet) Report(ctx context.Context, who host.Caller, name string, st *ap
 	l, was := f.o.Channels.Get(st.Channel), f.o.Hosts.Former(st.Instance, name)
 	var refused error
 	report := func(known bool) error {
-		locks := append(host.Locks(name, st.Instance)[1:], state.Shared(channel.Lock(st.Channel)))
+		locks := slices.Concat(host.Locks(name, st.Instance)[1:], []string{state.Shared(channel.Lock(st.Channel))})
 		if !known {
 			locks = append(locks, host.MadeLock(who))
 		}

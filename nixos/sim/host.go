@@ -124,8 +124,7 @@ func (w *World) Hook(_ context.Context, name effect.HookName, env []string) erro
 	})
 }
 
-// The agent\'s end is in it.
-// Reboot implements nixos.Boot.
+// Reboot implements nixos.Boot. The agent's end is in it.
 func (w *World) Reboot(context.Context) error {
 	return w.do("reboot", func() error {
 		if w.WontReboot {
