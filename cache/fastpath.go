@@ -110,7 +110,7 @@ func (s *Server) fastAnswer(path []byte, gzip bool) *fastpath.Answer {
 		t, _ = s.Cache.Signer.Get(context.Background(), hash, s.Cache.Uploads.Index) // net/http meets the error again
 	}
 	switch {
-	case t == nil:
+	case t == nil, t.Local != nil && s.publicPush: // then it has to be held first
 		return nil
 	case t.Gzip != nil && gzip:
 		return &t.Gzipped

@@ -50,6 +50,6 @@ func (s *nars) putNar(w *reply.Writer, req *http.Request, file string) error {
 	return reply.Stored(w)
 }
 
-func (s *nars) mayPush(req *http.Request) bool {
+func (s *parts) mayPush(req *http.Request) bool {
 	return s.Access.Identify(req).Deny(access.Scope{Kind: access.Push}) == nil
 }

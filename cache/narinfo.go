@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -24,6 +25,9 @@ func (s *narinfos) getNarinfo(w *reply.Writer, req *http.Request, hash string) e
 	}
 	if t.Local != nil {
 		w.Source = sourceLocal
+		if err := s.hold(req, t.Local.Info.Path); err != nil {
+			return err
+		}
 	}
 	h := w.Header()
 	text, etag := t.Text, t.Etag
@@ -46,6 +50,20 @@ func (s *narinfos) getNarinfo(w *reply.Writer, req *http.Request, hash string) e
 	return nil
 }
 
+// hold keeps a path of the local store there, if it is an uploader who sees it: Nix
+// remembers for 30 days that it is here, and does not upload it. What nothing can hold
+// is adopted.
+func (s *narinfos) hold(req *http.Request, p narinfo.Path) error {
+	if !s.mayPush(req) {
+		return nil
+	}
+	held, err := s.Cache.Local.Hold(req.Context(), p)
+	if err == nil && !held {
+		s.Cache.Want([]narinfo.Path{p})
+	}
+	return err
+}
+
 // putNarinfo takes in a narinfo; Uploads.PutInfo says by which rules.
 func (s *narinfos) putNarinfo(w *reply.Writer, req *http.Request, hash string) error {
 	text, err := smallBody(req, upload.MaxNarinfo, "the narinfo", refusal.Narinfo)
@@ -59,7 +77,14 @@ func (s *narinfos) putNarinfo(w *reply.Writer, req *http.Request, hash string) e
 	if err := s.checkSignatures(info, w.By); err != nil {
 		return err
 	}
-	if err := s.Cache.Uploads.PutInfo(hash, info, w.By); err != nil {
+	err = s.Cache.Uploads.PutInfo(hash, info, w.By)
+	var loose *upload.LooseError
+	if errors.As(err, &loose) {
+		if err = s.Cache.AdoptNow(req.Context(), loose.Refs); err == nil {
+			err = s.Cache.Uploads.PutInfo(hash, info, w.By)
+		}
+	}
+	if err != nil {
 		return err
 	}
 	s.Cache.Want(info.References)

@@ -46,6 +46,8 @@ type parts struct {
 	metrics   *metrics
 	public    bool   // anonymous may pull
 	immutable string // Cache-Control of what never changes
+	// publicPush is true where everybody may upload.
+	publicPush bool
 }
 
 // Server is the cache over HTTP, an http.Handler.
@@ -66,6 +68,7 @@ func NewServer(opts Options) *Server {
 		opts.Metrics = prometheus.NewRegistry()
 	}
 	s := &Server{parts: &parts{Options: opts, metrics: newMetrics(opts.Cache, opts.Metrics)}, idle: reply.WriteIdle, drainTime: drainTime}
+	s.publicPush = s.mayPush(new(http.Request))
 	s.public = opts.Access.Identify(new(http.Request)).Deny(access.Scope{Kind: access.Pull}) == nil
 	// Shared caches may keep an answer to a request with credentials if it is
 	// "public" (RFC 9111, 3.5), and would hand it to whom has none.

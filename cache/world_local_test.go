@@ -48,7 +48,7 @@ func newMachine(t testing.TB) *machine {
 	t.Helper()
 	t.Setenv("NIX_DAEMON_SOCKET_PATH", "")
 	m := &machine{t: t, root: t.TempDir()}
-	for _, dir := range []string{"nix/store", "nix/var/nix/db", "nix/var/log/nix/drvs"} {
+	for _, dir := range []string{"nix/store", "nix/var/nix/db", "nix/var/nix/gcroots", "nix/var/log/nix/drvs"} {
 		if err := os.MkdirAll(filepath.Join(m.root, dir), 0o755); err != nil {
 			t.Fatal(err)
 		}

@@ -49,6 +49,10 @@ type Nix interface {
 	InfoByHash(ctx context.Context, hashPart string) (*narinfo.Info, error)
 	// PathInfo adds when it became valid.
 	PathInfo(ctx context.Context, p narinfo.Path) (*nixstore.PathInfo, error)
+	// Hold keeps a path from the garbage collector until Release with an age finds
+	// that it was not held anew for so long. nixstore.ErrNoRoot if it cannot.
+	Hold(ctx context.Context, p narinfo.Path) error
+	Release(age time.Duration) (left int, err error)
 	// RealPath is where the files of a path are.
 	RealPath(narinfo.Path) string
 	// Version and Still tell whether anything may have changed.
@@ -142,6 +146,20 @@ func (s *Store) Info(ctx context.Context, hash string) (*narinfo.Info, error) {
 	return p.Info, nil
 }
 
+// Hold keeps a path, and all that it refers to, from Nix's garbage collector, until
+// Release finds that it was not held anew for an age. held is false where nothing can
+// keep it; fs.ErrNotExist if it is not there.
+func (s *Store) Hold(ctx context.Context, p narinfo.Path) (held bool, err error) {
+	err = s.Nix.Hold(ctx, p)
+	if !errors.Is(err, nixstore.ErrNoRoot) {
+		return err == nil, s.explain(ctx, err)
+	}
+	if s.mayLog() {
+		s.log.Error("local paths that are promised to uploaders cannot be kept from nix-collect-garbage: they are copied instead", "error", err)
+	}
+	return false, nil
+}
+
 // Registered is when a path became valid.
 func (s *Store) Registered(ctx context.Context, p narinfo.Path) (time.Time, error) {
 	i, err := s.PathInfo(ctx, p)
@@ -191,18 +209,29 @@ func narName(i *narinfo.Info) string { return i.Path.Hash() + "-" + i.NarHash.Ba
 // is not there, or that this cannot be said now. A 404 would be remembered.
 func (s *Store) explain(ctx context.Context, err error) error {
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, nixstore.ErrNotValid):
 		return fs.ErrNotExist
 	case ctx.Err() != nil:
 		return err
 	case errors.Is(err, nixstore.ErrUnavailable), errors.Is(err, nixstore.ErrLocked):
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if now := time.Now(); now.Sub(s.troubled) > time.Minute { // not for each request
-			s.troubled = now
+		if s.mayLog() {
 			s.log.Error("the local Nix store cannot be read; uploads are served", "error", err)
 		}
 		return refusal.New(refusal.LocalStore, "this cache cannot read its own Nix store now, only what was uploaded; try again later, the server's log says why")
 	}
 	return err
+}
+
+// mayLog tells whether trouble is to be logged now: not for each request.
+func (s *Store) mayLog() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if now.Sub(s.troubled) <= time.Minute {
+		return false
+	}
+	s.troubled = now
+	return true
 }

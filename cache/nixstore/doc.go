@@ -1,6 +1,6 @@
 // Package nixstore reads a Nix store of this machine: which paths are valid,
-// their hashes, references, derivers and signatures. It never writes, never
-// creates a file and never adds a path.
+// their hashes, references, derivers and signatures. It never adds a path, and
+// writes nothing but GC roots (Hold).
 //
 // # Two ways to the same answer
 //

@@ -29,12 +29,14 @@ type Options struct {
 	// $NIX_DAEMON_SOCKET_PATH (not if Root is set: that daemon serves another
 	// store) or else StateDir/daemon-socket/socket.
 	DaemonSocket string
+	// Roots is a folder for GC roots, for Hold where Nix's own cannot be written.
+	Roots string
 	// Timeout is the longest that a call waits for a locked database or for one
 	// answer of the daemon; ten seconds if zero. A context may end it earlier.
 	Timeout time.Duration
 }
 
-// Store is a local Nix store, read only. Its methods may be called from many
+// Store is a local Nix store, read only but for GC roots. Its methods may be called from many
 // goroutines at once.
 type Store struct {
 	storeDir, root string
@@ -48,6 +50,8 @@ type Store struct {
 	closed   atomic.Bool
 	epochs   atomic.Uint64
 	byDaemon atomic.Bool // the last answer came from the daemon
+
+	roots roots
 
 	physicalOnce sync.Once
 	physical     string // the store directory without symbolic links, or empty
@@ -96,6 +100,7 @@ func Open(o Options) (*Store, error) {
 		socket = s.state + "/daemon-socket/socket"
 	}
 	s.daemon = daemon.New(socket, s.storeDir, s.timeout)
+	s.roots.own = o.Roots
 
 	ctx := context.Background()
 	if _, dbErr := s.database(ctx); dbErr != nil {

@@ -20,8 +20,30 @@ import (
 // PutInfo takes in a narinfo for the path with the given hash part. by names
 // the uploader. Text that differs from what is stored only in signatures, or
 // in the encoding of the NAR, adds to it; another fingerprint is refused: the
-// first one wins.
+// first one wins. References that the local store alone has are held there, or it is
+// a *LooseError.
 func (s *Store) PutInfo(hash string, info *narinfo.Info, by string) error {
+	return s.put(hash, info, by, s.Local.Hold)
+}
+
+// PutAdopted is PutInfo for a path of the local store: what it refers to is adopted
+// too, or cannot be.
+func (s *Store) PutAdopted(info *narinfo.Info, by string) error {
+	return s.put(info.Path.Hash(), info, by, func(_ context.Context, ref narinfo.Path) (bool, error) { return true, Has(s.Local, ref) })
+}
+
+// LooseError are references that are in the local store alone, and that nothing keeps
+// there: they have to be adopted before the narinfo can be taken in.
+type LooseError struct{ Refs []narinfo.Path }
+
+func (e *LooseError) Error() string {
+	return fmt.Sprintf("%s and %d more are in the local store alone, where nothing keeps them", e.Refs[0], len(e.Refs)-1)
+}
+
+// holdFunc is LocalStore.Hold.
+type holdFunc func(ctx context.Context, ref narinfo.Path) (held bool, err error)
+
+func (s *Store) put(hash string, info *narinfo.Info, by string, hold holdFunc) error {
 	if info.StoreDir != s.StoreDir {
 		return refusal.New(refusal.StoreDir, "this cache is for paths in %s, the narinfo is for %s", s.StoreDir, info.Path.In(info.StoreDir))
 	}
@@ -56,7 +78,7 @@ func (s *Store) PutInfo(hash string, info *narinfo.Info, by string) error {
 		if !errors.As(err, &absent) {
 			return err
 		}
-		if err := s.checkLocal(info, absent, local); err != nil {
+		if err := s.checkLocal(info, absent, local, hold); err != nil {
 			return err
 		}
 	}
@@ -150,17 +172,25 @@ func (absentError) Error() string { return "references are not uploaded" }
 // holds closures and not pieces. Clients upload references first and remember for 30
 // days what a cache had, so one that is missing was lost here, and only --refresh
 // makes them look.
-func (s *Store) checkLocal(i *narinfo.Info, refs []narinfo.Path, local map[narinfo.Path]bool) error {
+func (s *Store) checkLocal(i *narinfo.Info, refs []narinfo.Path, local map[narinfo.Path]bool, hold holdFunc) error {
 	var missing []string
+	var loose []narinfo.Path
 	for _, ref := range refs {
 		local[ref] = true
-		if err := Has(s.Local, ref); errors.Is(err, fs.ErrNotExist) {
+		held, err := hold(context.Background(), ref)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			missing = append(missing, string(ref))
-		} else if err != nil && !s.AllowIncomplete {
+		case err != nil && !s.AllowIncomplete:
 			return err
+		case err == nil && !held:
+			loose = append(loose, ref)
 		}
 	}
 	if len(missing) == 0 || s.AllowIncomplete {
+		if loose != nil {
+			return &LooseError{loose}
+		}
 		return nil
 	}
 	more := ""

@@ -92,6 +92,10 @@ type LocalStore interface {
 	// Info returns what the store has under a hash part, fs.ErrNotExist if
 	// nothing, a refusal.LocalStore if that cannot be said now.
 	Info(ctx context.Context, hash string) (*narinfo.Info, error)
+	// Hold keeps a path from being collected there for as long as uploaders may
+	// believe that it is here; held is false if nothing can. fs.ErrNotExist if the
+	// path is not there.
+	Hold(ctx context.Context, p narinfo.Path) (held bool, err error)
 	// MakeRoom deletes what can be made again until n bytes of the disk are
 	// free that were not, and returns how many are.
 	MakeRoom(n int64) (freed int64)
@@ -101,6 +105,7 @@ type LocalStore interface {
 type noLocal struct{}
 
 func (noLocal) Info(context.Context, string) (*narinfo.Info, error) { return nil, fs.ErrNotExist }
+func (noLocal) Hold(context.Context, narinfo.Path) (bool, error)    { return false, fs.ErrNotExist }
 func (noLocal) MakeRoom(int64) int64                                { return 0 }
 
 const (

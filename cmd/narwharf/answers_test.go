@@ -109,6 +109,9 @@ func (emptyStore) RealPath(narinfo.Path) string                            { ret
 func (emptyStore) Still(nixstore.Version) bool                             { return true }
 func (emptyStore) Version(context.Context) (v nixstore.Version, err error) { return v, nil }
 
+func (emptyStore) Hold(context.Context, narinfo.Path) error { return nixstore.ErrNotValid }
+func (emptyStore) Release(time.Duration) (int, error)       { return 0, nil }
+
 func (emptyStore) InfoByHash(context.Context, string) (*narinfo.Info, error) {
 	return nil, nixstore.ErrNotValid
 }

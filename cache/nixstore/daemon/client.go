@@ -297,3 +297,28 @@ func helloWords(err error) error {
 	}
 	return err
 }
+
+// Root keeps p from the garbage collector, also from one at work, while link is called,
+// and then for as long as there is the symbolic link to p that it has made at name.
+func (d *Client) Root(ctx context.Context, p narinfo.Path, name string, link func() error) error {
+	return d.with(ctx, func(c *session) error {
+		add := func(op uint64, arg string) error {
+			return c.do(ctx, d.timeout, func() error {
+				c.wire.putNumber(op)
+				c.wire.putText(arg)
+				c.wire.flush()
+				c.wire.work(c.minor)
+				c.wire.number() // 1
+				return c.wire.err
+			})
+		}
+		err := add(opAddTempRoot, p.In(d.storeDir))
+		if err == nil {
+			err = link()
+		}
+		if err == nil {
+			err = add(opAddIndirectRoot, name)
+		}
+		return err
+	})
+}

@@ -225,3 +225,35 @@ func TestSocketErrors(t *testing.T) {
 		}
 	}
 }
+
+// A path is kept for the time of one connection while its link is made, and by the link
+// from then on.
+func TestDaemonRoot(t *testing.T) {
+	for _, minor := range []uint64{21, 26, 38} {
+		i := pathInfo("/nix/store", "a")
+		f := newFakeDaemon(t, minor, i)
+		c := f.client()
+		for _, broken := range []error{errors.New("broken"), nil} {
+			f.mu.Lock()
+			f.roots = nil
+			f.mu.Unlock()
+			err := c.Root(t.Context(), i.Path, "/var/lib/x/roots/a", func() error {
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				if want := []string{"11 " + i.Path.In("/nix/store")}; !slices.Equal(f.roots, want) {
+					t.Errorf("before the link: %q", f.roots)
+				}
+				return broken
+			})
+			want := []string{"11 " + i.Path.In("/nix/store"), "12 /var/lib/x/roots/a"}
+			if broken != nil {
+				want = want[:1]
+			}
+			f.mu.Lock()
+			if !errors.Is(err, broken) || !slices.Equal(f.roots, want) {
+				t.Errorf("%q, %v", f.roots, err)
+			}
+			f.mu.Unlock()
+		}
+	}
+}

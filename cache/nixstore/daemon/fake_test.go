@@ -25,6 +25,7 @@ type fakeDaemon struct {
 	asked   atomic.Int32
 
 	mu    sync.Mutex
+	roots []string // operations on roots, in order
 	infos map[narinfo.Path]*PathInfo
 	conns []net.Conn
 	// before is called before each answer and may take its place.
@@ -191,6 +192,11 @@ func (f *fakeDaemon) answer(x *wire, minor, op uint64, arg string) {
 			}
 		}
 		x.putText("")
+	case opAddTempRoot, opAddIndirectRoot:
+		f.roots = append(f.roots, fmt.Sprint(op, " ", arg))
+		f.chatter(x)
+		x.putNumber(msgLast)
+		x.putNumber(1)
 	default:
 		f.t.Errorf("the client sent operation %d", op)
 	}

@@ -19,6 +19,8 @@ const (
 	minMinor    = 21
 	newestMinor = 38
 
+	opAddTempRoot           = 11
+	opAddIndirectRoot       = 12
 	opQueryPathInfo         = 26
 	opQueryPathFromHashPart = 29
 

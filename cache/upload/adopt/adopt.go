@@ -5,7 +5,8 @@
 //
 // A promote asks for its whole closure, by Adopt. What uploads refer to is adopted
 // in the background, by Run: clients do not upload what they see here already, and
-// the cache's files have to be whole closures all the same.
+// the cache's files have to be whole closures all the same. Until then a GC root holds
+// it, and so it holds what uploaders have seen here and nothing refers to yet.
 package adopt
 
 import (
@@ -35,6 +36,8 @@ type LocalStore interface {
 	// Info returns what the store has under a hash part, fs.ErrNotExist if
 	// nothing, a refusal.LocalStore if that cannot be said now.
 	Info(ctx context.Context, hash string) (*narinfo.Info, error)
+	// Release lets go of what was held (upload.LocalStore) and not for an age.
+	Release(age time.Duration) (left int, err error)
 	// Compress returns the NAR of a path, compressed with zstd, as a whole file
 	// with its SHA-256 and size. dump.ErrChanged or fs.ErrNotExist if the path is
 	// not what Nix knows it as; blob.ErrFull if there is no room for the file.

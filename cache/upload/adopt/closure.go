@@ -19,6 +19,10 @@ import (
 // ofReferrers is the uploader of what was adopted for an upload.
 const ofReferrers = "adopted for uploads that refer to it"
 
+// grace is for how long Nix remembers what it saw here, and a day: a path is held in the
+// local store for so long after it was seen last.
+const grace = 31 * 24 * time.Hour
+
 // longestPause is how long Run waits at most before it tries again.
 const longestPause = time.Hour
 
@@ -99,10 +103,17 @@ func (a *Adopter) Run(ctx context.Context) {
 	a.Want(slices.Collect(maps.Keys(refs)))
 	var retry <-chan time.Time
 	pause := a.Pause
+	release := time.NewTicker(6 * time.Hour)
+	defer release.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-release.C:
+			if _, err := a.Local.Release(grace); err != nil {
+				a.Log.Error("let go of old GC roots of the local store", "error", err)
+			}
+			continue
 		case <-a.wake:
 		case <-retry:
 		}
@@ -118,6 +129,19 @@ func (a *Adopter) Run(ctx context.Context) {
 		a.again(failed)
 		retry, pause = time.After(pause), min(2*pause, longestPause)
 	}
+}
+
+// AdoptNow adopts what an upload refers to, and waits for it.
+func (a *Adopter) AdoptNow(ctx context.Context, paths []narinfo.Path) error {
+	if _, err := a.adoptClosure(ctx, paths); err != nil {
+		return err
+	}
+	for _, p := range paths {
+		if _, err := a.Uploads.Index.Get(p.Hash()); err != nil {
+			return refusal.New(refusal.LocalDiffers, "%s is in this cache's own store, cannot be kept there, and is not what Nix knows it as: run nix store verify --repair there, and again here", p)
+		}
+	}
+	return nil
 }
 
 // adoptClosure adopts paths and all that they refer to. A path that is not what

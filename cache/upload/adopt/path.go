@@ -36,7 +36,7 @@ func (a *Adopter) adopt(ctx context.Context, one *adoption, todo batch, by strin
 	info := one.info.Clone()
 	info.URL, info.Compression, info.FileHash, info.FileSize = "nar/"+fileOf(f), f.Compression, f.FileHash, f.FileSize
 	info.Sigs = a.signatures(one.info)
-	if err := a.Uploads.PutInfo(info.Path.Hash(), info, by); err != nil {
+	if err := a.Uploads.PutAdopted(info, by); err != nil {
 		return fmt.Errorf("adopt %s: %w", info.Path, err)
 	}
 	a.Log.Info("adopted from the local store", "path", info.Path, "nar_size", info.NarSize, "by", by)

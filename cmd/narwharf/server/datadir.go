@@ -179,7 +179,9 @@ func openStore(cfg *serverconfig.Config) (*nixstore.Store, error) {
 	if !cfg.Cache.ServeStore {
 		return nil, nil
 	}
-	store, err := nixstore.Open(nixstore.Options{StoreDir: cfg.Cache.StoreDir, Root: cfg.Cache.StoreRoot})
+	store, err := nixstore.Open(nixstore.Options{
+		StoreDir: cfg.Cache.StoreDir, Root: cfg.Cache.StoreRoot, Roots: filepath.Join(cfg.DataDir, "gcroots"),
+	})
 	if err != nil {
 		return nil, fmt.Errorf("cache.serve_store is true: %w (as user %d); or set serve_store = false in %s, and uploads alone are served", err, os.Geteuid(), cfg.Path())
 	}
