@@ -1,7 +1,6 @@
 package nixstore
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -38,6 +37,9 @@ type roots struct {
 
 	made, synced atomic.Int64
 	syncing      sync.Mutex
+
+	telling   sync.Mutex
+	collector net.Conn // that is at work, or was
 }
 
 // renew is the age from which on a root that is used again gets a new one.
@@ -175,21 +177,33 @@ func (s *Store) collected(ctx context.Context, p narinfo.Path) error {
 	}
 }
 
-// tell gives a collection that is at work another root.
+// tell gives a collection that is at work another root. One connection serves all, and
+// stays open as those of Nix do: Nix 2.8 crashes over one that comes and goes at once.
 func (s *Store) tell(ctx context.Context, p narinfo.Path) (told bool, err error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", filepath.Join(s.state, "gc-socket", "socket"))
-	if err != nil {
-		return false, err
+	r := &s.roots
+	r.telling.Lock()
+	defer r.telling.Unlock()
+	if r.collector == nil {
+		if r.collector, err = new(net.Dialer).DialContext(ctx, "unix", filepath.Join(s.state, "gc-socket", "socket")); err != nil {
+			r.collector = nil
+			return false, err
+		}
 	}
-	defer conn.Close()
+	var answer [1]byte
 	if t, ok := ctx.Deadline(); ok {
-		_ = conn.SetDeadline(t)
+		err = r.collector.SetDeadline(t)
 	}
-	if _, err := fmt.Fprintln(conn, p.In(s.storeDir)); err != nil {
-		return false, err
+	if err == nil {
+		_, err = fmt.Fprintln(r.collector, p.In(s.storeDir))
 	}
-	answer, err := bufio.NewReader(conn).ReadByte()
-	return answer == '1', err
+	if err == nil {
+		_, err = r.collector.Read(answer[:])
+	}
+	if err != nil { // it has ended
+		_ = r.collector.Close()
+		r.collector = nil
+	}
+	return answer[0] == '1', err
 }
 
 // Release takes away the roots that were not used for an age, and returns how many

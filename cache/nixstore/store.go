@@ -122,6 +122,11 @@ func (s *Store) Close() error {
 	s.opening <- struct{}{}
 	defer func() { <-s.opening }()
 	s.daemon.Close()
+	s.roots.telling.Lock()
+	defer s.roots.telling.Unlock()
+	if s.roots.collector != nil {
+		_ = s.roots.collector.Close()
+	}
 	if db := s.db.Swap(nil); db != nil {
 		db.retire()
 	}
