@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -20,18 +19,17 @@ type narinfos struct{ *parts }
 
 func (s *narinfos) getNarinfo(w *reply.Writer, req *http.Request, hash string) error {
 	t, err := s.Cache.Signer.Get(req.Context(), hash, s.Cache.Uploads.Index)
+	if err == nil && t.Local != nil {
+		w.Source = sourceLocal
+		if s.mayPush(req) {
+			err = s.Cache.Hold(req.Context(), t.Local.Info.Path)
+		}
+	}
 	if err != nil {
 		return err
 	}
-	if t.Local != nil {
-		w.Source = sourceLocal
-		if err := s.hold(req, t.Local.Info.Path); err != nil {
-			return err
-		}
-	}
 	h := w.Header()
-	text, etag := t.Text, t.Etag
-	compressed := t.Gzip
+	text, etag, compressed := t.Text, t.Etag, t.Gzip
 	if compressed != nil {
 		h["Vary"] = []string{"Accept-Encoding"}
 		if reply.Accepts(req, "gzip") {
@@ -50,21 +48,7 @@ func (s *narinfos) getNarinfo(w *reply.Writer, req *http.Request, hash string) e
 	return nil
 }
 
-// hold keeps a path of the local store there, if it is an uploader who sees it: Nix
-// remembers for 30 days that it is here, and does not upload it. What nothing can hold
-// is adopted.
-func (s *narinfos) hold(req *http.Request, p narinfo.Path) error {
-	if !s.mayPush(req) {
-		return nil
-	}
-	held, err := s.Cache.Local.Hold(req.Context(), p)
-	if err == nil && !held {
-		s.Cache.Want([]narinfo.Path{p})
-	}
-	return err
-}
-
-// putNarinfo takes in a narinfo; Uploads.PutInfo says by which rules.
+// putNarinfo takes in a narinfo; package upload says by which rules.
 func (s *narinfos) putNarinfo(w *reply.Writer, req *http.Request, hash string) error {
 	text, err := smallBody(req, upload.MaxNarinfo, "the narinfo", refusal.Narinfo)
 	if err != nil {
@@ -77,17 +61,9 @@ func (s *narinfos) putNarinfo(w *reply.Writer, req *http.Request, hash string) e
 	if err := s.checkSignatures(info, w.By); err != nil {
 		return err
 	}
-	err = s.Cache.Uploads.PutInfo(hash, info, w.By)
-	var loose *upload.LooseError
-	if errors.As(err, &loose) {
-		if err = s.Cache.AdoptNow(req.Context(), loose.Refs); err == nil {
-			err = s.Cache.Uploads.PutInfo(hash, info, w.By)
-		}
-	}
-	if err != nil {
+	if err := s.Cache.PutInfo(req.Context(), hash, info, w.By); err != nil {
 		return err
 	}
-	s.Cache.Want(info.References)
 	s.Log.Info("uploaded", "path", info.Path, "nar_size", info.NarSize, "by", w.By)
 	return reply.Stored(w)
 }
@@ -100,17 +76,14 @@ func (s *narinfos) checkSignatures(info *narinfo.Info, by string) error {
 		return nil
 	}
 	text := info.AppendFingerprint(nil)
-	names := make(map[string]bool)
-	for _, k := range known {
-		names[k.Name()] = true
-	}
 	var good []string
 	for _, sig := range info.Sigs {
 		name, _, err := signing.ParseSignature(sig)
 		if err != nil {
 			return refusal.New(refusal.Signature, "%v", err)
 		}
-		if _, ok := signing.VerifyAny(text, []string{sig}, known); names[name] && !ok {
+		ours := slices.ContainsFunc(known, func(k signing.PublicKey) bool { return k.Name() == name })
+		if _, ok := signing.VerifyAny(text, []string{sig}, known); ours && !ok {
 			s.Log.Warn("dropped a wrong signature from an upload", "path", info.Path, "key", name, "by", by)
 			continue
 		}

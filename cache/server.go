@@ -43,11 +43,10 @@ type Options struct {
 // parts is what all handlers work with.
 type parts struct {
 	Options
-	metrics   *metrics
-	public    bool   // anonymous may pull
-	immutable string // Cache-Control of what never changes
-	// publicPush is true where everybody may upload.
-	publicPush bool
+	metrics    *metrics
+	public     bool   // anonymous may pull
+	immutable  string // Cache-Control of what never changes
+	publicPush bool   // anonymous may push
 }
 
 // Server is the cache over HTTP, an http.Handler.

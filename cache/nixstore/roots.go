@@ -17,7 +17,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"narwharf/cache/nixstore/daemon"
-	"narwharf/cache/state/durable"
 	"narwharf/narinfo"
 )
 
@@ -136,11 +135,16 @@ func (r *roots) confirm(link string) error {
 		return nil
 	}
 	all := r.made.Load()
-	err := durable.SyncDir(r.dir)
-	if err == nil {
-		r.synced.Store(all)
+	d, err := os.Open(r.dir)
+	if err != nil {
+		return err
 	}
-	return err
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return err
+	}
+	r.synced.Store(all)
+	return nil
 }
 
 func touch(link string, t time.Time) error {

@@ -27,6 +27,7 @@ import (
 	"narwharf/cache/state/namelock"
 	"narwharf/cache/upload"
 	"narwharf/cache/upload/adopt"
+	"narwharf/narinfo"
 )
 
 // Options say where a cache lies and how it takes things in.
@@ -128,4 +129,30 @@ func (c *Cache) uploaded(hash string) (*index.Record, error) {
 		return nil, fs.ErrNotExist
 	}
 	return nil, nil
+}
+
+// Hold keeps a path of the local store there, since an uploader sees it: Nix remembers
+// for 30 days that it is here, and does not upload it. What nothing can hold is adopted.
+func (c *Cache) Hold(ctx context.Context, p narinfo.Path) error {
+	held, err := c.Local.Hold(ctx, p)
+	if err == nil && !held {
+		c.Want([]narinfo.Path{p})
+	}
+	return err
+}
+
+// PutInfo takes in a narinfo (upload.Store.PutInfo). What it refers to in the local store
+// is held there, or adopted before, and becomes an upload later.
+func (c *Cache) PutInfo(ctx context.Context, hash string, info *narinfo.Info, by string) error {
+	err := c.Uploads.PutInfo(hash, info, by)
+	var loose *upload.LooseError
+	if errors.As(err, &loose) {
+		if err = c.AdoptNow(ctx, loose.Refs); err == nil {
+			err = c.Uploads.PutInfo(hash, info, by)
+		}
+	}
+	if err == nil {
+		c.Want(info.References)
+	}
+	return err
 }
