@@ -35,6 +35,18 @@ func Line(s string, most int) string { return shown(s, most, "") }
 // Block is Text in which line breaks and tabs stay.
 func Block(s string, most int) string { return shown(s, most, "\n\t") }
 
+// ASCII is Text with all but what prints of ASCII, and what strconv.Quote would escape of
+// that, replaced.
+func ASCII(s string, most int) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' || r == '"' || r == '\\' {
+			return '?'
+		}
+		return r
+	}, s)
+	return strings.ReplaceAll(Text(s, most), mark, "...")
+}
+
 // maxMarks is how many combining marks may stand on one character: no script needs more,
 // and with hundreds they cover the lines above and below.
 const maxMarks = 4

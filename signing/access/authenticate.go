@@ -49,7 +49,12 @@ type Principal struct {
 
 	Fault string // if Malformed: what is wrong, without anything of the credential
 	Err   error  // if Unchecked: the store's error
+
+	barred *Denied
 }
+
+// Guard says why a request may do no more than pull does, whoever makes it; nil if it may.
+type Guard func(r *http.Request) *Denied
 
 // lookup is Tokens.Lookup.
 type lookup interface {
@@ -61,15 +66,16 @@ type Authenticator struct {
 	tokens    lookup
 	anonymous Scopes
 	clock     func() time.Time
+	guards    []Guard
 }
 
 // NewAuthenticator returns an Authenticator over tokens. Everybody has the scopes
 // anonymous, which may be empty. A nil clock is time.Now.
-func NewAuthenticator(tokens lookup, anonymous Scopes, clock func() time.Time) *Authenticator {
+func NewAuthenticator(tokens lookup, anonymous Scopes, clock func() time.Time, guards ...Guard) *Authenticator {
 	if clock == nil {
 		clock = time.Now
 	}
-	return &Authenticator{tokens: tokens, anonymous: anonymous.union(nil), clock: clock}
+	return &Authenticator{tokens: tokens, anonymous: anonymous.union(nil), clock: clock, guards: guards}
 }
 
 // maxCredential bounds an Authorization header, in bytes: above what a token in
@@ -82,6 +88,11 @@ const maxCredential = 4 << 10
 func (a *Authenticator) Identify(r *http.Request) Principal {
 	headers := r.Header["Authorization"]
 	p := Principal{Scopes: a.anonymous}
+	for _, guard := range a.guards {
+		if p.barred == nil {
+			p.barred = guard(r)
+		}
+	}
 	switch len(headers) {
 	case 0:
 		return p
@@ -169,11 +180,14 @@ const Challenge = `Basic realm="narwharf"`
 // Denied is why a request was refused.
 type Denied struct {
 	// Status is 401 if no good credential came with the request, 403 if a good
-	// one lacks the scope, 503 if the credential could not be checked.
+	// one lacks the scope, 503 if the credential could not be checked; or a Guard's.
 	Status int
 
 	text string
 }
+
+// Refuse is a Guard's denial.
+func Refuse(status int, text string) *Denied { return &Denied{status, clip.ASCII(text, 299)} }
 
 // Error returns one line of less than 300 bytes for the person at the other end,
 // printable ASCII: what is missing, why the credential did not help, what to do.
@@ -183,6 +197,9 @@ func (d *Denied) Error() string { return d.text }
 // Deny returns nil if p has the scope need, and otherwise why the request is refused:
 // compare it with nil before it becomes an error.
 func (p Principal) Deny(need Scope) *Denied {
+	if p.barred != nil && need.Kind != Pull {
+		return p.barred
+	}
 	if p.Scopes.Allows(need) {
 		return nil
 	}
@@ -194,20 +211,23 @@ func (p Principal) Deny(need Scope) *Denied {
 	switch p.Credential {
 	case Valid:
 		d.Status = http.StatusForbidden
-		d.text = fmt.Sprintf("%s; the token %q has %s: %s", needs, plain(p.Name, 32), describeScopes(p.Scopes), remedy)
+		d.text = fmt.Sprintf("%s; the token %q has %s: %s", needs, clip.ASCII(p.Name, 32), describeScopes(p.Scopes), remedy)
 	case Unknown:
 		d.text = fmt.Sprintf("%s; the token is not known here: revoked, or of another server; %s", needs, remedy)
 	case Revoked:
-		d.text = fmt.Sprintf("%s; the token %q was revoked on %s: %s", needs, plain(p.Former, 32), stamp(p.RevokedAt), remedy)
+		d.text = fmt.Sprintf("%s; the token %q was revoked on %s: %s", needs, clip.ASCII(p.Former, 32), stamp(p.RevokedAt), remedy)
 	case Expired:
-		d.text = fmt.Sprintf("%s; the token %q expired on %s: %s", needs, plain(p.Former, 32), stamp(p.ExpiredAt), remedy)
+		d.text = fmt.Sprintf("%s; the token %q expired on %s: %s", needs, clip.ASCII(p.Former, 32), stamp(p.ExpiredAt), remedy)
 	case Malformed:
-		d.text = fmt.Sprintf("%s; %s", needs, plain(p.Fault, 120))
+		d.text = fmt.Sprintf("%s; %s", needs, clip.ASCII(p.Fault, 120))
 	case Unchecked:
 		d.Status = http.StatusServiceUnavailable
 		d.text = needs + "; the token could not be checked now: try again soon"
 	default:
-		d.text = needs + "; the request carries no token: give one as the password in netrc, or as Authorization: Bearer"
+		if need.Kind != Metrics {
+			remedy = "give one as the password in netrc, or as Authorization: Bearer"
+		}
+		d.text = fmt.Sprintf("%s; the request carries no token: %s", needs, remedy)
 	}
 	return d
 }
@@ -219,7 +239,7 @@ func (p Principal) DenyAs(need Scope, host string) *Denied {
 	if p.Host != "" && p.Host != host {
 		return &Denied{Status: http.StatusForbidden, text: fmt.Sprintf(
 			"the token %q is that of the host %s and cannot act as %s: give this host a token of its own, or its old name",
-			plain(p.Name, 64), plain(p.Host, 64), plain(host, 64))}
+			clip.ASCII(p.Name, 64), clip.ASCII(p.Host, 64), clip.ASCII(host, 64))}
 	}
 	return p.Deny(need)
 }
@@ -232,9 +252,12 @@ func describeNeed(need Scope) (needs, remedy string) {
 	}
 	scope := need.String()
 	if len(scope) > 48 { // twice would be too long for a line
-		return "this needs the scope " + plain(scope, 72), "make one that has it with narwharf token new"
+		return "this needs the scope " + clip.ASCII(scope, 72), "make one that has it with narwharf token new"
 	}
-	if need.Kind == Join {
+	switch need.Kind {
+	case Metrics:
+		return "this needs the scope metrics", "make one with narwharf token new --name prometheus --scope metrics --out FILE, then in prometheus.yml: authorization: {credentials_file: FILE}"
+	case Join:
 		return "this needs a join token of " + need.Glob, "make one with narwharf token new --join " + need.Glob
 	}
 	return "this needs the scope " + scope, "make one with narwharf token new --scope " + scope
@@ -246,25 +269,13 @@ func describeScopes(scopes Scopes) string {
 		return "no scope"
 	}
 	const limit = 40
-	list := plain(scopes[0].String(), limit)
+	list := clip.ASCII(scopes[0].String(), limit)
 	for i, scope := range scopes[1:] {
-		word := plain(scope.String(), limit)
+		word := clip.ASCII(scope.String(), limit)
 		if len(list)+len(word) > limit {
 			return fmt.Sprintf("%s and %d more only", list, len(scopes)-1-i)
 		}
 		list += ", " + word
 	}
 	return list + " only"
-}
-
-// plain cuts s to at most limit bytes, with dots where something was cut, and
-// replaces all but printable ASCII and the characters that %q would double.
-func plain(s string, limit int) string {
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' || r == '"' || r == '\\' {
-			return '?'
-		}
-		return r
-	}, s)
-	return strings.ReplaceAll(clip.Text(s, limit), "…", "...")
 }

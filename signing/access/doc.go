@@ -14,7 +14,7 @@
 //     what the cache has, and a follower fetches it;
 //   - join implies pull, because a new host fetches its agent before it can join.
 //
-// operate implies nothing: who only stops roll-outs needs no closures.
+// operate and metrics imply nothing: who only stops roll-outs needs no closures.
 //
 // # Tokens
 //
@@ -30,8 +30,8 @@
 // secrets finds tokens by `nwt_[0-9a-hjkmnp-tv-z]{10}_[0-9a-hjkmnp-tv-z]{59}`, and a
 // token that was mistyped or cut short is told apart from one that was revoked.
 //
-// A token is never deleted from its store. Revoked and expired ones stay, so that
-// their holders are told what happened and the audit log's names keep a meaning.
+// Revoked and expired tokens stay in the store, so that their holders are told what
+// happened and the audit log's names keep a meaning.
 //
 // # Tokens of hosts
 //
@@ -54,7 +54,5 @@
 //     stale or malformed credential counts as none: an old line in a netrc does not
 //     break reads that need no credential at all.
 //
-// Where the credential would have mattered, [Principal.Deny] says in one line what
-// was missing, what is wrong with the credential, and what to do. No text, error or
-// field of this package contains a secret or a part of one.
+// No text, error or field of this package contains a secret or a part of one.
 package access

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"narwharf/narinfo/clip"
 )
 
 // Patience is how long after a use of a join token the same host may repeat it
@@ -126,7 +128,7 @@ func (t Token) used(instance, host string, now time.Time) int {
 // use spends a use of a join token, or says why it cannot be.
 func use(join Token, instance string, fresh Token) (Token, error) {
 	refuse := func(format string, args ...any) (Token, error) {
-		return Token{}, &JoinError{fmt.Sprintf("the token %q ", plain(join.Name, maxName)) + fmt.Sprintf(format, args...)}
+		return Token{}, &JoinError{fmt.Sprintf("the token %q ", clip.ASCII(join.Name, maxName)) + fmt.Sprintf(format, args...)}
 	}
 	again := "make another with narwharf token new --join"
 	if join.Uses > 0 {
@@ -140,7 +142,7 @@ func use(join Token, instance string, fresh Token) (Token, error) {
 	case join.Expired(fresh.Created):
 		return refuse("expired on %s: %s", stamp(join.Expires), again)
 	case join.Host != "" && join.Host != fresh.Host:
-		return refuse("is for the host %s and this is %s: set host in the agent's configuration, or %s --host %[2]s", join.Host, plain(fresh.Host, 127), again)
+		return refuse("is for the host %s and this is %s: set host in the agent's configuration, or %s --host %[2]s", join.Host, clip.ASCII(fresh.Host, 127), again)
 	}
 	at := join.used(instance, fresh.Host, fresh.Created)
 	switch {

@@ -55,8 +55,11 @@ func (k *keptCopy) keep(tx state.Reader, changed []Token) error {
 	if k.file == "" {
 		return nil
 	}
-	err := k.add(changed)
+	text, err := lines(changed)
 	if err != nil {
+		return err
+	}
+	if k.room -= len(text); k.stale || k.room < 0 || durable.Append(k.file, text) != nil {
 		err = k.replace(tx)
 	}
 	// A full disk keeps nobody from revoking: the next change, or start, brings
@@ -74,26 +77,17 @@ func (k *keptCopy) ended(err error) {
 	k.stale = k.stale || err != nil
 }
 
-var errStale = errors.New("the copy of the tokens has to be replaced")
-
-// add adds lines to the file, durably. After an error it has to be replaced.
-func (k *keptCopy) add(changed []Token) (err error) {
-	var text []byte
-	for _, t := range changed {
+func lines(tokens []Token) (text []byte, err error) {
+	for _, t := range tokens {
 		value, err := encodeToken(t)
 		if err == nil {
 			text, err = appendLine(text, t.ID, value)
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if k.room -= len(text); k.stale || k.room < 0 {
-		return errStale
-	}
-	err = durable.Append(k.file, text)
-	k.stale = err != nil
-	return err
+	return text, nil
 }
 
 // replace writes the whole file anew, durably.

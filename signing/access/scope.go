@@ -23,12 +23,13 @@ const (
 	Follow                  // follow:<glob>, be a host of them: desired, status, log, as itself
 	Join                    // join:<glob>, become a host of them: a join token has this alone
 	Operate                 // hosts, roll-outs, pins
+	Metrics                 // /metrics
 	Admin                   // the rest, and all of the above
 )
 
-var kindNames = [...]string{Pull: "pull", Push: "push", Promote: "promote", Follow: "follow", Join: "join", Operate: "operate", Admin: "admin"}
+var kindNames = [...]string{Pull: "pull", Push: "push", Promote: "promote", Follow: "follow", Join: "join", Operate: "operate", Metrics: "metrics", Admin: "admin"}
 
-const validScopes = "pull, push, promote:<channel glob>, follow:<channel glob>, operate, admin"
+const validScopes = "pull, push, promote:<channel glob>, follow:<channel glob>, operate, metrics, admin"
 
 // maxGlob bounds a glob or channel name, in bytes.
 const maxGlob = 128
@@ -51,9 +52,8 @@ type Scope struct {
 	Glob string
 }
 
-// ParseScope reads one scope as [Scope.String] writes it. There is no leniency: no
-// white space, no capitals, no `promote` without a channel. The error lists what
-// would be valid.
+// ParseScope reads one scope as [Scope.String] writes it, without leniency. The error
+// lists what would be valid.
 func ParseScope(s string) (Scope, error) {
 	word, glob, colon := strings.Cut(s, ":")
 	kind := Kind(slices.Index(kindNames[:], word)) // index 0 is "", no kind
@@ -90,13 +90,9 @@ func (s Scope) MarshalText() ([]byte, error) {
 }
 
 // UnmarshalText is ParseScope for JSON and TOML.
-func (s *Scope) UnmarshalText(text []byte) error {
-	parsed, err := ParseScope(string(text))
-	if err != nil {
-		return err
-	}
-	*s = parsed
-	return nil
+func (s *Scope) UnmarshalText(text []byte) (err error) {
+	*s, err = ParseScope(string(text))
+	return err
 }
 
 func (s Scope) valid() bool {
@@ -129,10 +125,9 @@ func (s Scope) allows(need Scope) bool {
 // Scopes is what somebody may do: the union of its elements.
 type Scopes []Scope
 
-// ParseScopes reads the values of a repeatable flag or a list in the
-// configuration; each may hold several scopes separated by commas, with spaces
-// around them. The result is sorted and without duplicates. No values at all are
-// no scopes; an empty scope among them is an error.
+// ParseScopes reads the values of a repeatable flag or a list in the configuration; each
+// may hold several scopes separated by commas, with spaces around them. The result is
+// sorted and without duplicates.
 func ParseScopes(values []string) (Scopes, error) {
 	var scopes Scopes
 	for _, value := range values {
