@@ -57,7 +57,7 @@ var mayImport = map[string][]string{
 	"cache/upload/fsck":     {"cache/nar", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/upload", "narinfo"},
 	"cache/upload/adopt":    {"cache/nar", "cache/nar/dump", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/upload", "narinfo"},
 	"cmd/narwharf":          {"..."},
-	"cmd/narwharf/server":   {"cache", "cache/...", "hooks", "hooks/audit", "hooks/serverconfig", "nixos/bootstrap", "nixos/config", "signing", "signing/access"},
+	"cmd/narwharf/server":   {"cache", "cache/...", "hooks", "hooks/audit", "hooks/serverconfig", "nixos/bootstrap", "nixos/config", "signing", "signing/access", "signing/browser"},
 	"e2e":                   nil,
 	"e2e/fleet":             {"e2e"},
 	"e2e/fleet/cmd":         {"e2e/fleet"},
@@ -100,6 +100,7 @@ var mayImport = map[string][]string{
 	"nixos/sim":             {"nixos", "nixos/desired", "nixos/effect", "nixos/journal", "nixos/machine", "nixos/probation", "nixos/remote", "signing", "narinfo", "hooks/api"},
 	"signing":               {"narinfo", "signing/ijson"},
 	"signing/ijson":         nil,
+	"signing/browser":       {"signing/access"},
 	"signing/access":        {"signing", "cache/state", "cache/state/durable", "cache/state/mirror"},
 }
 
@@ -120,6 +121,7 @@ var testsMayImport = map[string][]string{
 	"cache/state/mirror": {"cache/state/memory"},
 	"nixos":              {"nixos/sim", "hooks/window"},
 	"nixos/linux":        {"nixos/sim", "cache/nar", "cache/nar/dump", "narinfo", "signing"},
+	"signing/browser":    {"cache/state/memory"},
 	"signing/access":     {"cache/state/bolt", "cache/state/memory", "cache/state/statetest"},
 }
 
@@ -132,7 +134,7 @@ var onlyIn = map[string][]string{
 	"go.etcd.io/bbolt":         {"cache/state/bolt/*.go"},
 	// Handlers and clients know HTTP; what they call does not.
 	"net/http": {"bench/*.go", "cache/*.go", "cache/fastpath/*.go", "cache/limits/*.go", "cache/reply/*.go", "cache/state/admin/*.go", "cmd/narwharf/server/*.go", "e2e/*.go", "e2e/*/*.go",
-		"hooks/*.go", "hooks/api/*.go", "hooks/longpoll/*.go", "nixos/linux/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "signing/access/*.go"},
+		"hooks/*.go", "hooks/api/*.go", "hooks/longpoll/*.go", "nixos/linux/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "signing/access/*.go", "signing/browser/*.go"},
 }
 
 type goPackage struct {

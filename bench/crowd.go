@@ -91,7 +91,7 @@ func crowdSample(st *nixStore, i *narinfo.Info, n int, dir string, start func(di
 	}
 	defer remove(dir)
 	defer s.stop()
-	conn, err := dial(s.addr, "")
+	conn, err := dial(s.addr, s.admin)
 	if err != nil {
 		return r, err
 	}

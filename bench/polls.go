@@ -154,7 +154,7 @@ func (h *hosts) quiet() error {
 
 // metrics reads the numbers without labels of /metrics.
 func (h *hosts) metrics() (map[string]float64, error) {
-	c, err := dial(h.server.addr, h.server.token)
+	c, err := dial(h.server.addr, h.server.admin)
 	if err != nil {
 		return nil, err
 	}

@@ -23,6 +23,7 @@ type server struct {
 	addr  string // host:port for reads
 	put   string // host:port for uploads, "" if it takes none
 	token string // for uploads, "" if it asks for none
+	admin string // a token that may see /metrics
 	nars  string // folder where its NARs lie
 	cmd   *exec.Cmd
 	log   string        // file of what it said

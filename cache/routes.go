@@ -84,7 +84,7 @@ var Routes = []Route{
 	{Name: "version", Pattern: "/version", Public: true},
 	{Name: "healthz", Pattern: "/healthz", Public: true},
 	{Name: "readyz", Pattern: "/readyz", Public: true},
-	{Name: "metrics", Pattern: "/metrics", Read: access.Pull},
+	{Name: "metrics", Pattern: "/metrics", Read: access.Metrics},
 }
 
 // match finds the row for a path, and the name that its parameters make, joined with

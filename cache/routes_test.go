@@ -272,12 +272,17 @@ func TestPrivateCache(t *testing.T) {
 		if row.Public {
 			w.must(a, 200)
 		} else {
-			w.must(a, 401, "pull")
+			token := w.token // push reads too
+			if row.Read == access.Metrics {
+				token = w.prometheus
+				w.must(w.get(path, "Authorization", "Bearer "+w.token), 403, "narwharf token new --name prometheus --scope metrics --out FILE")
+			}
+			w.must(a, 401, row.Read.String())
 			if a.header.Get("WWW-Authenticate") == "" {
 				t.Errorf("%s: 401 without a challenge", row.Name)
 			}
 			sameHead(t, a, w.head(path))
-			w.must(w.get(path, "Authorization", "Bearer "+w.token), 200) // push reads too
+			w.must(w.get(path, "Authorization", "Bearer "+token), 200)
 		}
 		if row.Write {
 			w.must(w.do(http.MethodPut, path, []byte("x")), 401, "push")

@@ -77,8 +77,9 @@ type world struct {
 	log      *logBuffer
 	behind   struct{ files, bytes int64 } // what the server does not know to be gone
 
-	client *http.Client
-	token  string // with the scope push; sent by put and by nothing else
+	client     *http.Client
+	token      string // with the scope push; sent by put and by nothing else
+	prometheus string // a token with the scope metrics
 }
 
 var (
@@ -116,7 +117,7 @@ func openWorld(t testing.TB, dir string, choose ...func(*setup)) *world {
 		Options:     Options{Priority: 30, BodyIdle: 10 * time.Second, Version: "test"},
 		uploads:     upload.Options{StoreDir: "/nix/store", MaxNarSize: 64 << 20, NarGrace: 24 * time.Hour},
 		signUploads: true,
-		anonymous:   access.Scopes{pull},
+		anonymous:   access.Scopes{pull, {Kind: access.Metrics}},
 		keys:        func() ([]signing.SecretKey, error) { return nil, nil },
 		wrap:        func(i index.Index) index.Index { return i },
 		listen:      onConnections,
@@ -177,6 +178,9 @@ func (w *world) start() {
 	fatal(err)
 	fatal(tokens.Add(context.Background(), token))
 	w.token = secret
+	w.prometheus, token, err = access.New("prometheus", "", access.Scopes{{Kind: access.Metrics}}, time.Now(), time.Time{})
+	fatal(err)
+	fatal(tokens.Add(context.Background(), token))
 	w.setup.Access = access.NewAuthenticator(tokens, w.setup.anonymous, nil)
 	w.setup.Log, w.setup.Cache = log, w.channels
 	w.s = NewServer(w.setup.Options)

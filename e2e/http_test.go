@@ -22,7 +22,7 @@ type shelf struct {
 
 func newShelf(t *testing.T) *shelf {
 	t.Helper()
-	s := NewServer(t, nil)
+	s := NewServer(t, func(c *Config) { c.Anonymous = []string{"pull", "metrics"} })
 	u := NewUploader(t, s.URL(), s.Token("ci", "push"))
 	u.Compression, u.Listing = "none", true
 	p := NewPath("shelf", NAR(File{Body: string(noise(30, 100_000))}))

@@ -192,7 +192,7 @@ func TestLocalStoreTwoAtOnce(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if page := NewUploader(t, s.URL(), "").Get("/metrics").Body; !strings.Contains(page, `narwharf_pack_encodes_total{result="ok"} 1`+"\n") {
+	if page := s.Metrics(); !strings.Contains(page, `narwharf_pack_encodes_total{result="ok"} 1`+"\n") {
 		t.Errorf("not one encode:\n%s", grep(page, "narwharf_pack"))
 	}
 }

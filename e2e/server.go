@@ -17,6 +17,8 @@ import (
 // A Server is one narwharf with a folder of its own: config.toml, keys, data/, log. It listens on
 // 127.0.0.1 on one port for its whole life, restarts included, and on a unix socket in its folder.
 type Server struct {
+	metricsToken string
+
 	T    testing.TB
 	Dir  string // holds config.toml
 	Data string // its data_dir
@@ -236,6 +238,15 @@ func (s *Server) Token(name string, scopes ...string) string {
 		s.T.Fatalf("token new: not one token alone on standard output\n%v", out)
 	}
 	return token
+}
+
+// Metrics is the page of /metrics.
+func (s *Server) Metrics() string {
+	s.T.Helper()
+	if s.metricsToken == "" {
+		s.metricsToken = s.Token("metrics-page", "admin") // the previous build has no scope of that name
+	}
+	return NewUploader(s.T, s.URL(), s.metricsToken).Get("/metrics").Body
 }
 
 // Fsck runs `narwharf fsck` and fails the test unless it finds nothing.

@@ -37,7 +37,7 @@ func TestBehindWebProxy(t *testing.T) {
 // metric is the value of a metric.
 func (s *Server) metric(name string) int {
 	s.T.Helper()
-	text := NewUploader(s.T, s.URL(), "").Get("/metrics").Body
+	text := s.Metrics()
 	m := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\d+)$`).FindStringSubmatch(text)
 	if m == nil {
 		s.T.Fatalf("no metric %s in\n%s", name, Tail(text, 6000))

@@ -139,6 +139,8 @@ func (s *Server) writeError(w http.ResponseWriter, req *http.Request, err error)
 	case errors.As(err, &d):
 		kind, after := api.Forbidden, time.Duration(0)
 		switch d.Status {
+		case http.StatusMisdirectedRequest:
+			kind = api.Misdirected
 		case http.StatusUnauthorized:
 			kind = api.Unauthorized
 			w.Header().Set("WWW-Authenticate", access.Challenge)

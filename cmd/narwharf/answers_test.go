@@ -46,7 +46,7 @@ type answers struct {
 	dir     *server.DataDir
 	cache   *stored.Cache
 	push    string // tokens, by scope
-	pull    string
+	pull, metrics    string
 	operate string // a scope with which one may not read
 }
 
@@ -95,8 +95,8 @@ func newAnswers(t *testing.T) *answers {
 		t.Cleanup(srv.Close)
 		return srv
 	}
-	a.private, a.server = serve(), serve("pull")
-	a.push, a.pull, a.operate = a.token("push"), a.token("pull"), a.token("operate")
+	a.private, a.server = serve(), serve("pull", "metrics")
+	a.push, a.pull, a.operate, a.metrics = a.token("push"), a.token("pull"), a.token("operate"), a.token("metrics")
 	return a
 }
 
@@ -335,7 +335,11 @@ func (a *answers) reads(s subject) {
 		if op := a.operation(s.route, method); op.Scope != "" {
 			a.want(401, ask{route: s.route, method: method, path: s.good, private: true})
 			a.want(403, ask{route: s.route, method: method, path: s.good, private: true, headers: bearer(a.operate)})
-			a.want(200, ask{route: s.route, method: method, path: s.good, private: true, headers: bearer(a.pull)})
+			has := a.pull
+			if op.Scope == "metrics" {
+				has = a.metrics
+			}
+			a.want(200, ask{route: s.route, method: method, path: s.good, private: true, headers: bearer(has)})
 		}
 	}
 }

@@ -233,7 +233,7 @@ func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
 func request(ts *testscript.TestScript, socket, auth, method, path string, body []byte) (int, []byte, error) {
 	base, transport := ts.Getenv("URL"), &http.Transport{DisableKeepAlives: true}
 	if socket != "" {
-		base = "http://narwharf"
+		base = "http://localhost"
 		transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
 			return net.Dial("unix", ts.MkAbs(socket))
 		}

@@ -101,6 +101,48 @@ func Abs(path string, names ...*string) {
 	}
 }
 
+// ReadSecret reads a file with a secret. One that every user of this machine can read
+// is an error, unless that is allowed in the file config, or a folder on its way shuts
+// others out. Pipes are nobody else's.
+func ReadSecret(name string, allowReadable bool, config string) ([]byte, error) {
+	readable, err := Readable(name)
+	if err != nil {
+		return nil, err
+	}
+	if readable && !allowReadable {
+		return nil, fmt.Errorf("every user of this machine can read the secret in %s: chmod o-rwx %[1]s (or allow_readable_secrets = true in %s, as for secrets of containers)", name, config)
+	}
+	return os.ReadFile(name)
+}
+
+// Readable tells whether every user of this machine can read a file. Groups are not
+// looked at: somebody has given them the file.
+func Readable(name string) (bool, error) {
+	st, err := os.Stat(name)
+	if err != nil || !st.Mode().IsRegular() || st.Mode()&0o004 == 0 {
+		return false, err
+	}
+	real, err := filepath.EvalSymlinks(name)
+	if err == nil {
+		real, err = filepath.Abs(real)
+	}
+	if err != nil {
+		return false, err
+	}
+	for dir := filepath.Dir(real); ; dir = filepath.Dir(dir) {
+		st, err := os.Stat(dir)
+		if err != nil {
+			return false, err
+		}
+		if st.Mode()&0o001 == 0 {
+			return false, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return true, nil
+		}
+	}
+}
+
 // BySystem reads values that are each for one kind of machine, SYSTEM=VALUE, or for
 // all others: then the system is "".
 func BySystem(values []string) (map[string]string, error) {

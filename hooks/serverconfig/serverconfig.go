@@ -26,6 +26,8 @@ type Config struct {
 	DataDir   string   `toml:"data_dir"`
 	PublicURL string   `toml:"public_url"`
 
+	AllowReadableSecrets bool `toml:"allow_readable_secrets"`
+
 	Cache struct {
 		StoreDir        string              `toml:"store_dir"`
 		StoreRoot       string              `toml:"store_root"`
@@ -46,7 +48,12 @@ type Config struct {
 	Access struct {
 		Anonymous      []string `toml:"anonymous"`
 		TrustedProxies []string `toml:"trusted_proxies"`
+		Hosts          []string `toml:"hosts"`
 	} `toml:"access"`
+
+	Metrics struct {
+		Hosts bool `toml:"hosts"`
+	} `toml:"metrics"`
 
 	Bootstrap struct {
 		Trust  string   `toml:"trust"`
@@ -105,7 +112,7 @@ func Default() *Config {
 	c.Cache.MaxNarSize = 64 << 30
 	c.Cache.NarGrace = configfile.Duration(24 * time.Hour)
 	c.Signing.SignUploads = true
-	c.Access.Anonymous = []string{"pull"}
+	c.Access.Anonymous, c.Access.Hosts = []string{"pull"}, []string{}
 	c.Bootstrap.Agents = []string{}
 	c.Audit.Keep = configfile.Duration(400 * 24 * time.Hour)
 	c.Audit.MaxSize = 256 << 20
@@ -178,23 +185,8 @@ func (c *Config) check() error {
 	if err := c.checkCache(); err != nil {
 		return err
 	}
-	if c.anonymous, err = access.ParseScopes(c.Access.Anonymous); err != nil {
-		return fmt.Errorf("access.anonymous: %w", err)
-	}
-	for _, s := range c.anonymous {
-		if s.Kind != access.Pull && public != "" {
-			return fmt.Errorf("access.anonymous has %s and listen has %s: that would let everybody on the network do it; take it out, or listen on 127.0.0.1 alone", s, public)
-		}
-	}
-	for _, p := range c.Access.TrustedProxies {
-		prefix, err := netip.ParsePrefix(p)
-		if a, aerr := netip.ParseAddr(p); err != nil && aerr == nil {
-			prefix, err = netip.PrefixFrom(a, a.BitLen()), nil
-		}
-		if err != nil {
-			return fmt.Errorf("access.trusted_proxies: %q is neither an address like 127.0.0.1 nor a range like 10.0.0.0/8", p)
-		}
-		c.proxies = append(c.proxies, prefix)
+	if err := c.checkAccess(public); err != nil {
+		return err
 	}
 	for _, k := range c.Signing.RequireUploadSig {
 		key, err := signing.ParsePublicKey(k)
@@ -225,12 +217,54 @@ func (c *Config) checkListen() (public string, err error) {
 		if err != nil {
 			return "", fmt.Errorf("listen: %q is neither host:port nor unix:PATH", l)
 		}
-		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		if !loopback(host) {
 			public = l
 		}
 	}
 	return public, nil
 }
+
+// checkAccess checks the section [access]. public is an address in listen that others
+// reach, or "".
+func (c *Config) checkAccess(public string) (err error) {
+	if c.anonymous, err = access.ParseScopes(c.Access.Anonymous); err != nil {
+		return fmt.Errorf("access.anonymous: %w", err)
+	}
+	for _, s := range c.anonymous {
+		switch {
+		case s.Kind == access.Pull || s.Kind == access.Metrics:
+		case public != "":
+			return fmt.Errorf("access.anonymous has %s and listen has %s: that would let everybody on the network do it; take it out, or listen on 127.0.0.1 alone", s, public)
+		case c.publicURL != nil && !loopback(c.publicURL.Hostname()):
+			return fmt.Errorf("access.anonymous has %s and public_url is %s: that would let everybody do it who reaches that; take it out, and give tokens", s, c.PublicURL)
+		}
+	}
+	for _, p := range c.Access.TrustedProxies {
+		prefix, err := netip.ParsePrefix(p)
+		if a, aerr := netip.ParseAddr(p); err != nil && aerr == nil {
+			prefix, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		if err != nil {
+			return fmt.Errorf("access.trusted_proxies: %q is neither an address like 127.0.0.1 nor a range like 10.0.0.0/8", p)
+		}
+		c.proxies = append(c.proxies, prefix)
+	}
+	for _, h := range c.Access.Hosts {
+		if u, err := url.Parse("//" + h); err != nil || h == "" || u.Host != h || u.Port() != "" {
+			return fmt.Errorf("access.hosts: %q is not the name of a host, as \"cache.lan\": no scheme, port or path", h)
+		}
+	}
+	return nil
+}
+
+// loopback tells whether a host is this machine and no other can mean it.
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// Private tells whether reading needs a token.
+func (c *Config) Private() bool { return !c.anonymous.Allows(access.Scope{Kind: access.Pull}) }
 
 // checkCache checks the sections [cache] and [limits].
 func (c *Config) checkCache() error {
@@ -266,7 +300,7 @@ func (c *Config) checkCache() error {
 func (c *Config) LoadKeys() ([]signing.SecretKey, error) {
 	var keys []signing.SecretKey
 	for _, f := range c.Signing.SecretKeyFiles {
-		text, err := os.ReadFile(f)
+		text, err := configfile.ReadSecret(f, c.AllowReadableSecrets, c.path)
 		if err != nil {
 			return nil, fmt.Errorf("signing.secret_key_files: %w", err)
 		}

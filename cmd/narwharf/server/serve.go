@@ -32,6 +32,7 @@ import (
 	"narwharf/nixos/config"
 	"narwharf/signing"
 	"narwharf/signing/access"
+	"narwharf/signing/browser"
 )
 
 // idleTimeout is longer than the 118 s for which curl keeps a connection to
@@ -69,8 +70,11 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	if len(keys) == 0 {
 		log.Warn("no signing key: clients can use only what was signed before it was uploaded (make one with narwharf key generate)")
 	}
+	if !cfg.AnonymousScopes().Allows(access.Scope{Kind: access.Metrics}) {
+		log.Info("/metrics needs a token with the scope metrics: narwharf token new --name prometheus --scope metrics --out FILE, and in prometheus.yml authorization: {credentials_file: FILE}; or anonymous = [\"pull\", \"metrics\"] in [access]")
+	}
 	registry := prometheus.NewRegistry()
-	auth := access.NewAuthenticator(d.Tokens, cfg.AnonymousScopes(), time.Now)
+	auth := access.NewAuthenticator(d.Tokens, cfg.AnonymousScopes(), time.Now, browser.Guard(cfg.URL(), cfg.Access.Hosts))
 	own, closeLocal, err := d.openLocal(registry)
 	if err != nil {
 		return err
