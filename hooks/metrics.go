@@ -11,12 +11,13 @@ type metrics struct {
 	promoted *prometheus.CounterVec
 }
 
-func newMetrics(s *Server, reg prometheus.Registerer) *metrics {
+// newMetrics registers them; each host has some of its own, if ofHosts is true.
+func newMetrics(s *Server, reg prometheus.Registerer, ofHosts bool) *metrics {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "narwharf_api_requests_total", Help: "Requests to /api/v1 answered, by route and status."}, []string{"route", "status"}),
 		promoted: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "narwharf_channel_promotions_total", Help: "Releases promoted, by channel."}, []string{"channel"}),
 	}
-	reg.MustRegister(m.requests, m.promoted, &fleetCollector{s},
+	reg.MustRegister(m.requests, m.promoted, &fleetCollector{s, ofHosts},
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "narwharf_polls_parked", Help: "Polls that wait for a change."},
 			func() float64 { return float64(s.polls.Count().Waiting) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "narwharf_polls_detached", Help: "Those of them that wait outside of net/http."},
@@ -27,7 +28,10 @@ func newMetrics(s *Server, reg prometheus.Registerer) *metrics {
 }
 
 // fleetCollector tells about channels and hosts when it is asked.
-type fleetCollector struct{ s *Server }
+type fleetCollector struct {
+	s     *Server
+	hosts bool // each by its name
+}
 
 var (
 	seqDesc   = prometheus.NewDesc("narwharf_channel_seq", "Seq of the channel's last release.", []string{"channel"}, nil)
@@ -63,7 +67,9 @@ func (f *fleetCollector) Collect(ch chan<- prometheus.Metric) {
 	states := make(map[key]int)
 	converged, held := make(map[string]int), make(map[string]int)
 	for _, h := range hosts {
-		gauge(seenDesc, int(h.LastSeen.Unix()), h.Host)
+		if f.hosts {
+			gauge(seenDesc, int(h.LastSeen.Unix()), h.Host)
+		}
 		if h.Status == nil {
 			continue
 		}

@@ -40,6 +40,7 @@ type Options struct {
 	Metrics prometheus.Registerer
 	Clock   func() time.Time // that of State; nil: time.Now
 
+	HostMetrics        bool          // of each host by its name
 	BodyIdle           time.Duration // how long a body may be silent; 0: 30 s
 	HostsPerCredential int           // that one token may make, if it is not of one host; 0: 1,000
 
@@ -118,7 +119,7 @@ func New(o Options) (_ *Server, err error) {
 		Set: set, Channels: s.channels, Policies: s.policies, Hosts: s.hosts, Slots: s.slots,
 		Timers: s.timers, Wake: s.polls.Notify, Log: o.Log, Clock: o.Clock,
 	})
-	s.metrics = newMetrics(s, o.Metrics)
+	s.metrics = newMetrics(s, o.Metrics, o.HostMetrics)
 	s.handler = s.route()
 	s.ready.Store(true)
 	s.fleet.Noticed([]string{state.All})

@@ -173,6 +173,8 @@ type world struct {
 	path          string
 	tokens        *access.Tokens
 	log           *slog.Logger
+	metrics       *prometheus.Registry
+	hostMetrics   bool
 	s             *Server
 	http          *httptest.Server
 	parking       net.Listener // of polls that are parked outside of http
@@ -271,9 +273,10 @@ func (w *world) serve(store state.Store) {
 	w.t.Helper()
 	var err error
 	anonymous := access.Scopes{{Kind: access.Pull}}
+	w.metrics = prometheus.NewRegistry()
 	w.s, err = New(Options{
 		State: store, Cache: w.cache, Files: w.files, Access: access.NewAuthenticator(w.tokens, anonymous, nil), Tokens: w.tokens,
-		Log: w.log, Metrics: prometheus.NewRegistry(), Clock: w.now, HostsPerCredential: w.perCredential,
+		Log: w.log, Metrics: w.metrics, HostMetrics: w.hostMetrics, Clock: w.now, HostsPerCredential: w.perCredential,
 	})
 	if err != nil {
 		w.t.Fatal(err)

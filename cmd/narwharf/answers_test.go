@@ -38,16 +38,16 @@ var _ channel.CacheRefusal = (*refusal.Error)(nil)
 // answers asks a real server for everything that docs/openapi.json describes,
 // and compares each answer with it.
 type answers struct {
-	t       *testing.T
-	doc     *openAPI
-	seen    map[string]bool // "PUT narinfo 409"
-	server  *httptest.Server
-	private *httptest.Server // the same without anonymous access
-	dir     *server.DataDir
-	cache   *stored.Cache
-	push    string // tokens, by scope
-	pull, metrics    string
-	operate string // a scope with which one may not read
+	t             *testing.T
+	doc           *openAPI
+	seen          map[string]bool // "PUT narinfo 409"
+	server        *httptest.Server
+	private       *httptest.Server // the same without anonymous access
+	dir           *server.DataDir
+	cache         *stored.Cache
+	push          string // tokens, by scope
+	pull, metrics string
+	operate       string // a scope with which one may not read
 }
 
 func newAnswers(t *testing.T) *answers {

@@ -264,6 +264,7 @@ func newAPIServer(t *testing.T) *apiServer {
 	t.Helper()
 	s := &apiServer{answers: newAnswers(t), doc: readAPIDocument(t), registry: prometheus.NewRegistry()}
 	auth := access.NewAuthenticator(s.dir.Tokens, access.Scopes{{Kind: access.Pull}}, time.Now)
+	s.dir.Config.Metrics.Hosts = true
 	channels, err := s.dir.OpenChannels(s.cache, auth, nil, s.registry)
 	if err != nil {
 		t.Fatal(err)
