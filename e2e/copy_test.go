@@ -147,7 +147,7 @@ func TestCopyOtherCompressions(t *testing.T) {
 	t.Parallel()
 	eachSuite(t, func(t *testing.T, suite string) {
 		c := NeedClosures(t, suite)
-		for _, method := range []string{"br", "lz4", "lzip"} {
+		for _, method := range []string{"br", "lz4", "lzip", "lzma", "compress", "lzop", "lrzip", "grzip"} {
 			s, rec, token := aServer(t, nil)
 			up := NewNix(t, suite).In(c.Root).Netrc(token)
 			out := up.Run("nix", "copy", "--to", rec.URL()+"?compression="+method, c.Path("a"))

@@ -105,8 +105,10 @@ func unpack(r *bufio.Reader, file string) (compression string, plain io.ReadClos
 			return c.name, plain, nil
 		}
 	}
-	if bytes.HasPrefix(head, lzipMagic) || strings.HasSuffix(file, ".lzip") {
-		return "", nil, refusal.New(refusal.Encoding, "this cache cannot check lzip: copy with ?compression=zstd")
+	for _, c := range unchecked {
+		if bytes.HasPrefix(head, c.magic) || strings.HasSuffix(file, c.suffix) {
+			return "", nil, refusal.New(refusal.Encoding, "this cache cannot check %s: copy with ?compression=zstd", c.name)
+		}
 	}
 	return "", nil, refusal.New(refusal.Nar, "the body is neither a NAR nor one packed with zstd, xz, gzip, bzip2, lz4 or brotli (it starts with %q)", head[:min(8, len(head))])
 }
