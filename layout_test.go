@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 	"cache/narfiletest":     nil,
 	"cache/refusal":         nil,
 	"cache/reply":           {"cache/blob", "cache/fastpath", "cache/refusal"},
-	"cache/signed":          {"cache/fastpath", "cache/index", "cache/local", "narinfo", "signing"},
+	"cache/signed":          {"cache/fastpath", "cache/index", "cache/local", "cache/refusal", "narinfo", "signing"},
 	"cache/stored":          {"cache/nar", "cache/narfile", "cache/blob", "cache/index", "cache/local", "cache/local/encoder", "cache/refusal", "cache/signed", "cache/upload", "cache/upload/adopt", "cache/state", "cache/state/namelock", "narinfo"},
 	"cache/sidecar":         {"cache/narfile", "cache/blob", "cache/refusal", "cache/state/namelock", "narinfo", "signing"},
 	"cache/nixstore":        {"cache/nixstore/...", "narinfo"},
@@ -242,7 +242,7 @@ func TestFilesAreShort(t *testing.T) {
 // largePackages are the product packages that are still larger than they should be, with
 // the lines that they may have. A number is lowered or its row deleted, never raised.
 var largePackages = map[string]int{
-	"cache":        1880,
+	"cache":        1865,
 	"cmd/narwharf": 1964,
 }
 

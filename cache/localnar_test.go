@@ -282,3 +282,45 @@ func TestLocalNarClientLeaves(t *testing.T) {
 		t.Errorf("%d bytes", len(a.body))
 	}
 }
+
+// TestHarmoniaURL: a NAR as Harmonia named it, which clients remember for 30 days after a switch.
+func TestHarmoniaURL(t *testing.T) {
+	w, m := localWorld(t)
+	p := m.build("p", map[string]string{"a": strings.Repeat("b", 100_000)})
+	up := newUpload(t, "up", "zstd")
+	w.putAll(up)
+	for name, c := range map[string]*testPath{"local": p, "uploaded": up} {
+		url := "/nar/" + c.info.NarHash.Base32() + ".nar?hash=" + c.info.Path.Hash()
+		a := w.must(w.get(url), 200)
+		if a.body != string(c.nar) || a.header.Get("Accept-Ranges") != "bytes" || a.header.Get("Content-Encoding") != "" || !strings.Contains(a.header.Get("Cache-Control"), "immutable") {
+			t.Errorf("%s: %d bytes, %v", name, len(a.body), a.header)
+		}
+		sameHead(t, a, w.head(url, "Authorization", "Bearer "+w.token))
+		if part := w.must(w.get(url, "Range", "bytes=100-"), 206); part.body != string(c.nar[100:]) {
+			t.Errorf("%s: %d bytes from 100 on", name, len(part.body))
+		}
+		w.must(w.get(url, "If-None-Match", a.header.Get("Etag")), 304)
+		for what, other := range map[string]string{
+			"another path":     "/nar/" + c.info.NarHash.Base32() + ".nar?hash=" + someHash,
+			"another NAR":      "/nar/" + someFile + ".nar?hash=" + c.info.Path.Hash(),
+			"compressed":       "/nar/" + c.info.NarHash.Base32() + ".nar.zst?hash=" + c.info.Path.Hash(),
+			"no hash":          "/nar/" + c.info.NarHash.Base32() + ".nar?hash=",
+			"no nix32":         "/nar/" + c.info.NarHash.Base32() + ".nar?hash=" + strings.Repeat("e", 32),
+			"too long":         "/nar/" + c.info.NarHash.Base32() + ".nar?hash=" + c.info.Path.Hash() + "0",
+			"another question": "/nar/" + c.info.NarHash.Base32() + ".nar?Hash=" + c.info.Path.Hash(),
+		} {
+			if a := w.must(w.get(other), 404); a.header.Get("Accept-Ranges") != "bytes" {
+				t.Errorf("%s, %s: %v", name, what, a.header)
+			}
+		}
+	}
+	// An upload without compression has that name by itself, and the query changes nothing.
+	plain := newUpload(t, "plain", "none")
+	w.putAll(plain)
+	if a := w.must(w.get(plain.narURL()+"?hash="+plain.info.Path.Hash()), 200); a.body != string(plain.nar) {
+		t.Errorf("%d bytes", len(a.body))
+	}
+	w.must(w.put("/nar/"+someFile+".nar?hash="+someHash, []byte("x")), 422) // a PUT takes no notice
+	w.must(w.get("/metrics"), 200, `narwharf_http_sent_bytes_total{route="nar",source="local"}`)
+	w.check()
+}

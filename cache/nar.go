@@ -2,7 +2,9 @@ package cache
 
 import (
 	"net/http"
+	"strings"
 
+	"narwharf/cache/local"
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
 	"narwharf/narinfo/clip"
@@ -12,7 +14,10 @@ import (
 const narType = "application/x-nix-nar"
 
 // nars answers /nar/<file>.
-type nars struct{ *parts }
+type nars struct {
+	*parts
+	plain endpoint // sends a plain NAR of "<hash part>-<NAR hash>"
+}
 
 // getNar sends a stored NAR file as it is: by sendfile, with a strong ETag,
 // and with ranges. Nix resumes a broken download only where it saw
@@ -20,6 +25,9 @@ type nars struct{ *parts }
 // Content-Encoding; it sends no If-Range, so the bytes of a URL never change.
 func (s *nars) getNar(w *reply.Writer, req *http.Request, file string) error {
 	w.Header()["Accept-Ranges"] = []string{"bytes"}
+	if name := harmoniaName(req, file); name != "" {
+		return s.plain(w, req, name)
+	}
 	if req.Method == http.MethodHead && s.mayPush(req) {
 		// Whoever can upload asks in order to know whether he must.
 		if _, err := s.Cache.Uploads.Claim(file); err != nil {
@@ -35,6 +43,19 @@ func (s *nars) getNar(w *reply.Writer, req *http.Request, file string) error {
 	h["Content-Type"] = []string{narType}
 	h["Etag"] = []string{`"` + file[:52] + `"`}
 	return reply.Content(w, req, f.Content, f.Size)
+}
+
+// harmoniaName is the name of a plain NAR as we have it, if the request is for one as Harmonia
+// names it, nar/<NAR hash>.nar?hash=<hash part>. Clients remember that for 30 days after a
+// switch to us at the same address. The file may as well be there, of an upload without
+// compression; then it is the same.
+func harmoniaName(req *http.Request, file string) string {
+	hash := req.URL.Query().Get("hash")
+	digits, plain := strings.CutSuffix(file, local.PlainSuffix)
+	if name := hash + "-" + digits; plain && localGrammar.MatchString(name) {
+		return name
+	}
+	return ""
 }
 
 func (s *nars) putNar(w *reply.Writer, req *http.Request, file string) error {

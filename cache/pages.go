@@ -32,13 +32,13 @@ func (s *pages) getLanding(w *reply.Writer, req *http.Request, _ string) error {
 	if err != nil {
 		return err
 	}
-	base := s.baseURL(req)
+	base, root := s.baseURL(req)
 	data := struct {
-		URL, Scheme, Rest, Version string
-		Keys                       []string
-		Paths                      int64
-		Unpacked, Store            string
-	}{URL: base, Version: s.Version, Paths: totals.Paths, Unpacked: refusal.Size(totals.NarSize)}
+		URL, Root, Version string
+		Keys               []string
+		Paths              int64
+		Unpacked, Store    string
+	}{URL: base, Root: root, Version: s.Version, Paths: totals.Paths, Unpacked: refusal.Size(totals.NarSize)}
 	if s.Cache.Local != nil {
 		data.Store = s.Cache.Local.StoreDir()
 	}
@@ -60,10 +60,11 @@ func (s *pages) getLanding(w *reply.Writer, req *http.Request, _ string) error {
 var prefixGrammar = regexp.MustCompile(`^(/[0-9A-Za-z._~-]+)*$`)
 
 // baseURL is where the client finds this cache: what the configuration says,
-// else what the request says.
-func (s *pages) baseURL(req *http.Request) string {
+// else what the request says. Links begin with root, since the page is there at a URL with a
+// slash at its end and at one without; relative ones are right where neither says a path.
+func (s *pages) baseURL(req *http.Request) (base, root string) {
 	if s.PublicURL != nil {
-		return s.PublicURL.String()
+		return s.PublicURL.String(), s.prefix + "/"
 	}
 	scheme := "http"
 	if req.TLS != nil || req.Header.Get("X-Forwarded-Proto") == "https" {
@@ -73,7 +74,10 @@ func (s *pages) baseURL(req *http.Request) string {
 	if !prefixGrammar.MatchString(prefix) {
 		prefix = "" // people paste what this page says into a shell
 	}
-	return scheme + "://" + req.Host + prefix
+	if prefix != "" {
+		root = prefix + "/"
+	}
+	return scheme + "://" + req.Host + prefix, root
 }
 
 // getCacheInfo has WantMassQuery, which lets clients ask for many narinfos at once, also

@@ -2,8 +2,10 @@ package cache
 
 import (
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -28,6 +30,51 @@ func TestLanding(t *testing.T) {
 	}
 	if strings.Contains(a.body, key.String()) {
 		t.Error("the page shows the secret key")
+	}
+}
+
+// TestLandingLinks: the links of the page lead to something, however it was asked for.
+func TestLandingLinks(t *testing.T) {
+	for name, c := range map[string]struct {
+		public string
+		paths  []string
+		strip  string // by a proxy in front
+		header []string
+	}{
+		"nothing is known":         {paths: []string{"/"}},
+		"a name":                   {public: "https://cache.example.org", paths: []string{"/", ""}},
+		"a path, passed on":        {public: "https://example.org/a/b", paths: []string{"/a/b", "/a/b/", "/"}},
+		"a path, taken off":        {public: "https://example.org/a/b", paths: []string{"/a/b", "/a/b/"}, strip: "/a/b"},
+		"a path that a proxy says": {paths: []string{"/a/b", "/a/b/"}, strip: "/a/b", header: []string{"X-Forwarded-Prefix", "/a/b/"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, func(s *setup) {
+				if c.public != "" {
+					s.PublicURL, _ = url.Parse(c.public)
+				}
+			})
+			ask := func(path string) answer {
+				t.Helper()
+				rest, ok := strings.CutPrefix(path, c.strip)
+				if !ok {
+					t.Fatalf("%s is not below %s", path, c.strip)
+				}
+				return w.must(w.get(rest, c.header...), 200)
+			}
+			for _, path := range c.paths {
+				links := regexp.MustCompile(`href="([^"]*)"`).FindAllStringSubmatch(ask(path).body, -1)
+				if len(links) < 2 {
+					t.Fatalf("%d links", len(links))
+				}
+				for _, link := range links {
+					u, err := (&url.URL{Scheme: "http", Host: "x", Path: path}).Parse(link[1])
+					if err != nil {
+						t.Fatal(err)
+					}
+					ask(u.Path)
+				}
+			}
+		})
 	}
 }
 

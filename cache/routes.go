@@ -47,7 +47,7 @@ var (
 	localGrammar = regexp.MustCompile(`^` + nix32 + `{32}-` + nix32 + `{52}$`)
 	drvGrammar   = regexp.MustCompile(`^` + storeName + `$`)
 	debugGrammar = regexp.MustCompile(`^[0-9a-f]{8,128}(\.debug)?$`)
-	serveGrammar = regexp.MustCompile(`^` + nix32 + `{32}/[^\x00]{0,1000}$`)
+	serveGrammar = regexp.MustCompile(`^` + nix32 + `{32}/[^\x00]*$`)
 	// An output's name is bounded so that all of it fits into a file name (255
 	// bytes); a file of the store does not start with a dot.
 	doiGrammar   = regexp.MustCompile(`^sha256:[0-9a-f]{64}![0-9a-zA-Z+\-._?=]{1,170}$`)

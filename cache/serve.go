@@ -62,7 +62,7 @@ func (s *browser) getServe(w *reply.Writer, req *http.Request, name string) erro
 	hash, name, _ := strings.Cut(name, "/")
 	folder := name == "" || strings.HasSuffix(name, "/")
 	name = strings.TrimSuffix(name, "/")
-	if name != "" && !fs.ValidPath(name) {
+	if name != path.Clean("/" + name)[1:] { // which a store path cannot hold
 		return fs.ErrNotExist
 	}
 	info, found, err := s.Cache.File(req.Context(), hash, name)
@@ -77,7 +77,7 @@ func (s *browser) getServe(w *reply.Writer, req *http.Request, name string) erro
 	h.Set("Referrer-Policy", "no-referrer")
 	switch {
 	case found.Type == nar.Symlink:
-		return s.serveLink(w, name, folder, info.StoreDir, found.Target)
+		return s.serveLink(w, info.Path, info.StoreDir, name, folder, found.Target)
 	case found.Type == nar.Directory && !folder:
 		return redirect(w, "./"+url.PathEscape(path.Base(name))+"/") // "a:b/" alone would be another scheme
 	}
@@ -109,31 +109,30 @@ func entriesOf(folder *nar.Node) []servedEntry {
 	return list
 }
 
-// serveLink sends the client where a link leads, if that is in a store path.
-func (s *browser) serveLink(w *reply.Writer, name string, folder bool, storeDir, target string) error {
-	depth := strings.Count(name, "/") + 1 // steps from here up to /serve/
+// serveLink sends the client where a link leads, if that is in a store path: the link's own
+// or another, by an absolute name or by a relative one.
+func (s *browser) serveLink(w *reply.Writer, p narinfo.Path, storeDir, name string, folder bool, target string) error {
+	to := path.Clean(target)
+	if !path.IsAbs(to) {
+		to = path.Join(p.In(storeDir), path.Dir("/"+name), target)
+		if name == "" { // the path itself is the link
+			to = path.Join(storeDir, target)
+		}
+	}
+	rest, ok := strings.CutPrefix(to, storeDir+"/")
+	base, rest, _ := strings.Cut(rest, "/")
+	linked, err := narinfo.ParseBase(base)
+	if !ok || err != nil {
+		return refusal.New(refusal.Missing, "this is a link to %s, which is not in this cache", clip.Text(strconv.Quote(target), 100))
+	}
+	up := strings.Count(name, "/") + 1 // steps from here to /serve/
 	if folder && name != "" {
-		depth++
+		up++
 	}
-	var to string
-	if rest, ok := strings.CutPrefix(target, storeDir+"/"); ok {
-		base, rest, _ := strings.Cut(rest, "/")
-		p, err := narinfo.ParseBase(base)
-		if err != nil {
-			return fs.ErrNotExist
-		}
-		to = strings.Repeat("../", depth) + p.Hash() + "/" + escapePath(rest)
-	} else {
-		inside := path.Join(path.Dir(name), target)
-		if name == "" || path.IsAbs(target) || inside == ".." || strings.HasPrefix(inside, "../") {
-			return refusal.New(refusal.Missing, "this is a link to %s, which is not in this cache", clip.Text(strconv.Quote(target), 100))
-		}
-		if inside == "." {
-			inside = ""
-		}
-		to = strings.Repeat("../", depth-1) + "./" + escapePath(inside)
+	if linked == p {
+		return redirect(w, strings.Repeat("../", up-1)+"./"+escapePath(rest))
 	}
-	return redirect(w, to)
+	return redirect(w, strings.Repeat("../", up)+linked.Hash()+"/"+escapePath(rest))
 }
 
 func escapePath(p string) string { return (&url.URL{Path: p}).EscapedPath() }

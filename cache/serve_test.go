@@ -2,7 +2,11 @@ package cache
 
 import (
 	"errors"
+	"html"
+	"io"
+	"net/url"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -76,7 +80,8 @@ func TestServeLinks(t *testing.T) {
 	full := other.info.Path.In("/nix/store")
 	links := map[string]string{
 		"abs": full + "/lib/x", "bin/whole": full, "a/b/up": "../../bin/run", "a/same": "b/c", "root": ".",
-		"out": "../../etc/passwd", "etc": "/etc/passwd", "a/b/out": "../../../x", "odd": "/nix/store/nonsense",
+		"beside": "../" + string(other.info.Path) + "/lib/x", "a/b/far": "../../../" + string(other.info.Path), "dotted": full + "/lib/../lib/x", "back": "../" + string(p.info.Path) + "/bin/run",
+		"out": "../../etc/passwd", "above": "..", "a/b/none": "../../../" + someHash, "dots": full + "/../../x", "etc": "/etc/passwd", "a/b/out": "../../../x", "odd": "/nix/store/nonsense",
 	}
 	for name, target := range links {
 		if err := os.Symlink(target, at+"/"+name); err != nil {
@@ -86,18 +91,19 @@ func TestServeLinks(t *testing.T) {
 	base := "/serve/" + p.info.Path.Hash() + "/"
 	for name, want := range map[string]string{
 		"abs": "../" + other.info.Path.Hash() + "/lib/x", "bin/whole": "../../" + other.info.Path.Hash() + "/", "a/b/up": "../.././bin/run", "a/same": ".././a/b/c", "root": "./",
+		"beside": "../" + other.info.Path.Hash() + "/lib/x", "a/b/far": "../../../" + other.info.Path.Hash() + "/", "dotted": "../" + other.info.Path.Hash() + "/lib/x", "back": "./bin/run",
 		"bin/whole/": "../../../" + other.info.Path.Hash() + "/",
 	} {
 		if a := w.must(w.get(base+name), 302); a.header.Get("Location") != want {
 			t.Errorf("%s leads to %q, want %q", name, a.header.Get("Location"), want)
 		}
 	}
-	for _, name := range []string{"out", "etc", "a/b/out", "odd", "abs/x", "root/bin/run"} {
+	for _, name := range []string{"above", "a/b/none", "dots", "out", "etc", "a/b/out", "odd", "abs/x", "root/bin/run"} {
 		w.must(w.get(base+name), 404)
 	}
 	follow := *w.client
 	follow.CheckRedirect = nil
-	for name, want := range map[string]string{"abs": "x", "a/b/up": "x", "a/same": "y"} {
+	for name, want := range map[string]string{"abs": "x", "a/b/up": "x", "a/same": "y", "beside": "x", "back": "x"} {
 		resp, err := follow.Get(w.http.URL + base + name)
 		if err != nil {
 			t.Fatal(err)
@@ -108,6 +114,57 @@ func TestServeLinks(t *testing.T) {
 		if resp.StatusCode != 200 || string(text[:n]) != want {
 			t.Errorf("%s leads to %d %q", name, resp.StatusCode, text[:n])
 		}
+	}
+}
+
+// TestServeWhatItLists: whatever a page has a link to is there.
+func TestServeWhatItLists(t *testing.T) {
+	w, m := localWorld(t)
+	other := m.build("other", map[string]string{"x": "x"})
+	deep := strings.Repeat(strings.Repeat("d", 200)+"/", 7) + "end"
+	p := m.build("p", map[string]string{
+		"caf\xe9": "not UTF-8", "a\nb": "a line", "a\\b": "backslash", "...": "dots", "..x": "dots", " ": "space", "a%2fb": "percent", "a;b=c,d:e@f$g&h+i'j\"k<l>": "signs",
+		"x:y/z:": "colon", "ünï/ö": "letters", "\x01\x7f": "control", "~": "tilde", deep: "deep",
+	})
+	if err := os.Symlink("../"+string(other.info.Path), m.real(p.info.Path)+"/beside"); err != nil {
+		t.Fatal(err)
+	}
+	client := *w.client
+	client.CheckRedirect = nil
+	files := 0
+	var visit func(u *url.URL, depth int)
+	visit = func(u *url.URL, depth int) {
+		resp, err := client.Get(u.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != 200 {
+			t.Errorf("%s: %d %v", u, resp.StatusCode, err)
+			return
+		}
+		if !strings.Contains(resp.Header.Get("Content-Type"), "html") {
+			files++
+			return
+		}
+		for _, m := range regexp.MustCompile(`<a href="([^"]*)">`).FindAllStringSubmatch(string(text), -1) {
+			next, err := resp.Request.URL.Parse(html.UnescapeString(m[1]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m[1] != "../" && depth < 12 {
+				visit(next, depth+1)
+			}
+		}
+	}
+	base, err := url.Parse(w.http.URL + "/serve/" + p.info.Path.Hash() + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	visit(base, 0)
+	if files != 14 {
+		t.Errorf("%d files, want 14", files)
 	}
 }
 

@@ -44,6 +44,7 @@ type Options struct {
 type parts struct {
 	Options
 	metrics    *metrics
+	prefix     string // path of PublicURL without the final slash
 	public     bool   // anonymous may pull
 	immutable  string // Cache-Control of what never changes
 	publicPush bool   // anonymous may push
@@ -53,7 +54,6 @@ type parts struct {
 type Server struct {
 	*parts
 	endpoints map[string]endpoints
-	prefix    string // path of PublicURL without the final slash
 
 	fastListeners []*fastpath.Listener
 	fastCounts    [len(fastKinds)]requestCounters // of what they answer
@@ -94,7 +94,9 @@ type endpoints struct{ read, write endpoint }
 
 func (s *Server) table() map[string]endpoints {
 	small := sidecar.New(s.Cache.Uploads.Files)
-	about, infos, nars, locals := &pages{s.parts}, &narinfos{s.parts}, &nars{s.parts}, &localNars{s.parts}
+	about, infos, locals := &pages{s.parts}, &narinfos{s.parts}, &localNars{s.parts}
+	plain := locals.sends("", locals.sendPlain)
+	nars := &nars{s.parts, plain}
 	lists, files, sides := &listings{s.parts}, &browser{s.parts}, &sidecars{s.parts, small}
 	return map[string]endpoints{
 		"landing":        {read: about.getLanding},
@@ -103,7 +105,7 @@ func (s *Server) table() map[string]endpoints {
 		"ls":             {read: lists.getListing, write: lists.putListing},
 		"nar":            {read: nars.getNar, write: nars.putNar},
 		"packed-nar":     {read: locals.sends(".zst", locals.sendCompressed)},
-		"plain-nar":      {read: locals.sends("", locals.sendPlain)},
+		"plain-nar":      {read: plain},
 		"log":            {read: sides.getLog, write: sides.putLog},
 		"debuginfo":      {read: sides.reads(sidecar.DebuginfoName), write: sides.writes("debuginfo", small.PutDebuginfo)},
 		"realisation":    {read: sides.reads(sidecar.RealisationName), write: sides.writes("realisations", small.PutRealisation)},

@@ -2,12 +2,18 @@ package e2e
 
 import (
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -378,4 +384,65 @@ func TestLocalStoreInit(t *testing.T) {
 	if out := run(t, program{argv: s.argv("init", "--store-root", scratch(t), filepath.Join(scratch(t), "other"))}); out.Code == 0 || !strings.Contains(out.Stderr, "--store-root") {
 		t.Errorf("init with a store that is none\n%v", out)
 	}
+}
+
+// Who moves from Harmonia to Narwharf at the same address has clients that remember its narinfos for
+// 30 days, with Harmonia's names of NARs.
+func TestAfterHarmonia(t *testing.T) {
+	t.Parallel()
+	eachSuite(t, func(t *testing.T, suite string) {
+		c := NeedClosures(t, suite)
+		names := []string{"a", "zoo", "medium"}
+		m := aMachine(t, suite, c, names...)
+		s := NewServer(t, func(cfg *Config) { cfg.ServeStore, cfg.StoreRoot = true, m.Root })
+		target, err := url.Parse(s.URL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		pass := httputil.NewSingleHostReverseProxy(target)
+		var moved atomic.Bool
+		var nars atomic.Int64
+		front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			hash, isInfo := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, "/"), ".narinfo")
+			if isInfo && moved.Load() {
+				t.Errorf("%s is asked for after the move", r.URL.Path)
+			}
+			if !isInfo {
+				if strings.HasPrefix(r.URL.Path, "/nar/") {
+					nars.Add(1)
+				}
+				pass.ServeHTTP(w, r)
+				return
+			}
+			reply := NewUploader(t, s.URL(), "").Get("/" + hash + ".narinfo")
+			text := regexp.MustCompile(`(?m)^(FileHash|FileSize): .*\n`).ReplaceAllString(reply.Body, "")
+			text = regexp.MustCompile(`(?m)^URL: .*`).ReplaceAllString(text, "URL: nar/"+field(text, "NarHash")[len("sha256:"):]+".nar?hash="+hash)
+			text = strings.Replace(text, "Compression: zstd", "Compression: none", 1)
+			w.Header().Set("Content-Type", "text/x-nix-narinfo")
+			w.WriteHeader(reply.Status)
+			_, _ = io.WriteString(w, text)
+		}))
+		defer front.Close()
+		line := NewProxy(t, strings.TrimPrefix(front.URL, "http://"))
+		down := NewNix(t, suite).Trust(line.URL(), s.Key)
+		for _, p := range c.Paths(names...) {
+			down.Must("nix", "path-info", "-r", "--store", line.URL(), p)
+		}
+		moved.Store(true)
+		line.Cut(Down, 20<<20, 1)
+		down.Must("nix-store", append([]string{"--realise"}, c.Paths(names...)...)...)
+		down.Verify()
+		if nars.Load() == 0 {
+			t.Error("no NAR was asked for")
+		}
+	})
+}
+
+// field is the value of a line of a narinfo.
+func field(text, name string) string {
+	m := regexp.MustCompile(`(?m)^` + name + `: (.*)$`).FindStringSubmatch(text)
+	if m == nil {
+		return ""
+	}
+	return m[1]
 }

@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ import (
 	"narwharf/cache/fastpath"
 	"narwharf/cache/index"
 	"narwharf/cache/local"
+	"narwharf/cache/refusal"
 	"narwharf/narinfo"
 	"narwharf/signing"
 )
@@ -181,6 +183,46 @@ func (s *Signer) signLocal(ctx context.Context, hash string, old *Narinfo) (*Nar
 	t.Plain.Label = Label{Local: true}
 	t.Gzipped.Label = t.Plain.Label
 	return t, nil
+}
+
+// Screen looks at the signatures that came with an upload. It takes out what claims to be
+// a signature by a key that we know and is not, since that would only mislead, and returns the
+// keys' names. required, if not empty, are keys of which one must have signed.
+func (s *Signer) Screen(info *narinfo.Info, required []signing.PublicKey) (dropped []string, err error) {
+	known := slices.Concat(required, s.PublicKeys())
+	if len(known) == 0 {
+		return nil, nil
+	}
+	text := info.AppendFingerprint(nil)
+	var good []string
+	for _, sig := range info.Sigs {
+		name, _, err := signing.ParseSignature(sig)
+		if err != nil {
+			return nil, refusal.New(refusal.Signature, "%v", err)
+		}
+		ours := slices.ContainsFunc(known, func(k signing.PublicKey) bool { return k.Name() == name })
+		if _, ok := signing.VerifyAny(text, []string{sig}, known); ours && !ok {
+			dropped = append(dropped, name)
+		} else {
+			good = append(good, sig)
+		}
+	}
+	info.Sigs = good
+	if _, ok := signing.VerifyAny(text, good, required); len(required) > 0 && !ok {
+		return dropped, refusal.New(refusal.Unsigned, "%s needs a signature by %s: sign it with nix store sign, or copy with ?secret-key=FILE", info.Path, keyNames(required))
+	}
+	return dropped, nil
+}
+
+func keyNames(keys []signing.PublicKey) string {
+	var names []string
+	for _, k := range keys {
+		names = append(names, k.Name())
+	}
+	if len(names) > 3 {
+		return strings.Join(names[:3], " or ") + " or another of the configured keys"
+	}
+	return strings.Join(names, " or ")
 }
 
 // Signatures returns those of info and ours.
