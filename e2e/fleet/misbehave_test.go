@@ -25,7 +25,7 @@ func misbehaves(kinds ...Misbehaviour) System { return System{Misbehave: kinds} 
 
 var faults = []fault{
 	{name: "nothing", code: 0, says: "stopping the following units: hello.service"},
-	{name: "activation fails", system: misbehaves(ActivationFails), code: 2, says: "Activation script snippet failed"},
+	{name: "activation fails", system: misbehaves(ActivationFails), code: 2, says: "Failed to run activate script"},
 	{name: "unit fails", system: misbehaves(UnitFails), code: 4, says: "warning: the following units failed: broken.service",
 		check: func(t *testing.T, _ *Fleet, h *Host, _ string) {
 			if failed := h.State().Failed; !slices.Equal(failed, []string{"broken.service"}) {
@@ -59,12 +59,24 @@ var faults = []fault{
 			if out := h.Switch(path, "test"); out.Code == 0 || !strings.Contains(out.Stderr, "already") {
 				t.Errorf("%v", out)
 			}
-			if out := h.Exec(path+"/bin/switch-to-configuration", "test"); out.Code != 1 || !strings.Contains(out.Stderr, "Could not acquire lock") {
+			if out := h.Exec(path+"/bin/switch-to-configuration", "test"); out.Code != 11 || !strings.Contains(out.Stderr, "Could not acquire lock") {
 				t.Errorf("%v", out)
 			}
 		},
 		after: func(_ *testing.T, h *Host) {
 			h.Must("systemctl", "stop", "nixos-rebuild-switch-to-configuration.service")
+		}},
+	{name: "logind away", system: misbehaves(LogindAway), code: 11, says: "Unable to list users with logind",
+		check: func(t *testing.T, _ *Fleet, h *Host, path string) {
+			if active := h.Exec("systemctl", "is-active", "hello.service").Line(); active == "active" {
+				t.Errorf("hello.service is %s, and nobody started it", active)
+			}
+			Eventually(t, 20*time.Second, "logind is back", func() error {
+				if out := h.Exec("systemctl", "is-active", "hidden-logind.timer"); out.Line() == "active" {
+					return fmt.Errorf("%v", out)
+				}
+				return nil
+			})
 		}},
 	{name: "dies", system: misbehaves(Dies), code: 255, keeps: true, check: func(t *testing.T, _ *Fleet, h *Host, path string) {
 		if active := h.Exec("systemctl", "is-active", "hello.service").Line(); active == "active" {
@@ -107,6 +119,7 @@ var faults = []fault{
 	{name: "pre-switch check", system: misbehaves(CheckFails), code: 1, says: "Pre-switch checks failed", keeps: true},
 	{name: "pre-switch check alone", system: misbehaves(CheckFails), action: "check", code: 1, keeps: true},
 	{name: "inhibited", system: System{Inhibitors: map[string]string{"dbus": "broker"}}, code: 1, says: "critical components", keeps: true},
+	{name: "another inhibitor", system: System{Inhibitors: map[string]string{"kernel": "6.2"}}},
 	{name: "init interface", system: misbehaves(InitInterface), action: "switch", code: 100, keeps: true, check: newEntry},
 	{name: "another kernel", system: System{Kernel: "6.2"}, check: func(t *testing.T, _ *Fleet, h *Host, _ string) {
 		if h.Exec("cmp", "-s", "/run/booted-system/kernel", "/run/current-system/kernel").Code == 0 ||
@@ -162,7 +175,7 @@ func newEntry(t *testing.T, _ *Fleet, h *Host, path string) {
 // system by that one's own script.
 func TestMisbehaviours(t *testing.T) {
 	onlyLong(t)
-	base := System{Version: "old", Agent: AgentStub}
+	base := System{Version: "old", Agent: AgentStub, Inhibitors: map[string]string{"dbus": "dbus"}}
 	f := New(t, Options{System: func(*Fleet) System { return base }})
 	old := f.Host("h1").State().Current
 	systems := make([]System, len(faults))

@@ -38,6 +38,7 @@ const (
 	SlowActivation  Misbehaviour = "slow-activation"  // 0: the activation script takes Seconds
 	Hang            Misbehaviour = "hang"             // never ends
 	Dies            Misbehaviour = "dies"             // killed in the activation script, with units stopped; the first time in a boot
+	LogindAway      Misbehaviour = "logind-away"      // 11: logind goes away for Seconds, with units stopped
 	KillAgent       Misbehaviour = "kill-agent"       // 0: narwharf.service is killed in the middle
 	NetworkDown     Misbehaviour = "network-down"     // 0: eth0 is down
 	NetworkRoute    Misbehaviour = "network-route"    // 0: only the server cannot be reached, the gateway can

@@ -23,7 +23,7 @@ while IFS= read -r -d '' link; do
 done < <(find /etc -xdev -type l -lname '/etc/static/*' -print0)
 
 if [ -x "$toplevel/activate-snippet" ]; then
-  "$toplevel/activate-snippet" || { echo "Activation script snippet failed ($?)" >&2; status=1; }
+  "$toplevel/activate-snippet" || { echo "Activation script snippet 'fleet' failed ($?)" >&2; status=1; }
 fi
 atomic "$toplevel" /run/current-system || status=1
 exit $status

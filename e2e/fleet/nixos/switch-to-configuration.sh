@@ -3,12 +3,16 @@
 #
 # Stands in for NixOS's switch-to-configuration: the same actions, order, lock, files in /run/nixos
 # and exit codes, on a Debian whose units of /etc/static/systemd/system are a NixOS-like system's.
-# What it leaves out: user units, sockets' services, mounts, re-executing systemd.
+# What it leaves out: user units, sockets' services, mounts, re-executing systemd, and
+# sysinit-reactivation.target.
 #
 #   0    done
-#   1    usage, lock, pre-switch check, boot loader
+#   1    usage, pre-switch check, boot loader
 #   2    the activation script failed; the units were handled all the same
-#   4    units failed; the system is switched
+#   4    units failed; the system is switched. That the activation script failed, too, is in
+#        its words alone
+#   11   the lock is held; or logind does not answer, and the units that were stopped stay so
+#        (the errno of that moment: EAGAIN)
 #   100  the init interface changed: nothing was switched, but the boot entry is written
 set -uo pipefail
 
@@ -17,26 +21,35 @@ action=${2:-}
 export NIXOS_ACTION=$action SWITCH_PID=$$
 say() { echo "$*" >&2; }
 die() { say "$*"; exit 1; }
+again() { say "$*"; exit 11; }
 
 case $action in
   switch | boot | test | dry-activate | check) ;;
   *) die "Usage: $toplevel/bin/switch-to-configuration [check|switch|boot|test|dry-activate]" ;;
 esac
-[ "$(id -u)" = 0 ] || die "must be root"
+[ "$(id -u)" = 0 ] || die "switch-to-configuration must be run as the root user"
 [ -e /etc/NIXOS ] || die "This is not a NixOS installation!"
 
 mkdir -p /run/nixos
 exec 8> /run/nixos/switch-to-configuration.lock
-flock -n 8 || die "Could not acquire lock" # at once, not by and by: nixpkgs#382797
+flock -n 8 || again "Could not acquire lock" # at once, not by and by: nixpkgs#382797
 
 # ---- pre-switch checks and inhibitors
 if [ "${NIXOS_NO_CHECK:-}" != 1 ] && [ -x "$toplevel/pre-switch-check" ]; then
   "$toplevel/pre-switch-check" "$action" || die "Pre-switch checks failed"
 fi
-if [ "$action" != boot ] && [ "$action" != dry-activate ] && [ -e "$toplevel/switch-inhibitors" ] &&
-  [ -e /run/current-system/switch-inhibitors ] && [ "${NIXOS_NO_CHECK:-}" != 1 ] &&
-  ! cmp -s "$toplevel/switch-inhibitors" /run/current-system/switch-inhibitors; then
-  die "There are changes to critical components of the system: use boot and restart"
+pairs() { grep -oE '"[^"]*":"[^"]*"' "$1/switch-inhibitors" 2> /dev/null; } # SYSTEM: "key":"value"
+if [ "$action" != boot ] && [ "$action" != dry-activate ] && [ "${NIXOS_NO_CHECK:-}" != 1 ]; then
+  inhibited=()
+  while IFS= read -r pair; do # only what both systems have can differ
+    old=$(pairs /run/current-system | grep -F "${pair%%\":*}\":") || continue
+    [ "$old" = "$pair" ] || inhibited+=("$old -> $pair")
+  done < <(pairs "$toplevel")
+  if [ ${#inhibited[@]} -gt 0 ]; then
+    say "There are changes to critical components of the system:"
+    printf '%s\n' "${inhibited[@]}" >&2
+    die "Pre-switch checks failed"
+  fi
 fi
 [ "$action" != check ] || exit 0
 
@@ -116,9 +129,11 @@ if [ ${#stop[@]} -gt 0 ]; then systemctl stop -- "${!stop[@]}" || status=4; fi
 show "NOT restarting the following changed units" "${!skip[@]}"
 
 say "activating the configuration..."
-"$toplevel/activate" || status=2
+"$toplevel/activate" || { say "Failed to run activate script"; status=2; }
 systemctl reset-failed
 systemctl daemon-reload || status=3
+busctl --quiet call org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager ListUsers ||
+  again "Unable to list users with logind"
 
 show "reloading the following units" "${!reload[@]}"
 if [ ${#reload[@]} -gt 0 ]; then systemctl reload -- "${!reload[@]}" || status=4; fi
@@ -135,7 +150,7 @@ rm -f /run/nixos/start-list
 sleep 0.25
 failed=() started=()
 while read -r unit _ active sub _; do
-  if [ "$active" = failed ] || [ "$sub" = auto-restart ]; then failed+=("$unit")
+  if [ "$active" = failed ] || { [ "$sub" = auto-restart ] && [ "$(systemctl show --value --property=ExecMainStatus "$unit")" != 0 ]; }; then failed+=("$unit")
   elif [ "$active" = active ] && [ -z "${start[$unit]:-}" ]; then
     case ${was_active[$unit]:-} in active/*) ;; *) started+=("$unit") ;; esac
   fi

@@ -101,6 +101,7 @@ let
       # slow-activation    the activation script takes `seconds`
       # hang               the activation script never ends (at boot it does)
       # dies               switch-to-configuration is killed in the middle, once in a boot
+      # logind-away        exit code 11: the activation script takes logind away for `seconds`
       # kill-agent         the activation script kills the agent
       # network-down, network-route, network-silent   see host/network
       # unhealthy          exit code 0, but hello answers 500 and its health check fails
@@ -109,7 +110,7 @@ let
       # check-fails        the pre-switch check fails: exit code 1
       # init-interface     exit code 100
       known = [
-        "activation-fails" "unit-fails" "fails-later" "slow" "slow-activation" "hang" "dies" "kill-agent" "network-down"
+        "activation-fails" "unit-fails" "fails-later" "slow" "slow-activation" "hang" "dies" "logind-away" "kill-agent" "network-down"
         "network-route" "network-silent" "unhealthy" "boot-full" "boot-silent" "check-fails" "init-interface"
       ];
       does = m: elem m misbehave;
@@ -209,6 +210,14 @@ let
         ++ (if does "slow-activation" then [ "sleep ${seconds'}" ] else [ ])
         ++ (if does "hang" then [ "[ -z \"$NIXOS_ACTION\" ] || sleep infinity" ] else [ ])
         ++ (if does "kill-agent" then [ "[ -z \"$NIXOS_ACTION\" ] || systemctl kill --signal=KILL narwharf.service" ] else [ ])
+        ++ (if does "logind-away" then [ ''
+          [ -z "$NIXOS_ACTION" ] || {
+            systemctl mask --runtime --quiet systemd-logind.service
+            systemctl stop systemd-logind.service
+            systemd-run --quiet --unit=hidden-logind --on-active=${seconds'} --timer-property=AccuracySec=100ms \
+              sh -c 'systemctl unmask --runtime systemd-logind.service; systemctl start systemd-logind.service'
+          }
+        '' ] else [ ])
         ++ (if does "dies" then [ "[ -z \"$NIXOS_ACTION\" ] || [ -e /run/nixos/died ] || { touch /run/nixos/died; kill -KILL $SWITCH_PID; }" ] else [ ])
         ++ (if does "activation-fails" then [ "echo this fails >&2\nexit 1" ] else [ ]));
 
