@@ -12,6 +12,7 @@ import (
 type Facts struct {
 	BootID string
 	Now    int64     // milliseconds on the boot's clock, suspended time included
+	Slept  int64     // how much of them the machine was suspended
 	Wall   time.Time // believed only where the design says so
 
 	Current     string // store path, "" if there is none

@@ -84,7 +84,9 @@ type Activation struct {
 // Probation is the trial of the new system.
 type Probation struct {
 	ProbationAt int64 `json:"probation_at_ms,omitempty"`
-	Rebooted    bool  `json:"rebooted,omitempty"` // probation is of a fresh boot
+	LookedAt    int64 `json:"looked_at_ms,omitempty"` // the last time; its clocks stop where nobody can look
+	Slept       int64 `json:"slept_ms,omitempty"`     // effect.Facts.Slept by then
+	Rebooted    bool  `json:"rebooted,omitempty"`     // probation is of a fresh boot
 	Boots       int   `json:"boots,omitempty"`
 	Findings
 }

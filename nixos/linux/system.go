@@ -37,7 +37,9 @@ func (s *system) Facts(context.Context) (effect.Facts, error) {
 	if err != nil {
 		return effect.Facts{}, err
 	}
+	awake := sys.Monotonic()
 	f := effect.Facts{BootID: boot, Now: sys.BootClock(), Wall: time.Now()}
+	f.Slept = max(f.Now-awake.Milliseconds(), 0)
 	if f.Current, err = s.systems.current(); err != nil {
 		return f, err
 	}

@@ -59,9 +59,13 @@ func (m *Machine) Step(old *journal.Journal, f effect.Facts, ev effect.Event) *j
 			reconcile(t)
 		}
 	default:
-		if t.a != nil && table[t.a.Phase].on != nil {
-			t.follow(table[t.a.Phase].on(t, ev))
+		if t.a == nil || table[t.a.Phase].on == nil {
+			break
 		}
+		if table[t.a.Phase].state == api.Probation {
+			probation.StopClocks(t.a, f, m.Rules.Interval+m.Rules.CheckTime+time.Minute)
+		}
+		t.follow(table[t.a.Phase].on(t, ev))
 	}
 	return j
 }
@@ -178,7 +182,7 @@ func (t *turn) conclude(w arrow) {
 		j.Error = a.Reason
 	case api.Testing:
 		if t.rules.TestDeadline > 0 {
-			a.TestUntil = f.Now + t.rules.TestDeadline.Milliseconds()
+			a.TestUntil, a.LookedAt, a.Slept = f.Now+t.rules.TestDeadline.Milliseconds(), f.Now, f.Slept
 		}
 	case api.Armed:
 		a.Asked = false

@@ -14,7 +14,7 @@ import (
 // beginProbation: nothing counts but what is found out from now on.
 func beginProbation(t *turn) arrow {
 	a := t.a
-	a.BootID, a.ProbationAt = t.f.BootID, t.f.Now
+	a.BootID, a.ProbationAt, a.LookedAt, a.Slept = t.f.BootID, t.f.Now, t.f.Now, t.f.Slept
 	a.Boots++
 	a.Findings = journal.Findings{}
 	return to(journal.Observe)

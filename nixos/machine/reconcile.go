@@ -7,6 +7,7 @@ import (
 	"narwharf/nixos/desired"
 	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
+	"narwharf/nixos/probation"
 	"narwharf/signing"
 )
 
@@ -167,6 +168,9 @@ func outcome(t *turn) arrow {
 	a, f := t.a, t.f
 	if a.Outcome != api.OK && f.Current == a.Path && f.Profile == a.Path {
 		return takeAsItIs(t)
+	}
+	if a.TestUntil != 0 {
+		probation.StopClocks(a, f, 0)
 	}
 	switch a.Outcome {
 	case api.OK:

@@ -31,6 +31,42 @@ func Look(r *Rules, a *journal.Attempt, now int64, ev effect.Observed) (bad []st
 	return bad, len(wrong) > 0 || restless
 }
 
+// StopClocks moves the times of a probation, and the end of a test, by how long nobody could
+// look: the machine slept. One that was stopped without knowing it, and an agent that
+// was not there, show in two looks that are longer apart than longest; 0 is that this does not
+// count.
+func StopClocks(a *journal.Attempt, f effect.Facts, longest time.Duration) {
+	away, gap := f.Slept-a.Slept, f.Now-a.LookedAt
+	if longest > 0 && gap > longest.Milliseconds() {
+		away = gap
+	}
+	first := a.LookedAt == 0 // of an agent that did not note it
+	a.LookedAt = f.Now
+	if first || away >= 1000 { // less is between two looks at two clocks
+		a.Slept = f.Slept
+	}
+	if first || away < 1000 {
+		return
+	}
+	for _, at := range []*int64{&a.ProbationAt, &a.AwayAt} {
+		if *at != 0 {
+			*at = min(*at+away, f.Now)
+		}
+	}
+	for what, since := range a.Failing {
+		a.Failing[what] = min(since+away, f.Now)
+	}
+	for unit, c := range a.Crashes {
+		if c.At != 0 {
+			c.First, c.At = min(c.First+away, f.Now), min(c.At+away, f.Now)
+			a.Crashes[unit] = c
+		}
+	}
+	if a.TestUntil != 0 {
+		a.TestUntil += away
+	}
+}
+
 // findings are what is wrong in one look, and how. What had failed before the
 // switch is not.
 func findings(r *Rules, a *journal.Attempt, ev effect.Observed) map[string]string {

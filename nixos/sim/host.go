@@ -40,7 +40,7 @@ func (w *World) Save(text []byte) error {
 func (w *World) Facts(context.Context) (effect.Facts, error) {
 	w.progress()
 	f := effect.Facts{
-		BootID: fmt.Sprintf("boot-%d", w.Boot), Now: w.Clock - w.BootedAt, Wall: time.Unix(1_800_000_000, 0).Add(time.Duration(w.Clock) * time.Millisecond).UTC(),
+		BootID: fmt.Sprintf("boot-%d", w.Boot), Now: w.Clock - w.BootedAt, Slept: w.Slept, Wall: time.Unix(1_800_000_000, 0).Add(time.Duration(w.Clock) * time.Millisecond).UTC(),
 		Current: w.Current, Booted: w.Booted, Profile: w.Profile(), Generation: int64(w.Link), Pause: w.Pause, Random: w.nextRandom(),
 	}
 	if w.Link > 0 {

@@ -100,6 +100,7 @@ type World struct {
 	Pause      *api.Hold
 	SwitchedAt int64
 	BusyFor    int64 // a person's nixos-rebuild runs until then
+	Slept      int64 // ms of this boot
 
 	// The server.
 	Foreign      nixos.Foreign // signed if empty
@@ -320,7 +321,19 @@ func (w *World) PowerCycle() {
 		w.Booted = w.BootEntry
 	}
 	w.Current = w.Booted
-	w.BusyFor = 0
+	w.BusyFor, w.Slept = 0, 0
+}
+
+// Suspend lets the machine sleep: what it does stands still meanwhile.
+func (w *World) Suspend(d time.Duration) {
+	w.Clock += d.Milliseconds()
+	w.Slept += d.Milliseconds()
+	w.SwitchedAt += d.Milliseconds()
+	for _, r := range w.runs {
+		if !r.ended && !r.killed {
+			r.begun += d.Milliseconds()
+		}
+	}
 }
 
 // HumanSwitch is a person's nixos-rebuild.
