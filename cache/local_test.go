@@ -2,6 +2,7 @@ package cache
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"narwharf/cache/local"
 	"narwharf/narinfo"
@@ -311,4 +313,58 @@ func TestLocalChangesUnderLoad(t *testing.T) {
 	close(done)
 	group.Wait()
 	w.client.CloseIdleConnections()
+}
+
+// One row of Nix's database that makes no sense is that path's alone: it is not here, so
+// that clients ask elsewhere, and the log says what is wrong with it.
+func TestUnreadableRow(t *testing.T) {
+	w, m := localWorld(t)
+	var log logBuffer
+	m.serveLogging(&w.setup, slog.New(slog.NewTextHandler(&log, nil)))
+	w.restart()
+	good := m.build("good", map[string]string{"a": "b"})
+	for i, c := range []struct{ column, value, words string }{
+		{"hash", "sha256:nonsense", "makes no sense"},
+		{"hash", "md5:" + strings.Repeat("0", 32), "makes no sense"},
+		{"narSize", "0", "it has no NAR size"},
+		{"narSize", "-5", "it has no NAR size"},
+		{"deriver", "/nix/store/nonsense", "deriver"},
+		{"ca", "x\ny", "makes no sense"},
+	} {
+		p := m.build(fmt.Sprint("bad-", i), map[string]string{"a": fmt.Sprint(i)})
+		user := m.build(fmt.Sprint("user-", i), map[string]string{"u": fmt.Sprint(i)}, p)
+		w.must(w.get(p.infoURL()), 200)
+		m.exec("update ValidPaths set "+c.column+" = ? where path = ?", c.value, p.info.Path.In("/nix/store"))
+		for _, url := range []string{p.infoURL(), "/" + p.info.Path.Hash() + ".ls"} {
+			w.must(w.get(url), 404)
+			w.must(w.head(url, "Authorization", "Bearer "+w.token), 404)
+		}
+		w.must(w.get(good.infoURL()), 200)
+		w.must(w.get(user.infoURL()), 200)
+		text := log.String()
+		if !strings.Contains(text, string(p.info.Path)) || !strings.Contains(text, c.words) {
+			t.Errorf("%s = %q: the log does not say so:\n%s", c.column, c.value, text)
+		}
+		m.exec("update ValidPaths set narSize = ?, deriver = null, ca = null, hash = ? where path = ?", p.info.NarSize, fmt.Sprintf("sha256:%x", p.info.NarHash[:]), p.info.Path.In("/nix/store"))
+		w.must(w.get(p.infoURL()), 200)
+	}
+	// A reference to no row at all.
+	p := m.build("dangling", map[string]string{"a": "d"})
+	m.exec("pragma foreign_keys = off")
+	m.exec("insert into Refs select id, 999999 from ValidPaths where path = ?", p.info.Path.In("/nix/store"))
+	w.must(w.get(p.infoURL()), 404)
+	if text := log.String(); !strings.Contains(text, "refers to row 999999") {
+		t.Errorf("the log:\n%s", text)
+	}
+	// All of the store is another matter.
+	m.exec("alter table ValidPaths rename to Elsewhere")
+	w.must(w.get(good.infoURL()), 503, "cannot read its own Nix store now")
+	m.exec("alter table Elsewhere rename to ValidPaths")
+	for range 300 { // what failed is left alone for a second
+		if w.get(good.infoURL()).status == 200 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	w.must(w.get(good.infoURL()), 200)
 }

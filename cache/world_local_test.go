@@ -145,7 +145,9 @@ func (m *machine) remove(paths ...*testPath) {
 }
 
 // serve makes a world serve the machine's store.
-func (m *machine) serve(s *setup) {
+func (m *machine) serve(s *setup) { m.serveLogging(s, slog.New(slog.DiscardHandler)) }
+
+func (m *machine) serveLogging(s *setup, log *slog.Logger) {
 	m.t.Helper()
 	store, err := nixstore.Open(nixstore.Options{Root: m.root, Timeout: 3 * time.Second})
 	if err != nil {
@@ -162,7 +164,7 @@ func (m *machine) serve(s *setup) {
 		}
 		_ = store.Close()
 	})
-	s.local = local.New(store, packed, m.root+"/nix/var/log/nix", slog.New(slog.DiscardHandler))
+	s.local = local.New(store, packed, m.root+"/nix/var/log/nix", log)
 }
 
 // localWorld is a world with a machine below it.

@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"sync"
 	"time"
@@ -75,14 +76,14 @@ type Store struct {
 	log  *slog.Logger
 
 	mu       sync.Mutex
-	troubled time.Time // when the log last said that the store cannot be read
+	troubled map[string]time.Time // when the log last said what
 }
 
 // New makes a source of a Nix store. compressed keeps what is encoded, nil if no
 // NAR will be asked for; logs is the folder of Nix's build logs,
 // <root>/nix/var/log/nix.
 func New(nix Nix, compressed *compress.Store, logs string, log *slog.Logger) *Store {
-	return &Store{Nix: nix, Compressed: compressed, logs: logs, log: log}
+	return &Store{Nix: nix, Compressed: compressed, logs: logs, log: log, troubled: make(map[string]time.Time)}
 }
 
 // Path is a path of the store as it is advertised.
@@ -154,7 +155,7 @@ func (s *Store) Hold(ctx context.Context, p narinfo.Path) (held bool, err error)
 	if !errors.Is(err, nixstore.ErrNoRoot) {
 		return err == nil, s.explain(ctx, err)
 	}
-	if s.mayLog() {
+	if s.mayLog("roots") {
 		s.log.Error("local paths that are promised to uploaders cannot be kept from nix-collect-garbage: they are copied instead", "error", err)
 	}
 	return false, nil
@@ -208,6 +209,7 @@ func narName(i *narinfo.Info) string { return i.Path.Hash() + "-" + i.NarHash.Ba
 // explain turns an error of the store into what a client is told: that a path
 // is not there, or that this cannot be said now. A 404 would be remembered.
 func (s *Store) explain(ctx context.Context, err error) error {
+	var bad *nixstore.RowError
 	switch {
 	case err == nil:
 		return nil
@@ -215,23 +217,30 @@ func (s *Store) explain(ctx context.Context, err error) error {
 		return fs.ErrNotExist
 	case ctx.Err() != nil:
 		return err
-	case errors.Is(err, nixstore.ErrUnavailable), errors.Is(err, nixstore.ErrLocked):
-		if s.mayLog() {
-			s.log.Error("the local Nix store cannot be read; uploads are served", "error", err)
+	case errors.As(err, &bad): // whatever another substituter has is better
+		if s.mayLog(err.Error()) {
+			s.log.Error("a row of Nix's database cannot be read: the path is not served", "error", err)
 		}
-		return refusal.New(refusal.LocalStore, "this cache cannot read its own Nix store now, only what was uploaded; try again later, the server's log says why")
+		return fs.ErrNotExist
 	}
-	return err
+	if s.mayLog("") {
+		s.log.Error("the local Nix store cannot be read; uploads are served", "error", err)
+	}
+	return refusal.New(refusal.LocalStore, "this cache cannot read its own Nix store now, only what was uploaded; try again later, the server's log says why")
 }
 
-// mayLog tells whether trouble is to be logged now: not for each request.
-func (s *Store) mayLog() bool {
+// mayLog tells whether a trouble is to be logged now: not for each request.
+func (s *Store) mayLog(what string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	if now.Sub(s.troubled) <= time.Minute {
+	if now.Sub(s.troubled[what]) <= time.Minute || len(s.troubled) > maxTroubles {
 		return false
 	}
-	s.troubled = now
+	maps.DeleteFunc(s.troubled, func(_ string, t time.Time) bool { return now.Sub(t) > time.Minute })
+	s.troubled[what] = now
 	return true
 }
+
+// maxTroubles bounds what is logged within a minute.
+const maxTroubles = 20

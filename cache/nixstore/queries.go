@@ -134,7 +134,7 @@ func (db *database) one(ctx context.Context, st *sql.Stmt, arg string) (found *P
 func known(storeDir string, row []any) (daemon.Known, error) {
 	p, err := narinfo.ParsePath(storeDir, text(row[0]))
 	if err != nil {
-		err = fmt.Errorf("the database has a row for what is no store path: %w", err)
+		err = &RowError{Err: fmt.Errorf("the database has a row for what is no store path: %w", err)}
 	}
 	return daemon.Known{
 		Path:       p,
@@ -170,7 +170,7 @@ func number(v any) int64 {
 // missingRow is for a reference to a row that Nix's own foreign keys should
 // have kept.
 func missingRow(path, id string) error {
-	return fmt.Errorf("the Nix database is damaged: %s refers to row %s, which is not there; run nix-store --verify", path, id)
+	return &RowError{Err: fmt.Errorf("the Nix database is damaged: %s refers to row %s, which is not there; run nix-store --verify", path, id)}
 }
 
 // closureOf is one statement. It may take a second for 100,000 paths.

@@ -165,26 +165,38 @@ func (s *Store) InfoByHash(ctx context.Context, hashPart string) (*narinfo.Info,
 	if !narinfo.ValidHash(hashPart) {
 		return nil, fmt.Errorf("look up store path %.40q: it is not 32 characters of Nix's base 32", hashPart)
 	}
-	i, err := ask(ctx, s,
+	i, err := s.row(ctx, s.storeDir+"/"+hashPart,
 		func(ctx context.Context, db *database) (*PathInfo, error) {
 			return db.one(ctx, db.byHash, s.storeDir+"/"+hashPart)
 		},
 		func() (*PathInfo, error) { return s.daemon.InfoByHash(ctx, hashPart) })
 	if err != nil {
-		return nil, named(s.storeDir+"/"+hashPart, err)
+		return nil, err
 	}
 	return i.Info, nil
 }
 
 // PathInfo is Info with what only matters on this machine.
 func (s *Store) PathInfo(ctx context.Context, p narinfo.Path) (*PathInfo, error) {
-	i, err := ask(ctx, s,
+	return s.row(ctx, p.In(s.storeDir),
 		func(ctx context.Context, db *database) (*PathInfo, error) {
 			return db.one(ctx, db.byPath, p.In(s.storeDir))
 		},
 		func() (*PathInfo, error) { return s.daemon.Info(ctx, p) })
+}
+
+// RowError is for what Nix has answered of one path, and makes no sense. It was read
+// twice.
+type RowError = daemon.RowError
+
+// row asks for one path.
+func (s *Store) row(ctx context.Context, what string, base func(context.Context, *database) (*PathInfo, error), remote func() (*PathInfo, error)) (*PathInfo, error) {
+	i, err := ask(ctx, s, base, remote)
+	if bad := (*RowError)(nil); errors.As(err, &bad) {
+		i, err = ask(ctx, s, base, remote)
+	}
 	if err != nil {
-		return nil, named(p.In(s.storeDir), err)
+		return nil, named(what, err)
 	}
 	return i, nil
 }

@@ -464,3 +464,24 @@ func TestStill(t *testing.T) {
 		t.Errorf("%d -shm files are open", len(indexFiles.open))
 	}
 }
+
+// A row that makes no sense is read a second time before it is believed.
+func TestRowIsReadTwice(t *testing.T) {
+	f := newFixture(t, "/nix/store")
+	i := pathInfo("/nix/store", "a")
+	f.put(i)
+	s := f.open()
+	bad := &RowError{Err: errors.New("nonsense")}
+	for failures, want := range []error{nil, nil, bad} {
+		asked := 0
+		_, err := s.row(t.Context(), "x", func(context.Context, *database) (*PathInfo, error) {
+			if asked++; asked <= failures {
+				return nil, bad
+			}
+			return i, nil
+		}, nil)
+		if !errors.Is(err, want) || asked != min(failures+1, 2) {
+			t.Errorf("%d times nonsense: asked %d times, %v", failures, asked, err)
+		}
+	}
+}

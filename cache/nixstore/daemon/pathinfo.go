@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"narwharf/narinfo"
 )
@@ -35,12 +36,21 @@ type Known struct {
 	CA         string
 }
 
+// RowError is for what Nix has answered of one path, and makes no sense: asking again, or
+// another way, does not help.
+type RowError struct{ Err error }
+
+func (e *RowError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (e *RowError) Unwrap() error { return e.Err }
+
 // Info checks k. Signatures that are none are left out: Nix before 2.34 took any text
 // with --sigs or from a binary cache, and one bad Sig makes newer clients refuse a whole narinfo.
 func (k Known) Info(storeDir string) (*PathInfo, error) {
 	i := &narinfo.Info{StoreDir: storeDir, Path: k.Path, NarSize: k.NarSize, CA: k.CA}
 	if err := k.fill(i); err != nil {
-		return nil, fmt.Errorf("what Nix knows about %s makes no sense: %w", k.Path.In(storeDir), err)
+		return nil, &RowError{fmt.Errorf("what Nix knows about %s makes no sense: %w", k.Path.In(storeDir), err)}
 	}
 	for _, s := range k.Sigs {
 		if narinfo.ValidSig(s) {
@@ -54,6 +64,9 @@ func (k Known) Info(storeDir string) (*PathInfo, error) {
 func (k Known) fill(i *narinfo.Info) (err error) {
 	if i.NarHash, err = narinfo.ParseHash(k.NarHash); err != nil {
 		return err
+	}
+	if strings.ContainsFunc(k.CA, unicode.IsControl) {
+		return fmt.Errorf("content address %q", k.CA)
 	}
 	if k.NarSize <= 0 {
 		// Nix wrote no size before 2010, and fills it in when it verifies.

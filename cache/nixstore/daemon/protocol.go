@@ -174,7 +174,11 @@ func (x *wire) pathByHash(minor uint64, storeDir, hashPart string) (narinfo.Path
 	if full == "" {
 		return "", ErrNotValid
 	}
-	return narinfo.ParsePath(storeDir, full)
+	p, err := narinfo.ParsePath(storeDir, full)
+	if err != nil {
+		err = &RowError{err}
+	}
+	return p, err
 }
 
 // plain is a message without colours and on one line.
