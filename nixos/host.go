@@ -110,9 +110,10 @@ type StorePath struct {
 type Store interface {
 	// Path is nil if the path is not valid.
 	Path(ctx context.Context, p narinfo.Path) (*StorePath, error)
-	// Realise substitutes a path and its closure from the cache, builds
-	// nothing, and protects it by the named root when it is there.
-	Realise(ctx context.Context, p narinfo.Path, root string) error
+	// Realise substitutes a path and its closure from the cache, nothing but these lines
+	// of the manifest, builds nothing, and protects it by the named root when it is there.
+	// What a failed try left behind is deleted.
+	Realise(ctx context.Context, p narinfo.Path, root string, closure []signing.Line) error
 	// Root protects a store path that is valid.
 	Root(ctx context.Context, root, path string) error
 	Unroot(ctx context.Context, root string) error

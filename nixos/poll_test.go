@@ -148,11 +148,11 @@ type slowHost struct {
 	reports int
 }
 
-func (h *slowHost) Realise(ctx context.Context, p narinfo.Path, root string) error {
+func (h *slowHost) Realise(ctx context.Context, p narinfo.Path, root string, closure []signing.Line) error {
 	h.set(true)
 	time.Sleep(4*time.Minute + 10*time.Second) // between two reports
 	h.set(false)
-	return h.World.Realise(ctx, p, root)
+	return h.World.Realise(ctx, p, root, closure)
 }
 
 func (h *slowHost) set(loading bool) {

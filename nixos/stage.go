@@ -214,7 +214,7 @@ func (s *Stager) realise(ctx context.Context, e effect.Realise, ev *effect.Reali
 	if err != nil {
 		return err
 	}
-	realised := s.Host.Realise(ctx, root, RootTarget)
+	realised := s.Host.Realise(ctx, root, RootTarget, m.Lines)
 	// Also what a failed realise left behind is looked at.
 	missing, bad, differs, err := s.survey(ctx, m, e.Imported)
 	ev.Differs = differs

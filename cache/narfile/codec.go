@@ -11,6 +11,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/mikelolasagasti/xz"
 	"github.com/pierrec/lz4/v4"
+
+	"narwharf/cache/refusal"
 )
 
 // maxWindow is the largest zstd window that a decoder allocates: what
@@ -96,4 +98,14 @@ func openZstd(r *bufio.Reader) (io.ReadCloser, error) {
 		_ = d.Reset(nil)
 		zstdReaders.Put(d)
 	}}, nil
+}
+
+// Unpack undoes a compression by its name in a narinfo.
+func Unpack(r *bufio.Reader, compression string) (io.ReadCloser, error) {
+	for _, c := range codecs {
+		if c.name == compression {
+			return c.open(r)
+		}
+	}
+	return nil, refusal.New(refusal.Encoding, "the compression %q is not known here", compression)
 }

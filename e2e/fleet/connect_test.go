@@ -43,7 +43,7 @@ func serveTLS(f *Fleet, name string) string {
 // A tunnelled is a connection that went through a proxy.
 type tunnelled struct {
 	host string // address of the client
-	nix  bool   // it was Nix that asked
+	nix  bool   // it was the agent for Nix that asked
 	to   string
 	at   time.Time
 }
@@ -192,7 +192,7 @@ func (p *tunnel) serve(in net.Conn) {
 		status = http.StatusForbidden
 	}
 	p.mu.Lock()
-	c := tunnelled{host: host, nix: strings.Contains(r.UserAgent(), "Nix/"), to: r.Host, at: time.Now()}
+	c := tunnelled{host: host, nix: strings.Contains(r.UserAgent(), "relay"), to: r.Host, at: time.Now()}
 	if status == http.StatusOK {
 		p.seen = append(p.seen, c)
 	} else {

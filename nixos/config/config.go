@@ -22,6 +22,7 @@ import (
 	"narwharf/nixos/linux/witness"
 	"narwharf/nixos/machine"
 	"narwharf/nixos/probation"
+	"narwharf/nixos/relay"
 	"narwharf/signing"
 )
 
@@ -29,14 +30,17 @@ import (
 // system (/etc/narwharf/agent.toml). docs/agent.md explains every key. After
 // Load all paths are absolute and all values are checked.
 type Config struct {
-	Servers   []string `toml:"server"`     // base URLs of one server, tried in turn
-	CacheURL  string   `toml:"cache_url"`  // substituter; the servers if empty
-	Origin    string   `toml:"origin"`     // as the releases have it
-	Channel   string   `toml:"channel"`    //
-	Host      string   `toml:"host"`       // name towards the server; the machine's host name if empty
-	Target    string   `toml:"target"`     // whose entry is taken; Host if empty
-	System    string   `toml:"system"`     // "x86_64-linux"; this program's if empty
-	TokenFile string   `toml:"token_file"` // the host's token; StateDir/token if empty and that is there
+	Servers  []string `toml:"server"`    // base URLs of one server, tried in turn
+	CacheURL string   `toml:"cache_url"` // where paths come from; the servers if empty
+	// CacheTokenFile has the token of CacheURL, where that has another origin than the servers.
+	CacheTokenFile string `toml:"cache_token_file"`
+
+	Origin    string `toml:"origin"`     // as the releases have it
+	Channel   string `toml:"channel"`    //
+	Host      string `toml:"host"`       // name towards the server; the machine's host name if empty
+	Target    string `toml:"target"`     // whose entry is taken; Host if empty
+	System    string `toml:"system"`     // "x86_64-linux"; this program's if empty
+	TokenFile string `toml:"token_file"` // the host's token; StateDir/token if empty and that is there
 	// JoinTokenFile has a token that is exchanged for the host's own, which
 	// then lies in TokenFile.
 	JoinTokenFile string `toml:"join_token_file"`
@@ -90,6 +94,7 @@ type Config struct {
 	Download struct {
 		Jitter Duration `toml:"jitter"` // a download begins so much later, at most
 		Rate   Rate     `toml:"rate"`   // 0: no limit
+		Hosts  []string `toml:"hosts"`  // where a cache may send us for a NAR, beside itself
 	} `toml:"download"`
 
 	Poll struct {
@@ -244,7 +249,7 @@ func (c *Config) checkKeys() (err error) {
 }
 
 func (c *Config) checkPaths() error {
-	configfile.Abs(c.path, &c.StateDir, &c.Profile, &c.RunDir, &c.NixState, &c.TokenFile, &c.JoinTokenFile, &c.CAFile, &c.StoreRoot, &c.Metrics.Textfile)
+	configfile.Abs(c.path, &c.StateDir, &c.Profile, &c.RunDir, &c.NixState, &c.TokenFile, &c.JoinTokenFile, &c.CacheTokenFile, &c.CAFile, &c.StoreRoot, &c.Metrics.Textfile)
 	if d := c.StoreDir; !filepath.IsAbs(d) || filepath.Clean(d) != d {
 		return fmt.Errorf("store_dir: %q is not an absolute path like /nix/store, without a slash at its end", d)
 	}
@@ -253,6 +258,15 @@ func (c *Config) checkPaths() error {
 	}
 	if c.MinFree < 0 {
 		return fmt.Errorf("min_free: %d is below 0", c.MinFree)
+	}
+	if _, err := relay.ParseCache(c.CacheURL); c.CacheURL != "" && err != nil {
+		return fmt.Errorf("cache_url: %w", err)
+	}
+	if c.CacheURL == "" && c.CacheTokenFile != "" {
+		return errors.New("cache_token_file: there is no cache_url that it could be for")
+	}
+	if err := relay.CheckHosts(c.Download.Hosts); err != nil {
+		return fmt.Errorf("download.hosts: %w", err)
 	}
 	return nil
 }

@@ -79,6 +79,7 @@ type field struct {
 	statuses []*api.Status
 	logs     []string
 	refuse   bool // statuses
+	hostile  func(w http.ResponseWriter, r *http.Request) (handled bool)
 }
 
 const systemdRun = `#!/bin/sh
@@ -201,6 +202,12 @@ func (f *field) write(name, text string, mode os.FileMode) {
 
 // ServeHTTP is the server.
 func (f *field) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	hostile := f.hostile
+	f.mu.Unlock()
+	if hostile != nil && hostile(w, r) {
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if r.Header.Get("Authorization") == "" {

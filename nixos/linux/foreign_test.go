@@ -79,9 +79,9 @@ func TestForeignPaths(t *testing.T) {
 	}
 }
 
-// TestPoisonedDownload: a cache that shows the agent the right narinfo, and Nix
-// another one with a good signature (a stolen content key). What came is
-// deleted, with what refers to it, and the host converges when that is over.
+// TestPoisonedDownload: a cache that shows the agent the right narinfo, and its relay
+// another one with a good signature (a stolen content key). Nothing of it becomes
+// valid, and the host converges when that is over.
 func TestPoisonedDownload(t *testing.T) {
 	for _, version := range nixVersions {
 		t.Run(version, func(t *testing.T) {
@@ -97,13 +97,13 @@ func TestPoisonedDownload(t *testing.T) {
 			f.promote(1, signing.Auto, a, lib)
 			poison := true
 			f.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if text, ok := shadow[r.URL.Path]; ok && poison && strings.Contains(r.UserAgent(), "Nix/") {
+				if text, ok := shadow[r.URL.Path]; ok && poison && strings.Contains(r.UserAgent(), "relay") {
 					_, _ = w.Write(text)
 					return
 				}
 				f.ServeHTTP(w, r)
 			})
-			if words := stageFails(t, f); !strings.Contains(words, "other bytes than the promoter signed") || !strings.Contains(words, "were deleted") {
+			if words := stageFails(t, f); !strings.Contains(words, "other bytes for ") || !strings.Contains(words, " than the promoter signed") {
 				t.Fatal(words)
 			}
 			if f.valid(evil) || f.valid(evilLib) {

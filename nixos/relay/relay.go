@@ -1,118 +1,299 @@
-// Package relay stands between Nix and the caches while download.rate holds: Nix 2.8 has no
-// limit of its own, that of 2.34 is of each transfer and begins with seconds at full speed,
-// which is all that most paths take. It listens on this host alone, and adds no credentials:
-// those come from Nix's netrc.
+// Package relay is what Nix on a host downloads through. A cache or a network in hostile
+// hands can then neither fill the disk nor slip in a path: Nix is shown exactly the narinfos that
+// are lines of the closure manifest, and NARs plain and cut at the size that the manifest says.
+// It asks the configured caches and no other host (but see Options.Hosts), and each cache's
+// token goes to that cache alone. What breaks off is resumed.
+//
+// It listens on 127.0.0.1, below a secret that only Nix is told.
 package relay
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"log"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"narwharf/narinfo"
+	"narwharf/signing"
 )
 
-// A Relay hands on what caches answer, all transfers together at a rate.
-type Relay struct {
-	// URLs are what Nix is told instead of the caches'.
-	URLs []string
-
-	server *http.Server
-
-	mu   sync.Mutex
-	rate int64
-	next time.Time // when the next byte may pass
-	err  error     // why the last request came to nothing
+// Options say what may be downloaded, and from where.
+type Options struct {
+	StoreDir string
+	Lines    []signing.Line // all that Nix is shown
+	Caches   []Cache        // tried in turn
+	// Hosts are where a cache may send us for a NAR, without credentials: "host", "host:port",
+	// or addresses ("10.0.0.0/8"), without which no private address is asked.
+	Hosts     []string
+	Transport *http.Transport // one of the relay's own
+	Rate      int64           // bytes in a second of all downloads together; 0: no limit
 }
 
-// slice is how many bytes pass at once: a quarter of a second's, in reason.
-func slice(rate int64) int { return int(min(max(rate/4, 512), 32<<10)) }
+// A Cache is where paths come from.
+type Cache struct {
+	URL         *url.URL // http, https or file, without a slash at its end
+	User, Token string   // as Basic authentication has them; no Token if there is none
+}
 
-// New serves the caches that are given by an HTTP URL; others are
-// Nix's own business.
-func New(rate int64, through http.RoundTripper, caches []string) (*Relay, error) {
+// ParseCache reads the URL of a cache, with a user and a password if it has them. Nix's own settings
+// behind a question mark are dropped.
+func ParseCache(text string) (c Cache, err error) {
+	u, err := url.Parse(strings.TrimRight(text, "/"))
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "file" || u.Host == "" && u.Scheme != "file" {
+		return c, errors.New("not a URL like https://cache.example.org or file:///srv/cache")
+	}
+	c.User = "narwharf"
+	if u.User != nil {
+		c.User = u.User.Username()
+		c.Token, _ = u.User.Password()
+	}
+	c.URL = &url.URL{Scheme: u.Scheme, Host: u.Host, Path: strings.TrimRight(u.Path, "/")}
+	return c, nil
+}
+
+// A Relay serves one download of a closure.
+type Relay struct {
+	// URL is what Nix is told. It holds the secret: it must not be in an argv or a log.
+	URL string
+
+	Options
+	prefix  string
+	lines   map[string]signing.Line // by the hash of the path
+	outside *outside
+	server  *http.Server
+	unpack  chan struct{} // holds one for each NAR that is unpacked
+
+	mu     sync.Mutex
+	offers map[string]*offer
+	next   time.Time // when the next byte may pass
+	err    error     // why the last request came to nothing
+}
+
+// UserAgent is what caches and proxies are told.
+const UserAgent = "narwharf relay"
+
+// unpackers bounds how many NARs are unpacked at once: a cache may give each a window of 128 MiB.
+const unpackers = 8
+
+// New begins to serve.
+func New(o Options) (*Relay, error) {
+	hosts, err := newOutside(o.Hosts, o.Transport)
+	if err != nil {
+		return nil, fmt.Errorf("download.hosts: %w", err)
+	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, fmt.Errorf("hold download.rate: %w", err)
+		return nil, fmt.Errorf("listen for Nix: %w", err)
 	}
-	t := &Relay{rate: rate, next: time.Now()}
-	mux := http.NewServeMux()
-	for i, cache := range caches {
-		to, err := url.Parse(cache)
-		if err != nil || (to.Scheme != "http" && to.Scheme != "https") {
-			t.URLs = append(t.URLs, cache)
-			continue
-		}
-		prefix := "/" + strconv.Itoa(i)
-		mux.Handle(prefix+"/", http.StripPrefix(prefix, &httputil.ReverseProxy{
-			Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(to) },
-			Transport:      through,
-			ModifyResponse: t.slow,
-			ErrorHandler:   t.failed,
-			FlushInterval:  -1,
-			ErrorLog:       log.New(io.Discard, "", 0), // connections that Nix ends
-		}))
-		own := "http://" + listener.Addr().String() + prefix
-		if to.RawQuery != "" { // settings of Nix's, as ?trusted=1
-			own += "?" + to.RawQuery
-			to.RawQuery = ""
-		}
-		t.URLs = append(t.URLs, own)
+	o.Transport.ProxyConnectHeader = http.Header{"User-Agent": {UserAgent}}
+	o.Transport.RegisterProtocol("file", http.NewFileTransport(http.Dir("/")))
+	secret := make([]byte, 16)
+	_, _ = rand.Read(secret) // it does not fail
+	r := &Relay{
+		Options: o, prefix: "/" + hex.EncodeToString(secret), outside: hosts, next: time.Now(),
+		lines: make(map[string]signing.Line), offers: make(map[string]*offer), unpack: make(chan struct{}, unpackers),
 	}
-	t.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
-	go t.server.Serve(listener) //nolint:errcheck // it ends because Close is called
-	return t, nil
+	for _, l := range o.Lines {
+		r.lines[l.Path.Hash()] = l
+	}
+	r.URL = "http://" + listener.Addr().String() + r.prefix
+	r.server = &http.Server{Handler: r, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
+	go r.server.Serve(listener) //nolint:errcheck // it ends because Close is called
+	return r, nil
 }
 
 // Close ends all transfers.
-func (t *Relay) Close() error { return t.server.Close() }
-
-// Why adds to Nix's words what Nix cannot know.
-func (t *Relay) Why(err error) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if err == nil || t.err == nil {
-		return err
-	}
-	return fmt.Errorf("%w (%w)", err, t.err)
+func (r *Relay) Close() error {
+	defer r.outside.direct.CloseIdleConnections()
+	return r.server.Close()
 }
 
-func (t *Relay) failed(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() == nil {
-		t.mu.Lock()
-		t.err = err
-		t.mu.Unlock()
+// Why adds to Nix's words what Nix cannot know, and takes the secret out of them.
+func (r *Relay) Why(err error) error {
+	if err == nil {
+		return nil
 	}
-	w.WriteHeader(http.StatusBadGateway)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	text := strings.ReplaceAll(err.Error(), r.URL, r.Caches[0].URL.Redacted())
+	if r.err != nil {
+		return fmt.Errorf("%s (%w)", text, r.err)
+	}
+	return errors.New(text)
 }
 
-func (t *Relay) slow(resp *http.Response) error {
-	// A path of the cache's is none of ours.
-	if to, err := resp.Location(); err == nil {
-		resp.Header.Set("Location", to.String())
+// failed remembers why a request comes to nothing.
+func (r *Relay) failed(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		r.mu.Lock()
+		r.err = err
+		r.mu.Unlock()
 	}
-	resp.Body = &slowBody{ReadCloser: resp.Body, t: t, ctx: resp.Request.Context()}
+}
+
+// ServeHTTP implements http.Handler.
+func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	prefix, name, _ := strings.Cut(strings.TrimPrefix(req.URL.Path, "/"), "/")
+	switch {
+	case subtle.ConstantTimeCompare([]byte("/"+prefix), []byte(r.prefix)) == 0:
+		http.NotFound(w, req)
+	case req.Method != http.MethodGet && req.Method != http.MethodHead:
+		w.WriteHeader(http.StatusMethodNotAllowed)
+	case name == "nix-cache-info":
+		_, _ = fmt.Fprintf(w, "StoreDir: %s\nWantMassQuery: 1\nPriority: 1\n", r.StoreDir)
+	case strings.HasSuffix(name, ".narinfo"):
+		r.serveNarinfo(w, req, strings.TrimSuffix(name, ".narinfo"))
+	case strings.HasPrefix(name, "nar/") && strings.HasSuffix(name, ".nar"):
+		r.serveNar(w, req, name[len("nar/"):len(name)-len(".nar")])
+	default:
+		http.NotFound(w, req)
+	}
+}
+
+func (r *Relay) serveNarinfo(w http.ResponseWriter, req *http.Request, hash string) {
+	o := r.find(w, req, hash)
+	if o == nil {
+		return
+	}
+	// What the manifest binds, and what vouches for it: signatures, and the content address.
+	i := narinfo.Info{
+		StoreDir: r.StoreDir, Path: o.line.Path, URL: "nar/" + hash + ".nar", Compression: "none",
+		NarHash: o.line.NarHash, NarSize: o.line.NarSize, References: o.line.References,
+		Deriver: o.info.Deriver, CA: o.info.CA, Sigs: o.info.Sigs,
+	}
+	w.Header().Set("Content-Type", "text/x-nix-narinfo")
+	_, _ = w.Write(i.Append(nil))
+}
+
+// find answers the request if there is nothing to be offered.
+func (r *Relay) find(w http.ResponseWriter, req *http.Request, hash string) *offer {
+	line, ok := r.lines[hash]
+	if !ok {
+		http.NotFound(w, req)
+		return nil
+	}
+	o, err := r.offer(req.Context(), line)
+	switch {
+	case err == nil:
+		return o
+	case errors.Is(err, errRefused):
+		r.failed(req.Context(), err)
+		http.Error(w, err.Error(), http.StatusNotFound)
+	default:
+		r.failed(req.Context(), err)
+		http.Error(w, err.Error(), http.StatusBadGateway)
+	}
 	return nil
 }
 
-// pass waits until n bytes more may pass. All transfers share the rate.
-func (t *Relay) pass(ctx context.Context, n int) error {
-	t.mu.Lock()
-	if now := time.Now(); t.next.Before(now) {
-		t.next = now
+// serveNar sends a NAR, or its end: Nix asks for what it lacks where a transfer broke off.
+func (r *Relay) serveNar(w http.ResponseWriter, req *http.Request, hash string) {
+	w.Header().Set("Accept-Ranges", "bytes") // else Nix does not try again
+	o := r.find(w, req, hash)
+	if o == nil {
+		return
 	}
-	t.next = t.next.Add(time.Duration(int64(n)) * time.Second / time.Duration(t.rate))
-	wait := time.Until(t.next)
-	t.mu.Unlock()
-	timer := time.NewTimer(wait)
+	if why := r.givenUp(o, nil); why != nil {
+		http.Error(w, why.Error(), http.StatusNotFound) // Nix would try again for long
+		return
+	}
+	size := o.line.NarSize
+	from, to, ok := parseRange(req.Header.Get("Range"), size)
+	if !ok {
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", size))
+		w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+		return
+	}
+	head := func() {
+		w.Header().Set("Content-Type", "application/x-nix-nar")
+		w.Header().Set("Content-Length", strconv.FormatInt(to-from, 10))
+		if to-from < size {
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, to-1, size))
+			w.WriteHeader(http.StatusPartialContent)
+		}
+	}
+	if req.Method == http.MethodHead {
+		head()
+		return
+	}
+	n, err := r.send(req.Context(), &late{w, head}, o, from, to)
+	if err == nil {
+		return
+	}
+	if req.Context().Err() == nil {
+		_ = r.givenUp(o, err)
+	}
+	r.failed(req.Context(), err)
+	if n > 0 {
+		panic(http.ErrAbortHandler) // all else would look whole
+	}
+	http.Error(w, err.Error(), http.StatusNotFound)
+}
+
+// late is an answer whose head waits for the first bytes of its body.
+type late struct {
+	w    io.Writer
+	head func()
+}
+
+func (l *late) Write(p []byte) (int, error) {
+	if l.head != nil {
+		l.head()
+		l.head = nil
+	}
+	return l.w.Write(p)
+}
+
+// givenUp is why a NAR is not sent any more, nil if it may be; a reason given becomes that.
+func (r *Relay) givenUp(o *offer, why error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if why != nil {
+		o.failed = why
+	}
+	return o.failed
+}
+
+// parseRange reads "bytes=N-" and "bytes=N-M"; all of it where the header is another.
+func parseRange(header string, size int64) (from, to int64, ok bool) {
+	spec, isRange := strings.CutPrefix(header, "bytes=")
+	first, last, hasDash := strings.Cut(spec, "-")
+	from, err := strconv.ParseInt(first, 10, 64)
+	if !isRange || !hasDash || err != nil || strings.Contains(last, ",") {
+		return 0, size, true
+	}
+	to = size
+	if n, err := strconv.ParseInt(last, 10, 64); err == nil {
+		to = min(n+1, size)
+	}
+	return from, to, from >= 0 && from < to
+}
+
+// pass waits until n bytes more may pass. All transfers share the rate.
+func (r *Relay) pass(ctx context.Context, n int) error {
+	r.mu.Lock()
+	if now := time.Now(); r.next.Before(now) {
+		r.next = now
+	}
+	r.next = r.next.Add(time.Duration(int64(n)) * time.Second / time.Duration(r.Rate))
+	wait := time.Until(r.next)
+	r.mu.Unlock()
+	return sleep(ctx, wait)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -120,28 +301,6 @@ func (t *Relay) pass(ctx context.Context, n int) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// slowBody hands bytes on when they may pass.
-type slowBody struct {
-	io.ReadCloser
-	t   *Relay
-	ctx context.Context
-}
-
-func (b *slowBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p[:min(len(p), slice(b.t.rate))])
-	if err != nil && !errors.Is(err, io.EOF) && b.ctx.Err() == nil {
-		b.t.mu.Lock()
-		b.t.err = err
-		b.t.mu.Unlock()
-	}
-	if n > 0 {
-		if waited := b.t.pass(b.ctx, n); waited != nil {
-			return 0, waited
-		}
-	}
-	return n, err
 }
 
 // WithoutProxy are variables that keep Nix from asking a proxy for this very

@@ -15,6 +15,7 @@ import (
 	"narwharf/nixos"
 	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
+	"narwharf/signing"
 )
 
 // Host is the world as its agent meets it.
@@ -317,7 +318,7 @@ func (w *World) Path(_ context.Context, p narinfo.Path) (*nixos.StorePath, error
 }
 
 // Realise implements nixos.Store.
-func (w *World) Realise(_ context.Context, p narinfo.Path, root string) error {
+func (w *World) Realise(_ context.Context, p narinfo.Path, root string, _ []signing.Line) error {
 	return w.do("realise", func() error {
 		if !w.reachable() && !w.Valid[p.In(StoreDir)] {
 			return errors.New("the cache cannot be reached")

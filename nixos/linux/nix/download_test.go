@@ -13,7 +13,7 @@ func TestConnections(t *testing.T) {
 	for rate, want := range map[config.Rate]string{0: "", 1: "1", 64 << 10: "4", 390 << 10: "24", 4 << 20: ""} {
 		c := config.Default()
 		c.Download.Rate, c.NixOptions = rate, []string{"--option", "http-connections", "7"}
-		args := New(c, nil, nil).realiseArgs("00000000000000000000000000000000-x", "target", []string{"http://127.0.0.1:1/0"})
+		args := New(c, nil, nil).realiseArgs("00000000000000000000000000000000-x", "target")
 		var got []string
 		for i, a := range args {
 			if a == "http-connections" {
