@@ -58,6 +58,7 @@ var mayImport = map[string][]string{
 	"cache/upload/adopt":    {"cache/nar", "cache/nar/dump", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/upload", "narinfo"},
 	"cmd/narwharf":          {"..."},
 	"cmd/narwharf/server":   {"cache", "cache/...", "hooks", "hooks/audit", "hooks/serverconfig", "nixos/bootstrap", "nixos/config", "signing", "signing/access", "signing/browser"},
+	"cmd/narwharf/terminal": {"hooks/api"},
 	"e2e":                   nil,
 	"e2e/fleet":             {"e2e"},
 	"e2e/fleet/cmd":         {"e2e/fleet"},
@@ -243,7 +244,7 @@ func TestFilesAreShort(t *testing.T) {
 // the lines that they may have. A number is lowered or its row deleted, never raised.
 var largePackages = map[string]int{
 	"cache":        1865,
-	"cmd/narwharf": 1964,
+	"cmd/narwharf": 1900,
 }
 
 // Tests do not count, and neither do bench and e2e.

@@ -70,6 +70,8 @@ var (
 	ErrUncertain = errors.New("it is not certain whether the change was made")
 	// ErrInUse is returned where another process has the state to itself.
 	ErrInUse = errors.New("in use")
+	// ErrDamaged is returned where what is stored cannot be read as a state.
+	ErrDamaged = errors.New("damaged")
 	// ErrUnavailable is returned where the state is away and may come back, as a
 	// database server that restarts does. Nothing was written.
 	ErrUnavailable = errors.New("the state is not available")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/api"
 	"narwharf/hooks/configfile"
 	"narwharf/nixos"
@@ -184,7 +185,7 @@ as it is now. It asks no server and needs no running agent.`)
 			return err
 		}
 		if *asJSON {
-			return printJSON(c.OutOrStdout(), j)
+			return terminal.JSON(c.OutOrStdout(), j)
 		}
 		_, err = fmt.Fprint(c.OutOrStdout(), linux.Status(o.Config, j, time.Now()))
 		return err

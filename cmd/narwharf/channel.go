@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/api"
 )
 
@@ -25,7 +26,7 @@ func channelListCommand() *cobra.Command {
 			return err
 		}
 		return s.show(list, func() error {
-			return table(s.out, "CHANNEL\tSEQ\tKIND\tPROMOTED\tBY", func(row func(...any)) {
+			return terminal.Table(s.out, "CHANNEL\tSEQ\tKIND\tPROMOTED\tBY", func(row func(...any)) {
 				for _, ch := range list {
 					promoted := "deleted"
 					if !ch.Deleted {
@@ -78,7 +79,7 @@ func channelHistoryCommand() *cobra.Command {
 			return err
 		}
 		return s.show(list, func() error {
-			return table(s.out, "SEQ\tPROMOTED\tBY\tTARGETS\tWHAT", func(row func(...any)) {
+			return terminal.Table(s.out, "SEQ\tPROMOTED\tBY\tTARGETS\tWHAT", func(row func(...any)) {
 				for _, h := range list {
 					what := h.Meta["rev"]
 					if len(h.Targets) == 1 {
@@ -149,7 +150,7 @@ without rules.`)
 		if err != nil {
 			return err
 		}
-		return printJSON(s.out, p)
+		return terminal.JSON(s.out, p)
 	})
 }
 

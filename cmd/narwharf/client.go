@@ -3,15 +3,12 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/api"
 	"narwharf/hooks/configfile"
 	"narwharf/signing"
@@ -82,39 +79,16 @@ func withServer(c *cobra.Command, run func(s *session, args []string) error) *co
 // show prints v as JSON if --json is there, and else as text does.
 func (s *session) show(v any, text func() error) error {
 	if s.json {
-		return printJSON(s.out, v)
+		return terminal.JSON(s.out, v)
 	}
 	return text()
 }
 
-// table prints rows under a heading, in columns.
-func table(out io.Writer, heading string, fill func(row func(...any))) error {
-	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, heading)
-	fill(func(cells ...any) {
-		texts := make([]string, 0, len(cells))
-		for _, cell := range cells {
-			texts = append(texts, fmt.Sprint(cell))
-		}
-		fmt.Fprintln(t, strings.Join(texts, "\t"))
-	})
-	return t.Flush()
-}
-
 // entryTable shows what targets are to run.
 func entryTable(out io.Writer, entries []signing.Entry) error {
-	return table(out, "TARGET\tACTION\tSYSTEM\tSTORE PATH", func(row func(...any)) {
+	return terminal.Table(out, "TARGET\tACTION\tSYSTEM\tSTORE PATH", func(row func(...any)) {
 		for _, e := range entries {
 			row(e.Target, e.Action, e.System, e.StorePath)
 		}
 	})
-}
-
-func printJSON(out io.Writer, v any) error {
-	text, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(out, string(text))
-	return err
 }

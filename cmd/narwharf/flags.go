@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/api"
 	"narwharf/hooks/configfile"
 	"narwharf/signing"
@@ -17,19 +18,23 @@ import (
 
 // command is one that takes from least to most arguments, any number if most is -1.
 func command(use, short string, least, most int, long string) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Long: long, Args: cobra.RangeArgs(least, most)}
-	switch {
-	case most < 0:
-		c.Args = cobra.MinimumNArgs(least)
-	case least == most:
-		c.Args = cobra.ExactArgs(most)
-	}
-	return c
+	return &cobra.Command{Use: use, Short: short, Long: long, Args: func(c *cobra.Command, args []string) error {
+		name := strings.TrimPrefix(c.CommandPath(), "narwharf ")
+		switch {
+		case len(args) < least:
+			return fmt.Errorf("%s: %s is missing; it is used as\n    %s\n    (%s --help says more)", name, terminal.MissingArgument(use, len(args)), c.UseLine(), c.CommandPath())
+		case most < 0 || len(args) <= most:
+			return nil
+		case c.Flags().Lookup("config") != nil && c.Flags().Lookup("config").Value.String() == "" && most == 0:
+			return fmt.Errorf("%s takes no argument: is %q its configuration? Then it is\n    %s --config %s", name, args[0], c.CommandPath(), args[0])
+		}
+		return fmt.Errorf("%s: %q is too much; it is used as\n    %s", name, args[most], c.UseLine())
+	}}
 }
 
 // group is a command that others belong to.
 func group(use, short, long string, members ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Long: long}
+	c := &cobra.Command{Use: use, Short: short, Long: long, SuggestionsMinimumDistance: 2}
 	c.AddCommand(members...)
 	return c
 }

@@ -3,13 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
+	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/api"
 )
 
@@ -31,90 +29,9 @@ func (s *session) host(h *api.Host, err error) error {
 		return err
 	}
 	return s.show(h, func() error {
-		hostText(s.out, h)
+		terminal.Host(s.out, h)
 		return nil
 	})
-}
-
-// hostText is for people: one line a fact, those that are not there left out.
-func hostText(out io.Writer, h *api.Host) {
-	line := func(name, format string, args ...any) {
-		if text := fmt.Sprintf(format, args...); text != "" {
-			fmt.Fprintf(out, "%-11s %s\n", name, text)
-		}
-	}
-	line("host", "%s", h.Host)
-	for _, text := range identityLines(h) {
-		line("machine", "%s", text)
-	}
-	line("seen", "%s", seenText(h, "polls now"))
-	var labels []string
-	for k, v := range h.Labels {
-		labels = append(labels, k+"="+v)
-	}
-	slices.Sort(labels)
-	line("labels", "%s", strings.Join(labels, " "))
-	if h.Hold != nil {
-		line("held", "%s", holdText(h.Hold))
-	}
-	if h.Wanted != "" {
-		line("wanted", "seq %d, %s", h.WantedSeq, h.Wanted)
-	}
-	if h.WaitingFor != nil {
-		line("waiting", "%s", strings.TrimPrefix(h.WaitingFor.Text(), "waits: "))
-	}
-	if sl := h.Slot; sl != nil {
-		late := ""
-		if sl.Late {
-			late = ", and is late: no end of it was reported"
-		}
-		line("slot", "may reboot for seq %d since %s, in a slot of the group %s%s", sl.Seq, api.TimeText(sl.Granted), sl.Group, late)
-	}
-	if h.Directive != nil {
-		line("asked to", "%s seq %d%s", h.Directive.Type, h.Directive.Seq, obeyedText(h))
-	}
-	st := h.Status
-	if st == nil {
-		line("state", "never reported")
-		return
-	}
-	line("channel", "%s, target %s", st.Channel, st.Target)
-	line("state", "%s, seq %d, reported %s", st.State, st.Seq, h.Reported.Local().Format(time.DateTime))
-	line("error", "%s", st.Error)
-	line("current", "%s", st.Current)
-	line("booted", "%s", st.Booted)
-	line("profile", "%s", st.Profile)
-	if st.NeedReboot {
-		line("reboot", "needed (%s)", strings.Join(st.NeedRebootFor, ", "))
-	}
-	for _, ch := range st.Checks {
-		word := "well"
-		if !ch.OK {
-			word = "not well"
-		}
-		line("check", "%s is %s %s", ch.Name, word, ch.Detail)
-	}
-	line("agent", "%s, boot %s", st.Agent, st.BootID)
-}
-
-// obeyedText says what the host made of its directive, where it counts them.
-func obeyedText(h *api.Host) string {
-	d, st := h.Directive, h.Status
-	switch {
-	case st == nil || d.Serial == 0 || st.HighestSeq != d.Seq || st.DirectiveSerial < d.Serial:
-		return ""
-	case st.DirectiveSerial == d.Serial:
-		return ", which it has obeyed"
-	}
-	return ", which is older than what it has obeyed: it stays as it is; say it again if it is meant"
-}
-
-func holdText(h *api.Hold) string {
-	text := h.Reason + ", by " + h.By
-	if h.Until != nil {
-		text += ", until " + h.Until.Local().Format(time.DateTime)
-	}
-	return text
 }
 
 func hostHoldCommand() *cobra.Command {
@@ -165,59 +82,6 @@ NAME- takes a label away; labels that are not named stay.
 	})
 }
 
-// noInstance is how --instance names an agent that says none.
-const noInstance = "none"
-
-// identityLines say which machine a host is, and who else claims to be it.
-func identityLines(h *api.Host) (lines []string) {
-	if id := h.Identity; id != nil {
-		text := instanceName(id.Instance) + ", since " + id.Since.Local().Format(time.DateTime)
-		if id.Was != "" {
-			text += ", was " + id.Was
-		}
-		lines = append(lines, text)
-		if id.Cloned {
-			lines = append(lines, "CLONED: two machines take turns with this instance")
-		}
-	}
-	for _, c := range h.Conflict {
-		lines = append(lines, fmt.Sprintf("REFUSED: %s, from %s, since %s", instanceName(c.Instance), c.Address, c.Since.Local().Format(time.DateTime)))
-	}
-	return lines
-}
-
-// identityNotes are what of it belongs in a list of hosts.
-func identityNotes(h *api.Host) (notes []string) {
-	if len(h.Conflict) > 0 {
-		notes = append(notes, fmt.Sprintf("%d other machines claim the name (narwharf host show %s)", len(h.Conflict), h.Host))
-	}
-	if h.Identity != nil && h.Identity.Cloned {
-		notes = append(notes, "cloned: two machines take turns")
-	}
-	if h.Identity != nil && h.Identity.Was != "" {
-		notes = append(notes, "was "+h.Identity.Was)
-	}
-	return notes
-}
-
-// seenText says when a host was last heard of, or that it is there.
-func seenText(h *api.Host, now string) string {
-	switch {
-	case h.Online:
-		return now
-	case h.LastSeen.IsZero():
-		return "never"
-	}
-	return h.LastSeen.Local().Format(time.DateTime)
-}
-
-func instanceName(instance string) string {
-	if instance == "" {
-		return noInstance
-	}
-	return instance
-}
-
 func hostApproveCommand() *cobra.Command {
 	c := command("approve HOST", "say which of the machines that claim a host name has it", 1, 1,
 		`A host name belongs to the machine that reported by it first. Another one that
@@ -229,7 +93,7 @@ With the instance that has the name already, all others are forgotten, and that
 the host was cloned. docs/hosts.md says which to take when.
 
     narwharf host approve web-1 --instance 5f0c…`)
-	instance := c.Flags().String("instance", "", "`ID` of the machine; may be left out if one claims the name. "+noInstance+": one whose agent says none")
+	instance := c.Flags().String("instance", "", "`ID` of the machine; may be left out if one claims the name. "+terminal.NoInstance+": one whose agent says none")
 	return withServer(c, func(s *session, args []string) error {
 		id := *instance
 		switch id {
@@ -241,7 +105,7 @@ the host was cloned. docs/hosts.md says which to take when.
 			if id, err = onlyClaim(h); err != nil {
 				return err
 			}
-		case noInstance:
+		case terminal.NoInstance:
 			id = ""
 		}
 		return s.host(s.PostHost(s.ctx, args[0], "approve", map[string]string{"instance": id}))
@@ -254,7 +118,7 @@ func onlyClaim(h *api.Host) (string, error) {
 	case len(h.Conflict) == 1:
 		return h.Conflict[0].Instance, nil
 	case len(h.Conflict) > 1:
-		return "", fmt.Errorf("%d machines claim to be %s: name one by --instance\n    %s", len(h.Conflict), h.Host, strings.Join(identityLines(h), "\n    "))
+		return "", fmt.Errorf("%d machines claim to be %s: name one by --instance\n    %s", len(h.Conflict), h.Host, strings.Join(terminal.IdentityLines(h), "\n    "))
 	case h.Identity != nil && h.Identity.Cloned:
 		return h.Identity.Instance, nil
 	}

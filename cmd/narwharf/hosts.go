@@ -3,12 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/api"
 )
 
@@ -19,33 +19,7 @@ func hostsCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return s.show(list, func() error { return hostTable(s.out, list) })
-	})
-}
-
-func hostTable(out io.Writer, hosts []api.Host) error {
-	return table(out, "HOST\tSEEN\tSTATE\tSEQ\tWANTED\tCURRENT\tNOTES", func(row func(...any)) {
-		for _, h := range hosts {
-			seen := seenText(&h, "now")
-			state, seq, current := "never reported", int64(0), ""
-			notes := identityNotes(&h)
-			if st := h.Status; st != nil {
-				state, seq, current = string(st.State), st.Seq, st.Current
-				if st.NeedReboot {
-					notes = append(notes, "needs a reboot ("+strings.Join(st.NeedRebootFor, ", ")+")")
-				}
-				if st.Error != "" {
-					notes = append(notes, st.Error)
-				}
-			}
-			if h.Slot != nil && h.Slot.Late {
-				notes = append(notes, "its reboot is late: no end of it was reported")
-			}
-			if h.WaitingFor != nil {
-				notes = append(notes, h.WaitingFor.Text())
-			}
-			row(h.Host, seen, state, seq, h.WantedSeq, current, strings.Join(notes, "; "))
-		}
+		return s.show(list, func() error { return terminal.Hosts(s.out, list) })
 	})
 }
 
@@ -58,7 +32,7 @@ func statusCommand() *cobra.Command {
 		}
 		sums := summarise(list)
 		return s.show(sums, func() error {
-			return table(s.out, "CHANNEL\tSEQ\tHOSTS\tCONVERGED\tOFFLINE\tNEED REBOOT\tTROUBLE", func(row func(...any)) {
+			return terminal.Table(s.out, "CHANNEL\tSEQ\tHOSTS\tCONVERGED\tOFFLINE\tNEED REBOOT\tTROUBLE", func(row func(...any)) {
 				for _, c := range sums {
 					row(c.Channel, c.Seq, c.Hosts, c.Converged, c.Offline, c.NeedReboot, strings.Join(c.Trouble, ", "))
 				}

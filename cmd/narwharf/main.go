@@ -10,9 +10,12 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"narwharf/cmd/narwharf/terminal"
 )
 
 func main() {
@@ -28,16 +31,37 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	err := unknownMember(root, args)
+	if err == nil {
+		err = root.ExecuteContext(ctx)
+	}
 	if err == nil {
 		return 0
 	}
 	e := exitError{2, err}
 	errors.As(err, &e)
 	if e.err != nil {
-		fmt.Fprintln(stderr, "narwharf: "+err.Error())
+		fmt.Fprintln(stderr, "narwharf: "+err.Error()+terminal.Hint(err))
 	}
 	return e.code
+}
+
+// unknownMember is what cobra answers with a page of help and the exit status 0: a
+// command of a group that the group does not have.
+func unknownMember(root *cobra.Command, args []string) error {
+	if len(args) > 0 && args[0] == "help" {
+		args = args[1:]
+	}
+	c, rest, err := root.Find(args)
+	if err == nil && (c.Runnable() || !c.HasSubCommands()) {
+		return nil
+	}
+	for _, arg := range rest {
+		if !strings.HasPrefix(arg, "-") && arg != "help" && arg != "completion" && !strings.HasPrefix(arg, "__") {
+			return fmt.Errorf("unknown command %q for %q%s", arg, c.CommandPath(), terminal.Suggest(c.SuggestionsFor(arg), c.CommandPath()))
+		}
+	}
+	return nil
 }
 
 func rootCommand() *cobra.Command {
@@ -54,9 +78,15 @@ To try it:
 
 and type what serve prints. Exit status: 0 fine, 1 damage found (fsck),
 2 anything else that went wrong.`,
-		SilenceUsage:  true,
-		SilenceErrors: true,
+		SilenceUsage:               true,
+		SilenceErrors:              true,
+		Version:                    versionText(),
+		SuggestionsMinimumDistance: 2,
 	}
+	root.SetVersionTemplate("narwharf {{.Version}}\n")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return fmt.Errorf("%s: %w: %s", strings.TrimPrefix(c.CommandPath(), "narwharf "), err, terminal.FlagHint(c.Name(), c.CommandPath(), err.Error()))
+	})
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(initCommand(), serveCommand(), tokenCommand(), keyCommand(), fsckCommand(), rebuildCommand(), versionCommand(),
 		promoteCommand(), rollbackCommand(), signCommand(), channelCommand(), watchCommand(), hostCommand(), hostsCommand(), statusCommand(), agentCommand(), bootstrapCommand())

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/api"
 	"narwharf/hooks/configfile"
 	"narwharf/hooks/promoter"
@@ -232,13 +233,13 @@ func (f *promoteFlags) finish(c *cobra.Command, p *promoter.Promoter, a *api.Pro
 		return err
 	case a.DryRun || !f.wait:
 		if f.client.json && !f.wait {
-			return printJSON(c.OutOrStdout(), a)
+			return terminal.JSON(c.OutOrStdout(), a)
 		}
 		return nil
 	}
 	r, err := p.Wait(c.Context(), a.Seq, f.timeout, f.offline)
 	if err == nil && f.client.json {
-		err = printJSON(c.OutOrStdout(), r)
+		err = terminal.JSON(c.OutOrStdout(), r)
 	}
 	switch {
 	case err != nil:

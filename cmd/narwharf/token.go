@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"narwharf/cmd/narwharf/server"
+	"narwharf/cmd/narwharf/terminal"
 	"narwharf/signing"
 )
 
@@ -93,7 +94,7 @@ func tokenListCommand() *cobra.Command {
 }
 
 func tokenTable(out io.Writer, list []server.ListedToken) error {
-	return table(out, "NAME\tID\tSTATE\tSCOPES\tCREATED\tEXPIRES\tBY", func(row func(...any)) {
+	return terminal.Table(out, "NAME\tID\tSTATE\tSCOPES\tCREATED\tEXPIRES\tBY", func(row func(...any)) {
 		for _, l := range list {
 			expires := "never"
 			if l.Expires != nil {

@@ -181,7 +181,7 @@ type Answer struct {
 // Decode reads the body as JSON.
 func (a *Answer) Decode(v any) error {
 	if err := json.Unmarshal(a.Body, v); err != nil {
-		return fmt.Errorf("%s answered with what is not the JSON that was expected: %w", a.Server, err)
+		return fmt.Errorf("%s answered with what is not the JSON that was expected (%w): is that a Narwharf? Look at the name, the port and the path in the server's URL", a.Server, err)
 	}
 	return nil
 }
@@ -261,7 +261,7 @@ func (c *Client) ask(ctx context.Context, base *url.URL, call Call, token string
 		if ctx.Err() != nil {
 			c.client.CloseIdleConnections() // whichever was half open
 		}
-		return nil, err
+		return nil, unreached(base, err)
 	}
 	defer resp.Body.Close()
 	limit := cmp.Or(call.MaxBody, maxBody)
@@ -313,6 +313,7 @@ func decodeError(req *http.Request, resp *http.Response, text []byte) *Error {
 		if line != "" {
 			line = ": " + line
 		}
+		line += foreignHint(resp.StatusCode, line)
 		*e = Error{Kind: kindOf(resp.StatusCode), Message: fmt.Sprintf("%s %s: %s%s", req.Method, req.URL.Redacted(), resp.Status, line)}
 	}
 	e.Status = resp.StatusCode
@@ -324,6 +325,17 @@ func decodeError(req *http.Request, resp *http.Response, text []byte) *Error {
 var foreignKinds = map[int]Kind{
 	401: Unauthorized, 403: Forbidden, 404: NotFound, 405: MethodNotAllowed, 412: RaceLost, 413: TooLarge,
 	428: NoPrecondition, 429: Unavailable, 502: Unavailable, 503: Unavailable, 504: Unavailable,
+}
+
+// foreignHint says what to look at where something else answers than a Narwharf.
+func foreignHint(status int, text string) string {
+	switch {
+	case strings.Contains(text, "HTTP request to an HTTPS server") || strings.Contains(text, "HTTP request was sent to HTTPS port"):
+		return ": it speaks TLS, so the URL should begin with https://"
+	case status == 401 || status == 403 || status >= 500:
+		return "" // proxies say that, too
+	}
+	return ": what answers there is no Narwharf: look at the name, the port and the path in the server's URL"
 }
 
 func kindOf(status int) Kind {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -39,7 +40,7 @@ func Load(path string, v any) error {
 		return fmt.Errorf("%s: %s", path, strings.Join(lines, "; "))
 	case errors.As(err, &syntax):
 		row, col := syntax.Position()
-		return fmt.Errorf("%s: line %d, column %d: %s", path, row, col, strings.TrimPrefix(syntax.Error(), "toml: "))
+		return fmt.Errorf("%s: line %d, column %d: %s", path, row, col, typeText(strings.Join(syntax.Key(), "."), strings.TrimPrefix(syntax.Error(), "toml: ")))
 	}
 	var plain map[string]any
 	if err == nil {
@@ -89,6 +90,27 @@ func checkDurations(key string, of reflect.Type, value any) error {
 		}
 	}
 	return nil
+}
+
+var wrongType = regexp.MustCompile(`^cannot decode TOML (\w+) into .*of type (\S+)$`)
+
+// goTypes are types of keys as people call them.
+var goTypes = map[string]string{"string": "a text in quotes", "bool": "true or false", "int": "a number", "int64": "a number", "float64": "a number"}
+
+// typeText says in words that a value is of the wrong type. Other texts stay.
+func typeText(key, text string) string {
+	m := wrongType.FindStringSubmatch(text)
+	switch {
+	case m == nil:
+		return text
+	case strings.HasPrefix(m[2], "[]") && m[1] == "string":
+		return fmt.Sprintf(`%s is a list: put the value in brackets, as %s = ["…"]`, key, key)
+	case strings.HasPrefix(m[2], "[]"):
+		return fmt.Sprintf("%s is a list in brackets, and this is a %s", key, m[1])
+	case goTypes[m[2]] != "":
+		return fmt.Sprintf("%s is %s, and this is a %s", key, goTypes[m[2]], m[1])
+	}
+	return fmt.Sprintf("%s cannot be a %s", key, m[1])
 }
 
 // Abs makes names that a file gives relative to its own folder absolute. Empty

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -213,9 +214,9 @@ func (c *Config) checkListen() (public string, err error) {
 			c.Listen[i] = "unix:" + p
 			continue
 		}
-		host, _, err := net.SplitHostPort(l)
+		host, err := CheckAddress(l)
 		if err != nil {
-			return "", fmt.Errorf("listen: %q is neither host:port nor unix:PATH", l)
+			return "", fmt.Errorf("listen: %w", err)
 		}
 		if !loopback(host) {
 			public = l
@@ -265,6 +266,29 @@ func loopback(host string) bool {
 
 // Private tells whether reading needs a token.
 func (c *Config) Private() bool { return !c.anonymous.Allows(access.Scope{Kind: access.Pull}) }
+
+// CheckAddress says what is wrong with an address to listen on, and returns its host.
+func CheckAddress(address string) (host string, err error) {
+	host, port, err := net.SplitHostPort(address)
+	if err == nil {
+		if n, err := net.LookupPort("tcp", port); err == nil && n >= 0 && port != "" {
+			return host, nil
+		}
+		return "", fmt.Errorf("%q has no port that there is: write it as 127.0.0.1:8080", address)
+	}
+	like := "127.0.0.1:8080"
+	switch _, numeric := strconv.Atoi(address); {
+	case numeric == nil:
+		like = fmt.Sprintf("127.0.0.1:%s for this machine alone, or as 0.0.0.0:%[1]s for all who reach it", address)
+	case strings.HasPrefix(address, "/") || strings.HasSuffix(address, ".sock"):
+		like = "unix:" + address
+	case strings.Contains(address, "://"):
+		like = strings.TrimRight(address[strings.Index(address, "://")+3:], "/") + ", without a scheme"
+	case address != "" && !strings.ContainsAny(address, ": "):
+		like = address + ":8080"
+	}
+	return "", fmt.Errorf("%q is neither host:port nor unix:PATH: write it as %s", address, like)
+}
 
 // checkCache checks the sections [cache] and [limits].
 func (c *Config) checkCache() error {

@@ -58,6 +58,11 @@ func Open(path string, o Options) (*Store, error) {
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("%s is %w by another process", path, state.ErrInUse)
 	}
+	for _, damage := range []error{bolterrors.ErrInvalid, bolterrors.ErrChecksum, bolterrors.ErrVersionMismatch} {
+		if errors.Is(err, damage) {
+			return nil, fmt.Errorf("open %s: it is %w: %w", path, state.ErrDamaged, err)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}

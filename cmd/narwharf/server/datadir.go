@@ -52,10 +52,20 @@ type DataDir struct {
 
 // Open opens data_dir, making it if it is empty or absent. It waits a little for a
 // process that is just leaving. The version is that of this program.
-func Open(cfg *serverconfig.Config, version string, log *slog.Logger) (*DataDir, error) {
+func Open(cfg *serverconfig.Config, version string, log *slog.Logger) (_ *DataDir, err error) {
+	defer func() {
+		if r := recover(); r != nil { // how bbolt says that pages are not what they should be
+			err = fmt.Errorf("%s is %w: %v", filepath.Join(cfg.DataDir, "narwharf.db"), state.ErrDamaged, r)
+		}
+		err = openError(cfg, err)
+	}()
+	if err := notUnmounted(cfg); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(cfg.DataDir, 0o755); err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
+	noteUsed(cfg)
 	if err := becomeOwner(cfg.DataDir); err != nil {
 		return nil, err
 	}

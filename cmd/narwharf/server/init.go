@@ -32,6 +32,11 @@ func Init(ctx context.Context, out io.Writer, dir, keyName, listen, storeRoot, b
 	if err != nil {
 		return err
 	}
+	if !strings.HasPrefix(listen, "unix:") {
+		if _, err := serverconfig.CheckAddress(listen); err != nil {
+			return fmt.Errorf("--listen: %w", err)
+		}
+	}
 	keyFile := filepath.Join("keys", strings.ReplaceAll(keyName, "/", "_")+".sec")
 	files := []string{"config.toml", keyFile, strings.TrimSuffix(keyFile, ".sec") + ".pub", "upload-token", "netrc", "narwharf.db"}
 	if err := newFolder(dir, files); err != nil {

@@ -12,8 +12,6 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -156,7 +154,7 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *sign
 	if d.Config.Limits.FastPath { // else polls wait in net/http
 		go func() { failed <- srv.Serve(d.channels.Returned(idleTimeout)) }()
 	}
-	whatNext(out, d.Config, listeners, signer.PublicKeys())
+	greet(out, d.Config, listeners, signer.PublicKeys())
 	notify("READY=1")
 
 	background, stop := context.WithCancel(context.Background())
@@ -300,42 +298,4 @@ func notify(state string) {
 		_, _ = conn.Write([]byte(state)) // else systemd runs into its own time-out and says so
 		_ = conn.Close()
 	}
-}
-
-// whatNext prints what a newcomer can type now.
-func whatNext(out io.Writer, cfg *serverconfig.Config, listeners []net.Listener, public []signing.PublicKey) {
-	url := strings.TrimRight(cfg.PublicURL, "/")
-	for _, l := range listeners {
-		if a, ok := l.Addr().(*net.TCPAddr); ok && url == "" {
-			host := a.IP.String()
-			if a.IP.IsUnspecified() {
-				host = "127.0.0.1"
-			}
-			url = "http://" + net.JoinHostPort(host, strconv.Itoa(a.Port))
-		}
-	}
-	if url == "" {
-		return
-	}
-	var keys strings.Builder
-	for _, k := range public {
-		keys.WriteString(" " + k.String())
-	}
-	auth, netrc := "", filepath.Join(cfg.DataDir, "netrc")
-	if _, err := os.Stat(netrc); err == nil {
-		auth = " --netrc-file " + netrc
-	}
-	from := ""
-	if cfg.Cache.ServeStore {
-		from = fmt.Sprintf("Whatever is valid in %s of this machine can be substituted.\n", cfg.Cache.StoreRoot+cfg.Cache.StoreDir)
-	}
-	_, _ = fmt.Fprintf(out, `
-Narwharf serves %s
-%s
-See it:                   curl %s/nix-cache-info
-Upload with any Nix:      nix copy%s --to '%s?compression=zstd' ./result
-Substitute, in nix.conf:  extra-substituters = %s
-                          extra-trusted-public-keys =%s
-
-`, url, from, url, auth, url, url, keys.String()) // if that fails, nobody reads it
 }

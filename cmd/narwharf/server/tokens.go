@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -28,10 +29,13 @@ type NewToken struct {
 // Check fills in what a join token has by itself.
 func (a *NewToken) Check() error {
 	switch {
-	case a.Join == "" && (a.Name == "" || len(a.Scopes) == 0):
+	case a.Join == "" && len(a.Scopes) == 0:
 		return errors.New("give --name and --scope, or --join CHANNEL for a host")
 	case a.Join == "" && a.Uses != 0:
 		return errors.New("--uses goes with --join: other tokens are used as often as one likes")
+	case a.Join == "" && a.Name == "":
+		a.Name = a.draw(a.Scopes[0])
+		return nil
 	case a.Join == "":
 		return nil
 	case len(a.Scopes) > 0:
@@ -42,13 +46,20 @@ func (a *NewToken) Check() error {
 		a.Uses = 1
 	}
 	if a.Name == "" {
-		of := a.Host
-		if of == "" {
-			of = a.Join
-		}
-		a.Name = fmt.Sprintf("join-%.48s-%s", of, strings.ToLower(rand.Text()[:8]))
+		a.Name = "join-" + a.draw(cmp.Or(a.Host, a.Join))
 	}
 	return nil
+}
+
+// draw makes a name that no other token has.
+func (a *NewToken) draw(of string) string {
+	of = strings.Map(func(r rune) rune {
+		if strings.ContainsRune(":*,", r) {
+			return '-'
+		}
+		return r
+	}, of)
+	return fmt.Sprintf("%.48s-%s", of, strings.ToLower(rand.Text()[:8]))
 }
 
 func (a *NewToken) make(now time.Time) (string, access.Token, error) {

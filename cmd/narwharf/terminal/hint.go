@@ -1,0 +1,56 @@
+package terminal
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"narwharf/hooks/api"
+)
+
+// MissingArgument names the argument that is missing behind n others, by a command's
+// use line: "show HOST".
+func MissingArgument(use string, n int) string {
+	use, _, _ = strings.Cut(use, " | ")
+	for _, word := range strings.Fields(use)[1:] {
+		if strings.HasPrefix(word, "-") || strings.HasPrefix(word, "[") || strings.HasSuffix(word, "]") {
+			continue
+		}
+		if n == 0 {
+			return word
+		}
+		n--
+	}
+	return "an argument"
+}
+
+// Suggest says what may have been meant, or where the names stand.
+func Suggest(names []string, command string) string {
+	if len(names) == 0 {
+		return fmt.Sprintf(": %s --help lists those that there are", command)
+	}
+	return fmt.Sprintf(": did you mean %s %s?", command, strings.Join(names, ", or "))
+}
+
+// FlagHint says what to do about a flag that is not right.
+func FlagHint(name, command, err string) string {
+	if name == "serve" && strings.Contains(err, "--listen") {
+		return `the address stands in the configuration, as listen = ["127.0.0.1:8080"] in config.toml; narwharf init --listen writes it there`
+	}
+	return command + " --help lists its flags"
+}
+
+// Hint is a line with what to do about an error, "" if its text says that.
+func Hint(err error) string {
+	var e *api.Error
+	if !errors.As(err, &e) {
+		return ""
+	}
+	switch e.Kind {
+	case api.Unauthorized:
+		return "\nCommands take a token by --token-file FILE, by $NARWHARF_TOKEN_FILE or by token_file in client.toml, agents by token_file in agent.toml."
+	case api.Internal:
+		return "\nThe log of the server has the reason (journalctl -u narwharf, or where narwharf serve runs)."
+	}
+	return ""
+}

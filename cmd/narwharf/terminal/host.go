@@ -1,0 +1,170 @@
+package terminal
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"narwharf/hooks/api"
+)
+
+// NoInstance is how --instance names an agent that says none.
+const NoInstance = "none"
+
+// Host is for people: one line a fact, those that are not there left out.
+func Host(out io.Writer, h *api.Host) {
+	line := func(name, format string, args ...any) {
+		if text := fmt.Sprintf(format, args...); text != "" {
+			fmt.Fprintf(out, "%-11s %s\n", name, text)
+		}
+	}
+	line("host", "%s", h.Host)
+	for _, text := range IdentityLines(h) {
+		line("machine", "%s", text)
+	}
+	line("seen", "%s", seenText(h, "polls now"))
+	var labels []string
+	for k, v := range h.Labels {
+		labels = append(labels, k+"="+v)
+	}
+	slices.Sort(labels)
+	line("labels", "%s", strings.Join(labels, " "))
+	if h.Hold != nil {
+		line("held", "%s", holdText(h.Hold))
+	}
+	if h.Wanted != "" {
+		line("wanted", "seq %d, %s", h.WantedSeq, h.Wanted)
+	}
+	if h.WaitingFor != nil {
+		line("waiting", "%s", strings.TrimPrefix(h.WaitingFor.Text(), "waits: "))
+	}
+	if sl := h.Slot; sl != nil {
+		late := ""
+		if sl.Late {
+			late = ", and is late: no end of it was reported"
+		}
+		line("slot", "may reboot for seq %d since %s, in a slot of the group %s%s", sl.Seq, api.TimeText(sl.Granted), sl.Group, late)
+	}
+	if h.Directive != nil {
+		line("asked to", "%s seq %d%s", h.Directive.Type, h.Directive.Seq, obeyedText(h))
+	}
+	st := h.Status
+	if st == nil {
+		line("state", "never reported")
+		return
+	}
+	line("channel", "%s, target %s", st.Channel, st.Target)
+	line("state", "%s, seq %d, reported %s", st.State, st.Seq, api.TimeText(h.Reported))
+	line("error", "%s", st.Error)
+	line("current", "%s", st.Current)
+	line("booted", "%s", st.Booted)
+	line("profile", "%s", st.Profile)
+	if st.NeedReboot {
+		line("reboot", "needed (%s)", strings.Join(st.NeedRebootFor, ", "))
+	}
+	for _, ch := range st.Checks {
+		word := "well"
+		if !ch.OK {
+			word = "not well"
+		}
+		line("check", "%s is %s %s", ch.Name, word, ch.Detail)
+	}
+	line("agent", "%s, boot %s", st.Agent, st.BootID)
+}
+
+// obeyedText says what the host made of its directive, where it counts them.
+func obeyedText(h *api.Host) string {
+	d, st := h.Directive, h.Status
+	switch {
+	case st == nil || d.Serial == 0 || st.HighestSeq != d.Seq || st.DirectiveSerial < d.Serial:
+		return ""
+	case st.DirectiveSerial == d.Serial:
+		return ", which it has obeyed"
+	}
+	return ", which is older than what it has obeyed: it stays as it is; say it again if it is meant"
+}
+
+func holdText(h *api.Hold) string {
+	text := h.Reason + ", by " + h.By
+	if h.Until != nil {
+		text += ", until " + api.TimeText(*h.Until)
+	}
+	return text
+}
+
+// IdentityLines say which machine a host is, and who else claims to be it.
+func IdentityLines(h *api.Host) (lines []string) {
+	if id := h.Identity; id != nil {
+		text := instanceName(id.Instance) + ", since " + api.TimeText(id.Since)
+		if id.Was != "" {
+			text += ", was " + id.Was
+		}
+		lines = append(lines, text)
+		if id.Cloned {
+			lines = append(lines, "CLONED: two machines take turns with this instance")
+		}
+	}
+	for _, c := range h.Conflict {
+		lines = append(lines, fmt.Sprintf("REFUSED: %s, from %s, since %s", instanceName(c.Instance), c.Address, api.TimeText(c.Since)))
+	}
+	return lines
+}
+
+// identityNotes are what of it belongs in a list of hosts.
+func identityNotes(h *api.Host) (notes []string) {
+	if len(h.Conflict) > 0 {
+		notes = append(notes, fmt.Sprintf("%d other machines claim the name (narwharf host show %s)", len(h.Conflict), h.Host))
+	}
+	if h.Identity != nil && h.Identity.Cloned {
+		notes = append(notes, "cloned: two machines take turns")
+	}
+	if h.Identity != nil && h.Identity.Was != "" {
+		notes = append(notes, "was "+h.Identity.Was)
+	}
+	return notes
+}
+
+// seenText says when a host was last heard of, or that it is there.
+func seenText(h *api.Host, now string) string {
+	switch {
+	case h.Online:
+		return now
+	case h.LastSeen.IsZero():
+		return "never"
+	}
+	return api.TimeText(h.LastSeen)
+}
+
+func instanceName(instance string) string {
+	if instance == "" {
+		return NoInstance
+	}
+	return instance
+}
+
+func Hosts(out io.Writer, hosts []api.Host) error {
+	return Table(out, "HOST\tSEEN\tSTATE\tSEQ\tWANTED\tCURRENT\tNOTES", func(row func(...any)) {
+		for _, h := range hosts {
+			seen := seenText(&h, "now")
+			state, seq, current := "never reported", int64(0), ""
+			notes := identityNotes(&h)
+			if st := h.Status; st != nil {
+				state, seq, current = string(st.State), st.Seq, st.Current
+				if st.NeedReboot {
+					notes = append(notes, "needs a reboot ("+strings.Join(st.NeedRebootFor, ", ")+")")
+				}
+				if st.Error != "" {
+					notes = append(notes, st.Error)
+				}
+			}
+			if h.Slot != nil && h.Slot.Late {
+				notes = append(notes, "its reboot is late: no end of it was reported")
+			}
+			if h.WaitingFor != nil {
+				notes = append(notes, h.WaitingFor.Text())
+			}
+			row(h.Host, seen, state, seq, h.WantedSeq, current, strings.Join(notes, "; "))
+		}
+	})
+}
