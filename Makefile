@@ -6,7 +6,11 @@ CACHE     := $(CURDIR)/.cache
 FUZZTIME  ?= 30s
 
 GOLANGCI_VERSION := v2.12.2
-GOLANGCI         ?= $(CACHE)/tools/golangci-lint-$(GOLANGCI_VERSION)
+GOLANGCI         ?= cross: ## compile for other machines: Linux on ARM, and the command line on macOS
+	@for t in linux/arm64 darwin/amd64 darwin/arm64; do echo "compiling for $$t"; \
+	  CGO_ENABLED=0 GOOS=$${t%/*} GOARCH=$${t#*/} $(GO) build -o /dev/null ./cmd/narwharf || exit 1; done
+
+$(CACHE)/tools/golangci-lint-$(GOLANGCI_VERSION)
 
 # One static binary, the same with and without a C compiler.
 export CGO_ENABLED ?= 0
@@ -14,7 +18,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 export NARWHARF_NIX_DIR ?= $(CACHE)/nix
 export NARWHARF_BIN ?= $(CURDIR)/bin/narwharf
 
-.PHONY: build run test test-quick bench e2e e2e-smoke nix-clients lint race fuzz clean help
+.PHONY: build cross run test test-quick bench e2e e2e-smoke nix-clients lint race fuzz clean help
 
 build: ## bin/narwharf alone
 	@echo "compiling bin/narwharf; from nothing this takes a minute or two"

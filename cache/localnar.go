@@ -226,7 +226,7 @@ var errClient = errors.New("send")
 // ofClient marks an error of writing a reply. One of sendfile may be of either
 // side; a disk's are these.
 func ofClient(err error) error {
-	for _, disk := range []error{syscall.EIO, syscall.ESTALE, syscall.EUCLEAN, syscall.EBADMSG, syscall.ENODATA, syscall.ENXIO} {
+	for _, disk := range []error{syscall.EIO, syscall.ESTALE, syscall.Errno(117 /* EUCLEAN */), syscall.EBADMSG, syscall.ENODATA, syscall.ENXIO} {
 		if errors.Is(err, disk) {
 			return err
 		}

@@ -43,10 +43,12 @@ type agents struct {
 // simHost is a host with its agent, whose server is the real one.
 type simHost struct {
 	*sim.World
-	all   *agents
-	name  string
-	agent *nixos.Agent
-	down  bool // rebooted by permission, and has not reported the end
+	all    *agents
+	name   string
+	agent  *nixos.Agent
+	down   bool // rebooted by permission, and has not reported the end
+	wanted string
+	old    bool // an agent that knows of no heads between
 }
 
 func newAgents(w *world, t interface{ Fatalf(string, ...any) }, hosts int, systems ...sim.System) *agents {
@@ -71,15 +73,18 @@ func newAgents(w *world, t interface{ Fatalf(string, ...any) }, hosts int, syste
 }
 
 // release promotes a system to all hosts.
-func (a *agents) release(path string, action signing.Action) {
-	a.seq++
+func (a *agents) release(path string, action signing.Action) { a.releaseAs(a.seq+1, path, action) }
+
+func (a *agents) releaseAs(seq int64, path string, action signing.Action) {
+	before := a.seq
+	a.seq = seq
 	e := signing.Entry{Target: signing.Everyone, StorePath: path, Closure: sim.Manifest(path).Digest(), System: sim.Machine, Action: action}
 	r, err := signing.NewRelease(signing.Head{Origin: sim.Origin, Channel: sim.Channel, Seq: a.seq, Created: a.world.now()}, []signing.Entry{e}, a.keys.Key)
 	if err != nil {
 		a.t.Fatalf("%v", err)
 	}
 	body := api.Promotion{Release: *r, Keys: []string{a.keys.Key.Public().String()}, Kind: api.KindPath}
-	a.ask("PUT", "/api/v1/channels/"+sim.Channel, a.admin, body, 200, "If-Match", channel.ETag(a.seq-1))
+	a.ask("PUT", "/api/v1/channels/"+sim.Channel, a.admin, body, 200, "If-Match", channel.ETag(before))
 }
 
 func (a *agents) policyIs(p api.ChannelPolicy) {
@@ -108,13 +113,17 @@ func (a *agents) ask(method, path, token string, body any, want int, header ...s
 
 // Desired implements nixos.Server. A poll that would park is over at once, and
 // the host's clock has moved on by it.
-func (h *simHost) Desired(ctx context.Context, etag string, wait time.Duration) (*api.Desired, string, error) {
+func (h *simHost) Desired(ctx context.Context, etag string, seq int64, wait time.Duration) (*api.Desired, string, error) {
 	h.all.now.Store(max(h.all.now.Load(), h.Clock))
 	f, err := h.Facts(ctx)
 	if err != nil {
 		return nil, "", err
 	}
-	a := h.all.ask("GET", "/api/v1/hosts/"+h.name+"/desired?channel="+sim.Channel+"&target="+sim.Target+"&boot="+f.BootID, h.all.admin, nil, 0, "If-None-Match", etag)
+	query := ""
+	if !h.old {
+		query = fmt.Sprintf("&seq=%d", seq)
+	}
+	a := h.all.ask("GET", "/api/v1/hosts/"+h.name+"/desired?channel="+sim.Channel+"&target="+sim.Target+"&boot="+f.BootID+query, h.all.admin, nil, 0, "If-None-Match", etag)
 	switch a.status {
 	case http.StatusOK:
 		d := new(api.Desired)
@@ -286,6 +295,47 @@ func TestAgentsShareSlots(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestAgentsWereOff: a host that was off while a channel went farther than one head may
+// jump comes along, also with the agent of before, and whatever it ran meanwhile is not run.
+func TestAgentsWereOff(t *testing.T) {
+	systems := []sim.System{{Path: sim.Path("a")}, {Path: sim.Path("b")}, {Path: sim.Path("c")}, {Path: sim.Path("d")}}
+	for _, old := range []bool{false, true} {
+		t.Run(fmt.Sprintf("the agent of before: %v", old), func(t *testing.T) {
+			a := newAgents(newWorld(t), t, 1, systems...)
+			h := a.hosts[0]
+			h.old = old
+			run := func() {
+				t.Helper()
+				for turns := 0; !a.ends() || h.Current != h.wanted; turns++ {
+					if h.turn(); turns > 400 {
+						s, seq := h.state()
+						t.Fatalf("%s of %d: %s", s, seq, h.Acks[len(h.Acks)-1].Error)
+					}
+				}
+				if s, seq := h.state(); s != api.OK || seq != a.seq {
+					t.Fatalf("%s of %d", s, seq)
+				}
+			}
+			a.releaseAs(5, systems[0].Path, signing.Auto)
+			h.wanted = systems[0].Path
+			run()
+			started := h.Started()
+			// Off; on again at 1805, and then at far more than one answer leads through.
+			for _, to := range []int64{1805, 1805 + 40*signing.MaxSeqJump} {
+				for n := 0; a.seq < to; n++ {
+					a.releaseAs(min(a.seq+signing.MaxSeqJump, to), systems[1+n%2].Path, signing.Auto)
+				}
+				a.releaseAs(to+1, systems[3].Path, signing.Auto)
+				h.wanted = systems[3].Path
+				run()
+			}
+			if n := h.Started() - started; n != 2 { // test and boot of d, once; nothing of what was in between
+				t.Errorf("%d runs of switch-to-configuration", n)
+			}
+		})
+	}
 }
 
 // TestAgentsKeepWindows: agents start and reboot within the windows, and in

@@ -2,6 +2,7 @@ package hooks
 
 import (
 	"net/http"
+	"strconv"
 
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
@@ -30,6 +31,13 @@ func (s *Server) getDesired(c *call, name string) error {
 	}
 	if err := signing.CheckTarget(target); err != nil {
 		return api.Errorf(api.BadRequest, "%v", err)
+	}
+	seen := int64(-1) // an agent that does not say it
+	if text := q.Get("seq"); text != "" {
+		var err error
+		if seen, err = strconv.ParseInt(text, 10, 64); err != nil || seen < 0 {
+			return api.Errorf(api.BadRequest, "?seq=%s is no seq", text)
+		}
 	}
 	if err := c.needAs(name, access.Scope{Kind: access.Follow, Glob: channel}); err != nil {
 		return err
@@ -71,7 +79,7 @@ func (s *Server) getDesired(c *call, name string) error {
 			if err := s.hosts.Refused(who, name, self); err != nil {
 				return longpoll.Answer{}, err // the name has gone to another since
 			}
-			a, err := ask(name, channel, target)
+			a, err := ask(name, channel, target, seen)
 			if err != nil {
 				return longpoll.Answer{}, err
 			}

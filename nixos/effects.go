@@ -94,10 +94,18 @@ func (a *Agent) setProfile(ctx context.Context, e effect.SetProfile) effect.Even
 	if err == nil && e.Live && f.Current != e.Path {
 		return effect.ProfileSet{Drifted: true}
 	}
+	if err == nil && f.ProfileFault != "" && f.Profile != "" && f.Profile != e.Path {
+		// It had no generation: there is to be one to go back to.
+		if err = a.Host.SetProfile(ctx, f.Profile); err == nil {
+			f, err = a.Host.Facts(ctx)
+		}
+	}
 	if err == nil {
 		err = a.Host.SetProfile(ctx, e.Path)
 	}
-	return profileSet(errors.Join(err, a.Host.Sync(ctx)))
+	ev := profileSet(errors.Join(err, a.Host.Sync(ctx)))
+	ev.Link, ev.Path = f.ProfileLink, f.Profile
+	return ev
 }
 
 func (a *Agent) protect(ctx context.Context, e effect.Protect) effect.Event {

@@ -40,6 +40,9 @@ type Boot interface {
 	ResetProfile(ctx context.Context, link, bad string) error
 	// Reasons compares path with what runs and what is booted.
 	Reasons(ctx context.Context, path string) (Reasons, error)
+	// WithoutAgent is what path lacks of the agent that the running system brings, "" if
+	// nothing.
+	WithoutAgent(ctx context.Context, path string) string
 	// BootRoom is an error if a boot partition has no room left: boot loaders
 	// have been known to fill it and to say that all is well (nixpkgs, issue
 	// 189966).
@@ -136,8 +139,9 @@ const (
 
 // Server is Narwharf's API, and its cache.
 type Server interface {
-	// Desired is api.ErrNotModified if nothing is new.
-	Desired(ctx context.Context, etag string, wait time.Duration) (*api.Desired, string, error)
+	// Desired is api.ErrNotModified if nothing is new. seq is the highest that the host
+	// has accepted.
+	Desired(ctx context.Context, etag string, seq int64, wait time.Duration) (*api.Desired, string, error)
 	// Report hands a status over. It is delivered when that is possible,
 	// unless a newer one is handed over before.
 	Report(ctx context.Context, s *api.Status)

@@ -60,7 +60,7 @@ func (a *Agent) DryRun(ctx context.Context) (*Plan, error) {
 		p.Error = "an attempt is under way: narwharf agent status"
 		return p, nil
 	}
-	d, tag, err := a.Host.Desired(ctx, "", 0)
+	d, tag, err := a.Host.Desired(ctx, "", a.Machine.Floor(j), 0)
 	if err != nil {
 		return nil, fmt.Errorf("ask the server: %w", err)
 	}
@@ -87,6 +87,10 @@ func (a *Agent) DryRun(ctx context.Context) (*Plan, error) {
 			return nil, err
 		}
 		p.Known, p.Reboot, p.Inhibited = true, r.Reboot, r.Inhibited
+		if err := a.Stager.keepsAgent(ctx, t.Path, t.Last || t.Action == signing.DryActivate); err != nil {
+			p.State, p.Error = api.Rejected, err.Error()
+			return p, nil
+		}
 	}
 	if t.Phase == journal.Prepare {
 		if w := desired.Admit(&a.Machine.Rules.Rules, next, f); w != nil {

@@ -37,6 +37,15 @@ func TestDryRun(t *testing.T) {
 			w.Promote(2, pathB, signing.Auto)
 			w.Valid[pathB], w.Other[pathB], w.Roots["x"] = true, true, pathB
 		}, "would not get far: stage_failed", "differs   " + pathB},
+		{"signed by nobody whose bytes are believed", func(w *sim.World) {
+			w.Promote(2, pathB, signing.Auto)
+			w.Downloads = []signing.PublicKey{sim.NewPromoter().Key.Public()}
+		}, "would not get far: stage_failed", "lacks a signature by a key whose bytes this host believes (deploy-1)"},
+		{"without an agent", func(w *sim.World) {
+			w.Promote(2, pathB, signing.Auto)
+			w.Valid[pathB], w.Roots["x"] = true, pathB
+			w.Systems[pathB].NoAgent = "it has no unit narwharf.service"
+		}, "would do nothing: it is rejected", "it has no unit narwharf.service"},
 		{"of another key", func(w *sim.World) { w.Wants.Pointer = sim.NewPromoter().Pointer(2, pathB, signing.Auto) }, "would do nothing: it is rejected", "signatures are good"},
 		{"for others", func(w *sim.World) { w.Wants = &api.Desired{Channel: sim.Channel, Seq: 2} }, "would do nothing: it is not_in_release", "no entry"},
 	} {

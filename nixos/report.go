@@ -1,6 +1,7 @@
 package nixos
 
 import (
+	"cmp"
 	"context"
 	"reflect"
 	"slices"
@@ -160,9 +161,7 @@ func (a *Agent) status(f effect.Facts) *api.Status {
 	s.SwitchExit, s.NewFailedUnits, s.Checks = t.SwitchExit, t.NewFailed, t.Checks
 	s.Confirm, s.Unconfirmed, s.Differs = t.Confirm, t.Unconfirmed, t.Differs
 	s.Durations, s.Fetched, s.Transitions = t.Durations, t.Fetched, a.unacknowledged(t)
-	if s.Error == "" {
-		s.Error = t.Note
-	}
+	s.Error = cmp.Or(s.Error, t.Note, f.ProfileFault)
 	if s.State == api.Armed {
 		s.NeedReboot = true
 		s.NeedRebootFor = journal.Set(f.NeedReboot, t.RebootFor)
@@ -173,7 +172,7 @@ func (a *Agent) status(f effect.Facts) *api.Status {
 		s.State, s.Error, s.WaitingFor = api.Drifted, "somebody else switched the host to "+f.Current, nil
 	case s.State == api.OK && t.Action != signing.Test && f.Profile != t.Path, s.State == api.Armed && f.Profile != t.Path:
 		s.WaitingFor = nil
-		s.State, s.Error = api.Drifted, "somebody else set the system profile to "+f.Profile
+		s.State, s.Error = api.Drifted, "somebody else set the system profile to "+cmp.Or(f.Profile, f.ProfileFault)
 	}
 	return s
 }

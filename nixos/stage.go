@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"narwharf/narinfo"
 	"narwharf/narinfo/clip"
@@ -19,7 +20,8 @@ import (
 type Stager struct {
 	Host        Host
 	StoreDir    string
-	ContentKeys []signing.PublicKey
+	ContentKeys []signing.PublicKey // whose signatures make a path good that is here
+	Downloads   []signing.PublicKey // and one that is fetched, says Nix; nil: it is not asked
 	Foreign     Foreign
 	MinFree     int64
 }
@@ -159,9 +161,27 @@ func (s *Stager) ask(ctx context.Context, missing []signing.Line) (d download, e
 		if got := infos[i]; got.StoreDir != s.StoreDir || !signing.LineOf(got).Equal(l) {
 			return d, fmt.Errorf("the cache has other bytes for %s than the promoter signed: nothing was fetched", l.Path)
 		}
+		if got := infos[i]; got.CA == "" && s.Downloads != nil && !s.signed(got) {
+			return d, fmt.Errorf("%s lacks a signature by a key whose bytes this host believes (%s): nothing was fetched; let CI sign it, or add the key that did to content_keys",
+				l.Path, keyNames(s.Downloads))
+		}
 		d.packed += infos[i].FileSize
 	}
 	return d, nil
+}
+
+func keyNames(keys []signing.PublicKey) string {
+	var names []string
+	for _, k := range keys {
+		names = append(names, k.Name())
+	}
+	return strings.Join(names, ", ")
+}
+
+// signed tells whether Nix will believe a narinfo.
+func (s *Stager) signed(i *narinfo.Info) bool {
+	_, ok := signing.VerifyAny(i.AppendFingerprint(nil), i.Sigs, s.Downloads)
+	return ok
 }
 
 // reread looks at what a power cut may have damaged: Nix writes a path without
@@ -225,11 +245,24 @@ func (s *Stager) realise(ctx context.Context, e effect.Realise, ev *effect.Reali
 		return fmt.Errorf("fetch the closure: %w", realised)
 	case err != nil:
 		return err
-	case len(missing) > 0:
-		return fmt.Errorf("%d paths of the closure are not there after the download, %s among them", len(missing), missing[0].Path)
+	case len(missing) == 0:
+		err = s.keepsAgent(ctx, e.Root, e.Last)
+	default:
+		err = fmt.Errorf("%d paths of the closure are not there after the download, %s among them", len(missing), missing[0].Path)
+	}
+	if err != nil {
+		return err
 	}
 	if err := s.Host.Sync(ctx); err != nil {
 		return fmt.Errorf("make the closure durable: %w", err)
+	}
+	return nil
+}
+
+// keepsAgent refuses a system without an agent: nobody could lead the host on from it.
+func (s *Stager) keepsAgent(ctx context.Context, path string, last bool) error {
+	if why := s.Host.WithoutAgent(ctx, path); why != "" && !last {
+		return errReject{fmt.Errorf("the system is without the agent: %s. The host would be lost; if it is meant to be the last, promote it with --last", why)}
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ type Entry struct {
 	Closure   Digest `json:"closure"` // of the closure manifest
 	System    string `json:"system"`  // "x86_64-linux"
 	Action    Action `json:"action"`
+	Last      bool   `json:"last,omitempty"` // the system may be without an agent, and so the host's last
 }
 
 // Everyone is the target of a release that has one system for all.
@@ -69,10 +70,13 @@ func ParseEntry(raw []byte) (*Entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("entry: %w", err)
 	}
-	r := ijson.Read(o, "target", "store_path", "closure", "system", "action")
+	r := ijson.Read(o, "target", "store_path", "closure", "system", "action", "last")
 	e := &Entry{
 		Target: r.String("target"), StorePath: r.String("store_path"), Closure: ijson.Text(r, "closure", ParseDigest),
 		System: r.String("system"), Action: Action(r.String("action")),
+	}
+	if r.Has("last") {
+		e.Last = r.Bool("last")
 	}
 	if r.Err == nil {
 		r.Err = e.Check()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"narwharf/narinfo"
@@ -201,10 +202,10 @@ func (c *Client) Join(ctx context.Context, host, channel string) (*Joined, error
 		Body: &Join{Host: host, Channel: channel, Instance: c.self.Instance, Machine: c.self.Machine}})
 }
 
-// Desired reads what a host shall do. With an etag it parks for up to wait
+// Desired reads what a host shall do. seq is the highest that it has accepted. With an etag it parks for up to wait
 // and is ErrNotModified when that is over.
-func (c *Client) Desired(ctx context.Context, host, channel, target, etag string, wait time.Duration) (*Desired, string, error) {
-	q := c.self.query(url.Values{"channel": {channel}, "target": {target}})
+func (c *Client) Desired(ctx context.Context, host, channel, target string, seq int64, etag string, wait time.Duration) (*Desired, string, error) {
+	q := c.self.query(url.Values{"channel": {channel}, "target": {target}, "seq": {strconv.FormatInt(seq, 10)}})
 	return poll[*Desired](ctx, c, Call{Path: hostPath(host) + "/desired", Query: q}, etag, wait)
 }
 

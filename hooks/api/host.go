@@ -17,6 +17,9 @@ type Desired struct {
 	Seq     int64  `json:"seq"`
 	// Pointer is null if the channel has no release, or none for the target.
 	Pointer *signing.Pointer `json:"pointer"`
+	// Heads lead a host that was off for long to the pointer's: each is at most
+	// signing.MaxSeqJump above the one before.
+	Heads []*signing.Envelope `json:"heads,omitempty"`
 	// Grant allows the host to act on this seq now.
 	Grant *Grant `json:"grant"`
 	// Reboot permits a reboot now for this seq, to a host that needs one.

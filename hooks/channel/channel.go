@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
 	"narwharf/cache/state/mirror"
 	"narwharf/cache/state/namelock"
 	"narwharf/hooks/api"
@@ -95,6 +97,8 @@ type Channels struct {
 
 	states *mirror.Table[State]
 
+	heads *lru.Cache[string, *signing.Envelope] // a step ahead, by metaKey; any will do
+
 	// One promote of a channel at a time does the long work. It decides nothing.
 	promoting namelock.Set
 	loading   namelock.Set  // of a snapshot
@@ -108,6 +112,9 @@ type Channels struct {
 // New makes channels in the state of a set, and reads them all.
 func New(set *mirror.Set, cache Cache, files Files, log *slog.Logger) (c *Channels, err error) {
 	c = &Channels{cache: cache, files: files, log: log, set: set, checking: make(chan struct{}, 1), snapshots: make(map[string]*Snapshot), written: make(map[string]*Release)}
+	if c.heads, err = lru.New[string, *signing.Envelope](256); err != nil {
+		return nil, err
+	}
 	if c.states, err = mirror.Open[State](set, "hooks/channel", "channel", nil); err != nil {
 		return nil, fmt.Errorf("open channels: %w", err)
 	}

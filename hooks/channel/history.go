@@ -124,6 +124,62 @@ func (c *Channels) releases(name string, limit int, below int64) (seqs []int64, 
 	return seqs, metas, err
 }
 
+// maxBetween bounds how many heads stand in one answer.
+const maxBetween = 32
+
+// Between are heads on the way from one seq to another, each at most a jump above the one
+// before: as few as lead there, or as far as they lead.
+func (c *Channels) Between(name string, from, to int64) (heads []*signing.Envelope, err error) {
+	for to-from > signing.MaxSeqJump && len(heads) < maxBetween {
+		head, ok := c.heads.Get(metaKey(name, from))
+		if !ok {
+			f, err := c.within(name, from, func([]signing.Entry) bool { return true })
+			if f == nil || err != nil {
+				return heads, err
+			}
+			head = f.Head
+			c.heads.Add(metaKey(name, from), head)
+		}
+		h, err := signing.ParseHead(head.Payload)
+		if err != nil {
+			return nil, err
+		}
+		heads, from = append(heads, head), h.Seq
+	}
+	return heads, nil
+}
+
+// Step is what a target is sent of a release that is at most a jump above a seq, and as far
+// as can be; nil if there is none.
+func (c *Channels) Step(name string, from int64, target string) (p *signing.Pointer, seq int64, err error) {
+	f, err := c.within(name, from, func(entries []signing.Entry) bool { _, ok := signing.Find(entries, target); return ok })
+	if f == nil || err != nil {
+		return nil, 0, err
+	}
+	i, _ := signing.Find(f.entries, target)
+	p, err = f.Pointer(i)
+	return p, f.head.Seq, err
+}
+
+// within is the farthest release within a jump from a seq that will do, nil if there is none.
+func (c *Channels) within(name string, from int64, will func([]signing.Entry) bool) (*releaseFile, error) {
+	seqs, _, err := c.releases(name, signing.MaxSeqJump, from+signing.MaxSeqJump+1)
+	for _, seq := range seqs {
+		if seq <= from {
+			break
+		}
+		f, err := c.check(context.Background(), name, seq)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return nil, err
+		case will(f.entries):
+			return f, nil
+		}
+	}
+	return nil, err
+}
+
 // Past is an earlier release, whole: what a rollback builds on.
 func (c *Channels) Past(ctx context.Context, name string, seq int64) (*signing.Release, error) {
 	f, err := c.check(ctx, name, seq)

@@ -14,6 +14,7 @@ import (
 	"narwharf/hooks/longpoll"
 	"narwharf/hooks/policy"
 	"narwharf/hooks/reboot"
+	"narwharf/signing"
 )
 
 // Answer is an answer to a host, and when it will be another by itself.
@@ -28,17 +29,18 @@ type Answer struct {
 }
 
 // For works out what a host shall do. Everyone at once, for now: who has an
-// entry, is not held, and comes within a window has the grant.
-func (f *Fleet) For(name, channel, target string) (*Answer, error) {
+// entry, is not held, and comes within a window has the grant. seen is the highest seq that
+// the host has accepted, below 0 if its agent does not say it.
+func (f *Fleet) For(name, channel, target string, seen int64) (*Answer, error) {
 	r, err := f.o.Hosts.Read(name)
 	if err != nil {
 		return nil, err
 	}
-	return f.answer(name, channel, target, r)
+	return f.answer(name, channel, target, seen, r)
 }
 
 // answer is For of a host of which r is known, nil for nothing.
-func (f *Fleet) answer(name, channel, target string, r *host.Record) (*Answer, error) {
+func (f *Fleet) answer(name, channel, target string, seen int64, r *host.Record) (*Answer, error) {
 	l, p, now := f.o.Channels.Get(channel), f.o.Policies.Of(channel), f.o.Clock()
 	r = cmp.Or(r, new(host.Record))
 	a := &Answer{Desired: &api.Desired{Channel: channel, Seq: l.State.Seq, Policy: p.Policy, MinAgent: p.MinAgent}, lease: reboot.Lease}
@@ -58,7 +60,13 @@ func (f *Fleet) answer(name, channel, target string, r *host.Record) (*Answer, e
 	if a.window = next; open && !next.IsZero() {
 		a.lease = min(a.lease, next.Sub(now))
 	}
+	step, err := f.walk(a, l, target, seen, r)
+	if err != nil {
+		return nil, err
+	}
 	switch {
+	case step > 0:
+		a.wait(api.WaitWave, fmt.Sprintf("it was off for long, and comes to release %d by way of %d", l.Head.Seq, step))
 	case a.Pointer == nil:
 		a.wait(api.WaitNotInRelease, notInText(l, target))
 	case a.Hold != nil:
@@ -70,6 +78,27 @@ func (f *Fleet) answer(name, channel, target string, r *host.Record) (*Answer, e
 		f.permitReboot(a, name, r, p)
 	}
 	return a, nil
+}
+
+// walk is for a host whose last seq is more than a jump below the channel's. It is shown heads
+// in between. An agent that does not know of them is shown one of the releases instead, whose
+// seq is step; it takes the seq, and is granted nothing of it.
+func (f *Fleet) walk(a *Answer, l *channel.Snapshot, target string, seen int64, r *host.Record) (step int64, err error) {
+	old := seen < 0
+	if old && r.Status != nil && r.Status.Channel == a.Channel {
+		seen = r.Status.HighestSeq
+	}
+	switch {
+	case a.Pointer == nil || seen <= 0 || l.Head.Seq-seen <= signing.MaxSeqJump:
+	case old:
+		var p *signing.Pointer
+		if p, step, err = f.o.Channels.Step(l.Name, seen, target); p != nil {
+			a.Pointer = p
+		}
+	default:
+		a.Heads, err = f.o.Channels.Between(l.Name, seen, l.Head.Seq)
+	}
+	return step, err
 }
 
 func (a *Answer) wait(kind api.WaitKind, why string) {
@@ -109,14 +138,14 @@ func newGrant(seq int64, lease time.Duration, id string) *api.Grant {
 
 // Tell is For for the host itself: it takes the slot that there is for it, and
 // sees to it that the host is woken when time alone changes the answer.
-func (f *Fleet) Tell(name, channel, target string) (*Answer, error) {
+func (f *Fleet) Tell(name, channel, target string, seen int64) (*Answer, error) {
 	ctx := context.Background() // a poll has none while it is parked
-	a, err := f.For(name, channel, target)
+	a, err := f.For(name, channel, target, seen)
 	switch {
 	case err != nil:
 	case a.room:
 		if err = f.takeSlot(ctx, name, channel, a.Grant.Seq); err == nil {
-			a, err = f.For(name, channel, target)
+			a, err = f.For(name, channel, target, seen)
 		}
 	case a.again:
 		err = f.change(ctx, name, nil, func(tx *mirror.Tx, sl *reboot.Slot) error {

@@ -97,7 +97,7 @@ func (f *Fleet) change(ctx context.Context, name string, more []string, fn func(
 // Describe is all that is known of a host.
 func (f *Fleet) Describe(name string) (*host.Described, error) {
 	d := f.o.Hosts.Describe(name)
-	a, err := f.answer(name, d.Channel, d.Target, f.o.Hosts.Record(name))
+	a, err := f.answer(name, d.Channel, d.Target, 0, f.o.Hosts.Record(name))
 	if err != nil {
 		return nil, err
 	}

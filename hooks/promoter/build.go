@@ -169,7 +169,7 @@ func (b *builder) entry(ctx context.Context, target, typed string) (*signing.Ent
 	}
 	b.manifests[m.Digest()] = m
 	return &signing.Entry{
-		Target: target, Action: b.Action, StorePath: path.In(b.StoreDir), Closure: m.Digest(),
+		Target: target, Action: b.Action, Last: b.Last, StorePath: path.In(b.StoreDir), Closure: m.Digest(),
 		System: cmp.Or(system, b.System, hostSystem()),
 	}, nil
 }

@@ -37,6 +37,7 @@ type Options struct {
 	Expires time.Duration // after which hosts do not start on it; 0: never
 	Meta    map[string]string
 	Action  signing.Action // of the entries that are made; auto if empty
+	Last    bool           // hosts may be without an agent then, and follow no more
 	System  string         // of paths that do not say it themselves; this machine's if empty
 
 	FromCache bool   // compute closures from the cache's narinfos

@@ -108,6 +108,7 @@ type Config struct {
 	windows     window.Schedule
 	keys        []signing.PublicKey
 	contentKeys []signing.PublicKey
+	serverKeys  []signing.PublicKey
 }
 
 // Duration is a time in the file.
@@ -172,6 +173,18 @@ func Load(path string) (*Config, error) {
 // TrustedContent are the content keys, whose signatures make a path good.
 func (c *Config) TrustedContent() []signing.PublicKey { return c.contentKeys }
 
+// TrustedDownloads are the keys of which Nix wants a signature of what it fetches, nil if
+// nix_options tell it otherwise.
+func (c *Config) TrustedDownloads() []signing.PublicKey {
+	if slices.ContainsFunc(c.NixOptions, func(o string) bool { return strings.Contains(o, "sigs") || strings.Contains(o, "public-keys") }) {
+		return nil
+	}
+	if c.Trust == TrustServer {
+		return slices.Concat(c.contentKeys, c.serverKeys)
+	}
+	return c.contentKeys
+}
+
 // Path is the file's.
 func (c *Config) Path() string { return c.path }
 
@@ -228,7 +241,7 @@ func (c *Config) checkKeys() (err error) {
 	}
 	c.keys = parse("keys", c.Keys)
 	c.contentKeys = parse("content_keys", c.ContentKeys)
-	parse("server_keys", c.ServerKeys)
+	c.serverKeys = parse("server_keys", c.ServerKeys)
 	switch {
 	case err != nil:
 		return err

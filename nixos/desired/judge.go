@@ -16,6 +16,7 @@ type Verdict struct {
 	Seq     int64
 	Why     string // it is refused, or stale
 	Alarm   bool   // it may be an attack
+	Walked  int64  // of Walking: as far as the heads lead
 
 	// Of an accepted release.
 	Entry   *signing.Entry
@@ -32,7 +33,8 @@ const (
 	NoneYet                 // the channel has no release
 	Excluded                // the release has no entry for this target
 	Refused
-	Stale // below what the host has accepted
+	Stale   // below what the host has accepted
+	Walking // too far above that, and a part of the way is here
 	Accepted
 )
 
@@ -60,12 +62,17 @@ func Judge(r *Rules, d *api.Desired, seen journal.Seen) Verdict {
 		return v
 	}
 	floor := max(seen.Seq, r.MinSeq)
+	if walked := r.walk(d.Heads, floor); floor > 0 && head.Seq-floor > signing.MaxSeqJump && walked > floor {
+		if floor = walked; head.Seq-floor > signing.MaxSeqJump {
+			return Verdict{Finding: Walking, Seq: head.Seq, Walked: walked}
+		}
+	}
 	switch {
 	case head.Seq < seen.Seq: // a restored backup, or a replay
 		v := alarm("the server shows seq %d, this host has accepted %d: the server is stale", head.Seq, seen.Seq)
 		v.Finding = Stale
 		return v
-	case head.Seq == seen.Seq && !bytes.Equal(headOf(seen.Pointer), headOf(d.Pointer)):
+	case head.Seq == seen.Seq && seen.Pointer != nil && !bytes.Equal(headOf(seen.Pointer), headOf(d.Pointer)):
 		return alarm("two releases have seq %d: the promoter's key signed both, find out who used it", head.Seq)
 	case head.Seq < r.MinSeq:
 		return alarm("seq %d is lower than min_seq %d", head.Seq, r.MinSeq)
@@ -81,6 +88,20 @@ func Judge(r *Rules, d *api.Desired, seen journal.Seen) Verdict {
 		v.Expires = head.Expires.Unix()
 	}
 	return v
+}
+
+// walk follows what promoters signed after a seq: heads, each at most a jump above the one
+// before. So a host that was off for long comes along, and one signature cannot use up all
+// seqs. It is how far that leads.
+func (r *Rules) walk(heads []*signing.Envelope, seq int64) int64 {
+	for _, env := range heads {
+		h, err := signing.VerifyHead(env, r.Trust)
+		if err != nil || h.Seq <= seq || h.Seq-seq > signing.MaxSeqJump {
+			break
+		}
+		seq = h.Seq
+	}
+	return seq
 }
 
 func headOf(p *signing.Pointer) []byte {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"narwharf/nixos/journal"
+	"narwharf/signing"
 )
 
 // What is due follows from a journal and its attempt alone. The machine's table says which
@@ -17,7 +18,7 @@ func PrepareOf(j *journal.Journal, a *journal.Attempt) Effect {
 
 // RealiseOf is its second.
 func RealiseOf(_ *journal.Journal, a *journal.Attempt) Effect {
-	return Realise{Closure: a.Closure, Root: a.Path, Imported: a.Imported}
+	return Realise{Closure: a.Closure, Root: a.Path, Imported: a.Imported, Last: a.Last || a.Action == signing.DryActivate}
 }
 
 // InspectOf looks at the host before a switch to the attempt's system.

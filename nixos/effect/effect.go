@@ -43,6 +43,7 @@ type (
 		Closure  signing.Digest
 		Root     string
 		Imported []narinfo.Path
+		Last     bool // the system may be without an agent
 	}
 	// Inspect looks at the host and protects the running system.
 	Inspect struct{ Path string }

@@ -18,10 +18,12 @@ type Facts struct {
 	Current     string // store path, "" if there is none
 	Booted      string
 	Profile     string // store path that the profile names
-	ProfileLink string // the generation link, as "system-42-link"
+	ProfileLink string // the generation link, as "system-42-link"; "" with a ProfileFault
 	Generation  int64  // of the profile; 0 if none
-	CurrentGen  int64  // newest generation that is Current; 0 if none
-	CurrentAge  int64  // seconds since Current was activated
+	// ProfileFault is why the profile is no link to one of its generations, "" if it is.
+	ProfileFault string
+	CurrentGen   int64 // newest generation that is Current; 0 if none
+	CurrentAge   int64 // seconds since Current was activated
 
 	NeedReboot []string // what differs between Booted and Current
 	Pause      *api.Hold
@@ -99,8 +101,9 @@ type (
 	}
 	// ProfileSet is the end of SetProfile and ResetProfile.
 	ProfileSet struct {
-		Drifted bool
-		Err     string
+		Link, Path string // what the profile was before SetProfile
+		Drifted    bool
+		Err        string
 	}
 	// Protected is the end of Protect.
 	Protected struct{ Err string }

@@ -22,6 +22,7 @@ type Attempt struct {
 	System  string         `json:"system"`
 	Action  signing.Action `json:"action"`
 	Expire  int64          `json:"expires,omitempty"` // Unix seconds; 0: never
+	Last    bool           `json:"last,omitempty"`    // the system may be without an agent
 
 	Phase   Phase     `json:"phase"`
 	Exact   Phase     `json:"exact_phase,omitempty"` // in the file alone; see nearest

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"narwharf/cache/state/durable"
@@ -20,6 +21,8 @@ type boot struct {
 	profile
 	systems
 	stateDir string
+	unit     string // the agent's own, "" if it is no service
+	config   string // the agent's file
 }
 
 // rebootPatience is how long a host may take to go down.
@@ -80,46 +83,56 @@ type profile struct{ name string }
 
 func (p profile) dir() string { return filepath.Dir(p.name) }
 
-// facts reads the profile and its generations.
-func (p profile) facts(f *effect.Facts) error {
+// facts reads the profile and its generations. A profile that people made something else of
+// is not in the way of the next commit, which gives it a generation.
+func (p profile) facts(f *effect.Facts, s systems) error {
 	dir := p.dir()
 	link, err := os.Readlink(p.name)
-	if errors.Is(err, os.ErrNotExist) {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
 		return nil
+	case errors.Is(err, syscall.EINVAL):
+		f.ProfileFault = p.name + " is no link"
+		return nil
+	case err != nil:
+		return err
+	}
+	name := filepath.Base(link)
+	if n := generation(p.name, name); n == 0 || (filepath.Dir(link) != "." && filepath.Dir(link) != dir) {
+		f.ProfileFault = fmt.Sprintf("%s is a link to %s, and not to one of its generations", p.name, link)
+		f.Profile, err = s.link(p.name)
+	} else if f.Profile, err = os.Readlink(filepath.Join(dir, name)); errors.Is(err, os.ErrNotExist) {
+		f.ProfileFault, err = fmt.Sprintf("%s is the generation %s, which is gone", p.name, name), nil
+	} else {
+		f.ProfileLink, f.Generation = name, n
+	}
+	if f.ProfileFault != "" {
+		f.ProfileFault += "; the next commit makes one"
 	}
 	if err != nil {
 		return err
 	}
-	f.ProfileLink = filepath.Base(link)
-	f.Generation = generation(p.name, f.ProfileLink)
-	if f.Generation == 0 || (filepath.Dir(link) != "." && filepath.Dir(link) != dir) {
-		return fmt.Errorf("%s is a link to %s, and not to one of its generations", p.name, link)
-	}
-	if f.Profile, err = os.Readlink(filepath.Join(dir, f.ProfileLink)); err != nil {
-		return err
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		n := generation(p.name, e.Name())
-		if n <= f.CurrentGen || f.Current == "" {
-			continue
-		}
-		if path, err := os.Readlink(filepath.Join(dir, e.Name())); err == nil && path == f.Current {
-			f.CurrentGen = n
-		}
-	}
+	f.CurrentGen = generation(p.name, p.newest(f.Current))
 	return nil
+}
+
+// newest is the link of a system's newest generation, "" if it has none.
+func (p profile) newest(path string) (link string) {
+	entries, _ := os.ReadDir(p.dir()) // of what cannot be read there is none
+	for _, e := range entries {
+		if to, err := os.Readlink(filepath.Join(p.dir(), e.Name())); err == nil && to == path && generation(p.name, e.Name()) > generation(p.name, link) {
+			link = e.Name()
+		}
+	}
+	return link
 }
 
 func (p profile) SetProfile(ctx context.Context, path string) error {
 	var f effect.Facts
-	if err := p.facts(&f); err != nil {
+	if err := p.facts(&f, systems{storeDir: filepath.Dir(path)}); err != nil {
 		return err
 	}
-	if f.Profile == path {
+	if f.Profile == path && f.ProfileFault == "" {
 		return nil
 	}
 	if err := os.MkdirAll(p.dir(), 0o755); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -48,7 +49,7 @@ func New(c *config.Config, client *api.Client, program string, log *slog.Logger)
 	}
 	h.Host = nixos.Host{
 		System:  system,
-		Boot:    &boot{profile: system.profile, systems: systems, stateDir: c.StateDir},
+		Boot:    &boot{profile: system.profile, systems: systems, stateDir: c.StateDir, unit: systemd.OwnUnit(), config: c.Path()},
 		Runs:    &systemd.Runs{Dir: filepath.Join(c.StateDir, "runs"), RunDir: c.RunDir, Program: program, Timeout: time.Duration(c.Activation.Timeout)},
 		Health:  &health{config: c, systems: systems, log: log},
 		Network: &network{config: c, systems: systems, program: program, proxy: systemd.Environment(ctx, proxyVariables)},
@@ -94,7 +95,7 @@ func (h *Host) Agent(version string) *nixos.Agent {
 	rules.Agent = version
 	a := &nixos.Agent{
 		Host: h.Host, Journals: journal.File{StateDir: c.StateDir}, Machine: machine.Machine{Rules: rules}, Version: version, Log: h.log, Poll: time.Duration(c.Poll.Wait),
-		Stager: &nixos.Stager{Host: h.Host, StoreDir: c.StoreDir, ContentKeys: c.TrustedContent(), Foreign: c.Foreign, MinFree: c.MinFree},
+		Stager: &nixos.Stager{Host: h.Host, StoreDir: c.StoreDir, ContentKeys: c.TrustedContent(), Downloads: c.TrustedDownloads(), Foreign: c.Foreign, MinFree: c.MinFree},
 	}
 	if c.Metrics.Textfile != "" {
 		a.Observe = (&textfile{name: c.Metrics.Textfile, log: h.log}).observe
@@ -107,6 +108,17 @@ type Options struct {
 	Config  *config.Config
 	Version string
 	Log     *slog.Logger
+}
+
+// NewLog writes to an agent's standard error, without the time where that is systemd's
+// journal, which has it.
+func NewLog(stderr io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey && os.Getenv("JOURNAL_STREAM") != "" {
+			return slog.Attr{}
+		}
+		return a
+	}}))
 }
 
 // with has a host as long as do takes.

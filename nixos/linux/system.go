@@ -46,7 +46,7 @@ func (s *system) Facts(context.Context) (effect.Facts, error) {
 	if f.Booted, err = s.systems.booted(); err != nil {
 		return f, err
 	}
-	if err := s.profile.facts(&f); err != nil {
+	if err := s.profile.facts(&f, s.systems); err != nil {
 		return f, err
 	}
 	if st, err := os.Lstat(filepath.Join(c.RunDir, "current-system")); err == nil {

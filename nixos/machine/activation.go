@@ -85,6 +85,9 @@ func commit(t *turn) arrow {
 }
 
 func profileSet(t *turn, ev effect.ProfileSet) arrow {
+	if a := t.a; a.ProfileLink == "" && ev.Path == a.ProfilePath && ev.Path != a.Path {
+		a.ProfileLink = ev.Link // it had no generation when the way back was noted
+	}
 	switch {
 	case ev.Drifted:
 		return switchedInProbation(t)

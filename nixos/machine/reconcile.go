@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"cmp"
 	"fmt"
 
 	"narwharf/hooks/api"
@@ -37,6 +38,10 @@ func reconcile(t *turn) {
 	case desired.Refused:
 		t.declare(api.Rejected, v.Seq, nil, v.Why)
 	case desired.Unheard, desired.Stale:
+		t.rest()
+	case desired.Walking: // the next poll leads farther
+		j.Seen[t.rules.Channel()] = journal.Seen{Seq: v.Walked}
+		j.ETag = ""
 		t.rest()
 	case desired.Accepted:
 		t.accept(v)
@@ -116,7 +121,7 @@ func (t *turn) begin(v desired.Verdict) arrow {
 	j, f := t.j, t.f
 	a := &journal.Attempt{
 		ID: attemptID(f), Nonce: f.Random[12:], Seq: v.Seq, Entry: v.Digest, Path: v.Entry.StorePath, Closure: v.Entry.Closure,
-		System: v.Entry.System, Action: v.Entry.Action, Expire: v.Expires, BootID: f.BootID, Began: f.Now,
+		System: v.Entry.System, Action: v.Entry.Action, Last: v.Entry.Last, Expire: v.Expires, BootID: f.BootID, Began: f.Now,
 	}
 	if a.Action == signing.Auto && t.rules.Auto != "" {
 		a.Action = t.rules.Auto
@@ -207,5 +212,8 @@ func outcome(t *turn) arrow {
 
 // changed is that something is not of the attempt's system any more.
 func (t *turn) changed(what, is string) arrow {
+	if is == "" {
+		is = cmp.Or(t.f.ProfileFault, "none")
+	}
 	return t.stay(api.Drifted, nil, fmt.Sprintf("%s is %s and not %s: somebody else changed it; it is left so until the next release", what, is, t.a.Path))
 }

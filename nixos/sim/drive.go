@@ -22,7 +22,7 @@ func (w *World) Agent(rules machine.Rules) *nixos.Agent {
 	}
 	return &nixos.Agent{
 		Host: w.Host(), Journals: w, Machine: machine.Machine{Rules: rules}, Version: "test", Poll: 45 * time.Second,
-		Stager: &nixos.Stager{Host: w.Host(), StoreDir: StoreDir, Foreign: foreign},
+		Stager: &nixos.Stager{Host: w.Host(), StoreDir: StoreDir, Foreign: foreign, Downloads: w.Downloads},
 		Log:    slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 }

@@ -44,7 +44,9 @@ func (w *World) Facts(context.Context) (effect.Facts, error) {
 		BootID: fmt.Sprintf("boot-%d", w.Boot), Now: w.Clock - w.BootedAt, Slept: w.Slept, Wall: time.Unix(1_800_000_000, 0).Add(time.Duration(w.Clock) * time.Millisecond).UTC(),
 		Current: w.Current, Booted: w.Booted, Profile: w.Profile(), Generation: int64(w.Link), Pause: w.Pause, Random: w.nextRandom(),
 	}
-	if w.Link > 0 {
+	if f.ProfileFault = w.ProfileFault; f.ProfileFault != "" {
+		f.Generation = 0
+	} else if w.Link > 0 {
 		f.ProfileLink = fmt.Sprintf("system-%d-link", w.Link)
 	}
 	for i, p := range w.Links {
@@ -73,7 +75,8 @@ func (w *World) SetProfile(_ context.Context, path string) error {
 		if at, live := w.checkedAt[path]; !unbooted && !w.leadsBack(path) && path == w.Current && path != w.Booted && (!live || at < w.SwitchedAt) {
 			w.violated("the profile gets %s, whose checks never passed since it runs", path)
 		}
-		if w.Profile() != path {
+		if w.Profile() != path || w.ProfileFault != "" {
+			w.ProfileFault, w.ProfileGone = "", false
 			w.Links = append(w.Links, path)
 			w.Link = len(w.Links)
 		}
@@ -84,6 +87,7 @@ func (w *World) SetProfile(_ context.Context, path string) error {
 // ResetProfile implements nixos.Boot.
 func (w *World) ResetProfile(_ context.Context, link, bad string) error {
 	return w.do("reset profile", func() error {
+		w.ProfileFault, w.ProfileGone = "", false
 		if _, err := fmt.Sscanf(link, "system-%d-link", &w.Link); err != nil {
 			return err
 		}
@@ -137,6 +141,9 @@ func (w *World) Reboot(context.Context) error {
 		panic(Crash{w.Ops})
 	})
 }
+
+// WithoutAgent implements nixos.Boot.
+func (w *World) WithoutAgent(_ context.Context, path string) string { return w.Systems[path].NoAgent }
 
 // BootRoom implements nixos.Boot.
 func (w *World) BootRoom(context.Context) error {

@@ -19,6 +19,9 @@ const (
 	Machine = "x86_64-linux"
 )
 
+// Created is when every release was made.
+var Created = time.Unix(1_700_000_000, 0).UTC()
+
 // A Promoter signs releases.
 type Promoter struct{ Key signing.SecretKey }
 
@@ -59,7 +62,7 @@ func Manifest(path string) *signing.Manifest {
 
 // Pointer is a release's, of one system for everyone.
 func (p *Promoter) Pointer(seq int64, path string, action signing.Action) *signing.Pointer {
-	return p.PointerOf(signing.Head{Origin: Origin, Channel: Channel, Seq: seq, Created: time.Unix(1_700_000_000, 0).UTC()},
+	return p.PointerOf(signing.Head{Origin: Origin, Channel: Channel, Seq: seq, Created: Created},
 		signing.Entry{Target: signing.Everyone, StorePath: path, Closure: Manifest(path).Digest(), System: Machine, Action: action})
 }
 

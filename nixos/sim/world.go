@@ -55,7 +55,8 @@ type System struct {
 	CheckFails  bool
 	ChecksAfter time.Duration // until the check is good
 	AgentBroken bool
-	Refused     bool // the server refuses its agent
+	NoAgent     string // what it lacks of an agent
+	Refused     bool   // the server refuses its agent
 	// Staging.
 	WrongBytes int // so often a realise brings other bytes than were promised
 }
@@ -75,35 +76,40 @@ type World struct {
 	Keys    *Promoter
 
 	// The host. Journal is what survives everything.
-	Journal    []byte
-	Clock      int64 // ms, never back
-	BootedAt   int64
-	Boot       int
-	Current    string
-	Booted     string
-	BootEntry  string
-	Links      []string // generations: Links[i] is of system-(i+1)-link
-	Link       int      // of the profile; 0: none
-	Valid      map[string]bool
-	Roots      map[string]string
-	Other      map[string]bool         // valid paths with other bytes than the release has
-	Built      map[string]bool         // valid paths that were built here
-	Dirty      map[string]bool         // valid paths that are not on the disk yet
-	Damaged    map[string]bool         // valid paths that a power cut has emptied
-	Drained    bool                    // hooks.pre_switch or pre_reboot ran, and post_switch did not since
-	Hooks      []string                // that ran
-	HookFails  map[effect.HookName]int // so often
-	Reboots    int
-	WontReboot bool
-	Baseline   []string      // units that fail whatever runs
-	NotWell    []effect.Unit // more units, of no system
-	Pause      *api.Hold
-	SwitchedAt int64
-	BusyFor    int64 // a person's nixos-rebuild runs until then
-	Slept      int64 // ms of this boot
+	Journal   []byte
+	Clock     int64 // ms, never back
+	BootedAt  int64
+	Boot      int
+	Current   string
+	Booted    string
+	BootEntry string
+	Links     []string // generations: Links[i] is of system-(i+1)-link
+	Link      int      // of the profile; 0: none
+	// ProfileFault is that the profile is no link to a generation any more: to the system
+	// itself, or with ProfileGone to nothing.
+	ProfileFault string
+	ProfileGone  bool
+	Valid        map[string]bool
+	Roots        map[string]string
+	Other        map[string]bool         // valid paths with other bytes than the release has
+	Built        map[string]bool         // valid paths that were built here
+	Dirty        map[string]bool         // valid paths that are not on the disk yet
+	Damaged      map[string]bool         // valid paths that a power cut has emptied
+	Drained      bool                    // hooks.pre_switch or pre_reboot ran, and post_switch did not since
+	Hooks        []string                // that ran
+	HookFails    map[effect.HookName]int // so often
+	Reboots      int
+	WontReboot   bool
+	Baseline     []string      // units that fail whatever runs
+	NotWell      []effect.Unit // more units, of no system
+	Pause        *api.Hold
+	SwitchedAt   int64
+	BusyFor      int64 // a person's nixos-rebuild runs until then
+	Slept        int64 // ms of this boot
 
 	// The server.
-	Foreign      nixos.Foreign // signed if empty
+	Foreign      nixos.Foreign       // signed if empty
+	Downloads    []signing.PublicKey // of which downloads need a signature, which none has
 	Wants        *api.Desired
 	Down         bool
 	Refuses      bool // everybody, as one that has lost its tokens
@@ -350,7 +356,7 @@ func (w *World) HumanSwitch(path string, profile bool) {
 
 // Profile is the system that the profile names.
 func (w *World) Profile() string {
-	if w.Link == 0 {
+	if w.Link == 0 || w.ProfileGone {
 		return ""
 	}
 	return w.Links[w.Link-1]

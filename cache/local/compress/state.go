@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"narwharf/cache/state/durable"
 )
 
@@ -43,15 +41,4 @@ func readState(dir string) (trusted bool, err error) {
 // file beside it.
 func writeState(dir, state string) error {
 	return durable.WriteFile(filepath.Join(dir, "state"), []byte(state+"\n"), 0o644)
-}
-
-// syncAll syncs the file system that dir is on, with all files that were
-// written and never synced.
-func syncAll(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return unix.Syncfs(int(d.Fd()))
 }

@@ -127,10 +127,10 @@ func becomeOwner(dir string) error {
 	}
 	uid, gid := int(owner.Uid), int(owner.Gid)
 	if err = syscall.Setgroups([]int{gid}); err == nil {
-		err = syscall.Setresgid(gid, gid, gid)
+		err = syscall.Setgid(gid)
 	}
 	if err == nil {
-		err = syscall.Setresuid(uid, uid, uid)
+		err = syscall.Setuid(uid)
 	}
 	if err != nil {
 		return fmt.Errorf("work as the owner of %s: %w", dir, err)

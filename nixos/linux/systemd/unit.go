@@ -37,15 +37,15 @@ var errNoUnit = errors.New("this process is no service of systemd's")
 
 // showOwn is show of the service that this process is.
 func showOwn(ctx context.Context, properties string) (string, error) {
-	unit := ownUnit()
+	unit := OwnUnit()
 	if unit == "" {
 		return "", errNoUnit
 	}
 	return show(ctx, 10*time.Second, unit, properties)
 }
 
-// ownUnit is the service that this process is, "" if none.
-func ownUnit() string {
+// OwnUnit is the service that this process is, "" if none.
+func OwnUnit() string {
 	if os.Getenv("INVOCATION_ID") == "" {
 		return ""
 	}

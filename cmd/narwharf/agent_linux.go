@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"time"
 
@@ -40,13 +38,7 @@ func withAgent(c *cobra.Command, run func(o linux.Options) error) *cobra.Command
 		if err != nil {
 			return err
 		}
-		log := slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-			if a.Key == slog.TimeKey && os.Getenv("JOURNAL_STREAM") != "" {
-				return slog.Attr{} // the journal has the time
-			}
-			return a
-		}}))
-		return run(linux.Options{Config: cfg, Version: versionText(), Log: log})
+		return run(linux.Options{Config: cfg, Version: versionText(), Log: linux.NewLog(c.ErrOrStderr())})
 	}
 	return c
 }
@@ -91,7 +83,14 @@ not work.
 		ctx, cancel := context.WithTimeout(c.Context(), time.Duration(limit))
 		defer cancel()
 		if *dry {
-			return agentDryRun(ctx, o, c.OutOrStdout())
+			p, err := linux.DryRun(ctx, o)
+			if err == nil {
+				_, err = fmt.Fprint(c.OutOrStdout(), p)
+			}
+			if err == nil && p.Error != "" {
+				err = exitError{3, errors.New("it would not work out")}
+			}
+			return err
 		}
 		state, why, err := linux.Once(ctx, o)
 		switch {
@@ -111,18 +110,6 @@ not work.
 		}
 		return exitError{3, errors.New(why)}
 	})
-}
-
-// agentDryRun is `narwharf agent once --dry-run`.
-func agentDryRun(ctx context.Context, o linux.Options, stdout io.Writer) error {
-	p, err := linux.DryRun(ctx, o)
-	if err == nil {
-		_, err = fmt.Fprint(stdout, p)
-	}
-	if err == nil && p.Error != "" {
-		err = exitError{3, errors.New("it would not work out")}
-	}
-	return err
 }
 
 func agentPauseCommand() *cobra.Command {

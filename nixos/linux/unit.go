@@ -1,0 +1,125 @@
+package linux
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// units is where a system has its units, and etc where it has its configuration once it runs.
+const (
+	units = "etc/systemd/system"
+	etc   = "/etc"
+)
+
+// WithoutAgent says what a system lacks of the agent that the running one brings: its unit,
+// that something starts it, its program, its configuration. An agent that comes from
+// elsewhere stays whatever is switched to.
+func (b *boot) WithoutAgent(_ context.Context, path string) string {
+	current, err := b.current()
+	if err != nil || current == "" || current == path {
+		return ""
+	}
+	gone := func(file string) bool { return b.has(current, file) && !b.has(path, file) }
+	noConfig := ""
+	if strings.HasPrefix(b.config, etc+"/") && gone(b.config) {
+		noConfig = fmt.Sprintf("it has no %s", b.config)
+	}
+	switch {
+	case b.unit != "" && b.has(current, units, b.unit):
+	case b.unit == "" && gone("sw/bin/narwharf"):
+		return "it has no sw/bin/narwharf"
+	default:
+		return noConfig
+	}
+	switch st, err := os.Stat(b.real(filepath.Join(path, units, b.unit))); {
+	case err != nil:
+		return fmt.Sprintf("it has no unit %s", b.unit)
+	case !st.Mode().IsRegular() || st.Size() == 0: // a link to /dev/null
+		return fmt.Sprintf("its unit %s is masked", b.unit)
+	case b.starts(current) && !b.starts(path):
+		return fmt.Sprintf("nothing in it starts %s", b.unit)
+	}
+	files := b.runs(path)
+	for _, file := range files {
+		if from, ok := b.within(path, file); ok {
+			if _, err := os.Stat(b.real(from)); err != nil {
+				return fmt.Sprintf("its unit %s names %s, which is not there", b.unit, file)
+			}
+		}
+	}
+	if len(files) > 1 { // it names a configuration of its own
+		return ""
+	}
+	return noConfig
+}
+
+// has tells whether a system has a file.
+func (b *boot) has(system string, names ...string) bool {
+	_, err := os.Stat(b.real(filepath.Join(append([]string{system}, names...)...)))
+	return err == nil
+}
+
+// starts tells whether a system starts the agent's unit: a target wants it, or a timer or the
+// like is there for it.
+func (b *boot) starts(system string) bool {
+	stem := strings.TrimSuffix(b.unit, ".service")
+	for _, pattern := range []string{"*.wants/" + b.unit, "*.requires/" + b.unit, "*.upholds/" + b.unit, stem + ".timer", stem + ".path", stem + ".socket"} {
+		if found, _ := filepath.Glob(b.real(filepath.Join(system, units, pattern))); len(found) > 0 { // the patterns are well formed
+			return true
+		}
+	}
+	return false
+}
+
+// runs are the program of the agent's unit in a system, and the configuration that it is
+// given, as the unit and its drop-ins say (systemd.service(5)).
+func (b *boot) runs(system string) (files []string) {
+	unit := b.real(filepath.Join(system, units, b.unit))
+	dropIns, _ := filepath.Glob(unit + ".d/*.conf") // the pattern is well formed
+	for _, name := range append([]string{unit}, dropIns...) {
+		text, _ := os.ReadFile(name) // what cannot be read says nothing
+		for line := range strings.Lines(string(text)) {
+			command, ok := strings.CutPrefix(strings.TrimSpace(line), "ExecStart=")
+			words := strings.Fields(command)
+			if !ok {
+				continue
+			}
+			if files = nil; len(words) == 0 {
+				continue
+			}
+			files = []string{strings.TrimLeft(words[0], "@-:+!|")}
+			for i, w := range words[1:] {
+				file, given := strings.CutPrefix(w, "--config=")
+				if w == "--config" && i+2 < len(words) {
+					file, given = words[i+2], true
+				}
+				if given {
+					files = append(files, file)
+				}
+			}
+		}
+	}
+	return slices.DeleteFunc(files, func(f string) bool { return !filepath.IsAbs(f) || strings.ContainsAny(f, "%$\"'\\") })
+}
+
+// within is where a file will be once a system runs. Of what is neither in the store nor of
+// the system nothing is known.
+func (b *boot) within(system, file string) (string, bool) {
+	if rest, ok := strings.CutPrefix(file, b.runDir+"/current-system/"); ok {
+		return filepath.Join(system, rest), true
+	}
+	if strings.HasPrefix(file, etc+"/") {
+		current, _ := b.current() // it could be read a moment ago
+		return filepath.Join(system, file), b.has(current, file) || !exists(file)
+	}
+	return file, strings.HasPrefix(file, b.storeDir+"/")
+}
+
+func exists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
+}
