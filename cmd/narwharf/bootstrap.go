@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"narwharf/nixos/bootstrap"
 	"narwharf/nixos/config"
 	"narwharf/signing"
+	"narwharf/signing/access"
 )
 
 func bootstrapCommand() *cobra.Command {
@@ -25,7 +27,7 @@ it, from this server and no other, and runs narwharf agent once: that joins by
 the token, verifies the release by your keys, and switches. It can be run again,
 and twice at once. Make it where the keys are; the server has no part in it.
 
-    narwharf token new --join web --host web-7 > web-7.join
+    narwharf token new --join web --host web-7 --out web-7.join
     narwharf bootstrap web --server https://cache.example.org \
       --key deploy.pub --content-key ci.pub --min-seq 42 \
       --agent /nix/store/…-narwharf --join-token-file web-7.join --host web-7
@@ -57,6 +59,9 @@ in its place until it has. docs/hosts.md has the exit status and what to do.`)
 		f.Channel = args[0]
 		if err := f.read(c.InOrStdin()); err != nil {
 			return err
+		}
+		if err := f.checkJoin(c.Context()); err != nil {
+			return fmt.Errorf("--join-token-file: %w", err)
 		}
 		text, err := f.Text()
 		if f.format == "cloud-config" {
@@ -128,6 +133,37 @@ func publicKeyTexts(what string, values []string) ([]string, error) {
 	return texts, err
 }
 
+// checkJoin refuses any other than a join token: whoever may read a machine's user-data
+// would get its rights. Join tokens show that they are; those that an older narwharf made
+// do not, and their server tells by what it says to a request that is not theirs to make.
+func (f *bootstrapFlags) checkJoin(ctx context.Context) error {
+	if _, err := access.ParseSecret(f.JoinToken); err != nil {
+		return fmt.Errorf("the token %w", err)
+	}
+	if access.IsJoin(f.JoinToken) {
+		return nil
+	}
+	another := "make one with narwharf token new --join " + f.Channel
+	client, err := api.NewClient(api.ClientOptions{Servers: []string{f.Server}, Token: f.JoinToken, CAFile: f.caFile, UserAgent: "narwharf/" + versionText()})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	_, err = client.Hosts(ctx, f.Channel)
+	var refused *api.Error
+	switch {
+	case err == nil:
+	case !errors.As(err, &refused):
+		return fmt.Errorf("it does not show to be a join token, and the server cannot be asked (%w): %s", err, another)
+	case refused.Kind == api.Forbidden && strings.Contains(refused.Message, " has join:"):
+		return nil
+	case refused.Kind != api.Forbidden:
+		return fmt.Errorf("%w: %s", err, another)
+	}
+	return fmt.Errorf("that is no join token, and has no business on a new machine: %s", another)
+}
+
 // readToken reads a token from a file, or from stdin if that is "-".
 func readToken(file string, stdin io.Reader) (string, error) {
 	var text []byte
@@ -135,6 +171,13 @@ func readToken(file string, stdin io.Reader) (string, error) {
 	if file == "-" {
 		text, err = io.ReadAll(io.LimitReader(stdin, 4096))
 	} else {
+		cfg, lerr := configfile.LoadClient("")
+		if lerr != nil {
+			return "", lerr
+		}
+		if err = cfg.CheckSecret(file); err != nil {
+			return "", err
+		}
 		text, err = os.ReadFile(file)
 	}
 	return strings.TrimSpace(string(text)), err

@@ -46,6 +46,9 @@ func (f *clientFlags) load() (*configfile.Client, error) {
 }
 
 func newClient(cfg *configfile.Client) (*api.Client, error) {
+	if err := cfg.CheckSecret(cfg.TokenFile); cfg.TokenFile != "" && err != nil {
+		return nil, err
+	}
 	return api.NewClient(api.ClientOptions{
 		Servers: []string{cfg.Server}, TokenFile: cfg.TokenFile, CAFile: cfg.CAFile, UserAgent: "narwharf/" + versionText(),
 	})

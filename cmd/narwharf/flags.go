@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/user"
 	"strings"
@@ -86,9 +87,14 @@ func callerName() string {
 	return fmt.Sprintf("uid %d", os.Getuid())
 }
 
-func readSecretKeys(files []string) ([]signing.SecretKey, error) {
+// readSecretKeys reads keys, as client.toml says.
+func readSecretKeys(files []string, cfg *configfile.Client) ([]signing.SecretKey, error) {
 	var keys []signing.SecretKey
 	for _, f := range files {
+		err := cfg.CheckSecret(f)
+		if err != nil {
+			return nil, fmt.Errorf("--key: %w", err)
+		}
 		text, err := os.ReadFile(f)
 		if err != nil {
 			return nil, fmt.Errorf("--key: %w", err)
@@ -100,6 +106,28 @@ func readSecretKeys(files []string) ([]signing.SecretKey, error) {
 		keys = append(keys, k)
 	}
 	return keys, nil
+}
+
+// writeSecret makes a file that nobody else can read, and has fill write to it; without a
+// name it is out. What is there is not overwritten.
+func writeSecret(name string, out io.Writer, fill func(out io.Writer) error) error {
+	if name == "" {
+		return fill(out)
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("--out: %s exists already, and a secret is not overwritten: name another file", name)
+	}
+	if err != nil {
+		return fmt.Errorf("--out: %w", err)
+	}
+	if err = fill(f); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		_ = os.Remove(name) // half a secret, or none
+	}
+	return err
 }
 
 // parsePublicKeys reads public keys, each given as itself or as a file.

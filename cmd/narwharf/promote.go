@@ -116,7 +116,7 @@ func (f *promoteFlags) promoter(c *cobra.Command, channel string) (*promoter.Pro
 	}
 	o := &f.options
 	o.Channel = channel
-	if o.Keys, err = readSecretKeys(firstOf(f.keys, cfg.Keys)); err != nil {
+	if o.Keys, err = readSecretKeys(firstOf(f.keys, cfg.Keys), cfg); err != nil {
 		return nil, err
 	}
 	if len(o.Keys) == 0 && f.out == "" && f.envelope == "" {
@@ -289,7 +289,11 @@ The store paths are what is signed, with every byte of their closures.`)
 	keyFiles := c.Flags().StringSlice("key", nil, "secret key `FILE`; may be repeated")
 	all := c.Flags().Bool("all", false, fmt.Sprintf("show all targets, not the first %d", shownTargets))
 	c.RunE = func(c *cobra.Command, args []string) error {
-		keys, err := readSecretKeys(*keyFiles)
+		cfg, err := configfile.LoadClient("")
+		if err != nil {
+			return err
+		}
+		keys, err := readSecretKeys(*keyFiles, cfg)
 		if err != nil {
 			return err
 		}

@@ -34,19 +34,21 @@ or a Bearer token. Changes work at once, whether or not the server runs.`)
 
 func tokenNewCommand() *cobra.Command {
 	c := command("new --name NAME --scope SCOPE | new --join CHANNEL", "make a token and print it, once", 0, 0,
-		`Prints a new token on stdout, and nothing else; it cannot be shown again.
+		`Writes a new token to a file that you alone can read, or prints it; it cannot be
+shown again.
 
 Scopes: pull (read), push (upload; includes pull), promote:GLOB and follow:GLOB
-(channels), operate, admin (everything). Repeat --scope or separate by commas.
+(channels), operate, metrics, admin (everything). Repeat --scope or separate by
+commas.
 
-    narwharf token new --name ci --scope push --expires 90d > ci.token
+    narwharf token new --name ci --scope push --expires 90d --out ci.token
 
 With --join it is a join token: all that it can do is let a new host follow the
 channel. The host's agent exchanges it for a token of its own. It is void after
 two hours (--expires) or one host (--uses). Made for one --host, it also lets a
 machine that was installed anew take the name of the one before.
 
-    narwharf token new --join web --host web-7 > web-7.join`)
+    narwharf token new --join web --host web-7 --out web-7.join`)
 	var token server.NewToken
 	c.Flags().StringVar(&token.Name, "name", "", "`NAME` that stands in logs and in narwharf token list")
 	c.Flags().StringSliceVar(&token.Scopes, "scope", nil, "a right that the token gives; may be repeated")
@@ -54,6 +56,7 @@ machine that was installed anew take the name of the one before.
 	c.Flags().StringVar(&token.Join, "join", "", "make a join token for hosts of this `CHANNEL`")
 	c.Flags().StringVar(&token.Host, "host", "", "the token can act as the host `NAME` alone")
 	c.Flags().IntVar(&token.Uses, "uses", 0, "how many hosts may join (default 1)")
+	file := c.Flags().String("out", "", "write the token to this new `FILE`, mode 0600")
 	return withData(c, func(run runJob, _ []string) error {
 		if err := token.Check(); err != nil {
 			return err
@@ -69,7 +72,7 @@ machine that was installed anew take the name of the one before.
 			token.Expires = time.Now().Add(d)
 		}
 		token.By = callerName()
-		return run("token-new", token, c.OutOrStdout())
+		return writeSecret(*file, c.OutOrStdout(), func(out io.Writer) error { return run("token-new", token, out) })
 	})
 }
 
@@ -118,18 +121,26 @@ func keyCommand() *cobra.Command {
 trusted-public-keys, the server reads the secret key from a file named in
 signing.secret_key_files.
 
-    narwharf key generate cache.example.org-1 > cache.sec
-    narwharf key public < cache.sec > cache.pub`)
-	generate := command("generate NAME", "print a new secret key", 1, 1,
-		`Prints a new secret key on stdout. NAME is what clients see in signatures; the
-custom is the host name of the cache and a number, for the next key:
-cache.example.org-1.`)
+    narwharf key generate cache.example.org-1 --out cache.sec > cache.pub
+    narwharf key public < cache.sec`)
+	generate := command("generate NAME", "make a new secret key", 1, 1,
+		`Writes a new secret key to a file that you alone can read and prints its public
+key; without --out it prints the secret key. NAME is what clients see in
+signatures; the custom is the host name of the cache and a number, for the next
+key: cache.example.org-1.`)
+	file := generate.Flags().String("out", "", "write the secret key to this new `FILE`, mode 0600, and print the public key")
 	generate.RunE = func(c *cobra.Command, args []string) error {
 		key, err := signing.GenerateKey(args[0])
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintln(c.OutOrStdout(), key.String())
+		err = writeSecret(*file, c.OutOrStdout(), func(out io.Writer) error {
+			_, err := fmt.Fprintln(out, key.String())
+			return err
+		})
+		if err == nil && *file != "" {
+			_, err = fmt.Fprintln(c.OutOrStdout(), key.Public())
+		}
 		return err
 	}
 	public := command("public", "read a secret key on stdin, print its public key", 0, 0, "")

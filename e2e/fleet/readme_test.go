@@ -106,7 +106,7 @@ func (w *walk) follow(s *Story) int {
 
 	h := w.f.Host("h1")
 	w.agent = w.settings(s, w.blocks[2], map[string]string{"alice-1:AbCd…=": alice, "my-machine-1:AbCd…=": w.cache})
-	h.WriteFile("/var/lib/narwharf/hosts.token", w.ci.ReadFile("/root/walk/hosts.token"), 0o600)
+	h.WriteFile("/var/lib/narwharf/hosts.token", w.ci.ReadFile("/root/.config/narwharf/hosts.token"), 0o600)
 	// In place of `nixos-rebuild switch`.
 	first := w.ci.BuildSystem(System{Version: "rebuilt", Agent: w.ci.Agent(), AgentConfig: w.agent})
 	w.ci.Push(first)
@@ -184,7 +184,7 @@ func (w *walk) deploy(s *Story) {
 	// Without NixOS: any path, and a host without the agent, which trusts the cache.
 	path := w.typed(`mkdir -p site; date +%N > site/index; nix-store --add site`).Line()
 	w.typed("ln -sfn " + path + " result\n" + lines[1])
-	w.typed("narwharf token new --config data/config.toml --name site --scope pull,promote:site > site.token")
+	w.typed("narwharf token new --config data/config.toml --name site --scope pull,promote:site --out ~/.config/narwharf/site.token")
 	promote := strings.NewReplacer("promote web", "promote site --kind path", "alice.token", "site.token", " --wait", "").Replace(lines[2])
 	w.typed(promote)
 	curl := strings.Replace(strings.TrimSpace(w.blocks[4]), "channels/web", "channels/site", 1)

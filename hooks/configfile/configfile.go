@@ -123,22 +123,19 @@ func Abs(path string, names ...*string) {
 	}
 }
 
-// ReadSecret reads a file with a secret. One that every user of this machine can read
-// is an error, unless that is allowed in the file config, or a folder on its way shuts
-// others out. Pipes are nobody else's.
-func ReadSecret(name string, allowReadable bool, config string) ([]byte, error) {
+// CheckSecret refuses a file with a secret that every user of this machine can read,
+// unless the file config allows that.
+func CheckSecret(name string, allow bool, config string) error {
 	readable, err := Readable(name)
-	if err != nil {
-		return nil, err
+	if err == nil && readable && !allow {
+		err = fmt.Errorf("every user of this machine can read the secret in %s: chmod o-rwx %[1]s (or allow_readable_secrets = true in %s, as for secrets of containers)", name, config)
 	}
-	if readable && !allowReadable {
-		return nil, fmt.Errorf("every user of this machine can read the secret in %s: chmod o-rwx %[1]s (or allow_readable_secrets = true in %s, as for secrets of containers)", name, config)
-	}
-	return os.ReadFile(name)
+	return err
 }
 
-// Readable tells whether every user of this machine can read a file. Groups are not
-// looked at: somebody has given them the file.
+// Readable tells whether every user of this machine can read a file: others have the
+// right to, and no folder on its way shuts them out. Groups are not looked at: somebody
+// has given them the file. Pipes are nobody else's.
 func Readable(name string) (bool, error) {
 	st, err := os.Stat(name)
 	if err != nil || !st.Mode().IsRegular() || st.Mode()&0o004 == 0 {
@@ -247,6 +244,15 @@ type Client struct {
 	TrustedKeys []string `toml:"trusted_keys"`     // public keys of promoters
 	ContentKeys []string `toml:"content_keys"`     // public keys that vouch for bytes
 	Origin      string   `toml:"origin"`           // without the channel: "cache.example.org"
+
+	AllowReadableSecrets bool `toml:"allow_readable_secrets"`
+
+	path string
+}
+
+// CheckSecret refuses a file with a secret that every user of this machine can read.
+func (c *Client) CheckSecret(name string) error {
+	return CheckSecret(name, c.AllowReadableSecrets, c.path)
 }
 
 // LoadClient reads a file, or ~/.config/narwharf/client.toml, which need not be there,
@@ -256,7 +262,7 @@ func LoadClient(path string) (*Client, error) {
 	if dir, err := os.UserConfigDir(); err == nil && !must {
 		path = filepath.Join(dir, "narwharf", "client.toml")
 	}
-	c := new(Client)
+	c := &Client{path: path}
 	if err := Load(path, c); err != nil && (must || !errors.Is(err, os.ErrNotExist)) {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -100,5 +101,69 @@ func TestSizes(t *testing.T) {
 		if err := s.UnmarshalText([]byte(text)); err == nil {
 			t.Errorf("%q is taken for %d bytes", text, s)
 		}
+	}
+}
+
+// A secret is not for every user of the machine, by whatever name it is reached.
+func TestReadable(t *testing.T) {
+	open := t.TempDir()
+	for dir := open; dir != filepath.Dir(dir); dir = filepath.Dir(dir) { // those that the test made
+		if st, err := os.Stat(dir); err != nil || st.Mode()&0o001 == 0 && os.Chmod(dir, 0o755) != nil {
+			t.Skipf("%s shuts others out: %v", dir, err)
+		}
+	}
+	shut := filepath.Join(open, "shut", "within")
+	if err := os.MkdirAll(shut, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write := func(name string, mode os.FileMode) string {
+		t.Helper()
+		if err := os.WriteFile(name, []byte("x"), mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(name, mode); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	link := func(to, name string) string {
+		t.Helper()
+		if err := os.Symlink(to, name); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	pipe := filepath.Join(open, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	mine, theirs := write(filepath.Join(open, "mine"), 0o640), write(filepath.Join(open, "theirs"), 0o604)
+	within := write(filepath.Join(shut, "theirs"), 0o644)
+	if err := os.Chmod(filepath.Dir(shut), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{
+		mine: false, write(filepath.Join(open, "600"), 0o600): false, write(filepath.Join(open, "660"), 0o660): false,
+		theirs: true, write(filepath.Join(open, "644"), 0o644): true, write(filepath.Join(open, "444"), 0o444): true,
+		write(filepath.Join(open, "602"), 0o602): false,
+		within:                                   false, pipe: false,
+		link(theirs, filepath.Join(shut, "out")): true, link(within, filepath.Join(open, "in")): false, link(mine, filepath.Join(open, "link")): false,
+	} {
+		if got, err := Readable(name); err != nil || got != want {
+			t.Errorf("%s: %v, %v; want %v", name, got, err, want)
+		}
+	}
+	if _, err := Readable(filepath.Join(open, "none")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a file that is not there: %v", err)
+	}
+	t.Chdir(open)
+	if got, err := Readable("theirs"); err != nil || !got {
+		t.Errorf("by a name without a folder: %v, %v", got, err)
+	}
+	if err := CheckSecret(theirs, false, "c.toml"); err == nil || !strings.Contains(err.Error(), "chmod o-rwx "+theirs) || !strings.Contains(err.Error(), "allow_readable_secrets = true in c.toml") {
+		t.Errorf("it is refused with %v", err)
+	}
+	if err := CheckSecret(theirs, true, "c.toml"); err != nil {
+		t.Errorf("where that is allowed: %v", err)
 	}
 }

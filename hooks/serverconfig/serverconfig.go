@@ -324,7 +324,11 @@ func (c *Config) checkCache() error {
 func (c *Config) LoadKeys() ([]signing.SecretKey, error) {
 	var keys []signing.SecretKey
 	for _, f := range c.Signing.SecretKeyFiles {
-		text, err := configfile.ReadSecret(f, c.AllowReadableSecrets, c.path)
+		err := configfile.CheckSecret(f, c.AllowReadableSecrets, c.path)
+		if err != nil {
+			return nil, fmt.Errorf("signing.secret_key_files: %w", err)
+		}
+		text, err := os.ReadFile(f)
 		if err != nil {
 			return nil, fmt.Errorf("signing.secret_key_files: %w", err)
 		}

@@ -84,3 +84,61 @@ func TestBootstrapSection(t *testing.T) {
 		}
 	}
 }
+
+func TestAccessSection(t *testing.T) {
+	for text, want := range map[string]string{
+		`public_url = "https://cache.example.org"`: "",
+		`[access]
+anonymous = ["push"]`: "",
+		`[access]
+anonymous = ["pull", "metrics"]`: "",
+		`listen = [":8080"]
+[access]
+anonymous = ["pull", "metrics"]`: "",
+		`listen = [":8080"]
+[access]
+anonymous = ["push"]`: "access.anonymous has push and listen has :8080",
+		`public_url = "https://cache.example.org"
+[access]
+anonymous = ["push"]`: "access.anonymous has push and public_url is https://cache.example.org: that would let everybody do it who reaches that",
+		`public_url = "http://10.0.0.7:8080"
+[access]
+anonymous = ["operate"]`: "access.anonymous has operate and public_url",
+		`public_url = "http://localhost.example.org"
+[access]
+anonymous = ["follow:*"]`: "access.anonymous has follow:* and public_url",
+		`listen = ["unix:/run/n.sock"]
+public_url = "https://cache.example.org"
+[access]
+anonymous = ["pull", "push"]`: "access.anonymous has push and public_url",
+		`public_url = "http://localhost:8080"
+[access]
+anonymous = ["push"]`: "",
+		`public_url = "http://127.0.0.2:8080"
+[access]
+anonymous = ["push"]`: "",
+		`public_url = "http://[::1]:8080"
+[access]
+anonymous = ["push"]`: "",
+		`[access]
+hosts = ["cache.lan", "10.0.0.7"]`: "",
+		`[access]
+hosts = ["cache.lan:80"]`: `access.hosts: "cache.lan:80" is not the name of a host`,
+		`[access]
+hosts = ["http://cache.lan"]`: "access.hosts",
+		`[access]
+hosts = [""]`: "access.hosts",
+		`[access]
+hosts = ["cache.lan/nix"]`: "access.hosts",
+		`[metrics]
+hosts = true`: "",
+	} {
+		name := t.TempDir() + "/config.toml"
+		if err := os.WriteFile(name, []byte("data_dir = \"d\"\n"+text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Load(name); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s\n%v; want %q", text, err, want)
+		}
+	}
+}

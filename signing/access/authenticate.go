@@ -78,13 +78,11 @@ func NewAuthenticator(tokens lookup, anonymous Scopes, clock func() time.Time, g
 	return &Authenticator{tokens: tokens, anonymous: anonymous.union(nil), clock: clock, guards: guards}
 }
 
-// maxCredential bounds an Authorization header, in bytes: above what a token in
-// any dress needs, below what is work to decode.
+// maxCredential bounds an Authorization header, in bytes.
 const maxCredential = 4 << 10
 
-// Identify reads the Authorization header of r; the package comment says which
-// forms. It always returns a Principal: whatever is wrong with the credential is
-// in it, for [Principal.Deny] to tell once it matters.
+// Identify reads the Authorization header of r; the package comment says which forms.
+// Whatever is wrong with the credential is for [Principal.Deny] to tell once it matters.
 func (a *Authenticator) Identify(r *http.Request) Principal {
 	headers := r.Header["Authorization"]
 	p := Principal{Scopes: a.anonymous}

@@ -26,7 +26,8 @@
 // All three parts use the 32 symbols 0-9 a-z without i, l, o and u: nothing in
 // them needs quoting in netrc, a URL or a shell, and a double click selects the
 // whole. The id is public (it is the key of the store and may be logged), the
-// checksum is the CRC-32 (IEEE) of all that stands before it. So a scanner for leaked
+// checksum is the CRC-32 (IEEE) of all that stands before it. The id of a join token
+// begins with j01n, so that no other is put where everybody reads it. So a scanner for leaked
 // secrets finds tokens by `nwt_[0-9a-hjkmnp-tv-z]{10}_[0-9a-hjkmnp-tv-z]{59}`, and a
 // token that was mistyped or cut short is told apart from one that was revoked.
 //
@@ -39,8 +40,7 @@
 // Hosts get such tokens for a join token, which expires soon, can do nothing else
 // but read, and lets as many hosts join as it has uses, or one host of a given name. A use
 // that is repeated by the same machine within ten minutes, because it did not get
-// the answer, is one use: the token made at first is revoked for the next. Which
-// machine that is, it says itself; whoever holds the join token could be it anyway.
+// the answer, is one use: the token made at first is revoked for the next.
 //
 // # Credentials
 //

@@ -17,8 +17,7 @@ import (
 // without another use: its answer may have been lost.
 const Patience = 10 * time.Minute
 
-// maxUses bounds how many hosts join by one token, maxRepeats how often one of
-// them repeats it: each leaves a token behind.
+// Each host that joins, and each repetition, leaves a token behind.
 const (
 	maxUses    = 1000
 	maxRepeats = 100
@@ -41,8 +40,7 @@ func (e *JoinError) Error() string { return e.text }
 var hostGrammar = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,126}$`)
 
 // NewJoin makes a join token: all it may do is to be redeemed, uses times, for the
-// token of a host of channel, and if host is not "" of that host alone. It has to
-// expire. Otherwise it is as New has it.
+// token of a host of channel, and if host is not "" of that host alone.
 func NewJoin(name, channel, host string, uses int, now, expires time.Time) (secret string, t Token, err error) {
 	return create(Token{Name: name, Scopes: Scopes{{Kind: Join, Glob: channel}}, Host: host, Uses: uses, Created: now, Expires: expires})
 }

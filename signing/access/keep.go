@@ -70,7 +70,7 @@ func (k *keptCopy) keep(tx state.Reader, changed []Token) error {
 	return err
 }
 
-// ended is told what became of a change: the file has its lines, whatever that was.
+// ended is told what became of a change: the file has its lines.
 func (k *keptCopy) ended(err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -44,9 +44,8 @@ func (k Kind) String() string {
 
 func (k Kind) hasGlob() bool { return k == Promote || k == Follow || k == Join }
 
-// Scope is one right. As a grant, Glob is a channel glob; as a need it is the name
-// of the one channel in question (or a glob: every channel that it matches). Only
-// Promote, Follow and Join have a Glob, for the others it is "".
+// Scope is one right. As a grant, Glob is a channel glob; as a need it is the name of the
+// one channel in question (or a glob: all that it matches). Most kinds have none.
 type Scope struct {
 	Kind Kind
 	Glob string
@@ -149,7 +148,7 @@ func (s Scopes) Allows(need Scope) bool {
 	return slices.ContainsFunc(s, func(have Scope) bool { return have.allows(need) })
 }
 
-// String joins the scopes with commas, as ParseScopes reads them.
+// String is as ParseScopes reads it.
 func (s Scopes) String() string {
 	words := make([]string, len(s))
 	for i, scope := range s {

@@ -25,6 +25,9 @@ const (
 	sumLen       = 7  // 32 bits
 	secretLen    = len(secretPrefix) + idLen + 1 + bodyLen + sumLen
 
+	// joinMark begins the ids of join tokens, and of no others, since 2026-11.
+	joinMark = "j01n"
+
 	// symbols are the digits of everything in a token, five bits each.
 	symbols = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -132,6 +135,11 @@ func create(t Token) (string, Token, error) {
 	for i, b := range random {
 		random[i] = symbols[b&31]
 	}
+	if t.Uses > 0 {
+		copy(random, joinMark)
+	} else if bytes.HasPrefix(random, []byte(joinMark)) {
+		random[0] = 'k'
+	}
 	t.ID = string(random[:idLen])
 	secret := secretPrefix + t.ID + "_" + string(random[idLen:])
 	secret += checksum(secret)
@@ -188,9 +196,11 @@ func (t Token) check() error {
 	return cmp.Or(t.checkJoin(), t.Scopes.check())
 }
 
+// IsJoin tells whether a secret is that of a join token, as far as it shows.
+func IsJoin(secret string) bool { return strings.HasPrefix(secret, secretPrefix+joinMark) }
+
 // ParseSecret checks the form of a token's secret, its checksum included, and
-// returns the id in it. It says nothing about whether any server knows it. The
-// error says in words what is wrong and contains nothing of s.
+// returns the id in it. The error says in words what is wrong and contains nothing of s.
 func ParseSecret(s string) (id string, err error) {
 	rest, ok := strings.CutPrefix(s, secretPrefix)
 	if !ok {

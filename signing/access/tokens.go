@@ -23,7 +23,6 @@ var (
 // Lock is the lock of the state that whoever changes tokens holds.
 const Lock = "tokens"
 
-// Buckets and topics of the state.
 const (
 	tokensBucket = "tokens"
 	indexBucket  = "token-index"
@@ -59,9 +58,8 @@ type Tokens struct {
 	drops    uint64 // grows when something is forgotten, and when a change begins or ends
 }
 
-// Open opens the tokens in s. It fails on a value that it does not understand,
-// rather than forget a revocation. If file is not "", a copy is kept there, see
-// keep.go; restored is how many tokens came back from it.
+// Open opens the tokens in s. If file is not "", a copy is kept there, see keep.go;
+// restored is how many tokens came back from it.
 func Open(ctx context.Context, s state.Store, file string) (t *Tokens, restored int, err error) {
 	t = &Tokens{state: s, set: mirror.NewSet(s, nil), copy: keptCopy{file: file}, known: map[string]Token{}}
 	s.Watch(t.forget)
@@ -93,7 +91,7 @@ func (t *Tokens) count(change int) {
 }
 
 // Lookup returns the token of an id, also when it is expired or revoked; ErrNotFound
-// if there is none. It is called with every request that carries a token.
+// if there is none.
 func (t *Tokens) Lookup(ctx context.Context, id string) (token Token, err error) {
 	t.mu.RLock()
 	token, ok := t.known[id]
