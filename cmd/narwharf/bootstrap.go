@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +15,6 @@ import (
 	"narwharf/nixos/bootstrap"
 	"narwharf/nixos/config"
 	"narwharf/signing"
-	"narwharf/signing/access"
 )
 
 func bootstrapCommand() *cobra.Command {
@@ -60,7 +58,7 @@ in its place until it has. docs/hosts.md has the exit status and what to do.`)
 		if err := f.read(c.InOrStdin()); err != nil {
 			return err
 		}
-		if err := f.checkJoin(c.Context()); err != nil {
+		if err := f.CheckJoinToken(c.Context(), f.caFile); err != nil {
 			return fmt.Errorf("--join-token-file: %w", err)
 		}
 		text, err := f.Text()
@@ -131,37 +129,6 @@ func publicKeyTexts(what string, values []string) ([]string, error) {
 		texts = append(texts, k.String())
 	}
 	return texts, err
-}
-
-// checkJoin refuses any other than a join token: whoever may read a machine's user-data
-// would get its rights. Join tokens show that they are; those that an older narwharf made
-// do not, and their server tells by what it says to a request that is not theirs to make.
-func (f *bootstrapFlags) checkJoin(ctx context.Context) error {
-	if _, err := access.ParseSecret(f.JoinToken); err != nil {
-		return fmt.Errorf("the token %w", err)
-	}
-	if access.IsJoin(f.JoinToken) {
-		return nil
-	}
-	another := "make one with narwharf token new --join " + f.Channel
-	client, err := api.NewClient(api.ClientOptions{Servers: []string{f.Server}, Token: f.JoinToken, CAFile: f.caFile, UserAgent: "narwharf/" + versionText()})
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
-	_, err = client.Hosts(ctx, f.Channel)
-	var refused *api.Error
-	switch {
-	case err == nil:
-	case !errors.As(err, &refused):
-		return fmt.Errorf("it does not show to be a join token, and the server cannot be asked (%w): %s", err, another)
-	case refused.Kind == api.Forbidden && strings.Contains(refused.Message, " has join:"):
-		return nil
-	case refused.Kind != api.Forbidden:
-		return fmt.Errorf("%w: %s", err, another)
-	}
-	return fmt.Errorf("that is no join token, and has no business on a new machine: %s", another)
 }
 
 // readToken reads a token from a file, or from stdin if that is "-".
