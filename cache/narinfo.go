@@ -15,15 +15,12 @@ import (
 type narinfos struct{ *parts }
 
 func (s *narinfos) getNarinfo(w *reply.Writer, req *http.Request, hash string) error {
-	t, err := s.Cache.Signer.Get(req.Context(), hash, s.Cache.Uploads.Index)
-	if err == nil && t.Local != nil {
-		w.Source = sourceLocal
-		if s.mayPush(req) {
-			err = s.Cache.Hold(req.Context(), t.Local.Info.Path)
-		}
-	}
+	t, err := s.Cache.Narinfo(req.Context(), hash, s.mayPush(req))
 	if err != nil {
 		return err
+	}
+	if t.Local != nil {
+		w.Source = sourceLocal
 	}
 	h := w.Header()
 	text, etag, compressed := t.Text, t.Etag, t.Gzip

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"narwharf/cache/narfile"
+	"narwharf/narinfo"
 	"narwharf/signing/access"
 )
 
@@ -162,4 +165,61 @@ func TestWhatNothingHoldsIsAdopted(t *testing.T) {
 	app := newUpload(t, "app2", "zstd", broken)
 	w.must(w.put(app.narURL(), app.body), 201)
 	w.must(w.put(app.infoURL(), app.text()), 422, "is not what Nix knows it as", string(broken.info.Path))
+}
+
+// A narinfo that came from here and has a signature more is taken, whatever form of our
+// URLs it has: `nix store sign --store` does so.
+func TestSignedAgain(t *testing.T) {
+	w, m := localWorld(t)
+	sigs := signatures(t, 4)
+	lib := m.build("lib", map[string]string{"l": "i"})
+	auth := []string{"Authorization", "Bearer " + w.token}
+	for i, c := range []struct {
+		name  string
+		first func(p *testPath) // what happened to it before
+	}{
+		{"never asked for", func(*testPath) {}},
+		{"compressed", func(p *testPath) { w.mustSubstitute(p) }},
+		{"adopted", func(p *testPath) {
+			if _, err := w.adopter.Adopt(t.Context(), pathsOf(p, lib), "x"); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"uploaded", func(p *testPath) { w.putAll(newUpload(t, p.info.Path.Name(), "zstd", lib)) }},
+	} {
+		name := fmt.Sprint("p", i)
+		p := m.build(name, map[string]string{"file": "I am " + name + strings.Repeat(".", 2000)}, lib)
+		old, err := narinfo.Parse([]byte(w.must(w.get(p.infoURL()), 200).body)) // what a client may remember
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.first(p)
+		now, err := narinfo.Parse([]byte(w.must(w.get(p.infoURL(), auth...), 200).body))
+		if err != nil || now.FileHash.IsZero() || now.FileSize == 0 {
+			t.Fatalf("%s: no Nix before 2.35 can write this narinfo: %s, %v", c.name, now.Append(nil), err)
+		}
+		if a := w.must(w.get("/"+now.URL), 200); int64(len(a.body)) != now.FileSize || narinfo.Hash(sha256.Sum256([]byte(a.body))) != now.FileHash {
+			t.Errorf("%s: FileHash or FileSize is wrong", c.name)
+		}
+		for n, info := range []*narinfo.Info{now, old} {
+			info.Sigs = append(info.Sigs, sigs[n])
+			w.must(w.put(p.infoURL(), info.Append(nil)), 201)
+		}
+		for n := range 2 {
+			w.must(w.get(p.infoURL()), 200, sigs[n])
+		}
+		r, err := w.index.Get(p.info.Path.Hash())
+		if err != nil || !narfile.Grammar.MatchString(strings.TrimPrefix(r.Info.URL, "nar/")) || len(r.Alternates) > 1 {
+			t.Errorf("%s: %+v, %v", c.name, r, err)
+		}
+		w.mustSubstitute(p)
+		old.Sigs, old.NarHash[0] = nil, old.NarHash[0]+1
+		old.URL = "nar/" + old.Path.Hash() + "-" + old.NarHash.Base32() + ".nar.zst"
+		w.must(w.put(p.infoURL(), old.Append(nil)), 409, "another content")
+	}
+	gone := m.build("gone", map[string]string{"g": "o"})
+	a := w.must(w.get(gone.infoURL()), 200)
+	m.remove(gone)
+	w.must(w.put(gone.infoURL(), []byte(a.body)), 422)
+	w.check()
 }

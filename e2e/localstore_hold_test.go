@@ -112,3 +112,33 @@ func TestLocalStoreHoldsThousands(t *testing.T) {
 		}
 	})
 }
+
+// `nix store sign --store http://…` works on what the cache's own store has, as on what was
+// uploaded, and both signatures are served then.
+func TestStoreSign(t *testing.T) {
+	t.Parallel()
+	eachSuite(t, func(t *testing.T, suite string) {
+		c := NeedClosures(t, suite)
+		m := aMachine(t, suite, c, "b", "zoo")
+		s, _ := serveStore(t, m)
+		token := s.Token("ci", "push")
+		NewNix(t, suite).In(c.Root).Netrc(token).Push(s.URL(), "?compression=xz", c.Path("multi"))
+		for i, name := range []string{"zoo", "b", "multi"} { // alone, with references, uploaded
+			signer := NewNix(t, suite).Netrc(token)
+			key := NewKey(fmt.Sprint("by-hand-", i))
+			signer.Must("nix", "store", "sign", "--store", s.URL(), "--key-file", signer.write("key", key.Secret()), c.Path(name))
+			doc := ParseDoc(t, NewUploader(t, s.URL(), "").Get("/"+hashOf(c.Path(name))+".narinfo").Body)
+			if doc.SignedBy(s.Key) != 1 || doc.SignedBy(key) != 1 {
+				t.Errorf("%s:\n%v", name, doc)
+			}
+			down := NewNix(t, suite).Trust(s.URL(), key)
+			for _, ref := range strings.Fields(doc.References) {
+				if ref = "/nix/store/" + ref; ref != c.Path(name) {
+					NewNix(t, suite).In(down.Root).Trust(s.URL(), s.Key).Must("nix-store", "--realise", ref)
+				}
+			}
+			down.Must("nix-store", "--realise", c.Path(name))
+			down.Verify()
+		}
+	})
+}

@@ -204,6 +204,12 @@ func (s *Store) MakeRoom(n int64) (freed int64) {
 // URL is that of the NAR in the narinfo of a path.
 func URL(i *narinfo.Info) string { return "nar/" + narName(i) + CompressedSuffix }
 
+// IsURL tells whether the URL of a narinfo is one of ours for its NAR.
+func IsURL(i *narinfo.Info) bool {
+	name := "nar/" + narName(i)
+	return i.URL == name+CompressedSuffix || i.URL == name+PlainSuffix
+}
+
 func narName(i *narinfo.Info) string { return i.Path.Hash() + "-" + i.NarHash.Base32() }
 
 // explain turns an error of the store into what a client is told: that a path

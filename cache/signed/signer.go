@@ -236,11 +236,34 @@ func (s *Signer) sign(info *narinfo.Info, vouch bool) *Narinfo {
 		i.Sigs = s.Signatures(info)
 		info = &i
 	}
+	return makeNarinfo(info)
+}
+
+func makeNarinfo(info *narinfo.Info) *Narinfo {
 	text := info.Append(nil)
 	sum := sha256.Sum256(text)
 	t := &Narinfo{Etag: `"` + hex.EncodeToString(sum[:12]) + `"`}
 	t.prepare(text)
 	return t
+}
+
+// ForUploader returns t with FileHash and FileSize, also if nobody has compressed the NAR
+// of a local path: its NAR is then the plain one, whose hash and size are known. Nix before
+// 2.35 ends with an assertion where it has to write a narinfo without, as `nix store sign
+// --store` does.
+func (t *Narinfo) ForUploader() (*Narinfo, error) {
+	if t.Local == nil {
+		return t, nil
+	}
+	info, err := narinfo.Parse(t.Text)
+	if err != nil || !info.FileHash.IsZero() {
+		return t, err
+	}
+	info.URL, info.Compression = "nar/"+t.Local.Name+local.PlainSuffix, "none"
+	info.FileHash, info.FileSize = info.NarHash, info.NarSize
+	plain := makeNarinfo(info)
+	plain.Local = t.Local
+	return plain, nil
 }
 
 // prepare makes all that is sent. The bodies are the ends of the tails, so

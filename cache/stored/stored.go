@@ -22,6 +22,7 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
 	"narwharf/cache/local"
+	"narwharf/cache/refusal"
 	"narwharf/cache/signed"
 	"narwharf/cache/state"
 	"narwharf/cache/state/namelock"
@@ -131,20 +132,35 @@ func (c *Cache) uploaded(hash string) (*index.Record, error) {
 	return nil, nil
 }
 
-// Hold keeps a path of the local store there, since an uploader sees it: Nix remembers
-// for 30 days that it is here, and does not upload it. What nothing can hold is adopted.
-func (c *Cache) Hold(ctx context.Context, p narinfo.Path) error {
-	held, err := c.Local.Hold(ctx, p)
-	if err == nil && !held {
-		c.Want([]narinfo.Path{p})
+// Narinfo returns the signed narinfo of a path. One who may upload remembers for 30 days
+// that a path of the local store is here, and does not send it: so it is held there.
+// What nothing can hold is adopted.
+func (c *Cache) Narinfo(ctx context.Context, hash string, uploader bool) (*signed.Narinfo, error) {
+	t, err := c.Signer.Get(ctx, hash, c.Uploads.Index)
+	if err != nil || t.Local == nil || !uploader {
+		return t, err
 	}
-	return err
+	held, err := c.Local.Hold(ctx, t.Local.Info.Path)
+	if err != nil {
+		return nil, err
+	}
+	if !held {
+		c.Want([]narinfo.Path{t.Local.Info.Path})
+	}
+	return t.ForUploader()
 }
 
 // PutInfo takes in a narinfo (upload.Store.PutInfo). What it refers to in the local store
 // is held there, or adopted before, and becomes an upload later.
+//
+// A narinfo that names the NAR as ours did is one that came from here and has a signature
+// more: it is taken as one of what was uploaded, or is adopted for it.
 func (c *Cache) PutInfo(ctx context.Context, hash string, info *narinfo.Info, by string) error {
-	err := c.Uploads.PutInfo(hash, info, by)
+	info, err := c.named(ctx, hash, info, by)
+	if err != nil {
+		return err
+	}
+	err = c.Uploads.PutInfo(hash, info, by)
 	var loose *upload.LooseError
 	if errors.As(err, &loose) {
 		if err = c.AdoptNow(ctx, loose.Refs); err == nil {
@@ -155,4 +171,29 @@ func (c *Cache) PutInfo(ctx context.Context, hash string, info *narinfo.Info, by
 		c.Want(info.References)
 	}
 	return err
+}
+
+// named returns info with the file of the upload, if it has one of our URLs for local paths.
+func (c *Cache) named(ctx context.Context, hash string, info *narinfo.Info, by string) (*narinfo.Info, error) {
+	if !local.IsURL(info) {
+		return info, nil
+	}
+	r, err := c.uploaded(hash)
+	if err == nil && r == nil {
+		if _, err = c.Adopt(ctx, []narinfo.Path{info.Path}, by); err == nil {
+			r, err = c.Uploads.Index.Get(hash)
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return info, nil // and its NAR is missing
+	}
+	if err != nil {
+		return nil, err
+	}
+	if r.Info.NarHash != info.NarHash {
+		return nil, refusal.New(refusal.Conflict, "%s is here with another content: NarHash %s there, %s here; the first stays", info.Path, r.Info.NarHash, info.NarHash)
+	}
+	info = info.Clone()
+	info.URL, info.Compression, info.FileHash, info.FileSize = r.Info.URL, r.Info.Compression, r.Info.FileHash, r.Info.FileSize
+	return info, nil
 }
