@@ -6,11 +6,7 @@ CACHE     := $(CURDIR)/.cache
 FUZZTIME  ?= 30s
 
 GOLANGCI_VERSION := v2.12.2
-GOLANGCI         ?= cross: ## compile for other machines: Linux on ARM, and the command line on macOS
-	@for t in linux/arm64 darwin/amd64 darwin/arm64; do echo "compiling for $$t"; \
-	  CGO_ENABLED=0 GOOS=$${t%/*} GOARCH=$${t#*/} $(GO) build -o /dev/null ./cmd/narwharf || exit 1; done
-
-$(CACHE)/tools/golangci-lint-$(GOLANGCI_VERSION)
+GOLANGCI         ?= $(CACHE)/tools/golangci-lint-$(GOLANGCI_VERSION)
 
 # One static binary, the same with and without a C compiler.
 export CGO_ENABLED ?= 0
@@ -57,6 +53,10 @@ lint: $(GOLANGCI) ## golangci-lint, shellcheck, and the layout of packages
 	GOLANGCI_LINT_CACHE=$(CACHE)/lint $(GOLANGCI) run ./...
 	shellcheck -x -S warning -e SC1007,SC2154 $$(grep -rlE '^#!.*sh$$' .ci e2e)
 	$(GO) test -count=1 .
+
+cross: ## compile for other machines: Linux on ARM, and the command line on macOS
+	@for t in linux/arm64 darwin/amd64 darwin/arm64; do echo "compiling for $$t"; \
+	  CGO_ENABLED=0 GOOS=$${t%/*} GOARCH=$${t#*/} $(GO) build -o /dev/null ./cmd/narwharf || exit 1; done
 
 $(CACHE)/tools/golangci-lint-$(GOLANGCI_VERSION):
 	mkdir -p $(CACHE)/tools/new
