@@ -66,7 +66,7 @@ var faults = []fault{
 		after: func(_ *testing.T, h *Host) {
 			h.Must("systemctl", "stop", "nixos-rebuild-switch-to-configuration.service")
 		}},
-	{name: "logind away", system: misbehaves(LogindAway), code: 11, says: "Unable to list users with logind",
+	{name: "logind away", system: System{Misbehave: []Misbehaviour{LogindAway}, Seconds: 2}, code: 11, says: "Unable to list users with logind",
 		check: func(t *testing.T, _ *Fleet, h *Host, path string) {
 			if active := h.Exec("systemctl", "is-active", "hello.service").Line(); active == "active" {
 				t.Errorf("hello.service is %s, and nobody started it", active)

@@ -122,7 +122,7 @@ type Unit struct {
 	Crash string
 
 	Changed   bool // by the new system: its file, or a drop-in, is another
-	Oneshot   bool // it does something and ends
+	Oneshot   bool // it does something and ends: Type=oneshot, and what a timer starts
 	Triggered bool // by a timer, a path or a socket
 }
 

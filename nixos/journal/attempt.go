@@ -129,6 +129,7 @@ type Revert struct {
 	BootLost    bool   `json:"boot_lost,omitempty"`     // the old system's boot entry could not be written
 	LostRuns    int    `json:"lost,omitempty"`          // runs without a result, of those that may be repeated
 	BackTries   int    `json:"back_tries,omitempty"`    // of the present part of the way back that failed
+	BackAt      int64  `json:"back_at_ms,omitempty"`    // when the first of them did
 	Reason      string `json:"reason,omitempty"`        // of the revert, or the failure
 	ByDirective bool   `json:"leaving,omitempty"`       // it was well, and the server asked for the revert
 	TestUntil   int64  `json:"test_until_ms,omitempty"` // when a test is over; 0: only with a boot

@@ -134,7 +134,7 @@ func (t *turn) follow(w arrow) {
 	case w.phase == "":
 		return
 	}
-	a.Phase, a.BackTries = w.phase, 0
+	a.Phase, a.BackTries, a.BackAt = w.phase, 0, 0
 	if w.state == "" {
 		w.state = table[w.phase].state
 	}

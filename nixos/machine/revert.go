@@ -1,7 +1,9 @@
 package machine
 
 import (
+	"cmp"
 	"fmt"
+	"time"
 
 	"narwharf/hooks/api"
 	"narwharf/nixos/effect"
@@ -98,17 +100,20 @@ func endTest(t *turn) arrow {
 // The way back is tried for some minutes: what is in its way may pass, such as a logind that
 // is being started again, and a half switched host helps nobody.
 const (
-	maxBack = 12 // 2 s, 4 s … 30 s: five minutes
+	maxBack  = 12 // with 2 s, 4 s … 30 s between them
+	backTime = 5 * time.Minute
 	// What runs is put right soon, also if profile and boot entry cannot be.
 	maxBackBoot = 4
 )
 
 // backAgain tells whether a part of the way back that failed is to be tried again.
 func backAgain(t *turn, most int, why string) bool {
-	if t.a.BackTries++; t.a.BackTries >= most {
+	a, now := t.a, t.f.Now
+	a.BackAt = cmp.Or(a.BackAt, now)
+	if a.BackTries++; a.BackTries >= most || now-a.BackAt >= backTime.Milliseconds() {
 		return false
 	}
-	t.j.Error = fmt.Sprintf("%s; %s: it is tried again", t.a.Reason, why)
+	t.j.Error = fmt.Sprintf("%s; %s: it is tried again", a.Reason, why)
 	return true
 }
 

@@ -61,8 +61,7 @@ func notWell(show string, now time.Duration, changed func(string) bool, failures
 		if p["Id"] == "" || p["Transient"] == "yes" {
 			continue
 		}
-		bySocket := strings.Contains(p["Id"], "@") && strings.HasSuffix(p["TriggeredBy"], ".socket") // one for each connection
-		u := effect.Unit{Name: p["Id"], Failed: hasFailed(p), Oneshot: p["Type"] == "oneshot" || bySocket, Triggered: p["TriggeredBy"] != ""}
+		u := effect.Unit{Name: p["Id"], Failed: hasFailed(p), Oneshot: isJob(p), Triggered: p["TriggeredBy"] != ""}
 		since, err := strconv.ParseInt(p["StateChangeTimestampMonotonic"], 10, 64)
 		if restarts := p["NRestarts"]; restarts != "" && restarts != "0" && err == nil && now-time.Duration(since)*time.Microsecond < crashAge {
 			switch p["Restart"] {
@@ -85,6 +84,13 @@ func notWell(show string, now time.Duration, changed func(string) bool, failures
 	}
 	slices.SortFunc(units, func(a, b effect.Unit) int { return cmp.Compare(a.Name, b.Name) })
 	return slices.CompactFunc(units, func(a, b effect.Unit) bool { return a.Name == b.Name })
+}
+
+// isJob tells whether a unit does something and ends: a oneshot, what a timer starts, and what
+// a socket starts for each connection.
+func isJob(p map[string]string) bool {
+	by := p["TriggeredBy"]
+	return p["Type"] == "oneshot" || strings.Contains(by, ".timer") || strings.Contains(by, ".socket") && strings.Contains(p["Id"], "@")
 }
 
 // hasFailed tells whether a unit is what systemd calls failed. Between two runs it is that

@@ -42,6 +42,7 @@ func TestNotWell(t *testing.T) {
 		"crashed long ago":               {"ActiveState=active\nSubState=running\nRestart=on-failure\nResult=success\nNRestarts=3\n" + earlier, nil},
 		"on-success":                     {"ActiveState=active\nSubState=running\nRestart=on-success\nResult=success\nNRestarts=3\n" + recently, nil},
 		"a oneshot of a timer":           {"ActiveState=failed\nSubState=failed\nType=oneshot\nTriggeredBy=backup.timer\n", &effect.Unit{Failed: true, Oneshot: true, Triggered: true}},
+		"a simple one of a timer":        {"ActiveState=failed\nSubState=failed\nType=simple\nTriggeredBy=backup.timer\n", &effect.Unit{Failed: true, Oneshot: true, Triggered: true}},
 		"sshd@1-10.0.0.1:22-.service":    {"ActiveState=failed\nSubState=failed\nType=simple\nTriggeredBy=sshd.socket\n", &effect.Unit{Failed: true, Oneshot: true, Triggered: true}},
 		"a service that a socket starts": {"ActiveState=failed\nSubState=failed\nType=simple\nTriggeredBy=db.socket\n", &effect.Unit{Failed: true, Triggered: true}},
 		"a person's transient unit":      {"ActiveState=failed\nSubState=failed\nType=oneshot\nTransient=yes\n", nil},
