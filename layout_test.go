@@ -42,7 +42,7 @@ var mayImport = map[string][]string{
 	"cache/refusal":         nil,
 	"cache/reply":           {"cache/blob", "cache/fastpath", "cache/refusal"},
 	"cache/signed":          {"cache/fastpath", "cache/index", "cache/local", "cache/refusal", "narinfo", "signing"},
-	"cache/stored":          {"cache/nar", "cache/narfile", "cache/blob", "cache/index", "cache/local", "cache/local/encoder", "cache/refusal", "cache/signed", "cache/upload", "cache/upload/adopt", "cache/state", "cache/state/namelock", "narinfo"},
+	"cache/stored":          {"cache/nar", "cache/limits", "cache/narfile", "cache/blob", "cache/index", "cache/local", "cache/local/encoder", "cache/refusal", "cache/signed", "cache/upload", "cache/upload/adopt", "cache/state", "cache/state/namelock", "narinfo"},
 	"cache/sidecar":         {"cache/narfile", "cache/blob", "cache/refusal", "cache/state/namelock", "narinfo", "signing"},
 	"cache/nixstore":        {"cache/nixstore/...", "narinfo"},
 	"cache/nixstore/daemon": {"narinfo"},

@@ -83,6 +83,8 @@ func oneLine(text string) string {
 func (s *Server) writeError(w *reply.Writer, req *http.Request, err error) {
 	status, kind, text := errorAnswer(req.Method, err)
 	switch {
+	case kind == refusal.Busy: // not in the log: anybody can ask too much
+		w.Header().Set("Retry-After", "60")
 	case status >= 500:
 		s.Log.Error("request failed", "method", req.Method, "route", w.Route, "path", req.URL.Path, "error", err)
 	case req.Method == http.MethodPut:

@@ -22,6 +22,7 @@ type kindRow struct {
 // 400 and not 408. On a PUT whatever is 500 or more becomes 501 (see errorAnswer),
 // the one 5xx that every Nix takes as final.
 var kinds = []kindRow{
+	{refusal.Busy, http.StatusServiceUnavailable, "this cache works on as much as it can for your address: try again in a minute", "listings, and what lies in the middle of a compressed NAR: they cost processor time; see [limits](config.md#limits)"},
 	{refusal.Compression, http.StatusUnprocessableEntity, "Compression of … is xz, but nar/… was uploaded with zstd", "the narinfo names another compression than its NAR has"},
 	{refusal.Condition, http.StatusPreconditionFailed, "the NAR has another ETag", "`If-Match`"},
 	{refusal.Conflict, http.StatusConflict, "… was uploaded 2030-01-02T03:04:05Z by ci with another content: NarHash … there, … here; the first upload of a path stays", "the path (or output) is here with another content"},
@@ -58,6 +59,7 @@ var kinds = []kindRow{
 	{refusal.StoreDir, http.StatusUnprocessableEntity, "this cache is for paths in /nix/store", ""},
 	{refusal.TooLarge, http.StatusRequestEntityTooLarge, "the NAR file is 70 GiB, larger than the 64 GiB that this cache takes", "`cache.max_nar_size`; 1 MiB for a narinfo or JSON file, 64 MiB for a listing, 512 MiB for a log"},
 	{refusal.Unsigned, http.StatusForbidden, "… needs a signature by ci-1: sign it with nix store sign, or copy with ?secret-key=FILE", "`signing.require_upload_sig`"},
+	{refusal.Waiting, http.StatusRequestEntityTooLarge, "this cache receives as many uploads as it may at once (limits.uploads): try again later", "an upload waited a minute for its turn, or for memory to unpack it"},
 }
 
 // statusOf is the status of each kind.

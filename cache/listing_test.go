@@ -223,7 +223,7 @@ func TestLocalListing(t *testing.T) {
 	p := m.build("p", map[string]string{"bin/run": "x", "share/doc": strings.Repeat("words ", 300), "empty": ""})
 	url := "/" + p.info.Path.Hash() + ".ls"
 	a := w.must(w.get(url), 200)
-	root, err := nar.List(bytes.NewReader(p.nar))
+	root, err := nar.List(bytes.NewReader(p.nar), 1000)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,13 +29,19 @@ func (s *Server) put(w *reply.Writer, req *http.Request, name string, write endp
 	if len(req.TransferEncoding) == 0 && (req.ContentLength < 0 || req.ContentLength == 0 && req.Header.Get("Content-Length") == "") {
 		return refusal.New(refusal.Length, "an upload needs a Content-Length")
 	}
+	done, err := s.slots.Take(req.Context(), p.TokenID, uploadPatience)
+	if err != nil {
+		s.drain(req, b)
+		return refusal.New(refusal.Waiting, "this cache receives as many uploads as it may at once (limits.uploads): try again later")
+	}
+	defer done()
 	s.metrics.inFlight.Add(1)
 	defer s.metrics.inFlight.Add(-1)
 	// A copy: net/http must find its own body in its own request, or it does
 	// not know that it still owes an answer to "Expect: 100-continue".
 	upload := *req
 	upload.Body = io.NopCloser(b)
-	err := write(w, &upload, name)
+	err = write(w, &upload, name)
 	s.metrics.received.WithLabelValues(w.Route).Add(float64(b.Received))
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		w.Header().Set("Connection", "close")
@@ -48,6 +54,9 @@ func (s *Server) put(w *reply.Writer, req *http.Request, name string, write endp
 	s.metrics.uploads.WithLabelValues(w.Route, "ok").Inc()
 	return nil
 }
+
+// uploadPatience is how long an upload waits for its turn, before a byte of it is read.
+const uploadPatience = time.Minute
 
 // drainTime bounds drain: an answer that comes too early is better than none.
 const drainTime = 5 * time.Second

@@ -32,6 +32,9 @@ type Route struct {
 	Write bool
 	// Immutable tells that what is found there never changes: proxies may keep it.
 	Immutable bool
+	// Costly tells that the answer may take much processor time, of which each client
+	// has so much.
+	Costly bool
 	// Hint ends the 404 for a name outside the grammar.
 	Hint string
 }
@@ -62,13 +65,13 @@ var Routes = []Route{
 	{Name: "nix-cache-info", Pattern: "/nix-cache-info", Public: true, Write: true},
 	{Name: "narinfo", Pattern: "/:object", Suffix: ".narinfo", Valid: hashGrammar, Read: access.Pull, Write: true,
 		Hint: "a narinfo is named by the 32 characters of its store path's hash"},
-	{Name: "ls", Pattern: "/:object", Suffix: ".ls", Valid: hashGrammar, Read: access.Pull, Write: true,
+	{Name: "ls", Pattern: "/:object", Suffix: ".ls", Valid: hashGrammar, Read: access.Pull, Write: true, Costly: true,
 		Hint: "a listing is named by the 32 characters of its store path's hash"},
 	{Name: "nar", Pattern: "/nar/:file", Valid: narfile.Grammar, Read: access.Pull, Write: true, Immutable: true,
 		Hint: narHint},
 	{Name: "packed-nar", Pattern: "/nar/:file", Suffix: local.CompressedSuffix, Valid: localGrammar, Read: access.Pull, Immutable: true,
 		Hint: narHint},
-	{Name: "plain-nar", Pattern: "/nar/:file", Suffix: local.PlainSuffix, Valid: localGrammar, Read: access.Pull, Immutable: true,
+	{Name: "plain-nar", Pattern: "/nar/:file", Suffix: local.PlainSuffix, Valid: localGrammar, Read: access.Pull, Immutable: true, Costly: true,
 		Hint: narHint},
 	{Name: "log", Pattern: "/log/:drv", Valid: drvGrammar, Read: access.Pull, Write: true,
 		Hint: "a log is named by its derivation, log/<hash>-<name>.drv"},
@@ -78,7 +81,7 @@ var Routes = []Route{
 		Hint: "a realisation is named realisations/sha256:<64 hex>!<output>.doi"},
 	{Name: "build-trace", Pattern: "/build-trace-v2/:drv/:output", Suffix: ".doi", Valid: traceGrammar, Read: access.Pull, Write: true,
 		Hint: "a build trace entry is named build-trace-v2/<hash>-<name>.drv/<output>.doi"},
-	{Name: "serve", Pattern: "/serve/:hash/*", Valid: serveGrammar, Read: access.Pull,
+	{Name: "serve", Pattern: "/serve/:hash/*", Valid: serveGrammar, Read: access.Pull, Costly: true,
 		Hint: "a file is named serve/<32 characters of its store path's hash>/<its name in there>"},
 	{Name: "pubkey", Pattern: "/pubkey", Public: true},
 	{Name: "version", Pattern: "/version", Public: true},

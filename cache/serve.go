@@ -16,7 +16,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"narwharf/cache/nar"
 	"narwharf/cache/refusal"
@@ -39,14 +38,6 @@ const (
 var serveText string
 
 var servePage = template.Must(template.New("serve").Parse(serveText))
-
-// serveTypes are the types that are told; all else is text or bytes.
-var serveTypes = map[string]string{
-	".html": "text/html; charset=utf-8", ".htm": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8",
-	".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif", ".webp": "image/webp", ".svg": "image/svg+xml",
-	".pdf": "application/pdf", ".json": "application/json",
-	".woff": "font/woff", ".woff2": "font/woff2", ".ttf": "font/ttf",
-}
 
 // browser answers /serve/….
 type browser struct{ *parts }
@@ -81,20 +72,24 @@ func (s *browser) getServe(w *reply.Writer, req *http.Request, name string) erro
 	case found.Type == nar.Directory && !folder:
 		return redirect(w, "./"+url.PathEscape(path.Base(name))+"/") // "a:b/" alone would be another scheme
 	}
-	sum := sha256.Sum256([]byte(info.NarHash.String() + "/" + name))
+	after := req.URL.Query().Get("after")
+	sum := sha256.Sum256([]byte(info.NarHash.String() + "/" + name + "\x00" + after))
 	if reply.NotModified(w, req, `"`+hex.EncodeToString(sum[:12])+`"`) {
 		return nil
 	}
 	if found.Type == nar.Directory {
-		return s.serveFolder(w, info, name, entriesOf(found.Node))
+		part, more := found.Page(after, maxServed)
+		return s.serveFolder(w, info, name, entriesOf(part), more)
 	}
 	return s.serveFile(w, req, name, found)
 }
 
+// maxServed is how many lines a page has.
+const maxServed = 1000
+
 // entriesOf are the lines of a folder's page.
-func entriesOf(folder *nar.Node) []servedEntry {
-	list := make([]servedEntry, 0, len(folder.Entries))
-	for _, n := range folder.Entries {
+func entriesOf(part []nar.Node) (list []servedEntry) {
+	for _, n := range part {
 		e := servedEntry{Name: n.Name, Href: "./" + url.PathEscape(n.Name)}
 		switch n.Type {
 		case nar.Directory:
@@ -146,10 +141,10 @@ func redirect(w *reply.Writer, to string) error {
 	return nil
 }
 
-func (s *browser) serveFolder(w *reply.Writer, info *stored.Source, name string, entries []servedEntry) error {
+func (s *browser) serveFolder(w *reply.Writer, info *stored.Source, name string, entries []servedEntry, more string) error {
 	slices.SortFunc(entries, func(a, b servedEntry) int { return strings.Compare(a.Name, b.Name) })
 	var page bytes.Buffer
-	if err := servePage.Execute(&page, map[string]any{"Path": info.Path.In(info.StoreDir), "Name": name, "Entries": entries}); err != nil {
+	if err := servePage.Execute(&page, map[string]any{"Path": info.Path.In(info.StoreDir), "Name": name, "Entries": entries, "More": more}); err != nil {
 		return fmt.Errorf("page of %s: %w", info.Path, err)
 	}
 	w.Header().Set("Content-Security-Policy", servePagePolicy)
@@ -165,11 +160,11 @@ func (s *browser) serveFile(w *reply.Writer, req *http.Request, name string, f *
 	}
 	defer in.Close()
 	head := bufio.NewReaderSize(in, 1024)
-	start, err := head.Peek(int(min(f.Size, servePeek)))
+	start, err := head.Peek(int(min(f.Size, reply.TypePeek)))
 	if err != nil {
 		return fmt.Errorf("read %s: %w", name, err)
 	}
-	h.Set("Content-Type", serveType(name, start))
+	h.Set("Content-Type", reply.SafeType(name, start))
 	h.Set("Content-Length", strconv.FormatInt(f.Size, 10))
 	if req.Method == http.MethodHead {
 		w.WriteHeader(http.StatusOK)
@@ -179,25 +174,4 @@ func (s *browser) serveFile(w *reply.Writer, req *http.Request, name string, f *
 		panic(http.ErrAbortHandler)
 	}
 	return nil
-}
-
-// servePeek is how much of a file is looked at to see what it is.
-const servePeek = 512
-
-// serveType is a type that is known to be harmless here.
-func serveType(name string, start []byte) string {
-	if t := serveTypes[strings.ToLower(path.Ext(name))]; t != "" {
-		return t
-	}
-	if bytes.IndexByte(start, 0) < 0 {
-		for cut := range utf8.UTFMax {
-			if utf8.Valid(start[:len(start)-cut]) {
-				return "text/plain; charset=utf-8"
-			}
-			if len(start) < servePeek { // else its last character may be there by half
-				break
-			}
-		}
-	}
-	return "application/octet-stream"
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"narwharf/cache/fastpath"
+	"narwharf/cache/limits"
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
 	"narwharf/cache/sidecar"
@@ -32,8 +33,10 @@ type Options struct {
 	// signed what is uploaded.
 	RequireUploadSig []signing.PublicKey
 	Access           *access.Authenticator
-	// BodyIdle is how long an upload may be silent, in any phase.
+	// BodyIdle is how long an upload may be silent, in any phase; Uploads is how many there
+	// may be at once, 0: 64.
 	BodyIdle time.Duration
+	Uploads  int
 	// Metrics is what /metrics shows; the server adds its own. nil makes one.
 	Metrics *prometheus.Registry
 	Version string
@@ -54,6 +57,7 @@ type parts struct {
 type Server struct {
 	*parts
 	endpoints map[string]endpoints
+	slots     *limits.Slots // for uploads
 
 	fastListeners []*fastpath.Listener
 	fastCounts    [len(fastKinds)]requestCounters // of what they answer
@@ -66,7 +70,7 @@ func NewServer(opts Options) *Server {
 	if opts.Metrics == nil {
 		opts.Metrics = prometheus.NewRegistry()
 	}
-	s := &Server{parts: &parts{Options: opts, metrics: newMetrics(opts.Cache, opts.Metrics)}, idle: reply.WriteIdle, drainTime: drainTime}
+	s := &Server{parts: &parts{Options: opts, metrics: newMetrics(opts.Cache, opts.Metrics)}, idle: reply.WriteIdle, drainTime: drainTime, slots: limits.NewSlots(cmp.Or(opts.Uploads, 64))}
 	s.publicPush = s.mayPush(new(http.Request))
 	s.public = opts.Access.Identify(new(http.Request)).Deny(access.Scope{Kind: access.Pull}) == nil
 	// Shared caches may keep an answer to a request with credentials if it is
@@ -135,8 +139,12 @@ func (s *Server) serve(row *Route, w *reply.Writer, req *http.Request, name stri
 	switch req.Method {
 	case http.MethodGet, http.MethodHead:
 		if !row.Public {
-			if d := s.Access.Identify(req).Deny(access.Scope{Kind: row.Read}); d != nil {
+			p := s.Access.Identify(req)
+			if d := p.Deny(access.Scope{Kind: row.Read}); d != nil {
 				return d
+			}
+			if row.Costly {
+				req = req.WithContext(limits.WithClient(req.Context(), p.TokenID+" "+limits.Address(req.RemoteAddr)))
 			}
 		}
 		if row.Immutable {

@@ -21,7 +21,7 @@ import (
 type FS struct {
 	root, tmp string
 	reserve   int64        // bytes that uploads leave free
-	promised  atomic.Int64 // announced by writers at work, not yet written
+	promised  atomic.Int64 // taken by writers at work for what they will write next
 
 	room sync.Mutex // one writer at a time looks for room and takes it
 	dirs sync.Map   // folders directly in root that are known to exist
@@ -71,7 +71,7 @@ func (s *FS) Clean() error {
 }
 
 // Free returns how many bytes uploads may still take: what the file system
-// has free, less the reserve, less what writers at work have announced.
+// has free, less the reserve, less what writers at work have taken.
 func (s *FS) Free() (int64, error) {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(s.root, &st); err != nil {
@@ -117,7 +117,7 @@ func (s *FS) Create(name string, size int64) (_ Writer, err error) {
 		return nil, err
 	}
 	w := &fsWriter{s: s, name: name, target: target}
-	if err := w.promise(size); err != nil {
+	if err := w.begin(size); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -201,8 +201,10 @@ type fsWriter struct {
 	s            *FS
 	f            *durable.File
 	name, target string
-	promised     int64
-	unasked      int64 // bytes beyond the promise since the last look at the free space
+	announced    int64 // bytes that are to come
+	promised     int64 // of them, for which there is room
+	received     int64
+	unasked      int64 // bytes beyond what was announced since the last look at the free space
 	err          error
 	done         bool
 }
@@ -211,20 +213,30 @@ type fsWriter struct {
 // looks at the free space.
 const unaskedStep = 8 << 20
 
-// promise takes room for size bytes, if there is that much. Who does not know
-// a size needs some room too.
-func (w *fsWriter) promise(size int64) error {
+// roomStep is how much room is taken ahead of the first byte. Later it is as much as has
+// come in: who announces much and sends little must not keep others out.
+const roomStep = 8 << 20
+
+// begin looks whether there is room for size bytes. Who does not know a size needs
+// some room too.
+func (w *fsWriter) begin(size int64) error {
+	w.announced = max(size, 0)
+	return w.promise(w.announced)
+}
+
+// promise takes room for what comes next, if there is some for all of need.
+func (w *fsWriter) promise(need int64) error {
 	w.s.room.Lock()
 	defer w.s.room.Unlock()
 	free, err := w.s.Free()
 	if err != nil {
 		return err
 	}
-	if size = max(size, 0); size > free || free < 0 {
-		return fmt.Errorf("%w: %s needs %d bytes, %d are left", ErrFull, w.name, size, max(free, 0))
+	if need > free || free < 0 {
+		return fmt.Errorf("%w: %s needs %d bytes, %d are left", ErrFull, w.name, need, max(free, 0))
 	}
-	w.promised = size
-	w.s.promised.Add(size)
+	w.promised = min(w.announced, max(roomStep, w.received), free)
+	w.s.promised.Add(w.promised)
 	return nil
 }
 
@@ -232,8 +244,17 @@ func (w *fsWriter) Write(p []byte) (int, error) {
 	if w.err != nil {
 		return 0, w.err
 	}
+	for w.promised < min(int64(len(p)), w.announced) {
+		w.s.promised.Add(-w.promised)
+		w.promised = 0
+		if w.err = w.promise(min(int64(len(p)), w.announced)); w.err != nil {
+			return 0, w.err
+		}
+	}
 	n, err := w.f.Write(p)
 	paid := min(int64(n), w.promised)
+	w.received += int64(n)
+	w.announced -= paid
 	w.promised -= paid
 	w.s.promised.Add(-paid)
 	if w.unasked += int64(n) - paid; err == nil && w.unasked >= unaskedStep {

@@ -192,24 +192,48 @@ func TestFSStickyError(t *testing.T) {
 	mustMiss(t, s, "a")
 }
 
+// Room goes to what comes in: who announces all that there is and sends little keeps
+// nobody out, and whoever comes to the reserve first is stopped there.
 func TestFSPromisesRoom(t *testing.T) {
 	s := newFS(t)
 	free, err := s.Free()
 	if err != nil || free <= 0 {
 		t.Fatalf("Free: %d, %v", free, err)
 	}
-	half := free/2 + 1<<20
+	if _, err := s.Create("x", free+1<<40); !errors.Is(err, ErrFull) {
+		t.Errorf("more than there is: %v, want ErrFull", err)
+	}
+	half := free/2 + 64<<20
 	w, err := s.Create("a", half)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Create("b", half); !errors.Is(err, ErrFull) {
-		t.Errorf("two halves and more: %v, want ErrFull", err)
-	}
 	mustWrite(t, w, "0123456789")
-	if got := s.promised.Load(); got != half-10 {
+	if got := s.promised.Load(); got != roomStep-10 {
 		t.Errorf("promised %d after 10 bytes of %d", got, half)
 	}
+	other, err := s.Create("b", half)
+	if err != nil {
+		t.Fatalf("another half and more: %v", err)
+	}
+	chunk := make([]byte, 1<<20)
+	for range 2*roomStep/len(chunk) + 1 {
+		mustWrite(t, other, string(chunk))
+	}
+	if got := s.promised.Load(); got < roomStep || got > 4*roomStep {
+		t.Errorf("promised %d after %d bytes", got, 2*roomStep)
+	}
+	s.reserve += free // the disk fills up meanwhile
+	for range 4 * roomStep / len(chunk) {
+		if _, err = other.Write(chunk); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, ErrFull) {
+		t.Errorf("at the reserve: %v, want ErrFull", err)
+	}
+	s.reserve -= free
+	other.Abort()
 	w.Abort()
 	mustBeTidy(t, s)
 }

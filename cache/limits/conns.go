@@ -220,6 +220,14 @@ func key(a netip.Addr) string {
 	return a.String()
 }
 
+// Address is what a RemoteAddr counts as.
+func Address(remote string) string {
+	if a, err := netip.ParseAddrPort(remote); err == nil {
+		return key(a.Addr().Unmap())
+	}
+	return remote
+}
+
 // admit counts a new connection, unless it is one too many.
 func (g *Gate) admit(e *entry) bool {
 	g.mu.Lock()

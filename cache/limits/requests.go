@@ -15,6 +15,7 @@ import (
 // "" if it has none that is valid.
 func (g *Gate) Requests(credential func(*http.Request) string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		Begin(w, req)
 		e, ok := req.Context().Value(entryKey{}).(*entry)
 		if !ok {
 			next.ServeHTTP(w, req)

@@ -80,7 +80,7 @@ func BenchmarkNext(b *testing.B) {
 
 func BenchmarkList(b *testing.B) {
 	benchmarkRead(b, func(r io.Reader) error {
-		_, err := List(r)
+		_, err := List(r, 1<<20)
 		return err
 	})
 }
@@ -93,7 +93,7 @@ func BenchmarkListing(b *testing.B) {
 			files = append(files, plainFile(fmt.Sprintf("%03d/some-file-name-%d.txt", d, f), "x"))
 		}
 	}
-	root, err := List(bytes.NewReader(write(b, sorted(files...)...)))
+	root, err := List(bytes.NewReader(write(b, sorted(files...)...)), 1<<20)
 	if err != nil {
 		b.Fatal(err)
 	}

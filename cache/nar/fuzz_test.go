@@ -30,7 +30,7 @@ func FuzzReader(f *testing.F) {
 		if fmt.Sprint(err) != fmt.Sprint(checked) || size > int64(len(b)) {
 			t.Fatalf("Next says %v, Check %v after %d of %d bytes", err, checked, size, len(b))
 		}
-		list, listed := List(iotest.DataErrReader(bytes.NewReader(b)))
+		list, listed := List(iotest.DataErrReader(bytes.NewReader(b)), 1<<20)
 		if fmt.Sprint(err) != fmt.Sprint(listed) {
 			t.Fatalf("Next says %v, List %v", err, listed)
 		}
@@ -87,7 +87,7 @@ func gonixRead(b []byte) ([]file, error) {
 // What is taken for a listing is JSON, is a tree that a NAR can hold, and comes back the same.
 func FuzzParseListing(f *testing.F) {
 	for _, b := range samples(f) {
-		root, err := List(bytes.NewReader(b))
+		root, err := List(bytes.NewReader(b), 1<<20)
 		if err != nil {
 			f.Fatal(err)
 		}

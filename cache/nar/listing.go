@@ -1,6 +1,7 @@
 package nar
 
 import (
+	"errors"
 	"io"
 	"slices"
 	"strings"
@@ -53,8 +54,12 @@ type Node struct {
 	Entries []Node
 }
 
-// List reads r as Check does and returns what the NAR holds, without the bodies.
-func List(r io.Reader) (*Node, error) {
+// ErrTooMany is returned for a NAR with more entries than List may return.
+var ErrTooMany = errors.New("the nar has too many entries to be listed")
+
+// List reads r as Check does and returns what the NAR holds, without the bodies: at most
+// so many entries.
+func List(r io.Reader, most int) (*Node, error) {
 	rd := borrowReader(r)
 	defer returnReader(rd)
 	// Nodes whose directory is still open wait on one stack; when a directory ends, its entries
@@ -74,7 +79,10 @@ func List(r io.Reader) (*Node, error) {
 		clear(entries)
 		stack = stack[:first[depth]]
 	}
-	for {
+	for n := 0; ; n++ {
+		if n > most {
+			return nil, ErrTooMany
+		}
 		err := rd.step()
 		if err != nil && err != io.EOF {
 			return nil, err

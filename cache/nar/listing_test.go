@@ -10,7 +10,7 @@ import (
 
 func listing(t testing.TB, files ...file) *Node {
 	t.Helper()
-	root, err := List(bytes.NewReader(write(t, files...)))
+	root, err := List(bytes.NewReader(write(t, files...)), 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}

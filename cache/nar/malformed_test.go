@@ -127,7 +127,7 @@ func TestMalformed(t *testing.T) {
 			if _, slow := Check(iotest.OneByteReader(bytes.NewReader(b))); slow == nil || slow.Error() != err.Error() {
 				t.Errorf("byte by byte it is %v, not %v", slow, err)
 			}
-			if _, list := List(bytes.NewReader(b)); list == nil || list.Error() != err.Error() {
+			if _, list := List(bytes.NewReader(b), 1<<20); list == nil || list.Error() != err.Error() {
 				t.Errorf("List says %v, not %v", list, err)
 			}
 			if _, entries := read(bytes.NewReader(b)); entries == nil {

@@ -125,7 +125,7 @@ func TestListingEqualsNix(t *testing.T) {
 	if _, err := nix.run("nix-store-2.34", bytes.NewReader(b), "--restore", root); err != nil {
 		t.Fatal(err)
 	}
-	list, err := List(bytes.NewReader(b))
+	list, err := List(bytes.NewReader(b), 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -83,7 +83,7 @@ func TestAnyTree(t *testing.T) {
 		if !reflect.DeepEqual(got, files) {
 			rt.Fatalf("read back as %+v", got)
 		}
-		list, err := List(bytes.NewReader(b))
+		list, err := List(bytes.NewReader(b), 1<<20)
 		if err != nil {
 			rt.Fatal(err)
 		}

@@ -15,39 +15,39 @@ import (
 	"narwharf/cache/refusal"
 )
 
-// maxWindow is the largest zstd window that a decoder allocates: what
-// `zstd --ultra -22` makes, the most a Nix can be told to use.
-const maxWindow = 128 << 20
-
 // A codec is one value of a narinfo's Compression.
 type codec struct {
-	name   string // as in "Compression: "
-	suffix string // as Nix names such files, "" and ".nar" alone for two of them
-	magic  []byte // first bytes; brotli has none
-	open   func(r *bufio.Reader) (io.ReadCloser, error)
+	name   string                       // as in "Compression: "
+	suffix string                       // as Nix names such files, "" and ".nar" alone for two of them
+	magic  []byte                       // first bytes; brotli has none
+	window func(r *bufio.Reader) uint64 // what it needs for this stream; nil: next to nothing
+	open   func(r *bufio.Reader, window uint64) (io.ReadCloser, error)
 }
+
+// fixed is a window that does not depend on the stream.
+func fixed(size uint64) func(*bufio.Reader) uint64 { return func(*bufio.Reader) uint64 { return size } }
 
 // codecs are the compressions of src/libstore/binary-cache-store.cc that we
 // can check.
 var codecs = []codec{
-	{"none", "", []byte("\x0d\x00\x00\x00\x00\x00\x00\x00nix-archive-1"), func(r *bufio.Reader) (io.ReadCloser, error) {
+	{"none", "", []byte("\x0d\x00\x00\x00\x00\x00\x00\x00nix-archive-1"), nil, func(r *bufio.Reader, _ uint64) (io.ReadCloser, error) {
 		return io.NopCloser(r), nil
 	}},
-	{"zstd", ".zst", []byte("\x28\xb5\x2f\xfd"), openZstd},
-	{"xz", ".xz", []byte("\xfd7zXZ\x00"), func(r *bufio.Reader) (io.ReadCloser, error) {
-		x, err := xz.NewReader(r, maxWindow)
+	{"zstd", ".zst", []byte("\x28\xb5\x2f\xfd"), zstdWindow, openZstd},
+	{"xz", ".xz", []byte("\xfd7zXZ\x00"), xzWindow, func(r *bufio.Reader, window uint64) (io.ReadCloser, error) {
+		x, err := xz.NewReader(r, uint32(limit(window)))
 		return readCloser{x, nil}, err
 	}},
-	{"gzip", "", []byte("\x1f\x8b"), func(r *bufio.Reader) (io.ReadCloser, error) {
+	{"gzip", "", []byte("\x1f\x8b"), nil, func(r *bufio.Reader, _ uint64) (io.ReadCloser, error) {
 		return gzip.NewReader(r)
 	}},
-	{"bzip2", ".bz2", []byte("BZh"), func(r *bufio.Reader) (io.ReadCloser, error) {
+	{"bzip2", ".bz2", []byte("BZh"), fixed(smallWindow), func(r *bufio.Reader, _ uint64) (io.ReadCloser, error) {
 		return readCloser{bzip2.NewReader(r), nil}, nil
 	}},
-	{"lz4", ".lz4", []byte("\x04\x22\x4d\x18"), func(r *bufio.Reader) (io.ReadCloser, error) {
+	{"lz4", ".lz4", []byte("\x04\x22\x4d\x18"), fixed(smallWindow), func(r *bufio.Reader, _ uint64) (io.ReadCloser, error) {
 		return readCloser{lz4.NewReader(r), nil}, nil
 	}},
-	{"br", ".br", nil, func(r *bufio.Reader) (io.ReadCloser, error) {
+	{"br", ".br", nil, fixed(smallWindow), func(r *bufio.Reader, _ uint64) (io.ReadCloser, error) {
 		return readCloser{brotli.NewReader(r), nil}, nil
 	}},
 }
@@ -75,18 +75,24 @@ func (r readCloser) Close() error {
 	return nil
 }
 
-// zstdReaders are kept because each holds its window (8 MiB at Nix's default
-// level). One goroutine each: an upload is decoded where it is read.
-var zstdReaders = sync.Pool{New: func() any {
+// zstdReaders are kept because each holds its window. One goroutine each: an upload is
+// decoded where it is read. One with a large window is not kept.
+var zstdReaders = sync.Pool{New: func() any { return newZstd(smallWindow) }}
+
+func newZstd(window uint64) *zstd.Decoder {
 	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(1<<62))
+		zstd.WithDecoderMaxWindow(window), zstd.WithDecoderMaxMemory(1<<62))
 	if err != nil {
 		panic(err) // the options are constants
 	}
 	return d
-}}
+}
 
-func openZstd(r *bufio.Reader) (io.ReadCloser, error) {
+func openZstd(r *bufio.Reader, window uint64) (io.ReadCloser, error) {
+	if window > smallWindow {
+		d := newZstd(maxWindow)
+		return readCloser{d, d.Close}, d.Reset(r)
+	}
 	d, ok := zstdReaders.Get().(*zstd.Decoder)
 	if !ok {
 		panic("zstdReaders holds decoders only")
@@ -104,8 +110,37 @@ func openZstd(r *bufio.Reader) (io.ReadCloser, error) {
 func Unpack(r *bufio.Reader, compression string) (io.ReadCloser, error) {
 	for _, c := range codecs {
 		if c.name == compression {
-			return c.open(r)
+			return c.start(r, &receiving)
 		}
 	}
 	return nil, refusal.New(refusal.Encoding, "the compression %q is not known here", compression)
+}
+
+// start opens a stream when there is a place for its decoder.
+func (c *codec) start(r *bufio.Reader, among *places) (io.ReadCloser, error) {
+	window := uint64(0)
+	if c.window != nil {
+		window = c.window(r)
+	}
+	done, err := among.take(window)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := c.open(r, window)
+	if err != nil {
+		done()
+		return nil, err
+	}
+	return &placed{plain, sync.OnceFunc(done)}, nil
+}
+
+// placed gives its place back when it is closed.
+type placed struct {
+	io.ReadCloser
+	done func()
+}
+
+func (p *placed) Close() error {
+	defer p.done()
+	return p.ReadCloser.Close()
 }

@@ -51,7 +51,7 @@ func Read(file string, r io.Reader, limit int64) (f Facts, err error) {
 	buf := getBuffer(src)
 	defer putBuffer(buf)
 
-	compression, plain, err := unpack(buf, file)
+	compression, plain, err := unpack(buf, file, &receiving)
 	if src.err != nil {
 		return f, src.err
 	}
@@ -88,7 +88,7 @@ func Read(file string, r io.Reader, limit int64) (f Facts, err error) {
 
 // unpack recognises the compression of a NAR file by its first bytes and returns
 // the unpacked stream.
-func unpack(r *bufio.Reader, file string) (compression string, plain io.ReadCloser, err error) {
+func unpack(r *bufio.Reader, file string, among *places) (compression string, plain io.ReadCloser, err error) {
 	head, err := r.Peek(21) // the longest magic
 	if err != nil && len(head) == 0 {
 		if err == io.EOF {
@@ -98,7 +98,10 @@ func unpack(r *bufio.Reader, file string) (compression string, plain io.ReadClos
 	}
 	for _, c := range codecs {
 		if c.magic != nil && bytes.HasPrefix(head, c.magic) || c.magic == nil && strings.HasSuffix(file, c.suffix) {
-			plain, err := c.open(r)
+			plain, err := c.start(r, among)
+			if refusal.In(err) != nil {
+				return "", nil, err
+			}
 			if err != nil {
 				return "", nil, notDecodable(c.name, err)
 			}
@@ -151,10 +154,13 @@ func Open(blobs blob.Store, name string) (io.ReadCloser, error) {
 		return nil, err
 	}
 	buf := getBuffer(f.Content)
-	_, plain, err := unpack(buf, strings.TrimPrefix(name, "nar/"))
+	_, plain, err := unpack(buf, strings.TrimPrefix(name, "nar/"), &reading)
 	if err != nil {
 		putBuffer(buf)
 		f.Close()
+		if r := refusal.In(err); r != nil && r.Kind == refusal.Busy {
+			return nil, err
+		}
 		return nil, errors.New("read " + name + ": " + err.Error())
 	}
 	return &opened{plain, buf, f}, nil
@@ -227,7 +233,10 @@ type decoded struct {
 }
 
 func (d *decoded) open() error {
-	plain, err := d.codec.open(bufio.NewReader(&d.src))
+	plain, err := d.codec.start(bufio.NewReader(&d.src), &receiving)
+	if refusal.In(err) != nil {
+		return err
+	}
 	if err != nil {
 		return notDecodable(d.codec.name, err)
 	}

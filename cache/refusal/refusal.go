@@ -42,6 +42,7 @@ const (
 	StoreDir         Kind = "store-dir"
 	TooLarge         Kind = "too-large"
 	Unsigned         Kind = "unsigned"
+	Waiting          Kind = "waiting"
 )
 
 // What is wrong with a local path that should become an upload.
@@ -52,6 +53,7 @@ const (
 
 // What is wrong with a request, or with what it asks for.
 const (
+	Busy        Kind = "busy"
 	Condition   Kind = "condition"
 	Denied      Kind = "denied"
 	Internal    Kind = "internal"
@@ -85,7 +87,9 @@ func (e *Error) Error() string { return e.Text }
 func (e *Error) Conflict() bool { return e.Kind == Conflict }
 
 // Unavailable tells that the fault is ours and may pass: try again.
-func (e *Error) Unavailable() bool { return e.Kind == LocalStore || e.Kind == Stopping }
+func (e *Error) Unavailable() bool {
+	return e.Kind == LocalStore || e.Kind == Stopping || e.Kind == Busy
+}
 
 // In returns the refusal in a chain of errors, nil if there is none.
 func In(err error) *Error {

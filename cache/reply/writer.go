@@ -139,16 +139,25 @@ func (w *Writer) Disarm() {
 // Unwrap lets http.ResponseController reach the connection.
 func (w *Writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// Body reads a request's body with a limit on silence instead of on length:
-// each read may wait for idle, then the upload ends in a 400. (A server-wide
-// ReadTimeout would cut a slow large upload.)
+// Body reads a request's body with a limit on silence and on slowness instead of on
+// length: each read may wait for idle, and bodyStep for what takes 4 KiB a second, then the
+// upload ends in a 400. (A server-wide ReadTimeout would cut a slow large upload.)
 type Body struct {
 	r        io.Reader
 	control  *http.ResponseController
 	idle     time.Duration
 	Received int64 // bytes read
 	err      error // of the last Read
+
+	step  int64     // bytes since the last step began
+	until time.Time // when that has to end
 }
+
+// bodyStep is how much of a body has to come in bodyTime, beyond idle.
+const (
+	bodyStep = 256 << 10
+	bodyTime = 64 * time.Second
+)
 
 // NewBody makes one of the body of the request that w answers.
 func NewBody(w *Writer, body io.Reader, idle time.Duration) *Body {
@@ -156,9 +165,17 @@ func NewBody(w *Writer, body io.Reader, idle time.Duration) *Body {
 }
 
 func (b *Body) Read(p []byte) (int, error) {
-	_ = b.control.SetReadDeadline(time.Now().Add(b.idle))
+	now := time.Now()
+	if b.until.IsZero() || b.step >= bodyStep {
+		b.step, b.until = 0, now.Add(b.idle+bodyTime)
+	}
+	deadline := now.Add(b.idle)
+	if deadline.After(b.until) {
+		deadline = b.until
+	}
+	_ = b.control.SetReadDeadline(deadline)
 	n, err := b.r.Read(p)
-	b.Received += int64(n)
+	b.Received, b.step = b.Received+int64(n), b.step+int64(n)
 	if err != nil && err != io.EOF {
 		err = fmt.Errorf("%w: %w", ErrBody, err) // and not that of a disk
 	}
@@ -173,11 +190,14 @@ func (b *Body) Read(p []byte) (int, error) {
 // ErrBody is in every error of reading a request's body.
 var ErrBody = errors.New("receive")
 
+// discardMost bounds Discard in bytes.
+const discardMost = 16 << 20
+
 // Discard reads what is left, for at most limit, and throws it away.
 func (b *Body) Discard(limit time.Duration) {
 	if b.err != nil {
 		return
 	}
 	_ = b.control.SetReadDeadline(time.Now().Add(limit))
-	_, _ = io.Copy(io.Discard, b.r) // an error only means that the client is gone
+	_, _ = io.CopyN(io.Discard, b.r, discardMost) // an error only means that the client is gone
 }

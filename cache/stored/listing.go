@@ -2,14 +2,18 @@ package stored
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
+	"sync"
 	"time"
 
 	"narwharf/cache/blob"
+	"narwharf/cache/limits"
 	"narwharf/cache/nar"
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
@@ -20,19 +24,37 @@ import (
 // asked for, and stored. The NAR was verified, what a client sends as a listing cannot
 // be: see docs/design/006-listings-from-verified-bytes.md.
 
-// MaxListing bounds a listing's text: some 600,000 files.
-const MaxListing = 64 << 20
+const (
+	// MaxListing bounds a listing's text, maxEntries that of which one is made: both are some
+	// hundred MiB in memory.
+	MaxListing = 64 << 20
+	maxEntries = 500_000
 
-// turn waits until few others unpack something: that costs more than asking for it.
-// done ends the turn.
+	maxTree  = 16 << 20 // text of a listing that is kept ready for File
+	maxTrees = 32 << 20 // text of all of these
+)
+
+// turn waits until few others unpack something: that costs more than asking for it, and a
+// client who has had much of it has to wait longer. done ends the turn.
 func (c *Cache) turn(ctx context.Context) (done func(), err error) {
+	who := limits.Client(ctx)
+	if !c.work.Spend(who, 0) {
+		return nil, refusal.New(refusal.Busy, "this cache works on as much as it can for your address: try again in a minute")
+	}
 	select {
 	case c.turns <- struct{}{}:
-		return func() { <-c.turns }, nil
+		began := time.Now()
+		return func() {
+			<-c.turns
+			c.Spend(who, time.Since(began))
+		}, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
+
+// Spend counts processor time to a client, as turns do.
+func (c *Cache) Spend(who string, took time.Duration) { c.work.Spend(who, took) }
 
 // LocalListing walks a path of the local store. It opens none of its files.
 func (c *Cache) LocalListing(ctx context.Context, info *narinfo.Info) ([]byte, error) {
@@ -45,7 +67,26 @@ func (c *Cache) LocalListing(ctx context.Context, info *narinfo.Info) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
-	return listingText(info.Path, tree.Listing())
+	root := tree.Listing()
+	if countUpTo(root, maxEntries) > maxEntries {
+		return nil, tooMany(info.Path)
+	}
+	return listingText(info.Path, root)
+}
+
+func countUpTo(n *nar.Node, most int) int {
+	count := 1
+	for i := range n.Entries {
+		if count > most {
+			break
+		}
+		count += countUpTo(&n.Entries[i], most-count)
+	}
+	return count
+}
+
+func tooMany(p narinfo.Path) error {
+	return refusal.New(refusal.Missing, "%s has no listing: it has more than %d files", p, maxEntries)
 }
 
 // Listing opens the listing of a path, and makes it if need be. A path that is not
@@ -75,16 +116,18 @@ func (c *Cache) makeListing(ctx context.Context, hash string) (*blob.File, error
 	if f, err := files.Open(name); err == nil {
 		return f, nil
 	}
-	done, err := c.turn(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
 	r, err := c.Uploads.Index.Get(hash)
 	if err != nil {
 		return nil, err
 	}
-	text, err := c.list(r.Info)
+	if c.trees.unlisted(hash) == r.Info.NarHash {
+		return nil, tooMany(r.Info.Path)
+	}
+	text, err := c.list(ctx, r.Info)
+	if errors.Is(err, nar.ErrTooMany) || len(text) > MaxListing {
+		c.trees.noList(hash, r.Info.NarHash)
+		err = tooMany(r.Info.Path)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -111,13 +154,21 @@ type inMemory struct{ *bytes.Reader }
 func (inMemory) Close() error { return nil }
 
 // list reads the NAR of a path and returns the listing's text.
-func (c *Cache) list(info *narinfo.Info) ([]byte, error) {
+func (c *Cache) list(ctx context.Context, info *narinfo.Info) ([]byte, error) {
 	plain, err := narfile.Open(c.Uploads.Files, info.URL)
 	if err != nil {
 		return nil, err
 	}
 	defer plain.Close()
-	root, err := nar.List(plain)
+	done, err := c.turn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	root, err := nar.List(narfile.WithContext(ctx, plain), maxEntries)
+	if errors.Is(err, nar.ErrTooMany) || ctx.Err() != nil {
+		return nil, cmp.Or(ctx.Err(), err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", info.URL, damaged(err))
 	}
@@ -134,30 +185,119 @@ func listingText(p narinfo.Path, root *nar.Node) ([]byte, error) {
 	return text, nil
 }
 
-// node finds a name in an uploaded path by its listing.
+// node finds a name in an uploaded path by its listing, which is read once for many who
+// ask.
 func (c *Cache) node(ctx context.Context, info *narinfo.Info, name string) (*nar.Node, error) {
-	in, _, err := c.Listing(ctx, info.Path.Hash())
-	if err != nil {
-		return nil, err
-	}
-	if in == nil { // it was taken out meanwhile
-		return nil, fs.ErrNotExist
-	}
-	defer in.Close()
-	if in.Size > MaxListing {
-		return nil, fmt.Errorf("listing of %s: too large to be shown", info.Path)
-	}
-	text := make([]byte, in.Size)
-	if _, err := io.ReadFull(in.Content, text); err != nil {
-		return nil, fmt.Errorf("listing of %s: %w", info.Path, err)
-	}
-	root, err := nar.ParsePart(text, name)
-	if err != nil {
-		return nil, damaged(err)
+	hash := info.Path.Hash()
+	root := c.trees.get(hash, info.NarHash)
+	if root == nil {
+		in, _, err := c.Listing(ctx, hash)
+		if err != nil {
+			return nil, err
+		}
+		if in == nil { // it was taken out meanwhile
+			return nil, fs.ErrNotExist
+		}
+		defer in.Close()
+		defer c.locks.Lock("tree " + hash)()
+		if root = c.trees.get(hash, info.NarHash); root == nil {
+			if root, err = c.tree(ctx, in, info, name); err != nil {
+				return nil, err
+			}
+		}
 	}
 	n := root.Lookup(name)
 	if n == nil {
 		return nil, fs.ErrNotExist
 	}
+	if n.Type != nar.Directory {
+		alone := *n // not the folder around it
+		n = &alone
+	}
 	return n, nil
+}
+
+// tree parses a listing, whole if it is not too large to be kept.
+func (c *Cache) tree(ctx context.Context, in *blob.File, info *narinfo.Info, name string) (*nar.Node, error) {
+	if in.Size > MaxListing {
+		return nil, fmt.Errorf("listing of %s: too large to be shown", info.Path)
+	}
+	done, err := c.turn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	text := make([]byte, in.Size)
+	if _, err := io.ReadFull(in.Content, text); err != nil {
+		return nil, fmt.Errorf("listing of %s: %w", info.Path, err)
+	}
+	if in.Size > maxTree {
+		root, err := nar.ParsePart(text, name)
+		if err != nil {
+			err = damaged(err)
+		}
+		return root, err
+	}
+	root, err := nar.ParseListing(text)
+	if err != nil {
+		return nil, damaged(err)
+	}
+	c.trees.put(info.Path.Hash(), info.NarHash, root, in.Size)
+	return root, nil
+}
+
+// trees are listings that were parsed, the last used ones, and which paths have too many
+// entries for one.
+type trees struct {
+	mu   sync.Mutex
+	all  []*tree // the last used at the end
+	size int64
+	none map[string]narinfo.Hash
+}
+
+type tree struct {
+	hash    string
+	narHash narinfo.Hash
+	root    *nar.Node
+	size    int64
+}
+
+func (t *trees) get(hash string, narHash narinfo.Hash) *nar.Node {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i, one := range t.all {
+		if one.hash == hash && one.narHash == narHash {
+			t.all = append(slices.Delete(t.all, i, i+1), one)
+			return one.root
+		}
+	}
+	return nil
+}
+
+func (t *trees) put(hash string, narHash narinfo.Hash, root *nar.Node, size int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.all, t.size = append(t.all, &tree{hash, narHash, root, size}), t.size+size
+	for t.size > maxTrees || len(t.all) > 256 {
+		t.size -= t.all[0].size
+		t.all = slices.Delete(t.all, 0, 1)
+	}
+}
+
+func (t *trees) unlisted(hash string) narinfo.Hash {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.none[hash]
+}
+
+func (t *trees) noList(hash string, narHash narinfo.Hash) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.none) >= 10_000 {
+		clear(t.none)
+	}
+	if t.none == nil {
+		t.none = make(map[string]narinfo.Hash)
+	}
+	t.none[hash] = narHash
 }

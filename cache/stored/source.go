@@ -1,16 +1,20 @@
 package stored
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 
 	"narwharf/cache/local/encoder"
 	"narwharf/cache/nar"
 	"narwharf/cache/narfile"
+	"narwharf/cache/refusal"
 	"narwharf/narinfo"
 )
 
@@ -79,13 +83,13 @@ func (c *Cache) WriteNAR(ctx context.Context, w io.Writer, src *Source, from, to
 	if src.Local {
 		return c.Local.WriteNAR(ctx, w, src.Info, from, to)
 	}
-	in, err := narfile.Open(c.Uploads.Files, src.URL)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	if _, err = io.CopyN(io.Discard, in, from); err == nil {
+	in, err := c.openAt(ctx, src.URL, from)
+	if err == nil {
+		defer in.Close()
 		_, err = io.CopyN(struct{ io.Writer }{w}, in, to-from)
+	}
+	if refusal.In(err) != nil {
+		return err
 	}
 	if err != nil {
 		return fmt.Errorf("read %s: %w", src.URL, err)
@@ -97,6 +101,21 @@ func (c *Cache) WriteNAR(ctx context.Context, w io.Writer, src *Source, from, to
 type File struct {
 	*nar.Node
 	Open func(context.Context) (io.ReadCloser, error) // of a regular file
+}
+
+// Page is at most so many entries of a folder, behind a name. more is the name behind which
+// the next are, "" at the end.
+func (f *File) Page(after string, most int) (part []nar.Node, more string) {
+	part = f.Entries
+	if after != "" {
+		at, _ := slices.BinarySearchFunc(part, after+"\x00", func(n nar.Node, name string) int { return strings.Compare(n.Name, name) })
+		part = part[at:]
+	}
+	if len(part) > most {
+		part = part[:most]
+		more = part[most-1].Name
+	}
+	return part, more
 }
 
 // File finds a name in a path, "" being the path itself. It follows no link.
@@ -116,24 +135,54 @@ func (c *Cache) File(ctx context.Context, hash, name string) (*Source, *File, er
 // openFile reads a file out of an uploaded NAR: only what lies before it has to be
 // unpacked.
 func (c *Cache) openFile(ctx context.Context, url string, n *nar.Node) (io.ReadCloser, error) {
-	done, err := c.turn(ctx)
-	if err != nil {
+	all, err := c.openAt(ctx, url, n.Offset)
+	if err != nil && (refusal.In(err) != nil || ctx.Err() != nil) {
 		return nil, err
 	}
-	defer done()
+	if err != nil {
+		return nil, damaged(err)
+	}
+	in := io.LimitReader(all, n.Size)
+	if n.Size <= maxHeld { // a client that is slow keeps no decoder
+		defer all.Close()
+		text, err := io.ReadAll(in)
+		if err != nil {
+			return nil, damaged(err)
+		}
+		return io.NopCloser(bytes.NewReader(text)), nil
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{in, all}, nil
+}
+
+// maxHeld is the size of files that are unpacked before they are sent.
+const maxHeld = 256 << 10
+
+// openAt opens an uploaded NAR at a position. All before it is unpacked, which may cost
+// much more than to ask for it: that takes a turn.
+func (c *Cache) openAt(ctx context.Context, url string, at int64) (io.ReadCloser, error) {
 	all, err := narfile.Open(c.Uploads.Files, url)
 	if err != nil {
 		return nil, err
 	}
 	in := narfile.WithContext(ctx, all)
-	if _, err := io.CopyN(io.Discard, in, n.Offset); err != nil {
+	if at > 0 {
+		var done func()
+		if done, err = c.turn(ctx); err == nil {
+			_, err = io.CopyN(io.Discard, in, at)
+			done()
+		}
+	}
+	if err != nil {
 		all.Close()
-		return nil, damaged(err)
+		return nil, err
 	}
 	return struct {
 		io.Reader
 		io.Closer
-	}{io.LimitReader(in, n.Size), all}, nil
+	}{in, all}, nil
 }
 
 // damaged makes no refusal of an error about content: it is our own stored file, not

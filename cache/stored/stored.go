@@ -21,6 +21,7 @@ import (
 
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
+	"narwharf/cache/limits"
 	"narwharf/cache/local"
 	"narwharf/cache/refusal"
 	"narwharf/cache/signed"
@@ -55,12 +56,14 @@ type Cache struct {
 	consistent bool // files and index agree
 
 	turns chan struct{} // holds one for each NAR being unpacked for a listing or a file
-	locks namelock.Set  // of the listings being made
+	locks namelock.Set  // of the listings being made and parsed
+	work  *limits.Work  // of the turns
+	trees trees
 }
 
 // New makes a Cache of its parts.
 func New(adopter *adopt.Adopter, uploads *upload.Store, signer *signed.Signer, own *local.Store, log *slog.Logger) *Cache {
-	return &Cache{Adopter: adopter, Uploads: uploads, Signer: signer, Local: own, log: log, turns: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	return &Cache{Adopter: adopter, Uploads: uploads, Signer: signer, Local: own, log: log, turns: make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1)), work: limits.NewWork()}
 }
 
 // Open opens files and index. After a kill they may not agree before Recover or

@@ -58,7 +58,7 @@ func checkTree(t interface {
 	if tree.Size() != int64(len(want)) {
 		t.Fatalf("measured %d bytes, they are %d", tree.Size(), len(want))
 	}
-	list, err := nar.List(bytes.NewReader(want))
+	list, err := nar.List(bytes.NewReader(want), 1<<20)
 	if err != nil {
 		t.Fatalf("list: %v", err)
 	}

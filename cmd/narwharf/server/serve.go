@@ -92,7 +92,7 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	server := cache.NewServer(cache.Options{
 		Priority: cfg.Cache.Priority, PublicURL: cfg.URL(), Cache: d.cache,
 		RequireUploadSig: cfg.UploadKeys(), Access: auth, Metrics: registry,
-		BodyIdle: time.Duration(cfg.Limits.BodyIdle), Version: version, Log: log,
+		BodyIdle: time.Duration(cfg.Limits.BodyIdle), Uploads: cfg.Limits.Uploads, Version: version, Log: log,
 	})
 	if d.channels, err = d.OpenChannels(d.cache, auth, signer.PublicKeys, registry); err != nil {
 		return err

@@ -1,0 +1,66 @@
+package limits
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Work is processor time that those without a credential may have of what costs them little
+// and the server much: so much at once for each address, and a share of one processor later.
+type Work struct {
+	mu    sync.Mutex
+	spent map[string]debt
+}
+
+type debt struct {
+	seconds float64 // at the time of
+	at      time.Time
+}
+
+const (
+	workBurst = 10   // seconds at once
+	workShare = 0.05 // of a processor afterwards
+)
+
+// NewWork makes one.
+func NewWork() *Work { return &Work{spent: make(map[string]debt)} }
+
+// Spend counts time to somebody, "" for one who does not count, and reports whether he
+// may have more.
+func (w *Work) Spend(who string, took time.Duration) bool {
+	if who == "" {
+		return true
+	}
+	now := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d := w.spent[who]
+	d = debt{max(d.seconds-now.Sub(d.at).Seconds()*workShare, 0) + took.Seconds(), now}
+	if d.seconds == 0 {
+		delete(w.spent, who)
+		return true
+	}
+	if len(w.spent) >= 10_000 { // most owe nothing any more
+		for name, other := range w.spent {
+			if other.seconds <= now.Sub(other.at).Seconds()*workShare {
+				delete(w.spent, name)
+			}
+		}
+	}
+	w.spent[who] = d
+	return d.seconds < workBurst
+}
+
+type clientKey struct{}
+
+// WithClient says in a context by whom work is asked for that counts.
+func WithClient(ctx context.Context, who string) context.Context {
+	return context.WithValue(ctx, clientKey{}, who)
+}
+
+// Client is by whom work is asked for, "" if it does not count.
+func Client(ctx context.Context) string {
+	who, _ := ctx.Value(clientKey{}).(string)
+	return who
+}

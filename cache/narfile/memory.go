@@ -1,0 +1,108 @@
+package narfile
+
+import (
+	"bufio"
+	"math"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"narwharf/cache/refusal"
+)
+
+// Windows and dictionaries are what decoders need memory for, and a file of a few bytes may
+// ask for 128 MiB. So few with a large one work at once, and the others wait; uploads do not
+// wait for readers, whom they do not know.
+const (
+	smallWindow = 8 << 20   // as Nix makes them at its default level, at most
+	maxWindow   = 128 << 20 // as `zstd --ultra -22` makes them, the most a Nix can be told to use
+
+	// patience is how long one waits.
+	patience = time.Minute
+)
+
+// places are for decoders at work, by the size of their window.
+type places struct {
+	small, large chan struct{}
+	words        refusal.Kind
+}
+
+var (
+	receiving = places{make(chan struct{}, 32), make(chan struct{}, 2), refusal.Waiting}
+	reading   = places{make(chan struct{}, 8), make(chan struct{}, 1), refusal.Busy}
+)
+
+// take waits for a place for a window. done gives it back.
+func (p *places) take(window uint64) (done func(), err error) {
+	of := p.small
+	switch {
+	case window == 0:
+		return func() {}, nil
+	case window > smallWindow:
+		of = p.large
+	}
+	select {
+	case of <- struct{}{}:
+		return func() { <-of }, nil
+	default:
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case of <- struct{}{}:
+		return func() { <-of }, nil
+	case <-timer.C:
+		return nil, refusal.New(p.words, "this cache unpacks as many NARs as it has memory for: try again later, or compress with a smaller window (compression-level)")
+	}
+}
+
+// limit is what a decoder may allocate that has a place for a window.
+func limit(window uint64) uint64 {
+	if window > smallWindow {
+		return maxWindow
+	}
+	return smallWindow
+}
+
+func zstdWindow(r *bufio.Reader) uint64 {
+	head, _ := r.Peek(18) // what is too short is for the decoder to say
+	var h zstd.Header
+	if h.Decode(head) != nil || h.Skippable {
+		return maxWindow // a frame behind it has one
+	}
+	if h.SingleSegment {
+		return max(h.FrameContentSize, 1)
+	}
+	return max(h.WindowSize, 1)
+}
+
+// xzWindow reads the size of the dictionary in the header of the first block (the xz file
+// format, 3.1 and 5.3.1). A filter before LZMA2 is rare, and gets a large place.
+func xzWindow(r *bufio.Reader) uint64 {
+	const streamHeader = 12
+	head, _ := r.Peek(streamHeader + 24)
+	if len(head) < streamHeader+6 || head[streamHeader] == 0 {
+		return smallWindow // no block
+	}
+	at := head[streamHeader+1:]
+	flags := at[0]
+	at = at[1:]
+	for _, has := range []byte{0x40, 0x80} { // sizes, as numbers of 7 bits a byte
+		for flags&has != 0 {
+			if len(at) == 0 {
+				return maxWindow
+			}
+			more := at[0]&0x80 != 0
+			if at = at[1:]; !more {
+				break
+			}
+		}
+	}
+	if flags&3 != 0 || len(at) < 3 || at[0] != 0x21 || at[1] != 1 || at[2] > 40 {
+		return maxWindow
+	}
+	if at[2] == 40 {
+		return math.MaxUint32
+	}
+	return uint64(2|at[2]&1) << (at[2]/2 + 11)
+}
