@@ -110,7 +110,7 @@ func openZstd(r *bufio.Reader, window uint64) (io.ReadCloser, error) {
 func Unpack(r *bufio.Reader, compression string) (io.ReadCloser, error) {
 	for _, c := range codecs {
 		if c.name == compression {
-			return c.start(r, &receiving)
+			return c.start(r, &relaying)
 		}
 	}
 	return nil, refusal.New(refusal.Encoding, "the compression %q is not known here", compression)

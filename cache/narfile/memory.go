@@ -16,20 +16,19 @@ import (
 const (
 	smallWindow = 8 << 20   // as Nix makes them at its default level, at most
 	maxWindow   = 128 << 20 // as `zstd --ultra -22` makes them, the most a Nix can be told to use
-
-	// patience is how long one waits.
-	patience = time.Minute
 )
 
 // places are for decoders at work, by the size of their window.
 type places struct {
 	small, large chan struct{}
 	words        refusal.Kind
+	patience     time.Duration // how long one waits
 }
 
 var (
-	receiving = places{make(chan struct{}, 32), make(chan struct{}, 2), refusal.Waiting}
-	reading   = places{make(chan struct{}, 8), make(chan struct{}, 1), refusal.Busy}
+	receiving = places{make(chan struct{}, 32), make(chan struct{}, 2), refusal.Waiting, time.Minute}
+	reading   = places{make(chan struct{}, 8), make(chan struct{}, 1), refusal.Busy, time.Minute}
+	relaying  = places{make(chan struct{}, 64), make(chan struct{}, 4), refusal.Busy, time.Hour} // on a host, for its own Nix
 )
 
 // take waits for a place for a window. done gives it back.
@@ -46,7 +45,7 @@ func (p *places) take(window uint64) (done func(), err error) {
 		return func() { <-of }, nil
 	default:
 	}
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(p.patience)
 	defer timer.Stop()
 	select {
 	case of <- struct{}{}:
