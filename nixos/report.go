@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/nixos/desired"
 	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
 	"narwharf/nixos/machine"
@@ -146,6 +147,12 @@ func (a *Agent) status(f effect.Facts) *api.Status {
 		HighestSeq: seen.Seq, Head: seen.Pointer, DirectiveSerial: seen.Directive, NeedReboot: len(f.NeedReboot) > 0, NeedRebootFor: f.NeedReboot,
 		WaitingFor: j.WaitingFor, Error: j.Error, Pause: f.Pause,
 		CurrentGeneration: f.CurrentGen, BootGeneration: f.Generation, ConfigAge: f.CurrentAge,
+	}
+	if o := r.Directives; o != "" {
+		s.Directives = &api.Directives{Obey: string(o), RetriesLeft: max(0, r.Retries-seen.Retries)}
+		if o == desired.ObeyNever {
+			s.Directives.RetriesLeft = 0
+		}
 	}
 	if j.Alarm != "" {
 		s.Error = j.Alarm

@@ -1,11 +1,13 @@
 package nixos_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"narwharf/hooks/api"
+	"narwharf/nixos/desired"
 	"narwharf/nixos/effect"
 	"narwharf/nixos/sim"
 	"narwharf/signing"
@@ -196,5 +198,91 @@ func TestJournalWithAnUnknownPhase(t *testing.T) {
 	}
 	if s := w.Acks[len(w.Acks)-1]; s.State != api.Failed || !strings.Contains(s.Error, "newer narwharf") {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestDirectivesAreLimited: a server in hostile hands that asks for the way back and for another try, in
+// turn and without end, leads a host to and fro three times and no more: the boot entry, too. The next
+// release begins anew.
+func TestDirectivesAreLimited(t *testing.T) {
+	for _, numbered := range []bool{true, false} {
+		for _, action := range []signing.Action{signing.Auto, signing.Boot, signing.Test} {
+			w := world(t, sim.System{})
+			rules := w.Keys.Rules()
+			rules.Retries = 2
+			w.Promote(2, pathB, action)
+			drive(t, w)
+			flap := func(seq int64, rounds int) (changes int) {
+				before := w.Current + w.BootEntry
+				for i := range rounds {
+					d := &api.Directive{Type: []string{"revert", "retry"}[i%2], Seq: seq, ID: fmt.Sprintf("%d-%d", seq, i)}
+					if numbered {
+						d.Serial = int64(i + 1)
+					}
+					w.Wants.Directive = d
+					if _, err := w.Drive(rules, 2000, nil); err != nil || len(w.Violations) > 0 {
+						t.Fatal(err, w.Violations)
+					}
+					if now := w.Current + w.BootEntry; now != before {
+						before = now
+						changes++
+					}
+				}
+				return changes
+			}
+			if changes := flap(2, 20); changes > 5 || w.Current != pathA || w.BootEntry != pathA {
+				t.Errorf("%s, numbered %v: %d changes, on %s, boots %s", action, numbered, changes, w.Current, w.BootEntry)
+			}
+			s := w.Acks[len(w.Acks)-1]
+			if s.State != api.Reverted || !strings.Contains(s.Error, "directives.retries") || s.Directives == nil || *s.Directives != (api.Directives{Obey: "limited"}) {
+				t.Errorf("%s, numbered %v: it says %s, %q, %+v", action, numbered, s.State, s.Error, s.Directives)
+			}
+			w.Wants.Directive = nil
+			w.Promote(3, pathB, signing.Auto) // denied, until somebody who is meant says retry
+			drive(t, w)
+			w.Wants.Directive = &api.Directive{Type: "retry", Seq: 3, ID: "meant", Serial: 1}
+			if j := ends(t, w, api.OK, pathB, pathB, pathB); j.Error != "" {
+				t.Errorf("then %q", j.Error)
+			}
+		}
+	}
+}
+
+// TestDirectivesNever: a host that obeys none stays where it is, and says so.
+func TestDirectivesNever(t *testing.T) {
+	w := world(t, sim.System{})
+	w.Promote(2, pathB, signing.Auto)
+	ends(t, w, api.OK, pathB, pathB, pathB)
+	rules := w.Keys.Rules()
+	rules.Directives = desired.ObeyNever
+	for _, kind := range []string{"revert", "retry"} {
+		w.Wants.Directive = &api.Directive{Type: kind, Seq: 2, ID: kind, Serial: 1}
+		if j, err := w.Drive(rules, 2000, nil); err != nil || j.State != api.OK || w.Current != pathB || w.BootEntry != pathB {
+			t.Fatalf("%s: %v, %s on %s", kind, err, j.State, w.Current)
+		}
+		s := w.Acks[len(w.Acks)-1]
+		if s.DirectiveSerial != 0 || !strings.Contains(s.Error, "directives.obey") || s.Directives == nil || s.Directives.Obey != "never" || s.Directives.RetriesLeft != 0 {
+			t.Errorf("%s: it says %q, %+v, obeyed %d", kind, s.Error, s.Directives, s.DirectiveSerial)
+		}
+	}
+}
+
+// TestRevertNeedsAnActivation: after a way back there is none further back before another system was
+// activated and found well, whatever releases name what runs.
+func TestRevertNeedsAnActivation(t *testing.T) {
+	w := world(t, sim.System{})
+	w.Add(&sim.System{Path: pathC})
+	w.Promote(2, pathB, signing.Auto)
+	ends(t, w, api.OK, pathB, pathB, pathB)
+	w.Promote(3, pathC, signing.Auto)
+	ends(t, w, api.OK, pathC, pathC, pathC)
+	revert(w, 3, "d1")
+	ends(t, w, api.Reverted, pathB, pathB, pathB)
+	w.Promote(4, pathB, signing.Auto) // as it is
+	ends(t, w, api.OK, pathB, pathB, pathB)
+	revert(w, 4, "d2")
+	ends(t, w, api.OK, pathB, pathB, pathB)
+	if s := w.Acks[len(w.Acks)-1]; !strings.Contains(s.Error, "no other system") {
+		t.Errorf("told %q", s.Error)
 	}
 }

@@ -10,8 +10,8 @@ import (
 // Desired is what a host shall do: the answer to
 // GET /api/v1/hosts/{h}/desired?channel=C&target=T.
 //
-// Nothing in it but the pointer is signed. It may therefore delay a host, and
-// tighten what its own configuration says, and no more.
+// Nothing in it but the pointer is signed. It may therefore delay a host, permit
+// or ask for what its own configuration lets it, tighten that, and no more.
 type Desired struct {
 	Channel string `json:"channel"`
 	Seq     int64  `json:"seq"`
@@ -107,6 +107,12 @@ type Directive struct {
 	Serial int64 `json:"serial,omitempty"`
 }
 
+// Directives are what a host does with the server's, by its own configuration.
+type Directives struct {
+	Obey        string `json:"obey"`         // "limited" or "never"
+	RetriesLeft int    `json:"retries_left"` // of HighestSeq
+}
+
 // MaxSerial is the highest number of a directive: all JSON readers can tell it
 // from its neighbours.
 const MaxSerial = 1<<53 - 1
@@ -186,6 +192,8 @@ type Status struct {
 	// DirectiveSerial is of the last directive about HighestSeq that the host
 	// obeyed, for a server that lost it; 0: of none, or of one without a number.
 	DirectiveSerial int64 `json:"directive_serial,omitempty"`
+	// Directives says whether the host obeys them; nil from agents before that.
+	Directives *Directives `json:"directives,omitempty"`
 
 	NeedReboot    bool     `json:"need_reboot"`
 	NeedRebootFor []string `json:"need_reboot_for,omitempty"` // what differs: kernel, initrd, …

@@ -85,6 +85,10 @@ type Config struct {
 		Allow   desired.RebootAllow `toml:"allow"`
 		Windows []window.Window     `toml:"windows"`
 	} `toml:"reboot"`
+	Directives struct { // of the server, unsigned
+		Obey    desired.Obey `toml:"obey"`
+		Retries int          `toml:"retries"` // of one release
+	} `toml:"directives"`
 	Hooks struct { // each a program and its arguments
 		PreSwitch  []string `toml:"pre_switch"`
 		PostSwitch []string `toml:"post_switch"`
@@ -147,6 +151,7 @@ func Default() *Config {
 	c.Activation.Timeout = Duration(15 * time.Minute)
 	c.Activation.Auto = signing.Auto
 	c.Reboot.Allow = desired.RebootServer
+	c.Directives.Obey, c.Directives.Retries = desired.ObeyLimited, 2
 	c.Hooks.Timeout = Duration(5 * time.Minute)
 	c.Poll.Wait = Duration(45 * time.Second)
 	return c
@@ -285,6 +290,9 @@ func (c *Config) checkPaths() error {
 }
 
 func (c *Config) checkActions() error {
+	if o := c.Directives.Obey; o != desired.ObeyLimited && o != desired.ObeyNever || c.Directives.Retries < 0 {
+		return fmt.Errorf("directives: obey is limited or never, not %q, and retries 0 or more, not %d", o, c.Directives.Retries)
+	}
 	var err error
 	if c.windows, err = window.NewSchedule(c.Reboot.Windows); err != nil {
 		return fmt.Errorf("reboot.windows: %w", err)
@@ -372,6 +380,9 @@ func (c *Config) Rules() machine.Rules {
 			MinSeq:   c.MinSeq,
 			Reboot:   c.Reboot.Allow,
 			Windows:  c.windows,
+
+			Directives: c.Directives.Obey,
+			Retries:    c.Directives.Retries,
 
 			Minimum:        time.Duration(c.Probation.Minimum),
 			ConfirmTimeout: time.Duration(c.Probation.ConfirmTimeout),

@@ -114,7 +114,9 @@ func headOf(p *signing.Pointer) []byte {
 // An Order is what a directive of the server's comes to. A server may ask for a
 // retry or a revert without a new release. Neither makes a host run what no
 // promoter signed: "retry" is about the very entry, and "revert" leads to what
-// the host itself has found well before.
+// the host itself has found well before. Nor can it lead a host to and fro without end:
+// retries are counted, and after a revert there is nothing to go back to before
+// another system was activated and found well.
 type Order int
 
 // The orders.
@@ -125,6 +127,8 @@ const (
 	Revert
 	Paused // a revert that waits for a person on the host
 	Old    // one that is not above the last that was obeyed
+	Spent  // a retry more than the host's configuration lets the server ask for
+	Never  // the host obeys none
 )
 
 // OrderOf is what the server's directive asks for, if it is about the release
@@ -141,6 +145,10 @@ func OrderOf(r *Rules, j *journal.Journal, paused bool) Order {
 		return Obeyed
 	case d.Serial != 0 && d.Serial <= seen.Directive:
 		return Old
+	case r.Directives == ObeyNever:
+		return Never
+	case d.Type == "retry" && seen.Retries >= r.Retries:
+		return Spent
 	case d.Type == "retry":
 		return Retry
 	case paused:
@@ -152,10 +160,17 @@ func OrderOf(r *Rules, j *journal.Journal, paused bool) Order {
 // unnumbered tells whether a directive's serial is none.
 func unnumbered(d *api.Directive) bool { return d.Serial < 0 || d.Serial > api.MaxSerial }
 
-// OldText says why a directive is not obeyed, and what to do where it is meant.
+// Refusal says why a directive is not obeyed, and what to do where it is meant; "" where it is.
 // last is the serial of the last that was.
-func OldText(d *api.Directive, last int64) string {
-	if unnumbered(d) {
+func (o Order) Refusal(r *Rules, d *api.Directive, last int64) string {
+	switch {
+	case o == Never:
+		return fmt.Sprintf("the server asks to %s release %d, and this host obeys no directives (directives.obey): promote instead", d.Type, d.Seq)
+	case o == Spent:
+		return fmt.Sprintf("the server asks to retry release %d, and this host has done that %d times (directives.retries): if it is meant, promote it again", d.Seq, r.Retries)
+	case o != Old:
+		return ""
+	case unnumbered(d):
 		return fmt.Sprintf("the server asks to %s release %d by directive %d, which is no number of one", d.Type, d.Seq, d.Serial)
 	}
 	return fmt.Sprintf("the server asks again to %s release %d, by directive %d, and this host has obeyed %d: was the server restored from a backup? If it is meant, say it again", d.Type, d.Seq, d.Serial, last)

@@ -11,12 +11,14 @@ import (
 // TestOrderOf: a directive is obeyed once, only about the release that was
 // accepted last, and none that is not above the last of its release.
 func TestOrderOf(t *testing.T) {
-	r := &Rules{Trust: signing.Trust{Origin: "o", Channel: "c"}}
+	r := &Rules{Trust: signing.Trust{Origin: "o", Channel: "c"}, Retries: 2}
 	for name, c := range map[string]struct {
 		d      *api.Directive
 		last   string // that was obeyed
 		serial int64  // of it
 		paused bool
+		tried  int
+		never  bool
 		want   Order
 	}{
 		"none":                    {want: None},
@@ -34,10 +36,19 @@ func TestOrderOf(t *testing.T) {
 		"a serial that is none":   {d: &api.Directive{Type: "retry", Seq: 7, ID: "a", Serial: -1}, last: "a", want: Old},
 		"revert while paused":     {d: &api.Directive{Type: "revert", Seq: 7, ID: "a"}, paused: true, want: Paused},
 		"retry while paused":      {d: &api.Directive{Type: "retry", Seq: 7, ID: "a"}, paused: true, want: Retry},
+		"the last retry":          {d: &api.Directive{Type: "retry", Seq: 7, ID: "a"}, tried: 1, want: Retry},
+		"a retry too many":        {d: &api.Directive{Type: "retry", Seq: 7, ID: "a"}, tried: 2, want: Spent},
+		"a revert after it":       {d: &api.Directive{Type: "revert", Seq: 7, ID: "a"}, tried: 2, want: Revert},
+		"never a retry":           {d: &api.Directive{Type: "retry", Seq: 7, ID: "a"}, never: true, want: Never},
+		"never a revert":          {d: &api.Directive{Type: "revert", Seq: 7, ID: "a"}, never: true, want: Never},
 	} {
 		j := &journal.Journal{
 			Desired: &api.Desired{Directive: c.d}, Directive: c.last,
-			Seen: map[string]journal.Seen{r.Channel(): {Seq: 7, Directive: c.serial}},
+			Seen: map[string]journal.Seen{r.Channel(): {Seq: 7, Directive: c.serial, Retries: c.tried}},
+		}
+		r.Directives = ObeyLimited
+		if c.never {
+			r.Directives = ObeyNever
 		}
 		if got := OrderOf(r, j, c.paused); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)

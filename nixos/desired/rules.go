@@ -7,7 +7,7 @@
 //
 // The server's word can delay and hold. It permits a reboot where the host's
 // configuration leaves that to it, and asks for a retry, or for the way back to
-// what the host itself has found well. It cannot make a host run what no
+// what the host itself has found well, as often as that lets it. It cannot make a host run what no
 // promoter signed.
 package desired
 
@@ -30,6 +30,9 @@ type Rules struct {
 	Reboot   RebootAllow     // for a release
 	Windows  window.Schedule // for reboots; none is always
 
+	Directives Obey // whether the server's directives are obeyed, which nobody signs
+	Retries    int  // how often a release is tried again by one
+
 	Minimum        time.Duration // probation lasts at least so long
 	ConfirmTimeout time.Duration // and waits so long for a server that is away
 }
@@ -48,6 +51,15 @@ func (r *Rules) Limits(d *api.Desired) (minimum, confirm time.Duration) {
 	}
 	return minimum, confirm
 }
+
+// Obey says whether a host does what the server asks of it without a release.
+type Obey string
+
+// Whether it does.
+const (
+	ObeyLimited Obey = "limited"
+	ObeyNever   Obey = "never"
+)
 
 // RebootAllow says who may reboot the host for a release.
 type RebootAllow string

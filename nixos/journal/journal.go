@@ -87,6 +87,7 @@ type Seen struct {
 	// It goes with Seq, so that whatever number a server once said, it can ask
 	// again about the next release.
 	Directive int64 `json:"directive_serial,omitempty"`
+	Retries   int   `json:"retries,omitempty"` // of Seq that directives asked for
 }
 
 // Denial is why an entry is not tried again.

@@ -66,6 +66,7 @@ func (t *turn) accept(v desired.Verdict) {
 		j.Obey(channel, j.Desired.Directive)
 	}
 	if order == desired.Retry {
+		t.countRetry(v)
 		delete(j.Denied, v.Digest)
 		same = same && !obeyRetry(a)
 	}
@@ -77,6 +78,16 @@ func (t *turn) accept(v desired.Verdict) {
 	}
 	t.rest()
 	explain(t, order)
+}
+
+// countRetry counts a retry that may activate, or boot, something again: nobody signed it.
+func (t *turn) countRetry(v desired.Verdict) {
+	_, denied := t.j.Denied[v.Digest]
+	if channel := t.rules.Channel(); denied || t.a != nil && t.a.Outcome == api.Armed {
+		seen := t.j.Seen[channel]
+		seen.Retries++
+		t.j.Seen[channel] = seen
+	}
 }
 
 // obeyRetry tells whether another attempt at the same entry is to be begun. Where
@@ -95,12 +106,12 @@ func explain(t *turn, o desired.Order) {
 	case o == desired.Paused && j.Error == "" && j.WaitingFor == nil:
 		p := t.f.Pause
 		j.WaitingFor = &api.Waiting{Kind: api.WaitPaused, Detail: fmt.Sprintf("the server asks to leave release %d; paused on the host by %s: %s", d.Seq, p.By, p.Reason)}
-	case o == desired.Old && Resting(t.a):
-		text := desired.OldText(d, j.Seen[t.rules.Channel()].Directive)
-		if j.Error != "" {
-			text = j.Error + "; " + text
+	case Resting(t.a):
+		text := o.Refusal(&t.rules.Rules, d, j.Seen[t.rules.Channel()].Directive)
+		if j.Error != "" && text != "" {
+			text = "; " + text
 		}
-		j.Error = text
+		j.Error += text
 	}
 }
 

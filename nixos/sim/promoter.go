@@ -82,7 +82,7 @@ func (p *Promoter) PointerOf(h signing.Head, e signing.Entry) *signing.Pointer {
 // Rules are those of the tests, unless they change them.
 func (p *Promoter) Rules() machine.Rules {
 	return machine.Rules{
-		Rules:     desired.Rules{Trust: p.Trust(), System: Machine, StoreDir: StoreDir, Minimum: 10 * time.Second, ConfirmTimeout: 60 * time.Second},
+		Rules:     desired.Rules{Trust: p.Trust(), System: Machine, StoreDir: StoreDir, Directives: desired.ObeyLimited, Retries: 8, Minimum: 10 * time.Second, ConfirmTimeout: 60 * time.Second},
 		Probation: probation.Rules{Settle: 10 * time.Second}, Interval: time.Second, CheckTime: 10 * time.Second,
 	}
 }
