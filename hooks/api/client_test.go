@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"net"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -184,6 +185,31 @@ func TestLimits(t *testing.T) {
 	}
 	if _, err := c.Do(context.Background(), Call{Path: "/away"}); err == nil || !strings.Contains(err.Error(), "redirects to http://192.0.2.1") {
 		t.Error(err)
+	}
+}
+
+// TestTokenStaysWithItsServer: a redirect to another port of the server's own name is not followed.
+func TestTokenStaysWithItsServer(t *testing.T) {
+	stolen := ""
+	other := serve(t, func(_ http.ResponseWriter, r *http.Request) { stolen += r.URL.Path + r.Header.Get("Authorization") + " " })
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/path":
+			http.Redirect(w, r, "/here", http.StatusFound)
+		case "/here":
+			_, _ = io.WriteString(w, r.Header.Get("Authorization"))
+		default:
+			http.Redirect(w, r, other.URL+"/x", http.StatusTemporaryRedirect)
+		}
+	})
+	c := client(t, ClientOptions{Servers: []string{s.URL}, Token: "nwt_secret"})
+	for _, call := range []Call{{Path: "/away"}, {Path: "/away", Fresh: true}, {Method: http.MethodPut, Path: "/away", Body: []byte("report")}} {
+		if _, err := c.Do(context.Background(), call); err == nil || stolen != "" {
+			t.Errorf("%+v: %v; the other server was asked %q", call, err, stolen)
+		}
+	}
+	if a, err := c.Do(context.Background(), Call{Path: "/path"}); err != nil || string(a.Body) != "Bearer nwt_secret" {
+		t.Errorf("within the server: %v", err)
 	}
 }
 

@@ -2,6 +2,7 @@ package desired
 
 import (
 	"testing"
+	"time"
 
 	"narwharf/hooks/api"
 	"narwharf/nixos/journal"
@@ -52,6 +53,21 @@ func TestOrderOf(t *testing.T) {
 		}
 		if got := OrderOf(r, j, c.paused); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+}
+
+// TestPolicyTightensOnly: what a server says of a probation makes it longer, by an hour at most, and
+// never shorter.
+func TestPolicyTightensOnly(t *testing.T) {
+	r := &Rules{Minimum: 10 * time.Second, ConfirmTimeout: 2 * time.Minute}
+	for said, want := range map[int64][2]time.Duration{
+		0: {10 * time.Second, 2 * time.Minute}, -1: {10 * time.Second, 2 * time.Minute}, 1: {10 * time.Second, 2 * time.Minute},
+		600: {10 * time.Minute, 10 * time.Minute}, 1 << 62: {time.Hour, time.Hour}, -1 << 63: {10 * time.Second, 2 * time.Minute},
+	} {
+		minimum, confirm := r.Limits(&api.Desired{Policy: api.Policy{ProbationMin: said, ConfirmTimeout: said}})
+		if minimum != want[0] || confirm != want[1] {
+			t.Errorf("%d: %v and %v, want %v", said, minimum, confirm, want)
 		}
 	}
 }
