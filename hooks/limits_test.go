@@ -121,7 +121,7 @@ func TestFieldsOfAStatus(t *testing.T) {
 			field.SetString("x")
 		}
 		*st = *status(counter, api.Reverted, func(s *api.Status) {
-			s.Checks, s.Transitions, s.NewFailedUnits, s.NeedRebootFor, s.Differs, s.WaitingFor, s.Pause = st.Checks, st.Transitions, st.NewFailedUnits, st.NeedRebootFor, st.Differs, st.WaitingFor, st.Pause
+			s.Checks, s.Transitions, s.NewFailedUnits, s.NeedRebootFor, s.Differs, s.WaitingFor, s.Pause, s.Directives = st.Checks, st.Transitions, st.NewFailedUnits, st.NeedRebootFor, st.Differs, st.WaitingFor, st.Pause, st.Directives
 		})
 		again := reflect.ValueOf(st).Elem()
 		set(again, strings.Split(strings.TrimPrefix(name, "."), "."), nasty)

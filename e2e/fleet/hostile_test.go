@@ -203,4 +203,36 @@ func TestHijackedServer(t *testing.T) {
 		evil.mu.Unlock()
 		converge(s, fw, path, "elsewhere")
 	})
+
+	fw.story(t, "12: directives that lead to and fro", func(s *Story, fw *follower) {
+		path, old := release(fw, "flap"), before
+		converge(s, fw, path, "flap")
+		asked := map[string]int{}
+		evil.turn(nil, func(desired map[string]any, host string) {
+			asked[host]++
+			desired["directive"] = map[string]any{"type": []string{"revert", "retry"}[asked[host]%2], "seq": seq, "id": fmt.Sprintf("%s-%d", host, asked[host]), "serial": asked[host]}
+		})
+		runs := map[string]string{}
+		for _, name := range []string{"h1", "h2"} {
+			Eventually(s, 3*time.Minute, name+" has enough of it", func() error {
+				out := fw.Host(name).Must("narwharf", "agent", "status")
+				if !strings.Contains(out, "directives.retries") || fw.Host(name).State().Current != old {
+					return fmt.Errorf("%s", out)
+				}
+				return nil
+			})
+			runs[name] = fw.Host(name).Sh("ls /nix/var/narwharf/runs")
+		}
+		time.Sleep(15 * time.Second)
+		for name, before := range runs {
+			if now := fw.Host(name).Sh("ls /nix/var/narwharf/runs"); now != before {
+				s.Errorf("%s switched again:\n%s\nbefore:\n%s", name, now, before)
+			}
+			if st := fw.Host(name).State(); st.Current != old || st.BootEntry != old {
+				s.Errorf("%s: %+v", name, st)
+			}
+			s.Note("%s was asked %d times", name, asked[name])
+		}
+		converge(s, fw, release(fw, "after"), "after")
+	})
 }

@@ -4,8 +4,8 @@ import (
 	"context"
 	"encoding/pem"
 	"errors"
-	"net"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -191,7 +191,9 @@ func TestLimits(t *testing.T) {
 // TestTokenStaysWithItsServer: a redirect to another port of the server's own name is not followed.
 func TestTokenStaysWithItsServer(t *testing.T) {
 	stolen := ""
-	other := serve(t, func(_ http.ResponseWriter, r *http.Request) { stolen += r.URL.Path + r.Header.Get("Authorization") + " " })
+	other := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		stolen += r.URL.Path + r.Header.Get("Authorization") + " "
+	})
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/path":
