@@ -23,7 +23,10 @@ import (
 // shows nothing of them (src/libstore/filetransfer.cc).
 const maxErrorText = 900
 
-const textType = "text/plain; charset=utf-8"
+const (
+	textType = "text/plain; charset=utf-8"
+	jsonType = "application/json"
+)
 
 // errorAnswer is what a client gets for any error of a handler.
 func errorAnswer(method string, err error) (status int, kind refusal.Kind, text string) {

@@ -68,16 +68,9 @@ var fastKinds = [...]requestKey{
 
 // answeredFast counts an answer as ServeHTTP does.
 func (s *Server) answeredFast(a *fastpath.Answer, sent int64) {
-	var label fastLabel
-	switch l := a.Label.(type) {
-	case fastLabel:
-		label = l
-	case signed.Label:
-		if l.Local {
-			label.kind = fastLocalInfo
-		}
-	default:
-		panic("cache: an answer without a label")
+	label, _ := a.Label.(fastLabel)
+	if info, _ := a.Label.(signed.Label); info.Local {
+		label.kind = fastLocalInfo
 	}
 	c := s.fastCounts[label.kind]
 	c.requests.Inc()

@@ -23,7 +23,7 @@ func (s *listings) getListing(w *reply.Writer, req *http.Request, hash string) e
 		return s.sendLocalListing(w, req, own)
 	}
 	defer f.Close()
-	return reply.Blob(w, req, f, "application/json")
+	return reply.Blob(w, req, f, jsonType)
 }
 
 // sendLocalListing walks a path of the local store, if the client has not got its
@@ -38,7 +38,7 @@ func (s *listings) sendLocalListing(w *reply.Writer, req *http.Request, info *na
 	if err != nil {
 		return s.brokenLocal(w, req, &stored.Source{Info: info, Local: true}, err)
 	}
-	return reply.Text(w, req, bytes.NewReader(text), int64(len(text)), "application/json", etag)
+	return reply.Text(w, req, bytes.NewReader(text), int64(len(text)), jsonType, etag)
 }
 
 // putListing takes what `nix copy` with write-nar-listing=1 sends. It comes

@@ -56,7 +56,7 @@ func (s *localNars) sends(form string, send func(*reply.Writer, *http.Request, *
 func (s *localNars) sendCompressed(w *reply.Writer, req *http.Request, src *stored.Source) error {
 	h := w.Header()
 	etag := h.Get("Etag")
-	if done, err := conditions(w, req, etag); done || err != nil {
+	if done, err := reply.Conditions(w, req, etag); done || err != nil {
 		return err
 	}
 	if s.Cache.Local == nil { // serve_store was turned off, and clients remember this URL
@@ -171,7 +171,7 @@ func copyStream(w *reply.Writer, r io.Reader) error {
 func (s *localNars) sendPlain(w *reply.Writer, req *http.Request, src *stored.Source) error {
 	h := w.Header()
 	etag := h.Get("Etag")
-	if done, err := conditions(w, req, etag); done || err != nil {
+	if done, err := reply.Conditions(w, req, etag); done || err != nil {
 		return err
 	}
 	part, partial, err := reply.ParseRange(reply.RangeOf(req, etag), src.NarSize)
@@ -235,18 +235,6 @@ func ofClient(err error) error {
 		return nil
 	}
 	return fmt.Errorf("%w: %w", errClient, err)
-}
-
-// conditions answers the request if its conditions say so.
-func conditions(w *reply.Writer, req *http.Request, etag string) (done bool, err error) {
-	switch reply.Condition(req, etag) {
-	case http.StatusPreconditionFailed:
-		err = refusal.New(refusal.Condition, "the NAR has another ETag")
-	case http.StatusNotModified:
-		done = true
-		w.WriteHeader(http.StatusNotModified)
-	}
-	return done, err
 }
 
 // brokenLocal judges an error of sending src. One of the path is counted and

@@ -72,12 +72,17 @@ func (s *Server) drain(req *http.Request, b *reply.Body) {
 	b.Discard(s.drainTime)
 }
 
-// smallBody reads a body whole, its Content-Encoding undone.
-func smallBody(req *http.Request, limit int64, what string, kind refusal.Kind) ([]byte, error) {
+// decodedBody is a body with its Content-Encoding undone. It may be refused by its length.
+func decodedBody(req *http.Request, limit int64, what string, kind refusal.Kind) (io.ReadCloser, error) {
 	if req.ContentLength > limit {
 		return nil, refusal.New(refusal.TooLarge, "%s is larger than the %s that this cache takes", what, refusal.Size(limit))
 	}
-	plain, err := narfile.Decode(req.Body, req.Header.Get("Content-Encoding"), limit, what, kind)
+	return narfile.Decode(req.Body, req.Header.Get("Content-Encoding"), limit, what, kind)
+}
+
+// smallBody reads a decodedBody whole.
+func smallBody(req *http.Request, limit int64, what string, kind refusal.Kind) ([]byte, error) {
+	plain, err := decodedBody(req, limit, what, kind)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"narwharf/cache/fastpath"
 	"narwharf/cache/limits"
+	"narwharf/cache/local"
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
 	"narwharf/cache/sidecar"
@@ -111,9 +112,9 @@ func (s *Server) table() map[string]endpoints {
 		"packed-nar":     {read: locals.sends(".zst", locals.sendCompressed)},
 		"plain-nar":      {read: plain},
 		"log":            {read: sides.getLog, write: sides.putLog},
-		"debuginfo":      {read: sides.reads(sidecar.DebuginfoName), write: sides.writes("debuginfo", small.PutDebuginfo)},
-		"realisation":    {read: sides.reads(sidecar.RealisationName), write: sides.writes("realisations", small.PutRealisation)},
-		"build-trace":    {read: sides.reads(sidecar.BuildTraceName), write: sides.writes("build-trace-v2", small.PutBuildTrace)},
+		"debuginfo":      {read: sides.reads(sidecar.DebuginfoName, (*local.Store).Debuginfo), write: sides.writes("debuginfo", small.PutDebuginfo)},
+		"realisation":    {read: sides.reads(sidecar.RealisationName, (*local.Store).Realisation), write: sides.writes("realisations", small.PutRealisation)},
+		"build-trace":    {read: sides.reads(sidecar.BuildTraceName, (*local.Store).BuildTrace), write: sides.writes("build-trace-v2", small.PutBuildTrace)},
 		"serve":          {read: files.getServe},
 		"pubkey":         {read: about.getPubkey},
 		"version":        {read: about.getVersion},

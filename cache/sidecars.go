@@ -3,6 +3,7 @@ package cache
 import (
 	"bufio"
 	"compress/bzip2"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +11,7 @@ import (
 	"net/http"
 	"strconv"
 
-	"narwharf/cache/narfile"
+	"narwharf/cache/local"
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
 	"narwharf/cache/sidecar"
@@ -31,10 +32,20 @@ func (s *sidecars) send(w *reply.Writer, req *http.Request, name, contentType st
 	return reply.Blob(w, req, f, contentType)
 }
 
-// reads sends the JSON files that name gives.
-func (s *sidecars) reads(name func(string) string) endpoint {
+// reads sends the JSON file that name gives, if it was uploaded, else the text that local
+// has for it.
+func (s *sidecars) reads(name func(string) string, local func(*local.Store, context.Context, string) ([]byte, error)) endpoint {
 	return func(w *reply.Writer, req *http.Request, id string) error {
-		return s.send(w, req, name(id), "application/json")
+		err := s.send(w, req, name(id), jsonType)
+		if s.Cache.Local == nil || !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		w.Source = sourceLocal
+		text, err := local(s.Cache.Local, req.Context(), id)
+		if err != nil {
+			return err
+		}
+		return reply.Bytes(w, req, text, jsonType)
 	}
 }
 
@@ -101,10 +112,7 @@ func (s *sidecars) getLocalLog(w *reply.Writer, req *http.Request, drv string) e
 }
 
 func (s *sidecars) putLog(w *reply.Writer, req *http.Request, drv string) error {
-	if req.ContentLength > sidecar.MaxLog {
-		return refusal.New(refusal.TooLarge, "the log is larger than the %s that this cache takes", refusal.Size(sidecar.MaxLog))
-	}
-	text, err := narfile.Decode(req.Body, req.Header.Get("Content-Encoding"), sidecar.MaxLog, "the log", refusal.Content)
+	text, err := decodedBody(req, sidecar.MaxLog, "the log", refusal.Content)
 	if err != nil {
 		return err
 	}

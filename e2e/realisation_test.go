@@ -59,6 +59,63 @@ func TestRealisations(t *testing.T) {
 	})
 }
 
+// A machine serves the outputs of content-addressed derivations in its own store with their
+// realisations: a host that has the derivation alone finds them without building. Debug information
+// is found by its build id.
+func TestLocalStoreRealisations(t *testing.T) {
+	t.Parallel()
+	eachSuite(t, func(t *testing.T, suite string) {
+		c := NeedClosures(t, suite)
+		m := NewNix(t, suite)
+		installable := func(n *Nix, name, outputs string) []string {
+			if n.AtLeast(2, 13) {
+				return []string{c.Path(name+"_drv") + "^" + outputs}
+			}
+			return []string{"-f", filepath.Join(repoRoot(), "e2e", "closures.nix"), name}
+		}
+		want := map[string]string{"caC": "out", "caPlain": "out", "caMulti": "out,dev", "caUser": "out"}
+		from := "local?root=" + c.Root
+		for name := range want {
+			m.Must("nix", "copy", "--no-check-sigs", "--derivation", "--from", from, c.Path(name+"_drv"))
+			m.Must("nix", append([]string{"copy", "--no-check-sigs", "--from", from}, installable(m, name, "*")...)...)
+		}
+		m.Must("nix", "copy", "--no-check-sigs", "--from", from, c.Path("dbg_debug"))
+		keepOpen(t, m)
+		s, rec := serveStore(t, m)
+
+		down := NewNix(t, suite).Trust(rec.URL(), s.Key)
+		down.Set("max-jobs = 0")
+		for name, outputs := range want {
+			down.Must("nix", "copy", "--derivation", "--from", rec.URL(), c.Path(name+"_drv"))
+			down.Must("nix", append([]string{"build", "--no-link"}, installable(down, name, outputs)...)...)
+			if !down.Has(c.Path(name)) {
+				t.Errorf("%s was not substituted", name)
+			}
+		}
+		down.Verify()
+		found := 0
+		for _, get := range append(rec.Select(http.MethodGet, "/realisations/"), rec.Select(http.MethodGet, "/build-trace-v2/")...) {
+			if get.Status == 200 {
+				found++
+			}
+		}
+		if found < 4 {
+			t.Errorf("%d realisations were found", found)
+		}
+
+		file, err := filepath.Glob(m.Real(c.Path("dbg_debug")) + "/lib/debug/.build-id/*/*.debug")
+		if err != nil || len(file) == 0 {
+			t.Fatal(file, err)
+		}
+		id := filepath.Base(filepath.Dir(file[0])) + filepath.Base(file[0])
+		u := NewUploader(t, s.URL(), "")
+		r := u.Get("/debuginfo/" + id)
+		if hash := hashOf(c.Path("dbg_debug")); r.Status != 200 || !strings.Contains(r.Body, `"../nar/`+hash+`-`) || !strings.Contains(r.Body, `"lib/debug/.build-id/`) {
+			t.Errorf("%v", r)
+		}
+	})
+}
+
 // The form of 2.35 and later.
 func TestBuildTrace(t *testing.T) {
 	t.Parallel()

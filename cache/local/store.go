@@ -22,6 +22,7 @@ package local
 import (
 	"context"
 	"crypto/sha256"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -36,6 +37,7 @@ import (
 	"narwharf/cache/local/encoder"
 	"narwharf/cache/nar/dump"
 	"narwharf/cache/nixstore"
+	"narwharf/cache/nixstore/realised"
 	"narwharf/cache/refusal"
 	"narwharf/narinfo"
 )
@@ -54,6 +56,8 @@ type Nix interface {
 	// that it was not held anew for so long. nixstore.ErrNoRoot if it cannot.
 	Hold(ctx context.Context, p narinfo.Path) error
 	Release(age time.Duration) (left int, err error)
+	// Read lets fn read Nix's database, see package realised.
+	Read(ctx context.Context, fn func(context.Context, *sql.DB) error) error
 	// RealPath is where the files of a path are.
 	RealPath(narinfo.Path) string
 	// Version and Still tell whether anything may have changed.
@@ -72,8 +76,9 @@ type Store struct {
 	Nix
 	Compressed *compress.Store // of the NARs
 
-	logs string // the folder of Nix's build logs
-	log  *slog.Logger
+	logs  string // the folder of Nix's build logs
+	log   *slog.Logger
+	debug debugPaths
 
 	mu       sync.Mutex
 	troubled map[string]time.Time // when the log last said what
@@ -219,7 +224,7 @@ func (s *Store) explain(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, nixstore.ErrNotValid):
+	case errors.Is(err, nixstore.ErrNotValid), errors.Is(err, realised.ErrNone):
 		return fs.ErrNotExist
 	case ctx.Err() != nil:
 		return err

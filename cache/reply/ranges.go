@@ -71,9 +71,21 @@ func (s Span) ContentRange(size int64) string {
 	return fmt.Sprintf("bytes %d-%d/%d", s.From, s.To-1, size)
 }
 
-// Condition judges the conditions of a request against a strong ETag, in the
+// Conditions answers the request for a NAR if its conditions say so.
+func Conditions(w *Writer, req *http.Request, etag string) (done bool, err error) {
+	switch condition(req, etag) {
+	case http.StatusPreconditionFailed:
+		err = refusal.New(refusal.Condition, "the NAR has another ETag")
+	case http.StatusNotModified:
+		done = true
+		w.WriteHeader(http.StatusNotModified)
+	}
+	return done, err
+}
+
+// condition judges the conditions of a request against a strong ETag, in the
 // order of RFC 9110, 13.2.2: 0 to go on, else 304 or 412.
-func Condition(req *http.Request, etag string) (status int) {
+func condition(req *http.Request, etag string) (status int) {
 	if match := req.Header["If-Match"]; match != nil && !strongMatch(match, etag) {
 		return http.StatusPreconditionFailed
 	}

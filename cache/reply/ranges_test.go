@@ -70,7 +70,7 @@ func TestConditions(t *testing.T) {
 	} {
 		req := httptest.NewRequest(http.MethodGet, "/", nil)
 		req.Header.Set(c.name, c.value)
-		if got := Condition(req, etag); got != c.status {
+		if got := condition(req, etag); got != c.status {
 			t.Errorf("%s: %s is %d, want %d", c.name, c.value, got, c.status)
 		}
 	}

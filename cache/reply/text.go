@@ -1,6 +1,9 @@
 package reply
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net/http"
@@ -31,6 +34,12 @@ func Text(w *Writer, req *http.Request, content io.ReadSeeker, size int64, conte
 	}
 	h.Set("Etag", `"`+etag+`"`)
 	return Content(w, req, content, size)
+}
+
+// Bytes sends a text that is in memory, with a hash of it as its ETag.
+func Bytes(w *Writer, req *http.Request, text []byte, contentType string) error {
+	sum := sha256.Sum256(text)
+	return Text(w, req, bytes.NewReader(text), int64(len(text)), contentType, hex.EncodeToString(sum[:12]))
 }
 
 // TextHeader sets what all texts have, compressed or not.

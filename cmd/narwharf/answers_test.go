@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"fmt"
 	"io"
 	"log/slog"
@@ -111,6 +112,10 @@ func (emptyStore) Version(context.Context) (v nixstore.Version, err error) { ret
 
 func (emptyStore) Hold(context.Context, narinfo.Path) error { return nixstore.ErrNotValid }
 func (emptyStore) Release(time.Duration) (int, error)       { return 0, nil }
+
+func (emptyStore) Read(context.Context, func(context.Context, *sql.DB) error) error {
+	return nixstore.ErrNotValid
+}
 
 func (emptyStore) InfoByHash(context.Context, string) (*narinfo.Info, error) {
 	return nil, nixstore.ErrNotValid
