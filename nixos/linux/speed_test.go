@@ -100,8 +100,9 @@ func (f *field) closure(compression string, n, size int) (top *narinfo.Info, inf
 	add := func(name string, bytes int, refs []narinfo.Path) *narinfo.Info {
 		file := filepath.Join(f.dir, "file")
 		text := make([]byte, bytes)
+		noise := rand.New(rand.NewSource(int64(bytes)))
 		for i := 0; i < len(text); i += 64 { // packs to about half
-			_, _ = rand.New(rand.NewSource(int64(i+len(name)))).Read(text[i:min(i+32, len(text))])
+			_, _ = noise.Read(text[i:min(i+32, len(text))])
 		}
 		if err := os.WriteFile(file, text, 0o644); err != nil {
 			f.t.Fatal(err)

@@ -72,7 +72,8 @@ type Relay struct {
 	lines   map[string]signing.Line // by the hash of the path
 	outside *outside
 	server  *http.Server
-	unpack  chan struct{} // holds one for each NAR that is unpacked
+
+	patience time.Duration
 
 	mu     sync.Mutex
 	offers map[string]*offer
@@ -82,9 +83,6 @@ type Relay struct {
 
 // UserAgent is what caches and proxies are told.
 const UserAgent = "narwharf relay"
-
-// unpackers bounds how many NARs are unpacked at once: a cache may give each a window of 128 MiB.
-const unpackers = 8
 
 // New begins to serve.
 func New(o Options) (*Relay, error) {
@@ -96,13 +94,14 @@ func New(o Options) (*Relay, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for Nix: %w", err)
 	}
+	o.Transport.MaxIdleConnsPerHost = 32 // Nix asks for 25 at once
 	o.Transport.ProxyConnectHeader = http.Header{"User-Agent": {UserAgent}}
 	o.Transport.RegisterProtocol("file", http.NewFileTransport(http.Dir("/")))
 	secret := make([]byte, 16)
 	_, _ = rand.Read(secret) // it does not fail
 	r := &Relay{
 		Options: o, prefix: "/" + hex.EncodeToString(secret), outside: hosts, next: time.Now(),
-		lines: make(map[string]signing.Line), offers: make(map[string]*offer), unpack: make(chan struct{}, unpackers),
+		lines: make(map[string]signing.Line), offers: make(map[string]*offer), patience: patience,
 	}
 	for _, l := range o.Lines {
 		r.lines[l.Path.Hash()] = l

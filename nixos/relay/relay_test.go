@@ -385,6 +385,52 @@ func (c *cutting) Write(p []byte) (int, error) {
 	return c.ResponseWriter.Write(p)
 }
 
+// TestSlowBody: a cache that sends a byte now and then is given up; one that stands still once is
+// asked again.
+func TestSlowBody(t *testing.T) {
+	body := random(300 << 10)
+	l := line("a", body)
+	for name, good := range map[string]bool{"drip": false, "once": true, "still": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHostile(t)
+			h.serve["/"+l.Path.Hash()+".narinfo"] = text(info(l, "nar/x", "none"))
+			var asked atomic.Int32
+			h.serve["/nar/x"] = func(w http.ResponseWriter, r *http.Request) {
+				if asked.Add(1) > 1 && name == "once" {
+					file(body)(w, r)
+					return
+				}
+				w.Header().Set("Content-Range", "bytes "+strings.TrimPrefix(r.Header.Get("Range"), "bytes=")+"/*")
+				if r.Header.Get("Range") != "" {
+					w.WriteHeader(206)
+				}
+				_, _ = w.Write(body[:1])
+				for r.Context().Err() == nil {
+					w.(http.Flusher).Flush()
+					time.Sleep(20 * time.Millisecond)
+					if name == "drip" {
+						_, _ = w.Write(body[:1])
+					}
+				}
+			}
+			r := start(t, Options{Lines: []signing.Line{l}, Caches: []Cache{h.cache(t, "")}})
+			r.patience = 300 * time.Millisecond
+			began := time.Now()
+			status, got, err := fetch(t, r.URL+"/nar/"+l.Path.Hash()+".nar")
+			if ok := status == 200 && err == nil && bytes.Equal(got, body); ok != good {
+				t.Errorf("%d, %d bytes, %v", status, len(got), err)
+			}
+			if took := time.Since(began); took > 30*time.Second {
+				t.Errorf("after %v", took)
+			}
+			if why := r.Why(errors.New("x")).Error(); !good && !strings.Contains(why, "hardly anything came") {
+				t.Error(why)
+			}
+		})
+	}
+}
+
 // TestAsksNobodyElse: a cache sends the host nowhere but to itself and where its configuration
 // lets it, and no token goes along.
 func TestAsksNobodyElse(t *testing.T) {

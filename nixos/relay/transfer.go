@@ -17,20 +17,16 @@ import (
 const (
 	// tries is how often a transfer that broke off is taken up without a step forward.
 	tries = 5
-	// stalled is how long a cache may send nothing.
-	stalled = 60 * time.Second
+	// patience is how long a cache may take for the next so many bytes: one that sends a byte now and
+	// then would keep a host from all that comes after.
+	patience = 60 * time.Second
+	least    = 64 << 10
 	// piece is what is read, unpacked and sent at once.
 	piece = 128 << 10
 )
 
 // send sends the bytes [from, to) of a NAR and returns how many went.
 func (r *Relay) send(ctx context.Context, w io.Writer, o *offer, from, to int64) (n int64, err error) {
-	select {
-	case r.unpack <- struct{}{}:
-		defer func() { <-r.unpack }()
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
 	t := &transfer{r: r, ctx: ctx, o: o, limit: o.line.NarSize + o.line.NarSize/8 + 1<<20}
 	defer t.close()
 	skip := from
@@ -107,8 +103,11 @@ type transfer struct {
 	limit int64 // a file has no more
 
 	body   io.ReadCloser
-	idle   *time.Timer
 	cancel context.CancelFunc
+	drop   int64         // bytes of body that came before
+	idle   *time.Timer   // cancels
+	waited time.Duration // for the bytes of now
+	now    int64
 	tried  int
 	err    error
 }
@@ -134,13 +133,15 @@ func (t *transfer) Read(p []byte) (int, error) {
 		n, err := t.read(p)
 		t.at += int64(n)
 		if n > 0 {
-			t.tried = 0
 			if t.r.Rate > 0 {
 				if err := t.r.pass(t.ctx, n); err != nil {
 					t.err = err
 				}
 			}
 			return n, t.err
+		}
+		if err == nil {
+			continue
 		}
 		if err == io.EOF {
 			return 0, io.EOF
@@ -168,21 +169,34 @@ func (t *transfer) read(p []byte) (int, error) {
 	if rate := t.r.Rate; rate > 0 {
 		most = min(most, max(rate/4, 512), 32<<10) // a quarter of a second's
 	}
-	t.idle.Reset(stalled)
+	began := time.Now()
+	t.idle.Reset(t.r.patience - t.waited)
 	n, err := t.body.Read(p[:min(most, t.limit-t.at)])
 	t.idle.Stop()
+	t.waited += time.Since(began)
+	if t.now += int64(n); t.now >= least {
+		t.waited, t.now = 0, 0
+		if t.drop == 0 {
+			t.tried = 0
+		}
+	}
+	if d := min(t.drop, int64(n)); d > 0 {
+		t.drop -= d
+		n = copy(p, p[d:n])
+	}
 	switch {
 	case n > 0:
 		err = nil // it comes again
-	case errors.Is(err, context.Canceled) && t.ctx.Err() == nil:
-		err = fmt.Errorf("nothing came for %s", stalled)
+	case err != nil && err != io.EOF && t.waited >= t.r.patience && t.ctx.Err() == nil:
+		err = fmt.Errorf("hardly anything came for %s", t.r.patience)
 	}
 	return n, err
 }
 
 func (t *transfer) open() error {
 	ctx, cancel := context.WithCancel(t.ctx)
-	t.cancel, t.idle = cancel, time.AfterFunc(stalled, cancel)
+	t.cancel, t.idle = cancel, time.AfterFunc(t.r.patience, cancel)
+	t.waited, t.now, t.drop = 0, 0, 0
 	resp, err := t.r.get(ctx, t.o.cache, t.o.url, t.at, true)
 	if err != nil {
 		return err
@@ -195,8 +209,8 @@ func (t *transfer) open() error {
 	case resp.StatusCode == http.StatusPartialContent && strings.HasPrefix(resp.Header.Get("Content-Range"), begin):
 		return nil
 	case t.at > 0 && resp.StatusCode == http.StatusOK: // it knows no ranges
-		_, err := io.CopyN(io.Discard, resp.Body, t.at)
-		return err
+		t.drop = t.at
+		return nil
 	case resp.StatusCode >= 400 && resp.StatusCode < 500 && resp.StatusCode != http.StatusTooManyRequests:
 		return fmt.Errorf("%w: it answers %s", errRefused, resp.Status)
 	}
