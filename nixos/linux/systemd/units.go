@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"narwharf/nixos/effect"
@@ -54,29 +55,14 @@ const crashAge = time.Minute
 
 // notWell reads systemctl show. Transient units are of no system: a person's, or a session's.
 func notWell(show string, now time.Duration, changed func(string) bool, failures func() map[string]time.Duration) []effect.Unit {
+	failures = sync.OnceValue(failures)
 	var units []effect.Unit
-	var failed map[string]time.Duration
 	for block := range strings.SplitSeq(show, "\n\n") {
 		p := properties(block)
 		if p["Id"] == "" || p["Transient"] == "yes" {
 			continue
 		}
-		u := effect.Unit{Name: p["Id"], Failed: hasFailed(p), Oneshot: isJob(p), Triggered: p["TriggeredBy"] != ""}
-		since, err := strconv.ParseInt(p["StateChangeTimestampMonotonic"], 10, 64)
-		if restarts := p["NRestarts"]; restarts != "" && restarts != "0" && err == nil && now-time.Duration(since)*time.Microsecond < crashAge {
-			switch p["Restart"] {
-			case "on-success":
-			case "always": // also after a clean end, which NRestarts counts, too
-				if failed == nil {
-					failed = failures()
-				}
-				if at, ok := failed[u.Name]; ok && now-at < crashAge {
-					u.Crash = at.String()
-				}
-			default:
-				u.Crash = restarts
-			}
-		}
+		u := effect.Unit{Name: p["Id"], Failed: hasFailed(p), Crash: lastCrash(p, now, failures), Oneshot: isJob(p), Triggered: p["TriggeredBy"] != ""}
 		if u.Failed || u.Crash != "" {
 			u.Changed = changed(u.Name)
 			units = append(units, u)
@@ -84,6 +70,26 @@ func notWell(show string, now time.Duration, changed func(string) bool, failures
 	}
 	slices.SortFunc(units, func(a, b effect.Unit) int { return cmp.Compare(a.Name, b.Name) })
 	return slices.CompactFunc(units, func(a, b effect.Unit) bool { return a.Name == b.Name })
+}
+
+// lastCrash names the last run of a unit that failed and had another after it, "" if there was
+// none a moment ago.
+func lastCrash(p map[string]string, now time.Duration, failures func() map[string]time.Duration) string {
+	since, err := strconv.ParseInt(p["StateChangeTimestampMonotonic"], 10, 64)
+	if err != nil || now-time.Duration(since)*time.Microsecond >= crashAge || p["NRestarts"] == "" || p["NRestarts"] == "0" {
+		return ""
+	}
+	switch p["Restart"] {
+	case "on-success":
+		return ""
+	case "always": // also after a clean end, which NRestarts counts, too
+		at, ok := failures()[p["Id"]]
+		if !ok || now-at >= crashAge {
+			return ""
+		}
+		return at.String()
+	}
+	return p["NRestarts"]
 }
 
 // isJob tells whether a unit does something and ends: a oneshot, what a timer starts, and what
