@@ -150,7 +150,7 @@ func TestLocalStorePromoteAndCollect(t *testing.T) {
 		args := func(more ...string) []string {
 			return append(append([]string{s.bin, "promote", "web"}, more...), c.Path("a"), "--kind", "path", "--system", "x86_64-linux",
 				"--server", s.URL(), "--key", m.write("promoter.sec", key.Secret()), "--token-file", m.write("token", token),
-				"--store-root", m.Root, "--client-config", "/dev/null")
+				"--store-root", m.Root, "--origin", "cache.example.org/web", "--client-config", "/dev/null")
 		}
 		if out := run(t, program{argv: args("--dry-run")}); out.Code != 0 {
 			t.Fatalf("a dry run\n%v", out)

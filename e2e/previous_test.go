@@ -67,7 +67,7 @@ func TestPreviousCommands(t *testing.T) {
 			p.must(0, one, "channel", "show", "web")
 			p.must(0, "rollback", "channel", "history", "web")
 			p.must(0, "web", "channel", "list")
-			p.must(0, "", "promote", "duo", one, "--key", "deploy.sec", "--from-cache", "--content-key", s.Key.Public(), "--kind", "path", "--out", "r.json")
+			p.must(0, "", "promote", "duo", one, "--key", "deploy.sec", "--from-cache", "--content-key", s.Key.Public(), "--kind", "path", "--origin", "127.0.0.1/duo", "--out", "r.json")
 			p.must(0, "promoted duo to seq 1", "promote", "duo", "--envelope", "r.json", "--if-seq", "0")
 			p.must(0, "duo", "channel", "delete", "duo")
 

@@ -43,7 +43,7 @@ func (p *promoter) must(code int, says string, args ...string) Output {
 
 func (p *promoter) promote(code int, says string, args ...string) Output {
 	p.server.T.Helper()
-	return p.must(code, says, append([]string{"promote", "web", "--key", "deploy.sec", "--from-cache", "--content-key", p.server.Key.Public(), "--kind", "path"}, args...)...)
+	return p.must(code, says, append([]string{"promote", "web", "--key", "deploy.sec", "--from-cache", "--content-key", p.server.Key.Public(), "--kind", "path", "--origin", "127.0.0.1/web"}, args...)...)
 }
 
 func storePath(p *Path) string { return "/nix/store/" + p.Base }

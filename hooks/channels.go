@@ -84,6 +84,14 @@ func (s *Server) getHistory(c *call, name string) (err error) {
 		return err
 	}
 	answer := map[string]any{"channel": name, "history": items}
+	if c.req.URL.Query().Get("hosts") == "1" {
+		if err := c.operateOr(name); err != nil {
+			return err
+		}
+		if answer["hosts"], err = s.channels.Ended(name); err != nil {
+			return err
+		}
+	}
 	if next > 0 {
 		answer["next"] = next
 	}

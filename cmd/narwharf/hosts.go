@@ -10,12 +10,13 @@ import (
 
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/api"
+	"narwharf/narinfo/clip"
 )
 
 func hostsCommand() *cobra.Command {
 	c := command("hosts [CHANNEL]", "list hosts: what they run, what they should run, why they wait", 0, 1, "")
 	return withServer(c, func(s *session, args []string) error {
-		list, err := s.Hosts(s.ctx, strings.Join(args, ""))
+		list, _, err := s.hostsOf(strings.Join(args, ""))
 		if err != nil {
 			return err
 		}
@@ -23,14 +24,45 @@ func hostsCommand() *cobra.Command {
 	})
 }
 
+// hostsOf lists the hosts of a channel, or of all (""), and the channels that the token
+// may see. A channel of which there is nothing is an error.
+func (s *session) hostsOf(channel string) ([]api.Host, []api.Channel, error) {
+	hosts, err := s.Hosts(s.ctx, channel)
+	if err != nil {
+		return nil, nil, err
+	}
+	all, err := s.Channels(s.ctx)
+	var e *api.Error
+	if errors.As(err, &e) && (e.Kind == api.Forbidden || e.Kind == api.Unauthorized) {
+		return hosts, nil, nil // the scope operate does not let it look at channels
+	}
+	var names []string
+	var some []api.Channel
+	for _, c := range all {
+		if !c.Deleted {
+			names = append(names, c.Channel)
+		}
+		if c.Channel == channel || channel == "" && !c.Deleted {
+			some = append(some, c)
+		}
+	}
+	switch {
+	case err != nil || channel == "" || len(hosts) > 0 || len(some) > 0:
+		return hosts, some, err
+	case names == nil:
+		return nil, nil, fmt.Errorf("there is no channel %s, and no other: the first promote makes it", channel)
+	}
+	return nil, nil, fmt.Errorf("there is no channel %s; there is %s", channel, strings.Join(names, ", "))
+}
+
 func statusCommand() *cobra.Command {
 	c := command("status [CHANNEL]", "sum up channels: how many hosts run the last release", 0, 1, "")
 	return withServer(c, func(s *session, args []string) error {
-		list, err := s.Hosts(s.ctx, strings.Join(args, ""))
+		list, channels, err := s.hostsOf(strings.Join(args, ""))
 		if err != nil {
 			return err
 		}
-		sums := summarise(list)
+		sums := summarise(list, channels)
 		return s.show(sums, func() error {
 			return terminal.Table(s.out, "CHANNEL\tSEQ\tHOSTS\tCONVERGED\tOFFLINE\tNEED REBOOT\tTROUBLE", func(row func(...any)) {
 				for _, c := range sums {
@@ -53,10 +85,14 @@ type channelSum struct {
 }
 
 // summarise counts hosts by the channel that they reported last, "-" for those that
-// never did.
-func summarise(hosts []api.Host) []channelSum {
-	var sums []channelSum
+// never did. A channel without hosts has its row.
+func summarise(hosts []api.Host, channels []api.Channel) []channelSum {
+	sums := []channelSum{}
 	at := make(map[string]int)
+	for _, c := range channels {
+		at[c.Channel] = len(sums)
+		sums = append(sums, channelSum{Channel: c.Channel, Seq: c.Seq, Trouble: []string{}})
+	}
 	for _, h := range hosts {
 		name := "-"
 		if h.Status != nil {
@@ -97,6 +133,9 @@ func watchCommand() *cobra.Command {
 
 // watch follows the audit log from its end on.
 func (s *session) watch(channel string) error {
+	if _, _, err := s.hostsOf(channel); err != nil {
+		return err
+	}
 	since := int64(1)
 	first := true
 	for s.ctx.Err() == nil {
@@ -137,6 +176,6 @@ func (s *session) event(ev api.Event) error {
 	if ev.Alarm {
 		alarm = "ALARM "
 	}
-	_, err := fmt.Fprintf(s.out, "%s  %s%s\n", ev.Time.Local().Format(time.DateTime), alarm, ev.Text)
+	_, err := fmt.Fprintf(s.out, "%s  %s%s\n", api.TimeText(ev.Time), alarm, clip.Line(ev.Text, 4096))
 	return err
 }

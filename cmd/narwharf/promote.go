@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -91,13 +92,14 @@ func addPromoteFlags(c *cobra.Command) *promoteFlags {
 	fl.StringSliceVar(&f.channelKeys, "channel-key", nil, "public `KEY` or file that the channel's releases may be signed by, beside --key; said with the first promote")
 	fl.IntVar(&f.options.Threshold, "threshold", 0, "how many of the channel's keys must sign; said with the first promote (default 1)")
 	fl.StringVar((*string)(&f.options.Kind), "kind", "", "nixos, or path for anything else; said with the first promote (default nixos)")
-	fl.StringVar(&f.options.Origin, "origin", "", "what hosts know the channel as (default: the server's host name, /, the channel)")
+	fl.StringVar(&f.options.Origin, "origin", "", "what hosts know the channel as: `NAME/CHANNEL`, said by its first release (default: the server's host name, /, the channel); another later takes the scope admin")
 	fl.Int64Var(&f.ifSeq, "if-seq", -1, "promote only if the channel is at this `SEQ`; 0: if it is not there yet")
 	fl.Int64Var(&f.seq, "seq", 0, "`SEQ` of the new release, if not the next one: above what hosts saw before an older backup was restored")
 	fl.StringSliceVar(&f.meta, "meta", nil, "`K=V` for people: rev=…, url=…; may be repeated")
 	fl.Int64Var(&f.order, "order", 0, "`N` of the source, a commit count or run number: a lower one is refused")
 	fl.StringVar(&f.expires, "expires", "", "hosts do not start on it after this `TIME` from now, as 12h or 30d")
-	fl.BoolVar(&f.wait, "wait", false, "wait until the hosts run it; exit 0 completed, 3 reverted or failed, 4 superseded, 5 time-out")
+	fl.BoolVar(&f.wait, "wait", false, "wait until the hosts run it, and say who does not; exit 0 completed, 3 reverted or failed, 4 superseded, 5 time-out")
+	fl.IntVar(&f.options.RequireHosts, "require-hosts", 0, "with --wait: not done before `N` hosts run it")
 	f.timeout, f.offline = 30*time.Minute, time.Minute
 	fl.Var((*configfile.Duration)(&f.timeout), "wait-timeout", "how long --wait waits")
 	fl.Var((*configfile.Duration)(&f.offline), "offline-after", "how long --wait waits for hosts that are not there")
@@ -144,7 +146,7 @@ func (f *promoteFlags) promoter(c *cobra.Command, channel string) (*promoter.Pro
 		}
 	}
 	if o.Origin == "" && cfg.Origin != "" {
-		o.Origin = strings.TrimRight(cfg.Origin, "/") + "/" + channel
+		o.Origin, o.KeepOrigin = strings.TrimRight(cfg.Origin, "/")+"/"+channel, true
 	}
 	if f.ifSeq >= 0 {
 		o.IfSeq = &f.ifSeq
@@ -252,24 +254,34 @@ func (f *promoteFlags) finish(c *cobra.Command, p *promoter.Promoter, a *api.Pro
 	case r.Outcome == promoter.Superseded:
 		return exitError{code: 4}
 	}
-	return exitError{5, fmt.Errorf("not done after %s: %s", f.timeout, strings.Join(r.Waiting, ", "))}
+	return exitError{5, fmt.Errorf("not done after %s: %s", f.timeout, r.Summary)}
 }
 
 func rollbackCommand() *cobra.Command {
 	c := command("rollback CHANNEL", "promote an earlier release again, as a new one", 1, 1,
-		`Makes a new release with the systems of an earlier one: the last but one, or the
-one that --to names. Hosts never go back in seq; they go forward to old systems.
+		`Makes a new release with the systems of an earlier one: the last that at least
+one host ended ok and none badly, as they reported, or the one that --to names.
+It says which that is and why. What a rollback went back from is passed over. If
+no host reported anything it is the release before the last. Hosts never go back
+in seq; they go forward to old systems.
 
+    narwharf rollback web --dry-run     what it would do, and what hosts said
     narwharf rollback web
     narwharf rollback web --to 41`)
 	f := addPromoteFlags(c)
-	to := c.Flags().Int64("to", 0, "`SEQ` to go back to (default: the release before the last)")
+	to := c.Flags().String("to", "last-good", "`SEQ` to go back to, or last-good")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		p, err := f.promoter(c, args[0])
 		if err != nil {
 			return err
 		}
-		r, err := p.Rollback(c.Context(), *to)
+		seq, err := int64(0), error(nil)
+		if *to != "last-good" {
+			if seq, err = strconv.ParseInt(*to, 10, 64); err != nil || seq < 1 {
+				return fmt.Errorf("--to: %q is neither a seq nor last-good", *to)
+			}
+		}
+		r, err := p.Rollback(c.Context(), seq)
 		return f.send(c, p, r, err)
 	}
 	return c

@@ -90,6 +90,15 @@ func (c *Client) History(ctx context.Context, name string, limit int) ([]History
 	}
 }
 
+// Ended counts the hosts that ended a release in a state, by seq. It is nil if the
+// server does not say.
+func (c *Client) Ended(ctx context.Context, name string) (map[int64]map[State]int, error) {
+	list, err := ask[struct {
+		Hosts map[int64]map[State]int `json:"hosts"`
+	}](ctx, c, Call{Path: channelPath(name) + "/history", Query: url.Values{"limit": {"1"}, "hosts": {"1"}}, MaxBody: maxRelease})
+	return list.Hosts, err
+}
+
 // Release reads an earlier release. Nothing of it is verified.
 func (c *Client) Release(ctx context.Context, name string, seq int64) (*signing.Release, error) {
 	return ask[*signing.Release](ctx, c, Call{Path: fmt.Sprintf("%s/releases/%d", channelPath(name), seq), MaxBody: maxRelease})

@@ -55,6 +55,7 @@ type Channel struct {
 	Channel   string           `json:"channel"`
 	Seq       int64            `json:"seq"` // 0: never promoted
 	Deleted   bool             `json:"deleted,omitempty"`
+	Origin    string           `json:"origin,omitempty"` // what hosts know it as; of older servers ""
 	Kind      ChannelKind      `json:"kind,omitempty"`
 	Keys      []string         `json:"keys,omitempty"`
 	Threshold int              `json:"threshold,omitempty"`

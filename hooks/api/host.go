@@ -85,7 +85,7 @@ func TimeText(t time.Time) string {
 	if t.IsZero() {
 		return "unknown"
 	}
-	return t.Local().Format(time.DateTime)
+	return t.Local().Format(time.DateTime + " MST")
 }
 
 // Hold keeps a host where it is.

@@ -137,6 +137,9 @@ func (c *Channels) commit(ctx context.Context, now *Snapshot, next State, p *Pro
 	if r.Head.Rollback {
 		text += " (rollback)"
 	}
+	if now.State.Origin != "" && now.State.Origin != next.Origin {
+		text += fmt.Sprintf("; its origin was %s and is %s", now.State.Origin, next.Origin)
+	}
 	err := c.turn(ctx, now, next, r, func(tx *mirror.Tx) {
 		audit.Note(tx, api.Event{Kind: "channel.promoted", By: p.By, Channel: now.Name, Seq: r.Head.Seq, Text: text, Data: r.Head.Meta})
 		c.putMeta(tx, now.Name, r, Meta{Promoted: tx.Time.UTC(), By: p.By})

@@ -3,6 +3,7 @@ package channel
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"narwharf/hooks/api"
 	"narwharf/signing"
@@ -15,17 +16,16 @@ func rules(now *Snapshot, p *Promotion, head *signing.Head) (State, error) {
 	if err != nil {
 		return next, err
 	}
-	if next.Origin == "" {
-		next.Origin = head.Origin
-	} else if next.Origin != head.Origin {
-		return next, api.Errorf(api.Invalid, "the release is of the origin %q, this channel's is %q", head.Origin, next.Origin)
+	if next.Origin != "" && next.Origin != head.Origin && p.RulesDenied != nil {
+		return next, api.Errorf(api.Invalid, "hosts know channel %s by the origin %s, and the release says %s: promote with --origin %s; a token with the scope admin may change it, for all hosts", now.Name, next.Origin, head.Origin, next.Origin)
 	}
+	next.Origin = head.Origin
 	keys, need, err := next.Trust()
 	if err != nil {
 		return next, api.Errorf(api.Invalid, "channel %s: %v", now.Name, err)
 	}
 	if _, err := p.Head.Open(signing.HeadKind, keys, need); err != nil {
-		return next, api.Errorf(api.BadSignature, "channel %s: %v", now.Name, err)
+		return next, api.Errorf(api.BadSignature, "channel %s: %v; its keys are %s", now.Name, err, strings.Join(next.Keys, ", "))
 	}
 	return next, nil
 }

@@ -94,7 +94,7 @@ func (s *Snapshot) Entry(target string) *signing.Entry {
 // Describe is the channel for its readers.
 func (s *Snapshot) Describe() *api.Channel {
 	d := &api.Channel{
-		Channel: s.Name, Seq: s.State.Seq, Deleted: s.State.Deleted, Kind: s.State.Kind,
+		Channel: s.Name, Seq: s.State.Seq, Deleted: s.State.Deleted, Origin: s.State.Origin, Kind: s.State.Kind,
 		Keys: s.State.Keys, Threshold: s.State.Threshold, Promoted: s.Meta.Promoted, By: s.Meta.By,
 	}
 	if s.Release != nil {

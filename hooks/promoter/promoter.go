@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"narwharf/hooks/api"
@@ -29,16 +31,19 @@ type Options struct {
 	Threshold   int // 1 if 0
 
 	// Origin is what hosts know the channel as: if empty that of the last release,
-	// else the server's host name, a slash and the channel.
-	Origin  string
-	IfSeq   *int64        // promote only if the channel is at it; 0: if it is not there yet
-	Seq     *int64        // of the release, if not the next one
-	Order   *int64        // of the source: a lower one than the last is refused
-	Expires time.Duration // after which hosts do not start on it; 0: never
-	Meta    map[string]string
-	Action  signing.Action // of the entries that are made; auto if empty
-	Last    bool           // hosts may be without an agent then, and follow no more
-	System  string         // of paths that do not say it themselves; this machine's if empty
+	// else the server's host name, a slash and the channel. Another than that of the
+	// last release changes it, which takes the scope admin; with KeepOrigin it is an
+	// error.
+	Origin     string
+	KeepOrigin bool
+	IfSeq      *int64        // promote only if the channel is at it; 0: if it is not there yet
+	Seq        *int64        // of the release, if not the next one
+	Order      *int64        // of the source: a lower one than the last is refused
+	Expires    time.Duration // after which hosts do not start on it; 0: never
+	Meta       map[string]string
+	Action     signing.Action // of the entries that are made; auto if empty
+	Last       bool           // hosts may be without an agent then, and follow no more
+	System     string         // of paths that do not say it themselves; this machine's if empty
 
 	FromCache bool   // compute closures from the cache's narinfos
 	Adopt     bool   // where the cache has other bytes, take them if a content key signed them
@@ -46,6 +51,8 @@ type Options struct {
 	StoreRoot string // prefix of the local store, as in Nix's local?root=
 
 	DryRun bool // the server checks everything, and changes nothing
+	// RequireHosts is how many hosts must run the release for Wait to be done.
+	RequireHosts int
 }
 
 // A Promoter makes releases of one channel and sends them.
@@ -104,18 +111,47 @@ func (p *Promoter) readBase(ctx context.Context, entriesToo bool) error {
 	if err != nil {
 		return fmt.Errorf("the channel's release: %w", err)
 	}
-	origin := p.Origin
-	if origin == "" {
-		origin = head.Origin // signed, and the same key will sign it again
+	origin := head.Origin // signed, and the same key will sign it again
+	if p.Origin != "" && p.Origin != origin && (p.KeepOrigin || entriesToo) {
+		return fmt.Errorf("the last release of %s cannot be built upon: hosts know the channel as %s, not as %s: correct --origin (or origin in client.toml); to change it, promote whole releases with --origin %[3]s and a token with the scope admin, and tell hosts the new one before", p.Channel, origin, p.Origin)
 	}
 	_, err = signing.VerifyHead(c.Release.Head, p.trust(origin))
 	switch {
 	case err == nil:
 		p.baseHead, p.baseRaw = head, c.Release.Entries
 	case p.IfSeq == nil || entriesToo:
-		return fmt.Errorf("the last release of %s cannot be built upon: %w; name the keys of its promoters with --trusted-key, or say --if-seq %d", p.Channel, err, c.Seq)
+		return fmt.Errorf("the last release of %s cannot be built upon: %w; %s", p.Channel, err, p.whichKey(c))
 	}
 	return nil
+}
+
+// whichKey says what to do where none of the keys signed the last release of a channel,
+// by what the server says are the channel's.
+func (p *Promoter) whichKey(c *api.Channel) string {
+	var signers []string
+	for _, s := range c.Release.Head.Signatures {
+		signers = append(signers, s.Key)
+	}
+	for _, k := range p.Keys {
+		if slices.Contains(c.Keys, k.Public().String()) {
+			return fmt.Sprintf("it was signed by %s: if you trust that promoter, name the key with --trusted-key (the channel's are %s), or say --if-seq %d to build on nothing of it",
+				strings.Join(signers, ", "), strings.Join(c.Keys, ", "), c.Seq)
+		}
+	}
+	if len(p.Keys) == 0 {
+		return fmt.Sprintf("it was signed by %s: name the key with --trusted-key (the channel's are %s)", strings.Join(signers, ", "), strings.Join(c.Keys, ", "))
+	}
+	return p.bringIn(c.Keys)
+}
+
+// bringIn says how a key that is none of a channel's may sign its releases.
+func (p *Promoter) bringIn(keys []string) string {
+	mine := p.Keys[0].Public()
+	return fmt.Sprintf(`your key %s is none of the channel's, which are %s.
+Sign with one of those (--key FILE), or let who has one bring yours in, with a token of the scope admin:
+    narwharf promote %s … --key THEIRS.sec --channel-key '%s'
+with --channel-key for each other key that shall stay. Hosts take it when their configuration has your key, too.`,
+		mine.Name(), strings.Join(keys, ", "), p.Channel, mine)
 }
 
 func (p *Promoter) trust(origin string) signing.Trust {

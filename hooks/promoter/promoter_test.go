@@ -29,6 +29,7 @@ func newSite(t *testing.T) *site {
 		Client:  must(api.NewClient(api.ClientOptions{Servers: []string{s.URL}})),
 		Channel: "web", Keys: []signing.SecretKey{must(signing.GenerateKey("alice-1"))}, Kind: api.KindPath,
 		FromCache: true, ContentKeys: []signing.PublicKey{s.ci.Public()}, System: "x86_64-linux",
+		Origin: "cache.example.org/web",
 	}
 	return s
 }

@@ -1,9 +1,12 @@
 package promoter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,12 +19,15 @@ import (
 // manifests it sends them, and with Adopt it takes the cache's bytes.
 func (p *Promoter) Send(ctx context.Context, r *Release) (*api.Promoted, error) {
 	for attempt := 0; ; attempt++ {
-		body, _, err := p.seal(r)
+		body, head, err := p.seal(r)
 		if err != nil {
 			return nil, err
 		}
 		answer, err := p.Client.Promote(ctx, p.Channel, p.base.Seq, body, p.DryRun)
 		if err == nil {
+			if p.base.Release == nil && p.base.Origin == "" && p.Origin == "" {
+				fmt.Fprintf(p.err, "the origin of %s is %s: hosts are configured with it, and it stays\n", p.Channel, head.Origin)
+			}
 			p.report(answer)
 			return answer, nil
 		}
@@ -36,7 +42,7 @@ func (p *Promoter) Send(ctx context.Context, r *Release) (*api.Promoted, error) 
 			}
 		}
 		if !again {
-			return nil, explained(e)
+			return nil, p.explained(e, r.entries)
 		}
 	}
 }
@@ -61,12 +67,13 @@ func (p *Promoter) seal(r *Release) (*api.Promotion, *signing.Head, error) {
 
 // head is the next release's, without its targets.
 func (p *Promoter) head() (signing.Head, error) {
-	h := signing.Head{Channel: p.Channel, Seq: p.base.Seq + 1, Created: time.Now().UTC().Truncate(time.Second), Origin: p.Origin, Order: p.Order, Meta: p.Meta}
+	h := signing.Head{Channel: p.Channel, Seq: p.base.Seq + 1, Created: time.Now().UTC().Truncate(time.Second), Order: p.Order, Meta: p.Meta}
 	if p.baseHead != nil {
-		h.Seq, h.Origin = p.baseHead.Seq+1, p.baseHead.Origin
+		h.Seq = p.baseHead.Seq + 1
 	}
-	if h.Origin == "" {
-		h.Origin = p.Client.Hostname() + "/" + p.Channel
+	var err error
+	if h.Origin, err = p.origin(); err != nil {
+		return h, err
 	}
 	if p.Seq != nil {
 		if *p.Seq < h.Seq || *p.Seq >= h.Seq+signing.MaxSeqJump {
@@ -80,6 +87,26 @@ func (p *Promoter) head() (signing.Head, error) {
 		h.Expires = &t
 	}
 	return h, nil
+}
+
+// origin is what hosts know the channel as. The first release settles it, so an address
+// that happens to be the server's today has to be said.
+func (p *Promoter) origin() (string, error) {
+	was := p.base.Origin
+	if p.baseHead != nil {
+		was = p.baseHead.Origin
+	}
+	if is := cmp.Or(p.Origin, was); is != "" {
+		if was != "" && is != was {
+			fmt.Fprintf(p.err, "the origin of %s changes from %s to %s: hosts refuse it until their configuration says the new one\n", p.Channel, was, is)
+		}
+		return is, nil
+	}
+	name := p.Client.Hostname()
+	if name == "localhost" || strings.HasSuffix(name, ".localhost") || net.ParseIP(name) != nil {
+		return "", fmt.Errorf("channel %s has no release yet, and the first says its origin: the name by which hosts know it, which stays. %s is no name for that: give it one that will be the server's, as --origin cache.example.org/%[1]s, or say --origin %s/%[1]s if that is what hosts are configured with", p.Channel, name, name)
+	}
+	return name + "/" + p.Channel, nil
 }
 
 // promotion adds what the first promote of a channel says about it.
@@ -171,17 +198,28 @@ func (p *Promoter) adopt(ctx context.Context, e *api.Error, r *Release) (bool, e
 }
 
 // explained is a refusal with what its fields say, for people.
-func explained(e *api.Error) error {
+func (p *Promoter) explained(e *api.Error, entries []leaf) error {
 	const most = 5
 	full := *e
-	for _, m := range e.Missing {
-		full.Message += fmt.Sprintf("\n  %s lacks %d paths:", m.Target, m.Count)
-		for _, path := range m.Paths[:min(most, len(m.Paths))] {
-			full.Message += "\n    " + string(path)
+	if e.Kind == api.BadSignature && len(p.Keys) > 0 && len(p.base.Keys) > 0 && !slices.ContainsFunc(p.Keys, func(k signing.SecretKey) bool { return slices.Contains(p.base.Keys, k.Public().String()) }) {
+		full.Message += "\n" + p.bringIn(p.base.Keys)
+	}
+	if len(e.Missing) > 0 {
+		full.Message = "not everything is in the cache yet:"
+		var roots []string
+		for i, m := range e.Missing {
+			if i < most {
+				full.Message += fmt.Sprintf("\n  target %s lacks %d paths:\n    %s", m.Target, m.Count, listed(m.Paths, most, "\n    "))
+			}
+			if at := slices.IndexFunc(entries, func(l leaf) bool { return l.Target == m.Target }); at >= 0 {
+				roots = append(roots, entries[at].StorePath)
+			}
 		}
-		if len(m.Paths) > most {
-			full.Message += "\n    …"
+		if more := len(e.Missing) - most; more > 0 {
+			full.Message += fmt.Sprintf("\n  and %d more targets", more)
 		}
+		slices.Sort(roots)
+		full.Message += fmt.Sprintf("\nUpload it, then promote again (--netrc-file FILE after copy, where that needs a token):\n    nix copy --refresh --to '%s' %s", p.Client.Server(), listed(slices.Compact(roots), 20, " "))
 	}
 	for _, d := range e.Differs[:min(most, len(e.Differs))] {
 		full.Message += fmt.Sprintf("\n  %s (target %s)\n    yours %s\n    ours  %s", d.StorePath, d.Target, d.Yours, d.Ours)
@@ -190,6 +228,22 @@ func explained(e *api.Error) error {
 		full.Message += "\n  …"
 	}
 	return &full
+}
+
+// listed is the first of some names, with dots for the others.
+func listed[S ~string](names []S, most int, between string) string {
+	var text strings.Builder
+	for i, n := range names {
+		if i > 0 {
+			text.WriteString(between)
+		}
+		if i == most {
+			text.WriteString("…")
+			break
+		}
+		text.WriteString(string(n))
+	}
+	return text.String()
 }
 
 // report prints what a promote did.

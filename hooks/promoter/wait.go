@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/narinfo/clip"
 	"narwharf/signing"
 )
 
@@ -17,7 +18,7 @@ type Outcome string
 
 // The outcomes.
 const (
-	Completed  Outcome = "completed"  // every host that is there says that it runs the release, or will
+	Completed  Outcome = "completed"  // nothing is to be waited for; Summary says who runs the release and who does not
 	Reverted   Outcome = "reverted"   // and some say that they do not, and will not
 	Superseded Outcome = "superseded" // a later release came
 	TimedOut   Outcome = "timeout"
@@ -30,12 +31,15 @@ type Result struct {
 	Outcome Outcome    `json:"outcome"`
 	Seconds float64    `json:"seconds"`
 	Hosts   []api.Host `json:"hosts"`
-	Waiting []string   `json:"-"` // hosts that had not ended
+	Running int        `json:"running"` // hosts that run the release, as they said
+	Summary string     `json:"summary"` // who does and who does not, in words
+	Waiting []string   `json:"-"`       // hosts that had not ended
 }
 
 // Wait follows the hosts of the channel until each that is there has ended its
 // attempt at a release, and prints a line for each change. Hosts that are not
-// there are waited for until offline is over.
+// there are waited for until offline is over, and on if there are no others; with
+// RequireHosts it goes on until so many run the release.
 func (p *Promoter) Wait(ctx context.Context, seq int64, timeout, offline time.Duration) (*Result, error) {
 	w := &waiter{p: p, seq: seq, offline: offline, start: time.Now(), printed: make(map[string]string)}
 	ctx, cancel := context.WithDeadline(ctx, w.start.Add(timeout))
@@ -84,41 +88,95 @@ type waiter struct {
 // look judges what the hosts declared. Nothing is inferred: a host counts as
 // done when it said so, about this seq.
 func (w *waiter) look(now time.Time) (done bool, outcome Outcome) {
-	outcome = Completed
-	waiting := 0
+	count := make(map[hostState]int)
 	for _, h := range w.hosts {
 		line, state := w.judge(h, now)
 		if w.printed[h.Host] != line {
 			w.printed[h.Host] = line
-			fmt.Fprintf(w.p.out, "%6.1fs  %-20s %s\n", now.Sub(w.start).Seconds(), h.Host, line)
+			fmt.Fprintf(w.p.out, "%6.1fs  %-20s %s\n", now.Sub(w.start).Seconds(), clip.Line(h.Host, maxWords), clip.Line(line, maxWords))
 		}
-		switch state {
-		case hostSuperseded:
-			return true, Superseded
-		case hostReverted:
-			outcome = Reverted
-		case hostWaits:
-			waiting++
-		}
+		count[state]++
 	}
-	if waiting > 0 {
+	switch {
+	case count[hostSuperseded] > 0:
+		return true, Superseded
+	case count[hostWaits] > 0:
 		return false, ""
-	}
-	if len(w.hosts) == 0 && now.Sub(w.start) < w.offline {
+	case len(w.hosts) == 0 && now.Sub(w.start) < w.offline:
 		return false, "" // nobody follows yet; somebody may come back
+	case count[hostReverted] > 0:
+		return true, Reverted
+	case count[hostRuns] < w.p.RequireHosts:
+		return false, ""
+	case count[hostOffline] > 0 && count[hostRuns]+count[hostArmed]+count[hostHeld] == 0:
+		return false, "" // nobody is there at all
 	}
-	return true, outcome
+	return true, Completed
 }
+
+// maxWords is how much of what a host says is printed, in bytes.
+const maxWords = 1000
 
 // What a host's part in a wait is.
 type hostState int
 
 const (
 	hostWaits hostState = iota
-	hostDone
+	hostRuns
+	hostArmed
+	hostHeld
+	hostOffline
+	hostNot // it is not concerned
 	hostReverted
 	hostSuperseded
 )
+
+// parts say what hosts that do not run the release do, in this order.
+var parts = []struct {
+	state hostState
+	words string
+}{
+	{hostReverted, "went back or failed"},
+	{hostWaits, "not done"},
+	{hostArmed, "armed, and run it from their next reboot on"},
+	{hostHeld, "held or paused"},
+	{hostOffline, "offline, not waited for"},
+	{hostSuperseded, "told of a later release"},
+}
+
+// summary is who runs the release and who does not.
+func (w *waiter) summary(now time.Time) (running int, text string, waiting []string) {
+	names := make(map[hostState][]string)
+	concerned := 0
+	for _, h := range w.hosts {
+		_, state := w.judge(h, now)
+		names[state] = append(names[state], clip.Line(h.Host, maxWords))
+		if state != hostNot {
+			concerned++
+		}
+	}
+	running = len(names[hostRuns])
+	switch {
+	case len(w.hosts) == 0:
+		text = "no host follows " + w.p.Channel
+	case concerned == 0:
+		text = fmt.Sprintf("none of %d hosts is in the release", len(w.hosts))
+	case running == concerned:
+		text = fmt.Sprintf("all %d hosts run it", running)
+	default:
+		text = fmt.Sprintf("%d of %d hosts run it", running, concerned)
+	}
+	if running < w.p.RequireHosts {
+		text += fmt.Sprintf(", and %d are required", w.p.RequireHosts)
+	}
+	for _, part := range parts {
+		if list := names[part.state]; list != nil {
+			slices.Sort(list)
+			text += fmt.Sprintf("; %s: %s", part.words, listed(list, 10, ", "))
+		}
+	}
+	return running, text, names[hostWaits]
+}
 
 // judge says of a host what to print and whether it is waited for.
 func (w *waiter) judge(h api.Host, now time.Time) (line string, state hostState) {
@@ -126,7 +184,7 @@ func (w *waiter) judge(h api.Host, now time.Time) (line string, state hostState)
 		return fmt.Sprintf("superseded by seq %d", h.WantedSeq), hostSuperseded
 	}
 	if h.Wanted == "" {
-		return "not in this release", hostDone
+		return "not in this release", hostNot
 	}
 	gone := ""
 	if !h.Online && (h.Slot == nil || h.Slot.Late) && now.Sub(w.start) >= w.offline {
@@ -134,13 +192,16 @@ func (w *waiter) judge(h api.Host, now time.Time) (line string, state hostState)
 	}
 	st := h.Status
 	if st == nil || st.Seq < w.seq {
-		if gone != "" {
-			return gone, hostDone
-		}
-		if !h.Online {
+		switch {
+		case h.Hold != nil:
+			return "held: " + h.Hold.Reason + ", by " + h.Hold.By, hostHeld
+		case st != nil && st.Pause != nil:
+			return "paused on the host: " + st.Pause.Reason + ", by " + st.Pause.By, hostHeld
+		case gone != "":
+			return gone, hostOffline
+		case !h.Online:
 			return "offline", hostWaits
-		}
-		if h.WaitingFor != nil {
+		case h.WaitingFor != nil:
 			return h.WaitingFor.Text(), hostWaits
 		}
 		return "told", hostWaits
@@ -149,7 +210,7 @@ func (w *waiter) judge(h api.Host, now time.Time) (line string, state hostState)
 		return line, state
 	}
 	if gone != "" {
-		return line + ", " + gone, hostDone
+		return line + ", " + gone, hostOffline
 	}
 	return underWay(h, line)
 }
@@ -166,7 +227,7 @@ func ended(h api.Host) (line string, state hostState) {
 		if st.Unconfirmed {
 			line += " (unconfirmed: it could not reach the server)"
 		}
-		return line, hostDone
+		return line, hostRuns
 	case api.Armed:
 		asks := st.WaitingFor != nil && st.WaitingFor.Asks && (h.WaitingFor == nil || h.WaitingFor.Kind != api.WaitReboot)
 		if st.Action == string(signing.Reboot) || asks {
@@ -176,9 +237,9 @@ func ended(h api.Host) (line string, state hostState) {
 		if st.WaitingFor != nil && st.WaitingFor.Asks {
 			line += "; " + h.WaitingFor.Detail
 		}
-		return line, hostDone
+		return line, hostArmed
 	case api.TestOver, api.NotInRelease:
-		return line, hostDone
+		return line, hostNot
 	case api.Reverted, api.Failed, api.Rejected, api.Drifted:
 		if st.Error != "" {
 			line += ": " + st.Error
@@ -203,8 +264,8 @@ func underWay(h api.Host, line string) (string, hostState) {
 	}
 	if why != nil {
 		line += ", " + why.Text()
-		if why.Kind == api.WaitHold || h.Hold != nil {
-			return line, hostDone
+		if why.Kind == api.WaitHold || why.Kind == api.WaitPaused || h.Hold != nil {
+			return line, hostHeld
 		}
 	}
 	return line, hostWaits
@@ -212,15 +273,10 @@ func underWay(h api.Host, line string) (string, hostState) {
 
 func (w *waiter) end(outcome Outcome) *Result {
 	r := &Result{Channel: w.p.Channel, Seq: w.seq, Outcome: outcome, Seconds: time.Since(w.start).Seconds(), Hosts: w.hosts}
-	fmt.Fprintf(w.p.out, "%s: seq %d of %s after %.1fs\n", outcome, w.seq, r.Channel, r.Seconds)
+	r.Running, r.Summary, r.Waiting = w.summary(time.Now())
+	fmt.Fprintf(w.p.out, "%s: seq %d of %s after %.1fs: %s\n", outcome, w.seq, r.Channel, r.Seconds, r.Summary)
 	if outcome == Completed && len(w.hosts) == 0 {
 		fmt.Fprintf(w.p.err, "no host follows %s: the release is there, and nobody runs it\n", r.Channel)
 	}
-	for _, h := range w.hosts {
-		if _, state := w.judge(h, time.Now()); state == hostWaits {
-			r.Waiting = append(r.Waiting, h.Host)
-		}
-	}
-	slices.Sort(r.Waiting)
 	return r
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"narwharf/hooks/api"
+	"narwharf/narinfo/clip"
 )
 
 // NoInstance is how --instance names an agent that says none.
@@ -16,7 +17,7 @@ const NoInstance = "none"
 func Host(out io.Writer, h *api.Host) {
 	line := func(name, format string, args ...any) {
 		if text := fmt.Sprintf(format, args...); text != "" {
-			fmt.Fprintf(out, "%-11s %s\n", name, text)
+			fmt.Fprintf(out, "%-11s %s\n", name, clip.Line(text, maxWords))
 		}
 	}
 	line("host", "%s", h.Host)
@@ -143,20 +144,26 @@ func instanceName(instance string) string {
 	return instance
 }
 
+// Hosts is a table of hosts, one line each.
 func Hosts(out io.Writer, hosts []api.Host) error {
 	return Table(out, "HOST\tSEEN\tSTATE\tSEQ\tWANTED\tCURRENT\tNOTES", func(row func(...any)) {
 		for _, h := range hosts {
-			seen := seenText(&h, "now")
-			state, seq, current := "never reported", int64(0), ""
 			notes := identityNotes(&h)
+			seq, current := int64(0), ""
 			if st := h.Status; st != nil {
-				state, seq, current = string(st.State), st.Seq, st.Current
+				seq, current = st.Seq, st.Current
 				if st.NeedReboot {
 					notes = append(notes, "needs a reboot ("+strings.Join(st.NeedRebootFor, ", ")+")")
 				}
 				if st.Error != "" {
 					notes = append(notes, st.Error)
 				}
+				if st.Pause != nil {
+					notes = append(notes, "paused: "+holdText(st.Pause))
+				}
+			}
+			if h.Hold != nil {
+				notes = append(notes, "held: "+holdText(h.Hold))
 			}
 			if h.Slot != nil && h.Slot.Late {
 				notes = append(notes, "its reboot is late: no end of it was reported")
@@ -164,7 +171,43 @@ func Hosts(out io.Writer, hosts []api.Host) error {
 			if h.WaitingFor != nil {
 				notes = append(notes, h.WaitingFor.Text())
 			}
-			row(h.Host, seen, state, seq, h.WantedSeq, current, strings.Join(notes, "; "))
+			row(h.Host, seenText(&h, "now"), StateOf(&h), seq, h.WantedSeq, current, strings.Join(notes, "; "))
 		}
 	})
+}
+
+// StateOf is a host's state in words, with what keeps it there: "ok", "offline (ok)",
+// "held (waiting)".
+func StateOf(h *api.Host) Cell {
+	state, mood := "never reported", Busy
+	if st := h.Status; st != nil {
+		state = string(st.State)
+		switch st.State {
+		case api.OK, api.Testing, api.DryRunDone:
+			mood = Good
+		case api.Reverted, api.Failed, api.Rejected, api.StageFailed, api.Drifted:
+			mood = Bad
+		case api.Idle, api.NotInRelease, api.TestOver:
+			mood = Plain
+		}
+	}
+	var more []string
+	if !h.Online {
+		if more = append(more, "offline"); mood != Bad {
+			mood = Dim
+		}
+	}
+	if h.Hold != nil {
+		more = append(more, "held")
+	}
+	if h.Status != nil && h.Status.Pause != nil {
+		more = append(more, "paused")
+	}
+	if len(more) == 0 {
+		return Cell{state, mood}
+	}
+	if mood == Good {
+		mood = Busy
+	}
+	return Cell{fmt.Sprintf("%s (%s)", strings.Join(more, ", "), state), mood}
 }

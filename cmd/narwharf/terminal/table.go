@@ -12,6 +12,8 @@ import (
 	"unicode"
 
 	"golang.org/x/sys/unix"
+
+	"narwharf/narinfo/clip"
 )
 
 // Width is how many columns out has: $COLUMNS if that is set, else those of the
@@ -66,6 +68,8 @@ type Cell struct {
 const (
 	gap     = 2 // between columns
 	minimum = 8 // of a column that is cut
+	// What a host, a server or a release says is cut and cleaned before it is printed.
+	maxWords = 4096
 )
 
 // Table prints rows under a heading, whose columns are separated by tabs. One row is
@@ -83,6 +87,7 @@ func Table(out io.Writer, heading string, fill func(row func(cells ...any))) err
 			if !ok {
 				c.Text = fmt.Sprint(cell)
 			}
+			c.Text = clip.Line(c.Text, maxWords)
 			row[i] = c
 		}
 		rows = append(rows, row)
