@@ -86,8 +86,10 @@ func rebuildCommand() *cobra.Command {
 works beside a running server. If narwharf.db itself is damaged, stop the
 server, move the file away and run this.
 
-Not in files, and so not restored: who uploaded a path, the exact time (that of
-the file stands in), and, if narwharf.db was moved away, the tokens.`)
+Where narwharf.db was moved away, tokens come back, too, from their own file, and
+channels with releases and policies; hosts report again by themselves. Not in
+files, and so not restored: who uploaded a path and when exactly (the file's time
+stands in), labels and holds of hosts, which machine each is, the audit log.`)
 	return withData(c, func(run runJob, _ []string) error { return run("rebuild", struct{}{}, c.OutOrStdout()) })
 }
 

@@ -20,6 +20,7 @@ type site struct {
 	t         *testing.T
 	options   promoter.Options
 	out, note strings.Builder
+	counter   int64
 }
 
 func newSite(t *testing.T) *site {
