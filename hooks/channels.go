@@ -80,17 +80,14 @@ func (s *Server) getHistory(c *call, name string) (err error) {
 		}
 	}
 	items, next, err := s.channels.History(c.req.Context(), name, limit, below)
+	answer := map[string]any{"channel": name, "history": items}
+	if err == nil && c.req.URL.Query().Get("hosts") == "1" {
+		if err = c.operateOr(name); err == nil {
+			answer["hosts"], err = audit.Ended(s.set, name)
+		}
+	}
 	if err != nil {
 		return err
-	}
-	answer := map[string]any{"channel": name, "history": items}
-	if c.req.URL.Query().Get("hosts") == "1" {
-		if err := c.operateOr(name); err != nil {
-			return err
-		}
-		if answer["hosts"], err = s.channels.Ended(name); err != nil {
-			return err
-		}
 	}
 	if next > 0 {
 		answer["next"] = next

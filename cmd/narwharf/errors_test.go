@@ -48,8 +48,12 @@ func newProgram(t *testing.T) *program {
 
 func (p *program) write(name, text string) string {
 	p.t.Helper()
+	mode := os.FileMode(0o600) // secrets are
+	if strings.HasSuffix(name, ".toml") {
+		mode = 0o644
+	}
 	name = filepath.Join(p.dir, name)
-	if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o644)); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), mode)); err != nil {
 		p.t.Fatal(err)
 	}
 	return name
@@ -178,7 +182,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{"missing scope", []string{"hosts", "web", "--server", url, "--token-file", pull}, []string{"has pull only", "narwharf token new --scope "}},
 		{"missing scope of a channel", []string{"hosts", "db", "--server", url, "--token-file", promote}, []string{"pull, promote:web only", "narwharf token new --scope "}},
 		{"a host's token", []string{"hosts", "web", "--server", url, "--token-file", follow}, []string{"narwharf token new --scope "}},
-		{"no token file", []string{"hosts", "--server", url, "--token-file", "none"}, []string{"token: open none"}},
+		{"no token file", []string{"hosts", "--server", url, "--token-file", "none"}, []string{"none: no such file"}},
 		{"listen is no list", []string{"serve", "--config", "listen.toml"}, []string{"listen.toml: line 1", `listen is a list: put the value in brackets, as listen = ["…"]`}},
 		{"another list", []string{"serve", "--config", "keys.toml"}, []string{"line 3", "signing.secret_key_files is a list"}},
 		{"a text for a number", []string{"serve", "--config", "priority.toml"}, []string{"line 3", "cache.priority is a number"}},

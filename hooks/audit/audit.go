@@ -96,3 +96,40 @@ func read(set *mirror.Set, from uint64) (page []state.Record, err error) {
 	})
 	return page, err
 }
+
+// Ended counts the hosts that ended a release in a state, of all releases of a channel,
+// by seq: what each of them said last of it, as far as the audit log goes back.
+func Ended(set *mirror.Set, channel string) (map[int64]map[api.State]int, error) {
+	type attempt struct {
+		host string
+		seq  int64
+	}
+	last := make(map[attempt]api.State)
+	note := func(e *api.Event) bool {
+		switch state := api.State(e.Data["state"]); {
+		case e.Kind != "host.state" || e.Channel != channel || e.Seq < 1 || !state.Final():
+		case state == api.Drifted || state == api.NotInRelease: // came after the end
+		default:
+			last[attempt{e.Host, e.Seq}] = state
+		}
+		return false
+	}
+	for since := int64(1); ; {
+		_, next, err := Since(set, since, 1, note)
+		if err != nil {
+			return nil, err
+		}
+		if next == since {
+			break
+		}
+		since = next
+	}
+	ended := make(map[int64]map[api.State]int)
+	for a, state := range last {
+		if ended[a.seq] == nil {
+			ended[a.seq] = make(map[api.State]int)
+		}
+		ended[a.seq][state]++
+	}
+	return ended, nil
+}

@@ -68,43 +68,6 @@ func (c *Channels) History(ctx context.Context, name string, limit int, below in
 	return items, 0, nil
 }
 
-// Ended counts the hosts that ended a release in a state, of all releases of a channel,
-// by seq: what each of them said last of it, as far as the audit log goes back.
-func (c *Channels) Ended(name string) (map[int64]map[api.State]int, error) {
-	type attempt struct {
-		host string
-		seq  int64
-	}
-	last := make(map[attempt]api.State)
-	note := func(e *api.Event) bool {
-		switch state := api.State(e.Data["state"]); {
-		case e.Kind != "host.state" || e.Channel != name || e.Seq < 1 || !state.Final():
-		case state == api.Drifted || state == api.NotInRelease: // came after the end
-		default:
-			last[attempt{e.Host, e.Seq}] = state
-		}
-		return false
-	}
-	for since := int64(1); ; {
-		_, next, err := audit.Since(c.set, since, 1, note)
-		if err != nil {
-			return nil, err
-		}
-		if next == since {
-			break
-		}
-		since = next
-	}
-	ended := make(map[int64]map[api.State]int)
-	for a, state := range last {
-		if ended[a.seq] == nil {
-			ended[a.seq] = make(map[api.State]int)
-		}
-		ended[a.seq][state]++
-	}
-	return ended, nil
-}
-
 // summary is what is stored of a release, or what its file says.
 func (c *Channels) summary(ctx context.Context, name string, seq int64, m Meta) (text []byte, err error) {
 	err = c.set.View(func(tx state.Reader) (err error) {
