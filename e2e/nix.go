@@ -187,6 +187,17 @@ func (n *Nix) Must(program string, args ...string) Output {
 	return out
 }
 
+// Shell runs a line as a person would type it, with the client's programs first in PATH.
+func (n *Nix) Shell(line string) Output {
+	n.T.Helper()
+	env := append(n.env(), "PATH="+filepath.Join(nixDir(), n.Suite, "bin")+":"+os.Getenv("PATH"))
+	out := run(n.T, program{argv: []string{"sh", "-c", line}, env: env, dir: n.dir, timeout: n.Timeout})
+	if out.Code != 0 {
+		n.T.Fatalf("Nix %s: %v", n.Version, out)
+	}
+	return out
+}
+
 // Fails runs a program that has to end with an error (not by a signal, not by our time-out) whose
 // text holds each of words.
 func (n *Nix) Fails(words []string, program string, args ...string) Output {

@@ -36,7 +36,7 @@ func greet(out io.Writer, cfg *serverconfig.Config, listeners []net.Listener, pu
 	}
 	line("\nSee it:                   curl%s%s %s/nix-cache-info", curl, read, base)
 	if curl == "" {
-		line("Upload with any Nix:      nix copy%s --to '%s?compression=zstd' ./result", auth, base)
+		line("Upload with any Nix:      XDG_CACHE_HOME=$(mktemp -d) nix copy%s --to '%s?compression=zstd' ./result", auth, base)
 		if note != "" {
 			line("                          %s", note)
 		}
