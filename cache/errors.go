@@ -71,7 +71,7 @@ func refusalOf(err error) *refusal.Error {
 	return internalError
 }
 
-// oneLine makes a text fit to be an answer: one line, valid, short enough.
+// oneLine makes a text fit to be an answer, which Nix prints: one line, valid, short enough.
 func oneLine(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
@@ -79,7 +79,7 @@ func oneLine(text string) string {
 		}
 		return r
 	}, strings.TrimSpace(text))
-	return clip.Text(text, maxErrorText)
+	return clip.Line(text, maxErrorText)
 }
 
 // writeError answers with the error in plain text. It says nothing in a HEAD.

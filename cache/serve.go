@@ -90,12 +90,12 @@ const maxServed = 1000
 // entriesOf are the lines of a folder's page.
 func entriesOf(part []nar.Node) (list []servedEntry) {
 	for _, n := range part {
-		e := servedEntry{Name: n.Name, Href: "./" + url.PathEscape(n.Name)}
+		e := servedEntry{Name: clip.Line(n.Name, 300), Href: "./" + url.PathEscape(n.Name)}
 		switch n.Type {
 		case nar.Directory:
 			e.Name, e.Href = e.Name+"/", e.Href+"/"
 		case nar.Symlink:
-			e.Note = "→ " + n.Target
+			e.Note = "→ " + clip.Line(n.Target, 4<<10)
 		default:
 			e.Note = refusal.Size(n.Size)
 		}
@@ -144,7 +144,7 @@ func redirect(w *reply.Writer, to string) error {
 func (s *browser) serveFolder(w *reply.Writer, info *stored.Source, name string, entries []servedEntry, more string) error {
 	slices.SortFunc(entries, func(a, b servedEntry) int { return strings.Compare(a.Name, b.Name) })
 	var page bytes.Buffer
-	if err := servePage.Execute(&page, map[string]any{"Path": info.Path.In(info.StoreDir), "Name": name, "Entries": entries, "More": more}); err != nil {
+	if err := servePage.Execute(&page, map[string]any{"Path": info.Path.In(info.StoreDir), "Name": clip.Line(name, 4<<10), "Entries": entries, "More": more}); err != nil {
 		return fmt.Errorf("page of %s: %w", info.Path, err)
 	}
 	w.Header().Set("Content-Security-Policy", servePagePolicy)

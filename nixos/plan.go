@@ -123,7 +123,7 @@ func (p *Plan) Nothing() bool { return p.Error == "" && p.State == api.OK }
 func (p *Plan) String() string {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "%-9s %s\n", name, fmt.Sprintf(format, args...))
+		fmt.Fprintf(&b, "%-9s %s\n", name, clip.Line(fmt.Sprintf(format, args...), 4<<10))
 	}
 	switch {
 	case p.Nothing():

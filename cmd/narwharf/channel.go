@@ -11,6 +11,7 @@ import (
 
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/api"
+	"narwharf/narinfo/clip"
 )
 
 func channelCommand() *cobra.Command {
@@ -62,7 +63,7 @@ func channelShowCommand() *cobra.Command {
 			fmt.Fprintf(s.out, "channel    %s (%s)\nseq        %d\norigin     %s\npromoted   %s by %s\nkeys       %s (%d must sign)\n",
 				ch.Channel, ch.Kind, ch.Seq, head.Origin, api.TimeText(ch.Promoted), orUnknown(ch.By), strings.Join(ch.Keys, "\n           "), ch.Threshold)
 			for k, v := range head.Meta {
-				fmt.Fprintf(s.out, "%-10s %s\n", k, v)
+				fmt.Fprintf(s.out, "%-10s %s\n", clip.Line(k, 64), clip.Line(v, 4<<10)) // a commit's title, for one
 			}
 			fmt.Fprintln(s.out)
 			return entryTable(s.out, entries)

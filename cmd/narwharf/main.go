@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"narwharf/cmd/narwharf/terminal"
+	"narwharf/narinfo/clip"
 )
 
 func main() {
@@ -26,6 +27,7 @@ func main() {
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	stdout, stderr = clip.NewWriter(stdout), clip.NewWriter(stderr) // hosts, servers and releases say what they like
 	root := rootCommand()
 	root.SetArgs(args)
 	root.SetIn(stdin)

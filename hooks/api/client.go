@@ -178,11 +178,17 @@ type Answer struct {
 	Server string // base URL that answered
 }
 
-// Decode reads the body as JSON.
+// maxString bounds each string of an answer in bytes; in 4 KiB there is room for all that
+// servers say, and for less than a terminal full.
+const maxString = 4 << 10
+
+// Decode reads the body as JSON. It ends at terminals and in logs, and a server says what
+// it likes: strings are made fit for that. What is signed is bytes.
 func (a *Answer) Decode(v any) error {
 	if err := json.Unmarshal(a.Body, v); err != nil {
 		return fmt.Errorf("%s answered with what is not the JSON that was expected (%w): is that a Narwharf? Look at the name, the port and the path in the server's URL", a.Server, err)
 	}
+	clip.Strings(v, maxString)
 	return nil
 }
 
@@ -307,7 +313,7 @@ func decodeError(req *http.Request, resp *http.Response, text []byte) *Error {
 	e := new(Error)
 	if json.Unmarshal(text, e) != nil || e.Kind == "" || e.Message == "" {
 		line, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n")
-		if line = clip.Text(line, 200); strings.HasPrefix(line, "<") {
+		if line = clip.Line(line, 200); strings.HasPrefix(line, "<") {
 			line = ""
 		}
 		if line != "" {
@@ -316,6 +322,7 @@ func decodeError(req *http.Request, resp *http.Response, text []byte) *Error {
 		line += foreignHint(resp.StatusCode, line)
 		*e = Error{Kind: kindOf(resp.StatusCode), Message: fmt.Sprintf("%s %s: %s%s", req.Method, req.URL.Redacted(), resp.Status, line)}
 	}
+	clip.Strings(e, maxString)
 	e.Status = resp.StatusCode
 	e.RetryAfter = retryAfter(resp.Header.Get("Retry-After"), time.Now())
 	return e

@@ -124,13 +124,12 @@ func Abs(path string, names ...*string) {
 }
 
 // CheckSecret refuses a file with a secret that every user of this machine can read,
-// unless the file config allows that.
+// unless the file config allows that. What is not there, whoever reads it will say.
 func CheckSecret(name string, allow bool, config string) error {
-	readable, err := Readable(name)
-	if err == nil && readable && !allow {
-		err = fmt.Errorf("every user of this machine can read the secret in %s: chmod o-rwx %[1]s (or allow_readable_secrets = true in %s, as for secrets of containers)", name, config)
+	if readable, err := Readable(name); err == nil && readable && !allow {
+		return fmt.Errorf("every user of this machine can read the secret in %s: chmod o-rwx %[1]s (or allow_readable_secrets = true in %s, as for secrets of containers)", name, config)
 	}
-	return err
+	return nil
 }
 
 // Readable tells whether every user of this machine can read a file: others have the

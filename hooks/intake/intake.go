@@ -100,17 +100,8 @@ func cleanAll(v reflect.Value, limit int) {
 	}
 }
 
-// Clean is a text without control characters, and without those that turn the direction
-// of what follows, of at most limit bytes.
-func Clean(s string, limit int) string {
-	s = strings.ToValidUTF8(s, "\uFFFD")
-	return clip.Text(strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, s), limit)
-}
+// Clean is a text that is fit for terminals and pages, of at most limit bytes.
+func Clean(s string, limit int) string { return clip.Line(s, limit) }
 
 // copier copies a JSON document and leaves out what is too long on the way. It does not
 // check more than it needs to: whoever reads the copy does.

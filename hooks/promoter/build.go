@@ -17,6 +17,7 @@ import (
 	"narwharf/cache/nixstore"
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
+	"narwharf/narinfo/clip"
 	"narwharf/signing"
 )
 
@@ -195,7 +196,7 @@ func (b *builder) fromStore(ctx context.Context, target, typed string) (path nar
 	if target != signing.Everyone && !strings.Contains(target, ":") {
 		name, err := os.ReadFile(filepath.Join(dir, "etc", "hostname"))
 		if err == nil && strings.TrimSpace(string(name)) != target {
-			fmt.Fprintf(b.err, "warning: the system for %s calls itself %s\n", target, strings.TrimSpace(string(name)))
+			fmt.Fprintf(b.err, "warning: the system for %s calls itself %s\n", target, clip.Line(strings.TrimSpace(string(name)), 100))
 		}
 	}
 	return path, infos, strings.TrimSpace(string(text)), nil

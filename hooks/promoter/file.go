@@ -14,6 +14,7 @@ import (
 
 	"narwharf/cache/state/durable"
 	"narwharf/hooks/api"
+	"narwharf/narinfo/clip"
 	"narwharf/signing"
 )
 
@@ -116,7 +117,7 @@ func textOf(body *api.Promotion) ([]byte, error) {
 // release comes quoted: it may have been written to deceive a terminal.
 func (f *File) Show(out io.Writer) {
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(out, "%-10s %s\n", name, fmt.Sprintf(format, args...))
+		fmt.Fprintf(out, "%-10s %s\n", name, clip.Line(fmt.Sprintf(format, args...), 4<<10))
 	}
 	h := f.Head
 	rollback := ""

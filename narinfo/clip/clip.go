@@ -29,7 +29,7 @@ func Text(s string, most int) string {
 }
 
 // Line is Text as one line: what a terminal would obey or not show becomes U+FFFD, line
-// breaks, tabs and other blanks become spaces.
+// breaks and tabs too; other blanks become spaces.
 func Line(s string, most int) string { return shown(s, most, "") }
 
 // Block is Text in which line breaks and tabs stay.
@@ -67,7 +67,7 @@ func shown(s string, most int, stay string) string {
 		switch {
 		case strings.ContainsRune(stay, r):
 			return r
-		case unicode.IsSpace(r) || unicode.Is(unicode.Z, r):
+		case unicode.Is(unicode.Zs, r):
 			return ' '
 		case !unicode.IsPrint(r) || marks > maxMarks ||
 			unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector):

@@ -1,8 +1,12 @@
 package clip
 
 import (
+	"fmt"
+	"io"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -50,8 +54,8 @@ func TestText(t *testing.T) {
 var nasties = []struct{ name, in, line string }{
 	{"plain", "web-1: ok", "web-1: ok"},
 	{"other scripts", "größer ‰ 東京 עברית ไทย e\u0301 🙂", "größer ‰ 東京 עברית ไทย e\u0301 🙂"},
-	{"a second row", "ok\nweb-2  ok", "ok web-2  ok"},
-	{"the row is overwritten", "failed\rok    ", "failed ok    "},
+	{"a second row", "ok\nweb-2  ok", "ok�web-2  ok"},
+	{"the row is overwritten", "failed\rok    ", "failed�ok    "},
 	{"back over it", "failed\b\b\b\b\b\bok", "failed������ok"},
 	{"clear the screen", "\x1b[2J\x1b[H", "�[2J�[H"},
 	{"colour", "\x1b[32mok\x1b[0m", "�[32mok�[0m"},
@@ -60,11 +64,11 @@ var nasties = []struct{ name, in, line string }{
 	{"link", "\x1b]8;;http://evil\x1b\\web", "�]8;;http://evil�\\web"},
 	{"CSI of Latin 1", "\u009b2J", "�2J"},
 	{"CSI as a byte", "\x9b2J", "�2J"},
-	{"next line of Latin 1", "a\u0085b", "a b"},
+	{"next line of Latin 1", "a\u0085b", "a�b"},
 	{"nul, bell, delete", "\x00\a\x7f", "���"},
-	{"line and paragraph separators", "a\u2028b\u2029c", "a b c"},
-	{"vertical tab, form feed", "a\vb\fc", "a b c"},
-	{"tab", "a\tb", "a b"},
+	{"line and paragraph separators", "a\u2028b\u2029c", "a�b�c"},
+	{"vertical tab, form feed", "a\vb\fc", "a�b�c"},
+	{"tab", "a\tb", "a�b"},
 	{"right to left", "\u202egpj.exe", "�gpj.exe"},
 	{"isolates", "\u2066a\u2069\u2067b\u2068", "�a��b�"},
 	{"marks of direction", "a\u200e\u200f\u061cb", "a���b"},
@@ -94,7 +98,7 @@ func TestLine(t *testing.T) {
 	if got := Line(strings.Repeat("\x1b", 1<<20), 20); got != "�����…" { // each has three bytes now
 		t.Errorf("a long one is %q", got)
 	}
-	if got, want := Block("a\n\tb\r\n\x1b[2J", 100), "a\n\tb \n�[2J"; got != want {
+	if got, want := Block("a\n\tb\r\n\x1b[2J", 100), "a\n\tb�\n�[2J"; got != want {
 		t.Errorf("a block is %q, want %q", got, want)
 	}
 }
@@ -109,4 +113,66 @@ func FuzzLine(f *testing.F) {
 			t.Errorf("%q became %q", in, got)
 		}
 	})
+}
+
+func TestStrings(t *testing.T) {
+	const nasty, line = "a\x1b[2J\nb", "a�[2J�b"
+	type inner struct {
+		Word  string
+		Bytes []byte
+		Any   any
+	}
+	type word string
+	v := struct {
+		Text   word
+		Inner  *inner
+		None   *inner
+		List   []inner
+		Map    map[string]inner
+		Set    map[word]bool
+		Times  [1]time.Time
+		hidden string
+	}{nasty, &inner{nasty, []byte(nasty), map[string]any{nasty: []any{nasty, 1.5, nil}}}, nil, []inner{{Word: nasty}},
+		map[string]inner{nasty: {Word: nasty}}, map[word]bool{nasty: true}, [1]time.Time{time.Unix(1, 0)}, nasty}
+	Strings(&v, 100)
+	text := fmt.Sprintf("%q %q %q %q %q %v", v.Text, v.Inner.Word, v.Inner.Any, v.List[0].Word, v.Map[line].Word, v.Set)
+	if strings.ContainsFunc(text, unicode.IsControl) || strings.Contains(text, `\x1b`) || strings.Contains(text, `\n`) || strings.Count(text, "�[2J�b") != 7 {
+		t.Errorf("it is %s", text)
+	}
+	if string(v.Inner.Bytes) != nasty || v.hidden != nasty || !v.Times[0].Equal(time.Unix(1, 0)) {
+		t.Errorf("bytes are %q, a field of its own %q, a time %v", v.Inner.Bytes, v.hidden, v.Times)
+	}
+	for _, v := range []any{nil, new(any), (*string)(nil)} {
+		Strings(v, 10)
+	}
+	long := []string{strings.Repeat("x", 50)}
+	if Strings(&long, 10); long[0] != "xxxxxxx…" {
+		t.Errorf("a long one is %q", long[0])
+	}
+}
+
+func TestWriter(t *testing.T) {
+	for _, c := range nasties {
+		for size := 1; size <= len(c.in)+1; size++ { // however it is cut
+			var out strings.Builder
+			w := NewWriter(&out)
+			for chunk := range slices.Chunk([]byte(c.in), size) {
+				if n, err := w.Write(chunk); n != len(chunk) || err != nil {
+					t.Fatal(n, err)
+				}
+			}
+			_, _ = io.WriteString(w, "\n")
+			want := Block(c.in+"\n", 1000)
+			if c.name == "a tower of marks" {
+				continue // each Write counts its own
+			}
+			if got := out.String(); got != want {
+				t.Errorf("%s, in pieces of %d: %q, want %q", c.name, size, got, want)
+			}
+		}
+	}
+	var out strings.Builder
+	if w := NewWriter(NewWriter(&out)); Raw(w) != io.Writer(&out) || Raw(&out) != io.Writer(&out) {
+		t.Error("it is not found below")
+	}
 }

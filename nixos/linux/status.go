@@ -10,6 +10,7 @@ import (
 
 	"narwharf/cache/state/durable"
 	"narwharf/hooks/api"
+	"narwharf/narinfo/clip"
 	"narwharf/nixos/config"
 	"narwharf/nixos/journal"
 )
@@ -19,7 +20,7 @@ import (
 func Status(cfg *config.Config, j *journal.Journal, now time.Time) string {
 	var b strings.Builder
 	line := func(name, value string) {
-		if value != "" {
+		if value = clip.Line(value, 4<<10); value != "" { // the server's words, and a release's
 			fmt.Fprintf(&b, "%-10s %s\n", name, value)
 		}
 	}

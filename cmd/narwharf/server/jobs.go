@@ -16,6 +16,7 @@ import (
 	"narwharf/cache/state/admin"
 	"narwharf/cache/upload/fsck"
 	"narwharf/hooks/serverconfig"
+	"narwharf/narinfo/clip"
 )
 
 // A job is what a command does to data_dir.
@@ -107,7 +108,7 @@ func runFsck(ctx context.Context, d *DataDir, args FsckArgs, out io.Writer) (exi
 		}
 	}
 	r, err := fsck.Run(ctx, c.Uploads, fsck.Options{Repair: args.Repair, Report: func(line string) {
-		fmt.Fprintln(out, line) // a reader that left changes nothing about the check
+		fmt.Fprintln(out, clip.Line(line, 4<<10)) // a reader that left changes nothing about the check
 	}})
 	if err != nil {
 		return 2, fmt.Errorf("fsck: %w", err)
@@ -127,7 +128,7 @@ func rebuild(ctx context.Context, d *DataDir, _ struct{}, out io.Writer) (exit i
 		defer func() { err = errors.Join(err, c.Close()) }()
 	}
 	report := func(format string, args ...any) {
-		fmt.Fprintf(out, format+"\n", args...) // as above
+		fmt.Fprintln(out, clip.Line(fmt.Sprintf(format, args...), 4<<10)) // as above
 	}
 	if err := c.Rebuild(ctx, report); err != nil {
 		return 2, fmt.Errorf("rebuild: %w", err)

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"narwharf/narinfo/clip"
 )
 
 const (
@@ -31,7 +33,7 @@ type Progress struct {
 
 // NewProgress shows it on out, which is stderr: the results go elsewhere.
 func NewProgress(out io.Writer) *Progress {
-	return &Progress{out: out, tty: size(out) != nil, shown: time.Now()}
+	return &Progress{out: clip.Raw(out), tty: size(out) != nil, shown: time.Now()}
 }
 
 // Report says that of a step, "checking NARs", so much is done; a total of 0 is
@@ -51,6 +53,7 @@ func (p *Progress) Report(step string, done, total int64) {
 		return
 	}
 	p.shown = now
+	step = clip.Line(step, 200)
 	text := fmt.Sprintf("%s: %d", step, done)
 	if total > 0 {
 		text = fmt.Sprintf("%s: %d of %d (%d %%)", step, done, total, done*100/total)

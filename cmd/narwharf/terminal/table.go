@@ -30,7 +30,7 @@ func Width(out io.Writer) int {
 
 // size is nil for what is no terminal.
 func size(out io.Writer) *unix.Winsize {
-	f, ok := out.(*os.File)
+	f, ok := clip.Raw(out).(*os.File)
 	if !ok {
 		return nil
 	}
@@ -109,7 +109,7 @@ func Table(out io.Writer, heading string, fill func(row func(cells ...any))) err
 		}
 		text.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
-	_, err := io.WriteString(out, text.String())
+	_, err := io.WriteString(clip.Raw(out), text.String()) // the colours are ours
 	return err
 }
 
