@@ -51,7 +51,23 @@ func measureAll(p plan, dir string) (*report, error) {
 		}
 	}
 	if p.wants("hosts") && !p.itself {
-		rows, err := hostRows(p, filepath.Join(dir, "hosts"), subject)
+		// All hosts have one token.
+		start := func(dir string) (*server, error) {
+			s, err := startNarwharf(p.binary, dir, "", fmt.Sprintf("hosts_per_credential = %d", p.hosts))
+			if err != nil { // the last delivery knows no such limit
+				remove(dir)
+				s, err = startNarwharf(p.binary, dir, "")
+			}
+			return s, err
+		}
+		rows, err := hostRows(p, filepath.Join(dir, "hosts"), start)
+		if err != nil {
+			return nil, err
+		}
+		r.rows = append(r.rows, rows...)
+	}
+	if p.wants("attack") && !p.itself {
+		rows, err := attackRows(p, filepath.Join(dir, "attack"))
 		if err != nil {
 			return nil, err
 		}

@@ -145,7 +145,7 @@ func (s *Server) serve(row *Route, w *reply.Writer, req *http.Request, name stri
 				return d
 			}
 			if row.Costly {
-				req = req.WithContext(limits.WithClient(req.Context(), p.TokenID+" "+limits.Address(req.RemoteAddr)))
+				req = req.WithContext(limits.WithClient(req.Context(), limits.Who(p.TokenID, req)))
 			}
 		}
 		if row.Immutable {

@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,7 +46,7 @@ func (s *Server) answer(r row, c *call) error {
 		s.writeError(counted, c.req, err)
 	}
 	if !c.parked {
-		s.count(r.Name, counted.status())
+		s.count(r.Name, cmp.Or(counted.code, http.StatusOK))
 	}
 	return nil
 }
@@ -57,13 +58,6 @@ func (s *Server) count(route string, status int) {
 type statusWriter struct {
 	http.ResponseWriter
 	code int
-}
-
-func (w *statusWriter) status() int {
-	if w.code == 0 {
-		return http.StatusOK
-	}
-	return w.code
 }
 
 func (w *statusWriter) WriteHeader(code int) {
@@ -120,10 +114,7 @@ func (c *call) needSome(kind access.Kind, host string) error {
 			need = sc
 		}
 	}
-	if host != "" {
-		return c.needAs(host, need)
-	}
-	return c.need(need)
+	return c.needAs(cmp.Or(host, c.who.Host), need)
 }
 
 // writeError is the one place where errors become answers.
@@ -133,7 +124,7 @@ func (s *Server) writeError(w http.ResponseWriter, req *http.Request, err error)
 	var tooBig *http.MaxBytesError
 	switch {
 	case errors.As(err, &e):
-	case errors.Is(err, longpoll.ErrStopping), errors.Is(err, limits.ErrFull), errors.Is(err, limits.ErrSlow): // agents drop what is 400
+	case errors.Is(err, longpoll.ErrStopping), errors.Is(err, limits.ErrFull), errors.Is(err, limits.ErrSlow), errors.Is(err, limits.ErrBusy): // agents drop what is 400
 		e = api.Errorf(api.Unavailable, "%v", err)
 		e.RetryAfter = time.Duration(1+rand.IntN(5)) * time.Second
 	case errors.As(err, &d):

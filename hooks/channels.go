@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"narwharf/cache/limits"
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
 	"narwharf/hooks/channel"
@@ -79,8 +80,12 @@ func (s *Server) getHistory(c *call, name string) (err error) {
 			return api.Errorf(api.BadRequest, "below %q is not a seq", q)
 		}
 	}
-	items, next, err := s.channels.History(c.req.Context(), name, limit, below)
-	answer := map[string]any{"channel": name, "history": items}
+	var next int64
+	answer := map[string]any{"channel": name}
+	err = s.work.Do(limits.Who(c.who.TokenID, c.req), func() (err error) {
+		answer["history"], next, err = s.channels.History(c.req.Context(), name, limit, below)
+		return err
+	})
 	if err == nil && c.req.URL.Query().Get("hosts") == "1" {
 		if err = c.operateOr(name); err == nil {
 			answer["hosts"], err = audit.Ended(s.set, name)
@@ -102,7 +107,11 @@ func (s *Server) getRelease(c *call, name string) error {
 	if err != nil || seq < 1 || seq > signing.MaxSeq {
 		return api.Errorf(api.BadRequest, "%q is not a seq", c.param("seq"))
 	}
-	release, err := s.channels.Past(c.req.Context(), name, seq)
+	var release *signing.Release
+	err = s.work.Do(limits.Who(c.who.TokenID, c.req), func() (err error) {
+		release, err = s.channels.Past(c.req.Context(), name, seq)
+		return err
+	})
 	if err != nil {
 		return err
 	}

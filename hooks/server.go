@@ -69,6 +69,7 @@ type Server struct {
 	timers  *timers.Set
 	polls   *longpoll.Polls
 	room    *limits.Room // for bodies
+	work    *limits.Work
 	metrics *metrics
 	handler http.Handler
 
@@ -88,7 +89,7 @@ func New(o Options) (_ *Server, err error) {
 	}
 	set := mirror.NewSet(o.State, o.Log)
 	s := &Server{
-		access: o.Access, tokens: o.Tokens, bootstrap: o.Bootstrap, log: o.Log, clock: o.Clock, bodyIdle: o.BodyIdle, room: limits.NewRoom(256 << 20),
+		access: o.Access, tokens: o.Tokens, bootstrap: o.Bootstrap, log: o.Log, clock: o.Clock, bodyIdle: o.BodyIdle, room: limits.NewRoom(256 << 20), work: limits.NewWork(),
 		set: set, limits: o.Audit, timers: timers.New(o.Clock),
 	}
 	s.unwatch = o.State.Watch(func(topics []string) {

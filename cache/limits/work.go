@@ -2,6 +2,8 @@ package limits
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"sync"
 	"time"
 )
@@ -51,6 +53,22 @@ func (w *Work) Spend(who string, took time.Duration) bool {
 	w.spent[who] = d
 	return d.seconds < workBurst
 }
+
+// ErrBusy means that somebody has had all that he may have for now.
+var ErrBusy = errors.New("this server works on as much as it can for your address: try again in a minute")
+
+// Do counts the time of fn, or returns ErrBusy.
+func (w *Work) Do(who string, fn func() error) error {
+	if !w.Spend(who, 0) {
+		return ErrBusy
+	}
+	began := time.Now()
+	defer func() { w.Spend(who, time.Since(began)) }()
+	return fn()
+}
+
+// Who is by whom a request is: one token may be that of many machines.
+func Who(token string, req *http.Request) string { return token + " " + Address(req.RemoteAddr) }
 
 type clientKey struct{}
 

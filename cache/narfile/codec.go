@@ -90,7 +90,7 @@ func newZstd(window uint64) *zstd.Decoder {
 
 func openZstd(r *bufio.Reader, window uint64) (io.ReadCloser, error) {
 	if window > smallWindow {
-		d := newZstd(maxWindow)
+		d := newZstd(limit(window))
 		return readCloser{d, d.Close}, d.Reset(r)
 	}
 	d, ok := zstdReaders.Get().(*zstd.Decoder)

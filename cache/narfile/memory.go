@@ -2,10 +2,12 @@ package narfile
 
 import (
 	"bufio"
+	"context"
 	"math"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/semaphore"
 
 	"narwharf/cache/refusal"
 )
@@ -20,47 +22,47 @@ const (
 
 // places are for decoders at work, by the size of their window.
 type places struct {
-	small, large chan struct{}
-	words        refusal.Kind
-	patience     time.Duration // how long one waits
+	small    chan struct{}
+	large    *semaphore.Weighted // bytes of all large windows
+	words    refusal.Kind
+	patience time.Duration // how long one waits; Nix gives up a transfer that stands still for 5 min
 }
 
 var (
-	receiving = places{make(chan struct{}, 32), make(chan struct{}, 2), refusal.Waiting, time.Minute}
-	reading   = places{make(chan struct{}, 8), make(chan struct{}, 1), refusal.Busy, time.Minute}
-	relaying  = places{make(chan struct{}, 64), make(chan struct{}, 4), refusal.Busy, time.Hour} // on a host, for its own Nix
+	receiving = places{make(chan struct{}, 32), semaphore.NewWeighted(2 * maxWindow), refusal.Waiting, 4 * time.Minute}
+	reading   = places{make(chan struct{}, 8), semaphore.NewWeighted(maxWindow), refusal.Busy, time.Minute}
+	relaying  = places{make(chan struct{}, 64), semaphore.NewWeighted(4 * maxWindow), refusal.Busy, time.Hour} // on a host, for its own Nix
 )
 
 // take waits for a place for a window. done gives it back.
 func (p *places) take(window uint64) (done func(), err error) {
-	of := p.small
-	switch {
-	case window == 0:
+	if window == 0 {
 		return func() {}, nil
-	case window > smallWindow:
-		of = p.large
 	}
-	select {
-	case of <- struct{}{}:
-		return func() { <-of }, nil
-	default:
+	ctx, cancel := context.WithTimeout(context.Background(), p.patience)
+	defer cancel()
+	if n := int64(limit(window)); n > smallWindow {
+		if p.large.Acquire(ctx, n) == nil {
+			return func() { p.large.Release(n) }, nil
+		}
+	} else {
+		select {
+		case p.small <- struct{}{}:
+			return func() { <-p.small }, nil
+		case <-ctx.Done():
+		}
 	}
-	timer := time.NewTimer(p.patience)
-	defer timer.Stop()
-	select {
-	case of <- struct{}{}:
-		return func() { <-of }, nil
-	case <-timer.C:
-		return nil, refusal.New(p.words, "this cache unpacks as many NARs as it has memory for: try again later, or compress with a smaller window (compression-level)")
-	}
+	return nil, refusal.New(p.words, "this cache unpacks as many NARs as it has memory for: try again later, or compress with a smaller window (compression-level)")
 }
 
-// limit is what a decoder may allocate that has a place for a window.
+// limit is what a decoder may allocate that has a place for a window: later parts of its
+// stream may want some more.
 func limit(window uint64) uint64 {
-	if window > smallWindow {
-		return maxWindow
+	size := uint64(smallWindow)
+	for size < window && size < maxWindow {
+		size *= 2
 	}
-	return smallWindow
+	return size
 }
 
 func zstdWindow(r *bufio.Reader) uint64 {
