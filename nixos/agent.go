@@ -63,12 +63,34 @@ func (a *Agent) Start(ctx context.Context) error {
 		a.report(ctx, f)
 		return err
 	}
-	f, err := a.Host.Facts(ctx)
+	a.journal = j
+	f, err := a.facts(ctx)
 	if err != nil {
 		return fmt.Errorf("look at the host: %w", err)
 	}
-	a.journal = j
 	return a.step(ctx, f, effect.Started{})
+}
+
+// facts are the host's. A specialisation of the attempt's system counts as that system: a
+// person chose it at the boot or switched to it, or the configuration has it.
+func (a *Agent) facts(ctx context.Context) (effect.Facts, error) {
+	f, err := a.Host.Facts(ctx)
+	t := a.journal.Attempt
+	if err != nil || t == nil {
+		return f, err
+	}
+	for name, path := range a.Host.Specialisations(t.Path) {
+		if f.Booted == path {
+			f.Booted, f.BootedTo = t.Path, path
+		}
+		if f.Current == path && path != t.Previous && path != t.Path {
+			f.Current, f.Specialisation = t.Path, name
+			if f.Profile == t.Path {
+				f.CurrentGen = f.Generation
+			}
+		}
+	}
+	return f, nil
 }
 
 // Turn carries out the effect that is due. After an error of the journal or
@@ -78,7 +100,7 @@ func (a *Agent) Turn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f, err := a.Host.Facts(ctx)
+	f, err := a.facts(ctx)
 	if err != nil {
 		return fmt.Errorf("look at the host: %w", err)
 	}

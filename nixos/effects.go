@@ -90,14 +90,14 @@ func (a *Agent) pause(ctx context.Context, d time.Duration) {
 }
 
 func (a *Agent) setProfile(ctx context.Context, e effect.SetProfile) effect.Event {
-	f, err := a.Host.Facts(ctx)
+	f, err := a.facts(ctx)
 	if err == nil && e.Live && f.Current != e.Path {
 		return effect.ProfileSet{Drifted: true}
 	}
 	if err == nil && f.ProfileFault != "" && f.Profile != "" && f.Profile != e.Path {
 		// It had no generation: there is to be one to go back to.
 		if err = a.Host.SetProfile(ctx, f.Profile); err == nil {
-			f, err = a.Host.Facts(ctx)
+			f, err = a.facts(ctx)
 		}
 	}
 	if err == nil {
@@ -130,7 +130,7 @@ func (a *Agent) inspect(ctx context.Context, e effect.Inspect) effect.Inspected 
 	if busy != "" {
 		return effect.Inspected{Busy: busy}
 	}
-	f, err := a.Host.Facts(ctx)
+	f, err := a.facts(ctx)
 	if err != nil {
 		return fail("look at the host", err)
 	}
@@ -140,12 +140,16 @@ func (a *Agent) inspect(ctx context.Context, e effect.Inspect) effect.Inspected 
 		}
 	}
 	var ev effect.Inspected
-	reasons, err := a.Host.Reasons(ctx, e.Path)
+	path := e.Path
+	if _, ev.Specialisation = a.Host.Specialisations(path)[e.Specialisation]; ev.Specialisation {
+		path += "/specialisation/" + e.Specialisation
+	}
+	reasons, err := a.Host.Reasons(ctx, path)
 	if err != nil {
 		return fail("find out whether a reboot is needed", err)
 	}
 	ev.RebootFor, ev.Inhibited, ev.CanCheck = reasons.Reboot, reasons.Inhibited, reasons.CanCheck
-	units, err := a.Host.Units(ctx, f.Current, e.Path)
+	units, err := a.Host.Units(ctx, f.Current, path)
 	if err != nil {
 		return fail("list the failed units", err)
 	}
@@ -251,7 +255,7 @@ func (a *Agent) observe(ctx context.Context, e effect.Observe) effect.Event {
 }
 
 func (a *Agent) confirm(ctx context.Context, e effect.Confirm) effect.Event {
-	f, err := a.Host.Facts(ctx)
+	f, err := a.facts(ctx)
 	if err != nil {
 		return effect.Probed{Outcome: effect.ProbeBroken, Text: err.Error()}
 	}

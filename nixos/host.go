@@ -28,6 +28,8 @@ type System interface {
 	// Facts reads them all anew.
 	Facts(ctx context.Context) (effect.Facts, error)
 	Sleep(ctx context.Context, d time.Duration) error
+	// Specialisations are those of a system in the store, by name.
+	Specialisations(path string) map[string]string
 }
 
 // Boot is what the machine boots, and how.

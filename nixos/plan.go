@@ -50,7 +50,8 @@ func (a *Agent) DryRun(ctx context.Context) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := a.Host.Facts(ctx)
+	a.journal = j
+	f, err := a.facts(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("look at the host: %w", err)
 	}

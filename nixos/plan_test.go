@@ -40,7 +40,7 @@ func TestDryRun(t *testing.T) {
 		{"signed by nobody whose bytes are believed", func(w *sim.World) {
 			w.Promote(2, pathB, signing.Auto)
 			w.Downloads = []signing.PublicKey{sim.NewPromoter().Key.Public()}
-		}, "would not get far: stage_failed", "lacks a signature by a key whose bytes this host believes (deploy-1)"},
+		}, "would not get far: stage_failed", "lacks a signature by a key whose bytes this host believes [deploy-1:"},
 		{"without an agent", func(w *sim.World) {
 			w.Promote(2, pathB, signing.Auto)
 			w.Valid[pathB], w.Roots["x"] = true, pathB

@@ -93,7 +93,7 @@ func (a *Agent) left(ctx context.Context, until int64) time.Duration {
 	if until == 0 {
 		return 0
 	}
-	f, err := a.Host.Facts(ctx)
+	f, err := a.facts(ctx)
 	if err != nil {
 		return 0
 	}

@@ -34,7 +34,7 @@ func (a *Agent) whileReporting(ctx context.Context, work func() effect.Event) ef
 		for {
 			select {
 			case <-tick.C:
-				if f, err := a.Host.Facts(ctx); err == nil {
+				if f, err := a.facts(ctx); err == nil {
 					a.reported = nil
 					a.report(ctx, f)
 				}
@@ -72,7 +72,7 @@ func (a *Agent) report(ctx context.Context, f effect.Facts) {
 // reportNow finds out whether the server can be reached now, so that nobody
 // blames the new system if it cannot.
 func (a *Agent) reportNow(ctx context.Context) error {
-	f, err := a.Host.Facts(ctx)
+	f, err := a.facts(ctx)
 	if err != nil {
 		return err
 	}
@@ -143,7 +143,7 @@ func (a *Agent) status(f effect.Facts) *api.Status {
 	s := &api.Status{
 		Agent: a.Version, StartID: j.StartID,
 		Channel: r.Trust.Channel, Target: r.Trust.Target, System: r.System, BootID: f.BootID,
-		State: j.State, Seq: j.Seq, Current: f.Current, Booted: f.Booted, Profile: f.Profile, Confirmed: j.Confirmed,
+		State: j.State, Seq: j.Seq, Current: f.Current, Specialisation: f.Specialisation, Booted: cmp.Or(f.BootedTo, f.Booted), Profile: f.Profile, Confirmed: j.Confirmed,
 		HighestSeq: seen.Seq, Head: seen.Pointer, DirectiveSerial: seen.Directive, NeedReboot: len(f.NeedReboot) > 0, NeedRebootFor: f.NeedReboot,
 		WaitingFor: j.WaitingFor, Error: j.Error, Pause: f.Pause,
 		CurrentGeneration: f.CurrentGen, BootGeneration: f.Generation, ConfigAge: f.CurrentAge,

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"narwharf/narinfo"
 	"narwharf/narinfo/clip"
@@ -161,27 +160,14 @@ func (s *Stager) ask(ctx context.Context, missing []signing.Line) (d download, e
 		if got := infos[i]; got.StoreDir != s.StoreDir || !signing.LineOf(got).Equal(l) {
 			return d, fmt.Errorf("the cache has other bytes for %s than the promoter signed: nothing was fetched", l.Path)
 		}
-		if got := infos[i]; got.CA == "" && s.Downloads != nil && !s.signed(got) {
-			return d, fmt.Errorf("%s lacks a signature by a key whose bytes this host believes (%s): nothing was fetched; let CI sign it, or add the key that did to content_keys",
-				l.Path, keyNames(s.Downloads))
+		_, signed := signing.VerifyAny(infos[i].AppendFingerprint(nil), infos[i].Sigs, s.Downloads)
+		if infos[i].CA == "" && s.Downloads != nil && !signed {
+			return d, fmt.Errorf("%s lacks a signature by a key whose bytes this host believes %v: nothing was fetched; let CI sign it, or add the key that did to content_keys",
+				l.Path, s.Downloads)
 		}
 		d.packed += infos[i].FileSize
 	}
 	return d, nil
-}
-
-func keyNames(keys []signing.PublicKey) string {
-	var names []string
-	for _, k := range keys {
-		names = append(names, k.Name())
-	}
-	return strings.Join(names, ", ")
-}
-
-// signed tells whether Nix will believe a narinfo.
-func (s *Stager) signed(i *narinfo.Info) bool {
-	_, ok := signing.VerifyAny(i.AppendFingerprint(nil), i.Sigs, s.Downloads)
-	return ok
 }
 
 // reread looks at what a power cut may have damaged: Nix writes a path without

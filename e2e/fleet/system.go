@@ -20,6 +20,8 @@ type System struct {
 	Bulk         int               `json:"bulk,omitempty"`          // KiB in a path of its own that do not compress, others in each version
 	Seconds      int               `json:"seconds,omitempty"`       // for slow and fails-later; default 30
 	Misbehave    []Misbehaviour    `json:"misbehave,omitempty"`
+
+	Specialisations map[string]System `json:"specialisations,omitempty"`
 }
 
 // AgentStub is an agent that only says that it runs.

@@ -180,11 +180,12 @@ type Status struct {
 	Action  string `json:"action,omitempty"`
 	Wanted  string `json:"wanted,omitempty"` // store path of the entry
 
-	Current   string `json:"current"`             // /run/current-system
-	Booted    string `json:"booted"`              // /run/booted-system
-	Profile   string `json:"profile"`             // what the system profile names
-	Previous  string `json:"previous,omitempty"`  // current before the attempt
-	Confirmed string `json:"confirmed,omitempty"` // last system that this host committed
+	Current        string `json:"current"`                  // /run/current-system, or the system whose specialisation that is
+	Specialisation string `json:"specialisation,omitempty"` // by name
+	Booted         string `json:"booted"`                   // /run/booted-system
+	Profile        string `json:"profile"`                  // what the system profile names
+	Previous       string `json:"previous,omitempty"`       // current before the attempt
+	Confirmed      string `json:"confirmed,omitempty"`      // last system that this host committed
 
 	HighestSeq int64 `json:"highest_seq"` // accepted ever
 	// Head is the head of HighestSeq, for a server that lost it.

@@ -73,11 +73,17 @@ type Config struct {
 	Activation struct {
 		Timeout Duration       `toml:"timeout"` // of one run of switch-to-configuration
 		Auto    signing.Action `toml:"auto"`    // what the action auto means here: auto, switch or boot
+		// Specialisation is the one of each system that live switches lead to.
+		Specialisation string `toml:"specialisation"`
 	} `toml:"activation"`
 	Checks    []Check       `toml:"check"`
 	HealthD   api.CheckMode `toml:"health_d"` // mode of the new system's etc/narwharf/health.d
 	Witnesses []string      `toml:"witnesses"`
 
+	Drift struct {
+		Action DriftAction `toml:"action"`
+		Grace  Duration    `toml:"grace"` // before it returns
+	} `toml:"drift"`
 	Test struct {
 		Deadline Duration `toml:"deadline"` // after which a test is gone back from; 0: a boot ends it
 	} `toml:"test"`
@@ -118,6 +124,15 @@ type Config struct {
 // Duration is a time in the file.
 type Duration = configfile.Duration
 
+// DriftAction is what a host does that somebody else changed.
+type DriftAction string
+
+// A drifted host is left so until the next release, or returns to its entry.
+const (
+	DriftLeave  DriftAction = "leave"
+	DriftReturn DriftAction = "return"
+)
+
 // Trust says whose word makes the bytes of a path good.
 type Trust string
 
@@ -152,6 +167,7 @@ func Default() *Config {
 	c.Activation.Auto = signing.Auto
 	c.Reboot.Allow = desired.RebootServer
 	c.Directives.Obey, c.Directives.Retries = desired.ObeyLimited, 2
+	c.Drift.Action, c.Drift.Grace = DriftLeave, Duration(15*time.Minute)
 	c.Hooks.Timeout = Duration(5 * time.Minute)
 	c.Poll.Wait = Duration(45 * time.Second)
 	return c
@@ -297,6 +313,9 @@ func (c *Config) checkActions() error {
 	if c.windows, err = window.NewSchedule(c.Reboot.Windows); err != nil {
 		return fmt.Errorf("reboot.windows: %w", err)
 	}
+	if name := c.Activation.Specialisation; name != "" && (strings.ContainsAny(name, "/ \n") || name[0] == '.') {
+		return fmt.Errorf("activation.specialisation: %q is no name of one", name)
+	}
 	for _, name := range []effect.HookName{effect.HookPreSwitch, effect.HookPostSwitch, effect.HookPreReboot} {
 		if argv := c.Hook(name); len(argv) > 0 && argv[0] == "" {
 			return fmt.Errorf("hooks.%s: give a program and its arguments", name)
@@ -307,6 +326,7 @@ func (c *Config) checkActions() error {
 	}
 	return cmp.Or(
 		oneOf("reboot.allow", c.Reboot.Allow, desired.RebootServer, desired.RebootAlways, desired.RebootNever),
+		oneOf("drift.action", c.Drift.Action, DriftLeave, DriftReturn),
 		oneOf("activation.auto", c.Activation.Auto, signing.Auto, signing.Switch, signing.Boot),
 		oneOf("health_d", c.HealthD, modes...))
 }
@@ -387,7 +407,11 @@ func (c *Config) Rules() machine.Rules {
 			Minimum:        time.Duration(c.Probation.Minimum),
 			ConfirmTimeout: time.Duration(c.Probation.ConfirmTimeout),
 		},
-		Auto:         c.Activation.Auto,
+		Auto: c.Activation.Auto,
+
+		Specialisation: c.Activation.Specialisation,
+		Drift:          c.driftAfter(),
+
 		Probation:    probation.Rules{Settle: time.Duration(c.Probation.Settle), IgnoreUnits: c.Probation.IgnoreUnits},
 		Interval:     time.Duration(c.Probation.Interval),
 		CheckTime:    c.checkTime(),
@@ -395,6 +419,14 @@ func (c *Config) Rules() machine.Rules {
 		TestDeadline: time.Duration(c.Test.Deadline),
 		Jitter:       time.Duration(c.Download.Jitter),
 	}
+}
+
+// driftAfter is after how long a drifted host goes back, 0 if it does not.
+func (c *Config) driftAfter() time.Duration {
+	if c.Drift.Action == DriftLeave {
+		return 0
+	}
+	return max(time.Duration(c.Drift.Grace), time.Millisecond)
 }
 
 // checkTime is how long one round of all checks may take.

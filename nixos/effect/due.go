@@ -22,11 +22,13 @@ func RealiseOf(_ *journal.Journal, a *journal.Attempt) Effect {
 }
 
 // InspectOf looks at the host before a switch to the attempt's system.
-func InspectOf(_ *journal.Journal, a *journal.Attempt) Effect { return Inspect{Path: a.Path} }
+func InspectOf(specialisation string, a *journal.Attempt) Effect {
+	return Inspect{Path: a.Path, Specialisation: specialisation}
+}
 
 // ConfirmOf lets the attempt's system report.
 func ConfirmOf(_ *journal.Journal, a *journal.Attempt) Effect {
-	return Confirm{Path: a.Path, Nonce: a.Nonce}
+	return Confirm{Path: a.Switched(), Nonce: a.Nonce}
 }
 
 // SetProfileOf makes the attempt's system the profile's.
@@ -46,8 +48,10 @@ func ProtectOf(j *journal.Journal, _ *journal.Attempt) Effect {
 
 // RunOf is the run of switch-to-configuration that an attempt has come to.
 func RunOf(a *journal.Attempt) journal.Run {
-	path := a.Path
+	path := a.Switched()
 	switch a.Phase {
+	case journal.SetBoot:
+		path = a.Path
 	case journal.ResetBoot:
 		path = a.ProfilePath
 	case journal.SwitchBack:

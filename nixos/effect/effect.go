@@ -46,7 +46,8 @@ type (
 		Last     bool // the system may be without an agent
 	}
 	// Inspect looks at the host and protects the running system.
-	Inspect struct{ Path string }
+	// Specialisation is of it, where a live switch is to lead to one.
+	Inspect struct{ Path, Specialisation string }
 	// Announce reports, and waits for the answer.
 	Announce struct{}
 	// AskOwn is the same, where it counts how it is refused.

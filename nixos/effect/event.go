@@ -15,11 +15,15 @@ type Facts struct {
 	Slept  int64     // how much of them the machine was suspended
 	Wall   time.Time // believed only where the design says so
 
-	Current     string // store path, "" if there is none
-	Booted      string
-	Profile     string // store path that the profile names
-	ProfileLink string // the generation link, as "system-42-link"; "" with a ProfileFault
-	Generation  int64  // of the profile; 0 if none
+	Current string // store path, "" if there is none
+	Booted  string
+	// Specialisation is the name of the one of Current that really runs, BootedTo what was
+	// really booted of Booted; "" if they are that themselves.
+	Specialisation string
+	BootedTo       string
+	Profile        string // store path that the profile names
+	ProfileLink    string // the generation link, as "system-42-link"; "" with a ProfileFault
+	Generation     int64  // of the profile; 0 if none
 	// ProfileFault is why the profile is no link to one of its generations, "" if it is.
 	ProfileFault string
 	CurrentGen   int64 // newest generation that is Current; 0 if none
@@ -60,12 +64,13 @@ type (
 	}
 	// Inspected is the host before a switch. Busy says who else switches right now.
 	Inspected struct {
-		Failed    []string // units
-		RebootFor []string
-		Inhibited []string
-		CanCheck  bool // its switch-to-configuration has the action check
-		Busy      string
-		Err       string
+		Specialisation bool     // the system has the one that was asked for
+		Failed         []string // units
+		RebootFor      []string
+		Inhibited      []string
+		CanCheck       bool // its switch-to-configuration has the action check
+		Busy           string
+		Err            string
 	}
 	// Announced is OK if the server took it.
 	Announced struct{ OK bool }

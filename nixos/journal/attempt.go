@@ -64,6 +64,9 @@ type Draining struct {
 	Reachable bool     `json:"reachable,omitempty"`  // the server was
 	RebootFor []string `json:"reboot_for,omitempty"` // why a live switch is not enough
 	ByBoot    bool     `json:"by_boot,omitempty"`    // no live switch: the next boot starts it
+	// Specialisation is the one of the system that is switched to, "" if it is the system
+	// itself. It is not what boots.
+	Specialisation string `json:"specialisation,omitempty"`
 }
 
 // Hooks counts what the commands of the configuration came to.
@@ -134,6 +137,7 @@ type Revert struct {
 	ByDirective bool   `json:"leaving,omitempty"`       // it was well, and the server asked for the revert
 	TestUntil   int64  `json:"test_until_ms,omitempty"` // when a test is over; 0: only with a boot
 	TestEnds    bool   `json:"test_ends,omitempty"`     // its time is over: the way back is no failure
+	DriftAt     int64  `json:"drift_at_ms,omitempty"`   // since when the host is drifted, with drift.action = "return"
 }
 
 // Record is for reports and logs.
@@ -153,6 +157,14 @@ type Run struct {
 	ID     string `json:"id"`     // unique for ever
 	Path   string `json:"path"`   // of the system whose script it is
 	Action string `json:"action"` // test, boot, dry-activate, check
+}
+
+// Switched is what a live switch leads to: the system, or its specialisation.
+func (a *Attempt) Switched() string {
+	if a.Specialisation == "" {
+		return a.Path
+	}
+	return a.Path + "/specialisation/" + a.Specialisation
 }
 
 // NoteTransition records that people see another state.

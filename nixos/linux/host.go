@@ -52,7 +52,7 @@ func New(c *config.Config, client *api.Client, program string, log *slog.Logger)
 		Boot:    &boot{profile: system.profile, systems: systems, stateDir: c.StateDir, unit: systemd.OwnUnit(), config: c.Path()},
 		Runs:    &systemd.Runs{Dir: filepath.Join(c.StateDir, "runs"), RunDir: c.RunDir, Program: program, Timeout: time.Duration(c.Activation.Timeout)},
 		Health:  &health{config: c, systems: systems, log: log},
-		Network: &network{config: c, systems: systems, program: program, proxy: systemd.Environment(ctx, proxyVariables)},
+		Network: &network{config: c, systems: systems, client: client, program: program, proxy: systemd.Environment(ctx, proxyVariables)},
 		Store:   h.store,
 		Server:  h.server,
 	}

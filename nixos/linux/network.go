@@ -35,6 +35,7 @@ const probeTimeout = 30 * time.Second
 type network struct {
 	config  *config.Config
 	systems systems
+	client  *api.Client
 	program string            // this one
 	proxy   map[string]string // what the agent's own unit set of proxyVariables when it started
 }
@@ -56,10 +57,21 @@ func (n *network) probeProgram(path string) (program, config, text string) {
 	return program, config, text
 }
 
+func words(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
 // Probe gives the new agent the proxy of its own unit, which
 // may be another than that of the running agent.
 func (n *network) Probe(ctx context.Context, path string, s *api.Status) effect.Probed {
 	program, config, by := n.probeProgram(path)
+	if _, err := os.Stat(config); err != nil { // the switch took that of this agent with it: the system is to be the last
+		err := n.client.PutStatus(ctx, n.config.Host, s, true)
+		return effect.Probed{Outcome: remote.Outcome(err), Text: words(err), By: "the system has no agent: this one confirmed"}
+	}
 	text, err := json.Marshal(s)
 	if err != nil {
 		return effect.Probed{Outcome: effect.ProbeBroken, Text: err.Error(), By: by}

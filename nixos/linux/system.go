@@ -66,6 +66,10 @@ func (s *system) Facts(context.Context) (effect.Facts, error) {
 	return f, nil
 }
 
+func (s *system) Specialisations(path string) map[string]string {
+	return s.systems.specialisations(path)
+}
+
 func (s *system) Sleep(ctx context.Context, d time.Duration) error { return sys.Sleep(ctx, d) }
 
 // look is what people change on a host, cheaply.
@@ -125,6 +129,18 @@ type systems struct {
 	root     string // in front of storeDir, for a store that is mounted elsewhere
 	storeDir string
 	runDir   string // has the links current-system and booted-system
+}
+
+// specialisations are links below specialisation/ in a system, each to another one.
+func (s systems) specialisations(path string) map[string]string {
+	entries, _ := os.ReadDir(s.real(filepath.Join(path, "specialisation"))) // most have none
+	found := make(map[string]string)
+	for _, e := range entries {
+		if to, err := s.link(s.real(filepath.Join(path, "specialisation", e.Name()))); err == nil && to != "" {
+			found[e.Name()] = to
+		}
+	}
+	return found
 }
 
 // real is where the files of a store path are.

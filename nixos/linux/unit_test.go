@@ -3,6 +3,7 @@ package linux
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -124,5 +125,20 @@ func TestProfileFacts(t *testing.T) {
 				t.Errorf("%+v", f)
 			}
 		})
+	}
+}
+
+func TestSpecialisations(t *testing.T) {
+	dir := t.TempDir()
+	files(t, dir, map[string]string{
+		"store/p/nixos-version": "1", "store/p/specialisation/x": "-> " + dir + "/store/px", "store/p/specialisation/y": "-> " + dir + "/store/py",
+		"store/p/specialisation/broken": "-> nowhere", "store/p/specialisation/README": "x", "store/q/nixos-version": "1",
+	})
+	s := systems{storeDir: dir + "/store"}
+	if got, want := s.specialisations(dir+"/store/p"), map[string]string{"x": dir + "/store/px", "y": dir + "/store/py"}; !maps.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	if got := s.specialisations(dir + "/store/q"); len(got) != 0 {
+		t.Errorf("a system without: %q", got)
 	}
 }

@@ -40,6 +40,11 @@ func inspected(t *turn, ev effect.Inspected) arrow {
 	}
 	a.BootID = f.BootID
 	a.Reason, a.RetryAt = "", 0
+	if want := t.rules.Specialisation; ev.Specialisation {
+		a.Specialisation = want
+	} else if want != "" {
+		a.Note = fmt.Sprintf("the system has no specialisation %q, which activation.specialisation asks for: it is taken without", want)
+	}
 	a.Baseline = journal.Set(ev.Failed)
 	noteWayBack(t)
 	a.ByBoot = a.Action == signing.Boot || a.Action == signing.Reboot || (a.Action == signing.Auto && len(a.RebootFor) > 0)

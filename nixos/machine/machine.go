@@ -32,6 +32,11 @@ type Rules struct {
 	desired.Rules
 	Auto signing.Action // what the action auto means here; "" is auto
 
+	// Specialisation is the one that live switches lead to, "" if none.
+	Specialisation string
+	// Drift is after how long a host that somebody else changed goes back; 0: never.
+	Drift time.Duration
+
 	Probation probation.Rules
 	Interval  time.Duration // between two looks
 	CheckTime time.Duration // that one round of checks may take
@@ -120,7 +125,7 @@ func finish(t *turn, s api.State) arrow {
 
 // drift ends it because somebody else changed the host meanwhile.
 func drift(t *turn, why string) arrow {
-	t.a.Reason = why + ": somebody else did that; it is left so until the next release"
+	t.a.Reason = why + ": somebody else did that; " + t.untilWhen()
 	return finish(t, api.Drifted)
 }
 

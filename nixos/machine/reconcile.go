@@ -21,6 +21,7 @@ func reconcile(t *turn) {
 	if a := t.a; a != nil {
 		a.Asked = true
 		if a.Phase == journal.Done && a.BootID != t.f.BootID {
+			a.DriftAt = 0 // of another clock
 			armed := a.Outcome == api.Armed
 			t.follow(table[journal.Done].afterBoot(t))
 			if armed { // the attempt goes on
@@ -70,7 +71,7 @@ func (t *turn) accept(v desired.Verdict) {
 		delete(j.Denied, v.Digest)
 		same = same && !obeyRetry(a)
 	}
-	if !same {
+	if !same || a.DriftAt != 0 && t.f.Now-a.DriftAt >= t.rules.Drift.Milliseconds() {
 		t.follow(t.begin(v))
 	}
 	if order == desired.Revert {
@@ -124,6 +125,27 @@ func (t *turn) rest() {
 	if look := table[t.a.Phase].atRest; look != nil {
 		t.follow(look(t))
 	}
+	t.noteDrift()
+}
+
+// noteDrift notes since when the host is not what its entry says, where it goes back by itself.
+// What did not pass here is no way back.
+func (t *turn) noteDrift() {
+	a := t.a
+	switch {
+	case t.rules.Drift == 0 || t.j.State != api.Drifted || a.Phase != journal.Done || a.Outcome == api.Reverted:
+		a.DriftAt = 0
+	case a.DriftAt == 0:
+		a.DriftAt = t.f.Now
+	}
+}
+
+// untilWhen says how long a host stays what somebody else made it.
+func (t *turn) untilWhen() string {
+	if t.rules.Drift > 0 {
+		return fmt.Sprintf("after %s it goes back to its entry", t.rules.Drift)
+	}
+	return "it is left so until the next release"
 }
 
 // begin makes the attempt at an entry, and ends it at once where there is
@@ -226,5 +248,5 @@ func (t *turn) changed(what, is string) arrow {
 	if is == "" {
 		is = cmp.Or(t.f.ProfileFault, "none")
 	}
-	return t.stay(api.Drifted, nil, fmt.Sprintf("%s is %s and not %s: somebody else changed it; it is left so until the next release", what, is, t.a.Path))
+	return t.stay(api.Drifted, nil, fmt.Sprintf("%s is %s and not %s: somebody else changed it; %s", what, is, t.a.Path, t.untilWhen()))
 }

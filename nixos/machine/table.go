@@ -34,7 +34,7 @@ var table = map[journal.Phase]row{
 
 	journal.Ready: {"", pollForGrant, nil, sameAfterBoot, ready}, // staged, or waiting
 
-	journal.Inspect:   {api.Draining, of(effect.InspectOf), on(inspected), bootedWhileDrained, nil},
+	journal.Inspect:   {api.Draining, inspect, on(inspected), bootedWhileDrained, nil},
 	journal.Check:     {api.Draining, of(effect.SwitchOf), ran(checked), bootedWhileDrained, nil},
 	journal.PreSwitch: {api.Draining, of(effect.HookOf(effect.HookPreSwitch)), on(preSwitched), bootedWhileDrained, nil}, // or reverting
 	journal.Announce:  {api.Draining, just(effect.Announce{}), on(announced), bootedWhileDrained, nil},
@@ -81,8 +81,12 @@ func just(e effect.Effect) func(*Rules, *journal.Journal, *journal.Attempt) effe
 	return func(*Rules, *journal.Journal, *journal.Attempt) effect.Effect { return e }
 }
 
+func inspect(r *Rules, _ *journal.Journal, a *journal.Attempt) effect.Effect {
+	return effect.InspectOf(r.Specialisation, a)
+}
+
 func observe(r *Rules, _ *journal.Journal, a *journal.Attempt) effect.Effect {
-	e := effect.Observe{Path: a.Path, From: a.Previous}
+	e := effect.Observe{Path: a.Switched(), From: a.Previous}
 	if a.Answered {
 		e.Delay = r.Interval
 	}
@@ -108,6 +112,8 @@ func pollForGrant(r *Rules, j *journal.Journal, a *journal.Attempt) effect.Effec
 func pollAtRest(r *Rules, j *journal.Journal, a *journal.Attempt) effect.Effect {
 	armed := a.Outcome == api.Armed
 	switch {
+	case a.DriftAt != 0:
+		return effect.Poll{ETag: j.ETag, For: lookAgain, Until: a.DriftAt + r.Drift.Milliseconds()}
 	case armed && !a.Asked:
 		// Nothing may be in the way of the reboot; a parked poll would be.
 		return effect.Poll{ETag: j.ETag, Now: true}

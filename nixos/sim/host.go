@@ -102,6 +102,7 @@ func (w *World) ResetProfile(_ context.Context, link, bad string) error {
 
 // Reasons implements nixos.Boot.
 func (w *World) Reasons(_ context.Context, path string) (nixos.Reasons, error) {
+	path = w.store(path)
 	return found(w, "reasons", func() nixos.Reasons {
 		s := w.Systems[path]
 		r := nixos.Reasons{Inhibited: s.Inhibited, CanCheck: s.CanCheck}
@@ -142,6 +143,23 @@ func (w *World) Reboot(context.Context) error {
 	})
 }
 
+// Specialisations implements nixos.System. What a run is of stands in the world under the
+// name of its store path.
+func (w *World) Specialisations(path string) map[string]string {
+	if s := w.Systems[path]; s != nil {
+		return s.Specialisations
+	}
+	return nil
+}
+
+// store is the store path that a name in a system leads to.
+func (w *World) store(path string) string {
+	if parent, name, ok := strings.Cut(path, "/specialisation/"); ok {
+		return w.Systems[parent].Specialisations[name]
+	}
+	return path
+}
+
 // WithoutAgent implements nixos.Boot.
 func (w *World) WithoutAgent(_ context.Context, path string) string { return w.Systems[path].NoAgent }
 
@@ -174,6 +192,8 @@ func (w *World) Busy(context.Context) (string, error) {
 
 // StartRun implements nixos.Runs.
 func (w *World) StartRun(_ context.Context, r journal.Run) error {
+	of, _, _ := strings.Cut(r.Path, "/specialisation/")
+	r.Path = w.store(r.Path)
 	return w.do("start "+r.Action, func() error {
 		_, a := w.attempt()
 		for _, o := range w.runs {
@@ -193,7 +213,7 @@ func (w *World) StartRun(_ context.Context, r journal.Run) error {
 		if w.Other[r.Path] && !w.Built[r.Path] {
 			w.violated("%s has other bytes than were signed, and is run", r.Path)
 		}
-		if !w.Valid[r.Path] {
+		if !w.Valid[of] && !w.Valid[r.Path] {
 			w.violated("%s is to be switched to and not valid", r.Path)
 			return fmt.Errorf("%s is not there", r.Path)
 		}
@@ -269,6 +289,7 @@ func (w *World) Units(context.Context, string, string) ([]effect.Unit, error) {
 
 // Checks implements nixos.Health.
 func (w *World) Checks(_ context.Context, path string) ([]api.Check, error) {
+	path = w.store(path)
 	return found(w, "checks", func() []api.Check {
 		w.Clock += 50
 		good := w.checkGood()
@@ -281,6 +302,7 @@ func (w *World) Checks(_ context.Context, path string) ([]api.Check, error) {
 
 // Probe implements nixos.Network.
 func (w *World) Probe(_ context.Context, path string, s *api.Status) (p effect.Probed) {
+	path = w.store(path)
 	err := w.do("probe", func() error {
 		switch sys := w.Systems[path]; {
 		case sys.AgentBroken:

@@ -56,7 +56,9 @@ type System struct {
 	ChecksAfter time.Duration // until the check is good
 	AgentBroken bool
 	NoAgent     string // what it lacks of an agent
-	Refused     bool   // the server refuses its agent
+	// Specialisations are paths of systems that are added by themselves, by name.
+	Specialisations map[string]string
+	Refused         bool // the server refuses its agent
 	// Staging.
 	WrongBytes int // so often a realise brings other bytes than were promised
 }

@@ -88,6 +88,7 @@ let
     , etc ? { } # more files
     , health ? { } # more files of etc/narwharf/health.d
     , inhibitors ? { } # switch-inhibitors: another value and only `boot` works
+    , specialisations ? { } # name = what a system is made of
     , snippet ? "" # shell, added to the activation script
     , bulk ? 0 # KiB that do not compress, in a path of their own, others in each version
     , seconds ? 30 # how long "slow…" takes, and when "fails-later" fails
@@ -264,6 +265,7 @@ let
         ln -s ${kernelTree}/bzImage $out/kernel
         ln -s ${initrd kernel}/initrd $out/initrd
         ln -s ${modules kernel} $out/kernel-modules
+        ${lines (n: "mkdir -p $out/specialisation; ln -s ${system specialisations.${n}} $out/specialisation/${n}\n") (attrNames specialisations)}
         ${if bulk == 0 then "" else "ln -s ${bytes version bulk} $out/bulk"}
       '';
 in
