@@ -265,7 +265,10 @@ func loopback(host string) bool {
 }
 
 // Private tells whether reading needs a token.
-func (c *Config) Private() bool { return !c.anonymous.Allows(access.Scope{Kind: access.Pull}) }
+func (c *Config) Private() bool {
+	everybody, err := access.ParseScopes(c.Access.Anonymous)
+	return err == nil && !everybody.Allows(access.Scope{Kind: access.Pull})
+}
 
 // CheckAddress says what is wrong with an address to listen on, and returns its host.
 func CheckAddress(address string) (host string, err error) {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -62,12 +63,18 @@ func Open(cfg *serverconfig.Config, version string, log *slog.Logger) (_ *DataDi
 	if err := notUnmounted(cfg); err != nil {
 		return nil, err
 	}
+	if cfg.Private() {
+		syscall.Umask(syscall.Umask(0o027) | 0o027)
+	}
 	if err := os.MkdirAll(cfg.DataDir, 0o755); err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
 	noteUsed(cfg)
 	if err := becomeOwner(cfg.DataDir); err != nil {
 		return nil, err
+	}
+	if cfg.Private() {
+		shutOut(cfg, log)
 	}
 	if err := durable.Sweep(cfg.DataDir, time.Hour); err != nil {
 		return nil, err
@@ -92,6 +99,44 @@ func Open(cfg *serverconfig.Config, version string, log *slog.Logger) (_ *DataDi
 		log.Info("the database lacked tokens, they are back from their file", "tokens", restored)
 	}
 	return d, nil
+}
+
+// shutOut closes the folder of a private cache to other users of the machine: who may not
+// read the cache may not read its files. One with a socket of listen stays open to pass
+// through, and the folders in it are closed.
+func shutOut(cfg *serverconfig.Config, log *slog.Logger) {
+	folders, within := []string{cfg.DataDir}, false
+	for _, l := range cfg.Listen {
+		socket, isUnix := strings.CutPrefix(l, "unix:")
+		rest, err := filepath.Rel(cfg.DataDir, socket)
+		within = within || isUnix && err == nil && filepath.IsLocal(rest)
+	}
+	if within {
+		entries, _ := os.ReadDir(cfg.DataDir) // without them nothing is closed, and the log says of what
+		for _, e := range entries {
+			if e.IsDir() {
+				folders = append(folders, filepath.Join(cfg.DataDir, e.Name()))
+			}
+		}
+	}
+	for i, name := range folders {
+		st, err := os.Stat(name)
+		if err != nil {
+			continue
+		}
+		mode := st.Mode().Perm() &^ 0o007
+		if i == 0 && within {
+			mode |= 0o001
+		}
+		if mode == st.Mode().Perm() {
+			continue
+		}
+		if err := os.Chmod(name, mode); err != nil {
+			log.Warn("reading the cache needs a token, and other users of this machine can read its files", "folder", name, "error", err)
+		} else {
+			log.Info("closed to other users of this machine, since reading the cache needs a token", "folder", name, "mode", mode)
+		}
+	}
 }
 
 // checkSchema refuses a state that a newer narwharf wrote.
