@@ -420,3 +420,99 @@ func TestFsckPending(t *testing.T) {
 	}
 	w.must(w.get(p.narURL()), 200)
 }
+
+// What a channel needs and is lost is damage, also where the repair takes it out of the
+// way; from another encoding or the local store it comes back, and that is a repair.
+func TestFsckOfWhatChannelsNeed(t *testing.T) {
+	flip := func(b []byte) []byte { b[len(b)/2] ^= 0x10; return b }
+	for name, damage := range map[string]func(w *world, p *testPath){
+		"rotten":  func(w *world, p *testPath) { w.damage(p, flip) },
+		"cut":     func(w *world, p *testPath) { w.damage(p, func(b []byte) []byte { return b[:9] }) },
+		"deleted": func(w *world, p *testPath) { w.remove(p.info.URL) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, m := localWorld(t)
+			needed, other, alt := newUpload(t, "needed", "zstd"), newUpload(t, "other", "zstd"), newUpload(t, "alt", "zstd")
+			local := m.build("local", map[string]string{"file": "I am local" + strings.Repeat(".", 2000)})
+			both := newUpload(t, "local", "gzip")
+			w.putAll(needed, other, alt, alt.repacked(t, "gzip"), both)
+			adopted := m.build("adopted", map[string]string{"file": "adopted"})
+			if _, err := w.adopter.Adopt(t.Context(), pathsOf(adopted), "x"); err != nil {
+				t.Fatal(err)
+			}
+			r, err := w.index.Get(adopted.info.Path.Hash())
+			if err != nil {
+				t.Fatal(err)
+			}
+			adopted.info.URL = r.Info.URL
+			w.must(w.get(local.infoURL()), 200)
+			if both.info.NarHash != local.info.NarHash {
+				t.Fatal("the test's two paths differ")
+			}
+			all := []*testPath{needed, other, alt, both, adopted}
+			for _, p := range all {
+				damage(w, p)
+			}
+			channels := func(p narinfo.Path) []string {
+				if p == other.info.Path {
+					return nil
+				}
+				return []string{"db", "web"}
+			}
+			run := func(repair bool) (string, fsck.Result) {
+				t.Helper()
+				var lines []string
+				r, err := fsck.Run(t.Context(), w.u, fsck.Options{Repair: repair, Needed: channels, Fetch: w.adopter.Fetch, Report: func(l string) { lines = append(lines, l) }})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return strings.Join(lines, "\n"), r
+			}
+			lost := func(r fsck.Result, want ...*testPath) {
+				t.Helper()
+				for _, c := range []string{"web", "db"} {
+					slices.Sort(r.Lost[c])
+					paths := pathsOf(want...)
+					if slices.Sort(paths); !slices.Equal(r.Lost[c], paths) {
+						t.Errorf("lost for %s: %q, want %q", c, r.Lost[c], paths)
+					}
+				}
+			}
+			lines, r1 := run(false)
+			if r1.Damage < 5 || !strings.Contains(lines, string(needed.info.Path)) || !strings.Contains(lines, "needed by db, web") {
+				t.Errorf("%+v\n%s", r1, lines)
+			}
+			lost(r1, needed, alt, both, adopted)
+			lines, r2 := run(true)
+			if r2.Damage != 1 || strings.Contains(lines, "clean") || !strings.Contains(lines, "needed by db, web; repair failed: the path is taken out, upload it again with nix copy --refresh") {
+				t.Errorf("%+v\n%s", r2, lines)
+			}
+			lost(r2, needed)
+			for _, p := range all {
+				want := 200
+				if p == needed || p == other {
+					want = 404
+				}
+				w.must(w.get(p.infoURL()), want)
+			}
+			w.mustServe(alt, both, adopted)
+			w.putAll(needed, other)
+			if lines, r := run(true); r.Damage+r.Repaired > 0 {
+				t.Errorf("%+v\n%s", r, lines)
+			}
+			w.check()
+		})
+	}
+	// A narinfo file that is gone is written again, out of the index, where a channel
+	// needs it.
+	w := newWorld(t)
+	p := newUpload(t, "p", "zstd")
+	w.putAll(p)
+	w.remove(p.infoURL())
+	r, err := fsck.Run(t.Context(), w.u, fsck.Options{Repair: true, Needed: func(narinfo.Path) []string { return []string{"web"} }, Report: func(string) {}})
+	if err != nil || r.Damage > 0 || r.Repaired != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	w.mustServe(p)
+	w.check()
+}

@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -141,4 +143,61 @@ func TestStoreSign(t *testing.T) {
 			down.Verify()
 		}
 	})
+}
+
+// A NAR of a channel's release that rots is damage, whatever fsck --repair does: it says which
+// path and which channel, ends with 1 and raises an alarm. What the cache's own store has is
+// fetched from there.
+func TestFsckOfAChannel(t *testing.T) {
+	t.Parallel()
+	suite := newest()
+	c := NeedClosures(t, suite)
+	m := aMachine(t, suite, c, "c")
+	s := NewServer(t, func(cfg *Config) { cfg.ServeStore, cfg.StoreRoot = true, m.Root })
+	token := s.Token("ci", "push", "promote:web", "admin")
+	NewNix(t, suite).In(c.Root).Netrc(token).Push(s.URL(), "?compression=zstd", c.Path("a"))
+	key := NewKey("promoter-1")
+	out := run(t, program{argv: []string{s.bin, "promote", "web", c.Path("a"), "--kind", "path", "--system", "x86_64-linux",
+		"--server", s.URL(), "--key", m.write("promoter.sec", key.Secret()), "--token-file", m.write("token", token),
+		"--store-root", c.Root, "--client-config", "/dev/null"}})
+	if out.Code != 0 {
+		t.Fatalf("promote\n%v\n%s", out, s.LogTail())
+	}
+	u := NewUploader(t, s.URL(), token)
+	damage := func(name string) {
+		t.Helper()
+		doc := ParseDoc(t, u.Get("/"+hashOf(c.Path(name))+".narinfo").Body)
+		if err := os.WriteFile(filepath.Join(s.Data, "cache", doc.URL), []byte("rot"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alarms := func() string {
+		t.Helper()
+		return u.Get("/api/v1/events?since=0").Body
+	}
+	damage("c")
+	if out := s.CLI("fsck", "--repair"); out.Code != 0 || !strings.Contains(out.Stdout, "repaired") {
+		t.Errorf("a NAR that the own store has\n%v", out)
+	}
+	NewNix(t, suite).Trust(s.URL(), s.Key).Must("nix-store", "--realise", c.Path("c"))
+	if strings.Contains(alarms(), "channel.lost") {
+		t.Errorf("an alarm:\n%s", alarms())
+	}
+	damage("b")
+	for _, args := range [][]string{{"fsck"}, {"fsck", "--repair"}} {
+		out := s.CLI(args...)
+		if out.Code != 1 || !strings.Contains(out.Stdout, filepath.Base(c.Path("b"))) || !strings.Contains(out.Stdout, "needed by web") || strings.Contains(out.Stdout, "clean") {
+			t.Errorf("%v\n%v", args, out)
+		}
+	}
+	if text := alarms(); !strings.Contains(text, "channel.lost") || !strings.Contains(text, filepath.Base(c.Path("b"))) {
+		t.Errorf("no alarm:\n%s", text)
+	}
+	NewNix(t, suite).In(c.Root).Netrc(token).Run("nix", "copy", "--refresh", "--to", s.URL()+"?compression=zstd", c.Path("b"))
+	if out := s.CLI("fsck"); out.Code != 0 {
+		t.Errorf("after another copy\n%v", out)
+	}
+	down := NewNix(t, suite).Trust(s.URL(), s.Key)
+	down.Must("nix-store", "--realise", c.Path("a"))
+	down.Verify()
 }

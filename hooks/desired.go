@@ -50,12 +50,12 @@ func (s *Server) getDesired(c *call, name string) error {
 	if err := s.hosts.AdmitPoll(ctx, who, name, channel, self); err != nil {
 		return err
 	}
-	if err := s.fleet.Review(ctx, name, self.BootID); err != nil {
+	if err := s.Fleet.Review(ctx, name, self.BootID); err != nil {
 		return err
 	}
-	ask := s.fleet.Tell
+	ask := s.Fleet.Tell
 	if c.req.Method == http.MethodHead {
-		ask = s.fleet.For // it is no agent that would act on it
+		ask = s.Fleet.For // it is no agent that would act on it
 	}
 	p := s.hosts.Presence(name)
 	number, back := p.Arrive(s.clock(), channel, target)
@@ -64,7 +64,7 @@ func (s *Server) getDesired(c *call, name string) error {
 	}
 	return s.poll(c, longpoll.Poll{
 		Topics: []string{audit.Channel(channel), audit.Host(name)},
-		Also:   func() []string { return s.fleet.SlotTopics(name) },
+		Also:   func() []string { return s.Fleet.SlotTopics(name) },
 		Over: func(gone bool) {
 			until := p.Leave(s.clock(), number, gone)
 			if !s.hosts.Known(name) {

@@ -30,7 +30,7 @@ func (s *Server) operated(change func(c *call, name string) error) endpoint {
 		if err := change(c, name); err != nil {
 			return err
 		}
-		d, err := s.fleet.Describe(name)
+		d, err := s.Fleet.Describe(name)
 		if err != nil {
 			return err
 		}
@@ -72,7 +72,7 @@ func (s *Server) deleteHost(c *call, name string) error {
 	if err := c.need(access.Scope{Kind: access.Operate}); err != nil {
 		return err
 	}
-	if err := s.fleet.Remove(c.req.Context(), c.caller(), name); err != nil {
+	if err := s.Fleet.Remove(c.req.Context(), c.caller(), name); err != nil {
 		return err
 	}
 	c.w.WriteHeader(http.StatusNoContent)
@@ -90,7 +90,7 @@ func (s *Server) approveHost(c *call, name string) error {
 	if p.Instance == nil || host.CheckSelf(api.Self{Instance: *p.Instance}) != nil {
 		return api.Errorf(api.BadRequest, `send {"instance":"…"}, 32 hex digits: narwharf host show %s lists the machines that claim the name`, name)
 	}
-	d, err := s.fleet.Describe(name)
+	d, err := s.Fleet.Describe(name)
 	if err != nil {
 		return err
 	}
@@ -101,9 +101,9 @@ func (s *Server) approveHost(c *call, name string) error {
 // the last system that it found well before.
 func (s *Server) directHost(what string) endpoint {
 	return s.operatedSeq(func(ctx context.Context, who host.Caller, name string, seq int64) error {
-		return s.fleet.Direct(ctx, who, name, what, seq)
+		return s.Fleet.Direct(ctx, who, name, what, seq)
 	})
 }
 
 // releaseHost takes the reboot slot of a host that will not come back.
-func (s *Server) releaseHost() endpoint { return s.operatedSeq(s.fleet.Release) }
+func (s *Server) releaseHost() endpoint { return s.operatedSeq(s.Fleet.Release) }

@@ -20,7 +20,7 @@ func (s *Server) listHosts(c *call) error {
 		return err
 	}
 	return s.poll(c, longpoll.Poll{Topics: []string{audit.HostsOf(channel)}, Look: func() (longpoll.Answer, error) {
-		list, next, err := s.fleet.List(channel)
+		list, next, err := s.Fleet.List(channel)
 		if err != nil {
 			return longpoll.Answer{}, err
 		}
@@ -33,7 +33,7 @@ func (s *Server) listHosts(c *call) error {
 }
 
 func (s *Server) getHost(c *call, name string) error {
-	d, err := s.fleet.Describe(name)
+	d, err := s.Fleet.Describe(name)
 	if err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func (s *Server) getHost(c *call, name string) error {
 		return host.Unknown(name)
 	}
 	return s.poll(c, longpoll.Poll{Topics: []string{audit.HostsOf(d.Channel), audit.Host(name)}, Look: func() (longpoll.Answer, error) {
-		d, err := s.fleet.Describe(name)
+		d, err := s.Fleet.Describe(name)
 		if err != nil {
 			return longpoll.Answer{}, err
 		}

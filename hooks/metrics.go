@@ -56,7 +56,7 @@ func (f *fleetCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(seqDesc, int(l.Seq), l.Channel)
 	}
 	f.collectPolicies(gauge)
-	hosts, _, err := f.s.fleet.List("")
+	hosts, _, err := f.s.Fleet.List("")
 	if err != nil {
 		f.s.log.Error("metrics of hosts are not complete", "error", err)
 	}

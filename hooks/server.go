@@ -64,7 +64,7 @@ type Server struct {
 	policies *policy.Policies
 	hosts    *host.Hosts
 	slots    *reboot.Slots
-	fleet    *desired.Fleet
+	Fleet    *desired.Fleet
 
 	timers  *timers.Set
 	polls   *longpoll.Polls
@@ -116,21 +116,21 @@ func New(o Options) (_ *Server, err error) {
 	if s.slots, err = reboot.New(set, o.Clock()); err != nil {
 		return nil, err
 	}
-	s.fleet = desired.New(desired.Options{
+	s.Fleet = desired.New(desired.Options{
 		Set: set, Channels: s.channels, Policies: s.policies, Hosts: s.hosts, Slots: s.slots,
 		Timers: s.timers, Wake: s.polls.Notify, Log: o.Log, Clock: o.Clock,
 	})
 	s.metrics = newMetrics(s, o.Metrics, o.HostMetrics)
 	s.handler = s.route()
 	s.ready.Store(true)
-	s.fleet.Noticed([]string{state.All})
+	s.Fleet.Noticed([]string{state.All})
 	return s, nil
 }
 
 // noticed is told which topics the state notified of. Polls are woken by others,
 // since whoever commits waits for it.
 func (s *Server) noticed(topics []string) {
-	s.fleet.Noticed(topics)
+	s.Fleet.Noticed(topics)
 	s.waking.Go(func() {
 		if slices.Contains(topics, state.All) {
 			s.polls.NotifyAll()

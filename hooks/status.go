@@ -28,7 +28,7 @@ func (s *Server) putStatus(c *call, name string) error {
 	if err := c.needAs(name, access.Scope{Kind: access.Follow, Glob: st.Channel}); err != nil {
 		return err
 	}
-	if err := s.fleet.Report(c.req.Context(), c.caller(), name, st); err != nil {
+	if err := s.Fleet.Report(c.req.Context(), c.caller(), name, st); err != nil {
 		return err
 	}
 	c.w.WriteHeader(http.StatusNoContent)
@@ -43,7 +43,7 @@ func (s *Server) postLog(c *call, name string) error {
 		return err
 	}
 	if channel == "" {
-		d, err := s.fleet.Describe(name)
+		d, err := s.Fleet.Describe(name)
 		if err != nil {
 			return err
 		}
@@ -76,7 +76,7 @@ func (s *Server) postLog(c *call, name string) error {
 
 // getLog serves the log of an attempt, the last one if none is named.
 func (s *Server) getLog(c *call, name string) error {
-	d, err := s.fleet.Describe(name)
+	d, err := s.Fleet.Describe(name)
 	if err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func Open(opts Options) (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	adoption := adopt.Options{Log: opts.Log}
+	adoption := adopt.Options{Log: opts.Log, Sign: func(i *narinfo.Info) []string { return i.Sigs }}
 	opts.Rules.Counted = idx.Files()
 	if opts.Local != nil {
 		opts.Rules.Local, adoption.Local = opts.Local, opts.Local

@@ -71,6 +71,9 @@ nothing lies about without an owner. It works beside a running server.
 
 With --repair, damaged files are moved to cache/quarantine in data_dir, so that
 the next `+"`nix copy --refresh`"+` uploads them again, and the index is put right.
+A NAR that another file or the machine's own store still has is made from that.
+What the current release of a channel needs and is lost stays damage: the line
+names path and channels, and there is an alarm.
 
 Exit status: 0 clean (or all repaired), 1 damage, 2 it could not look.
 

@@ -144,6 +144,16 @@ func (a *Adopter) AdoptNow(ctx context.Context, paths []narinfo.Path) error {
 	return nil
 }
 
+// Fetch gets the NAR of an uploaded path anew from the local store; fs.ErrNotExist if it
+// is not there. Another content is a refusal.
+func (a *Adopter) Fetch(ctx context.Context, p narinfo.Path) error {
+	info, err := a.find(ctx, p)
+	if err != nil {
+		return err
+	}
+	return a.adopt(ctx, &adoption{info: info}, nil, ofReferrers, false)
+}
+
 // adoptClosure adopts paths and all that they refer to. A path that is not what
 // Nix knows it as is named in the log and left out. failed is what may be adopted
 // another time, with the first of the reasons.

@@ -17,6 +17,7 @@ import (
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
 	"narwharf/cache/upload"
+	"narwharf/narinfo"
 )
 
 // nars reads every NAR file.
@@ -45,7 +46,7 @@ func (c *fsck) nar(st blob.Info) error {
 		return nil // swept meanwhile
 	}
 	if refusal.In(err) != nil {
-		c.found(st.Name, strings.TrimPrefix(err.Error(), st.Name+": "), func() error { return c.store.Quarantine(st) })
+		c.found(st.Name, strings.TrimPrefix(err.Error(), st.Name+": ")+c.usersOf(st.Name), func() error { return c.store.Quarantine(st) })
 		return nil
 	}
 	if err != nil {
@@ -68,9 +69,8 @@ func (c *fsck) nar(st blob.Info) error {
 		}
 		if r.Info.URL == st.Name {
 			if err := upload.Agree(r.Info, f); err != nil {
-				c.found(hash+".narinfo", err.Error(), func() error {
-					defer c.store.LockPath(hash)()
-					return c.dropInfo(hash, func() bool { i, err := c.store.LoadInfo(hash); return err == nil && upload.Agree(i, f) != nil })
+				c.foundLost(r.Info.Path, err.Error(), func() (bool, error) {
+					return c.dropInfo(r.Info.Path, func() bool { i, err := c.store.LoadInfo(hash); return err == nil && upload.Agree(i, f) != nil })
 				})
 			}
 		} else if f.NarHash != r.Info.NarHash || f.NarSize != r.Info.NarSize {
@@ -93,7 +93,11 @@ func (c *fsck) infos(ctx context.Context) error {
 			return err
 		}
 		c.paths.Add(1)
-		if err := c.info(hash); err != nil {
+		info, err := c.info(hash)
+		if err == nil && info != nil {
+			err = c.narOf(info)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -113,7 +117,9 @@ func (c *fsck) infos(ctx context.Context) error {
 			continue // uploaded since we listed
 		}
 		c.found(name, "the index has it and the file is gone", func() error {
-			defer c.store.LockPath(hash)()
+			if r, err := c.store.Index.Get(hash); err == nil && len(c.opts.Needed(r.Info.Path)) > 0 {
+				return c.restoreInfo(hash)
+			}
 			return c.removeInfo(hash, func() bool { _, err := c.store.Files.Stat(name); return errors.Is(err, fs.ErrNotExist) })
 		})
 	}
@@ -128,22 +134,23 @@ func (c *fsck) infos(ctx context.Context) error {
 	return nil
 }
 
-// info checks one narinfo. Findings are made under the path's lock, so that an
-// upload at work is never taken for damage.
-func (c *fsck) info(hash string) error {
+// info checks one narinfo and returns it, nil if there is none that can be read.
+// Findings are made under the path's lock, so that an upload at work is never taken
+// for damage.
+func (c *fsck) info(hash string) (*narinfo.Info, error) {
 	defer c.store.LockPath(hash)()
 	name := hash + ".narinfo"
 	info, err := c.store.LoadInfo(hash)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
 		c.found(name, err.Error(), func() error { return c.restoreInfo(hash) })
-		return nil
+		return nil, nil
 	}
 	r, err := c.store.Index.Get(hash)
 	if err != nil && !errors.Is(err, index.ErrNotFound) {
-		return err
+		return nil, err
 	}
 	switch {
 	case err != nil:
@@ -154,10 +161,15 @@ func (c *fsck) info(hash string) error {
 		c.found(name, "differs from the index", func() error { return c.reconcile(r, info) })
 		if c.opts.Repair {
 			if info, err = c.store.LoadInfo(hash); err != nil {
-				return nil // what reconcile could not do was reported
+				return nil, nil // what reconcile could not do was reported
 			}
 		}
 	}
+	return info, nil
+}
+
+// narOf sees whether the NAR of a path is there.
+func (c *fsck) narOf(info *narinfo.Info) error {
 	bad := func() (words string, err error) {
 		st, err := c.store.Files.Stat(info.URL)
 		switch {
@@ -170,8 +182,8 @@ func (c *fsck) info(hash string) error {
 	}
 	words, err := bad()
 	if words != "" {
-		c.found(name, words, func() error {
-			return c.dropInfo(hash, func() bool { words, _ := bad(); return words != "" })
+		c.foundLost(info.Path, words, func() (bool, error) {
+			return c.dropInfo(info.Path, func() bool { words, _ := bad(); return words != "" })
 		})
 	}
 	return err

@@ -5,11 +5,16 @@ package fsck
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
 	"narwharf/cache/upload"
+	"narwharf/narinfo"
 )
 
 // Options say what Run may do.
@@ -18,6 +23,11 @@ type Options struct {
 	// next `nix copy` uploads them anew, and puts the index right. Nothing
 	// is deleted but NARs that Sweep would delete too.
 	Repair bool
+	// Needed returns the channels that need a path, nil if none does. What they need
+	// and is lost is damage, whatever is repaired.
+	Needed func(p narinfo.Path) []string
+	// Fetch gets the NAR of a path anew from where it still is; fs.ErrNotExist if nowhere.
+	Fetch func(ctx context.Context, p narinfo.Path) error
 	// Report gets a line for each finding, and a summary. Calls do not overlap.
 	Report func(line string)
 }
@@ -28,12 +38,20 @@ type Result struct {
 	Damage      int64 // findings that were not repaired
 	Repaired    int64
 	Pending     int64 // NARs waiting for their narinfo, which is no damage
+	// Lost are the paths, by channel, that a channel needs and that are not here whole.
+	Lost map[string][]narinfo.Path
 }
 
 // Run reads everything and checks it. It runs beside reads and uploads, and returns
 // an error only if it could not look.
 func Run(ctx context.Context, store *upload.Store, opts Options) (Result, error) {
-	c := &fsck{store: store, opts: opts}
+	c := &fsck{store: store, opts: opts, ctx: ctx, lost: make(map[string][]narinfo.Path)}
+	if opts.Needed == nil {
+		c.opts.Needed = func(narinfo.Path) []string { return nil }
+	}
+	if opts.Fetch == nil {
+		c.opts.Fetch = func(context.Context, narinfo.Path) error { return fs.ErrNotExist }
+	}
 	var one sync.Mutex
 	c.opts.Report = func(line string) {
 		one.Lock()
@@ -73,27 +91,82 @@ func Run(ctx context.Context, store *upload.Store, opts Options) (Result, error)
 type fsck struct {
 	store *upload.Store
 	opts  Options
+	ctx   context.Context // of the run
+
+	mu   sync.Mutex
+	lost map[string][]narinfo.Path
 
 	paths, narFiles, damage, repaired, pending atomic.Int64
 }
 
 func (c *fsck) result() Result {
-	return Result{c.paths.Load(), c.narFiles.Load(), c.damage.Load(), c.repaired.Load(), c.pending.Load()}
+	return Result{c.paths.Load(), c.narFiles.Load(), c.damage.Load(), c.repaired.Load(), c.pending.Load(), c.lost}
 }
 
 // found reports a finding. With Repair, fix is run; it is nil where nothing
 // can be done here, and the text says what a person can do.
 func (c *fsck) found(what, text string, fix func() error) {
-	if !c.opts.Repair || fix == nil {
-		c.damage.Add(1)
-		c.opts.Report("damaged: " + what + ": " + text)
-		return
+	var err error
+	if c.opts.Repair && fix != nil {
+		if err = fix(); err == nil {
+			c.repaired.Add(1)
+			c.opts.Report("repaired: " + what + ": " + text)
+			return
+		}
+		text += "; repair failed: " + err.Error()
 	}
-	if err := fix(); err != nil {
-		c.damage.Add(1)
-		c.opts.Report("damaged: " + what + ": " + text + "; repair failed: " + err.Error())
-		return
+	c.damage.Add(1)
+	c.opts.Report("damaged: " + what + ": " + text)
+}
+
+// foundLost is found for a path whose NAR is not as its narinfo says. What a channel
+// needs and is not mended is damage.
+func (c *fsck) foundLost(p narinfo.Path, text string, fix func() (mended bool, err error)) {
+	mended := false
+	channels := c.opts.Needed(p)
+	if len(channels) > 0 {
+		text += "; " + string(p) + " is needed by " + strings.Join(channels, ", ")
 	}
-	c.repaired.Add(1)
-	c.opts.Report("repaired: " + what + ": " + text)
+	c.found(p.Hash()+".narinfo", text, func() (err error) {
+		if mended, err = fix(); err == nil && !mended && len(channels) > 0 {
+			err = errors.New("the path is taken out, upload it again with nix copy --refresh")
+		}
+		return err
+	})
+	if !mended {
+		c.noteLost(p, channels)
+	}
+}
+
+func (c *fsck) noteLost(p narinfo.Path, channels []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, name := range channels {
+		if !slices.Contains(c.lost[name], p) {
+			c.lost[name] = append(c.lost[name], p)
+		}
+	}
+}
+
+// usersOf says which paths a damaged NAR is of, and which channels need them. That they
+// are lost shows when it is taken away.
+func (c *fsck) usersOf(name string) (text string) {
+	hashes, err := c.store.Index.Users(name)
+	if err != nil {
+		return ""
+	}
+	for _, hash := range hashes {
+		r, err := c.store.Index.Get(hash)
+		if err != nil || r.Info.URL != name {
+			continue
+		}
+		text += "; the NAR of " + string(r.Info.Path)
+		if channels := c.opts.Needed(r.Info.Path); len(channels) > 0 {
+			text += ", needed by " + strings.Join(channels, ", ")
+			if !c.opts.Repair {
+				c.noteLost(r.Info.Path, channels)
+			}
+		}
+	}
+	return text
 }

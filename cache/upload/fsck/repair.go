@@ -1,6 +1,8 @@
 package fsck
 
 import (
+	"errors"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -15,7 +17,7 @@ import (
 func (c *fsck) restoreInfo(hash string) error {
 	r, err := c.store.Index.Get(hash)
 	if err != nil {
-		return c.removeInfo(hash, func() bool { _, err := c.store.LoadInfo(hash); return err != nil })
+		return c.removeLocked(hash, func() bool { _, err := c.store.LoadInfo(hash); return err != nil })
 	}
 	// Never without a file in between: that would mean the path is gone.
 	if _, err := upload.CopyToQuarantine(c.store.Files, hash+".narinfo"); err != nil {
@@ -37,21 +39,34 @@ func (c *fsck) reconcile(r *index.Record, info *narinfo.Info) error {
 	return index.Put(c.store.Index, upload.WithInfo(r, info))
 }
 
-// dropInfo takes a path out of the cache whose NAR is not as the narinfo says:
-// whoever has it uploads it again, since its narinfo is now missing. Another
-// encoding of its NAR takes the place of a lost one.
-func (c *fsck) dropInfo(hash string, still func() bool) error {
-	if r, err := c.store.Index.Get(hash); err == nil {
-		if healed, err := c.fromAlternate(r); healed || err != nil {
-			return err
+// dropInfo mends a path whose NAR is not as the narinfo says: by another encoding of it,
+// or from where it still is. Else it takes the path out of the cache: whoever has it
+// uploads it again, since its narinfo is now missing.
+func (c *fsck) dropInfo(p narinfo.Path, still func() bool) (mended bool, err error) {
+	hash := p.Hash()
+	r, err := c.store.Index.Get(hash)
+	if err == nil {
+		if mended, err = c.fromAlternate(r); mended || err != nil {
+			return mended, err
+		}
+		if err := c.opts.Fetch(c.ctx, p); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			c.opts.Report("cannot be fetched anew: " + string(p) + ": " + err.Error())
+		}
+		if now, err := c.store.Index.Get(hash); err == nil && (!still() || now.Info.URL != r.Info.URL) {
+			return true, nil
 		}
 	}
-	return c.removeInfo(hash, still)
+	return false, c.removeInfo(hash, still)
 }
 
 // removeInfo takes a path out of the cache, if still says so in the index's
 // transaction.
 func (c *fsck) removeInfo(hash string, still func() bool) error {
+	defer c.store.LockPath(hash)()
+	return c.removeLocked(hash, still)
+}
+
+func (c *fsck) removeLocked(hash string, still func() bool) error {
 	if _, err := upload.CopyToQuarantine(c.store.Files, hash+".narinfo"); err != nil {
 		return err
 	}
@@ -76,6 +91,7 @@ func (c *fsck) removeInfo(hash string, still func() bool) error {
 
 // fromAlternate makes a record whose NAR is lost use another file of it.
 func (c *fsck) fromAlternate(r *index.Record) (bool, error) {
+	defer c.store.LockPath(r.Info.Path.Hash())()
 	for _, name := range r.Alternates {
 		f, err := upload.Inspect(c.store.Files, strings.TrimPrefix(name, "nar/"))
 		if err != nil || f.NarHash != r.Info.NarHash || f.NarSize != r.Info.NarSize {

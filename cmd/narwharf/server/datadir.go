@@ -215,18 +215,27 @@ func (d *DataDir) openLocal(registry prometheus.Registerer) (own *local.Store, d
 	if store == nil || err != nil {
 		return nil, func() error { return nil }, err
 	}
-	packed, err := compress.Open(compress.Options{
-		Dir:     filepath.Join(cfg.DataDir, "packed"), // not in cache/, which stays a plain Nix cache
-		Limit:   int64(cfg.Cache.NarCacheSize),
-		Log:     d.log,
-		Metrics: registry,
-	})
+	packed, err := d.openPacked(registry)
 	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("cache.serve_store: %w", err), store.Close())
+		return nil, nil, errors.Join(err, store.Close())
 	}
 	d.log.Info("serving the local store", "store", filepath.Join(cfg.Cache.StoreRoot, store.StoreDir()), "by", store.Backend())
 	own = local.New(store, packed, filepath.Join(cfg.Cache.StoreRoot, "/nix/var/log/nix"), d.log)
 	return own, func() error { return errors.Join(packed.Close(), store.Close()) }, nil
+}
+
+// openPacked opens what is encoded of the store of this machine.
+func (d *DataDir) openPacked(registry prometheus.Registerer) (*compress.Store, error) {
+	packed, err := compress.Open(compress.Options{
+		Dir:     filepath.Join(d.Config.DataDir, "packed"), // not in cache/, which stays a plain Nix cache
+		Limit:   int64(d.Config.Cache.NarCacheSize),
+		Log:     d.log,
+		Metrics: registry,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cache.serve_store: %w", err)
+	}
+	return packed, nil
 }
 
 // openStore opens the store that the configuration has served, nil if none.

@@ -12,10 +12,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"narwharf/cache/local"
+	"narwharf/cache/local/compress"
 	"narwharf/cache/state"
 	"narwharf/cache/state/admin"
 	"narwharf/cache/upload/fsck"
 	"narwharf/hooks/serverconfig"
+	"narwharf/narinfo"
 	"narwharf/narinfo/clip"
 )
 
@@ -97,7 +99,12 @@ func runFsck(ctx context.Context, d *DataDir, args FsckArgs, out io.Writer) (exi
 			fmt.Fprintln(out, "references that are in the local store alone count as missing:", err)
 		} else if store != nil {
 			defer store.Close()
-			own = local.New(store, nil, "", d.log)
+			var packed *compress.Store
+			if packed, err = d.openPacked(nil); err != nil {
+				return 2, err
+			}
+			defer func() { err = errors.Join(err, packed.Close()) }()
+			own = local.New(store, packed, "", d.log)
 		}
 		if c, err = d.OpenCache(own, nil); err != nil {
 			return 2, err
@@ -107,9 +114,28 @@ func runFsck(ctx context.Context, d *DataDir, args FsckArgs, out io.Writer) (exi
 			return 2, err
 		}
 	}
-	r, err := fsck.Run(ctx, c.Uploads, fsck.Options{Repair: args.Repair, Report: func(line string) {
-		fmt.Fprintln(out, clip.Line(line, 4<<10)) // a reader that left changes nothing about the check
-	}})
+	channels := d.channels
+	if channels == nil {
+		if channels, err = d.OpenChannels(c, nil, nil, prometheus.NewRegistry()); err != nil {
+			return 2, err
+		}
+	}
+	needs, err := channels.Fleet.Needs()
+	if err != nil {
+		return 2, err
+	}
+	opts := fsck.Options{
+		Repair: args.Repair,
+		Needed: func(p narinfo.Path) []string { return needs[p] },
+		Report: func(line string) { fmt.Fprintln(out, clip.Line(line, 4<<10)) }, // a reader that left changes nothing about the check
+	}
+	if c.Local != nil {
+		opts.Fetch = c.Fetch
+	}
+	r, err := fsck.Run(ctx, c.Uploads, opts)
+	for name, paths := range r.Lost {
+		err = errors.Join(err, channels.Fleet.Lost(context.WithoutCancel(ctx), name, paths))
+	}
 	if err != nil {
 		return 2, fmt.Errorf("fsck: %w", err)
 	}

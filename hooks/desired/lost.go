@@ -1,0 +1,71 @@
+package desired
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+
+	"narwharf/cache/state/mirror"
+	"narwharf/hooks/api"
+	"narwharf/hooks/audit"
+	"narwharf/hooks/channel"
+	"narwharf/narinfo"
+	"narwharf/signing"
+)
+
+// Needs returns the paths that the current releases of channels need, with the channels.
+func (f *Fleet) Needs() (map[narinfo.Path][]string, error) {
+	needs := make(map[narinfo.Path][]string)
+	for _, c := range f.o.Channels.List() {
+		now := f.o.Channels.Get(c.Channel)
+		if now.Release == nil {
+			continue
+		}
+		for _, e := range now.Entries {
+			root, err := e.Path()
+			if err != nil {
+				return nil, err
+			}
+			paths := []narinfo.Path{root}
+			if m, err := f.manifest(&e, root); err == nil { // else fsck has that to say, too
+				paths = paths[:0]
+				for _, l := range m.Lines {
+					paths = append(paths, l.Path)
+				}
+			}
+			for _, p := range paths {
+				if !slices.Contains(needs[p], c.Channel) {
+					needs[p] = append(needs[p], c.Channel)
+				}
+			}
+		}
+	}
+	return needs, nil
+}
+
+func (f *Fleet) manifest(e *signing.Entry, root narinfo.Path) (*signing.Manifest, error) {
+	in, _, err := f.o.Channels.Manifest(e.Closure)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	text, err := io.ReadAll(in)
+	if err != nil {
+		return nil, err
+	}
+	return signing.ParseManifest(text, e.Closure, root)
+}
+
+// Lost raises an alarm for a channel that needs paths which the cache has not any more.
+func (f *Fleet) Lost(ctx context.Context, name string, paths []narinfo.Path) error {
+	return f.o.Set.Update(ctx, []string{channel.Lock(name)}, func(tx *mirror.Tx) error {
+		more := ""
+		if len(paths) > 1 {
+			more = fmt.Sprintf(" and %d more", len(paths)-1)
+		}
+		tx.Notify(audit.Channel(name))
+		audit.Note(tx, api.Event{Kind: "channel.lost", Channel: name, Alarm: true, Text: fmt.Sprintf("the cache has lost %s%s, which %s needs: upload it again with nix copy --refresh", paths[0], more, name)})
+		return nil
+	})
+}
