@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"strings"
 	"time"
 
 	"narwharf/hooks/api"
@@ -187,30 +186,32 @@ func (a *Agent) run(ctx context.Context, e effect.Switch) effect.Event {
 // ended is the end of a run, with what its words say beyond its exit code.
 func (a *Agent) ended(ctx context.Context, r journal.Run, st RunState) effect.Switched {
 	ev := effect.Switched{Exit: st.Exit, Text: st.Text, Lost: !st.Ended}
-	switch {
-	case !st.Ended || st.Exit == effect.ExitFine || st.Exit == effect.ExitReboot:
-		return ev
-	case st.Exit != effect.ExitUnitsFailed:
-		ev.Last = clip.Text(a.Host.LastLines(ctx, r), 300)
-		if strings.Contains(ev.Last, "Could not acquire lock") {
-			return effect.Switched{Busy: "somebody else runs switch-to-configuration: it could not acquire its lock", Began: true}
-		}
+	if !st.Ended || st.Exit == effect.ExitFine || st.Exit == effect.ExitReboot {
 		return ev
 	}
-	// A unit that failed, also long ago, makes 4 of 2 (nixpkgs, switch-to-configuration-ng).
 	text, err := a.Host.RunLog(ctx, r, 4<<20)
 	if err != nil {
 		a.Log.Warn("what a run wrote cannot be read", "run", r.ID, "error", err)
 	}
-	if activationFailed.MatchString(text) {
+	switch {
+	case st.Exit != effect.ExitUnitsFailed && lockHeld.MatchString(text) && !didSomething.MatchString(text):
+		return effect.Switched{Busy: "somebody else runs switch-to-configuration: it could not acquire its lock", Began: true}
+	case st.Exit != effect.ExitUnitsFailed:
+		ev.Last = clip.Text(a.Host.LastLines(ctx, r), 300)
+	case activationFailed.MatchString(text):
+		// A unit that failed, also long ago, makes 4 of 2.
 		ev.Exit, ev.Last = effect.ExitActivation, "4 in truth, since units failed, too; it wrote that its activation script failed"
 	}
 	return ev
 }
 
-// activationFailed is what switch-to-configuration, or the script itself, says: the one in
-// Perl says nothing.
-var activationFailed = regexp.MustCompile(`(?m)(^|: )(Failed to run activate script$|Activation script snippet '[^']*' failed \([0-9]+\)$)`)
+// What switch-to-configuration writes (nixpkgs, pkgs/by-name/sw/switch-to-configuration-ng), or
+// the activation script itself: the one in Perl says nothing of that.
+var (
+	lockHeld         = regexp.MustCompile(`(?m)(^|: )Could not acquire lock$`)
+	didSomething     = regexp.MustCompile(`(?m)(^|: )(stopping the following units|activating the configuration|Failed to install bootloader|Pre-switch checks failed)`)
+	activationFailed = regexp.MustCompile(`(?m)(^|: )(Failed to run activate script$|Activation script snippet '[^']*' failed \([0-9]+\)$)`)
+)
 
 // begin begins a run unless that was done. busy is why it did not: who else switches the
 // host, or what failed.

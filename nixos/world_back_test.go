@@ -115,3 +115,12 @@ func TestLockIsHeld(t *testing.T) {
 		t.Errorf("%s (%s)", j.State, j.Error)
 	}
 }
+
+// TestLockInOtherWords: an activation script may say the same of a lock of its own.
+func TestLockInOtherWords(t *testing.T) {
+	w := world(t, sim.System{TestExit: 2, Says: "activating the configuration...\nCould not acquire lock\nFailed to run activate script\n"})
+	w.Promote(2, pathB, signing.Switch)
+	if j := drive(t, w); j.State != api.Reverted || w.Current != pathA {
+		t.Errorf("%s (%s)", j.State, j.Error)
+	}
+}

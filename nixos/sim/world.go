@@ -39,6 +39,7 @@ type System struct {
 	Takes     time.Duration // of a switch
 	Hangs     bool          // the service's time limit ends it
 	Locked    int           // so often another one holds the lock
+	Says      string        // what a run of test writes
 	BackExit  int           // of its test when it is gone back to
 	BackFails int           // so often it is 11, and nothing is switched
 	CanCheck  bool          // its script has the action check
@@ -263,6 +264,7 @@ func (w *World) progress() {
 		case "check":
 			r.exit = s.CheckExit
 		case "test":
+			r.log = s.Says
 			w.switchTo(r, s)
 		}
 	}
@@ -302,7 +304,7 @@ func (w *World) switchTo(r *run, s *System) {
 	}
 	w.Current = r.Path
 	w.SwitchedAt = w.Clock
-	if r.exit == 2 {
+	if r.exit == 2 && r.log == "" {
 		r.log = "activating the configuration...\nFailed to run activate script\n"
 	}
 	if (r.exit == 0 && len(s.Units) > 0 && s.UnitsAfter == 0) || (r.exit == 2 && len(w.Baseline) > 0) {
