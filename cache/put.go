@@ -21,7 +21,6 @@ func (s *Server) put(w *reply.Writer, req *http.Request, name string, write endp
 	b := reply.NewBody(w, req.Body, s.BodyIdle)
 	p := s.Access.Identify(req)
 	if d := p.Deny(access.Scope{Kind: access.Push}); d != nil {
-		s.drain(req, b)
 		return d
 	}
 	w.By = p.Name
@@ -31,24 +30,19 @@ func (s *Server) put(w *reply.Writer, req *http.Request, name string, write endp
 	}
 	done, err := s.slots.Take(req.Context(), p.TokenID, uploadPatience)
 	if err != nil {
-		s.drain(req, b)
 		return refusal.New(refusal.Waiting, "this cache receives as many uploads as it may at once (limits.uploads): try again later")
 	}
 	defer done()
 	s.metrics.inFlight.Add(1)
 	defer s.metrics.inFlight.Add(-1)
-	// A copy: net/http must find its own body in its own request, or it does
-	// not know that it still owes an answer to "Expect: 100-continue".
 	upload := *req
 	upload.Body = io.NopCloser(b)
 	err = write(w, &upload, name)
 	s.metrics.received.WithLabelValues(w.Route).Add(float64(b.Received))
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		w.Header().Set("Connection", "close")
-		return err
 	}
 	if err != nil {
-		s.drain(req, b)
 		return err
 	}
 	s.metrics.uploads.WithLabelValues(w.Route, "ok").Inc()
@@ -57,20 +51,6 @@ func (s *Server) put(w *reply.Writer, req *http.Request, name string, write endp
 
 // uploadPatience is how long an upload waits for its turn, before a byte of it is read.
 const uploadPatience = time.Minute
-
-// drainTime bounds drain: an answer that comes too early is better than none.
-const drainTime = 5 * time.Second
-
-// drain reads what is left of a body that nobody wants. A client that is still
-// writing when the connection is closed on it may lose the answer to a reset,
-// and Nix before 2.33 then hangs. Only who asked whether to send, and was not
-// told to, sends nothing.
-func (s *Server) drain(req *http.Request, b *reply.Body) {
-	if b.Received == 0 && req.Header.Get("Expect") != "" {
-		return
-	}
-	b.Discard(s.drainTime)
-}
 
 // decodedBody is a body with its Content-Encoding undone. It may be refused by its length.
 func decodedBody(req *http.Request, limit int64, what string, kind refusal.Kind) (io.ReadCloser, error) {

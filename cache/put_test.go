@@ -268,7 +268,7 @@ func TestPutDrain(t *testing.T) {
 // But not for ever, however slowly the rest comes.
 func TestDrainEnds(t *testing.T) {
 	w := newWorld(t)
-	w.s.drainTime = 300 * time.Millisecond
+	w.s.unread = 300 * time.Millisecond
 	p := newUpload(t, "endless", "none")
 	c := w.dial(t)
 	c.say("%sjunk that is no NAR.....", w.putHead(p.narURL(), "Content-Length: 1000000"))

@@ -63,7 +63,7 @@ type Server struct {
 	fastListeners []*fastpath.Listener
 	fastCounts    [len(fastKinds)]requestCounters // of what they answer
 
-	idle, drainTime time.Duration // as the constants, but for tests
+	idle, unread time.Duration // as the constants, but for tests
 }
 
 // NewServer wires the endpoints.
@@ -71,7 +71,7 @@ func NewServer(opts Options) *Server {
 	if opts.Metrics == nil {
 		opts.Metrics = prometheus.NewRegistry()
 	}
-	s := &Server{parts: &parts{Options: opts, metrics: newMetrics(opts.Cache, opts.Metrics)}, idle: reply.WriteIdle, drainTime: drainTime, slots: limits.NewSlots(cmp.Or(opts.Uploads, 64))}
+	s := &Server{parts: &parts{Options: opts, metrics: newMetrics(opts.Cache, opts.Metrics)}, idle: reply.WriteIdle, unread: limits.Unread, slots: limits.NewSlots(cmp.Or(opts.Uploads, 64))}
 	s.publicPush = s.mayPush(new(http.Request))
 	s.public = opts.Access.Identify(new(http.Request)).Deny(access.Scope{Kind: access.Pull}) == nil
 	// Shared caches may keep an answer to a request with credentials if it is
@@ -167,6 +167,10 @@ func (s *Server) serve(row *Route, w *reply.Writer, req *http.Request, name stri
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
+	limits.Early(rw, req, s.unread, s.answer)
+}
+
+func (s *Server) answer(rw http.ResponseWriter, req *http.Request) {
 	w := reply.NewWriter(rw, req, s.idle)
 	// Routes match the decoded path; a proxy may have left our prefix on it.
 	req.URL.RawPath = ""

@@ -3,7 +3,9 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
+	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -273,4 +275,66 @@ func TestBehindVarnish(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A refusal that is clear from the headers reaches the client by every proxy, however much of a body
+// comes all the same: proxies answer "Expect: 100-continue" themselves and send on.
+func TestRefusalsBehindWebProxies(t *testing.T) {
+	t.Parallel()
+	s := NewServer(t, nil)
+	push := s.Token("ci", "push")
+	nar := "/nar/" + strings.Repeat("0", 51) + "1.nar.xz"
+	for _, program := range append([]string{"directly"}, append(WebProxies, "varnish")...) {
+		t.Run(program, func(t *testing.T) {
+			t.Parallel()
+			url := s.URL()
+			if program != "directly" {
+				url = StartWebProxy(t, program, s.Addr())
+			}
+			for name, c := range map[string]struct {
+				path, token string
+				status      int
+				words       string
+			}{
+				"no right":        {nar, "", 401, "push"},
+				"bad name":        {"/nar/nonsense", push, 404, "52 characters"},
+				"not to be put":   {"/pubkey", push, 405, "GET, HEAD"},
+				"no NAR":          {nar, push, 422, "neither a NAR"},
+				"narinfo":         {"/" + strings.Repeat("0", 32) + ".narinfo", push, 413, "larger than"},
+				"API, no right":   {"/api/v1/closures/" + strings.Repeat("ab", 32), "", 401, "needs"},
+				"API, no channel": {"/api/v1/channels/web", push, 403, "promote"},
+			} {
+				for _, size := range []int{100, 3 << 20, 40 << 20} {
+					if name == "narinfo" && size < 1<<20 {
+						continue
+					}
+					for _, expect := range []bool{true, false} {
+						for range 3 {
+							args := []string{"-sS", "-m", "60", "-w", "\n%{http_code}", "-T", "-", "-H", fmt.Sprintf("Content-Length: %d", size), "-H", "Transfer-Encoding:"}
+							args = append(args, "-u", "e2e:"+c.token)
+							if !expect {
+								args = append(args, "-H", "Expect:")
+							}
+							cmd := exec.Command("curl", append(args, url+c.path)...)
+							cmd.Stdin = io.LimitReader(zeros{}, int64(size))
+							out, _ := cmd.CombinedOutput()
+							if size > 8<<20 && (program == "caddy" || program == "varnish") {
+								continue // who reset their client, or do not read an answer before they have sent all
+							}
+							if !strings.HasSuffix(string(out), fmt.Sprintf("\n%d", c.status)) || !strings.Contains(string(out), c.words) {
+								t.Errorf("%s, %d MB, expect=%t: %s", name, size>>20, expect, Tail(string(out), 300))
+							}
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }

@@ -192,5 +192,5 @@ func (s *Server) Returned(idle time.Duration) net.Listener { return s.polls.List
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	req.URL.RawPath = ""
-	s.handler.ServeHTTP(w, req)
+	limits.Early(w, req, limits.Unread, s.handler.ServeHTTP)
 }

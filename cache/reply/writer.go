@@ -147,7 +147,6 @@ type Body struct {
 	control  *http.ResponseController
 	idle     time.Duration
 	Received int64 // bytes read
-	err      error // of the last Read
 
 	step  int64     // bytes since the last step began
 	until time.Time // when that has to end
@@ -179,7 +178,7 @@ func (b *Body) Read(p []byte) (int, error) {
 	if err != nil && err != io.EOF {
 		err = fmt.Errorf("%w: %w", ErrBody, err) // and not that of a disk
 	}
-	if b.err = err; err == io.EOF {
+	if err == io.EOF {
 		// From here on net/http waits on the connection in order to see the
 		// client leave: what follows may take longer than idle.
 		_ = b.control.SetReadDeadline(time.Time{})
@@ -192,12 +191,3 @@ var ErrBody = errors.New("receive")
 
 // discardMost bounds Discard in bytes.
 const discardMost = 16 << 20
-
-// Discard reads what is left, for at most limit, and throws it away.
-func (b *Body) Discard(limit time.Duration) {
-	if b.err != nil {
-		return
-	}
-	_ = b.control.SetReadDeadline(time.Now().Add(limit))
-	_, _ = io.CopyN(io.Discard, b.r, discardMost) // an error only means that the client is gone
-}
