@@ -244,7 +244,7 @@ func TestFilesAreShort(t *testing.T) {
 // largePackages are the product packages that are still larger than they should be, with
 // the lines that they may have. A number is lowered or its row deleted, never raised.
 var largePackages = map[string]int{
-	"cache":        1858,
+	"cache":        1842,
 	"cmd/narwharf": 1900,
 }
 
