@@ -67,14 +67,8 @@ func (h *Host) Close(ctx context.Context) {
 
 // sweep removes what agents left that were killed while they wrote a file.
 func (h *Host) sweep() {
-	dirs := []string{h.config.StateDir}
-	if name := h.config.Metrics.Textfile; name != "" {
-		dirs = append(dirs, filepath.Dir(name))
-	}
-	for _, dir := range dirs {
-		if err := durable.Sweep(dir, time.Hour); err != nil {
-			h.log.Warn("files that were not written to their ends stay", "error", err)
-		}
+	if err := durable.Sweep(h.config.StateDir, time.Hour); err != nil {
+		h.log.Warn("files that were not written to their ends stay", "error", err)
 	}
 }
 
