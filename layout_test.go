@@ -52,6 +52,7 @@ var mayImport = map[string][]string{
 	"cache/state/bolt":        {"cache/state"},
 	"cache/state/durable":     nil,
 	"cache/state/memory":      {"cache/state"},
+	"cache/state/progress":    nil,
 	"cache/state/namelock":    nil,
 	"cache/state/statetest":   {"cache/state"},
 	"cache/upload":            {"cache/nar", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/state", "cache/state/namelock", "narinfo"},
@@ -107,7 +108,7 @@ var mayImport = map[string][]string{
 }
 
 // allMayImport is what every package may import: tiny leaves.
-var allMayImport = []string{"narinfo/clip"}
+var allMayImport = []string{"cache/state/progress", "narinfo/clip"}
 
 // testsMayImport is what tests may import beyond that.
 var testsMayImport = map[string][]string{

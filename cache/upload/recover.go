@@ -18,6 +18,7 @@ import (
 	"narwharf/cache/index"
 	"narwharf/cache/narfile"
 	"narwharf/cache/state"
+	"narwharf/cache/state/progress"
 	"narwharf/narinfo"
 	"narwharf/narinfo/clip"
 )
@@ -169,8 +170,9 @@ func (s *Store) Rebuild(ctx context.Context, report func(format string, args ...
 	if err != nil {
 		return err
 	}
-	var paths atomic.Int64
+	var paths, done atomic.Int64
 	err = eachAtOnce(ctx, slices.Sorted(maps.Keys(files)), func(hash string) error {
+		progress.Report(ctx, "paths put into the index", done.Add(1), int64(len(files)))
 		put, err := b.put(hash)
 		if put {
 			paths.Add(1)
@@ -205,10 +207,11 @@ type rebuild struct {
 }
 
 func (b *rebuild) readInfos(ctx context.Context) error {
-	for _, hash := range slices.Sorted(maps.Keys(b.files)) {
+	for i, hash := range slices.Sorted(maps.Keys(b.files)) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		progress.Report(ctx, "narinfos read", int64(i), int64(len(b.files)))
 		info, err := b.LoadInfo(hash)
 		if err != nil {
 			b.report("left out: %s.narinfo: %v", hash, err)

@@ -113,8 +113,10 @@ promoted again: a seq is used once.`)
 		if err := s.DeleteChannel(s.ctx, args[0], seq); err != nil {
 			return err
 		}
-		fmt.Fprintf(s.out, "deleted %s after seq %d\n", args[0], seq)
-		return nil
+		return s.show(map[string]any{"deleted": args[0], "seq": seq}, func() error {
+			_, err := fmt.Fprintf(s.out, "deleted %s after seq %d\n", args[0], seq)
+			return err
+		})
 	})
 }
 

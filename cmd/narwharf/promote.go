@@ -51,6 +51,7 @@ narwharf sign, and narwharf promote CHANNEL --envelope FILE sends it.`)
 		if err != nil {
 			return err
 		}
+		defer f.bar.End()
 		if f.envelope != "" {
 			if len(args) > 1 || len(f.set) > 0 || f.targets != "" || f.options.Seq != nil {
 				return errors.New("--envelope sends what is in the file: it goes with no paths and no --seq")
@@ -72,6 +73,7 @@ narwharf sign, and narwharf promote CHANNEL --envelope FILE sends it.`)
 type promoteFlags struct {
 	client  *clientFlags
 	options promoter.Options
+	bar     *terminal.Progress
 
 	targets                                 string
 	set                                     []string
@@ -164,7 +166,9 @@ func (f *promoteFlags) promoter(c *cobra.Command, channel string) (*promoter.Pro
 	if f.client.json {
 		out = io.Discard
 	}
-	return promoter.New(*o, out, c.ErrOrStderr())
+	f.bar = terminal.NewProgress(c.ErrOrStderr())
+	c.SetContext(f.bar.With(c.Context()))
+	return promoter.New(*o, f.bar.Writer(out), f.bar.Writer(c.ErrOrStderr()))
 }
 
 // build makes the release of what was typed.
@@ -275,6 +279,7 @@ in seq; they go forward to old systems.
 		if err != nil {
 			return err
 		}
+		defer f.bar.End()
 		seq, err := int64(0), error(nil)
 		if *to != "last-good" {
 			if seq, err = strconv.ParseInt(*to, 10, 64); err != nil || seq < 1 {
@@ -300,6 +305,7 @@ no key it only shows it: look first, and sign when it is what you expect.
 The store paths are what is signed, with every byte of their closures.`)
 	keyFiles := c.Flags().StringSlice("key", nil, "secret key `FILE`; may be repeated")
 	all := c.Flags().Bool("all", false, fmt.Sprintf("show all targets, not the first %d", shownTargets))
+	asJSON := c.Flags().Bool("json", false, "print all of it as JSON")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		cfg, err := configfile.LoadClient("")
 		if err != nil {
@@ -314,6 +320,10 @@ The store paths are what is signed, with every byte of their closures.`)
 			return err
 		}
 		out := c.OutOrStdout()
+		if *asJSON {
+			n, err := f.Sign(keys)
+			return errors.Join(err, terminal.JSON(out, map[string]any{"head": f.Head, "entries": f.Entries, "signatures": n}))
+		}
 		f.Show(out)
 		fmt.Fprintln(out)
 		shown := f.Entries

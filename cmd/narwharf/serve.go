@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"narwharf/cmd/narwharf/server"
+	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/serverconfig"
 )
 
@@ -109,7 +110,9 @@ func withData(c *cobra.Command, do func(run runJob, args []string) error) *cobra
 		}
 		log := slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 		return do(func(name string, args any, out io.Writer) error {
-			exit, err := server.RunJob(c.Context(), cfg, versionText(), name, args, out, log)
+			bar := terminal.NewProgress(c.ErrOrStderr())
+			defer bar.End()
+			exit, err := server.RunJob(bar.With(c.Context()), cfg, versionText(), name, args, bar.Writer(out), log)
 			if err == nil && exit != 0 {
 				return exitError{code: exit}
 			}

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"narwharf/cache/nixstore"
+	"narwharf/cache/state/progress"
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
 	"narwharf/narinfo/clip"
@@ -124,6 +125,7 @@ func (p *Promoter) build(ctx context.Context, entriesToo bool, fill func(*builde
 type builder struct {
 	*Promoter
 	store     *nixstore.Store // nil: from the cache
+	read      int64           // narinfos
 	entries   map[string]leaf // by target
 	manifests map[signing.Digest]*signing.Manifest
 }
@@ -156,7 +158,11 @@ func (b *builder) entry(ctx context.Context, target, typed string) (*signing.Ent
 	var err error
 	if b.store == nil {
 		if path, err = narinfo.ParsePath(b.StoreDir, typed); err == nil {
-			infos, err = narinfo.Closure(path, func(p narinfo.Path) (*narinfo.Info, error) { return b.signedInfo(ctx, p) })
+			infos, err = narinfo.Closure(path, func(p narinfo.Path) (*narinfo.Info, error) {
+				b.read++
+				progress.Report(ctx, "narinfos read from the cache", b.read, 0)
+				return b.signedInfo(ctx, p)
+			})
 		}
 	} else {
 		path, infos, system, err = b.fromStore(ctx, target, typed)

@@ -100,6 +100,9 @@ func (f *File) Sign(keys []signing.SecretKey) (signatures int, err error) {
 	for _, k := range keys {
 		f.body.Head.Sign(signing.HeadKind, k)
 	}
+	if len(keys) == 0 {
+		return len(f.body.Head.Signatures), nil
+	}
 	text, err := textOf(f.body)
 	if err == nil {
 		err = durable.WriteFile(f.name, text, 0o644)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"narwharf/cache/state/progress"
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
 	"narwharf/signing"
@@ -18,6 +19,7 @@ import (
 // Send signs a release and puts it to the channel. Where the server asks for
 // manifests it sends them, and with Adopt it takes the cache's bytes.
 func (p *Promoter) Send(ctx context.Context, r *Release) (*api.Promoted, error) {
+	defer progress.Every(ctx, "seconds that the server has been checking the closures, and keeping what is its machine's own", time.Second)()
 	for attempt := 0; ; attempt++ {
 		body, head, err := p.seal(r)
 		if err != nil {

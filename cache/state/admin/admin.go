@@ -20,6 +20,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"narwharf/cache/state/progress"
 )
 
 // A Job is what a command does. Its arguments are JSON, its lines go to out, and exit
@@ -37,6 +39,8 @@ type event struct {
 	Error string `json:"error,omitempty"`
 	Exit  int    `json:"exit,omitempty"`
 	Done  bool   `json:"done,omitempty"`
+
+	Progress *progress.Step `json:"progress,omitempty"` // servers before it said none
 }
 
 // path is a name of the socket: that must be shorter than 108 bytes, and so it is
@@ -78,6 +82,10 @@ func Run(ctx context.Context, conn net.Conn, name string, args json.RawMessage, 
 		var e event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 			return 0, fmt.Errorf("the running server answers %s: %q", resp.Status, lines.Text())
+		}
+		if e.Progress != nil {
+			progress.Report(ctx, e.Progress.Name, e.Progress.Done, e.Progress.Total)
+			continue
 		}
 		if _, err := io.WriteString(out, e.Out); err != nil {
 			return 0, err

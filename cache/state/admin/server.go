@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"narwharf/cache/state/progress"
 )
 
 // A Server runs jobs for others.
@@ -87,7 +89,8 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	events := &eventWriter{enc: json.NewEncoder(w), flush: http.NewResponseController(w).Flush}
-	exit, err := run(r.Context(), args, events)
+	ctx := progress.With(r.Context(), func(s progress.Step) { _ = events.send(event{Progress: &s}) }) // as of the last one
+	exit, err := run(ctx, args, events)
 	last := event{Done: true, Exit: exit}
 	if err != nil {
 		last.Error = err.Error()

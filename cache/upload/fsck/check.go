@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -16,19 +17,28 @@ import (
 	"narwharf/cache/nar"
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
+	"narwharf/cache/state/progress"
 	"narwharf/cache/upload"
 	"narwharf/narinfo"
 )
 
 // nars reads every NAR file.
 func (c *fsck) nars(ctx context.Context) error {
+	var total int64
+	if err := c.store.Files.List("nar", func(st blob.Info) error { total += st.Size; return ctx.Err() }); err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
+	var done atomic.Int64
 	err := c.store.Files.List("nar", func(st blob.Info) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		g.Go(func() error { return c.nar(st) })
+		g.Go(func() error {
+			defer func() { progress.Report(ctx, "MiB of NARs checked", done.Add(st.Size)>>20, total>>20) }()
+			return c.nar(st)
+		})
 		return nil
 	})
 	return errors.Join(g.Wait(), err)
@@ -92,7 +102,7 @@ func (c *fsck) infos(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		c.paths.Add(1)
+		progress.Report(ctx, "narinfos checked", c.paths.Add(1), int64(len(files)))
 		info, err := c.info(hash)
 		if err == nil && info != nil {
 			err = c.narOf(info)

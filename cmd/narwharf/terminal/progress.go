@@ -1,12 +1,14 @@
 package terminal
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
 	"sync"
 	"time"
 
+	"narwharf/cache/state/progress"
 	"narwharf/narinfo/clip"
 )
 
@@ -34,6 +36,11 @@ type Progress struct {
 // NewProgress shows it on out, which is stderr: the results go elsewhere.
 func NewProgress(out io.Writer) *Progress {
 	return &Progress{out: clip.Raw(out), tty: size(out) != nil, shown: time.Now()}
+}
+
+// With is a context whose work is shown.
+func (p *Progress) With(ctx context.Context) context.Context {
+	return progress.With(ctx, func(s progress.Step) { p.Report(s.Name, s.Done, s.Total) })
 }
 
 // Report says that of a step, "checking NARs", so much is done; a total of 0 is
@@ -84,6 +91,9 @@ func (p *Progress) left(now time.Time, done, total int64) time.Duration {
 
 // End takes the bar away.
 func (p *Progress) End() {
+	if p == nil {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.clear()

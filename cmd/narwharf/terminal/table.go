@@ -67,7 +67,7 @@ type Cell struct {
 
 const (
 	gap     = 2 // between columns
-	minimum = 8 // of a column that is cut
+	minimum = 4 // of a column that is cut
 	// What a host, a server or a release says is cut and cleaned before it is printed.
 	maxWords = 4096
 )
