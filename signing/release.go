@@ -131,7 +131,7 @@ func checkTargets(entries []Entry) error {
 // Check parses a release and sees that head and entries belong together. It
 // verifies no signature.
 func (r *Release) Check() (*Head, []Entry, error) {
-	if r.Head == nil {
+	if r == nil || r.Head == nil {
 		return nil, nil, errors.New("release: head is missing")
 	}
 	if err := r.Head.check(); err != nil {
