@@ -32,7 +32,15 @@ func newHijacker(f *Fleet) *hijacker {
 	h := &hijacker{sent: map[string]int64{}}
 	back := &url.URL{Scheme: "http", Host: serverName}
 	proxy := &httputil.ReverseProxy{
-		Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(back) },
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(back)
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			if h.edit != nil { // it has another answer at once
+				r.Out.Header.Del("If-None-Match")
+				r.Out.Header.Del("Prefer")
+			}
+		},
 		Transport:      &http.Transport{DialContext: f.CI().DialContext},
 		ErrorLog:       log.New(io.Discard, "", 0),
 		ModifyResponse: h.modify,

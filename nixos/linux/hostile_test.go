@@ -2,6 +2,7 @@ package linux_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -175,6 +176,55 @@ func TestHostileRedirect(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestCacheURL: a cache of its own origin gets its own token and never the host's; one in a folder needs none.
+func TestCacheURL(t *testing.T) {
+	for _, version := range nixVersions {
+		t.Run(version, func(t *testing.T) {
+			f := newField(t, version)
+			a, b := f.system("a", "", true), f.system("b", "", true)
+			var mu sync.Mutex
+			seen := map[string]bool{}
+			cache := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, token, _ := r.BasicAuth()
+				mu.Lock()
+				seen[token] = true
+				mu.Unlock()
+				text, ok := f.files[r.URL.Path]
+				if token != "nwt_cache" || !ok {
+					http.Error(w, "who are you", http.StatusUnauthorized)
+					return
+				}
+				_, _ = w.Write(text)
+			}))
+			defer cache.Close()
+			f.cfg.CacheURL = cache.URL + "/?priority=10"
+			f.promote(1, signing.Auto, a, f.lib("a"))
+			if words := stageFails(t, f); !strings.Contains(words, "401") || len(seen) != 1 || !seen[""] {
+				t.Errorf("without cache_token_file: %s; it saw %v", words, seen)
+			}
+			f.write("cache-token", "nwt_cache\n", 0o600)
+			f.cfg.CacheTokenFile = f.dir + "/cache-token"
+			if j, _ := f.once(); j.State != api.OK || len(seen) != 2 {
+				t.Fatalf("%s: %s; it saw %v", j.State, j.Error, seen)
+			}
+			dir := t.TempDir()
+			for name, text := range f.files {
+				if strings.Count(name, "/") > 2 {
+					continue
+				}
+				if err := errors.Join(os.MkdirAll(filepath.Dir(dir+name), 0o755), os.WriteFile(dir+name, text, 0o644)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			f.cfg.CacheURL, f.cfg.CacheTokenFile = "file://"+dir, ""
+			f.promote(2, signing.Auto, b, f.lib("b"))
+			if j, _ := f.once(); j.State != api.OK {
+				t.Errorf("from a folder: %s: %s", j.State, j.Error)
+			}
+		})
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,15 +33,20 @@ func TestRelaySpeed(t *testing.T) {
 	if os.Getenv("NARWHARF_MEASURE") == "" {
 		t.Skip("set NARWHARF_MEASURE=1: it takes minutes, and its numbers mean nothing beside other work")
 	}
-	for _, compression := range []string{"none", "zstd", "xz"} {
+	for _, c := range []struct {
+		compression string
+		line        int // bytes in a second; 0: the loopback's
+	}{{"none", 0}, {"zstd", 0}, {"xz", 0}, {"none", 119 << 20}, {"zstd", 119 << 20}, {"xz", 119 << 20}} {
 		for _, version := range nixVersions {
-			t.Run(compression+"/"+version, func(t *testing.T) {
+			compression := c.compression
+			t.Run(fmt.Sprintf("%s/%d/%s", compression, c.line>>20, version), func(t *testing.T) {
 				f := newField(t, version)
 				top, infos := f.closure(compression, 300, 200<<20)
 				m, err := signing.NewManifest(append(slices.Clone(infos), top))
 				if err != nil {
 					t.Fatal(err)
 				}
+				line := &line{rate: c.line, free: time.Now()}
 				f.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					text, ok := f.files[r.URL.Path]
 					if !ok && r.URL.Path != "/nix-cache-info" {
@@ -49,18 +56,18 @@ func TestRelaySpeed(t *testing.T) {
 					if !ok {
 						text = []byte("StoreDir: /nix/store\n")
 					}
-					http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(text))
+					http.ServeContent(&onLine{w, line}, r, "", time.Time{}, bytes.NewReader(text))
 				})
 				client, err := api.NewClient(api.ClientOptions{Servers: f.cfg.Servers})
 				if err != nil {
 					t.Fatal(err)
 				}
-				took := map[string][]time.Duration{}
+				took, cpu := map[string][]time.Duration{}, map[string][]time.Duration{}
 				for range 3 {
 					for _, by := range []string{"nix", "relay"} {
 						f.newStore()
 						store := nix.New(f.cfg, client, slog.New(slog.DiscardHandler))
-						began := time.Now()
+						began, used := time.Now(), cpuTime()
 						if by == "relay" {
 							err = store.Realise(t.Context(), top.Path, "target", m.Lines)
 						} else {
@@ -70,19 +77,59 @@ func TestRelaySpeed(t *testing.T) {
 								err = fmt.Errorf("%w: %s", err, out)
 							}
 						}
-						took[by] = append(took[by], time.Since(began))
+						took[by], cpu[by] = append(took[by], time.Since(began)), append(cpu[by], cpuTime()-used)
 						store.Close()
 						if err != nil {
 							t.Fatal(by, err)
 						}
 					}
 				}
-				slices.Sort(took["nix"])
-				slices.Sort(took["relay"])
-				t.Logf("nix %v, relay %v: %.2f", took["nix"][1], took["relay"][1], took["relay"][1].Seconds()/took["nix"][1].Seconds())
+				for what, all := range map[string]map[string][]time.Duration{"wall": took, "CPU, the server's included": cpu} {
+					slices.Sort(all["nix"])
+					slices.Sort(all["relay"])
+					t.Logf("%s: nix %v, relay %v: %.2f", what, all["nix"][1], all["relay"][1], all["relay"][1].Seconds()/all["nix"][1].Seconds())
+				}
 			})
 		}
 	}
+}
+
+// A line is what all answers share.
+type line struct {
+	sync.Mutex
+	rate int
+	free time.Time
+}
+
+type onLine struct {
+	http.ResponseWriter
+	*line
+}
+
+func (l *onLine) Write(p []byte) (int, error) {
+	if l.rate > 0 {
+		l.Lock()
+		if now := time.Now(); l.free.Before(now) {
+			l.free = now
+		}
+		l.free = l.free.Add(time.Duration(len(p)) * time.Second / time.Duration(l.rate))
+		wait := time.Until(l.free)
+		l.Unlock()
+		time.Sleep(wait)
+	}
+	return l.ResponseWriter.Write(p)
+}
+
+// cpuTime is that of this process and of those that it has waited for.
+func cpuTime() (sum time.Duration) {
+	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(who, &u); err != nil {
+			panic(err)
+		}
+		sum += time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	return sum
 }
 
 // newStore throws the host's store away.

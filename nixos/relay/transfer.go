@@ -33,7 +33,7 @@ func (r *Relay) send(ctx context.Context, w io.Writer, o *offer, from, to int64)
 	if o.info.Compression == "none" {
 		t.at, t.limit, skip = from, to, 0
 	}
-	plain, err := narfile.Unpack(bufio.NewReaderSize(t, piece), o.info.Compression)
+	plain, err := narfile.Unpack(bufio.NewReaderSize(t, int(min(piece, o.line.NarSize+4096))), o.info.Compression)
 	if err != nil {
 		return 0, t.explain(err)
 	}
