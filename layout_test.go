@@ -66,7 +66,7 @@ var mayImport = map[string][]string{
 	"e2e/fleet/cmd":           {"e2e/fleet"},
 	"e2e/fleet/vm":            {"e2e/fleet"},
 	"hooks":                   {"hooks/...", "signing", "signing/access", "cache/limits", "cache/state", "cache/state/mirror"},
-	"cache/state/mirror":      {"cache/state"},
+	"cache/state/mirror":      {"cache/state", "cache/state/namelock"},
 	"hooks/audit":             {"hooks/api", "cache/state", "cache/state/mirror"},
 	"hooks/policy":            {"hooks/api", "hooks/audit", "hooks/window", "signing", "cache/state/mirror"},
 	"hooks/timers":            nil,

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"narwharf/cache/state"
+	"narwharf/cache/state/namelock"
 )
 
 // Table is a bucket of values that are JSON of T.
@@ -20,7 +21,10 @@ type Table[T any] struct {
 	noun     string
 	replaced func(key string, was, is *T)
 
-	reading sync.Mutex // of all that is stale
+	// A key is read by one at a time: who began earlier may end later, with what was there
+	// before. Reading is held for reading by who reads one key, and its lock with it.
+	reading sync.RWMutex
+	keys    namelock.Set
 
 	mu      sync.RWMutex
 	known   map[string]value[T]
@@ -61,13 +65,25 @@ func (t *Table[T]) Get(key string) *T {
 	case lost > 0:
 		t.Fresh()
 	case stale:
-		t.renew(t.read([]string{key}))
+		t.readOne(key)
 	default:
 		return v
 	}
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.known[key].of
+}
+
+func (t *Table[T]) readOne(key string) {
+	t.reading.RLock()
+	defer t.reading.RUnlock()
+	defer t.keys.Lock(key)()
+	t.mu.RLock()
+	_, stale := t.stale[key]
+	t.mu.RUnlock()
+	if stale {
+		t.renew(t.read([]string{key}))
+	}
 }
 
 // All is a copy of the table.
