@@ -121,7 +121,7 @@ func (s *Server) fastNar(name string) *fastpath.Answer {
 			return nil
 		}
 		f, ok := in.Content.(*os.File)
-		if !ok {
+		if !ok || !s.Cache.Uploads.AskedLately(in.Info) { // else net/http notes it
 			in.Close()
 			return nil
 		}

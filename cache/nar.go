@@ -42,6 +42,7 @@ func (s *nars) getNar(w *reply.Writer, req *http.Request, file string) error {
 	h := w.Header()
 	h["Content-Type"] = []string{narType}
 	h["Etag"] = []string{`"` + file[:52] + `"`}
+	s.Cache.Uploads.Asked(f.Info)
 	return reply.Content(w, req, f.Content, f.Size)
 }
 

@@ -120,9 +120,8 @@ func (s *pages) getHealthz(w *reply.Writer, _ *http.Request, _ string) error {
 	return reply.Short(w, textType, "ok\n")
 }
 
-// getReadyz really looks: at the index, at the files, at the local store if it is
-// served, at the room left. A
-// cache without room still serves, so that is said and is no failure.
+// getReadyz really looks: at the index, at the files, at the local store if it is served, at
+// the room left. A cache without room still serves, so that is said and is no failure.
 func (s *pages) getReadyz(w *reply.Writer, req *http.Request, _ string) error {
 	var problems []string
 	// The all-zero hash: what counts is that the table answers.

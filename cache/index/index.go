@@ -34,7 +34,7 @@ type Record struct {
 	By string
 	// Alternates are further files with the same NAR in another encoding:
 	// names as in Info.URL. The uploader's own Nix remembers that URL, so
-	// they live as long as the path does.
+	// they stay for 31 days after the last PUT or GET.
 	Alternates []string
 }
 

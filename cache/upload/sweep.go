@@ -5,14 +5,19 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"slices"
 	"time"
 
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
 )
 
-// Sweep removes NARs that have had no narinfo for longer than the grace time,
-// and returns how many files and bytes went.
+// alternateGrace is how long an alternate stays after its last PUT or GET: the Nix that
+// uploaded it remembers its URL for 30 days.
+const alternateGrace = 31 * 24 * time.Hour
+
+// Sweep removes NARs that have had no narinfo for longer than the grace time, alternates
+// that have been of use to nobody among them, and returns how many files and bytes went.
 func (s *Store) Sweep(now time.Time) (files int, size int64, err error) {
 	var old []string
 	err = s.Files.List("nar", func(st blob.Info) error {
@@ -26,7 +31,11 @@ func (s *Store) Sweep(now time.Time) (files int, size int64, err error) {
 	}
 	var errs []error
 	for _, name := range old {
-		n, err := s.RemoveOrphan(name, now)
+		err := s.endAlternate(name, now)
+		n := int64(-1)
+		if err == nil {
+			n, err = s.RemoveOrphan(name, now)
+		}
 		if err != nil {
 			errs = append(errs, err) // one that cannot go must not keep the others
 			continue
@@ -38,6 +47,63 @@ func (s *Store) Sweep(now time.Time) (files int, size int64, err error) {
 	}
 	return files, size, errors.Join(errs...)
 }
+
+// endAlternate takes a NAR off the records that have it as an alternate alone, if it is old
+// and the file that they use is there.
+func (s *Store) endAlternate(name string, now time.Time) error {
+	st, err := s.Files.Stat(name)
+	if err != nil || now.Sub(st.ModTime) <= alternateGrace {
+		return nil // RemoveOrphan meets the error again
+	}
+	users, err := s.Index.Users(name)
+	if err != nil {
+		return err
+	}
+	locks := []string{index.NarLock(name)}
+	for _, hash := range users {
+		if r, err := s.Index.Get(hash); err != nil || r.Info.URL == name {
+			return nil // most are: no change need be tried; what is damaged is for fsck
+		}
+		locks = append(locks, index.PathLock(hash))
+	}
+	return s.Index.Change(locks, func(tx *index.Tx) error {
+		is, err := tx.Users(name)
+		st, missing := s.Files.Stat(name)
+		if err != nil || missing != nil || now.Sub(st.ModTime) <= alternateGrace {
+			return err
+		}
+		var next []*index.Record
+		for _, hash := range is {
+			r, err := tx.Record(hash)
+			if err != nil {
+				return err
+			}
+			if _, err := s.Files.Stat(r.Info.URL); err != nil || r.Info.URL == name || !slices.Contains(locks, index.PathLock(hash)) {
+				return nil
+			}
+			r.Alternates = slices.DeleteFunc(slices.Clone(r.Alternates), func(a string) bool { return a == name })
+			next = append(next, r)
+		}
+		for _, r := range next {
+			if err := tx.Put(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Asked notes that somebody asked for a NAR file, of which st is known, once a day.
+func (s *Store) Asked(st blob.Info) {
+	if !s.AskedLately(st) {
+		if err := s.Files.Touch(st.Name); err != nil {
+			s.log.Warn("that a NAR was asked for cannot be noted: its time cannot be set", "file", st.Name, "error", err)
+		}
+	}
+}
+
+// AskedLately tells whether Asked has nothing to note.
+func (s *Store) AskedLately(st blob.Info) bool { return time.Since(st.ModTime) < 24*time.Hour }
 
 // RemoveOrphan removes one NAR if, in the index's transaction, it is still old and
 // unnamed. It returns its size, -1 if it stays.
