@@ -17,6 +17,7 @@ import (
 	"narwharf/cache/limits"
 	"narwharf/cache/state"
 	"narwharf/cache/state/mirror"
+	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/desired"
@@ -165,6 +166,12 @@ func checkVersion(store state.Store) error {
 
 // Tend keeps the audit log within its limits until ctx ends.
 func (s *Server) Tend(ctx context.Context) { audit.Tend(ctx, s.set, s.limits, s.clock, s.log) }
+
+// Alarm notes what is wrong with the server itself, for people.
+func (s *Server) Alarm(ctx context.Context, kind, text string) error {
+	e := api.Event{Kind: kind, By: "server", Alarm: true, Text: text}
+	return s.set.Update(ctx, nil, func(tx *mirror.Tx) error { audit.Note(tx, e); return nil })
+}
 
 // Restore makes the tables of channels anew from their files, for a state that was
 // lost: see channel.Channels.Restore. Hosts report again by themselves; holds,

@@ -38,7 +38,11 @@ func withAgent(c *cobra.Command, run func(o linux.Options) error) *cobra.Command
 		if err != nil {
 			return err
 		}
-		return run(linux.Options{Config: cfg, Version: versionText(), Log: linux.NewLog(c.ErrOrStderr())})
+		log := linux.NewLog(c.ErrOrStderr())
+		for _, name := range cfg.ReadableSecrets() {
+			log.Warn("every user of this host can read a token: chmod o-rwx "+name, "alarm", "secret", "file", name)
+		}
+		return run(linux.Options{Config: cfg, Version: versionText(), Log: log})
 	}
 	return c
 }

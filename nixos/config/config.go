@@ -437,3 +437,13 @@ func (c *Config) checkTime() time.Duration {
 	}
 	return d
 }
+
+// ReadableSecrets are the files with tokens that every user of this host can read.
+func (c *Config) ReadableSecrets() (names []string) {
+	for _, name := range []string{c.TokenFile, c.JoinTokenFile, c.CacheTokenFile} {
+		if readable, err := configfile.Readable(name); err == nil && readable {
+			names = append(names, name)
+		}
+	}
+	return names
+}
