@@ -197,7 +197,7 @@ func (t *transfer) open() error {
 	ctx, cancel := context.WithCancel(t.ctx)
 	t.cancel, t.idle = cancel, time.AfterFunc(t.r.patience, cancel)
 	t.waited, t.now, t.drop = 0, 0, 0
-	resp, err := t.r.get(ctx, t.o.cache, t.o.url, t.at, true)
+	resp, err := t.r.get(ctx, t.o.cache, t.o.url, t.at, true) //nolint:bodyclose // close does
 	if err != nil {
 		return err
 	}
