@@ -101,6 +101,7 @@ func newMetrics(c *stored.Cache, registry *prometheus.Registry) *metrics {
 	gauge("narwharf_cache_unpacked_bytes", "Sum of the NAR sizes of all store paths.", total(func(t index.Totals) int64 { return t.NarSize }))
 	gauge("narwharf_cache_nar_files", "NAR files on disk.", func() float64 { return float64(c.Uploads.Counts().NarFiles) })
 	gauge("narwharf_cache_bytes", "Bytes of NAR files on disk.", func() float64 { return float64(c.Uploads.Counts().NarBytes) })
+	gauge("narwharf_cache_lost_nars", "NARs that a narinfo names and that are known to be gone from the disk.", func() float64 { return float64(c.Uploads.Lost()) })
 	gauge("narwharf_local_unkept_paths", "Paths of the local store that uploads refer to and that are not adopted yet, or cannot be.", func() float64 { return float64(c.Pending()) })
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m

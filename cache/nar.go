@@ -34,14 +34,13 @@ func (s *nars) getNar(w *reply.Writer, req *http.Request, file string) error {
 			return err
 		}
 	}
-	f, err := s.Cache.Uploads.Files.Open("nar/" + file)
+	f, err := s.Cache.Uploads.OpenNar(file)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	h := w.Header()
-	h["Content-Type"] = []string{narType}
-	h["Etag"] = []string{`"` + file[:52] + `"`}
+	w.Header()["Content-Type"] = []string{narType}
+	w.Header()["Etag"] = []string{`"` + file[:52] + `"`}
 	s.Cache.Uploads.Asked(f.Info)
 	return reply.Content(w, req, f.Content, f.Size)
 }

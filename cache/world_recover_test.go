@@ -339,3 +339,88 @@ func TestSweeper(t *testing.T) {
 	cancel()
 	<-done
 }
+
+// After a stop in order nothing is compared before the server is ready; what somebody did to
+// the files meanwhile is found beside it, and so are NARs that are gone.
+func TestCheckAfterAStopInOrder(t *testing.T) {
+	w := newWorld(t)
+	same, gone, changed, added, lost := newUpload(t, "same", "none"), newUpload(t, "gone", "none"), newUpload(t, "changed", "none"), newUpload(t, "added", "none"), newUpload(t, "lost", "none")
+	w.putAll(same, gone, changed, lost)
+	w.must(w.put(added.narURL(), added.body), 201)
+	c := w.u.Counts()
+	if _, err := w.index.Totals(); err != nil { // as a scrape of the metrics does
+		t.Fatal(err)
+	}
+	if err := w.index.Close(index.Files{Count: c.NarFiles, Size: c.NarBytes}); err != nil {
+		t.Fatal(err)
+	}
+	w.stop()
+	time.Sleep(10 * time.Millisecond) // more than a file's time is exact
+	sig := signatures(t, 1)
+	for name, text := range map[string][]byte{
+		added.infoURL():   added.text(),
+		changed.infoURL(): changed.edited(func(i *narinfo.Info) { i.Sigs = sig }),
+	} {
+		if err := os.WriteFile(filepath.Join(w.dir, "cache", name), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{gone.infoURL(), lost.info.URL} {
+		if err := os.Remove(filepath.Join(w.dir, "cache", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.start()
+	if w.index.Dirty() || w.index.Closed().IsZero() {
+		t.Fatal("it was no stop in order")
+	}
+	for range 2 {
+		if err := w.u.Check(t.Context(), w.index.Closed()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.mustServe(same, added)
+	w.must(w.get(gone.infoURL()), 404)
+	w.must(w.get(changed.infoURL()), 200, sig[0])
+	if r, err := w.index.Get(changed.info.Path.Hash()); err != nil || r.By != "ci" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	for range 2 {
+		w.must(w.get(lost.narURL()), 404)
+	}
+	if text := w.log.String(); strings.Count(text, "a NAR is lost") != 1 || !strings.Contains(text, string(lost.info.Path)) {
+		t.Errorf("the log:\n%s", text)
+	}
+	w.counted("narwharf_cache_lost_nars", 1)
+	w.must(w.put(lost.narURL(), lost.body), 201)
+	w.counted("narwharf_cache_lost_nars", 0)
+	w.mustServe(lost)
+}
+
+// A NAR that goes while the server runs shows where it is read, and in a rebuild.
+func TestLostNarsShow(t *testing.T) {
+	w := newWorld(t)
+	p, q := newUpload(t, "p", "none"), newUpload(t, "q", "zstd")
+	w.putAll(p, q)
+	w.must(w.get("/nar/"+someFile+".nar"), 404) // of nobody
+	w.counted("narwharf_cache_lost_nars", 0)
+	w.remove(p.info.URL)
+	for range 3 {
+		w.must(w.get(p.narURL()), 404)
+	}
+	w.counted("narwharf_cache_lost_nars", 1)
+	w.remove(q.info.URL)
+	w.must(w.get("/"+q.info.Path.Hash()+".ls"), 404)
+	if n := strings.Count(w.log.String(), "a NAR is lost"); n != 2 {
+		t.Errorf("logged %d times:\n%s", n, w.log)
+	}
+	var report strings.Builder
+	if err := w.u.Rebuild(t.Context(), func(format string, args ...any) { fmt.Fprintf(&report, format+"\n", args...) }); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(report.String(), "2 paths have lost their NAR") {
+		t.Errorf("%s", &report)
+	}
+	w.fsck(true)
+	w.counted("narwharf_cache_lost_nars", 0)
+}

@@ -2,6 +2,7 @@ package index
 
 import (
 	"encoding/json"
+	"time"
 
 	"narwharf/cache/state"
 )
@@ -25,6 +26,7 @@ type count struct {
 type cleanNote struct {
 	Totals
 	Files
+	Closed time.Time `json:"closed,omitzero"`
 }
 
 // note says what is known now. Where the records were not counted it is what an
@@ -32,7 +34,7 @@ type cleanNote struct {
 func (t *Table) note(files Files) []byte {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	text, err := json.Marshal(cleanNote{t.count.sum, files})
+	text, err := json.Marshal(cleanNote{t.count.sum, files, time.Now().UTC()})
 	if err != nil || !t.count.done {
 		return []byte("1")
 	}
@@ -43,9 +45,12 @@ func (t *Table) note(files Files) []byte {
 func (t *Table) recall(text []byte) {
 	var n cleanNote
 	if json.Unmarshal(text, &n) == nil {
-		t.count, t.files = count{done: true, sum: n.Totals}, &n.Files
+		t.count, t.files, t.closed = count{done: true, sum: n.Totals}, &n.Files, n.Closed
 	}
 }
+
+// Closed is when the last Close in order was, the zero time if that is not known.
+func (t *Table) Closed() time.Time { return t.closed }
 
 // Files returns how many NAR files there were at the last Close, nil if that is not
 // known or they may be others now.

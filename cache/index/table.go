@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"narwharf/cache/state"
 )
@@ -36,10 +37,11 @@ const lockMeta = "index"
 
 // Table is an Index in a state.
 type Table struct {
-	state state.Store
-	g     generation
-	dirty bool
-	files *Files // as the last Close in order has it, nil if that is not known
+	state  state.Store
+	g      generation
+	dirty  bool
+	closed time.Time
+	files  *Files // as the last Close in order has it, nil if that is not known
 
 	turn  sync.RWMutex // held for reading by changes, for writing by who counts
 	mu    sync.Mutex   // guards count

@@ -9,7 +9,6 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/local"
 	"narwharf/cache/nar"
-	"narwharf/cache/narfile"
 	"narwharf/narinfo"
 )
 
@@ -60,7 +59,7 @@ func (c *Cache) Peek(hash string, names []string, limit int64) (map[string][]byt
 	if src.Local {
 		return c.Local.ReadFiles(src.Path, names, limit)
 	}
-	plain, err := narfile.Open(c.Uploads.Files, src.URL)
+	plain, err := c.Uploads.Unpack(src.URL)
 	if err != nil {
 		return nil, err
 	}

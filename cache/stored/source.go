@@ -67,7 +67,7 @@ func (c *Cache) Dump(src *Source) encoder.Source {
 		return c.Local.Dump(src.Info)
 	}
 	return func(ctx context.Context, w io.Writer) error {
-		in, err := narfile.Open(c.Uploads.Files, src.URL)
+		in, err := c.Uploads.Unpack(src.URL)
 		if err != nil {
 			return err
 		}
@@ -163,7 +163,7 @@ const maxHeld = 256 << 10
 // openAt opens an uploaded NAR at a position. All before it is unpacked, which may cost
 // much more than to ask for it: that takes a turn.
 func (c *Cache) openAt(ctx context.Context, url string, at int64) (io.ReadCloser, error) {
-	all, err := narfile.Open(c.Uploads.Files, url)
+	all, err := c.Uploads.Unpack(url)
 	if err != nil {
 		return nil, err
 	}

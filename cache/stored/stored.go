@@ -96,14 +96,21 @@ func Open(opts Options) (*Cache, error) {
 	return c, nil
 }
 
-// Recover makes files and index agree, if the last process was killed or somebody
-// changed the files.
+// Recover makes files and index agree, if the last process was killed.
 func (c *Cache) Recover() (err error) {
 	if !c.consistent {
 		_, _, err = c.Uploads.Recover()
 		c.consistent = err == nil
 	}
 	return err
+}
+
+// Check looks, beside everything else, for what Recover need not: what somebody did to the
+// files after a stop in order, and NARs that are lost.
+func (c *Cache) Check(ctx context.Context) {
+	if err := c.Uploads.Check(ctx, c.index.Closed()); err != nil && ctx.Err() == nil {
+		c.log.Error("compare the index with the files", "error", err)
+	}
 }
 
 // Rebuild makes the index anew; see upload.Store.

@@ -73,40 +73,108 @@ func eachAtOnce(ctx context.Context, hashes []string, fn func(hash string) error
 	return g.Wait()
 }
 
-// Recover makes the index agree with the narinfo files after a crash, or
-// after somebody changed the files while nothing ran. The files win. It must
-// run before the first upload. What the index knows of a narinfo file that
-// cannot be read stays as it is; the file is left for fsck to judge.
+// Recover makes the index agree with the narinfo files after a crash. The files win.
+// What the index knows of a narinfo file that cannot be read stays as it is; the file
+// is left for fsck to judge.
 func (s *Store) Recover() (added, dropped int, err error) {
+	return s.agree(context.Background(), time.Time{}, func(*index.Record) {})
+}
+
+// Check finds what somebody did to the files while nothing ran, after a stop in order
+// at since: narinfo files that came, went or changed are taken over, and NARs that are
+// gone are told of. It runs beside everything else.
+func (s *Store) Check(ctx context.Context, since time.Time) error {
+	_, _, err := s.agree(ctx, since, func(r *index.Record) {
+		if _, err := s.Files.Stat(r.Info.URL); errors.Is(err, fs.ErrNotExist) {
+			s.NoteLost(r.Info.URL)
+		}
+	})
+	return err
+}
+
+// agree compares the index with narinfo files that were written after since. look is
+// called with each record.
+func (s *Store) agree(ctx context.Context, since time.Time, look func(r *index.Record)) (added, dropped int, err error) {
 	files, err := InfoFiles(s.Files)
 	if err != nil {
 		return 0, 0, err
 	}
-	gone, err := s.without(files)
+	var gone []string
+	err = s.Index.Each(func(hash string, r *index.Record, err error) error {
+		when, there := files[hash]
+		switch {
+		case !there:
+			gone = append(gone, hash)
+		case err == nil:
+			look(r)
+			if !when.After(since) {
+				delete(files, hash)
+			}
+		}
+		return ctx.Err()
+	})
 	if err != nil {
 		return 0, 0, err
 	}
-	var put atomic.Int64
-	ctx := context.Background()
-	err = eachAtOnce(ctx, gone, func(hash string) error { return index.Delete(s.Index, hash) })
-	if err == nil {
-		err = eachAtOnce(ctx, slices.Sorted(maps.Keys(files)), func(hash string) error {
-			r, err := s.recoverOne(hash, files[hash])
-			if err != nil || r == nil {
-				return err
-			}
+	var put, lost atomic.Int64
+	settle := func(hash string) error {
+		was, is, err := s.settle(hash, files[hash])
+		if is {
 			put.Add(1)
-			return index.Put(s.Index, r)
-		})
+		} else if was {
+			lost.Add(1)
+		}
+		return err
+	}
+	err = eachAtOnce(ctx, gone, settle)
+	if err == nil {
+		err = eachAtOnce(ctx, slices.Sorted(maps.Keys(files)), settle)
 	}
 	if err != nil {
 		return 0, 0, fmt.Errorf("make the index agree with the files: %w", err)
 	}
-	added, dropped = int(put.Load()), len(gone)
+	added, dropped = int(put.Load()), int(lost.Load())
 	if added+dropped > 0 {
 		s.log.Info("made the index agree with the files", "added", added, "dropped", dropped)
 	}
 	return added, dropped, nil
+}
+
+// settle makes the record of a path what its file says. It tells whether it removed one,
+// or put one.
+func (s *Store) settle(hash string, when time.Time) (removed, put bool, err error) {
+	if info, err := s.LoadInfo(hash); err == nil {
+		if r, err := s.Index.Get(hash); err == nil && bytes.Equal(r.Info.Append(nil), info.Append(nil)) {
+			return false, false, nil
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		s.log.Error("a narinfo file is damaged, run narwharf fsck", "file", hash+".narinfo", "error", err)
+		return false, false, nil
+	}
+	defer s.LockPath(hash)()
+	err = s.Index.Change([]string{index.PathLock(hash)}, func(tx *index.Tx) error {
+		removed, put = false, false
+		r, err := record(tx, hash)
+		if err != nil {
+			return err
+		}
+		info, err := s.LoadInfo(hash)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			removed = r != nil
+			return tx.Delete(hash)
+		case err != nil, r != nil && bytes.Equal(r.Info.Append(nil), info.Append(nil)):
+			return nil
+		case r == nil:
+			r = &index.Record{Uploaded: when}
+		}
+		put = true
+		return tx.Put(WithInfo(r, info))
+	})
+	if err == nil && (removed || put) {
+		s.Changed(hash)
+	}
+	return removed, put, err
 }
 
 // without returns the paths of the index that have none of the files.
@@ -118,24 +186,6 @@ func (s *Store) without(files map[string]time.Time) (gone []string, err error) {
 		return nil
 	})
 	return gone, err
-}
-
-// recoverOne returns the record that a narinfo file calls for, nil if the index
-// has it right or the file cannot be read.
-func (s *Store) recoverOne(hash string, when time.Time) (*index.Record, error) {
-	info, err := s.LoadInfo(hash)
-	if err != nil {
-		s.log.Error("a narinfo file is damaged, run narwharf fsck", "file", hash+".narinfo", "error", err)
-		return nil, nil
-	}
-	r, err := s.Index.Get(hash)
-	switch {
-	case errors.Is(err, index.ErrNotFound):
-		return &index.Record{Info: info, Uploaded: when}, nil
-	case err != nil, bytes.Equal(r.Info.Append(nil), info.Append(nil)):
-		return nil, err
-	}
-	return WithInfo(r, info), nil
 }
 
 // WithInfo copies a record with another narinfo. The NAR file that this one names
@@ -170,14 +220,19 @@ func (s *Store) Rebuild(ctx context.Context, report func(format string, args ...
 	if err != nil {
 		return err
 	}
-	var paths, done atomic.Int64
+	var paths, lost, done atomic.Int64
 	err = eachAtOnce(ctx, slices.Sorted(maps.Keys(files)), func(hash string) error {
 		progress.Report(ctx, "paths put into the index", done.Add(1), int64(len(files)))
-		put, err := b.put(hash)
-		if put {
-			paths.Add(1)
+		url, err := b.put(hash)
+		if url == "" || err != nil {
+			return err
 		}
-		return err
+		paths.Add(1)
+		if _, err := s.Files.Stat(url); errors.Is(err, fs.ErrNotExist) {
+			lost.Add(1)
+			s.NoteLost(url)
+		}
+		return nil
 	})
 	if err == nil {
 		err = eachAtOnce(ctx, gone, b.drop)
@@ -190,6 +245,9 @@ func (s *Store) Rebuild(ctx context.Context, report func(format string, args ...
 	}
 	s.Changed("")
 	report("index made anew: %d paths, %d more NAR files with the NAR of one of them in another encoding", paths.Load(), further)
+	if n := lost.Load(); n > 0 {
+		report("%d paths have lost their NAR, the log names them: upload them again with nix copy --refresh, or run narwharf fsck --repair", n)
+	}
 	report("not in files, and so not restored: who uploaded a path; the time is that of the file")
 	return nil
 }
@@ -250,9 +308,9 @@ func (b *rebuild) readFurther(ctx context.Context) (further int, err error) {
 	return further, err
 }
 
-// put makes the record of a path that has a file. What an upload has added to it
+// put makes the record of a path that has a file, and returns the URL in it. What an upload has added to it
 // since the files were read stays.
-func (b *rebuild) put(hash string) (done bool, err error) {
+func (b *rebuild) put(hash string) (url string, err error) {
 	defer b.LockPath(hash)()
 	locks := []string{index.PathLock(hash)}
 	for _, name := range b.alternates[hash] {
@@ -260,9 +318,10 @@ func (b *rebuild) put(hash string) (done bool, err error) {
 	}
 	err = b.Index.Change(locks, func(tx *index.Tx) error {
 		info, err := b.LoadInfo(hash)
-		if done = err == nil; !done {
+		if url = ""; err != nil {
 			return tx.Drop(hash) // as reported above
 		}
+		url = info.URL
 		next := WithInfo(&index.Record{Uploaded: b.files[hash], Alternates: b.alternates[hash]}, info)
 		next.Alternates = slices.DeleteFunc(next.Alternates, func(name string) bool { _, err := b.Files.Stat(name); return err != nil })
 		if old, err := tx.Record(hash); err == nil {
@@ -278,7 +337,7 @@ func (b *rebuild) put(hash string) (done bool, err error) {
 		}
 		return tx.Put(next)
 	})
-	return done, err
+	return url, err
 }
 
 // drop removes the record of a path that had no file, if it has none.

@@ -64,6 +64,7 @@ type Store struct {
 	locks namelock.Set
 
 	verified      verified
+	lost          lostNars
 	narFiles      fileCount
 	swept         atomic.Int64
 	needsRecovery atomic.Bool // file and index may disagree

@@ -163,6 +163,7 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *sign
 	defer stop()
 	tending.Go(func() { d.cache.Uploads.SweepUntil(background) })
 	tending.Go(func() { d.cache.Adopter.Run(background) })
+	tending.Go(func() { d.cache.Check(background) })
 	tending.Go(func() { d.channels.Tend(background) })
 
 	for {

@@ -1,0 +1,88 @@
+package upload
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"maps"
+	"slices"
+	"sync"
+
+	"narwharf/cache/blob"
+	"narwharf/cache/narfile"
+)
+
+// lostNars are NARs that a narinfo names and that are gone.
+type lostNars struct {
+	mu    sync.Mutex
+	names map[string]bool
+}
+
+// maxLost bounds how many are remembered.
+const maxLost = 10_000
+
+// OpenNar opens the NAR file "nar/<file>". One that should be there and is not is noted.
+func (s *Store) OpenNar(file string) (*blob.File, error) {
+	f, err := s.Files.Open("nar/" + file)
+	if errors.Is(err, fs.ErrNotExist) {
+		s.NoteLost("nar/" + file)
+	}
+	return f, err
+}
+
+// Unpack opens a NAR file "nar/…" and returns the NAR in it, as narfile.Open does.
+func (s *Store) Unpack(name string) (io.ReadCloser, error) {
+	plain, err := narfile.Open(s.Files, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		s.NoteLost(name)
+	}
+	return plain, err
+}
+
+// NoteLost logs once that a NAR is not there, if a narinfo names it: clients see the
+// path and cannot have it.
+func (s *Store) NoteLost(name string) {
+	users, err := s.Index.Users(name)
+	if err != nil || len(users) == 0 {
+		return
+	}
+	s.lost.mu.Lock()
+	known := s.lost.names[name] || len(s.lost.names) >= maxLost
+	if !known {
+		if s.lost.names == nil {
+			s.lost.names = make(map[string]bool)
+		}
+		s.lost.names[name] = true
+	}
+	s.lost.mu.Unlock()
+	if known {
+		return
+	}
+	paths := users
+	for i, hash := range users {
+		if r, err := s.Index.Get(hash); err == nil {
+			paths[i] = string(r.Info.Path)
+		}
+	}
+	s.log.Error("a NAR is lost that a narinfo names: upload it again with nix copy --refresh, or run narwharf fsck --repair", "file", name, "paths", paths)
+}
+
+// Lost is how many NARs are known to be lost, and still are.
+func (s *Store) Lost() int {
+	s.lost.mu.Lock()
+	names := slices.Collect(maps.Keys(s.lost.names))
+	s.lost.mu.Unlock()
+	n := 0
+	for _, name := range names {
+		users, err := s.Index.Users(name)
+		_, stat := s.Files.Stat(name)
+		if stat != nil && (err != nil || len(users) > 0) {
+			n++
+			continue
+		}
+		s.lost.mu.Lock()
+		delete(s.lost.names, name)
+		s.lost.mu.Unlock()
+	}
+	return n
+}
