@@ -34,7 +34,7 @@ func (s *nars) getNar(w *reply.Writer, req *http.Request, file string) error {
 			return err
 		}
 	}
-	f, err := s.Cache.Uploads.OpenNar(file)
+	f, err := s.Cache.OpenNar(file)
 	if err != nil {
 		return err
 	}

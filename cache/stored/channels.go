@@ -59,7 +59,7 @@ func (c *Cache) Peek(hash string, names []string, limit int64) (map[string][]byt
 	if src.Local {
 		return c.Local.ReadFiles(src.Path, names, limit)
 	}
-	plain, err := c.Uploads.Unpack(src.URL)
+	plain, err := c.unpack(src.URL)
 	if err != nil {
 		return nil, err
 	}

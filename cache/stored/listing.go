@@ -155,7 +155,7 @@ func (inMemory) Close() error { return nil }
 
 // list reads the NAR of a path and returns the listing's text.
 func (c *Cache) list(ctx context.Context, info *narinfo.Info) ([]byte, error) {
-	plain, err := c.Uploads.Unpack(info.URL)
+	plain, err := c.unpack(info.URL)
 	if err != nil {
 		return nil, err
 	}

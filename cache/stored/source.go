@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"narwharf/cache/blob"
 	"narwharf/cache/local/encoder"
 	"narwharf/cache/nar"
 	"narwharf/cache/narfile"
@@ -67,7 +68,7 @@ func (c *Cache) Dump(src *Source) encoder.Source {
 		return c.Local.Dump(src.Info)
 	}
 	return func(ctx context.Context, w io.Writer) error {
-		in, err := c.Uploads.Unpack(src.URL)
+		in, err := c.unpack(src.URL)
 		if err != nil {
 			return err
 		}
@@ -163,7 +164,7 @@ const maxHeld = 256 << 10
 // openAt opens an uploaded NAR at a position. All before it is unpacked, which may cost
 // much more than to ask for it: that takes a turn.
 func (c *Cache) openAt(ctx context.Context, url string, at int64) (io.ReadCloser, error) {
-	all, err := c.Uploads.Unpack(url)
+	all, err := c.unpack(url)
 	if err != nil {
 		return nil, err
 	}
@@ -188,3 +189,21 @@ func (c *Cache) openAt(ctx context.Context, url string, at int64) (io.ReadCloser
 // damaged makes no refusal of an error about content: it is our own stored file, not
 // something that the caller sent.
 func damaged(err error) error { return errors.New(err.Error()) }
+
+// OpenNar opens the NAR file "nar/<file>". One that should be there and is not is noted.
+func (c *Cache) OpenNar(file string) (*blob.File, error) {
+	f, err := c.Uploads.Files.Open("nar/" + file)
+	if errors.Is(err, fs.ErrNotExist) {
+		c.Uploads.NoteLost("nar/" + file)
+	}
+	return f, err
+}
+
+// unpack opens a NAR file "nar/…" and returns the NAR in it, as narfile.Open does.
+func (c *Cache) unpack(name string) (io.ReadCloser, error) {
+	plain, err := narfile.Open(c.Uploads.Files, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		c.Uploads.NoteLost(name)
+	}
+	return plain, err
+}

@@ -1,15 +1,9 @@
 package upload
 
 import (
-	"errors"
-	"io"
-	"io/fs"
 	"maps"
 	"slices"
 	"sync"
-
-	"narwharf/cache/blob"
-	"narwharf/cache/narfile"
 )
 
 // lostNars are NARs that a narinfo names and that are gone.
@@ -20,24 +14,6 @@ type lostNars struct {
 
 // maxLost bounds how many are remembered.
 const maxLost = 10_000
-
-// OpenNar opens the NAR file "nar/<file>". One that should be there and is not is noted.
-func (s *Store) OpenNar(file string) (*blob.File, error) {
-	f, err := s.Files.Open("nar/" + file)
-	if errors.Is(err, fs.ErrNotExist) {
-		s.NoteLost("nar/" + file)
-	}
-	return f, err
-}
-
-// Unpack opens a NAR file "nar/…" and returns the NAR in it, as narfile.Open does.
-func (s *Store) Unpack(name string) (io.ReadCloser, error) {
-	plain, err := narfile.Open(s.Files, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		s.NoteLost(name)
-	}
-	return plain, err
-}
 
 // NoteLost logs once that a NAR is not there, if a narinfo names it: clients see the
 // path and cannot have it.

@@ -136,7 +136,10 @@ func (s *Store) decide(old *index.Record, info *narinfo.Info, by string) (*index
 		return &index.Record{Info: info, Uploaded: time.Now(), By: by}, nil
 	}
 	if differs := differences(old.Info, info); differs != "" {
-		return nil, refusal.New(refusal.Conflict, "%s was uploaded %s%s with another content: %s; the first upload of a path stays", info.Path, old.Uploaded.UTC().Format(time.RFC3339), byText(old.By), differs)
+		if by = old.By; by != "" {
+			by = " by " + by
+		}
+		return nil, refusal.New(refusal.Conflict, "%s was uploaded %s%s with another content: %s; the first upload of a path stays", info.Path, old.Uploaded.UTC().Format(time.RFC3339), by, differs)
 	}
 	return s.merge(old, info)
 }
@@ -213,13 +216,6 @@ func differences(stored, sent *narinfo.Info) string {
 		return fmt.Sprintf("%d references there, %d others here", len(stored.References), len(sent.References))
 	}
 	return ""
-}
-
-func byText(by string) string {
-	if by == "" {
-		return ""
-	}
-	return " by " + by
 }
 
 // merge adds to a stored record what a second upload of the same path brings.

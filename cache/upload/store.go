@@ -26,11 +26,6 @@
 // decides between two servers. So after a crash the files are right and the index
 // is behind at most: Recover brings it up. Rebuild makes it anew. Fsck checks
 // every byte of it while it is in use.
-//
-// # Locks of the process
-//
-// They spare work that would be done twice, and keep the counts; nothing is decided
-// by them. In this order: the path's hash part, the name of its NAR.
 package upload
 
 import (
