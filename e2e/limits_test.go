@@ -36,7 +36,7 @@ func TestExpectContinue(t *testing.T) {
 			before := st.server.Files()
 			r := DialRaw(t, st.server.Addr())
 			_ = r.Conn.SetDeadline(time.Now().Add(5 * time.Second))
-			r.Send(fmt.Sprintf("PUT %s HTTP/1.1\nHost: x\nContent-Length: %d\nExpect: 100-continue\n", c.path, c.length))
+			r.Send(fmt.Sprintf("PUT %s HTTP/1.1\nHost: localhost\nContent-Length: %d\nExpect: 100-continue\n", c.path, c.length))
 			if c.authorization != "" {
 				r.Send("Authorization: " + c.authorization + "\n")
 			}
