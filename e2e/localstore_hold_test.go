@@ -159,7 +159,7 @@ func TestFsckOfAChannel(t *testing.T) {
 	key := NewKey("promoter-1")
 	out := run(t, program{argv: []string{s.bin, "promote", "web", c.Path("a"), "--kind", "path", "--system", "x86_64-linux",
 		"--server", s.URL(), "--key", m.write("promoter.sec", key.Secret()), "--token-file", m.write("token", token),
-		"--store-root", c.Root, "--client-config", "/dev/null"}})
+		"--store-root", c.Root, "--client-config", "/dev/null", "--origin", "127.0.0.1/web"}})
 	if out.Code != 0 {
 		t.Fatalf("promote\n%v\n%s", out, s.LogTail())
 	}
