@@ -72,7 +72,7 @@ func attackRows(p plan, dir string) ([]row, error) {
 // victim is a server with what there is to attack.
 type victim struct {
 	*server
-	dir, token          string // the token may push
+	dir                 string
 	many, more, big     *narinfo.Info
 	plain               string // URL of big's NAR, unpacked
 	manifest            string // URL

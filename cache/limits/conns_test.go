@@ -64,7 +64,7 @@ func newSite(t *testing.T, o Options) *site {
 				<-req.Context().Done()
 				return
 			}
-			fmt.Fprint(w, req.RemoteAddr)
+			fmt.Fprintf(w, "%s", req.RemoteAddr)
 		})),
 		ConnContext: s.gate.ConnContext, ConnState: s.gate.ConnState,
 	}
@@ -93,7 +93,7 @@ func (s *site) dial() *conn {
 // ask asks over the connection, and returns status and body, or status 0.
 func (c *conn) ask(method, path string, header ...string) (int, string) {
 	fmt.Fprintf(c, "%s %s HTTP/1.1\r\nHost: x\r\n%s\r\n", method, path, strings.Join(append(header, ""), "\r\n"))
-	resp, err := http.ReadResponse(c.in, nil)
+	resp, err := http.ReadResponse(c.in, nil) //nolint:bodyclose // that of /hold has no end, and closing it would read on
 	if err != nil {
 		return 0, err.Error()
 	}
@@ -155,6 +155,7 @@ func TestAllAtWork(t *testing.T) {
 	if err != nil || resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
 		t.Fatalf("%v, %v", resp, err)
 	}
+	defer resp.Body.Close()
 	if !s.log.has("connections were refused") || !s.log.has("limits.connections_per_address") {
 		t.Error("the log says nothing")
 	}

@@ -39,16 +39,17 @@ func TestEarly(t *testing.T) {
 		_, _ = fmt.Fprintf(c, head+"\r\n", args...)
 		return c, bufio.NewReader(c)
 	}
-	hear := func(t *testing.T, r *bufio.Reader, status int) *http.Response {
+	hear := func(t *testing.T, r *bufio.Reader, status int) (closes bool) {
 		t.Helper()
 		resp, err := http.ReadResponse(r, nil)
 		if err != nil || resp.StatusCode != status {
 			t.Fatal(resp, err)
 		}
+		defer resp.Body.Close()
 		if text, err := io.ReadAll(resp.Body); err != nil || status == 401 && string(text) != "no\n" {
 			t.Fatalf("%q %v", text, err)
 		}
-		return resp
+		return resp.Close
 	}
 	put := func(size int, more string) string {
 		return fmt.Sprintf("PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s", size, more)
@@ -58,7 +59,7 @@ func TestEarly(t *testing.T) {
 	t.Run("asked, and waits", func(t *testing.T) {
 		start := time.Now()
 		_, r := dial(t, put(500<<20, "Expect: 100-continue\r\n"))
-		if resp := hear(t, r, 401); !resp.Close {
+		if !hear(t, r, 401) {
 			t.Error("the connection is said to go on")
 		}
 		if _, err := r.ReadByte(); err != io.EOF {
@@ -94,7 +95,7 @@ func TestEarly(t *testing.T) {
 			if more != "" {
 				hear(t, r, 100)
 			}
-			if resp := hear(t, r, 401); resp.Close && more == "" {
+			if hear(t, r, 401) && more == "" {
 				t.Error("the connection does not go on")
 			}
 		})

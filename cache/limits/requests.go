@@ -2,7 +2,6 @@ package limits
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -102,7 +101,7 @@ func tooMany(w http.ResponseWriter, req *http.Request) {
 			text = string(body) + "\n"
 		}
 	case req.Method == http.MethodPut:
-		status, text = http.StatusRequestEntityTooLarge, fmt.Sprintf("this server has as many connections of yours as it may have (limits.connections_per_token): copy with fewer at a time, as with --option http-connections 8\n")
+		status, text = http.StatusRequestEntityTooLarge, "this server has as many connections of yours as it may have (limits.connections_per_token): copy with fewer at a time, as with --option http-connections 8\n"
 	}
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, text) // if that fails, nobody reads it

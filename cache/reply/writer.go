@@ -188,6 +188,3 @@ func (b *Body) Read(p []byte) (int, error) {
 
 // ErrBody is in every error of reading a request's body.
 var ErrBody = errors.New("receive")
-
-// discardMost bounds Discard in bytes.
-const discardMost = 16 << 20

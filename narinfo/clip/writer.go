@@ -3,6 +3,7 @@ package clip
 import (
 	"io"
 	"math"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -18,7 +19,7 @@ func NewWriter(out io.Writer) *Writer { return &Writer{out: out} }
 
 // Write implements io.Writer.
 func (w *Writer) Write(p []byte) (int, error) {
-	text := append(w.rest, p...)
+	text := slices.Concat(w.rest, p)
 	whole := len(text)
 	for i := 1; i < utf8.UTFMax && i <= len(text); i++ {
 		if end := text[len(text)-i:]; utf8.RuneStart(end[0]) {

@@ -22,7 +22,7 @@ func openError(cfg *serverconfig.Config, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, state.ErrDamaged):
-		return fmt.Errorf("%w\nThe files beside it are the truth, and it can be made anew from them:\n    mv %s %[2]s.damaged\n    narwharf rebuild --config %s\nTokens and channels come back; who uploaded what, and the audit log, do not.", err, filepath.Join(dir, "narwharf.db"), cfg.Path())
+		return fmt.Errorf("%w\nThe files beside it are the truth, and it can be made anew from them:\n    mv %s %[2]s.damaged\n    narwharf rebuild --config %s\nTokens and channels come back; who uploaded what, and the audit log, do not", err, filepath.Join(dir, "narwharf.db"), cfg.Path())
 	case errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("%w: data_dir %s is on a file system that is mounted read-only: mount it for writing", err, dir)
 	case errors.Is(err, fs.ErrPermission):

@@ -77,7 +77,7 @@ func (p *Progress) Report(step string, done, total int64) {
 		text = "[" + strings.Repeat("=", full) + strings.Repeat(" ", barWidth-full) + "] " + text
 	}
 	p.bar = true
-	fmt.Fprint(p.out, "\r\x1b[K"+cut(text, Width(p.out)-1))
+	fmt.Fprintf(p.out, "\r\x1b[K%s", cut(text, Width(p.out)-1))
 }
 
 // left guesses how long a step still takes, once that can be guessed.
@@ -101,7 +101,7 @@ func (p *Progress) End() {
 
 func (p *Progress) clear() {
 	if p.bar {
-		fmt.Fprint(p.out, "\r\x1b[K")
+		fmt.Fprintf(p.out, "\r\x1b[K")
 		p.bar = false
 	}
 }
