@@ -6,10 +6,9 @@
 // store (package local), and the index and the files that both stand on. What they
 // refuse becomes a status in one table, kinds.
 //
-// What is not uploaded is looked up in the local store, if there is one, and a client
-// cannot tell which it was. Nothing is written for it but compressed copies, until a
-// path is adopted: then it is an upload like any other. See
-// docs/design/009-local-store.md.
+// What is not uploaded is looked up in the local store, if there is one, and a client cannot
+// tell which it was. Nothing is written for it but compressed copies, until a path is adopted:
+// then it is an upload like any other. See docs/design/009-local-store.md.
 //
 // # What it promises
 //

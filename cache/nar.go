@@ -41,14 +41,15 @@ func (s *nars) getNar(w *reply.Writer, req *http.Request, file string) error {
 	defer f.Close()
 	w.Header()["Content-Type"] = []string{narType}
 	w.Header()["Etag"] = []string{`"` + file[:52] + `"`}
-	s.Cache.Uploads.Asked(f.Info)
+	if req.Method == http.MethodGet {
+		s.Cache.Uploads.Asked(f.Info)
+	}
 	return reply.Content(w, req, f.Content, f.Size)
 }
 
-// harmoniaName is the name of a plain NAR as we have it, if the request is for one as Harmonia
-// names it, nar/<NAR hash>.nar?hash=<hash part>. Clients remember that for 30 days after a
-// switch to us at the same address. The file may as well be there, of an upload without
-// compression; then it is the same.
+// harmoniaName is our name of a plain NAR, if the request has Harmonia's, which clients remember
+// for 30 days after a switch to us: nar/<NAR hash>.nar?hash=<hash part>. An upload without
+// compression may lie there by that name; it is the same.
 func harmoniaName(req *http.Request, file string) string {
 	hash := req.URL.Query().Get("hash")
 	digits, plain := strings.CutSuffix(file, local.PlainSuffix)

@@ -226,6 +226,7 @@ func TestHeadRenewsANar(t *testing.T) {
 	}
 	w.age(p)
 	w.must(w.head(p.narURL()), 200)
+	w.must(w.get(p.narURL()), 200)
 	if swept() != 1 {
 		t.Error("not swept after its time")
 	}

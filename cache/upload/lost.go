@@ -25,9 +25,6 @@ func (s *Store) NoteLost(name string) {
 	s.lost.mu.Lock()
 	known := s.lost.names[name] || len(s.lost.names) >= maxLost
 	if !known {
-		if s.lost.names == nil {
-			s.lost.names = make(map[string]bool)
-		}
 		s.lost.names[name] = true
 	}
 	s.lost.mu.Unlock()

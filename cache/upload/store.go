@@ -123,7 +123,7 @@ func New(files blob.Store, idx index.Index, opts Options, log *slog.Logger) (*St
 	if err := checkStoreDir(files, opts.StoreDir); err != nil {
 		return nil, err
 	}
-	s := &Store{Files: files, Index: idx, Options: opts, room: room{files, opts.Local, log}, log: log}
+	s := &Store{Files: files, Index: idx, Options: opts, room: room{files, opts.Local, log}, lost: lostNars{names: make(map[string]bool)}, log: log}
 	if c := opts.Counted; c != nil {
 		s.narFiles.add(c.Count, c.Size)
 		return s, nil

@@ -93,9 +93,13 @@ func (s *Store) endAlternate(name string, now time.Time) error {
 	})
 }
 
-// Asked notes that somebody asked for a NAR file, of which st is known, once a day.
+// Asked notes that somebody read a NAR file, of which st is known, once a day. What no
+// narinfo names is kept by its uploader alone.
 func (s *Store) Asked(st blob.Info) {
-	if !s.AskedLately(st) {
+	if s.AskedLately(st) {
+		return
+	}
+	if users, err := s.Index.Users(st.Name); err == nil && len(users) > 0 {
 		if err := s.Files.Touch(st.Name); err != nil {
 			s.log.Warn("that a NAR was asked for cannot be noted: its time cannot be set", "file", st.Name, "error", err)
 		}
