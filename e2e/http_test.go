@@ -198,7 +198,7 @@ func TestKeepAlive(t *testing.T) {
 			t.Fatal(reply)
 		}
 	}
-	r.Send("PUT /" + strings.Repeat("0", 32) + ".narinfo HTTP/1.1\nHost: x\nContent-Length: 5\n\nwrong")
+	r.Send("PUT /" + strings.Repeat("0", 32) + ".narinfo HTTP/1.1\nHost: localhost\nContent-Length: 5\n\nwrong")
 	reply, _ := r.Answer("PUT")
 	if reply.Status != 401 {
 		t.Fatal(reply)

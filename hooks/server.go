@@ -167,9 +167,9 @@ func checkVersion(store state.Store) error {
 // Tend keeps the audit log within its limits until ctx ends.
 func (s *Server) Tend(ctx context.Context) { audit.Tend(ctx, s.set, s.limits, s.clock, s.log) }
 
-// Alarm notes what is wrong with the server itself, for people.
-func (s *Server) Alarm(ctx context.Context, kind, text string) error {
-	e := api.Event{Kind: kind, By: "server", Alarm: true, Text: text}
+// AlarmKeys notes what is wrong with the server's keys, for people.
+func (s *Server) AlarmKeys(ctx context.Context, text string) error {
+	e := api.Event{Kind: "server.keys", By: "server", Alarm: true, Text: text}
 	return s.set.Update(ctx, nil, func(tx *mirror.Tx) error { audit.Note(tx, e); return nil })
 }
 

@@ -9,7 +9,7 @@
 //     origin (DNS rebinding). Whoever sends a token has it from somewhere else than a page.
 //
 // A host is this server's if it is an IP address, localhost, that of public_url, or in
-// [access] hosts. Reads that pull allows, and those that need no scope, as the probes of
+// [access] hosts. A request without one, of HTTP/1.0, is of no browser. Reads that pull allows, and those that need no scope, as the probes of
 // balancers, are answered under every name.
 package browser
 
@@ -46,7 +46,7 @@ func Guard(public *url.URL, hosts []string) access.Guard {
 			return nil
 		}
 		host := plain(r.Host)
-		if _, err := netip.ParseAddr(host); err == nil || slices.Contains(ours, host) {
+		if _, err := netip.ParseAddr(host); err == nil || host == "" || slices.Contains(ours, host) {
 			return nil
 		}
 		return access.Refuse(http.StatusMisdirectedRequest, fmt.Sprintf(

@@ -38,11 +38,11 @@ func TestHosts(t *testing.T) {
 		"127.0.0.1:8080": true, "10.0.0.7": true, "[::1]:8080": true, "[::1]": true, "[fe80::1%25eth0]:80": true,
 		"localhost": true, "localhost:8080": true, "LOCALHOST.:1": true,
 		"cache.example.org": true, "cache.example.org:8443": true, "CACHE.example.org.": true, "cache.example.org:80": true,
-		"cache.lan": true, "cache.lan:8080": true, "nix.internal": true,
+		"cache.lan": true, "cache.lan:8080": true, "nix.internal": true, "": true,
 
 		"evil.example": false, "evil.example:8080": false, "localhost.evil.example": false, "evil.localhost": false,
 		"127.0.0.1.evil.example": false, "127.1": false, "0x7f.1": false, "2130706433": false, "x.cache.example.org": false,
-		"cache.example.org.evil.example": false, "": false, "[::1": false, "cache.lan@evil.example": false,
+		"cache.example.org.evil.example": false, "[::1": false, "cache.lan@evil.example": false,
 	} {
 		for _, method := range []string{"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"} {
 			r := httptest.NewRequest(method, "/", http.NoBody)
@@ -107,7 +107,7 @@ func TestOrigins(t *testing.T) {
 			}
 		}
 	}
-	if d := Guard(nil, nil)(new(http.Request)); d == nil || d.Status != http.StatusMisdirectedRequest {
-		t.Errorf("an empty request: %v", d)
+	if d := Guard(nil, nil)(&http.Request{Host: "x"}); d == nil || d.Status != http.StatusMisdirectedRequest {
+		t.Errorf("a server without names: %v", d)
 	}
 }

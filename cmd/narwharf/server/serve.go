@@ -170,7 +170,7 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *sign
 		select {
 		case <-hangup:
 			if err := signer.Reload(); err != nil {
-				alarm := d.channels.Alarm(ctx, "server.keys", fmt.Sprintf("SIGHUP: the old signing keys stay in use: %v", err))
+				alarm := d.channels.AlarmKeys(ctx, fmt.Sprintf("SIGHUP: the old signing keys stay in use: %v", err))
 				d.log.Error("SIGHUP: the old keys stay in use", "error", errors.Join(err, alarm))
 			} else {
 				d.log.Info("SIGHUP: read the secret keys again", "keys", len(signer.PublicKeys()))
