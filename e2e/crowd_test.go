@@ -89,8 +89,8 @@ func TestHostsBehindOneAddress(t *testing.T) {
 					for i := at; i < hosts; i += 16 {
 						host := fmt.Sprintf("/api/v1/hosts/web-%d/desired?channel=web", i)
 						auth := "Authorization: Bearer " + secrets[i%tokens]
-						resp, err := parked.conns[i].get(host, auth)
-						if err != nil || resp.StatusCode != 200 { // it had to make room before it was heard: an agent asks again
+						resp, err := parked.conns[i].get(host, auth) //nolint:bodyclose // get has read it to its end
+						if err != nil || resp.StatusCode != 200 {    // it had to make room before it was heard: an agent asks again
 							parked.conns[i].Conn.Close()
 							conn, derr := net.DialTimeout("tcp", s.Addr(), 5*time.Second)
 							if derr != nil {
@@ -98,7 +98,7 @@ func TestHostsBehindOneAddress(t *testing.T) {
 								return
 							}
 							parked.conns[i] = &member{conn, bufio.NewReader(conn)}
-							if resp, err = parked.conns[i].get(host, auth); err != nil || resp.StatusCode != 200 {
+							if resp, err = parked.conns[i].get(host, auth); err != nil || resp.StatusCode != 200 { //nolint:bodyclose // as above
 								t.Errorf("host %d: %v, %v", i, resp, err)
 								return
 							}
@@ -112,7 +112,7 @@ func TestHostsBehindOneAddress(t *testing.T) {
 				others.dial()
 			}
 			for range 20 {
-				if resp, err := others.dial().get("/nix-cache-info"); err != nil || resp.StatusCode != 200 {
+				if resp, err := others.dial().get("/nix-cache-info"); err != nil || resp.StatusCode != 200 { //nolint:bodyclose // get has read it to its end
 					t.Fatalf("%v, %v", resp, err)
 				}
 			}
@@ -124,7 +124,7 @@ func TestHostsBehindOneAddress(t *testing.T) {
 			s.setPolicy(operator, "web", `{"confirm_timeout_s":300}`)
 			for i, m := range parked.conns {
 				_ = m.SetReadDeadline(time.Now().Add(20 * time.Second))
-				resp, err := http.ReadResponse(m.in, nil)
+				resp, err := http.ReadResponse(m.in, nil) //nolint:bodyclose // it is read to its end below
 				if err != nil || resp.StatusCode != 200 {
 					t.Fatalf("host %d was not woken: %v, %v", i, resp, err)
 				}
@@ -168,7 +168,7 @@ func TestFewFiles(t *testing.T) {
 			m.send("/api/v1/channels/web", "Prefer: wait=120", `If-None-Match: "0"`)
 		}
 		if i%100 == 99 {
-			if resp, err := c.dial().get("/nix-cache-info"); err != nil || resp.StatusCode != 200 {
+			if resp, err := c.dial().get("/nix-cache-info"); err != nil || resp.StatusCode != 200 { //nolint:bodyclose // get has read it to its end
 				t.Fatalf("after %d: %v, %v\n%s", i, resp, err, s.LogTail())
 			}
 		}
