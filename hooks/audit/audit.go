@@ -72,11 +72,8 @@ func Since(set *mirror.Set, since int64, limit int, keep func(*api.Event) bool) 
 			}
 			next = int64(r.Position) + 1
 			if keep(&e) {
-				if len(e.Text) > maxText {
-					e.Text = clip.Text(e.Text, maxText)
-					size -= len(r.Value) - 2*maxText
-				}
-				list, size = append(list, e), size+len(r.Value)
+				size += cut(&e, len(r.Value))
+				list = append(list, e)
 			}
 			if len(list) == limit || size > maxBytes {
 				return list, next, nil
@@ -87,6 +84,15 @@ func Since(set *mirror.Set, since int64, limit int, keep func(*api.Event) bool) 
 		}
 	}
 	return list, next, nil
+}
+
+// cut cuts the text of a line that takes size bytes, and returns how many it takes then.
+func cut(e *api.Event, size int) int {
+	if len(e.Text) <= maxText {
+		return size
+	}
+	e.Text = clip.Text(e.Text, maxText)
+	return 2 * maxText
 }
 
 func read(set *mirror.Set, from uint64) (page []state.Record, err error) {

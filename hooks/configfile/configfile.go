@@ -63,15 +63,16 @@ func checkDurations(key string, of reflect.Type, value any) error {
 		if of.Kind() != reflect.Struct {
 			break // a map, or a type that reads it by itself
 		}
-		for i := range of.NumField() {
-			field := of.Field(i)
-			for name, x := range v {
-				if !strings.EqualFold(field.Tag.Get("toml"), name) {
-					continue
-				}
-				if err := checkDurations(strings.TrimPrefix(key+"."+name, "."), field.Type, x); err != nil {
-					return err
-				}
+		for name, x := range v {
+			field, ok := of.FieldByNameFunc(func(f string) bool {
+				is, _ := of.FieldByName(f)
+				return strings.EqualFold(is.Tag.Get("toml"), name)
+			})
+			if !ok {
+				continue
+			}
+			if err := checkDurations(strings.TrimPrefix(key+"."+name, "."), field.Type, x); err != nil {
+				return err
 			}
 		}
 	case []any:

@@ -27,14 +27,7 @@ func (f *Fleet) Needs() (map[narinfo.Path][]string, error) {
 			if err != nil {
 				return nil, err
 			}
-			paths := []narinfo.Path{root}
-			if m, err := f.manifest(&e, root); err == nil { // else fsck has that to say, too
-				paths = paths[:0]
-				for _, l := range m.Lines {
-					paths = append(paths, l.Path)
-				}
-			}
-			for _, p := range paths {
+			for _, p := range f.closure(&e, root) {
 				if !slices.Contains(needs[p], c.Channel) {
 					needs[p] = append(needs[p], c.Channel)
 				}
@@ -42,6 +35,19 @@ func (f *Fleet) Needs() (map[narinfo.Path][]string, error) {
 		}
 	}
 	return needs, nil
+}
+
+// closure is the paths of an entry, and the root alone where its manifest cannot be read:
+// then fsck has that to say, too.
+func (f *Fleet) closure(e *signing.Entry, root narinfo.Path) (paths []narinfo.Path) {
+	m, err := f.manifest(e, root)
+	if err != nil {
+		return []narinfo.Path{root}
+	}
+	for _, l := range m.Lines {
+		paths = append(paths, l.Path)
+	}
+	return paths
 }
 
 func (f *Fleet) manifest(e *signing.Entry, root narinfo.Path) (*signing.Manifest, error) {

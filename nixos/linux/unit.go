@@ -91,19 +91,22 @@ func (b *boot) runs(system string) (files []string) {
 			if files = nil; len(words) == 0 {
 				continue
 			}
-			files = []string{strings.TrimLeft(words[0], "@-:+!|")}
-			for i, w := range words[1:] {
-				file, given := strings.CutPrefix(w, "--config=")
-				if w == "--config" && i+2 < len(words) {
-					file, given = words[i+2], true
-				}
-				if given {
-					files = append(files, file)
-				}
-			}
+			files = append([]string{strings.TrimLeft(words[0], "@-:+!|")}, configs(words[1:])...)
 		}
 	}
 	return slices.DeleteFunc(files, func(f string) bool { return !filepath.IsAbs(f) || strings.ContainsAny(f, "%$\"'\\") })
+}
+
+// configs are the files that arguments give as the configuration.
+func configs(words []string) (files []string) {
+	for i, w := range words {
+		if file, ok := strings.CutPrefix(w, "--config="); ok {
+			files = append(files, file)
+		} else if w == "--config" && i+1 < len(words) {
+			files = append(files, words[i+1])
+		}
+	}
+	return files
 }
 
 // within is where a file will be once a system runs. Of what is neither in the store nor of

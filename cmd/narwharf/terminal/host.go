@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -148,32 +149,34 @@ func instanceName(instance string) string {
 func Hosts(out io.Writer, hosts []api.Host) error {
 	return Table(out, "HOST\tSEEN\tSTATE\tSEQ\tWANTED\tCURRENT\tNOTES", func(row func(...any)) {
 		for _, h := range hosts {
-			notes := identityNotes(&h)
-			seq, current := int64(0), ""
-			if st := h.Status; st != nil {
-				seq, current = st.Seq, st.Current
-				if st.NeedReboot {
-					notes = append(notes, "needs a reboot ("+strings.Join(st.NeedRebootFor, ", ")+")")
-				}
-				if st.Error != "" {
-					notes = append(notes, st.Error)
-				}
-				if st.Pause != nil {
-					notes = append(notes, "paused: "+holdText(st.Pause))
-				}
-			}
-			if h.Hold != nil {
-				notes = append(notes, "held: "+holdText(h.Hold))
-			}
-			if h.Slot != nil && h.Slot.Late {
-				notes = append(notes, "its reboot is late: no end of it was reported")
-			}
-			if h.WaitingFor != nil {
-				notes = append(notes, h.WaitingFor.Text())
-			}
-			row(h.Host, seenText(&h, "now"), StateOf(&h), seq, h.WantedSeq, current, strings.Join(notes, "; "))
+			st := cmp.Or(h.Status, new(api.Status))
+			row(h.Host, seenText(&h, "now"), StateOf(&h), st.Seq, h.WantedSeq, st.Current, strings.Join(notes(&h, st), "; "))
 		}
 	})
+}
+
+// notes is what else there is to say of a host.
+func notes(h *api.Host, st *api.Status) []string {
+	list := identityNotes(h)
+	if st.NeedReboot {
+		list = append(list, "needs a reboot ("+strings.Join(st.NeedRebootFor, ", ")+")")
+	}
+	if st.Error != "" {
+		list = append(list, st.Error)
+	}
+	if st.Pause != nil {
+		list = append(list, "paused: "+holdText(st.Pause))
+	}
+	if h.Hold != nil {
+		list = append(list, "held: "+holdText(h.Hold))
+	}
+	if h.Slot != nil && h.Slot.Late {
+		list = append(list, "its reboot is late: no end of it was reported")
+	}
+	if h.WaitingFor != nil {
+		list = append(list, h.WaitingFor.Text())
+	}
+	return list
 }
 
 // StateOf is a host's state in words, with what keeps it there: "ok", "offline (ok)",
