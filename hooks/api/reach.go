@@ -35,7 +35,7 @@ func unreached(base *url.URL, err error) error {
 		what = "it speaks no TLS: the URL should begin with http://, unless that is another server's port"
 	case errors.As(err, &authority) || errors.As(err, &name):
 		what = "its certificate is not one that is trusted here for that name: give the authority's as --ca-file (ca_file), or use the name in the certificate"
-	case strings.Contains(text, "malformed HTTP"):
+	case strings.Contains(text, "malformed HTTP"), strings.Contains(text, "readLoopPeekFailLocked"): // the latter spoke first
 		what = "what answers there speaks no HTTP: look at the port"
 	case errors.Is(err, os.ErrDeadlineExceeded) || os.IsTimeout(err):
 		what = "it did not answer in time: look at the name, the port, and a firewall between"

@@ -42,14 +42,15 @@ func Report(ctx context.Context, name string, done, total int64) {
 	}
 }
 
-// Every reports the seconds of a step of which no more is known, until stop is called.
+// Every reports the seconds of a step of which no more is known, until stop has returned.
 func Every(ctx context.Context, name string, interval time.Duration) (stop func()) {
 	if ctx.Value(key{}) == nil {
 		return func() {}
 	}
-	done := make(chan struct{})
+	done, ended := make(chan struct{}), make(chan struct{})
 	begun := time.Now()
 	go func() {
+		defer close(ended)
 		tick := time.NewTicker(interval)
 		defer tick.Stop()
 		for {
@@ -61,5 +62,8 @@ func Every(ctx context.Context, name string, interval time.Duration) (stop func(
 			}
 		}
 	}()
-	return func() { close(done) }
+	return func() {
+		close(done)
+		<-ended
+	}
 }
