@@ -52,7 +52,7 @@ func ASCII(s string, most int) string {
 const maxMarks = 4
 
 func shown(s string, most int, stay string) string {
-	if most < len(s)/utf8.UTFMax { // what comes of the rest would be cut off
+	if most < (len(s)-1)/utf8.UTFMax { // what comes of the rest would be cut off
 		s = s[:start(s, (most+1)*utf8.UTFMax)]
 	}
 	marks := 0

@@ -103,6 +103,21 @@ func TestLine(t *testing.T) {
 	}
 }
 
+// Words of every length about the limits, of characters of every size.
+func TestLengths(t *testing.T) {
+	const most = 20
+	for _, char := range []string{"a", "é", "€", "𝄞", "\x1b", "\xff"} {
+		for n := range 8 * most {
+			s := strings.Repeat(char, n)
+			for name, got := range map[string]string{"Text": Text(s, most), "Line": Line(s, most), "Block": Block(s, most), "ASCII": ASCII(s, most), "Quote": Quote(s, most)} {
+				if len(got) > most || name != "Text" && !utf8.ValidString(got) {
+					t.Errorf("%s of %d times %q is %q", name, n, char, got)
+				}
+			}
+		}
+	}
+}
+
 func FuzzLine(f *testing.F) {
 	for _, c := range nasties {
 		f.Add(c.in)
