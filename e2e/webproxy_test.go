@@ -225,7 +225,7 @@ func TestBehindVarnish(t *testing.T) {
 	s := NewServer(t, nil)
 	url := StartWebProxy(t, "varnish", s.Addr())
 	t.Run("Nix", func(t *testing.T) { behindNix(t, s, url) })
-	t.Run("polls", func(t *testing.T) { behindPolls(t, s, url, true) })
+	t.Run("polls", func(t *testing.T) { behindPolls(t, s, url, !FastPathOff()) })
 	t.Run("changes", func(t *testing.T) {
 		up, reader := NewUploader(t, url, s.Token("up", "push")), NewUploader(t, url, "")
 		p := NewPath("later", RandomNAR(811, 3<<20))
