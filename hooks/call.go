@@ -208,7 +208,7 @@ func (c *call) operateOr(channel string) error {
 // poll answers a poll, now or later: when it returns, the poll may have been
 // taken off net/http and c is not the caller's any more.
 func (s *Server) poll(c *call, p longpoll.Poll) (err error) {
-	p.Route = c.route
+	p.Route, p.Park = c.route, limits.Park
 	c.parked, err = s.polls.Serve(c.w, c.req, p)
 	return err
 }

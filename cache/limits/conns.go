@@ -198,6 +198,17 @@ func (g *Gate) ConnState(c net.Conn, state http.ConnState) {
 	}
 }
 
+// Park says that a request waits within net/http, until leave is called: its connection may
+// have to make room meanwhile.
+func Park(ctx context.Context) (leave func()) {
+	e, ok := ctx.Value(entryKey{}).(*entry)
+	if !ok {
+		return func() {}
+	}
+	e.busy.Store(false)
+	return func() { e.busy.Store(true) }
+}
+
 func (g *Gate) trusts(a netip.Addr) bool {
 	if !a.IsValid() {
 		return true

@@ -1,6 +1,7 @@
 package longpoll
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -20,6 +21,9 @@ type Poll struct {
 	// goroutines, one after the other, and must not hold the request.
 	Look func() (Answer, error)
 	Over func(gone bool) // called once when the poll has ended; gone: the client left before its answer. May be nil
+	// Park is called with the request's context when the poll begins to wait within net/http,
+	// and leave when it goes on. May be nil.
+	Park func(ctx context.Context) (leave func())
 	// Route is a name for Options.Answered.
 	Route string
 }
@@ -65,7 +69,12 @@ func (p *Polls) Serve(w http.ResponseWriter, req *http.Request, q Poll) (detache
 		return true, nil
 	}
 	gone := req.Context().Done()
-	return false, one.follow(func() outcome { return one.block(gone) })
+	return false, one.follow(func() outcome {
+		if q.Park != nil {
+			defer q.Park(req.Context())()
+		}
+		return one.block(gone)
+	})
 }
 
 // answer joins the topics, looks, and answers if there is anything to say. After
