@@ -221,11 +221,12 @@ const roomStep = 8 << 20
 // some room too.
 func (w *fsWriter) begin(size int64) error {
 	w.announced = max(size, 0)
-	return w.promise(w.announced)
+	return w.promise(w.announced, 0)
 }
 
-// promise takes room for what comes next, if there is some for all of need.
-func (w *fsWriter) promise(need int64) error {
+// promise takes room for what comes next, and now for at least next bytes, if there is some
+// for all of need.
+func (w *fsWriter) promise(need, next int64) error {
 	w.s.room.Lock()
 	defer w.s.room.Unlock()
 	free, err := w.s.Free()
@@ -235,7 +236,7 @@ func (w *fsWriter) promise(need int64) error {
 	if need > free || free < 0 {
 		return fmt.Errorf("%w: %s needs %d bytes, %d are left", ErrFull, w.name, need, max(free, 0))
 	}
-	w.promised = min(w.announced, max(roomStep, w.received), free)
+	w.promised = min(w.announced, max(roomStep, w.received, next), free)
 	w.s.promised.Add(w.promised)
 	return nil
 }
@@ -244,10 +245,10 @@ func (w *fsWriter) Write(p []byte) (int, error) {
 	if w.err != nil {
 		return 0, w.err
 	}
-	for w.promised < min(int64(len(p)), w.announced) {
+	if next := min(int64(len(p)), w.announced); w.promised < next {
 		w.s.promised.Add(-w.promised)
 		w.promised = 0
-		if w.err = w.promise(min(int64(len(p)), w.announced)); w.err != nil {
+		if w.err = w.promise(next, next); w.err != nil {
 			return 0, w.err
 		}
 	}

@@ -238,6 +238,36 @@ func TestFSPromisesRoom(t *testing.T) {
 	mustBeTidy(t, s)
 }
 
+// A write of more than is promised ahead takes its room at once, however large it is.
+func TestFSLargeWrites(t *testing.T) {
+	s := newFS(t)
+	for _, size := range []int{roomStep - 1, roomStep + 1, 3*roomStep + 5} {
+		w, err := s.Create("large", int64(size)+10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustWrite(t, w, strings.Repeat("x", size))
+		mustWrite(t, w, strings.Repeat("y", 20)) // ten of them unannounced
+		if err := w.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := s.Stat("large"); err != nil || st.Size != int64(size)+20 || s.promised.Load() != 0 {
+			t.Errorf("%+v, %v, promised %d", st, err, s.promised.Load())
+		}
+	}
+	w, err := s.Create("large", 2*roomStep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.reserve += 1 << 60 // the disk fills up meanwhile
+	if _, err := w.Write(make([]byte, 2*roomStep)); !errors.Is(err, ErrFull) {
+		t.Errorf("%v, want ErrFull", err)
+	}
+	s.reserve -= 1 << 60
+	w.Abort()
+	mustBeTidy(t, s)
+}
+
 // Whoever does not say how much will come is stopped at the reserve too.
 func TestFSReserveHoldsForUnknownSizes(t *testing.T) {
 	s := newFS(t)
