@@ -135,7 +135,7 @@ func newVictim(p plan, binary, dir string) (v *victim, err error) {
 	if v.idle, _, err = v.memory(); err != nil {
 		return nil, err
 	}
-	if v.calm, err = v.others(make(chan struct{}), 3*time.Second); err != nil {
+	if v.calm, err = v.others(3 * time.Second); err != nil {
 		return nil, err
 	}
 	progress("attack on %s: idle %s, others' p99 %s", binary, mib(v.idle), v.calm)
@@ -267,7 +267,7 @@ func (v *victim) suffer(a attack) (row, error) {
 	stop := make(chan struct{})
 	said := make(chan string, 1)
 	go func() { said <- a.run(v, stop) }()
-	p99, lost := v.others(stop, attackTime)
+	p99, lost := v.others(attackTime)
 	close(stop)
 	counted := <-said
 	after, err := v.cpu()
@@ -292,34 +292,53 @@ func (v *victim) suffer(a attack) (row, error) {
 	return r, nil
 }
 
+// othersWord, as the first argument, has this program be the other clients of a server under
+// attack: in the attackers' process they would wait for their turn among those.
+const othersWord = "others"
+
 // others asks for narinfos as other clients do, each time over a new connection, and returns
 // the p99 of their time.
-func (v *victim) others(stop <-chan struct{}, how time.Duration) (time.Duration, error) {
+func (v *victim) others(how time.Duration) (time.Duration, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return 0, err
+	}
+	var out, wrong bytes.Buffer
+	cmd := exec.Command(self, othersWord, v.addr, v.many.Path.Hash(), how.String())
+	cmd.Stdout, cmd.Stderr = &out, &wrong
+	if err := cmd.Run(); err != nil {
+		return 0, fmt.Errorf("%w: %s", err, strings.TrimSpace(wrong.String()))
+	}
+	return time.ParseDuration(out.String())
+}
+
+// beOthers is what that process does: it prints the p99, and fails if any got nothing.
+func beOthers(addr, hash, long string) error {
+	how, err := time.ParseDuration(long)
+	if err != nil {
+		return err
+	}
 	var took []time.Duration
-	var lost error
-	for end := time.Now().Add(how); time.Now().Before(end); {
-		select {
-		case <-stop:
-		case <-time.After(2 * time.Millisecond):
-		}
+	for end := time.Now().Add(how); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		began := time.Now()
-		if err := v.narinfo(); err != nil {
-			lost = err
+		if err := askNarinfo(addr, hash); err != nil {
+			return err
 		}
 		took = append(took, time.Since(began))
 	}
 	slices.Sort(took)
-	return took[len(took)*99/100], lost
+	fmt.Print(took[len(took)*99/100])
+	return nil
 }
 
-func (v *victim) narinfo() error {
-	conn, err := net.DialTimeout("tcp", v.addr, 5*time.Second)
+func askNarinfo(addr, hash string) error {
+	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second)) // what fails here fails in Read
-	if _, err := fmt.Fprintf(conn, "GET /%s.narinfo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", v.many.Path.Hash()); err != nil {
+	if _, err := fmt.Fprintf(conn, "GET /%s.narinfo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", hash); err != nil {
 		return err
 	}
 	text, err := io.ReadAll(conn)

@@ -42,6 +42,13 @@ type plan struct {
 }
 
 func main() {
+	if len(os.Args) == 5 && os.Args[1] == othersWord {
+		if err := beOthers(os.Args[2], os.Args[3], os.Args[4]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	quick := flag.Bool("quick", false, "measure for less than a minute, with a small closure: to see whether it works")
 	write := flag.Bool("write", false, "write the result to bench/PERFORMANCE.md, too")
 	only := flag.String("only", "", "comma-separated sections to run, of upload, narinfo, nar, proxies, store, memory, hosts, attack (default all)")

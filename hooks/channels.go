@@ -80,25 +80,35 @@ func (s *Server) getHistory(c *call, name string) (err error) {
 			return api.Errorf(api.BadRequest, "below %q is not a seq", q)
 		}
 	}
-	var next int64
-	answer := map[string]any{"channel": name}
-	err = s.work.Do(limits.Who(c.who.TokenID, c.req), func() (err error) {
-		answer["history"], next, err = s.channels.History(c.req.Context(), name, limit, below)
+	return s.inTurn(c, func() (any, error) {
+		items, next, err := s.channels.History(c.req.Context(), name, limit, below)
+		answer := map[string]any{"channel": name, "history": items}
+		if err == nil && c.req.URL.Query().Get("hosts") == "1" {
+			if err = c.operateOr(name); err == nil {
+				answer["hosts"], err = audit.Ended(s.set, name)
+			}
+		}
+		if next > 0 {
+			answer["next"] = next
+		}
+		return answer, err
+	})
+}
+
+// inTurn answers with the JSON of what make returns, which costs more to make than to ask for.
+func (s *Server) inTurn(c *call, make func() (any, error)) error {
+	var text []byte
+	err := s.work.Do(c.req.Context(), limits.Who(c.who.TokenID, c.req), func() error {
+		value, err := make()
+		if err == nil {
+			text, err = json.Marshal(value)
+		}
 		return err
 	})
-	if err == nil && c.req.URL.Query().Get("hosts") == "1" {
-		if err = c.operateOr(name); err == nil {
-			answer["hosts"], err = audit.Ended(s.set, name)
-		}
+	if err == nil {
+		longpoll.WriteJSON(c.w, http.StatusOK, append(text, '\n'))
 	}
-	if err != nil {
-		return err
-	}
-	if next > 0 {
-		answer["next"] = next
-	}
-	writeJSON(c.w, http.StatusOK, answer)
-	return nil
+	return err
 }
 
 // getRelease serves an earlier release whole: what a rollback builds on.
@@ -107,16 +117,7 @@ func (s *Server) getRelease(c *call, name string) error {
 	if err != nil || seq < 1 || seq > signing.MaxSeq {
 		return api.Errorf(api.BadRequest, "%q is not a seq", c.param("seq"))
 	}
-	var release *signing.Release
-	err = s.work.Do(limits.Who(c.who.TokenID, c.req), func() (err error) {
-		release, err = s.channels.Past(c.req.Context(), name, seq)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	writeJSON(c.w, http.StatusOK, release)
-	return nil
+	return s.inTurn(c, func() (any, error) { return s.channels.Past(c.req.Context(), name, seq) })
 }
 
 // getStorePath answers shell scripts: nix-store -r $(curl …).

@@ -2,6 +2,9 @@ package limits
 
 import (
 	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -77,5 +80,52 @@ func TestWork(t *testing.T) {
 	}
 	if len(w.spent) > 15_000 {
 		t.Errorf("%d are remembered", len(w.spent))
+	}
+}
+
+// Few have a turn at once, and who leaves while he waits takes none.
+func TestTurns(t *testing.T) {
+	w := NewWork()
+	var at, most atomic.Int64
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			err := w.Do(t.Context(), "a", func() error {
+				most.Store(max(most.Load(), at.Add(1)))
+				time.Sleep(time.Millisecond)
+				at.Add(-1)
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := most.Load(); n < 1 || n > int64(cap(w.turns)) {
+		t.Errorf("%d at once, of %d", n, cap(w.turns))
+	}
+	var held []func()
+	for range cap(w.turns) {
+		done, err := w.Turn(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, done)
+	}
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	if _, err := w.Turn(gone, "b"); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	for _, done := range held {
+		done()
+	}
+	if err := w.Do(t.Context(), "b", func() error { return errors.ErrUnsupported }); !errors.Is(err, errors.ErrUnsupported) || len(w.turns) > 0 {
+		t.Errorf("%v, %d turns are taken", err, len(w.turns))
+	}
+	w.Spend("b", workBurst*time.Second)
+	if err := w.Do(t.Context(), "b", func() error { return nil }); !errors.Is(err, ErrBusy) {
+		t.Errorf("%v", err)
 	}
 }

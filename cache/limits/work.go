@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"runtime"
 	"sync"
 	"time"
 )
 
-// Work is processor time that those without a credential may have of what costs them little
-// and the server much: so much at once for each address, and a share of one processor later.
+// Work is processor time of what costs those who ask little and the server much: few have a
+// turn at once, and each address has so much for a start and a share of one processor later.
 type Work struct {
+	turns chan struct{} // holds one for each turn
+
 	mu    sync.Mutex
 	spent map[string]debt
 }
@@ -25,8 +28,10 @@ const (
 	workShare = 0.05 // of a processor afterwards
 )
 
-// NewWork makes one.
-func NewWork() *Work { return &Work{spent: make(map[string]debt)} }
+// NewWork makes one. Half of the processors are for everything else.
+func NewWork() *Work {
+	return &Work{turns: make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1)), spent: make(map[string]debt)}
+}
 
 // Spend counts time to somebody, "" for one who does not count, and reports whether he
 // may have more.
@@ -57,13 +62,31 @@ func (w *Work) Spend(who string, took time.Duration) bool {
 // ErrBusy means that somebody has had all that he may have for now.
 var ErrBusy = errors.New("this server works on as much as it can for your address: try again in a minute")
 
-// Do counts the time of fn, or returns ErrBusy.
-func (w *Work) Do(who string, fn func() error) error {
+// Turn waits until few others have one, and counts its time until done is called. It
+// returns ErrBusy to who has had all.
+func (w *Work) Turn(ctx context.Context, who string) (done func(), err error) {
 	if !w.Spend(who, 0) {
-		return ErrBusy
+		return nil, ErrBusy
 	}
-	began := time.Now()
-	defer func() { w.Spend(who, time.Since(began)) }()
+	select {
+	case w.turns <- struct{}{}:
+		began := time.Now()
+		return func() {
+			<-w.turns
+			w.Spend(who, time.Since(began))
+		}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Do calls fn in a turn.
+func (w *Work) Do(ctx context.Context, who string, fn func() error) error {
+	done, err := w.Turn(ctx, who)
+	if err != nil {
+		return err
+	}
+	defer done()
 	return fn()
 }
 

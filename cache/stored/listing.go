@@ -34,23 +34,13 @@ const (
 	maxTrees = 32 << 20 // text of all of these
 )
 
-// turn waits until few others unpack something: that costs more than asking for it, and a
-// client who has had much of it has to wait longer. done ends the turn.
+// turn is one of the work of unpacking (limits.Work.Turn).
 func (c *Cache) turn(ctx context.Context) (done func(), err error) {
-	who := limits.Client(ctx)
-	if !c.work.Spend(who, 0) {
-		return nil, refusal.New(refusal.Busy, "this cache works on as much as it can for your address: try again in a minute")
+	done, err = c.work.Turn(ctx, limits.Client(ctx))
+	if errors.Is(err, limits.ErrBusy) {
+		err = refusal.New(refusal.Busy, "this cache works on as much as it can for your address: try again in a minute")
 	}
-	select {
-	case c.turns <- struct{}{}:
-		began := time.Now()
-		return func() {
-			<-c.turns
-			c.Spend(who, time.Since(began))
-		}, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+	return done, err
 }
 
 // Spend counts processor time to a client, as turns do.

@@ -17,7 +17,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
-	"runtime"
 
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
@@ -55,15 +54,14 @@ type Cache struct {
 	index      *index.Table
 	consistent bool // files and index agree
 
-	turns chan struct{} // holds one for each NAR being unpacked for a listing or a file
-	locks namelock.Set  // of the listings being made and parsed
-	work  *limits.Work  // of the turns
+	locks namelock.Set // of the listings being made and parsed
+	work  *limits.Work // of unpacking NARs for a listing or a file
 	trees trees
 }
 
 // New makes a Cache of its parts.
 func New(adopter *adopt.Adopter, uploads *upload.Store, signer *signed.Signer, own *local.Store, log *slog.Logger) *Cache {
-	return &Cache{Adopter: adopter, Uploads: uploads, Signer: signer, Local: own, log: log, turns: make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1)), work: limits.NewWork()}
+	return &Cache{Adopter: adopter, Uploads: uploads, Signer: signer, Local: own, log: log, work: limits.NewWork()}
 }
 
 // Open opens files and index. After a kill they may not agree before Recover or
