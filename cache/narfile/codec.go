@@ -11,6 +11,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/mikelolasagasti/xz"
 	"github.com/pierrec/lz4/v4"
+	"github.com/ulikunitz/xz/lzma"
 
 	"narwharf/cache/refusal"
 )
@@ -38,6 +39,10 @@ var codecs = []codec{
 		x, err := xz.NewReader(r, uint32(limit(window)))
 		return readCloser{x, nil}, err
 	}},
+	{"lzma", "", []byte("\x5d\x00\x00"), lzmaWindow, func(r *bufio.Reader, window uint64) (io.ReadCloser, error) {
+		x, err := lzma.ReaderConfig{DictCap: int(limit(window))}.NewReader(r)
+		return readCloser{x, nil}, err
+	}},
 	{"gzip", "", []byte("\x1f\x8b"), nil, func(r *bufio.Reader, _ uint64) (io.ReadCloser, error) {
 		return gzip.NewReader(r)
 	}},
@@ -56,7 +61,6 @@ var codecs = []codec{
 // Go that is kept well. The first bytes are those that libarchive writes.
 var unchecked = []codec{
 	{name: "lzip", suffix: ".lzip", magic: []byte("LZIP")},
-	{name: "lzma", suffix: ".lzma", magic: []byte("\x5d\x00\x00")},
 	{name: "compress", suffix: ".Z", magic: []byte("\x1f\x9d")},
 	{name: "lzop", suffix: ".lzo", magic: []byte("\x89LZO\x00")},
 	{name: "lrzip", suffix: ".lrz", magic: []byte("LRZI")},

@@ -3,6 +3,7 @@ package narfile
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"math"
 	"time"
 
@@ -106,4 +107,14 @@ func xzWindow(r *bufio.Reader) uint64 {
 		return math.MaxUint32
 	}
 	return uint64(2|at[2]&1) << (at[2]/2 + 11)
+}
+
+// lzmaWindow reads the size of the dictionary in the header of the old format of xz's tools
+// (lzma-file-format.txt of XZ Utils, 1.1.2).
+func lzmaWindow(r *bufio.Reader) uint64 {
+	head, _ := r.Peek(5)
+	if len(head) < 5 {
+		return smallWindow // no stream
+	}
+	return max(uint64(binary.LittleEndian.Uint32(head[1:])), 1)
 }

@@ -113,7 +113,7 @@ func unpack(r *bufio.Reader, file string, among *places) (compression string, pl
 			return "", nil, refusal.New(refusal.Encoding, "this cache cannot check %s: copy with ?compression=zstd", c.name)
 		}
 	}
-	return "", nil, refusal.New(refusal.Nar, "the body is neither a NAR nor one packed with zstd, xz, gzip, bzip2, lz4 or brotli (it starts with %q)", head[:min(8, len(head))])
+	return "", nil, refusal.New(refusal.Nar, "the body is neither a NAR nor one packed with zstd, xz, gzip, bzip2, lz4, brotli or lzma (it starts with %q)", head[:min(8, len(head))])
 }
 
 func notDecodable(compression string, err error) error {

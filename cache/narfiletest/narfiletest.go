@@ -12,6 +12,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
+	"github.com/ulikunitz/xz/lzma"
 )
 
 // Compress compresses as one stream, as a NAR file of that compression is. There is no Go encoder for xz and bzip2 here:
@@ -32,6 +33,8 @@ func Compress(t testing.TB, compression string, data []byte) []byte {
 		w = lz4.NewWriter(&out)
 	case "br":
 		w = brotli.NewWriter(&out)
+	case "lzma":
+		w, err = lzma.NewWriter(&out)
 	default:
 		t.Fatalf("cannot pack with %s", compression)
 	}
@@ -79,7 +82,7 @@ func Samples(t testing.TB) (archive []byte, packed map[string][]byte) {
 		"bzip2":           sample(t, ".bz2"),
 		"bzip2 two files": sample(t, "two.bz2"),
 	}
-	for _, c := range []string{"none", "zstd", "gzip", "lz4", "br"} {
+	for _, c := range []string{"none", "zstd", "gzip", "lz4", "br", "lzma"} {
 		packed[c] = Compress(t, c, archive)
 	}
 	for name, c := range map[string]string{"zstd two frames": "zstd", "gzip two members": "gzip", "lz4 two frames": "lz4"} {
