@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"narwharf/cmd/narwharf/command"
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/api"
 	"narwharf/hooks/configfile"
@@ -21,7 +22,7 @@ import (
 )
 
 func agentCommand() *cobra.Command {
-	return group("agent", "follow a channel: the part that runs on every host",
+	return command.Group("agent", "follow a channel: the part that runs on every host",
 		`The agent waits for the release of its channel, fetches the closure, switches,
 proves that the host is well, and commits, or goes back. docs/agent.md explains
 its states and its configuration.
@@ -48,7 +49,7 @@ func withAgent(c *cobra.Command, run func(o linux.Options) error) *cobra.Command
 }
 
 func agentRunCommand() *cobra.Command {
-	c := command("run", "follow the channel until told to stop", 0, 0,
+	c := command.New("run", "follow the channel until told to stop", 0, 0,
 		`Runs until SIGTERM or SIGINT. A switch that is under way goes on without it, and
 the next agent takes it up again. While another agent runs here, it waits.
 
@@ -69,7 +70,7 @@ manager has to start it again (Restart=always, as the NixOS module says).`)
 }
 
 func agentOnceCommand() *cobra.Command {
-	c := command("once", "do what the channel says now, and end", 0, 0,
+	c := command.New("once", "do what the channel says now, and end", 0, 0,
 		`For first boots and cron. Prints the state that the host ended in. Exit status:
 0 it is what the channel says (ok, testing, armed, dry_run_done, or there is
 nothing for this host), 3 it is not (reverted, failed, rejected, …), 4 another
@@ -117,14 +118,14 @@ not work.
 }
 
 func agentPauseCommand() *cobra.Command {
-	c := command("pause --reason TEXT", "let the host begin nothing new", 0, 0,
+	c := command.New("pause --reason TEXT", "let the host begin nothing new", 0, 0,
 		`What is under way comes to its end. The server shows that the host is paused, by
 whom and why.
 
     narwharf agent pause --reason 'replacing a disk' --until 4h`)
 	reason := c.Flags().String("reason", "", "`TEXT` that others see")
 	until := c.Flags().String("until", "", "`TIME` from now after which it ends by itself, as 4h or 2d")
-	must(c.MarkFlagRequired("reason"))
+	command.Must(c.MarkFlagRequired("reason"))
 	return withAgent(c, func(o linux.Options) error {
 		p, err := newHold(*reason, callerName(), *until)
 		if err != nil {
@@ -135,18 +136,18 @@ whom and why.
 }
 
 func agentResumeCommand() *cobra.Command {
-	c := command("resume", "end a pause", 0, 0, "")
+	c := command.New("resume", "end a pause", 0, 0, "")
 	return withAgent(c, func(o linux.Options) error { return linux.WritePause(o.Config.StateDir, nil) })
 }
 
 func agentProbeCommand() *cobra.Command {
-	c := command("probe --report FILE", "confirm a system on trial, as its own agent", 0, 0,
+	c := command.New("probe --report FILE", "confirm a system on trial, as its own agent", 0, 0,
 		`The running agent calls this of the new system, with the new system's
 configuration: it sends the report in FILE over a connection of its own. Exit
 status: 0 the server took it, 3 it refused, 4 it could not be reached, 2 this
 agent or its configuration is broken.`)
 	report := c.Flags().String("report", "", "`FILE` with the report")
-	must(c.MarkFlagRequired("report"))
+	command.Must(c.MarkFlagRequired("report"))
 	return withAgent(c, func(o linux.Options) error {
 		ctx, cancel := context.WithTimeout(c.Context(), 20*time.Second)
 		defer cancel()
@@ -159,14 +160,14 @@ agent or its configuration is broken.`)
 }
 
 func agentRecordCommand() *cobra.Command {
-	c := command("record DIR begin|end", "note how a run of switch-to-configuration went; systemd calls it", 2, 2, "")
+	c := command.New("record DIR begin|end", "note how a run of switch-to-configuration went; systemd calls it", 2, 2, "")
 	c.Hidden = true
 	c.RunE = func(_ *cobra.Command, args []string) error { return systemd.Record(args[0], args[1], os.Getenv) }
 	return c
 }
 
 func agentStatusCommand() *cobra.Command {
-	c := command("status", "print what the agent on this host is doing", 0, 0,
+	c := command.New("status", "print what the agent on this host is doing", 0, 0,
 		`Prints state, release and reasons from the agent's journal, and what runs and boots
 as it is now. It asks no server and needs no running agent.`)
 	asJSON := c.Flags().Bool("json", false, "print the whole journal as JSON")

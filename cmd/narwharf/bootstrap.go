@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"narwharf/cmd/narwharf/command"
 	"narwharf/hooks/api"
 	"narwharf/hooks/configfile"
 	"narwharf/nixos/bootstrap"
@@ -18,7 +19,7 @@ import (
 )
 
 func bootstrapCommand() *cobra.Command {
-	c := command("bootstrap CHANNEL", "print the script that makes a new machine a host, as user-data", 1, 1,
+	c := command.New("bootstrap CHANNEL", "print the script that makes a new machine a host, as user-data", 1, 1,
 		`Prints a script for the first boot of a stock NixOS image, which needs nix-store
 and curl alone. It fetches the agent, whose store path and content keys stand in
 it, from this server and no other, and runs narwharf agent once: that joins by
@@ -51,7 +52,7 @@ in its place until it has. docs/hosts.md has the exit status and what to do.`)
 	flags.Var((*configfile.Duration)(&f.Patience), "timeout", "how long the host tries")
 	flags.StringVar(&f.format, "format", "script", "script, or `cloud-config` with the script in it")
 	for _, name := range []string{"server", "key", "content-key", "min-seq", "agent", "join-token-file"} {
-		must(c.MarkFlagRequired(name))
+		command.Must(c.MarkFlagRequired(name))
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		f.Channel = args[0]

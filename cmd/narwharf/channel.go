@@ -9,25 +9,26 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"narwharf/cmd/narwharf/command"
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/api"
 	"narwharf/narinfo/clip"
 )
 
 func channelCommand() *cobra.Command {
-	return group("channel", "list, show and delete channels, and say when their hosts may act", "",
+	return command.Group("channel", "list, show and delete channels, and say when their hosts may act", "",
 		channelListCommand(), channelShowCommand(), channelHistoryCommand(), channelPolicyCommand(), channelDeleteCommand())
 }
 
 func channelListCommand() *cobra.Command {
-	c := command("list", "list the channels", 0, 0, "")
+	c := command.New("list", "list the channels", 0, 0, "")
 	return withServer(c, func(s *session, _ []string) error {
-		list, err := s.Channels(s.ctx)
+		list, err := s.Channels(s.Ctx)
 		if err != nil {
 			return err
 		}
-		return s.show(list, func() error {
-			return terminal.Table(s.out, "CHANNEL\tSEQ\tKIND\tPROMOTED\tBY", func(row func(...any)) {
+		return s.Show(list, func() error {
+			return terminal.Table(s.Out, "CHANNEL\tSEQ\tKIND\tPROMOTED\tBY", func(row func(...any)) {
 				for _, ch := range list {
 					promoted := "deleted"
 					if !ch.Deleted {
@@ -49,38 +50,38 @@ func orUnknown(s string) string {
 }
 
 func channelShowCommand() *cobra.Command {
-	c := command("show CHANNEL", "show a channel's release", 1, 1, "")
+	c := command.New("show CHANNEL", "show a channel's release", 1, 1, "")
 	return withServer(c, func(s *session, args []string) error {
-		ch, err := s.Channel(s.ctx, args[0])
+		ch, err := s.Channel(s.Ctx, args[0])
 		if err != nil {
 			return err
 		}
-		return s.show(ch, func() error {
+		return s.Show(ch, func() error {
 			head, entries, err := ch.Release.Check()
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(s.out, "channel    %s (%s)\nseq        %d\norigin     %s\npromoted   %s by %s\nkeys       %s (%d must sign)\n",
+			fmt.Fprintf(s.Out, "channel    %s (%s)\nseq        %d\norigin     %s\npromoted   %s by %s\nkeys       %s (%d must sign)\n",
 				ch.Channel, ch.Kind, ch.Seq, head.Origin, api.TimeText(ch.Promoted), orUnknown(ch.By), strings.Join(ch.Keys, "\n           "), ch.Threshold)
 			for k, v := range head.Meta {
-				fmt.Fprintf(s.out, "%-10s %s\n", clip.Line(k, 64), clip.Line(v, 4<<10)) // a commit's title, for one
+				fmt.Fprintf(s.Out, "%-10s %s\n", clip.Line(k, 64), clip.Line(v, 4<<10)) // a commit's title, for one
 			}
-			fmt.Fprintln(s.out)
-			return entryTable(s.out, entries)
+			fmt.Fprintln(s.Out)
+			return entryTable(s.Out, entries)
 		})
 	})
 }
 
 func channelHistoryCommand() *cobra.Command {
-	c := command("history CHANNEL", "list a channel's releases, newest first", 1, 1, "")
+	c := command.New("history CHANNEL", "list a channel's releases, newest first", 1, 1, "")
 	limit := c.Flags().Int("limit", 20, "how many")
 	return withServer(c, func(s *session, args []string) error {
-		list, err := s.History(s.ctx, args[0], *limit)
+		list, err := s.History(s.Ctx, args[0], *limit)
 		if err != nil {
 			return err
 		}
-		return s.show(list, func() error {
-			return terminal.Table(s.out, "SEQ\tPROMOTED\tBY\tTARGETS\tWHAT", func(row func(...any)) {
+		return s.Show(list, func() error {
+			return terminal.Table(s.Out, "SEQ\tPROMOTED\tBY\tTARGETS\tWHAT", func(row func(...any)) {
 				for _, h := range list {
 					what := h.Meta["rev"]
 					if len(h.Targets) == 1 {
@@ -97,31 +98,31 @@ func channelHistoryCommand() *cobra.Command {
 }
 
 func channelDeleteCommand() *cobra.Command {
-	c := command("delete CHANNEL", "delete a channel; its hosts keep what they run", 1, 1,
+	c := command.New("delete CHANNEL", "delete a channel; its hosts keep what they run", 1, 1,
 		`Deletes a channel. Its hosts keep what they run, and its seq goes on if it is
 promoted again: a seq is used once.`)
 	ifSeq := c.Flags().Int64("if-seq", -1, "delete only if the channel is at this `SEQ`")
 	return withServer(c, func(s *session, args []string) error {
 		seq := *ifSeq
 		if seq < 0 {
-			ch, err := s.Channel(s.ctx, args[0])
+			ch, err := s.Channel(s.Ctx, args[0])
 			if err != nil {
 				return err
 			}
 			seq = ch.Seq
 		}
-		if err := s.DeleteChannel(s.ctx, args[0], seq); err != nil {
+		if err := s.DeleteChannel(s.Ctx, args[0], seq); err != nil {
 			return err
 		}
-		return s.show(map[string]any{"deleted": args[0], "seq": seq}, func() error {
-			_, err := fmt.Fprintf(s.out, "deleted %s after seq %d\n", args[0], seq)
+		return s.Show(map[string]any{"deleted": args[0], "seq": seq}, func() error {
+			_, err := fmt.Fprintf(s.Out, "deleted %s after seq %d\n", args[0], seq)
 			return err
 		})
 	})
 }
 
 func channelPolicyCommand() *cobra.Command {
-	c := command("policy CHANNEL", "show or set when a channel's hosts may act, and how many may reboot", 1, 1,
+	c := command.New("policy CHANNEL", "show or set when a channel's hosts may act, and how many may reboot", 1, 1,
 		`Prints the policy of a channel as JSON, {} if it has none. With --file it is
 replaced by what the file says; what that leaves out is as if never said.
 
@@ -149,11 +150,11 @@ without rules.`)
 				return err
 			}
 		}
-		p, err := s.ChannelPolicy(s.ctx, args[0], text)
+		p, err := s.ChannelPolicy(s.Ctx, args[0], text)
 		if err != nil {
 			return err
 		}
-		return terminal.JSON(s.out, p)
+		return terminal.JSON(s.Out, p)
 	})
 }
 

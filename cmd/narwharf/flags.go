@@ -7,73 +7,37 @@ import (
 	"os"
 	"os/user"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
+	"narwharf/cmd/narwharf/command"
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/api"
 	"narwharf/hooks/configfile"
 	"narwharf/signing"
 )
 
-// command is one that takes from least to most arguments, any number if most is -1.
-func command(use, short string, least, most int, long string) *cobra.Command {
-	return &cobra.Command{Use: use, Short: short, Long: long, Args: func(c *cobra.Command, args []string) error {
-		name := strings.TrimPrefix(c.CommandPath(), "narwharf ")
-		switch {
-		case len(args) < least:
-			return fmt.Errorf("%s: %s is missing; it is used as\n    %s\n    (%s --help says more)", name, terminal.MissingArgument(use, len(args)), c.UseLine(), c.CommandPath())
-		case most < 0 || len(args) <= most:
-			return nil
-		case c.Flags().Lookup("config") != nil && c.Flags().Lookup("config").Value.String() == "" && most == 0:
-			return fmt.Errorf("%s takes no argument: is %q its configuration? Then it is\n    %s --config %s", name, args[0], c.CommandPath(), args[0])
-		}
-		return fmt.Errorf("%s: %q is too much; it is used as\n    %s", name, args[most], c.UseLine())
-	}}
-}
-
-// group is a command that others belong to.
-func group(use, short, long string, members ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Long: long, SuggestionsMinimumDistance: 2}
-	c.AddCommand(members...)
-	return c
-}
-
-// configFlag adds --config to a command.
-func configFlag(c *cobra.Command) *string {
-	return c.Flags().String("config", "", "the configuration `FILE` (else $NARWHARF_CONFIG, data/config.toml, /etc/narwharf/config.toml)")
-}
-
-// must is for mistakes of the program that show on its first start.
-func must(err error) {
-	if err != nil {
-		panic(err)
-	}
-}
-
-// parseAge reads a duration that may be in days.
-func parseAge(s string) (time.Duration, error) {
-	var d configfile.Duration
-	err := d.UnmarshalText([]byte(s))
-	if err != nil && !errors.Is(err, configfile.ErrNoUnit) || err == nil && d == 0 {
-		err = fmt.Errorf("%q is not a time like 12h or 90d", s)
-	}
-	return time.Duration(d), err
-}
-
 // newHold is a hold that ends by itself after until, if that says something.
 func newHold(reason, by, until string) (*api.Hold, error) {
-	hold := &api.Hold{Reason: reason, By: by}
-	if until != "" {
-		d, err := parseAge(until)
-		if err != nil {
-			return nil, fmt.Errorf("--until: %w", err)
+	end, err := command.ParseUntil(until)
+	return &api.Hold{Reason: reason, By: by, Until: end}, err
+}
+
+// session is a call of a command that talks to a server, with what several of them do.
+type session struct{ *command.Session }
+
+// withServer makes a command one that talks to a server.
+func withServer(c *cobra.Command, run func(s *session, args []string) error) *cobra.Command {
+	return command.WithServer(c, func(s *command.Session, args []string) error { return run(&session{s}, args) })
+}
+
+// entryTable shows what targets are to run.
+func entryTable(out io.Writer, entries []signing.Entry) error {
+	return terminal.Table(out, "TARGET\tACTION\tSYSTEM\tSTORE PATH", func(row func(...any)) {
+		for _, e := range entries {
+			row(e.Target, e.Action, e.System, e.StorePath)
 		}
-		t := time.Now().Add(d).UTC().Truncate(time.Second)
-		hold.Until = &t
-	}
-	return hold, nil
+	})
 }
 
 // callerName is the person who types, for the record.

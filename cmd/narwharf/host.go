@@ -7,20 +7,21 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"narwharf/cmd/narwharf/command"
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/api"
 )
 
 // hostCommand is the parent of what is said about one host.
 func hostCommand() *cobra.Command {
-	return group("host", "look at one host, hold it, label it, direct it, say which machine it is", "",
+	return command.Group("host", "look at one host, hold it, label it, direct it, say which machine it is", "",
 		hostShowCommand(), hostHoldCommand(), hostUnholdCommand(), hostLabelCommand(),
 		hostRetryCommand(), hostRevertCommand(), hostReleaseCommand(), hostApproveCommand(), hostRemoveCommand())
 }
 
 func hostShowCommand() *cobra.Command {
-	c := command("show HOST", "show what a host runs, should run, and waits for", 1, 1, "")
-	return withServer(c, func(s *session, args []string) error { return s.host(s.Host(s.ctx, args[0])) })
+	c := command.New("show HOST", "show what a host runs, should run, and waits for", 1, 1, "")
+	return withServer(c, func(s *session, args []string) error { return s.host(s.Host(s.Ctx, args[0])) })
 }
 
 // host prints an answer that is a host.
@@ -28,39 +29,39 @@ func (s *session) host(h *api.Host, err error) error {
 	if err != nil {
 		return err
 	}
-	return s.show(h, func() error {
-		terminal.Host(s.out, h)
+	return s.Show(h, func() error {
+		terminal.Host(s.Out, h)
 		return nil
 	})
 }
 
 func hostHoldCommand() *cobra.Command {
-	c := command("hold HOST --reason TEXT", "keep a host as it is", 1, 1,
+	c := command.New("hold HOST --reason TEXT", "keep a host as it is", 1, 1,
 		`Keeps a host from starting on any release, until it is let go or the time is
 over. What it has begun it ends.
 
     narwharf host hold web-1 --reason "disk is being replaced" --until 4h`)
 	reason := c.Flags().String("reason", "", "`TEXT` for people who ask why")
 	until := c.Flags().String("until", "", "let it go at this `TIME` from now, as 4h or 2d (default: at unhold)")
-	must(c.MarkFlagRequired("reason"))
+	command.Must(c.MarkFlagRequired("reason"))
 	return withServer(c, func(s *session, args []string) error {
 		hold, err := newHold(*reason, "", *until)
 		if err != nil {
 			return err
 		}
-		return s.host(s.PatchHost(s.ctx, args[0], map[string]any{"hold": hold}))
+		return s.host(s.PatchHost(s.Ctx, args[0], map[string]any{"hold": hold}))
 	})
 }
 
 func hostUnholdCommand() *cobra.Command {
-	c := command("unhold HOST", "let a held host go", 1, 1, "")
+	c := command.New("unhold HOST", "let a held host go", 1, 1, "")
 	return withServer(c, func(s *session, args []string) error {
-		return s.host(s.PatchHost(s.ctx, args[0], map[string]any{"unhold": true}))
+		return s.host(s.PatchHost(s.Ctx, args[0], map[string]any{"unhold": true}))
 	})
 }
 
 func hostLabelCommand() *cobra.Command {
-	c := command("label HOST NAME=VALUE… NAME-…", "set labels of a host, or take them away", 2, -1,
+	c := command.New("label HOST NAME=VALUE… NAME-…", "set labels of a host, or take them away", 2, -1,
 		`Labels sort hosts for the server: none of them makes a host take another entry.
 NAME- takes a label away; labels that are not named stay.
 
@@ -78,12 +79,12 @@ NAME- takes a label away; labels that are not named stay.
 			}
 			labels[name] = &value
 		}
-		return s.host(s.PatchHost(s.ctx, args[0], map[string]any{"labels": labels}))
+		return s.host(s.PatchHost(s.Ctx, args[0], map[string]any{"labels": labels}))
 	})
 }
 
 func hostApproveCommand() *cobra.Command {
-	c := command("approve HOST", "say which of the machines that claim a host name has it", 1, 1,
+	c := command.New("approve HOST", "say which of the machines that claim a host name has it", 1, 1,
 		`A host name belongs to the machine that reported by it first. Another one that
 uses it is refused, and narwharf host show lists it. This gives the name to it;
 the former one is refused from then on, and if it joined by a token, its own
@@ -98,7 +99,7 @@ the host was cloned. docs/hosts.md says which to take when.
 		id := *instance
 		switch id {
 		case "":
-			h, err := s.Host(s.ctx, args[0])
+			h, err := s.Host(s.Ctx, args[0])
 			if err != nil {
 				return err
 			}
@@ -108,7 +109,7 @@ the host was cloned. docs/hosts.md says which to take when.
 		case terminal.NoInstance:
 			id = ""
 		}
-		return s.host(s.PostHost(s.ctx, args[0], "approve", map[string]string{"instance": id}))
+		return s.host(s.PostHost(s.Ctx, args[0], "approve", map[string]string{"instance": id}))
 	})
 }
 
@@ -126,17 +127,17 @@ func onlyClaim(h *api.Host) (string, error) {
 }
 
 func hostRemoveCommand() *cobra.Command {
-	c := command("remove HOST", "forget a host, and which machine it was", 1, 1,
+	c := command.New("remove HOST", "forget a host, and which machine it was", 1, 1,
 		`Forgets what the host reported, its labels and its hold, and which machine it
 is: the next one that reports by the name has it. If it joined by a token, its
 own token is revoked. A host that is still there comes back by its next report,
 unless that was its token.`)
 	return withServer(c, func(s *session, args []string) error {
-		if err := s.RemoveHost(s.ctx, args[0]); err != nil {
+		if err := s.RemoveHost(s.Ctx, args[0]); err != nil {
 			return err
 		}
-		return s.show(map[string]string{"removed": args[0]}, func() error {
-			_, err := fmt.Fprintln(s.out, "removed "+args[0])
+		return s.Show(map[string]string{"removed": args[0]}, func() error {
+			_, err := fmt.Fprintln(s.Out, "removed "+args[0])
 			return err
 		})
 	})
@@ -146,7 +147,7 @@ unless that was its token.`)
 // release that seq finds in what the server shows of it.
 func aboutSeq(c *cobra.Command, leaf string, seq func(h *api.Host) (int64, error)) *cobra.Command {
 	return withServer(c, func(s *session, args []string) error {
-		h, err := s.Host(s.ctx, args[0])
+		h, err := s.Host(s.Ctx, args[0])
 		if err != nil {
 			return err
 		}
@@ -154,7 +155,7 @@ func aboutSeq(c *cobra.Command, leaf string, seq func(h *api.Host) (int64, error
 		if err != nil {
 			return err
 		}
-		return s.host(s.PostHost(s.ctx, args[0], leaf, map[string]int64{"seq": n}))
+		return s.host(s.PostHost(s.Ctx, args[0], leaf, map[string]int64{"seq": n}))
 	})
 }
 
@@ -166,7 +167,7 @@ func wantedSeq(h *api.Host) (int64, error) {
 }
 
 func hostRetryCommand() *cobra.Command {
-	return aboutSeq(command("retry HOST", "let a host try again what failed there", 1, 1,
+	return aboutSeq(command.New("retry HOST", "let a host try again what failed there", 1, 1,
 		`A host tries an entry that failed there not again by itself, in no release. This
 lets it try once more, with the last release. A host that is armed, and whose
 reboot failed (its pre_reboot hook, for one), tries that at once, and is not behind
@@ -174,14 +175,14 @@ the others of its group any more.`), "retry", wantedSeq)
 }
 
 func hostRevertCommand() *cobra.Command {
-	return aboutSeq(command("revert HOST", "let a host leave the last release", 1, 1,
+	return aboutSeq(command.New("revert HOST", "let a host leave the last release", 1, 1,
 		`The host goes back to the last system that it had found well before, and stays
 there until another release or narwharf host retry. To take a whole channel back
 use narwharf rollback.`), "revert", wantedSeq)
 }
 
 func hostReleaseCommand() *cobra.Command {
-	return aboutSeq(command("release HOST", "take the reboot slot of a host that will not come back", 1, 1,
+	return aboutSeq(command.New("release HOST", "take the reboot slot of a host that will not come back", 1, 1,
 		`A host that was let reboot holds a slot of its group until it has reported the
 end, and others wait. This takes the slot away: say it when you know that the
 host is dead, or well. Of one that is up and does not reboot the slot is free by

@@ -8,30 +8,31 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"narwharf/cmd/narwharf/command"
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/api"
 	"narwharf/narinfo/clip"
 )
 
 func hostsCommand() *cobra.Command {
-	c := command("hosts [CHANNEL]", "list hosts: what they run, what they should run, why they wait", 0, 1, "")
+	c := command.New("hosts [CHANNEL]", "list hosts: what they run, what they should run, why they wait", 0, 1, "")
 	return withServer(c, func(s *session, args []string) error {
 		list, _, err := s.hostsOf(strings.Join(args, ""))
 		if err != nil {
 			return err
 		}
-		return s.show(list, func() error { return terminal.Hosts(s.out, list) })
+		return s.Show(list, func() error { return terminal.Hosts(s.Out, list) })
 	})
 }
 
 // hostsOf lists the hosts of a channel, or of all (""), and the channels that the token
 // may see. A channel of which there is nothing is an error.
 func (s *session) hostsOf(channel string) ([]api.Host, []api.Channel, error) {
-	hosts, err := s.Hosts(s.ctx, channel)
+	hosts, err := s.Hosts(s.Ctx, channel)
 	if err != nil {
 		return nil, nil, err
 	}
-	all, err := s.Channels(s.ctx)
+	all, err := s.Channels(s.Ctx)
 	var e *api.Error
 	if errors.As(err, &e) && (e.Kind == api.Forbidden || e.Kind == api.Unauthorized) {
 		return hosts, nil, nil // the scope operate does not let it look at channels
@@ -56,19 +57,19 @@ func (s *session) hostsOf(channel string) ([]api.Host, []api.Channel, error) {
 }
 
 func statusCommand() *cobra.Command {
-	c := command("status [CHANNEL]", "sum up channels: how many hosts run the last release", 0, 1, "")
+	c := command.New("status [CHANNEL]", "sum up channels: how many hosts run the last release", 0, 1, "")
 	return withServer(c, func(s *session, args []string) error {
 		list, channels, err := s.hostsOf(strings.Join(args, ""))
 		if err != nil {
 			return err
 		}
 		sums := terminal.Sum(list, channels)
-		return s.show(sums, func() error { return terminal.Sums(s.out, sums) })
+		return s.Show(sums, func() error { return terminal.Sums(s.Out, sums) })
 	})
 }
 
 func watchCommand() *cobra.Command {
-	c := command("watch CHANNEL", "print what happens to a channel and its hosts, as it happens", 1, 1, "")
+	c := command.New("watch CHANNEL", "print what happens to a channel and its hosts, as it happens", 1, 1, "")
 	return withServer(c, func(s *session, args []string) error { return s.watch(args[0]) })
 }
 
@@ -79,20 +80,20 @@ func (s *session) watch(channel string) error {
 	}
 	since := int64(1)
 	first := true
-	for s.ctx.Err() == nil {
+	for s.Ctx.Err() == nil {
 		wait := 45 * time.Second
 		if first {
 			wait = 0
 		}
-		events, next, err := s.Events(s.ctx, since, channel, wait)
+		events, next, err := s.Events(s.Ctx, since, channel, wait)
 		var e *api.Error
 		switch {
-		case s.ctx.Err() != nil:
+		case s.Ctx.Err() != nil:
 			return nil
 		case errors.As(err, &e) && e.Kind != api.Unavailable && e.Kind != api.Internal:
 			return err
 		case err != nil:
-			fmt.Fprintf(s.errs, "waiting for the server: %v\n", err)
+			fmt.Fprintf(s.Errs, "waiting for the server: %v\n", err)
 			time.Sleep(2 * time.Second)
 			continue
 		}
@@ -100,7 +101,7 @@ func (s *session) watch(channel string) error {
 			events = events[max(len(events)-10, 0):] // where it stands, not the whole past
 		}
 		for _, ev := range events {
-			if err := s.show(ev, func() error { return s.event(ev) }); err != nil {
+			if err := s.Show(ev, func() error { return s.event(ev) }); err != nil {
 				return err
 			}
 		}
@@ -117,6 +118,6 @@ func (s *session) event(ev api.Event) error {
 	if ev.Alarm {
 		alarm = "ALARM "
 	}
-	_, err := fmt.Fprintf(s.out, "%s  %s%s\n", api.TimeText(ev.Time), alarm, clip.Line(ev.Text, 4096))
+	_, err := fmt.Fprintf(s.Out, "%s  %s%s\n", api.TimeText(ev.Time), alarm, clip.Line(ev.Text, 4096))
 	return err
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"narwharf/cmd/narwharf/command"
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/narinfo/clip"
 )
@@ -126,7 +127,7 @@ func versionText() string {
 }
 
 func versionCommand() *cobra.Command {
-	c := command("version", "print the version", 0, 0, "")
+	c := command.New("version", "print the version", 0, 0, "")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		_, err := fmt.Fprintln(c.OutOrStdout(), "narwharf "+versionText())
 		return err

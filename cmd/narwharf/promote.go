@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"narwharf/cmd/narwharf/command"
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/api"
 	"narwharf/hooks/configfile"
@@ -20,7 +21,7 @@ import (
 )
 
 func promoteCommand() *cobra.Command {
-	c := command("promote CHANNEL PATH | CHANNEL TARGET=PATH…", "point a channel at new systems: the roll-out", 1, -1,
+	c := command.New("promote CHANNEL PATH | CHANNEL TARGET=PATH…", "point a channel at new systems: the roll-out", 1, -1,
 		`Makes, signs and sends the next release of a channel. The closures must be in
 the server's cache already (nix copy), byte for byte what this machine has.
 
@@ -71,7 +72,7 @@ narwharf sign, and narwharf promote CHANNEL --envelope FILE sends it.`)
 
 // promoteFlags are those of promote; rollback shares the most of them.
 type promoteFlags struct {
-	client  *clientFlags
+	client  *command.ClientFlags
 	options promoter.Options
 	bar     *terminal.Progress
 
@@ -87,7 +88,7 @@ type promoteFlags struct {
 }
 
 func addPromoteFlags(c *cobra.Command) *promoteFlags {
-	f := &promoteFlags{client: addClientFlags(c)}
+	f := &promoteFlags{client: command.AddClientFlags(c)}
 	fl := c.Flags()
 	fl.StringSliceVar(&f.keys, "key", nil, "secret key `FILE` to sign with; may be repeated (else client.toml)")
 	fl.StringSliceVar(&f.trusted, "trusted-key", nil, "public `KEY` or file of promoters whose releases are built upon (default: those of --key)")
@@ -114,7 +115,7 @@ func (f *promoteFlags) promoter(c *cobra.Command, channel string) (*promoter.Pro
 	if err := signing.CheckChannel(channel); err != nil {
 		return nil, err
 	}
-	cfg, err := f.client.load()
+	cfg, err := f.client.Load()
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +144,7 @@ func (f *promoteFlags) promoter(c *cobra.Command, channel string) (*promoter.Pro
 		return nil, err
 	}
 	if f.expires != "" {
-		if o.Expires, err = parseAge(f.expires); err != nil {
+		if o.Expires, err = command.ParseAge(f.expires); err != nil {
 			return nil, fmt.Errorf("--expires: %w", err)
 		}
 	}
@@ -159,11 +160,11 @@ func (f *promoteFlags) promoter(c *cobra.Command, channel string) (*promoter.Pro
 	if c.Flags().Changed("order") {
 		o.Order = &f.order
 	}
-	if o.Client, err = newClient(cfg); err != nil {
+	if o.Client, err = command.NewClient(cfg, versionText()); err != nil {
 		return nil, err
 	}
 	out := c.OutOrStdout()
-	if f.client.json {
+	if f.client.JSON {
 		out = io.Discard
 	}
 	f.bar = terminal.NewProgress(c.ErrOrStderr())
@@ -239,13 +240,13 @@ func (f *promoteFlags) finish(c *cobra.Command, p *promoter.Promoter, a *api.Pro
 	case err != nil:
 		return err
 	case a.DryRun || !f.wait:
-		if f.client.json && !f.wait {
+		if f.client.JSON && !f.wait {
 			return terminal.JSON(c.OutOrStdout(), a)
 		}
 		return nil
 	}
 	r, err := p.Wait(c.Context(), a.Seq, f.timeout, f.offline)
-	if err == nil && f.client.json {
+	if err == nil && f.client.JSON {
 		err = terminal.JSON(c.OutOrStdout(), r)
 	}
 	switch {
@@ -262,7 +263,7 @@ func (f *promoteFlags) finish(c *cobra.Command, p *promoter.Promoter, a *api.Pro
 }
 
 func rollbackCommand() *cobra.Command {
-	c := command("rollback CHANNEL", "promote an earlier release again, as a new one", 1, 1,
+	c := command.New("rollback CHANNEL", "promote an earlier release again, as a new one", 1, 1,
 		`Makes a new release with the systems of an earlier one: the last that at least
 one host ended ok and none badly, as they reported, or the one that --to names.
 It says which that is and why. What a rollback went back from is passed over. If
@@ -293,7 +294,7 @@ in seq; they go forward to old systems.
 }
 
 func signCommand() *cobra.Command {
-	c := command("sign [--key FILE] RELEASE", "add a signature to a release that promote --out wrote", 1, 1,
+	c := command.New("sign [--key FILE] RELEASE", "add a signature to a release that promote --out wrote", 1, 1,
 		`Shows what the release does, and adds a signature by each key to the file. With
 no key it only shows it: look first, and sign when it is what you expect.
 

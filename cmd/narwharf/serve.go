@@ -9,13 +9,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"narwharf/cmd/narwharf/command"
 	"narwharf/cmd/narwharf/server"
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/serverconfig"
 )
 
 func initCommand() *cobra.Command {
-	c := command("init DIR", "make a folder with a configuration, a signing key and an upload token", 1, 1,
+	c := command.New("init DIR", "make a folder with a configuration, a signing key and an upload token", 1, 1,
 		`Makes what a first try needs, in DIR, which is also the data_dir:
 
     config.toml          the configuration, with comments
@@ -42,13 +43,13 @@ served. It never overwrites: if one of them is there, it says so and does nothin
 }
 
 func serveCommand() *cobra.Command {
-	c := command("serve", "run the cache", 0, 0,
+	c := command.New("serve", "run the cache", 0, 0,
 		`Serves the cache that the configuration describes until it gets SIGTERM or
 SIGINT; then it lets uploads that are being received finish. A second signal
 ends it at once. On SIGHUP it reads the secret keys again.
 
     narwharf serve --config ./data/config.toml`)
-	config := configFlag(c)
+	config := command.ConfigFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := serverconfig.Load(*config)
 		if err != nil {
@@ -65,7 +66,7 @@ ends it at once. On SIGHUP it reads the secret keys again.
 }
 
 func fsckCommand() *cobra.Command {
-	c := command("fsck [--repair]", "check every file of the cache", 0, 0,
+	c := command.New("fsck [--repair]", "check every file of the cache", 0, 0,
 		`Reads every NAR and narinfo and checks them: each file's own hash, each narinfo
 against its NAR and its references, the index against the files, and that
 nothing lies about without an owner. It works beside a running server.
@@ -85,7 +86,7 @@ Exit status: 0 clean (or all repaired), 1 damage, 2 it could not look.
 }
 
 func rebuildCommand() *cobra.Command {
-	c := command("rebuild", "make the index anew from the files", 0, 0,
+	c := command.New("rebuild", "make the index anew from the files", 0, 0,
 		`Reads all narinfo files and makes the index in narwharf.db anew from them. It
 works beside a running server. If narwharf.db itself is damaged, stop the
 server, move the file away and run this.
@@ -102,7 +103,7 @@ type runJob func(name string, args any, out io.Writer) error
 
 // withData makes a command one that works on a data_dir.
 func withData(c *cobra.Command, do func(run runJob, args []string) error) *cobra.Command {
-	config := configFlag(c)
+	config := command.ConfigFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		cfg, err := serverconfig.Load(*config)
 		if err != nil {

@@ -10,13 +10,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"narwharf/cmd/narwharf/command"
 	"narwharf/cmd/narwharf/server"
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/signing"
 )
 
 func tokenCommand() *cobra.Command {
-	c := group("token", "make, list and revoke access tokens",
+	c := command.Group("token", "make, list and revoke access tokens",
 		`Tokens give rights to programs: a CI job uploads with one. They are shown once
 and stored as a hash. A token is the password in netrc, with any user name:
 
@@ -25,7 +26,7 @@ and stored as a hash. A token is the password in netrc, with any user name:
     password nwt_…
 
 or a Bearer token. Changes work at once, whether or not the server runs.`)
-	revoke := command("revoke NAME|ID", "make a token void, at once", 1, 1, "")
+	revoke := command.New("revoke NAME|ID", "make a token void, at once", 1, 1, "")
 	c.AddCommand(tokenNewCommand(), tokenListCommand(), withData(revoke, func(run runJob, args []string) error {
 		return run("token-revoke", args[0], c.OutOrStdout())
 	}))
@@ -33,7 +34,7 @@ or a Bearer token. Changes work at once, whether or not the server runs.`)
 }
 
 func tokenNewCommand() *cobra.Command {
-	c := command("new --name NAME --scope SCOPE | new --join CHANNEL", "make a token and print it, once", 0, 0,
+	c := command.New("new --name NAME --scope SCOPE | new --join CHANNEL", "make a token and print it, once", 0, 0,
 		`Writes a new token to a file that you alone can read, or prints it; it cannot be
 shown again.
 
@@ -65,7 +66,7 @@ machine that was installed anew take the name of the one before.
 			*expires = "2h"
 		}
 		if *expires != "never" {
-			d, err := parseAge(*expires)
+			d, err := command.ParseAge(*expires)
 			if err != nil {
 				return fmt.Errorf("--expires: %w", err)
 			}
@@ -77,7 +78,7 @@ machine that was installed anew take the name of the one before.
 }
 
 func tokenListCommand() *cobra.Command {
-	c := command("list", "list the tokens, without their secrets", 0, 0, "")
+	c := command.New("list", "list the tokens, without their secrets", 0, 0, "")
 	asJSON := c.Flags().Bool("json", false, "print JSON")
 	return withData(c, func(run runJob, _ []string) error {
 		var text strings.Builder
@@ -116,14 +117,14 @@ func tokenTable(out io.Writer, list []server.ListedToken) error {
 }
 
 func keyCommand() *cobra.Command {
-	c := group("key", "make signing keys in Nix's format",
+	c := command.Group("key", "make signing keys in Nix's format",
 		`Keys are those of Nix: "name:base64", Ed25519. Clients list the public key in
 trusted-public-keys, the server reads the secret key from a file named in
 signing.secret_key_files.
 
     narwharf key generate cache.example.org-1 --out cache.sec > cache.pub
     narwharf key public < cache.sec`)
-	generate := command("generate NAME", "make a new secret key", 1, 1,
+	generate := command.New("generate NAME", "make a new secret key", 1, 1,
 		`Writes a new secret key to a file that you alone can read and prints its public
 key; without --out it prints the secret key. NAME is what clients see in
 signatures; the custom is the host name of the cache and a number, for the next
@@ -143,7 +144,7 @@ key: cache.example.org-1.`)
 		}
 		return err
 	}
-	public := command("public", "read a secret key on stdin, print its public key", 0, 0, "")
+	public := command.New("public", "read a secret key on stdin, print its public key", 0, 0, "")
 	public.RunE = func(c *cobra.Command, _ []string) error {
 		text, err := io.ReadAll(io.LimitReader(c.InOrStdin(), 64<<10))
 		if err != nil {

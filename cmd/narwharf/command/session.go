@@ -1,0 +1,89 @@
+package command
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"narwharf/cmd/narwharf/terminal"
+	"narwharf/hooks/api"
+	"narwharf/hooks/configfile"
+)
+
+// ClientFlags are the flags of commands that talk to a server.
+type ClientFlags struct {
+	server, tokenFile, caFile, config string
+	JSON                              bool
+}
+
+// AddClientFlags adds them to a command.
+func AddClientFlags(c *cobra.Command) *ClientFlags {
+	f := new(ClientFlags)
+	c.Flags().StringVar(&f.server, "server", "", "`URL` of the server (else $NARWHARF_SERVER, client.toml)")
+	c.Flags().StringVar(&f.tokenFile, "token-file", "", "`FILE` with the token, may be a pipe (else $NARWHARF_TOKEN_FILE, client.toml)")
+	c.Flags().StringVar(&f.caFile, "ca-file", "", "`FILE` with certificates to trust instead of the system's")
+	c.Flags().StringVar(&f.config, "client-config", "", "`FILE` to read instead of ~/.config/narwharf/client.toml")
+	c.Flags().BoolVar(&f.JSON, "json", false, "print JSON")
+	return f
+}
+
+// Load reads client.toml and puts flags over it.
+func (f *ClientFlags) Load() (*configfile.Client, error) {
+	cfg, err := configfile.LoadClient(f.config)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Server = cmp.Or(f.server, cfg.Server)
+	cfg.TokenFile = cmp.Or(f.tokenFile, cfg.TokenFile)
+	cfg.CAFile = cmp.Or(f.caFile, cfg.CAFile)
+	if cfg.Server == "" {
+		return nil, errors.New("no server is named: give --server URL, or set NARWHARF_SERVER")
+	}
+	return cfg, nil
+}
+
+// NewClient is a client of the server that the configuration names.
+func NewClient(cfg *configfile.Client, version string) (*api.Client, error) {
+	if err := cfg.CheckSecret(cfg.TokenFile); cfg.TokenFile != "" && err != nil {
+		return nil, err
+	}
+	return api.NewClient(api.ClientOptions{
+		Servers: []string{cfg.Server}, TokenFile: cfg.TokenFile, CAFile: cfg.CAFile, UserAgent: "narwharf/" + version,
+	})
+}
+
+// Session is a call of a command that talks to a server.
+type Session struct {
+	*api.Client
+	Ctx       context.Context
+	Out, Errs io.Writer
+	JSON      bool
+}
+
+// WithServer makes a command one that talks to a server.
+func WithServer(c *cobra.Command, run func(s *Session, args []string) error) *cobra.Command {
+	f := AddClientFlags(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		cfg, err := f.Load()
+		if err != nil {
+			return err
+		}
+		client, err := NewClient(cfg, c.Root().Version)
+		if err != nil {
+			return err
+		}
+		return run(&Session{client, c.Context(), c.OutOrStdout(), c.ErrOrStderr(), f.JSON}, args)
+	}
+	return c
+}
+
+// Show prints v as JSON if --json is there, and else as text does.
+func (s *Session) Show(v any, text func() error) error {
+	if s.JSON {
+		return terminal.JSON(s.Out, v)
+	}
+	return text()
+}
