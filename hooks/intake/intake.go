@@ -29,15 +29,27 @@ const (
 	maxList = 100     // entries of a list
 )
 
+// maxPlain is how long a report is that need not be copied first: nearly all are, and nothing
+// in it is too large for memory.
+const maxPlain = 8 << 10
+
 // MaxSize bounds what is read of a report.
 const MaxSize = 64 << 20
 
 // Status reads a report. An error is that of r, or an api.Error for what is no report.
 func Status(r io.Reader) (*api.Status, error) {
-	c := &copier{in: bufio.NewReader(r)}
-	err := c.value(0, maxText)
+	c := &copier{in: bufio.NewReaderSize(r, maxPlain)}
+	text, err := c.in.Peek(maxPlain)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
 	st := new(api.Status)
-	if err == nil {
+	if err == io.EOF && json.Unmarshal(text, st) == nil {
+		cleanStatus(st)
+		return st, nil
+	}
+	*st = api.Status{}
+	if err = c.value(0, maxText); err == nil {
 		if err = json.Unmarshal(c.out.Bytes(), st); err != nil && c.head[1] > 0 {
 			// A head that was cut, or is none, is not worth the rest.
 			*st = api.Status{}
@@ -62,7 +74,9 @@ func cleanStatus(st *api.Status) {
 	st.Head = head
 	durations := make(map[string]int64, len(st.Durations))
 	for name, ms := range st.Durations {
-		durations[Clean(name, maxID)] = ms
+		if len(durations) < maxList {
+			durations[Clean(name, maxID)] = ms
+		}
 	}
 	if st.Durations != nil {
 		st.Durations = durations
