@@ -59,6 +59,7 @@ var mayImport = map[string][]string{
 	"cache/upload/fsck":       {"cache/nar", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/upload", "narinfo"},
 	"cache/upload/adopt":      {"cache/nar", "cache/nar/dump", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/upload", "narinfo"},
 	"cmd/narwharf":            {"..."},
+	"cmd/narwharf/data":       {"cmd/narwharf/command", "cmd/narwharf/server", "cmd/narwharf/terminal", "hooks/serverconfig"},
 	"cmd/narwharf/command":    {"cmd/narwharf/terminal", "hooks/api", "hooks/configfile"},
 	"cmd/narwharf/server":     {"cache", "cache/...", "hooks", "hooks/audit", "hooks/serverconfig", "narinfo", "narinfo", "nixos/bootstrap", "nixos/config", "signing", "signing/access", "signing/browser"},
 	"cmd/narwharf/terminal":   {"hooks/api"},
@@ -133,7 +134,7 @@ var testsMayImport = map[string][]string{
 // that leaving it stays a day's work.
 var onlyIn = map[string][]string{
 	"github.com/labstack/echo": {"hooks/routes.go"},
-	"github.com/spf13/cobra":   {"cmd/narwharf/*.go", "cmd/narwharf/command/*.go"},
+	"github.com/spf13/cobra":   {"cmd/narwharf/*.go", "cmd/narwharf/*/*.go"},
 	"github.com/pelletier":     {"hooks/configfile/*.go", "nixos/bootstrap/script.go"},
 	"go.etcd.io/bbolt":         {"cache/state/bolt/*.go"},
 	// Handlers and clients know HTTP; what they call does not.
@@ -247,7 +248,7 @@ func TestFilesAreShort(t *testing.T) {
 // the lines that they may have. A number is lowered or its row deleted, never raised.
 var largePackages = map[string]int{
 	"cache":        1842,
-	"cmd/narwharf": 1762,
+	"cmd/narwharf": 1709,
 }
 
 // Tests do not count, and neither do bench and e2e.

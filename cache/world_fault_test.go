@@ -455,7 +455,7 @@ func TestManyAtOnce(t *testing.T) {
 	})
 	background(func(i int) {
 		if i%5 == 0 {
-			if err := w.u.Rebuild(t.Context(), func(string, ...any) {}); err != nil {
+			if _, err := w.u.Rebuild(t.Context(), func(string, ...any) {}); err != nil {
 				t.Error(err)
 			}
 		}

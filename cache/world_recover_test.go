@@ -134,7 +134,7 @@ func TestRebuild(t *testing.T) {
 	w.write("nar/"+someFile+".nar", []byte("rot"))
 	w.write("nar/not-a-nar", []byte("x"))
 	var report strings.Builder
-	err = w.u.Rebuild(t.Context(), func(format string, args ...any) { fmt.Fprintf(&report, format+"\n", args...) })
+	_, err = w.u.Rebuild(t.Context(), func(format string, args ...any) { fmt.Fprintf(&report, format+"\n", args...) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func TestRebuildThatIsCancelled(t *testing.T) {
 	w.putAll(p)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := w.u.Rebuild(ctx, func(string, ...any) {}); !errors.Is(err, context.Canceled) {
+	if _, err := w.u.Rebuild(ctx, func(string, ...any) {}); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 	w.mustServe(p)
@@ -227,7 +227,7 @@ func TestRebuildBesideOthers(t *testing.T) {
 		}
 	})
 	for range 15 {
-		if err := w.u.Rebuild(t.Context(), func(string, ...any) {}); err != nil {
+		if _, err := w.u.Rebuild(t.Context(), func(string, ...any) {}); err != nil {
 			t.Error(err)
 		}
 		time.Sleep(5 * time.Millisecond)
@@ -415,7 +415,7 @@ func TestLostNarsShow(t *testing.T) {
 		t.Errorf("logged %d times:\n%s", n, w.log)
 	}
 	var report strings.Builder
-	if err := w.u.Rebuild(t.Context(), func(format string, args ...any) { fmt.Fprintf(&report, format+"\n", args...) }); err != nil {
+	if _, err := w.u.Rebuild(t.Context(), func(format string, args ...any) { fmt.Fprintf(&report, format+"\n", args...) }); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(report.String(), "2 paths have lost their NAR") {

@@ -159,7 +159,7 @@ func TestSignedTextsAreDropped(t *testing.T) {
 	if got := w.signers(p); !slices.Equal(got, []string{"key-00"}) {
 		t.Errorf("signed by %q after a merge", got)
 	}
-	if err := w.u.Rebuild(t.Context(), func(string, ...any) {}); err != nil {
+	if _, err := w.u.Rebuild(t.Context(), func(string, ...any) {}); err != nil {
 		t.Fatal(err)
 	}
 	if kept() {

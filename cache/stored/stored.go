@@ -112,10 +112,10 @@ func (c *Cache) Check(ctx context.Context) {
 }
 
 // Rebuild makes the index anew; see upload.Store.
-func (c *Cache) Rebuild(ctx context.Context, report func(format string, args ...any)) error {
-	err := c.Uploads.Rebuild(ctx, report)
+func (c *Cache) Rebuild(ctx context.Context, report func(format string, args ...any)) (lost int64, err error) {
+	lost, err = c.Uploads.Rebuild(ctx, report)
 	c.consistent = err == nil
-	return err
+	return lost, err
 }
 
 // Close tells the next start that files and index agree, if they do.

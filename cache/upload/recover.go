@@ -202,23 +202,23 @@ func WithInfo(r *index.Record, info *narinfo.Info) *index.Record {
 // encoding of one that is named. Files that cannot be used are reported and left as
 // they are.
 //
-// Not in files, and so lost: who uploaded a path and the exact time.
-func (s *Store) Rebuild(ctx context.Context, report func(format string, args ...any)) error {
+// Not in files: who uploaded a path and the exact time. gone counts paths without a NAR.
+func (s *Store) Rebuild(ctx context.Context, report func(format string, args ...any)) (gone int64, err error) {
 	files, err := InfoFiles(s.Files)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	b := &rebuild{s, time.Now(), files, make(map[string]bool), make(map[narinfo.Hash][]string), make(map[string][]string), report}
 	if err := b.readInfos(ctx); err != nil {
-		return err
+		return 0, err
 	}
 	further, err := b.readFurther(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	gone, err := s.without(files)
+	fileless, err := s.without(files)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var paths, lost, done atomic.Int64
 	err = eachAtOnce(ctx, slices.Sorted(maps.Keys(files)), func(hash string) error {
@@ -235,13 +235,13 @@ func (s *Store) Rebuild(ctx context.Context, report func(format string, args ...
 		return nil
 	})
 	if err == nil {
-		err = eachAtOnce(ctx, gone, b.drop)
+		err = eachAtOnce(ctx, fileless, b.drop)
 	}
 	if err == nil {
 		err = s.Index.Prune()
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
 	s.Changed("")
 	report("index made anew: %d paths, %d more NAR files with the NAR of one of them in another encoding", paths.Load(), further)
@@ -249,7 +249,7 @@ func (s *Store) Rebuild(ctx context.Context, report func(format string, args ...
 		report("%d paths have lost their NAR, the log names them: upload them again with nix copy --refresh, or run narwharf fsck --repair", n)
 	}
 	report("not in files, and so not restored: who uploaded a path; the time is that of the file")
-	return nil
+	return lost.Load(), nil
 }
 
 // rebuild holds in memory of each narinfo only what tells its alternates; it is read

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"narwharf/cmd/narwharf/command"
+	"narwharf/cmd/narwharf/data"
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/narinfo/clip"
 )
@@ -42,6 +43,10 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	if err == nil {
 		return 0
+	}
+	var said command.Exit
+	if errors.As(err, &said) {
+		return int(said)
 	}
 	e := exitError{2, err}
 	errors.As(err, &e)
@@ -81,7 +86,7 @@ To try it:
     narwharf init ./data
     narwharf serve --config ./data/config.toml
 
-and type what serve prints. Exit status: 0 fine, 1 damage found (fsck),
+and type what serve prints. Exit status: 0 fine, 1 damage found (fsck, rebuild),
 2 anything else that went wrong.`,
 		SilenceUsage:               true,
 		SilenceErrors:              true,
@@ -93,7 +98,8 @@ and type what serve prints. Exit status: 0 fine, 1 damage found (fsck),
 		return fmt.Errorf("%s: %w: %s", strings.TrimPrefix(c.CommandPath(), "narwharf "), err, terminal.FlagHint(c.Name(), c.CommandPath(), err.Error()))
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(initCommand(), serveCommand(), tokenCommand(), keyCommand(), fsckCommand(), rebuildCommand(), versionCommand(),
+	root.AddCommand(data.Commands()...)
+	root.AddCommand(initCommand(), serveCommand(), tokenCommand(), keyCommand(), versionCommand(),
 		promoteCommand(), rollbackCommand(), signCommand(), channelCommand(), watchCommand(), hostCommand(), hostsCommand(), statusCommand(), agentCommand(), bootstrapCommand())
 	return root
 }

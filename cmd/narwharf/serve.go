@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -11,7 +10,6 @@ import (
 
 	"narwharf/cmd/narwharf/command"
 	"narwharf/cmd/narwharf/server"
-	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/serverconfig"
 )
 
@@ -61,64 +59,6 @@ ends it at once. On SIGHUP it reads the secret keys again.
 		}
 		log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 		return server.Serve(c.Context(), cfg, versionText(), log, c.OutOrStdout())
-	}
-	return c
-}
-
-func fsckCommand() *cobra.Command {
-	c := command.New("fsck [--repair]", "check every file of the cache", 0, 0,
-		`Reads every NAR and narinfo and checks them: each file's own hash, each narinfo
-against its NAR and its references, the index against the files, and that
-nothing lies about without an owner. It works beside a running server.
-
-With --repair, damaged files are moved to cache/quarantine in data_dir, so that
-the next `+"`nix copy --refresh`"+` uploads them again, and the index is put right.
-A NAR that another file or the machine's own store still has is made from that.
-What the current release of a channel needs and is lost stays damage: the line
-names path and channels, and there is an alarm.
-
-Exit status: 0 clean (or all repaired), 1 damage, 2 it could not look.
-
-    narwharf fsck --config ./data/config.toml`)
-	var args server.FsckArgs
-	c.Flags().BoolVar(&args.Repair, "repair", false, "move damaged files to quarantine and put the index right")
-	return withData(c, func(run runJob, _ []string) error { return run("fsck", args, c.OutOrStdout()) })
-}
-
-func rebuildCommand() *cobra.Command {
-	c := command.New("rebuild", "make the index anew from the files", 0, 0,
-		`Reads all narinfo files and makes the index in narwharf.db anew from them. It
-works beside a running server. If narwharf.db itself is damaged, stop the
-server, move the file away and run this.
-
-Where narwharf.db was moved away, tokens come back, too, from their own file, and
-channels with releases and policies; hosts report again by themselves. Not in
-files, and so not restored: who uploaded a path and when exactly (the file's time
-stands in), labels and holds of hosts, which machine each is, the audit log.`)
-	return withData(c, func(run runJob, _ []string) error { return run("rebuild", struct{}{}, c.OutOrStdout()) })
-}
-
-// runJob runs a job on data_dir, in the server that has it open or here.
-type runJob func(name string, args any, out io.Writer) error
-
-// withData makes a command one that works on a data_dir.
-func withData(c *cobra.Command, do func(run runJob, args []string) error) *cobra.Command {
-	config := command.ConfigFlag(c)
-	c.RunE = func(c *cobra.Command, args []string) error {
-		cfg, err := serverconfig.Load(*config)
-		if err != nil {
-			return err
-		}
-		log := slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-		return do(func(name string, args any, out io.Writer) error {
-			bar := terminal.NewProgress(c.ErrOrStderr())
-			defer bar.End()
-			exit, err := server.RunJob(bar.With(c.Context()), cfg, versionText(), name, args, bar.Writer(out), log)
-			if err == nil && exit != 0 {
-				return exitError{code: exit}
-			}
-			return err
-		}, args)
 	}
 	return c
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"narwharf/cmd/narwharf/command"
+	"narwharf/cmd/narwharf/data"
 	"narwharf/cmd/narwharf/server"
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/signing"
@@ -27,7 +28,7 @@ and stored as a hash. A token is the password in netrc, with any user name:
 
 or a Bearer token. Changes work at once, whether or not the server runs.`)
 	revoke := command.New("revoke NAME|ID", "make a token void, at once", 1, 1, "")
-	c.AddCommand(tokenNewCommand(), tokenListCommand(), withData(revoke, func(run runJob, args []string) error {
+	c.AddCommand(tokenNewCommand(), tokenListCommand(), data.With(revoke, func(run data.Job, args []string) error {
 		return run("token-revoke", args[0], c.OutOrStdout())
 	}))
 	return c
@@ -58,7 +59,7 @@ machine that was installed anew take the name of the one before.
 	c.Flags().StringVar(&token.Host, "host", "", "the token can act as the host `NAME` alone")
 	c.Flags().IntVar(&token.Uses, "uses", 0, "how many hosts may join (default 1)")
 	file := c.Flags().String("out", "", "write the token to this new `FILE`, mode 0600")
-	return withData(c, func(run runJob, _ []string) error {
+	return data.With(c, func(run data.Job, _ []string) error {
 		if err := token.Check(); err != nil {
 			return err
 		}
@@ -80,7 +81,7 @@ machine that was installed anew take the name of the one before.
 func tokenListCommand() *cobra.Command {
 	c := command.New("list", "list the tokens, without their secrets", 0, 0, "")
 	asJSON := c.Flags().Bool("json", false, "print JSON")
-	return withData(c, func(run runJob, _ []string) error {
+	return data.With(c, func(run data.Job, _ []string) error {
 		var text strings.Builder
 		if err := run("token-list", true, &text); err != nil {
 			return err

@@ -5,92 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"runtime"
 	"strings"
-	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
 	"narwharf/cache/nar"
-	"narwharf/cache/narfile"
-	"narwharf/cache/refusal"
 	"narwharf/cache/state/progress"
 	"narwharf/cache/upload"
 	"narwharf/narinfo"
 )
-
-// nars reads every NAR file.
-func (c *fsck) nars(ctx context.Context) error {
-	var total int64
-	if err := c.store.Files.List("nar", func(st blob.Info) error { total += st.Size; return ctx.Err() }); err != nil {
-		return err
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(runtime.GOMAXPROCS(0))
-	var done atomic.Int64
-	err := c.store.Files.List("nar", func(st blob.Info) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		g.Go(func() error {
-			defer func() { progress.Report(ctx, "MiB of NARs checked", done.Add(st.Size)>>20, total>>20) }()
-			return c.nar(st)
-		})
-		return nil
-	})
-	return errors.Join(g.Wait(), err)
-}
-
-func (c *fsck) nar(st blob.Info) error {
-	c.narFiles.Add(1)
-	file := strings.TrimPrefix(st.Name, "nar/")
-	if !narfile.Grammar.MatchString(file) {
-		c.found(st.Name, "is not named like a NAR", func() error { return c.store.Quarantine(st) })
-		return nil
-	}
-	f, err := upload.Inspect(c.store.Files, file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // swept meanwhile
-	}
-	if refusal.In(err) != nil {
-		c.found(st.Name, strings.TrimPrefix(err.Error(), st.Name+": ")+c.usersOf(st.Name), func() error { return c.store.Quarantine(st) })
-		return nil
-	}
-	if err != nil {
-		// Not a word about the bytes: too many open files, or a dying disk.
-		// Moving the file would at best not help.
-		c.found(st.Name, "cannot be read: "+err.Error(), nil)
-		return nil
-	}
-	users, err := c.store.Index.Users(st.Name)
-	if err != nil {
-		return err
-	}
-	for _, hash := range users {
-		r, err := c.store.Index.Get(hash)
-		if errors.Is(err, index.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if r.Info.URL == st.Name {
-			if err := upload.Agree(r.Info, f); err != nil {
-				c.foundLost(r.Info.Path, err.Error(), func() (bool, error) {
-					return c.dropInfo(r.Info.Path, func() bool { i, err := c.store.LoadInfo(hash); return err == nil && upload.Agree(i, f) != nil })
-				})
-			}
-		} else if f.NarHash != r.Info.NarHash || f.NarSize != r.Info.NarSize {
-			c.found(hash+".narinfo", "the index has "+st.Name+" as another file of its NAR, and it holds another", func() error {
-				return c.dropAlternate(hash, st.Name)
-			})
-		}
-	}
-	return nil
-}
 
 // infos checks every narinfo file and every record of the index.
 func (c *fsck) infos(ctx context.Context) error {

@@ -30,16 +30,30 @@ type Options struct {
 	Fetch func(ctx context.Context, p narinfo.Path) error
 	// Report gets a line for each finding, and a summary. Calls do not overlap.
 	Report func(line string)
+	// Found gets each finding, if it is not nil. Calls do not overlap.
+	Found func(Finding)
+	// From is where an earlier run was stopped, nil to read everything.
+	From *Position
+	// Save keeps how far this run has come, now and then, and nil when it has ended.
+	Save func(*Position) error
+}
+
+// Finding is something that is not as it should be.
+type Finding struct {
+	Kind string `json:"kind"` // "damaged" or "repaired"
+	What string `json:"what"` // a file of the cache
+	Text string `json:"text"`
 }
 
 // Result counts what was found.
 type Result struct {
-	Paths, Nars int64 // narinfos and NAR files looked at
-	Damage      int64 // findings that were not repaired
-	Repaired    int64
-	Pending     int64 // NARs waiting for their narinfo, which is no damage
+	Paths    int64 `json:"paths"`  // narinfos looked at
+	Nars     int64 `json:"nars"`   // NAR files looked at, by the run that this one went on from, too
+	Damage   int64 `json:"damage"` // findings that were not repaired
+	Repaired int64 `json:"repaired"`
+	Pending  int64 `json:"pending"` // NARs waiting for their narinfo, which is no damage
 	// Lost are the paths, by channel, that a channel needs and that are not here whole.
-	Lost map[string][]narinfo.Path
+	Lost map[string][]narinfo.Path `json:"lost,omitempty"`
 }
 
 // Run reads everything and checks it. It runs beside reads and uploads, and returns
@@ -52,11 +66,22 @@ func Run(ctx context.Context, store *upload.Store, opts Options) (Result, error)
 	if opts.Fetch == nil {
 		c.opts.Fetch = func(context.Context, narinfo.Path) error { return fs.ErrNotExist }
 	}
+	if opts.Save == nil {
+		c.opts.Save = func(*Position) error { return nil }
+	}
 	var one sync.Mutex
 	c.opts.Report = func(line string) {
 		one.Lock()
 		defer one.Unlock()
 		opts.Report(line)
+	}
+	c.opts.Found = func(f Finding) {
+		c.opts.Report(f.Kind + ": " + f.What + ": " + f.Text)
+		if opts.Found != nil {
+			one.Lock()
+			defer one.Unlock()
+			opts.Found(f)
+		}
 	}
 	// NARs first: a narinfo whose NAR turned out bad is found right after.
 	if err := c.nars(ctx); err != nil {
@@ -85,7 +110,7 @@ func Run(ctx context.Context, store *upload.Store, opts Options) (Result, error)
 		line += fmt.Sprintf("; %d NARs wait for their narinfo", r.Pending)
 	}
 	opts.Report(line)
-	return r, nil
+	return r, c.opts.Save(nil)
 }
 
 type fsck struct {
@@ -110,13 +135,13 @@ func (c *fsck) found(what, text string, fix func() error) {
 	if c.opts.Repair && fix != nil {
 		if err = fix(); err == nil {
 			c.repaired.Add(1)
-			c.opts.Report("repaired: " + what + ": " + text)
+			c.opts.Found(Finding{"repaired", what, text})
 			return
 		}
 		text += "; repair failed: " + err.Error()
 	}
 	c.damage.Add(1)
-	c.opts.Report("damaged: " + what + ": " + text)
+	c.opts.Found(Finding{"damaged", what, text})
 }
 
 // foundLost is found for a path whose NAR is not as its narinfo says. What a channel

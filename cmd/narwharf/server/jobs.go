@@ -7,18 +7,19 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"narwharf/cache/local"
 	"narwharf/cache/local/compress"
+	"narwharf/cache/signed"
 	"narwharf/cache/state"
 	"narwharf/cache/state/admin"
-	"narwharf/cache/upload/fsck"
+	"narwharf/cache/stored"
+	"narwharf/hooks"
 	"narwharf/hooks/serverconfig"
-	"narwharf/narinfo"
-	"narwharf/narinfo/clip"
 )
 
 // A job is what a command does to data_dir.
@@ -86,91 +87,61 @@ func (d *DataDir) ServeAdmin() (*admin.Server, error) {
 	return admin.Serve(d.Config.DataDir, on, d.log)
 }
 
-// FsckArgs are what fsck is asked to do.
-type FsckArgs struct {
-	Repair bool `json:"repair"`
-}
-
-func runFsck(ctx context.Context, d *DataDir, args FsckArgs, out io.Writer) (exit int, err error) {
-	c := d.cache
-	if c == nil {
-		var own *local.Store
-		if store, err := openStore(d.Config); err != nil {
-			fmt.Fprintln(out, "references that are in the local store alone count as missing:", err)
-		} else if store != nil {
-			defer store.Close()
-			var packed *compress.Store
-			if packed, err = d.openPacked(nil); err != nil {
-				return 2, err
+// whole is the cache and the channels: those of the server, else they are opened until
+// done. signing says whether narinfos are to be signed.
+func (d *DataDir) whole(out io.Writer, signing bool) (c *stored.Cache, channels *hooks.Server, done func() error, err error) {
+	var opened []func() error
+	done = func() (err error) {
+		for _, end := range slices.Backward(opened) {
+			err = errors.Join(err, end())
+		}
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, done())
+		}
+	}()
+	if c = d.cache; c == nil {
+		own, end, err := d.openOwn(out)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		opened = append(opened, end)
+		var signer *signed.Signer
+		if signing {
+			if signer, err = signed.New(d.Config.ReloadKeys, d.Config.Signing.SignUploads, own); err != nil {
+				return nil, nil, nil, err
 			}
-			defer func() { err = errors.Join(err, packed.Close()) }()
-			own = local.New(store, packed, "", d.log)
 		}
-		if c, err = d.OpenCache(own, nil); err != nil {
-			return 2, err
+		if c, err = d.OpenCache(own, signer); err != nil {
+			return nil, nil, nil, err
 		}
-		defer func() { err = errors.Join(err, c.Close()) }()
+		opened = append(opened, c.Close)
 		if err := c.Recover(); err != nil {
-			return 2, err
+			return nil, nil, nil, err
 		}
 	}
-	channels := d.channels
-	if channels == nil {
+	if channels = d.channels; channels == nil {
 		if channels, err = d.OpenChannels(c, nil, nil, prometheus.NewRegistry()); err != nil {
-			return 2, err
+			return nil, nil, nil, err
 		}
 	}
-	needs, err := channels.Fleet.Needs()
-	if err != nil {
-		return 2, err
-	}
-	opts := fsck.Options{
-		Repair: args.Repair,
-		Needed: func(p narinfo.Path) []string { return needs[p] },
-		Report: func(line string) { fmt.Fprintln(out, clip.Line(line, 4<<10)) }, // a reader that left changes nothing about the check
-	}
-	if c.Local != nil {
-		opts.Fetch = c.Fetch
-	}
-	r, err := fsck.Run(ctx, c.Uploads, opts)
-	for name, paths := range r.Lost {
-		err = errors.Join(err, channels.Fleet.Lost(context.WithoutCancel(ctx), name, paths))
-	}
-	if err != nil {
-		return 2, fmt.Errorf("fsck: %w", err)
-	}
-	if r.Damage > 0 {
-		return 1, nil
-	}
-	return 0, nil
+	return c, channels, done, nil
 }
 
-func rebuild(ctx context.Context, d *DataDir, _ struct{}, out io.Writer) (exit int, err error) {
-	c := d.cache
-	if c == nil {
-		if c, err = d.OpenCache(nil, nil); err != nil {
-			return 2, err
-		}
-		defer func() { err = errors.Join(err, c.Close()) }()
-	}
-	report := func(format string, args ...any) {
-		fmt.Fprintln(out, clip.Line(fmt.Sprintf(format, args...), 4<<10)) // as above
-	}
-	if err := c.Rebuild(ctx, report); err != nil {
-		return 2, fmt.Errorf("rebuild: %w", err)
-	}
-	channels := d.channels
-	if channels == nil {
-		if channels, err = d.OpenChannels(c, nil, nil, prometheus.NewRegistry()); err != nil {
-			return 2, fmt.Errorf("rebuild: %w", err)
-		}
-	}
-	restored, releases, err := channels.Restore(ctx, report)
+// openOwn opens the store of this machine, nil if it is not served or cannot be read.
+func (d *DataDir) openOwn(out io.Writer) (own *local.Store, done func() error, err error) {
+	store, err := openStore(d.Config)
 	if err != nil {
-		return 2, fmt.Errorf("rebuild: %w", err)
+		fmt.Fprintln(out, "references that are in the local store alone count as missing:", err)
 	}
-	if releases > 0 {
-		report("channels restored from their files: %d, with %d releases; hosts report again by themselves", restored, releases)
+	if store == nil {
+		return nil, func() error { return nil }, nil
 	}
-	return 0, nil
+	var packed *compress.Store
+	if packed, err = d.openPacked(nil); err != nil {
+		return nil, nil, errors.Join(err, store.Close())
+	}
+	return local.New(store, packed, "", d.log), func() error { return errors.Join(packed.Close(), store.Close()) }, nil
 }
