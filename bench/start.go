@@ -59,7 +59,7 @@ func fillIndex(file string, n int) error {
 		return err
 	}
 	defer s.Close() //nolint:errcheck // what was written is asked below
-	idx, err := index.Open(s)
+	idx, err := index.Open(s, index.Options{})
 	if err != nil {
 		return err
 	}

@@ -103,7 +103,7 @@ func (s *Server) fastAnswer(path []byte, gzip bool) *fastpath.Answer {
 		t, _ = s.Cache.Signer.Get(context.Background(), hash, s.Cache.Uploads.Index) // net/http meets the error again
 	}
 	switch {
-	case t == nil, t.Local != nil && s.publicPush: // then it has to be held first
+	case t == nil, s.publicPush && !s.Cache.UsedLately(hash, t): // then it has to be held first
 		return nil
 	case t.Gzip != nil && gzip:
 		return &t.Gzipped
@@ -116,12 +116,15 @@ func (s *Server) fastAnswer(path []byte, gzip bool) *fastpath.Answer {
 // errors too, is net/http's.
 func (s *Server) fastNar(name string) *fastpath.Answer {
 	if narfile.Grammar.MatchString(name) {
+		if s.publicPush || !s.Cache.Uploads.AskedLately("nar/"+name) { // else net/http notes it
+			return nil
+		}
 		in, err := s.Cache.Uploads.Files.Open("nar/" + name)
 		if err != nil {
 			return nil
 		}
 		f, ok := in.Content.(*os.File)
-		if !ok || !s.Cache.Uploads.AskedLately(in.Info) { // else net/http notes it
+		if !ok {
 			in.Close()
 			return nil
 		}

@@ -36,7 +36,7 @@ func (s *localNars) sends(form string, send func(*reply.Writer, *http.Request, *
 		if err != nil {
 			return fs.ErrNotExist // 52 digits have four bits too many
 		}
-		src, err := s.Cache.NAR(req.Context(), hash, narHash)
+		src, err := s.Cache.NAR(req.Context(), hash, narHash, s.mayPush(req))
 		if err != nil {
 			return err
 		}

@@ -28,22 +28,13 @@ func (s *nars) getNar(w *reply.Writer, req *http.Request, file string) error {
 	if name := harmoniaName(req, file); name != "" {
 		return s.plain(w, req, name)
 	}
-	if req.Method == http.MethodHead && s.mayPush(req) {
-		// Whoever can upload asks in order to know whether he must.
-		if _, err := s.Cache.Uploads.Claim(file); err != nil {
-			return err
-		}
-	}
-	f, err := s.Cache.OpenNar(file)
+	f, err := s.Cache.OpenNar(file, s.mayPush(req))
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	w.Header()["Content-Type"] = []string{narType}
 	w.Header()["Etag"] = []string{`"` + file[:52] + `"`}
-	if req.Method == http.MethodGet {
-		s.Cache.Uploads.Asked(f.Info)
-	}
 	return reply.Content(w, req, f.Content, f.Size)
 }
 

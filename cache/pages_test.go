@@ -139,14 +139,15 @@ func TestHealth(t *testing.T) {
 	if err := os.Rename(name+".away", name); err != nil {
 		t.Fatal(err)
 	}
+	p, q := newUpload(t, "p", "none"), newUpload(t, "q", "none")
+	w.must(w.put(p.narURL(), p.body), 201)
 	if err := w.state.Close(); err != nil {
 		t.Fatal(err)
 	}
 	w.must(w.get("/readyz"), 503, "index")
 	w.must(w.get(examples["narinfo"]), 500) // not 404: that would be remembered for an hour
 	w.must(w.head(examples["narinfo"]), 500)
-	p := newUpload(t, "p", "none")
-	w.must(w.put(p.narURL(), p.body), 201)
+	w.must(w.put(q.narURL(), q.body), 501) // it may be one that is being deleted
 	w.must(w.put(p.infoURL(), p.text()), 501)
 	w.http.Close()
 	w.http = nil

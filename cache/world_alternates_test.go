@@ -27,13 +27,7 @@ func TestAlternatesEnd(t *testing.T) {
 	twin := packUpload(t, "twin", data, "gzip")
 	w.must(w.put(twin.infoURL(), twin.text()), 201)
 
-	age := func(p *testPath, by time.Duration) {
-		t.Helper()
-		then := time.Now().Add(-by)
-		if err := os.Chtimes(filepath.Join(w.dir, "cache", p.info.URL), then, then); err != nil {
-			t.Fatal(err)
-		}
-	}
+	age := func(p *testPath, by time.Duration) { t.Helper(); w.ageBy(by, p) }
 	sweep := func(want int) {
 		t.Helper()
 		before, err := os.ReadDir(filepath.Join(w.dir, "cache", "nar"))

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"narwharf/cache/index"
+	"narwharf/cache/upload/recovery"
 	"narwharf/narinfo"
 )
 
@@ -455,7 +456,7 @@ func TestManyAtOnce(t *testing.T) {
 	})
 	background(func(i int) {
 		if i%5 == 0 {
-			if _, err := w.u.Rebuild(t.Context(), func(string, ...any) {}); err != nil {
+			if _, err := recovery.Rebuild(t.Context(), w.u, func(string, ...any) {}); err != nil {
 				t.Error(err)
 			}
 		}

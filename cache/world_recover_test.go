@@ -16,6 +16,7 @@ import (
 	"narwharf/cache/index"
 	"narwharf/cache/upload"
 	"narwharf/cache/upload/fsck"
+	"narwharf/cache/upload/recovery"
 	"narwharf/narinfo"
 )
 
@@ -72,7 +73,7 @@ func TestRecover(t *testing.T) {
 	if n := strings.Count(w.log.String(), "is damaged, run narwharf fsck"); n != 2 {
 		t.Errorf("%d files are reported, want 2:\n%s", n, w.log)
 	}
-	added2, dropped, err := w.u.Recover()
+	added2, dropped, err := recovery.Recover(w.u)
 	if added2 != 0 || dropped != 0 || err != nil {
 		t.Errorf("a second time: %d, %d, %v", added2, dropped, err)
 	}
@@ -111,7 +112,7 @@ func TestRecoverReportsFailures(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if _, _, err := u.Recover(); !errors.Is(err, broken) {
+		if _, _, err := recovery.Recover(u); !errors.Is(err, broken) {
 			t.Errorf("Recover with a broken index: %v", err)
 		}
 	}
@@ -134,7 +135,7 @@ func TestRebuild(t *testing.T) {
 	w.write("nar/"+someFile+".nar", []byte("rot"))
 	w.write("nar/not-a-nar", []byte("x"))
 	var report strings.Builder
-	_, err = w.u.Rebuild(t.Context(), func(format string, args ...any) { fmt.Fprintf(&report, format+"\n", args...) })
+	_, err = recovery.Rebuild(t.Context(), w.u, func(format string, args ...any) { fmt.Fprintf(&report, format+"\n", args...) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +168,7 @@ func TestRebuildThatIsCancelled(t *testing.T) {
 	w.putAll(p)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := w.u.Rebuild(ctx, func(string, ...any) {}); !errors.Is(err, context.Canceled) {
+	if _, err := recovery.Rebuild(ctx, w.u, func(string, ...any) {}); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 	w.mustServe(p)
@@ -227,7 +228,7 @@ func TestRebuildBesideOthers(t *testing.T) {
 		}
 	})
 	for range 15 {
-		if _, err := w.u.Rebuild(t.Context(), func(string, ...any) {}); err != nil {
+		if _, err := recovery.Rebuild(t.Context(), w.u, func(string, ...any) {}); err != nil {
 			t.Error(err)
 		}
 		time.Sleep(5 * time.Millisecond)
@@ -375,7 +376,7 @@ func TestCheckAfterAStopInOrder(t *testing.T) {
 		t.Fatal("it was no stop in order")
 	}
 	for range 2 {
-		if err := w.u.Check(t.Context(), w.index.Closed()); err != nil {
+		if err := recovery.Check(t.Context(), w.u, w.index.Closed()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -415,7 +416,7 @@ func TestLostNarsShow(t *testing.T) {
 		t.Errorf("logged %d times:\n%s", n, w.log)
 	}
 	var report strings.Builder
-	if _, err := w.u.Rebuild(t.Context(), func(format string, args ...any) { fmt.Fprintf(&report, format+"\n", args...) }); err != nil {
+	if _, err := recovery.Rebuild(t.Context(), w.u, func(format string, args ...any) { fmt.Fprintf(&report, format+"\n", args...) }); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(report.String(), "2 paths have lost their NAR") {

@@ -12,6 +12,7 @@ import (
 	"narwharf/cache/index"
 	"narwharf/cache/signed"
 	"narwharf/cache/upload"
+	"narwharf/cache/upload/recovery"
 	"narwharf/narinfo"
 	"narwharf/signing"
 )
@@ -159,7 +160,7 @@ func TestSignedTextsAreDropped(t *testing.T) {
 	if got := w.signers(p); !slices.Equal(got, []string{"key-00"}) {
 		t.Errorf("signed by %q after a merge", got)
 	}
-	if _, err := w.u.Rebuild(t.Context(), func(string, ...any) {}); err != nil {
+	if _, err := recovery.Rebuild(t.Context(), w.u, func(string, ...any) {}); err != nil {
 		t.Fatal(err)
 	}
 	if kept() {

@@ -38,6 +38,7 @@ import (
 	"narwharf/cache/upload"
 	"narwharf/cache/upload/adopt"
 	"narwharf/cache/upload/fsck"
+	"narwharf/cache/upload/recovery"
 	"narwharf/narinfo"
 	"narwharf/signing"
 	"narwharf/signing/access"
@@ -150,7 +151,7 @@ func (w *world) start() {
 	}
 	w.state, err = bolt.Open(filepath.Join(w.dir, "narwharf.db"), bolt.Options{NoSync: true})
 	fatal(err)
-	w.index, err = index.Open(w.state)
+	w.index, err = index.Open(w.state, index.Options{})
 	fatal(err)
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	signer, err := signed.New(func() ([]signing.SecretKey, error) { return w.setup.keys() }, w.setup.signUploads, w.setup.local)
@@ -168,7 +169,7 @@ func (w *world) start() {
 	w.behind.files, w.behind.bytes = 0, 0
 	w.channels = stored.New(w.adopter, w.u, signer, w.setup.local, log)
 	if w.index.Dirty() {
-		_, _, err := w.u.Recover()
+		_, _, err := recovery.Recover(w.u)
 		fatal(err)
 	}
 

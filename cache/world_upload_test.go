@@ -3,6 +3,7 @@ package cache
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -12,8 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"narwharf/cache/index"
 	"narwharf/cache/narfiletest"
 	"narwharf/cache/upload"
+	"narwharf/cache/upload/recovery"
 	"narwharf/narinfo"
 	"narwharf/signing/access"
 )
@@ -274,12 +277,24 @@ func TestUploadAlternates(t *testing.T) {
 	w.check()
 }
 
-// age makes NAR files look as if they were uploaded long ago.
-func (w *world) age(paths ...*testPath) {
+// age makes NAR files look as if they were sent, and asked for last, long ago.
+func (w *world) age(paths ...*testPath) { w.t.Helper(); w.ageBy(100*time.Hour, paths...) }
+
+func (w *world) ageBy(by time.Duration, paths ...*testPath) {
 	w.t.Helper()
-	old := time.Now().Add(-100 * time.Hour)
+	if err := errors.Join(w.u.Keep(), recovery.FindUnnamed(w.t.Context(), w.u)); err != nil {
+		w.t.Fatal(err)
+	}
 	for _, p := range paths {
-		if err := os.Chtimes(filepath.Join(w.dir, "cache", p.info.URL), old, old); err != nil {
+		err := w.index.Change([]string{index.NarLock(p.info.URL)}, func(tx *index.Tx) error {
+			row, err := tx.File(p.info.URL)
+			if row == nil || err != nil { // that of a path has no time
+				return err
+			}
+			row.Asked = time.Now().Add(-by)
+			return tx.PutFile(p.info.URL, row)
+		})
+		if err != nil {
 			w.t.Fatal(err)
 		}
 	}

@@ -78,12 +78,10 @@ type Store interface {
 	Open(name string) (*File, error)
 	// Stat tells size and time without opening.
 	Stat(name string) (Info, error)
-	// Touch sets the file's time to now: it was asked for, spare it from
-	// sweeping for a while.
-	Touch(name string) error
-	// Remove deletes a file durably. Removing a missing name is no error.
-	// After an error the file may be gone, and may come back in a crash.
-	Remove(name string) error
+	// Remove deletes files durably. Removing a missing name is no error. One that
+	// cannot be removed keeps none of the others. After an error files may be
+	// gone, and may come back in a crash.
+	Remove(names ...string) error
 	// List calls fn for each file directly in dir ("" is the top), in no
 	// particular order, and stops at fn's first error. A missing dir is
 	// empty. Files that vanish meanwhile are left out.

@@ -7,11 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"narwharf/cache/state/durable"
 )
@@ -25,6 +25,8 @@ type FS struct {
 
 	room sync.Mutex // one writer at a time looks for room and takes it
 	dirs sync.Map   // folders directly in root that are known to exist
+
+	unsynced sync.Map // folders in which a removal may not be durable
 
 	// Fault, if set, is asked before each step on the disk and its error is
 	// returned instead of taking the step. Tests set it to fail every step
@@ -373,32 +375,38 @@ func (s *FS) Stat(name string) (Info, error) {
 	return Info{Name: name, Size: st.Size(), ModTime: st.ModTime()}, nil
 }
 
-// Touch implements Store.
-func (s *FS) Touch(name string) error {
-	p, err := s.path(name)
-	if err != nil {
-		return err
+// Remove implements Store. Each folder is synced once; one whose sync failed also for a
+// name that is gone.
+func (s *FS) Remove(names ...string) error {
+	var errs []error
+	var dirs []string
+	for _, name := range names {
+		p, err := s.path(name)
+		if err == nil {
+			err = s.fault("remove", name)
+		}
+		if err == nil {
+			err = os.Remove(p)
+		}
+		dir := filepath.Dir(p)
+		_, unsynced := s.unsynced.Load(dir)
+		switch missing := errors.Is(err, fs.ErrNotExist); {
+		case err != nil && !missing:
+			errs = append(errs, fmt.Errorf("remove %s: %w", name, err))
+		case (!missing || unsynced) && !slices.Contains(dirs, dir):
+			dirs = append(dirs, dir)
+		}
 	}
-	return os.Chtimes(p, time.Time{}, time.Now())
-}
-
-// Remove implements Store.
-func (s *FS) Remove(name string) error {
-	p, err := s.path(name)
-	if err != nil {
-		return err
+	for _, dir := range dirs {
+		err := s.syncDir(dir)
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			s.unsynced.Delete(dir)
+			continue
+		}
+		s.unsynced.Store(dir, true)
+		errs = append(errs, err)
 	}
-	if err := s.fault("remove", name); err != nil {
-		return fmt.Errorf("remove %s: %w", name, err)
-	}
-	err = os.Remove(p)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("remove %s: %w", name, err)
-	}
-	return s.syncDir(filepath.Dir(p))
+	return errors.Join(errs...)
 }
 
 // List implements Store.

@@ -167,6 +167,31 @@ func TestFSFaultOfRemove(t *testing.T) {
 	if err := s.Remove("nar/a"); !errors.Is(err, syscall.EIO) {
 		t.Errorf("Remove: %v, want an error: the file may come back in a crash", err)
 	}
+	failAt(s, 1, syscall.EIO) // again: it is gone, and still not for certain
+	if err := s.Remove("nar/a"); !errors.Is(err, syscall.EIO) {
+		t.Errorf("Remove: %v, want an error: the file may come back in a crash", err)
+	}
+	s.Fault = nil
+	if err := s.Remove("nar/a"); err != nil {
+		t.Errorf("Remove: %v", err)
+	}
+}
+
+// One folder is synced once for all that goes from it.
+func TestFSRemoveSyncsOnce(t *testing.T) {
+	s := newFS(t)
+	for _, name := range []string{"a", "b", "nar/a", "nar/b"} {
+		put(t, s, name, "x")
+	}
+	var ops []string
+	s.Fault = func(op, _ string) error { ops = append(ops, op); return nil }
+	if err := s.Remove("a", "nar/a", "b", "nar/b", "nar/c"); err != nil {
+		t.Fatal(err)
+	}
+	want := "remove remove remove remove remove syncdir syncdir"
+	if got := strings.Join(ops, " "); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
 }
 
 // A short write by the kernel, as on a disk that fills up, is no success.

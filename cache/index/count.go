@@ -27,16 +27,17 @@ type cleanNote struct {
 	Totals
 	Files
 	Closed time.Time `json:"closed,omitzero"`
+	Uses   bool      `json:"uses"` // usesNote
 }
 
-// note says what is known now. Where the records were not counted it is what an
-// older narwharf writes.
+// note says what is known now. Where the records were not counted it is no JSON, as an
+// older narwharf has it.
 func (t *Table) note(files Files) []byte {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	text, err := json.Marshal(cleanNote{t.count.sum, files, time.Now().UTC()})
+	text, err := json.Marshal(cleanNote{t.count.sum, files, time.Now().UTC(), true})
 	if err != nil || !t.count.done {
-		return []byte("1")
+		return []byte("1 " + usesNote)
 	}
 	return text
 }

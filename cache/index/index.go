@@ -13,6 +13,7 @@ package index
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"slices"
 	"time"
@@ -82,6 +83,22 @@ type Index interface {
 	// that, by PathLock and NarLock; what only has to stay as it is is
 	// state.Shared. fn may run again.
 	Change(locks []string, fn func(tx *Tx) error) error
+	// Use notes that somebody who may upload is about to be told that paths are here,
+	// by hash part: they stay for a lease then. missing are not here.
+	Use(ctx context.Context, hashes []string) (missing []string, err error)
+	// UsedLately tells whether Use of a path would write nothing and find it.
+	UsedLately(hash string) (bool, error)
+	// File returns the row of a NAR file, nil if it has none.
+	File(name string) (*File, error)
+	// EachFile calls fn for every row of a NAR file, in pages as Each.
+	EachFile(fn func(name string, f *File) error) error
+	// Going returns the paths whose narinfo files have to go, in order.
+	Going(ctx context.Context) ([]Going, error)
+	// Began notes that uses are known from now on, or always in an empty cache, if that
+	// is not noted.
+	Began(empty bool) error
+	// IsGoing tells whether the narinfo file of a path has to go.
+	IsGoing(hash string) (bool, error)
 	// Prune removes what damaged records left when they were dropped.
 	Prune() error
 	// Totals sums up the index.

@@ -56,8 +56,9 @@ func narSize(v []byte) (size int64, ok bool) {
 // Tx is a change that is being made.
 type Tx struct {
 	state.Tx
-	g    generation
-	more map[string]Totals // what the sums gain, by hash part
+	g     generation
+	lease time.Duration
+	more  map[string]Totals // what the sums gain, by hash part
 }
 
 func (x *Tx) gain(hash string, more Totals) {
@@ -80,8 +81,14 @@ func (x *Tx) Users(file string) ([]string, error) { return suffixes(x, x.g.nar()
 // Put adds or replaces a record.
 func (x *Tx) Put(r *Record) error {
 	hash := r.Info.Path.Hash()
-	if err := x.Delete(hash); err != nil {
+	old, err := x.Record(hash)
+	if noError(err) != nil {
 		return err
+	}
+	if old != nil {
+		if err := x.remove(old); err != nil {
+			return err
+		}
 	}
 	v, err := encode(r)
 	if err != nil {
@@ -89,18 +96,39 @@ func (x *Tx) Put(r *Record) error {
 	}
 	x.gain(hash, Totals{Paths: 1, NarSize: r.Info.NarSize})
 	err = x.eachRow(r, func(bucket, key string) error { return x.Tx.Put(bucket, key, nil) })
+	if err == nil {
+		err = x.Tx.Put(x.g.path(), hash, v)
+	}
+	if err == nil && old != nil {
+		err = x.unnameFiles(old)
+	}
+	if err == nil {
+		err = x.nameFiles(r)
+	}
 	if err != nil {
 		return err
 	}
-	return x.Tx.Put(x.g.path(), hash, v)
+	return x.Gone(hash)
 }
 
-// Delete removes a record; a missing one is no error.
+// Delete removes a record and what is known of its use; a missing one is no error.
 func (x *Tx) Delete(hash string) error {
 	r, err := x.Record(hash)
 	if err != nil {
 		return noError(err)
 	}
+	if err := x.remove(r); err != nil {
+		return err
+	}
+	if err := x.unnameFiles(r); err != nil {
+		return err
+	}
+	return x.Tx.Delete(UseBucket, hash)
+}
+
+// remove deletes the rows of a record.
+func (x *Tx) remove(r *Record) error {
+	hash := r.Info.Path.Hash()
 	x.gain(hash, Totals{Paths: -1, NarSize: -r.Info.NarSize})
 	if err := x.eachRow(r, x.Tx.Delete); err != nil {
 		return err

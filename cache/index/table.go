@@ -2,6 +2,7 @@ package index
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,8 +22,7 @@ import (
 //	index/1/ref   <hash> <referrer>   -> ""
 //
 // meta's key "clean" is there while nobody has the index open for writing. Its
-// value is what was counted then (cleanNote), or "1", which an older narwharf
-// writes.
+// value is what was counted then (cleanNote), or begins with "1".
 const (
 	rootBucket = "index"
 	metaBucket = rootBucket + "/meta"
@@ -39,6 +39,7 @@ const lockMeta = "index"
 type Table struct {
 	state  state.Store
 	g      generation
+	lease  time.Duration
 	dirty  bool
 	closed time.Time
 	files  *Files // as the last Close in order has it, nil if that is not known
@@ -58,11 +59,17 @@ func (g generation) path() string { return g.root() + "/path" }
 func (g generation) nar() string  { return g.root() + "/nar" }
 func (g generation) ref() string  { return g.root() + "/ref" }
 
+// Options are how long paths stay.
+type Options struct {
+	// Lease is how long a path stays for certain after its last use; 0 is a day.
+	Lease time.Duration
+}
+
 // Open opens the index in s, which others share. A state written by a newer
 // version is refused. Damaged records are not: Get and Each say which and what
 // to do, and Replace mends them.
-func Open(s state.Store) (*Table, error) {
-	t := &Table{state: s}
+func Open(s state.Store, o Options) (*Table, error) {
+	t := &Table{state: s, lease: cmp.Or(o.Lease, 24*time.Hour)}
 	err := s.Update(context.Background(), []string{lockMeta}, func(tx state.Tx) error {
 		v, err := tx.Get(metaBucket, keyVersion)
 		switch {
@@ -89,6 +96,9 @@ func Open(s state.Store) (*Table, error) {
 		if t.g = generation(g); t.g == "" && err == nil {
 			t.g = "1"
 			err = tx.Put(metaBucket, keyGen, []byte(t.g))
+		}
+		if err == nil {
+			err = t.sinceOpened(tx, clean)
 		}
 		if err != nil {
 			return err
@@ -122,7 +132,7 @@ func (t *Table) Change(locks []string, fn func(tx *Tx) error) error {
 	defer t.turn.RUnlock()
 	var x *Tx
 	err := t.state.Update(context.Background(), locks, func(tx state.Tx) error {
-		x = &Tx{tx, t.g, make(map[string]Totals)}
+		x = t.tx(tx)
 		return fn(x)
 	})
 	t.mu.Lock()
@@ -139,6 +149,8 @@ func (t *Table) Change(locks []string, fn func(tx *Tx) error) error {
 	}
 	return err
 }
+
+func (t *Table) tx(tx state.Tx) *Tx { return &Tx{tx, t.g, t.lease, make(map[string]Totals)} }
 
 func (t *Table) view(fn func(tx state.Reader) error) error {
 	return t.state.View(context.Background(), fn)
@@ -176,13 +188,16 @@ func (t *Table) Each(fn func(hash string, r *Record, err error) error) error {
 }
 
 // Prune removes rows of the tables nar and ref that their record does not call for,
-// as a damaged one leaves them.
+// as a damaged one leaves them, and uses of paths that are not here.
 func (t *Table) Prune() error {
 	err := t.prune(t.g.nar(), func(key string) (hash, word string) { word, hash, _ = strings.Cut(key, "\x00"); return hash, word })
-	if err != nil {
-		return err
+	if err == nil {
+		err = t.prune(t.g.ref(), func(key string) (hash, word string) { return key[32:], key[:32] + "-" })
 	}
-	return t.prune(t.g.ref(), func(key string) (hash, word string) { return key[32:], key[:32] + "-" })
+	if err == nil {
+		err = t.prune(UseBucket, func(key string) (hash, word string) { return key, "" })
+	}
+	return err
 }
 
 // prune goes through a table. parse tells whose a row is, and what its record then has.
@@ -193,7 +208,7 @@ func (t *Table) prune(bucket string, parse func(key string) (hash, word string))
 			stale := false
 			look := func(tx state.Reader) error {
 				v, err := tx.Get(t.g.path(), hash)
-				stale = !bytes.Contains(v, []byte(word))
+				stale = v == nil || !bytes.Contains(v, []byte(word))
 				return err
 			}
 			if err := t.view(look); err != nil {

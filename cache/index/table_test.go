@@ -40,7 +40,7 @@ func openState(t *testing.T) (s *bolt.Store, reopen func() *bolt.Store) {
 
 func open(t *testing.T, s state.Store) *Table {
 	t.Helper()
-	b, err := Open(s)
+	b, err := Open(s, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestTableNewerVersion(t *testing.T) {
 	db, _ := openState(t)
 	open(t, db)
 	write(t, db, metaBucket, keyVersion, "2")
-	_, err := Open(db)
+	_, err := Open(db, Options{})
 	if err == nil || !strings.Contains(err.Error(), "version 2") || !strings.Contains(err.Error(), "newer narwharf") {
 		t.Errorf("a newer version: %v", err)
 	}

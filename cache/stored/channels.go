@@ -48,6 +48,21 @@ func (c *Cache) HasBytes(info *narinfo.Info) bool {
 	return err == nil && (info.FileSize == 0 || st.Size == info.FileSize)
 }
 
+// Use keeps paths for a lease, by hash part: they do not go while their closure is checked
+// and promoted. It returns those that are in neither source.
+func (c *Cache) Use(ctx context.Context, hashes []string) (missing []string, err error) {
+	gone, err := c.Uploads.Index.Use(ctx, hashes)
+	for _, hash := range gone {
+		if c.Local != nil {
+			if _, err := c.Local.Info(ctx, hash); err == nil {
+				continue
+			}
+		}
+		missing = append(missing, hash)
+	}
+	return missing, err
+}
+
 // Peek reads small files out of a path, out of an uploaded one in one pass over
 // its NAR. A name that is no regular file, or is larger than limit bytes, is
 // there with no content; one that is missing is not in the result.

@@ -43,8 +43,9 @@ func (c *Cache) find(ctx context.Context, hash string) (*Source, error) {
 
 // NAR looks up a path that has this NAR, in either source: clients remember a narinfo
 // for 30 days, and meanwhile the path may have been adopted, or uploaded and deleted
-// here. What the signer has in memory saves the look.
-func (c *Cache) NAR(ctx context.Context, hash string, narHash narinfo.Hash) (*Source, error) {
+// here. What the signer has in memory saves the look. For one who may upload, an upload
+// is kept for a lease.
+func (c *Cache) NAR(ctx context.Context, hash string, narHash narinfo.Hash, uploader bool) (*Source, error) {
 	t, err := c.Signer.Get(ctx, hash, c.Uploads.Index)
 	if err != nil {
 		return nil, err
@@ -58,6 +59,13 @@ func (c *Cache) NAR(ctx context.Context, hash string, narHash narinfo.Hash) (*So
 	}
 	if err == nil && src.NarHash != narHash {
 		err = fs.ErrNotExist
+	}
+	if err == nil && !src.Local && uploader {
+		if there, err := c.use(ctx, hash); err != nil {
+			return nil, err
+		} else if !there {
+			return c.NAR(ctx, hash, narHash, uploader)
+		}
 	}
 	return src, err
 }
@@ -191,10 +199,20 @@ func (c *Cache) openAt(ctx context.Context, url string, at int64) (io.ReadCloser
 func damaged(err error) error { return errors.New(err.Error()) }
 
 // OpenNar opens the NAR file "nar/<file>". One that should be there and is not is noted.
-func (c *Cache) OpenNar(file string) (*blob.File, error) {
-	f, err := c.Uploads.Files.Open("nar/" + file)
-	if errors.Is(err, fs.ErrNotExist) {
-		c.Uploads.NoteLost("nar/" + file)
+// Whoever can upload asks in order to know whether he must, or has it then.
+func (c *Cache) OpenNar(file string, uploader bool) (f *blob.File, err error) {
+	name := "nar/" + file
+	if uploader {
+		_, err = c.Uploads.Claim(file)
+	}
+	if err == nil {
+		f, err = c.Uploads.Files.Open(name)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		c.Uploads.NoteLost(name)
+	case err == nil && !uploader:
+		c.Uploads.Asked(name)
 	}
 	return f, err
 }

@@ -17,6 +17,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"time"
 
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
@@ -28,6 +29,7 @@ import (
 	"narwharf/cache/state/namelock"
 	"narwharf/cache/upload"
 	"narwharf/cache/upload/adopt"
+	"narwharf/cache/upload/recovery"
 	"narwharf/narinfo"
 )
 
@@ -35,6 +37,7 @@ import (
 type Options struct {
 	DataDir string // the files lie in its folders cache and tmp
 	State   state.Store
+	Index   index.Options
 	Rules   upload.Options // Open sets Local, Counted and Changed
 	// Local is the machine's own store, nil if it is not served.
 	Local *local.Store
@@ -74,7 +77,7 @@ func Open(opts Options) (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	idx, err := index.Open(opts.State)
+	idx, err := index.Open(opts.State, opts.Index)
 	if err != nil {
 		return nil, err
 	}
@@ -94,26 +97,41 @@ func Open(opts Options) (*Cache, error) {
 	return c, nil
 }
 
-// Recover makes files and index agree, if the last process was killed.
+// Recover makes files and index agree, if the last process was killed, and goes on with
+// deletions that were begun.
 func (c *Cache) Recover() (err error) {
-	if !c.consistent {
-		_, _, err = c.Uploads.Recover()
-		c.consistent = err == nil
+	if c.consistent {
+		return c.Uploads.Finish(context.Background())
 	}
+	_, _, err = recovery.Recover(c.Uploads)
+	c.consistent = err == nil
 	return err
 }
 
 // Check looks, beside everything else, for what Recover need not: what somebody did to the
-// files after a stop in order, and NARs that are lost.
+// files after a stop in order, and NARs that are lost. Once a day it looks for NARs of which
+// the index knows nothing, until ctx ends.
 func (c *Cache) Check(ctx context.Context) {
-	if err := c.Uploads.Check(ctx, c.index.Closed()); err != nil && ctx.Err() == nil {
-		c.log.Error("compare the index with the files", "error", err)
+	err := recovery.Check(ctx, c.Uploads, c.index.Closed())
+	daily := time.NewTicker(24 * time.Hour)
+	defer daily.Stop()
+	for ctx.Err() == nil {
+		if err != nil {
+			c.log.Error("compare the index with the files", "error", err)
+		}
+		select {
+		case <-daily.C:
+			err = recovery.FindUnnamed(ctx, c.Uploads)
+		case <-ctx.Done():
+		}
 	}
 }
 
 // Rebuild makes the index anew; see upload.Store.
 func (c *Cache) Rebuild(ctx context.Context, report func(format string, args ...any)) (lost int64, err error) {
-	lost, err = c.Uploads.Rebuild(ctx, report)
+	if err = c.Uploads.Finish(ctx); err == nil {
+		lost, err = recovery.Rebuild(ctx, c.Uploads, report)
+	}
 	c.consistent = err == nil
 	return lost, err
 }
@@ -122,6 +140,9 @@ func (c *Cache) Rebuild(ctx context.Context, report func(format string, args ...
 func (c *Cache) Close() error {
 	if !c.consistent || c.Uploads.NeedsRecovery() {
 		return nil
+	}
+	if err := c.Uploads.Keep(); err != nil {
+		return err
 	}
 	n := c.Uploads.Counts()
 	return c.index.Close(index.Files{Count: n.NarFiles, Size: n.NarBytes})
@@ -141,12 +162,18 @@ func (c *Cache) uploaded(hash string) (*index.Record, error) {
 }
 
 // Narinfo returns the signed narinfo of a path. One who may upload remembers for 30 days
-// that a path of the local store is here, and does not send it: so it is held there.
-// What nothing can hold is adopted.
+// that a path is here, and does not send it. So an upload is kept for a lease, and a path of
+// the local store is held there. What nothing can hold is adopted.
 func (c *Cache) Narinfo(ctx context.Context, hash string, uploader bool) (*signed.Narinfo, error) {
 	t, err := c.Signer.Get(ctx, hash, c.Uploads.Index)
-	if err != nil || t.Local == nil || !uploader {
+	if err != nil || !uploader {
 		return t, err
+	}
+	if t.Local == nil {
+		if there, err := c.use(ctx, hash); there || err != nil {
+			return t, err
+		}
+		return c.Narinfo(ctx, hash, uploader)
 	}
 	held, err := c.Local.Hold(ctx, t.Local.Info.Path)
 	if err != nil {
@@ -156,6 +183,23 @@ func (c *Cache) Narinfo(ctx context.Context, hash string, uploader bool) (*signe
 		c.Want([]narinfo.Path{t.Local.Info.Path})
 	}
 	return t.ForUploader()
+}
+
+// UsedLately tells whether a narinfo may be shown to one who may upload as it is.
+func (c *Cache) UsedLately(hash string, t *signed.Narinfo) bool {
+	lately, err := c.Uploads.Index.UsedLately(hash)
+	return t.Local == nil && lately && err == nil
+}
+
+// use keeps an uploaded path for a lease. If it is not here any more, what the signer has of
+// it is old.
+func (c *Cache) use(ctx context.Context, hash string) (there bool, err error) {
+	gone, err := c.Uploads.Index.Use(ctx, []string{hash})
+	if err != nil || len(gone) == 0 {
+		return err == nil, err
+	}
+	c.Signer.Forget(hash)
+	return false, ctx.Err()
 }
 
 // PutInfo takes in a narinfo (upload.Store.PutInfo). What it refers to in the local store

@@ -37,7 +37,7 @@ func (s *Store) NoteLost(name string) {
 			paths[i] = string(r.Info.Path)
 		}
 	}
-	s.log.Error("a NAR is lost that a narinfo names: upload it again with nix copy --refresh, or run narwharf fsck --repair", "file", name, "paths", paths)
+	s.Log.Error("a NAR is lost that a narinfo names: upload it again with nix copy --refresh, or run narwharf fsck --repair", "file", name, "paths", paths)
 }
 
 // Lost is how many NARs are known to be lost, and still are.

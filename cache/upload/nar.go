@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"time"
 
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
-	"narwharf/cache/state"
 	"narwharf/narinfo"
 )
 
@@ -49,10 +47,8 @@ var ErrDamagedCopy = errors.New("the compressed NAR was damaged on the disk")
 // PutCopy takes in a NAR file that was verified when it was made: in has to be
 // what f says, else ErrDamagedCopy.
 func (s *Store) PutCopy(file string, in io.Reader, f narfile.Facts) error {
-	if st, err := s.Claim(file); err == nil && st.Size == f.FileSize {
-		// By an earlier attempt, or of another path with the same content.
-		s.remember("nar/"+file, f)
-		return nil
+	if st, err := s.claim("nar/"+file, f); err == nil && st.Size == f.FileSize {
+		return nil // by an earlier attempt, or of another path with the same content
 	}
 	w, err := s.room.create("nar/"+file, f.FileSize)
 	if err != nil {
@@ -72,20 +68,24 @@ func (s *Store) PutCopy(file string, in io.Reader, f narfile.Facts) error {
 
 // commit ends the writing of a NAR file. It does so also if the file is there: we
 // know of these bytes that they are right, and of those only that somebody wrote
-// them once.
+// them once. Who may be about to delete it waits for its lock then, and reads again.
 func (s *Store) commit(w blob.Writer, name string, f narfile.Facts) error {
 	defer s.locks.Lock(name)()
 	if err := w.Prepare(); err != nil {
 		return err
 	}
+	users, row, err := s.noted(name)
+	if err != nil {
+		return err
+	}
 	added := int64(0)
 	old, err := s.Files.Stat(name)
-	switch {
-	case err != nil:
+	if err != nil {
 		added = 1
-	case s.aged(old):
-		err := s.Index.Change([]string{state.Shared(index.NarLock(name))}, func(*index.Tx) error { return w.Publish() })
-		if err != nil {
+	}
+	noted := row != nil || len(users) > 0 || err == nil
+	if noted {
+		if err := s.ask(name, f, users, w.Publish); err != nil {
 			return err
 		}
 	}
@@ -93,35 +93,14 @@ func (s *Store) commit(w blob.Writer, name string, f narfile.Facts) error {
 		return err
 	}
 	s.narFiles.add(added, f.FileSize-old.Size)
-	s.remember(name, f)
+	if !noted {
+		s.verified.Set(name, f)
+	}
 	return nil
 }
 
-// aged tells whether somebody may be about to sweep a NAR file. Whoever wants to
-// keep it then shares its lock in the index.
-func (s *Store) aged(st blob.Info) bool { return time.Since(st.ModTime) > s.NarGrace/24 }
-
-// remember keeps what a NAR file is until a narinfo names it, so that it need not
-// be read again.
-func (s *Store) remember(name string, f narfile.Facts) {
-	if users, err := s.Index.Users(name); err != nil || len(users) == 0 {
-		s.verified.set(name, f)
-	}
-}
-
-// Claim stats a NAR file that the caller is about to name in a narinfo: its time
-// without one starts anew.
-func (s *Store) Claim(file string) (blob.Info, error) {
-	name := "nar/" + file
-	st, err := s.Files.Stat(name)
-	if err == nil && s.aged(st) {
-		err = s.Index.Change([]string{state.Shared(index.NarLock(name))}, func(*index.Tx) error { return s.Files.Touch(name) })
-	}
-	return st, err
-}
-
-// factsOf tells what a stored NAR file is: from memory, from a narinfo that
-// was checked against it, else by reading it.
+// factsOf tells what a stored NAR file is: from memory, from its row, from a narinfo
+// that was checked against it, else by reading it.
 func (s *Store) factsOf(file string) (narfile.Facts, error) {
 	name := "nar/" + file
 	defer s.locks.Lock(name)()
@@ -132,28 +111,34 @@ func (s *Store) factsOf(file string) (narfile.Facts, error) {
 		}
 		return narfile.Facts{}, err
 	}
-	f, ok := s.verified.get(name)
+	f, ok := s.verified.Get(name)
 	if ok && f.FileSize == st.Size {
 		return f, nil
 	}
-	users, err := s.Index.Users(name)
+	users, row, err := s.noted(name)
 	if err != nil {
 		return narfile.Facts{}, err
 	}
+	if row != nil && !row.Facts.FileHash.IsZero() && row.Facts.FileSize == st.Size {
+		return narfile.Facts(row.Facts), nil
+	}
 	for _, hash := range users {
 		r, err := s.Index.Get(hash)
+		if errors.Is(err, index.ErrNotFound) {
+			continue // collected meanwhile
+		}
 		if err != nil {
 			return narfile.Facts{}, err
 		}
 		if i := r.Info; i.URL == name && i.FileSize == st.Size {
-			return narfile.Facts{Compression: i.Compression, FileHash: i.FileHash, NarHash: i.NarHash, FileSize: i.FileSize, NarSize: i.NarSize}, nil
+			return narfile.Facts(index.FactsOf(i)), nil
 		}
 	}
 	f, err = Inspect(s.Files, file)
 	if refusal.In(err) != nil {
 		// The client saw that the file is here and did not send it. It must
 		// go, or the path could never be uploaded.
-		s.log.Error("a damaged NAR was in the way of an upload", "file", name, "error", err)
+		s.Log.Error("a damaged NAR was in the way of an upload", "file", name, "error", err)
 		if err := s.quarantine(st); err != nil {
 			return narfile.Facts{}, err
 		}
@@ -162,7 +147,7 @@ func (s *Store) factsOf(file string) (narfile.Facts, error) {
 	if err != nil {
 		return narfile.Facts{}, err
 	}
-	s.verified.set(name, f)
+	s.verified.Set(name, f)
 	return f, nil
 }
 

@@ -265,7 +265,7 @@ func (s *Store) likeLocal(info *narinfo.Info) error {
 	l, err := s.Local.Info(context.Background(), info.Path.Hash())
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			s.log.Warn("an upload could not be compared with the local store", "path", info.Path, "error", err)
+			s.Log.Warn("an upload could not be compared with the local store", "path", info.Path, "error", err)
 		}
 		return nil
 	}

@@ -46,7 +46,7 @@ func (p *pair) open(name string) *upload.Store {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	idx, err := index.Open(p.state)
+	idx, err := index.Open(p.state, index.Options{})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -156,9 +156,12 @@ func TestTwoServersSweep(t *testing.T) {
 	p := newPair(t)
 	for n := range 40 {
 		i := p.nar(p.a, fmt.Sprint("p", n), fmt.Sprint("content ", n))
+		if err := p.a.Keep(); err != nil { // the other knows what is written alone
+			t.Fatal(err)
+		}
 		var size int64
 		_, err := race(func() (err error) {
-			size, err = p.b.RemoveOrphan(i.URL, time.Now().Add(2*time.Hour))
+			size, err = p.b.RemoveUnnamed(i.URL, time.Now().Add(2*time.Hour))
 			return err
 		}, put(p.a, i, "a"))
 		_, stat := p.a.Files.Stat(i.URL)

@@ -8,6 +8,8 @@
 //   - Nothing is ever seen by half. A NAR is visible only after all of it was
 //     read, unpacked, found to be exactly one well-formed NAR, and synced; a
 //     narinfo only after its NAR and its references are there.
+//   - What somebody who may upload was told to be here (index.Index.Use, Claim) stays
+//     for a lease.
 //   - The first fingerprint of a path (NarHash, NarSize, References) wins. Later
 //     uploads of the same fingerprint add signatures and further encodings of the
 //     NAR; of another they are refused, with when and by whom.
@@ -24,25 +26,34 @@
 //
 // A narinfo file gets its name in the index's transaction, whose locks are what
 // decides between two servers. So after a crash the files are right and the index
-// is behind at most: Recover brings it up. Rebuild makes it anew. Fsck checks
-// every byte of it while it is in use.
+// is behind at most: package recovery brings it up, or makes it anew. Package fsck
+// checks every byte of it while it is in use.
+//
+// # What goes
+//
+// Collect deletes paths. A deletion reads in its own transaction that nothing refers to
+// the path, that it is no root and that nobody counts on it, as PutInfo reads in its own
+// that the references are there. The record goes first, then the narinfo file; what a
+// crash leaves between the two is an intention in the index, which Finish carries out.
+// NAR files that no record names any more go at last. Sweep deletes those that never got
+// a narinfo, and alternates that nobody wants.
 package upload
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
-	"narwharf/cache/narfile"
 	"narwharf/cache/state/namelock"
+	"narwharf/cache/upload/received"
 	"narwharf/narinfo"
 )
 
@@ -54,14 +65,15 @@ type Store struct {
 	Index index.Index
 	Options
 
+	Log *slog.Logger
+
 	room  room
-	log   *slog.Logger
 	locks namelock.Set
 
-	verified      verified
+	verified      received.Set
 	lost          lostNars
 	narFiles      fileCount
-	swept         atomic.Int64
+	sweptFiles    atomic.Int64
 	needsRecovery atomic.Bool // file and index may disagree
 }
 
@@ -74,6 +86,9 @@ type Options struct {
 	// NarGrace is how long a NAR may lie without a narinfo. Nix 2.35 and
 	// later sends all NARs of a closure before the first narinfo.
 	NarGrace time.Duration
+	// Grace is how long an alternate stays after its last PUT or GET: the Nix that
+	// uploaded it remembers its URL for 30 days. 0 is 31 days.
+	Grace time.Duration
 	// Local is the machine's own store, nil if it is not served.
 	Local LocalStore
 	// Counted is what a count of the NAR files would find; nil: New counts them.
@@ -117,13 +132,14 @@ func New(files blob.Store, idx index.Index, opts Options, log *slog.Logger) (*St
 	if opts.Local == nil {
 		opts.Local = noLocal{}
 	}
+	opts.Grace = cmp.Or(opts.Grace, 31*24*time.Hour)
 	if opts.Changed == nil {
 		opts.Changed = func(string) {}
 	}
 	if err := checkStoreDir(files, opts.StoreDir); err != nil {
 		return nil, err
 	}
-	s := &Store{Files: files, Index: idx, Options: opts, room: room{files, opts.Local, log}, lost: lostNars{names: make(map[string]bool)}, log: log}
+	s := &Store{Files: files, Index: idx, Options: opts, Log: log, room: room{files, opts.Local, log}, lost: lostNars{names: make(map[string]bool)}}
 	if c := opts.Counted; c != nil {
 		s.narFiles.add(c.Count, c.Size)
 		return s, nil
@@ -162,7 +178,7 @@ type Counts struct {
 
 // Counts returns the numbers of now.
 func (s *Store) Counts() Counts {
-	return Counts{s.narFiles.files.Load(), s.narFiles.bytes.Load(), s.swept.Load()}
+	return Counts{s.narFiles.files.Load(), s.narFiles.bytes.Load(), s.sweptFiles.Load()}
 }
 
 // LockPath keeps others in this process from changing a path. Whoever locks a NAR
@@ -182,36 +198,4 @@ func (c *fileCount) measure(files blob.Store) error {
 func (c *fileCount) add(files, bytes int64) {
 	c.files.Add(files)
 	c.bytes.Add(bytes)
-}
-
-// verified holds what NAR files turned out to be that were read whole and have no
-// narinfo yet, which would say it, too.
-type verified struct {
-	mu    sync.Mutex
-	facts map[string]narfile.Facts // by the file's name, "nar/…"
-}
-
-func (v *verified) get(name string) (narfile.Facts, bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	f, ok := v.facts[name]
-	return f, ok
-}
-
-func (v *verified) set(name string, f narfile.Facts) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.facts == nil {
-		v.facts = make(map[string]narfile.Facts)
-	}
-	v.facts[name] = f
-}
-
-// forget drops NARs that a narinfo now names, or that are gone.
-func (v *verified) forget(names ...string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for _, name := range names {
-		delete(v.facts, name)
-	}
 }

@@ -3,7 +3,6 @@ package upload
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"slices"
 	"time"
@@ -12,17 +11,27 @@ import (
 	"narwharf/cache/index"
 )
 
-// alternateGrace is how long an alternate stays after its last PUT or GET: the Nix that
-// uploaded it remembers its URL for 30 days.
-const alternateGrace = 31 * 24 * time.Hour
-
 // Sweep removes NARs that have had no narinfo for longer than the grace time, alternates
-// that have been of use to nobody among them, and returns how many files and bytes went.
+// that have been of use to nobody, and what a collection left, and returns how many NAR
+// files and bytes went.
 func (s *Store) Sweep(now time.Time) (files int, size int64, err error) {
-	var old []string
-	err = s.Files.List("nar", func(st blob.Info) error {
-		if now.Sub(st.ModTime) > s.NarGrace {
-			old = append(old, st.Name)
+	err = errors.Join(s.Finish(context.Background()), s.keepVerified(now))
+	if err != nil {
+		return 0, 0, err
+	}
+	var old, alternates []string
+	err = s.Index.EachFile(func(name string, f *index.File) error {
+		if !s.swept(f, now) {
+			return nil
+		}
+		users, err := s.Index.Users(name)
+		switch {
+		case err != nil:
+			return err
+		case len(users) == 0:
+			old = append(old, name)
+		case now.Sub(f.Asked) > s.Grace:
+			alternates = append(alternates, name)
 		}
 		return nil
 	})
@@ -30,31 +39,25 @@ func (s *Store) Sweep(now time.Time) (files int, size int64, err error) {
 		return 0, 0, err
 	}
 	var errs []error
-	for _, name := range old {
-		err := s.endAlternate(name, now)
-		n := int64(-1)
-		if err == nil {
-			n, err = s.RemoveOrphan(name, now)
-		}
-		if err != nil {
+	for _, name := range alternates {
+		if err := s.endAlternate(name, now); err != nil {
 			errs = append(errs, err) // one that cannot go must not keep the others
-			continue
-		}
-		if n >= 0 {
-			files++
-			size += n
+		} else {
+			old = append(old, name)
 		}
 	}
-	return files, size, errors.Join(errs...)
+	files, size, err = s.removeFiles(old, func(f *index.File) bool { return s.swept(f, now) })
+	return files, size, errors.Join(append(errs, err)...)
 }
 
-// endAlternate takes a NAR off the records that have it as an alternate alone, if it is old
-// and the file that they use is there.
+// swept tells whether a NAR file that no record names may go.
+func (s *Store) swept(f *index.File, now time.Time) bool {
+	return f.Doomed || now.Sub(f.Asked) > s.NarGrace
+}
+
+// endAlternate takes a NAR off the records that have it as an alternate alone, if nobody
+// has asked for it and the file that they use is there.
 func (s *Store) endAlternate(name string, now time.Time) error {
-	st, err := s.Files.Stat(name)
-	if err != nil || now.Sub(st.ModTime) <= alternateGrace {
-		return nil // RemoveOrphan meets the error again
-	}
 	users, err := s.Index.Users(name)
 	if err != nil {
 		return err
@@ -62,14 +65,17 @@ func (s *Store) endAlternate(name string, now time.Time) error {
 	locks := []string{index.NarLock(name)}
 	for _, hash := range users {
 		if r, err := s.Index.Get(hash); err != nil || r.Info.URL == name {
-			return nil // most are: no change need be tried; what is damaged is for fsck
+			return nil // it needs no row; what is damaged is for fsck
 		}
 		locks = append(locks, index.PathLock(hash))
 	}
 	return s.Index.Change(locks, func(tx *index.Tx) error {
 		is, err := tx.Users(name)
-		st, missing := s.Files.Stat(name)
-		if err != nil || missing != nil || now.Sub(st.ModTime) <= alternateGrace {
+		if err != nil {
+			return err
+		}
+		row, err := tx.File(name)
+		if err != nil || row == nil || now.Sub(row.Asked) <= s.Grace {
 			return err
 		}
 		var next []*index.Record
@@ -89,122 +95,136 @@ func (s *Store) endAlternate(name string, now time.Time) error {
 				return err
 			}
 		}
-		return nil
+		return tx.PutFile(name, row) // which the last Put has made one that was asked for now
 	})
 }
 
-// Asked notes that somebody read a NAR file, of which st is known, once a day. What no
-// narinfo names is kept by its uploader alone.
-func (s *Store) Asked(st blob.Info) {
-	if s.AskedLately(st) {
-		return
+// RemoveUnnamed removes one NAR if no record names it and its time is over. It returns
+// its size, -1 if it stays.
+func (s *Store) RemoveUnnamed(name string, now time.Time) (int64, error) {
+	n, size, err := s.removeSome([]string{name}, func(f *index.File) bool { return s.swept(f, now) })
+	if n == 0 {
+		size = -1
 	}
-	if users, err := s.Index.Users(st.Name); err == nil && len(users) > 0 {
-		if err := s.Files.Touch(st.Name); err != nil {
-			s.log.Warn("that a NAR was asked for cannot be noted: its time cannot be set", "file", st.Name, "error", err)
-		}
-	}
-}
-
-// AskedLately tells whether Asked has nothing to note.
-func (s *Store) AskedLately(st blob.Info) bool { return time.Since(st.ModTime) < 24*time.Hour }
-
-// RemoveOrphan removes one NAR if, in the index's transaction, it is still old and
-// unnamed. It returns its size, -1 if it stays.
-func (s *Store) RemoveOrphan(name string, now time.Time) (int64, error) {
-	defer s.locks.Lock(name)()
-	size := int64(-1)
-	err := s.Index.Change([]string{index.NarLock(name)}, func(tx *index.Tx) error {
-		users, err := tx.Users(name)
-		if err != nil || len(users) > 0 {
-			return err
-		}
-		st, err := s.Files.Stat(name)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && now.Sub(st.ModTime) <= s.NarGrace {
-			return nil
-		}
-		if err == nil {
-			if err = s.removeNar(st); err == nil {
-				size = st.Size
-			}
-		}
-		return err
-	})
 	return size, err
 }
 
-// removeNar deletes a NAR file, of which st is known. The caller holds its
-// lock.
-func (s *Store) removeNar(st blob.Info) error {
-	err := s.Files.Remove(st.Name)
-	// A failed removal may be one whose folder could not be synced.
-	if _, now := s.Files.Stat(st.Name); errors.Is(now, fs.ErrNotExist) {
-		s.verified.forget(st.Name)
-		s.narFiles.add(-1, -st.Size)
+// removeAtOnce is how many NAR files go in one transaction.
+const removeAtOnce = 64
+
+// removeFiles removes those of NAR files that no record names and whose row may go.
+func (s *Store) removeFiles(names []string, may func(f *index.File) bool) (files int, size int64, err error) {
+	var errs []error
+	remove := func(part []string) error {
+		n, freed, err := s.removeSome(part, may)
+		files, size = files+n, size+freed
+		return err
+	}
+	for part := range slices.Chunk(names, removeAtOnce) {
+		if remove(part) == nil {
+			continue
+		}
+		for _, name := range part { // one that cannot go must not keep the others
+			if err := remove([]string{name}); err != nil {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return files, size, errors.Join(errs...)
+}
+
+// removeSome removes NAR files in one transaction. Who wants one meanwhile waits for its
+// lock, and then finds it gone or has made its time begin anew before.
+func (s *Store) removeSome(names []string, may func(f *index.File) bool) (files int, size int64, err error) {
+	names = slices.Compact(slices.Sorted(slices.Values(names)))
+	var locks []string
+	var were []blob.Info
+	for _, name := range names {
+		defer s.locks.Lock(name)()
+		locks = append(locks, index.NarLock(name))
+		if f, err := s.Files.Open(name); err == nil {
+			defer f.Close() // the file system frees a large file when nobody has it open: not while others wait for the transaction
+			were = append(were, f.Info)
+		}
+	}
+	err = s.Index.Change(locks, func(tx *index.Tx) error {
+		var going []string
+		for _, name := range names {
+			users, err := tx.Users(name)
+			if err != nil {
+				return err
+			}
+			row, err := tx.File(name)
+			if err != nil {
+				return err
+			}
+			if len(users) == 0 && row != nil && may(row) {
+				going = append(going, name)
+			}
+		}
+		if err := s.Files.Remove(going...); err != nil {
+			return err
+		}
+		for _, name := range going {
+			if err := tx.DropFile(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for _, st := range were {
+		if s.recount(st) {
+			files++
+			size += st.Size
+		}
+	}
+	return files, size, err
+}
+
+// recount counts a NAR file as gone, if it is: also after an error, since one that could
+// not be removed for certain may be. The caller holds its lock.
+func (s *Store) recount(st blob.Info) (gone bool) {
+	if _, err := s.Files.Stat(st.Name); !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	s.verified.Forget(st.Name)
+	s.narFiles.add(-1, -st.Size)
+	return true
+}
+
+// keepEvery is how long the facts of a NAR that was sent are in memory alone.
+const keepEvery = 30 * time.Second
+
+// SweepUntil sweeps now and then until ctx ends.
+func (s *Store) SweepUntil(ctx context.Context) {
+	sweep := time.NewTicker(min(max(s.NarGrace/24, time.Minute), time.Hour))
+	defer sweep.Stop()
+	keep := time.NewTicker(keepEvery)
+	defer keep.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-keep.C:
+			err = s.keepVerified(now.Add(-keepEvery))
+		case now := <-sweep.C:
+			err = s.sweepAt(now)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.Log.Error("sweep", "error", err)
+		}
+	}
+}
+
+func (s *Store) sweepAt(now time.Time) error {
+	files, bytes, err := s.Sweep(now)
+	s.sweptFiles.Add(int64(files))
+	if files > 0 {
+		s.Log.Info("removed NARs that have no narinfo", "files", files, "bytes", bytes)
 	}
 	return err
 }
 
-// SweepUntil sweeps now and then until ctx ends.
-func (s *Store) SweepUntil(ctx context.Context) {
-	tick := time.NewTicker(min(max(s.NarGrace/24, time.Minute), time.Hour))
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-tick.C:
-			files, bytes, err := s.Sweep(now)
-			s.swept.Add(int64(files))
-			if err != nil {
-				s.log.Error("sweep", "error", err)
-			} else if files > 0 {
-				s.log.Info("removed NARs that never got a narinfo", "files", files, "bytes", bytes)
-			}
-		}
-	}
-}
-
-// QuarantineDir is where damaged files go; a NAR keeps its own name there.
-const QuarantineDir = "quarantine"
-
-// Quarantine moves a NAR file out of the way, unless another has taken its place
-// since st was seen.
-func (s *Store) Quarantine(st blob.Info) error {
-	defer s.locks.Lock(st.Name)()
-	return s.quarantine(st)
-}
-
-func (s *Store) quarantine(st blob.Info) error {
-	if is, err := CopyToQuarantine(s.Files, st.Name); err != nil || is != st {
-		return err
-	}
-	return s.Index.Change([]string{index.NarLock(st.Name)}, func(*index.Tx) error {
-		if now, err := s.Files.Stat(st.Name); err != nil || now != st {
-			return nil
-		}
-		return s.removeNar(st)
-	})
-}
-
-// CopyToQuarantine copies a file to where a person can look at it, and tells what it
-// copied. There being none is no error.
-func CopyToQuarantine(files blob.Store, name string) (blob.Info, error) {
-	in, err := files.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return blob.Info{}, nil
-	}
-	if err != nil {
-		return blob.Info{}, err
-	}
-	defer in.Close()
-	out, err := files.Create(QuarantineDir+"/"+name, in.Size)
-	if err != nil {
-		return blob.Info{}, err
-	}
-	defer out.Abort()
-	if _, err := io.Copy(out, in.Content); err != nil {
-		return blob.Info{}, err
-	}
-	return in.Info, out.Commit()
-}
+// Keep makes durable what is known in memory alone, for a stop in order.
+func (s *Store) Keep() error { return s.keepVerified(time.Now()) }

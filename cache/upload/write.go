@@ -2,6 +2,7 @@ package upload
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -38,8 +39,12 @@ func (s *Store) write(next, old *index.Record, locks []string, check func(tx *in
 		}
 		defer file.Abort()
 	case slices.Equal(next.Alternates, old.Alternates):
-		s.verified.forget(next.Files()...)
-		return nil
+		s.verified.Forget(next.Files()...)
+		gone, err := s.Index.Use(context.Background(), []string{hash})
+		if err == nil && len(gone) > 0 {
+			err = errChanged
+		}
+		return err
 	}
 	reached := false // what may have to be taken back
 	err := s.Index.Change(append(locks, index.PathLock(hash)), func(tx *index.Tx) error {
@@ -59,7 +64,11 @@ func (s *Store) write(next, old *index.Record, locks []string, check func(tx *in
 				return err
 			}
 		}
-		return tx.Put(next)
+		if err := tx.Put(next); err != nil || old == nil {
+			return err
+		}
+		_, err = tx.Use(hash) // who sends it counts on it
+		return err
 	})
 	if err == nil && file != nil {
 		err = file.Commit()
@@ -71,7 +80,7 @@ func (s *Store) write(next, old *index.Record, locks []string, check func(tx *in
 		s.takeBack(next, old)
 		return fmt.Errorf("write %s: %w", next.Info.Path, asFull(err))
 	}
-	s.verified.forget(next.Files()...)
+	s.verified.Forget(next.Files()...)
 	s.Changed(hash)
 	return nil
 }
@@ -108,7 +117,7 @@ func (s *Store) takeBack(next, old *index.Record) {
 		return s.refile(hash, now)
 	})
 	if err != nil {
-		s.log.Error("a narinfo and the index may differ until the next start", "file", hash+".narinfo", "error", err)
+		s.Log.Error("a narinfo and the index may differ until the next start", "file", hash+".narinfo", "error", err)
 	}
 	s.Changed(hash)
 }

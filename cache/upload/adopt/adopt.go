@@ -87,6 +87,13 @@ func New(opts Options) *Adopter {
 // An error of a path that is not what Nix knows it as, is in neither source, or
 // was uploaded meanwhile with another content is a refusal.Error.
 func (a *Adopter) Adopt(ctx context.Context, paths []narinfo.Path, by string) (int, error) {
+	hashes := make([]string, len(paths))
+	for i, p := range paths {
+		hashes[i] = p.Hash()
+	}
+	if _, err := a.Uploads.Index.Use(ctx, hashes); err != nil { // what is here stays
+		return 0, err
+	}
 	todo := make(batch)
 	for _, p := range paths {
 		r, err := a.Uploads.Index.Get(p.Hash())

@@ -50,6 +50,9 @@ func (c *fsck) infos(ctx context.Context) error {
 		if _, err := c.store.Files.Stat(name); err == nil {
 			continue // uploaded since we listed
 		}
+		if _, err := c.store.Index.Get(hash); errors.Is(err, index.ErrNotFound) {
+			continue // collected since
+		}
 		c.found(name, "the index has it and the file is gone", func() error {
 			if r, err := c.store.Index.Get(hash); err == nil && len(c.opts.Needed(r.Info.Path)) > 0 {
 				return c.restoreInfo(hash)
@@ -88,6 +91,9 @@ func (c *fsck) info(hash string) (*narinfo.Info, error) {
 	}
 	switch {
 	case err != nil:
+		if going, err := c.goes(hash); going || err != nil {
+			return nil, err
+		}
 		c.found(name, "is not in the index", func() error {
 			return index.Put(c.store.Index, &index.Record{Info: info, Uploaded: time.Now()})
 		})
@@ -102,12 +108,25 @@ func (c *fsck) info(hash string) (*narinfo.Info, error) {
 	return info, nil
 }
 
+// goes tells whether a path without a record was collected: its narinfo file goes next,
+// or has gone.
+func (c *fsck) goes(hash string) (bool, error) {
+	if going, err := c.store.Index.IsGoing(hash); going || err != nil {
+		return going, err
+	}
+	_, err := c.store.LoadInfo(hash)
+	return errors.Is(err, fs.ErrNotExist), nil
+}
+
 // narOf sees whether the NAR of a path is there.
 func (c *fsck) narOf(info *narinfo.Info) error {
 	bad := func() (words string, err error) {
 		st, err := c.store.Files.Stat(info.URL)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
+			if _, err := c.store.Index.Get(info.Path.Hash()); errors.Is(err, index.ErrNotFound) {
+				return "", nil // the path was collected
+			}
 			return info.URL + " is missing", nil
 		case err == nil && info.FileSize != 0 && st.Size != info.FileSize:
 			return fmt.Sprintf("%s has %d bytes and should have %d", info.URL, st.Size, info.FileSize), nil
@@ -147,6 +166,9 @@ func (c *fsck) references(hash string) error {
 			if !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
+			if _, err := c.store.Index.Get(hash); errors.Is(err, index.ErrNotFound) {
+				return nil // it was collected, and then what it refers to
+			}
 			c.found(name, fmt.Sprintf("%s refers to %s, which is missing: upload that again with nix copy --refresh", info.Path, ref), nil)
 		} else if err != nil {
 			return err
@@ -165,13 +187,18 @@ func (c *fsck) orphans(ctx context.Context) error {
 		if err != nil || len(users) > 0 {
 			return err
 		}
-		// Twice the grace: the sweeper had its turn and left it.
-		if time.Since(st.ModTime) <= 2*c.store.NarGrace {
+		// Twice the grace: the sweeper had its turn and left it. One without a row came
+		// just now, or gets one with the next start.
+		row, err := c.store.Index.File(st.Name)
+		if err != nil {
+			return err
+		}
+		if row == nil || time.Since(row.Asked) <= 2*c.store.NarGrace {
 			c.pending.Add(1)
 			return nil
 		}
 		c.found(st.Name, "no narinfo names it", func() error {
-			_, err := c.store.RemoveOrphan(st.Name, time.Now())
+			_, err := c.store.RemoveUnnamed(st.Name, time.Now())
 			return err
 		})
 		return nil
@@ -187,7 +214,12 @@ func (c *fsck) listings(ctx context.Context) error {
 		}
 		remove := func() error { return c.store.Files.Remove(st.Name) }
 		if _, err := c.store.Index.Get(hash); errors.Is(err, index.ErrNotFound) {
-			c.found(st.Name, "is a listing of no path", remove)
+			if going, err := c.store.Index.IsGoing(hash); going || err != nil {
+				return err
+			}
+			if _, err := c.store.Files.Stat(st.Name); err == nil {
+				c.found(st.Name, "is a listing of no path", remove)
+			}
 			return nil
 		} else if err != nil {
 			return err

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"narwharf/cache/blob"
 	"narwharf/cache/upload"
 	"narwharf/narinfo"
 )
@@ -104,7 +105,7 @@ func Run(ctx context.Context, store *upload.Store, opts Options) (Result, error)
 		line += fmt.Sprintf("%d damaged", r.Damage)
 	}
 	if r.Repaired > 0 {
-		line += fmt.Sprintf(", %d repaired (files moved to %s)", r.Repaired, upload.QuarantineDir)
+		line += fmt.Sprintf(", %d repaired (files moved to %s)", r.Repaired, blob.QuarantineDir)
 	}
 	if r.Pending > 0 {
 		line += fmt.Sprintf("; %d NARs wait for their narinfo", r.Pending)

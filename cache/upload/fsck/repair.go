@@ -20,7 +20,7 @@ func (c *fsck) restoreInfo(hash string) error {
 		return c.removeLocked(hash, func() bool { _, err := c.store.LoadInfo(hash); return err != nil })
 	}
 	// Never without a file in between: that would mean the path is gone.
-	if _, err := upload.CopyToQuarantine(c.store.Files, hash+".narinfo"); err != nil {
+	if _, err := blob.Quarantine(c.store.Files, hash+".narinfo"); err != nil {
 		return err
 	}
 	return blob.WriteFile(c.store.Files, hash+".narinfo", r.Info.Append(nil))
@@ -67,7 +67,7 @@ func (c *fsck) removeInfo(hash string, still func() bool) error {
 }
 
 func (c *fsck) removeLocked(hash string, still func() bool) error {
-	if _, err := upload.CopyToQuarantine(c.store.Files, hash+".narinfo"); err != nil {
+	if _, err := blob.Quarantine(c.store.Files, hash+".narinfo"); err != nil {
 		return err
 	}
 	defer c.store.Changed(hash)

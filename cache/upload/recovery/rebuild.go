@@ -1,0 +1,192 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"narwharf/cache/blob"
+	"narwharf/cache/index"
+	"narwharf/cache/narfile"
+	"narwharf/cache/state"
+	"narwharf/cache/state/progress"
+	"narwharf/cache/upload"
+	"narwharf/narinfo"
+)
+
+// Rebuild makes the index anew from the files alone, path by path, while reads and
+// uploads go on. NARs that no narinfo names are read, since they may be another
+// encoding of one that is named. Files that cannot be used are reported and left as
+// they are.
+//
+// Not in files: who uploaded a path and the exact time. gone counts paths without a NAR.
+func Rebuild(ctx context.Context, s *upload.Store, report func(format string, args ...any)) (gone int64, err error) {
+	files, err := upload.InfoFiles(s.Files)
+	if err != nil {
+		return 0, err
+	}
+	if err := s.Index.Began(len(files) == 0); err != nil {
+		return 0, err
+	}
+	b := &rebuild{s, files, make(map[string]bool), make(map[narinfo.Hash][]string), make(map[string][]string), report}
+	if err := b.readInfos(ctx); err != nil {
+		return 0, err
+	}
+	further, err := b.readFurther(ctx)
+	if err != nil {
+		return 0, err
+	}
+	fileless, err := without(s, files)
+	if err != nil {
+		return 0, err
+	}
+	var paths, lost, done atomic.Int64
+	err = eachAtOnce(ctx, slices.Sorted(maps.Keys(files)), func(hash string) error {
+		progress.Report(ctx, "paths put into the index", done.Add(1), int64(len(files)))
+		url, err := b.put(hash)
+		if url == "" || err != nil {
+			return err
+		}
+		paths.Add(1)
+		if _, err := s.Files.Stat(url); errors.Is(err, fs.ErrNotExist) {
+			lost.Add(1)
+			s.NoteLost(url)
+		}
+		return nil
+	})
+	if err == nil {
+		err = eachAtOnce(ctx, fileless, b.drop)
+	}
+	if err == nil {
+		err = s.Index.Prune()
+	}
+	if err != nil {
+		return 0, err
+	}
+	s.Changed("")
+	report("index made anew: %d paths, %d more NAR files with the NAR of one of them in another encoding", paths.Load(), further)
+	if n := lost.Load(); n > 0 {
+		report("%d paths have lost their NAR, the log names them: upload them again with nix copy --refresh, or run narwharf fsck --repair", n)
+	}
+	report("not in files, and so not restored: who uploaded a path; the time is that of the file")
+	return lost.Load(), nil
+}
+
+// rebuild holds in memory of each narinfo only what tells its alternates; it is read
+// again when its turn comes.
+type rebuild struct {
+	*upload.Store
+	files      map[string]time.Time      // hash parts of the narinfo files
+	known      map[string]bool           // NAR files that a narinfo names, or that were read
+	byNar      map[narinfo.Hash][]string // hash parts of the paths with a NAR
+	alternates map[string][]string       // further files of a path, by hash part
+	report     func(format string, args ...any)
+}
+
+func (b *rebuild) readInfos(ctx context.Context) error {
+	for i, hash := range slices.Sorted(maps.Keys(b.files)) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		progress.Report(ctx, "narinfos read", int64(i), int64(len(b.files)))
+		info, err := b.LoadInfo(hash)
+		if err != nil {
+			b.report("left out: %s.narinfo: %v", hash, err)
+			continue
+		}
+		b.known[strings.Clone(info.URL)] = true
+		b.byNar[info.NarHash] = append(b.byNar[info.NarHash], hash)
+	}
+	return nil
+}
+
+// readFurther reads the NAR files that no narinfo names, and returns how many have
+// the NAR of a path.
+func (b *rebuild) readFurther(ctx context.Context) (further int, err error) {
+	err = b.Files.List("nar", func(st blob.Info) error {
+		file := strings.TrimPrefix(st.Name, "nar/")
+		if ctx.Err() != nil || b.known[st.Name] || !narfile.Grammar.MatchString(file) {
+			return ctx.Err()
+		}
+		b.known[st.Name] = true
+		f, err := upload.Inspect(b.Files, file)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			b.report("left out: %s: %v", st.Name, err)
+			return nil
+		}
+		for _, hash := range b.byNar[f.NarHash] {
+			b.alternates[hash] = append(b.alternates[hash], st.Name)
+		}
+		if len(b.byNar[f.NarHash]) > 0 {
+			further++
+		}
+		return nil
+	})
+	return further, err
+}
+
+// put makes the record of a path that has a file, and returns the URL in it. What an upload has added to it
+// since the files were read stays.
+func (b *rebuild) put(hash string) (url string, err error) {
+	defer b.LockPath(hash)()
+	locks := []string{index.PathLock(hash)}
+	for _, name := range b.alternates[hash] {
+		locks = append(locks, state.Shared(index.NarLock(name)))
+	}
+	err = b.Index.Change(locks, func(tx *index.Tx) error {
+		url = ""
+		if going, err := tx.IsGoing(hash); going || err != nil {
+			return err // it was collected since the files were read
+		}
+		info, err := b.LoadInfo(hash)
+		if err != nil {
+			return tx.Drop(hash) // as reported above
+		}
+		url = info.URL
+		next := upload.WithInfo(&index.Record{Uploaded: b.files[hash], Alternates: b.alternates[hash]}, info)
+		next.Alternates = slices.DeleteFunc(next.Alternates, func(name string) bool { _, err := b.Files.Stat(name); return err != nil })
+		if old, err := tx.Record(hash); err == nil {
+			for _, name := range old.Alternates {
+				if _, err := b.Files.Stat(name); err == nil && !b.known[name] && !slices.Contains(next.Files(), name) {
+					next.Alternates = append(next.Alternates, name)
+				}
+			}
+		}
+		slices.Sort(next.Alternates)
+		if err := tx.Drop(hash); err != nil {
+			return err
+		}
+		return tx.Put(next)
+	})
+	return url, err
+}
+
+// drop removes the record of a path that had no file, if it has none.
+func (b *rebuild) drop(hash string) error {
+	defer b.LockPath(hash)()
+	return b.Index.Change([]string{index.PathLock(hash)}, func(tx *index.Tx) error {
+		if _, err := b.LoadInfo(hash); err == nil {
+			return nil
+		}
+		return tx.Drop(hash)
+	})
+}
+
+// without returns the paths of the index that have none of the files.
+func without(s *upload.Store, files map[string]time.Time) (gone []string, err error) {
+	err = s.Index.Each(func(hash string, _ *index.Record, _ error) error {
+		if _, there := files[hash]; !there {
+			gone = append(gone, hash)
+		}
+		return nil
+	})
+	return gone, err
+}
