@@ -105,6 +105,9 @@ func (s *Runs) args(r journal.Run) []string {
 		"--property=ExecStopPost=" + s.Program + " agent record " + dir + " end",
 		"--property=RuntimeMaxSec=" + strconv.Itoa(int(s.Timeout/time.Second)),
 		"--property=TimeoutStopSec=60",
+		// Else journald drops what comes after ten thousand lines, and with it that the
+		// activation script failed (LogRateLimitIntervalSec= in systemd.exec(5)).
+		"--property=LogRateLimitIntervalSec=0",
 	}
 	for _, name := range []string{"LOCALE_ARCHIVE", "NIXOS_INSTALL_BOOTLOADER", "NIXOS_NO_CHECK"} {
 		if v, ok := os.LookupEnv(name); ok {

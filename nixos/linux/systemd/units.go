@@ -30,7 +30,7 @@ func Units(ctx context.Context, changed func(unit string) bool) ([]effect.Unit, 
 	if len(names) == 0 {
 		return nil, nil
 	}
-	out, _, err = sys.Run(ctx, 16<<20, nil, "systemctl", append([]string{"show", "--no-pager", "--property=Id,ActiveState,SubState,Type,Result,ExecMainStatus,Restart,NRestarts,StateChangeTimestampMonotonic,TriggeredBy,Transient", "--"}, names...)...)
+	out, _, err = sys.Run(ctx, 16<<20, nil, "systemctl", append([]string{"show", "--no-pager", "--property=Id,LoadState,ActiveState,SubState,Type,Result,ExecMainStatus,Restart,RestartForceExitStatus,NRestarts,StateChangeTimestampMonotonic,TriggeredBy,Transient,LogLevelMax", "--"}, names...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -53,13 +53,15 @@ func worthALook(list string) []string {
 // crashAge is for how long a crash is one of a moment ago.
 const crashAge = time.Minute
 
-// notWell reads systemctl show. Transient units are of no system: a person's, or a session's.
+// notWell reads systemctl show. Transient units are of no system: a person's, or a session's. Nor are
+// those without a file, or masked: a release took them out, and how they ended is no fault of it, such
+// as the 143 of a Java that was asked to stop.
 func notWell(show string, now time.Duration, changed func(string) bool, failures func() map[string]time.Duration) []effect.Unit {
 	failures = sync.OnceValue(failures)
 	var units []effect.Unit
 	for block := range strings.SplitSeq(show, "\n\n") {
 		p := properties(block)
-		if p["Id"] == "" || p["Transient"] == "yes" {
+		if p["Id"] == "" || p["Transient"] == "yes" || p["LoadState"] == "not-found" || p["LoadState"] == "masked" {
 			continue
 		}
 		u := effect.Unit{Name: p["Id"], Failed: hasFailed(p), Crash: lastCrash(p, now, failures), Oneshot: isJob(p), Triggered: p["TriggeredBy"] != ""}
@@ -79,24 +81,32 @@ func lastCrash(p map[string]string, now time.Duration, failures func() map[strin
 	if err != nil || now-time.Duration(since)*time.Microsecond >= crashAge || p["NRestarts"] == "" || p["NRestarts"] == "0" {
 		return ""
 	}
-	switch p["Restart"] {
-	case "on-success":
+	forced := p["RestartForceExitStatus"] != ""
+	switch {
+	case p["Restart"] == "on-success" && !forced:
 		return ""
-	case "always": // also after a clean end, which NRestarts counts, too
-		at, ok := failures()[p["Id"]]
-		if !ok || now-at >= crashAge {
-			return ""
-		}
+	case p["Restart"] != "always" && !forced, mute(p["LogLevelMax"]):
+		return p["NRestarts"]
+	}
+	// That counts restarts after clean ends, too. Only the journal knows which those were.
+	if at, ok := failures()[p["Id"]]; ok && now-at < crashAge {
 		return at.String()
 	}
-	return p["NRestarts"]
+	return ""
 }
 
-// isJob tells whether a unit does something and ends: a oneshot, what a timer starts, and what
-// a socket starts for each connection.
+// mute tells whether systemd logs nothing of a unit's failed runs, which are warnings (4 in
+// syslog(3)); no limit is -1.
+func mute(logLevelMax string) bool {
+	level, err := strconv.Atoi(logLevelMax)
+	return err == nil && level >= 0 && level < 4
+}
+
+// isJob tells whether a unit does something and ends: a oneshot, what a timer or a path starts, and
+// what a socket starts for each connection.
 func isJob(p map[string]string) bool {
 	by := p["TriggeredBy"]
-	return p["Type"] == "oneshot" || strings.Contains(by, ".timer") || strings.Contains(by, ".socket") && strings.Contains(p["Id"], "@")
+	return p["Type"] == "oneshot" || strings.Contains(by, ".timer") || strings.Contains(by, ".path") || strings.Contains(by, ".socket") && strings.Contains(p["Id"], "@")
 }
 
 // hasFailed tells whether a unit is what systemd calls failed. Between two runs it is that

@@ -21,7 +21,7 @@ func TestWorthALook(t *testing.T) {
 func TestNotWell(t *testing.T) {
 	const now = time.Hour
 	const recently, earlier = "StateChangeTimestampMonotonic=3599000000\n", "StateChangeTimestampMonotonic=3000000000\n"
-	failures := map[string]time.Duration{"loop.service": now - time.Second, "old.service": now - 10*time.Minute}
+	failures := map[string]time.Duration{"loop.service": now - time.Second, "forced.service": now - time.Second, "old.service": now - 10*time.Minute}
 	for name, c := range map[string]struct {
 		show string
 		want *effect.Unit // but its name
@@ -45,6 +45,15 @@ func TestNotWell(t *testing.T) {
 		"a simple one of a timer":        {"ActiveState=failed\nSubState=failed\nType=simple\nTriggeredBy=backup.timer\n", &effect.Unit{Failed: true, Oneshot: true, Triggered: true}},
 		"sshd@1-10.0.0.1:22-.service":    {"ActiveState=failed\nSubState=failed\nType=simple\nTriggeredBy=sshd.socket\n", &effect.Unit{Failed: true, Oneshot: true, Triggered: true}},
 		"a service that a socket starts": {"ActiveState=failed\nSubState=failed\nType=simple\nTriggeredBy=db.socket\n", &effect.Unit{Failed: true, Triggered: true}},
+		"one that a path starts":         {"ActiveState=failed\nSubState=failed\nType=simple\nTriggeredBy=reload.path\n", &effect.Unit{Failed: true, Oneshot: true, Triggered: true}},
+		"taken out, with 143 at its end": {"LoadState=not-found\nActiveState=failed\nSubState=failed\nType=simple\nResult=exit-code\n", nil},
+		"masked":                         {"LoadState=masked\nActiveState=failed\nSubState=failed\nType=simple\nResult=exit-code\n", nil},
+		"a file that systemd refuses":    {"LoadState=bad-setting\nActiveState=failed\nSubState=failed\nType=simple\nResult=exit-code\n", &effect.Unit{Failed: true}},
+		"a status that restarts, clean":  {"ActiveState=active\nSubState=running\nRestart=on-failure\nRestartForceExitStatus=3 4\nResult=success\nNRestarts=3\n" + recently, nil},
+		"forced.service":                 {"ActiveState=active\nSubState=running\nRestart=on-success\nRestartForceExitStatus=1\nResult=success\nNRestarts=3\n" + recently, &effect.Unit{Crash: "59m59s"}},
+		"nobody logs its failures":       {"ActiveState=active\nSubState=running\nRestart=always\nResult=success\nNRestarts=4\nLogLevelMax=3\n" + recently, &effect.Unit{Crash: "4"}},
+		"it logs warnings":               {"ActiveState=active\nSubState=running\nRestart=always\nResult=success\nNRestarts=4\nLogLevelMax=4\n" + recently, nil},
+		"it may log all":                 {"ActiveState=active\nSubState=running\nRestart=always\nResult=success\nNRestarts=4\nLogLevelMax=-1\n" + recently, nil},
 		"a person's transient unit":      {"ActiveState=failed\nSubState=failed\nType=oneshot\nTransient=yes\n", nil},
 	} {
 		for _, changed := range []bool{false, true} {
