@@ -98,19 +98,23 @@ func (p profile) facts(f *effect.Facts, s systems) error {
 		return err
 	}
 	name := filepath.Base(link)
-	if n := generation(p.name, name); n == 0 || (filepath.Dir(link) != "." && filepath.Dir(link) != dir) {
+	n := generation(p.name, name)
+	path, err := os.Readlink(filepath.Join(dir, name))
+	switch {
+	case n == 0 || (filepath.Dir(link) != "." && filepath.Dir(link) != dir):
 		f.ProfileFault = fmt.Sprintf("%s is a link to %s, and not to one of its generations", p.name, link)
-		f.Profile, err = s.link(p.name)
-	} else if f.Profile, err = os.Readlink(filepath.Join(dir, name)); errors.Is(err, os.ErrNotExist) {
-		f.ProfileFault, err = fmt.Sprintf("%s is the generation %s, which is gone", p.name, name), nil
-	} else {
-		f.ProfileLink, f.Generation = name, n
+		f.Profile, _ = s.link(p.name) // links in a circle lead nowhere
+	case errors.Is(err, os.ErrNotExist):
+		f.ProfileFault = fmt.Sprintf("%s is the generation %s, which is gone", p.name, name)
+	case errors.Is(err, syscall.EINVAL):
+		f.ProfileFault = fmt.Sprintf("%s is the generation %s, which is no link", p.name, name)
+	case err != nil:
+		return err
+	default:
+		f.Profile, f.ProfileLink, f.Generation = path, name, n
 	}
 	if f.ProfileFault != "" {
 		f.ProfileFault += "; the next commit makes one"
-	}
-	if err != nil {
-		return err
 	}
 	f.CurrentGen = generation(p.name, p.newest(f.Current))
 	return nil

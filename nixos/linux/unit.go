@@ -2,11 +2,17 @@ package linux
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
+
+	"narwharf/narinfo/clip"
+	"narwharf/nixos/linux/sys"
 )
 
 // units is where a system has its units, and etc where it has its configuration once it runs.
@@ -16,9 +22,9 @@ const (
 )
 
 // WithoutAgent says what a system lacks of the agent that the running one brings: its unit,
-// that something starts it, its program, its configuration. An agent that comes from
-// elsewhere stays whatever is switched to.
-func (b *boot) WithoutAgent(_ context.Context, path string) string {
+// that something starts it, its program, its configuration; or why that program would not start. An
+// agent that comes from elsewhere stays whatever is switched to.
+func (b *boot) WithoutAgent(ctx context.Context, path string) string {
 	current, err := b.current()
 	if err != nil || current == "" || current == path {
 		return ""
@@ -51,10 +57,42 @@ func (b *boot) WithoutAgent(_ context.Context, path string) string {
 			}
 		}
 	}
-	if len(files) > 1 { // it names a configuration of its own
+	if len(files) < 2 && noConfig != "" { // nor does it name a configuration of its own
+		return noConfig
+	}
+	return b.wouldNotStart(ctx, path, files)
+}
+
+// startPatience is how long a program may take to read its configuration.
+const startPatience = 20 * time.Second
+
+// wouldNotStart says why the agent of a system would end at once: its program does not run on this
+// machine, or does not take its configuration. "" also where that cannot be known before the system
+// runs.
+func (b *boot) wouldNotStart(ctx context.Context, system string, files []string) string {
+	if len(files) == 0 {
 		return ""
 	}
-	return noConfig
+	config := b.config
+	if len(files) > 1 {
+		config = files[1]
+	}
+	program, known := b.within(system, files[0])
+	config, ours := b.within(system, config)
+	if config = b.real(config); !known || !ours || !exists(config) {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	_, words, err := sys.Run(ctx, 4096, nil, b.real(program), "agent", "status", "--config", config)
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case !errors.As(err, new(*exec.ExitError)):
+		return fmt.Sprintf("its program does not run on this machine (%v)", err)
+	case strings.Contains(words, config): // and not about what the agent remembers
+		return "its program does not take its configuration: " + clip.Text(words, 1000)
+	}
+	return ""
 }
 
 // has tells whether a system has a file.

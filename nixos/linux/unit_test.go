@@ -42,24 +42,28 @@ func TestWithoutAgent(t *testing.T) {
 		unit   string            // of the agent; "-": it is no service
 		says   string
 	}{
-		"all of it":                {},
-		"the unit is gone":         {change: map[string]string{unit: ""}, says: "it has no unit narwharf.service"},
-		"unit and program":         {change: map[string]string{unit: "", "sw/bin/narwharf": ""}, says: "it has no unit narwharf.service"},
-		"all but the unit":         {change: map[string]string{"etc/narwharf/agent.toml": "", "sw/bin/narwharf": ""}, says: "names /etc/narwharf/agent.toml, which is not there"},
-		"all is gone":              {change: map[string]string{unit: "", "etc/narwharf/agent.toml": "", "sw/bin/narwharf": ""}, says: "it has no unit"},
-		"masked":                   {change: map[string]string{unit: "-> /dev/null"}, says: "is masked"},
-		"nobody wants it":          {change: map[string]string{"etc/systemd/system/multi-user.target.wants/narwharf.service": ""}, says: "nothing in it starts narwharf.service"},
-		"a timer wants it":         {change: map[string]string{"etc/systemd/system/multi-user.target.wants/narwharf.service": "", "etc/systemd/system/narwharf.timer": "x"}},
-		"another target wants it":  {change: map[string]string{"etc/systemd/system/multi-user.target.wants/narwharf.service": "", "etc/systemd/system/network.target.requires/narwharf.service": "x"}},
-		"its program is gone":      {change: map[string]string{unit: "[Service]\nExecStart=@STORE@/gone/bin/narwharf agent run\n"}, says: "gone/bin/narwharf, which is not there"},
-		"of the system, and gone":  {change: map[string]string{unit: "[Service]\nExecStart=-@RUN@/current-system/sw/bin/narwharf agent run\n", "sw/bin/narwharf": ""}, says: "sw/bin/narwharf, which is not there"},
-		"of the system":            {change: map[string]string{unit: "[Service]\nExecStart=@RUN@/current-system/sw/bin/narwharf agent run\n"}},
-		"a drop-in, another file":  {change: map[string]string{unit + ".d/a.conf": "[Service]\nExecStart=\nExecStart=@STORE@/narwharf/bin/narwharf agent run --config=@STORE@/none.toml\n"}, says: "none.toml, which is not there"},
-		"the file is elsewhere":    {change: map[string]string{unit: "[Service]\nExecStart=@STORE@/narwharf/bin/narwharf agent run --config @STORE@/a.toml\n", "etc/narwharf/agent.toml": ""}},
-		"a script starts it":       {change: map[string]string{unit: "[Service]\nExecStart=@STORE@/narwharf/bin/narwharf\n", "etc/narwharf/agent.toml": ""}, says: "it has no /etc/narwharf/agent.toml"},
-		"an agent from elsewhere":  {change: map[string]string{unit: "", "sw/bin/narwharf": ""}, unit: "own.service"},
-		"cron, program gone":       {change: map[string]string{unit: "", "sw/bin/narwharf": ""}, unit: "-", says: "it has no sw/bin/narwharf"},
-		"cron, configuration gone": {change: map[string]string{"etc/narwharf/agent.toml": ""}, unit: "-", says: "it has no /etc/narwharf/agent.toml"},
+		"all of it":                  {},
+		"the unit is gone":           {change: map[string]string{unit: ""}, says: "it has no unit narwharf.service"},
+		"unit and program":           {change: map[string]string{unit: "", "sw/bin/narwharf": ""}, says: "it has no unit narwharf.service"},
+		"all but the unit":           {change: map[string]string{"etc/narwharf/agent.toml": "", "sw/bin/narwharf": ""}, says: "names /etc/narwharf/agent.toml, which is not there"},
+		"all is gone":                {change: map[string]string{unit: "", "etc/narwharf/agent.toml": "", "sw/bin/narwharf": ""}, says: "it has no unit"},
+		"masked":                     {change: map[string]string{unit: "-> /dev/null"}, says: "is masked"},
+		"nobody wants it":            {change: map[string]string{"etc/systemd/system/multi-user.target.wants/narwharf.service": ""}, says: "nothing in it starts narwharf.service"},
+		"a timer wants it":           {change: map[string]string{"etc/systemd/system/multi-user.target.wants/narwharf.service": "", "etc/systemd/system/narwharf.timer": "x"}},
+		"another target wants it":    {change: map[string]string{"etc/systemd/system/multi-user.target.wants/narwharf.service": "", "etc/systemd/system/network.target.requires/narwharf.service": "x"}},
+		"its program is gone":        {change: map[string]string{unit: "[Service]\nExecStart=@STORE@/gone/bin/narwharf agent run\n"}, says: "gone/bin/narwharf, which is not there"},
+		"of the system, and gone":    {change: map[string]string{unit: "[Service]\nExecStart=-@RUN@/current-system/sw/bin/narwharf agent run\n", "sw/bin/narwharf": ""}, says: "sw/bin/narwharf, which is not there"},
+		"of the system":              {change: map[string]string{unit: "[Service]\nExecStart=@RUN@/current-system/sw/bin/narwharf agent run\n"}},
+		"a drop-in, another file":    {change: map[string]string{unit + ".d/a.conf": "[Service]\nExecStart=\nExecStart=@STORE@/narwharf/bin/narwharf agent run --config=@STORE@/none.toml\n"}, says: "none.toml, which is not there"},
+		"the file is elsewhere":      {change: map[string]string{unit: "[Service]\nExecStart=@STORE@/narwharf/bin/narwharf agent run --config @STORE@/a.toml\n", "etc/narwharf/agent.toml": ""}},
+		"a script starts it":         {change: map[string]string{unit: "[Service]\nExecStart=@STORE@/narwharf/bin/narwharf\n", "etc/narwharf/agent.toml": ""}, says: "it has no /etc/narwharf/agent.toml"},
+		"an agent from elsewhere":    {change: map[string]string{unit: "", "sw/bin/narwharf": ""}, unit: "own.service"},
+		"another machine's program":  {change: map[string]string{unit: "[Service]\nExecStart=@STORE@/foreign agent run\n"}, says: "does not run on this machine"},
+		"a damaged configuration":    {change: map[string]string{"etc/narwharf/agent.toml": "channel = \n"}, says: "does not take its configuration: narwharf: @STORE@/next/etc/narwharf/agent.toml: line 1"},
+		"one elsewhere, damaged":     {change: map[string]string{unit: "[Service]\nExecStart=@STORE@/narwharf/bin/narwharf agent run --config @STORE@/bad.toml\n"}, says: "does not take its configuration"},
+		"it fails for other reasons": {change: map[string]string{"etc/narwharf/agent.toml": "journal"}},
+		"cron, program gone":         {change: map[string]string{unit: "", "sw/bin/narwharf": ""}, unit: "-", says: "it has no sw/bin/narwharf"},
+		"cron, configuration gone":   {change: map[string]string{"etc/narwharf/agent.toml": ""}, unit: "-", says: "it has no /etc/narwharf/agent.toml"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -77,13 +81,16 @@ func TestWithoutAgent(t *testing.T) {
 				}
 			}
 			files(t, next, system)
-			files(t, store, map[string]string{"narwharf/bin/narwharf": "x", "a.toml": "x", "next/nixos-version": "1"})
+			// It says as narwharf does what it makes of the configuration, its fourth argument.
+			program := "#!/bin/sh\ncase \"$1 $2 $(cat \"$4\")\" in 'agent status channel ='*) echo \"narwharf: $4: line 1\" >&2; exit 2;; *journal) echo 'of a newer agent' >&2; exit 2;; esac\n"
+			files(t, store, map[string]string{"narwharf/bin/narwharf": program, "foreign": "\x7fELF", "a.toml": "x", "bad.toml": "channel = \n", "next/nixos-version": "1"})
 			files(t, run, map[string]string{"current-system": "-> " + old})
 			b := &boot{systems: systems{storeDir: store, runDir: run}, unit: strings.TrimPrefix(c.unit, "-"), config: "/etc/narwharf/agent.toml"}
 			if c.unit == "" {
 				b.unit = "narwharf.service"
 			}
-			got := b.WithoutAgent(context.Background(), next)
+			got, c := b.WithoutAgent(context.Background(), next), c
+			c.says = where.Replace(c.says)
 			if (c.says == "") != (got == "") || !strings.Contains(got, c.says) {
 				t.Errorf("%q, want … %s …", got, c.says)
 			}
@@ -109,6 +116,9 @@ func TestProfileFacts(t *testing.T) {
 		"its generation gone":  {tree: map[string]string{"system": "-> system-7-link", "system-6-link": "-> /nix/store/b"}, faulty: "is the generation system-7-link, which is gone"},
 		"to nowhere":           {tree: map[string]string{"system": "-> nowhere"}, faulty: "not to one of its generations"},
 		"another profile's":    {tree: map[string]string{"system": "-> other-3-link", "other-3-link": "-> /nix/store/a"}, profile: "/nix/store/a", faulty: "not to one of its generations"},
+		"in a circle":          {tree: map[string]string{"system": "-> other", "other": "-> system"}, faulty: "not to one of its generations"},
+		"to itself":            {tree: map[string]string{"system": "-> system"}, faulty: "not to one of its generations"},
+		"no link as its own":   {tree: map[string]string{"system": "-> system-7-link", "system-7-link/x": ""}, faulty: "is the generation system-7-link, which is no link"},
 		"a folder":             {tree: map[string]string{"system/x": ""}, faulty: "is no link"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -10,8 +10,9 @@ import (
 var bootDirs = []string{"/boot", "/efi", "/boot/efi"}
 
 // BootMounts are the file systems that the machine boots from: those of /boot, /efi and
-// /boot/efi, EFI system partitions wherever they are mounted, and where else a boot loader
-// has its files, as on the mirrors that GRUB is given by boot.loader.grub.mirroredBoots.
+// /boot/efi, local ones whose names begin with /boot, such as /boot/firmware, EFI system partitions
+// wherever they are mounted, and where else a boot loader has its files, as on the mirrors that GRUB
+// is given by boot.loader.grub.mirroredBoots.
 func BootMounts() []string {
 	for _, d := range bootDirs {
 		if f, err := os.Open(d); err == nil { // an automount is there from now on
@@ -48,7 +49,7 @@ func bootMounts(mountinfo string, exists func(string) bool, read func(string) ([
 		case slices.Contains(bootDirs, dir):
 			dirs = append(dirs, dir)
 		case slices.Contains(options, "ro") || !slices.Contains(localKinds, kind):
-		case slices.ContainsFunc(loaderFiles, has), kind == "vfat" && systemPartition(m[2], read):
+		case strings.HasPrefix(dir, "/boot"), slices.ContainsFunc(loaderFiles, has), kind == "vfat" && systemPartition(m[2], read):
 			dirs = append(dirs, dir)
 		}
 	}

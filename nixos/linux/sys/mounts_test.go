@@ -21,6 +21,8 @@ func TestBootMounts(t *testing.T) {
 39 22 8:81 / /mnt/locked ro - vfat /dev/sdf1 ro
 40 22 0:50 / /srv/far rw - nfs4 far:/srv rw
 41 22 0:51 / /efi rw - tmpfs none rw
+42 30 179:1 / /boot/firmware rw - vfat /dev/mmcblk0p1 rw
+43 22 0:52 / /boot/far rw - nfs4 far:/boot rw
 broken line
 `
 	files := []string{"/boot-fallback/EFI", "/boot2/grub/grub.cfg", "/iso/EFI", "/mnt/locked/EFI", "/srv/far/EFI", "/EFI"}
@@ -41,7 +43,7 @@ broken line
 		}
 		return nil, errors.New("none")
 	}
-	if got, want := bootMounts(text, exists, read), []string{"/boot", "/boot-fallback", "/mnt/new esp", "/mnt/mbr", "/boot2", "/efi"}; !slices.Equal(got, want) {
+	if got, want := bootMounts(text, exists, read), []string{"/boot", "/boot-fallback", "/mnt/new esp", "/mnt/mbr", "/boot2", "/efi", "/boot/firmware"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
