@@ -67,8 +67,11 @@ func (m *Machine) Step(old *journal.Journal, f effect.Facts, ev effect.Event) *j
 		if t.a == nil || table[t.a.Phase].on == nil {
 			break
 		}
-		if table[t.a.Phase].state == api.Probation {
+		switch table[t.a.Phase].state {
+		case api.Probation:
 			probation.StopClocks(t.a, f, m.Rules.Interval+m.Rules.CheckTime+time.Minute)
+		case api.Reverting: // a run may be as long as it likes
+			probation.StopClocks(t.a, f, 0)
 		}
 		t.follow(table[t.a.Phase].on(t, ev))
 	}

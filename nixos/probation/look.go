@@ -31,8 +31,8 @@ func Look(r *Rules, a *journal.Attempt, now int64, ev effect.Observed) (bad []st
 	return bad, len(wrong) > 0 || restless
 }
 
-// StopClocks moves the times of a probation, and the end of a test, by how long nobody could
-// look: the machine slept. One that was stopped without knowing it, and an agent that
+// StopClocks moves the times of a probation, of a way back, and the end of a test, by how long nobody
+// could look: the machine slept. One that was stopped without knowing it, and an agent that
 // was not there, show in two looks that are longer apart than longest; 0 is that this does not
 // count.
 func StopClocks(a *journal.Attempt, f effect.Facts, longest time.Duration) {
@@ -48,7 +48,7 @@ func StopClocks(a *journal.Attempt, f effect.Facts, longest time.Duration) {
 	if first || away < 1000 {
 		return
 	}
-	for _, at := range []*int64{&a.ProbationAt, &a.AwayAt} {
+	for _, at := range []*int64{&a.ProbationAt, &a.AwayAt, &a.BackAt} {
 		if *at != 0 {
 			*at = min(*at+away, f.Now)
 		}

@@ -29,12 +29,13 @@ func TestStopClocks(t *testing.T) {
 	} {
 		a := new(journal.Attempt)
 		a.LookedAt, a.Slept, a.ProbationAt, a.TestUntil = c.looked, c.slept, 90_000, 500_000
+		a.BackAt = 91_000
 		a.Failing = map[string]int64{"unit x": 95_000}
 		a.Crashes = map[string]journal.Crash{"y": {First: 92_000, At: 93_000}, "before": {Last: "1"}}
 		StopClocks(a, c.now, c.longest)
 		at := func(was int64) int64 { return min(was+c.moved, max(c.now.Now, was)) }
 		if a.ProbationAt != at(90_000) || a.Failing["unit x"] != at(95_000) || a.Crashes["y"] != (journal.Crash{First: at(92_000), At: at(93_000)}) ||
-			a.Crashes["before"] != (journal.Crash{Last: "1"}) || a.AwayAt != 0 || a.TestUntil != 500_000+c.moved || a.LookedAt != c.now.Now {
+			a.BackAt != at(91_000) || a.Crashes["before"] != (journal.Crash{Last: "1"}) || a.AwayAt != 0 || a.TestUntil != 500_000+c.moved || a.LookedAt != c.now.Now {
 			t.Errorf("%s: %+v", name, a.Probation)
 		}
 	}
