@@ -72,8 +72,8 @@ func NewServer(opts Options) *Server {
 		opts.Metrics = prometheus.NewRegistry()
 	}
 	s := &Server{parts: &parts{Options: opts, metrics: newMetrics(opts.Cache, opts.Metrics)}, idle: reply.WriteIdle, unread: limits.Unread, slots: limits.NewSlots(cmp.Or(opts.Uploads, 64))}
-	s.publicPush = s.mayPush(new(http.Request))
-	s.public = opts.Access.Identify(new(http.Request)).Deny(access.Scope{Kind: access.Pull}) == nil
+	s.publicPush = opts.Access.Anybody(access.Scope{Kind: access.Push})
+	s.public = opts.Access.Anybody(access.Scope{Kind: access.Pull})
 	// Shared caches may keep an answer to a request with credentials if it is
 	// "public" (RFC 9111, 3.5), and would hand it to whom has none.
 	s.immutable = "private, max-age=31536000, immutable"

@@ -54,7 +54,8 @@ type Principal struct {
 }
 
 // Guard says why a request may do no more than pull does, whoever makes it; nil if it may.
-type Guard func(r *http.Request) *Denied
+// good is that it shows a token that is: anybody can add a header.
+type Guard func(r *http.Request, good bool) *Denied
 
 // lookup is Tokens.Lookup.
 type lookup interface {
@@ -81,16 +82,23 @@ func NewAuthenticator(tokens lookup, anonymous Scopes, clock func() time.Time, g
 // maxCredential bounds an Authorization header, in bytes.
 const maxCredential = 4 << 10
 
-// Identify reads the Authorization header of r; the package comment says which forms.
-// Whatever is wrong with the credential is for [Principal.Deny] to tell once it matters.
+// Identify reads the Authorization header of r. What is wrong with it is for [Principal.Deny] to tell.
 func (a *Authenticator) Identify(r *http.Request) Principal {
-	headers := r.Header["Authorization"]
-	p := Principal{Scopes: a.anonymous}
+	p := a.identify(r)
 	for _, guard := range a.guards {
 		if p.barred == nil {
-			p.barred = guard(r)
+			p.barred = guard(r, p.Credential == Valid)
 		}
 	}
+	return p
+}
+
+// Anybody tells whether a scope needs no credential.
+func (a *Authenticator) Anybody(need Scope) bool { return a.anonymous.Allows(need) }
+
+func (a *Authenticator) identify(r *http.Request) Principal {
+	headers := r.Header["Authorization"]
+	p := Principal{Scopes: a.anonymous}
 	switch len(headers) {
 	case 0:
 		return p
@@ -195,10 +203,12 @@ func (d *Denied) Error() string { return d.text }
 // Deny returns nil if p has the scope need, and otherwise why the request is refused:
 // compare it with nil before it becomes an error.
 func (p Principal) Deny(need Scope) *Denied {
-	if p.barred != nil && need.Kind != Pull {
+	allowed := p.Scopes.Allows(need)
+	// Of a token that is worth nothing here is said what is wrong with it.
+	if p.barred != nil && need.Kind != Pull && (allowed || p.Credential <= Valid) {
 		return p.barred
 	}
-	if p.Scopes.Allows(need) {
+	if allowed {
 		return nil
 	}
 	if need.Kind < Pull || need.Kind > Admin {

@@ -1,58 +1,48 @@
-// Package access says who a request comes from and what it may do: scopes,
-// tokens, and the reading of an Authorization header.
+// Package access says who a request comes from and what it may do: scopes, tokens, credentials.
 //
 // # Scopes
 //
-// A scope is one right, written as a word or as a word and a channel glob: see [Kind].
-// A glob is a channel name ([a-z0-9][a-z0-9._-]*) in which `*` stands for any run of
-// characters, also none. Nothing else is special. What implies what is a closed list:
+// A scope is one right, written as a word or as a word and a channel glob: see [Kind]. A glob is a
+// channel name ([a-z0-9][a-z0-9._-]*) in which `*` stands for any run of characters. Implied are:
 //
 //   - admin allows everything;
-//   - push implies pull, because a stock `nix copy` reads nix-cache-info and the
-//     narinfos before it writes;
-//   - promote and follow imply pull, because a promoter computes its release from
-//     what the cache has, and a follower fetches it;
+//   - push implies pull, because a stock `nix copy` reads nix-cache-info and narinfos before it writes;
+//   - promote and follow imply pull: a promoter computes its release from what the cache has, and a
+//     follower fetches it;
 //   - join implies pull, because a new host fetches its agent before it can join.
 //
 // operate and metrics imply nothing: who only stops roll-outs needs no closures.
 //
 // # Tokens
 //
-// A token is a string of 74 characters, shown once and stored as its SHA-256 (a fast
-// hash is enough: no dictionary holds 260 random bits):
+// A token is 74 characters, shown once and stored as its SHA-256 (no dictionary has 260 random bits):
 //
 //	nwt_<id: 10>_<secret: 52><checksum: 7>
 //
-// All three parts use the 32 symbols 0-9 a-z without i, l, o and u: nothing in
-// them needs quoting in netrc, a URL or a shell, and a double click selects the
-// whole. The id is public (it is the key of the store and may be logged), the
-// checksum is the CRC-32 (IEEE) of all that stands before it. The id of a join token
-// begins with j01n, so that no other is put where everybody reads it. So a scanner for leaked
-// secrets finds tokens by `nwt_[0-9a-hjkmnp-tv-z]{10}_[0-9a-hjkmnp-tv-z]{59}`, and a
-// token that was mistyped or cut short is told apart from one that was revoked.
+// All three parts use the 32 symbols 0-9 a-z without i, l, o and u: nothing in them needs quoting in
+// netrc, a URL or a shell, and a double click selects the whole. The id is public (it is the key of
+// the store and may be logged), the checksum is the CRC-32 (IEEE) of all that stands before it. The id
+// of a join token begins with j01n, so that no other is put where everybody reads it. So a scanner for
+// leaked secrets finds tokens by `nwt_[0-9a-hjkmnp-tv-z]{10}_[0-9a-hjkmnp-tv-z]{59}`, and a token that
+// was mistyped or cut short is told apart from one that was revoked.
 //
-// Revoked and expired tokens stay in the store, so that their holders are told what
-// happened and the audit log's names keep a meaning.
+// Revoked and expired tokens stay, so that their holders are told what happened.
 //
 // # Tokens of hosts
 //
-// A token may be bound to a host: as any other it is refused ([Principal.DenyAs]).
-// Hosts get such tokens for a join token, which expires soon, can do nothing else
-// but read, and lets as many hosts join as it has uses, or one host of a given name. A use
-// that is repeated by the same machine within ten minutes, because it did not get
-// the answer, is one use: the token made at first is revoked for the next.
+// A token may be bound to a host: as any other it is refused ([Principal.DenyAs]). Hosts get such
+// tokens for a join token, which expires soon, can do nothing else but read, and lets as many hosts
+// join as it has uses, or one host of a given name. A use that is repeated by the same machine within
+// ten minutes, because it did not get the answer, is one use: the token made at first is revoked then.
 //
 // # Credentials
 //
-// Stock Nix knows Basic alone, from netrc or from the URL, and sends it unasked
-// with every request, public reads included. Therefore:
+// Stock Nix knows Basic alone, from netrc or from the URL, and sends it with every request:
 //
-//   - the token is the password, under any user name or none; if the password is
-//     empty the user name is taken for it (https://TOKEN@host);
-//   - `Authorization: Bearer TOKEN` means the same;
-//   - what anonymous requests may do is added to what any credential gives, and a
-//     stale or malformed credential counts as none: an old line in a netrc does not
-//     break reads that need no credential at all.
+//   - the token is the password, under any user name or none; if the password is empty the user
+//     name is taken for it (https://TOKEN@host). `Authorization: Bearer TOKEN` means the same;
+//   - what anonymous requests may do is added to what any credential gives, and a stale or malformed
+//     credential counts as none: an old line in a netrc does not break reads that need none at all.
 //
 // No text, error or field of this package contains a secret or a part of one.
 package access

@@ -4,12 +4,13 @@
 //
 //   - if it changes something and is of a page of another origin, by what browsers say of
 //     that (403, net/http.CrossOriginProtection);
-//   - if it carries no Authorization header and is for a host that is not this server's
+//   - if it carries no token that is good and is for a host that is not this server's
 //     (421): a name of strangers that leads here, with which their page is of the same
 //     origin (DNS rebinding). Whoever sends a token has it from somewhere else than a page.
 //
 // A host is this server's if it is an IP address, localhost, that of public_url, or in
-// [access] hosts. A request without one, of HTTP/1.0, is of no browser. Reads that pull allows, and those that need no scope, as the probes of
+// [access] hosts. A request without one, of HTTP/1.0, may come from a proxy that has dropped it, and
+// is for none. Reads that pull allows, and those that need no scope, as the probes of
 // balancers, are answered under every name.
 package browser
 
@@ -37,20 +38,20 @@ func Guard(public *url.URL, hosts []string) access.Guard {
 	for _, h := range hosts {
 		ours = append(ours, plain(h))
 	}
-	return func(r *http.Request) *access.Denied {
+	return func(r *http.Request, good bool) *access.Denied {
 		if err := protection.Check(r); err != nil {
 			return access.Refuse(http.StatusForbidden, fmt.Sprintf(
 				"a web page of another origin (%s) has sent this: only pages of this server, and programs, may change something here", r.Header.Get("Origin")))
 		}
-		if len(r.Header["Authorization"]) > 0 {
+		if good {
 			return nil
 		}
 		host := plain(r.Host)
-		if _, err := netip.ParseAddr(host); err == nil || host == "" || slices.Contains(ours, host) {
+		if _, err := netip.ParseAddr(host); err == nil || slices.Contains(ours, host) {
 			return nil
 		}
 		return access.Refuse(http.StatusMisdirectedRequest, fmt.Sprintf(
-			"this carries no token and is for %q, which is no name of this server: send a token, ask by its address, or add the name to hosts in [access] of the server's configuration", host))
+			"this carries no token that is good and is for %q, which is no name of this server: send a token, ask by its address, or add the name to hosts in [access] of the server's configuration", host))
 	}
 }
 

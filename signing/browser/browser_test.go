@@ -38,8 +38,9 @@ func TestHosts(t *testing.T) {
 		"127.0.0.1:8080": true, "10.0.0.7": true, "[::1]:8080": true, "[::1]": true, "[fe80::1%25eth0]:80": true,
 		"localhost": true, "localhost:8080": true, "LOCALHOST.:1": true,
 		"cache.example.org": true, "cache.example.org:8443": true, "CACHE.example.org.": true, "cache.example.org:80": true,
-		"cache.lan": true, "cache.lan:8080": true, "nix.internal": true, "": true,
+		"cache.lan": true, "cache.lan:8080": true, "nix.internal": true,
 
+		"":             false, // of HTTP/1.0
 		"evil.example": false, "evil.example:8080": false, "localhost.evil.example": false, "evil.localhost": false,
 		"127.0.0.1.evil.example": false, "127.1": false, "0x7f.1": false, "2130706433": false, "x.cache.example.org": false,
 		"cache.example.org.evil.example": false, "[::1": false, "cache.lan@evil.example": false,
@@ -57,6 +58,20 @@ func TestHosts(t *testing.T) {
 			}
 			if d := auth.Identify(r).DenyAs(access.Scope{Kind: access.Follow, Glob: "web"}, "web-1"); (d == nil) != ours {
 				t.Errorf("%s at %q as a host: %v", method, host, d)
+			}
+			// A page may add what is no token; anonymous may operate here.
+			for _, none := range []string{"x", "Bearer nwf_x", "Basic eDp5", "Basic Og==", "Negotiate x", "Bearer " + secret + "x"} {
+				r.Header["Authorization"] = []string{none}
+				if d := auth.Identify(r).Deny(operate); (d == nil) != ours || d != nil && d.Status != http.StatusMisdirectedRequest {
+					t.Errorf("%s at %q with %q: %v", method, host, none, d)
+				}
+				if d := auth.Identify(r).Deny(pull); d != nil {
+					t.Errorf("%s at %q with %q, to pull: %v", method, host, none, d)
+				}
+			}
+			r.Header["Authorization"] = []string{"Bearer " + secret, "Bearer " + secret}
+			if d := auth.Identify(r).Deny(operate); (d == nil) != ours {
+				t.Errorf("%s at %q with two tokens: %v", method, host, d)
 			}
 			r.Header.Set("Authorization", "Bearer "+secret)
 			if d := auth.Identify(r).Deny(operate); d != nil {
@@ -107,7 +122,7 @@ func TestOrigins(t *testing.T) {
 			}
 		}
 	}
-	if d := Guard(nil, nil)(&http.Request{Host: "x"}); d == nil || d.Status != http.StatusMisdirectedRequest {
+	if d := Guard(nil, nil)(&http.Request{Host: "x"}, false); d == nil || d.Status != http.StatusMisdirectedRequest {
 		t.Errorf("a server without names: %v", d)
 	}
 }
