@@ -52,7 +52,7 @@ var codecs = []codec{
 	{"lz4", ".lz4", []byte("\x04\x22\x4d\x18"), fixed(smallWindow), func(r *bufio.Reader, _ uint64) (io.ReadCloser, error) {
 		return readCloser{lz4.NewReader(r), nil}, nil
 	}},
-	{"br", ".br", nil, fixed(smallWindow), func(r *bufio.Reader, _ uint64) (io.ReadCloser, error) {
+	{"br", ".br", nil, brotliWindow, func(r *bufio.Reader, _ uint64) (io.ReadCloser, error) {
 		return readCloser{brotli.NewReader(r), nil}, nil
 	}},
 }
@@ -110,11 +110,20 @@ func openZstd(r *bufio.Reader, window uint64) (io.ReadCloser, error) {
 	}}, nil
 }
 
-// Unpack undoes a compression by its name in a narinfo.
+// Unpack undoes a compression by its name in a narinfo, for the Nix of this machine.
 func Unpack(r *bufio.Reader, compression string) (io.ReadCloser, error) {
+	return unpackAs(r, compression, &relaying)
+}
+
+// UnpackStored is Unpack for those who read what a cache has.
+func UnpackStored(r *bufio.Reader, compression string) (io.ReadCloser, error) {
+	return unpackAs(r, compression, &reading)
+}
+
+func unpackAs(r *bufio.Reader, compression string, among *places) (io.ReadCloser, error) {
 	for _, c := range codecs {
 		if c.name == compression {
-			return c.start(r, &relaying)
+			return c.start(r, among)
 		}
 	}
 	return nil, refusal.New(refusal.Encoding, "the compression %q is not known here", compression)

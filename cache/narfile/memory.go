@@ -78,6 +78,21 @@ func zstdWindow(r *bufio.Reader) uint64 {
 	return max(h.WindowSize, 1)
 }
 
+// brotliWindow reads the first bits of a stream (RFC 7932, 9.1).
+func brotliWindow(r *bufio.Reader) uint64 {
+	head, _ := r.Peek(1)
+	if len(head) == 0 || head[0]&1 == 0 {
+		return 1 << 16
+	}
+	if n := head[0] >> 1 & 7; n != 0 {
+		return 1 << (17 + n)
+	}
+	if m := head[0] >> 4 & 7; m > 1 {
+		return 1 << (8 + m)
+	}
+	return 1 << 17
+}
+
 // xzWindow reads the size of the dictionary in the header of the first block (the xz file
 // format, 3.1 and 5.3.1). A filter before LZMA2 is rare, and gets a large place.
 func xzWindow(r *bufio.Reader) uint64 {

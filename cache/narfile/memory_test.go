@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/zstd"
 
 	"narwharf/cache/narfiletest"
@@ -54,6 +55,24 @@ func TestWindows(t *testing.T) {
 			t.Errorf("window %d: %v", window, err)
 		}
 	}
+}
+
+func TestBrotliWindow(t *testing.T) {
+	for bits := 10; bits <= 24; bits++ {
+		var out bytes.Buffer
+		w := brotli.NewWriterOptions(&out, brotli.WriterOptions{Quality: 1, LGWin: bits})
+		_, err := w.Write(bytes.Repeat([]byte("0123456789abcdef"), 2<<20)) // else the encoder takes a smaller one
+		if err == nil {
+			err = w.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := brotliWindow(bufio.NewReader(&out)); got != 1<<bits {
+			t.Errorf("a window of %d bits is taken for %d bytes", bits, got)
+		}
+	}
+	brotliWindow(bufio.NewReader(new(bytes.Buffer))) // does not panic
 }
 
 // TestPlaces: with all places for large windows taken, a small one goes on, and a large one
