@@ -151,10 +151,27 @@ func TestBusyClient(t *testing.T) {
 		t.Errorf("%v", a.header)
 	}
 	w.must(w.get("/serve/"+up.info.Path.Hash()+"/b"), 503)
+	w.must(w.get("/nar/"+up.info.NarHash.Base32()+".nar?hash="+up.info.Path.Hash(), "Range", "bytes=300300-300310"), 503) // as Harmonia has it
 	w.must(w.get("/"+up.info.Path.Hash()+".narinfo"), 200)
 	w.must(w.get(url), 200) // from its begin: that costs what it gives
 	w.must(w.get("/serve/"+up.info.Path.Hash()+"/b", "Authorization", "Bearer "+w.token), 200)
 	if a.status == http.StatusOK {
 		t.Error(a)
 	}
+}
+
+// TestBusyClientOfLocalStore: nor does a walk over a path of the local store, or to unpack a log of
+// its builds, cost nothing.
+func TestBusyClientOfLocalStore(t *testing.T) {
+	w, m := localWorld(t)
+	p := m.build("p", map[string]string{"a": "a", "b/c": "c"})
+	_, plain := p.urls()
+	w.must(w.get(plain, "Range", "bytes=8-18"), 206)
+	w.must(w.get("/serve/"+p.info.Path.Hash()+"/b/"), 200)
+	w.channels.Spend(" "+limits.Address("127.0.0.1:1"), time.Minute)
+	w.must(w.get(plain, "Range", "bytes=8-18"), 503, "works on as much as it can for your address")
+	w.must(w.get("/serve/"+p.info.Path.Hash()+"/b/"), 503)
+	w.must(w.get("/"+p.info.Path.Hash()+".ls"), 503)
+	w.must(w.get(plain), 200) // from its begin: that costs what it gives
+	w.must(w.get(plain, "Range", "bytes=8-18", "Authorization", "Bearer "+w.token), 206)
 }

@@ -26,7 +26,7 @@ type nars struct {
 func (s *nars) getNar(w *reply.Writer, req *http.Request, file string) error {
 	w.Header()["Accept-Ranges"] = []string{"bytes"}
 	if name := harmoniaName(req, file); name != "" {
-		return s.plain(w, req, name)
+		return s.plain(w, s.counts(w, req, s.Access.Identify(req)), name)
 	}
 	f, err := s.Cache.OpenNar(file, s.mayPush(req))
 	if err != nil {

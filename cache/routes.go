@@ -73,7 +73,7 @@ var Routes = []Route{
 		Hint: narHint},
 	{Name: "plain-nar", Pattern: "/nar/:file", Suffix: local.PlainSuffix, Valid: localGrammar, Read: access.Pull, Immutable: true, Costly: true,
 		Hint: narHint},
-	{Name: "log", Pattern: "/log/:drv", Valid: drvGrammar, Read: access.Pull, Write: true,
+	{Name: "log", Pattern: "/log/:drv", Valid: drvGrammar, Read: access.Pull, Write: true, Costly: true,
 		Hint: "a log is named by its derivation, log/<hash>-<name>.drv"},
 	{Name: "debuginfo", Pattern: "/debuginfo/:id", Valid: debugGrammar, Read: access.Pull, Write: true,
 		Hint: "debug information is named by a build id in hex"},

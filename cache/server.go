@@ -145,7 +145,7 @@ func (s *Server) serve(row *Route, w *reply.Writer, req *http.Request, name stri
 				return d
 			}
 			if row.Costly {
-				req = req.WithContext(limits.WithClient(req.Context(), limits.Who(p.TokenID, req)))
+				req = s.counts(w, req, p)
 			}
 		}
 		if row.Immutable {
@@ -163,6 +163,13 @@ func (s *Server) serve(row *Route, w *reply.Writer, req *http.Request, name stri
 	}
 	w.Header().Set("Allow", allow)
 	return refusal.New(refusal.Method, "%s takes %s", row.Name, allow)
+}
+
+// counts has the processor time of a request counted to its client.
+func (s *parts) counts(w *reply.Writer, req *http.Request, p access.Principal) *http.Request {
+	who := limits.Who(p.TokenID, req)
+	w.Work = func(took time.Duration) bool { return s.Cache.Spend(who, took) }
+	return req.WithContext(limits.WithClient(req.Context(), who))
 }
 
 // ServeHTTP implements http.Handler.

@@ -1,12 +1,8 @@
 package cache
 
 import (
-	"bufio"
-	"compress/bzip2"
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"strconv"
@@ -76,39 +72,23 @@ func (s *sidecars) getLog(w *reply.Writer, req *http.Request, drv string) error 
 // getLocalLog sends what Nix kept of a build. Nix before 2.34 would unpack bzip2
 // itself if it were labelled; later ones refuse the label.
 func (s *sidecars) getLocalLog(w *reply.Writer, req *http.Request, drv string) error {
-	f, compressed, err := s.Cache.Local.Log(drv)
+	chunks := req.ProtoAtLeast(1, 1) // else it has to know the length
+	l, err := s.Cache.LocalLog(req.Context(), drv, !chunks)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	etag := strconv.FormatInt(st.ModTime().UnixNano(), 36) + "-" + strconv.FormatInt(st.Size(), 36)
-	if !compressed {
-		return reply.Text(w, req, f, st.Size(), textType, etag)
-	}
-	text := bufio.NewReader(bzip2.NewReader(f))
-	if _, err := text.Peek(1); err != nil && err != io.EOF {
-		return fmt.Errorf("unpack %s: %w", f.Name(), err)
-	}
-	size, encoding := int64(-1), ""
-	if req.ProtoAtLeast(1, 1) {
-		encoding = reply.EncodingFor(req)
-	} else { // no chunks: it has to know the length
-		size, err = io.Copy(io.Discard, text)
-		if err == nil {
-			_, err = f.Seek(0, io.SeekStart)
-		}
-		if err != nil {
-			return fmt.Errorf("unpack %s: %w", f.Name(), err)
-		}
-		text.Reset(bzip2.NewReader(f))
-		w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+	defer l.Close()
+	if l.Text != nil {
+		return reply.Text(w, req, l.Text, l.Size, textType, l.ETag)
 	}
 	reply.TextHeader(w.Header(), textType)
-	return reply.Stream(w, req, text, size, encoding, `W/"`+etag+`"`)
+	if !chunks {
+		w.Header().Set("Content-Length", strconv.FormatInt(l.Size, 10))
+		return reply.Stream(w, req, l, l.Size, "", `W/"`+l.ETag+`"`)
+	}
+	encoding, done := reply.Packed(w, req, l.Size)
+	defer done()
+	return reply.Stream(w, req, l, l.Size, encoding, `W/"`+l.ETag+`"`)
 }
 
 func (s *sidecars) putLog(w *reply.Writer, req *http.Request, drv string) error {

@@ -115,3 +115,25 @@ func Write(w http.ResponseWriter, p []byte) (n int, err error) {
 	}
 	return n, nil
 }
+
+// Answer is a writer of answers that knows their status. A client has to take each step of one in time.
+type Answer struct {
+	http.ResponseWriter
+	Status int // 0 until there is one
+}
+
+// NewAnswer wraps w.
+func NewAnswer(w http.ResponseWriter) *Answer { return &Answer{ResponseWriter: w} }
+
+// WriteHeader implements http.ResponseWriter.
+func (a *Answer) WriteHeader(status int) {
+	if a.Status == 0 && status >= 200 {
+		a.Status = status
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *Answer) Write(p []byte) (int, error) { return Write(a.ResponseWriter, p) }
+
+// Unwrap lets http.ResponseController reach the connection.
+func (a *Answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }

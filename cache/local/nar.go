@@ -36,24 +36,23 @@ func wrongSize(is, should int64) error {
 	return fmt.Errorf("%w: it makes a NAR of %d bytes and should make one of %d", dump.ErrChanged, is, should)
 }
 
-// WriteNAR writes the bytes [from, to) of a path's NAR to w. Unless it returns nil,
-// w has not got all of them. Where w has ReadFrom, large files go through it.
-func (s *Store) WriteNAR(ctx context.Context, w io.Writer, i *narinfo.Info, from, to int64) error {
+// WriteNAR writes a path's NAR to w. Unless it returns nil, w has not got all of it. Where w has
+// ReadFrom, large files go through it.
+func (s *Store) WriteNAR(ctx context.Context, w io.Writer, i *narinfo.Info) error {
+	out := &exactly{w: w, left: i.NarSize}
+	if _, err := dump.Write(ctx, out, s.RealPath(i.Path)); err != nil {
+		return err
+	}
+	return out.end()
+}
+
+// WriteRange is WriteNAR of the bytes [from, to) of a path that was measured.
+func (s *Store) WriteRange(ctx context.Context, w io.Writer, tree *dump.Tree, from, to int64) error {
 	out := &exactly{w: w, left: to - from}
-	if from == 0 && to == i.NarSize {
-		if _, err := dump.Write(ctx, out, s.RealPath(i.Path)); err != nil {
-			return err
-		}
-		return out.end()
+	if _, err := tree.WriteRange(ctx, out, from, to); err != nil {
+		return err
 	}
-	tree, err := s.Measure(ctx, i)
-	if err == nil {
-		_, err = tree.WriteRange(ctx, out, from, to)
-	}
-	if err == nil {
-		err = out.end()
-	}
-	return err
+	return out.end()
 }
 
 // exactly passes on just as many bytes as were announced. The last ones are

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -21,6 +22,29 @@ func Blob(w *Writer, req *http.Request, f *blob.File, contentType string) error 
 	return Text(w, req, f.Content, f.Size, contentType, etag)
 }
 
+// An encoder holds memory for as long as its client takes, and costs processor time: so many
+// work at once, on texts that are not longer. Other texts, and those of a client who has had his share
+// of the time, go as they are.
+const (
+	packers = 32
+	maxPack = 8 << 20
+)
+
+var packing = make(chan struct{}, packers)
+
+// Packed is the encoding in which a text of size bytes, -1 if that is not known, goes out now, ""
+// if it goes as it is. done ends that.
+func Packed(w *Writer, req *http.Request, size int64) (encoding string, done func()) {
+	if encoding = EncodingFor(req); encoding != "" && size <= maxPack && w.MayWork() {
+		select {
+		case packing <- struct{}{}:
+			return encoding, func() { <-packing }
+		default:
+		}
+	}
+	return "", func() {}
+}
+
 // Text sends size bytes of text. etag is without quotes; what is compressed has
 // it as a weak one.
 func Text(w *Writer, req *http.Request, content io.ReadSeeker, size int64, contentType, etag string) error {
@@ -28,7 +52,9 @@ func Text(w *Writer, req *http.Request, content io.ReadSeeker, size int64, conte
 	TextHeader(h, contentType)
 	// HTTP/1.0 has no chunks: a compressed text that broke off would look whole.
 	if size >= 1024 && req.Header.Get("Range") == "" && req.ProtoAtLeast(1, 1) {
-		if enc := EncodingFor(req); enc != "" {
+		enc, done := Packed(w, req, size)
+		defer done()
+		if enc != "" {
 			return Stream(w, req, content, size, enc, `W/"`+etag+`"`)
 		}
 	}
@@ -73,7 +99,9 @@ func Stream(w *Writer, req *http.Request, content io.Reader, size int64, encodin
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	z, err := encoder(w, encoding)
+	began, out := time.Now(), &timed{w: w}
+	defer func() { w.Worked(time.Since(began) - out.took) }()
+	z, err := encoder(out, encoding)
 	if err != nil {
 		return err
 	}
@@ -88,6 +116,19 @@ func Stream(w *Writer, req *http.Request, content io.Reader, size int64, encodin
 		panic(http.ErrAbortHandler)
 	}
 	return nil
+}
+
+// timed knows how long writing took: that is the client's time, and not the server's.
+type timed struct {
+	w    io.Writer
+	took time.Duration
+}
+
+func (t *timed) Write(p []byte) (int, error) {
+	began := time.Now()
+	n, err := t.w.Write(p)
+	t.took += time.Since(began)
+	return n, err
 }
 
 type nopCloser struct{ io.Writer }

@@ -33,6 +33,10 @@ type Writer struct {
 	Bytes   int64  // of the body
 	Written bool   // a header or body byte has gone out
 
+	// Work counts processor time to the client and tells whether he may have more; nil: he does
+	// not count.
+	Work func(took time.Duration) bool
+
 	head  bool          // the body is dropped on its way
 	idle  time.Duration // how long a client may take nothing
 	armed bool          // a write deadline is set on the connection
@@ -133,6 +137,16 @@ func (w *Writer) arm() {
 func (w *Writer) Disarm() {
 	if w.armed {
 		_ = w.Control.SetWriteDeadline(time.Time{})
+	}
+}
+
+// MayWork tells whether the client may have more of the server's time.
+func (w *Writer) MayWork() bool { return w.Work == nil || w.Work(0) }
+
+// Worked counts to the client how long the server worked for him.
+func (w *Writer) Worked(took time.Duration) {
+	if w.Work != nil {
+		w.Work(took)
 	}
 }
 

@@ -38,13 +38,29 @@ const (
 func (c *Cache) turn(ctx context.Context) (done func(), err error) {
 	done, err = c.work.Turn(ctx, limits.Client(ctx))
 	if errors.Is(err, limits.ErrBusy) {
-		err = refusal.New(refusal.Busy, "this cache works on as much as it can for your address: try again in a minute")
+		err = busy()
 	}
 	return done, err
 }
 
-// Spend counts processor time to a client, as turns do.
-func (c *Cache) Spend(who string, took time.Duration) { c.work.Spend(who, took) }
+// busy is that a client has had as much processor time as he may have for now.
+func busy() error {
+	return refusal.New(refusal.Busy, "this cache works on as much as it can for your address: try again in a minute")
+}
+
+// Spend counts processor time to a client, as turns do, and tells whether he may have more.
+func (c *Cache) Spend(who string, took time.Duration) bool { return c.work.Spend(who, took) }
+
+// counted counts the time of do as a turn does, and waits for none.
+func (c *Cache) counted(ctx context.Context, do func() error) error {
+	who := limits.Client(ctx)
+	if !c.work.Spend(who, 0) {
+		return busy()
+	}
+	began := time.Now()
+	defer func() { c.Spend(who, time.Since(began)) }()
+	return do()
+}
 
 // LocalListing walks a path of the local store. It opens none of its files.
 func (c *Cache) LocalListing(ctx context.Context, info *narinfo.Info) ([]byte, error) {

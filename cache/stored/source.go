@@ -14,6 +14,7 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/local/encoder"
 	"narwharf/cache/nar"
+	"narwharf/cache/nar/dump"
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
 	"narwharf/narinfo"
@@ -89,8 +90,19 @@ func (c *Cache) Dump(src *Source) encoder.Source {
 // WriteNAR writes the bytes [from, to) of a NAR to w. Unless it returns nil, w has
 // not got all of them.
 func (c *Cache) WriteNAR(ctx context.Context, w io.Writer, src *Source, from, to int64) error {
+	if src.Local && from == 0 && to == src.NarSize {
+		return c.Local.WriteNAR(ctx, w, src.Info)
+	}
 	if src.Local {
-		return c.Local.WriteNAR(ctx, w, src.Info, from, to)
+		var tree *dump.Tree
+		err := c.counted(ctx, func() (err error) { // a walk over all files, for some bytes perhaps
+			tree, err = c.Local.Measure(ctx, src.Info)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return c.Local.WriteRange(ctx, w, tree, from, to)
 	}
 	in, err := c.openAt(ctx, src.URL, from)
 	if err == nil {
@@ -134,7 +146,12 @@ func (c *Cache) File(ctx context.Context, hash, name string) (*Source, *File, er
 		return nil, nil, err
 	}
 	if src.Local {
-		n, file, err := c.Local.File(src.Path, name)
+		var n *nar.Node
+		var file string
+		err := c.counted(ctx, func() (err error) { // a folder may have any number of files
+			n, file, err = c.Local.File(src.Path, name)
+			return err
+		})
 		return src, &File{n, func(context.Context) (io.ReadCloser, error) { return os.Open(file) }}, err
 	}
 	n, err := c.node(ctx, src.Info, name)
