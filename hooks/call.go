@@ -36,8 +36,8 @@ type call struct {
 // answer calls an endpoint and counts the reply.
 func (s *Server) answer(r row, c *call) error {
 	c.w.Header()["Cache-Control"] = []string{"no-store"}
-	counted := &statusWriter{ResponseWriter: c.w}
 	limits.Begin(c.w, c.req)
+	counted := limits.NewAnswer(c.w)
 	c.w, c.route = counted, r.Name
 	if err := r.serve(c); err != nil {
 		if d := (*access.Denied)(nil); errors.As(err, &d) && c.who.Err != nil {
@@ -46,7 +46,7 @@ func (s *Server) answer(r row, c *call) error {
 		s.writeError(counted, c.req, err)
 	}
 	if !c.parked {
-		s.count(r.Name, cmp.Or(counted.code, http.StatusOK))
+		s.count(r.Name, cmp.Or(counted.Status, http.StatusOK))
 	}
 	return nil
 }
@@ -55,28 +55,11 @@ func (s *Server) count(route string, status int) {
 	s.metrics.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
 }
 
-type statusWriter struct {
-	http.ResponseWriter
-	code int
+// body is that of a call, of at most limit bytes, of which held are in memory at once.
+func (s *Server) body(c *call, room *limits.Room, limit, held int64) (body io.Reader, done func(), err error) {
+	done, err = room.Take(c.req, held)
+	return limits.Body(c.w, c.req, limit, s.bodyIdle), done, err
 }
-
-func (w *statusWriter) WriteHeader(code int) {
-	if w.code == 0 && code >= 200 {
-		w.code = code
-	}
-	w.ResponseWriter.WriteHeader(code)
-}
-
-// Write gives the client a limited time for each step.
-func (w *statusWriter) Write(p []byte) (int, error) { return limits.Write(w.ResponseWriter, p) }
-
-// body is that of a call, of at most limit bytes.
-func (s *Server) body(c *call, limit int64) io.Reader {
-	return limits.Body(c.w, c.req, limit, s.bodyIdle)
-}
-
-// Unwrap lets http.ResponseController reach the connection.
-func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // need checks that the caller has one of the scopes.
 func (c *call) need(scopes ...access.Scope) error {
@@ -163,15 +146,14 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 	longpoll.WriteJSON(w, status, append(text, '\n'))
 }
 
-// readJSON reads a body of at most limit bytes. An empty object is for the
-// endpoint to refuse: what is missing from it differs.
+// readJSON reads a body of at most limit bytes. An empty object is for the endpoint to refuse.
 func (s *Server) readJSON(c *call, limit int64, value any) error {
-	done, err := s.room.Take(c.req, limit)
+	body, done, err := s.body(c, s.room, limit, limit)
 	if err != nil {
 		return err
 	}
 	defer done()
-	err = json.NewDecoder(s.body(c, limit)).Decode(value)
+	err = json.NewDecoder(body).Decode(value)
 	var tooBig *http.MaxBytesError
 	if errors.As(err, &tooBig) || errors.Is(err, limits.ErrSlow) {
 		return err
@@ -196,8 +178,7 @@ func remoteAddress(req *http.Request) string {
 	return address
 }
 
-// operateOr is the right to look at the hosts of a channel: operators, and
-// whoever may promote it and so has to know what became of that.
+// operateOr is the right to look at the hosts of a channel: of operators, and of who may promote it.
 func (c *call) operateOr(channel string) error {
 	if channel == "" {
 		channel = "*" // all of them
@@ -205,8 +186,7 @@ func (c *call) operateOr(channel string) error {
 	return c.need(access.Scope{Kind: access.Operate}, access.Scope{Kind: access.Promote, Glob: channel})
 }
 
-// poll answers a poll, now or later: when it returns, the poll may have been
-// taken off net/http and c is not the caller's any more.
+// poll answers a poll, now or later: then it was taken off net/http, and c is not the caller's any more.
 func (s *Server) poll(c *call, p longpoll.Poll) (err error) {
 	p.Route, p.Park = c.route, limits.Park
 	c.parked, err = s.polls.Serve(c.w, c.req, p)

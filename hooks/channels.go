@@ -95,10 +95,16 @@ func (s *Server) getHistory(c *call, name string) (err error) {
 	})
 }
 
-// inTurn answers with the JSON of what make returns, which costs more to make than to ask for.
+// inTurn answers with the JSON of what make returns, which costs more to make than to ask for, and is
+// in memory until the client has taken it.
 func (s *Server) inTurn(c *call, make func() (any, error)) error {
+	done, err := s.answers.Take(c.req, c.who.Name)
+	if err != nil {
+		return err
+	}
+	defer done()
 	var text []byte
-	err := s.work.Do(c.req.Context(), limits.Who(c.who.TokenID, c.req), func() error {
+	err = s.work.Do(c.req.Context(), limits.Who(c.who.TokenID, c.req), func() error {
 		value, err := make()
 		if err == nil {
 			text, err = json.Marshal(value)

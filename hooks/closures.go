@@ -68,12 +68,12 @@ func (s *Server) putClosure(c *call) error {
 	if err != nil {
 		return err
 	}
-	done, err := s.room.Take(c.req, signing.MaxManifest)
+	body, done, err := s.body(c, s.room, signing.MaxManifest, signing.MaxManifest)
 	if err != nil {
 		return err
 	}
 	defer done()
-	text, err := io.ReadAll(s.body(c, signing.MaxManifest))
+	text, err := io.ReadAll(body)
 	if tooBig := new(http.MaxBytesError); errors.As(err, &tooBig) {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
 	"narwharf/hooks/host"
+	"narwharf/hooks/intake"
 	"narwharf/hooks/longpoll"
 	"narwharf/signing"
 	"narwharf/signing/access"
@@ -15,7 +16,7 @@ import (
 // selfOf is which machine a poll or log is of.
 func selfOf(req *http.Request) (api.Self, error) {
 	q := req.URL.Query()
-	self := api.Self{Instance: q.Get("instance"), Machine: q.Get("machine"), BootID: q.Get("boot")}
+	self := api.Self{Instance: q.Get("instance"), Machine: intake.Clean(q.Get("machine"), 64), BootID: intake.Clean(q.Get("boot"), 64)}
 	return self, host.CheckSelf(self)
 }
 

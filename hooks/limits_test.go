@@ -2,6 +2,7 @@ package hooks
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode"
@@ -405,4 +407,45 @@ func TestManifestIsStreamed(t *testing.T) {
 	}
 	w.must(w.do("HEAD", path, "", nil), 200, "")
 	w.must(w.do("GET", path, "", nil, "If-None-Match", got.header.Get("ETag")), 304, "")
+}
+
+// TestAnswersNobodyTakes: of large answers there are only so many at once for those who do not read
+// them; the others are told to come again, and who has a token waits for none of them.
+func TestAnswersNobodyTakes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.promote(1, w.entry("*", w.system("a")))
+	paths := []string{"/api/v1/channels/web/history", "/api/v1/channels/web/releases/1"}
+	for { // as many as clients that read nothing hold
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		_, err := w.s.answers.Take((&http.Request{RemoteAddr: "127.0.0.1:1"}).WithContext(ctx), "")
+		cancel()
+		if err != nil {
+			break
+		}
+	}
+	var asked sync.WaitGroup
+	for _, path := range paths {
+		asked.Go(func() {
+			w.must(w.do("GET", path, w.ci, nil), 200, "")
+			if a := w.must(w.do("GET", path, "", nil), 503, api.Unavailable); a.header.Get("Retry-After") == "" {
+				t.Error(a.header)
+			}
+		})
+	}
+	asked.Wait()
+}
+
+// TestBodiesOfHosts: what hosts send takes no more memory than there is for it, and promotes do not
+// wait for that.
+func TestBodiesOfHosts(t *testing.T) {
+	w := newWorld(t)
+	w.promote(1, w.entry("*", w.system("a")))
+	for range 2 * (64 << 20) / intake.MaxHeld {
+		w.dial("PUT /api/v1/hosts/web-1/status HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + w.host + "\r\nContent-Length: 1000000\r\n\r\n{")
+	}
+	time.Sleep(500 * time.Millisecond)
+	w.must(w.do("POST", "/api/v1/hosts/web-1/log?attempt=a&channel=web", w.host, []byte(strings.Repeat("x", 100_000))), 503, api.Unavailable)
+	w.must(w.do("POST", "/api/v1/hosts/web-1/log?attempt=a&channel=web", w.host, []byte("short")), 204, "")
+	w.promote(2, w.entry("*", w.system("a")))
 }

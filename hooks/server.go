@@ -45,8 +45,7 @@ type Options struct {
 	BodyIdle           time.Duration // how long a body may be silent; 0: 30 s
 	HostsPerCredential int           // that one token may make, if it is not of one host; 0: 1,000
 
-	// Bootstrap makes a first boot's script; nil where hosts are not to trust
-	// the server.
+	// Bootstrap makes a first boot's script; nil where hosts are not to trust the server.
 	Bootstrap func(BootstrapRequest) (string, error)
 }
 
@@ -67,12 +66,14 @@ type Server struct {
 	slots    *reboot.Slots
 	Fleet    *desired.Fleet
 
-	timers  *timers.Set
-	polls   *longpoll.Polls
-	room    *limits.Room // for bodies
-	work    *limits.Work
-	metrics *metrics
-	handler http.Handler
+	timers   *timers.Set
+	polls    *longpoll.Polls
+	room     *limits.Room    // for bodies
+	hostRoom *limits.Room    // for those of hosts
+	answers  *limits.Answers // that are large
+	work     *limits.Work
+	metrics  *metrics
+	handler  http.Handler
 
 	ready   atomic.Bool // all of the above is there
 	unwatch func()
@@ -90,7 +91,8 @@ func New(o Options) (_ *Server, err error) {
 	}
 	set := mirror.NewSet(o.State, o.Log)
 	s := &Server{
-		access: o.Access, tokens: o.Tokens, bootstrap: o.Bootstrap, log: o.Log, clock: o.Clock, bodyIdle: o.BodyIdle, room: limits.NewRoom(256 << 20), work: limits.NewWork(),
+		access: o.Access, tokens: o.Tokens, bootstrap: o.Bootstrap, log: o.Log, clock: o.Clock, bodyIdle: o.BodyIdle, work: limits.NewWork(),
+		room: limits.NewRoom(256 << 20), hostRoom: limits.NewRoom(64 << 20), answers: limits.NewAnswers(),
 		set: set, limits: o.Audit, timers: timers.New(o.Clock),
 	}
 	s.unwatch = o.State.Watch(func(topics []string) {
@@ -173,9 +175,8 @@ func (s *Server) AlarmKeys(ctx context.Context, text string) error {
 	return s.set.Update(ctx, nil, func(tx *mirror.Tx) error { audit.Note(tx, e); return nil })
 }
 
-// Restore makes the tables of channels anew from their files, for a state that was
-// lost: see channel.Channels.Restore. Hosts report again by themselves; holds,
-// labels, reboot slots and the audit log are gone.
+// Restore makes the tables of channels anew from their files, for a state that was lost: see
+// channel.Channels.Restore. Hosts report again; holds, labels, slots and the audit log are gone.
 func (s *Server) Restore(ctx context.Context, report func(format string, args ...any)) (channels, releases int, err error) {
 	if channels, releases, err = s.channels.Restore(ctx, report); err == nil {
 		err = s.policies.Restore(ctx)
@@ -183,8 +184,7 @@ func (s *Server) Restore(ctx context.Context, report func(format string, args ..
 	return channels, releases, err
 }
 
-// Stop answers all parked polls with 503, so that a graceful shutdown does
-// not wait for them. When it returns, no poll is off net/http any more.
+// Stop answers all parked polls with 503. When it returns, no poll is off net/http any more.
 func (s *Server) Stop() {
 	s.unwatch()
 	s.timers.Stop()

@@ -18,7 +18,12 @@ func (s *Server) putStatus(c *call, name string) error {
 	if err := c.needSome(access.Follow, name); err != nil {
 		return err
 	}
-	st, err := intake.Status(s.body(c, intake.MaxSize))
+	body, done, err := s.body(c, s.hostRoom, intake.MaxSize, intake.MaxHeld)
+	if err != nil {
+		return err
+	}
+	defer done()
+	st, err := intake.Status(body)
 	if err != nil {
 		return err
 	}
@@ -63,7 +68,12 @@ func (s *Server) postLog(c *call, name string) error {
 	if err := s.hosts.AdmitPoll(ctx, c.caller(), name, channel, self); err != nil {
 		return err
 	}
-	text, err := io.ReadAll(s.body(c, host.MaxLog))
+	body, done, err := s.body(c, s.hostRoom, host.MaxLog, host.MaxLog)
+	if err != nil {
+		return err
+	}
+	defer done()
+	text, err := io.ReadAll(body)
 	if err != nil {
 		return err
 	}

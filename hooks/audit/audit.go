@@ -53,6 +53,7 @@ const (
 	maxPages = 20      // of them that are looked through for one answer
 	maxBytes = 1 << 20 // of the records of an answer
 	maxText  = 4 << 10 // bytes of a text: older servers stored what hosts said as it came
+	maxEnded = 100_000 // positions, the last ones, that Ended looks through
 )
 
 // Since returns up to limit lines from an id on that keep says yes to, and the
@@ -103,8 +104,29 @@ func read(set *mirror.Set, from uint64) (page []state.Record, err error) {
 	return page, err
 }
 
+// newest is the position of the last record, 0 if there is none. No state says it.
+func newest(set *mirror.Set) (int64, error) {
+	last := int64(0)
+	err := set.View(func(tx state.Reader) error {
+		for below := int64(1) << 53; last+1 < below; {
+			middle := last + (below-last)/2
+			next, err := tx.ReadLog(bucket, uint64(middle), 1)
+			switch {
+			case err != nil:
+				return err
+			case len(next) == 0:
+				below = middle
+			default:
+				last = int64(next[0].Position)
+			}
+		}
+		return nil
+	})
+	return last, err
+}
+
 // Ended counts the hosts that ended a release in a state, of all releases of a channel,
-// by seq: what each of them said last of it, as far as the audit log goes back.
+// by seq: what each of them said last of it, in the newest lines of the log.
 func Ended(set *mirror.Set, channel string) (map[int64]map[api.State]int, error) {
 	type attempt struct {
 		host string
@@ -120,7 +142,11 @@ func Ended(set *mirror.Set, channel string) (map[int64]map[api.State]int, error)
 		}
 		return false
 	}
-	for since := int64(1); ; {
+	end, err := newest(set)
+	if err != nil {
+		return nil, err
+	}
+	for since := max(end-maxEnded, 0) + 1; ; {
 		_, next, err := Since(set, since, 1, note)
 		if err != nil {
 			return nil, err

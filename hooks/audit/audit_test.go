@@ -66,6 +66,41 @@ func TestSince(t *testing.T) {
 	}
 }
 
+// TestNewest: whatever the log holds, the last position is found.
+func TestNewest(t *testing.T) {
+	l := newLog(t)
+	for i := range 70 {
+		if last, err := newest(l.set); err != nil || last != int64(i) {
+			t.Fatalf("after %d lines: %d, %v", i, last, err)
+		}
+		l.note("x")
+	}
+}
+
+// TestEndedHasAnEnd: lines that are older than the newest hundred thousand do not count.
+func TestEndedHasAnEnd(t *testing.T) {
+	l := newLog(t)
+	end := func(host string) {
+		t.Helper()
+		err := l.set.Update(t.Context(), nil, func(tx *mirror.Tx) error {
+			Note(tx, api.Event{Kind: "host.state", Channel: "web", Host: host, Seq: 7, Data: map[string]string{"state": string(api.OK)}})
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	end("old")
+	for range maxEnded / 1000 {
+		l.note(make([]string, 1000)...)
+	}
+	end("new")
+	ended, err := Ended(l.set, "web")
+	if err != nil || len(ended) != 1 || ended[7][api.OK] != 1 {
+		t.Errorf("%v, %v", ended, err)
+	}
+}
+
 // TestTrimByAge: what is older goes, by days, and a line says what it was.
 func TestTrimByAge(t *testing.T) {
 	l := newLog(t)

@@ -130,6 +130,9 @@ type copier struct {
 // maxCopy bounds a copy. When it is full, texts come out empty.
 const maxCopy = 256 << 10
 
+// MaxHeld is how much of a report is in memory at most.
+const MaxHeld = 2 * maxCopy
+
 var errSyntax = errors.New("it is cut off, or no JSON")
 
 // next is the next byte, after white space.
@@ -165,7 +168,7 @@ func (c *copier) value(depth, limit int) error {
 	switch {
 	case err != nil:
 		return err
-	case depth > 16 || c.out.Len() > 2*maxCopy:
+	case depth > 16 || c.out.Len() > MaxHeld:
 		return errSyntax
 	case b == '{', b == '[':
 		return c.list(b, depth, limit)
