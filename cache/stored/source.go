@@ -14,7 +14,6 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/local/encoder"
 	"narwharf/cache/nar"
-	"narwharf/cache/nar/dump"
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
 	"narwharf/narinfo"
@@ -94,15 +93,16 @@ func (c *Cache) WriteNAR(ctx context.Context, w io.Writer, src *Source, from, to
 		return c.Local.WriteNAR(ctx, w, src.Info)
 	}
 	if src.Local {
-		var tree *dump.Tree
-		err := c.counted(ctx, func() (err error) { // a walk over all files, for some bytes perhaps
-			tree, err = c.Local.Measure(ctx, src.Info)
+		var write func() error
+		err := c.counted(ctx, func() error { // a walk over all files, for some bytes perhaps
+			tree, err := c.Local.Measure(ctx, src.Info)
+			write = func() error { return c.Local.WriteRange(ctx, w, tree, from, to) }
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		return c.Local.WriteRange(ctx, w, tree, from, to)
+		return write()
 	}
 	in, err := c.openAt(ctx, src.URL, from)
 	if err == nil {

@@ -35,7 +35,7 @@ func TestWithoutAgent(t *testing.T) {
 	agent := map[string]string{
 		unit: "[Service]\nExecStart=@STORE@/narwharf/bin/narwharf agent run --config /etc/narwharf/agent.toml\n",
 		"etc/systemd/system/multi-user.target.wants/narwharf.service": "-> ../narwharf.service",
-		"etc/narwharf/agent.toml":                                     "x", "sw/bin/narwharf": "x",
+		"etc/narwharf/agent.toml":                                     "x", "sw/bin/narwharf": "#!/bin/sh\n",
 	}
 	for name, c := range map[string]struct {
 		change map[string]string // of the next system; "" is that the file is gone

@@ -46,12 +46,10 @@ type Rules struct {
 	Jitter       time.Duration            // of downloads, at most
 }
 
-// A Machine is the agent's state machine. It is pure: what it knows of the
-// world comes with events, and what it wants goes out as effects.
+// A Machine is the agent's state machine, and pure: events come in, effects go out.
 type Machine struct{ Rules Rules }
 
-// Step says what an event makes of a journal, which is not changed itself.
-// An event that does not belong to the journal's phase changes nothing.
+// Step says what an event makes of a journal: nothing, if it is none of the journal's phase.
 func (m *Machine) Step(old *journal.Journal, f effect.Facts, ev effect.Event) *journal.Journal {
 	j := old.Clone()
 	t := &turn{rules: &m.Rules, j: j, a: j.Attempt, f: f}
@@ -67,10 +65,9 @@ func (m *Machine) Step(old *journal.Journal, f effect.Facts, ev effect.Event) *j
 		if t.a == nil || table[t.a.Phase].on == nil {
 			break
 		}
-		switch table[t.a.Phase].state {
-		case api.Probation:
+		if state := table[t.a.Phase].state; state == api.Probation {
 			probation.StopClocks(t.a, f, m.Rules.Interval+m.Rules.CheckTime+time.Minute)
-		case api.Reverting: // a run may be as long as it likes
+		} else if state == api.Reverting { // whose runs may be long
 			probation.StopClocks(t.a, f, 0)
 		}
 		t.follow(table[t.a.Phase].on(t, ev))
