@@ -56,7 +56,7 @@ func (s *nars) putNar(w *reply.Writer, req *http.Request, file string) error {
 	if enc := req.Header.Get("Content-Encoding"); enc != "" && enc != "none" && enc != "identity" {
 		return refusal.New(refusal.Encoding, "a NAR takes no Content-Encoding (%s): its compression is named in the narinfo", clip.Text(enc, 100))
 	}
-	if err := s.Cache.Uploads.PutNar(file, req.Body, req.ContentLength); err != nil {
+	if err := s.Cache.PutNar(req.Context(), file, req.Body, req.ContentLength); err != nil {
 		return err
 	}
 	s.Log.Debug("received", "nar", file, "size", req.ContentLength)

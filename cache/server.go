@@ -98,7 +98,7 @@ type endpoint func(w *reply.Writer, req *http.Request, name string) error
 type endpoints struct{ read, write endpoint }
 
 func (s *Server) table() map[string]endpoints {
-	small := sidecar.New(s.Cache.Uploads.Files)
+	small := s.Cache.Sidecars
 	about, infos, locals := &pages{s.parts}, &narinfos{s.parts}, &localNars{s.parts}
 	plain := locals.sends("", locals.sendPlain)
 	nars := &nars{s.parts, plain}

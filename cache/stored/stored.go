@@ -24,6 +24,8 @@ import (
 	"narwharf/cache/limits"
 	"narwharf/cache/local"
 	"narwharf/cache/refusal"
+	"narwharf/cache/retention"
+	"narwharf/cache/sidecar"
 	"narwharf/cache/signed"
 	"narwharf/cache/state"
 	"narwharf/cache/state/namelock"
@@ -39,6 +41,8 @@ type Options struct {
 	State   state.Store
 	Index   index.Options
 	Rules   upload.Options // Open sets Local, Counted and Changed
+	// Retention is what is kept, and for how long.
+	Retention retention.Policy
 	// Local is the machine's own store, nil if it is not served.
 	Local *local.Store
 	// Signer is nil where nothing is served.
@@ -49,9 +53,11 @@ type Options struct {
 // Cache is what a cache holds. It is safe for concurrent use.
 type Cache struct {
 	*adopt.Adopter
-	Uploads *upload.Store
-	Signer  *signed.Signer
-	Local   *local.Store // nil if it is not served
+	Uploads   *upload.Store
+	Sidecars  *sidecar.Store
+	Collector *retention.Collector // nil where nothing is collected
+	Signer    *signed.Signer
+	Local     *local.Store // nil if it is not served
 
 	log        *slog.Logger
 	index      *index.Table
@@ -64,7 +70,7 @@ type Cache struct {
 
 // New makes a Cache of its parts.
 func New(adopter *adopt.Adopter, uploads *upload.Store, signer *signed.Signer, own *local.Store, log *slog.Logger) *Cache {
-	return &Cache{Adopter: adopter, Uploads: uploads, Signer: signer, Local: own, log: log, work: limits.NewWork()}
+	return &Cache{Adopter: adopter, Uploads: uploads, Sidecars: sidecar.New(uploads.Files), Signer: signer, Local: own, log: log, work: limits.NewWork()}
 }
 
 // Open opens files and index. After a kill they may not agree before Recover or
@@ -94,6 +100,13 @@ func Open(opts Options) (*Cache, error) {
 	}
 	c := New(adopt.New(adoption), adoption.Uploads, opts.Signer, opts.Local, opts.Log)
 	c.index, c.consistent = idx, !idx.Dirty()
+	collection := retention.Options{
+		Policy: opts.Retention, State: opts.State, Index: idx, Uploads: c.Uploads, Sidecars: c.Sidecars, Free: free(files), Log: opts.Log,
+	}
+	if opts.Local != nil {
+		collection.Local = opts.Local
+	}
+	c.Collector = retention.New(collection)
 	return c, nil
 }
 
@@ -212,6 +225,7 @@ func (c *Cache) PutInfo(ctx context.Context, hash string, info *narinfo.Info, by
 	if err != nil {
 		return err
 	}
+	c.makeRoom(ctx, narinfoRoom)
 	err = c.Uploads.PutInfo(hash, info, by)
 	var loose *upload.LooseError
 	if errors.As(err, &loose) {
