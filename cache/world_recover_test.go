@@ -389,7 +389,7 @@ func TestCheckAfterAStopInOrder(t *testing.T) {
 	for range 2 {
 		w.must(w.get(lost.narURL()), 404)
 	}
-	if text := w.log.String(); strings.Count(text, "a NAR is lost") != 1 || !strings.Contains(text, string(lost.info.Path)) {
+	if text := w.log.String(); strings.Count(text, "a NAR is lost, or was cut") != 1 || !strings.Contains(text, string(lost.info.Path)) {
 		t.Errorf("the log:\n%s", text)
 	}
 	w.counted("narwharf_cache_lost_nars", 1)
@@ -412,7 +412,7 @@ func TestLostNarsShow(t *testing.T) {
 	w.counted("narwharf_cache_lost_nars", 1)
 	w.remove(q.info.URL)
 	w.must(w.get("/"+q.info.Path.Hash()+".ls"), 404)
-	if n := strings.Count(w.log.String(), "a NAR is lost"); n != 2 {
+	if n := strings.Count(w.log.String(), "a NAR is lost, or was cut"); n != 2 {
 		t.Errorf("logged %d times:\n%s", n, w.log)
 	}
 	var report strings.Builder
@@ -424,4 +424,39 @@ func TestLostNarsShow(t *testing.T) {
 	}
 	w.fsck(true)
 	w.counted("narwharf_cache_lost_nars", 0)
+}
+
+// A NAR that was cut, or in whose place there is something else, is as lost as one that is not there: it
+// shows, fsck ends, and what is uploaded again is whole.
+func TestCutNarsShow(t *testing.T) {
+	w := newWorld(t)
+	p, q := newUpload(t, "p", "none"), newUpload(t, "q", "zstd")
+	w.putAll(p, q)
+	w.damage(p, func(body []byte) []byte { return body[:len(body)/2] })
+	w.remove(q.info.URL)
+	if err := os.MkdirAll(filepath.Join(w.dir, "cache", q.info.URL), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w.must(w.get(q.narURL()), 404)
+	if err := recovery.Check(t.Context(), w.u, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	w.counted("narwharf_cache_lost_nars", 2)
+	if _, err := recovery.Rebuild(t.Context(), w.u, func(string, ...any) {}); err != nil {
+		t.Fatal(err)
+	}
+	w.counted("narwharf_cache_lost_nars", 2)
+	w.fsck(true)
+	w.counted("narwharf_cache_lost_nars", 0)
+	if err := os.Remove(filepath.Join(w.dir, "cache", q.info.URL)); err != nil {
+		t.Fatal(err)
+	}
+	for _, up := range []*testPath{p, q} {
+		w.must(w.get(up.infoURL()), 404)
+		if w.head(up.narURL(), "Authorization", "Bearer "+w.token).status != 200 { // as Nix does
+			w.must(w.put(up.narURL(), up.body), 201)
+		}
+		w.must(w.put(up.infoURL(), up.text()), 201)
+		w.mustServe(up)
+	}
 }

@@ -350,7 +350,7 @@ func (s *FS) Open(name string) (*File, error) {
 	}
 	st, err := f.Stat()
 	if err == nil && !st.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a file: %w", name, fs.ErrInvalid)
+		err = fmt.Errorf("%s is not a file: %w", name, fs.ErrNotExist)
 	}
 	if err != nil {
 		f.Close()
@@ -370,7 +370,7 @@ func (s *FS) Stat(name string) (Info, error) {
 		return Info{}, err
 	}
 	if !st.Mode().IsRegular() {
-		return Info{}, fmt.Errorf("%s is not a file: %w", name, fs.ErrInvalid)
+		return Info{}, fmt.Errorf("%s is not a file: %w", name, fs.ErrNotExist)
 	}
 	return Info{Name: name, Size: st.Size(), ModTime: st.ModTime()}, nil
 }

@@ -1,9 +1,13 @@
 package upload
 
 import (
+	"errors"
+	"io/fs"
 	"maps"
 	"slices"
 	"sync"
+
+	"narwharf/narinfo"
 )
 
 // lostNars are NARs that a narinfo names and that are gone.
@@ -37,7 +41,16 @@ func (s *Store) NoteLost(name string) {
 			paths[i] = string(r.Info.Path)
 		}
 	}
-	s.Log.Error("a NAR is lost that a narinfo names: upload it again with nix copy --refresh, or run narwharf fsck --repair", "file", name, "paths", paths)
+	s.Log.Error("a NAR is lost, or was cut, that a narinfo names: upload it again with nix copy --refresh, or run narwharf fsck --repair", "file", name, "paths", paths)
+}
+
+// IsLost tells whether the NAR that a narinfo names is gone, or was cut.
+func (s *Store) IsLost(i *narinfo.Info) bool { return s.isLost(i.URL, i.FileSize) }
+
+// isLost is of a file that should have size bytes, 0 if that is not known.
+func (s *Store) isLost(name string, size int64) bool {
+	st, err := s.Files.Stat(name)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && size != 0 && st.Size != size
 }
 
 // Lost is how many NARs are known to be lost, and still are.
@@ -48,8 +61,15 @@ func (s *Store) Lost() int {
 	n := 0
 	for _, name := range names {
 		users, err := s.Index.Users(name)
-		_, stat := s.Files.Stat(name)
-		if stat != nil && (err != nil || len(users) > 0) {
+		lost := err != nil
+		for _, hash := range users {
+			size := int64(0)
+			if r, err := s.Index.Get(hash); err == nil && r.Info.URL == name {
+				size = r.Info.FileSize
+			}
+			lost = lost || s.isLost(name, size)
+		}
+		if lost {
 			n++
 			continue
 		}

@@ -48,14 +48,14 @@ func Rebuild(ctx context.Context, s *upload.Store, report func(format string, ar
 	var paths, lost, done atomic.Int64
 	err = eachAtOnce(ctx, slices.Sorted(maps.Keys(files)), func(hash string) error {
 		progress.Report(ctx, "paths put into the index", done.Add(1), int64(len(files)))
-		url, err := b.put(hash)
-		if url == "" || err != nil {
+		info, err := b.put(hash)
+		if info == nil || err != nil {
 			return err
 		}
 		paths.Add(1)
-		if _, err := s.Files.Stat(url); errors.Is(err, fs.ErrNotExist) {
+		if s.IsLost(info) {
 			lost.Add(1)
-			s.NoteLost(url)
+			s.NoteLost(info.URL)
 		}
 		return nil
 	})
@@ -135,14 +135,14 @@ func (b *rebuild) readFurther(ctx context.Context) (further int, err error) {
 
 // put makes the record of a path that has a file, and returns the URL in it. What an upload has added to it
 // since the files were read stays.
-func (b *rebuild) put(hash string) (url string, err error) {
+func (b *rebuild) put(hash string) (put *narinfo.Info, err error) {
 	defer b.LockPath(hash)()
 	locks := []string{index.PathLock(hash)}
 	for _, name := range b.alternates[hash] {
 		locks = append(locks, state.Shared(index.NarLock(name)))
 	}
 	err = b.Index.Change(locks, func(tx *index.Tx) error {
-		url = ""
+		put = nil
 		if going, err := tx.IsGoing(hash); going || err != nil {
 			return err // it was collected since the files were read
 		}
@@ -150,7 +150,7 @@ func (b *rebuild) put(hash string) (url string, err error) {
 		if err != nil {
 			return tx.Drop(hash) // as reported above
 		}
-		url = info.URL
+		put = info
 		next := upload.WithInfo(&index.Record{Uploaded: b.files[hash], Alternates: b.alternates[hash]}, info)
 		next.Alternates = slices.DeleteFunc(next.Alternates, func(name string) bool { _, err := b.Files.Stat(name); return err != nil })
 		if old, err := tx.Record(hash); err == nil {
@@ -166,7 +166,7 @@ func (b *rebuild) put(hash string) (url string, err error) {
 		}
 		return tx.Put(next)
 	})
-	return url, err
+	return put, err
 }
 
 // drop removes the record of a path that had no file, if it has none.

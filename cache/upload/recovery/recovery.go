@@ -53,7 +53,7 @@ func Check(ctx context.Context, s *upload.Store, since time.Time) error {
 	var alternates []string
 	_, _, err := agree(ctx, s, since, func(r *index.Record) {
 		alternates = append(alternates, r.Alternates...)
-		if _, err := s.Files.Stat(r.Info.URL); errors.Is(err, fs.ErrNotExist) {
+		if s.IsLost(r.Info) {
 			s.NoteLost(r.Info.URL)
 		}
 	})
