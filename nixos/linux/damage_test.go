@@ -26,8 +26,9 @@ func (f *field) lib(name string) *narinfo.Info {
 // TestBytesLostInAPowerCut: a path that Nix has for valid, fetched on a boot
 // that ended in the middle of it, whose bytes never came to the disk.
 func TestBytesLostInAPowerCut(t *testing.T) {
+	parallel(t)
 	for _, version := range nixVersions {
-		t.Run(version, func(t *testing.T) {
+		alone(t, version, func(t *testing.T) {
 			f := newField(t, version)
 			a := f.system("a", "", true)
 			f.promote(1, signing.Auto, a, f.lib("a"))
@@ -79,8 +80,9 @@ func (f *field) turnUntilRealise() {
 
 // TestRateWithRealNix: no Nix gets more than the rate, and all get all.
 func TestRateWithRealNix(t *testing.T) {
+	parallel(t)
 	for _, version := range nixVersions {
-		t.Run(version, func(t *testing.T) {
+		alone(t, version, func(t *testing.T) {
 			f := newField(t, version)
 			f.cfg.Download.Rate = 4 << 10
 			a := f.system("a", "", true)

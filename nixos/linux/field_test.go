@@ -29,6 +29,9 @@ import (
 )
 
 var builtNarwharf = sync.OnceValues(func() (string, error) {
+	if program := os.Getenv(programEnv); program != "" {
+		return program, nil
+	}
 	dir, err := os.MkdirTemp("", "narwharf-agent")
 	if err != nil {
 		return "", err

@@ -40,6 +40,7 @@ func (f *field) version(text string, signed bool) (a, lib *narinfo.Info) {
 }
 
 func TestForeignPaths(t *testing.T) {
+	parallel(t)
 	for _, version := range nixVersions {
 		for _, c := range []struct {
 			foreign nixos.Foreign
@@ -50,7 +51,7 @@ func TestForeignPaths(t *testing.T) {
 			{nixos.ForeignSigned, false, api.Rejected},
 			{nixos.ForeignExact, true, api.Rejected},
 		} {
-			t.Run(fmt.Sprintf("%s/%s/signed=%v", version, c.foreign, c.signed), func(t *testing.T) {
+			alone(t, fmt.Sprintf("%s/%s/signed=%v", version, c.foreign, c.signed), func(t *testing.T) {
 				f := newField(t, version)
 				f.cfg.Foreign = c.foreign
 				other, otherLib := f.version("other", c.signed)
@@ -83,8 +84,9 @@ func TestForeignPaths(t *testing.T) {
 // another one with a good signature (a stolen content key). Nothing of it becomes
 // valid, and the host converges when that is over.
 func TestPoisonedDownload(t *testing.T) {
+	parallel(t)
 	for _, version := range nixVersions {
-		t.Run(version, func(t *testing.T) {
+		alone(t, version, func(t *testing.T) {
 			f := newField(t, version)
 			evil, evilLib := f.version("evil", true)
 			shadow := make(map[string][]byte) // what Nix is shown

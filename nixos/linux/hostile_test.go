@@ -46,9 +46,10 @@ func (f *field) hostilely(handle func(w http.ResponseWriter, r *http.Request) (h
 // TestHostileBody: a genuine release and genuine narinfos, then a NAR without an end, or with another end.
 // Of none more than its size reaches the disk, nothing stays, and a server that is cleaned is believed.
 func TestHostileBody(t *testing.T) {
+	parallel(t)
 	for _, version := range nixVersions {
 		for _, kind := range []string{"plain", "zstd", "late", "short"} {
-			t.Run(version+"/"+kind, func(t *testing.T) {
+			alone(t, version+"/"+kind, func(t *testing.T) {
 				f := newField(t, version)
 				a := f.system("a", "", true)
 				lib := f.lib("a")
@@ -105,8 +106,9 @@ func TestHostileBody(t *testing.T) {
 // TestHostileNarinfo: between the comparison and the download the server gives another narinfo, which
 // a content key has signed, too: with a reference more. What it refers to never becomes valid.
 func TestHostileNarinfo(t *testing.T) {
+	parallel(t)
 	for _, version := range nixVersions {
-		t.Run(version, func(t *testing.T) {
+		alone(t, version, func(t *testing.T) {
 			f := newField(t, version)
 			a := f.system("a", "", true)
 			lib := f.lib("a")
@@ -137,9 +139,10 @@ func TestHostileNarinfo(t *testing.T) {
 // TestHostileRedirect: the server sends hosts to another port of its own name. They do not go
 // there, and no token does; where the configuration lists it they go without one.
 func TestHostileRedirect(t *testing.T) {
+	parallel(t)
 	for _, version := range nixVersions {
 		for _, by := range []string{"redirect", "narinfo"} {
-			t.Run(version+"/"+by, func(t *testing.T) {
+			alone(t, version+"/"+by, func(t *testing.T) {
 				f := newField(t, version)
 				a := f.system("a", "", true)
 				lib := f.lib("a")
@@ -181,8 +184,9 @@ func TestHostileRedirect(t *testing.T) {
 
 // TestCacheURL: a cache of its own origin gets its own token and never the host's; one in a folder needs none.
 func TestCacheURL(t *testing.T) {
+	parallel(t)
 	for _, version := range nixVersions {
-		t.Run(version, func(t *testing.T) {
+		alone(t, version, func(t *testing.T) {
 			f := newField(t, version)
 			a, b := f.system("a", "", true), f.system("b", "", true)
 			var mu sync.Mutex
@@ -231,8 +235,9 @@ func TestCacheURL(t *testing.T) {
 // TestRelaySecret: who looks at the processes of the host sees neither the relay's secret nor a token, and none
 // stays in a file; what an older agent left is removed.
 func TestRelaySecret(t *testing.T) {
+	parallel(t)
 	for _, version := range nixVersions {
-		t.Run(version, func(t *testing.T) {
+		alone(t, version, func(t *testing.T) {
 			f := newField(t, version)
 			f.write("state/netrc", "machine x\nlogin narwharf\npassword nwt_test\n", 0o600)
 			f.write("bin/nix-store", "#!/bin/sh\necho \"$@\" >> \"$FAKE/argv\"\nenv >> \"$FAKE/env\"\nexec "+nixDir(t, version)+"/nix-store \"$@\"\n", 0o755)
@@ -260,8 +265,9 @@ func TestRelaySecret(t *testing.T) {
 
 // TestEveryCompression: the relay unpacks what caches pack.
 func TestEveryCompression(t *testing.T) {
+	parallel(t)
 	for _, version := range nixVersions {
-		t.Run(version, func(t *testing.T) {
+		alone(t, version, func(t *testing.T) {
 			f := newField(t, version)
 			for i, program := range []string{"xz", "bzip2", "gzip", "zstd"} {
 				if _, err := exec.LookPath(program); err != nil && os.Getenv("NARWHARF_CI") != "1" {

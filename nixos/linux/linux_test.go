@@ -13,8 +13,9 @@ import (
 )
 
 func TestFieldWithRealNix(t *testing.T) {
+	parallel(t)
 	for _, version := range nixVersions {
-		t.Run(version, func(t *testing.T) {
+		alone(t, version, func(t *testing.T) {
 			f := newField(t, version)
 			lib := func(name string) *narinfo.Info {
 				i, err := narinfo.Parse(f.files["/"+strings.Split(filepath.Base(sim.Path("lib-"+name)), "-")[0]+".narinfo"])
@@ -82,8 +83,9 @@ func stageFails(t *testing.T, f *field) string {
 }
 
 func TestLiesOfTheCache(t *testing.T) {
+	parallel(t)
 	for _, version := range nixVersions {
-		t.Run(version, func(t *testing.T) {
+		alone(t, version, func(t *testing.T) {
 			f := newField(t, version)
 			a := f.system("a", "", false) // nobody signed it
 			lib := f.add("lib-a", filepath.Join(f.dir, "build-a", "nixos-version"), nil, true)

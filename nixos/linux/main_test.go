@@ -9,6 +9,7 @@ import (
 // TestMain removes the program that the tests with real Nix build, and sees to
 // it that they make no /nix on a host that had none.
 func TestMain(m *testing.M) {
+	moreAtOnce()
 	_, before := os.Lstat("/nix")
 	code := m.Run()
 	if builtProgram != "" {

@@ -92,8 +92,9 @@ func (p *tunnel) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // is by nobody whom the system knows, and the only way out is a proxy. All of
 // an agent goes that way: itself, Nix, and the agent of the new system.
 func TestProxyAndPrivateCA(t *testing.T) {
+	parallel(t)
 	for _, version := range nixVersions {
-		t.Run(version, func(t *testing.T) {
+		alone(t, version, func(t *testing.T) {
 			f := newField(t, version)
 			leaf, authority := certified(t, "cache.test")
 			server := httptest.NewUnstartedServer(f)
@@ -142,18 +143,22 @@ func TestProxyAndPrivateCA(t *testing.T) {
 // TestServersInTurn: the first does not resolve, the second refuses, the third
 // answers, also to Nix.
 func TestServersInTurn(t *testing.T) {
-	f := newField(t, "2.34") // which takes ten seconds to give up one that does not answer
-	closed := httptest.NewServer(f)
-	closed.Close()
-	text := strings.Replace(f.read("agent.toml"), `"`+f.server.URL+`"`, `"http://nothing.invalid", "`+closed.URL+`", "`+f.server.URL+`"`, 1)
-	f.write("agent.toml", text, 0o600)
-	var err error
-	if f.cfg, err = config.Load(filepath.Join(f.dir, "agent.toml")); err != nil {
-		t.Fatal(err)
-	}
-	a := f.system("a", "", true)
-	f.promote(1, signing.Auto, a, f.lib("a"))
-	if j, s := f.once(); j.State != api.OK || s.State != api.OK || s.Confirm == "" {
-		t.Fatalf("%s (%s), told %+v", j.State, j.Error, s)
-	}
+	parallel(t)
+	// The Nix that takes ten seconds to give up one that does not answer.
+	alone(t, "2.34", func(t *testing.T) {
+		f := newField(t, "2.34")
+		closed := httptest.NewServer(f)
+		closed.Close()
+		text := strings.Replace(f.read("agent.toml"), `"`+f.server.URL+`"`, `"http://nothing.invalid", "`+closed.URL+`", "`+f.server.URL+`"`, 1)
+		f.write("agent.toml", text, 0o600)
+		var err error
+		if f.cfg, err = config.Load(filepath.Join(f.dir, "agent.toml")); err != nil {
+			t.Fatal(err)
+		}
+		a := f.system("a", "", true)
+		f.promote(1, signing.Auto, a, f.lib("a"))
+		if j, s := f.once(); j.State != api.OK || s.State != api.OK || s.Confirm == "" {
+			t.Fatalf("%s (%s), told %+v", j.State, j.Error, s)
+		}
+	})
 }
