@@ -10,7 +10,6 @@
 //
 // The state directory has the journal, the instance (which machine this is to the server),
 // the host's token where no other file is named, locks, runs/ (package systemd), gcroots/
-// (indirect roots of Nix), netrc (the token for Nix), probe.json (the last report that a
-// system on trial was given) and pause.json (what a person on the host wants). Each is replaced
-// whole. Nothing is kept elsewhere: with a root of tmpfs /nix is all that survives a boot.
+// (indirect roots of Nix), probe.json (the last report that a system on trial was given) and
+// pause.json (what a person on the host wants). Each is replaced whole. Nothing is kept elsewhere: with a root of tmpfs /nix is all that survives a boot.
 package linux
