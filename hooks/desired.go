@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"cmp"
 	"net/http"
 	"strconv"
 
@@ -20,38 +21,46 @@ func selfOf(req *http.Request) (api.Self, error) {
 	return self, host.CheckSelf(self)
 }
 
-// getDesired is the agent's poll.
-func (s *Server) getDesired(c *call, name string) error {
-	q := c.req.URL.Query()
-	channel, target := q.Get("channel"), q.Get("target")
-	if err := signing.CheckChannel(channel); err != nil {
-		return api.Errorf(api.BadRequest, "add ?channel=NAME: %v", err)
+// wanted is what an agent's poll asks about.
+type wanted struct {
+	channel, target string
+	seen            int64 // the seq that the agent knows; -1: it does not say
+	self            api.Self
+}
+
+// readWanted reads the query of a host's poll.
+func readWanted(req *http.Request, host string) (w wanted, err error) {
+	q := req.URL.Query()
+	w.channel, w.target, w.seen = q.Get("channel"), cmp.Or(q.Get("target"), host), -1
+	if err := signing.CheckChannel(w.channel); err != nil {
+		return w, api.Errorf(api.BadRequest, "add ?channel=NAME: %v", err)
 	}
-	if target == "" {
-		target = name
+	if err := signing.CheckTarget(w.target); err != nil {
+		return w, api.Errorf(api.BadRequest, "%v", err)
 	}
-	if err := signing.CheckTarget(target); err != nil {
-		return api.Errorf(api.BadRequest, "%v", err)
-	}
-	seen := int64(-1) // an agent that does not say it
 	if text := q.Get("seq"); text != "" {
-		var err error
-		if seen, err = strconv.ParseInt(text, 10, 64); err != nil || seen < 0 {
-			return api.Errorf(api.BadRequest, "?seq=%s is no seq", text)
+		if w.seen, err = strconv.ParseInt(text, 10, 64); err != nil || w.seen < 0 {
+			return w, api.Errorf(api.BadRequest, "?seq=%s is no seq", text)
 		}
 	}
-	if err := c.needAs(name, access.Scope{Kind: access.Follow, Glob: channel}); err != nil {
-		return err
-	}
-	self, err := selfOf(c.req)
+	w.self, err = selfOf(req)
+	return w, err
+}
+
+// getDesired is the agent's poll.
+func (s *Server) getDesired(c *call, name string) error {
+	w, err := readWanted(c.req, name)
 	if err != nil {
 		return err
 	}
-	ctx, who := c.req.Context(), c.caller()
-	if err := s.hosts.AdmitPoll(ctx, who, name, channel, self); err != nil {
+	if err := c.needAs(name, access.Scope{Kind: access.Follow, Glob: w.channel}); err != nil {
 		return err
 	}
-	if err := s.Fleet.Review(ctx, name, self.BootID); err != nil {
+	ctx, who := c.req.Context(), c.caller()
+	if err := s.hosts.AdmitPoll(ctx, who, name, w.channel, w.self); err != nil {
+		return err
+	}
+	if err := s.Fleet.Review(ctx, name, w.self.BootID); err != nil {
 		return err
 	}
 	ask := s.Fleet.Tell
@@ -59,28 +68,28 @@ func (s *Server) getDesired(c *call, name string) error {
 		ask = s.Fleet.For // it is no agent that would act on it
 	}
 	p := s.hosts.Presence(name)
-	number, back := p.Arrive(s.clock(), channel, target)
+	number, back := p.Arrive(s.clock(), w.channel, w.target)
 	if back {
-		s.polls.Notify(audit.Hosts(channel)...)
+		s.polls.Notify(audit.Hosts(w.channel)...)
 	}
 	return s.poll(c, longpoll.Poll{
-		Topics: []string{audit.Channel(channel), audit.Host(name)},
+		Topics: []string{audit.Channel(w.channel), audit.Host(name)},
 		Also:   func() []string { return s.Fleet.SlotTopics(name) },
 		Over: func(gone bool) {
-			until := p.Leave(s.clock(), number, gone)
+			offline := p.Leave(s.clock(), number, gone) // unless it polls again
 			if !s.hosts.Known(name) {
 				s.hosts.Unsee(name) // to ask makes no host
 				return
 			}
-			for _, topic := range audit.Hosts(channel) {
-				s.wakeAt(until, topic)
+			for _, topic := range audit.Hosts(w.channel) {
+				s.wakeAt(offline, topic)
 			}
 		},
 		Look: func() (longpoll.Answer, error) {
-			if err := s.hosts.Refused(who, name, self); err != nil {
+			if err := s.hosts.Refused(who, name, w.self); err != nil {
 				return longpoll.Answer{}, err // the name has gone to another since
 			}
-			a, err := ask(name, channel, target, seen)
+			a, err := ask(name, w.channel, w.target, w.seen)
 			if err != nil {
 				return longpoll.Answer{}, err
 			}

@@ -78,15 +78,25 @@ func Init(ctx context.Context, out io.Writer, dir, keyName, listen, storeRoot, b
 	}
 	served := ""
 	if serve {
-		served = fmt.Sprintf("\n                %s of this machine is served (cache.serve_store)", storeRoot+serverconfig.Default().Cache.StoreDir)
+		served = storeRoot + serverconfig.Default().Cache.StoreDir
 	}
-	_, err = fmt.Fprintf(out, `Made %s:
-  config.toml   the configuration; read it, it has comments%s
-  %s   the signing key: keep it secret, and keep a copy
-  upload-token  a token that may upload; netrc has it for nix copy
-Next:
-  narwharf serve --config %s
-`, dir, served, keyFile, filepath.Join(dir, "config.toml"))
+	return sayMade(out, dir, keyFile, served)
+}
+
+// sayMade prints what Init made, and what is next. served is the store that is served, "" if none is.
+func sayMade(out io.Writer, dir, keyFile, served string) error {
+	width := max(len(keyFile), len("upload-token"))
+	var text strings.Builder
+	line := func(name, what string) { fmt.Fprintf(&text, "  %-*s  %s\n", width, name, what) }
+	fmt.Fprintf(&text, "Made %s:\n", dir)
+	line("config.toml", "the configuration; read it, it has comments")
+	if served != "" {
+		line("", served+" of this machine is served (cache.serve_store)")
+	}
+	line(keyFile, "the signing key: keep it secret, and keep a copy")
+	line("upload-token", "a token that may upload; netrc has it for nix copy")
+	fmt.Fprintf(&text, "Next:\n  narwharf serve --config %s\n", filepath.Join(dir, "config.toml"))
+	_, err := io.WriteString(out, text.String())
 	return err
 }
 

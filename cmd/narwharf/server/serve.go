@@ -65,12 +65,7 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 		return alreadyServed(cfg, err)
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	if len(keys) == 0 {
-		log.Warn("no signing key: clients can use only what was signed before it was uploaded (make one with narwharf key generate)")
-	}
-	if !cfg.AnonymousScopes().Allows(access.Scope{Kind: access.Metrics}) {
-		log.Info("/metrics needs a token with the scope metrics: narwharf token new --name prometheus --scope metrics --out FILE, and in prometheus.yml authorization: {credentials_file: FILE}; or anonymous = [\"pull\", \"metrics\"] in [access]")
-	}
+	sayWhatIsMissing(cfg, len(keys), log)
 	registry := prometheus.NewRegistry()
 	auth := access.NewAuthenticator(d.Tokens, cfg.AnonymousScopes(), time.Now, browser.Guard(cfg.URL(), cfg.Access.Hosts))
 	own, closeLocal, err := d.openLocal(registry)
@@ -103,6 +98,16 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	}
 	defer socket.Close()
 	return d.answer(ctx, server, signer, auth, listeners, hangup, out)
+}
+
+// sayWhatIsMissing notes what works less well by the configuration than people may expect.
+func sayWhatIsMissing(cfg *serverconfig.Config, keys int, log *slog.Logger) {
+	if keys == 0 {
+		log.Warn("no signing key: clients can use only what was signed before it was uploaded (make one with narwharf key generate)")
+	}
+	if !cfg.AnonymousScopes().Allows(access.Scope{Kind: access.Metrics}) {
+		log.Info("/metrics needs a token with the scope metrics: narwharf token new --name prometheus --scope metrics --out FILE, and in prometheus.yml authorization: {credentials_file: FILE}; or anonymous = [\"pull\", \"metrics\"] in [access]")
+	}
 }
 
 // gate counts connections by the configuration.
