@@ -61,20 +61,8 @@ func (s *Server) body(c *call, room *limits.Room, limit, held int64) (body io.Re
 	return limits.Body(c.w, c.req, limit, s.bodyIdle), done, err
 }
 
-// need checks that the caller has one of the scopes.
-func (c *call) need(scopes ...access.Scope) error {
-	var first *access.Denied
-	for _, sc := range scopes {
-		d := c.who.Deny(sc)
-		if d == nil {
-			return nil
-		}
-		if first == nil {
-			first = d
-		}
-	}
-	return first
-}
+// need checks that the caller has a scope.
+func (c *call) need(scope access.Scope) error { return c.needAs(c.who.Host, scope) }
 
 // needAs is need of a host, as itself.
 func (c *call) needAs(host string, scope access.Scope) error {
@@ -178,12 +166,16 @@ func remoteAddress(req *http.Request) string {
 	return address
 }
 
-// operateOr is the right to look at the hosts of a channel: of operators, and of who may promote it.
+// operateOr is the right to look at the hosts of a channel ("": of all): operators, and
+// whoever may promote it and so has to know what became of that. A denial names the
+// channel where one was named: it may be misspelt.
 func (c *call) operateOr(channel string) error {
-	if channel == "" {
-		channel = "*" // all of them
+	err := c.need(access.Scope{Kind: access.Operate})
+	promote := c.need(access.Scope{Kind: access.Promote, Glob: cmp.Or(channel, "*")})
+	if err != nil && (promote == nil || channel != "" && c.who.Credential == access.Valid) {
+		return promote
 	}
-	return c.need(access.Scope{Kind: access.Operate}, access.Scope{Kind: access.Promote, Glob: channel})
+	return err
 }
 
 // poll answers a poll, now or later: then it was taken off net/http, and c is not the caller's any more.

@@ -150,10 +150,10 @@ func Open(o Options) (*Store, error) {
 	ctx := context.Background()
 	if _, dbErr := s.database(ctx); dbErr != nil {
 		if other := (*otherStoreError)(nil); errors.Is(dbErr, ErrLocked) || errors.As(dbErr, &other) {
-			return nil, fmt.Errorf("open the local Nix store: %w", dbErr)
+			return nil, dbErr
 		}
 		if err := s.daemon.Ping(ctx); err != nil {
-			return nil, fmt.Errorf("open the local Nix store: %w", unavailable(dbErr, err))
+			return nil, unavailable(dbErr, err)
 		}
 	}
 	return s, nil

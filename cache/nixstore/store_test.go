@@ -294,7 +294,7 @@ func TestOptions(t *testing.T) {
 		{Options{Root: "mnt"}, `the root "mnt" must`},
 		{Options{Root: "/mnt/../x"}, `the root "/mnt/../x" must`},
 		{Options{StateDir: "."}, `the state directory "." must`},
-		{Options{Root: "/nonexistent/root"}, "open the local Nix store: the local Nix store cannot be read: " +
+		{Options{Root: "/nonexistent/root"}, "the local Nix store cannot be read: " +
 			"the database /nonexistent/root/nix/var/nix/db/db.sqlite is not there; " +
 			"nix-daemon does not answer on /nonexistent/root/nix/var/nix/daemon-socket/socket: there is no such socket: " +
 			"start nix-daemon, or give the right store and state directory"},

@@ -343,7 +343,7 @@ func TestNoWAL(t *testing.T) {
 		r := startReader(t, uid, f.options())
 		a := r.ask("open")
 		db, socket := databaseIn(f.state), f.state+"/daemon-socket/socket"
-		if want := "open the local Nix store: the local Nix store cannot be read: the database " + db +
+		if want := "the local Nix store cannot be read: the database " + db +
 			" has no -wal file beside it, which only Nix may create; nix-daemon does not answer on " + socket +
 			": there is no such socket: start nix-daemon, or use Nix 2.22 or later, which leaves that file in place"; a.Error != want || a.Kind != ErrUnavailable.Error() {
 			t.Errorf("%s\n%s", a.Kind, a.Error)

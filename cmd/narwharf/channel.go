@@ -101,7 +101,7 @@ func channelDeleteCommand() *cobra.Command {
 	c := command.New("delete CHANNEL", "delete a channel; its hosts keep what they run", 1, 1,
 		`Deletes a channel. Its hosts keep what they run, and its seq goes on if it is
 promoted again: a seq is used once.`)
-	ifSeq := c.Flags().Int64("if-seq", -1, "delete only if the channel is at this `SEQ`")
+	ifSeq := command.IfSeq(c, "delete only if the channel is at this `SEQ`")
 	return withServer(c, func(s *session, args []string) error {
 		seq := *ifSeq
 		if seq < 0 {

@@ -39,10 +39,11 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetErr(stderr)
 	err := unknownMember(root, args)
 	if err == nil {
-		err = root.ExecuteContext(ctx)
-	}
-	if err == nil {
-		return 0
+		c, failed := root.ExecuteContextC(ctx)
+		if failed == nil {
+			return 0
+		}
+		err = command.RequiredFlags(c, failed)
 	}
 	var said command.Exit
 	if errors.As(err, &said) {
@@ -94,9 +95,7 @@ and type what serve prints. Exit status: 0 fine, 1 damage found (fsck, rebuild),
 		SuggestionsMinimumDistance: 2,
 	}
 	root.SetVersionTemplate("narwharf {{.Version}}\n")
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return fmt.Errorf("%s: %w: %s", strings.TrimPrefix(c.CommandPath(), "narwharf "), err, terminal.FlagHint(c.Name(), c.CommandPath(), err.Error()))
-	})
+	root.SetFlagErrorFunc(command.FlagError)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(data.Commands()...)
 	root.AddCommand(initCommand(), serveCommand(), tokenCommand(), keyCommand(), versionCommand(),

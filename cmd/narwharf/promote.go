@@ -79,7 +79,8 @@ type promoteFlags struct {
 	targets                                 string
 	set                                     []string
 	keys, trusted, channelKeys, contentKeys []string
-	ifSeq, seq, order                       int64
+	ifSeq                                   *int64
+	seq, order                              int64
 	meta                                    []string
 	expires                                 string
 	out, envelope                           string
@@ -96,7 +97,7 @@ func addPromoteFlags(c *cobra.Command) *promoteFlags {
 	fl.IntVar(&f.options.Threshold, "threshold", 0, "how many of the channel's keys must sign; said with the first promote (default 1)")
 	fl.StringVar((*string)(&f.options.Kind), "kind", "", "nixos, or path for anything else; said with the first promote (default nixos)")
 	fl.StringVar(&f.options.Origin, "origin", "", "what hosts know the channel as: `NAME/CHANNEL`, said by its first release (default: the server's host name, /, the channel); another later takes the scope admin")
-	fl.Int64Var(&f.ifSeq, "if-seq", -1, "promote only if the channel is at this `SEQ`; 0: if it is not there yet")
+	f.ifSeq = command.IfSeq(c, "promote only if the channel is at this `SEQ`; 0: if it is not there yet")
 	fl.Int64Var(&f.seq, "seq", 0, "`SEQ` of the new release, if not the next one: above what hosts saw before an older backup was restored")
 	fl.StringSliceVar(&f.meta, "meta", nil, "`K=V` for people: rev=…, url=…; may be repeated")
 	fl.Int64Var(&f.order, "order", 0, "`N` of the source, a commit count or run number: a lower one is refused")
@@ -151,8 +152,8 @@ func (f *promoteFlags) promoter(c *cobra.Command, channel string) (*promoter.Pro
 	if o.Origin == "" && cfg.Origin != "" {
 		o.Origin, o.KeepOrigin = strings.TrimRight(cfg.Origin, "/")+"/"+channel, true
 	}
-	if f.ifSeq >= 0 {
-		o.IfSeq = &f.ifSeq
+	if *f.ifSeq >= 0 {
+		o.IfSeq = f.ifSeq
 	}
 	if c.Flags().Changed("seq") {
 		o.Seq = &f.seq

@@ -100,6 +100,9 @@ func NewClient(o ClientOptions) (*Client, error) {
 // path, which comes without a slash at its end.
 func ParseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(strings.TrimRight(s, "/"))
+	if _, port, splits := net.SplitHostPort(s); splits == nil && port != "" && !strings.Contains(s, "/") {
+		return nil, fmt.Errorf("%q is not a URL like https://cache.example.org: write it as http://%[1]s, or https://%[1]s", s)
+	}
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("%q is not a URL like https://cache.example.org", s)
 	}
@@ -319,7 +322,7 @@ func decodeError(req *http.Request, resp *http.Response, text []byte) *Error {
 		if line != "" {
 			line = ": " + line
 		}
-		line += foreignHint(resp.StatusCode, line)
+		line += noNarwharfHint(resp.StatusCode, line)
 		*e = Error{Kind: kindOf(resp.StatusCode), Message: fmt.Sprintf("%s %s: %s%s", req.Method, req.URL.Redacted(), resp.Status, line)}
 	}
 	clip.Strings(e, maxString)
@@ -328,14 +331,14 @@ func decodeError(req *http.Request, resp *http.Response, text []byte) *Error {
 	return e
 }
 
-// foreignKinds are the kinds of answers that no Narwharf made.
-var foreignKinds = map[int]Kind{
+// kindsOfOthers are the kinds of answers that no Narwharf made.
+var kindsOfOthers = map[int]Kind{
 	401: Unauthorized, 403: Forbidden, 404: NotFound, 405: MethodNotAllowed, 412: RaceLost, 413: TooLarge,
 	428: NoPrecondition, 429: Unavailable, 502: Unavailable, 503: Unavailable, 504: Unavailable,
 }
 
-// foreignHint says what to look at where something else answers than a Narwharf.
-func foreignHint(status int, text string) string {
+// noNarwharfHint says what to look at where something else answers than a Narwharf.
+func noNarwharfHint(status int, text string) string {
 	switch {
 	case strings.Contains(text, "HTTP request to an HTTPS server") || strings.Contains(text, "HTTP request was sent to HTTPS port"):
 		return ": it speaks TLS, so the URL should begin with https://"
@@ -346,7 +349,7 @@ func foreignHint(status int, text string) string {
 }
 
 func kindOf(status int) Kind {
-	if kind := foreignKinds[status]; kind != "" {
+	if kind := kindsOfOthers[status]; kind != "" {
 		return kind
 	}
 	if status >= 500 {

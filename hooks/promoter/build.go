@@ -106,7 +106,7 @@ func (p *Promoter) build(ctx context.Context, entriesToo bool, fill func(*builde
 	if !p.FromCache {
 		store, err := nixstore.Open(nixstore.Options{StoreDir: p.StoreDir, Root: p.StoreRoot})
 		if err != nil {
-			return nil, fmt.Errorf("the local store: %w; on a machine without one use --from-cache", err)
+			return nil, fmt.Errorf("%w; on a machine without one use --from-cache", err)
 		}
 		defer store.Close()
 		b.store = store

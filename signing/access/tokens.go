@@ -286,7 +286,7 @@ func (c Change) add(t Token) error {
 	}
 	for _, other := range list {
 		if other.Active(t.Created) {
-			return fmt.Errorf("add token %s: %w by token %s, made on %s: revoke that first, or choose another name",
+			return fmt.Errorf("add token %s: %w by token %s, made on %s",
 				quote(t.Name), ErrExists, other.ID, stamp(other.Created))
 		}
 	}
@@ -304,7 +304,7 @@ func (c Change) revoke(nameOrID string, at time.Time) (Token, error) {
 		hit, err = c.found(nameOrID)
 	}
 	if err == nil && (len(hit) == 0 || strings.HasPrefix(nameOrID, hostMark)) {
-		err = fmt.Errorf("revoke token %s: %w: narwharf token list shows names and ids", quote(nameOrID), ErrNotFound)
+		err = fmt.Errorf("revoke token %s: %w", quote(nameOrID), ErrNotFound)
 	}
 	for _, last = range hit {
 		if err == nil && last.Revoked.IsZero() {

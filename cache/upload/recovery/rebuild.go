@@ -69,7 +69,7 @@ func Rebuild(ctx context.Context, s *upload.Store, report func(format string, ar
 		return 0, err
 	}
 	s.Changed("")
-	report("index made anew: %d paths, %d more NAR files with the NAR of one of them in another encoding", paths.Load(), further)
+	report("index made anew: %d paths, and %d NAR files that have the NAR of one of them in another compression", paths.Load(), further)
 	if n := lost.Load(); n > 0 {
 		report("%d paths have lost their NAR, the log names them: upload them again with nix copy --refresh, or run narwharf fsck --repair", n)
 	}

@@ -5,6 +5,7 @@ package command
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -40,6 +41,38 @@ func Group(use, short, long string, members ...*cobra.Command) *cobra.Command {
 // ConfigFlag adds --config to a command.
 func ConfigFlag(c *cobra.Command) *string {
 	return c.Flags().String("config", "", "the configuration `FILE` (else $NARWHARF_CONFIG, data/config.toml, /etc/narwharf/config.toml)")
+}
+
+// IfSeq adds --if-seq. It is -1 where it is not given, which help does not show.
+func IfSeq(c *cobra.Command, usage string) *int64 {
+	seq := c.Flags().Int64("if-seq", -1, usage)
+	c.Flags().Lookup("if-seq").DefValue = "0"
+	return seq
+}
+
+// FlagError says what is wrong with a flag, and what to do about it.
+func FlagError(c *cobra.Command, err error) error {
+	text := parseError.ReplaceAllString(err.Error(), " is no number")
+	hint := c.CommandPath() + " --help lists its flags"
+	if c.Name() == "serve" && strings.Contains(text, "--listen") {
+		hint = `the address stands in the configuration, as listen = ["127.0.0.1:8080"] in config.toml; narwharf init --listen writes it there`
+	}
+	return fmt.Errorf("%s: %s: %s", strings.TrimPrefix(c.CommandPath(), "narwharf "), text, hint)
+}
+
+// What package strconv says of a number, and pflag before it.
+var parseError = regexp.MustCompile(` flag: strconv\.\w+: parsing ".*": .*`)
+
+// RequiredFlags puts what cobra says of flags that are missing into words; any other
+// error stays as it is.
+func RequiredFlags(c *cobra.Command, err error) error {
+	list, missing := strings.CutPrefix(err.Error(), "required flag(s) ")
+	if !missing {
+		return err
+	}
+	list = strings.ReplaceAll(strings.TrimSuffix(list, " not set"), `"`, "")
+	return fmt.Errorf("%s: --%s must be given; it is used as\n    %s\n    (%s --help says more)",
+		strings.TrimPrefix(c.CommandPath(), "narwharf "), strings.ReplaceAll(list, ", ", " and --"), c.UseLine(), c.CommandPath())
 }
 
 // Must is for mistakes of the program that show on its first start.

@@ -40,7 +40,7 @@ func (f *ClientFlags) Load() (*configfile.Client, error) {
 	cfg.TokenFile = cmp.Or(f.tokenFile, cfg.TokenFile)
 	cfg.CAFile = cmp.Or(f.caFile, cfg.CAFile)
 	if cfg.Server == "" {
-		return nil, errors.New("no server is named: give --server URL, or set NARWHARF_SERVER")
+		return nil, errors.New("no server is named: give --server URL, set NARWHARF_SERVER, or write server = \"URL\" into ~/.config/narwharf/client.toml")
 	}
 	return cfg, nil
 }

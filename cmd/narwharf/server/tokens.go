@@ -156,7 +156,7 @@ func listToken(t access.Token, now time.Time) ListedToken {
 func tokenRevoke(ctx context.Context, d *DataDir, name string, out io.Writer) (int, error) {
 	t, err := d.Tokens.Revoke(ctx, name, time.Now())
 	if errors.Is(err, access.ErrNotFound) {
-		err = fmt.Errorf("%w: narwharf token list shows what there is", err)
+		err = fmt.Errorf("%w: narwharf token list shows names and ids", err)
 	}
 	if err == nil {
 		_, err = fmt.Fprintf(out, "revoked %s (%s)\n", t.Name, t.ID)

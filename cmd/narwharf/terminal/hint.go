@@ -32,14 +32,6 @@ func Suggest(names []string, command string) string {
 	return fmt.Sprintf(": did you mean %s %s?", command, strings.Join(names, ", or "))
 }
 
-// FlagHint says what to do about a flag that is not right.
-func FlagHint(name, command, err string) string {
-	if name == "serve" && strings.Contains(err, "--listen") {
-		return `the address stands in the configuration, as listen = ["127.0.0.1:8080"] in config.toml; narwharf init --listen writes it there`
-	}
-	return command + " --help lists its flags"
-}
-
 // Hint is a line with what to do about an error, "" if its text says that.
 func Hint(err error) string {
 	var e *api.Error
