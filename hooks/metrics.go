@@ -34,14 +34,14 @@ type fleetCollector struct {
 }
 
 var (
-	seqDesc   = prometheus.NewDesc("narwharf_channel_seq", "Seq of the channel's last release.", []string{"channel"}, nil)
-	hostsDesc = prometheus.NewDesc("narwharf_hosts", "Hosts by channel and the state that they declared.", []string{"channel", "state"}, nil)
-	convDesc  = prometheus.NewDesc("narwharf_hosts_converged", "Hosts that run what their channel's last release has for them.", []string{"channel"}, nil)
-	heldDesc  = prometheus.NewDesc("narwharf_hosts_held", "Hosts that are held.", []string{"channel"}, nil)
-	openDesc  = prometheus.NewDesc("narwharf_channel_window_open", "1 if a window of the channel is open now, else 0; of channels with windows.", []string{"channel"}, nil)
-	slotDesc  = prometheus.NewDesc("narwharf_reboot_slots_in_use", "Hosts that may reboot, or do, or have not reported the end.", []string{"group"}, nil)
-	lateDesc  = prometheus.NewDesc("narwharf_reboot_slots_late", "Those of them that have not come to an end in time.", []string{"group"}, nil)
-	seenDesc  = prometheus.NewDesc("narwharf_host_last_seen_seconds", "Unix time of the last poll or report.", []string{"host"}, nil)
+	seqDesc     = prometheus.NewDesc("narwharf_channel_seq", "Seq of the channel's last release.", []string{"channel"}, nil)
+	hostsDesc   = prometheus.NewDesc("narwharf_hosts", "Hosts by channel and the state that they declared.", []string{"channel", "state"}, nil)
+	convDesc    = prometheus.NewDesc("narwharf_hosts_converged", "Hosts that run what their channel's last release has for them.", []string{"channel"}, nil)
+	heldDesc    = prometheus.NewDesc("narwharf_hosts_held", "Hosts that are held.", []string{"channel"}, nil)
+	openDesc    = prometheus.NewDesc("narwharf_channel_window_open", "1 if a window of the channel is open now, else 0; of channels with windows.", []string{"channel"}, nil)
+	slotDesc    = prometheus.NewDesc("narwharf_reboot_slots_in_use", "Hosts that may reboot, or do, or have not reported the end.", []string{"group"}, nil)
+	overdueDesc = prometheus.NewDesc("narwharf_reboot_slots_late", "Those of them that have not come to an end in time.", []string{"group"}, nil)
+	seenDesc    = prometheus.NewDesc("narwharf_host_last_seen_seconds", "Unix time of the last poll or report.", []string{"host"}, nil)
 )
 
 // Describe implements prometheus.Collector. What there is to tell is not known before.
@@ -103,15 +103,15 @@ func (f *fleetCollector) collectPolicies(gauge func(of *prometheus.Desc, value i
 			gauge(openDesc, v, name)
 		}
 	}
-	used, late := make(map[string]int), make(map[string]int)
+	used, overdue := make(map[string]int), make(map[string]int)
 	for _, sl := range f.s.slots.All() {
 		used[sl.Group]++
-		if sl.Late {
-			late[sl.Group]++
+		if sl.Alarmed {
+			overdue[sl.Group]++
 		}
 	}
 	for g, n := range used {
 		gauge(slotDesc, n, g)
-		gauge(lateDesc, late[g], g)
+		gauge(overdueDesc, overdue[g], g)
 	}
 }

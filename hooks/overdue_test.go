@@ -56,7 +56,7 @@ func TestUpAndSilent(t *testing.T) {
 				t.Error("an alarm of a host that may still end by itself")
 			}
 		}
-		if w.count("reboot.late") != 1 || !h.show().Slot.Late {
+		if w.count("reboot.late") != 1 || !h.show().Slot.Overdue {
 			t.Fatalf("%d alarms of a host that holds its slot for an hour", w.count("reboot.late"))
 		}
 		w.must(w.do("GET", "/api/v1/events", w.op, nil), 200, "", "web-1 was let reboot for seq 1", "is up, and neither reboots nor asks (its last word: armed, waits for reboot: it reboots now)")

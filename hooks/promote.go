@@ -38,8 +38,8 @@ func (s *Server) promote(c *call, name string) error {
 	return nil
 }
 
-// untilStop is for work that goes on when the client is gone, since his next
-// request then finds it done, and that ends with the server.
+// untilStop is the context of work that goes on when the client has gone: its next
+// request finds it done. It ends when the server stops.
 func (s *Server) untilStop(c *call) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(c.req.Context()))
 	ended := make(chan struct{})

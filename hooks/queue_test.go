@@ -256,7 +256,7 @@ func TestLateTexts(t *testing.T) {
 				}
 				c.then(h)
 				time.Sleep(20 * time.Minute)
-				if w.count("reboot.late") != 1 || !h.show().Slot.Late || w.count("reboot.unused") != 0 {
+				if w.count("reboot.late") != 1 || !h.show().Slot.Overdue || w.count("reboot.unused") != 0 {
 					t.Fatalf("%d alarms, %+v", w.count("reboot.late"), h.show().Slot)
 				}
 				w.must(w.do("GET", "/api/v1/events", w.op, nil), 200, "", c.want...)

@@ -97,7 +97,7 @@ func TestRebootSlot(t *testing.T) {
 	if again := one.poll().Reboot; again == nil || *again != *d.Reboot {
 		t.Errorf("asked again: %+v", again)
 	}
-	if h := one.show(); h.Slot == nil || h.Slot.Group != "web" || h.Slot.Seq != 1 || h.Slot.Late {
+	if h := one.show(); h.Slot == nil || h.Slot.Group != "web" || h.Slot.Seq != 1 || h.Slot.Overdue {
 		t.Errorf("shown is %+v", h.Slot)
 	}
 	waits := two.poll()
@@ -335,9 +335,9 @@ func TestSlotNotUsed(t *testing.T) {
 	})
 }
 
-// TestSlotLate: a host that does not come back is an alarm, once, also over a
+// TestSlotOverdue: a host that does not come back is an alarm, once, also over a
 // restart, and keeps its slot.
-func TestSlotLate(t *testing.T) {
+func TestSlotOverdue(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		hosts := rebooters(w, 1, "web-1", "web-2")
 		hosts[0].asks(1)
@@ -349,12 +349,12 @@ func TestSlotLate(t *testing.T) {
 			return strings.Count(w.do("GET", "/api/v1/events", w.op, nil).body, `"reboot.late"`)
 		}
 		time.Sleep(15*time.Minute - time.Second)
-		if alarms() != 0 || hosts[0].show().Slot.Late {
+		if alarms() != 0 || hosts[0].show().Slot.Overdue {
 			t.Error("late before its time")
 		}
 		w.restart() // after which all hosts have a moment to ask
 		time.Sleep(host.OnlineFor + time.Second)
-		if alarms() != 1 || !hosts[0].show().Slot.Late {
+		if alarms() != 1 || !hosts[0].show().Slot.Overdue {
 			t.Errorf("%d alarms, %+v", alarms(), hosts[0].show().Slot)
 		}
 		w.restart()

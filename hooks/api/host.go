@@ -275,7 +275,7 @@ type Slot struct {
 	Group   string    `json:"group"`
 	Seq     int64     `json:"seq"`
 	Granted time.Time `json:"granted"`
-	Late    bool      `json:"late,omitempty"` // no end in reboot_timeout_s, and the host is not up as it was, or does not ask; there was an alarm
+	Overdue bool      `json:"late,omitempty"` // no end in reboot_timeout_s, and the host is not up as it was, or does not ask; there was an alarm
 }
 
 // Event is a line of the audit log.

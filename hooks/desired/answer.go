@@ -124,7 +124,7 @@ func (f *Fleet) permitReboot(a *Answer, name string, r *host.Record, p *policy.P
 		return
 	}
 	var why string
-	if why, a.rest = f.behind(name, r, p); why == "" {
+	if why, a.rest = f.notYet(name, r, p); why == "" {
 		why = f.o.Slots.Full(r.RebootGroup(a.Channel), p.RebootSlots)
 	}
 	if a.room = why == ""; !a.room {

@@ -104,7 +104,7 @@ func (f *Fleet) Describe(name string) (*host.Described, error) {
 	d.WaitingFor, d.Directive = a.WaitingFor, a.Directive
 	f.wakeFor(a, d.Channel, name)
 	if sl := f.o.Slots.Of(name); sl != nil {
-		d.Slot = &api.Slot{Group: sl.Group, Seq: sl.Seq, Granted: sl.Granted, Late: sl.Late}
+		d.Slot = &api.Slot{Group: sl.Group, Seq: sl.Seq, Granted: sl.Granted, Overdue: sl.Alarmed}
 	}
 	l := f.o.Channels.Get(d.Channel)
 	if e := l.Entry(d.Target); e != nil {

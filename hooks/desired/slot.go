@@ -14,10 +14,10 @@ import (
 	"narwharf/hooks/reboot"
 )
 
-// behind says why a host that asks to reboot is not let now, though there may be
+// notYet says why a host that asks to reboot is not let now, though there may be
 // a slot: it did not use the last. It is "" for all others. The time is when the
 // host has rested, zero if that is not what it waits for.
-func (f *Fleet) behind(name string, r *host.Record, p *policy.Policy) (why string, until time.Time) {
+func (f *Fleet) notYet(name string, r *host.Record, p *policy.Policy) (why string, until time.Time) {
 	now := f.o.Clock()
 	if why, until = reboot.Resting(r, now); why != "" || r.UnusedNow() == nil || p.RebootSlots == 0 {
 		return why, until // with no slots nobody waits for anybody
@@ -29,7 +29,7 @@ func (f *Fleet) behind(name string, r *host.Record, p *policy.Policy) (why strin
 			queue[other] = record
 		}
 	}
-	return reboot.Behind(r, group, queue), time.Time{}
+	return reboot.Ahead(r, group, queue), time.Time{}
 }
 
 // inQueue tells whether a host is there and takes a slot of a group that is free
@@ -132,7 +132,7 @@ func (f *Fleet) watchSlots() {
 // again when that may be.
 func (f *Fleet) checkOverdue(name string) {
 	sl, r, now := f.o.Slots.Of(name), f.o.Hosts.Record(name), f.o.Clock()
-	if sl == nil || sl.Late {
+	if sl == nil || sl.Alarmed {
 		return
 	}
 	again := func(at time.Time) { f.o.Timers.At(at, slotTimer(name), func() { f.checkOverdue(name) }) }
@@ -150,9 +150,9 @@ func (f *Fleet) checkOverdue(name string) {
 		return
 	}
 	err := f.change(context.Background(), name, nil, func(tx *mirror.Tx, is *reboot.Slot) error {
-		if is != nil && !is.Late && is.Granted.Equal(sl.Granted) {
+		if is != nil && !is.Alarmed && is.Granted.Equal(sl.Granted) {
 			r := f.o.Hosts.In(tx, name)
-			f.o.Slots.MarkLate(tx, name, is, r, online, f.o.Hosts.HeardOf(name, r))
+			f.o.Slots.Alarm(tx, name, is, r, online, f.o.Hosts.HeardOf(name, r))
 		}
 		return nil
 	})

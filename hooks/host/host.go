@@ -61,7 +61,7 @@ type Unused struct {
 	Seq     int64     `json:"seq"`
 	Times   int       `json:"times"` // in a row
 	At      time.Time `json:"at"`    // of the last
-	Told    bool      `json:"told,omitempty"`
+	Alarmed bool      `json:"told,omitempty"`
 }
 
 // Of tells whether it is about a release; nil is about none.

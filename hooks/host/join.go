@@ -74,7 +74,7 @@ func (h *Hosts) joined(tx *mirror.Tx, who Caller, j *api.Join, token access.Toke
 	o, next := f.owner, h.newOwner(tx, self, was)
 	text := fmt.Sprintf("%s joined %s by the join token %s", j.Host, j.Channel, who.Name)
 	switch {
-	case f.foreign(j.Host, self, who):
+	case f.otherMachine(j.Host, self, who):
 		text += fmt.Sprintf(", in place of the machine that had the name (%s)", instanceText(o.Instance))
 		h.clearReport(tx, j.Host)
 		h.sighted.Put(tx, sightKey(j.Host, self.Instance), nil)

@@ -114,11 +114,11 @@ func (h *Hosts) factsIn(tx *mirror.Tx, host string, self api.Self) facts {
 	return f
 }
 
-// foreign tells whether a machine that acts as host is not the one that has the
+// otherMachine tells whether a machine that acts as host is not the one that has the
 // name. Agents from before instances are taken for the owner where they show
 // that they are: by a token of the host's own, or by a boot that the owner was
 // seen with, after a host went back to its older agent.
-func (f facts) foreign(host string, self api.Self, who Caller) bool {
+func (f facts) otherMachine(host string, self api.Self, who Caller) bool {
 	o := f.owner
 	switch {
 	case o == nil, o.Instance == self.Instance:
@@ -139,7 +139,7 @@ func (f facts) foreign(host string, self api.Self, who Caller) bool {
 // refused is the answer to a machine that has not the name, nil to the one that
 // has.
 func (f facts) refused(who Caller, host string, self api.Self) error {
-	if !f.foreign(host, self, who) {
+	if !f.otherMachine(host, self, who) {
 		return nil
 	}
 	return conflict(f.owner, host, self)
@@ -342,12 +342,12 @@ func sightKey(host, instance string) string {
 // isOver tells whether a machine shows a boot that was followed by another.
 func (s *sightings) isOver(self api.Self) bool {
 	is := sighting{self.BootID, self.Machine}
-	return self.BootID != "" && s != nil && !s.settled(is) && slices.Contains(s.Seen, is)
+	return self.BootID != "" && s != nil && !s.known(is) && slices.Contains(s.Seen, is)
 }
 
-// settled tells whether a sighting says nothing new: it is the last, or the
+// known tells whether a sighting says nothing new: it is the last, or the
 // instance is known to be two machines.
-func (s *sightings) settled(is sighting) bool {
+func (s *sightings) known(is sighting) bool {
 	return !s.Cloned.IsZero() || len(s.Seen) > 0 && s.Seen[len(s.Seen)-1] == is
 }
 
@@ -358,7 +358,7 @@ func (h *Hosts) sight(tx *mirror.Tx, old *sightings, host, channel string, self 
 	if old == nil {
 		old = new(sightings)
 	}
-	if old.settled(is) {
+	if old.known(is) {
 		return
 	}
 	next := &sightings{Seen: slices.Clone(old.Seen)}

@@ -61,7 +61,7 @@ func (p *Promoter) choose(ctx context.Context, named int64) (to int64, why strin
 		return 0, "", err
 	}
 	if named != 0 {
-		return named, "as --to says; " + saidOf(ended[named]), nil
+		return named, "as --to says; " + endsText(ended[named]), nil
 	}
 	list, err := p.Client.History(ctx, p.Channel, maxPast)
 	if err != nil {
@@ -77,16 +77,16 @@ func (p *Promoter) choose(ctx context.Context, named int64) (to int64, why strin
 		said := ended[item.Seq]
 		bad := said[api.Reverted] + said[api.Failed] + said[api.Rejected]
 		if said[api.OK] > 0 && bad == 0 {
-			if why = "the last release that hosts ended well and none badly, " + saidOf(said); len(over) > 0 {
+			if why = "the last release that hosts ended well and none badly, " + endsText(said); len(over) > 0 {
 				why += "; passed over: " + strings.Join(over, ", ")
 			}
 			return item.Seq, why, nil
 		}
 		known = known || len(said) > 0
-		over = append(over, fmt.Sprintf("seq %d (%s)", item.Seq, saidOf(said)))
+		over = append(over, fmt.Sprintf("seq %d (%s)", item.Seq, endsText(said)))
 	}
 	if !known {
-		return past[0].Seq, "the release before; " + saidOf(nil), nil
+		return past[0].Seq, "the release before; " + endsText(nil), nil
 	}
 	return 0, "", fmt.Errorf("no release of %s is known to be good: %s; choose one by --to SEQ, or promote another", p.Channel, strings.Join(over, ", "))
 }
@@ -111,8 +111,8 @@ func earlier(list []api.HistoryItem, seq int64) (past []api.HistoryItem) {
 	return slices.DeleteFunc(slices.Clone(list[at+1:]), same)
 }
 
-// saidOf is what hosts said of a release in the end.
-func saidOf(ended map[api.State]int) string {
+// endsText is how a release ended on hosts, as they reported.
+func endsText(ended map[api.State]int) string {
 	var said []string
 	for _, state := range api.States {
 		if n := ended[state]; n > 0 {

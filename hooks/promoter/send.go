@@ -146,15 +146,15 @@ func (p *Promoter) resolve(ctx context.Context, e *api.Error, r *Release) (again
 		}
 		return true, nil
 	case e.Kind == api.ClosureDiffers && p.Adopt:
-		return p.adopt(ctx, e, r)
+		return p.takeTheirs(ctx, e, r)
 	}
 	return false, nil
 }
 
-// adopt replaces lines of our manifests by the cache's, each of which one of the
+// takeTheirs replaces lines of our manifests by the cache's, each of which one of the
 // content keys must have signed.
-func (p *Promoter) adopt(ctx context.Context, e *api.Error, r *Release) (bool, error) {
-	adopted := make(map[narinfo.Path]signing.Line)
+func (p *Promoter) takeTheirs(ctx context.Context, e *api.Error, r *Release) (bool, error) {
+	taken := make(map[narinfo.Path]signing.Line)
 	for _, d := range e.Differs {
 		path, err := narinfo.ParseBase(d.StorePath[strings.LastIndexByte(d.StorePath, '/')+1:])
 		if err != nil {
@@ -164,7 +164,7 @@ func (p *Promoter) adopt(ctx context.Context, e *api.Error, r *Release) (bool, e
 		if err != nil {
 			return false, fmt.Errorf("--adopt: %w", err)
 		}
-		adopted[path] = signing.LineOf(info)
+		taken[path] = signing.LineOf(info)
 	}
 	for i := range r.entries {
 		m := r.manifests[r.entries[i].Closure]
@@ -174,7 +174,7 @@ func (p *Promoter) adopt(ctx context.Context, e *api.Error, r *Release) (bool, e
 		next := &signing.Manifest{StoreDir: m.StoreDir}
 		changed := false
 		for _, l := range m.Lines {
-			if a, ok := adopted[l.Path]; ok {
+			if a, ok := taken[l.Path]; ok {
 				l, changed = a, true
 			}
 			next.Lines = append(next.Lines, l)
@@ -193,10 +193,10 @@ func (p *Promoter) adopt(ctx context.Context, e *api.Error, r *Release) (bool, e
 		}
 		r.manifests[entry.Closure] = next
 	}
-	for path := range adopted {
+	for path := range taken {
 		fmt.Fprintf(p.err, "taking the cache's bytes of %s\n", path)
 	}
-	return len(adopted) > 0, nil
+	return len(taken) > 0, nil
 }
 
 // explained is a refusal with what its fields say, for people.

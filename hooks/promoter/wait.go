@@ -187,7 +187,7 @@ func (w *waiter) judge(h api.Host, now time.Time) (line string, state hostState)
 		return "not in this release", hostNot
 	}
 	gone := ""
-	if !h.Online && (h.Slot == nil || h.Slot.Late) && now.Sub(w.start) >= w.offline {
+	if !h.Online && (h.Slot == nil || h.Slot.Overdue) && now.Sub(w.start) >= w.offline {
 		gone = "offline since " + api.TimeText(h.LastSeen) + ", not waited for"
 	}
 	st := h.Status

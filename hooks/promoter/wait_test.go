@@ -108,7 +108,7 @@ func TestWaitForReboots(t *testing.T) {
 		{"waits by auto", api.Host{Online: true, Status: armed("auto"), WaitingFor: forSlot}, hostWaits, "armed, waits: slot (web-2 may reboot now)"},
 		{"is permitted by auto", api.Host{Online: true, Status: armed("auto"), Slot: slot}, hostWaits, "armed"},
 		{"reboots", api.Host{Status: armed("reboot"), Slot: slot}, hostWaits, "armed, reboots"},
-		{"does not come back", api.Host{Status: armed("reboot"), Slot: &api.Slot{Late: true}}, hostOffline, "offline since"},
+		{"does not come back", api.Host{Status: armed("reboot"), Slot: &api.Slot{Overdue: true}}, hostOffline, "offline since"},
 		{"was gone without a word", api.Host{Status: armed("reboot")}, hostOffline, "offline since"},
 		{"came back", api.Host{Online: true, Slot: slot, Status: &api.Status{State: api.Probation, Seq: waitedFor}}, hostWaits, "probation"},
 		{"came back badly and is gone", api.Host{Status: &api.Status{State: api.Reverted, Seq: waitedFor, Error: "no disk"}}, hostReverted, "reverted: no disk"},

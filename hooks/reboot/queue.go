@@ -51,9 +51,9 @@ func Resting(r *host.Record, now time.Time) (why string, until time.Time) {
 	return fmt.Sprintf("its last permission to reboot came to nothing (%d in a row), and it is in line again at %s", u.Times, until.UTC().Format("15:04 MST")), until
 }
 
-// Behind says which hosts go before one that did not use its last slot. others are
+// Ahead says which hosts go before one that did not use its last slot. others are
 // those that might take a slot of its group now.
-func Behind(r *host.Record, group string, others map[string]*host.Record) string {
+func Ahead(r *host.Record, group string, others map[string]*host.Record) string {
 	u := r.UnusedNow()
 	var first []string
 	for name, other := range others {
@@ -68,8 +68,8 @@ func Behind(r *host.Record, group string, others map[string]*host.Record) string
 	return fmt.Sprintf("its last permission to reboot came to nothing: %s of the group %s before it", someOf(first), group)
 }
 
-// GiveBack ends the slot of a host that is up and has not used it, or to no end,
-// and returns its record as it is then.
+// GiveBack ends the slot of a host that is up: it has not rebooted, or has, and asks
+// again. It returns the host's record as it is then.
 func (s *Slots) GiveBack(tx *mirror.Tx, name string, r *host.Record, sl *Slot) *host.Record {
 	st := r.Status
 	last := Summary(st)
@@ -93,8 +93,8 @@ func (s *Slots) GiveBack(tx *mirror.Tx, name string, r *host.Record, sl *Slot) *
 	u.At = tx.Time.UTC()
 	s.End(tx, name, sl, name, fmt.Sprintf("%s, and it is in line again in %s", text, rest(&u)))
 	// Once it may have been the agent that was away for a while.
-	if !u.Told && (sl.LastReason != "" || u.Times > 1) {
-		u.Told = true
+	if !u.Alarmed && (sl.LastReason != "" || u.Times > 1) {
+		u.Alarmed = true
 		audit.Note(tx, api.Event{Kind: "reboot.unused", Channel: sl.Channel, Host: name, Seq: sl.Seq, Alarm: true, Data: map[string]string{"group": sl.Group},
 			Text: fmt.Sprintf("%s was let reboot for seq %d %s ago, %s (%s); others of the group %s may go on, and it tries again by itself, without another alarm: put right what it says, then narwharf host retry %s",
 				name, sl.Seq, tx.Time.Sub(sl.Granted).Round(time.Second), alarm, last, sl.Group, name)})

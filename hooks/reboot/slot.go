@@ -3,10 +3,10 @@
 //
 // # What it promises
 //
-//   - A host is told that it may reboot after its slot is durable. The slot is
-//     held until the host has reported that the reboot is over, polls on the
-//     boot of before when its permission has run out, or a person takes it away;
-//     neither time nor a restart frees it. So of the hosts of a group never more
+//   - A host is told that it may reboot after its slot is durable. The slot ends
+//     when the host reports that the reboot is over, when it has not rebooted and
+//     polls after its permission has run out, or when a person takes it away.
+//     Neither time nor a restart ends it. So of the hosts of a group never more
 //     are down by permission than the policy had slots for, and none that is up
 //     keeps the others waiting.
 //   - Whether there is room for a slot is read in the transaction that takes it,
@@ -45,7 +45,7 @@ type Slot struct {
 	Seq     int64     `json:"seq"`
 	BootID  string    `json:"boot_id"` // before the reboot
 	Granted time.Time `json:"granted"`
-	Late    bool      `json:"late,omitempty"` // the alarm was raised
+	Alarmed bool      `json:"late,omitempty"` // the alarm was raised
 	// Again is that the host was told after the grant, too.
 	Again bool `json:"again,omitempty"`
 	// LastReason is why the host did not reboot, when it said so last.
@@ -207,7 +207,7 @@ func someOf(names []string) string {
 // take to give its slot back: about what a hook takes that began at the last moment.
 const upFor = 10 * time.Minute
 
-// Overdue is when a host that is not heard of is late. One of which it is known
+// Overdue is from when on a host that is not heard of is overdue. One of which it is known
 // that it does not come to reboot is busy with trying for that long.
 func (sl *Slot) Overdue(r *host.Record, patience time.Duration) time.Time {
 	if r != nil && r.Unused.Of(sl.Channel, sl.Seq) {
@@ -216,30 +216,30 @@ func (sl *Slot) Overdue(r *host.Record, patience time.Duration) time.Time {
 	return sl.Granted.Add(patience)
 }
 
-// Busy tells whether a host that is up as it was still has time to give its slot
-// back by itself, or to stop to be heard of. One that does neither says that it
-// is there, and asks for nothing: its hook hangs.
+// Busy tells whether a host that has not rebooted yet still has time to reboot, or to
+// give its slot back. One that is heard of after that, and asks for nothing, hangs in
+// its hook.
 func (sl *Slot) Busy(r *host.Record, online bool, now time.Time) bool {
 	return online && r != nil && r.Status != nil && r.Status.BootID == sl.BootID && now.Before(sl.LeaseOver().Add(upFor))
 }
 
-// MarkLate raises the alarm of a slot that is held for too long.
-func (s *Slots) MarkLate(tx *mirror.Tx, name string, sl *Slot, r *host.Record, online bool, heard time.Time) {
+// Alarm raises the alarm of a slot that is held for too long.
+func (s *Slots) Alarm(tx *mirror.Tx, name string, sl *Slot, r *host.Record, online bool, heard time.Time) {
 	var last *api.Status
 	if r != nil {
 		last = r.Status
 	}
 	tx.Notify(audit.Host(name))
 	audit.Note(tx, api.Event{Kind: "reboot.late", Channel: sl.Channel, Host: name, Seq: sl.Seq, Alarm: true, Data: map[string]string{"group": sl.Group},
-		Text: lateText(name, sl, last, online && last != nil, heard, tx.Time)})
+		Text: alarmText(name, sl, last, online && last != nil, heard, tx.Time)})
 	next := *sl
-	next.Late = true
+	next.Alarmed = true
 	s.Put(tx, name, &next)
 }
 
-// lateText tells a host that is gone from one that was booted and has come to no
+// alarmText tells a host that is gone from one that was booted and has come to no
 // end, and from one whose hook hangs.
-func lateText(name string, sl *Slot, last *api.Status, up bool, heard, now time.Time) string {
+func alarmText(name string, sl *Slot, last *api.Status, up bool, heard, now time.Time) string {
 	what := "has not come back"
 	if up {
 		what = "is up, and neither reboots nor asks"

@@ -7,8 +7,8 @@ import (
 
 // metrics are documented in docs/metrics.md.
 type metrics struct {
-	encodes                         *prometheus.CounterVec
-	evicted, dropped, joined, alone prometheus.Counter
+	encodes                             *prometheus.CounterVec
+	evicted, dropped, joined, fallbacks prometheus.Counter
 }
 
 // The results of an encode in narwharf_pack_encodes_total.
@@ -36,11 +36,11 @@ func newMetrics(s *Store, registry prometheus.Registerer) *metrics {
 		})
 	}
 	m := &metrics{
-		encodes: auto.NewCounterVec(prometheus.CounterOpts{Name: "narwharf_pack_encodes_total", Help: "Encodes of local store paths that ended, by result."}, []string{"result"}),
-		joined:  counter("narwharf_pack_joined_total", "Readers that joined an encode which another one had asked for."),
-		alone:   counter("narwharf_pack_alone_total", "Readers that went on with an encode of their own, since the packed file could not be written or read."),
-		evicted: counter("narwharf_pack_evicted_total", "Packed NARs removed to make room."),
-		dropped: counter("narwharf_pack_dropped_total", "Packed NARs removed since they were damaged."),
+		encodes:   auto.NewCounterVec(prometheus.CounterOpts{Name: "narwharf_pack_encodes_total", Help: "Encodes of local store paths that ended, by result."}, []string{"result"}),
+		joined:    counter("narwharf_pack_joined_total", "Readers that joined an encode which another one had asked for."),
+		fallbacks: counter("narwharf_pack_alone_total", "Readers that went on with an encode of their own, since the packed file could not be written or read."),
+		evicted:   counter("narwharf_pack_evicted_total", "Packed NARs removed to make room."),
+		dropped:   counter("narwharf_pack_dropped_total", "Packed NARs removed since they were damaged."),
 	}
 	gauge("narwharf_pack_bytes", "Bytes of packed NARs on disk, those under way included.", func() int64 { return s.bytes })
 	gauge("narwharf_pack_files", "Packed NARs on disk.", func() int64 { return int64(len(s.stored)) })

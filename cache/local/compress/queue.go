@@ -106,8 +106,8 @@ func (st *Stream) start(f *fallback) bool {
 	if st.gone || st.s.closed {
 		return false
 	}
-	st.alone = f
-	st.s.m.alone.Inc()
+	st.fallback = f
+	st.s.m.fallbacks.Inc()
 	st.s.enqueue(&f.job)
 	return true
 }

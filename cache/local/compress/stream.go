@@ -32,9 +32,9 @@ type Stream struct {
 	off int64
 	err error // sticky
 
-	mu    sync.Mutex
-	gone  bool
-	alone *fallback
+	mu       sync.Mutex
+	gone     bool
+	fallback *fallback
 }
 
 // Join returns a stream of the packed NAR: of the encode that is under way, or
@@ -90,8 +90,8 @@ func (st *Stream) leave() {
 		return
 	}
 	st.gone = true
-	if st.alone != nil {
-		st.alone.stop(st.s)
+	if st.fallback != nil {
+		st.fallback.stop(st.s)
 	}
 	if st.joined != nil {
 		st.s.leave(st.joined)
@@ -127,11 +127,11 @@ func (st *Stream) Read(p []byte) (n int, err error) {
 	if st.err != nil || len(p) == 0 {
 		return 0, st.err
 	}
-	if st.alone == nil {
+	if st.fallback == nil {
 		n, err = st.readShared(p)
 	}
-	if st.alone != nil && err == nil {
-		n, err = st.alone.Read(p)
+	if st.fallback != nil && err == nil {
+		n, err = st.fallback.Read(p)
 	}
 	st.off += int64(n)
 	if err != nil {

@@ -30,10 +30,10 @@ type Digests struct {
 	// the write.
 	Fault func() error
 
-	mu    sync.RWMutex
-	known map[narinfo.Hash]Digest
-	f     *os.File
-	torn  bool // the last line may be a part of one
+	mu      sync.RWMutex
+	known   map[narinfo.Hash]Digest
+	f       *os.File
+	partial bool // the last line may be cut short
 }
 
 func appendDigest(dst []byte, key narinfo.Hash, f Digest) []byte {
@@ -142,7 +142,7 @@ func (l *Digests) Put(key narinfo.Hash, f Digest) (before Digest, known bool, er
 	}
 	l.known[key] = f
 	var text []byte
-	if l.torn {
+	if l.partial {
 		text = append(text, '\n')
 	}
 	text = appendDigest(text, key, f)
@@ -152,7 +152,7 @@ func (l *Digests) Put(key narinfo.Hash, f Digest) (before Digest, known bool, er
 	if err == nil {
 		_, err = l.f.Write(text)
 	}
-	l.torn = err != nil
+	l.partial = err != nil
 	return before, known, err
 }
 

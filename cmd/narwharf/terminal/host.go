@@ -42,11 +42,11 @@ func Host(out io.Writer, h *api.Host) {
 		line("waiting", "%s", strings.TrimPrefix(h.WaitingFor.Text(), "waits: "))
 	}
 	if sl := h.Slot; sl != nil {
-		late := ""
-		if sl.Late {
-			late = ", and is late: no end of it was reported"
+		overdue := ""
+		if sl.Overdue {
+			overdue = ", and is overdue: no end of it was reported"
 		}
-		line("slot", "may reboot for seq %d since %s, in a slot of the group %s%s", sl.Seq, api.TimeText(sl.Granted), sl.Group, late)
+		line("slot", "may reboot for seq %d since %s, in a slot of the group %s%s", sl.Seq, api.TimeText(sl.Granted), sl.Group, overdue)
 	}
 	if h.Directive != nil {
 		line("asked to", "%s seq %d%s", h.Directive.Type, h.Directive.Seq, obeyedText(h))
@@ -170,8 +170,8 @@ func notes(h *api.Host, st *api.Status) []string {
 	if h.Hold != nil {
 		list = append(list, "held: "+holdText(h.Hold))
 	}
-	if h.Slot != nil && h.Slot.Late {
-		list = append(list, "its reboot is late: no end of it was reported")
+	if h.Slot != nil && h.Slot.Overdue {
+		list = append(list, "its reboot is overdue: no end of it was reported")
 	}
 	if h.WaitingFor != nil {
 		list = append(list, h.WaitingFor.Text())
