@@ -3,6 +3,7 @@ package retention
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sort"
 	"time"
 
@@ -81,8 +82,13 @@ func (c *Collector) Last(ctx context.Context) (last *Result, err error) {
 	return last, err
 }
 
-// errNoRoom says that nothing was deleted for an upload, which would not fit all the same.
-var errNoRoom = errors.New("not enough may go for an upload")
+// noRoomError says that nothing was deleted for an upload, which would not fit all the
+// same: it is how many bytes may go.
+type noRoomError int64
+
+func (e noRoomError) Error() string {
+	return fmt.Sprintf("no more than %d bytes may go for an upload", int64(e))
+}
 
 // Collect marks and deletes. It is ErrBusy while another one runs, ErrUnsettled before Run
 // has settled the roots. A context that ends
@@ -144,7 +150,7 @@ func (c *Collector) markAndSweep(ctx context.Context, r Request, res *Result) er
 		res.Packed = c.Local.MakeRoom(lack) // they can be made again
 	}
 	if r.need > p.bytes+res.Packed {
-		return errNoRoom
+		return noRoomError(p.bytes)
 	}
 	err = c.sweep(ctx, p, res)
 	res.Size, res.MaxSize, res.Free, res.MinFree = c.Uploads.Counts().NarBytes, p.MaxSize, p.Free, p.MinFree

@@ -451,7 +451,7 @@ func (m *model) collectSome() {
 	m.gone += int(res.Paths())
 	m.stayed += int(res.Stayed)
 	m.note("collected %+v: %d, %v", r, res.Paths(), err)
-	if errors.Is(err, errNoRoom) {
+	if more := noRoomError(0); errors.As(err, &more) {
 		return
 	}
 	m.must("collect", err)

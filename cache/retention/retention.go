@@ -88,7 +88,8 @@ type Collector struct {
 	settled atomic.Bool // since this process began
 
 	mu     sync.Mutex
-	barren time.Time // when Room last found nothing that may go
+	barren time.Time // when Room last could not make enough room
+	most   int64     // and the largest upload that it could have made room for
 }
 
 // New makes a Collector.

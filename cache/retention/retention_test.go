@@ -274,7 +274,7 @@ func TestRoom(t *testing.T) {
 		a := w.mustPut("a")
 		time.Sleep(day)
 		b := w.mustPut("b")
-		time.Sleep(30 * time.Hour)
+		time.Sleep(31 * time.Hour)
 		c := w.mustPut("c")
 		ctx := context.Background()
 		size := a.info.FileSize
@@ -283,7 +283,7 @@ func TestRoom(t *testing.T) {
 			t.Errorf("%d are free, %d are packed", free, local.packed)
 		}
 		w.want(a, b, c)
-		if free := w.Room(ctx, 100+size); free < 100+size || local.packed > 0 {
+		if free := w.Room(ctx, 90+size); free != 100+size || local.packed > 0 {
 			t.Errorf("%d are free, %d are packed", free, local.packed)
 		}
 		w.want(b, c)
@@ -295,11 +295,19 @@ func TestRoom(t *testing.T) {
 			t.Errorf("%d are free, more cannot be", free)
 		}
 		w.want(b, c)
-		if free := w.Room(ctx, 100+2*size); free != 100+size {
-			t.Errorf("%d are free: it was tried again at once", free)
+		last, err = w.Last(ctx)
+		if err != nil || last.Error == "" {
+			t.Errorf("%+v, %v", last, err)
 		}
-		time.Sleep(2 * time.Minute)
-		if free := w.Room(ctx, 100+2*size); free < 100+2*size {
+		tried := last.Ended
+		time.Sleep(time.Second)
+		if free := w.Room(ctx, 10*size); free != 100+size {
+			t.Errorf("%d are free, more cannot be", free)
+		}
+		if again, err := w.Last(ctx); err != nil || !again.Ended.Equal(tried) {
+			t.Errorf("it was tried again at once: %+v, %v", again, err)
+		}
+		if free := w.Room(ctx, 90+2*size); free < 90+2*size {
 			t.Errorf("%d are free", free)
 		}
 		w.want(c)

@@ -13,7 +13,8 @@ const (
 	// roomPatience is how long an upload waits for room at most: its client waits
 	// for an answer and may have begun to send.
 	roomPatience = 20 * time.Second
-	// barrenPause is how long nothing is tried after nothing was found that may go.
+	// barrenPause is how long nothing is tried for an upload after there was not enough
+	// that may go for one as large.
 	barrenPause = time.Minute
 )
 
@@ -38,7 +39,7 @@ func (c *Collector) Room(ctx context.Context, size int64) (free int64) {
 		c.Local.MakeRoom(lack)
 		lack = lacks()
 	}
-	if lack <= 0 || c.isBarren() || !c.settled.Load() {
+	if lack <= 0 || c.isBarren(size) || !c.settled.Load() {
 		return free
 	}
 	ctx, cancel := context.WithTimeout(ctx, roomPatience)
@@ -51,8 +52,10 @@ func (c *Collector) Room(ctx context.Context, size int64) (free int64) {
 	before := free
 	res, err := c.collect(ctx, Request{need: size - free, more: c.Uploads.Counts().NarBytes / 100})
 	if lacks() > 0 {
+		var more noRoomError
+		errors.As(err, &more)
 		c.mu.Lock()
-		c.barren = c.Now()
+		c.barren, c.most = c.Now(), free+int64(more)
 		c.mu.Unlock()
 		c.Log.Error("the disk is full, and not enough may go for an upload", "size", size, "free", free, "error", err)
 	} else {
@@ -61,11 +64,11 @@ func (c *Collector) Room(ctx context.Context, size int64) (free int64) {
 	return free
 }
 
-func (c *Collector) isBarren() bool {
+func (c *Collector) isBarren(size int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	since := c.Now().Sub(c.barren)
-	return since >= 0 && since < barrenPause
+	return since >= 0 && since < barrenPause && size > c.most
 }
 
 // takeOrRoom waits for the turn. done is nil if another collection has made enough room
