@@ -28,7 +28,7 @@ var kinds = []kindRow{
 	{refusal.Conflict, http.StatusConflict, "… was uploaded 2030-01-02T03:04:05Z by ci with another content: NarHash … there, … here; the first upload of a path stays", "the path (or output) is here with another content"},
 	{refusal.Content, http.StatusUnprocessableEntity, "not a JSON object: …", "a realisation, build trace entry, debug information or encoded body that is not well formed, or not for its URL"},
 	{refusal.Cut, http.StatusBadRequest, "the body ended before the announced length; run the command again", "the connection broke"},
-	{refusal.Denied, http.StatusForbidden, "this needs the scope push; …", "see above; 401 if no good token came, 421 if the request has none and is for a host that is not this server's"},
+	{refusal.Denied, http.StatusForbidden, "this needs the scope push; …", "see above; 401 if no good token came, 421 if the request has none that is good and is for a host that is not this server's"},
 	{refusal.Encoding, http.StatusUnsupportedMediaType, "this cache cannot check lzip: copy with ?compression=zstd", "a compression or `Content-Encoding` that cannot be verified"},
 	{refusal.FileHash, http.StatusUnprocessableEntity, "the body's SHA-256 is …, but it was sent as nar/…", "the NAR file is not what its name, or the narinfo, says"},
 	{refusal.FileSize, http.StatusUnprocessableEntity, "FileSize of … is …, but nar/… was uploaded with …", "the same for its size"},

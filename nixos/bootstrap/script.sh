@@ -88,12 +88,42 @@ again() {
   done
 }
 
+# room: KiB that are free where the store is.
+room() {
+  df -Pk /nix/store | {
+    read -r _
+    read -r _ _ _ free _
+    echo "$free"
+  }
+}
+
+# guard BEFORE: ends the download when it takes more room than any agent does, or nearly all that there
+# was. Nix reads what comes to its end, and before there is an agent nobody else cuts what has none.
+guard() {
+  most=$(($1 - $1 / 8))
+  [ "$most" -lt 2097152 ] || most=2097152
+  while [ $(($1 - $(room))) -lt "$most" ]; do sleep 1; done
+  : > "$dir/too-much"
+  kill "$(cat "$dir/download")"
+}
+
 fetch() {
-  nix-store --realise "$agent" --add-root "$state/gcroots/bootstrap" --indirect \
+  rm -f "$dir/too-much"
+  guard "$(room)" < /dev/null > /dev/null 2>&1 9>&- &
+  watch=$! code=0
+  # shellcheck disable=SC2016
+  sh -c 'echo $$ > "$0" && exec nix-store "$@"' "$dir/download" \
+    --realise "$agent" --add-root "$state/gcroots/bootstrap" --indirect \
     --option substituters "$server" --option trusted-public-keys "$content_keys" --option require-sigs true \
     --option substitute true --option fallback false --option builders '' --option max-jobs 0 \
     --option narinfo-cache-negative-ttl 0 --option connect-timeout 15 --option stalled-download-timeout 60 \
-    --option netrc-file "$dir/netrc" > /dev/null
+    --option netrc-file "$dir/netrc" > /dev/null || code=$?
+  kill "$watch" 2> /dev/null || :
+  wait "$watch" 2> /dev/null || :
+  [ -e "$dir/too-much" ] || return "$code"
+  # What it left has come since this run began.
+  find /nix/store -mindepth 1 -maxdepth 1 -newer "$dir/agent.toml" ! -name '.*' -exec nix-store --delete {} \; > /dev/null 2>&1 || :
+  die 5 "what comes from $server for $agent takes more room than an agent does: it was stopped and deleted. Is somebody else answering in its place?"
 }
 
 [ "$(id -u)" = 0 ] || die 1 "this has to run as root"

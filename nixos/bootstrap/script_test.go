@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -161,6 +162,60 @@ func TestBootstrapIsCleanShell(t *testing.T) {
 			if out, err := c.CombinedOutput(); err != nil || len(out) > 0 {
 				t.Errorf("%s: %s: %v\n%s", name, shell[0], err, out)
 			}
+		}
+	}
+}
+
+// A download without an end is stopped before the disk is full, and what it left is deleted; one that ends
+// is not disturbed.
+func TestBootstrapDownloadHasAnEnd(t *testing.T) {
+	for _, shell := range shells() {
+		for name, c := range map[string]struct {
+			blocks, free, code int // in MiB
+			says               string
+		}{
+			"usual":            {40, 100_000, 0, ""},
+			"on a small disk":  {40, 60, 0, ""},
+			"endless":          {1_000_000, 100_000, 5, "more room than an agent does"},
+			"for a small disk": {1_000_000, 60, 5, "more room than an agent does"},
+		} {
+			t.Run(shell[0]+", "+name, func(t *testing.T) {
+				t.Parallel()
+				dir := t.TempDir()
+				write := func(name, text string, mode os.FileMode) {
+					t.Helper()
+					if err := os.WriteFile(filepath.Join(dir, name), []byte(text), mode); err != nil {
+						t.Fatal(err)
+					}
+				}
+				// The disk is a number of MiB that the download counts up.
+				write("nix-store", `#!/bin/sh
+[ "$1" = --realise ] || { echo "$*" >> `+dir+`/deleted; exit 0; }
+n=0
+while [ $n -lt `+strconv.Itoa(c.blocks)+` ]; do n=$((n + 10)); echo $n > `+dir+`/used.new; mv `+dir+`/used.new `+dir+`/used; [ $n -lt 40 ] || sleep 0.01; done
+`, 0o755)
+				write("df", "#!/bin/sh\nprintf 'Filesystem 1024-blocks Used Available Capacity Mounted on\\n/dev/x 1 1 %s 1%% /\\n' $(( ("+strconv.Itoa(c.free)+" - $(cat "+dir+"/used)) * 1024 ))\n", 0o755)
+				write("find", "#!/bin/sh\nexec nix-store --delete \"$@\"\n", 0o755)
+				write("used", "0", 0o644)
+				write("agent.toml", "", 0o644)
+				_, functions, _ := strings.Cut(body, "# room: KiB")
+				functions, _, _ = strings.Cut(functions, "[ \"$(id -u)\" = 0 ]")
+				cmd := exec.Command(shell[0], append(shell[1:], "-s")...)
+				cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
+				cmd.Stdin = strings.NewReader("set -eu\ndir=" + dir + "\nstate=$dir server=http://s content_keys=k agent=" + someAgent +
+					"\ndie() { echo \"$2\" >&2; exit \"$1\"; }\n# " + functions + "\nfetch\n")
+				begin := time.Now()
+				out, err := cmd.CombinedOutput()
+				if code := cmd.ProcessState.ExitCode(); code != c.code || !strings.Contains(string(out), c.says) || c.says == "" && len(out) > 0 {
+					t.Errorf("%d, %v: %s", code, err, out)
+				}
+				if took := time.Since(begin); c.code == 0 && took > 20*time.Second {
+					t.Errorf("it took %v", took)
+				}
+				if text, _ := os.ReadFile(filepath.Join(dir, "deleted")); strings.Contains(string(text), "--delete /nix/store") != (c.code != 0) {
+					t.Errorf("deleted: %q", text)
+				}
+			})
 		}
 	}
 }
