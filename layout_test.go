@@ -44,7 +44,7 @@ var mayImport = map[string][]string{
 	"cache/root":              {"narinfo", "cache/state"},
 	"cache/reply":             {"cache/blob", "cache/fastpath", "cache/refusal"},
 	"cache/signed":            {"cache/fastpath", "cache/index", "cache/local", "cache/refusal", "narinfo", "signing"},
-	"cache/stored":            {"cache/nar", "cache/limits", "cache/narfile", "cache/blob", "cache/index", "cache/local", "cache/local/encoder", "cache/refusal", "cache/retention", "cache/sidecar", "cache/signed", "cache/upload", "cache/upload/adopt", "cache/upload/recovery", "cache/state", "cache/state/namelock", "narinfo"},
+	"cache/stored":            {"cache/nar", "cache/limits", "cache/narfile", "cache/blob", "cache/index", "cache/local", "cache/local/encoder", "cache/refusal", "cache/retention", "cache/sidecar", "cache/signed", "cache/upload", "cache/upload/adopt", "cache/upload/recovery", "cache/upstream", "cache/local/compress", "cache/state", "cache/state/namelock", "narinfo"},
 	"cache/retention":         {"cache/index", "cache/retention/graph", "cache/root", "cache/sidecar", "cache/state", "cache/upload", "narinfo"},
 	"cache/retention/graph":   {"cache/index", "narinfo"},
 	"cache/sidecar":           {"cache/narfile", "cache/blob", "cache/refusal", "cache/state/namelock", "narinfo", "signing"},
@@ -60,6 +60,8 @@ var mayImport = map[string][]string{
 	"cache/state/namelock":    nil,
 	"cache/state/statetest":   {"cache/state"},
 	"cache/upload":            {"cache/nar", "cache/narfile", "cache/blob", "cache/index", "cache/index/collect", "cache/refusal", "cache/state", "cache/state/namelock", "cache/upload/received", "narinfo"},
+	"cache/upstream/breaker":  nil,
+	"cache/upstream":          {"cache/upstream/breaker", "cache/nar", "cache/narfile", "cache/local/compress", "cache/local/encoder", "cache/refusal", "cache/state", "narinfo", "signing"},
 	"cache/upload/fsck":       {"cache/nar", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/upload", "narinfo"},
 	"cache/upload/adopt":      {"cache/nar", "cache/nar/dump", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/upload", "narinfo"},
 	"cache/upload/received":   {"cache/narfile"},
@@ -147,7 +149,7 @@ var onlyIn = map[string][]string{
 	"github.com/pelletier":     {"hooks/configfile/*.go", "nixos/bootstrap/script.go"},
 	"go.etcd.io/bbolt":         {"cache/state/bolt/*.go"},
 	// Handlers and clients know HTTP; what they call does not.
-	"net/http": {"bench/*.go", "cache/*.go", "cache/fastpath/*.go", "cache/limits/*.go", "cache/reply/*.go", "cache/state/admin/*.go", "cmd/narwharf/server/*.go", "e2e/*.go", "e2e/*/*.go",
+	"net/http": {"bench/*.go", "cache/*.go", "cache/fastpath/*.go", "cache/limits/*.go", "cache/reply/*.go", "cache/state/admin/*.go", "cache/upstream/*.go", "cmd/narwharf/server/*.go", "e2e/*.go", "e2e/*/*.go",
 		"hooks/*.go", "hooks/api/*.go", "hooks/longpoll/*.go", "nixos/linux/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "signing/access/*.go", "signing/browser/*.go"},
 }
 

@@ -59,6 +59,7 @@ var kinds = []kindRow{
 	{refusal.StoreDir, http.StatusUnprocessableEntity, "this cache is for paths in /nix/store", ""},
 	{refusal.TooLarge, http.StatusRequestEntityTooLarge, "the NAR file is 70 GiB, larger than the 64 GiB that this cache takes", "`cache.max_nar_size`; 1 MiB for a narinfo or JSON file, 64 MiB for a listing, 512 MiB for a log"},
 	{refusal.Unsigned, http.StatusForbidden, "… needs a signature by ci-1: sign it with nix store sign, or copy with ?secret-key=FILE", "`signing.require_upload_sig`"},
+	{refusal.Upstream, http.StatusBadGateway, "… is at an upstream of this cache, which does not send its NAR: try again later", "Nix tries again, then elsewhere"},
 	{refusal.Waiting, http.StatusRequestEntityTooLarge, "this cache receives as many uploads as it may at once (limits.uploads): try again later", "an upload waited a minute for its turn, or for memory to unpack it"},
 }
 

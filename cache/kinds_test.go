@@ -72,7 +72,7 @@ func TestOpenAPIHasTheKinds(t *testing.T) {
 	}
 	for status, name := range map[int]string{
 		400: "Broken", 403: "Forbidden", 404: "NotFound", 409: "Conflict", 411: "LengthRequired", 412: "PreconditionFailed", 413: "TooLarge",
-		415: "UnsupportedMediaType", 416: "RangeNotSatisfiable", 422: "Unprocessable", 500: "Internal", 503: "Unavailable",
+		415: "UnsupportedMediaType", 416: "RangeNotSatisfiable", 422: "Unprocessable", 500: "Internal", 502: "BadGateway", 503: "Unavailable",
 	} {
 		var want []string
 		for _, row := range kinds {

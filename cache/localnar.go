@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"narwharf/cache/local/compress"
 	"narwharf/cache/local/encoder"
@@ -19,7 +18,7 @@ import (
 	"narwharf/narinfo"
 )
 
-// A local path's NAR has two URLs, nar/<hash part>-<NAR hash>.nar.zst, which its
+// The NAR of a local path, and of one that an upstream has, has two URLs, nar/<hash part>-<NAR hash>.nar.zst, which its
 // narinfo names, and the same without .zst. Both work for as long as the path
 // has that NAR hash in either source. The bytes are the same from wherever they come.
 
@@ -40,8 +39,11 @@ func (s *localNars) sends(form string, send func(*reply.Writer, *http.Request, *
 		if err != nil {
 			return err
 		}
-		if src.Local {
+		switch {
+		case src.Local:
 			w.Source = sourceLocal
+		case src.Upstream != nil:
+			w.Source = sourceUpstream
 		}
 		h["Content-Type"] = []string{narType}
 		h["Etag"] = []string{`"` + digits + form + `"`}
@@ -59,15 +61,16 @@ func (s *localNars) sendCompressed(w *reply.Writer, req *http.Request, src *stor
 	if done, err := reply.Conditions(w, req, etag); done || err != nil {
 		return err
 	}
-	if s.Cache.Local == nil { // serve_store was turned off, and clients remember this URL
+	packed := s.Cache.Packed()
+	if packed == nil { // serve_store was turned off, and clients remember this URL
 		h["Etag"] = []string{`"` + src.FileHash.Base32() + `"`} // as it may be another file
 		return s.sendUpload(w, req, src)
 	}
 	if done, err := s.sendFinished(w, req, src.NarHash); done || err != nil {
 		return err
 	}
-	digest, known := s.Cache.Local.Compressed.Digest(src.NarHash)
-	if known && !src.Local && src.FileHash == digest.Hash { // it was adopted
+	digest, known := packed.Digest(src.NarHash)
+	if known && !src.Local && src.Upstream == nil && src.FileHash == digest.Hash { // it was adopted
 		return s.sendUpload(w, req, src)
 	}
 	if req.Method == http.MethodHead { // an encoder is not started for it
@@ -77,7 +80,7 @@ func (s *localNars) sendCompressed(w *reply.Writer, req *http.Request, src *stor
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	stream, err := s.Cache.Local.Compressed.Join(req.Context(), src.NarHash, s.Cache.Dump(src))
+	stream, err := s.Cache.Stream(req.Context(), src)
 	if err != nil {
 		return err
 	}
@@ -97,7 +100,7 @@ func (s *localNars) sendCompressed(w *reply.Writer, req *http.Request, src *stor
 
 // sendFinished sends a compressed NAR that is whole, if there is one.
 func (s *localNars) sendFinished(w *reply.Writer, req *http.Request, key narinfo.Hash) (done bool, err error) {
-	f, digest, err := s.Cache.Local.Compressed.Open(key)
+	f, digest, err := s.Cache.Packed().Open(key)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -124,7 +127,7 @@ func (s *parts) dropUnreadable(f io.ReadSeeker, key narinfo.Hash) {
 		_, err = f.Read(make([]byte, 4096))
 	}
 	if err != nil && err != io.EOF {
-		s.Cache.Local.Compressed.Drop(key, fmt.Errorf("at byte %d: %w", at, err))
+		s.Cache.Packed().Drop(key, fmt.Errorf("at byte %d: %w", at, err))
 	}
 }
 
@@ -150,7 +153,7 @@ func copyStream(w *reply.Writer, r io.Reader) error {
 		n, err := r.Read(buf)
 		if n > 0 {
 			if _, err := w.Write(buf[:n]); err != nil {
-				return ofClient(err)
+				return reply.OfClient(err)
 			}
 			if n < len(buf) {
 				_ = w.Control.Flush() // the next write tells
@@ -171,6 +174,9 @@ func copyStream(w *reply.Writer, r io.Reader) error {
 func (s *localNars) sendPlain(w *reply.Writer, req *http.Request, src *stored.Source) error {
 	h := w.Header()
 	etag := h.Get("Etag")
+	if src.NarSize == 0 { // of an upstream's path that only a packed copy is known of
+		return fs.ErrNotExist
+	}
 	if done, err := reply.Conditions(w, req, etag); done || err != nil {
 		return err
 	}
@@ -189,53 +195,10 @@ func (s *localNars) sendPlain(w *reply.Writer, req *http.Request, src *stored.So
 		w.WriteHeader(status)
 		return nil
 	}
-	return s.Cache.WriteNAR(req.Context(), &laterHead{w, status}, src, part.From, part.To)
-}
-
-// laterHead sends the header with the first byte of the body, so that an error
-// before that is an answer of its own. Errors are those of the client.
-type laterHead struct {
-	*reply.Writer
-	code int
-}
-
-func (w *laterHead) start() {
-	if w.Status == 0 {
-		w.WriteHeader(w.code)
-	}
-}
-
-func (w *laterHead) Write(p []byte) (int, error) {
-	w.start()
-	n, err := w.Writer.Write(p)
-	return n, ofClient(err)
-}
-
-// ReadFrom implements io.ReaderFrom, for sendfile.
-func (w *laterHead) ReadFrom(r io.Reader) (int64, error) {
-	w.start()
-	n, err := w.Writer.ReadFrom(r)
-	return n, ofClient(err)
+	return s.Cache.WriteNAR(req.Context(), reply.NewLater(w, status), src, part.From, part.To)
 }
 
 // ---- what goes wrong
-
-// errClient is in a failure of the connection, not of what was to be sent.
-var errClient = errors.New("send")
-
-// ofClient marks an error of writing a reply. One of sendfile may be of either
-// side; a disk's are these.
-func ofClient(err error) error {
-	for _, disk := range []error{syscall.EIO, syscall.ESTALE, syscall.Errno(117 /* EUCLEAN */), syscall.EBADMSG, syscall.ENODATA, syscall.ENXIO} {
-		if errors.Is(err, disk) {
-			return err
-		}
-	}
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%w: %w", errClient, err)
-}
 
 // brokenLocal judges an error of sending src. One of the path is counted and
 // logged with what to do, and a reply that has begun is broken off.
@@ -245,12 +208,15 @@ func (s *parts) brokenLocal(w *reply.Writer, req *http.Request, src *stored.Sour
 	}
 	kind := ""
 	switch {
-	case errors.Is(err, errClient), refusal.In(err) != nil, req.Context().Err() != nil:
+	case errors.Is(err, reply.ErrClient), refusal.In(err) != nil, req.Context().Err() != nil:
 	case errors.Is(err, compress.ErrClosed):
 		err = refusal.New(refusal.Stopping, "the server stops; try again")
 	case errors.Is(err, compress.ErrNotStored):
 		s.Log.Error("a packed NAR could not be stored", "path", src.Path, "error", err)
 		err = refusal.New(refusal.NoRoom, "this cache has no room to pack the NAR; download it whole, or try again later")
+	case src.Upstream != nil && !errors.Is(err, fs.ErrNotExist):
+		s.Log.Warn("the NAR of an upstream's path could not be sent", "path", src.Path, "error", err, "sent", w.Bytes)
+		err = refusal.New(refusal.Upstream, "%s is at an upstream of this cache, which does not send its NAR: try again later", src.Path)
 	case !src.Local:
 	case errors.Is(err, encoder.ErrWrongNAR), errors.Is(err, dump.ErrChanged):
 		kind = brokenChanged

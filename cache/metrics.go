@@ -41,6 +41,7 @@ type metrics struct {
 const (
 	sourceUploaded = "uploaded"
 	sourceLocal    = "local"
+	sourceUpstream = "upstream"
 )
 
 // What can be wrong with a local path.

@@ -19,8 +19,11 @@ func (s *narinfos) getNarinfo(w *reply.Writer, req *http.Request, hash string) e
 	if err != nil {
 		return err
 	}
-	if t.Local != nil {
+	switch {
+	case t.Local != nil:
 		w.Source = sourceLocal
+	case t.Upstream:
+		w.Source = sourceUpstream
 	}
 	h := w.Header()
 	text, etag, compressed := t.Text, t.Etag, t.Gzip

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -16,6 +17,7 @@ import (
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
+	"narwharf/signing"
 )
 
 //go:embed landing.html
@@ -36,15 +38,17 @@ func (s *pages) getLanding(w *reply.Writer, req *http.Request, _ string) error {
 	data := struct {
 		URL, Root, Version string
 		Keys               []string
+		Others             bool // some of them are of upstreams
 		Paths              int64
 		Unpacked, Store    string
 	}{URL: base, Root: root, Version: s.Version, Paths: totals.Paths, Unpacked: refusal.Size(totals.NarSize)}
 	if s.Cache.Local != nil {
 		data.Store = s.Cache.Local.StoreDir()
 	}
-	for _, k := range s.Cache.Signer.PublicKeys() {
+	for _, k := range s.keys() {
 		data.Keys = append(data.Keys, k.String())
 	}
+	data.Others = len(s.Cache.Signer.Others()) > 0
 	var page bytes.Buffer
 	if err := landingPage.Execute(&page, data); err != nil {
 		return fmt.Errorf("landing page: %w", err)
@@ -104,10 +108,16 @@ func (s *pages) putCacheInfo(w *reply.Writer, req *http.Request, _ string) error
 
 func (s *pages) getPubkey(w *reply.Writer, _ *http.Request, _ string) error {
 	var text strings.Builder
-	for _, k := range s.Cache.Signer.PublicKeys() {
+	for _, k := range s.keys() {
 		text.WriteString(k.String() + "\n")
 	}
 	return reply.Short(w, textType, text.String())
+}
+
+// keys are what clients have to trust: ours, and behind them those of upstreams whose paths go out
+// under them.
+func (s *pages) keys() []signing.PublicKey {
+	return slices.Concat(s.Cache.Signer.PublicKeys(), s.Cache.Signer.Others())
 }
 
 func (s *pages) getVersion(w *reply.Writer, _ *http.Request, _ string) error {

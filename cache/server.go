@@ -148,6 +148,10 @@ func (s *Server) serve(row *Route, w *reply.Writer, req *http.Request, name stri
 				req = s.counts(w, req, p)
 			}
 		}
+		if ctx, via := s.Cache.Upstreams.Came(req.Context(), req.Header["Via"]); via != "" {
+			req = req.WithContext(ctx)
+			w.Header()["Via"] = []string{via}
+		}
 		if row.Immutable {
 			w.Header()["Cache-Control"] = []string{s.immutable}
 		}

@@ -39,6 +39,7 @@ import (
 	"narwharf/cache/upload/adopt"
 	"narwharf/cache/upload/fsck"
 	"narwharf/cache/upload/recovery"
+	"narwharf/cache/upstream"
 	"narwharf/narinfo"
 	"narwharf/signing"
 	"narwharf/signing/access"
@@ -52,6 +53,7 @@ type setup struct {
 	uploads     upload.Options
 	signUploads bool
 	local       *local.Store
+	upstreams   []upstream.Config
 	pause       time.Duration // of the adopter
 	anonymous   access.Scopes
 	keys        func() ([]signing.SecretKey, error)
@@ -154,20 +156,24 @@ func (w *world) start() {
 	w.index, err = index.Open(w.state, index.Options{})
 	fatal(err)
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	signer, err := signed.New(func() ([]signing.SecretKey, error) { return w.setup.keys() }, w.setup.signUploads, w.setup.local)
+	ups := w.openUpstreams(log)
+	signer, err := signed.New(func() ([]signing.SecretKey, error) { return w.setup.keys() }, w.setup.signUploads, w.setup.local, ups.Keys()...)
 	fatal(err)
 	opts := w.setup.uploads
 	opts.Changed = signer.Forget
 	adoption := adopt.Options{Sign: signer.Signatures, Pause: w.setup.pause, Log: log}
 	if own := w.setup.local; own != nil {
-		opts.Local, adoption.Local = own, own
+		adoption.Local = own
+	}
+	if w.setup.local != nil || ups != nil {
+		opts.Local = stored.Behind(w.setup.local, ups)
 	}
 	w.u, err = upload.New(w.files, w.setup.wrap(w.index), opts, log)
 	fatal(err)
 	adoption.Uploads = w.u
 	w.adopter = adopt.New(adoption)
 	w.behind.files, w.behind.bytes = 0, 0
-	w.channels = stored.New(w.adopter, w.u, signer, w.setup.local, log)
+	w.channels = stored.New(w.adopter, w.u, signer, w.setup.local, ups, log)
 	if w.index.Dirty() {
 		_, _, err := recovery.Recover(w.u)
 		fatal(err)
@@ -210,6 +216,7 @@ func (w *world) stop() {
 	}
 	w.client.CloseIdleConnections()
 	w.http.Close()
+	w.closeUpstreams()
 	if err := w.state.Close(); err != nil {
 		w.t.Error(err)
 	}

@@ -30,6 +30,8 @@ type Config struct {
 	BodyIdle string // [limits] body_idle
 	FastPath *bool  // [limits] fast_path
 
+	Upstreams []string // sections [[upstream]], lines of TOML
+
 	Limits  []string // further lines of [limits]
 	Proxies []string // [access] trusted_proxies
 }
@@ -90,6 +92,9 @@ func (c Config) TOML() string {
 	text("body_idle", c.BodyIdle)
 	if c.FastPath != nil {
 		line("fast_path", fmt.Sprint(*c.FastPath))
+	}
+	for _, u := range c.Upstreams {
+		b.WriteString("\n[[upstream]]\n" + u + "\n")
 	}
 	return b.String()
 }

@@ -66,6 +66,7 @@ const (
 	NotReady    Kind = "not-ready"
 	Range       Kind = "range"
 	Stopping    Kind = "stopping"
+	Upstream    Kind = "upstream"
 )
 
 // Error is a refusal. Text is one line: what is wrong and what to do.

@@ -51,7 +51,8 @@ type Narinfo struct {
 	// Label each.
 	Plain, Gzipped fastpath.Answer
 
-	Local *local.Path // nil for an upload
+	Local    *local.Path // nil for an upload
+	Upstream bool        // an upstream has it, and we have not
 }
 
 // ContentType is that of a narinfo.
@@ -64,7 +65,8 @@ type Label struct{ Local bool }
 type Signer struct {
 	load    func() ([]signing.SecretKey, error)
 	keys    atomic.Pointer[keySet]
-	uploads bool         // sign uploaded paths too
+	uploads bool // sign uploaded paths too
+	others  []signing.PublicKey
 	local   *local.Store // nil if the machine's own store is not served
 	cache   *lru.Cache[string, *Narinfo]
 
@@ -80,13 +82,14 @@ type Signer struct {
 
 // New reads the keys by load, which Reload calls again. Uploads are signed if
 // signUploads; paths of own, the machine's own store, always. own is nil if it is
-// not served.
-func New(load func() ([]signing.SecretKey, error), signUploads bool, own *local.Store) (*Signer, error) {
+// not served. others are keys of upstreams: what one of them has signed our keys do not vouch
+// for, also when it has become an upload.
+func New(load func() ([]signing.SecretKey, error), signUploads bool, own *local.Store, others ...signing.PublicKey) (*Signer, error) {
 	c, err := lru.New[string, *Narinfo](maxEntries)
 	if err != nil {
 		return nil, err
 	}
-	s := &Signer{load: load, uploads: signUploads, local: own, cache: c}
+	s := &Signer{load: load, uploads: signUploads, others: others, local: own, cache: c}
 	return s, s.Reload()
 }
 
@@ -144,7 +147,7 @@ func (s *Signer) Get(ctx context.Context, hash string, idx index.Index) (*Narinf
 	r, err := idx.Get(hash)
 	switch {
 	case err == nil:
-		t = s.sign(r.Info, s.uploads)
+		t = s.Sign(r.Info, s.uploads && !s.ofOthers(r.Info))
 	case s.local != nil && errors.Is(err, index.ErrNotFound):
 		t, err = s.signLocal(ctx, hash, old)
 	}
@@ -178,7 +181,7 @@ func (s *Signer) signLocal(ctx context.Context, hash string, old *Narinfo) (*Nar
 		t.Local = p
 		return &t, nil
 	}
-	t := s.sign(info, true) // the keys vouch for our own store in any case
+	t := s.Sign(info, true) // the keys vouch for our own store in any case
 	t.Local = p
 	t.Plain.Label = Label{Local: true}
 	t.Gzipped.Label = t.Plain.Label
@@ -189,7 +192,7 @@ func (s *Signer) signLocal(ctx context.Context, hash string, old *Narinfo) (*Nar
 // a signature by a key that we know and is not, since that would only mislead, and returns the
 // keys' names. required, if not empty, are keys of which one must have signed.
 func (s *Signer) Screen(info *narinfo.Info, required []signing.PublicKey) (dropped []string, err error) {
-	known := slices.Concat(required, s.PublicKeys())
+	known := slices.Concat(required, s.PublicKeys(), s.others)
 	if len(known) == 0 {
 		return nil, nil
 	}
@@ -230,7 +233,20 @@ func (s *Signer) Signatures(info *narinfo.Info) []string {
 	return signing.SignInfo(info, s.keys.Load().secret)
 }
 
-func (s *Signer) sign(info *narinfo.Info, vouch bool) *Narinfo {
+// Others are the keys that clients need beside ours.
+func (s *Signer) Others() []signing.PublicKey { return s.others }
+
+// ofOthers tells whether a path has a good signature by a key of an upstream.
+func (s *Signer) ofOthers(info *narinfo.Info) bool {
+	if len(s.others) == 0 || len(info.Sigs) == 0 {
+		return false
+	}
+	_, ok := signing.VerifyAny(info.AppendFingerprint(nil), info.Sigs, s.others)
+	return ok
+}
+
+// Sign makes a narinfo with the signatures that it has, and with ours if our keys vouch for it.
+func (s *Signer) Sign(info *narinfo.Info, vouch bool) *Narinfo {
 	if vouch {
 		i := *info // the record is shared
 		i.Sigs = s.Signatures(info)

@@ -17,19 +17,25 @@ const ofLocal = "its own Nix store"
 
 // Info returns the narinfo of a path by its hash part, with the signatures that
 // came with it, and when and by whom it was uploaded; for one of the local store
-// when it became valid there. A path that is not here is an error that Is
+// when it became valid there. One of an upstream counts, too. A path that is not here is an error that Is
 // fs.ErrNotExist.
 func (c *Cache) Info(hash string) (info *narinfo.Info, uploaded time.Time, by string, err error) {
 	r, err := c.uploaded(hash)
-	if err != nil {
-		return nil, time.Time{}, "", err
-	}
-	if r != nil {
+	if err == nil && r != nil {
 		return r.Info, r.Uploaded, r.By, nil
 	}
 	ctx := context.Background()
-	if info, err = c.Local.Info(ctx, hash); err == nil {
-		uploaded, err = c.Local.Registered(ctx, info.Path)
+	if err == nil {
+		if info, err = c.Local.Info(ctx, hash); err == nil {
+			uploaded, err = c.Local.Registered(ctx, info.Path)
+		}
+	}
+	if missing(err) && c.Upstreams != nil {
+		p, err := c.Upstreams.Find(ctx, hash)
+		if err != nil {
+			return nil, time.Time{}, "", err
+		}
+		return c.served(p), time.Now(), p.From.String(), nil
 	}
 	if err != nil {
 		return nil, time.Time{}, "", err
@@ -39,10 +45,14 @@ func (c *Cache) Info(hash string) (info *narinfo.Info, uploaded time.Time, by st
 
 // HasBytes tells whether the NAR of a path is there, whole by its size. The
 // files of a local path are there if the first is: the rest shows when they are
-// read.
+// read. What we lean on an upstream for is there.
 func (c *Cache) HasBytes(info *narinfo.Info) bool {
-	if c.Local != nil && info.URL == local.URL(info) {
-		return c.Local.HasFiles(info.Path)
+	if info.URL == local.URL(info) {
+		if c.Local != nil && c.Local.HasFiles(info.Path) {
+			return true
+		}
+		_, err := c.Upstreams.Find(context.Background(), info.Path.Hash())
+		return err == nil
 	}
 	st, err := c.Uploads.Files.Stat(info.URL)
 	return err == nil && (info.FileSize == 0 || st.Size == info.FileSize)
@@ -74,7 +84,7 @@ func (c *Cache) Peek(hash string, names []string, limit int64) (map[string][]byt
 	if src.Local {
 		return c.Local.ReadFiles(src.Path, names, limit)
 	}
-	plain, err := c.unpack(src.URL)
+	plain, err := c.open(context.Background(), src)
 	if err != nil {
 		return nil, err
 	}

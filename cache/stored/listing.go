@@ -102,7 +102,7 @@ func (c *Cache) Listing(ctx context.Context, hash string) (*blob.File, *narinfo.
 	if !errors.Is(err, fs.ErrNotExist) {
 		return f, nil, err
 	}
-	src, err := c.find(ctx, hash)
+	src, err := c.uploadedOrLocal(ctx, hash)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -16,29 +16,43 @@ import (
 	"narwharf/cache/nar"
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
+	"narwharf/cache/upstream"
 	"narwharf/narinfo"
 )
 
 // A Source is where a path can be read.
 type Source struct {
 	*narinfo.Info
-	Local bool // the path's own files; else an upload
+	Local    bool           // the path's own files; else an upload
+	Upstream *upstream.Path // or what an upstream has
 }
 
-// find looks a path up.
+// find looks a path up, at upstreams last.
 func (c *Cache) find(ctx context.Context, hash string) (*Source, error) {
+	src, err := c.uploadedOrLocal(ctx, hash)
+	if missing(err) && c.Upstreams != nil {
+		p, err := c.Upstreams.Find(ctx, hash)
+		if err != nil {
+			return nil, err
+		}
+		return &Source{Info: c.served(p), Upstream: p}, nil
+	}
+	return src, err
+}
+
+func (c *Cache) uploadedOrLocal(ctx context.Context, hash string) (*Source, error) {
 	r, err := c.uploaded(hash)
 	if err != nil {
 		return nil, err
 	}
 	if r != nil {
-		return &Source{r.Info, false}, nil
+		return &Source{Info: r.Info}, nil
 	}
 	i, err := c.Local.Info(ctx, hash)
 	if err != nil {
 		return nil, err
 	}
-	return &Source{i, true}, nil
+	return &Source{Info: i, Local: true}, nil
 }
 
 // NAR looks up a path that has this NAR, in either source: clients remember a narinfo
@@ -47,13 +61,16 @@ func (c *Cache) find(ctx context.Context, hash string) (*Source, error) {
 // is kept for a lease.
 func (c *Cache) NAR(ctx context.Context, hash string, narHash narinfo.Hash, uploader bool) (*Source, error) {
 	t, err := c.Signer.Get(ctx, hash, c.Uploads.Index)
+	if missing(err) && c.Upstreams != nil {
+		return c.upstreamNAR(ctx, hash, narHash)
+	}
 	if err != nil {
 		return nil, err
 	}
 	var src *Source
 	if t.Local != nil {
-		src = &Source{t.Local.Info, true}
-	} else if src, err = c.find(ctx, hash); err == nil && src.NarHash != narHash && c.Local != nil { // uploaded with another content
+		src = &Source{Info: t.Local.Info, Local: true}
+	} else if src, err = c.uploadedOrLocal(ctx, hash); err == nil && src.NarHash != narHash && c.Local != nil { // uploaded with another content
 		src.Local = true
 		src.Info, err = c.Local.Info(ctx, hash)
 	}
@@ -104,7 +121,7 @@ func (c *Cache) WriteNAR(ctx context.Context, w io.Writer, src *Source, from, to
 		}
 		return write()
 	}
-	in, err := c.openAt(ctx, src.URL, from)
+	in, err := c.openAt(ctx, src, from)
 	if err == nil {
 		defer in.Close()
 		_, err = io.CopyN(struct{ io.Writer }{w}, in, to-from)
@@ -141,7 +158,7 @@ func (f *File) Page(after string, most int) (part []nar.Node, more string) {
 
 // File finds a name in a path, "" being the path itself. It follows no link.
 func (c *Cache) File(ctx context.Context, hash, name string) (*Source, *File, error) {
-	src, err := c.find(ctx, hash)
+	src, err := c.uploadedOrLocal(ctx, hash)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -155,13 +172,13 @@ func (c *Cache) File(ctx context.Context, hash, name string) (*Source, *File, er
 		return src, &File{n, func(context.Context) (io.ReadCloser, error) { return os.Open(file) }}, err
 	}
 	n, err := c.node(ctx, src.Info, name)
-	return src, &File{n, func(ctx context.Context) (io.ReadCloser, error) { return c.openFile(ctx, src.URL, n) }}, err
+	return src, &File{n, func(ctx context.Context) (io.ReadCloser, error) { return c.openFile(ctx, src, n) }}, err
 }
 
 // openFile reads a file out of an uploaded NAR: only what lies before it has to be
 // unpacked.
-func (c *Cache) openFile(ctx context.Context, url string, n *nar.Node) (io.ReadCloser, error) {
-	all, err := c.openAt(ctx, url, n.Offset)
+func (c *Cache) openFile(ctx context.Context, src *Source, n *nar.Node) (io.ReadCloser, error) {
+	all, err := c.openAt(ctx, src, n.Offset)
 	if err != nil && (refusal.In(err) != nil || ctx.Err() != nil) {
 		return nil, err
 	}
@@ -186,10 +203,10 @@ func (c *Cache) openFile(ctx context.Context, url string, n *nar.Node) (io.ReadC
 // maxHeld is the size of files that are unpacked before they are sent.
 const maxHeld = 256 << 10
 
-// openAt opens an uploaded NAR at a position. All before it is unpacked, which may cost
+// openAt opens a NAR at a position, one that is not in the local store. All before it is unpacked, which may cost
 // much more than to ask for it: that takes a turn.
-func (c *Cache) openAt(ctx context.Context, url string, at int64) (io.ReadCloser, error) {
-	all, err := c.unpack(url)
+func (c *Cache) openAt(ctx context.Context, src *Source, at int64) (io.ReadCloser, error) {
+	all, err := c.open(ctx, src)
 	if err != nil {
 		return nil, err
 	}
@@ -232,6 +249,14 @@ func (c *Cache) OpenNar(file string, uploader bool) (f *blob.File, err error) {
 		c.Uploads.Asked(name)
 	}
 	return f, err
+}
+
+// open opens the NAR of an upload or of an upstream's path.
+func (c *Cache) open(ctx context.Context, src *Source) (io.ReadCloser, error) {
+	if src.Upstream != nil {
+		return c.openUpstream(ctx, src)
+	}
+	return c.unpack(src.URL)
 }
 
 // unpack opens a NAR file "nar/…" and returns the NAR in it, as narfile.Open does.

@@ -1,5 +1,6 @@
-// Package stored is what a cache holds, without HTTP: what was uploaded and the
-// machine's own Nix store, as one. An upload wins where both have a path.
+// Package stored is what a cache holds, without HTTP: what was uploaded, the machine's own
+// Nix store and the caches behind this one, as one. An upload wins where several have a path,
+// then the local store.
 //
 // Open finds it on the disk. A Cache then answers the questions of the handlers: where
 // the NAR of a path can be read, its listing, one file out of it. Those of channels,
@@ -32,6 +33,7 @@ import (
 	"narwharf/cache/upload"
 	"narwharf/cache/upload/adopt"
 	"narwharf/cache/upload/recovery"
+	"narwharf/cache/upstream"
 	"narwharf/narinfo"
 )
 
@@ -45,6 +47,8 @@ type Options struct {
 	Retention retention.Policy
 	// Local is the machine's own store, nil if it is not served.
 	Local *local.Store
+	// Upstreams are the caches behind this one, nil if there are none.
+	Upstreams *upstream.Upstreams
 	// Signer is nil where nothing is served.
 	Signer *signed.Signer
 	Log    *slog.Logger
@@ -57,7 +61,8 @@ type Cache struct {
 	Sidecars  *sidecar.Store
 	Collector *retention.Collector // nil where nothing is collected
 	Signer    *signed.Signer
-	Local     *local.Store // nil if it is not served
+	Local     *local.Store        // nil if it is not served
+	Upstreams *upstream.Upstreams // nil if there are none
 
 	log        *slog.Logger
 	index      *index.Table
@@ -69,8 +74,8 @@ type Cache struct {
 }
 
 // New makes a Cache of its parts.
-func New(adopter *adopt.Adopter, uploads *upload.Store, signer *signed.Signer, own *local.Store, log *slog.Logger) *Cache {
-	return &Cache{Adopter: adopter, Uploads: uploads, Sidecars: sidecar.New(uploads.Files), Signer: signer, Local: own, log: log, work: limits.NewWork()}
+func New(adopter *adopt.Adopter, uploads *upload.Store, signer *signed.Signer, own *local.Store, ups *upstream.Upstreams, log *slog.Logger) *Cache {
+	return &Cache{Adopter: adopter, Uploads: uploads, Sidecars: sidecar.New(uploads.Files), Signer: signer, Local: own, Upstreams: ups, log: log, work: limits.NewWork()}
 }
 
 // Open opens files and index. After a kill they may not agree before Recover or
@@ -90,7 +95,10 @@ func Open(opts Options) (*Cache, error) {
 	adoption := adopt.Options{Log: opts.Log, Sign: func(i *narinfo.Info) []string { return i.Sigs }}
 	opts.Rules.Counted = idx.Files()
 	if opts.Local != nil {
-		opts.Rules.Local, adoption.Local = opts.Local, opts.Local
+		adoption.Local = opts.Local
+	}
+	if opts.Local != nil || opts.Upstreams != nil {
+		opts.Rules.Local = Behind(opts.Local, opts.Upstreams)
 	}
 	if opts.Signer != nil {
 		opts.Rules.Changed, adoption.Sign = opts.Signer.Forget, opts.Signer.Signatures
@@ -98,13 +106,13 @@ func Open(opts Options) (*Cache, error) {
 	if adoption.Uploads, err = upload.New(files, idx, opts.Rules, opts.Log); err != nil {
 		return nil, fmt.Errorf("%s: %w", opts.DataDir, err)
 	}
-	c := New(adopt.New(adoption), adoption.Uploads, opts.Signer, opts.Local, opts.Log)
+	c := New(adopt.New(adoption), adoption.Uploads, opts.Signer, opts.Local, opts.Upstreams, opts.Log)
 	c.index, c.consistent = idx, !idx.Dirty()
 	collection := retention.Options{
 		Policy: opts.Retention, State: opts.State, Index: idx, Uploads: c.Uploads, Sidecars: c.Sidecars, Free: free(files), Log: opts.Log,
 	}
-	if opts.Local != nil {
-		collection.Local = opts.Local
+	if opts.Local != nil || opts.Upstreams != nil {
+		collection.Local = marked{c.behind()}
 	}
 	c.Collector = retention.New(collection)
 	return c, nil
@@ -179,6 +187,9 @@ func (c *Cache) uploaded(hash string) (*index.Record, error) {
 // the local store is held there. What nothing can hold is adopted.
 func (c *Cache) Narinfo(ctx context.Context, hash string, uploader bool) (*signed.Narinfo, error) {
 	t, err := c.Signer.Get(ctx, hash, c.Uploads.Index)
+	if missing(err) && c.Upstreams != nil {
+		return c.upstreamNarinfo(ctx, hash, uploader)
+	}
 	if err != nil || !uploader {
 		return t, err
 	}
@@ -244,14 +255,18 @@ func (c *Cache) named(ctx context.Context, hash string, info *narinfo.Info, by s
 	if !local.IsURL(info) {
 		return info, nil
 	}
-	r, err := c.uploaded(hash)
-	if err == nil && r == nil {
-		if _, err = c.Adopt(ctx, []narinfo.Path{info.Path}, by); err == nil {
-			r, err = c.Uploads.Index.Get(hash)
-		}
-	}
-	if errors.Is(err, fs.ErrNotExist) {
+	src, err := c.find(ctx, hash)
+	switch {
+	case missing(err) && c.Local == nil:
 		return info, nil // and its NAR is missing
+	case missing(err), err == nil && src.Local:
+		_, err = c.Adopter.Adopt(ctx, []narinfo.Path{info.Path}, by)
+	case err == nil && src.Upstream != nil:
+		err = c.Keep(ctx, src.Upstream)
+	}
+	var r *index.Record
+	if err == nil {
+		r, err = c.Uploads.Index.Get(hash)
 	}
 	if err != nil {
 		return nil, err

@@ -257,8 +257,8 @@ func Has(local LocalStore, p narinfo.Path) error {
 	return err
 }
 
-// likeLocal refuses an upload of a path that the local store has with another
-// content: clients have seen that one here. Of the same, it adds the signatures
+// likeLocal refuses an upload of a path that the local store, or an upstream, has with
+// another content: clients have seen that one here. Of the same, it adds the signatures
 // that the store has. A store that cannot be read now keeps nobody from
 // uploading.
 func (s *Store) likeLocal(info *narinfo.Info) error {
@@ -270,7 +270,7 @@ func (s *Store) likeLocal(info *narinfo.Info) error {
 		return nil
 	}
 	if differs := differences(l, info); differs != "" {
-		return refusal.New(refusal.Conflict, "%s is in this cache's own store with another content: %s; the first stays: rebuild with this cache as substituter", info.Path, differs)
+		return refusal.New(refusal.Conflict, "%s is in this cache's own store, or at an upstream of it, with another content: %s; the first stays: rebuild with this cache as substituter", info.Path, differs)
 	}
 	for _, sig := range l.Sigs {
 		if len(info.Sigs) < MaxSignatures && !slices.Contains(info.Sigs, sig) {

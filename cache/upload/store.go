@@ -89,7 +89,7 @@ type Options struct {
 	// Grace is how long an alternate stays after its last PUT or GET: the Nix that
 	// uploaded it remembers its URL for 30 days. 0 is 31 days.
 	Grace time.Duration
-	// Local is the machine's own store, nil if it is not served.
+	// Local is the machine's own store and what upstreams have, nil if there is neither.
 	Local LocalStore
 	// Counted is what a count of the NAR files would find; nil: New counts them.
 	Counted *index.Files
@@ -98,7 +98,7 @@ type Options struct {
 	Changed func(hash string)
 }
 
-// LocalStore is what uploads ask of the machine's own Nix store.
+// LocalStore is what uploads ask of the machine's own Nix store and of upstreams.
 type LocalStore interface {
 	// Info returns what the store has under a hash part, fs.ErrNotExist if
 	// nothing, a refusal.LocalStore if that cannot be said now.

@@ -40,6 +40,8 @@ type Config struct {
 		NarGrace        configfile.Duration `toml:"nar_grace"`
 	} `toml:"cache"`
 
+	Upstreams []Upstream `toml:"upstream"`
+
 	Signing struct {
 		SecretKeyFiles   []string `toml:"secret_key_files"`
 		SignUploads      bool     `toml:"sign_uploads"`
@@ -187,6 +189,9 @@ func (c *Config) check() error {
 		return err
 	}
 	if err := c.checkAccess(public); err != nil {
+		return err
+	}
+	if err := c.checkUpstreams(); err != nil {
 		return err
 	}
 	for _, k := range c.Signing.RequireUploadSig {

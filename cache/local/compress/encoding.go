@@ -49,12 +49,12 @@ type encoding struct {
 
 // join makes the caller a reader of the encode of a NAR, which begins if there is
 // none. mu is held.
-func (s *Store) join(key narinfo.Hash, src encoder.Source) *encoding {
+func (s *Store) join(key narinfo.Hash, src encoder.Source, pull bool) *encoding {
 	e := s.encodings[key]
 	if e != nil {
 		s.m.joined.Inc()
 	} else {
-		e = &encoding{tailFile: newTailFile(), s: s, key: key, src: src}
+		e = &encoding{tailFile: newTailFile(), s: s, key: key, src: src, job: job{pull: pull}}
 		e.ctx, e.cancel = context.WithCancelCause(s.ctx)
 		e.run = e.encode
 		s.encodings[key] = e

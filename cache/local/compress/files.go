@@ -167,6 +167,13 @@ func (s *Store) Open(key narinfo.Hash) (f *os.File, digest encoder.Digest, err e
 	return f, stored.digest, nil
 }
 
+// Has tells whether a NAR is kept, as far as that is known without looking at the disk.
+func (s *Store) Has(key narinfo.Hash) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stored[key] != nil
+}
+
 // about says which NAR an error is about.
 func about(key narinfo.Hash, err error) error {
 	return fmt.Errorf("packed nar %s: %w", key.Base32(), err)

@@ -16,6 +16,7 @@ type job struct {
 	run     func()        // in a goroutine of its own, once there is an encoder for it
 	place   *list.Element // in the queue, while it waits
 	working bool
+	pull    bool // its source is a network, so that it has an encoder and little work for it
 }
 
 // enqueue has a job wait for an encoder. mu is held.
@@ -32,19 +33,33 @@ func (s *Store) dequeue(j *job) {
 	}
 }
 
+// maxPulls is how many encodes that pull are at work beside the others.
+const maxPulls = 16
+
+// next is the first job in the queue that there is an encoder for, nil if there is none.
+// Pulls have encoders of their own. mu is held.
+func (s *Store) next() *job {
+	for e := s.queue.Front(); e != nil; e = e.Next() {
+		j, _ := e.Value.(*job)
+		if j.pull && s.pulling < maxPulls || !j.pull && s.working-s.pulling < s.encoders {
+			return j
+		}
+	}
+	return nil
+}
+
 // dispatch gives encoders to those who wait, in the order in which they came. While
 // any waits, encodes that nobody reads end. mu is held.
 func (s *Store) dispatch() {
-	for s.working < s.encoders && s.queue.Len() > 0 {
-		j, _ := s.queue.Front().Value.(*job)
+	for j := s.next(); j != nil; j = s.next() {
 		s.dequeue(j)
 		j.working = true
-		s.working++
+		s.atWork(j, 1)
 		s.running.Go(func() {
 			j.run()
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.working--
+			s.atWork(j, -1)
 			s.dispatch()
 		})
 	}
@@ -54,6 +69,14 @@ func (s *Store) dispatch() {
 				s.giveUp(e, errYielded)
 			}
 		}
+	}
+}
+
+// atWork counts a job that begins or ends its work. mu is held.
+func (s *Store) atWork(j *job, n int) {
+	s.working += n
+	if j.pull {
+		s.pulling += n
 	}
 }
 
@@ -73,7 +96,7 @@ func (st *Stream) fallBack(cause error) error {
 	s, from := st.s, st.off
 	r, w := io.Pipe()
 	ctx, cancel := context.WithCancelCause(s.ctx)
-	f := &fallback{PipeReader: r, cancel: cancel}
+	f := &fallback{job: job{pull: st.pull}, PipeReader: r, cancel: cancel}
 	// However long the reader lets it wait, it ends with the store.
 	context.AfterFunc(ctx, func() { w.CloseWithError(context.Cause(ctx)) })
 	f.run = func() {

@@ -114,6 +114,7 @@ type Store struct {
 	encodings map[narinfo.Hash]*encoding // that can be joined
 	queue     list.List                  // of *job
 	working   int                        // encoders that are given out
+	pulling   int                        // those of them that pull
 
 	stored map[narinfo.Hash]*storedFile
 	order  *list.List // of *storedFile, the last used first

@@ -23,6 +23,7 @@ type Stream struct {
 	s       *Store
 	key     narinfo.Hash
 	src     encoder.Source
+	pull    bool            // src is a network
 	ctx     context.Context // ends with Close, too
 	cancel  context.CancelCauseFunc
 	joined  *encoding // nil if the file was there already
@@ -42,7 +43,16 @@ type Stream struct {
 // not block but where Open does; reading waits for an encoder. When ctx ends the
 // stream is as good as closed.
 func (s *Store) Join(ctx context.Context, key narinfo.Hash, src encoder.Source) (*Stream, error) {
-	st := &Stream{s: s, key: key, src: src}
+	return s.stream(ctx, &Stream{s: s, key: key, src: src})
+}
+
+// Pull is Join for a source that is on a network, which may be slow: it waits for no encode of
+// what is here, and none of these for it.
+func (s *Store) Pull(ctx context.Context, key narinfo.Hash, src encoder.Source) (*Stream, error) {
+	return s.stream(ctx, &Stream{s: s, key: key, src: src, pull: true})
+}
+
+func (s *Store) stream(ctx context.Context, st *Stream) (*Stream, error) {
 	if err := st.attach(); err != nil {
 		return nil, err
 	}
@@ -72,7 +82,7 @@ func (st *Stream) attach() error {
 		case s.closed:
 			err = about(st.key, ErrClosed)
 		case s.stored[st.key] == nil: // still
-			st.joined = s.join(st.key, st.src)
+			st.joined = s.join(st.key, st.src, st.pull)
 			st.tail, err = st.joined.tailFile, nil
 		}
 		s.mu.Unlock()

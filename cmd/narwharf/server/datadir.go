@@ -17,14 +17,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"narwharf/cache/local"
-	"narwharf/cache/local/compress"
-	"narwharf/cache/nixstore"
 	"narwharf/cache/signed"
 	"narwharf/cache/state"
 	"narwharf/cache/state/bolt"
 	"narwharf/cache/state/durable"
 	"narwharf/cache/stored"
 	"narwharf/cache/upload"
+	"narwharf/cache/upstream"
 	"narwharf/hooks"
 	"narwharf/hooks/audit"
 	"narwharf/hooks/serverconfig"
@@ -183,11 +182,11 @@ func becomeOwner(dir string) error {
 	return nil
 }
 
-// OpenCache opens the cache. own is the machine's own store, nil if it is not served;
-// signer is nil where nothing is.
-func (d *DataDir) OpenCache(own *local.Store, signer *signed.Signer) (*stored.Cache, error) {
+// OpenCache opens the cache. own is the machine's own store, nil if it is not served; ups are
+// the caches behind it, nil if there are none; signer is nil where nothing is served.
+func (d *DataDir) OpenCache(own *local.Store, ups *upstream.Upstreams, signer *signed.Signer) (*stored.Cache, error) {
 	return stored.Open(stored.Options{
-		DataDir: d.Config.DataDir, State: d.State, Local: own, Signer: signer, Log: d.log,
+		DataDir: d.Config.DataDir, State: d.State, Local: own, Upstreams: ups, Signer: signer, Log: d.log,
 		Rules: upload.Options{
 			StoreDir:        d.Config.Cache.StoreDir,
 			AllowIncomplete: d.Config.Cache.AllowIncomplete,
@@ -205,49 +204,4 @@ func (d *DataDir) OpenChannels(c *stored.Cache, auth *access.Authenticator, publ
 		Bootstrap: d.bootstrapMaker(publicKeys), Log: d.log, Metrics: metrics, HostMetrics: d.Config.Metrics.Hosts,
 		BodyIdle: time.Duration(d.Config.Limits.BodyIdle), HostsPerCredential: d.Config.Limits.HostsPerCredential,
 	})
-}
-
-// openLocal opens the store of this machine, if it is to be served; else own
-// is nil. It comes after data_dir: the process is then the user that it stays.
-func (d *DataDir) openLocal(registry prometheus.Registerer) (own *local.Store, done func() error, err error) {
-	cfg := d.Config
-	store, err := openStore(cfg)
-	if store == nil || err != nil {
-		return nil, func() error { return nil }, err
-	}
-	packed, err := d.openPacked(registry)
-	if err != nil {
-		return nil, nil, errors.Join(err, store.Close())
-	}
-	d.log.Info("serving the local store", "store", filepath.Join(cfg.Cache.StoreRoot, store.StoreDir()), "by", store.Backend())
-	own = local.New(store, packed, filepath.Join(cfg.Cache.StoreRoot, "/nix/var/log/nix"), d.log)
-	return own, func() error { return errors.Join(packed.Close(), store.Close()) }, nil
-}
-
-// openPacked opens what is encoded of the store of this machine.
-func (d *DataDir) openPacked(registry prometheus.Registerer) (*compress.Store, error) {
-	packed, err := compress.Open(compress.Options{
-		Dir:     filepath.Join(d.Config.DataDir, "packed"), // not in cache/, which stays a plain Nix cache
-		Limit:   int64(d.Config.Cache.NarCacheSize),
-		Log:     d.log,
-		Metrics: registry,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("cache.serve_store: %w", err)
-	}
-	return packed, nil
-}
-
-// openStore opens the store that the configuration has served, nil if none.
-func openStore(cfg *serverconfig.Config) (*nixstore.Store, error) {
-	if !cfg.Cache.ServeStore {
-		return nil, nil
-	}
-	store, err := nixstore.Open(nixstore.Options{
-		StoreDir: cfg.Cache.StoreDir, Root: cfg.Cache.StoreRoot, Roots: filepath.Join(cfg.DataDir, "gcroots"),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("cache.serve_store is true: %w (as user %d); or set serve_store = false in %s, and uploads alone are served", err, os.Geteuid(), cfg.Path())
-	}
-	return store, nil
 }

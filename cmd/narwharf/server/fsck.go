@@ -57,7 +57,7 @@ func runFsck(ctx context.Context, d *DataDir, args FsckArgs, out io.Writer) (exi
 		lines := json.NewEncoder(out)
 		opts.Found = func(f fsck.Finding) { _ = lines.Encode(f) } // as above
 	}
-	if c.Local != nil {
+	if c.Local != nil || c.Upstreams != nil {
 		opts.Fetch = c.Fetch
 	}
 	r, err := fsck.Run(ctx, c.Uploads, opts)
@@ -113,7 +113,7 @@ type Rebuilt struct {
 func rebuild(ctx context.Context, d *DataDir, args RebuildArgs, out io.Writer) (exit int, err error) {
 	c := d.cache
 	if c == nil {
-		if c, err = d.OpenCache(nil, nil); err != nil {
+		if c, err = d.OpenCache(nil, nil, nil); err != nil {
 			return 2, err
 		}
 		defer func() { err = errors.Join(err, c.Close()) }()

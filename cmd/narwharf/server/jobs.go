@@ -12,8 +12,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"narwharf/cache/local"
-	"narwharf/cache/local/compress"
 	"narwharf/cache/signed"
 	"narwharf/cache/state"
 	"narwharf/cache/state/admin"
@@ -103,18 +101,21 @@ func (d *DataDir) whole(out io.Writer, signing bool) (c *stored.Cache, channels 
 		}
 	}()
 	if c = d.cache; c == nil {
-		own, end, err := d.openOwn(out)
+		from, err := d.openSources(nil, func(err error) error {
+			fmt.Fprintln(out, "references that are in the local store alone count as missing:", err)
+			return nil
+		})
 		if err != nil {
 			return nil, nil, nil, err
 		}
-		opened = append(opened, end)
+		opened = append(opened, from.Close)
 		var signer *signed.Signer
 		if signing {
-			if signer, err = signed.New(d.Config.ReloadKeys, d.Config.Signing.SignUploads, own); err != nil {
+			if signer, err = signed.New(d.Config.ReloadKeys, d.Config.Signing.SignUploads, from.own, from.ups.Keys()...); err != nil {
 				return nil, nil, nil, err
 			}
 		}
-		if c, err = d.OpenCache(own, signer); err != nil {
+		if c, err = d.OpenCache(from.own, from.ups, signer); err != nil {
 			return nil, nil, nil, err
 		}
 		opened = append(opened, c.Close)
@@ -128,20 +129,4 @@ func (d *DataDir) whole(out io.Writer, signing bool) (c *stored.Cache, channels 
 		}
 	}
 	return c, channels, done, nil
-}
-
-// openOwn opens the store of this machine, nil if it is not served or cannot be read.
-func (d *DataDir) openOwn(out io.Writer) (own *local.Store, done func() error, err error) {
-	store, err := openStore(d.Config)
-	if err != nil {
-		fmt.Fprintln(out, "references that are in the local store alone count as missing:", err)
-	}
-	if store == nil {
-		return nil, func() error { return nil }, nil
-	}
-	var packed *compress.Store
-	if packed, err = d.openPacked(nil); err != nil {
-		return nil, nil, errors.Join(err, store.Close())
-	}
-	return local.New(store, packed, "", d.log), func() error { return errors.Join(packed.Close(), store.Close()) }, nil
 }

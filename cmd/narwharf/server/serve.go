@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -68,16 +69,16 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	sayWhatIsMissing(cfg, len(keys), log)
 	registry := prometheus.NewRegistry()
 	auth := access.NewAuthenticator(d.Tokens, cfg.AnonymousScopes(), time.Now, browser.Guard(cfg.URL(), cfg.Access.Hosts))
-	own, closeLocal, err := d.openLocal(registry)
+	from, err := d.openSources(registry, func(err error) error { return err })
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, closeLocal()) }()
-	signer, err := signed.New(cfg.ReloadKeys, cfg.Signing.SignUploads, own)
+	defer func() { err = errors.Join(err, from.Close()) }()
+	signer, err := signed.New(cfg.ReloadKeys, cfg.Signing.SignUploads, from.own, from.ups.Keys()...)
 	if err != nil {
 		return err
 	}
-	if d.cache, err = d.OpenCache(own, signer); err != nil {
+	if d.cache, err = d.OpenCache(from.own, from.ups, signer); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.cache.Close()) }()
@@ -89,7 +90,7 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 		RequireUploadSig: cfg.UploadKeys(), Access: auth, Metrics: registry,
 		BodyIdle: time.Duration(cfg.Limits.BodyIdle), Uploads: cfg.Limits.Uploads, Version: version, Log: log,
 	})
-	if d.channels, err = d.OpenChannels(d.cache, auth, signer.PublicKeys, registry); err != nil {
+	if d.channels, err = d.OpenChannels(d.cache, auth, func() []signing.PublicKey { return slices.Concat(signer.PublicKeys(), signer.Others()) }, registry); err != nil {
 		return err
 	}
 	socket, err := d.ServeAdmin()
@@ -159,7 +160,7 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *sign
 	if d.Config.Limits.FastPath { // else polls wait in net/http
 		go func() { failed <- srv.Serve(d.channels.Returned(idleTimeout)) }()
 	}
-	greet(out, d.Config, listeners, signer.PublicKeys())
+	greet(out, d.Config, listeners, slices.Concat(signer.PublicKeys(), signer.Others()))
 	notify("READY=1")
 
 	background, stop := context.WithCancel(context.Background())
@@ -169,6 +170,7 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *sign
 	tending.Go(func() { d.cache.Uploads.SweepUntil(background) })
 	tending.Go(func() { d.cache.Adopter.Run(background) })
 	tending.Go(func() { d.cache.Check(background) })
+	tending.Go(func() { d.cache.TendUpstreams(background, d.channels.Fleet.Needs, d.channels.Fleet.Lost) })
 	tending.Go(func() { d.channels.Tend(background) })
 
 	for {

@@ -1,0 +1,316 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// upstreamOf is a section [[upstream]].
+func upstreamOf(url string, key Key, more ...string) string {
+	return fmt.Sprintf("url = %q\npublic_keys = [%q]\n%s", url, key.Public(), strings.Join(more, "\n"))
+}
+
+// startStatic serves a folder by nginx, as a plain static cache.
+func startStatic(t *testing.T, folder string) (url string) {
+	t.Helper()
+	needTool(t, "nginx", "nginx-light")
+	dir := scratch(t)
+	listen := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	user := ""
+	if os.Getuid() == 0 {
+		user = "user root;\n"
+	}
+	conf := user + "daemon off; pid pid; error_log stderr warn;\nevents {}\nhttp { access_log off; default_type application/octet-stream;\n" +
+		"client_body_temp_path t1; proxy_temp_path t2; fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5;\n" +
+		"server { listen " + listen + "; root " + folder + "; } }\n"
+	file := filepath.Join(dir, "config")
+	if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("nginx", "-p", dir, "-c", file, "-e", "stderr")
+	cmd.Dir, cmd.SysProcAttr = dir, ownGroup()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		_ = cmd.Wait()
+	})
+	for range 500 {
+		if resp, err := http.Get("http://" + listen + "/nix-cache-info"); err == nil {
+			_ = resp.Body.Close()
+			return "http://" + listen
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Fatal("nginx does not listen")
+	return ""
+}
+
+// An upstream is a cache with nine tenths of the closure of "wide".
+type anUpstream struct {
+	url  string
+	key  Key
+	stop func()
+	all  []string // the whole closure
+	has  int      // how many of them it has
+}
+
+// upstreams are the kinds that are tested: a plain static cache behind nginx, whose NARs are xz, and another Narwharf.
+var upstreamKinds = map[string]func(t *testing.T, suite string, c *Closures) *anUpstream{
+	"nginx": func(t *testing.T, suite string, c *Closures) *anUpstream {
+		u := &anUpstream{key: NewKey("static-1"), stop: func() {}}
+		u.closure(t, suite, c)
+		up := NewNix(t, suite).In(c.Root)
+		folder := scratch(t)
+		up.Push("file://"+folder, "?secret-key="+up.write("up.sec", u.key.Secret()), u.all[:u.has]...)
+		u.url = startStatic(t, folder)
+		return u
+	},
+	"narwharf": func(t *testing.T, suite string, c *Closures) *anUpstream {
+		s := NewServer(t, nil)
+		u := &anUpstream{key: s.Key, url: s.URL(), stop: s.Kill}
+		u.closure(t, suite, c)
+		NewNix(t, suite).In(c.Root).Netrc(s.Token("ci", "push")).Push(s.URL(), "?compression=zstd", u.all[:u.has]...)
+		return u
+	},
+}
+
+func (u *anUpstream) closure(t *testing.T, suite string, c *Closures) {
+	t.Helper()
+	out := NewNix(t, suite).In(c.Root).Must("nix-store", "-qR", c.Path("wide"))
+	u.all = strings.Fields(out.Stdout) // references first
+	slices.SortStableFunc(u.all, func(a, b string) int {
+		return strings.Compare(fmt.Sprint(a == c.Path("wide")), fmt.Sprint(b == c.Path("wide")))
+	})
+	u.has = len(u.all) * 9 / 10
+	if len(u.all) < 50 {
+		t.Fatalf("the closure has %d paths", len(u.all))
+	}
+}
+
+// A closure of which 90 % is upstream sends 10 %; a host substitutes the whole from us alone, or from both.
+func TestUpstream(t *testing.T) {
+	t.Parallel()
+	eachSuite(t, func(t *testing.T, suite string) {
+		for name, make := range upstreamKinds {
+			t.Run(name, func(t *testing.T) {
+				c := NeedClosures(t, suite)
+				u := make(t, suite, c)
+				for _, pull := range []bool{true, false} {
+					s, rec, token := aServer(t, func(c *Config) {
+						c.Upstreams = []string{upstreamOf(u.url, u.key, fmt.Sprintf("pull_through = %t", pull))}
+					})
+					up := NewNix(t, suite).In(c.Root).Netrc(token)
+					up.Push(rec.URL(), "?compression=zstd", c.Path("wide"))
+					expectPuts(t, rec, len(u.all)-u.has, len(u.all)-u.has)
+					rec.Reset()
+					up.Forget().Push(rec.URL(), "?compression=zstd", c.Path("wide"))
+					expectNoPut(t, rec)
+
+					from := s.URL()
+					if !pull {
+						from += " " + u.url
+					}
+					down := NewNix(t, suite).Trust(from, s.Key, u.key)
+					down.Must("nix-store", "--realise", c.Path("wide"))
+					down.Verify()
+					if pull {
+						NewNix(t, suite).Trust(from, s.Key).Fails(nil, "nix-store", "--realise", c.Path("wide"))
+						signer := NewNix(t, suite).Netrc(token)
+						signer.Must("nix", "store", "sign", "--store", s.URL(), "-k", signer.write("ci.sec", NewKey("ci-1").Secret()), u.all[0])
+					}
+				}
+			})
+		}
+	})
+}
+
+// What we lean on an upstream for is complete to a promote while the upstream is away, and what a release needs of it
+// is here soon.
+func TestUpstreamPromote(t *testing.T) {
+	t.Parallel()
+	eachSuite(t, func(t *testing.T, suite string) {
+		c := NeedClosures(t, suite)
+		u := upstreamKinds["narwharf"](t, suite, c)
+		gate := NewProxy(t, strings.TrimPrefix(u.url, "http://"))
+		s, rec, token := aServer(t, func(c *Config) { c.Upstreams = []string{upstreamOf(gate.URL(), u.key)} })
+		NewNix(t, suite).In(c.Root).Netrc(token).Push(rec.URL(), "?compression=zstd", c.Path("wide"))
+		wide := &Path{Base: strings.TrimPrefix(c.Path("wide"), "/nix/store/")}
+
+		gate.Delay(time.Minute) // as good as away
+		s.Stop()
+		s.Start()
+		deploy := NewKey("deploy-1")
+		p := newPromoter(s, narwharfBin(t), s.Token("deploy", "promote:*"), deploy)
+		p.must(0, "promoted", "promote", "web", "--key", "deploy.sec", "--from-cache", "--content-key", s.Key.Public(), "--content-key", u.key.Public(),
+			"--kind", "path", "--origin", "127.0.0.1/web", storePath(wide))
+		gate.Delay(0)
+		s.Stop() // which tries again at once
+		s.Start()
+
+		kept := func() int {
+			n := 0
+			for _, path := range u.all {
+				if doc := ParseDoc(t, NewUploader(t, s.URL(), "").Get("/"+hashOf(path)+".narinfo").Body); len(doc.URL) == len("nar/.nar.zst")+52 && doc.FileSize != "" {
+					n++
+				}
+			}
+			return n
+		}
+		for end := time.Now().Add(2 * time.Minute); kept() < len(u.all); time.Sleep(200 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%d of %d paths are kept", kept(), len(u.all))
+			}
+		}
+		u.stop()
+		s.Stop()
+		s.Start()
+		down := NewNix(t, suite).Trust(s.URL(), s.Key, u.key)
+		down.Must("nix-store", "--realise", c.Path("wide"))
+		down.Verify()
+		NewNix(t, suite).Trust(s.URL(), s.Key).Fails(nil, "nix-store", "--realise", c.Path("wide"))
+	})
+}
+
+// Whatever an upstream does, no host gets another content, and who has another substitute goes on with it.
+func TestUpstreamMisbehaves(t *testing.T) {
+	t.Parallel()
+	eachSuite(t, func(t *testing.T, suite string) {
+		c := NeedClosures(t, suite)
+		key := NewKey("up-1")
+		folder := scratch(t)
+		up := NewNix(t, suite).In(c.Root)
+		up.Push("file://"+folder, "?compression=none&secret-key="+up.write("up.sec", key.Secret()), c.Path("a"), c.Path("zoo"))
+		files := http.FileServer(http.Dir(folder))
+		var mode atomic.Pointer[string]
+		hostile := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			narinfo, nar := strings.HasSuffix(r.URL.Path, ".narinfo"), strings.HasPrefix(r.URL.Path, "/nar/")
+			switch m := *mode.Load(); {
+			case m == "other bytes" && nar:
+				text, _ := os.ReadFile(filepath.Join(folder, r.URL.Path))
+				if len(text) > 200 {
+					text[len(text)/2] ^= 1
+				}
+				_, _ = w.Write(text)
+			case m == "wrong signature" && narinfo:
+				text, _ := os.ReadFile(filepath.Join(folder, r.URL.Path))
+				doc := ParseDoc(t, string(text))
+				doc.Sigs = []string{NewKey("up-1").Sign("x")}
+				_, _ = w.Write([]byte(doc.String()))
+			case m == "NARs gone" && nar, m == "gone":
+				http.NotFound(w, r)
+			case m == "500":
+				w.WriteHeader(500)
+			case m == "slow":
+				select {
+				case <-r.Context().Done():
+				case <-time.After(10 * time.Second):
+				}
+			case m == "cut" && nar && r.Header.Get("Range") == "":
+				st, err := os.Stat(filepath.Join(folder, r.URL.Path))
+				if err != nil {
+					http.NotFound(w, r)
+					return
+				}
+				text, _ := os.ReadFile(filepath.Join(folder, r.URL.Path))
+				w.Header().Set("Accept-Ranges", "bytes")
+				w.Header().Set("Content-Length", fmt.Sprint(st.Size()))
+				_, _ = w.Write(text[:len(text)/2])
+				panic(http.ErrAbortHandler)
+			default:
+				files.ServeHTTP(w, r)
+			}
+		}))
+		hostile.Config.ErrorLog = nil
+		t.Cleanup(hostile.Close)
+		good := startStatic(t, folder)
+		for _, m := range []string{"well", "cut", "other bytes", "wrong signature", "NARs gone", "gone", "500", "slow"} {
+			t.Run(m, func(t *testing.T) {
+				mode.Store(&m)
+				s := NewServer(t, func(c *Config) { c.Upstreams = []string{upstreamOf(hostile.URL, key)} })
+				alone := NewNix(t, suite).Trust(s.URL(), s.Key, key)
+				out := alone.Run("nix-store", "--realise", c.Path("a"), c.Path("zoo"))
+				if well := m == "well" || m == "cut"; well != (out.Code == 0) {
+					t.Errorf("from us alone: %v", out)
+				}
+				alone.Verify()
+				both := NewNix(t, suite).Trust(s.URL()+" "+good, s.Key, key)
+				out = both.Run("nix-store", "--realise", c.Path("a"), c.Path("zoo"))
+				if out.Code != 0 { // a Nix that was sent half of another NAR does not ask the next one
+					out = both.Forget().Run("nix-store", "--realise", c.Path("a"), c.Path("zoo"))
+				}
+				if out.Code != 0 {
+					t.Errorf("from us and the upstream's mirror: %v", out)
+				}
+				both.Verify()
+			})
+		}
+	})
+}
+
+// Two Narwharfs that are each other's upstream: each serves what the other has, and what neither has is soon said to be nowhere.
+func TestUpstreamsOfEachOther(t *testing.T) {
+	t.Parallel()
+	eachSuite(t, func(t *testing.T, suite string) {
+		c := NeedClosures(t, suite)
+		one := newServer(t, scratch(t), nil)
+		two := newServer(t, scratch(t), nil)
+		one.Reconfigure(func(c *Config) { c.Upstreams = []string{upstreamOf(two.URL(), two.Key)} })
+		two.Reconfigure(func(c *Config) { c.Upstreams = []string{upstreamOf(one.URL(), one.Key)} })
+		one.Start()
+		two.Start()
+		NewNix(t, suite).In(c.Root).Netrc(one.Token("ci", "push")).Push(one.URL(), "", c.Path("c"))
+		rec := NewRecorder(t, two.URL(), "")
+		NewNix(t, suite).In(c.Root).Netrc(two.Token("ci", "push")).Push(rec.URL(), "", c.Path("a"))
+		expectPuts(t, rec, 2, 2) // c is at the other
+		for _, s := range []*Server{one, two} {
+			down := NewNix(t, suite).Trust(s.URL(), one.Key, two.Key)
+			down.Must("nix-store", "--realise", c.Path("a"))
+			down.Verify()
+		}
+		began := time.Now()
+		nowhere := NewPath("nowhere", RandomNAR(1, 100))
+		for _, s := range []*Server{one, two, one} {
+			if r := NewUploader(t, s.URL(), "").Get("/" + nowhere.Hash() + ".narinfo"); r.Status != 404 {
+				t.Error(r)
+			}
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("what is nowhere took %v", took)
+		}
+	})
+}
+
+// A token that may push cannot give a path another content than its upstream has.
+func TestUpstreamPathIsNotRebound(t *testing.T) {
+	t.Parallel()
+	eachSuite(t, func(t *testing.T, suite string) {
+		c := NeedClosures(t, suite)
+		u := upstreamKinds["nginx"](t, suite, c)
+		s, _, token := aServer(t, func(c *Config) { c.Upstreams = []string{upstreamOf(u.url, u.key)} })
+		victim := u.all[0]
+		evil := &Path{Base: strings.TrimPrefix(victim, "/nix/store/"), NAR: RandomNAR(7, 1000)}
+		up := NewUploader(t, s.URL(), token)
+		doc, file := up.Describe(evil)
+		if r := up.PutNAR(doc, file); !r.OK() {
+			t.Fatal(r)
+		}
+		if r := up.PutDoc(evil.Hash(), doc.String()); r.Status != 409 || !strings.Contains(r.Body, "another content") {
+			t.Errorf("%v", r)
+		}
+		down := NewNix(t, suite).Trust(s.URL(), s.Key, u.key)
+		down.Must("nix-store", "--realise", victim)
+		down.Verify()
+	})
+}
