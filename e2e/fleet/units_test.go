@@ -10,6 +10,9 @@ import (
 const (
 	clean   = "[Service]\nRestart=always\nRestartSec=8\nExecStart=/bin/sleep 1\n"
 	looping = "[Service]\nRestart=always\nExecStart=/bin/sh -c 'sleep 3; exit 1'\n"
+	muted   = "[Service]\nRestart=always\nLogLevelMax=err\nExecStart=/bin/sh -c 'sleep 3; exit 1'\n"
+	forced  = "[Service]\nRestart=on-failure\nRestartSec=2\nSuccessExitStatus=3\nRestartForceExitStatus=3\nExecStart=/bin/sh -c 'sleep 1; exit 3'\n"
+	java    = "[Service]\nExecStart=/bin/sh -c 'trap \"exit 143\" TERM; sleep 1000 & wait'\n"
 	backup  = "[Service]\nType=oneshot\nExecStart=/bin/sh -c '! [ -e /run/no-backup ]'\n"
 )
 
@@ -56,6 +59,25 @@ func TestUnits(t *testing.T) {
 		fw.promote(3, fw.system("loops", with(map[string]string{"loop.service": looping})))
 		fw.run(good, "unchanged", "reverted")
 		errors(s, fw, "unit loop.service: it fails and is started again")
+	})
+	fw.story(t, "one that logs no failures", func(s *Story, fw *follower) {
+		fw.promote(3, fw.system("muted", with(map[string]string{"muted.service": muted})))
+		fw.run(good, "unchanged", "reverted")
+		errors(s, fw, "unit muted.service: it fails and is started again")
+	})
+	fw.story(t, "restarts by force, and units that are taken out", func(s *Story, fw *follower) {
+		good = fw.system("forced", with(map[string]string{"forced.service": forced, "java.service": java}))
+		fw.promote(0, good)
+		fw.run(good, "forced", "ok")
+		good = fw.system("unchanged", with(nil))
+		fw.promote(0, good)
+		fw.run(good, "unchanged", "ok")
+		fw.each(func(h *Host) error {
+			if out := h.Exec("systemctl", "is-failed", "java.service"); !strings.Contains(out.Stdout, "failed") {
+				s.Errorf("java.service has not ended as a Java does: %v", out)
+			}
+			return nil
+		})
 	})
 	fw.story(t, "a failed activation behind a failed unit", func(s *Story, fw *follower) {
 		fw.promote(3, fw.system("not-activated", with(nil), misbehave(ActivationFails)))

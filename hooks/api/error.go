@@ -62,7 +62,7 @@ var Kinds = []KindRow{
 	{StaleStatus, 409, "a report of a host that is older than the one stored", "agents put it right by themselves"},
 	{IdentityConflict, 409, "another machine has the host's name", "[hosts.md](hosts.md#which-machine-it-is)"},
 	{TooLarge, 413, "more than 128 MiB of release, 64 MiB of manifest, 64 MiB of status, 1 MiB of log", "send less"},
-	{Misdirected, 421, "a request without a token, for a host that is not this server's, would change something or read more than `pull`: a web page may have sent it", "send a token, or ask by the server's address or `public_url`; other names: `hosts` in `[access]`"},
+	{Misdirected, 421, "a request without a good token, for a host that is not this server's, would change something or read more than `pull`: a web page may have sent it", "send a token, or ask by the server's address or `public_url`; other names: `hosts` in `[access]`"},
 	{MethodNotAllowed, 405, "the URL has no such method", "docs/openapi.json has those that it has"},
 	{Internal, 500, "the server's log says more", "try again"},
 	{Unavailable, 503, "the server is stopping, cannot read its tokens now, or has all that it can hold ([limits](config.md#limits)); or a body came too slowly. `Retry-After` says when to ask again", "try again; agents and `--wait` do"},
