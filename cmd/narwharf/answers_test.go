@@ -404,15 +404,15 @@ func TestAnswersAreDocumented(t *testing.T) {
 	}
 	a.want(503, ask{route: "readyz", method: "GET", path: "/readyz"})
 	a.want(503, ask{route: "readyz", method: "HEAD", path: "/readyz"})
-	if err := a.dir.State.Close(); err != nil {
-		t.Fatal(err)
-	}
-	a.want(500, ask{route: "narinfo", method: "GET", path: "/" + sampleHash("never asked for") + ".narinfo"})
 	info, file, err := samplePath("late", "too late")
 	if err != nil {
 		t.Fatal(err)
 	}
 	a.want(201, ask{route: "nar", method: "PUT", path: "/" + info.URL, body: string(file), headers: bearer(a.push)})
+	if err := a.dir.State.Close(); err != nil {
+		t.Fatal(err)
+	}
+	a.want(500, ask{route: "narinfo", method: "GET", path: "/" + sampleHash("never asked for") + ".narinfo"})
 	a.want(501, ask{route: "narinfo", method: "PUT", path: "/" + info.Path.Hash() + ".narinfo", body: string(info.Append(nil)), headers: bearer(a.push)})
 
 	for _, r := range cache.Routes {
