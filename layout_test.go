@@ -125,7 +125,7 @@ var testsMayImport = map[string][]string{
 	"hooks/promoter":     {"hooks", "signing/access", "cache/state/memory"}, // an example with a server
 	"cache/index":        {"cache/state/bolt", "cache/state/memory", "cache/state/statetest"},
 	"cache/root":         {"cache/state/memory", "cache/state/statetest"},
-	"cache/upload":       {"cache/root", "cache/state/memory", "cache/state/statetest"},
+	"cache/upload":       {"cache/root", "cache/upload/fsck", "cache/upload/recovery", "cache/state/memory", "cache/state/statetest"},
 	"cache/stored":       {"cache/root", "cache/state/memory"},
 	"cache/retention":    {"cache/blob", "cache/nar", "cache/refusal", "cache/state/bolt", "cache/state/memory", "cache/upload/recovery"},
 	"cache/state/bolt":   {"cache/state/statetest"},

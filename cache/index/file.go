@@ -20,8 +20,10 @@ const fileBucket = "cache/file"
 type File struct {
 	// Facts are what the file holds, the zero value if nobody has read it.
 	Facts Facts
-	// Asked is when it was sent or asked for last.
+	// Asked is when it was sent or asked for last, by the state's clock, and Age how
+	// long ago that was when the row was read.
 	Asked time.Time
+	Age   time.Duration
 	// Doomed tells that its last path was collected: it goes with it, unless
 	// somebody wants it meanwhile.
 	Doomed bool
@@ -78,7 +80,13 @@ func file(tx state.Reader, name string) (*File, error) {
 	if err != nil || v == nil {
 		return nil, err
 	}
-	return decodeFile(name, v)
+	f, err := decodeFile(name, v)
+	if err == nil {
+		var now time.Time
+		now, err = tx.Now()
+		f.Age = now.Sub(f.Asked)
+	}
+	return f, err
 }
 
 // File returns the row of a NAR file, nil if it has none.
@@ -88,7 +96,7 @@ func (t *Table) File(name string) (f *File, err error) {
 }
 
 // EachFile calls fn for every row of a NAR file in the order of names, in pages as Each.
-// One that is damaged is taken for a file that was asked for now.
+// One that is damaged is taken for a file that was asked for now. Age is not set.
 func (t *Table) EachFile(fn func(name string, f *File) error) error {
 	return t.state.Scan(context.Background(), fileBucket, state.Range{}, func(page []state.Entry) error {
 		for _, e := range page {

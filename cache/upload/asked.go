@@ -68,7 +68,7 @@ func (s *Store) claimedLately(name string) (lately bool, users []string, err err
 	if len(users) == 0 && row == nil {
 		return s.verified.Lately(name), nil, nil
 	}
-	if row != nil && (row.Doomed || time.Since(row.Asked) > time.Hour) {
+	if row != nil && (row.Doomed || row.Age > time.Hour) {
 		return false, users, nil
 	}
 	for _, hash := range users[:min(len(users), maxUsers)] {
@@ -95,7 +95,7 @@ func (s *Store) Asked(name string) {
 // AskedLately tells whether Asked has nothing to note.
 func (s *Store) AskedLately(name string) bool {
 	row, err := s.Index.File(name)
-	return err == nil && (row == nil || time.Since(row.Asked) < 24*time.Hour)
+	return err == nil && (row == nil || row.Age < 24*time.Hour)
 }
 
 // keepVerified writes rows for the NAR files that were sent before then and that no
@@ -136,7 +136,11 @@ func (s *Store) keepOne(tx *index.Tx, name string, f received.NAR) error {
 		return err
 	}
 	if row == nil {
-		row = &index.File{Asked: f.Asked}
+		now, err := tx.Now()
+		if err != nil {
+			return err
+		}
+		row = &index.File{Asked: now.Add(-time.Since(f.Asked))}
 	}
 	row.Facts = index.Facts(f.Facts)
 	return tx.PutFile(name, row)

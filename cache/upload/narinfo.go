@@ -133,7 +133,7 @@ func (s *Store) decide(old *index.Record, info *narinfo.Info, by string) (*index
 		if err := s.likeLocal(info); err != nil {
 			return nil, err
 		}
-		return &index.Record{Info: info, Uploaded: time.Now(), By: by}, nil
+		return &index.Record{Info: info, By: by}, nil
 	}
 	if differs := differences(old.Info, info); differs != "" {
 		if by = old.By; by != "" {

@@ -58,6 +58,11 @@ func (s *Store) write(next, old *index.Record, locks []string, check func(tx *in
 		if err := check(tx); err != nil {
 			return err
 		}
+		if old == nil {
+			if next.Uploaded, err = tx.Now(); err != nil {
+				return err
+			}
+		}
 		reached = true
 		if file != nil {
 			if err := file.Publish(); err != nil {

@@ -193,7 +193,7 @@ func (c *fsck) orphans(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if row == nil || time.Since(row.Asked) <= 2*c.store.NarGrace {
+		if row == nil || row.Age <= 2*c.store.NarGrace {
 			c.pending.Add(1)
 			return nil
 		}
