@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -149,4 +150,75 @@ func TestCollect(t *testing.T) {
 	p.nar(p.b, "app", "an application", lib.Path)
 	p.upload(p.b, app)
 	p.mustHave(lib, app)
+}
+
+// One server collects while the other is told, or takes something in: what either
+// answered is true.
+func TestCollectBesideOthers(t *testing.T) {
+	p := newLater(t)
+	kept := map[string]int{}
+	for n := range 60 {
+		name := func(s string) string { return s + string(rune('a'+n%26)) + string(rune('a'+n/26)) }
+		lib := p.nar(p.a, name("lib"), name("library"))
+		p.upload(p.a, lib)
+		app := p.nar(p.a, name("app"), name("application"), lib.Path)
+		p.ahead += 48 * time.Hour
+		var others = map[string]func() error{
+			"use": func() error {
+				gone, err := p.a.Index.Use(t.Context(), []string{lib.Path.Hash()})
+				if len(gone) > 0 {
+					err = fs.ErrNotExist
+				}
+				return err
+			},
+			"referrer": put(p.a, app, "a"),
+			"again":    put(p.a, lib, "a"),
+			"NAR": func() error {
+				p.nar(p.a, name("lib"), name("library"))
+				return put(p.a, lib, "a")()
+			},
+			"root": func() error {
+				return p.state.Update(t.Context(), root.Locks([]narinfo.Path{lib.Path}), func(tx state.Tx) error {
+					v, err := tx.Get("index/1/path", lib.Path.Hash())
+					if err == nil && v == nil {
+						err = fs.ErrNotExist
+					}
+					if err != nil {
+						return err
+					}
+					return root.Set(tx, "pin:"+name("x"), []narinfo.Path{lib.Path})
+				})
+			},
+		}
+		kinds := slices.Sorted(maps.Keys(others))
+		kind := kinds[n%len(kinds)]
+		var gone []upload.Gone
+		_, err := race(func() (err error) {
+			gone, err = p.b.Collect(t.Context(), []string{lib.Path.Hash()}, nil)
+			return err
+		}, others[kind])
+		r := p.check(lib)
+		_, stat := p.a.Files.Stat(lib.URL)
+		switch kind {
+		case "use", "root", "referrer":
+			if (err == nil) != (r != nil) || (len(gone) > 0) != (r == nil) {
+				t.Errorf("%s: %v; collected %d; there: %v", kind, err, len(gone), r != nil)
+			}
+		case "NAR":
+			if err != nil || r == nil || stat != nil {
+				t.Errorf("%s: %v, %v; there: %v", kind, err, stat, r != nil)
+			}
+		case "again": // its NAR may have gone, and then it is sent again
+			if (err == nil) != (r != nil) || r != nil && stat != nil {
+				t.Errorf("%s: %v, %v; there: %v", kind, err, stat, r != nil)
+			}
+		}
+		if r != nil {
+			kept[kind]++
+		}
+		if kind == "referrer" && r != nil && p.check(app) == nil {
+			t.Error("the referrer was not taken in")
+		}
+	}
+	t.Logf("kept: %v", kept)
 }
