@@ -219,7 +219,7 @@ let
               sh -c 'systemctl unmask --runtime systemd-logind.service; systemctl start systemd-logind.service'
           }
         '' ] else [ ])
-        ++ (if does "dies" then [ "[ -z \"$NIXOS_ACTION\" ] || [ -e /run/nixos/died ] || { touch /run/nixos/died; kill -KILL $SWITCH_PID; }" ] else [ ])
+        ++ (if does "dies" then [ "[ -z \"$NIXOS_ACTION\" ] || [ -e /run/nixos/died ] || { touch /run/nixos/died; kill -KILL $SWITCH_PID; sleep 60; }" ] else [ ])
         ++ (if does "activation-fails" then [ "echo this fails >&2\nexit 1" ] else [ ]));
 
       kernelTree = linux kernel (if does "boot-full" then 65536 else 64);
