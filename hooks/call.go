@@ -2,21 +2,17 @@ package hooks
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"narwharf/cache/limits"
-	"narwharf/hooks/api"
 	"narwharf/hooks/host"
 	"narwharf/hooks/longpoll"
+	"narwharf/hooks/reply"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
@@ -43,7 +39,7 @@ func (s *Server) answer(r row, c *call) error {
 		if d := (*access.Denied)(nil); errors.As(err, &d) && c.who.Err != nil {
 			s.log.Error("a token could not be checked", "path", c.req.URL.Path, "error", c.who.Err)
 		}
-		s.writeError(counted, c.req, err)
+		reply.Error(counted, c.req, err, s.log)
 	}
 	if !c.parked {
 		s.count(r.Name, cmp.Or(counted.Status, http.StatusOK))
@@ -88,68 +84,14 @@ func (c *call) needSome(kind access.Kind, host string) error {
 	return c.needAs(cmp.Or(host, c.who.Host), need)
 }
 
-// writeError is the one place where errors become answers.
-func (s *Server) writeError(w http.ResponseWriter, req *http.Request, err error) {
-	var e *api.Error
-	var d *access.Denied
-	var tooBig *http.MaxBytesError
-	switch {
-	case errors.As(err, &e):
-	case errors.Is(err, longpoll.ErrStopping), errors.Is(err, limits.ErrFull), errors.Is(err, limits.ErrSlow), errors.Is(err, limits.ErrBusy): // agents drop what is 400
-		e = api.Errorf(api.Unavailable, "%v", err)
-		e.RetryAfter = time.Duration(1+rand.IntN(5)) * time.Second
-	case errors.As(err, &d):
-		kind, after := api.Forbidden, time.Duration(0)
-		switch d.Status {
-		case http.StatusMisdirectedRequest:
-			kind = api.Misdirected
-		case http.StatusUnauthorized:
-			kind = api.Unauthorized
-			w.Header().Set("WWW-Authenticate", access.Challenge)
-		case http.StatusServiceUnavailable: // the token could not be checked
-			kind, after = api.Unavailable, time.Duration(1+rand.IntN(5))*time.Second
-		}
-		e = api.Errorf(kind, "%s", err.Error())
-		e.RetryAfter = after
-	case errors.As(err, &tooBig):
-		e = api.Errorf(api.TooLarge, "the body is larger than %d bytes", tooBig.Limit)
-	case req.Context().Err() != nil:
-		return // the client left; nobody reads this
-	default:
-		s.log.Error("request failed", "method", req.Method, "path", req.URL.Path, "error", err)
-		e = api.Errorf(api.Internal, "internal error; the server's log says more")
-	}
-	if e.RetryAfter > 0 {
-		w.Header().Set("Retry-After", fmt.Sprint(int(e.RetryAfter.Seconds())))
-	}
-	w.Header()["Cache-Control"] = []string{"no-store"} // of what is at no route, too
-	writeJSON(w, e.Status, e)
-}
-
-func writeJSON(w http.ResponseWriter, status int, value any) {
-	text, err := json.Marshal(value)
-	if err != nil {
-		panic(err) // types of package api always encode
-	}
-	longpoll.WriteJSON(w, status, append(text, '\n'))
-}
-
-// readJSON reads a body of at most limit bytes. An empty object is for the endpoint to refuse.
+// readJSON reads a body of at most limit bytes.
 func (s *Server) readJSON(c *call, limit int64, value any) error {
 	body, done, err := s.body(c, s.room, limit, limit)
 	if err != nil {
 		return err
 	}
 	defer done()
-	err = json.NewDecoder(body).Decode(value)
-	var tooBig *http.MaxBytesError
-	if errors.As(err, &tooBig) || errors.Is(err, limits.ErrSlow) {
-		return err
-	}
-	if err != nil {
-		return api.Errorf(api.BadRequest, "the body is not the JSON that belongs here: %s", strings.TrimPrefix(err.Error(), "json: "))
-	}
-	return nil
+	return reply.Decode(body, value)
 }
 
 // caller is who makes the request, for those who know nothing of HTTP.

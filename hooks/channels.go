@@ -10,6 +10,7 @@ import (
 	"narwharf/hooks/audit"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/longpoll"
+	"narwharf/hooks/reply"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
@@ -47,7 +48,7 @@ func (s *Server) listChannels(c *call) error {
 	if err := c.need(pullScope); err != nil {
 		return err
 	}
-	writeJSON(c.w, http.StatusOK, map[string]any{"channels": s.channels.List()})
+	reply.JSON(c.w, http.StatusOK, map[string]any{"channels": s.channels.List()})
 	return nil
 }
 

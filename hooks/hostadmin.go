@@ -6,6 +6,7 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/hooks/host"
+	"narwharf/hooks/reply"
 	"narwharf/signing/access"
 )
 
@@ -34,7 +35,7 @@ func (s *Server) operated(change func(c *call, name string) error) endpoint {
 		if err != nil {
 			return err
 		}
-		writeJSON(c.w, http.StatusOK, d.Host)
+		reply.JSON(c.w, http.StatusOK, d.Host)
 		return nil
 	})
 }

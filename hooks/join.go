@@ -7,6 +7,7 @@ import (
 	"narwharf/hooks/audit"
 	"narwharf/hooks/host"
 	"narwharf/hooks/longpoll"
+	"narwharf/hooks/reply"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
@@ -32,7 +33,7 @@ func (s *Server) join(c *call) error {
 	}
 	s.hosts.Presence(j.Host).Touch(s.clock(), j.Channel, j.Host)
 	s.polls.Notify(audit.Hosts(j.Channel)...)
-	writeJSON(c.w, http.StatusCreated, api.Joined{Host: j.Host, Channel: j.Channel, Token: secret})
+	reply.JSON(c.w, http.StatusCreated, api.Joined{Host: j.Host, Channel: j.Channel, Token: secret})
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/api"
 	"narwharf/hooks/channel"
+	"narwharf/hooks/closure"
 	"narwharf/hooks/host"
 )
 
@@ -59,7 +60,7 @@ func TestOneReadServesAll(t *testing.T) {
 	files := readCount{w.files, n}
 	set := mirror.NewSet(w.db, w.log)
 	w.db.Watch(set.Noticed)
-	c, err := channel.New(set, w.cache, files, w.log)
+	c, err := channel.New(set, closure.New(w.cache, files, w.log), files, w.log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,11 +1,11 @@
 package hooks
 
 import (
-	"context"
 	"net/http"
 
 	"narwharf/hooks/api"
 	"narwharf/hooks/channel"
+	"narwharf/hooks/reply"
 	"narwharf/signing/access"
 )
 
@@ -18,11 +18,11 @@ func (s *Server) promote(c *call, name string) error {
 	if p.Head == nil || len(p.Entries) == 0 {
 		return api.Errorf(api.BadRequest, "a promote needs a head and its entries: see docs/formats.md, or use narwharf promote")
 	}
-	ctx, cancel := s.untilStop(c)
+	ctx, cancel := s.polls.UntilStop(c.req.Context())
 	defer cancel()
 	answer, err := s.channels.Promote(ctx, name, &channel.Promotion{
 		Promotion: &p, Match: c.req.Header.Get("If-Match"), DryRun: c.req.URL.Query().Get("dry_run") == "1",
-		By: c.who.Name, RulesDenied: c.need(access.Scope{Kind: access.Admin}),
+		By: c.who.Name, RulesDenied: c.need(access.Scope{Kind: access.Admin}), Well: s.Fleet.Well(name),
 	})
 	if err != nil {
 		return err
@@ -34,26 +34,8 @@ func (s *Server) promote(c *call, name string) error {
 	if !answer.DryRun || answer.Already {
 		c.w.Header().Set("Etag", channel.ETag(answer.Seq))
 	}
-	writeJSON(c.w, http.StatusOK, answer)
+	reply.JSON(c.w, http.StatusOK, answer)
 	return nil
-}
-
-// untilStop is the context of work that goes on when the client has gone: its next
-// request finds it done. It ends when the server stops.
-func (s *Server) untilStop(c *call) (context.Context, func()) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(c.req.Context()))
-	ended := make(chan struct{})
-	go func() {
-		select {
-		case <-s.polls.Stopping():
-			cancel()
-		case <-ended:
-		}
-	}()
-	return ctx, func() {
-		close(ended)
-		cancel()
-	}
 }
 
 func (s *Server) deleteChannel(c *call, name string) error {

@@ -8,6 +8,7 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/hooks/desired"
+	"narwharf/hooks/reply"
 )
 
 // A Route is a row of the API's grammar.
@@ -53,6 +54,15 @@ func (s *Server) rows() []row {
 		{Route{"POST", "/api/v1/hosts/:host/log", "host-log-post"}, ofHost(s.postLog)},
 		{Route{"GET", "/api/v1/hosts/:host/log", "host-log"}, ofHost(s.getLog)},
 		{Route{"GET", "/api/v1/events", "events"}, s.getEvents},
+		{Route{"GET", "/api/v1/pins", "pin-list"}, s.listPins},
+		{Route{"GET", "/api/v1/pins/:pin", "pin"}, ofPin(s.getPin)},
+		{Route{"PUT", "/api/v1/pins/:pin", "pin-put"}, ofPin(s.putPin)},
+		{Route{"DELETE", "/api/v1/pins/:pin", "pin-delete"}, ofPin(s.deletePin)},
+		{Route{"GET", "/api/v1/gc", "gc"}, s.getCollected},
+		{Route{"POST", "/api/v1/gc", "gc-post"}, s.collect},
+		{Route{"GET", "/api/v1/why", "why"}, s.getWhy},
+		{Route{"GET", "/api/v1/du", "du"}, s.getUsage},
+		{Route{"DELETE", "/api/v1/paths/:path", "path-delete"}, s.deletePath},
 	}
 }
 
@@ -77,7 +87,7 @@ func (s *Server) route() http.Handler {
 			}
 			err = api.Errorf(kind, "%s", text)
 		}
-		s.writeError(c.Response().Writer, c.Request(), err)
+		reply.Error(c.Response().Writer, c.Request(), err, s.log)
 	}
 	for _, r := range s.rows() {
 		serve := func(c echo.Context) error {

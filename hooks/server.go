@@ -20,20 +20,29 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
 	"narwharf/hooks/channel"
+	"narwharf/hooks/closure"
 	"narwharf/hooks/desired"
 	"narwharf/hooks/host"
 	"narwharf/hooks/longpoll"
 	"narwharf/hooks/policy"
 	"narwharf/hooks/reboot"
+	"narwharf/hooks/reply"
+	"narwharf/hooks/retain"
 	"narwharf/hooks/timers"
 	"narwharf/signing/access"
 )
 
+// Files are those beside the cache's own.
+type Files interface {
+	channel.Files
+	retain.Files
+}
+
 // Options configure a Server.
 type Options struct {
 	State   state.Store
-	Cache   channel.Cache
-	Files   channel.Files
+	Cache   closure.Cache
+	Files   Files
 	Access  *access.Authenticator
 	Tokens  *access.Tokens // of Access, in State
 	Audit   audit.Limits
@@ -44,6 +53,10 @@ type Options struct {
 	HostMetrics        bool          // of each host by its name
 	BodyIdle           time.Duration // how long a body may be silent; 0: 30 s
 	HostsPerCredential int           // that one token may make, if it is not of one host; 0: 1,000
+
+	Collector    retain.Collector // nil where nothing is served
+	KeepReleases int              // of each channel; 0: 10
+	ForgetHosts  time.Duration    // whose systems are kept, that were not heard of; 0: 90 days
 
 	// Bootstrap makes a first boot's script; nil where hosts are not to trust the server.
 	Bootstrap func(BootstrapRequest) (string, error)
@@ -65,6 +78,9 @@ type Server struct {
 	hosts    *host.Hosts
 	slots    *reboot.Slots
 	Fleet    *desired.Fleet
+	Retain   *retain.Retainer
+
+	collector retain.Collector
 
 	timers   *timers.Set
 	polls    *longpoll.Polls
@@ -80,20 +96,24 @@ type Server struct {
 	waking  sync.WaitGroup
 }
 
+// stateVersion is the version of what is in the state, but for the cache.
+const stateVersion = "1"
+
 // New opens the channels and hosts in a state.
 func New(o Options) (_ *Server, err error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
 	o.BodyIdle, o.HostsPerCredential = cmp.Or(o.BodyIdle, 30*time.Second), cmp.Or(o.HostsPerCredential, 1000)
-	if err := checkVersion(o.State); err != nil {
-		return nil, err
+	o.KeepReleases, o.ForgetHosts = cmp.Or(o.KeepReleases, 10), cmp.Or(o.ForgetHosts, 90*24*time.Hour)
+	if err := state.CheckVersion(o.State, "hooks/meta", "version", stateVersion); err != nil {
+		return nil, fmt.Errorf("open channels: %w", err)
 	}
 	set := mirror.NewSet(o.State, o.Log)
 	s := &Server{
 		access: o.Access, tokens: o.Tokens, bootstrap: o.Bootstrap, log: o.Log, clock: o.Clock, bodyIdle: o.BodyIdle, work: limits.NewWork(),
 		room: limits.NewRoom(256 << 20), hostRoom: limits.NewRoom(64 << 20), answers: limits.NewAnswers(),
-		set: set, limits: o.Audit, timers: timers.New(o.Clock),
+		set: set, limits: o.Audit, timers: timers.New(o.Clock), collector: o.Collector,
 	}
 	s.unwatch = o.State.Watch(func(topics []string) {
 		set.Noticed(topics)
@@ -106,8 +126,11 @@ func New(o Options) (_ *Server, err error) {
 			s.unwatch()
 		}
 	}()
-	s.polls = longpoll.New(longpoll.Options{Log: s.log, WriteError: s.writeError, Answered: s.count})
-	if s.channels, err = channel.New(set, o.Cache, o.Files, o.Log); err != nil {
+	s.polls = longpoll.New(longpoll.Options{Log: s.log, Answered: s.count, WriteError: func(w http.ResponseWriter, req *http.Request, err error) {
+		reply.Error(w, req, err, s.log)
+	}})
+	closures := closure.New(o.Cache, o.Files, o.Log)
+	if s.channels, err = channel.New(set, closures, o.Files, o.Log); err != nil {
 		return nil, err
 	}
 	if s.policies, err = policy.New(set, o.Files); err != nil {
@@ -123,6 +146,13 @@ func New(o Options) (_ *Server, err error) {
 		Set: set, Channels: s.channels, Policies: s.policies, Hosts: s.hosts, Slots: s.slots,
 		Timers: s.timers, Wake: s.polls.Notify, Log: o.Log, Clock: o.Clock,
 	})
+	s.Retain, err = retain.New(retain.Options{
+		State: o.State, Set: set, Channels: s.channels, Hosts: s.hosts, Closures: closures, Files: o.Files, Log: o.Log, Clock: o.Clock,
+		KeepReleases: o.KeepReleases, ForgetHosts: o.ForgetHosts,
+	})
+	if err != nil {
+		return nil, err
+	}
 	s.metrics = newMetrics(s, o.Metrics, o.HostMetrics)
 	s.handler = s.route()
 	s.ready.Store(true)
@@ -143,29 +173,6 @@ func (s *Server) noticed(topics []string) {
 	})
 }
 
-// The version of what is in the state, at hooks/meta.
-const stateVersion = "1"
-
-func checkVersion(store state.Store) error {
-	ctx := context.Background()
-	var version []byte
-	err := store.View(ctx, func(tx state.Reader) (err error) {
-		version, err = tx.Get("hooks/meta", "version")
-		return err
-	})
-	switch {
-	case err != nil:
-		return fmt.Errorf("open channels: %w", err)
-	case version == nil:
-		return store.Update(ctx, []string{"hooks"}, func(tx state.Tx) error {
-			return tx.Put("hooks/meta", "version", []byte(stateVersion))
-		})
-	case string(version) != stateVersion:
-		return fmt.Errorf("the channels in %s have version %s and this narwharf knows version %s: use the newer narwharf", store, version, stateVersion)
-	}
-	return nil
-}
-
 // Tend keeps the audit log within its limits until ctx ends.
 func (s *Server) Tend(ctx context.Context) { audit.Tend(ctx, s.set, s.limits, s.clock, s.log) }
 
@@ -175,11 +182,14 @@ func (s *Server) AlarmKeys(ctx context.Context, text string) error {
 	return s.set.Update(ctx, nil, func(tx *mirror.Tx) error { audit.Note(tx, e); return nil })
 }
 
-// Restore makes the tables of channels anew from their files, for a state that was lost: see
+// Restore makes the tables of channels and pins anew from their files, for a state that was lost: see
 // channel.Channels.Restore. Hosts report again; holds, labels, slots and the audit log are gone.
 func (s *Server) Restore(ctx context.Context, report func(format string, args ...any)) (channels, releases int, err error) {
 	if channels, releases, err = s.channels.Restore(ctx, report); err == nil {
 		err = s.policies.Restore(ctx)
+	}
+	if err == nil {
+		err = s.Retain.Restore(ctx, report)
 	}
 	return channels, releases, err
 }

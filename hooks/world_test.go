@@ -123,6 +123,16 @@ func (m *memFiles) Read(name string, limit int64) ([]byte, error) {
 	return bytes.Clone(data), nil
 }
 
+func (m *memFiles) Remove(name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail != nil {
+		return m.fail
+	}
+	delete(m.files, name)
+	return nil
+}
+
 func (m *memFiles) Stream(name string) (io.ReadCloser, int64, error) {
 	data, err := m.Read(name, 1<<30)
 	return io.NopCloser(bytes.NewReader(data)), int64(len(data)), err

@@ -138,3 +138,6 @@ func (f ChannelFiles) Stream(name string) (io.ReadCloser, int64, error) {
 func (f ChannelFiles) List(dir string, fn func(name string) error) error {
 	return f.Store.List(dir, func(i blob.Info) error { return fn(i.Name) })
 }
+
+// Remove deletes a file; that there is none is no error.
+func (f ChannelFiles) Remove(name string) error { return f.Store.Remove(name) }

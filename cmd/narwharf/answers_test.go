@@ -26,7 +26,7 @@ import (
 	"narwharf/cache/signed"
 	"narwharf/cache/stored"
 	"narwharf/cmd/narwharf/server"
-	"narwharf/hooks/channel"
+	"narwharf/hooks/closure"
 	"narwharf/hooks/serverconfig"
 	"narwharf/narinfo"
 	"narwharf/signing"
@@ -34,7 +34,7 @@ import (
 )
 
 // Channels tell by its methods what a refusal of the cache means.
-var _ channel.CacheRefusal = (*refusal.Error)(nil)
+var _ closure.Refusal = (*refusal.Error)(nil)
 
 // answers asks a real server for everything that docs/openapi.json describes,
 // and compares each answer with it.

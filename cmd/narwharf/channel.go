@@ -90,6 +90,9 @@ func channelHistoryCommand() *cobra.Command {
 					if h.Rollback {
 						what += " (rollback)"
 					}
+					if h.Collected {
+						what += " (collected)"
+					}
 					row(h.Seq, api.TimeText(h.Promoted), orUnknown(h.By), len(h.Targets), what)
 				}
 			})

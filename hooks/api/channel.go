@@ -74,6 +74,8 @@ type HistoryItem struct {
 	Order    *int64            `json:"order,omitempty"`
 	Meta     map[string]string `json:"meta,omitempty"`
 	Targets  []HistoryTarget   `json:"targets"`
+	// Collected: the cache has not all of its paths any more, so nobody can go back to it.
+	Collected bool `json:"collected,omitempty"`
 }
 
 // HistoryTarget is what a release names for one target.

@@ -2,62 +2,24 @@ package channel
 
 import (
 	"cmp"
-	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"strconv"
 	"sync"
-	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"narwharf/cache/state/mirror"
 	"narwharf/cache/state/namelock"
 	"narwharf/hooks/api"
-	"narwharf/narinfo"
+	"narwharf/hooks/closure"
 	"narwharf/signing"
 )
 
-// Cache is what channels need of a binary cache.
-type Cache interface {
-	// Info returns what the cache holds for a store path, by hash part,
-	// with the signatures that came with it, and when and by whom it was
-	// uploaded. fs.ErrNotExist if it holds nothing.
-	Info(hash string) (info *narinfo.Info, uploaded time.Time, by string, err error)
-	// HasBytes tells whether the NAR of a path is really there.
-	HasBytes(info *narinfo.Info) bool
-	// Peek reads small files out of a path: names that are missing are not
-	// in the result, what is no regular file or larger than limit is there
-	// with no content.
-	Peek(hash string, names []string, limit int64) (map[string][]byte, error)
-	// Adopt makes the cache's own those of paths that it only passes on from
-	// the store of its machine, and returns how many; by is then the
-	// uploader. All are durable when it returns nil; what an earlier call
-	// did is not done again. A CacheRefusal is for the promoter to read.
-	Adopt(ctx context.Context, paths []narinfo.Path, by string) (int, error)
-}
-
-// CacheRefusal is an error of Adopt that says in its words what is wrong with a
-// path and what to do.
-type CacheRefusal interface {
-	error
-	// Conflict: another content of a path was uploaded meanwhile.
-	Conflict() bool
-	// Unavailable: the cache cannot look now; it may pass.
-	Unavailable() bool
-}
-
-// Files keeps immutable files beside those of the cache. A write that has
-// returned nil survives a power cut.
+// Files keeps immutable files beside those of the cache; see closure.Files.
 type Files interface {
-	// Write stores data under name, whole or not at all.
-	Write(name string, data []byte) error
-	// Read returns a file of at most limit bytes; fs.ErrNotExist if absent.
-	Read(name string, limit int64) ([]byte, error)
-	// Stream opens a file of size bytes; fs.ErrNotExist if absent.
-	Stream(name string) (content io.ReadCloser, size int64, err error)
+	closure.Files
 	// List calls fn with the name of each file directly in dir.
 	List(dir string, fn func(name string) error) error
 	// Folders returns the names of the folders directly in dir.
@@ -74,6 +36,7 @@ type State struct {
 	Keys      []string        `json:"keys"`
 	Threshold int             `json:"threshold"`
 	Order     *int64          `json:"order,omitempty"` // of the last release that had one
+	Well      int64           `json:"well,omitempty"`  // seq of the last release that went well; 0: none is known
 }
 
 // Trust is the rules by which a channel's releases are verified.
@@ -90,7 +53,7 @@ func (s *State) Trust() (keys []signing.PublicKey, threshold int, err error) {
 
 // Channels is all channels.
 type Channels struct {
-	cache Cache
+	*closure.Closures
 	files Files
 	log   *slog.Logger
 	set   *mirror.Set
@@ -110,8 +73,8 @@ type Channels struct {
 }
 
 // New makes channels in the state of a set, and reads them all.
-func New(set *mirror.Set, cache Cache, files Files, log *slog.Logger) (c *Channels, err error) {
-	c = &Channels{cache: cache, files: files, log: log, set: set, checking: make(chan struct{}, 1), snapshots: make(map[string]*Snapshot), written: make(map[string]*Release)}
+func New(set *mirror.Set, closures *closure.Closures, files Files, log *slog.Logger) (c *Channels, err error) {
+	c = &Channels{Closures: closures, files: files, log: log, set: set, checking: make(chan struct{}, 1), snapshots: make(map[string]*Snapshot), written: make(map[string]*Release)}
 	if c.heads, err = lru.New[string, *signing.Envelope](256); err != nil {
 		return nil, err
 	}

@@ -26,5 +26,5 @@
 //
 //	channels/<name>/<seq>     a release with the rules of its channel
 //	channels/<name>/deleted   State, of a channel that was deleted
-//	closures/<sha256>         closure manifests
+//	closures/<sha256>         closure manifests (package closure)
 package channel

@@ -5,13 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 
+	"narwharf/cache/root"
 	"narwharf/cache/state"
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
+	"narwharf/narinfo"
 	"narwharf/signing"
 )
 
@@ -60,6 +61,9 @@ func (c *Channels) History(ctx context.Context, name string, limit int, below in
 			return items, seqs[i-1], nil
 		}
 		text, err := c.summary(ctx, name, seq, metas[i])
+		if err == nil {
+			text, err = c.markCollected(name, seq, text)
+		}
 		if err != nil {
 			return nil, 0, err
 		}
@@ -88,6 +92,37 @@ func (c *Channels) summary(ctx context.Context, name string, seq int64, m Meta) 
 		return nil, err
 	}
 	return text, c.set.Update(ctx, locks(name), func(tx *mirror.Tx) error { return putSummary(tx, name, seq, text) })
+}
+
+// markCollected says in a summary whether the paths of a release are gone. Of one that has
+// roots they are not.
+func (c *Channels) markCollected(name string, seq int64, text []byte) ([]byte, error) {
+	var paths []narinfo.Path
+	err := c.set.View(func(tx state.Reader) (err error) {
+		paths, err = root.Owner(tx, RootOwner(name, seq))
+		return err
+	})
+	if err != nil || len(paths) > 0 {
+		return text, err
+	}
+	var item api.HistoryItem
+	if err := json.Unmarshal(text, &item); err != nil {
+		return nil, fmt.Errorf("summary of release %d of %s: %w", seq, name, err)
+	}
+	for _, t := range item.Targets {
+		e := signing.Entry{StorePath: t.StorePath}
+		p, err := e.Path()
+		if err != nil {
+			continue
+		}
+		if here, err := c.Has(p); err != nil {
+			return nil, err
+		} else if !here {
+			item.Collected = true
+			return json.Marshal(item)
+		}
+	}
+	return text, nil
 }
 
 // check reads and checks a release, one at a time: anybody may ask for that.
@@ -209,7 +244,7 @@ func (c *Channels) Delete(ctx context.Context, name, match, by string) (seq int6
 	if err != nil {
 		return 0, err
 	}
-	err = c.change(ctx, now, func(tx *mirror.Tx) {
+	err = c.change(ctx, now, nil, func(tx *mirror.Tx) {
 		// Without this file Restore would bring the channel back.
 		tx.Keep(c.files.Write(deletedName(name), tomb))
 		audit.Note(tx, api.Event{Kind: "channel.deleted", By: by, Channel: name, Seq: next.Seq, Text: fmt.Sprintf("deleted %s after seq %d; its hosts keep what they run", name, next.Seq)})
@@ -219,28 +254,4 @@ func (c *Channels) Delete(ctx context.Context, name, match, by string) (seq int6
 		return 0, raceLost(c.Get(name), match)
 	}
 	return next.Seq, err
-}
-
-// Manifest opens a closure manifest of size bytes.
-func (c *Channels) Manifest(d signing.Digest) (text io.ReadCloser, size int64, err error) {
-	text, size, err = c.files.Stream(closureName(d))
-	if errors.Is(err, fs.ErrNotExist) {
-		err = api.Errorf(api.NotFound, "there is no closure manifest %s here", d)
-	}
-	return text, size, err
-}
-
-// PutManifest takes a manifest that a promoter wants to be compared.
-func (c *Channels) PutManifest(d signing.Digest, text []byte) error {
-	m, err := signing.ReadManifest(text)
-	if err != nil {
-		return api.Errorf(api.Invalid, "%v", err)
-	}
-	if m.Digest() != d {
-		return api.Errorf(api.Invalid, "the manifest has the digest %s and was sent as %s", m.Digest(), d)
-	}
-	if _, err := c.files.Read(closureName(d), signing.MaxManifest); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return c.files.Write(closureName(d), text)
 }

@@ -2,11 +2,12 @@ package channel
 
 import (
 	"narwharf/hooks/api"
+	"narwharf/hooks/closure"
 	"narwharf/signing"
 )
 
 // plan says what a release changes.
-func (c *Channels) plan(now *Snapshot, head *signing.Head, entries []signing.Entry, closures map[signing.Digest]*closure) *api.Promoted {
+func (c *Channels) plan(now *Snapshot, head *signing.Head, entries []signing.Entry, closures map[signing.Digest]*closure.Closure) *api.Promoted {
 	p := &api.Promoted{Channel: now.Name, Seq: head.Seq, Changed: []api.TargetPlan{}, Removed: []string{}}
 	type step struct{ from, to signing.Digest }
 	steps := make(map[step]api.TargetPlan) // many targets may take the same one
@@ -44,13 +45,13 @@ func (c *Channels) plan(now *Snapshot, head *signing.Head, entries []signing.Ent
 
 // fetch counts what a host with the entry old has to download; nil is one of
 // which nothing is known.
-func (c *Channels) fetch(old *signing.Entry, next *closure) (t api.TargetPlan) {
-	t.Paths = len(next.manifest.Lines)
+func (c *Channels) fetch(old *signing.Entry, next *closure.Closure) (t api.TargetPlan) {
+	t.Paths = len(next.Manifest.Lines)
 	var had *signing.Manifest
 	if old != nil {
-		had = c.manifest(old) // nil if unreadable: then everything counts
+		had = c.Of(old) // nil if unreadable: then everything counts
 	}
-	for _, l := range next.manifest.Lines {
+	for _, l := range next.Manifest.Lines {
 		if had != nil {
 			if was, ok := had.Find(l.Path); ok && was.NarHash == l.NarHash {
 				continue
@@ -60,20 +61,4 @@ func (c *Channels) fetch(old *signing.Entry, next *closure) (t api.TargetPlan) {
 		t.Fetch += l.NarSize
 	}
 	return t
-}
-
-func (c *Channels) manifest(e *signing.Entry) *signing.Manifest {
-	root, err := e.Path()
-	if err != nil {
-		return nil
-	}
-	text, err := c.files.Read(closureName(e.Closure), signing.MaxManifest)
-	if err != nil {
-		return nil
-	}
-	m, err := signing.ParseManifest(text, e.Closure, root)
-	if err != nil {
-		return nil
-	}
-	return m
 }

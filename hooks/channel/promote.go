@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strings"
 
+	"narwharf/cache/root"
 	"narwharf/cache/state"
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
+	"narwharf/hooks/closure"
 	"narwharf/signing"
 )
 
@@ -24,6 +26,8 @@ type Promotion struct {
 	// RulesDenied is why he may not change keys, threshold and kind of a
 	// channel; nil if he may.
 	RulesDenied error
+	// Well is the seq of the current release if its hosts run it well.
+	Well int64
 }
 
 // Promote makes all checks of a release, and then turns the channel to it.
@@ -56,19 +60,19 @@ func (c *Channels) Promote(ctx context.Context, name string, p *Promotion) (*api
 	}
 	closures, err := c.checkContent(entries, next.Kind)
 	if err != nil {
-		return nil, err
+		return nil, collectedText(name, head, err)
 	}
 	if p.DryRun {
 		answer := c.plan(now, head, entries, closures)
 		answer.DryRun = true
 		return answer, nil
 	}
-	adopted, err := c.adopt(ctx, name, p.By, closures)
+	adopted, err := c.Adopt(ctx, "channel "+name, p.By, closure.Paths(closures))
 	if err != nil {
 		return nil, err
 	}
 	if adopted > 0 { // it took a while: what is kept now must be what was signed
-		if closures, err = c.checkClosures(entries); err != nil {
+		if closures, err = c.Check(entries); err != nil {
 			return nil, err
 		}
 	}
@@ -80,12 +84,21 @@ func (c *Channels) Promote(ctx context.Context, name string, p *Promotion) (*api
 }
 
 // checkContent looks whether the cache has what a release names.
-func (c *Channels) checkContent(entries []signing.Entry, kind api.ChannelKind) (map[signing.Digest]*closure, error) {
-	closures, err := c.checkClosures(entries)
+func (c *Channels) checkContent(entries []signing.Entry, kind api.ChannelKind) (map[signing.Digest]*closure.Closure, error) {
+	closures, err := c.Check(entries)
 	if err == nil && kind == api.KindNixOS {
-		err = c.checkSystems(entries)
+		err = c.CheckSystems(entries)
 	}
 	return closures, err
+}
+
+// collectedText says of a rollback why its closures are not complete.
+func collectedText(name string, head *signing.Head, err error) error {
+	var e *api.Error
+	if errors.As(err, &e) && e.Kind == api.ClosureIncomplete && head.Rollback {
+		e.Message = fmt.Sprintf("what this goes back to was collected, since %s has had so many releases since (retention.keep_releases): narwharf channel history %[1]s shows which are still here; or build it again, upload it with nix copy --refresh, and promote that (%[2]s)", name, e.Message)
+	}
+	return err
 }
 
 // again answers a promote of what is there already; new signatures are added.
@@ -104,7 +117,7 @@ func (c *Channels) again(ctx context.Context, now *Snapshot, p *Promotion) (*api
 			return answer, nil
 		}
 		r := newRelease(&signing.Release{Head: &merged, Entries: now.Release.Release.Entries}, now.Head, now.Entries)
-		err = c.turn(ctx, now, now.State, r, func(tx *mirror.Tx) { c.putMeta(tx, now.Name, r, now.Meta) })
+		err = c.turn(ctx, now, now.State, r, nil, func(tx *mirror.Tx) { c.putMeta(tx, now.Name, r, now.Meta) })
 		if !errors.Is(err, errMoved) {
 			return answer, err
 		}
@@ -115,16 +128,14 @@ func (c *Channels) again(ctx context.Context, now *Snapshot, p *Promotion) (*api
 }
 
 // commit makes the release durable, turns the channel to it, wakes the hosts.
-func (c *Channels) commit(ctx context.Context, now *Snapshot, next State, p *Promotion, r *Release, closures map[signing.Digest]*closure) error {
-	for digest, cl := range closures {
-		if cl.stored {
-			continue
-		}
-		if err := c.files.Write(closureName(digest), cl.manifest.Text()); err != nil {
-			return err
-		}
+func (c *Channels) commit(ctx context.Context, now *Snapshot, next State, p *Promotion, r *Release, closures map[signing.Digest]*closure.Closure) error {
+	if err := c.Store(closures); err != nil {
+		return err
 	}
 	next.Seq, next.Current, next.Deleted = r.Head.Seq, r.Head.Seq, false
+	if p.Well > 0 && p.Well == now.State.Current {
+		next.Well = p.Well
+	}
 	if r.Head.Order != nil {
 		next.Order = r.Head.Order
 	}
@@ -140,7 +151,9 @@ func (c *Channels) commit(ctx context.Context, now *Snapshot, next State, p *Pro
 	if now.State.Origin != "" && now.State.Origin != next.Origin {
 		text += fmt.Sprintf("; its origin was %s and is %s", now.State.Origin, next.Origin)
 	}
-	err := c.turn(ctx, now, next, r, func(tx *mirror.Tx) {
+	paths := rootPaths(r.Entries)
+	err := c.turn(ctx, now, next, r, root.Locks(paths), func(tx *mirror.Tx) {
+		tx.Keep(root.Set(tx, RootOwner(now.Name, r.Head.Seq), paths))
 		audit.Note(tx, api.Event{Kind: "channel.promoted", By: p.By, Channel: now.Name, Seq: r.Head.Seq, Text: text, Data: r.Head.Meta})
 		c.putMeta(tx, now.Name, r, Meta{Promoted: tx.Time.UTC(), By: p.By})
 	})
@@ -162,11 +175,11 @@ func (c *Channels) putMeta(tx *mirror.Tx, name string, r *Release, m Meta) {
 var errMoved = errors.New("the channel has changed")
 
 // turn makes next the state of a channel, with a release of which it writes the
-// file. It is errMoved if the channel is not as it was in now.
-func (c *Channels) turn(ctx context.Context, now *Snapshot, next State, r *Release, more func(tx *mirror.Tx)) error {
+// file, under some more locks. It is errMoved if the channel is not as it was in now.
+func (c *Channels) turn(ctx context.Context, now *Snapshot, next State, r *Release, held []string, more func(tx *mirror.Tx)) error {
 	c.setWritten(now.Name, r)
 	defer c.setWritten(now.Name, nil)
-	err := c.change(ctx, now, func(tx *mirror.Tx) {
+	err := c.change(ctx, now, held, func(tx *mirror.Tx) {
 		tx.Keep(c.writeRelease(now.Name, r, &next)) // see doc.go for why here
 		more(tx)
 		c.states.Put(tx, now.Name, &next)
@@ -183,10 +196,10 @@ func (c *Channels) setWritten(name string, r *Release) {
 	c.written[name] = r
 }
 
-// change calls fn in a transaction, if the channel is as it was in now; else it is
+// change calls fn in a transaction, under the channel's lock and those in held, if the channel is as it was in now; else it is
 // errMoved.
-func (c *Channels) change(ctx context.Context, now *Snapshot, fn func(tx *mirror.Tx)) error {
-	err := c.set.Update(ctx, locks(now.Name), func(tx *mirror.Tx) error {
+func (c *Channels) change(ctx context.Context, now *Snapshot, held []string, fn func(tx *mirror.Tx)) error {
+	err := c.set.Update(ctx, append(locks(now.Name), held...), func(tx *mirror.Tx) error {
 		is := c.In(tx, now.Name)
 		meta, err := readMeta(tx, now.Name, is.Current)
 		if err != nil {

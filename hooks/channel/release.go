@@ -73,8 +73,6 @@ func releaseName(channel string, seq int64) string {
 	return fmt.Sprintf("channels/%s/%d", channel, seq)
 }
 
-func closureName(d signing.Digest) string { return "closures/" + d.Hex() }
-
 func deletedName(channel string) string { return "channels/" + channel + "/deleted" }
 
 // readRelease reads and checks a release file.

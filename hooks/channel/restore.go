@@ -82,7 +82,7 @@ func (c *Channels) restore(ctx context.Context, name string, report func(format 
 	if len(fresh) == 0 && next.Seq == now.State.Seq {
 		return 0, nil
 	}
-	return len(fresh), c.change(ctx, now, func(tx *mirror.Tx) {
+	return len(fresh), c.change(ctx, now, nil, func(tx *mirror.Tx) {
 		audit.Note(tx, api.Event{Kind: "channel.restored", Channel: name, Seq: next.Seq, Alarm: true, Text: fmt.Sprintf("restored %s from its files: %d releases, seq %d", name, len(fresh), next.Seq)})
 		for _, seq := range fresh {
 			tx.Keep(state.PutJSON(tx, metaBucket, metaKey(name, seq), Meta{}))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"narwharf/cache/root"
 	"narwharf/cache/state"
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/api"
@@ -27,7 +28,7 @@ func (f *Fleet) Report(ctx context.Context, who host.Caller, name string, st *ap
 	l, was := f.o.Channels.Get(st.Channel), f.o.Hosts.Former(st.Instance, name)
 	var refused error
 	report := func(known bool) error {
-		locks := slices.Concat(host.Locks(name, st.Instance)[1:], []string{state.Shared(channel.Lock(st.Channel))})
+		locks := slices.Concat(host.Locks(name, st.Instance)[1:], root.Locks(host.Roots(st)), []string{state.Shared(channel.Lock(st.Channel))})
 		if !known {
 			locks = append(locks, host.MadeLock(who))
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"narwharf/cache/root"
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
@@ -70,5 +71,6 @@ func (h *Hosts) Forget(tx *mirror.Tx, who Caller, host, channel string) {
 	tx.Notify(audit.Host(host))
 	audit.Note(tx, api.Event{Kind: "host.removed", By: who.Name, Host: host, Channel: channel, Text: "removed " + host + " from the list of hosts"})
 	unmake(tx, host, h.In(tx, host))
+	tx.Keep(root.Set(tx, RootOwner(host), nil))
 	h.records.Put(tx, host, nil)
 }

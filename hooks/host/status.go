@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"narwharf/cache/root"
 	"narwharf/cache/state"
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/api"
@@ -109,6 +110,7 @@ func sameJSON(a, b any) bool {
 //
 // refused is what to answer to another machine, of which it is noted that it tried;
 // any other refusal is an error.
+// The transaction holds the locks of Roots (root.Locks).
 // known is that the caller knows of the host, and so does not hold the MadeLock.
 func (h *Hosts) Report(tx *mirror.Tx, who Caller, host string, st *api.Status, was string, known bool) (old *api.Status, refused, err error) {
 	self := SelfOf(st)
@@ -142,7 +144,7 @@ func (h *Hosts) Report(tx *mirror.Tx, who Caller, host string, st *api.Status, w
 		next.Unused = nil
 	}
 	h.Put(tx, host, next)
-	return old, nil, nil
+	return old, nil, root.Set(tx, RootOwner(host), Roots(st))
 }
 
 // Which hosts a token has made: hooks/made  <token> NUL <host>. Whoever adds one holds the

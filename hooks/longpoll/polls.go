@@ -21,6 +21,7 @@
 package longpoll
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net"
@@ -73,8 +74,23 @@ func (p *Polls) Notify(topics ...string) { p.topics.notify(topics...) }
 // NotifyAll wakes everybody.
 func (p *Polls) NotifyAll() { p.topics.notifyAll() }
 
-// Stopping is closed by Stop.
-func (p *Polls) Stopping() <-chan struct{} { return p.stopping }
+// UntilStop is a context for work that goes on when the client is gone, since his next
+// request then finds it done, and that ends with the server. done is to be called.
+func (p *Polls) UntilStop(req context.Context) (ctx context.Context, done func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(req))
+	ended := make(chan struct{})
+	go func() {
+		select {
+		case <-p.stopping:
+			cancel()
+		case <-ended:
+		}
+	}()
+	return ctx, func() {
+		close(ended)
+		cancel()
+	}
+}
 
 // Stop ends all parked polls with ErrStopping, so that a graceful shutdown does
 // not wait for them. When it returns, no poll is outside of net/http any more.

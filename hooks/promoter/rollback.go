@@ -1,6 +1,7 @@
 package promoter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -72,8 +73,13 @@ func (p *Promoter) choose(ctx context.Context, named int64) (to int64, why strin
 		return 0, "", fmt.Errorf("channel %s has no earlier release with other systems to go back to: narwharf channel history %[1]s lists what there is, --to SEQ names one", p.Channel)
 	}
 	var over []string
-	known := false
+	known, before := false, int64(0)
 	for _, item := range past {
+		if item.Collected {
+			over = append(over, fmt.Sprintf("seq %d (collected: its paths are gone)", item.Seq))
+			continue
+		}
+		before = cmp.Or(before, item.Seq)
 		said := ended[item.Seq]
 		bad := said[api.Reverted] + said[api.Failed] + said[api.Rejected]
 		if said[api.OK] > 0 && bad == 0 {
@@ -85,8 +91,12 @@ func (p *Promoter) choose(ctx context.Context, named int64) (to int64, why strin
 		known = known || len(said) > 0
 		over = append(over, fmt.Sprintf("seq %d (%s)", item.Seq, endsText(said)))
 	}
-	if !known {
-		return past[0].Seq, "the release before; " + endsText(nil), nil
+	if !known && before > 0 {
+		why := "the release before; " + endsText(nil)
+		if before != past[0].Seq {
+			why += "; passed over: " + over[0]
+		}
+		return before, why, nil
 	}
 	return 0, "", fmt.Errorf("no release of %s is known to be good: %s; choose one by --to SEQ, or promote another", p.Channel, strings.Join(over, ", "))
 }

@@ -68,6 +68,8 @@ type Config struct {
 		MaxSize configfile.Size     `toml:"max_size"`
 	} `toml:"audit"`
 
+	Retention Retention `toml:"retention"`
+
 	Log struct {
 		Level string `toml:"level"`
 	} `toml:"log"`
@@ -119,6 +121,7 @@ func Default() *Config {
 	c.Bootstrap.Agents = []string{}
 	c.Audit.Keep = configfile.Duration(400 * 24 * time.Hour)
 	c.Audit.MaxSize = 256 << 20
+	c.Retention = retention()
 	c.Log.Level = "info"
 	c.Limits.BodyIdle = configfile.Duration(30 * time.Second)
 	c.Limits.Stop = configfile.Duration(5 * time.Minute)
@@ -200,6 +203,9 @@ func (c *Config) check() error {
 			return fmt.Errorf("signing.require_upload_sig: %w", err)
 		}
 		c.requireSig = append(c.requireSig, key)
+	}
+	if err := c.Retention.check(); err != nil {
+		return err
 	}
 	return c.checkBootstrap()
 }

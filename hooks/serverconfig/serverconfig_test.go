@@ -91,7 +91,7 @@ func TestBootstrapSection(t *testing.T) {
 }
 
 func TestAccessSection(t *testing.T) {
-	for text, want := range map[string]string{
+	testSections(t, map[string]string{
 		`public_url = "https://cache.example.org"`: "",
 		`[access]
 anonymous = ["push"]`: "",
@@ -137,7 +137,35 @@ hosts = [""]`: "access.hosts",
 hosts = ["cache.lan/nix"]`: "access.hosts",
 		`[metrics]
 hosts = true`: "",
-	} {
+	})
+}
+
+func TestRetentionSection(t *testing.T) {
+	testSections(t, map[string]string{
+		`[retention]
+grace = "2d"
+max_size = "2TiB"
+max_age = "90d"
+min_free = "50GiB"`: "",
+		`[retention]
+lease = "0s"`: "retention.lease: 0s would",
+		`[retention]
+grace = "12h"`: "retention.grace: 12h0m0s is below retention.lease, 24h0m0s",
+		`[retention]
+keep_releases = 0`: "retention.keep_releases",
+		`[retention]
+forget_hosts = "0s"`: "retention.forget_hosts",
+		`[retention]
+max_age = "7d"`: "retention.max_age: 168h0m0s is below retention.grace",
+		`[retention]
+interval = "0s"`: "retention.interval",
+	})
+}
+
+// testSections loads configurations, and wants an error with these words of each.
+func testSections(t *testing.T, sections map[string]string) {
+	t.Helper()
+	for text, want := range sections {
 		name := t.TempDir() + "/config.toml"
 		if err := os.WriteFile(name, []byte("data_dir = \"d\"\n"+text), 0o600); err != nil {
 			t.Fatal(err)

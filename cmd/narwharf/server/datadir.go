@@ -88,7 +88,7 @@ func Open(cfg *serverconfig.Config, version string, log *slog.Logger) (_ *DataDi
 	}
 	d := &DataDir{Config: cfg, State: st, version: version, log: log}
 	var restored int
-	if err = checkSchema(st); err == nil {
+	if err = state.CheckVersion(st, schemaBucket, schemaKey, schema); err == nil {
 		d.Tokens, restored, err = access.Open(context.Background(), st, filepath.Join(cfg.DataDir, "tokens"))
 	}
 	if err != nil {
@@ -136,20 +136,6 @@ func shutOut(cfg *serverconfig.Config, log *slog.Logger) {
 			log.Info("closed to other users of this machine, since reading the cache needs a token", "folder", name, "mode", mode)
 		}
 	}
-}
-
-// checkSchema refuses a state that a newer narwharf wrote.
-func checkSchema(st state.Store) error {
-	return st.Update(context.Background(), []string{schemaBucket}, func(tx state.Tx) error {
-		v, err := tx.Get(schemaBucket, schemaKey)
-		switch {
-		case err != nil || string(v) == schema:
-			return err
-		case v == nil:
-			return tx.Put(schemaBucket, schemaKey, []byte(schema))
-		}
-		return fmt.Errorf("%s has version %s and this narwharf knows version %s: use the newer narwharf", st, v, schema)
-	})
 }
 
 // Close leaves data_dir in order.

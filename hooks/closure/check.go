@@ -1,23 +1,18 @@
-package channel
+package closure
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
-	"slices"
-	"strings"
-	"time"
 
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
 	"narwharf/signing"
 )
 
-// closure is a closure as the cache holds it.
-type closure struct {
-	manifest *signing.Manifest
+// Closure is a closure as the cache holds it.
+type Closure struct {
+	Manifest *signing.Manifest
 	stored   bool // its manifest is among the files already
 }
 
@@ -26,30 +21,30 @@ const (
 	maxClosure = 200_000
 )
 
-// closureCheck is a look at the closures of a release.
-type closureCheck struct {
-	done    map[signing.Digest]*closure
+// check is a look at the closures of a release.
+type check struct {
+	done    map[signing.Digest]*Closure
 	known   map[narinfo.Path]*narinfo.Info // targets share most of their paths
 	missing []api.Missing
 	differs []api.Difference
 	unknown []string
 }
 
-// checkClosures sees to it that every entry's closure is in the cache, whole,
+// Check sees to it that every entry's closure is in the cache, whole,
 // and byte for byte what was signed. It returns them by digest.
-func (c *Channels) checkClosures(entries []signing.Entry) (map[signing.Digest]*closure, error) {
-	k := &closureCheck{done: make(map[signing.Digest]*closure), known: make(map[narinfo.Path]*narinfo.Info)}
+func (c *Closures) Check(entries []signing.Entry) (map[signing.Digest]*Closure, error) {
+	k := &check{done: make(map[signing.Digest]*Closure), known: make(map[narinfo.Path]*narinfo.Info)}
 	for _, e := range entries {
 		root, err := e.Path()
 		if err != nil {
 			return nil, api.Errorf(api.Invalid, "%v", err)
 		}
 		if cl := k.done[e.Closure]; cl != nil {
-			if _, ok := cl.manifest.Find(root); ok {
+			if _, ok := cl.Manifest.Find(root); ok {
 				continue
 			}
 		}
-		if err := c.checkClosure(k, e, root); err != nil {
+		if err := c.look(k, e, root); err != nil {
 			return nil, err
 		}
 	}
@@ -70,8 +65,8 @@ func (c *Channels) checkClosures(entries []signing.Entry) (map[signing.Digest]*c
 	return k.done, nil
 }
 
-func (c *Channels) checkClosure(k *closureCheck, e signing.Entry, root narinfo.Path) error {
-	infos, lost, err := c.walk(root, k.known)
+func (c *Closures) look(k *check, e signing.Entry, root narinfo.Path) error {
+	infos, lost, err := c.walk(root, k.known, c.cache.HasBytes)
 	if err != nil {
 		return err
 	}
@@ -86,13 +81,13 @@ func (c *Channels) checkClosure(k *closureCheck, e signing.Entry, root narinfo.P
 	if ours.StoreDir != e.StoreDir() {
 		return api.Errorf(api.Invalid, "%s is not in %s, the store of this cache", e.StorePath, ours.StoreDir)
 	}
-	text, err := c.files.Read(closureName(e.Closure), signing.MaxManifest)
+	text, err := c.files.Read(name(e.Closure), signing.MaxManifest)
 	stored := err == nil
 	switch {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
 	case ours.Digest() == e.Closure:
-		k.done[e.Closure] = &closure{ours, stored}
+		k.done[e.Closure] = &Closure{ours, stored}
 		return nil
 	case !stored: // only the promoter's own manifest tells where the two differ
 		k.unknown = append(k.unknown, e.Closure.String())
@@ -106,9 +101,9 @@ func (c *Channels) checkClosure(k *closureCheck, e signing.Entry, root narinfo.P
 	return nil
 }
 
-// walk collects the closure of root from the cache. lost are paths that are
-// referred to and not there, or whose bytes are gone.
-func (c *Channels) walk(root narinfo.Path, known map[narinfo.Path]*narinfo.Info) (infos []*narinfo.Info, lost []narinfo.Path, err error) {
+// walk collects the closure of root from the cache. lost are paths that are referred to
+// and not there, or not good.
+func (c *Closures) walk(root narinfo.Path, known map[narinfo.Path]*narinfo.Info, good func(*narinfo.Info) bool) (infos []*narinfo.Info, lost []narinfo.Path, err error) {
 	n := 0
 	infos, err = narinfo.Closure(root, func(p narinfo.Path) (*narinfo.Info, error) {
 		if n++; n > maxClosure {
@@ -121,7 +116,7 @@ func (c *Channels) walk(root narinfo.Path, known map[narinfo.Path]*narinfo.Info)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		if err != nil || info.Path != p || !c.cache.HasBytes(info) {
+		if err != nil || info.Path != p || !good(info) {
 			lost = append(lost, p)
 			return nil, nil
 		}
@@ -132,7 +127,7 @@ func (c *Channels) walk(root narinfo.Path, known map[narinfo.Path]*narinfo.Info)
 }
 
 // compare lists the paths of which promoter and cache hold other bytes.
-func (c *Channels) compare(e signing.Entry, theirs, ours *signing.Manifest) (list []api.Difference) {
+func (c *Closures) compare(e signing.Entry, theirs, ours *signing.Manifest) (list []api.Difference) {
 	for _, l := range theirs.Lines {
 		o, ok := ours.Find(l.Path)
 		if ok && l.Equal(o) {
@@ -173,68 +168,4 @@ func differsText(differs []api.Difference) string {
 		text += fmt.Sprintf(", and so have %d more paths", n)
 	}
 	return text + ": rebuild with this cache as a substituter and always-allow-substitutes = true, or take the cache's bytes with narwharf promote --adopt (their narinfos must be signed by one of your content keys)"
-}
-
-// checkSystems sees to it that what hosts are told to switch to is a NixOS
-// system of the kind that the entry says.
-func (c *Channels) checkSystems(entries []signing.Entry) error {
-	checked := make(map[string]string) // store path -> system
-	for _, e := range entries {
-		system, ok := checked[e.StorePath]
-		if !ok {
-			root, err := e.Path()
-			if err != nil {
-				return err
-			}
-			names := []string{"nixos-version", "bin/switch-to-configuration", "system"}
-			files, err := c.cache.Peek(root.Hash(), names, 4096)
-			if err != nil {
-				return err
-			}
-			for _, name := range names {
-				if _, ok := files[name]; !ok {
-					return api.Errorf(api.NotASystem, "%s (target %s) is not a NixOS system: it has no %s; promote system.build.toplevel, or make the channel one of --kind path", e.StorePath, e.Target, name)
-				}
-			}
-			system = strings.TrimSpace(string(files["system"]))
-			checked[e.StorePath] = system
-		}
-		if system != e.System {
-			return api.Errorf(api.NotASystem, "%s (target %s) is a system for %q, the entry says %q", e.StorePath, e.Target, system, e.System)
-		}
-	}
-	return nil
-}
-
-// adopt makes the cache keep all paths of closures, some of which it may only
-// pass on from the store of its machine: there a garbage collection would take
-// them from under the channel. adopted is how many were.
-func (c *Channels) adopt(ctx context.Context, channel, by string, closures map[signing.Digest]*closure) (adopted int, err error) {
-	paths := make(map[narinfo.Path]bool)
-	for _, cl := range closures {
-		for _, l := range cl.manifest.Lines {
-			paths[l.Path] = true
-		}
-	}
-	n, err := c.cache.Adopt(ctx, slices.Sorted(maps.Keys(paths)), "adopted for channel "+channel)
-	if err == nil {
-		if n > 0 {
-			c.log.Info("adopted paths of the local store", "channel", channel, "paths", n, "by", by)
-		}
-		return n, nil
-	}
-	var refused CacheRefusal
-	switch {
-	case ctx.Err() != nil:
-		e := api.Errorf(api.Unavailable, "the server stops; promote again, it goes on from where it was")
-		e.RetryAfter = 5 * time.Second
-		return 0, e
-	case !errors.As(err, &refused):
-		return 0, err
-	case refused.Conflict():
-		return 0, api.Errorf(api.ClosureDiffers, "%v", err)
-	case refused.Unavailable():
-		return 0, api.Errorf(api.Unavailable, "%v", err)
-	}
-	return 0, api.Errorf(api.ClosureIncomplete, "%v", err)
 }

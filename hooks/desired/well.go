@@ -1,0 +1,26 @@
+package desired
+
+import "narwharf/hooks/api"
+
+// Well is the seq of a channel's current release if it went well: some host runs it well, and
+// none ended it badly. Else it is 0.
+func (f *Fleet) Well(channel string) int64 {
+	l := f.o.Channels.Get(channel)
+	if l.Release == nil {
+		return 0
+	}
+	well := int64(0)
+	for _, r := range f.o.Hosts.Records() {
+		st := r.Status
+		if st == nil || st.Channel != channel || st.Seq != l.Head.Seq {
+			continue
+		}
+		switch st.State {
+		case api.OK:
+			well = st.Seq
+		case api.Reverted, api.Failed, api.Rejected:
+			return 0
+		}
+	}
+	return well
+}

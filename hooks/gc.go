@@ -1,0 +1,65 @@
+package hooks
+
+import (
+	"net/http"
+
+	"narwharf/hooks/api"
+	"narwharf/hooks/reply"
+	"narwharf/signing"
+	"narwharf/signing/access"
+)
+
+// collect is POST /gc: a collection, or with ?dry_run=1 what it would do. It answers at
+// once, and GET /gc tells how far it is.
+func (s *Server) collect(c *call) error {
+	dry := c.req.URL.Query().Get("dry_run") == "1"
+	scopes := []access.Scope{{Kind: access.Admin}}
+	if dry {
+		scopes = append(scopes, access.Scope{Kind: access.Operate})
+	}
+	if err := c.need(scopes...); err != nil {
+		return err
+	}
+	early := c.req.URL.Query().Get("early") == "1"
+	if dry {
+		plan, err := s.collector.Plan(c.req.Context(), early)
+		return answerJSON(c, http.StatusOK, plan, err)
+	}
+	st, err := s.collector.Collect(early, c.who.Name)
+	return answerJSON(c, http.StatusAccepted, st, err)
+}
+
+// answerJSON answers with a value, unless there is an error.
+func answerJSON(c *call, status int, value any, err error) error {
+	if err != nil {
+		return err
+	}
+	reply.JSON(c.w, status, value)
+	return nil
+}
+
+func (s *Server) getCollected(c *call) error {
+	if err := c.need(access.Scope{Kind: access.Operate}); err != nil {
+		return err
+	}
+	st, err := s.collector.Status(c.req.Context())
+	return answerJSON(c, http.StatusOK, st, err)
+}
+
+// getUsage is GET /du: who takes how much. Who may promote a channel may ask about that.
+func (s *Server) getUsage(c *call) error {
+	of := c.req.URL.Query().Get("channel")
+	if of != "" {
+		if err := signing.CheckChannel(of); err != nil {
+			return api.Errorf(api.BadRequest, "%v", err)
+		}
+	}
+	if err := c.operateOr(of); err != nil {
+		return err
+	}
+	if of != "" && s.channels.Get(of).State.Seq == 0 {
+		return s.channels.Get(of).Absent()
+	}
+	usage, err := s.collector.Usage(c.req.Context(), of)
+	return answerJSON(c, http.StatusOK, usage, err)
+}
