@@ -136,9 +136,10 @@ var testsMayImport = map[string][]string{
 	"cache/state/bolt":   {"cache/state/statetest"},
 	"cache/state/memory": {"cache/state/statetest"},
 	"cache/narfile":      {"cache/narfiletest"},
-	"hooks":              {"nixos", "nixos/effect", "nixos/remote", "nixos/sim", "narinfo", "cache/state/bolt", "cache/state/memory"}, // real agents on simulated hosts
+	"hooks":              {"nixos", "nixos/effect", "nixos/remote", "nixos/sim", "narinfo", "cache/root", "cache/state/bolt", "cache/state/memory"}, // real agents on simulated hosts
 	"hooks/audit":        {"cache/state/memory"},
 	"hooks/reboot":       {"cache/state/memory"},
+	"hooks/retain":       {"cache/state/memory"},
 	"cache/state/mirror": {"cache/state/memory"},
 	"nixos":              {"nixos/sim", "hooks/window"},
 	"nixos/linux":        {"nixos/sim", "cache/nar", "cache/nar/dump", "narinfo", "signing"},

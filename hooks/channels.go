@@ -10,7 +10,6 @@ import (
 	"narwharf/hooks/audit"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/longpoll"
-	"narwharf/hooks/reply"
 	"narwharf/signing"
 	"narwharf/signing/access"
 )
@@ -48,8 +47,7 @@ func (s *Server) listChannels(c *call) error {
 	if err := c.need(pullScope); err != nil {
 		return err
 	}
-	reply.JSON(c.w, http.StatusOK, map[string]any{"channels": s.channels.List()})
-	return nil
+	return answerJSON(c, http.StatusOK, map[string]any{"channels": s.channels.List()}, nil)
 }
 
 // getChannel answers with the channel and its whole release. An absent or

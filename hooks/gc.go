@@ -20,6 +20,9 @@ func (s *Server) collect(c *call) error {
 	if err := c.need(scopes...); err != nil {
 		return err
 	}
+	if c.req.ContentLength != 0 {
+		return api.Errorf(api.BadRequest, "a collection takes no body, but ?dry_run=1 and ?early=1")
+	}
 	early := c.req.URL.Query().Get("early") == "1"
 	if dry {
 		plan, err := s.collector.Plan(c.req.Context(), early)

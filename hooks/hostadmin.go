@@ -6,7 +6,6 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/hooks/host"
-	"narwharf/hooks/reply"
 	"narwharf/signing/access"
 )
 
@@ -35,8 +34,7 @@ func (s *Server) operated(change func(c *call, name string) error) endpoint {
 		if err != nil {
 			return err
 		}
-		reply.JSON(c.w, http.StatusOK, d.Host)
-		return nil
+		return answerJSON(c, http.StatusOK, d.Host, nil)
 	})
 }
 

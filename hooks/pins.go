@@ -4,7 +4,6 @@ import (
 	"net/http"
 
 	"narwharf/hooks/api/retention"
-	"narwharf/hooks/reply"
 	"narwharf/hooks/retain"
 	"narwharf/signing/access"
 )
@@ -27,8 +26,7 @@ func (s *Server) listPins(c *call) error {
 	if err := c.need(access.Scope{Kind: access.Operate}); err != nil {
 		return err
 	}
-	reply.JSON(c.w, http.StatusOK, map[string]any{"pins": s.Retain.Pins()})
-	return nil
+	return answerJSON(c, http.StatusOK, map[string]any{"pins": s.Retain.Pins()}, nil)
 }
 
 func (s *Server) getPin(c *call, name string) error {

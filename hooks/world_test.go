@@ -29,6 +29,7 @@ import (
 	"narwharf/hooks/channel"
 	"narwharf/hooks/host"
 	"narwharf/hooks/reboot"
+	"narwharf/hooks/retain"
 	"narwharf/narinfo"
 	"narwharf/signing"
 	"narwharf/signing/access"
@@ -196,8 +197,9 @@ type world struct {
 	client        *http.Client
 	served        chan struct{}                     // closed when the listener is not served any more
 	time          *atomic.Pointer[func() time.Time] // by which the server goes
-	perCredential int                               // hosts; 0: as the server has it
-	pipes         bool                              // no TCP: connections are pipes, which time in a bubble can wait for
+	collector     retain.Collector
+	perCredential int  // hosts; 0: as the server has it
+	pipes         bool // no TCP: connections are pipes, which time in a bubble can wait for
 }
 
 // As package host has them.
@@ -286,7 +288,7 @@ func (w *world) serve(store state.Store) {
 	w.metrics = prometheus.NewRegistry()
 	w.s, err = New(Options{
 		State: store, Cache: w.cache, Files: w.files, Access: access.NewAuthenticator(w.tokens, anonymous, nil), Tokens: w.tokens,
-		Log: w.log, Metrics: w.metrics, HostMetrics: w.hostMetrics, Clock: w.now, HostsPerCredential: w.perCredential,
+		Log: w.log, Metrics: w.metrics, HostMetrics: w.hostMetrics, Clock: w.now, HostsPerCredential: w.perCredential, Collector: w.collector,
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 	"narwharf/cmd/narwharf/server"
 	"narwharf/hooks"
 	"narwharf/hooks/api"
+	"narwharf/hooks/api/retention"
 	"narwharf/narinfo"
 	"narwharf/signing"
 	"narwharf/signing/access"
@@ -201,6 +202,8 @@ func TestOpenAPIHasTheTypes(t *testing.T) {
 		"TargetPlan": api.TargetPlan{}, "Channel": api.Channel{}, "HistoryItem": api.HistoryItem{}, "HistoryTarget": api.HistoryTarget{},
 		"Desired": api.Desired{}, "Grant": api.Grant{}, "Waiting": api.Waiting{}, "Hold": api.Hold{}, "Directive": api.Directive{}, "Policy": api.Policy{}, "ChannelPolicy": api.ChannelPolicy{}, "Window": api.Window{}, "Slot": api.Slot{},
 		"Status": api.Status{}, "Check": api.Check{}, "Transition": api.Transition{}, "Host": api.Host{}, "Identity": api.Identity{}, "Claim": api.Claim{}, "Join": api.Join{}, "Joined": api.Joined{}, "Event": api.Event{},
+		"Pin": retention.Pin{}, "Sum": retention.Sum{}, "GcPlan": retention.Plan{}, "Going": retention.Going{}, "GcStatus": retention.Status{}, "GcRunning": retention.Running{}, "GcResult": retention.Result{},
+		"Why": retention.Why{}, "Chain": retention.Chain{}, "Usage": retention.Usage{}, "Share": retention.Share{}, "Deleted": retention.Deleted{},
 		"Envelope": signing.Envelope{}, "Signature": signing.Signature{}, "Release": signing.Release{}, "Pointer": signing.Pointer{},
 	} {
 		schema, ok := doc.Components.Schemas[name]
@@ -396,12 +399,12 @@ const (
 // A body of {} is refused by every route that takes a body, whoever sends it.
 func TestAPIRefusesEmptyObjects(t *testing.T) {
 	s := newAPIServer(t)
-	path := strings.NewReplacer(":channel", "web", ":host", "web-1", ":digest", strings.Repeat("ab", 32))
+	path := strings.NewReplacer(":channel", "web", ":host", "web-1", ":digest", strings.Repeat("ab", 32), ":pin", "one")
 	for _, r := range hooks.Routes() {
 		if r.Method == http.MethodGet || r.Method == http.MethodDelete {
 			continue
 		}
-		if s.doc.call(t, r.Method, r.Pattern).RequestBody == nil {
+		if s.doc.call(t, r.Method, r.Pattern).RequestBody == nil && r.Name != "gc-post" { // which takes none
 			t.Errorf("docs/openapi.json: %s %s has no body", r.Method, r.Pattern)
 		}
 		at := path.Replace(r.Pattern)
@@ -419,12 +422,14 @@ func TestAPIRefusesEmptyObjects(t *testing.T) {
 // Names outside the grammar of the document are 400, and none of them is in it.
 func TestAPIRefusesNames(t *testing.T) {
 	s := newAPIServer(t)
-	good := map[string]string{"channel": "web", "host": "web-1", "digest": strings.Repeat("ab", 32), "seq": "1"}
+	good := map[string]string{"channel": "web", "host": "web-1", "digest": strings.Repeat("ab", 32), "seq": "1", "pin": "one", "path": strings.Repeat("a", 32) + "-x"}
 	bad := map[string][]string{
 		"channel": {"-web", "Web", "we%20b", strings.Repeat("w", 64)},
 		"host":    {"-web", "we%20b", strings.Repeat("w", 128)},
 		"digest":  {"ab", strings.Repeat("AB", 32), "sha512:" + strings.Repeat("ab", 32)},
 		"seq":     {"0", "x", "9007199254740992"},
+		"pin":     {"-one", "on%20e", strings.Repeat("w", 128)},
+		"path":    {"one", strings.Repeat("e", 32), strings.Repeat("a", 32) + "-"},
 	}
 	for _, r := range hooks.Routes() {
 		for _, m := range regexp.MustCompile(`:(\w+)`).FindAllStringSubmatch(r.Pattern, -1) {

@@ -29,6 +29,7 @@ const (
 	NotASystem        Kind = "not_a_system"
 	Invalid           Kind = "invalid"
 	NoPrecondition    Kind = "precondition_needed"
+	InUse             Kind = "in_use"
 	Internal          Kind = "internal"
 	Unavailable       Kind = "unavailable"
 )
@@ -61,6 +62,7 @@ var Kinds = []KindRow{
 	{NotFound, 404, "no such channel, release, manifest or host", "look at the name"},
 	{StaleStatus, 409, "a report of a host that is older than the one stored", "agents put it right by themselves"},
 	{IdentityConflict, 409, "another machine has the host's name", "[hosts.md](hosts.md#which-machine-it-is)"},
+	{InUse, 409, "something keeps the path that was to be deleted", "`narwharf why PATH` shows what"},
 	{TooLarge, 413, "more than 128 MiB of release, 64 MiB of manifest, 64 MiB of status, 1 MiB of log", "send less"},
 	{Misdirected, 421, "a request without a good token, for a host that is not this server's, would change something or read more than `pull`: a web page may have sent it", "send a token, or ask by the server's address or `public_url`; other names: `hosts` in `[access]`"},
 	{MethodNotAllowed, 405, "the URL has no such method", "docs/openapi.json has those that it has"},

@@ -32,39 +32,33 @@ const (
 	rateLeast = 30 * time.Minute
 )
 
-// Reading is what there is to see of the disk and of collections.
-type Reading struct {
-	Free     int64         // bytes that uploads find free; below 0: not known
-	Size     int64         // of the NAR files of uploads
-	Over     int64         // bytes that the last collection left above its limits
-	Yielded  bool          // grace did, in the last collection
-	Error    string        // of the last collection
-	Success  time.Time     // when one last came to its end; zero: none did
-	Interval time.Duration // between two of them
-}
-
 type sample struct {
 	at   time.Time
 	free int64
 }
 
-// Watch raises alarms, each once until it is over.
-type Watch struct {
-	set     *mirror.Set
-	clock   func() time.Time
-	began   time.Time
-	samples []sample // of what is free, the oldest first
+// watch raises alarms, each once until it is over.
+type watch struct {
+	set      *mirror.Set
+	clock    func() time.Time
+	began    time.Time
+	interval time.Duration // between two collections
+	samples  []sample      // of what is free, the oldest first
+	seen     time.Time     // the end of the last collection that was looked at
 }
 
-// Watch begins to watch. It is for one goroutine.
-func (r *Retainer) Watch() *Watch {
-	return &Watch{set: r.o.Set, clock: r.o.Clock, began: r.o.Clock()}
-}
-
-// Look raises the alarms that a reading calls for, and ends the others.
-func (w *Watch) Look(ctx context.Context, r Reading) error {
-	found := w.judge(r)
-	return w.set.Update(ctx, []string{"gc-alarm"}, func(tx *mirror.Tx) error {
+// look raises the alarms that the disk and the last collection call for, and ends the
+// others; what the collection deleted gets its line in the audit log. free is below 0 where
+// that is not known.
+func (w *watch) look(ctx context.Context, free int64, last *retention.Result) error {
+	if last == nil {
+		last = new(retention.Result)
+	}
+	found, fresh := w.judge(free, last), last.Ended.After(w.seen)
+	err := w.set.Update(ctx, []string{"gc-alarm"}, func(tx *mirror.Tx) error {
+		if n := last.Paths(); fresh && n > 0 {
+			audit.Note(tx, api.Event{Kind: "gc.collected", Text: fmt.Sprintf("collected %d paths, %s; the uploads have %s now", n, retention.Bytes(last.Bytes), retention.Bytes(last.Size))})
+		}
 		for _, kind := range alarmKinds {
 			was, err := tx.Get(alarmBucket, kind)
 			if err != nil {
@@ -81,6 +75,10 @@ func (w *Watch) Look(ctx context.Context, r Reading) error {
 		}
 		return nil
 	})
+	if err == nil {
+		w.seen = last.Ended
+	}
+	return err
 }
 
 var endings = map[string]string{
@@ -90,34 +88,73 @@ var endings = map[string]string{
 	yielding: "the last collection took nothing that its grace keeps",
 }
 
-// judge says which alarms a reading calls for.
-func (w *Watch) judge(r Reading) map[string]string {
+// judge says which alarms are due.
+func (w *watch) judge(free int64, r *retention.Result) map[string]string {
 	now := w.clock()
 	found := make(map[string]string)
 	if r.Over > 0 {
 		found[overSize] = fmt.Sprintf("the cache is %s over its limits, and nothing more may go: narwharf du says who keeps it; unpin, delete channels, lower retention.keep_releases or retention.grace, or raise retention.max_size", retention.Bytes(r.Over))
 	}
-	if r.Yielded {
+	if r.GraceYielded {
 		found[yielding] = "the disk was full, and paths went that their grace would have kept: runners that believe to have them here need nix copy --refresh; a larger disk, or a smaller retention.max_size, keeps that from happening"
 	}
-	since := r.Success
-	if since.Before(w.began) {
-		since = w.began // before, nothing could collect
+	since := w.began // before, nothing could collect
+	if r.Success != nil && r.Success.After(since) {
+		since = *r.Success
 	}
-	if patience := max(failingAfter, 3*r.Interval); now.Sub(since) > patience {
+	if patience := max(failingAfter, 3*w.interval); now.Sub(since) > patience {
 		found[failing] = "no collection has come to its end for " + now.Sub(since).Round(time.Hour).String()
 		if r.Error != "" {
 			found[failing] += ": " + r.Error
 		}
 	}
-	if left, ok := w.fullIn(now, r.Free); ok {
-		found[filling] = fmt.Sprintf("the disk will be full in %s as it goes now: %s are free", left.Round(time.Minute), retention.Bytes(r.Free))
+	if left, ok := w.fullIn(now, free); ok {
+		found[filling] = fmt.Sprintf("the disk will be full in %s as it goes now: %s are free", left.Round(time.Minute), retention.Bytes(free))
 	}
 	return found
 }
 
+// lookEvery is how often alarms are looked for.
+const lookEvery = time.Minute
+
+// Tend raises alarms about what a Collector does, once in an interval, and about the disk,
+// until ctx ends. free is what uploads find free, nil if that is not known.
+func (r *Retainer) Tend(ctx context.Context, c Collector, interval time.Duration, free func() (int64, error)) {
+	w := &watch{set: r.o.Set, clock: r.o.Clock, began: r.o.Clock(), interval: interval, seen: r.o.Clock()}
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		left, err := int64(-1), error(nil)
+		if free != nil {
+			left, err = free()
+		}
+		if err == nil {
+			var st *retention.Status
+			if st, err = c.Status(ctx); err == nil {
+				err = w.look(ctx, left, st.Last)
+			}
+		}
+		if err != nil && ctx.Err() == nil {
+			r.o.Log.Error("look at the disk and at collections", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Note writes a line into the audit log.
+func (r *Retainer) Note(ctx context.Context, e api.Event) error {
+	return r.o.Set.Update(ctx, nil, func(tx *mirror.Tx) error {
+		audit.Note(tx, e)
+		return nil
+	})
+}
+
 // fullIn guesses when the disk is full, if that is soon.
-func (w *Watch) fullIn(now time.Time, free int64) (left time.Duration, soon bool) {
+func (w *watch) fullIn(now time.Time, free int64) (left time.Duration, soon bool) {
 	if free < 0 {
 		return 0, false
 	}

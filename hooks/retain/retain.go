@@ -51,8 +51,8 @@ type Collector interface {
 	Why(ctx context.Context, path narinfo.Path) (*retention.Why, error)
 	// Usage tells who takes how much, or what the releases of a channel take.
 	Usage(ctx context.Context, channel string) (*retention.Usage, error)
-	// Delete deletes a path that nothing keeps; what does is an *api.Error. A path may be
-	// known by its hash part alone.
+	// Delete deletes a path, known by its hash part, that nothing keeps; what does is an
+	// *api.Error.
 	Delete(ctx context.Context, hash, by string) (*retention.Deleted, error)
 }
 
