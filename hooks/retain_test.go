@@ -238,6 +238,25 @@ func TestCollectedReleases(t *testing.T) {
 	}
 }
 
+// A promote holds its closure before it checks it, and a dry run holds nothing.
+func TestPromoteHolds(t *testing.T) {
+	w := newWorld(t)
+	p := w.system("a")
+	entry := w.entry("*", p)
+	w.must(w.do("PUT", "/api/v1/channels/web?dry_run=1", w.ci, api.Promotion{Release: *w.release(w.head(1), entry), Keys: []string{w.key.Public().String()}}, "If-Match", `"0"`), 200, "")
+	if w.cache.held != nil {
+		t.Errorf("a dry run holds %q", w.cache.held)
+	}
+	w.cache.using = fmt.Errorf("the disk is full")
+	w.must(w.promoteAs(w.ci, 0, w.release(w.head(1), entry)), 500, api.Internal)
+	w.wantRoots()
+	w.cache.using, w.cache.held = nil, nil
+	w.promote(1, entry)
+	if len(w.cache.held) != 3 || !slices.Contains(w.cache.held, p.Hash()) {
+		t.Errorf("it held %q, want the closure of %s", w.cache.held, p)
+	}
+}
+
 // fakeCollector answers what it was given.
 type fakeCollector struct {
 	asked []string

@@ -44,6 +44,8 @@ type fakeCache struct {
 	lost  map[narinfo.Path]bool // the narinfo is there and the NAR is not
 	files map[narinfo.Path]map[string][]byte
 
+	held      []string // hash parts, by Use
+	using     error    // of Use
 	adopting  func(context.Context) error
 	adopted   []narinfo.Path
 	adoptedBy string
@@ -79,6 +81,19 @@ func (f *fakeCache) Peek(hash string, names []string, _ int64) (map[string][]byt
 		}
 	}
 	return found, nil
+}
+
+// Use notes what is held, and fails as using says.
+func (f *fakeCache) Use(_ context.Context, hashes []string) (missing []string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, h := range hashes {
+		if f.infos[h] == nil {
+			missing = append(missing, h)
+		}
+		f.held = append(f.held, h)
+	}
+	return missing, f.using
 }
 
 // Adopt fails as adopting says; the paths that it was given are in adopted.

@@ -34,19 +34,11 @@ func channelListCommand() *cobra.Command {
 					if !ch.Deleted {
 						promoted = api.TimeText(ch.Promoted)
 					}
-					row(ch.Channel, ch.Seq, ch.Kind, promoted, orUnknown(ch.By))
+					row(ch.Channel, ch.Seq, ch.Kind, promoted, terminal.Unknown(ch.By))
 				}
 			})
 		})
 	})
-}
-
-// orUnknown is for what a database that was lost had.
-func orUnknown(s string) string {
-	if s == "" {
-		return "unknown"
-	}
-	return s
 }
 
 func channelShowCommand() *cobra.Command {
@@ -62,7 +54,7 @@ func channelShowCommand() *cobra.Command {
 				return err
 			}
 			fmt.Fprintf(s.Out, "channel    %s (%s)\nseq        %d\norigin     %s\npromoted   %s by %s\nkeys       %s (%d must sign)\n",
-				ch.Channel, ch.Kind, ch.Seq, head.Origin, api.TimeText(ch.Promoted), orUnknown(ch.By), strings.Join(ch.Keys, "\n           "), ch.Threshold)
+				ch.Channel, ch.Kind, ch.Seq, head.Origin, api.TimeText(ch.Promoted), terminal.Unknown(ch.By), strings.Join(ch.Keys, "\n           "), ch.Threshold)
 			for k, v := range head.Meta {
 				fmt.Fprintf(s.Out, "%-10s %s\n", clip.Line(k, 64), clip.Line(v, 4<<10)) // a commit's title, for one
 			}
@@ -93,7 +85,7 @@ func channelHistoryCommand() *cobra.Command {
 					if h.Collected {
 						what += " (collected)"
 					}
-					row(h.Seq, api.TimeText(h.Promoted), orUnknown(h.By), len(h.Targets), what)
+					row(h.Seq, api.TimeText(h.Promoted), terminal.Unknown(h.By), len(h.Targets), what)
 				}
 			})
 		})

@@ -58,6 +58,11 @@ func (c *Channels) Promote(ctx context.Context, name string, p *Promotion) (*api
 	if err := checkSeq(now, head); err != nil {
 		return nil, err
 	}
+	if !p.DryRun {
+		if err := c.Hold(ctx, rootPaths(entries)); err != nil {
+			return nil, err
+		}
+	}
 	closures, err := c.checkContent(entries, next.Kind)
 	if err != nil {
 		return nil, collectedText(name, head, err)

@@ -1,6 +1,10 @@
 // Package closure is what a cache must hold for a release or a pin: every path of its
 // closures, with the bytes that were signed.
 //
+// Who makes a release or a pin holds its closures first, then checks them, and makes the
+// roots last. What is held is not collected for as long as a lease lasts, so what the
+// check finds is there until the roots keep it.
+//
 // Closure manifests are files beside those of the cache, closures/<sha256>.
 package closure
 
@@ -36,6 +40,9 @@ type Cache interface {
 	// uploader. All are durable when it returns nil; what an earlier call
 	// did is not done again. A Refusal is for the promoter to read.
 	Adopt(ctx context.Context, paths []narinfo.Path, by string) (int, error)
+	// Use notes that paths are of use now, by their hash parts: none of those that were
+	// uploaded is collected for as long as a lease. missing are the others.
+	Use(ctx context.Context, hashes []string) (missing []string, err error)
 }
 
 // Refusal is an error of Adopt that says in its words what is wrong with a path and what
@@ -96,6 +103,24 @@ func (c *Closures) Adopt(ctx context.Context, kept, by string, paths []narinfo.P
 		return 0, api.Errorf(api.Unavailable, "%v", err)
 	}
 	return 0, api.Errorf(api.ClosureIncomplete, "%v", err)
+}
+
+// Hold keeps the closures of roots from being collected for as long as a lease, as far as
+// they are here: what is found whole after it stays so until roots keep it.
+func (c *Closures) Hold(ctx context.Context, roots []narinfo.Path) error {
+	known := make(map[narinfo.Path]*narinfo.Info)
+	for _, root := range roots {
+		if _, _, err := c.walk(root, known, func(*narinfo.Info) bool { return true }); err != nil {
+			return err
+		}
+	}
+	hashes := make([]string, 0, len(known))
+	for p := range known {
+		hashes = append(hashes, p.Hash())
+	}
+	slices.Sort(hashes)
+	_, err := c.cache.Use(ctx, hashes)
+	return err
 }
 
 // Whole sees to it that the closures of roots are in the cache, and returns their paths,

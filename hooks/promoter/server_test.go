@@ -169,6 +169,8 @@ func (c *content) Read(name string, _ int64) ([]byte, error) {
 	return nil, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
 }
 
+func (c *content) Use(context.Context, []string) ([]string, error) { return nil, nil }
+
 func (c *content) Remove(string) error { return nil }
 
 func (c *content) List(string, func(string) error) error { return nil }

@@ -69,6 +69,9 @@ func (r *Retainer) SetPin(ctx context.Context, ask *retention.Pin, by string) (*
 	if err != nil {
 		return nil, err
 	}
+	if err := r.o.Closures.Hold(ctx, roots); err != nil {
+		return nil, err
+	}
 	paths, err := r.o.Closures.Whole(roots)
 	if err != nil {
 		return nil, err

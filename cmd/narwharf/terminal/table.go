@@ -187,3 +187,11 @@ func JSON(out io.Writer, v any) error {
 	_, err = fmt.Fprintln(out, string(text))
 	return err
 }
+
+// Unknown is a text, or "unknown" for what a database that was lost had.
+func Unknown(s string) string {
+	if s == "" {
+		return "unknown"
+	}
+	return s
+}
