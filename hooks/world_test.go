@@ -241,7 +241,7 @@ func makeWorld(t testing.TB, pipes bool) *world {
 		t: t, pipes: pipes,
 		cache: &fakeCache{infos: make(map[string]*narinfo.Info), lost: make(map[narinfo.Path]bool), files: make(map[narinfo.Path]map[string][]byte)},
 		files: &memFiles{files: make(map[string][]byte)},
-		path:  filepath.Join(t.TempDir(), "narwharf.db"),
+		path:  filepath.Join(t.TempDir(), "narwharf.db"), collector: new(fakeCollector),
 	}
 	w.log, w.time = slog.New(slog.DiscardHandler), new(atomic.Pointer[func() time.Time])
 	w.setClock(time.Now)
