@@ -70,7 +70,7 @@ var mayImport = map[string][]string{
 	"cmd/narwharf/data":       {"cmd/narwharf/command", "cmd/narwharf/server", "cmd/narwharf/terminal", "hooks/serverconfig"},
 	"cmd/narwharf/command":    {"cmd/narwharf/terminal", "hooks/api", "hooks/configfile"},
 	"cmd/narwharf/retention":  {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/api/retention"},
-	"cmd/narwharf/server":     {"cache", "cache/...", "hooks", "hooks/audit", "hooks/serverconfig", "narinfo", "narinfo", "nixos/bootstrap", "nixos/config", "signing", "signing/access", "signing/browser"},
+	"cmd/narwharf/server":     {"cache", "cache/...", "hooks", "hooks/api", "hooks/api/retention", "hooks/audit", "hooks/serverconfig", "narinfo", "narinfo", "nixos/bootstrap", "nixos/config", "signing", "signing/access", "signing/browser"},
 	"cmd/narwharf/terminal":   {"hooks/api"},
 	"e2e":                     nil,
 	"e2e/fleet":               {"e2e"},

@@ -9,8 +9,7 @@ import (
 	"narwharf/signing/access"
 )
 
-// collect is POST /gc: a collection, or with ?dry_run=1 what it would do. It answers at
-// once, and GET /gc tells how far it is.
+// collect is POST /gc: a collection, or with ?dry_run=1 what it would do. GET /gc tells how far it is.
 func (s *Server) collect(c *call) error {
 	dry := c.req.URL.Query().Get("dry_run") == "1"
 	scopes := []access.Scope{{Kind: access.Admin}}
@@ -52,10 +51,8 @@ func (s *Server) getCollected(c *call) error {
 // getUsage is GET /du: who takes how much. Who may promote a channel may ask about that.
 func (s *Server) getUsage(c *call) error {
 	of := c.req.URL.Query().Get("channel")
-	if of != "" {
-		if err := signing.CheckChannel(of); err != nil {
-			return api.Errorf(api.BadRequest, "%v", err)
-		}
+	if err := signing.CheckChannel(of); of != "" && err != nil {
+		return api.Errorf(api.BadRequest, "%v", err)
 	}
 	if err := c.operateOr(of); err != nil {
 		return err

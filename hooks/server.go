@@ -17,7 +17,6 @@ import (
 	"narwharf/cache/limits"
 	"narwharf/cache/state"
 	"narwharf/cache/state/mirror"
-	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/closure"
@@ -96,9 +95,6 @@ type Server struct {
 	waking  sync.WaitGroup
 }
 
-// stateVersion is the version of what is in the state, but for the cache.
-const stateVersion = "1"
-
 // New opens the channels and hosts in a state.
 func New(o Options) (_ *Server, err error) {
 	if o.Clock == nil {
@@ -106,7 +102,7 @@ func New(o Options) (_ *Server, err error) {
 	}
 	o.BodyIdle, o.HostsPerCredential = cmp.Or(o.BodyIdle, 30*time.Second), cmp.Or(o.HostsPerCredential, 1000)
 	o.KeepReleases, o.ForgetHosts = cmp.Or(o.KeepReleases, 10), cmp.Or(o.ForgetHosts, 90*24*time.Hour)
-	if err := state.CheckVersion(o.State, "hooks/meta", "version", stateVersion); err != nil {
+	if err := state.CheckVersion(o.State, "hooks/meta", "version", "1"); err != nil {
 		return nil, fmt.Errorf("open channels: %w", err)
 	}
 	set := mirror.NewSet(o.State, o.Log)
@@ -146,11 +142,10 @@ func New(o Options) (_ *Server, err error) {
 		Set: set, Channels: s.channels, Policies: s.policies, Hosts: s.hosts, Slots: s.slots,
 		Timers: s.timers, Wake: s.polls.Notify, Log: o.Log, Clock: o.Clock,
 	})
-	s.Retain, err = retain.New(retain.Options{
+	if s.Retain, err = retain.New(retain.Options{
 		State: o.State, Set: set, Channels: s.channels, Hosts: s.hosts, Closures: closures, Files: o.Files, Log: o.Log, Clock: o.Clock,
 		KeepReleases: o.KeepReleases, ForgetHosts: o.ForgetHosts,
-	})
-	if err != nil {
+	}); err != nil {
 		return nil, err
 	}
 	s.metrics = newMetrics(s, o.Metrics, o.HostMetrics)
@@ -175,12 +170,6 @@ func (s *Server) noticed(topics []string) {
 
 // Tend keeps the audit log within its limits until ctx ends.
 func (s *Server) Tend(ctx context.Context) { audit.Tend(ctx, s.set, s.limits, s.clock, s.log) }
-
-// AlarmKeys notes what is wrong with the server's keys, for people.
-func (s *Server) AlarmKeys(ctx context.Context, text string) error {
-	e := api.Event{Kind: "server.keys", By: "server", Alarm: true, Text: text}
-	return s.set.Update(ctx, nil, func(tx *mirror.Tx) error { audit.Note(tx, e); return nil })
-}
 
 // Restore makes the tables of channels and pins anew from their files, for a state that was lost: see
 // channel.Channels.Restore. Hosts report again; holds, labels, slots and the audit log are gone.

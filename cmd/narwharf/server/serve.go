@@ -26,6 +26,7 @@ import (
 	"narwharf/cache/signed"
 	"narwharf/cache/state/admin"
 	"narwharf/hooks"
+	"narwharf/hooks/api"
 	"narwharf/hooks/serverconfig"
 	"narwharf/nixos/bootstrap"
 	"narwharf/nixos/config"
@@ -177,7 +178,7 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *sign
 		select {
 		case <-hangup:
 			if err := signer.Reload(); err != nil {
-				alarm := d.channels.AlarmKeys(ctx, fmt.Sprintf("SIGHUP: the old signing keys stay in use: %v", err))
+				alarm := d.channels.Retain.Note(ctx, api.Event{Kind: "server.keys", By: "server", Alarm: true, Text: fmt.Sprintf("SIGHUP: the old signing keys stay in use: %v", err)})
 				d.log.Error("SIGHUP: the old keys stay in use", "error", errors.Join(err, alarm))
 			} else {
 				d.log.Info("SIGHUP: read the secret keys again", "keys", len(signer.PublicKeys()))
