@@ -12,11 +12,11 @@ import (
 // collect is POST /gc: a collection, or with ?dry_run=1 what it would do. GET /gc tells how far it is.
 func (s *Server) collect(c *call) error {
 	dry := c.req.URL.Query().Get("dry_run") == "1"
-	scopes := []access.Scope{{Kind: access.Admin}}
+	need := access.Admin
 	if dry {
-		scopes = append(scopes, access.Scope{Kind: access.Operate})
+		need = access.Operate
 	}
-	if err := c.need(scopes...); err != nil {
+	if err := c.need(access.Scope{Kind: need}); err != nil {
 		return err
 	}
 	if c.req.ContentLength != 0 {
