@@ -66,6 +66,13 @@ func measureAll(p plan, dir string) (*report, error) {
 		}
 		r.rows = append(r.rows, rows...)
 	}
+	if p.wants("retention") && !p.itself {
+		rows, err := retentionRows(p, filepath.Join(dir, "retention"))
+		if err != nil {
+			return nil, err
+		}
+		r.rows = append(r.rows, rows...)
+	}
 	if p.wants("attack") && !p.itself {
 		rows, err := attackRows(p, filepath.Join(dir, "attack"))
 		if err != nil {

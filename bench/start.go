@@ -3,9 +3,12 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,7 +66,8 @@ func fillIndex(file string, n int) error {
 	if err != nil {
 		return err
 	}
-	at := func(i int) narinfo.Path { return narinfo.Path(fmt.Sprintf("%032d-package-%d", i, i)) }
+	names := hashParts(n)
+	at := func(i int) narinfo.Path { return narinfo.Path(fmt.Sprintf("%s-package-%d", names[i], i)) }
 	const batch = 5000
 	for from := 0; from < n; from += batch {
 		err := idx.Change(nil, func(tx *index.Tx) error {
@@ -92,4 +96,16 @@ func fillIndex(file string, n int) error {
 		}
 	}
 	return idx.Close(index.Files{Count: int64(n), Size: int64(n) * 1000})
+}
+
+// hashParts makes n hash parts, spread as real ones are, in order. They are the same each
+// time.
+func hashParts(n int) []string {
+	all := make([]string, n)
+	for i := range all {
+		sum := sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(i)))
+		all[i] = narinfo.Hash(sum).Base32()[20:]
+	}
+	slices.Sort(all)
+	return all
 }
