@@ -64,7 +64,7 @@ func (t *Table) summaries(tx state.Reader, after string, page []Summary) ([]Summ
 		return nil
 	})
 	for _, e := range records {
-		s := summarize(e)
+		s := summarise(e)
 		if used := time.Unix(int64(uses[e.Key]), 0); used.After(s.Used) {
 			s.Used = used
 		}
@@ -73,8 +73,8 @@ func (t *Table) summaries(tx state.Reader, after string, page []Summary) ([]Summ
 	return page, err
 }
 
-// summarize reads a record without parsing the narinfo in it.
-func summarize(e state.Entry) Summary {
+// summarise reads a record without parsing the narinfo in it.
+func summarise(e state.Entry) Summary {
 	s := Summary{Hash: e.Key, Damaged: true}
 	head, text, ok := bytes.Cut(e.Value, []byte("\n"))
 	if !ok {

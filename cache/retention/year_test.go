@@ -53,7 +53,6 @@ type year struct {
 	entries map[int]int      // of the state, by day
 	gone    int64
 	peak    int64 // largest size before a collection
-	slowest time.Duration
 }
 
 func newYear(t *testing.T, closures int) *year {

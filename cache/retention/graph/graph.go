@@ -112,9 +112,8 @@ func (g *Graph) shelve() {
 // Root notes that a root names a path.
 func (g *Graph) Root(k Key) { g.flags[g.number(k)] |= named }
 
-// Named tells whether a root names a path, and Kept, after Spread, whether one reaches it.
-func (g *Graph) Named(v uint32) bool { return g.flags[v]&named != 0 }
-func (g *Graph) Kept(v uint32) bool  { return g.flags[v]&kept != 0 }
+// Kept tells, after Spread, whether a root reaches a path.
+func (g *Graph) Kept(v uint32) bool { return g.flags[v]&kept != 0 }
 
 // Find returns the number of a path, if the graph has it.
 func (g *Graph) Find(k Key) (uint32, bool) {
