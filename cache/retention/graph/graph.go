@@ -97,9 +97,9 @@ func Seconds(t time.Time) uint32 {
 	return uint32(min(max(t.Unix(), 0), 1<<32-1))
 }
 
-// shelve notes where the keys with the same leading bits begin, some 8 each.
+// shelve notes where the keys with the same leading bits begin, two to four each.
 func (g *Graph) shelve() {
-	g.bits = uint(min(max(bits.Len(uint(len(g.keys)))-3, 0), 28))
+	g.bits = uint(min(max(bits.Len(uint(len(g.keys)))-2, 0), 28))
 	g.first = make([]uint32, 1<<g.bits+1)
 	for _, k := range g.keys {
 		g.first[k.lead(g.bits)+1]++
@@ -127,8 +127,16 @@ func (g *Graph) Find(k Key) (uint32, bool) {
 // find returns the number of an upload.
 func (g *Graph) find(k Key) (uint32, bool) {
 	lead := k.lead(g.bits)
-	from := g.first[lead]
-	i, ok := slices.BinarySearchFunc(g.keys[from:g.first[lead+1]], k, func(a, b Key) int { return bytes.Compare(a[:], b[:]) })
+	from, to := g.first[lead], g.first[lead+1]
+	if to-from <= 16 { // keys that are spread as hashes are
+		for i := from; i < to; i++ {
+			if g.keys[i] == k {
+				return i, true
+			}
+		}
+		return 0, false
+	}
+	i, ok := slices.BinarySearchFunc(g.keys[from:to], k, func(a, b Key) int { return bytes.Compare(a[:], b[:]) })
 	return from + uint32(i), ok
 }
 

@@ -35,20 +35,18 @@ func ParseKey(hash string) (k Key, ok bool) {
 	if len(hash) != hashLen {
 		return k, false
 	}
+	var all byte
 	for i := range 4 { // 8 characters are 5 bytes
 		var bits uint64
 		for _, c := range []byte(hash[8*i : 8*i+8]) {
 			d := digits[c]
-			if d == 0xff {
-				return k, false
-			}
+			all |= d
 			bits = bits<<5 | uint64(d)
 		}
-		for b := range 5 {
-			k[5*i+b] = byte(bits >> (32 - 8*b))
-		}
+		binary.BigEndian.PutUint32(k[5*i:], uint32(bits>>8))
+		k[5*i+4] = byte(bits)
 	}
-	return k, true
+	return k, all < 32 // 0xff is no digit
 }
 
 func (k Key) String() string {
