@@ -46,6 +46,7 @@ type year struct {
 	t        *testing.T
 	closures int // a day
 
+	base    *item            // all libraries refer to it
 	n       int              // paths that were made
 	parts   [][]*item        // by channel: what its next closure has, the oldest first
 	tops    [][]*item        // by channel: its releases
@@ -68,9 +69,10 @@ func newYear(t *testing.T, closures int) *year {
 		y.db.Store = db
 	}
 	y.open()
+	y.base = y.make("libc")
 	for c := range yearChannels {
 		for range yearClosure - 1 {
-			y.parts[c] = append(y.parts[c], y.make("lib"))
+			y.parts[c] = append(y.parts[c], y.make("lib", y.base))
 		}
 	}
 	return y
@@ -102,7 +104,7 @@ func (y *year) day(d int) {
 
 // build uploads a closure of a channel. Its runner is new, and asks for all of it.
 func (y *year) build(c int) {
-	y.parts[c] = append(y.parts[c][1:], y.make("lib", y.parts[c][len(y.parts[c])-1]))
+	y.parts[c] = append(y.parts[c][1:], y.make("lib", y.base))
 	var hashes []string
 	for _, p := range y.parts[c] {
 		hashes = append(hashes, p.hash())
