@@ -133,6 +133,7 @@ var testsMayImport = map[string][]string{
 	"cache/upload":       {"cache/root", "cache/upload/fsck", "cache/upload/recovery", "cache/state/memory", "cache/state/statetest"},
 	"cache/stored":       {"cache/root", "cache/state/memory"},
 	"cache/retention":    {"cache/blob", "cache/nar", "cache/refusal", "cache/state/bolt", "cache/state/memory", "cache/upload/recovery"},
+	"cache/upstream":     {"cache/state/memory"},
 	"cache/state/bolt":   {"cache/state/statetest"},
 	"cache/state/memory": {"cache/state/statetest"},
 	"cache/narfile":      {"cache/narfiletest"},

@@ -227,6 +227,7 @@ func TestUpstreamMisbehaves(t *testing.T) {
 				w.Header().Set("Accept-Ranges", "bytes")
 				w.Header().Set("Content-Length", fmt.Sprint(st.Size()))
 				_, _ = w.Write(text[:len(text)/2])
+				_ = http.NewResponseController(w).Flush()
 				panic(http.ErrAbortHandler)
 			default:
 				files.ServeHTTP(w, r)

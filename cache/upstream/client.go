@@ -95,7 +95,7 @@ func (u *Upstream) narinfo(ctx context.Context, hash string, via []string) (*nar
 
 func (u *Upstream) ask(ctx context.Context, hash string, via []string) (*narinfo.Info, string, error) {
 	var text []byte
-	err := u.try(ctx, func() error {
+	err := u.try(ctx, false, func() error {
 		resp, err := u.get(ctx, u.URL.JoinPath(hash+".narinfo"), request{via: via})
 		if err != nil {
 			return err
@@ -184,8 +184,9 @@ var errDown = errors.New("it is not asked now: too many requests to it failed")
 // maxRedirects is for one request.
 const maxRedirects = 5
 
-// try does a request, unless the upstream is taken to be down.
-func (u *Upstream) try(ctx context.Context, do func() error) error {
+// try does a request, unless the upstream is taken to be down. That one NAR does not come says
+// nothing of the rest.
+func (u *Upstream) try(ctx context.Context, nar bool, do func() error) error {
 	if !u.breaker.Ready(time.Now()) {
 		return errDown
 	}
@@ -193,6 +194,9 @@ func (u *Upstream) try(ctx context.Context, do func() error) error {
 	ok := err == nil || errors.Is(err, errNone) || refusal.In(err) != nil
 	if !ok && errors.Is(ctx.Err(), context.Canceled) {
 		return context.Cause(ctx) // nobody waited for the end
+	}
+	if dial := (*net.OpError)(nil); !ok && nar && !u.breaker.Down() && (!errors.As(err, &dial) || dial.Op != "dial") {
+		return err
 	}
 	if u.breaker.Done(time.Now(), ok) {
 		if ok {

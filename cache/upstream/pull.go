@@ -234,7 +234,7 @@ func (d *download) broke(err error) {
 func (d *download) open() error {
 	ctx, cancel := context.WithCancelCause(d.ctx)
 	var resp *http.Response
-	err := d.u.try(d.ctx, func() (err error) {
+	err := d.u.try(d.ctx, true, func() (err error) {
 		resp, err = d.u.get(ctx, d.to, request{via: d.via, from: d.off, nar: true})
 		return err
 	})

@@ -72,7 +72,7 @@ func (us *Upstreams) Run(ctx context.Context, t Tending) {
 func (us *Upstreams) greet(ctx context.Context) {
 	for _, u := range us.all {
 		ctx, cancel := context.WithTimeout(ctx, 5*lookupTime)
-		err := u.try(ctx, func() error { return u.greet(ctx) })
+		err := u.try(ctx, false, func() error { return u.greet(ctx) })
 		cancel()
 		if err != nil && ctx.Err() == nil {
 			us.log.Warn("an upstream does not answer", "upstream", u, "error", err)
@@ -196,9 +196,11 @@ func (us *Upstreams) settle(ctx context.Context, t *Tending, hash string, needs 
 	case time.Since(r.Checked) < checkEvery:
 		return "", nil
 	default:
-		us.known.Remove(hash)
-		us.doubted.Add(hash, nil) // so that it is asked for there
-		if _, err = us.find(ctx, hash); err == nil {
+		var now *Path
+		if now, err = us.lookup(ctx, hash, nil); err == nil && !same(now.Info, p.Info) {
+			err = fs.ErrNotExist // it is another than we lean on
+		}
+		if err == nil {
 			return "", us.change(ctx, hash, func(r *row, now time.Time) (*row, error) {
 				if r != nil {
 					r.Checked = now
