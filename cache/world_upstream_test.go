@@ -16,6 +16,10 @@ import (
 	"time"
 
 	"narwharf/cache/local/compress"
+	"narwharf/cache/retention"
+	"narwharf/cache/root"
+	"narwharf/cache/state"
+	"narwharf/cache/stored"
 	"narwharf/cache/upstream"
 	"narwharf/narinfo"
 	"narwharf/signing"
@@ -322,6 +326,31 @@ func TestSignAPathOfAnUpstream(t *testing.T) {
 	}
 	w.mustServe(p)
 	w.check()
+}
+
+// What is kept because of it, and what leans, can be told.
+func TestWhyAndUsageTellWhatLeans(t *testing.T) {
+	up := newStranger(t, "up-1")
+	p := newUpload(t, "p", "zstd")
+	up.has(p)
+	w, _ := behindOf(t, up.config())
+	top := newUpload(t, "top", "zstd", p)
+	w.putAll(top)
+	err := w.state.Update(context.Background(), root.Locks([]narinfo.Path{top.info.Path}), func(tx state.Tx) error {
+		return root.Set(tx, "pin:x", []narinfo.Path{top.info.Path})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := retention.New(retention.Options{State: w.state, Index: w.index, Uploads: w.u, Leaning: stored.Leaning(w.channels.Upstreams), Log: slog.New(slog.DiscardHandler)})
+	why, err := c.Why(context.Background(), p.info.Path)
+	if err != nil || why.Leans != up.URL || why.Uploaded || len(why.Roots) != 1 || why.Roots[0].Owner != "pin:x" {
+		t.Errorf("why: %+v, %v", why, err)
+	}
+	use, err := c.Usage(context.Background(), "")
+	if err != nil || use.Leaning != (retention.Sum{Paths: 1, Bytes: p.info.NarSize}) || use.Uploads.Paths != 1 {
+		t.Errorf("usage: %+v, %v", use, err)
+	}
 }
 
 // A reference that nobody looked up is looked up when it is needed.

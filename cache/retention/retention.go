@@ -54,6 +54,13 @@ type Local interface {
 	MakeRoom(n int64) (freed int64)
 }
 
+// Leaning is what upstreams have that we lean on them for. It takes no room here.
+type Leaning interface {
+	// Leans returns the URL of the upstream that has a path, and how large the NAR is; ""
+	// if we lean on none for it.
+	Leans(ctx context.Context, hash string) (from string, narSize int64, err error)
+}
+
 // Options are what a Collector works on.
 type Options struct {
 	Policy
@@ -64,6 +71,8 @@ type Options struct {
 	Sidecars *sidecar.Store
 	// Local is nil if there is none.
 	Local Local
+	// Leaning is nil if there are no upstreams.
+	Leaning Leaning
 	// Free is how many bytes uploads find free on the disk; nil if that is not known.
 	Free func() (int64, error)
 	// Now is the time, for tests; nil: time.Now.

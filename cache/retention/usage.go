@@ -19,6 +19,9 @@ type Usage struct {
 	// Loose is what no root reaches, and Uploads all that was uploaded.
 	Loose   Sum `json:"loose"`
 	Uploads Sum `json:"uploads"`
+	// Leaning is what roots reach that is no upload and that an upstream has, with the
+	// sizes of its NARs.
+	Leaning Sum `json:"leaning"`
 	// Size is how many bytes all NAR files of uploads have on the disk.
 	Size int64 `json:"size"`
 }
@@ -74,7 +77,25 @@ func (c *Collector) Usage(ctx context.Context, channel string) (*Usage, error) {
 			u.Loose.add(size)
 		}
 	}
-	return u, nil
+	return u, c.leaning(ctx, g, &u.Leaning)
+}
+
+// leaning sums up what an upstream has of what roots reach.
+func (c *Collector) leaning(ctx context.Context, g *graph.Graph, sum *Sum) error {
+	for v := range uint32(len(g.Part)) {
+		if c.Leaning == nil || g.Here(v) || !g.Kept(v) {
+			continue
+		}
+		from, size, err := c.Leaning.Leans(ctx, g.Key(v).String())
+		if err != nil {
+			return err
+		}
+		if from != "" {
+			sum.Paths++
+			sum.Bytes += size
+		}
+	}
+	return nil
 }
 
 // shareOf is what an owner's roots count for.

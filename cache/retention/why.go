@@ -21,6 +21,8 @@ type Why struct {
 	// same, and Bytes is then 0.
 	Uploaded bool  `json:"uploaded"`
 	Bytes    int64 `json:"bytes"`
+	// Leans is the URL of the upstream that has it, where it is no upload.
+	Leans string `json:"leans,omitempty"`
 	// Roots are the roots that reach it, with a shortest chain each, the shortest
 	// first; More is how many further ones there are.
 	Roots []Chain `json:"roots"`
@@ -56,6 +58,11 @@ func (c *Collector) Why(ctx context.Context, path narinfo.Path) (*Why, error) {
 		return nil, err
 	}
 	target, ok := g.Find(k)
+	if c.Leaning != nil && !(ok && g.Here(target)) {
+		if w.Leans, _, err = c.Leaning.Leans(ctx, path.Hash()); err != nil {
+			return nil, err
+		}
+	}
 	if !ok { // nothing refers to it, and it is not here
 		return w, nil
 	}

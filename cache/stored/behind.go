@@ -7,6 +7,7 @@ import (
 
 	"narwharf/cache/local"
 	"narwharf/cache/local/compress"
+	"narwharf/cache/retention"
 	"narwharf/cache/upstream"
 	"narwharf/narinfo"
 )
@@ -57,6 +58,18 @@ func (m marked) Info(ctx context.Context, hash string) (*narinfo.Info, error) {
 		return nil, fs.ErrNotExist
 	}
 	return l.Info, nil
+}
+
+// Leaning is what a collection can tell of upstreams.
+func Leaning(ups *upstream.Upstreams) retention.Leaning { return marked{behind{ups: ups}} }
+
+// Leans is what we lean on for a path.
+func (m marked) Leans(ctx context.Context, hash string) (from string, narSize int64, err error) {
+	l, err := m.ups.Leaning(ctx, hash)
+	if err != nil || l == nil || !l.Lost.IsZero() {
+		return "", 0, err
+	}
+	return l.From, l.Info.NarSize, nil
 }
 
 // Hold keeps a path in the store, or notes that we lean on an upstream for it.

@@ -59,7 +59,7 @@ func (c *Cache) HasBytes(info *narinfo.Info) bool {
 }
 
 // Use keeps paths for a lease, by hash part: they do not go while their closure is checked
-// and promoted. It returns those that are in neither source.
+// and promoted. It returns those that are in no source.
 func (c *Cache) Use(ctx context.Context, hashes []string) (missing []string, err error) {
 	gone, err := c.Uploads.Index.Use(ctx, hashes)
 	for _, hash := range gone {
@@ -67,6 +67,9 @@ func (c *Cache) Use(ctx context.Context, hashes []string) (missing []string, err
 			if _, err := c.Local.Info(ctx, hash); err == nil {
 				continue
 			}
+		}
+		if _, err := c.Upstreams.Lean(ctx, hash); err == nil {
+			continue
 		}
 		missing = append(missing, hash)
 	}

@@ -112,7 +112,7 @@ func Open(opts Options) (*Cache, error) {
 		Policy: opts.Retention, State: opts.State, Index: idx, Uploads: c.Uploads, Sidecars: c.Sidecars, Free: free(files), Log: opts.Log,
 	}
 	if opts.Local != nil || opts.Upstreams != nil {
-		collection.Local = marked{c.behind()}
+		collection.Local, collection.Leaning = marked{c.behind()}, Leaning(opts.Upstreams)
 	}
 	c.Collector = retention.New(collection)
 	return c, nil
