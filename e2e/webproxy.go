@@ -70,12 +70,12 @@ func StartWebProxy(t testing.TB, program, addr string) (url string) {
 			t.Logf("%s said:\n%s", program, said())
 		}
 	})
-	for range 500 {
+	// Varnish compiles its configuration first, which takes a while beside other work.
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if c, err := net.Dial("tcp", listen); err == nil {
 			_ = c.Close()
 			return "http://" + listen
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 	t.Fatalf("%s does not listen:\n%s\nwith\n%s", program, said(), block)
 	return ""
