@@ -17,7 +17,7 @@ import (
 // selfOf is which machine a poll or log is of.
 func selfOf(req *http.Request) (api.Self, error) {
 	q := req.URL.Query()
-	self := api.Self{Instance: q.Get("instance"), Machine: intake.Clean(q.Get("machine"), 64), BootID: intake.Clean(q.Get("boot"), 64)}
+	self := api.Self{Instance: q.Get("instance"), Machine: intake.Clean(q.Get("machine"), 1<<10), BootID: intake.Clean(q.Get("boot"), 1<<10)}
 	return self, host.CheckSelf(self)
 }
 

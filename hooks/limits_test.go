@@ -230,6 +230,9 @@ func TestHostsPerCredential(t *testing.T) {
 	for i := range 20 {
 		w.must(w.do("GET", fmt.Sprintf("/api/v1/hosts/web-%d/desired?channel=web", i), w.host, nil), 200, "")
 	}
+	for i := range 20 {
+		w.must(w.do("POST", fmt.Sprintf("/api/v1/hosts/web-%d/log?channel=web&attempt=a", i), w.host, []byte("x")), 404, api.NotFound)
+	}
 	list := func() int {
 		return len(decode[struct{ Hosts []api.Host }](t, w.must(w.do("GET", "/api/v1/hosts", w.op, nil), 200, "")).Hosts)
 	}
@@ -441,6 +444,7 @@ func TestAnswersNobodyTakes(t *testing.T) {
 func TestBodiesOfHosts(t *testing.T) {
 	w := newWorld(t)
 	w.promote(1, w.entry("*", w.system("a")))
+	w.must(w.do("PUT", "/api/v1/hosts/web-1/status", w.host, status(1, api.Idle)), 204, "")
 	for range 2 * (64 << 20) / intake.MaxHeld {
 		w.dial("PUT /api/v1/hosts/web-1/status HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + w.host + "\r\nContent-Length: 1000000\r\n\r\n{")
 	}

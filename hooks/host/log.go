@@ -30,13 +30,16 @@ func CheckAttempt(attempt string) error {
 
 func logKey(host, attempt string) string { return host + "\x00" + attempt }
 
-// PutLog keeps the end of what an attempt printed.
+// PutLog keeps the end of what an attempt printed, of a host that has reported: a log makes none.
 func (h *Hosts) PutLog(ctx context.Context, host, attempt string, text []byte) error {
 	if len(text) > maxLog {
 		text = append([]byte("[the beginning was cut off]\n"), text[len(text)-maxLog:]...)
 	}
 	key := logKey(host, attempt)
 	return h.set.Update(ctx, []string{"log:" + host}, func(tx *mirror.Tx) error {
+		if h.In(tx, host) == nil {
+			return Unknown(host)
+		}
 		list, err := tx.List(logBucket, state.Prefix(logKey(host, "")))
 		// Attempt ids begin with the time, so the first keys are the oldest.
 		for ; len(list) >= logsPerHost && list[0].Key != key; list = list[1:] {

@@ -247,6 +247,8 @@ func (c *Config) checkAccess(public string) (err error) {
 		case s.Kind == access.Pull || s.Kind == access.Metrics:
 		case public != "":
 			return fmt.Errorf("access.anonymous has %s and listen has %s: that would let everybody on the network do it; take it out, or listen on 127.0.0.1 alone", s, public)
+		case len(c.Access.TrustedProxies) > 0:
+			return fmt.Errorf("access.anonymous has %s and access.trusted_proxies has %s: that would let everybody do it who reaches that proxy; take it out, and give tokens", s, c.Access.TrustedProxies[0])
 		case c.publicURL != nil && !loopback(c.publicURL.Hostname()):
 			return fmt.Errorf("access.anonymous has %s and public_url is %s: that would let everybody do it who reaches that; take it out, and give tokens", s, c.PublicURL)
 		}

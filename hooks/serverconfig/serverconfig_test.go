@@ -116,6 +116,9 @@ anonymous = ["follow:*"]`: "access.anonymous has follow:* and public_url",
 public_url = "https://cache.example.org"
 [access]
 anonymous = ["pull", "push"]`: "access.anonymous has push and public_url",
+		`[access]
+anonymous = ["push"]
+trusted_proxies = ["127.0.0.1"]`: "access.anonymous has push and access.trusted_proxies has 127.0.0.1",
 		`public_url = "http://localhost:8080"
 [access]
 anonymous = ["push"]`: "",
