@@ -68,6 +68,8 @@ func script(t testing.TB) []step {
 	alt := app.repacked(t, "gzip")
 	orphan := newUpload(t, "orphan", "none")
 	liar := newUpload(t, "liar", "none", orphan)
+	dep := newUpload(t, "dep", "zstd")
+	old := newUpload(t, "old", "none", dep)
 	sigs := signatures(t, 2)
 	signed := app.edited(func(i *narinfo.Info) { i.Sigs = sigs })
 	doi := func(s ...string) []byte {
@@ -98,6 +100,27 @@ func script(t testing.TB) []step {
 		{"orphan", put(orphan.narURL(), orphan.body), []int{201}, nil},
 		{"NAR of a liar", put(liar.narURL(), liar.body), []int{201}, nil},
 		{"liar", put(liar.infoURL(), liar.text()), []int{422}, nil},
+		{"NAR of dep", put(dep.narURL(), dep.body), []int{201}, nil},
+		{"dep", put(dep.infoURL(), dep.text()), []int{201}, nil},
+		{"NAR of old", put(old.narURL(), old.body), []int{201}, nil},
+		{"old", put(old.infoURL(), old.text()), []int{201}, nil},
+		{"listing of old", func(w *world) answer { return w.get("/" + old.info.Path.Hash() + ".ls") }, []int{200}, nil},
+		{"collect", func(w *world) answer {
+			for _, p := range []*testPath{old, dep} {
+				if _, err := w.index.Get(p.info.Path.Hash()); err == nil {
+					w.unused(p)
+				}
+			}
+			// What an error left the next one finishes.
+			_, err := w.u.Collect(w.t.Context(), []string{old.info.Path.Hash(), dep.info.Path.Hash()}, nil)
+			if err == nil {
+				_, _, err = w.u.Sweep(time.Now().Add(30 * time.Hour))
+			}
+			if err != nil {
+				return answer{status: 500}
+			}
+			return answer{status: 200}
+		}, []int{200, 500}, func(w *world) { w.mustLack(old, dep) }},
 		{"sweep", func(w *world) answer {
 			// Only what nobody refers to goes; later steps do not miss it.
 			_, _, err := w.u.Sweep(time.Now().Add(30 * time.Hour))

@@ -139,7 +139,7 @@ func TestRebuild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"left out: " + other.info.Path.Hash() + ".narinfo", "left out: nar/" + someFile, "1 paths, 1 more NAR files", "who uploaded"} {
+	for _, want := range []string{"left out: " + other.info.Path.Hash() + ".narinfo", "left out: nar/" + someFile, "1 paths, and 1 NAR files", "who uploaded"} {
 		if !strings.Contains(report.String(), want) {
 			t.Errorf("no %q in\n%s", want, &report)
 		}

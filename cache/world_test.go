@@ -177,6 +177,7 @@ func (w *world) start() {
 	if w.index.Dirty() {
 		_, _, err := recovery.Recover(w.u)
 		fatal(err)
+		fatal(recovery.FindUnnamed(context.Background(), w.u)) // as recovery.Check does beside everything else
 	}
 
 	tokens, _, err := access.Open(context.Background(), memory.New(nil), "")
@@ -381,6 +382,13 @@ func (w *world) consistent() {
 			w.t.Fatal(err)
 		}
 		onDisk[strings.TrimSuffix(filepath.Base(name), ".narinfo")] = string(text)
+	}
+	going, err := w.index.Going(context.Background()) // what a collection could not remove yet
+	if err != nil {
+		w.t.Error(err)
+	}
+	for _, g := range going {
+		delete(onDisk, g.Hash)
 	}
 	known, claimed := 0, make(map[string]bool)
 	err = w.index.Each(func(hash string, r *index.Record, err error) error {
