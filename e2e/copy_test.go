@@ -157,7 +157,11 @@ func TestCopyOtherCompressions(t *testing.T) {
 				continue
 			}
 			if out.Code == 0 {
-				down := NewNix(t, suite)
+				reader := suite
+				if method == "lzma" && !up.AtLeast(2, 26) { // 2.8 writes it, and aborts where it reads two at once, whoever serves them
+					reader = newest()
+				}
+				down := NewNix(t, reader)
 				down.Pull(rec.URL(), c.Path("a"))
 				down.Verify()
 				continue
