@@ -29,6 +29,9 @@ var mayImport = map[string][]string{
 	"bench/load":              nil,
 	"cache":                   {"cache/...", "narinfo", "signing", "signing/access"},
 	"cache/blob":              {"cache/state/durable"},
+	"cache/copies":            {"cache/blob", "cache/local/encoder", "cache/narfile", "narinfo", "signing"},
+	"cache/copies/backup":     {"cache/state/durable", "narinfo"},
+	"cache/copies/remote":     {"cache/copies", "narinfo"},
 	"cache/fastpath":          nil,
 	"cache/index":             {"narinfo", "cache/state"},
 	"cache/index/collect":     {"cache/index", "cache/root", "narinfo"},
@@ -44,7 +47,7 @@ var mayImport = map[string][]string{
 	"cache/root":              {"narinfo", "cache/state"},
 	"cache/reply":             {"cache/blob", "cache/fastpath", "cache/refusal"},
 	"cache/signed":            {"cache/fastpath", "cache/index", "cache/local", "cache/refusal", "narinfo", "signing"},
-	"cache/stored":            {"cache/nar", "cache/limits", "cache/narfile", "cache/blob", "cache/index", "cache/local", "cache/local/encoder", "cache/refusal", "cache/retention", "cache/sidecar", "cache/signed", "cache/upload", "cache/upload/adopt", "cache/upload/recovery", "cache/upstream", "cache/local/compress", "cache/state", "cache/state/namelock", "narinfo"},
+	"cache/stored":            {"cache/nar", "cache/limits", "cache/narfile", "cache/blob", "cache/index", "cache/local", "cache/local/encoder", "cache/refusal", "cache/retention", "cache/sidecar", "cache/signed", "cache/upload", "cache/upload/adopt", "cache/upload/fsck", "cache/upload/scrub", "cache/upload/recovery", "cache/upstream", "cache/local/compress", "cache/state", "cache/state/namelock", "narinfo"},
 	"cache/retention":         {"cache/index", "cache/retention/graph", "cache/root", "cache/sidecar", "cache/state", "cache/upload", "narinfo"},
 	"cache/retention/graph":   {"cache/index", "narinfo"},
 	"cache/sidecar":           {"cache/narfile", "cache/blob", "cache/refusal", "cache/state/namelock", "narinfo", "signing"},
@@ -65,12 +68,13 @@ var mayImport = map[string][]string{
 	"cache/upload/fsck":       {"cache/nar", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/upload", "narinfo"},
 	"cache/upload/adopt":      {"cache/nar", "cache/nar/dump", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/upload", "narinfo"},
 	"cache/upload/received":   {"cache/narfile"},
+	"cache/upload/scrub":      {"cache/index", "cache/state", "cache/upload", "narinfo"},
 	"cache/upload/recovery":   {"cache/narfile", "cache/blob", "cache/index", "cache/state", "cache/upload", "narinfo"},
 	"cmd/narwharf":            {"..."},
-	"cmd/narwharf/data":       {"cmd/narwharf/command", "cmd/narwharf/server", "cmd/narwharf/terminal", "hooks/serverconfig"},
+	"cmd/narwharf/data":       {"cache/copies", "cache/copies/...", "cache/narfile", "cache/refusal", "cmd/narwharf/command", "cmd/narwharf/server", "cmd/narwharf/terminal", "hooks/api", "hooks/serverconfig", "narinfo", "signing"},
 	"cmd/narwharf/command":    {"cmd/narwharf/terminal", "hooks/api", "hooks/configfile"},
 	"cmd/narwharf/retention":  {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/api/retention"},
-	"cmd/narwharf/server":     {"cache", "cache/...", "hooks", "hooks/api", "hooks/api/retention", "hooks/audit", "hooks/serverconfig", "narinfo", "narinfo", "nixos/bootstrap", "nixos/config", "signing", "signing/access", "signing/browser"},
+	"cmd/narwharf/server":     {"cmd/narwharf/server/...", "cache", "cache/...", "hooks", "hooks/api", "hooks/api/retention", "hooks/audit", "hooks/serverconfig", "narinfo", "narinfo", "nixos/bootstrap", "nixos/config", "signing", "signing/access", "signing/browser"},
 	"cmd/narwharf/terminal":   {"hooks/api"},
 	"e2e":                     nil,
 	"e2e/fleet":               {"e2e"},
@@ -120,6 +124,9 @@ var mayImport = map[string][]string{
 	"signing/ijson":           nil,
 	"signing/browser":         {"signing/access"},
 	"signing/access":          {"signing", "cache/state", "cache/state/durable", "cache/state/mirror"},
+
+	"cmd/narwharf/server/greeting": {"hooks/serverconfig", "signing", "signing/access"},
+	"cmd/narwharf/server/place":    {"cache/state", "hooks/serverconfig"},
 }
 
 // allMayImport is what every package may import: tiny leaves.
@@ -156,7 +163,7 @@ var onlyIn = map[string][]string{
 	"github.com/pelletier":     {"hooks/configfile/*.go", "nixos/bootstrap/script.go"},
 	"go.etcd.io/bbolt":         {"cache/state/bolt/*.go"},
 	// Handlers and clients know HTTP; what they call does not.
-	"net/http": {"bench/*.go", "cache/*.go", "cache/fastpath/*.go", "cache/limits/*.go", "cache/reply/*.go", "cache/state/admin/*.go", "cache/upstream/*.go", "cmd/narwharf/server/*.go", "e2e/*.go", "e2e/*/*.go",
+	"net/http": {"bench/*.go", "cache/*.go", "cache/copies/remote/*.go", "cache/fastpath/*.go", "cache/limits/*.go", "cache/reply/*.go", "cache/state/admin/*.go", "cache/upstream/*.go", "cmd/narwharf/server/*.go", "e2e/*.go", "e2e/*/*.go",
 		"hooks/*.go", "hooks/api/*.go", "hooks/api/retention/*.go", "hooks/longpoll/*.go", "hooks/reply/*.go", "nixos/linux/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "signing/access/*.go", "signing/browser/*.go"},
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"compress/bzip2"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/andybalholm/brotli"
@@ -127,6 +128,17 @@ func unpackAs(r *bufio.Reader, compression string, among *places) (io.ReadCloser
 		}
 	}
 	return nil, refusal.New(refusal.Encoding, "the compression %q is not known here", compression)
+}
+
+// Suffix is how Nix names a NAR file with a compression behind ".nar", "" where that is
+// not known here.
+func Suffix(compression string) string {
+	for _, c := range append(slices.Clone(codecs), unchecked...) {
+		if c.name == compression {
+			return c.suffix
+		}
+	}
+	return ""
 }
 
 // start opens a stream when there is a place for its decoder.

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"narwharf/cache/local/compress"
+	"narwharf/cache/upload/scrub"
 )
 
 // shownMetrics reads a page of metrics: the type and the labels of each.
@@ -68,6 +69,15 @@ func TestMetricsAreDocumented(t *testing.T) {
 	a.exercise()
 	_, page := a.want(200, ask{route: "metrics", method: "GET", path: "/metrics"})
 	compareMetrics(t, page, "The cache")
+}
+
+// The same for what is read in the background.
+func TestScrubMetricsAreDocumented(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	scrub.New(scrub.Options{}).Register(registry)
+	w := httptest.NewRecorder()
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	compareMetrics(t, w.Body.String(), "The background scrub")
 }
 
 // The same for packed copies of local paths.

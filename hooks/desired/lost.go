@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/api"
@@ -35,6 +36,22 @@ func (f *Fleet) Needs() (map[narinfo.Path][]string, error) {
 		}
 	}
 	return needs, nil
+}
+
+// Systems returns the store paths that the current release of a channel names.
+func (f *Fleet) Systems(name string) (roots []narinfo.Path, err error) {
+	now := f.o.Channels.Get(name)
+	if now.Release == nil {
+		return nil, fmt.Errorf("there is no channel %s, or nothing was promoted to it", name)
+	}
+	for _, e := range now.Entries {
+		root, err := e.Path()
+		if err != nil {
+			return nil, err
+		}
+		roots = append(roots, root)
+	}
+	return roots, nil
 }
 
 // closure is the paths of an entry, and the root alone where its manifest cannot be read:
@@ -74,4 +91,39 @@ func (f *Fleet) Lost(ctx context.Context, name string, paths []narinfo.Path) err
 		audit.Note(tx, api.Event{Kind: "channel.lost", Channel: name, Alarm: true, Text: fmt.Sprintf("the cache has lost %s%s, which %s needs: upload it again with nix copy --refresh", paths[0], more, name)})
 		return nil
 	})
+}
+
+// Damaged raises an alarm for a NAR that was found damaged in the background: in the
+// channels whose current releases need its path, or in none.
+func (f *Fleet) Damaged(ctx context.Context, p narinfo.Path, file, what string, mended bool) error {
+	needs, err := f.Needs()
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("%s, the NAR of %s, is damaged: %s", file, p, what)
+	names := needs[p]
+	if len(names) > 0 {
+		text += "; needed by " + strings.Join(names, ", ")
+	} else {
+		names = []string{""}
+	}
+	if mended {
+		text += "; it was fetched anew, look at the disk"
+	} else {
+		text += "; run narwharf fsck --repair, and upload it again with nix copy --refresh"
+	}
+	for _, name := range names {
+		var locks []string
+		if name != "" {
+			locks = []string{channel.Lock(name)}
+		}
+		err := f.o.Set.Update(ctx, locks, func(tx *mirror.Tx) error {
+			audit.Note(tx, api.Event{Kind: "cache.damaged", Channel: name, Alarm: true, Text: text})
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -38,6 +38,7 @@ type Config struct {
 		AllowIncomplete bool                `toml:"allow_incomplete"`
 		MaxNarSize      configfile.Size     `toml:"max_nar_size"`
 		NarGrace        configfile.Duration `toml:"nar_grace"`
+		ScrubInterval   configfile.Duration `toml:"scrub_interval"`
 	} `toml:"cache"`
 
 	Upstreams []Upstream `toml:"upstream"`
@@ -116,6 +117,7 @@ func Default() *Config {
 	c.Cache.NarCacheSize = 50 << 30
 	c.Cache.MaxNarSize = 64 << 30
 	c.Cache.NarGrace = configfile.Duration(24 * time.Hour)
+	c.Cache.ScrubInterval = configfile.Duration(30 * 24 * time.Hour)
 	c.Signing.SignUploads = true
 	c.Access.Anonymous, c.Access.Hosts = []string{"pull"}, []string{}
 	c.Bootstrap.Agents = []string{}

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -109,6 +110,19 @@ func (s *Store) View(ctx context.Context, fn func(tx state.Reader) error) error 
 	}
 	defer s.open.Done()
 	return s.db.View(func(t *bbolt.Tx) error { return fn(&tx{t: t, clock: s.clock}) })
+}
+
+// Snapshot writes the whole file as it is at one moment: another process can open what
+// was written. Others read and write meanwhile, but for one who makes the file grow.
+func (s *Store) Snapshot(ctx context.Context, w io.Writer) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	defer s.open.Done()
+	return s.db.View(func(t *bbolt.Tx) error {
+		_, err := t.WriteTo(w)
+		return err
+	})
 }
 
 // Scan implements state.Store.

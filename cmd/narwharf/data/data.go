@@ -15,7 +15,9 @@ import (
 )
 
 // Commands are those of this package.
-func Commands() []*cobra.Command { return []*cobra.Command{Fsck(), Rebuild()} }
+func Commands() []*cobra.Command {
+	return []*cobra.Command{Fsck(), Rebuild(), Export(), Import(), Backup(), Restore()}
+}
 
 // Job runs a job on data_dir, in the server that has it open or here.
 type Job func(name string, args any, out io.Writer) error

@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"narwharf/cache/copies/backup"
 	"narwharf/cache/local"
 	"narwharf/cache/signed"
 	"narwharf/cache/state"
@@ -23,7 +24,9 @@ import (
 	"narwharf/cache/state/durable"
 	"narwharf/cache/stored"
 	"narwharf/cache/upload"
+	"narwharf/cache/upload/scrub"
 	"narwharf/cache/upstream"
+	"narwharf/cmd/narwharf/server/place"
 	"narwharf/hooks"
 	"narwharf/hooks/audit"
 	"narwharf/hooks/serverconfig"
@@ -48,6 +51,7 @@ type DataDir struct {
 	// What a server has open of it; nil elsewhere, where a job opens it.
 	cache    *stored.Cache
 	channels *hooks.Server
+	scrubber *scrub.Scrubber
 }
 
 // Open opens data_dir, making it if it is empty or absent. It waits a little for a
@@ -57,10 +61,13 @@ func Open(cfg *serverconfig.Config, version string, log *slog.Logger) (_ *DataDi
 		if r := recover(); r != nil { // how bbolt says that pages are not what they should be
 			err = fmt.Errorf("%s is %w: %v", filepath.Join(cfg.DataDir, "narwharf.db"), state.ErrDamaged, r)
 		}
-		err = openError(cfg, err)
+		err = place.Explain(cfg, err)
 	}()
-	if err := notUnmounted(cfg); err != nil {
+	if err := place.Check(cfg); err != nil {
 		return nil, err
+	}
+	if backup.Unfinished(cfg.DataDir) {
+		return nil, fmt.Errorf("data_dir %s was not restored to its end: run narwharf restore again", cfg.DataDir)
 	}
 	if cfg.Private() {
 		syscall.Umask(syscall.Umask(0o027) | 0o027)
@@ -68,7 +75,7 @@ func Open(cfg *serverconfig.Config, version string, log *slog.Logger) (_ *DataDi
 	if err := os.MkdirAll(cfg.DataDir, 0o755); err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
-	noteUsed(cfg)
+	place.Note(cfg)
 	if err := becomeOwner(cfg.DataDir); err != nil {
 		return nil, err
 	}

@@ -30,6 +30,8 @@ var jobs = map[string]job{
 	"token-revoke": decoded(tokenRevoke),
 	"fsck":         decoded(runFsck),
 	"rebuild":      decoded(rebuild),
+	"export":       decoded(export),
+	"snapshot":     decoded(snapshot),
 }
 
 // decoded is a job whose arguments are an A.

@@ -25,6 +25,8 @@ import (
 	"narwharf/cache/limits"
 	"narwharf/cache/signed"
 	"narwharf/cache/state/admin"
+	"narwharf/cache/upload/scrub"
+	"narwharf/cmd/narwharf/server/greeting"
 	"narwharf/hooks"
 	"narwharf/hooks/api"
 	"narwharf/hooks/serverconfig"
@@ -94,6 +96,10 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	if d.channels, err = d.OpenChannels(d.cache, auth, func() []signing.PublicKey { return slices.Concat(signer.PublicKeys(), signer.Others()) }, registry); err != nil {
 		return err
 	}
+	d.scrubber = d.cache.Scrubber(d.State, time.Duration(cfg.Cache.ScrubInterval), func(ctx context.Context, f scrub.Finding) error {
+		return d.channels.Fleet.Damaged(ctx, f.Path, f.File, f.Text, f.Mended)
+	})
+	d.scrubber.Register(registry)
 	socket, err := d.ServeAdmin()
 	if err != nil {
 		return err
@@ -161,7 +167,7 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *sign
 	if d.Config.Limits.FastPath { // else polls wait in net/http
 		go func() { failed <- srv.Serve(d.channels.Returned(idleTimeout)) }()
 	}
-	greet(out, d.Config, listeners, slices.Concat(signer.PublicKeys(), signer.Others()))
+	greeting.Print(out, d.Config, listeners, slices.Concat(signer.PublicKeys(), signer.Others()))
 	notify("READY=1")
 
 	background, stop := context.WithCancel(context.Background())
@@ -173,6 +179,7 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *sign
 	tending.Go(func() { d.cache.Check(background) })
 	tending.Go(func() { d.cache.TendUpstreams(background, d.channels.Fleet.Needs, d.channels.Fleet.Lost) })
 	tending.Go(func() { d.channels.Tend(background) })
+	tending.Go(func() { d.scrubber.Run(background) })
 
 	for {
 		select {

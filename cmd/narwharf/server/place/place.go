@@ -1,4 +1,6 @@
-package server
+// Package place looks at where data_dir lies before it is opened, and explains why it
+// cannot be.
+package place
 
 import (
 	"errors"
@@ -15,8 +17,8 @@ import (
 	"narwharf/hooks/serverconfig"
 )
 
-// openError says what to do about an error of opening data_dir.
-func openError(cfg *serverconfig.Config, err error) error {
+// Explain says what to do about an error of opening data_dir.
+func Explain(cfg *serverconfig.Config, err error) error {
 	dir := cfg.DataDir
 	switch {
 	case err == nil:
@@ -54,10 +56,10 @@ func userName(uid int) string {
 	return "uid " + strconv.Itoa(uid)
 }
 
-// notUnmounted refuses a data_dir that is absent or empty and was neither before: it
+// Check refuses a data_dir that is absent or empty and was neither before: it
 // is not mounted, and a new one in its place would hide the old. A note outside of it
 // says that it was used. A configuration that lies in data_dir needs none.
-func notUnmounted(cfg *serverconfig.Config) error {
+func Check(cfg *serverconfig.Config) error {
 	files, err := os.ReadDir(cfg.DataDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) || len(files) > 0 {
 		return nil //nolint:nilerr // what is wrong with it, others say
@@ -74,9 +76,9 @@ func notUnmounted(cfg *serverconfig.Config) error {
 	return nil
 }
 
-// noteUsed leaves a note beside data_dir, and beside the mount point that it lies
+// Note leaves a note beside data_dir, and beside the mount point that it lies
 // below, where it may.
-func noteUsed(cfg *serverconfig.Config) {
+func Note(cfg *serverconfig.Config) {
 	if rel, err := filepath.Rel(cfg.DataDir, cfg.Path()); cfg.Path() == "" || err == nil && !strings.HasPrefix(rel, "..") {
 		return
 	}

@@ -1,4 +1,5 @@
-package server
+// Package greeting has the words with which a server starts.
+package greeting
 
 import (
 	"fmt"
@@ -15,8 +16,8 @@ import (
 	"narwharf/signing/access"
 )
 
-// greet prints what a newcomer can type now.
-func greet(out io.Writer, cfg *serverconfig.Config, listeners []net.Listener, public []signing.PublicKey) {
+// Print prints what a newcomer can type now.
+func Print(out io.Writer, cfg *serverconfig.Config, listeners []net.Listener, public []signing.PublicKey) {
 	base, curl, others := reachedAt(cfg, listeners)
 	var keys strings.Builder
 	for _, k := range public {
