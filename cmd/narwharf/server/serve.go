@@ -142,7 +142,7 @@ func tokenOf(auth *access.Authenticator) func(*http.Request) string {
 func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *signed.Signer, auth *access.Authenticator, listeners []net.Listener, hangup <-chan os.Signal, out io.Writer) error {
 	gate := d.gate()
 	srv := &http.Server{
-		Handler:           gate.Requests(tokenOf(auth), Web(d.Config.URL(), d.channels, server)),
+		Handler:           panics(d.log, gate.Requests(tokenOf(auth), Web(d.Config.URL(), d.channels, server))),
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    64 << 10,
