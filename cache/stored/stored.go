@@ -42,7 +42,7 @@ type Options struct {
 	DataDir string // the files lie in its folders cache and tmp
 	State   state.Store
 	Index   index.Options
-	Rules   upload.Options // Open sets Local, Counted and Changed
+	Rules   upload.Options // Open sets Local, Counted, Grace and Changed
 	// Retention is what is kept, and for how long.
 	Retention retention.Policy
 	// Local is the machine's own store, nil if it is not served.
@@ -92,7 +92,8 @@ func Open(opts Options) (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	adoption := adopt.Options{Log: opts.Log, Sign: func(i *narinfo.Info) []string { return i.Sigs }}
+	opts.Rules.Grace = opts.Retention.Grace
+	adoption := adopt.Options{Log: opts.Log, Grace: opts.Retention.Grace, Sign: func(i *narinfo.Info) []string { return i.Sigs }}
 	opts.Rules.Counted = idx.Files()
 	if opts.Local != nil {
 		adoption.Local = opts.Local

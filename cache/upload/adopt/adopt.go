@@ -56,6 +56,9 @@ type Options struct {
 	// Pause is how long Run waits before it tries again what could not be adopted;
 	// 0 is a minute. It doubles up to an hour.
 	Pause time.Duration
+	// Grace is how long a path is held in the local store after it was seen here last;
+	// 0 is 31 days: Nix remembers for 30 what it saw.
+	Grace time.Duration
 	Log   *slog.Logger
 }
 
@@ -71,7 +74,7 @@ type Adopter struct {
 
 // New makes an Adopter.
 func New(opts Options) *Adopter {
-	opts.Pause = cmp.Or(opts.Pause, time.Minute)
+	opts.Pause, opts.Grace = cmp.Or(opts.Pause, time.Minute), cmp.Or(opts.Grace, 31*24*time.Hour)
 	return &Adopter{
 		Options: opts, wake: make(chan struct{}, 1),
 		wanted: make(map[narinfo.Path]bool), refused: make(map[narinfo.Path]bool),

@@ -19,10 +19,6 @@ import (
 // ofReferrers is the uploader of what was adopted for an upload.
 const ofReferrers = "adopted for uploads that refer to it"
 
-// grace is for how long Nix remembers what it saw here, and a day: a path is held in the
-// local store for so long after it was seen last.
-const grace = 31 * 24 * time.Hour
-
 // longestPause is how long Run waits at most before it tries again.
 const longestPause = time.Hour
 
@@ -110,7 +106,7 @@ func (a *Adopter) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-release.C:
-			if _, err := a.Local.Release(grace); err != nil {
+			if _, err := a.Local.Release(a.Grace); err != nil {
 				a.Log.Error("let go of old GC roots of the local store", "error", err)
 			}
 			continue
