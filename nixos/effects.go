@@ -193,8 +193,10 @@ func (a *Agent) ended(ctx context.Context, r journal.Run, st RunState) effect.Sw
 	if err != nil {
 		a.Log.Warn("what a run wrote cannot be read", "run", r.ID, "error", err)
 	}
+	// A live switch also ends so where logind goes away in the middle of it; boot and check do not.
+	mute := text == "" && st.Exit == effect.ExitLocked && (r.Action == "boot" || r.Action == "check")
 	switch {
-	case st.Exit != effect.ExitUnitsFailed && lockHeld.MatchString(text) && !didSomething.MatchString(text):
+	case mute, st.Exit != effect.ExitUnitsFailed && lockHeld.MatchString(text) && !didSomething.MatchString(text):
 		return effect.Switched{Busy: "somebody else runs switch-to-configuration: it could not acquire its lock", Began: true}
 	case st.Exit != effect.ExitUnitsFailed:
 		ev.Last = clip.Text(a.Host.LastLines(ctx, r), 300)

@@ -116,6 +116,16 @@ func TestLockIsHeld(t *testing.T) {
 	}
 }
 
+// TestLockIsHeldUnseen: nor does one where nothing is kept of what it wrote, if it touches nothing live.
+func TestLockIsHeldUnseen(t *testing.T) {
+	w := world(t, sim.System{Locked: 2})
+	w.NoLogs = true
+	w.Promote(2, pathB, signing.Boot)
+	if j := drive(t, w); j.State != api.Armed && j.State != api.OK || w.Profile() != pathB {
+		t.Errorf("%s (%s)", j.State, j.Error)
+	}
+}
+
 // TestLockInOtherWords: an activation script may say the same of a lock of its own.
 func TestLockInOtherWords(t *testing.T) {
 	w := world(t, sim.System{TestExit: 2, Says: "activating the configuration...\nCould not acquire lock\nFailed to run activate script\n"})

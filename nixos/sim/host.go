@@ -260,7 +260,7 @@ func (w *World) LastLines(ctx context.Context, r journal.Run) string {
 // RunLog implements nixos.Runs.
 func (w *World) RunLog(_ context.Context, r journal.Run, _ int) (string, error) {
 	i := slices.IndexFunc(w.runs, func(o *run) bool { return o.ID == r.ID })
-	if i < 0 {
+	if i < 0 || w.NoLogs {
 		return "", nil
 	}
 	return w.runs[i].log, nil

@@ -104,6 +104,7 @@ type World struct {
 	Reboots      int
 	WontReboot   bool
 	Baseline     []string      // units that fail whatever runs
+	NoLogs       bool          // what runs write is not kept
 	NotWell      []effect.Unit // more units, of no system
 	Pause        *api.Hold
 	SwitchedAt   int64
