@@ -145,8 +145,8 @@ const (
 // Exit codes of switch-to-configuration; see docs/agent.md.
 const (
 	ExitFine        = 0
-	ExitActivation  = 2 // the activation script failed
-	ExitUnitsFailed = 4 // the system is switched: probation decides
+	ExitActivation  = 2  // the activation script failed
+	ExitUnitsFailed = 4  // the system is switched: probation decides
 	ExitLocked      = 11 // the errno of a lock that somebody else holds, or of another that died
 	ExitReboot      = 100
 )

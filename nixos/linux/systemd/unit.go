@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -46,7 +47,7 @@ func showOwn(ctx context.Context, properties string) (string, error) {
 
 // OwnUnit is the service that this process is, "" if none.
 func OwnUnit() string {
-	if os.Getenv("INVOCATION_ID") == "" {
+	if os.Getenv("INVOCATION_ID") == "" || !isMain(os.Getenv("SYSTEMD_EXEC_PID"), os.Getpid(), os.Getppid()) {
 		return ""
 	}
 	text, err := os.ReadFile("/proc/self/cgroup")
@@ -54,6 +55,13 @@ func OwnUnit() string {
 		return ""
 	}
 	return unitOf(string(text))
+}
+
+// isMain tells whether a process is what a service is for, or what that has started: the script of a
+// first boot is within a service of cloud-init's, say, and so far from its main process. Before version
+// 248 systemd does not say which that is (systemd.exec(5)).
+func isMain(main string, own, parent int) bool {
+	return main == "" || main == strconv.Itoa(own) || main == strconv.Itoa(parent)
 }
 
 // unitOf finds the service in a process's list of control groups.

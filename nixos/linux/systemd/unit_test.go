@@ -61,3 +61,13 @@ func TestUnitOf(t *testing.T) {
 		}
 	}
 }
+
+// TestIsMain: what a service's own program, or its script, starts is the service; what others start within
+// one is not.
+func TestIsMain(t *testing.T) {
+	for main, want := range map[string]bool{"": true, "7": true, "6": true, "5": false, "77": false} {
+		if got := isMain(main, 7, 6); got != want {
+			t.Errorf("%q: %t", main, got)
+		}
+	}
+}
