@@ -51,7 +51,7 @@ func (r *Relay) offer(ctx context.Context, line signing.Line) (*offer, error) {
 	var last error
 	for i := range r.Caches {
 		c := &r.Caches[i]
-		info, err := r.narinfo(ctx, c, line.Path)
+		info, err := r.narinfo(ctx, c, line)
 		if err == nil && (info.StoreDir != r.StoreDir || !signing.LineOf(info).Equal(line)) {
 			err = fmt.Errorf("%w: %s has other bytes for %s than the promoter signed", errRefused, c.URL.Redacted(), line.Path)
 		}
@@ -71,11 +71,13 @@ func (r *Relay) offer(ctx context.Context, line signing.Line) (*offer, error) {
 	return nil, last
 }
 
-// maxNarinfo bounds a narinfo, with some 10,000 references.
-const maxNarinfo = 1 << 20
+// maxNarinfo bounds a narinfo with so many references: those of a closure are in memory together, and a
+// cache may make signatures up.
+func maxNarinfo(references int) int64 { return 32<<10 + 256*int64(references) }
 
-// narinfo asks a cache for the narinfo of a path.
-func (r *Relay) narinfo(ctx context.Context, c *Cache, p narinfo.Path) (*narinfo.Info, error) {
+// narinfo asks a cache for the narinfo of the path of a line.
+func (r *Relay) narinfo(ctx context.Context, c *Cache, line signing.Line) (*narinfo.Info, error) {
+	p := line.Path
 	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
 	resp, err := r.get(ctx, c, c.URL.JoinPath(p.Hash()+".narinfo"), 0, false)
@@ -90,7 +92,7 @@ func (r *Relay) narinfo(ctx context.Context, c *Cache, p narinfo.Path) (*narinfo
 	default:
 		return nil, fmt.Errorf("%s answers %s for the narinfo of %s", c.URL.Redacted(), resp.Status, p)
 	}
-	plain, err := narfile.Decode(resp.Body, resp.Header.Get("Content-Encoding"), maxNarinfo, "the narinfo", refusal.Narinfo)
+	plain, err := narfile.Decode(resp.Body, resp.Header.Get("Content-Encoding"), maxNarinfo(len(line.References)), "the narinfo", refusal.Narinfo)
 	if err != nil {
 		return nil, err
 	}

@@ -358,3 +358,33 @@ func TestWithoutProxy(t *testing.T) {
 		}
 	}
 }
+
+// TestNarinfoWithoutMeasure: signatures that a cache makes up are not kept: those of a whole closure would
+// be in memory together.
+func TestNarinfoWithoutMeasure(t *testing.T) {
+	h := newHostile(t)
+	l := line("long", []byte("x"))
+	i := info(l, "nar/x.nar", "none")
+	r := start(t, Options{Lines: []signing.Line{l}, Caches: []Cache{h.cache(t, "")}})
+	for n, want := range map[int]int{16: 200, 10_000: 502} {
+		sig := i.Sigs[0][strings.IndexByte(i.Sigs[0], ':'):]
+		i.Sigs = nil
+		for k := range n {
+			i.Sigs = append(i.Sigs, fmt.Sprint("ci-", k, sig))
+		}
+		h.mu.Lock()
+		h.serve["/"+l.Path.Hash()+".narinfo"] = text(i)
+		h.mu.Unlock()
+		r.mu.Lock()
+		clear(r.offers)
+		r.mu.Unlock()
+		resp, err := http.Get(r.URL + "/" + l.Path.Hash() + ".narinfo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%d signatures: %s, want %d", n, resp.Status, want)
+		}
+	}
+}
