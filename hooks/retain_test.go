@@ -281,6 +281,8 @@ func (f *fakeCollector) Status(context.Context) (*retention.Status, error) {
 	return new(retention.Status), f.err
 }
 
+func (f *fakeCollector) Free() (int64, bool, error) { return 0, false, f.err }
+
 func (f *fakeCollector) Why(_ context.Context, p narinfo.Path) (*retention.Why, error) {
 	f.note("why %s", p)
 	return &retention.Why{Path: string(p), Roots: []retention.Chain{}}, f.err

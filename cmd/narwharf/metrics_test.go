@@ -14,7 +14,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"narwharf/cache/local/compress"
+	"narwharf/cache/retention"
+	"narwharf/cache/state"
 	"narwharf/cache/upload/scrub"
+	"narwharf/cmd/narwharf/server/collector"
 )
 
 // shownMetrics reads a page of metrics: the type and the labels of each.
@@ -91,6 +94,23 @@ func TestPackMetricsAreDocumented(t *testing.T) {
 	page := httptest.NewRecorder()
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
 	compareMetrics(t, page.Body.String(), "The machine's own store")
+}
+
+// The same for collections.
+func TestRetentionMetricsAreDocumented(t *testing.T) {
+	a := newAnswers(t)
+	err := a.dir.State.Update(t.Context(), nil, func(tx state.Tx) error {
+		last := retention.Result{Gone: map[retention.Reason]retention.Sum{retention.Size: {Paths: 1, Bytes: 1}}}
+		return state.PutJSON(tx, "cache/retention", "last", last)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collector.Metrics{Collector: collector.New(a.cache, nil)})
+	page := httptest.NewRecorder()
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
+	compareMetrics(t, page.Body.String(), "What is kept")
 }
 
 // The same for channels and hosts.

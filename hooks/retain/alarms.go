@@ -118,15 +118,15 @@ func (w *watch) judge(free int64, r *retention.Result) map[string]string {
 const lookEvery = time.Minute
 
 // Tend raises alarms about what a Collector does, once in an interval, and about the disk,
-// until ctx ends. free is what uploads find free, nil if that is not known.
-func (r *Retainer) Tend(ctx context.Context, c Collector, interval time.Duration, free func() (int64, error)) {
+// until ctx ends.
+func (r *Retainer) Tend(ctx context.Context, c Collector, interval time.Duration) {
 	w := &watch{set: r.o.Set, clock: r.o.Clock, began: r.o.Clock(), interval: interval, seen: r.o.Clock()}
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
-		left, err := int64(-1), error(nil)
-		if free != nil {
-			left, err = free()
+		left, known, err := c.Free()
+		if !known {
+			left = -1
 		}
 		if err == nil {
 			var st *retention.Status

@@ -47,6 +47,8 @@ type Collector interface {
 	Collect(early bool, by string) (*retention.Status, error)
 	// Status tells what became of collections.
 	Status(ctx context.Context) (*retention.Status, error)
+	// Free is how many bytes uploads find free on the disk, if that is known.
+	Free() (free int64, known bool, err error)
 	// Why tells why a path is here, by its hash part.
 	Why(ctx context.Context, path narinfo.Path) (*retention.Why, error)
 	// Usage tells who takes how much, or what the releases of a channel take.

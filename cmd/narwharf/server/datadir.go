@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"narwharf/cache/copies/backup"
+	"narwharf/cache/index"
 	"narwharf/cache/local"
 	"narwharf/cache/signed"
 	"narwharf/cache/state"
@@ -26,6 +27,7 @@ import (
 	"narwharf/cache/upload"
 	"narwharf/cache/upload/scrub"
 	"narwharf/cache/upstream"
+	"narwharf/cmd/narwharf/server/collector"
 	"narwharf/cmd/narwharf/server/place"
 	"narwharf/hooks"
 	"narwharf/hooks/audit"
@@ -49,9 +51,10 @@ type DataDir struct {
 	version string
 	log     *slog.Logger
 	// What a server has open of it; nil elsewhere, where a job opens it.
-	cache    *stored.Cache
-	channels *hooks.Server
-	scrubber *scrub.Scrubber
+	cache     *stored.Cache
+	channels  *hooks.Server
+	scrubber  *scrub.Scrubber
+	collector *collector.Collector
 }
 
 // Open opens data_dir, making it if it is empty or absent. It waits a little for a
@@ -179,6 +182,7 @@ func becomeOwner(dir string) error {
 // the caches behind it, nil if there are none; signer is nil where nothing is served.
 func (d *DataDir) OpenCache(own *local.Store, ups *upstream.Upstreams, signer *signed.Signer) (*stored.Cache, error) {
 	return stored.Open(stored.Options{
+		Index: index.Options{Lease: time.Duration(d.Config.Retention.Lease)}, Retention: collector.Policy(&d.Config.Retention),
 		DataDir: d.Config.DataDir, State: d.State, Local: own, Upstreams: ups, Signer: signer, Log: d.log,
 		Rules: upload.Options{
 			StoreDir:        d.Config.Cache.StoreDir,
@@ -196,5 +200,6 @@ func (d *DataDir) OpenChannels(c *stored.Cache, auth *access.Authenticator, publ
 		Audit:     audit.Limits{Keep: time.Duration(d.Config.Audit.Keep), MaxSize: int64(d.Config.Audit.MaxSize)},
 		Bootstrap: d.bootstrapMaker(publicKeys), Log: d.log, Metrics: metrics, HostMetrics: d.Config.Metrics.Hosts,
 		BodyIdle: time.Duration(d.Config.Limits.BodyIdle), HostsPerCredential: d.Config.Limits.HostsPerCredential,
+		Collector: d.collector, KeepReleases: d.Config.Retention.KeepReleases, ForgetHosts: time.Duration(d.Config.Retention.ForgetHosts),
 	})
 }

@@ -26,7 +26,9 @@ import (
 	"narwharf/cache/signed"
 	"narwharf/cache/state/admin"
 	"narwharf/cache/upload/scrub"
+	"narwharf/cmd/narwharf/server/collector"
 	"narwharf/cmd/narwharf/server/greeting"
+	"narwharf/cmd/narwharf/server/shutdown"
 	"narwharf/hooks"
 	"narwharf/hooks/api"
 	"narwharf/hooks/serverconfig"
@@ -93,6 +95,8 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 		RequireUploadSig: cfg.UploadKeys(), Access: auth, Metrics: registry,
 		BodyIdle: time.Duration(cfg.Limits.BodyIdle), Uploads: cfg.Limits.Uploads, Version: version, Log: log,
 	})
+	d.collector = collector.New(d.cache, func() collector.Roots { return d.channels.Retain })
+	registry.MustRegister(collector.Metrics{Collector: d.collector})
 	if d.channels, err = d.OpenChannels(d.cache, auth, func() []signing.PublicKey { return slices.Concat(signer.PublicKeys(), signer.Others()) }, registry); err != nil {
 		return err
 	}
@@ -168,7 +172,7 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *sign
 		go func() { failed <- srv.Serve(d.channels.Returned(idleTimeout)) }()
 	}
 	greeting.Print(out, d.Config, listeners, slices.Concat(signer.PublicKeys(), signer.Others()))
-	notify("READY=1")
+	shutdown.Notify("READY=1")
 
 	background, stop := context.WithCancel(context.Background())
 	var tending sync.WaitGroup
@@ -180,6 +184,8 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *sign
 	tending.Go(func() { d.cache.TendUpstreams(background, d.channels.Fleet.Needs, d.channels.Fleet.Lost) })
 	tending.Go(func() { d.channels.Tend(background) })
 	tending.Go(func() { d.scrubber.Run(background) })
+	tending.Go(func() { d.collector.Run(background) })
+	tending.Go(func() { d.channels.Retain.Tend(background, d.collector, time.Duration(d.Config.Retention.Interval)) })
 
 	for {
 		select {
@@ -194,7 +200,7 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *sign
 			return fmt.Errorf("serve: %w", err)
 		case <-ctx.Done():
 			d.channels.Stop()
-			return shutdown(srv, server, time.Duration(d.Config.Limits.Stop), d.log)
+			return shutdown.Wait(srv, server, time.Duration(d.Config.Limits.Stop), d.log)
 		}
 	}
 }
@@ -256,63 +262,4 @@ func alreadyServed(cfg *serverconfig.Config, err error) error {
 	}
 	conn.Close()
 	return fmt.Errorf("another narwharf serves %s already", cfg.DataDir)
-}
-
-// shutdown stops taking connections and waits: for uploads, since most
-// clients cannot send a body twice, up to limit; for downloads, which clients
-// resume, a few seconds longer than the uploads take.
-func shutdown(web *http.Server, server *cache.Server, limit time.Duration, log *slog.Logger) error {
-	notify("STOPPING=1")
-	second := make(chan os.Signal, 1)
-	signal.Notify(second, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(second)
-	log.Info("stopping", "uploads_in_flight", server.UploadsInFlight())
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	done := make(chan error, 1)
-	go func() {
-		err := web.Shutdown(ctx)
-		if err == nil {
-			err = server.Sent(ctx)
-		}
-		done <- err
-	}()
-	idleSince := time.Now()
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case err := <-done:
-			if errors.Is(err, context.DeadlineExceeded) {
-				log.Warn("cut what was still under way", "uploads_in_flight", server.UploadsInFlight())
-				return web.Close()
-			}
-			return err
-		case <-second:
-			log.Warn("second signal: cut what was under way", "uploads_in_flight", server.UploadsInFlight())
-			return web.Close()
-		case now := <-tick.C:
-			if server.UploadsInFlight() > 0 {
-				idleSince = now
-			} else if now.Sub(idleSince) > 10*time.Second {
-				log.Info("cut downloads that were under way, clients resume them")
-				return web.Close()
-			}
-		}
-	}
-}
-
-// notify tells systemd, if it started us with Type=notify (sd_notify(3)).
-func notify(state string) {
-	name := os.Getenv("NOTIFY_SOCKET")
-	if name == "" {
-		return
-	}
-	if strings.HasPrefix(name, "@") {
-		name = "\x00" + name[1:]
-	}
-	if conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"}); err == nil {
-		_, _ = conn.Write([]byte(state)) // else systemd runs into its own time-out and says so
-		_ = conn.Close()
-	}
 }

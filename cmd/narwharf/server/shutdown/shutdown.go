@@ -1,0 +1,76 @@
+// Package shutdown ends a server so that uploads come to their end, and tells systemd.
+package shutdown
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"narwharf/cache"
+)
+
+// Wait stops taking connections and waits: for uploads, since most
+// clients cannot send a body twice, up to limit; for downloads, which clients
+// resume, a few seconds longer than the uploads take.
+func Wait(web *http.Server, server *cache.Server, limit time.Duration, log *slog.Logger) error {
+	Notify("STOPPING=1")
+	second := make(chan os.Signal, 1)
+	signal.Notify(second, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(second)
+	log.Info("stopping", "uploads_in_flight", server.UploadsInFlight())
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		err := web.Shutdown(ctx)
+		if err == nil {
+			err = server.Sent(ctx)
+		}
+		done <- err
+	}()
+	idleSince := time.Now()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-done:
+			if errors.Is(err, context.DeadlineExceeded) {
+				log.Warn("cut what was still under way", "uploads_in_flight", server.UploadsInFlight())
+				return web.Close()
+			}
+			return err
+		case <-second:
+			log.Warn("second signal: cut what was under way", "uploads_in_flight", server.UploadsInFlight())
+			return web.Close()
+		case now := <-tick.C:
+			if server.UploadsInFlight() > 0 {
+				idleSince = now
+			} else if now.Sub(idleSince) > 10*time.Second {
+				log.Info("cut downloads that were under way, clients resume them")
+				return web.Close()
+			}
+		}
+	}
+}
+
+// Notify tells systemd, if it started us with Type=notify (sd_notify(3)).
+func Notify(state string) {
+	name := os.Getenv("NOTIFY_SOCKET")
+	if name == "" {
+		return
+	}
+	if strings.HasPrefix(name, "@") {
+		name = "\x00" + name[1:]
+	}
+	if conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"}); err == nil {
+		_, _ = conn.Write([]byte(state)) // else systemd runs into its own time-out and says so
+		_ = conn.Close()
+	}
+}
