@@ -147,6 +147,10 @@ func instanceName(instance string) string {
 
 // Hosts is a table of hosts, one line each.
 func Hosts(out io.Writer, hosts []api.Host) error {
+	if len(hosts) == 0 {
+		_, err := fmt.Fprintln(out, "no host has reported yet")
+		return err
+	}
 	return Table(out, "HOST\tSEEN\tSTATE\tSEQ\tWANTED\tCURRENT\tNOTES", func(row func(...any)) {
 		for _, h := range hosts {
 			st := cmp.Or(h.Status, new(api.Status))

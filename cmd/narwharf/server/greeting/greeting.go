@@ -42,7 +42,11 @@ func Print(out io.Writer, cfg *serverconfig.Config, listeners []net.Listener, pu
 			line("                          %s", note)
 		}
 		line("Substitute, in nix.conf:  extra-substituters = %s", base)
-		line("                          extra-trusted-public-keys =%s", keys.String())
+		if len(public) > 0 {
+			line("                          extra-trusted-public-keys =%s", keys.String())
+		} else {
+			line("                          (No signing key: clients take only what was signed before it was uploaded.)")
+		}
 		if !open {
 			line("                          netrc-file = %s", netrc)
 			line("Reading needs a token here: it is the password in that netrc, on each machine.")
