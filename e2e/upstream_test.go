@@ -260,6 +260,52 @@ func TestUpstreamMisbehaves(t *testing.T) {
 	})
 }
 
+// An upstream that collects what we lean on: that is found out when a release needs it, the channel has an alarm, and
+// nix copy --refresh sends it.
+func TestUpstreamCollects(t *testing.T) {
+	t.Parallel()
+	eachSuite(t, func(t *testing.T, suite string) {
+		c := NeedClosures(t, suite)
+		key := NewKey("static-1")
+		folder := scratch(t)
+		up := NewNix(t, suite).In(c.Root)
+		up.Push("file://"+folder, "?secret-key="+up.write("up.sec", key.Secret()), c.Path("b"))
+		at := startStatic(t, folder)
+		s, rec, token := aServer(t, func(c *Config) { c.Upstreams = []string{upstreamOf(at, key)} })
+		ci := NewNix(t, suite).In(c.Root).Netrc(token)
+		ci.Push(rec.URL(), "", c.Path("a"))
+		expectPuts(t, rec, 1, 1)
+
+		for _, pattern := range []string{"nar/*", "*.narinfo"} {
+			files, err := filepath.Glob(filepath.Join(folder, pattern))
+			for _, f := range files {
+				err = os.Remove(f)
+			}
+			if err != nil || len(files) == 0 {
+				t.Fatal(files, err)
+			}
+		}
+		p := newPromoter(s, narwharfBin(t), s.Token("deploy", "promote:*", "operate"), NewKey("deploy-1"))
+		p.must(0, "promoted", "promote", "web", "--key", "deploy.sec", "--from-cache", "--content-key", s.Key.Public(), "--content-key", key.Public(),
+			"--kind", "path", "--origin", "127.0.0.1/web", c.Path("a"))
+		operator := NewUploader(t, s.URL(), p.token)
+		for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+			if r := operator.Get("/api/v1/events"); strings.Contains(r.Body, "channel.lost") && strings.Contains(r.Body, c.Path("b")[len("/nix/store/"):]) {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatal("no alarm tells of it")
+			}
+		}
+		rec.Reset()
+		ci.Must("nix", "copy", "--refresh", "--to", rec.URL(), c.Path("a"))
+		expectPuts(t, rec, 2, 2)
+		down := NewNix(t, suite).Trust(s.URL(), s.Key, key)
+		down.Must("nix-store", "--realise", c.Path("a"))
+		down.Verify()
+	})
+}
+
 // Two Narwharfs that are each other's upstream: each serves what the other has, and what neither has is soon said to be nowhere.
 func TestUpstreamsOfEachOther(t *testing.T) {
 	t.Parallel()

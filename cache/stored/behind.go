@@ -20,7 +20,7 @@ type behind struct {
 }
 
 // Behind is what uploads ask of a store and of upstreams. Both may be nil.
-func Behind(own *local.Store, ups *upstream.Upstreams) behind { //nolint:revive // of use as what it implements
+func Behind(own *local.Store, ups *upstream.Upstreams) behind {
 	return behind{own, ups}
 }
 

@@ -89,7 +89,9 @@ func (u *Upstream) narinfo(ctx context.Context, hash string, via []string) (*nar
 		return nil, context.Cause(ctx)
 	}
 	info, result, err := u.ask(ctx, hash, via)
-	u.set.m.looked(u, result)
+	if err == nil || !errors.Is(ctx.Err(), context.Canceled) { // else another upstream was faster
+		u.set.m.looked(u, result)
+	}
 	return info, err
 }
 

@@ -25,6 +25,7 @@ type row struct {
 	Used     time.Time `json:"used"`              // when an uploader, a reference or a promote asked last
 	Checked  time.Time `json:"checked,omitzero"`  // when it was last seen there by the daily check
 	Lost     time.Time `json:"lost,omitzero"`     // when it was found that no upstream has it any more
+	Told     time.Time `json:"told,omitzero"`     // when a channel was told of that
 	Promoted bool      `json:"promoted,omitzero"` // a release needs it, and it is to be fetched or checked
 	Info     string    `json:"info"`              // the narinfo, as the upstream says it
 }
@@ -43,6 +44,15 @@ func (r *row) path(us *Upstreams) *Path {
 		return nil
 	}
 	return &Path{Info: info, From: us.all[i], said: time.Now()}
+}
+
+// name is the path that the row is about.
+func (r *row) name() narinfo.Path {
+	info, err := narinfo.Parse([]byte(r.Info))
+	if err != nil {
+		return ""
+	}
+	return info.Path
 }
 
 func (us *Upstreams) row(ctx context.Context, hash string) (r *row, err error) {

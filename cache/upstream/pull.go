@@ -95,7 +95,7 @@ func (u *Upstream) unpack(ctx context.Context, p *Path, w io.Writer) (came int64
 		return 0, fmt.Errorf("%w: %w", errNone, err)
 	}
 	d := &download{u: u, ctx: ctx, to: to, via: p.via}
-	defer d.Close()
+	defer d.close()
 	// What a file may have at most that unpacks to the NAR: FileSize is not signed.
 	file := narfile.Limit(d, p.Info.NarSize+p.Info.NarSize/8+1<<20, "the NAR file")
 	plain, err := narfile.Unpack(bufio.NewReaderSize(file, 256<<10), p.Info.Compression)
@@ -235,7 +235,7 @@ func (d *download) open() error {
 	ctx, cancel := context.WithCancelCause(d.ctx)
 	var resp *http.Response
 	err := d.u.try(d.ctx, true, func() (err error) {
-		resp, err = d.u.get(ctx, d.to, request{via: d.via, from: d.off, nar: true})
+		resp, err = d.u.get(ctx, d.to, request{via: d.via, from: d.off, nar: true}) //nolint:bodyclose // close does, when it was read
 		return err
 	})
 	if err != nil {
@@ -265,6 +265,3 @@ func (d *download) close() {
 		d.body = nil
 	}
 }
-
-// Close ends it.
-func (d *download) Close() { d.close() }

@@ -33,7 +33,7 @@ type Tending struct {
 const (
 	tendEvery  = time.Hour
 	checkEvery = 24 * time.Hour
-	firstRetry = time.Minute
+	firstRetry = 10 * time.Second
 	maxFetches = 2 // at once, beside those of hosts
 )
 
@@ -151,23 +151,32 @@ func (us *Upstreams) look(ctx context.Context, t *Tending, hashes []string) (fai
 		return 0, err
 	}
 	lost := make(map[string][]narinfo.Path)
+	var told []string
 	for i, p := range gone {
 		if results[i] != nil {
 			failed++
 			us.log.Warn("what a release needs of an upstream could not be fetched now", "path", hashes[i], "error", results[i])
+		} else if p != "" && len(needs[p]) == 0 {
+			failed++ // its release is being promoted
 		}
 		for _, channel := range needs[p] {
 			lost[channel] = append(lost[channel], p)
+			told = append(told, hashes[i])
 		}
 	}
 	for channel, paths := range lost {
 		err = errors.Join(err, t.Lost(ctx, channel, paths))
 	}
+	for _, hash := range told {
+		if err == nil {
+			err = us.amend(ctx, hash, func(r *row, now time.Time) { r.Told = now })
+		}
+	}
 	return failed, err
 }
 
-// settle does what is to be done for a path that a release needed. gone is the path if it was just found to
-// be lost.
+// settle does what is to be done for a path that a release needed. gone is the path if no upstream has it any
+// more and no channel was told.
 func (us *Upstreams) settle(ctx context.Context, t *Tending, hash string, needs map[narinfo.Path][]string) (gone narinfo.Path, err error) {
 	r, err := us.row(ctx, hash)
 	if err != nil || r == nil {
@@ -177,58 +186,54 @@ func (us *Upstreams) settle(ctx context.Context, t *Tending, hash string, needs 
 	if err != nil {
 		return "", err
 	}
-	p := r.path(us)
-	if p == nil && !held { // lost, or its upstream is not configured any more: it may be somewhere again
-		if p, err = us.lean(ctx, hash, true); err != nil {
-			return "", ignoreMissing(err)
-		}
-	}
-	switch {
-	case held:
+	path := r.name()
+	if held || len(needs[path]) == 0 && time.Since(r.Used) > checkEvery {
 		return "", us.settled(ctx, hash)
+	}
+	p := r.path(us)
+	switch {
+	case p == nil: // lost, or its upstream is not configured any more: it may be somewhere again
+		_, err = us.lean(ctx, hash, true)
 	case p.From.Keep:
-		err = t.Keep(ctx, p)
-		if err == nil {
+		if err = t.Keep(ctx, p); err == nil {
 			return "", us.settled(ctx, hash)
 		}
-	case len(needs[p.Info.Path]) == 0 && time.Since(r.Used) > checkEvery:
-		return "", us.settled(ctx, hash)
-	case time.Since(r.Checked) < checkEvery:
-		return "", nil
-	default:
-		var now *Path
-		if now, err = us.lookup(ctx, hash, nil); err == nil && !same(now.Info, p.Info) {
-			err = fs.ErrNotExist // it is another than we lean on
-		}
-		if err == nil {
-			return "", us.change(ctx, hash, func(r *row, now time.Time) (*row, error) {
-				if r != nil {
-					r.Checked = now
-				}
-				return r, nil
-			})
-		}
+	case time.Since(r.Checked) >= checkEvery:
+		err = us.check(ctx, p)
 	}
-	if errors.Is(err, ErrUnavailable) || !errors.Is(err, fs.ErrNotExist) {
+	if err == nil || errors.Is(err, ErrUnavailable) || !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
-	return p.Info.Path, us.lose(ctx, hash)
+	if !r.Told.IsZero() {
+		path = ""
+	}
+	return path, us.lose(ctx, hash)
 }
 
-// ignoreMissing leaves what was said before.
-func ignoreMissing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// check looks whether what we lean on is there still.
+func (us *Upstreams) check(ctx context.Context, p *Path) error {
+	hash := p.Info.Path.Hash()
+	now, err := us.lookup(ctx, hash, nil)
+	if err != nil {
+		return err
 	}
-	return err
+	if !same(now.Info, p.Info) { // it is another than we lean on
+		return fs.ErrNotExist
+	}
+	return us.amend(ctx, hash, func(r *row, now time.Time) { r.Checked = now })
+}
+
+// amend changes a row that is there.
+func (us *Upstreams) amend(ctx context.Context, hash string, fn func(r *row, now time.Time)) error {
+	return us.change(ctx, hash, func(r *row, now time.Time) (*row, error) {
+		if r != nil {
+			fn(r, now)
+		}
+		return r, nil
+	})
 }
 
 // settled notes that nothing more is to be done for a path.
 func (us *Upstreams) settled(ctx context.Context, hash string) error {
-	return us.change(ctx, hash, func(r *row, _ time.Time) (*row, error) {
-		if r != nil {
-			r.Promoted = false
-		}
-		return r, nil
-	})
+	return us.amend(ctx, hash, func(r *row, _ time.Time) { r.Promoted = false })
 }

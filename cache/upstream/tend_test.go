@@ -173,6 +173,22 @@ func TestNeverKeptPathsAreCheckedDaily(t *testing.T) {
 	}
 }
 
+// A path may turn out to be lost before the release that needs it is there: the channel is told then.
+func TestALossIsToldWhenTheReleaseIsThere(t *testing.T) {
+	w := newWorld(t, false)
+	w.promote()
+	w.needs = nil
+	w.gone.Store(true)
+	if failed := w.tend(); failed != 1 || w.lost != nil || w.record().Lost.IsZero() {
+		t.Errorf("before: %d are tried again, lost %q", failed, w.lost)
+	}
+	w.needs = []string{"web"}
+	w.tend()
+	if failed := w.tend(); failed != 0 || len(w.lost) != 1 {
+		t.Errorf("then: %d are tried again, lost %q", failed, w.lost)
+	}
+}
+
 // What nobody needs any more is not looked up, and forgotten after its grace.
 func TestRecordsEnd(t *testing.T) {
 	w := newWorld(t, false)

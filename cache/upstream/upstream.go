@@ -160,8 +160,8 @@ type Path struct {
 	Info *narinfo.Info // as the upstream says it, with the signatures that are good or may be
 	From *Upstream
 
-	via  []string  // of whoever asks
-	said time.Time // when the upstream said so
+	via  []string // of whoever asks
+	said time.Time
 }
 
 // file names a NAR file of an upstream.
