@@ -31,6 +31,7 @@ type Config struct {
 	FastPath *bool  // [limits] fast_path
 
 	Upstreams []string // sections [[upstream]], lines of TOML
+	Retention []string // lines of [retention]
 
 	Limits  []string // further lines of [limits]
 	Proxies []string // [access] trusted_proxies
@@ -92,6 +93,9 @@ func (c Config) TOML() string {
 	text("body_idle", c.BodyIdle)
 	if c.FastPath != nil {
 		line("fast_path", fmt.Sprint(*c.FastPath))
+	}
+	if c.Retention != nil {
+		b.WriteString("\n[retention]\n" + strings.Join(c.Retention, "\n") + "\n")
 	}
 	for _, u := range c.Upstreams {
 		b.WriteString("\n[[upstream]]\n" + u + "\n")
