@@ -1,6 +1,7 @@
 package retention
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -243,12 +244,20 @@ type order struct {
 	taken int64
 }
 
+// place is where a path comes: by use and depth, and then by its place in Graph.Order, so
+// that cycles stay whole.
+type place struct {
+	key uint64
+	at  uint32
+}
+
 // inOrder sums up the uploads and puts what may go in order: rising use, and referrers
-// first, which are never of later use than what they refer to.
+// first, which are never of later use than what they refer to. Of paths of the same use
+// the ones go together that are as deep: their files can go at once.
 func inOrder(g *graph.Graph, p *Plan, now time.Time, grace, lease time.Duration) *order {
 	o := &order{g: g, p: p, now: now, grace: now.Add(-grace), lease: now.Add(-lease)}
 	early, late := graph.Seconds(o.grace), graph.Seconds(o.lease)
-	var keys []uint64 // use, and place in g.Order
+	var list []place
 	for at, v := range g.Order {
 		if !g.Here(v) {
 			continue
@@ -260,18 +269,18 @@ func inOrder(g *graph.Graph, p *Plan, now time.Time, grace, lease time.Duration)
 			p.Kept.add(size)
 		case used < early:
 			p.Loose.add(size)
-			keys = append(keys, uint64(used)<<32|uint64(at))
+			list = append(list, place{uint64(used)<<32 | uint64(g.Depth[v]), uint32(at)})
 		default:
 			p.Young.add(size)
 			if used < late {
-				keys = append(keys, uint64(used)<<32|uint64(at))
+				list = append(list, place{uint64(used)<<32 | uint64(g.Depth[v]), uint32(at)})
 			}
 		}
 	}
-	slices.Sort(keys)
-	o.loose = make([]uint32, len(keys))
-	for i, k := range keys {
-		o.loose[i] = g.Order[uint32(k)]
+	slices.SortFunc(list, func(a, b place) int { return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.at, b.at)) })
+	o.loose = make([]uint32, len(list))
+	for i, one := range list {
+		o.loose[i] = g.Order[one.at]
 	}
 	o.old = until(g, o.loose, o.grace)
 	return o

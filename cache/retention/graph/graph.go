@@ -42,6 +42,7 @@ type Graph struct {
 	names []Key // of those away
 
 	Part  []uint32 // after Spread: paths of a cycle have the same
+	Depth []uint32 // after Spread: how long the longest way is from a path that nothing refers to
 	Order []uint32 // after Spread: all, each behind what refers to it
 }
 

@@ -8,7 +8,7 @@ package graph
 // found after all that refers to it, and order has them in this order.
 func (g *Graph) Spread() {
 	n := uint32(len(g.flags))
-	g.Part, g.Order = make([]uint32, n), make([]uint32, 0, n)
+	g.Part, g.Depth, g.Order = make([]uint32, n), make([]uint32, n), make([]uint32, 0, n)
 	w := walk{g: g, next: 1, part: ^uint32(0)}
 	for v := range n {
 		if g.Part[v] == 0 {
@@ -75,17 +75,17 @@ func (w *walk) leave() {
 	whole := len(g.Order)
 	g.Order = append(append(g.Order, v), w.waiting[from:]...)
 	w.waiting = w.waiting[:from]
-	g.settle(g.Order[whole:])
 	for _, m := range g.Order[whole:] {
 		g.Part[m] = w.part
 	}
 	w.part--
+	g.settle(g.Order[whole:])
 }
 
 // settle gives the paths of a cycle, which mostly is one path, what they have of
 // themselves and of their referrers.
 func (g *Graph) settle(cycle []uint32) {
-	is, used := uint8(0), uint32(0)
+	is, used, depth := uint8(0), uint32(0), uint32(0)
 	for _, v := range cycle {
 		is, used = is|g.flags[v], max(used, g.Used[v])
 		for i := uint32(0); ; i++ {
@@ -94,6 +94,9 @@ func (g *Graph) settle(cycle []uint32) {
 				break
 			}
 			is, used = is|g.flags[r]&kept, max(used, g.Used[r])
+			if g.Part[r] != g.Part[cycle[0]] {
+				depth = max(depth, g.Depth[r]+1)
+			}
 		}
 	}
 	if is&named != 0 {
@@ -101,6 +104,6 @@ func (g *Graph) settle(cycle []uint32) {
 	}
 	for _, v := range cycle {
 		g.flags[v] = g.flags[v]&^inner | is&kept
-		g.Used[v] = used
+		g.Used[v], g.Depth[v] = used, depth
 	}
 }
