@@ -183,6 +183,34 @@ func (s *server) forgetPeak() error {
 	return nil
 }
 
+// watchOwn looks how much memory the server's process has of its own, without what it has
+// mapped of files, until stop is called, which returns the most that was seen.
+func (s *server) watchOwn() (stop func() int64) {
+	ended, most := make(chan struct{}), make(chan int64)
+	go func() {
+		peak := int64(0)
+		for {
+			select {
+			case <-ended:
+				most <- peak
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+			if err == nil {
+				var now int64
+				if now, err = statusKiB(string(text), "RssAnon"); err == nil {
+					peak = max(peak, now)
+				}
+			}
+		}
+	}()
+	return func() int64 {
+		close(ended)
+		return <-most
+	}
+}
+
 func statusKiB(text, key string) (int64, error) {
 	for line := range strings.Lines(text) {
 		name, v, _ := strings.Cut(line, ":")
