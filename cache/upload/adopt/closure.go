@@ -106,7 +106,7 @@ func (a *Adopter) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-release.C:
-			if _, err := a.Local.Release(a.Grace); err != nil {
+			if _, err := a.Local.Release(a.Grace + 24*time.Hour); err != nil {
 				a.Log.Error("let go of old GC roots of the local store", "error", err)
 			}
 			continue
