@@ -26,8 +26,10 @@ type mirror struct {
 	from, to string
 	unlock   func() error
 
-	mu      sync.Mutex
-	seen    map[string]bool // files that are to be there
+	mu   sync.Mutex
+	seen map[string]bool // files that are to be there
+
+	making  sync.Mutex
 	folders map[string]bool // that are there, to be synced
 
 	linked, copied, bytes, removed atomic.Int64
@@ -100,16 +102,20 @@ func isTemp(rel string) bool {
 	return strings.HasPrefix(filepath.Base(rel), ".new-") || filepath.Base(rel) == lostFound
 }
 
-// folder makes a folder, with mode and owner of the one that it is a copy of.
+// folder makes a folder, with mode and owner of the one that it is a copy of. When it
+// returns the folder is there, also where another has begun to make it.
 func (m *mirror) folder(rel string) error {
-	m.mu.Lock()
-	known := m.folders[rel]
-	m.folders[rel] = true
-	m.mu.Unlock()
-	if known {
+	m.making.Lock()
+	defer m.making.Unlock()
+	return m.makeFolder(rel)
+}
+
+// makeFolder is for the holder of m.making.
+func (m *mirror) makeFolder(rel string) error {
+	if m.folders[rel] {
 		return nil
 	}
-	if err := m.folder(filepath.Dir(rel)); err != nil {
+	if err := m.makeFolder(filepath.Dir(rel)); err != nil {
 		return err
 	}
 	st, err := os.Stat(filepath.Join(m.from, rel))
@@ -120,7 +126,11 @@ func (m *mirror) folder(rel string) error {
 	if err := os.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return errors.Join(os.Chmod(name, st.Mode().Perm()), own(name, st))
+	if err := errors.Join(os.Chmod(name, st.Mode().Perm()), own(name, st)); err != nil {
+		return err
+	}
+	m.folders[rel] = true
+	return nil
 }
 
 // own gives a file to whom another belongs, if we may.
