@@ -38,6 +38,7 @@ func why(out io.Writer, w *retention.Why) {
 	here := map[string]string{
 		retention.Upload:     "is an upload",
 		retention.LocalStore: "is in the store of the server's machine, and is served from there; it is no upload",
+		retention.Upstream:   "is at " + clip.Line(w.By, 200) + ", a cache behind this one, and is served from there; it is no upload",
 		"":                   "is not here",
 	}[w.Here]
 	fmt.Fprintf(out, "%s %s", w.Path, here)
@@ -117,6 +118,9 @@ func usage(out io.Writer, u *retention.Usage) error {
 		}
 		row("nobody", retention.Bytes(u.Loose.Bytes), "", retention.Bytes(u.Loose.Bytes), u.Loose.Paths)
 		row("all", "", "", retention.Bytes(u.Uploads.Bytes), u.Uploads.Paths)
+		if u.Leaning.Paths > 0 {
+			row("at upstreams", "", "", retention.Bytes(u.Leaning.Bytes), u.Leaning.Paths)
+		}
 	})
 	if err == nil {
 		_, err = fmt.Fprintf(out, "%s on the disk\n", retention.Bytes(u.Size))

@@ -114,14 +114,16 @@ func (r *Result) Paths() (n int64) {
 const (
 	Upload     = "upload"
 	LocalStore = "local store"
+	Upstream   = "upstream" // a cache behind this one, on which we lean for it
 )
 
 // Why is why a path is here, or is not.
 type Why struct {
 	Path  string `json:"path"`
-	Here  string `json:"here"`            // Upload, LocalStore, or "" if it is not
+	Here  string `json:"here"`            // Upload, LocalStore, Upstream, or "" if it is not
 	Bytes int64  `json:"bytes,omitempty"` // of its NAR file
-	// Uploaded is when, or when it became valid in the local store, and By by whom.
+	// Uploaded is when, or when it became valid in the local store, and By by whom; of one at
+	// an upstream that's URL.
 	Uploaded *time.Time `json:"uploaded,omitempty"`
 	By       string     `json:"by,omitempty"`
 	// Used is when it, or what refers to it, was last of use; that keeps it to GraceUntil.
@@ -144,7 +146,8 @@ type Usage struct {
 	Of      []Share `json:"of"`
 	Loose   Sum     `json:"loose"` // what no root reaches
 	Uploads Sum     `json:"uploads"`
-	Size    int64   `json:"size"` // of all NAR files of uploads
+	Leaning Sum     `json:"leaning"` // what roots reach that an upstream has, by the sizes of its NARs
+	Size    int64   `json:"size"`    // of all NAR files of uploads
 }
 
 // Share is what the roots of one reach.

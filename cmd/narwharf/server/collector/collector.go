@@ -197,10 +197,22 @@ func (c *Collector) Why(ctx context.Context, path narinfo.Path) (*wire.Why, erro
 		return nil, err
 	}
 	why.Path, why.Here, why.Uploaded, why.By = c.full(info.Path), wire.LocalStore, &at, by
-	if w.Uploaded {
+	switch {
+	case w.Uploaded:
 		why.Here = wire.Upload
+	case !c.local(ctx, path.Hash()):
+		why.Here, why.Uploaded = wire.Upstream, nil
 	}
 	return why, nil
+}
+
+// local tells whether the store of this machine has a path.
+func (c *Collector) local(ctx context.Context, hash string) bool {
+	if c.cache.Local == nil {
+		return false
+	}
+	_, err := c.cache.Local.Info(ctx, hash)
+	return err == nil
 }
 
 // Usage implements retain.Collector.
@@ -212,7 +224,7 @@ func (c *Collector) Usage(ctx context.Context, channel string) (*wire.Usage, err
 	if err != nil {
 		return nil, err
 	}
-	usage := &wire.Usage{Of: make([]wire.Share, len(u.Of)), Loose: wire.Sum(u.Loose), Uploads: wire.Sum(u.Uploads), Size: u.Size}
+	usage := &wire.Usage{Of: make([]wire.Share, len(u.Of)), Loose: wire.Sum(u.Loose), Uploads: wire.Sum(u.Uploads), Leaning: wire.Sum(u.Leaning), Size: u.Size}
 	for i, s := range u.Of {
 		usage.Of[i] = wire.Share{Name: s.Name, Own: wire.Sum(s.Own), Shared: wire.Sum(s.Shared), Total: wire.Sum(s.Total)}
 	}
@@ -224,15 +236,8 @@ func (c *Collector) Delete(ctx context.Context, hash, by string) (*wire.Deleted,
 	if err := c.roots().Settle(ctx); err != nil {
 		return nil, err
 	}
-	local := func() bool {
-		if c.cache.Local == nil {
-			return false
-		}
-		_, err := c.cache.Local.Info(ctx, hash)
-		return err == nil
-	}
 	if _, err := c.cache.Uploads.Index.Get(hash); err != nil {
-		if local() {
+		if c.local(ctx, hash) {
 			return nil, api.Errorf(api.NotFound, "%s is no upload: the store of the server's machine has it, and what is there is for nix-collect-garbage", hash)
 		}
 		return nil, api.Errorf(api.NotFound, "%s is not here", hash)
@@ -244,7 +249,7 @@ func (c *Collector) Delete(ctx context.Context, hash, by string) (*wire.Deleted,
 	if len(gone) == 0 {
 		return nil, c.kept(ctx, hash)
 	}
-	d := &wire.Deleted{Path: c.full(gone[0].Path), Freed: gone[0].Freed, Local: local()}
+	d := &wire.Deleted{Path: c.full(gone[0].Path), Freed: gone[0].Freed, Local: c.local(ctx, hash)}
 	return d, c.roots().Note(context.WithoutCancel(ctx), api.Event{Kind: "path.deleted", By: by, Text: "deleted " + d.Path})
 }
 
