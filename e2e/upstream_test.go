@@ -290,7 +290,7 @@ func TestUpstreamCollects(t *testing.T) {
 			"--kind", "path", "--origin", "127.0.0.1/web", c.Path("a"))
 		operator := NewUploader(t, s.URL(), p.token)
 		for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
-			if r := operator.Get("/api/v1/events"); strings.Contains(r.Body, "channel.lost") && strings.Contains(r.Body, c.Path("b")[len("/nix/store/"):]) {
+			if r := operator.Get("/api/v1/events"); strings.Contains(r.Body, "channel.lost") && strings.Contains(r.Body, c.Path("c")[len("/nix/store/"):]+" and 1 more") { // and b
 				break
 			}
 			if time.Now().After(end) {
