@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,7 +15,14 @@ import (
 	"narwharf/cache/state/memory"
 	"narwharf/cache/upload/fsck"
 	"narwharf/cache/upload/scrub"
+	"narwharf/narinfo"
 )
+
+// nowhere has no NARs.
+type nowhere struct{}
+
+func (nowhere) Has(context.Context, *narinfo.Info) bool   { return false }
+func (nowhere) Fetch(context.Context, narinfo.Path) error { return fs.ErrNotExist }
 
 // What a disk has spoilt is found and told of with its path, is fetched anew where there
 // is another file of it, and is left as it is where there is none. A restart goes on, and
@@ -40,7 +48,7 @@ func TestScrub(t *testing.T) {
 		s := scrub.New(scrub.Options{
 			Uploads: w.u, State: st, Interval: 400 * time.Millisecond, Log: w.setup.Log, Next: w.index.After,
 			Mend: func(ctx context.Context, hash, name string) (bool, error) {
-				return fsck.Mend(ctx, w.u, nil, hash, name)
+				return fsck.Mend(ctx, w.u, nowhere{}, hash, name)
 			},
 			Alarm: func(_ context.Context, f scrub.Finding) error {
 				mu.Lock()

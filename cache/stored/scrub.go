@@ -7,6 +7,7 @@ import (
 	"narwharf/cache/state"
 	"narwharf/cache/upload/fsck"
 	"narwharf/cache/upload/scrub"
+	"narwharf/narinfo"
 )
 
 // Scrubber makes what reads all uploads once in an interval. What it finds is fetched
@@ -15,7 +16,25 @@ func (c *Cache) Scrubber(s state.Store, interval time.Duration, alarm func(ctx c
 	return scrub.New(scrub.Options{
 		Uploads: c.Uploads, Next: c.index.After, State: s, Interval: interval, Alarm: alarm, Log: c.log,
 		Mend: func(ctx context.Context, hash, name string) (bool, error) {
-			return fsck.Mend(ctx, c.Uploads, c.Fetch, hash, name)
+			return fsck.Mend(ctx, c.Uploads, elsewhere{c}, hash, name)
 		},
 	})
+}
+
+// elsewhere is the local store, and the upstreams.
+type elsewhere struct{ *Cache }
+
+// Has implements fsck.Elsewhere. What cannot be asked now has nothing.
+func (e elsewhere) Has(ctx context.Context, info *narinfo.Info) bool {
+	if e.Local != nil {
+		is, err := e.Local.Info(ctx, info.Path.Hash())
+		if err == nil && is.Path == info.Path && is.NarHash == info.NarHash {
+			return true
+		}
+	}
+	if e.Upstreams == nil {
+		return false
+	}
+	is, err := e.Upstreams.Find(ctx, info.Path.Hash())
+	return err == nil && is.Info.Path == info.Path && is.Info.NarHash == info.NarHash
 }

@@ -10,11 +10,19 @@ import (
 	"narwharf/narinfo"
 )
 
+// Elsewhere is where a NAR may be had beside the cache's files.
+type Elsewhere interface {
+	// Has tells whether the NAR of a path is there, by its hash.
+	Has(ctx context.Context, info *narinfo.Info) bool
+	// Fetch gets it from there.
+	Fetch(ctx context.Context, p narinfo.Path) error
+}
+
 // Mend gets a NAR file anew that is damaged or gone, for the path that names it: from
-// another file with its NAR, or from the local store by fetch. The damaged file goes to
-// quarantine. Nothing is taken away unless there is another; then the path stays as it
-// is, and mended is false.
-func Mend(ctx context.Context, store *upload.Store, fetch func(ctx context.Context, p narinfo.Path) error, hash, name string) (mended bool, err error) {
+// another file with its NAR, or from elsewhere. The damaged file goes to quarantine.
+// Nothing is taken away unless there is another; else the path stays as it is, and mended
+// is false.
+func Mend(ctx context.Context, store *upload.Store, elsewhere Elsewhere, hash, name string) (mended bool, err error) {
 	c := &fsck{store: store, ctx: ctx}
 	r, err := store.Index.Get(hash)
 	if err != nil {
@@ -32,14 +40,13 @@ func Mend(ctx context.Context, store *upload.Store, fetch func(ctx context.Conte
 	if mended, err = c.fromAlternate(r); mended || err != nil {
 		return mended, errors.Join(err, c.putAway(name))
 	}
-	info, err := store.Local.Info(ctx, hash)
-	if err != nil || info.Path != r.Info.Path || info.NarHash != r.Info.NarHash {
-		return false, nil //nolint:nilerr // it is nowhere else, or that cannot be said now
+	if !elsewhere.Has(ctx, r.Info) {
+		return false, nil
 	}
 	if err := c.putAway(name); err != nil {
 		return false, err
 	}
-	if err := fetch(ctx, r.Info.Path); err != nil {
+	if err := elsewhere.Fetch(ctx, r.Info.Path); err != nil {
 		return false, err
 	}
 	now, err := store.Index.Get(hash)

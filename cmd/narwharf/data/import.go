@@ -3,6 +3,7 @@ package data
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -191,6 +192,10 @@ func (f *importFlags) roots(c *cobra.Command, first source, name string, paths [
 		paths = append(paths, more...)
 	}
 	for _, p := range paths {
+		if hash := strings.TrimSuffix(p, ".narinfo"); narinfo.ValidHash(hash) { // as a bucket lists them
+			roots = append(roots, hash)
+			continue
+		}
 		base, err := narinfo.ParseBase(path.Base(p))
 		if err != nil {
 			return nil, err
@@ -222,6 +227,10 @@ func (f *importFlags) channel(c *cobra.Command, name, channel string) (paths []s
 		return nil, err
 	}
 	is, err := client.Channel(c.Context(), channel)
+	var denied *api.Error
+	if errors.As(err, &denied) && (denied.Kind == api.Unauthorized || denied.Kind == api.Forbidden) {
+		return nil, fmt.Errorf("%s: %w (--netrc-file has the tokens of caches that are read)", name, err)
+	}
 	if err != nil {
 		return nil, err
 	}

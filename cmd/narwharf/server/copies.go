@@ -33,7 +33,7 @@ type Exported struct {
 }
 
 // export lists what is exported, with all that it refers to. What is in the machine's own
-// store alone becomes uploads before.
+// store, or in an upstream, alone becomes uploads before.
 func export(ctx context.Context, d *DataDir, args ExportArgs, out io.Writer) (exit int, err error) {
 	c, channels, done, err := d.whole(io.Discard, true)
 	if err != nil {
@@ -108,8 +108,21 @@ func exportedPaths(ctx context.Context, c *stored.Cache, channels *hooks.Server,
 			hashes = append(hashes, info.Path.Hash())
 		}
 	}
-	_, err = c.Adopt(ctx, all, "export")
-	return hashes, err
+	// They stay for a lease, and what is not ours yet becomes so: a copy is of files.
+	if _, err := c.Use(ctx, hashes); err != nil {
+		return nil, err
+	}
+	if _, err := c.Adopt(ctx, all, "export"); err != nil {
+		return nil, err
+	}
+	for _, p := range all {
+		if _, err := c.Uploads.Index.Get(p.Hash()); errors.Is(err, index.ErrNotFound) {
+			if err := c.Fetch(ctx, p); err != nil {
+				return nil, fmt.Errorf("%s: %w", p, err)
+			}
+		}
+	}
+	return hashes, nil
 }
 
 // snapshot writes the database as it is at one moment to a file in data_dir, whose name
