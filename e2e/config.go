@@ -19,6 +19,7 @@ type Config struct {
 	Priority        int
 	MaxNarSize      string // a TOML value
 	NarGrace        string
+	ScrubInterval   string
 	AllowIncomplete bool
 
 	SecretKeyFiles   []string
@@ -53,6 +54,7 @@ func (c Config) TOML() string {
 	b.WriteString("\n[cache]\n")
 	text("store_dir", c.StoreDir)
 	text("nar_grace", c.NarGrace)
+	text("scrub_interval", c.ScrubInterval)
 	text("store_root", c.StoreRoot)
 	if c.ServeStore {
 		line("serve_store", "true")

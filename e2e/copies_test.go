@@ -333,3 +333,55 @@ func TestExportKilled(t *testing.T) {
 	}
 	t.Logf("paths after each kill: %d", counts)
 }
+
+// What the disk has spoilt shows by itself: the alarm names path and channel, an upstream has the NAR
+// again, and where nobody has it nothing is taken away.
+func TestScrub(t *testing.T) {
+	t.Parallel()
+	other := NewServer(t, nil)
+	needed, alone := NewPath("needed", RandomNAR(2100, 90_000)), NewPath("alone", RandomNAR(2101, 90_000))
+	NewUploader(t, other.URL(), other.Token("ci", "push")).Upload(needed)
+	s := NewServer(t, func(c *Config) {
+		c.ScrubInterval = "2s"
+		c.Upstreams = []string{fmt.Sprintf("url = %q\npublic_keys = [%q]\npull_through = true\nsign = true", other.URL(), other.Key.Public())}
+	})
+	u := NewUploader(t, s.URL(), s.Token("ci", "push"))
+	for _, path := range []*Path{needed, alone} { // as uploads, though the upstream has one
+		doc, nar := u.Describe(path)
+		for _, r := range []Reply{u.PutNAR(doc, nar), u.PutDoc(path.Hash(), doc.String())} {
+			if !r.OK() {
+				t.Fatal(r)
+			}
+		}
+	}
+	p := newPromoter(s, narwharfBin(t), s.Token("op", "push", "promote:*", "operate", "admin"), NewKey("deploy-1"))
+	p.promote(0, "promoted web to seq 1", storePath(needed))
+	docs := map[*Path]Doc{}
+	for _, path := range []*Path{needed, alone} {
+		docs[path], _ = u.Describe(path)
+		change(t, filepath.Join(s.Data, "cache", docs[path].URL), func(b []byte) []byte { return flip(b, len(b)/2) })
+	}
+	events := NewUploader(t, s.URL(), p.token)
+	var text string
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		text = events.Get("/api/v1/events?since=0").Body
+		if strings.Contains(text, needed.Base+", is damaged") && strings.Contains(text, alone.Base+", is damaged") {
+			break
+		}
+	}
+	for _, want := range []string{
+		"the NAR of " + needed.Base + ", is damaged: the SHA-256 of its", "; needed by web; it was fetched anew",
+		"the NAR of " + alone.Base + ", is damaged", "run narwharf fsck --repair",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in %s", want, text)
+		}
+	}
+	u.Fetch(needed)
+	if _, err := os.Stat(filepath.Join(s.Data, "cache", docs[alone].URL)); err != nil {
+		t.Errorf("what nobody else has was taken away: %v", err)
+	}
+	if out := s.CLI("fsck", "--repair"); out.Code != 0 {
+		t.Error(out)
+	}
+}
