@@ -47,7 +47,7 @@ var mayImport = map[string][]string{
 	"cache/root":              {"narinfo", "cache/state"},
 	"cache/reply":             {"cache/blob", "cache/fastpath", "cache/refusal"},
 	"cache/signed":            {"cache/fastpath", "cache/index", "cache/local", "cache/refusal", "narinfo", "signing"},
-	"cache/stored":            {"cache/nar", "cache/limits", "cache/narfile", "cache/blob", "cache/index", "cache/local", "cache/local/encoder", "cache/refusal", "cache/retention", "cache/sidecar", "cache/signed", "cache/upload", "cache/upload/adopt", "cache/upload/fsck", "cache/upload/scrub", "cache/upload/recovery", "cache/upstream", "cache/local/compress", "cache/state", "cache/state/namelock", "narinfo"},
+	"cache/stored":            {"cache/nar", "cache/limits", "cache/narfile", "cache/blob", "cache/index", "cache/local", "cache/local/encoder", "cache/refusal", "cache/retention", "cache/sidecar", "cache/signed", "cache/upload", "cache/upload/adopt", "cache/upload/recovery", "cache/upstream", "cache/local/compress", "cache/state", "cache/state/namelock", "narinfo"},
 	"cache/retention":         {"cache/index", "cache/retention/graph", "cache/root", "cache/sidecar", "cache/state", "cache/upload", "narinfo"},
 	"cache/retention/graph":   {"cache/index", "narinfo"},
 	"cache/sidecar":           {"cache/narfile", "cache/blob", "cache/refusal", "cache/state/namelock", "narinfo", "signing"},
@@ -125,6 +125,7 @@ var mayImport = map[string][]string{
 	"signing/browser":         {"signing/access"},
 	"signing/access":          {"signing", "cache/state", "cache/state/durable", "cache/state/mirror"},
 
+	"cache/stored/whole":           {"cache/state", "cache/stored", "cache/upload/fsck", "cache/upload/scrub", "narinfo"},
 	"cmd/narwharf/server/greeting": {"hooks/serverconfig", "signing", "signing/access"},
 	"cmd/narwharf/server/place":    {"cache/state", "hooks/serverconfig"},
 

@@ -279,3 +279,6 @@ func (c *Cache) named(ctx context.Context, hash string, info *narinfo.Info, by s
 	info.URL, info.Compression, info.FileHash, info.FileSize = r.Info.URL, r.Info.Compression, r.Info.FileHash, r.Info.FileSize
 	return info, nil
 }
+
+// After is index.Table.After.
+func (c *Cache) After(hash string) (string, *index.Record, error) { return c.index.After(hash) }

@@ -191,7 +191,7 @@ func (s *Scrubber) path(ctx context.Context, r *index.Record) error {
 		if text == "" {
 			continue
 		}
-		if err := s.found(ctx, hash, name, text); err != nil {
+		if err := s.found(ctx, name); err != nil {
 			return err
 		}
 	}
@@ -199,12 +199,13 @@ func (s *Scrubber) path(ctx context.Context, r *index.Record) error {
 }
 
 // found mends what is damaged, if it still is, and tells people.
-func (s *Scrubber) found(ctx context.Context, hash, name, text string) error {
+func (s *Scrubber) found(ctx context.Context, name string) error {
 	users, err := s.Uploads.Index.Users(name)
 	if err != nil || len(users) == 0 { // deleted meanwhile
 		return err
 	}
-	if text, err = s.file(ctx, name); err != nil || text == "" { // replaced meanwhile
+	text, err := s.file(ctx, name)
+	if err != nil || text == "" { // replaced meanwhile
 		return err
 	}
 	s.damaged.Add(1)

@@ -40,7 +40,7 @@ and removes what is gone; one that was stopped goes on.
 			return err
 		}
 		snapshot := strings.TrimSpace(name.String())
-		defer os.Remove(snapshot)
+		defer func() { _ = os.Remove(snapshot) }() // else a server that starts does
 		bar := terminal.NewProgress(c.ErrOrStderr())
 		defer bar.End()
 		said := bar.Writer(c.ErrOrStderr())

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -37,12 +38,12 @@ Exit status: 0 done, 1 some paths could not be copied, 2 it could not be done.
     nix copy --from file:///mnt/disk/cache /nix/store/…`)
 	asJSON := c.Flags().Bool("json", false, "print JSON")
 	jobs := c.Flags().Int("jobs", 8, "how many paths are copied at once")
-	return withConfig(c, func(cfg *serverconfig.Config, run Job, args []string) error {
+	return withConfig(c, func(cfg *serverconfig.Config, run Job, args []string) (err error) {
 		to, err := copies.WriteFolder(args[0], cfg.Cache.StoreDir)
 		if err != nil {
 			return err
 		}
-		defer to.Close()
+		defer func() { err = errors.Join(err, to.Close()) }()
 		infos, err := exported(run, args[1:])
 		if err != nil {
 			return err
@@ -118,11 +119,13 @@ func ended(c *cobra.Command, r copies.Result, err error, asJSON bool, verb, wher
 	default:
 		_, err = fmt.Fprintf(c.OutOrStdout(), "%s %d paths (%.1f MiB of NARs)%s; %d were there already\n", verb, r.Copied, float64(r.Bytes)/(1<<20), where, r.There)
 	}
-	if err == nil && len(r.Failed) > 0 {
-		if !asJSON {
-			_, err = fmt.Fprintf(c.OutOrStdout(), "%d paths were left out\n", len(r.Failed))
-		}
-		return command.Exit(1)
+	if err != nil || len(r.Failed) == 0 {
+		return err
 	}
-	return err
+	if !asJSON {
+		if _, err := fmt.Fprintf(c.OutOrStdout(), "%d paths were left out\n", len(r.Failed)); err != nil {
+			return err
+		}
+	}
+	return command.Exit(1)
 }

@@ -121,7 +121,7 @@ func (f *importFlags) copy(c *cobra.Command, from copies.Source, to *remote.Serv
 	if err != nil {
 		return r, err
 	}
-	defer os.RemoveAll(temp)
+	defer func() { _ = os.RemoveAll(temp) }() // of no use to anybody
 	r, err = copied(c, &copies.Copy{From: from, To: to, Temp: temp, Pack: true, Jobs: f.jobs, Verb: "imported"}, infos, f.client.JSON)
 	r.There += there
 	r.Failed = append(failed, r.Failed...)

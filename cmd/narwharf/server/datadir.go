@@ -203,3 +203,8 @@ func (d *DataDir) OpenChannels(c *stored.Cache, auth *access.Authenticator, publ
 		Collector: d.collector, KeepReleases: d.Config.Retention.KeepReleases, ForgetHosts: time.Duration(d.Config.Retention.ForgetHosts),
 	})
 }
+
+// damaged is the alarm of a finding of the scrub.
+func (d *DataDir) damaged(ctx context.Context, f scrub.Finding) error {
+	return d.channels.Fleet.Damaged(ctx, f.Path, f.File, f.Text, f.Mended)
+}

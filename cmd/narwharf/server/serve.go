@@ -25,7 +25,7 @@ import (
 	"narwharf/cache/limits"
 	"narwharf/cache/signed"
 	"narwharf/cache/state/admin"
-	"narwharf/cache/upload/scrub"
+	"narwharf/cache/stored/whole"
 	"narwharf/cmd/narwharf/server/collector"
 	"narwharf/cmd/narwharf/server/greeting"
 	"narwharf/cmd/narwharf/server/shutdown"
@@ -100,9 +100,7 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	if d.channels, err = d.OpenChannels(d.cache, auth, func() []signing.PublicKey { return slices.Concat(signer.PublicKeys(), signer.Others()) }, registry); err != nil {
 		return err
 	}
-	d.scrubber = d.cache.Scrubber(d.State, time.Duration(cfg.Cache.ScrubInterval), func(ctx context.Context, f scrub.Finding) error {
-		return d.channels.Fleet.Damaged(ctx, f.Path, f.File, f.Text, f.Mended)
-	})
+	d.scrubber = whole.Scrubber(d.cache, d.State, time.Duration(cfg.Cache.ScrubInterval), d.damaged, log)
 	d.scrubber.Register(registry)
 	socket, err := d.ServeAdmin()
 	if err != nil {

@@ -1,20 +1,23 @@
-package stored
+// Package whole has what a cache holds read in the background, and what a disk has spoilt
+// fetched anew from the machine's own store or an upstream.
+package whole
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"narwharf/cache/state"
+	"narwharf/cache/stored"
 	"narwharf/cache/upload/fsck"
 	"narwharf/cache/upload/scrub"
 	"narwharf/narinfo"
 )
 
-// Scrubber makes what reads all uploads once in an interval. What it finds is fetched
-// anew where that can be, and told to alarm.
-func (c *Cache) Scrubber(s state.Store, interval time.Duration, alarm func(ctx context.Context, f scrub.Finding) error) *scrub.Scrubber {
+// Scrubber makes what reads all uploads once in an interval, and tells alarm what it finds.
+func Scrubber(c *stored.Cache, s state.Store, interval time.Duration, alarm func(ctx context.Context, f scrub.Finding) error, log *slog.Logger) *scrub.Scrubber {
 	return scrub.New(scrub.Options{
-		Uploads: c.Uploads, Next: c.index.After, State: s, Interval: interval, Alarm: alarm, Log: c.log,
+		Uploads: c.Uploads, Next: c.After, State: s, Interval: interval, Alarm: alarm, Log: log,
 		Mend: func(ctx context.Context, hash, name string) (bool, error) {
 			return fsck.Mend(ctx, c.Uploads, elsewhere{c}, hash, name)
 		},
@@ -22,7 +25,7 @@ func (c *Cache) Scrubber(s state.Store, interval time.Duration, alarm func(ctx c
 }
 
 // elsewhere is the local store, and the upstreams.
-type elsewhere struct{ *Cache }
+type elsewhere struct{ *stored.Cache }
 
 // Has implements fsck.Elsewhere. What cannot be asked now has nothing.
 func (e elsewhere) Has(ctx context.Context, info *narinfo.Info) bool {
