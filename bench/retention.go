@@ -38,14 +38,14 @@ func retentionRows(p plan, dir string) ([]row, error) {
 }
 
 // startFilled starts a server whose index has n paths.
-func startFilled(p plan, dir string, n int, files bool) (*server, error) {
+func startFilled(p plan, dir string, n int, files bool, backs ...int) (*server, error) {
 	s, err := startNarwharf(p.binary, dir, "")
 	if err != nil {
 		return nil, err
 	}
 	s.stop()
 	data := filepath.Join(dir, "data")
-	if err := fillIndex(filepath.Join(data, "narwharf.db"), n); err != nil {
+	if err := fillIndex(filepath.Join(data, "narwharf.db"), n, backs...); err != nil {
 		return nil, err
 	}
 	if files {
@@ -145,7 +145,7 @@ func beside(addr, hash string) (stop func() (time.Duration, error)) {
 // markRow measures `narwharf gc --dry-run`.
 func markRow(p plan, dir string) (row, error) {
 	defer remove(dir)
-	s, err := startFilled(p, dir, p.paths, false)
+	s, err := startFilled(p, dir, p.paths, false, 1, 10, 100, 1000)
 	if err != nil {
 		return row{}, err
 	}
@@ -181,7 +181,7 @@ func markRow(p plan, dir string) (row, error) {
 // sweepRow measures `narwharf gc` where all goes.
 func sweepRow(p plan, dir string) (row, error) {
 	defer remove(dir)
-	s, err := startFilled(p, dir, p.sweep, true)
+	s, err := startFilled(p, dir, p.sweep, true, p.sweep/50, p.sweep/25)
 	if err != nil {
 		return row{}, err
 	}
@@ -214,7 +214,7 @@ func sweepRow(p plan, dir string) (row, error) {
 	}
 	took := status.Last.Ended.Sub(status.Last.Began)
 	r := row{
-		what:   fmt.Sprintf("gc of %d paths, each with its files", p.sweep),
+		what:   fmt.Sprintf("gc of %d paths, each with its files, 50 deep", p.sweep),
 		values: [2]string{fmt.Sprintf("%.1f s", took.Seconds())},
 		goal:   "as fast as the disk; others < 100 ms", missed: slowest >= maxBeside,
 		remark: fmt.Sprintf("%.0f paths a second; slowest narinfo beside it %s", float64(p.sweep)/took.Seconds(), ms(slowest)),

@@ -27,7 +27,7 @@ func (h *hosts) startRow(p plan, dir string) (row, error) {
 	h.fleet.Close()
 	h.server.stop()
 	began := time.Now()
-	if err := fillIndex(filepath.Join(dir, "data", "narwharf.db"), p.paths); err != nil {
+	if err := fillIndex(filepath.Join(dir, "data", "narwharf.db"), p.paths, 1, 10, 100, 1000); err != nil {
 		return row{}, err
 	}
 	progress("%d paths in the index (%s)", p.paths, time.Since(began).Round(time.Second/10))
@@ -55,8 +55,9 @@ func (h *hosts) startRow(p plan, dir string) (row, error) {
 	return r, nil
 }
 
-// fillIndex makes the index of a data_dir hold n paths.
-func fillIndex(file string, n int) error {
+// fillIndex makes the index of a data_dir hold n paths, of which each refers to those that
+// are so many places before it.
+func fillIndex(file string, n int, backs ...int) error {
 	s, err := bolt.Open(file, bolt.Options{NoSync: true})
 	if err != nil {
 		return err
@@ -80,7 +81,7 @@ func fillIndex(file string, n int) error {
 					},
 					Uploaded: time.Unix(1_700_000_000, 0), By: "ci",
 				}
-				for _, back := range []int{1, 10, 100, 1000} {
+				for _, back := range backs {
 					if i >= back {
 						r.Info.References = append([]narinfo.Path{at(i - back)}, r.Info.References...)
 					}
