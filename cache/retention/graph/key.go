@@ -2,7 +2,7 @@
 // from the index in pages and answers what roots reach, when paths were last of use, in
 // which order they may go, and along which ways a path is needed.
 //
-// Paths are numbers in the order of their hash parts. A graph takes some 45 bytes for each,
+// Paths are numbers in the order of their hash parts. A graph takes some 50 bytes for each,
 // and 4 for each reference.
 package graph
 
