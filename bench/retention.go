@@ -210,7 +210,7 @@ func sweepRow(p plan, dir string) (row, error) {
 		return row{}, err
 	}
 	if n := status.Last.Gone["asked"].Paths; n != int64(p.sweep) || status.Last.Error != "" {
-		return row{}, fmt.Errorf("%d paths went: %s", n, status.Last.Error)
+		return row{}, fmt.Errorf("%d paths went: %+v", n, status.Last)
 	}
 	took := status.Last.Ended.Sub(status.Last.Began)
 	r := row{

@@ -413,6 +413,10 @@ func TestTurns(t *testing.T) {
 		if _, err := w.Collect(context.Background(), Request{}); !errors.Is(err, ErrBusy) {
 			t.Error(err)
 		}
+		w.scheduled(context.Background(), &settler{})
+		if last, err := w.Last(context.Background()); last != nil || err != nil {
+			t.Errorf("beside another collection: %+v, %v", last, err)
+		}
 		<-w.turn
 	})
 }

@@ -66,13 +66,15 @@ func (c *Collector) settle(ctx context.Context, roots Roots) bool {
 	return false
 }
 
-// scheduled is a collection of Run.
+// scheduled is a collection of Run. While another runs there is none: it does the same, and
+// whoever waits for it finds its result and not one that comes right after it.
 func (c *Collector) scheduled(ctx context.Context, roots Roots) {
-	done, err := take(ctx, c.turn)
-	if err != nil {
+	select {
+	case c.turn <- struct{}{}:
+	default:
 		return
 	}
-	defer done()
+	defer func() { <-c.turn }()
 	if !c.settle(ctx, roots) {
 		return
 	}
