@@ -2,9 +2,11 @@ package upload
 
 import (
 	"context"
+	"errors"
 
 	"narwharf/cache/index"
 	"narwharf/cache/index/collect"
+	"narwharf/cache/state"
 )
 
 // Gone is a path that Collect has deleted.
@@ -29,14 +31,16 @@ func (s *Store) Collect(ctx context.Context, batch []string, may func(tx *index.
 		may = func(*index.Tx, *index.Record) (bool, error) { return true, nil }
 	}
 	r, err := collect.Records(ctx, s.Index, batch, may)
+	if errors.Is(err, state.ErrUncertain) {
+		s.Changed("") // some may be gone
+	}
 	if err != nil || len(r.Gone) == 0 {
 		return nil, err
 	}
 	for _, g := range r.Gone {
 		s.Changed(g.Path.Hash())
 	}
-	err = s.Finish(ctx)
-	if err == nil { // not before: what names them must be gone
+	if err = s.Finish(ctx); err == nil { // not before: what names them must be gone
 		_, _, err = s.removeFiles(r.Doomed, func(f *index.File) bool { return f.Doomed })
 	}
 	return r.Gone, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -221,4 +222,42 @@ func TestCollectBesideOthers(t *testing.T) {
 		}
 	}
 	t.Logf("kept: %v", kept)
+}
+
+// uncertain is an index whose changes are made and end as if nobody knew.
+type uncertain struct {
+	index.Index
+	now bool
+}
+
+func (u *uncertain) Change(locks []string, fn func(tx *index.Tx) error) error {
+	if err := u.Index.Change(locks, fn); err != nil || !u.now {
+		return err
+	}
+	return state.ErrUncertain
+}
+
+// Nobody knows whether a collection was committed: what is in memory of paths is read again, and
+// the next one goes on from what is there.
+func TestCollectUncertain(t *testing.T) {
+	p := newLater(t)
+	var changed []string
+	idx := &uncertain{Index: p.a.Index}
+	s, err := upload.New(p.a.Files, idx, upload.Options{StoreDir: "/nix/store", MaxNarSize: 1 << 20, NarGrace: time.Hour, Changed: func(hash string) { changed = append(changed, hash) }}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lib := p.nar(s, "lib", "a library")
+	hash := p.upload(s, lib)
+	p.ahead = 48 * time.Hour
+	changed, idx.now = nil, true
+	if gone, err := s.Collect(t.Context(), []string{hash}, nil); len(gone) > 0 || !errors.Is(err, state.ErrUncertain) || !slices.Equal(changed, []string{""}) {
+		t.Errorf("%v, %v; changed are %q", gone, err, changed)
+	}
+	idx.now = false
+	p.collect(s, nil, hash)
+	if _, _, err := s.Sweep(time.Now().Add(p.ahead)); err != nil {
+		t.Fatal(err)
+	}
+	p.mustLack(lib)
 }
