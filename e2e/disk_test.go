@@ -8,15 +8,20 @@ import (
 	"time"
 )
 
-// newServerOn starts a server whose data_dir is a file system of that size.
-func newServerOn(t *testing.T, size int64) (*Server, *SmallDisk) {
+// newServerOn starts a server whose data_dir is a file system of that size. edits change its
+// configuration.
+func newServerOn(t *testing.T, size int64, edits ...func(*Config)) (*Server, *SmallDisk) {
 	t.Helper()
 	dir := scratch(t)
 	if err := os.Mkdir(filepath.Join(dir, "data"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	disk := NewSmallDisk(t, filepath.Join(dir, "data"), size)
-	s := newServer(t, dir, nil)
+	s := newServer(t, dir, func(c *Config) {
+		for _, edit := range edits {
+			edit(c)
+		}
+	})
 	s.prefix, s.files = disk.Prefix, disk.Outside
 	s.Start()
 	return s, disk

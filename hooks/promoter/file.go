@@ -61,7 +61,7 @@ func (p *Promoter) SendFile(ctx context.Context, f *File) (*api.Promoted, error)
 	answer, err := p.Client.Promote(ctx, p.Channel, after, f.body, p.DryRun)
 	var e *api.Error
 	if errors.As(err, &e) {
-		return nil, p.explained(e, nil)
+		return nil, p.explained(e, new(Release))
 	}
 	if err != nil {
 		return nil, err

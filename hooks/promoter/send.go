@@ -44,7 +44,7 @@ func (p *Promoter) Send(ctx context.Context, r *Release) (*api.Promoted, error) 
 			}
 		}
 		if !again {
-			return nil, p.explained(e, r.entries)
+			return nil, p.explained(e, r)
 		}
 	}
 }
@@ -200,21 +200,21 @@ func (p *Promoter) takeTheirs(ctx context.Context, e *api.Error, r *Release) (bo
 }
 
 // explained is a refusal with what its fields say, for people.
-func (p *Promoter) explained(e *api.Error, entries []leaf) error {
+func (p *Promoter) explained(e *api.Error, r *Release) error {
 	const most = 5
 	full := *e
 	if e.Kind == api.BadSignature && len(p.Keys) > 0 && len(p.base.Keys) > 0 && !slices.ContainsFunc(p.Keys, func(k signing.SecretKey) bool { return slices.Contains(p.base.Keys, k.Public().String()) }) {
 		full.Message += "\n" + p.bringIn(p.base.Keys)
 	}
-	if len(e.Missing) > 0 {
+	if len(e.Missing) > 0 && !r.rollback { // of what was collected the server has the words
 		full.Message = "not everything is in the cache yet:"
 		var roots []string
 		for i, m := range e.Missing {
 			if i < most {
 				full.Message += fmt.Sprintf("\n  target %s lacks %d paths:\n    %s", m.Target, m.Count, listed(m.Paths, most, "\n    "))
 			}
-			if at := slices.IndexFunc(entries, func(l leaf) bool { return l.Target == m.Target }); at >= 0 {
-				roots = append(roots, entries[at].StorePath)
+			if at := slices.IndexFunc(r.entries, func(l leaf) bool { return l.Target == m.Target }); at >= 0 {
+				roots = append(roots, r.entries[at].StorePath)
 			}
 		}
 		if more := len(e.Missing) - most; more > 0 {
