@@ -1,6 +1,6 @@
 // Package upstream is other caches behind this one. A path that we lack is looked up there; a
 // closure may lean on it, hosts may fetch it through us, and what a promoted release needs of
-// it is fetched in the background. See docs/design/028-upstreams.md.
+// it is fetched in the background. See docs/design/030-upstreams.md.
 //
 // # What it promises
 //
