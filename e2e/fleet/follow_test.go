@@ -49,10 +49,17 @@ func newFollowerWith(t *testing.T, hosts int, prepare func(*Fleet), systems map[
 
 func follow(t *testing.T, hosts int, edit func(toml string) string, special func(*Fleet, string, *HostOptions)) *follower {
 	t.Helper()
+	return followConfigured(t, hosts, nil, edit, special)
+}
+
+// followConfigured is follow with an edited config.toml of the server.
+func followConfigured(t *testing.T, hosts int, config, edit func(toml string) string, special func(*Fleet, string, *HostOptions)) *follower {
+	t.Helper()
 	fw := new(follower)
 	token := ""
 	fw.Fleet = New(t, Options{
-		Hosts: hosts,
+		Hosts:  hosts,
+		Config: config,
 		System: func(f *Fleet) System {
 			if token == "" {
 				token = f.Server().Token("hosts", "follow:web", "pull")
