@@ -36,10 +36,18 @@ func TestRunbookHasTheAlarms(t *testing.T) {
 		for _, event := range strings.Split(string(text), "api.Event{")[1:] {
 			kind := regexp.MustCompile(`^\s*Kind:\s*"([a-z.]+)"`).FindStringSubmatch(event)
 			event, _, _ = strings.Cut(event, "\n\n")
-			if regexp.MustCompile(`\bAlarm:`).MatchString(event) {
-				if kind == nil {
-					t.Fatalf("%s: an alarm without a kind that can be read: %.80s", name, event)
-				}
+			if !regexp.MustCompile(`\bAlarm:`).MatchString(event) {
+				continue
+			}
+			if kind != nil {
+				kinds = append(kinds, kind[1])
+				continue
+			}
+			named := regexp.MustCompile(`(?m)^\s+\w+\s+= "([a-z]+\.[a-z]+)"`).FindAllStringSubmatch(string(text), -1) // its constants
+			if named == nil {
+				t.Fatalf("%s: an alarm without a kind that can be read: %.80s", name, event)
+			}
+			for _, kind := range named {
 				kinds = append(kinds, kind[1])
 			}
 		}

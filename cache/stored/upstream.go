@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"time"
 
 	"narwharf/cache/index"
 	"narwharf/cache/local"
@@ -177,7 +176,7 @@ func (c *Cache) TendUpstreams(ctx context.Context, needs func() (map[narinfo.Pat
 			return len(by) > 0, err
 		},
 		Keep: c.Keep, Needs: needs, Lost: lost,
-		Grace: 31 * 24 * time.Hour, // Nix remembers for 30 days what it saw here
+		Grace: c.Uploads.Grace, // for so long Nix may remember what it saw here
 	})
 }
 
