@@ -24,7 +24,7 @@ func document(t *testing.T, name string) string {
 // entry in docs/runbook.md, and each entry its event.
 func TestRunbookHasTheAlarms(t *testing.T) {
 	var kinds []string
-	err := filepath.WalkDir("../hooks", func(name string, _ fs.DirEntry, err error) error {
+	look := func(name string, _ fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
 			return err
 		}
@@ -52,9 +52,11 @@ func TestRunbookHasTheAlarms(t *testing.T) {
 			}
 		}
 		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
+	}
+	for _, dir := range []string{"../hooks", "../cmd"} {
+		if err := filepath.WalkDir(dir, look); err != nil {
+			t.Fatal(err)
+		}
 	}
 	var entries []string
 	for _, m := range regexp.MustCompile("(?m)^## `([a-z.]+)`").FindAllStringSubmatch(document(t, "runbook.md"), -1) {
