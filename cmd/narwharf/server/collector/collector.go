@@ -59,8 +59,12 @@ func New(cache *stored.Cache, roots func() Roots) *Collector {
 	return c
 }
 
-// Run collects once in an interval, until ctx ends, and then ends what somebody asked for.
+// Run collects once in an interval, until ctx ends, and then ends what somebody asked for. The
+// log says at its beginning how much room there is, and at each collection.
 func (c *Collector) Run(ctx context.Context) {
+	if free, known, err := c.Free(); known && err == nil {
+		c.cache.Collector.Log.Info("room for uploads", "bytes", max(free, 0))
+	}
 	c.cache.Collector.Run(ctx, c.roots())
 	<-ctx.Done()
 	c.stop()
