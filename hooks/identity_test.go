@@ -418,8 +418,9 @@ func TestIdentityGrammar(t *testing.T) {
 	for _, q := range []string{"&instance=x", "&instance=" + strings.Repeat("A", 32)} {
 		w.must(w.do("GET", desiredPath+q, w.host, nil), 400, api.BadRequest)
 	}
-	for _, q := range []string{"&machine=", "&boot="} { // cut where they come in, as in reports
-		w.must(w.do("GET", desiredPath+q+strings.Repeat("a", 65), w.host, nil), 200, "")
+	for _, q := range []string{"&machine=", "&boot="} {
+		w.must(w.do("GET", desiredPath+q+strings.Repeat("a", 64), w.host, nil), 200, "")
+		w.must(w.do("GET", desiredPath+q+strings.Repeat("a", 65), w.host, nil), 400, api.BadRequest)
 	}
 	m := w.machine("web-1", "a", "boot-a")
 	m.instance = "short"
