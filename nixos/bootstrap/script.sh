@@ -88,11 +88,11 @@ again() {
   done
 }
 
-# room: KiB that are free where the store is.
+# room: KiB that are free where the store is, or nothing.
 room() {
-  df -Pk /nix/store | {
-    read -r _
-    read -r _ _ _ free _
+  df -Pk /nix/store 2> /dev/null | {
+    read -r _ || exit 0
+    read -r _ _ _ free _ || exit 0
     echo "$free"
   }
 }
@@ -100,9 +100,14 @@ room() {
 # guard BEFORE: ends the download when it takes more room than any agent does, or nearly all that there
 # was. Nix reads what comes to its end, and before there is an agent nobody else cuts what has none.
 guard() {
-  most=$(($1 - $1 / 8))
+  trap - EXIT # the lock is another's
+  [ -n "$1" ] || return 0
+  most=$(($1 - $1 / 8)) left=$1
   [ "$most" -lt 2097152 ] || most=2097152
-  while [ $(($1 - $(room))) -lt "$most" ]; do sleep 1; done
+  while [ $(($1 - ${left:-$1})) -lt "$most" ]; do
+    sleep 1
+    left=$(room)
+  done
   : > "$dir/too-much"
   kill "$(cat "$dir/download")"
 }
@@ -118,7 +123,7 @@ fetch() {
     --option substitute true --option fallback false --option builders '' --option max-jobs 0 \
     --option narinfo-cache-negative-ttl 0 --option connect-timeout 15 --option stalled-download-timeout 60 \
     --option netrc-file "$dir/netrc" > /dev/null || code=$?
-  kill "$watch" 2> /dev/null || :
+  kill -KILL "$watch" 2> /dev/null || : # bash runs the trap of its parent when it ends by another
   wait "$watch" 2> /dev/null || :
   [ -e "$dir/too-much" ] || return "$code"
   # What it left has come since this run began.
