@@ -23,58 +23,78 @@ import (
 // over. A path that the source lacks is a failure; who refers to it may be refused by
 // the target then.
 func Closure(ctx context.Context, from Source, roots []string, has func(ctx context.Context, hash string) (bool, error), jobs int) (infos []*narinfo.Info, there int, failed []Failure, err error) {
-	var mu sync.Mutex
-	seen := make(map[string]string) // hash parts, and what is known of the path
+	w := &walk{from: from, has: has, seen: make(map[string]string)}
 	for _, hash := range roots {
-		seen[hash] = hash
+		w.seen[hash] = hash
 	}
-	for wave := slices.Sorted(maps.Keys(seen)); len(wave) > 0; {
-		var next []string
+	for wave := slices.Sorted(maps.Keys(w.seen)); len(wave) > 0; {
+		w.next = nil
 		g, gctx := errgroup.WithContext(ctx)
 		g.SetLimit(4 * cmp.Or(jobs, 8))
 		for _, hash := range wave {
-			g.Go(func() error {
-				if err := gctx.Err(); err != nil {
-					return err
-				}
-				have, err := has(gctx, hash)
-				if err != nil {
-					return err
-				}
-				var info *narinfo.Info
-				if !have {
-					info, err = from.Info(gctx, hash)
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				switch {
-				case have:
-					there++
-				case gctx.Err() != nil:
-					return gctx.Err()
-				case errors.Is(err, fs.ErrNotExist):
-					failed = append(failed, Failure{seen[hash], "the source has no such path"})
-				case err != nil:
-					failed = append(failed, Failure{seen[hash], err.Error()})
-				default:
-					infos = append(infos, info)
-					for _, ref := range info.References {
-						if _, known := seen[ref.Hash()]; !known {
-							seen[ref.Hash()] = ref.In(info.StoreDir)
-							next = append(next, ref.Hash())
-						}
-					}
-				}
-				progress.Report(ctx, "narinfos read", int64(len(infos)+there+len(failed)), 0)
-				return nil
-			})
+			g.Go(func() error { return w.step(gctx, hash) })
 		}
 		if err := g.Wait(); err != nil {
 			return nil, 0, nil, err
 		}
-		wave = next
+		wave = w.next
 	}
-	return infos, there, failed, nil
+	return w.infos, w.there, w.failed, nil
+}
+
+// walk is a Closure at work.
+type walk struct {
+	from Source
+	has  func(ctx context.Context, hash string) (bool, error)
+
+	mu     sync.Mutex
+	seen   map[string]string // hash parts, and what is known of the path
+	next   []string          // hash parts of the next wave
+	infos  []*narinfo.Info
+	there  int
+	failed []Failure
+}
+
+// step reads one narinfo, unless has says that it need not.
+func (w *walk) step(ctx context.Context, hash string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	have, err := w.has(ctx, hash)
+	if err != nil {
+		return err
+	}
+	var info *narinfo.Info
+	if !have {
+		info, err = w.from.Info(ctx, hash)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case have:
+		w.there++
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, fs.ErrNotExist):
+		w.failed = append(w.failed, Failure{w.seen[hash], "the source has no such path"})
+	case err != nil:
+		w.failed = append(w.failed, Failure{w.seen[hash], err.Error()})
+	default:
+		w.add(info)
+	}
+	progress.Report(ctx, "narinfos read", int64(len(w.infos)+w.there+len(w.failed)), 0)
+	return nil
+}
+
+// add takes a narinfo in; what it refers to comes next.
+func (w *walk) add(info *narinfo.Info) {
+	w.infos = append(w.infos, info)
+	for _, ref := range info.References {
+		if _, known := w.seen[ref.Hash()]; !known {
+			w.seen[ref.Hash()] = ref.In(info.StoreDir)
+			w.next = append(w.next, ref.Hash())
+		}
+	}
 }
 
 // Chain is several sources: what one lacks is taken from the next.

@@ -205,15 +205,7 @@ func (r *Retainer) settlePins(ctx context.Context, owners map[string]bool) error
 		var err error
 		switch {
 		case p.Until != nil && !p.Until.After(now):
-			err = r.end(ctx, name, func(p *retention.Pin, now time.Time) *api.Event {
-				if p.Until == nil || p.Until.After(now) {
-					return nil // it was made anew
-				}
-				return &api.Event{Kind: "pin.expired", Text: fmt.Sprintf("the time of the pin %s is over: %s is not kept by it any more", name, pinned(p))}
-			})
-			if e := new(api.Error); errors.As(err, &e) && e.Kind == api.NotFound {
-				err = nil
-			}
+			err = r.expire(ctx, name)
 		case !owners[pinOwner+name] || !r.hasFile(name):
 			err = r.again(ctx, name)
 		}
@@ -222,21 +214,37 @@ func (r *Retainer) settlePins(ctx context.Context, owners map[string]bool) error
 		}
 	}
 	for owner := range owners {
-		name, ok := strings.CutPrefix(owner, pinOwner)
-		if !ok || pins[name] != nil {
-			continue
-		}
-		err := r.o.Set.Update(ctx, []string{pinLock(name)}, func(tx *mirror.Tx) error {
-			if r.pins.In(tx, name) != nil {
-				return nil
+		if name, ok := strings.CutPrefix(owner, pinOwner); ok && pins[name] == nil {
+			if err := r.endRoots(ctx, name); err != nil {
+				return err
 			}
-			return root.Set(tx, owner, nil)
-		})
-		if err != nil {
-			return err
 		}
 	}
 	return nil
+}
+
+// expire ends a pin whose time is over.
+func (r *Retainer) expire(ctx context.Context, name string) error {
+	err := r.end(ctx, name, func(p *retention.Pin, now time.Time) *api.Event {
+		if p.Until == nil || p.Until.After(now) {
+			return nil // it was made anew
+		}
+		return &api.Event{Kind: "pin.expired", Text: fmt.Sprintf("the time of the pin %s is over: %s is not kept by it any more", name, pinned(p))}
+	})
+	if e := new(api.Error); errors.As(err, &e) && e.Kind == api.NotFound {
+		return nil
+	}
+	return err
+}
+
+// endRoots ends the roots of a pin that is not there.
+func (r *Retainer) endRoots(ctx context.Context, name string) error {
+	return r.o.Set.Update(ctx, []string{pinLock(name)}, func(tx *mirror.Tx) error {
+		if r.pins.In(tx, name) != nil {
+			return nil
+		}
+		return root.Set(tx, pinOwner+name, nil)
+	})
 }
 
 func (r *Retainer) hasFile(name string) bool {

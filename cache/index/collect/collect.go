@@ -41,42 +41,56 @@ var errChanged = errors.New("a path has changed meanwhile")
 
 // Records deletes the records of those of a batch of paths, by hash part, that nothing
 // keeps, and says which went; see upload.Store.Collect.
-func Records(ctx context.Context, idx index.Index, batch []string, may May) (r Result, err error) {
+func Records(ctx context.Context, idx index.Index, batch []string, may May) (Result, error) {
 	for {
 		if err := ctx.Err(); err != nil {
 			return Result{}, err
 		}
-		locks, err := locksOf(idx, batch)
-		if err != nil {
-			return Result{}, err
-		}
-		var c *collection
-		err = idx.Change(locks, func(tx *index.Tx) error {
-			c = &collection{make(map[string]*index.Record), make(map[string][]string), make(map[string]uint64), Result{}}
-			for _, hash := range batch {
-				if err := c.consider(tx, hash, may); err != nil {
-					return err
-				}
-			}
-			if err := c.keepReferred(tx, batch); err != nil {
-				return err
-			}
-			for _, r := range c.records {
-				for _, name := range r.Files() {
-					if !slices.Contains(locks, index.NarLock(name)) {
-						return errChanged
-					}
-				}
-			}
-			return c.remove(tx, batch)
-		})
-		switch {
-		case err == nil:
-			return c.result, nil
-		case !errors.Is(err, errChanged):
-			return Result{}, err
+		r, err := records(idx, batch, may)
+		if !errors.Is(err, errChanged) {
+			return r, err
 		}
 	}
+}
+
+// records is one attempt of Records.
+func records(idx index.Index, batch []string, may May) (Result, error) {
+	locks, err := locksOf(idx, batch)
+	if err != nil {
+		return Result{}, err
+	}
+	var c *collection
+	err = idx.Change(locks, func(tx *index.Tx) error {
+		c = &collection{make(map[string]*index.Record), make(map[string][]string), make(map[string]uint64), Result{}}
+		for _, hash := range batch {
+			if err := c.consider(tx, hash, may); err != nil {
+				return err
+			}
+		}
+		if err := c.keepReferred(tx, batch); err != nil {
+			return err
+		}
+		if !c.lockedBy(locks) {
+			return errChanged
+		}
+		return c.remove(tx, batch)
+	})
+	if err != nil {
+		return Result{}, err
+	}
+	return c.result, nil
+}
+
+// lockedBy tells whether the files of what goes are locked.
+func (c *collection) lockedBy(locks []string) bool {
+	for _, r := range c.records {
+		for _, name := range r.Files() {
+			if !slices.Contains(locks, index.NarLock(name)) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // locksOf are the locks of what a batch may change.

@@ -70,7 +70,36 @@ func exportedPaths(ctx context.Context, c *stored.Cache, channels *hooks.Server,
 		})
 		return hashes, err
 	}
-	var roots []narinfo.Path
+	roots, err := exportedRoots(c, channels, what)
+	if err != nil {
+		return nil, err
+	}
+	all, err := closures(c, roots)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range all {
+		hashes = append(hashes, p.Hash())
+	}
+	// They stay for a lease, and what is not ours yet becomes so: a copy is of files.
+	if _, err := c.Use(ctx, hashes); err != nil {
+		return nil, err
+	}
+	if _, err := c.Adopt(ctx, all, "export"); err != nil {
+		return nil, err
+	}
+	for _, p := range all {
+		if _, err := c.Uploads.Index.Get(p.Hash()); errors.Is(err, index.ErrNotFound) {
+			if err := c.Fetch(ctx, p); err != nil {
+				return nil, fmt.Errorf("%s: %w", p, err)
+			}
+		}
+	}
+	return hashes, nil
+}
+
+// exportedRoots are the store paths that are named, and the systems of the channels that are.
+func exportedRoots(c *stored.Cache, channels *hooks.Server, what []string) (roots []narinfo.Path, err error) {
 	for _, name := range what {
 		if strings.Contains(name, "/") {
 			p, err := narinfo.ParsePath(c.Uploads.StoreDir, strings.TrimRight(name, "/"))
@@ -86,8 +115,12 @@ func exportedPaths(ctx context.Context, c *stored.Cache, channels *hooks.Server,
 		}
 		roots = append(roots, paths...)
 	}
+	return roots, nil
+}
+
+// closures are the closures of roots, each path once.
+func closures(c *stored.Cache, roots []narinfo.Path) (all []narinfo.Path, err error) {
 	seen := make(map[narinfo.Path]bool)
-	var all []narinfo.Path
 	for _, root := range roots {
 		infos, err := narinfo.Closure(root, func(p narinfo.Path) (*narinfo.Info, error) {
 			if seen[p] {
@@ -105,24 +138,9 @@ func exportedPaths(ctx context.Context, c *stored.Cache, channels *hooks.Server,
 		}
 		for _, info := range infos {
 			all = append(all, info.Path)
-			hashes = append(hashes, info.Path.Hash())
 		}
 	}
-	// They stay for a lease, and what is not ours yet becomes so: a copy is of files.
-	if _, err := c.Use(ctx, hashes); err != nil {
-		return nil, err
-	}
-	if _, err := c.Adopt(ctx, all, "export"); err != nil {
-		return nil, err
-	}
-	for _, p := range all {
-		if _, err := c.Uploads.Index.Get(p.Hash()); errors.Is(err, index.ErrNotFound) {
-			if err := c.Fetch(ctx, p); err != nil {
-				return nil, fmt.Errorf("%s: %w", p, err)
-			}
-		}
-	}
-	return hashes, nil
+	return all, nil
 }
 
 // snapshot writes the database as it is at one moment to a file in data_dir, whose name
