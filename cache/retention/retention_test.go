@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -422,14 +423,13 @@ func TestTurns(t *testing.T) {
 }
 
 // settler settles roots, or cannot.
-type settler struct {
-	n   int
-	err error
-}
+type settler struct{ fails atomic.Bool }
 
 func (s *settler) Settle(context.Context) error {
-	s.n++
-	return s.err
+	if s.fails.Load() {
+		return errors.New("no")
+	}
+	return nil
 }
 
 // Run settles at once, collects in its interval, and not where the roots cannot be settled.
@@ -440,7 +440,8 @@ func TestRun(t *testing.T) {
 		a := w.mustPut("a")
 		time.Sleep(40 * day)
 		w.settled.Store(false)
-		roots := &settler{err: errors.New("no")}
+		roots := new(settler)
+		roots.fails.Store(true)
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan struct{})
 		go func() {
@@ -452,7 +453,7 @@ func TestRun(t *testing.T) {
 		if last, err := w.Last(ctx); err != nil || !strings.Contains(last.Error, "settle the roots: no") {
 			t.Errorf("%+v, %v", last, err)
 		}
-		roots.err = nil
+		roots.fails.Store(false)
 		time.Sleep(2 * time.Hour)
 		w.want()
 		last, err := w.Last(ctx)
