@@ -133,8 +133,8 @@ func (w *walk) follow(s *Story) int {
 
 // settings makes agent.toml of the README's NixOS configuration, as the module does.
 func (w *walk) settings(s *Story, block string, values map[string]string) string {
-	_, rest, found := strings.Cut(block, "settings = {")
-	text, _, ended := strings.Cut(rest, "\n  };")
+	before, rest, found := strings.Cut(block, "settings = {")
+	text, _, ended := strings.Cut(rest, before[strings.LastIndexByte(before, '\n'):]+"};") // as far in as it began
 	if !found || !ended || !strings.Contains(block, "services.narwharf-agent = {") {
 		s.Fatalf("no settings in\n%s", block)
 	}
