@@ -14,7 +14,7 @@ func TestFullDiskHealsItself(t *testing.T) {
 	t.Parallel()
 	s, _ := newServerOn(t, 64<<20, func(c *Config) { c.Retention = []string{`grace = "1h"`, `lease = "1s"`} })
 	ci := s.Token("ci", "push", "promote:web", "operate")
-	st := &stage{Uploader: NewUploader(t, s.URL(), ci), server: s}
+	st := NewUploader(t, s.URL(), ci)
 	p := newPromoter(s, s.bin, ci, NewKey("deploy-1"))
 	named := NewPath("named", RandomNAR(2000, 4<<20))
 	st.Upload(named)
@@ -30,9 +30,6 @@ func TestFullDiskHealsItself(t *testing.T) {
 	p.must(0, "channel web keeps it, by its release 1", "why", storePath(named))
 	p.must(0, "is not here", "why", storePath(NewPath("build-0", RandomNAR(2001, 4<<20))))
 	p.must(0, "channel web", "du")
-	if log := s.LogTail(); !strings.Contains(log, "made room") {
-		t.Logf("the log does not say that room was made:\n%s", log)
-	}
 	s.Fsck()
 }
 
@@ -44,7 +41,7 @@ func TestStaysUnderMaxSize(t *testing.T) {
 		c.Retention = []string{`grace = "2s"`, `lease = "1s"`, fmt.Sprintf("max_size = %d", most), `interval = "1s"`, "keep_releases = 2"}
 	})
 	ci := s.Token("ci", "push", "promote:web", "operate")
-	st := &stage{Uploader: NewUploader(t, s.URL(), ci), server: s}
+	st := NewUploader(t, s.URL(), ci)
 	p := newPromoter(s, s.bin, ci, NewKey("deploy-1"))
 	shared := NewPath("shared", RandomNAR(3000, 1<<20))
 	st.Upload(shared)

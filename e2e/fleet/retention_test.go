@@ -31,8 +31,11 @@ func TestAYearOfCI(t *testing.T) {
 		Eventually(s, time.Minute, "the cache is under its size", func() error {
 			text := strings.TrimSpace(fw.Server().Sh("du -sb /srv/narwharf/cache/nar | cut -f1"))
 			var size int64
-			if _, err := fmt.Sscan(text, &size); err != nil || size > most {
-				return fmt.Errorf("it has %s bytes, %d at most (%v)", text, most, err)
+			if _, err := fmt.Sscan(text, &size); err != nil {
+				return fmt.Errorf("%q: %w", text, err)
+			}
+			if size > most {
+				return fmt.Errorf("it has %d bytes, %d at most", size, most)
 			}
 			s.Note("%d MiB", size>>20)
 			return nil
