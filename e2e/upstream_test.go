@@ -5,12 +5,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -18,43 +16,6 @@ import (
 // upstreamOf is a section [[upstream]].
 func upstreamOf(url string, key Key, more ...string) string {
 	return fmt.Sprintf("url = %q\npublic_keys = [%q]\n%s", url, key.Public(), strings.Join(more, "\n"))
-}
-
-// startStatic serves a folder by nginx, as a plain static cache.
-func startStatic(t *testing.T, folder string) (url string) {
-	t.Helper()
-	needTool(t, "nginx", "nginx-light")
-	dir := scratch(t)
-	listen := fmt.Sprintf("127.0.0.1:%d", freePort(t))
-	user := ""
-	if os.Getuid() == 0 {
-		user = "user root;\n"
-	}
-	conf := user + "daemon off; pid pid; error_log stderr warn;\nevents {}\nhttp { access_log off; default_type application/octet-stream;\n" +
-		"client_body_temp_path t1; proxy_temp_path t2; fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5;\n" +
-		"server { listen " + listen + "; root " + folder + "; } }\n"
-	file := filepath.Join(dir, "config")
-	if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("nginx", "-p", dir, "-c", file, "-e", "stderr")
-	cmd.Dir, cmd.SysProcAttr = dir, ownGroup()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		_ = cmd.Wait()
-	})
-	for range 500 {
-		if resp, err := http.Get("http://" + listen + "/nix-cache-info"); err == nil {
-			_ = resp.Body.Close()
-			return "http://" + listen
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	t.Fatal("nginx does not listen")
-	return ""
 }
 
 // An upstream is a cache with nine tenths of the closure of "wide".
@@ -74,7 +35,7 @@ var upstreamKinds = map[string]func(t *testing.T, suite string, c *Closures) *an
 		up := NewNix(t, suite).In(c.Root)
 		folder := scratch(t)
 		up.Push("file://"+folder, "?secret-key="+up.write("up.sec", u.key.Secret()), u.all[:u.has]...)
-		u.url = startStatic(t, folder)
+		u.url = StartStatic(t, folder)
 		return u
 	},
 	"narwharf": func(t *testing.T, suite string, c *Closures) *anUpstream {
@@ -235,7 +196,7 @@ func TestUpstreamMisbehaves(t *testing.T) {
 		}))
 		hostile.Config.ErrorLog = nil
 		t.Cleanup(hostile.Close)
-		good := startStatic(t, folder)
+		good := StartStatic(t, folder)
 		for _, m := range []string{"well", "cut", "other bytes", "wrong signature", "NARs gone", "gone", "500", "slow"} {
 			t.Run(m, func(t *testing.T) {
 				mode.Store(&m)
@@ -270,7 +231,7 @@ func TestUpstreamCollects(t *testing.T) {
 		folder := scratch(t)
 		up := NewNix(t, suite).In(c.Root)
 		up.Push("file://"+folder, "?secret-key="+up.write("up.sec", key.Secret()), c.Path("b"))
-		at := startStatic(t, folder)
+		at := StartStatic(t, folder)
 		s, rec, token := aServer(t, func(c *Config) { c.Upstreams = []string{upstreamOf(at, key)} })
 		ci := NewNix(t, suite).In(c.Root).Netrc(token)
 		ci.Push(rec.URL(), "", c.Path("a"))
