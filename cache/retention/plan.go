@@ -106,15 +106,11 @@ type part struct {
 // Plan marks, and says what a collection would do now. It changes nothing. The roots
 // should be settled before.
 func (c *Collector) Plan(ctx context.Context, r Request) (*Plan, error) {
-	done, err := take(ctx, c.graph)
+	g, done, err := c.marked(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	g, err := c.mark(ctx)
-	if err != nil {
-		return nil, err
-	}
 	p, list, err := c.plan(ctx, g, r)
 	if err != nil {
 		return nil, err
@@ -130,6 +126,18 @@ func (c *Collector) Plan(ctx context.Context, r Request) (*Plan, error) {
 		p.Paths = append(p.Paths, Going{record.Info.Path, g.Size[one.v], time.Unix(int64(g.Used[one.v]), 0).UTC(), one.reason})
 	}
 	return p, nil
+}
+
+// marked is mark, of which there is one at a time: the graph is large. done ends its use.
+func (c *Collector) marked(ctx context.Context) (g *graph.Graph, done func(), err error) {
+	if done, err = take(ctx, c.graph); err != nil {
+		return nil, nil, err
+	}
+	if g, err = c.mark(ctx); err != nil {
+		done()
+		return nil, nil, err
+	}
+	return g, done, nil
 }
 
 // mark reads the graph and finds what roots reach.

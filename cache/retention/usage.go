@@ -37,15 +37,11 @@ type Share struct {
 // Usage sums up what roots reach. With a channel it tells its releases apart. It reads
 // the whole index.
 func (c *Collector) Usage(ctx context.Context, channel string) (*Usage, error) {
-	done, err := take(ctx, c.graph)
+	g, done, err := c.marked(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	g, err := c.mark(ctx)
-	if err != nil {
-		return nil, err
-	}
 	s := &shares{g: g, number: make(map[string]int)}
 	err = root.Each(ctx, c.State, func(hash, owner string) error {
 		k, ok := graph.ParseKey(hash)

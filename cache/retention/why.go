@@ -48,15 +48,11 @@ func (c *Collector) Why(ctx context.Context, path narinfo.Path) (*Why, error) {
 	if !ok {
 		return w, nil
 	}
-	done, err := take(ctx, c.graph)
+	g, done, err := c.marked(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	g, err := c.mark(ctx)
-	if err != nil {
-		return nil, err
-	}
 	target, ok := g.Find(k)
 	if c.Leaning != nil && !(ok && g.Here(target)) {
 		if w.Leans, _, err = c.Leaning.Leans(ctx, path.Hash()); err != nil {
