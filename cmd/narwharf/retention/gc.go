@@ -35,7 +35,7 @@ A server that has lost its database, or has just come from an older narwharf,
 waits for one grace, since it does not know what was of use. --early says that
 nothing was: then runners that keep their HOME need nix copy --refresh.
 
-To the collection itself it does not matter whether this command is stopped.`)
+The server collects: stopping this command does not stop it.`)
 	dry := c.Flags().Bool("dry-run", false, "only say what would go")
 	early := c.Flags().Bool("early", false, "do not wait for what a lost database would know")
 	return command.WithServer(c, func(s *command.Session, _ []string) error {
