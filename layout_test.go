@@ -123,7 +123,6 @@ var mayImport = map[string][]string{
 	"signing/browser":         {"signing/access"},
 	"signing/access":          {"signing", "cache/state", "cache/state/durable", "cache/state/mirror"},
 
-	"cache/stored/whole":           {"cache/state", "cache/stored", "cache/upload/fsck", "cache/upload/scrub", "narinfo"},
 	"cmd/narwharf/server/greeting": {"hooks/serverconfig", "signing", "signing/access"},
 	"cmd/narwharf/server/place":    {"cache/state", "hooks/serverconfig"},
 

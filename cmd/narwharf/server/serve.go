@@ -25,7 +25,6 @@ import (
 	"narwharf/cache/limits"
 	"narwharf/cache/signed"
 	"narwharf/cache/state/admin"
-	"narwharf/cache/stored/whole"
 	"narwharf/cmd/narwharf/server/collector"
 	"narwharf/cmd/narwharf/server/greeting"
 	"narwharf/cmd/narwharf/server/shutdown"
@@ -100,7 +99,7 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	if d.channels, err = d.OpenChannels(d.cache, auth, func() []signing.PublicKey { return slices.Concat(signer.PublicKeys(), signer.Others()) }, registry); err != nil {
 		return err
 	}
-	d.scrubber = whole.Scrubber(d.cache, d.State, time.Duration(cfg.Cache.ScrubInterval), d.damaged, log)
+	d.scrubber = newScrubber(d.cache, d.State, time.Duration(cfg.Cache.ScrubInterval), d.damaged, log)
 	d.scrubber.Register(registry)
 	socket, err := d.ServeAdmin()
 	if err != nil {

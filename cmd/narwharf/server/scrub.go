@@ -1,6 +1,4 @@
-// Package whole has what a cache holds read in the background, and what a disk has spoilt
-// fetched anew from the machine's own store or an upstream.
-package whole
+package server
 
 import (
 	"context"
@@ -14,8 +12,9 @@ import (
 	"narwharf/narinfo"
 )
 
-// Scrubber makes what reads all uploads once in an interval, and tells alarm what it finds.
-func Scrubber(c *stored.Cache, s state.Store, interval time.Duration, alarm func(ctx context.Context, f scrub.Finding) error, log *slog.Logger) *scrub.Scrubber {
+// newScrubber makes what reads all uploads once in an interval, fetches anew what a disk has
+// spoilt, and tells alarm what it finds.
+func newScrubber(c *stored.Cache, s state.Store, interval time.Duration, alarm func(ctx context.Context, f scrub.Finding) error, log *slog.Logger) *scrub.Scrubber {
 	return scrub.New(scrub.Options{
 		Uploads: c.Uploads, Next: c.After, State: s, Interval: interval, Alarm: alarm, Log: log,
 		Mend: func(ctx context.Context, hash, name string) (bool, error) {
