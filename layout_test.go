@@ -123,6 +123,10 @@ var mayImport = map[string][]string{
 	"signing/browser":         {"signing/access"},
 	"signing/access":          {"signing", "cache/state", "cache/state/durable", "cache/state/mirror"},
 
+	"signing/access/awsiam":    {"signing/ijson"},
+	"signing/access/challenge": {"cache/state", "cache/state/mirror"},
+	"signing/access/hostkey":   nil,
+
 	"cmd/narwharf/server/greeting": {"hooks/serverconfig", "signing", "signing/access"},
 	"cmd/narwharf/server/place":    {"cache/state", "hooks/serverconfig"},
 
@@ -154,6 +158,8 @@ var testsMayImport = map[string][]string{
 	"nixos/linux":        {"nixos/sim", "cache/nar", "cache/nar/dump", "narinfo", "signing"},
 	"signing/browser":    {"cache/state/memory"},
 	"signing/access":     {"cache/state/bolt", "cache/state/memory", "cache/state/statetest"},
+
+	"signing/access/challenge": {"cache/state/memory"},
 }
 
 // onlyIn names the files that alone may import a module, tests left out, so
@@ -165,7 +171,7 @@ var onlyIn = map[string][]string{
 	"go.etcd.io/bbolt":         {"cache/state/bolt/*.go"},
 	// Handlers and clients know HTTP; what they call does not.
 	"net/http": {"bench/*.go", "cache/*.go", "cache/copies/remote/*.go", "cache/fastpath/*.go", "cache/limits/*.go", "cache/reply/*.go", "cache/state/admin/*.go", "cache/upstream/*.go", "cmd/narwharf/server/*.go", "cmd/narwharf/server/shutdown/*.go", "e2e/*.go", "e2e/*/*.go",
-		"hooks/*.go", "hooks/api/*.go", "hooks/api/retention/*.go", "hooks/longpoll/*.go", "hooks/reply/*.go", "nixos/linux/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "signing/access/*.go", "signing/browser/*.go"},
+		"hooks/*.go", "hooks/api/*.go", "hooks/api/retention/*.go", "hooks/longpoll/*.go", "hooks/reply/*.go", "nixos/linux/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "signing/access/*.go", "signing/access/awsiam/*.go", "signing/browser/*.go"},
 }
 
 type goPackage struct {
