@@ -99,6 +99,7 @@ var mayImport = map[string][]string{
 	"hooks/reboot":            {"hooks/api", "hooks/audit", "hooks/host", "cache/state", "cache/state/mirror"},
 	"hooks/reply":             {"hooks/api", "hooks/longpoll", "cache/limits", "signing/access"},
 	"hooks/serverconfig":      {"hooks/api", "hooks/configfile", "signing", "signing/access"},
+	"hooks/rollout/policy":    nil,
 	"hooks/window":            nil,
 	"narinfo":                 nil,
 	"narinfo/clip":            nil,
