@@ -2,10 +2,12 @@ package host
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"narwharf/cache/root"
 	"narwharf/cache/state"
@@ -147,11 +149,26 @@ func (h *Hosts) Report(tx *mirror.Tx, who Caller, host string, st *api.Status, w
 	return old, nil, root.Set(tx, RootOwner(host), Roots(st))
 }
 
-// Which hosts a token has made: hooks/made  <token> NUL <host>. Whoever adds one holds the
-// lock of the token.
+// Which hosts a token has made: hooks/made  <token> NUL <host>, and how many at most under
+// <token> alone. Whoever adds one holds the lock of the token.
 const madeBucket = "hooks/made"
 
 func madeKey(token, host string) string { return token + "\x00" + host }
+
+// made is how many hosts a token has made, or more where that is below the limit: then it
+// is as good, and 10,000 hosts that report for the first time do not each count all others.
+func (h *Hosts) made(tx *mirror.Tx, token string) (n int, err error) {
+	row, err := tx.Get(madeBucket, token)
+	if err != nil {
+		return 0, err
+	}
+	if n, err = strconv.Atoi(string(row)); err == nil && n < h.limit {
+		return n, nil
+	}
+	n = 0 // nobody counted yet, a host went, or it is too many
+	err = state.Each(tx, madeBucket, state.Prefix(madeKey(token, "")), func(state.Entry) error { n++; return nil })
+	return n, err
+}
 
 // MadeLock is the lock of the state for who reports as a host that is not there yet.
 func MadeLock(who Caller) string { return "made:" + who.TokenID }
@@ -162,20 +179,22 @@ func (h *Hosts) make(tx *mirror.Tx, who Caller, host string, r *Record) error {
 	if who.Host != "" || who.TokenID == "" {
 		return nil
 	}
-	n := 0
-	if err := state.Each(tx, madeBucket, state.Prefix(madeKey(who.TokenID, "")), func(state.Entry) error { n++; return nil }); err != nil {
+	n, err := h.made(tx, who.TokenID)
+	if err != nil {
 		return err
 	}
 	if n >= h.limit {
 		return api.Errorf(api.Forbidden, "the token %s has made %d hosts, as many as limits.hosts_per_credential lets one token: remove hosts (narwharf host remove), give this one a token of its own (narwharf token new --join), or raise the limit", who.Name, n)
 	}
 	r.Credential = who.TokenID
-	return tx.Put(madeBucket, madeKey(who.TokenID, host), nil)
+	err = tx.Put(madeBucket, who.TokenID, strconv.AppendInt(nil, int64(n)+1, 10))
+	return cmp.Or(err, tx.Put(madeBucket, madeKey(who.TokenID, host), nil))
 }
 
 // unmake is for a host that goes.
 func unmake(tx *mirror.Tx, host string, r *Record) {
 	if r != nil && r.Credential != "" {
 		tx.Keep(tx.Delete(madeBucket, madeKey(r.Credential, host)))
+		tx.Keep(tx.Delete(madeBucket, r.Credential)) // whoever is next counts anew
 	}
 }
