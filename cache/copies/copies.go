@@ -47,6 +47,8 @@ type Target interface {
 	// PutNAR stores a NAR file of size bytes. body may be opened again. When a body ends
 	// in an error nothing of it stays.
 	PutNAR(ctx context.Context, name string, size int64, body func() (io.ReadCloser, error)) error
+	// PutSidecar stores a file that lies beside a path, as Besides lists it.
+	PutSidecar(ctx context.Context, name string, text []byte) error
 	// PutInfo stores the narinfo of a path, whose NAR and references are there.
 	PutInfo(ctx context.Context, info *narinfo.Info) error
 }
@@ -56,7 +58,7 @@ type Refused struct{ Words string }
 
 func (e *Refused) Error() string { return e.Words }
 
-// Failure is a path that was not copied.
+// Failure is a path, or a file beside one, that was not copied.
 type Failure struct {
 	Path  string `json:"path"` // its hash part alone, where no more is known
 	Error string `json:"error"`
@@ -190,14 +192,18 @@ func (r *run) copy(ctx context.Context, one *item) error {
 	if ctx.Err() != nil || !errors.As(err, &bad) && !errors.As(err, &refused) {
 		return err
 	}
+	r.fail(Failure{one.info.Path.In(one.info.StoreDir), err.Error()})
+	return nil
+}
+
+// fail notes what was not copied.
+func (r *run) fail(f Failure) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	f := Failure{one.info.Path.In(one.info.StoreDir), err.Error()}
 	r.failed = append(r.failed, f)
 	if r.Report != nil {
 		r.Report(f)
 	}
-	return nil
 }
 
 // pathError is an error of one path, which does not keep others.
@@ -231,6 +237,9 @@ func (r *run) send(ctx context.Context, one *item) (done bool, err error) {
 		case <-ctx.Done():
 			return false, context.Cause(ctx)
 		}
+	}
+	if err := r.sendSidecars(ctx, one.info, info); err != nil {
+		return false, err
 	}
 	return true, r.To.PutInfo(ctx, info)
 }

@@ -22,14 +22,15 @@ import (
 
 // memory is a cache in memory: a Source, and a Target as strict as a server.
 type memory struct {
-	mu    sync.Mutex
-	infos map[string]*narinfo.Info // by hash part
-	nars  map[string][]byte        // by URL
-	steps int                      // that it still makes; below 0: as many as one likes
+	mu     sync.Mutex
+	infos  map[string]*narinfo.Info // by hash part
+	nars   map[string][]byte        // by URL
+	beside map[string]string        // sidecars
+	steps  int                      // that it still makes; below 0: as many as one likes
 }
 
 func newMemory() *memory {
-	return &memory{infos: map[string]*narinfo.Info{}, nars: map[string][]byte{}, steps: -1}
+	return &memory{infos: map[string]*narinfo.Info{}, nars: map[string][]byte{}, beside: map[string]string{}, steps: -1}
 }
 
 var errKilled = errors.New("killed")
@@ -98,6 +99,19 @@ func (m *memory) PutNAR(_ context.Context, name string, size int64, body func() 
 	m.nars[name] = text
 	m.mu.Unlock()
 	return m.step()
+}
+
+func (m *memory) PutSidecar(_ context.Context, name string, text []byte) error {
+	if err := m.step(); err != nil {
+		return err
+	}
+	if bytes.HasPrefix(text, []byte("bad")) {
+		return &Refused{"it is bad"}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.beside[name] = string(text)
+	return nil
 }
 
 func (m *memory) PutInfo(_ context.Context, info *narinfo.Info) error {
@@ -205,7 +219,7 @@ func TestImportKilledAnywhere(t *testing.T) {
 // checkFolder fails unless each narinfo's NAR and references are there.
 func checkFolder(t *testing.T, dir string) (paths int) {
 	t.Helper()
-	f := &Folder{dir}
+	f := &Folder{dir: dir}
 	hashes, err := f.Hashes()
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package copies
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,10 @@ const maxNarinfo = 1 << 20
 
 // Folder is a static Nix cache on the disk, to be read: what `nix copy --to file://…`
 // writes, an export, the folder cache of a data_dir.
-type Folder struct{ dir string }
+type Folder struct {
+	dir    string
+	beside sidecars
+}
 
 // OpenFolder looks whether a folder is a cache for paths of a store directory; "" is any.
 func OpenFolder(dir, storeDir string) (*Folder, error) {
@@ -35,7 +39,7 @@ func OpenFolder(dir, storeDir string) (*Folder, error) {
 	if is := StoreDir(text); storeDir != "" && is != "" && is != storeDir {
 		return nil, fmt.Errorf("%s is a cache for paths of %s, not of %s", dir, is, storeDir)
 	}
-	return &Folder{dir}, nil
+	return &Folder{dir: dir}, nil
 }
 
 const cacheInfo = "nix-cache-info"
@@ -214,4 +218,13 @@ func (f *Files) PutInfo(_ context.Context, info *narinfo.Info) error {
 		}
 	}
 	return blob.WriteFile(f.store, info.Path.Hash()+".narinfo", info.Append(nil))
+}
+
+// PutSidecar implements Target.
+func (f *Files) PutSidecar(_ context.Context, name string, text []byte) error {
+	is, err := blob.ReadFile(f.store, name, maxSidecar)
+	if err == nil && bytes.Equal(is, text) || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return blob.WriteFile(f.store, name, text)
 }

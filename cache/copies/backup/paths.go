@@ -100,51 +100,64 @@ func infoName(hash string) string { return filepath.Join(cacheDir, hash+".narinf
 // path copies one path, and tells whether it is there. One that changes meanwhile is
 // begun anew.
 func (p *paths) path(ctx context.Context, hash string) (ok bool, err error) {
-	for {
-		text, err := os.ReadFile(filepath.Join(p.from, infoName(hash)))
-		if errors.Is(err, fs.ErrNotExist) {
-			return false, nil
-		}
-		if err != nil {
-			return false, err
-		}
-		info, err := narinfo.Parse(text)
-		if err != nil || !fs.ValidPath(info.URL) {
-			p.report("left as it is: " + hash + ".narinfo cannot be read")
-			info = &narinfo.Info{}
-		}
-		lost := false
-		if info.URL != "" {
-			err := p.file(ctx, filepath.Join(cacheDir, filepath.FromSlash(info.URL)))
-			if lost = errors.Is(err, fs.ErrNotExist); err != nil && !lost {
-				return false, err
-			}
-		}
-		err = p.file(ctx, infoName(hash))
-		if errors.Is(err, fs.ErrNotExist) {
-			return false, nil
-		}
-		if err != nil {
-			return false, err
-		}
-		is, err := os.ReadFile(filepath.Join(p.to, infoName(hash)))
-		if err != nil {
-			return false, err
-		}
-		if string(is) != string(text) {
-			continue
-		}
-		if lost {
-			p.lost.Add(1)
-			p.report("data_dir has lost " + info.URL + ", the NAR of " + string(info.Path))
-		}
-		refs := make([]string, 0, len(info.References))
-		for _, ref := range info.References {
-			refs = append(refs, strings.Clone(ref.Hash()))
-		}
-		p.mu.Lock()
-		p.refs[strings.Clone(hash)] = refs
-		p.mu.Unlock()
-		return true, nil
+	for again := true; again && err == nil; {
+		again, err = p.pathOnce(ctx, hash)
 	}
+	if errors.Is(err, errNoPath) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// errNoPath is that there is no narinfo.
+var errNoPath = errors.New("the path is not there")
+
+// pathOnce copies one path; again is that it has changed meanwhile.
+func (p *paths) pathOnce(ctx context.Context, hash string) (again bool, err error) {
+	text, err := os.ReadFile(filepath.Join(p.from, infoName(hash)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, errNoPath
+	}
+	if err != nil {
+		return false, err
+	}
+	info, err := narinfo.Parse(text)
+	if err != nil || !fs.ValidPath(info.URL) {
+		p.report("left as it is: " + hash + ".narinfo cannot be read")
+		info = &narinfo.Info{}
+	}
+	lost := false
+	if info.URL != "" {
+		err := p.file(ctx, filepath.Join(cacheDir, filepath.FromSlash(info.URL)))
+		if lost = errors.Is(err, fs.ErrNotExist); err != nil && !lost {
+			return false, err
+		}
+	}
+	if err = p.file(ctx, infoName(hash)); errors.Is(err, fs.ErrNotExist) {
+		return false, errNoPath
+	}
+	if err != nil {
+		return false, err
+	}
+	is, err := os.ReadFile(filepath.Join(p.to, infoName(hash)))
+	if err != nil || string(is) != string(text) {
+		return err == nil, err
+	}
+	if lost {
+		p.lost.Add(1)
+		p.report("data_dir has lost " + info.URL + ", the NAR of " + string(info.Path))
+	}
+	p.refer(hash, info)
+	return false, nil
+}
+
+// refer notes what a path refers to.
+func (p *paths) refer(hash string, info *narinfo.Info) {
+	refs := make([]string, 0, len(info.References))
+	for _, ref := range info.References {
+		refs = append(refs, strings.Clone(ref.Hash()))
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refs[strings.Clone(hash)] = refs
 }

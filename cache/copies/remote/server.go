@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 
@@ -68,6 +69,20 @@ func (s *Server) PutInfo(ctx context.Context, info *narinfo.Info) error {
 	})
 }
 
+// PutSidecar implements copies.Target. Listings the server makes itself.
+func (s *Server) PutSidecar(ctx context.Context, name string, text []byte) error {
+	if strings.HasSuffix(name, ".ls") {
+		return nil
+	}
+	kind := "application/json"
+	if strings.HasPrefix(name, "log/") {
+		kind = "text/plain; charset=utf-8"
+	}
+	return s.put(ctx, name, kind, int64(len(text)), func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(text)), nil
+	})
+}
+
 func (s *Server) put(ctx context.Context, name, kind string, size int64, body func() (io.ReadCloser, error)) error {
 	return s.again(ctx, func() error {
 		opened, err := body()
@@ -80,7 +95,7 @@ func (s *Server) put(ctx context.Context, name, kind string, size int64, body fu
 		if size > 1<<20 { // what is refused by its headers need not be read
 			header.Set("Expect", "100-continue")
 		}
-		resp, err := s.do(ctx, http.MethodPut, s.base.String()+"/"+name, in, size, header)
+		resp, err := s.do(ctx, http.MethodPut, s.base.String()+"/"+(&url.URL{Path: name}).EscapedPath(), in, size, header)
 		if bad := in.ended(); errors.Is(bad, copies.ErrOther) { // it would be so again
 			return bad
 		}
@@ -124,6 +139,8 @@ func (s *Server) judge(resp *http.Response, name string) error {
 	switch code := resp.StatusCode; {
 	case code == http.StatusForbidden && resp.Request.Method == http.MethodPut && strings.HasSuffix(name, ".narinfo"):
 		return &copies.Refused{Words: err.Error()} // signing.require_upload_sig
+	case code == http.StatusNotFound && resp.Request.Method == http.MethodPut && !strings.HasSuffix(name, ".narinfo") && !strings.HasPrefix(name, "nar/"):
+		return &copies.Refused{Words: err.Error()} // no name of a sidecar there
 	case code == http.StatusUnauthorized || code == http.StatusForbidden || code == http.StatusMethodNotAllowed || code == http.StatusNotFound:
 		return fmt.Errorf("the server takes no upload: %w (a token with the scope push is needed: --token-file)", err)
 	case code == http.StatusTooManyRequests || code >= 500 && code != http.StatusNotImplemented && code != http.StatusInsufficientStorage:

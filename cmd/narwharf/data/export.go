@@ -27,7 +27,8 @@ func Export() *cobra.Command {
 to, or everything that was uploaded, to a folder in the plain layout of a Nix
 cache: any web server can serve it, and Nix reads it as file://DIR. Its narinfos are
 those that clients get, with the server's signatures. Paths that are in the
-machine's own store alone become uploads before.
+machine's own store alone become uploads before. Uploaded build logs, debug infos and
+realisations go with the paths that they are about.
 
 It may be killed: every path in the folder is there with all that it refers to, and
 another export goes on from there. It works beside a running server.

@@ -31,7 +31,8 @@ func Import() *cobra.Command {
 folder that nix copy --to file://… or narwharf export wrote. From a folder it is
 everything unless something is named; from a URL name paths, a channel (of a
 Narwharf) or a file with a store path in each line, as store-paths.xz of a NixOS
-channel is one.
+channel is one. From a folder build logs, debug infos and realisations go with the
+paths that they are about; over HTTP nobody can list them.
 
 It is an upload like any other: the server checks every byte, references come
 first, and the token needs the scope push. NARs that are not packed are packed with
