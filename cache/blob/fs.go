@@ -430,27 +430,32 @@ func (s *FS) List(dir string, fn func(Info) error) error {
 	for {
 		entries, err := d.ReadDir(1024)
 		for _, e := range entries {
-			if !e.Type().IsRegular() || strings.HasPrefix(e.Name(), ".") {
-				continue
-			}
-			st, err := e.Info()
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			if err != nil {
+			if err := listed(dir, e, fn); err != nil {
 				return fmt.Errorf("list %s: %w", p, err)
 			}
-			if err := fn(Info{Name: dir + e.Name(), Size: st.Size(), ModTime: st.ModTime()}); err != nil {
-				return err
-			}
 		}
-		if len(entries) == 0 || err != nil {
-			if err == nil || errors.Is(err, io.EOF) {
-				return nil
-			}
+		switch {
+		case errors.Is(err, io.EOF), err == nil && len(entries) == 0:
+			return nil
+		case err != nil:
 			return fmt.Errorf("list %s: %w", p, err)
 		}
 	}
+}
+
+// listed calls fn for what is a file of the store and still there.
+func listed(dir string, e fs.DirEntry, fn func(Info) error) error {
+	if !e.Type().IsRegular() || strings.HasPrefix(e.Name(), ".") {
+		return nil
+	}
+	st, err := e.Info()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return fn(Info{Name: dir + e.Name(), Size: st.Size(), ModTime: st.ModTime()})
 }
 
 // Folders implements Store.

@@ -44,6 +44,15 @@ func (r *Record) Files() []string {
 	return append([]string{r.Info.URL}, r.Alternates...)
 }
 
+// With copies a record with another narinfo. The NAR file that this one names is no
+// alternate then.
+func (r *Record) With(info *narinfo.Info) *Record {
+	next := *r
+	next.Info = info
+	next.Alternates = slices.DeleteFunc(slices.Clone(r.Alternates), func(name string) bool { return name == info.URL })
+	return &next
+}
+
 // Same tells whether two records are equal; nil is no record.
 func Same(a, b *Record) bool {
 	if a == nil || b == nil {

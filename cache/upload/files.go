@@ -2,12 +2,10 @@ package upload
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"narwharf/cache/blob"
-	"narwharf/cache/index"
 	"narwharf/cache/narfile"
 	"narwharf/narinfo"
 	"narwharf/narinfo/clip"
@@ -45,13 +43,4 @@ func InfoFiles(files blob.Store) (map[string]time.Time, error) {
 		return nil
 	})
 	return found, err
-}
-
-// WithInfo copies a record with another narinfo. The NAR file that this one names
-// is no alternate then.
-func WithInfo(r *index.Record, info *narinfo.Info) *index.Record {
-	next := *r
-	next.Info = info
-	next.Alternates = slices.DeleteFunc(slices.Clone(r.Alternates), func(name string) bool { return name == info.URL })
-	return &next
 }

@@ -235,12 +235,12 @@ func (s *Store) merge(old *index.Record, sent *narinfo.Info) (*index.Record, err
 	if i.Deriver == "" {
 		i.Deriver = sent.Deriver
 	}
-	next := WithInfo(old, i)
+	next := old.With(i)
 	if sent.URL != i.URL {
 		if _, err := s.Files.Stat(i.URL); errors.Is(err, fs.ErrNotExist) {
 			// Our file is lost: the new one heals the path.
 			i.URL, i.Compression, i.FileHash, i.FileSize = sent.URL, sent.Compression, sent.FileHash, sent.FileSize
-			next = WithInfo(old, i)
+			next = old.With(i)
 		} else if !slices.Contains(old.Alternates, sent.URL) {
 			next.Alternates = append(next.Alternates, sent.URL)
 		}

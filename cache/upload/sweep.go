@@ -1,6 +1,7 @@
 package upload
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -148,29 +149,14 @@ func (s *Store) removeSome(names []string, may func(f *index.File) bool) (files 
 		}
 	}
 	err = s.Index.Change(locks, func(tx *index.Tx) error {
-		var going []string
-		for _, name := range names {
-			users, err := tx.Users(name)
-			if err != nil {
-				return err
-			}
-			row, err := tx.File(name)
-			if err != nil {
-				return err
-			}
-			if len(users) == 0 && row != nil && may(row) {
-				going = append(going, name)
-			}
-		}
-		if err := s.Files.Remove(going...); err != nil {
-			return err
+		going, err := unnamed(tx, names, may)
+		if err == nil {
+			err = s.Files.Remove(going...)
 		}
 		for _, name := range going {
-			if err := tx.DropFile(name); err != nil {
-				return err
-			}
+			err = cmp.Or(err, tx.DropFile(name))
 		}
-		return nil
+		return err
 	})
 	for _, st := range were {
 		if s.recount(st) {
@@ -179,6 +165,21 @@ func (s *Store) removeSome(names []string, may func(f *index.File) bool) (files 
 		}
 	}
 	return files, size, err
+}
+
+// unnamed are those of NAR files that no record names and whose row may go.
+func unnamed(tx *index.Tx, names []string, may func(f *index.File) bool) (going []string, err error) {
+	for _, name := range names {
+		users, err := tx.Users(name)
+		row, err2 := tx.File(name)
+		if err := cmp.Or(err, err2); err != nil {
+			return nil, err
+		}
+		if len(users) == 0 && row != nil && may(row) {
+			going = append(going, name)
+		}
+	}
+	return going, nil
 }
 
 // recount counts a NAR file as gone, if it is: also after an error, since one that could

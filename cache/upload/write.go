@@ -40,40 +40,29 @@ func (s *Store) write(next, old *index.Record, locks []string, check func(tx *in
 		defer file.Abort()
 	case slices.Equal(next.Alternates, old.Alternates):
 		s.verified.Forget(next.Files()...)
-		gone, err := s.Index.Use(context.Background(), []string{hash})
-		if err == nil && len(gone) > 0 {
-			err = errChanged
+		if gone, err := s.Index.Use(context.Background(), []string{hash}); err != nil || len(gone) == 0 {
+			return err
 		}
-		return err
+		return errChanged
 	}
 	reached := false // what may have to be taken back
 	err := s.Index.Change(append(locks, index.PathLock(hash)), func(tx *index.Tx) error {
 		now, err := record(tx, hash)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if !index.Same(now, old) {
+		case !index.Same(now, old):
 			return errChanged
 		}
 		if err := check(tx); err != nil {
 			return err
 		}
-		if old == nil {
-			if next.Uploaded, err = tx.Now(); err != nil {
-				return err
+		return replace(tx, next, old, func() (err error) {
+			if reached = true; file != nil {
+				err = file.Publish()
 			}
-		}
-		reached = true
-		if file != nil {
-			if err := file.Publish(); err != nil {
-				return err
-			}
-		}
-		if err := tx.Put(next); err != nil || old == nil {
 			return err
-		}
-		_, err = tx.Use(hash) // who sends it counts on it
-		return err
+		})
 	})
 	if err == nil && file != nil {
 		err = file.Commit()
@@ -88,6 +77,23 @@ func (s *Store) write(next, old *index.Record, locks []string, check func(tx *in
 	s.verified.Forget(next.Files()...)
 	s.Changed(hash)
 	return nil
+}
+
+// replace makes next the record of a path, published before.
+func replace(tx *index.Tx, next, old *index.Record, publish func() error) (err error) {
+	if old == nil {
+		if next.Uploaded, err = tx.Now(); err != nil {
+			return err
+		}
+	}
+	if err := publish(); err != nil {
+		return err
+	}
+	if err := tx.Put(next); err != nil || old == nil {
+		return err
+	}
+	_, err = tx.Use(next.Info.Path.Hash()) // who sends it counts on it
+	return err
 }
 
 // record returns nil where there is none.

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,31 +51,11 @@ func (r *Relay) send(ctx context.Context, w io.Writer, o *offer, from, to int64)
 
 // copyAhead reads ahead of the writing.
 func copyAhead(w io.Writer, from io.Reader) (n int64, err error) {
-	type part struct {
-		buf *[piece]byte
-		n   int
-	}
 	full, stop := make(chan part, 3), make(chan struct{})
 	var failed error // why reading ended, once full is closed
 	go func() {
 		defer close(full)
-		for {
-			buf := pieces.Get().(*[piece]byte)
-			n, err := io.ReadFull(from, buf[:])
-			if n > 0 {
-				select {
-				case full <- part{buf, n}:
-				case <-stop:
-					return
-				}
-			}
-			if err != nil {
-				if err != io.EOF && err != io.ErrUnexpectedEOF {
-					failed = err
-				}
-				return
-			}
-		}
+		failed = readAhead(full, stop, from)
 	}()
 	for p := range full {
 		if err == nil {
@@ -86,10 +67,33 @@ func copyAhead(w io.Writer, from io.Reader) (n int64, err error) {
 		}
 		pieces.Put(p.buf)
 	}
-	if err == nil {
-		err = failed
+	return n, cmp.Or(err, failed)
+}
+
+type part struct {
+	buf *[piece]byte
+	n   int
+}
+
+// readAhead sends what it reads to full, until it ends or stop is closed.
+func readAhead(full chan<- part, stop <-chan struct{}, from io.Reader) error {
+	for {
+		buf := pieces.Get().(*[piece]byte)
+		n, err := io.ReadFull(from, buf[:])
+		if n > 0 {
+			select {
+			case full <- part{buf, n}:
+			case <-stop:
+				return nil
+			}
+		}
+		switch {
+		case err == io.EOF || err == io.ErrUnexpectedEOF:
+			return nil
+		case err != nil:
+			return err
+		}
 	}
-	return n, err
 }
 
 var pieces = sync.Pool{New: func() any { return new([piece]byte) }}

@@ -46,19 +46,7 @@ func (c *fsck) infos(ctx context.Context) error {
 		return err
 	}
 	for _, hash := range lost {
-		name := hash + ".narinfo"
-		if _, err := c.store.Files.Stat(name); err == nil {
-			continue // uploaded since we listed
-		}
-		if _, err := c.store.Index.Get(hash); errors.Is(err, index.ErrNotFound) {
-			continue // collected since
-		}
-		c.found(name, "the index has it and the file is gone", func() error {
-			if r, err := c.store.Index.Get(hash); err == nil && len(c.opts.Needed(r.Info.Path)) > 0 {
-				return c.restoreInfo(hash)
-			}
-			return c.removeInfo(hash, func() bool { _, err := c.store.Files.Stat(name); return errors.Is(err, fs.ErrNotExist) })
-		})
+		c.lostInfo(hash)
 	}
 	for hash := range files {
 		if err := ctx.Err(); err != nil {
@@ -69,6 +57,24 @@ func (c *fsck) infos(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// lostInfo checks a path of the index that had no narinfo file when they were listed.
+func (c *fsck) lostInfo(hash string) {
+	name := hash + ".narinfo"
+	gone := func() bool { _, err := c.store.Files.Stat(name); return errors.Is(err, fs.ErrNotExist) }
+	if _, err := c.store.Files.Stat(name); err == nil {
+		return // uploaded since
+	}
+	if _, err := c.store.Index.Get(hash); errors.Is(err, index.ErrNotFound) {
+		return // collected since
+	}
+	c.found(name, "the index has it and the file is gone", func() error {
+		if r, err := c.store.Index.Get(hash); err == nil && len(c.opts.Needed(r.Info.Path)) > 0 {
+			return c.restoreInfo(hash)
+		}
+		return c.removeInfo(hash, gone)
+	})
 }
 
 // info checks one narinfo and returns it, nil if there is none that can be read.

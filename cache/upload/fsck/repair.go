@@ -36,7 +36,7 @@ func (c *fsck) reconcile(r *index.Record, info *narinfo.Info) error {
 		return c.restoreInfo(hash)
 	}
 	defer c.store.Changed(hash)
-	return index.Put(c.store.Index, upload.WithInfo(r, info))
+	return index.Put(c.store.Index, r.With(info))
 }
 
 // dropInfo mends a path whose NAR is not as the narinfo says: by another encoding of it,
@@ -99,7 +99,7 @@ func (c *fsck) fromAlternate(r *index.Record) (bool, error) {
 		}
 		info := r.Info.Clone()
 		info.URL, info.Compression, info.FileHash, info.FileSize = name, f.Compression, f.FileHash, f.FileSize
-		return true, c.store.Write(upload.WithInfo(r, info), r)
+		return true, c.store.Write(r.With(info), r)
 	}
 	return false, nil
 }

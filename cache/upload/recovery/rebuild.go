@@ -151,7 +151,7 @@ func (b *rebuild) put(hash string) (put *narinfo.Info, err error) {
 			return tx.Drop(hash) // as reported above
 		}
 		put = info
-		next := upload.WithInfo(&index.Record{Uploaded: b.files[hash], Alternates: b.alternates[hash]}, info)
+		next := (&index.Record{Uploaded: b.files[hash], Alternates: b.alternates[hash]}).With(info)
 		next.Alternates = slices.DeleteFunc(next.Alternates, func(name string) bool { _, err := b.Files.Stat(name); return err != nil })
 		if old, err := tx.Record(hash); err == nil {
 			for _, name := range old.Alternates {

@@ -149,7 +149,7 @@ func settleOne(s *upload.Store, hash string, when time.Time) (removed, put bool,
 			r = &index.Record{Uploaded: when}
 		}
 		put = true
-		return tx.Put(upload.WithInfo(r, info))
+		return tx.Put(r.With(info))
 	})
 	if err == nil && (removed || put) {
 		s.Changed(hash)
