@@ -27,7 +27,7 @@ var mayImport = map[string][]string{
 	"":                        nil,
 	"bench":                   {"bench/load", "cache/index", "cache/nar", "cache/state/bolt", "hooks/api", "narinfo", "signing"},
 	"bench/load":              nil,
-	"cache":                   {"cache/...", "narinfo", "signing", "signing/access"},
+	"cache":                   {"cache/...", "narinfo", "signing", "signing/access", "signing/access/scope"},
 	"cache/blob":              {"cache/state/durable"},
 	"cache/copies":            {"cache/blob", "cache/local/encoder", "cache/narfile", "narinfo", "signing"},
 	"cache/copies/backup":     {"cache/state/durable", "narinfo"},
@@ -74,13 +74,13 @@ var mayImport = map[string][]string{
 	"cmd/narwharf/data":       {"cache/copies", "cache/copies/...", "cache/narfile", "cache/refusal", "cmd/narwharf/command", "cmd/narwharf/server", "cmd/narwharf/terminal", "hooks/api", "hooks/serverconfig", "narinfo", "signing"},
 	"cmd/narwharf/command":    {"cmd/narwharf/terminal", "hooks/api", "hooks/configfile"},
 	"cmd/narwharf/retention":  {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/api/retention"},
-	"cmd/narwharf/server":     {"cmd/narwharf/server/...", "cache", "cache/...", "hooks", "hooks/api", "hooks/api/retention", "hooks/audit", "hooks/serverconfig", "narinfo", "nixos/bootstrap", "nixos/config", "signing", "signing/access", "signing/browser"},
+	"cmd/narwharf/server":     {"cmd/narwharf/server/...", "cache", "cache/...", "hooks", "hooks/api", "hooks/api/retention", "hooks/audit", "hooks/serverconfig", "narinfo", "nixos/bootstrap", "nixos/config", "signing", "signing/access", "signing/access/...", "signing/browser"},
 	"cmd/narwharf/terminal":   {"hooks/api"},
 	"e2e":                     nil,
 	"e2e/fleet":               {"e2e"},
 	"e2e/fleet/cmd":           {"e2e/fleet"},
 	"e2e/fleet/vm":            {"e2e/fleet"},
-	"hooks":                   {"hooks/...", "narinfo", "signing", "signing/access", "cache/limits", "cache/state", "cache/state/mirror"},
+	"hooks":                   {"hooks/...", "narinfo", "signing", "signing/access", "signing/access/scope", "cache/limits", "cache/state", "cache/state/mirror"},
 	"cache/state/mirror":      {"cache/state", "cache/state/namelock"},
 	"hooks/audit":             {"hooks/api", "cache/state", "cache/state/mirror"},
 	"hooks/policy":            {"hooks/api", "hooks/audit", "hooks/window", "signing", "cache/state/mirror"},
@@ -98,7 +98,7 @@ var mayImport = map[string][]string{
 	"hooks/retain":            {"hooks/api", "hooks/api/retention", "hooks/audit", "hooks/channel", "hooks/closure", "hooks/host", "narinfo", "cache/root", "cache/state", "cache/state/mirror"},
 	"hooks/reboot":            {"hooks/api", "hooks/audit", "hooks/host", "cache/state", "cache/state/mirror"},
 	"hooks/reply":             {"hooks/api", "hooks/longpoll", "cache/limits", "signing/access"},
-	"hooks/serverconfig":      {"hooks/api", "hooks/configfile", "signing", "signing/access"},
+	"hooks/serverconfig":      {"hooks/api", "hooks/configfile", "signing", "signing/access/scope"},
 	"hooks/rollout/policy":    nil,
 	"hooks/window":            nil,
 	"narinfo":                 nil,
@@ -122,14 +122,15 @@ var mayImport = map[string][]string{
 	"signing":                 {"narinfo", "signing/ijson"},
 	"signing/ijson":           nil,
 	"signing/browser":         {"signing/access"},
-	"signing/access":          {"signing", "cache/state", "cache/state/durable", "cache/state/mirror"},
+	"signing/access":          {"signing", "signing/access/scope", "cache/state", "cache/state/durable", "cache/state/mirror"},
+	"signing/access/scope":    nil,
 
-	"signing/access/awsiam":    {"signing/ijson"},
-	"signing/access/challenge": {"cache/state", "cache/state/mirror"},
-	"signing/access/hostkey":   nil,
+	"cmd/narwharf/server/greeting": {"hooks/serverconfig", "signing", "signing/access/scope"},
+	"signing/access/awsiam":        {"signing/ijson"},
+	"signing/access/challenge":     {"cache/state", "cache/state/mirror"},
+	"signing/access/hostkey":       nil,
 
-	"cmd/narwharf/server/greeting": {"hooks/serverconfig", "signing", "signing/access"},
-	"cmd/narwharf/server/place":    {"cache/state", "hooks/serverconfig"},
+	"cmd/narwharf/server/place": {"cache/state", "hooks/serverconfig"},
 
 	"cmd/narwharf/server/collector": {"cache/blob", "cache/retention", "cache/stored", "hooks/api", "hooks/api/retention", "hooks/serverconfig", "narinfo"},
 	"cmd/narwharf/server/shutdown":  {"cache"},
@@ -140,7 +141,7 @@ var allMayImport = []string{"cache/state/progress", "narinfo/clip"}
 
 // testsMayImport is what tests may import beyond that.
 var testsMayImport = map[string][]string{
-	"hooks/promoter":     {"hooks", "signing/access", "cache/state/memory"}, // an example with a server
+	"hooks/promoter":     {"hooks", "signing/access", "signing/access/scope", "cache/state/memory"}, // an example with a server
 	"cache/index":        {"cache/state/bolt", "cache/state/memory", "cache/state/statetest"},
 	"cache/root":         {"cache/state/memory", "cache/state/statetest"},
 	"cache/upload":       {"cache/root", "cache/upload/fsck", "cache/upload/recovery", "cache/state/memory", "cache/state/statetest"},
@@ -157,7 +158,8 @@ var testsMayImport = map[string][]string{
 	"cache/state/mirror": {"cache/state/memory"},
 	"nixos":              {"nixos/sim", "hooks/window"},
 	"nixos/linux":        {"nixos/sim", "cache/nar", "cache/nar/dump", "narinfo", "signing"},
-	"signing/browser":    {"cache/state/memory"},
+	"nixos/bootstrap":    {"signing/access/scope"},
+	"signing/browser":    {"signing/access/scope", "cache/state/memory"},
 	"signing/access":     {"cache/state/bolt", "cache/state/memory", "cache/state/statetest"},
 
 	"signing/access/challenge": {"cache/state/memory"},

@@ -15,7 +15,7 @@ import (
 	"narwharf/cache/fastpath"
 	"narwharf/cache/index"
 	"narwharf/narinfo"
-	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // fastWorld is a world whose narinfos are answered on the connection.
@@ -145,7 +145,7 @@ func TestFastCounts(t *testing.T) {
 
 // TestFastIsForEverybody: a private cache answers nobody on the connection.
 func TestFastIsForEverybody(t *testing.T) {
-	w, fast := fastWorld(t, func(s *setup) { s.anonymous = access.Scopes{} })
+	w, fast := fastWorld(t, func(s *setup) { s.anonymous = scope.Set{} })
 	p := newUpload(t, "p", "zstd")
 	w.putAll(p)
 	for range 3 {

@@ -8,7 +8,7 @@ import (
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
 	"narwharf/narinfo/clip"
-	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 const narType = "application/x-nix-nar"
@@ -64,5 +64,5 @@ func (s *nars) putNar(w *reply.Writer, req *http.Request, file string) error {
 }
 
 func (s *parts) mayPush(req *http.Request) bool {
-	return s.Access.Identify(req).Deny(access.Scope{Kind: access.Push}) == nil
+	return s.Access.Identify(req).Deny(scope.Scope{Kind: scope.Push}) == nil
 }

@@ -10,7 +10,7 @@ import (
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
-	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // put is what all uploads have in common. Whatever can be decided from the
@@ -20,7 +20,7 @@ import (
 func (s *Server) put(w *reply.Writer, req *http.Request, name string, write endpoint) error {
 	b := reply.NewBody(w, req.Body, s.BodyIdle)
 	p := s.Access.Identify(req)
-	if d := p.Deny(access.Scope{Kind: access.Push}); d != nil {
+	if d := p.Deny(scope.Scope{Kind: scope.Push}); d != nil {
 		return d
 	}
 	w.By = p.Name

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // wire is a connection on which a test writes what it likes.
@@ -300,7 +300,7 @@ func TestDrainEnds(t *testing.T) {
 
 // Whoever may push shows up in the log and in the index by his token's name.
 func TestPutNamesTheUploader(t *testing.T) {
-	w := newWorld(t, func(s *setup) { s.anonymous = access.Scopes{pull, push} })
+	w := newWorld(t, func(s *setup) { s.anonymous = scope.Set{pull, push} })
 	p := newUpload(t, "mine", "none")
 	w.putAll(p)
 	q := newUpload(t, "nobodys", "none")

@@ -6,7 +6,7 @@ import (
 
 	"narwharf/cache/local"
 	"narwharf/cache/narfile"
-	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // A Route is one row of the URL grammar. The router, the access check, the
@@ -26,7 +26,7 @@ type Route struct {
 	Valid *regexp.Regexp
 	// Read is the scope that GET and HEAD need; public routes answer
 	// everybody, whatever [access] anonymous says.
-	Read   access.Kind
+	Read   scope.Kind
 	Public bool
 	// Write tells that the route takes PUT, with the scope push.
 	Write bool
@@ -61,33 +61,33 @@ const narHint = "a NAR is named nar/<52 characters of nix32>.nar[.suffix]"
 
 // Routes is the URL grammar of the cache.
 var Routes = []Route{
-	{Name: "landing", Pattern: "/", Read: access.Pull},
+	{Name: "landing", Pattern: "/", Read: scope.Pull},
 	{Name: "nix-cache-info", Pattern: "/nix-cache-info", Public: true, Write: true},
-	{Name: "narinfo", Pattern: "/:object", Suffix: ".narinfo", Valid: hashGrammar, Read: access.Pull, Write: true,
+	{Name: "narinfo", Pattern: "/:object", Suffix: ".narinfo", Valid: hashGrammar, Read: scope.Pull, Write: true,
 		Hint: "a narinfo is named by the 32 characters of its store path's hash"},
-	{Name: "ls", Pattern: "/:object", Suffix: ".ls", Valid: hashGrammar, Read: access.Pull, Write: true, Costly: true,
+	{Name: "ls", Pattern: "/:object", Suffix: ".ls", Valid: hashGrammar, Read: scope.Pull, Write: true, Costly: true,
 		Hint: "a listing is named by the 32 characters of its store path's hash"},
-	{Name: "nar", Pattern: "/nar/:file", Valid: narfile.Grammar, Read: access.Pull, Write: true, Immutable: true,
+	{Name: "nar", Pattern: "/nar/:file", Valid: narfile.Grammar, Read: scope.Pull, Write: true, Immutable: true,
 		Hint: narHint},
-	{Name: "packed-nar", Pattern: "/nar/:file", Suffix: local.CompressedSuffix, Valid: localGrammar, Read: access.Pull, Immutable: true,
+	{Name: "packed-nar", Pattern: "/nar/:file", Suffix: local.CompressedSuffix, Valid: localGrammar, Read: scope.Pull, Immutable: true,
 		Hint: narHint},
-	{Name: "plain-nar", Pattern: "/nar/:file", Suffix: local.PlainSuffix, Valid: localGrammar, Read: access.Pull, Immutable: true, Costly: true,
+	{Name: "plain-nar", Pattern: "/nar/:file", Suffix: local.PlainSuffix, Valid: localGrammar, Read: scope.Pull, Immutable: true, Costly: true,
 		Hint: narHint},
-	{Name: "log", Pattern: "/log/:drv", Valid: drvGrammar, Read: access.Pull, Write: true, Costly: true,
+	{Name: "log", Pattern: "/log/:drv", Valid: drvGrammar, Read: scope.Pull, Write: true, Costly: true,
 		Hint: "a log is named by its derivation, log/<hash>-<name>.drv"},
-	{Name: "debuginfo", Pattern: "/debuginfo/:id", Valid: debugGrammar, Read: access.Pull, Write: true,
+	{Name: "debuginfo", Pattern: "/debuginfo/:id", Valid: debugGrammar, Read: scope.Pull, Write: true,
 		Hint: "debug information is named by a build id in hex"},
-	{Name: "realisation", Pattern: "/realisations/:id", Suffix: ".doi", Valid: doiGrammar, Read: access.Pull, Write: true,
+	{Name: "realisation", Pattern: "/realisations/:id", Suffix: ".doi", Valid: doiGrammar, Read: scope.Pull, Write: true,
 		Hint: "a realisation is named realisations/sha256:<64 hex>!<output>.doi"},
-	{Name: "build-trace", Pattern: "/build-trace-v2/:drv/:output", Suffix: ".doi", Valid: traceGrammar, Read: access.Pull, Write: true,
+	{Name: "build-trace", Pattern: "/build-trace-v2/:drv/:output", Suffix: ".doi", Valid: traceGrammar, Read: scope.Pull, Write: true,
 		Hint: "a build trace entry is named build-trace-v2/<hash>-<name>.drv/<output>.doi"},
-	{Name: "serve", Pattern: "/serve/:hash/*", Valid: serveGrammar, Read: access.Pull, Costly: true,
+	{Name: "serve", Pattern: "/serve/:hash/*", Valid: serveGrammar, Read: scope.Pull, Costly: true,
 		Hint: "a file is named serve/<32 characters of its store path's hash>/<its name in there>"},
 	{Name: "pubkey", Pattern: "/pubkey", Public: true},
 	{Name: "version", Pattern: "/version", Public: true},
 	{Name: "healthz", Pattern: "/healthz", Public: true},
 	{Name: "readyz", Pattern: "/readyz", Public: true},
-	{Name: "metrics", Pattern: "/metrics", Read: access.Metrics},
+	{Name: "metrics", Pattern: "/metrics", Read: scope.Metrics},
 }
 
 // match finds the row for a path, and the name that its parameters make, joined with

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 const (
@@ -141,7 +141,7 @@ func TestRoutesThatAreMissing(t *testing.T) {
 // Names outside the grammar are 404 with words, whatever is asked of them, and
 // never reach the disk.
 func TestRoutesBadNames(t *testing.T) {
-	w := newWorld(t, func(s *setup) { s.anonymous = access.Scopes{pull, push} })
+	w := newWorld(t, func(s *setup) { s.anonymous = scope.Set{pull, push} })
 	w.breakAt(func(op, name string) error {
 		t.Errorf("%s of %s on the disk", op, name)
 		return nil
@@ -273,7 +273,7 @@ func TestPrivateCache(t *testing.T) {
 			w.must(a, 200)
 		} else {
 			token := w.token // push reads too
-			if row.Read == access.Metrics {
+			if row.Read == scope.Metrics {
 				token = w.prometheus
 				w.must(w.get(path, "Authorization", "Bearer "+w.token), 403, "narwharf token new --name prometheus --scope metrics --out FILE")
 			}
@@ -294,13 +294,13 @@ func TestPrivateCache(t *testing.T) {
 // do with it, and only NARs that are there may be kept.
 func TestWhatProxiesMayKeep(t *testing.T) {
 	for name, c := range map[string]struct {
-		anonymous access.Scopes
+		anonymous scope.Set
 		immutable string
 		fast      bool
 	}{
-		"public":            {access.Scopes{pull}, "public, max-age=31536000, immutable", true},
+		"public":            {scope.Set{pull}, "public, max-age=31536000, immutable", true},
 		"private":           {nil, "private, max-age=31536000, immutable", true},
-		"without fast path": {access.Scopes{pull}, "public, max-age=31536000, immutable", false},
+		"without fast path": {scope.Set{pull}, "public, max-age=31536000, immutable", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, have := stocked(t, func(s *setup) {
@@ -325,7 +325,7 @@ func TestWhatProxiesMayKeep(t *testing.T) {
 					found = "no-store" // it names the host that this client used
 				}
 				path, auth := have[row.Name], auth
-				if row.Read == access.Metrics {
+				if row.Read == scope.Metrics {
 					auth = []string{"Authorization", "Bearer " + w.prometheus}
 				}
 				get := w.must(w.get(path, auth...), 200)

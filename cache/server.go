@@ -19,6 +19,7 @@ import (
 	"narwharf/cache/stored"
 	"narwharf/signing"
 	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // Options configure a Server.
@@ -72,8 +73,8 @@ func NewServer(opts Options) *Server {
 		opts.Metrics = prometheus.NewRegistry()
 	}
 	s := &Server{parts: &parts{Options: opts, metrics: newMetrics(opts.Cache, opts.Metrics)}, idle: reply.WriteIdle, unread: limits.Unread, slots: limits.NewSlots(cmp.Or(opts.Uploads, 64))}
-	s.publicPush = opts.Access.Anybody(access.Scope{Kind: access.Push})
-	s.public = opts.Access.Anybody(access.Scope{Kind: access.Pull})
+	s.publicPush = opts.Access.Anybody(scope.Scope{Kind: scope.Push})
+	s.public = opts.Access.Anybody(scope.Scope{Kind: scope.Pull})
 	// Shared caches may keep an answer to a request with credentials if it is
 	// "public" (RFC 9111, 3.5), and would hand it to whom has none.
 	s.immutable = "private, max-age=31536000, immutable"
@@ -141,7 +142,7 @@ func (s *Server) serve(row *Route, w *reply.Writer, req *http.Request, name stri
 	case http.MethodGet, http.MethodHead:
 		if !row.Public {
 			p := s.Access.Identify(req)
-			if d := p.Deny(access.Scope{Kind: row.Read}); d != nil {
+			if d := p.Deny(scope.Scope{Kind: row.Read}); d != nil {
 				return d
 			}
 			if row.Costly {

@@ -14,7 +14,7 @@ import (
 
 	"narwharf/cache/narfile"
 	"narwharf/narinfo"
-	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // roots are the paths that the cache keeps in the machine's store.
@@ -95,7 +95,7 @@ func TestLookupHolds(t *testing.T) {
 
 // Where everybody may upload, everybody's lookups hold, those on the connection too.
 func TestLookupHoldsForAnonymousPush(t *testing.T) {
-	w, m := localWorld(t, func(s *setup) { s.anonymous = access.Scopes{pull, push} })
+	w, m := localWorld(t, func(s *setup) { s.anonymous = scope.Set{pull, push} })
 	p := m.build("p", map[string]string{"a": "b"})
 	for range 3 {
 		w.must(w.get(p.infoURL()), 200)

@@ -7,7 +7,7 @@ import (
 
 	"narwharf/cache/index"
 	"narwharf/cache/state"
-	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // unused makes paths look as if they were uploaded, and used last, long ago.
@@ -133,7 +133,7 @@ func TestLookupOfWhatIsGone(t *testing.T) {
 
 // Where anybody may upload, everybody's lookup is a lease, on the connection, too.
 func TestLookupsWhereAnybodyMayUpload(t *testing.T) {
-	w := newWorld(t, func(s *setup) { s.anonymous = access.Scopes{pull, push} })
+	w := newWorld(t, func(s *setup) { s.anonymous = scope.Set{pull, push} })
 	p := newUpload(t, "p", "zstd")
 	w.putAll(p)
 	for _, path := range []string{p.infoURL(), p.narURL()} {

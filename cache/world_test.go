@@ -43,6 +43,7 @@ import (
 	"narwharf/narinfo"
 	"narwharf/signing"
 	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -55,7 +56,7 @@ type setup struct {
 	local       *local.Store
 	upstreams   []upstream.Config
 	pause       time.Duration // of the adopter
-	anonymous   access.Scopes
+	anonymous   scope.Set
 	keys        func() ([]signing.SecretKey, error)
 	wrap        func(index.Index) index.Index // between uploads and index
 	listen      func(*httptest.Server)        // before it starts
@@ -86,8 +87,8 @@ type world struct {
 }
 
 var (
-	pull = access.Scope{Kind: access.Pull}
-	push = access.Scope{Kind: access.Push}
+	pull = scope.Scope{Kind: scope.Pull}
+	push = scope.Scope{Kind: scope.Push}
 )
 
 func newWorld(t testing.TB, choose ...func(*setup)) *world {
@@ -120,7 +121,7 @@ func openWorld(t testing.TB, dir string, choose ...func(*setup)) *world {
 		Options:     Options{Priority: 30, BodyIdle: 10 * time.Second, Version: "test"},
 		uploads:     upload.Options{StoreDir: "/nix/store", MaxNarSize: 64 << 20, NarGrace: 24 * time.Hour},
 		signUploads: true,
-		anonymous:   access.Scopes{pull, {Kind: access.Metrics}},
+		anonymous:   scope.Set{pull, {Kind: scope.Metrics}},
 		keys:        func() ([]signing.SecretKey, error) { return nil, nil },
 		wrap:        func(i index.Index) index.Index { return i },
 		listen:      onConnections,
@@ -182,14 +183,14 @@ func (w *world) start() {
 
 	tokens, _, err := access.Open(context.Background(), memory.New(nil), "")
 	fatal(err)
-	secret, token, err := access.New("ci", "", access.Scopes{push}, time.Now(), time.Time{})
+	secret, token, err := access.New("ci", "", scope.Set{push}, time.Now(), time.Time{})
 	fatal(err)
 	fatal(tokens.Add(context.Background(), token))
 	w.token = secret
-	w.prometheus, token, err = access.New("prometheus", "", access.Scopes{{Kind: access.Metrics}}, time.Now(), time.Time{})
+	w.prometheus, token, err = access.New("prometheus", "", scope.Set{{Kind: scope.Metrics}}, time.Now(), time.Time{})
 	fatal(err)
 	fatal(tokens.Add(context.Background(), token))
-	w.setup.Access = access.NewAuthenticator(tokens, w.setup.anonymous, nil)
+	w.setup.Access = access.NewAuthenticator(access.Options{Tokens: tokens, Anonymous: w.setup.anonymous})
 	w.setup.Log, w.setup.Cache = log, w.channels
 	w.s = NewServer(w.setup.Options)
 	w.http = httptest.NewUnstartedServer(w.s)

@@ -18,7 +18,7 @@ import (
 	"narwharf/cache/upload"
 	"narwharf/cache/upload/recovery"
 	"narwharf/narinfo"
-	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 func TestUploadEveryCompression(t *testing.T) {
@@ -376,7 +376,7 @@ func TestUploadContentEncoding(t *testing.T) {
 }
 
 func TestUploadNixCacheInfo(t *testing.T) {
-	w := newWorld(t, func(s *setup) { s.anonymous = access.Scopes{push} })
+	w := newWorld(t, func(s *setup) { s.anonymous = scope.Set{push} })
 	w.must(w.do(http.MethodPut, "/nix-cache-info", []byte("StoreDir: /nix/store\n")), 201)
 	w.must(w.do(http.MethodPut, "/nix-cache-info", []byte("WantMassQuery: 1\nStoreDir:/nix/store\n")), 201)
 	w.must(w.do(http.MethodPut, "/nix-cache-info", []byte("StoreDir: /gnu/store\n")), 422, "/nix/store")

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"narwharf/hooks/reply"
 	"narwharf/signing"
 	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // call is a request on its way through an endpoint.
@@ -58,11 +58,11 @@ func (s *Server) body(c *call, room *limits.Room, limit, held int64) (body io.Re
 }
 
 // need checks that the caller has a scope.
-func (c *call) need(scope access.Scope) error { return c.needAs(c.who.Host, scope) }
+func (c *call) need(right scope.Scope) error { return c.needAs(c.who.Host, right) }
 
 // needAs is need of a host, as itself.
-func (c *call) needAs(host string, scope access.Scope) error {
-	if d := c.who.DenyAs(scope, host); d != nil {
+func (c *call) needAs(host string, right scope.Scope) error {
+	if d := c.who.DenyAs(right, host); d != nil {
 		return d
 	}
 	return nil
@@ -71,8 +71,8 @@ func (c *call) needAs(host string, scope access.Scope) error {
 // needSome checks that the caller has a scope of a kind for some channel, as host if
 // that is not "". It is for what names its channel in the body, of which nothing is read
 // before.
-func (c *call) needSome(kind access.Kind, host string) error {
-	need := access.Scope{Kind: kind, Glob: "*"}
+func (c *call) needSome(kind scope.Kind, host string) error {
+	need := scope.Scope{Kind: kind, Glob: "*"}
 	if name := c.req.URL.Query().Get("channel"); signing.CheckChannel(name) == nil { // for the words; older clients do not say it
 		need.Glob = name
 	}
@@ -96,24 +96,15 @@ func (s *Server) readJSON(c *call, limit int64, value any) error {
 
 // caller is who makes the request, for those who know nothing of HTTP.
 func (c *call) caller() host.Caller {
-	return host.Caller{Name: c.who.Name, TokenID: c.who.TokenID, Host: c.who.Host, Address: remoteAddress(c.req)}
-}
-
-// remoteAddress is where a request came from, without the port.
-func remoteAddress(req *http.Request) string {
-	address, _, err := net.SplitHostPort(req.RemoteAddr)
-	if err != nil {
-		return req.RemoteAddr
-	}
-	return address
+	return host.Caller{Name: c.who.Name, TokenID: c.who.TokenID, Host: c.who.Host, Address: c.who.Address}
 }
 
 // operateOr is the right to look at the hosts of a channel ("": of all): operators, and
 // whoever may promote it and so has to know what became of that. A denial names the
 // channel where one was named: it may be misspelt.
 func (c *call) operateOr(channel string) error {
-	err := c.need(access.Scope{Kind: access.Operate})
-	promote := c.need(access.Scope{Kind: access.Promote, Glob: cmp.Or(channel, "*")})
+	err := c.need(scope.Scope{Kind: scope.Operate})
+	promote := c.need(scope.Scope{Kind: scope.Promote, Glob: cmp.Or(channel, "*")})
 	if err != nil && (promote == nil || channel != "" && c.who.Credential == access.Valid) {
 		return promote
 	}

@@ -11,10 +11,10 @@ import (
 	"narwharf/hooks/channel"
 	"narwharf/hooks/longpoll"
 	"narwharf/signing"
-	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
-var pullScope = access.Scope{Kind: access.Pull}
+var pullScope = scope.Scope{Kind: scope.Pull}
 
 // ofChannel is an endpoint about the channel in its path, for those who have a right
 // to it.
@@ -33,14 +33,14 @@ func ofChannel(right func(c *call, name string) error, serve func(c *call, name 
 
 func mayPull(c *call, _ string) error { return c.need(pullScope) }
 
-func mayOperate(c *call, _ string) error { return c.need(access.Scope{Kind: access.Operate}) }
+func mayOperate(c *call, _ string) error { return c.need(scope.Scope{Kind: scope.Operate}) }
 
 func mayPromote(c *call, channel string) error {
-	return c.need(access.Scope{Kind: access.Promote, Glob: channel})
+	return c.need(scope.Scope{Kind: scope.Promote, Glob: channel})
 }
 
 func mayJoin(c *call, channel string) error {
-	return c.need(access.Scope{Kind: access.Join, Glob: channel})
+	return c.need(scope.Scope{Kind: scope.Join, Glob: channel})
 }
 
 func (s *Server) listChannels(c *call) error {

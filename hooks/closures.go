@@ -11,7 +11,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/longpoll"
 	"narwharf/signing"
-	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // getClosure serves a manifest. It is immutable.
@@ -61,7 +61,7 @@ func closureParam(c *call) (signing.Digest, error) {
 
 // putClosure takes a manifest that a promoter wants to be compared.
 func (s *Server) putClosure(c *call) error {
-	if err := c.need(access.Scope{Kind: access.Push}); err != nil && c.needSome(access.Promote, "") != nil {
+	if err := c.need(scope.Scope{Kind: scope.Push}); err != nil && c.needSome(scope.Promote, "") != nil {
 		return err
 	}
 	d, err := closureParam(c)

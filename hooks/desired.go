@@ -11,7 +11,7 @@ import (
 	"narwharf/hooks/intake"
 	"narwharf/hooks/longpoll"
 	"narwharf/signing"
-	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // selfOf is which machine a poll or log is of.
@@ -53,7 +53,7 @@ func (s *Server) getDesired(c *call, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := c.needAs(name, access.Scope{Kind: access.Follow, Glob: w.channel}); err != nil {
+	if err := c.needAs(name, scope.Scope{Kind: scope.Follow, Glob: w.channel}); err != nil {
 		return err
 	}
 	ctx, who := c.req.Context(), c.caller()

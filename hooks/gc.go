@@ -6,17 +6,17 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/reply"
 	"narwharf/signing"
-	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // collect is POST /gc: a collection, or with ?dry_run=1 what it would do. GET /gc tells how far it is.
 func (s *Server) collect(c *call) error {
 	dry := c.req.URL.Query().Get("dry_run") == "1"
-	need := access.Admin
+	need := scope.Admin
 	if dry {
-		need = access.Operate
+		need = scope.Operate
 	}
-	if err := c.need(access.Scope{Kind: need}); err != nil {
+	if err := c.need(scope.Scope{Kind: need}); err != nil {
 		return err
 	}
 	if c.req.ContentLength != 0 {
@@ -41,7 +41,7 @@ func answerJSON(c *call, status int, value any, err error) error {
 }
 
 func (s *Server) getCollected(c *call) error {
-	if err := c.need(access.Scope{Kind: access.Operate}); err != nil {
+	if err := c.need(scope.Scope{Kind: scope.Operate}); err != nil {
 		return err
 	}
 	st, err := s.collector.Status(c.req.Context())

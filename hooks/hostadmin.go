@@ -6,7 +6,7 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/hooks/host"
-	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // ofHost is an endpoint about the host in its path.
@@ -24,7 +24,7 @@ func ofHost(serve func(c *call, name string) error) endpoint {
 // of it then.
 func (s *Server) operated(change func(c *call, name string) error) endpoint {
 	return ofHost(func(c *call, name string) error {
-		if err := c.need(access.Scope{Kind: access.Operate}); err != nil {
+		if err := c.need(scope.Scope{Kind: scope.Operate}); err != nil {
 			return err
 		}
 		if err := change(c, name); err != nil {
@@ -68,7 +68,7 @@ func (s *Server) patchHost(c *call, name string) error {
 }
 
 func (s *Server) deleteHost(c *call, name string) error {
-	if err := c.need(access.Scope{Kind: access.Operate}); err != nil {
+	if err := c.need(scope.Scope{Kind: scope.Operate}); err != nil {
 		return err
 	}
 	if err := s.Fleet.Remove(c.req.Context(), c.caller(), name); err != nil {

@@ -13,6 +13,7 @@ import (
 	"narwharf/cache/state"
 	"narwharf/hooks/api"
 	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // machine is a host's side of the API, with an identity.
@@ -365,7 +366,7 @@ func TestOlderAgents(t *testing.T) {
 	is.taken()
 	stranger.boot = "boot-e"
 	w.must(stranger.report(), 409, api.IdentityConflict)
-	secret, tok, err := access.New("own", "web-1", access.Scopes{{Kind: access.Follow, Glob: "web"}}, time.Now(), time.Time{})
+	secret, tok, err := access.New("own", "web-1", scope.Set{{Kind: scope.Follow, Glob: "web"}}, time.Now(), time.Time{})
 	if err == nil {
 		err = w.tokens.Add(context.Background(), tok)
 	}

@@ -10,11 +10,12 @@ import (
 	"narwharf/hooks/reply"
 	"narwharf/signing"
 	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // join makes the token of a host for a join token.
 func (s *Server) join(c *call) error {
-	if err := c.needSome(access.Join, ""); err != nil {
+	if err := c.needSome(scope.Join, ""); err != nil {
 		return err
 	}
 	var j api.Join
@@ -24,7 +25,7 @@ func (s *Server) join(c *call) error {
 	if err := host.CheckJoin(&j); err != nil {
 		return err
 	}
-	if err := c.need(access.Scope{Kind: access.Join, Glob: j.Channel}); err != nil {
+	if err := c.need(scope.Scope{Kind: scope.Join, Glob: j.Channel}); err != nil {
 		return err
 	}
 	secret, err := s.hosts.Join(c.req.Context(), c.caller(), &j)

@@ -6,12 +6,12 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
-	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // getWhy is GET /why?path=P: what keeps a store path.
 func (s *Server) getWhy(c *call) error {
-	if err := c.need(access.Scope{Kind: access.Operate}); err != nil {
+	if err := c.need(scope.Scope{Kind: scope.Operate}); err != nil {
 		return err
 	}
 	text := c.req.URL.Query().Get("path")
@@ -25,7 +25,7 @@ func (s *Server) getWhy(c *call) error {
 
 // deletePath is DELETE /paths/{path}, which is a hash part or the name of a store path.
 func (s *Server) deletePath(c *call) error {
-	if err := c.need(access.Scope{Kind: access.Admin}); err != nil {
+	if err := c.need(scope.Scope{Kind: scope.Admin}); err != nil {
 		return err
 	}
 	text := c.param("path")

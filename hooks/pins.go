@@ -5,13 +5,13 @@ import (
 
 	"narwharf/hooks/api/retention"
 	"narwharf/hooks/retain"
-	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // ofPin is an endpoint about the pin in its path, for operators.
 func ofPin(serve func(c *call, name string) error) endpoint {
 	return func(c *call) error {
-		if err := c.need(access.Scope{Kind: access.Operate}); err != nil {
+		if err := c.need(scope.Scope{Kind: scope.Operate}); err != nil {
 			return err
 		}
 		name := c.param("pin")
@@ -23,7 +23,7 @@ func ofPin(serve func(c *call, name string) error) endpoint {
 }
 
 func (s *Server) listPins(c *call) error {
-	if err := c.need(access.Scope{Kind: access.Operate}); err != nil {
+	if err := c.need(scope.Scope{Kind: scope.Operate}); err != nil {
 		return err
 	}
 	return answerJSON(c, http.StatusOK, map[string]any{"pins": s.Retain.Pins()}, nil)

@@ -6,7 +6,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/reply"
-	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // promote is PUT /channels/{c}: a release, to which the channel turns.
@@ -22,7 +22,7 @@ func (s *Server) promote(c *call, name string) error {
 	defer cancel()
 	answer, err := s.channels.Promote(ctx, name, &channel.Promotion{
 		Promotion: &p, Match: c.req.Header.Get("If-Match"), DryRun: c.req.URL.Query().Get("dry_run") == "1",
-		By: c.who.Name, RulesDenied: c.need(access.Scope{Kind: access.Admin}), Well: s.Fleet.Well(name),
+		By: c.who.Name, RulesDenied: c.need(scope.Scope{Kind: scope.Admin}), Well: s.Fleet.Well(name),
 	})
 	if err != nil {
 		return err

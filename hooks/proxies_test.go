@@ -66,7 +66,7 @@ func TestWhatProxiesMayKeep(t *testing.T) {
 			p := w.system("a")
 			w.promote(1, w.entry("*", p))
 			if name == "private" {
-				w.s.access = access.NewAuthenticator(w.tokens, nil, nil)
+				w.s.access = access.NewAuthenticator(access.Options{Tokens: w.tokens})
 			}
 			says := func(what, want string, a answer) {
 				t.Helper()

@@ -10,6 +10,7 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // brokenTokens is a token store that cannot be read.
@@ -25,7 +26,7 @@ func TestTokenUnchecked(t *testing.T) {
 	w := newWorld(t)
 	var log bytes.Buffer
 	w.s.log = slog.New(slog.NewTextHandler(&log, nil))
-	w.s.access = access.NewAuthenticator(brokenTokens{}, access.Scopes{{Kind: access.Pull}}, nil)
+	w.s.access = access.NewAuthenticator(access.Options{Tokens: brokenTokens{}, Anonymous: scope.Set{{Kind: scope.Pull}}})
 	for _, path := range []string{desiredPath, "/api/v1/hosts", "/api/v1/events"} {
 		log.Reset()
 		a := w.must(w.do("GET", path, w.admin, nil), 503, api.Unavailable, "could not be checked")

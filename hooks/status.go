@@ -9,13 +9,13 @@ import (
 	"narwharf/hooks/intake"
 	"narwharf/hooks/longpoll"
 	"narwharf/signing"
-	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // putStatus takes a host's report. Its channel stands in the body, so what the caller
 // may be at all is checked before, and that channel after.
 func (s *Server) putStatus(c *call, name string) error {
-	if err := c.needSome(access.Follow, name); err != nil {
+	if err := c.needSome(scope.Follow, name); err != nil {
 		return err
 	}
 	body, done, err := s.body(c, s.hostRoom, intake.MaxSize, intake.MaxHeld)
@@ -30,7 +30,7 @@ func (s *Server) putStatus(c *call, name string) error {
 	if err := host.CheckStatus(st); err != nil {
 		return api.Errorf(api.BadRequest, "%v", err)
 	}
-	if err := c.needAs(name, access.Scope{Kind: access.Follow, Glob: st.Channel}); err != nil {
+	if err := c.needAs(name, scope.Scope{Kind: scope.Follow, Glob: st.Channel}); err != nil {
 		return err
 	}
 	if err := s.Fleet.Report(c.req.Context(), c.caller(), name, st); err != nil {
@@ -57,7 +57,7 @@ func (s *Server) postLog(c *call, name string) error {
 	if err := signing.CheckChannel(channel); err != nil {
 		return api.Errorf(api.BadRequest, "report a status first, or add ?channel=NAME: %v", err)
 	}
-	if err := c.needAs(name, access.Scope{Kind: access.Follow, Glob: channel}); err != nil {
+	if err := c.needAs(name, scope.Scope{Kind: scope.Follow, Glob: channel}); err != nil {
 		return err
 	}
 	self, err := selfOf(c.req)

@@ -33,6 +33,7 @@ import (
 	"narwharf/narinfo"
 	"narwharf/signing"
 	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -266,7 +267,7 @@ func newKey(t testing.TB, name string) signing.SecretKey {
 
 func (w *world) token(name string, scopes ...string) string {
 	w.t.Helper()
-	sc, err := access.ParseScopes(scopes)
+	sc, err := scope.ParseSet(scopes)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -299,10 +300,10 @@ func (w *world) setClock(now func() time.Time) { w.time.Store(&now) }
 func (w *world) serve(store state.Store) {
 	w.t.Helper()
 	var err error
-	anonymous := access.Scopes{{Kind: access.Pull}}
+	anonymous := scope.Set{{Kind: scope.Pull}}
 	w.metrics = prometheus.NewRegistry()
 	w.s, err = New(Options{
-		State: store, Cache: w.cache, Files: w.files, Access: access.NewAuthenticator(w.tokens, anonymous, nil), Tokens: w.tokens,
+		State: store, Cache: w.cache, Files: w.files, Access: access.NewAuthenticator(access.Options{Tokens: w.tokens, Anonymous: anonymous}), Tokens: w.tokens,
 		Log: w.log, Metrics: w.metrics, HostMetrics: w.hostMetrics, Clock: w.now, HostsPerCredential: w.perCredential, Collector: w.collector,
 	})
 	if err != nil {

@@ -31,6 +31,7 @@ import (
 	"narwharf/narinfo"
 	"narwharf/signing"
 	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // Channels tell by its methods what a refusal of the cache means.
@@ -82,13 +83,13 @@ func newAnswers(t *testing.T) *answers {
 	}
 	a := &answers{t: t, doc: readOpenAPI(t), seen: make(map[string]bool), dir: d, cache: c}
 	serve := func(anonymous ...string) *httptest.Server {
-		scopes, err := access.ParseScopes(anonymous)
+		scopes, err := scope.ParseSet(anonymous)
 		if err != nil {
 			t.Fatal(err)
 		}
 		s := cache.NewServer(cache.Options{
 			Cache:    c,
-			Access:   access.NewAuthenticator(d.Tokens, scopes, time.Now),
+			Access:   access.NewAuthenticator(access.Options{Tokens: d.Tokens, Anonymous: scopes}),
 			BodyIdle: patience,
 			Log:      log,
 		})
@@ -125,13 +126,13 @@ func (emptyStore) PathInfo(context.Context, narinfo.Path) (*nixstore.PathInfo, e
 	return nil, nixstore.ErrNotValid
 }
 
-func (a *answers) token(scope string) string {
+func (a *answers) token(word string) string {
 	a.t.Helper()
-	scopes, err := access.ParseScopes([]string{scope})
+	scopes, err := scope.ParseSet([]string{word})
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	secret, token, err := access.New(scope, "", scopes, time.Now(), time.Time{})
+	secret, token, err := access.New(word, "", scopes, time.Now(), time.Time{})
 	if err == nil {
 		err = a.dir.Tokens.Add(a.t.Context(), token)
 	}

@@ -43,7 +43,7 @@ func TestBootstrapByTheServer(t *testing.T) {
 	s.dir.Config.PublicURL = "https://cache.example.org"
 	s.dir.Config.Bootstrap.Trust, s.dir.Config.Bootstrap.Agents = "server", []string{someAgent}
 	keys := func() []signing.PublicKey { return []signing.PublicKey{own.Public()} }
-	channels, err := s.dir.OpenChannels(s.cache, access.NewAuthenticator(s.dir.Tokens, nil, time.Now), keys, prometheus.NewRegistry())
+	channels, err := s.dir.OpenChannels(s.cache, access.NewAuthenticator(access.Options{Tokens: s.dir.Tokens}), keys, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

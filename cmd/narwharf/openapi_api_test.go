@@ -24,6 +24,7 @@ import (
 	"narwharf/narinfo"
 	"narwharf/signing"
 	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // apiOpenAPI is docs/openapi.json as the tests of /api/v1 look at it.
@@ -266,7 +267,7 @@ type apiServer struct {
 func newAPIServer(t *testing.T) *apiServer {
 	t.Helper()
 	s := &apiServer{answers: newAnswers(t), doc: readAPIDocument(t), registry: prometheus.NewRegistry()}
-	auth := access.NewAuthenticator(s.dir.Tokens, access.Scopes{{Kind: access.Pull}}, time.Now)
+	auth := access.NewAuthenticator(access.Options{Tokens: s.dir.Tokens, Anonymous: scope.Set{{Kind: scope.Pull}}})
 	s.dir.Config.Metrics.Hosts = true
 	channels, err := s.dir.OpenChannels(s.cache, auth, nil, s.registry)
 	if err != nil {
@@ -289,9 +290,9 @@ func newAPIServer(t *testing.T) *apiServer {
 }
 
 // grant makes a token whose scope cannot be its name.
-func (s *apiServer) grant(name, scope string) string {
+func (s *apiServer) grant(name, word string) string {
 	s.t.Helper()
-	scopes, err := access.ParseScopes([]string{scope})
+	scopes, err := scope.ParseSet([]string{word})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"narwharf/cache"
-	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // openAPI is as much of docs/openapi.json as the tests look at.
@@ -136,7 +136,7 @@ func scopeName(r cache.Route) string {
 	if r.Public {
 		return ""
 	}
-	return access.Scope{Kind: r.Read}.String()
+	return scope.Scope{Kind: r.Read}.String()
 }
 
 func hasScheme(scheme map[string][]string, name string) bool {

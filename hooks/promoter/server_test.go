@@ -25,6 +25,7 @@ import (
 	"narwharf/narinfo"
 	"narwharf/signing"
 	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // must is for what cannot fail, where an example has no test.
@@ -52,7 +53,7 @@ func newServer() *server {
 	store := memory.New(nil)
 	tokens, _, err := access.Open(context.Background(), store, "")
 	s.api = must(hooks.New(hooks.Options{
-		State: store, Cache: s.content, Files: s.content, Access: access.NewAuthenticator(must(tokens, err), access.Scopes{{Kind: access.Admin}}, nil),
+		State: store, Cache: s.content, Files: s.content, Access: access.NewAuthenticator(access.Options{Tokens: must(tokens, err), Anonymous: scope.Set{{Kind: scope.Admin}}}),
 		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 	}))
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

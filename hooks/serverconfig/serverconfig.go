@@ -17,7 +17,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/configfile"
 	"narwharf/signing"
-	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // Config is config.toml, whose every key config.example.toml explains. After
@@ -89,7 +89,7 @@ type Config struct {
 
 	path       string   // of the file
 	publicURL  *url.URL // nil if PublicURL is empty
-	anonymous  access.Scopes
+	anonymous  scope.Set
 	requireSig []signing.PublicKey
 	proxies    []netip.Prefix
 }
@@ -101,7 +101,7 @@ func (c *Config) Path() string { return c.path }
 func (c *Config) URL() *url.URL { return c.publicURL }
 
 // AnonymousScopes are what everybody may.
-func (c *Config) AnonymousScopes() access.Scopes { return c.anonymous }
+func (c *Config) AnonymousScopes() scope.Set { return c.anonymous }
 
 // Proxies are those whose word is taken for whom they ask.
 func (c *Config) Proxies() []netip.Prefix { return c.proxies }
@@ -241,12 +241,12 @@ func (c *Config) checkListen() (public string, err error) {
 // checkAccess checks the section [access]. public is an address in listen that others
 // reach, or "".
 func (c *Config) checkAccess(public string) (err error) {
-	if c.anonymous, err = access.ParseScopes(c.Access.Anonymous); err != nil {
+	if c.anonymous, err = scope.ParseSet(c.Access.Anonymous); err != nil {
 		return fmt.Errorf("access.anonymous: %w", err)
 	}
 	for _, s := range c.anonymous {
 		switch {
-		case s.Kind == access.Pull || s.Kind == access.Metrics:
+		case s.Kind == scope.Pull || s.Kind == scope.Metrics:
 		case public != "":
 			return fmt.Errorf("access.anonymous has %s and listen has %s: that would let everybody on the network do it; take it out, or listen on 127.0.0.1 alone", s, public)
 		case len(c.Access.TrustedProxies) > 0:
@@ -281,8 +281,8 @@ func loopback(host string) bool {
 
 // Private tells whether reading needs a token.
 func (c *Config) Private() bool {
-	everybody, err := access.ParseScopes(c.Access.Anonymous)
-	return err == nil && !everybody.Allows(access.Scope{Kind: access.Pull})
+	everybody, err := scope.ParseSet(c.Access.Anonymous)
+	return err == nil && !everybody.Allows(scope.Scope{Kind: scope.Pull})
 }
 
 // CheckAddress says what is wrong with an address to listen on, and returns its host.

@@ -10,7 +10,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/configfile"
 	"narwharf/signing"
-	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // Upstream is a section [[upstream]]: a cache behind this one.
@@ -112,7 +112,7 @@ func (c *Config) checkUpstream(u *Upstream) (err error) {
 	if err := configfile.CheckSecret(u.TokenFile, c.AllowReadableSecrets, c.path); err != nil {
 		return fmt.Errorf("token_file: %w", err)
 	}
-	if c.anonymous.Allows(access.Scope{Kind: access.Pull}) && !u.Public {
+	if c.anonymous.Allows(scope.Scope{Kind: scope.Pull}) && !u.Public {
 		return errors.New("it has a token_file, and access.anonymous has pull: everybody could read here what needs a token there; take pull out of access.anonymous, or say public = true if that is meant")
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // TestCheckJoinToken: join tokens show that they are; of one that an older narwharf made the
@@ -18,7 +19,7 @@ func TestCheckJoinToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, _, err := access.New("ci", "", access.Scopes{{Kind: access.Push}}, now, time.Time{})
+	other, _, err := access.New("ci", "", scope.Set{{Kind: scope.Push}}, now, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}

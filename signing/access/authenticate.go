@@ -6,12 +6,12 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"errors"
-	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"time"
 
-	"narwharf/narinfo/clip"
+	"narwharf/signing/access/scope"
 )
 
 // Credential is what became of the credential of a request.
@@ -20,26 +20,34 @@ type Credential uint8
 // The outcomes. Only Valid adds scopes to the anonymous ones.
 const (
 	None      Credential = iota // the request carries none
-	Valid                       // a token that is good now
+	Valid                       // one that is good now
 	Unknown                     // a well-formed token that this server does not know
 	Revoked                     // a token of this server, revoked
 	Expired                     // a token of this server, past its end
-	Malformed                   // nothing that could be a token; Principal.Fault says why
-	Unchecked                   // the store could not be asked; Principal.Err says why
+	Malformed                   // nothing that could be a credential here; Principal.Fault says why
+	Unchecked                   // whoever knows could not be asked; Principal.Err says why
 )
 
 // Principal is whom a request comes from and what he may do. It holds nothing secret.
 type Principal struct {
-	Name       string // the token's name if Credential is Valid, else "": anonymous
-	Scopes     Scopes // the anonymous ones and, if Valid, the token's
+	Name       string    // the token's or the grant's name if Credential is Valid, else "": anonymous
+	Scopes     scope.Set // the anonymous ones and, if Valid, the credential's
 	Credential Credential
 
-	// Host, if it is not "", is the only host that the token may act as.
+	// Host, if it is not "", is the only host that the credential may act as.
 	Host string
 
-	// TokenID is the public id in the token presented, for logs; "" with None and
-	// Malformed. With Unknown it is the bearer's claim alone.
+	// Grant is what a rule gave, if the credential is Valid and no token of Tokens.
+	Grant Grant
+
+	// TokenID is the public id in the token presented, for logs and to count by; of a JWT
+	// and a certificate it is the grant's name and subject. It is "" with None and Malformed,
+	// and with Unknown it is the bearer's claim alone.
 	TokenID string
+
+	// Address is where the request came from, without the port: what a trusted proxy says
+	// it is (cache/limits has put it into RemoteAddr), or else the peer.
+	Address string
 
 	// Former is the name of a token that was presented but is Revoked or Expired;
 	// its bearer does hold the secret.
@@ -48,7 +56,7 @@ type Principal struct {
 	ExpiredAt time.Time // if Expired
 
 	Fault string // if Malformed: what is wrong, without anything of the credential
-	Err   error  // if Unchecked: the store's error
+	Err   error  // if Unchecked: why
 
 	barred *Denied
 }
@@ -62,30 +70,48 @@ type lookup interface {
 	Lookup(ctx context.Context, id string) (Token, error)
 }
 
+// Options of NewAuthenticator. What is nil is not there.
+type Options struct {
+	Tokens lookup
+	Short  ShortLookup // of tokens with IsShort
+	JWT    Verifier
+	// Certificate is what the client's certificate gives; asked if there is no header.
+	Certificate func(*http.Request) (Grant, bool)
+	// Session is the token in a browser's cookie, "" if there is none; asked if there is no header.
+	Session   func(*http.Request) (secret string)
+	Anonymous scope.Set        // what everybody may do
+	Clock     func() time.Time // nil: time.Now
+	Guards    []Guard
+}
+
 // Authenticator tells whom requests come from.
-type Authenticator struct {
-	tokens    lookup
-	anonymous Scopes
-	clock     func() time.Time
-	guards    []Guard
-}
+type Authenticator struct{ o Options }
 
-// NewAuthenticator returns an Authenticator over tokens. Everybody has the scopes
-// anonymous, which may be empty. A nil clock is time.Now.
-func NewAuthenticator(tokens lookup, anonymous Scopes, clock func() time.Time, guards ...Guard) *Authenticator {
-	if clock == nil {
-		clock = time.Now
+// NewAuthenticator returns an Authenticator.
+func NewAuthenticator(o Options) *Authenticator {
+	if o.Clock == nil {
+		o.Clock = time.Now
 	}
-	return &Authenticator{tokens: tokens, anonymous: anonymous.union(nil), clock: clock, guards: guards}
+	o.Anonymous = o.Anonymous.Union(nil)
+	return &Authenticator{o}
 }
 
-// maxCredential bounds an Authorization header, in bytes.
-const maxCredential = 4 << 10
+// maxCredential bounds an Authorization header, in bytes: a JWT with many claims fits. (Stock Nix
+// sends no password of more than 4,085 bytes.)
+const maxCredential = 16 << 10
 
-// Identify reads the Authorization header of r. What is wrong with it is for [Principal.Deny] to tell.
+// Identify tells whom r comes from. What is wrong with its credential is for [Principal.Deny] to tell.
 func (a *Authenticator) Identify(r *http.Request) Principal {
-	p := a.identify(r)
-	for _, guard := range a.guards {
+	p := Principal{Scopes: a.o.Anonymous, Address: address(r)}
+	switch headers := r.Header["Authorization"]; len(headers) {
+	case 0:
+		a.other(r, &p)
+	case 1:
+		a.header(r, headers[0], &p)
+	default:
+		p.malformed("the request has several Authorization headers: send one")
+	}
+	for _, guard := range a.o.Guards {
 		if p.barred == nil {
 			p.barred = guard(r, p.Credential == Valid)
 		}
@@ -94,50 +120,117 @@ func (a *Authenticator) Identify(r *http.Request) Principal {
 }
 
 // Anybody tells whether a scope needs no credential.
-func (a *Authenticator) Anybody(need Scope) bool { return a.anonymous.Allows(need) }
+func (a *Authenticator) Anybody(need scope.Scope) bool { return a.o.Anonymous.Allows(need) }
 
-func (a *Authenticator) identify(r *http.Request) Principal {
-	headers := r.Header["Authorization"]
-	p := Principal{Scopes: a.anonymous}
-	switch len(headers) {
-	case 0:
-		return p
-	case 1:
-	default:
-		p.Credential, p.Fault = Malformed, "the request has several Authorization headers: send one"
-		return p
+// address is a request's RemoteAddr without the port.
+func address(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr // of a unix socket
 	}
-	secret, fault := credentialOf(headers[0])
-	if fault == "" {
-		var err error
-		if p.TokenID, err = ParseSecret(secret); err != nil {
-			fault = "the token " + err.Error()
+	return host
+}
+
+// other looks for a credential that is in no Authorization header.
+func (a *Authenticator) other(r *http.Request, p *Principal) {
+	if a.o.Session != nil {
+		if secret := a.o.Session(r); secret != "" {
+			a.token(r.Context(), secret, p)
+			return
 		}
 	}
-	if fault != "" {
-		p.Credential, p.Fault = Malformed, fault
-		return p
+	if a.o.Certificate != nil {
+		if g, ok := a.o.Certificate(r); ok {
+			a.granted(g, g.id(), p)
+		}
 	}
-	t, err := a.tokens.Lookup(r.Context(), p.TokenID)
+}
+
+// header takes the credential of an Authorization header.
+func (a *Authenticator) header(r *http.Request, header string, p *Principal) {
+	secret, fault := credentialOf(header)
+	switch {
+	case fault != "":
+		p.malformed(fault)
+	case a.o.JWT != nil && isJWT(secret):
+		g, err := a.o.JWT.Verify(r.Context(), secret)
+		switch {
+		case errors.Is(err, ErrUnchecked):
+			p.Credential, p.Err = Unchecked, err
+		case err != nil:
+			p.malformed(err.Error())
+		default:
+			a.granted(g, g.id(), p)
+		}
+	default:
+		a.token(r.Context(), secret, p)
+	}
+}
+
+// isJWT tells whether a credential has the form of a signed JWT (RFC 7515, 3.1) and of no token.
+func isJWT(s string) bool { return !strings.HasPrefix(s, secretPrefix) && strings.Count(s, ".") == 2 }
+
+func (p *Principal) malformed(fault string) { p.Credential, p.Fault = Malformed, fault }
+
+// token takes a token of ours.
+func (a *Authenticator) token(ctx context.Context, secret string, p *Principal) {
+	id, err := ParseSecret(secret)
+	if err != nil {
+		p.malformed("the token " + err.Error())
+		return
+	}
+	p.TokenID = id
+	if a.o.Short != nil && IsShort(id) {
+		a.short(ctx, secret, p)
+		return
+	}
+	t, err := a.o.Tokens.Lookup(ctx, id)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		p.Credential, p.Err = Unchecked, err
-		return p
+		return
 	}
-	// Without a token the comparison is against zeros: same work, no match.
-	hash := sha256.Sum256([]byte(secret))
-	same := subtle.ConstantTimeCompare(hash[:], t.Hash[:]) == 1
-	switch {
+	switch same := sameHash(secret, t.Hash); { // without a token against zeros
 	case err != nil || !same:
 		p.Credential = Unknown
 	case !t.Revoked.IsZero():
 		p.Credential, p.Former, p.RevokedAt = Revoked, t.Name, t.Revoked
-	case t.Expired(a.clock()):
+	case t.Expired(a.o.Clock()):
 		p.Credential, p.Former, p.ExpiredAt = Expired, t.Name, t.Expires
 	default:
 		p.Credential, p.Name, p.Host = Valid, t.Name, t.Host
-		p.Scopes = a.anonymous.union(t.Scopes)
+		p.Scopes = a.o.Anonymous.Union(t.Scopes)
 	}
-	return p
+}
+
+// short takes a short-lived token.
+func (a *Authenticator) short(ctx context.Context, secret string, p *Principal) {
+	hash, g, err := a.o.Short.Lookup(ctx, p.TokenID)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		p.Credential, p.Err = Unchecked, err
+		return
+	}
+	if same := sameHash(secret, hash); err != nil || !same {
+		p.Credential = Unknown
+		return
+	}
+	a.granted(g, p.TokenID, p)
+}
+
+// granted is a credential that a rule knows, until its end.
+func (a *Authenticator) granted(g Grant, id string, p *Principal) {
+	p.TokenID = id
+	if !g.Ends.IsZero() && !a.o.Clock().Before(g.Ends) {
+		p.Credential, p.Former, p.ExpiredAt = Expired, g.Name(), g.Ends
+		return
+	}
+	p.Credential, p.Name, p.Host, p.Grant = Valid, g.Name(), g.Host, g
+	p.Scopes = a.o.Anonymous.Union(g.Scopes)
+}
+
+// sameHash takes the same time whether it is the same or not.
+func sameHash(secret string, want Hash) bool {
+	hash := sha256.Sum256([]byte(secret))
+	return subtle.ConstantTimeCompare(hash[:], want[:]) == 1
 }
 
 // Presented returns the token that a request carries, whatever it is worth; "" if
@@ -177,113 +270,4 @@ func credentialOf(header string) (secret, fault string) {
 		return password, ""
 	}
 	return "", "the Authorization header is neither Basic nor Bearer"
-}
-
-// Challenge is the WWW-Authenticate header that every answer with status 401 has
-// (RFC 9110, 15.5.2). Nix does not look at it; browsers ask for a password then.
-const Challenge = `Basic realm="narwharf"`
-
-// Denied is why a request was refused.
-type Denied struct {
-	// Status is 401 if no good credential came with the request, 403 if a good
-	// one lacks the scope, 503 if the credential could not be checked; or a Guard's.
-	Status int
-
-	text string
-}
-
-// Refuse is a Guard's denial.
-func Refuse(status int, text string) *Denied { return &Denied{status, clip.ASCII(text, 299)} }
-
-// Error returns one line of less than 300 bytes for the person at the other end,
-// printable ASCII: what is missing, why the credential did not help, what to do.
-// (Nix shows a body of less than 1024 bytes.)
-func (d *Denied) Error() string { return d.text }
-
-// Deny returns nil if p has the scope need, and otherwise why the request is refused:
-// compare it with nil before it becomes an error.
-func (p Principal) Deny(need Scope) *Denied {
-	allowed := p.Scopes.Allows(need)
-	// Of a token that is worth nothing here is said what is wrong with it.
-	if p.barred != nil && need.Kind != Pull && (allowed || p.Credential <= Valid) {
-		return p.barred
-	}
-	if allowed {
-		return nil
-	}
-	if need.Kind < Pull || need.Kind > Admin {
-		return &Denied{Status: http.StatusForbidden, text: "this is open to nobody: it names no scope, which is a bug in narwharf"}
-	}
-	d := &Denied{Status: http.StatusUnauthorized}
-	needs, remedy := describeNeed(need)
-	switch p.Credential {
-	case Valid:
-		d.Status = http.StatusForbidden
-		d.text = fmt.Sprintf("%s; the token %q has %s: %s", needs, clip.ASCII(p.Name, 32), describeScopes(p.Scopes), remedy)
-	case Unknown:
-		d.text = fmt.Sprintf("%s; the token is not known here: revoked, or of another server; %s", needs, remedy)
-	case Revoked:
-		d.text = fmt.Sprintf("%s; the token %q was revoked on %s: %s", needs, clip.ASCII(p.Former, 32), stamp(p.RevokedAt), remedy)
-	case Expired:
-		d.text = fmt.Sprintf("%s; the token %q expired on %s: %s", needs, clip.ASCII(p.Former, 32), stamp(p.ExpiredAt), remedy)
-	case Malformed:
-		d.text = fmt.Sprintf("%s; %s", needs, clip.ASCII(p.Fault, 120))
-	case Unchecked:
-		d.Status = http.StatusServiceUnavailable
-		d.text = needs + "; the token could not be checked now: try again soon"
-	default:
-		if need.Kind != Metrics {
-			remedy = "give one as the password in netrc, or as Authorization: Bearer"
-		}
-		d.text = fmt.Sprintf("%s; the request carries no token: %s", needs, remedy)
-	}
-	return d
-}
-
-// DenyAs returns nil if p may act as host with the scope need, and otherwise why
-// not. A token that is of one host is refused for every other, whatever else it or
-// anybody may do.
-func (p Principal) DenyAs(need Scope, host string) *Denied {
-	if p.Host != "" && p.Host != host {
-		return &Denied{Status: http.StatusForbidden, text: fmt.Sprintf(
-			"the token %q is that of the host %s and cannot act as %s: give this host a token of its own, or its old name",
-			clip.ASCII(p.Name, 64), clip.ASCII(p.Host, 64), clip.ASCII(host, 64))}
-	}
-	return p.Deny(need)
-}
-
-// describeNeed returns the first words of a denial, and what to do about a token
-// without that scope.
-func describeNeed(need Scope) (needs, remedy string) {
-	if !need.valid() {
-		return fmt.Sprintf("this needs the scope %s for what is not the name of a channel", need.Kind), "check the name"
-	}
-	scope := need.String()
-	if len(scope) > 48 { // twice would be too long for a line
-		return "this needs the scope " + clip.ASCII(scope, 72), "make one that has it with narwharf token new"
-	}
-	switch need.Kind {
-	case Metrics:
-		return "this needs the scope metrics", "make one with narwharf token new --name prometheus --scope metrics --out FILE, then in prometheus.yml: authorization: {credentials_file: FILE}"
-	case Join:
-		return "this needs a join token of " + need.Glob, "make one with narwharf token new --join " + need.Glob
-	}
-	return "this needs the scope " + scope, "make one with narwharf token new --scope " + scope
-}
-
-// describeScopes lists what a token has: "pull, follow:web and 3 more only".
-func describeScopes(scopes Scopes) string {
-	if len(scopes) == 0 {
-		return "no scope"
-	}
-	const limit = 40
-	list := clip.ASCII(scopes[0].String(), limit)
-	for i, scope := range scopes[1:] {
-		word := clip.ASCII(scope.String(), limit)
-		if len(list)+len(word) > limit {
-			return fmt.Sprintf("%s and %d more only", list, len(scopes)-1-i)
-		}
-		list += ", " + word
-	}
-	return list + " only"
 }

@@ -7,28 +7,29 @@ import (
 	"testing"
 	"time"
 
+	"narwharf/signing/access/scope"
 	"pgregory.net/rapid"
 )
 
 func TestDeny(t *testing.T) {
 	s := newSite(t, scopes(t, "pull"))
-	operate := Scope{Kind: Operate}
+	operate := scope.Scope{Kind: scope.Operate}
 	mistyped := s.ci[:30] + other(s.ci[30]) + s.ci[31:]
 	for _, c := range []struct {
 		what    string
 		headers []string
 		now     time.Time
-		need    Scope
+		need    scope.Scope
 		status  int
 		want    string
 	}{
 		{"anonymous", nil, noon, operate, 401,
 			"this needs the scope operate; the request carries no token: give one as the password in netrc, or as Authorization: Bearer"},
-		{"lacks", []string{basic(":" + s.expiring)}, noon, Scope{Kind: Push}, 403,
+		{"lacks", []string{basic(":" + s.expiring)}, noon, scope.Scope{Kind: scope.Push}, 403,
 			`this needs the scope push; the token "laptop" has pull only: make one with narwharf token new --scope push`},
-		{"another channel", []string{basic(":" + s.ci)}, noon, Scope{Promote, "prod"}, 403,
+		{"another channel", []string{basic(":" + s.ci)}, noon, scope.Scope{Kind: scope.Promote, Glob: "prod"}, 403,
 			`this needs the scope promote:prod; the token "ci" has pull, push, promote:web-* only: make one with narwharf token new --scope promote:prod`},
-		{"no channel", []string{basic(":" + s.ci)}, noon, Scope{Promote, "Prod\n"}, 403,
+		{"no channel", []string{basic(":" + s.ci)}, noon, scope.Scope{Kind: scope.Promote, Glob: "Prod\n"}, 403,
 			`this needs the scope promote for what is not the name of a channel; the token "ci" has pull, push, promote:web-* only: check the name`},
 		{"unknown", []string{basic(":" + s.elsewhere)}, noon, operate, 401,
 			"this needs the scope operate; the token is not known here: revoked, or of another server; make one with narwharf token new --scope operate"},
@@ -42,7 +43,7 @@ func TestDeny(t *testing.T) {
 			"this needs the scope operate; the token is not a narwharf token: those begin with nwt_"},
 		{"two headers", []string{"Bearer x", "Bearer y"}, noon, operate, 401,
 			"this needs the scope operate; the request has several Authorization headers: send one"},
-		{"a route without a scope", nil, noon, Scope{}, 403,
+		{"a route without a scope", nil, noon, scope.Scope{}, 403,
 			"this is open to nobody: it names no scope, which is a bug in narwharf"},
 	} {
 		s.now = c.now
@@ -56,7 +57,7 @@ func TestDeny(t *testing.T) {
 			t.Errorf("%s: %d %s\nwant %d %s", c.what, d.Status, d, c.status, c.want)
 		}
 		checkDenial(t, d)
-		if d := p.Deny(Scope{Kind: Pull}); d != nil {
+		if d := p.Deny(scope.Scope{Kind: scope.Pull}); d != nil {
 			t.Errorf("%s: a public read is refused: %v", c.what, d)
 		}
 	}
@@ -71,7 +72,7 @@ func TestDeny(t *testing.T) {
 }
 
 func TestDenyAllowed(t *testing.T) {
-	if d := (Principal{Scopes: scopes(t, "promote:pro*")}).Deny(Scope{Promote, "prod"}); d != nil {
+	if d := (Principal{Scopes: scopes(t, "promote:pro*")}).Deny(scope.Scope{Kind: scope.Promote, Glob: "prod"}); d != nil {
 		t.Errorf("refused: %v", d)
 	}
 }
@@ -79,8 +80,13 @@ func TestDenyAllowed(t *testing.T) {
 // Whatever a Principal holds, the denial is one short line.
 func TestDenyIsALine(t *testing.T) {
 	long := rapid.OneOf(rapid.String(), rapid.StringMatching(`[a-z"\\]{0,300}`))
-	genNeed := rapid.Custom(func(t *rapid.T) Scope {
-		return Scope{Kind(rapid.IntRange(0, int(Admin)+1).Draw(t, "kind")), rapid.OneOf(long, rapid.StringMatching(`[a-z]{1,128}`), genGlob).Draw(t, "glob")}
+	genNeed := rapid.Custom(func(t *rapid.T) scope.Scope {
+		return scope.Scope{
+			Kind:   scope.Kind(rapid.IntRange(0, int(scope.Admin)+1).Draw(t, "kind")),
+			Glob:   rapid.OneOf(long, rapid.StringMatching(`[a-z*]{1,128}`)).Draw(t, "glob"),
+			Target: rapid.OneOf(long, rapid.Just(""), rapid.StringMatching(`[a-z*]{1,128}`)).Draw(t, "target"),
+			Test:   rapid.Bool().Draw(t, "test"),
+		}
 	})
 	rapid.Check(t, func(t *rapid.T) {
 		p := Principal{
@@ -95,14 +101,14 @@ func TestDenyIsALine(t *testing.T) {
 	})
 	// The longest of each part at once.
 	for c := None; c <= Unchecked; c++ {
-		for _, size := range []int{1, 40, 41, 48, 49, maxGlob} {
+		for _, size := range []int{1, 40, 41, 48, 49, scope.MaxGlob} {
 			word := strings.Repeat("x", size)
 			p := Principal{
 				Name: strings.Repeat("n", maxName), Former: strings.Repeat("n", maxName), Fault: strings.Repeat("f", 300),
-				Scopes:     Scopes{{Follow, strings.Repeat("y", 32)}, {Follow, "ü"}, {Follow, "zz"}},
+				Scopes:     scope.Set{{Kind: scope.Follow, Glob: strings.Repeat("y", 32)}, {Kind: scope.Follow, Glob: "ü"}, {Kind: scope.Follow, Glob: "zz"}},
 				Credential: c, RevokedAt: noon, ExpiredAt: noon,
 			}
-			checkDenial(t, p.Deny(Scope{Promote, word}))
+			checkDenial(t, p.Deny(scope.Scope{Kind: scope.Promote, Glob: word}))
 		}
 	}
 }

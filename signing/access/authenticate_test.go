@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"narwharf/signing/access/scope"
 )
 
 // site is an Authenticator over a store with a token in every state. Its secrets are
@@ -23,18 +25,18 @@ type site struct {
 	ci, expiring, revoked, elsewhere string
 }
 
-func newSite(t testing.TB, anonymous Scopes) *site {
+func newSite(t testing.TB, anonymous scope.Set) *site {
 	t.Helper()
 	s := &site{store: inMemory(t), now: noon}
-	s.auth = NewAuthenticator(s.store, anonymous, func() time.Time { return s.now })
+	s.auth = NewAuthenticator(Options{Tokens: s.store, Anonymous: anonymous, Clock: func() time.Time { return s.now }})
 	form := func(n int) string {
 		body := strings.Repeat(symbols[n:]+symbols[:n], 2)
 		secret := secretPrefix + body[:idLen] + "_" + body[idLen:idLen+bodyLen]
 		return secret + checksum(secret)
 	}
-	add := func(n int, name string, expires time.Time, scope ...string) string {
+	add := func(n int, name string, expires time.Time, words ...string) string {
 		secret := form(n)
-		token := newToken(t, name, noon, expires, scope...)
+		token := newToken(t, name, noon, expires, words...)
 		token.ID, token.Hash = secret[len(secretPrefix):len(secretPrefix)+idLen], sha256.Sum256([]byte(secret))
 		mustAdd(t, s.store, token)
 		return secret
@@ -125,7 +127,7 @@ func TestIdentifyExpiry(t *testing.T) {
 	} {
 		s.now = now
 		p := s.auth.Identify(request("Bearer " + s.expiring))
-		if p.Credential != want || (want == Expired) != (p.ExpiredAt == end) || (want == Expired) != (p.Former == "laptop") || (want == Valid) != p.Scopes.Allows(Scope{Kind: Pull}) {
+		if p.Credential != want || (want == Expired) != (p.ExpiredAt == end) || (want == Expired) != (p.Former == "laptop") || (want == Valid) != p.Scopes.Allows(scope.Scope{Kind: scope.Pull}) {
 			t.Errorf("at %v: %+v", now, p)
 		}
 	}
@@ -176,7 +178,7 @@ var errBroken = errors.New("no connection")
 func (*brokenStore) Lookup(context.Context, string) (Token, error) { return Token{}, errBroken }
 
 func TestIdentifyBrokenStore(t *testing.T) {
-	auth := NewAuthenticator(new(brokenStore), scopes(t, "pull"), nil)
+	auth := NewAuthenticator(Options{Tokens: new(brokenStore), Anonymous: scopes(t, "pull")})
 	p := auth.Identify(request("Bearer " + newSecret(t)))
 	if p.Credential != Unchecked || !errors.Is(p.Err, errBroken) || p.Scopes.String() != "pull" || p.Name != "" {
 		t.Errorf("%+v", p)
@@ -189,8 +191,8 @@ func TestIdentifyBrokenStore(t *testing.T) {
 // The anonymous scopes given are copied: changing them later opens nothing.
 func TestAuthenticatorCopiesAnonymous(t *testing.T) {
 	anonymous := scopes(t, "pull")
-	auth := NewAuthenticator(inMemory(t), anonymous, nil)
-	anonymous[0].Kind = Admin
+	auth := NewAuthenticator(Options{Tokens: inMemory(t), Anonymous: anonymous})
+	anonymous[0].Kind = scope.Admin
 	if p := auth.Identify(request()); p.Scopes.String() != "pull" {
 		t.Errorf("anonymous may do %v", p.Scopes)
 	}
@@ -235,10 +237,10 @@ func FuzzIdentify(f *testing.F) {
 				t.Fatalf("%q, which is not valid, may %v as %q", headers, p.Scopes, p.Name)
 			}
 		}
-		if p.Deny(Scope{Kind: Pull}) != nil {
+		if p.Deny(scope.Scope{Kind: scope.Pull}) != nil {
 			t.Fatalf("%+v may not pull", p)
 		}
-		d := p.Deny(Scope{Kind: Operate})
+		d := p.Deny(scope.Scope{Kind: scope.Operate})
 		checkDenial(t, d)
 		for _, text := range []string{d.Error(), fmt.Sprintf("%+v", p)} {
 			for _, secret := range secrets {
@@ -264,7 +266,7 @@ func BenchmarkIdentify(b *testing.B) {
 		token.Revoked = time.Time{}
 		mustAdd(b, store, token)
 	}
-	auth := NewAuthenticator(store, scopes(b, "pull"), nil)
+	auth := NewAuthenticator(Options{Tokens: store, Anonymous: scopes(b, "pull")})
 	for _, c := range []struct {
 		name string
 		r    *http.Request
@@ -278,7 +280,7 @@ func BenchmarkIdentify(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if p := auth.Identify(c.r); !p.Scopes.Allows(Scope{Kind: Pull}) {
+				if p := auth.Identify(c.r); !p.Scopes.Allows(scope.Scope{Kind: scope.Pull}) {
 					b.Fatal(p)
 				}
 			}

@@ -1,17 +1,5 @@
-// Package access says who a request comes from and what it may do: scopes, tokens, credentials.
-//
-// # Scopes
-//
-// A scope is one right, written as a word or as a word and a channel glob: see [Kind]. A glob is a
-// channel name ([a-z0-9][a-z0-9._-]*) in which `*` stands for any run of characters. Implied are:
-//
-//   - admin allows everything;
-//   - push implies pull, because a stock `nix copy` reads nix-cache-info and narinfos before it writes;
-//   - promote and follow imply pull: a promoter computes its release from what the cache has, and a
-//     follower fetches it;
-//   - join implies pull, because a new host fetches its agent before it can join.
-//
-// operate and metrics imply nothing: who only stops roll-outs needs no closures.
+// Package access says who a request comes from and what it may do: tokens, credentials, denials.
+// Package scope beneath it has the grammar of rights.
 //
 // # Tokens
 //
@@ -22,7 +10,7 @@
 // All three parts use the 32 symbols 0-9 a-z without i, l, o and u: nothing in them needs quoting in
 // netrc, a URL or a shell, and a double click selects the whole. The id is public (it is the key of
 // the store and may be logged), the checksum is the CRC-32 (IEEE) of all that stands before it. The id
-// of a join token begins with j01n, so that no other is put where everybody reads it. So a scanner for
+// of a join token begins with j01n, so that no other is put where everybody reads it; that of a short-lived token with sh0rt. So a scanner for
 // leaked secrets finds tokens by `nwt_[0-9a-hjkmnp-tv-z]{10}_[0-9a-hjkmnp-tv-z]{59}`, and a token that
 // was mistyped or cut short is told apart from one that was revoked.
 //
@@ -43,6 +31,9 @@
 //     name is taken for it (https://TOKEN@host). `Authorization: Bearer TOKEN` means the same;
 //   - what anonymous requests may do is added to what any credential gives, and a stale or malformed
 //     credential counts as none: an old line in a netrc does not break reads that need none at all.
+//
+// Beside tokens of ours there are JWTs in the same place, certificates, and sessions in a cookie. They
+// come as a [Grant], from whoever [Options] name.
 //
 // No text, error or field of this package contains a secret or a part of one.
 package access

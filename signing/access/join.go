@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"narwharf/narinfo/clip"
+	"narwharf/signing/access/scope"
 )
 
 // Patience is how long after a use of a join token the same host may repeat it
@@ -42,7 +43,7 @@ var hostGrammar = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,126}$`)
 // NewJoin makes a join token: all it may do is to be redeemed, uses times, for the
 // token of a host of channel, and if host is not "" of that host alone.
 func NewJoin(name, channel, host string, uses int, now, expires time.Time) (secret string, t Token, err error) {
-	return create(Token{Name: name, Scopes: Scopes{{Kind: Join, Glob: channel}}, Host: host, Uses: uses, Created: now, Expires: expires})
+	return create(Token{Name: name, Scopes: scope.Set{{Kind: scope.Join, Glob: channel}}, Host: host, Uses: uses, Created: now, Expires: expires})
 }
 
 // NewHost makes the token that a host gets for a join token: to read, and to
@@ -54,19 +55,19 @@ func NewHost(host, channel string, now time.Time) (secret string, t Token, err e
 		sum := sha256.Sum256([]byte(name))
 		name = fmt.Sprintf("%s-%x", name[:maxName-17], sum[:8])
 	}
-	return New(name, host, Scopes{{Kind: Pull}, {Kind: Follow, Glob: channel}}, now, time.Time{})
+	return New(name, host, scope.Set{{Kind: scope.Pull}, {Kind: scope.Follow, Glob: channel}}, now, time.Time{})
 }
 
 // checkJoin holds what a token says of hosts together.
 func (t Token) checkJoin() error {
-	join := slices.ContainsFunc(t.Scopes, func(s Scope) bool { return s.Kind == Join })
+	join := slices.ContainsFunc(t.Scopes, func(s scope.Scope) bool { return s.Kind == scope.Join })
 	switch {
 	case t.Host != "" && !hostGrammar.MatchString(t.Host):
-		return fmt.Errorf("%s is not the name of a host", quote(t.Host))
+		return fmt.Errorf("%s is not the name of a host", scope.Quote(t.Host))
 	case !join && (t.Uses != 0 || len(t.Used) > 0):
 		return fmt.Errorf("it is no join token, and yet it has %d uses", t.Uses)
 	case !join && t.Joined != "" && !validID(t.Joined):
-		return fmt.Errorf("it was made by a join token %s, which is no id", quote(t.Joined))
+		return fmt.Errorf("it was made by a join token %s, which is no id", scope.Quote(t.Joined))
 	case !join:
 		return nil
 	case t.Uses == 0:
@@ -76,7 +77,7 @@ func (t Token) checkJoin() error {
 	case t.Uses < 0 || t.Uses > maxUses:
 		return fmt.Errorf("%d uses are not between 1 and %d", t.Uses, maxUses)
 	case t.Host != "" && t.Uses > 1:
-		return fmt.Errorf("a join token for the one host %s has one use, not %d", quote(t.Host), t.Uses)
+		return fmt.Errorf("a join token for the one host %s has one use, not %d", scope.Quote(t.Host), t.Uses)
 	case t.Expires.IsZero():
 		return errors.New("a join token has to expire")
 	case len(t.Used) > t.Uses:
@@ -94,7 +95,7 @@ func (t Token) checkJoin() error {
 func (c Change) Redeem(joinID, instance string, fresh Token) error {
 	join, ok, err := read(c, joinID)
 	if err == nil && !ok {
-		err = fmt.Errorf("look up token %s: %w", quote(joinID), ErrNotFound)
+		err = fmt.Errorf("look up token %s: %w", scope.Quote(joinID), ErrNotFound)
 	}
 	if err == nil {
 		join, err = use(join, instance, fresh)

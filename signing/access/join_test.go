@@ -11,6 +11,7 @@ import (
 
 	"narwharf/cache/state/memory"
 	"narwharf/cache/state/statetest"
+	"narwharf/signing/access/scope"
 )
 
 const (
@@ -202,8 +203,8 @@ func TestJoinTokensThatCannotBe(t *testing.T) {
 		_, _, err := NewJoin("j", channel, host, uses, noon, expires)
 		return err
 	}
-	host := func(host string, scope ...string) error {
-		_, _, err := New("h", host, scopes(t, scope...), noon, later)
+	host := func(host string, words ...string) error {
+		_, _, err := New("h", host, scopes(t, words...), noon, later)
 		return err
 	}
 	_, _, plain := New("j", "", scopes(t, "join:web"), noon, later)
@@ -238,14 +239,14 @@ func TestJoinTokensThatCannotBe(t *testing.T) {
 
 // A token that is bound to a host acts as no other.
 func TestDenyAs(t *testing.T) {
-	follow := Scope{Follow, "web"}
+	follow := scope.Scope{Kind: scope.Follow, Glob: "web"}
 	s := inMemory(t)
 	secret, token, err := NewHost("web-1", "web", noon)
 	if err != nil {
 		t.Fatal(err)
 	}
 	mustAdd(t, s, token)
-	p := NewAuthenticator(s, scopes(t, "follow:*"), func() time.Time { return noon }).Identify(request("Bearer " + secret))
+	p := NewAuthenticator(Options{Tokens: s, Anonymous: scopes(t, "follow:*"), Clock: func() time.Time { return noon }}).Identify(request("Bearer " + secret))
 	if p.Host != "web-1" || p.Name != "host-web-1" {
 		t.Errorf("identified as %+v", p)
 	}
@@ -263,10 +264,10 @@ func TestDenyAs(t *testing.T) {
 	if d := anyone.DenyAs(follow, "web-2"); d != nil {
 		t.Errorf("an unbound one: %v", d)
 	}
-	if d := anyone.DenyAs(Scope{Follow, "prod"}, "web-2"); d == nil || d.Status != 401 {
+	if d := anyone.DenyAs(scope.Scope{Kind: scope.Follow, Glob: "prod"}, "web-2"); d == nil || d.Status != 401 {
 		t.Errorf("another channel: %v", d)
 	}
-	if d := p.Deny(Scope{Join, "web"}); d == nil || !strings.Contains(d.Error(), "this needs a join token of web") ||
+	if d := p.Deny(scope.Scope{Kind: scope.Join, Glob: "web"}); d == nil || !strings.Contains(d.Error(), "this needs a join token of web") ||
 		!strings.Contains(d.Error(), "make one with narwharf token new --join web") {
 		t.Errorf("no join token: %v", d)
 	}
@@ -275,16 +276,16 @@ func TestDenyAs(t *testing.T) {
 // A join token reads the cache, for the agent has to come from somewhere; it does
 // nothing else.
 func TestJoinScope(t *testing.T) {
-	have := Scopes{{Join, "web"}}
-	for need, want := range map[Scope]bool{
-		{Kind: Pull}: true, {Join, "web"}: true, {Join, "prod"}: false, {Kind: Push}: false, {Follow, "web"}: false,
-		{Promote, "web"}: false, {Kind: Operate}: false, {Kind: Admin}: false,
+	have := scope.Set{{Kind: scope.Join, Glob: "web"}}
+	for need, want := range map[scope.Scope]bool{
+		{Kind: scope.Pull}: true, {Kind: scope.Join, Glob: "web"}: true, {Kind: scope.Join, Glob: "prod"}: false, {Kind: scope.Push}: false, {Kind: scope.Follow, Glob: "web"}: false,
+		{Kind: scope.Promote, Glob: "web"}: false, {Kind: scope.Operate}: false, {Kind: scope.Admin}: false,
 	} {
 		if have.Allows(need) != want {
 			t.Errorf("join:web and %s: %t", need, !want)
 		}
 	}
-	if (Scopes{{Follow, "web"}, {Promote, "*"}, {Kind: Operate}}).Allows(Scope{Join, "web"}) {
+	if (scope.Set{{Kind: scope.Follow, Glob: "web"}, {Kind: scope.Promote, Glob: "*"}, {Kind: scope.Operate}}).Allows(scope.Scope{Kind: scope.Join, Glob: "web"}) {
 		t.Error("others join, too")
 	}
 }

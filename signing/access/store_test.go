@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"narwharf/signing/access/scope"
 )
 
 // Store is what tests ask of Tokens.
@@ -42,8 +44,8 @@ func testStore(t *testing.T, open func(*testing.T) Store) {
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("Lookup = %+v, %v; want %+v", got, err, want)
 		}
-		got.Scopes[0] = Scope{Kind: Admin}
-		want.Scopes[1] = Scope{Kind: Admin}
+		got.Scopes[0] = scope.Scope{Kind: scope.Admin}
+		want.Scopes[1] = scope.Scope{Kind: scope.Admin}
 		if again, _ := s.Lookup(ctx, want.ID); again.Scopes.String() != "push,promote:web-*" {
 			t.Errorf("the store shares its scopes: %v", again.Scopes)
 		}
@@ -58,7 +60,7 @@ func testStore(t *testing.T, open func(*testing.T) Store) {
 		s := open(t)
 		token := newToken(t, "ci", noon, time.Time{}, "push")
 		token.Created = noon.Add(999 * time.Millisecond).In(time.FixedZone("east", 3600))
-		token.Scopes = Scopes{{Kind: Push}, {Kind: Pull}, {Kind: Push}}
+		token.Scopes = scope.Set{{Kind: scope.Push}, {Kind: scope.Pull}, {Kind: scope.Push}}
 		mustAdd(t, s, token)
 		got, err := s.Lookup(ctx, token.ID)
 		if err != nil || got.Created != noon || got.Scopes.String() != "pull,push" {
@@ -102,7 +104,7 @@ func testStore(t *testing.T, open func(*testing.T) Store) {
 			"letters, digits":     func(t *Token) { t.Name = "a/b" },
 			"hash of the secret":  func(t *Token) { t.Hash = Hash{} },
 			"no scopes":           func(t *Token) { t.Scopes = nil },
-			"not one of":          func(t *Token) { t.Scopes = Scopes{{Kind: Follow}} },
+			"not one of":          func(t *Token) { t.Scopes = scope.Set{{Kind: scope.Follow}} },
 			"time of creation":    func(t *Token) { t.Created = time.Time{} },
 			"would expire":        func(t *Token) { t.Expires = t.Created },
 			"one line of at most": func(t *Token) { t.By = "a\nb" },
@@ -287,9 +289,9 @@ func testStore(t *testing.T, open func(*testing.T) Store) {
 	})
 }
 
-func newToken(t testing.TB, name string, now, expires time.Time, scope ...string) Token {
+func newToken(t testing.TB, name string, now, expires time.Time, words ...string) Token {
 	t.Helper()
-	_, token, err := New(name, "", scopes(t, scope...), now, expires)
+	_, token, err := New(name, "", scopes(t, words...), now, expires)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -306,4 +308,14 @@ func mustAdd(t testing.TB, s Store, token Token) {
 	if err := s.Add(t.Context(), token); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// scopes parses what a test knows to be valid.
+func scopes(t testing.TB, values ...string) scope.Set {
+	t.Helper()
+	s, err := scope.ParseSet(values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }

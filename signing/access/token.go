@@ -16,6 +16,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"narwharf/signing/access/scope"
 )
 
 const (
@@ -25,8 +27,9 @@ const (
 	sumLen       = 7  // 32 bits
 	secretLen    = len(secretPrefix) + idLen + 1 + bodyLen + sumLen
 
-	// joinMark begins the ids of join tokens, and of no others, since 2026-11.
-	joinMark = "j01n"
+	// What begins the ids of join tokens and of short-lived ones, and of no others, since 2026-11.
+	joinMark  = "j01n"
+	shortMark = "sh0rt"
 
 	// symbols are the digits of everything in a token, five bits each.
 	symbols = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -40,7 +43,7 @@ type Token struct {
 	ID      string    `json:"-"`                // the ten symbols after nwt_, public
 	Name    string    `json:"name"`             // who carries it, "ci"; see New
 	Hash    Hash      `json:"hash"`             // of the whole secret, from "nwt_" to the checksum
-	Scopes  Scopes    `json:"scopes"`           // sorted, at least one
+	Scopes  scope.Set `json:"scopes"`           // sorted, at least one
 	Created time.Time `json:"created"`          // times are in UTC and whole seconds
 	Expires time.Time `json:"expires,omitzero"` // the first moment at which it is not valid; zero: never
 	Revoked time.Time `json:"revoked,omitzero"` // zero: not revoked
@@ -73,24 +76,32 @@ func (h *Hash) UnmarshalText(text []byte) error {
 
 // record is the JSON of a token in the state. V is its format. A change that an older
 // narwharf would misread gets the next number: 2 are tokens that are of one host, or make
-// such, which that one would take for tokens of any.
+// such, which that one would take for tokens of any; 3 has a scope that it does not know.
 type record struct {
 	V int `json:"v"`
 	Token
 }
 
-const lastRecord = 2
+const lastRecord = 3
 
 func encodeToken(t Token) ([]byte, error) {
 	r := record{1, t}
 	if t.Host != "" || t.Uses > 0 {
 		r.V = 2
 	}
+	if slices.ContainsFunc(t.Scopes, newer) {
+		r.V = 3
+	}
 	value, err := json.Marshal(r)
 	if err != nil {
 		return nil, fmt.Errorf("encode token %s: %w", t.ID, err)
 	}
 	return value, nil
+}
+
+// newer tells whether a scope is one that was not in version 2.
+func newer(s scope.Scope) bool {
+	return s.Kind == scope.Read || s.Target != "" || s.Kind == scope.Operate && s.Glob != ""
 }
 
 func decodeToken(id string, value []byte) (Token, error) {
@@ -114,7 +125,7 @@ func decodeToken(id string, value []byte) (Token, error) {
 		err = t.check()
 	}
 	if err != nil {
-		return Token{}, fmt.Errorf("decode token %s: %w", quote(id), err)
+		return Token{}, fmt.Errorf("decode token %s: %w", scope.Quote(id), err)
 	}
 	return t, nil
 }
@@ -124,31 +135,46 @@ func decodeToken(id string, value []byte) (Token, error) {
 // 64 letters, digits and . _ @ + -, the first a letter or digit (a colon is kept for
 // principals that are no tokens). If host is not "", it may act as no other. A zero
 // expires means never.
-func New(name, host string, scopes Scopes, now, expires time.Time) (secret string, t Token, err error) {
+func New(name, host string, scopes scope.Set, now, expires time.Time) (secret string, t Token, err error) {
 	return create(Token{Name: name, Host: host, Scopes: scopes, Created: now, Expires: expires})
 }
 
 // create draws the secret of a token.
 func create(t Token) (string, Token, error) {
+	mark := ""
+	if t.Uses > 0 {
+		mark = joinMark
+	}
+	secret, id, hash := draw(mark)
+	t.ID, t.Hash = id, hash
+	t = t.normal()
+	if err := t.check(); err != nil {
+		return "", Token{}, fmt.Errorf("make token %s: %w", scope.Quote(t.Name), err)
+	}
+	return secret, t, nil
+}
+
+// DrawShort draws the secret of a short-lived token. It has the form of all tokens, and
+// IsShort is true of its id.
+func DrawShort() (secret, id string, hash Hash) { return draw(shortMark) }
+
+// draw draws a secret whose id begins with mark, or with none of the marks.
+func draw(mark string) (secret, id string, hash Hash) {
 	random := make([]byte, idLen+bodyLen)
 	_, _ = rand.Read(random) // which ends the program where it would fail
 	for i, b := range random {
 		random[i] = symbols[b&31]
 	}
-	if t.Uses > 0 {
-		copy(random, joinMark)
-	} else if bytes.HasPrefix(random, []byte(joinMark)) {
-		random[0] = 'k'
+	for _, other := range []string{joinMark, shortMark} {
+		if bytes.HasPrefix(random, []byte(other)) {
+			random[0] = 'k'
+		}
 	}
-	t.ID = string(random[:idLen])
-	secret := secretPrefix + t.ID + "_" + string(random[idLen:])
+	copy(random, mark)
+	id = string(random[:idLen])
+	secret = secretPrefix + id + "_" + string(random[idLen:])
 	secret += checksum(secret)
-	t.Hash = sha256.Sum256([]byte(secret))
-	t = t.normal()
-	if err := t.check(); err != nil {
-		return "", Token{}, fmt.Errorf("make token %s: %w", quote(t.Name), err)
-	}
-	return secret, t, nil
+	return secret, id, sha256.Sum256([]byte(secret))
 }
 
 // Active reports whether the token is valid at the time now: neither revoked (at
@@ -160,7 +186,7 @@ func (t Token) Expired(now time.Time) bool { return !t.Expires.IsZero() && !now.
 
 // normal returns t as every store returns it, sharing nothing with t.
 func (t Token) normal() Token {
-	t.Scopes = t.Scopes.union(nil)
+	t.Scopes = t.Scopes.Union(nil)
 	t.Used = slices.Clone(t.Used)
 	for i := range t.Used {
 		t.Used[i].At = wholeSecond(t.Used[i].At)
@@ -177,27 +203,30 @@ func wholeSecond(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 func (t Token) check() error {
 	switch {
 	case !validID(t.ID):
-		return fmt.Errorf("id %s is not %d symbols of %s", quote(t.ID), idLen, symbols)
+		return fmt.Errorf("id %s is not %d symbols of %s", scope.Quote(t.ID), idLen, symbols)
 	case !nameGrammar.MatchString(t.Name):
-		return fmt.Errorf("name %s is not 1 to %d letters, digits and . _ @ + -, the first a letter or digit", quote(t.Name), maxName)
+		return fmt.Errorf("name %s is not 1 to %d letters, digits and . _ @ + -, the first a letter or digit", scope.Quote(t.Name), maxName)
 	case strings.HasPrefix(t.Name, secretPrefix):
-		return fmt.Errorf("name %s begins like a secret", quote(t.Name))
+		return fmt.Errorf("name %s begins like a secret", scope.Quote(t.Name))
 	case len(t.By) > maxBy || !utf8.ValidString(t.By) || strings.ContainsFunc(t.By, unicode.IsControl):
 		return fmt.Errorf("by is not one line of at most %d bytes of text", maxBy)
 	case t.Hash == Hash{}:
 		return errors.New("the hash of the secret is missing")
 	case len(t.Scopes) == 0:
-		return fmt.Errorf("no scopes: give at least one of %s", validScopes)
+		return fmt.Errorf("no scopes: give at least one of %s", scope.Valid)
 	case t.Created.IsZero():
 		return errors.New("the time of creation is missing")
 	case !t.Expires.IsZero() && !t.Expires.After(t.Created):
 		return fmt.Errorf("it would expire on %s, which is not after its creation on %s", stamp(t.Expires), stamp(t.Created))
 	}
-	return cmp.Or(t.checkJoin(), t.Scopes.check())
+	return cmp.Or(t.checkJoin(), t.Scopes.Check())
 }
 
 // IsJoin tells whether a secret is that of a join token, as far as it shows.
 func IsJoin(secret string) bool { return strings.HasPrefix(secret, secretPrefix+joinMark) }
+
+// IsShort tells whether an id is that of a short-lived token.
+func IsShort(id string) bool { return strings.HasPrefix(id, shortMark) }
 
 // ParseSecret checks the form of a token's secret, its checksum included, and
 // returns the id in it. The error says in words what is wrong and contains nothing of s.

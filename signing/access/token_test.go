@@ -8,13 +8,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"narwharf/signing/access/scope"
 )
 
 var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
 
 func TestNew(t *testing.T) {
 	zone := time.FixedZone("east", 7200)
-	secret, token, err := New("ci", "", Scopes{{Kind: Push}, {Kind: Pull}, {Kind: Push}}, noon.Add(300*time.Millisecond).In(zone), noon.Add(time.Hour))
+	secret, token, err := New("ci", "", scope.Set{{Kind: scope.Push}, {Kind: scope.Pull}, {Kind: scope.Push}}, noon.Add(300*time.Millisecond).In(zone), noon.Add(time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,10 +45,10 @@ func TestNew(t *testing.T) {
 }
 
 func TestNewRefuses(t *testing.T) {
-	pull := Scopes{{Kind: Pull}}
+	pull := scope.Set{{Kind: scope.Pull}}
 	for _, c := range []struct {
 		name    string
-		scopes  Scopes
+		scopes  scope.Set
 		now     time.Time
 		expires time.Time
 		want    string
@@ -60,8 +62,8 @@ func TestNewRefuses(t *testing.T) {
 		{"nwt_ci", pull, noon, time.Time{}, "begins like a secret"},
 		{strings.Repeat("a", 65), pull, noon, time.Time{}, "1 to 64 letters"},
 		{"ci", nil, noon, time.Time{}, "no scopes"},
-		{"ci", Scopes{{}}, noon, time.Time{}, "is not one of pull, push"},
-		{"ci", Scopes{{Kind: Promote}}, noon, time.Time{}, "is not one of pull, push"},
+		{"ci", scope.Set{{}}, noon, time.Time{}, "is not one of pull, push"},
+		{"ci", scope.Set{{Kind: scope.Promote}}, noon, time.Time{}, "is not one of pull, push"},
 		{"ci", pull, time.Time{}, time.Time{}, "time of creation"},
 		{"ci", pull, noon, noon, "would expire on 2026-03-04 12:00:00 UTC"},
 		{"ci", pull, noon, noon.Add(-time.Hour), "would expire on"},
@@ -153,18 +155,18 @@ func TestSecretFormatIsFixed(t *testing.T) {
 func TestQuoteHidesSecrets(t *testing.T) {
 	secret := newSecret(t)
 	for _, s := range []string{secret, "x " + secret, strings.Repeat("a", 30) + secret} {
-		if got := quote(s); strings.Contains(got, secret[15:19]) {
-			t.Errorf("quote(%q) = %s", s, got)
+		if got := scope.Quote(s); strings.Contains(got, secret[15:19]) {
+			t.Errorf("scope.Quote(%q) = %s", s, got)
 		}
 	}
-	if got := quote("a\nb"); got != `"a\nb"` {
+	if got := scope.Quote("a\nb"); got != `"a\nb"` {
 		t.Errorf("quote = %s", got)
 	}
 }
 
 func newSecret(t testing.TB) string {
 	t.Helper()
-	secret, _, err := New("ci", "", Scopes{{Kind: Push}}, noon, time.Time{})
+	secret, _, err := New("ci", "", scope.Set{{Kind: scope.Push}}, noon, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}

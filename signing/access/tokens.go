@@ -12,6 +12,7 @@ import (
 
 	"narwharf/cache/state"
 	"narwharf/cache/state/mirror"
+	"narwharf/signing/access/scope"
 )
 
 // The two outcomes that callers tell apart; both come wrapped.
@@ -106,7 +107,7 @@ func (t *Tokens) Lookup(ctx context.Context, id string) (token Token, err error)
 			err = ErrNotFound
 		}
 		if err != nil {
-			return Token{}, fmt.Errorf("look up token %s: %w", quote(id), err)
+			return Token{}, fmt.Errorf("look up token %s: %w", scope.Quote(id), err)
 		}
 		t.mu.Lock()
 		if t.drops == drops && t.changing == 0 { // nobody changed it since it was read
@@ -270,7 +271,7 @@ func (c Change) RevokeJoined(host, except string, at time.Time) error {
 func (c Change) add(t Token) error {
 	t = t.normal()
 	if err := t.check(); err != nil {
-		return fmt.Errorf("add token %s: %w", quote(t.Name), err)
+		return fmt.Errorf("add token %s: %w", scope.Quote(t.Name), err)
 	}
 	_, id, err := read(c, t.ID)
 	_, name, err2 := read(c, t.Name)
@@ -279,7 +280,7 @@ func (c Change) add(t Token) error {
 		return err
 	}
 	if id || name || len(list) > 0 {
-		return fmt.Errorf("add token %s: %w as the id of a token: choose another", quote(t.Name), ErrExists)
+		return fmt.Errorf("add token %s: %w as the id of a token: choose another", scope.Quote(t.Name), ErrExists)
 	}
 	if list, err = c.found(t.Name); err != nil {
 		return err
@@ -287,7 +288,7 @@ func (c Change) add(t Token) error {
 	for _, other := range list {
 		if other.Active(t.Created) {
 			return fmt.Errorf("add token %s: %w by token %s, made on %s",
-				quote(t.Name), ErrExists, other.ID, stamp(other.Created))
+				scope.Quote(t.Name), ErrExists, other.ID, stamp(other.Created))
 		}
 	}
 	return c.put(t)
@@ -296,7 +297,7 @@ func (c Change) add(t Token) error {
 // revoke returns the token to report.
 func (c Change) revoke(nameOrID string, at time.Time) (Token, error) {
 	if at.IsZero() {
-		return Token{}, fmt.Errorf("revoke token %s: the time is missing", quote(nameOrID))
+		return Token{}, fmt.Errorf("revoke token %s: the time is missing", scope.Quote(nameOrID))
 	}
 	last, ok, err := read(c, nameOrID)
 	hit := []Token{last}
@@ -304,7 +305,7 @@ func (c Change) revoke(nameOrID string, at time.Time) (Token, error) {
 		hit, err = c.found(nameOrID)
 	}
 	if err == nil && (len(hit) == 0 || strings.HasPrefix(nameOrID, hostMark)) {
-		err = fmt.Errorf("revoke token %s: %w", quote(nameOrID), ErrNotFound)
+		err = fmt.Errorf("revoke token %s: %w", scope.Quote(nameOrID), ErrNotFound)
 	}
 	for _, last = range hit {
 		if err == nil && last.Revoked.IsZero() {

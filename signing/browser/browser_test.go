@@ -10,6 +10,7 @@ import (
 
 	"narwharf/cache/state/memory"
 	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // site is an Authenticator behind the guard, and a token that may do everything.
@@ -19,7 +20,7 @@ func site(t *testing.T) (*access.Authenticator, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	secret, token, err := access.New("root", "", access.Scopes{{Kind: access.Admin}}, time.Now(), time.Time{})
+	secret, token, err := access.New("root", "", scope.Set{{Kind: scope.Admin}}, time.Now(), time.Time{})
 	if err == nil {
 		err = tokens.Add(t.Context(), token)
 	}
@@ -27,13 +28,13 @@ func site(t *testing.T) (*access.Authenticator, string) {
 		t.Fatal(err)
 	}
 	public := &url.URL{Scheme: "https", Host: "cache.example.org:8443", Path: "/nix"}
-	everything := access.Scopes{{Kind: access.Admin}} // for anonymous, too
-	return access.NewAuthenticator(tokens, everything, nil, Guard(public, []string{"Cache.LAN", "nix.internal."})), secret
+	everything := scope.Set{{Kind: scope.Admin}} // for anonymous, too
+	return access.NewAuthenticator(access.Options{Tokens: tokens, Anonymous: everything, Guards: []access.Guard{Guard(public, []string{"Cache.LAN", "nix.internal."})}}), secret
 }
 
 func TestHosts(t *testing.T) {
 	auth, secret := site(t)
-	operate, pull := access.Scope{Kind: access.Operate}, access.Scope{Kind: access.Pull}
+	operate, pull := scope.Scope{Kind: scope.Operate}, scope.Scope{Kind: scope.Pull}
 	for host, ours := range map[string]bool{
 		"127.0.0.1:8080": true, "10.0.0.7": true, "[::1]:8080": true, "[::1]": true, "[fe80::1%25eth0]:80": true,
 		"localhost": true, "localhost:8080": true, "LOCALHOST.:1": true,
@@ -56,7 +57,7 @@ func TestHosts(t *testing.T) {
 			if d := auth.Identify(r).Deny(pull); d != nil {
 				t.Errorf("%s at %q, to pull: %v", method, host, d)
 			}
-			if d := auth.Identify(r).DenyAs(access.Scope{Kind: access.Follow, Glob: "web"}, "web-1"); (d == nil) != ours {
+			if d := auth.Identify(r).DenyAs(scope.Scope{Kind: scope.Follow, Glob: "web"}, "web-1"); (d == nil) != ours {
 				t.Errorf("%s at %q as a host: %v", method, host, d)
 			}
 			// A page may add what is no token; anonymous may operate here.
@@ -83,7 +84,7 @@ func TestHosts(t *testing.T) {
 
 func TestOrigins(t *testing.T) {
 	auth, secret := site(t)
-	operate, pull := access.Scope{Kind: access.Operate}, access.Scope{Kind: access.Pull}
+	operate, pull := scope.Scope{Kind: scope.Operate}, scope.Scope{Kind: scope.Pull}
 	for _, c := range []struct {
 		name   string
 		header map[string]string

@@ -35,6 +35,7 @@ import (
 	"narwharf/nixos/config"
 	"narwharf/signing"
 	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 	"narwharf/signing/browser"
 )
 
@@ -72,7 +73,9 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	defer func() { err = errors.Join(err, d.Close()) }()
 	sayWhatIsMissing(cfg, len(keys), log)
 	registry := prometheus.NewRegistry()
-	auth := access.NewAuthenticator(d.Tokens, cfg.AnonymousScopes(), time.Now, browser.Guard(cfg.URL(), cfg.Access.Hosts))
+	auth := access.NewAuthenticator(access.Options{
+		Tokens: d.Tokens, Anonymous: cfg.AnonymousScopes(), Guards: []access.Guard{browser.Guard(cfg.URL(), cfg.Access.Hosts)},
+	})
 	from, err := d.openSources(registry, func(err error) error { return err })
 	if err != nil {
 		return err
@@ -114,7 +117,7 @@ func sayWhatIsMissing(cfg *serverconfig.Config, keys int, log *slog.Logger) {
 	if keys == 0 {
 		log.Warn("no signing key: clients can use only what was signed before it was uploaded (make one with narwharf key generate)")
 	}
-	if !cfg.AnonymousScopes().Allows(access.Scope{Kind: access.Metrics}) {
+	if !cfg.AnonymousScopes().Allows(scope.Scope{Kind: scope.Metrics}) {
 		log.Info("/metrics needs a token with the scope metrics: narwharf token new --name prometheus --scope metrics --out FILE, and in prometheus.yml authorization: {credentials_file: FILE}; or anonymous = [\"pull\", \"metrics\"] in [access]")
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"narwharf/signing"
 	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // NewToken says which token to make.
@@ -69,7 +70,7 @@ func (a *NewToken) make(now time.Time) (string, access.Token, error) {
 		}
 		return access.NewJoin(a.Name, a.Join, a.Host, a.Uses, now, a.Expires)
 	}
-	scopes, err := access.ParseScopes(a.Scopes)
+	scopes, err := scope.ParseSet(a.Scopes)
 	if err != nil {
 		return "", access.Token{}, fmt.Errorf("--scope: %w", err)
 	}

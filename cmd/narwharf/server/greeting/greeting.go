@@ -13,7 +13,7 @@ import (
 
 	"narwharf/hooks/serverconfig"
 	"narwharf/signing"
-	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 )
 
 // Print prints what a newcomer can type now.
@@ -30,7 +30,7 @@ func Print(out io.Writer, cfg *serverconfig.Config, listeners []net.Listener, pu
 		line("Whatever is valid in %s of this machine can be substituted.", cfg.Cache.StoreRoot+cfg.Cache.StoreDir)
 	}
 	auth, netrc, note := netrcOf(cfg, base)
-	open := cfg.AnonymousScopes().Allows(access.Scope{Kind: access.Pull})
+	open := cfg.AnonymousScopes().Allows(scope.Scope{Kind: scope.Pull})
 	read := ""
 	if !open {
 		read = auth
