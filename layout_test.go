@@ -90,8 +90,9 @@ var mayImport = map[string][]string{
 	"hooks/api/retention":     {"hooks/api"},
 	"hooks/channel":           {"hooks/api", "hooks/audit", "hooks/closure", "signing", "narinfo", "cache/root", "cache/state", "cache/state/mirror", "cache/state/namelock"},
 	"hooks/configfile":        nil,
-	"hooks/desired":           {"hooks/api", "hooks/audit", "hooks/channel", "hooks/host", "hooks/longpoll", "hooks/policy", "hooks/reboot", "hooks/timers", "narinfo", "signing", "signing/access", "cache/root", "cache/state", "cache/state/mirror"},
-	"hooks/host":              {"hooks/api", "hooks/audit", "narinfo", "signing", "signing/access", "cache/root", "cache/state", "cache/state/mirror"},
+	"hooks/desired":           {"hooks/api", "hooks/audit", "hooks/channel", "hooks/host", "hooks/host/presence", "hooks/longpoll", "hooks/policy", "hooks/reboot", "hooks/timers", "narinfo", "signing", "signing/access", "cache/root", "cache/state", "cache/state/mirror"},
+	"hooks/host/presence":     nil,
+	"hooks/host":              {"hooks/host/presence", "hooks/api", "hooks/audit", "narinfo", "signing", "signing/access", "cache/root", "cache/state", "cache/state/mirror"},
 	"hooks/intake":            {"hooks/api"},
 	"hooks/longpoll":          nil,
 	"hooks/promoter":          {"hooks/api", "signing", "narinfo", "cache/nixstore", "cache/state/durable"},
@@ -108,6 +109,7 @@ var mayImport = map[string][]string{
 	"nixos/config":            {"nixos", "nixos/desired", "nixos/effect", "nixos/machine", "nixos/probation", "nixos/linux/witness", "nixos/relay", "hooks/api", "hooks/configfile", "hooks/window", "signing"},
 	"nixos/desired":           {"nixos/effect", "nixos/journal", "signing", "hooks/api", "hooks/window"},
 	"nixos/effect":            {"nixos/journal", "signing", "narinfo", "hooks/api"},
+	"nixos/identity":          {"hooks/api", "signing/access/awsiam", "signing/access/hostkey"},
 	"nixos/journal":           {"signing", "narinfo", "hooks/api", "cache/state/durable"},
 	"nixos/linux":             {"nixos", "nixos/config", "nixos/effect", "nixos/journal", "nixos/machine", "nixos/linux/...", "nixos/remote", "hooks/api", "narinfo/clip", "cache/state/durable"},
 	"nixos/linux/sys":         nil,
@@ -174,7 +176,7 @@ var onlyIn = map[string][]string{
 	"go.etcd.io/bbolt":         {"cache/state/bolt/*.go"},
 	// Handlers and clients know HTTP; what they call does not.
 	"net/http": {"bench/*.go", "cache/*.go", "cache/copies/remote/*.go", "cache/fastpath/*.go", "cache/limits/*.go", "cache/reply/*.go", "cache/state/admin/*.go", "cache/upstream/*.go", "cmd/narwharf/server/*.go", "cmd/narwharf/server/shutdown/*.go", "e2e/*.go", "e2e/*/*.go",
-		"hooks/*.go", "hooks/api/*.go", "hooks/api/retention/*.go", "hooks/longpoll/*.go", "hooks/reply/*.go", "nixos/linux/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "signing/access/*.go", "signing/access/awsiam/*.go", "signing/browser/*.go"},
+		"hooks/*.go", "hooks/api/*.go", "hooks/api/retention/*.go", "hooks/longpoll/*.go", "hooks/reply/*.go", "nixos/linux/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "nixos/identity/*.go", "signing/access/*.go", "signing/access/awsiam/*.go", "signing/browser/*.go"},
 }
 
 type goPackage struct {

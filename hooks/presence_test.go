@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
-	"narwharf/hooks/host"
+	"narwharf/hooks/host/presence"
 )
 
 // pipes is a listener in memory.
@@ -146,7 +146,7 @@ func TestGone(t *testing.T) {
 				}
 				w.must(w.report(status(1, api.Idle)), 204, "")
 				etag := w.must(w.do("GET", desiredPath, w.host, nil), 200, "").header.Get("ETag")
-				w.goesAfter(host.OnlineFor)
+				w.goesAfter(presence.OnlineFor)
 
 				leave := w.leavingPoll(etag)
 				time.Sleep(50 * time.Second)
@@ -163,20 +163,20 @@ func TestGone(t *testing.T) {
 				if a := w.do("GET", desiredPath, w.host, nil, "If-None-Match", etag, "Prefer", "wait=5"); a.status != 304 {
 					t.Errorf("time-out: %s", a)
 				}
-				w.goesAfter(host.OnlineFor)
+				w.goesAfter(presence.OnlineFor)
 
 				// A report, too, is a sign of life.
 				leave = w.leavingPoll(etag)
 				leave()
 				w.must(w.report(status(2, api.Staging)), 204, "")
-				w.goesAfter(host.OnlineFor)
+				w.goesAfter(presence.OnlineFor)
 
 				// What breaks off after another poll was answered is an old
 				// connection, of which the end was noticed late.
 				leave = w.leavingPoll(etag)
 				w.must(w.do("GET", desiredPath, w.host, nil), 200, "")
 				leave()
-				w.goesAfter(host.OnlineFor)
+				w.goesAfter(presence.OnlineFor)
 			})
 		})
 	}

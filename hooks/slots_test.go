@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"narwharf/hooks/api"
-	"narwharf/hooks/host"
+	"narwharf/hooks/host/presence"
 )
 
 // rebooter is a host that needs a reboot for each release.
@@ -353,7 +353,7 @@ func TestSlotOverdue(t *testing.T) {
 			t.Error("late before its time")
 		}
 		w.restart() // after which all hosts have a moment to ask
-		time.Sleep(host.OnlineFor + time.Second)
+		time.Sleep(presence.OnlineFor + time.Second)
 		if alarms() != 1 || !hosts[0].show().Slot.Overdue {
 			t.Errorf("%d alarms, %+v", alarms(), hosts[0].show().Slot)
 		}

@@ -268,6 +268,7 @@ type Host struct {
 	// and were refused.
 	Identity *Identity `json:"identity,omitempty"`
 	Conflict []Claim   `json:"conflict,omitempty"`
+	Asks     []Ask     `json:"asks,omitempty"` // by SSH keys of which nobody has said whose they are
 }
 
 // Slot is one of the reboots that a group of hosts may have at a time.

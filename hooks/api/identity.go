@@ -60,18 +60,71 @@ type Identity struct {
 	Instance string    `json:"instance"` // "" of an agent that sends none
 	Machine  string    `json:"machine,omitempty"`
 	Since    time.Time `json:"since"`
-	Token    string    `json:"token,omitempty"`  // name of the token that a join made for it
-	Was      string    `json:"was,omitempty"`    // name that the same instance had before
-	Cloned   bool      `json:"cloned,omitempty"` // seen on two machines, or on two boots that take turns
+	Token    string    `json:"token,omitempty"` // name of the token that a join made for it
+	Was      string    `json:"was,omitempty"`   // name that the same instance had before
+	// Owner is the identity that the name belongs to where it came by a proof, as "ssh/SHA256:…";
+	// "" with tokens.
+	Owner  string `json:"owner,omitempty"`
+	Cloned bool   `json:"cloned,omitempty"` // seen on two machines, or on two boots that take turns
 }
 
-// Join is the body of POST /api/v1/join, with a join token: a machine becomes a
-// host of a channel.
+// Ask is a machine that asks to be a host by an SSH host key of which nobody has said whose it is.
+type Ask struct {
+	Host     string    `json:"host"`
+	Key      string    `json:"key"` // "SHA256:…"
+	Channel  string    `json:"channel"`
+	Instance string    `json:"instance"`
+	Address  string    `json:"address"` // from which it came last, as the server saw it
+	Since    time.Time `json:"since"`
+}
+
+// Challenge is the body of POST /api/v1/challenge: who wants to prove who it is.
+type Challenge struct {
+	Host     string `json:"host"` // "": the server says which it is
+	Instance string `json:"instance"`
+}
+
+// Challenged is the answer.
+type Challenged struct {
+	Nonce     string `json:"nonce"`
+	ExpiresIn int    `json:"expires_in"` // seconds
+	// URL is the server's public_url, which proofs are over. To sign it because a server says so
+	// would be to sign that of another.
+	URL string `json:"url"`
+}
+
+// The types of proof.
+const (
+	ProofSSH  = "ssh"
+	ProofAWS  = "aws"
+	ProofOIDC = "oidc"
+)
+
+// Proof is how a machine without a token says who it is.
+type Proof struct {
+	Type  string `json:"type"`
+	Nonce string `json:"nonce,omitempty"` // of a challenge for the same host and instance; not with oidc
+
+	// Signature is, with ssh, that of ssh-keygen -Y sign over the text that package hostkey has;
+	// with aws, that of the request to STS that package awsiam has, in hex.
+	Signature string `json:"signature,omitempty"`
+
+	Region       string `json:"region,omitempty"` // of aws, as are the following
+	Date         string `json:"date,omitempty"`
+	AccessKeyID  string `json:"access_key_id,omitempty"`
+	SessionToken string `json:"session_token,omitempty"`
+
+	Token string `json:"token,omitempty"` // of oidc: the JWT
+}
+
+// Join is the body of POST /api/v1/join, with a join token or a proof: a machine becomes a
+// host of a channel, or gets another token for that.
 type Join struct {
-	Host     string `json:"host"`
+	Host     string `json:"host"` // with a proof "": the server says which it is
 	Channel  string `json:"channel"`
 	Instance string `json:"instance"` // as in Status
 	Machine  string `json:"machine,omitempty"`
+	Proof    *Proof `json:"proof,omitempty"`
 }
 
 // Joined is the answer, 201.
@@ -81,4 +134,7 @@ type Joined struct {
 	// Token is the host's own from now on. It cannot be had again, but for some
 	// minutes by the same machine in the same way, after which this one is void.
 	Token string `json:"token"`
+	// ExpiresIn is how many seconds it lasts; 0: for ever, as those for join tokens do. By a
+	// proof another can be had at any time.
+	ExpiresIn int `json:"expires_in,omitempty"`
 }

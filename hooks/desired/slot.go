@@ -10,6 +10,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/host"
+	"narwharf/hooks/host/presence"
 	"narwharf/hooks/policy"
 	"narwharf/hooks/reboot"
 )
@@ -137,7 +138,7 @@ func (f *Fleet) checkOverdue(name string) {
 	}
 	again := func(at time.Time) { f.o.Timers.At(at, slotTimer(name), func() { f.checkOverdue(name) }) }
 	at := sl.Overdue(r, f.o.Policies.Of(sl.Channel).RebootPatience())
-	if heard := f.began.Add(host.OnlineFor); at.Before(heard) {
+	if heard := f.began.Add(presence.OnlineFor); at.Before(heard) {
 		at = heard // a server that has just begun has heard of nobody
 	}
 	if now.Before(at) {

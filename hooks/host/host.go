@@ -11,8 +11,7 @@
 //     it shall be (docs/design/012-host-identity.md).
 //
 // Whoever changes what is kept of a host holds the lock "host:<name>" of the
-// state; of an instance, "instance:<instance>" as well. Presence is in memory, and
-// nothing that is stored rests on it.
+// state; of an instance, "instance:<instance>" as well.
 //
 // # Format
 //
@@ -37,6 +36,7 @@ import (
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
+	"narwharf/hooks/host/presence"
 	"narwharf/signing/access"
 )
 
@@ -155,8 +155,7 @@ type Hosts struct {
 	sighted *mirror.Table[sightings]
 	names   names
 
-	mu   sync.RWMutex
-	seen map[string]*Presence
+	seen *presence.Book
 }
 
 // Options of New.
@@ -170,7 +169,7 @@ type Options struct {
 // New makes hosts in the state of a set, and reads what is known of them: a name
 // must not go to another machine since that cannot be read.
 func New(set *mirror.Set, o Options) (h *Hosts, err error) {
-	h = &Hosts{set: set, clock: o.Clock, log: o.Log, tokens: o.Tokens, limit: o.PerCredential, seen: make(map[string]*Presence)}
+	h = &Hosts{set: set, clock: o.Clock, log: o.Log, tokens: o.Tokens, limit: o.PerCredential, seen: presence.New()}
 	h.names.latest, h.names.claimed = make(map[string]named), make(map[string]string)
 	if h.owners, err = mirror.Open(set, "hooks/owner", "owner of host", h.names.replace); err == nil {
 		h.sighted, err = mirror.Open[sightings](set, "hooks/instance", "instance", nil)
