@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"narwharf/signing/merkle"
 )
 
 // under adds a case with other rules than two of three.
@@ -214,16 +216,16 @@ func pointerCases(c *cases) {
 	c.is("a head of version 2", resign(`"v":1`, `"v":2`, own.Entry, own.Index, own.Proof), "version 2 is not known")
 	c.is("a head that says seq twice", resign(`"seq":42`, `"seq":42,"seq":43`, own.Entry, own.Index, own.Proof), "stands there twice")
 	starred := [][]byte{everyone.Entries[0], own.Entry}
-	two := newTree(starred)
+	two := merkle.New(starred)
 	root := r.headRoot(c)
-	payload := edit(c.t, edit(c.t, []byte(head), `"count":3`, `"count":2`), root, two.root().String())
+	payload := edit(c.t, edit(c.t, []byte(head), `"count":3`, `"count":2`), root, Digest(two.Root()).String())
 	env := Seal(HeadKind, payload, testKey(c.t, alice), testKey(c.t, bob))
-	c.is("everyone's entry beside others", show(&Pointer{env, starred[0], 0, two.proof(0)}), "is one of 2")
+	c.is("everyone's entry beside others", show(&Pointer{env, starred[0], 0, two.Proof(0)}), "is one of 2")
 	broken := [][]byte{[]byte(`{"target":"web-1"}`)}
-	one := newTree(broken)
-	payload = edit(c.t, edit(c.t, []byte(head), `"count":3`, `"count":1`), root, one.root().String())
+	one := merkle.New(broken)
+	payload = edit(c.t, edit(c.t, []byte(head), `"count":3`, `"count":1`), root, Digest(one.Root()).String())
 	env = Seal(HeadKind, payload, testKey(c.t, alice), testKey(c.t, bob))
-	c.is("an entry that says nothing", show(&Pointer{env, broken[0], 0, one.proof(0)}), "store_path is missing")
+	c.is("an entry that says nothing", show(&Pointer{env, broken[0], 0, one.Proof(0)}), "store_path is missing")
 
 	c.is("an empty object", []byte("{}"), "entry is missing")
 	c.is("null", []byte("null"), "an object has to stand here")
@@ -262,7 +264,7 @@ func releaseCases(c *cases) {
 	// sealed is a release whose head fits its entries, whatever they are.
 	sealed := func(leaves ...[]byte) []byte {
 		text := edit(c.t, r.Head.Payload, `"count":3`, fmt.Sprintf(`"count":%d`, len(leaves)))
-		text = edit(c.t, text, r.headRoot(c), newTree(leaves).root().String())
+		text = edit(c.t, text, r.headRoot(c), Digest(merkle.New(leaves).Root()).String())
 		return mustJSON(c.t, &Release{Head: Seal(HeadKind, text), Entries: leaves})
 	}
 	c.is("sealed by hand", sealed(e...), "")

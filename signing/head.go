@@ -1,6 +1,7 @@
 package signing
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,8 +9,6 @@ import (
 	"regexp"
 	"slices"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"narwharf/signing/ijson"
 )
@@ -37,6 +36,9 @@ type Head struct {
 	Created  time.Time         `json:"created"`        // UTC, whole seconds
 	Expires  *time.Time        `json:"expires"`        // nil: never
 	Meta     map[string]string `json:"meta,omitempty"` // for people: rev, url, by
+	// KeysVersion is of the statement (package keyring) under whose keys it was made. A host
+	// that knows less of them does not take it: somebody withholds one.
+	KeysVersion int64 `json:"keys_version,omitempty"`
 }
 
 // Targets commits to the entries of a release.
@@ -55,6 +57,14 @@ var (
 func CheckChannel(name string) error {
 	if !channelGrammar.MatchString(name) {
 		return fmt.Errorf("%q is not a channel name: 1 to 63 of a-z 0-9 . _ -, the first a letter or digit", clipped(name))
+	}
+	return nil
+}
+
+// CheckOrigin says what is wrong with an origin.
+func CheckOrigin(origin string) error {
+	if !originGrammar.MatchString(origin) {
+		return fmt.Errorf("origin %q is not like cache.example.org/prod", clipped(origin))
 	}
 	return nil
 }
@@ -86,10 +96,10 @@ func headOf(o ijson.Object) (*Head, error) {
 			return nil, unknownVersion(v)
 		}
 	}
-	r := ijson.Read(o, "v", "origin", "channel", "seq", "targets", "order", "rollback", "created", "expires", "meta")
+	r := ijson.Read(o, "v", "origin", "channel", "seq", "targets", "order", "rollback", "created", "expires", "meta", "keys_version")
 	h := &Head{
 		V: int(r.Int("v")), Origin: r.String("origin"), Channel: r.String("channel"), Seq: r.Int("seq"),
-		Rollback: r.Bool("rollback"), Created: ijson.Text(r, "created", parseTime),
+		Rollback: r.Bool("rollback"), Created: ijson.Text(r, "created", ijson.ParseTime),
 	}
 	t := ijson.Read(r.Sub("targets"), "count", "root")
 	h.Targets = Targets{Count: t.Int("count"), Root: ijson.Text(t, "root", ParseDigest)}
@@ -99,8 +109,11 @@ func headOf(o ijson.Object) (*Head, error) {
 		h.Order = &n
 	}
 	if !r.Null("expires") {
-		at := ijson.Text(r, "expires", parseTime)
+		at := ijson.Text(r, "expires", ijson.ParseTime)
 		h.Expires = &at
+	}
+	if r.Has("keys_version") {
+		h.KeysVersion = r.Int("keys_version")
 	}
 	if r.Has("meta") {
 		h.Meta = make(map[string]string)
@@ -122,36 +135,24 @@ func unknownVersion(v int64) error {
 	return fmt.Errorf("version %d is not known here (1 is): a newer narwharf made it", v)
 }
 
-// timeForm is the one form of RFC 3339 that is taken.
-const timeForm = "2006-01-02T15:04:05Z"
-
-func parseTime(s string) (time.Time, error) {
-	t, err := time.Parse(timeForm, s)
-	// Parse takes a fraction of a second that the form does not have.
-	if err != nil || t.Format(timeForm) != s {
-		return t, fmt.Errorf("%q is not a time like 2026-01-31T12:00:00Z, in UTC and whole seconds", clipped(s))
-	}
-	return t, nil
-}
-
 // Check says what is wrong with a head on its own.
 func (h *Head) Check() error {
 	switch {
 	case h.V != 1:
 		return unknownVersion(int64(h.V))
-	case !originGrammar.MatchString(h.Origin):
-		return fmt.Errorf("origin %q is not like cache.example.org/prod", clipped(h.Origin))
 	case h.Seq < 1 || h.Seq > MaxSeq:
 		return fmt.Errorf("seq %d is not between 1 and 2^53-1", h.Seq)
+	case h.KeysVersion < 0:
+		return errors.New("keys_version is below 0")
 	case h.Targets.Count < 1 || h.Targets.Count > MaxTargets:
 		return fmt.Errorf("%d targets are not between 1 and %d", h.Targets.Count, MaxTargets)
 	case h.Targets.Root.IsZero():
 		return errors.New("targets.root is missing")
 	case h.Order != nil && (*h.Order > ijson.MaxNumber || *h.Order < -ijson.MaxNumber):
 		return fmt.Errorf("order %d is not between -(2^53-1) and 2^53-1", *h.Order)
-	case !plainTime(h.Created):
+	case !ijson.PlainTime(h.Created):
 		return errors.New("created is missing, before 1970, or not in UTC and whole seconds")
-	case h.Expires != nil && !plainTime(*h.Expires):
+	case h.Expires != nil && !ijson.PlainTime(*h.Expires):
 		return errors.New("expires is before 1970, or not in UTC and whole seconds")
 	case h.Expires != nil && !h.Expires.After(h.Created):
 		return errors.New("it expires before it was created")
@@ -163,11 +164,7 @@ func (h *Head) Check() error {
 			return err
 		}
 	}
-	return CheckChannel(h.Channel)
-}
-
-func plainTime(t time.Time) bool {
-	return t.Unix() >= 0 && t.Year() <= 9999 && t.Nanosecond() == 0 && t.Location() == time.UTC
+	return cmp.Or(CheckOrigin(h.Origin), CheckChannel(h.Channel))
 }
 
 // checkMeta keeps from meta what could fool the person at whose terminal it is
@@ -179,14 +176,8 @@ func checkMeta(name, value string) error {
 	if len(value) > maxValue {
 		return fmt.Errorf("meta: %s has %d bytes, at most %d", name, len(value), maxValue)
 	}
-	if !utf8.ValidString(value) {
-		return fmt.Errorf("meta: %s is not UTF-8", name)
-	}
-	for _, c := range value {
-		bidi := c >= 0x202a && c <= 0x202e || c >= 0x2066 && c <= 0x2069
-		if bidi || unicode.IsControl(c) && c != '\n' && c != '\t' {
-			return fmt.Errorf("meta: %s has the control character %U", name, c)
-		}
+	if err := ijson.CheckText(value); err != nil {
+		return fmt.Errorf("meta: %s %w", name, err)
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +14,7 @@ import (
 	"github.com/nix-community/go-nix/pkg/narinfo/signature"
 
 	"narwharf/narinfo"
-	"narwharf/signing/ijson"
+	"narwharf/signing/curve"
 )
 
 // SecretKey signs. It is safe for concurrent use. The zero value is not a key:
@@ -29,6 +28,7 @@ type SecretKey struct {
 
 type keyPair struct {
 	secret signature.SecretKey
+	p256   *curve.Secret // instead of it
 	public PublicKey
 }
 
@@ -72,14 +72,17 @@ func GenerateKey(name string) (SecretKey, error) {
 func newSecretKey(secret signature.SecretKey) SecretKey {
 	p := &keyPair{secret: secret}
 	public := secret.ToPublicKey()
-	p.public.name = public.Name
-	copy(p.public.data[:], public.Data)
+	p.public = PublicKey{public.Name, curve.PublicOf(public.Data)}
 	return SecretKey{func() *keyPair { return p }}
 }
 
-// String is the secret in Nix's format, without a newline. It is for writing
-// key files; fmt and slog do not use it.
-func (k SecretKey) String() string { return k.pair().secret.String() }
+// String is the secret as a key file has it, without a newline; fmt and slog do not use it.
+func (k SecretKey) String() string {
+	if p := k.pair(); p.p256 != nil {
+		return p.public.name + ":" + p.p256.Text()
+	}
+	return k.pair().secret.String()
+}
 
 // Name is the part before the colon.
 func (k SecretKey) Name() string { return k.pair().public.name }
@@ -87,9 +90,12 @@ func (k SecretKey) Name() string { return k.pair().public.name }
 // Public is the key that verifies what k signs.
 func (k SecretKey) Public() PublicKey { return k.pair().public }
 
-// Sign returns "name:base64" of the Ed25519 signature of msg. The same key and
-// message always give the same text.
+// Sign returns "name:base64" of the signature of msg. The same key and message
+// always give the same text.
 func (k SecretKey) Sign(msg []byte) string {
+	if p := k.pair(); p.p256 != nil {
+		return encode(p.public.name, p.p256.Sign(msg))
+	}
 	sig, err := k.pair().secret.Sign(nil, string(msg))
 	if err != nil {
 		// Ed25519 refuses only options that are not given here.
@@ -116,33 +122,45 @@ func (k SecretKey) redacted() string {
 // PublicKey verifies. Two of the same name and bytes are ==.
 type PublicKey struct {
 	name string
-	data [ed25519.PublicKeySize]byte
+	key  curve.Public
 }
 
 // ParsePublicKey reads "name:base64 of 32 bytes", as in trusted-public-keys of
-// nix.conf. White space around it is cut off.
+// nix.conf: a key whose signatures Nix knows. White space around it is cut off.
 func ParsePublicKey(s string) (PublicKey, error) {
-	name, data, err := split(strings.TrimSpace(s))
-	switch {
-	case err != nil:
-		return PublicKey{}, fmt.Errorf("parse public key: %w", err)
-	case len(data) == ed25519.PrivateKeySize:
-		return PublicKey{}, errors.New("parse public key: this has 64 bytes, as a secret key or a signature has; the public key (32 bytes) is needed. Make it with: narwharf key public < FILE")
-	case len(data) != ed25519.PublicKeySize:
-		return PublicKey{}, fmt.Errorf("parse public key: it has %d bytes where a public key has 32; it may be cut short", len(data))
+	k, err := ParsePromoterKey(s)
+	if err == nil && k.key.Algorithm() != curve.Ed25519 {
+		_, err = curve.Bytes(k.key.String()) // which says so
+		err = fmt.Errorf("parse public key: %w", err)
 	}
-	k := PublicKey{name: name, data: [ed25519.PublicKeySize]byte(data)}
-	if smallOrder(k.data) {
-		return PublicKey{}, errors.New("parse public key: anyone can make signatures for these bytes (a point of small order); this is a placeholder or a trap, not a key")
+	if err != nil {
+		return PublicKey{}, err
 	}
 	return k, nil
 }
 
-// String is the key in Nix's format.
-func (k PublicKey) String() string { return encode(k.name, k.data[:]) }
+// ParsePromoterKey reads the public key of who signs releases: one in Nix's format, or
+// "name:ecdsa-p256:base64 of 33 bytes", the compressed point.
+func ParsePromoterKey(s string) (PublicKey, error) {
+	name, text, err := cut(strings.TrimSpace(s))
+	var key curve.Public
+	if err == nil {
+		key, err = curve.ParsePublic(text)
+	}
+	if err != nil {
+		return PublicKey{}, fmt.Errorf("parse public key: %w", err)
+	}
+	return PublicKey{name, key}, nil
+}
+
+// String is the key as text: in Nix's format, if Nix knows its algorithm.
+func (k PublicKey) String() string { return k.name + ":" + k.key.String() }
 
 // Name is the part before the colon.
 func (k PublicKey) Name() string { return k.name }
+
+// Same tells whether two keys are one, under whatever names.
+func (k PublicKey) Same(o PublicKey) bool { return k.key == o.key }
 
 // Verify reports whether sig, "name:base64", is a signature of msg by k and
 // under k's name. A malformed sig is not. The zero PublicKey verifies nothing.
@@ -174,7 +192,7 @@ func VerifyAny(msg []byte, sigs []string, keys []PublicKey) (PublicKey, bool) {
 			continue
 		}
 		for _, k := range keys {
-			if name == k.name && ed25519.Verify(k.data[:], msg, sig) {
+			if name == k.name && k.key.Verify(msg, sig) {
 				return k, true
 			}
 		}
@@ -184,21 +202,25 @@ func VerifyAny(msg []byte, sigs []string, keys []PublicKey) (PublicKey, bool) {
 
 // split reads "name:base64". Its errors hold nothing of s.
 func split(s string) (name string, data []byte, err error) {
-	name, digits, ok := strings.Cut(s, ":")
+	name, text, err := cut(s)
+	if err == nil {
+		data, err = curve.Bytes(text)
+	}
+	return name, data, err
+}
+
+// cut parts a name from what follows it.
+func cut(s string) (name, text string, err error) {
+	name, text, ok := strings.Cut(s, ":")
 	switch {
 	case !ok:
-		return "", nil, errors.New("it has no colon; Nix's format is name:base64")
+		err = errors.New("it has no colon; Nix's format is name:base64")
 	case name == "":
-		return "", nil, errors.New("it has no name before the colon; Nix's format is name:base64")
+		err = errors.New("it has no name before the colon; Nix's format is name:base64")
 	case !narinfo.ValidKeyName(name):
-		return "", nil, errors.New("its name has a space or something that does not print; Nix's format is name:base64 on one line")
-	case digits == "":
-		return "", nil, errors.New("nothing follows the colon; Nix's format is name:base64")
+		err = errors.New("its name has a space or something that does not print; Nix's format is name:base64 on one line")
 	}
-	if data, err = ijson.Base64(digits); err != nil {
-		return "", nil, errors.New("what follows the first colon is not padded base64 on one line")
-	}
-	return name, data, nil
+	return name, text, err
 }
 
 func encode(name string, data []byte) string {
@@ -222,31 +244,4 @@ func SignInfo(i *narinfo.Info, keys []SecretKey) []string {
 	}
 	slices.Sort(sigs)
 	return slices.Compact(sigs)
-}
-
-// smallOrderY are the encodings, without the sign bit, of the points whose
-// order divides eight, the three that are not reduced modulo p included. For
-// such a public key a signature that fits one message in eight needs no secret;
-// libsodium, and so Nix, refuses them when verifying and Go does not.
-var smallOrderY = [...][32]byte{
-	y("0000000000000000000000000000000000000000000000000000000000000000"), // order 4
-	y("0100000000000000000000000000000000000000000000000000000000000000"), // order 1
-	y("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), // order 8
-	y("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"), // order 8
-	y("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"), // p-1, order 2
-	y("edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"), // p, as 0
-	y("eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"), // p+1, as 1
-}
-
-func y(s string) (b [32]byte) {
-	if n, err := hex.Decode(b[:], []byte(s)); err != nil || n != len(b) {
-		panic("signing: bad constant " + s)
-	}
-	return b
-}
-
-// smallOrder reports whether the public key has a small order.
-func smallOrder(key [32]byte) bool {
-	key[31] &= 0x7f
-	return slices.Contains(smallOrderY[:], key)
 }

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"narwharf/signing/ijson"
+	"narwharf/signing/merkle"
 )
 
 // A Pointer is what one host is sent: the head, its entry, and the proof that
@@ -68,12 +69,12 @@ func (r *Release) Pointer(index int) (*Pointer, error) {
 		return nil, fmt.Errorf("no entry %d in a release of %d", index, len(r.Entries))
 	}
 	trees.Lock()
-	if !r.merkle.isOf(r.Entries, index) {
-		r.merkle = newTree(r.Entries)
+	if !r.tree.IsOf(r.Entries, index) {
+		r.tree = merkle.New(r.Entries)
 	}
-	merkle := r.merkle
+	tree := r.tree
 	trees.Unlock()
-	return &Pointer{Head: r.Head, Entry: r.Entries[index], Index: int64(index), Proof: merkle.proof(index)}, nil
+	return &Pointer{Head: r.Head, Entry: r.Entries[index], Index: int64(index), Proof: tree.Proof(index)}, nil
 }
 
 // Trust is what a host believes in, all of it from its own configuration.

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"narwharf/signing/merkle"
 )
 
 func TestPointerVerify(t *testing.T) {
@@ -232,7 +234,7 @@ func BenchmarkPointer(b *testing.B) {
 	}
 	b.Run(fmt.Sprint("tree/", MaxTargets), func(b *testing.B) {
 		for b.Loop() {
-			newTree(raw)
+			merkle.New(raw)
 		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"narwharf/signing/ijson"
+	"narwharf/signing/merkle"
 )
 
 // A Release is a signed head and all entries that it commits to, sorted by
@@ -20,7 +21,7 @@ type Release struct {
 	Head    *Envelope `json:"head"`
 	Entries Leaves    `json:"entries"`
 
-	merkle tree // of Entries, nil if not yet needed; under trees
+	tree merkle.Tree // of Entries, nil if not yet needed; under trees
 }
 
 // trees guards the tree of every release. With a lock of its own a release
@@ -91,9 +92,9 @@ func SealRelease(h Head, raw [][]byte, keys ...SecretKey) (*Release, error) {
 	if err := checkTargets(entries); err != nil {
 		return nil, err
 	}
-	merkle := newTree(leaves)
+	tree := merkle.New(leaves)
 	h.V = 1
-	h.Targets = Targets{Count: int64(len(leaves)), Root: merkle.root()}
+	h.Targets = Targets{Count: int64(len(leaves)), Root: Digest(tree.Root())}
 	h.Created = h.Created.UTC().Truncate(time.Second)
 	if h.Expires != nil {
 		at := h.Expires.UTC().Truncate(time.Second)
@@ -103,7 +104,7 @@ func SealRelease(h Head, raw [][]byte, keys ...SecretKey) (*Release, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Release{Head: Seal(HeadKind, payload, keys...), Entries: leaves, merkle: merkle}
+	r := &Release{Head: Seal(HeadKind, payload, keys...), Entries: leaves, tree: tree}
 	if err := r.Head.check(); err != nil {
 		return nil, err
 	}
@@ -155,12 +156,12 @@ func (r *Release) Check() (*Head, []Entry, error) {
 	if err := checkTargets(entries); err != nil {
 		return nil, nil, err
 	}
-	merkle := newTree(r.Entries)
-	if root := merkle.root(); root != h.Targets.Root {
+	tree := merkle.New(r.Entries)
+	if root := Digest(tree.Root()); root != h.Targets.Root {
 		return nil, nil, fmt.Errorf("release: the entries have the root %s, the head says %s", root, h.Targets.Root)
 	}
 	trees.Lock()
-	r.merkle = merkle
+	r.tree = tree
 	trees.Unlock()
 	return h, entries, nil
 }

@@ -2,12 +2,14 @@ package signing
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 
+	"narwharf/narinfo/clip"
 	"narwharf/signing/ijson"
 )
 
@@ -65,6 +67,21 @@ func Seal(kind Kind, payload []byte, keys ...SecretKey) *Envelope {
 func (e *Envelope) Sign(kind Kind, k SecretKey) {
 	name, sig, _ := strings.Cut(k.Sign(statement(kind, e.Payload)), ":")
 	e.add(Signature{name, sig})
+}
+
+// SignBy adds a signature by a key that may be elsewhere, unless the key has signed: one
+// that signs otherwise each time would fill the envelope.
+func (e *Envelope) SignBy(kind Kind, signer Signer) error {
+	if len(e.Signers(kind, []PublicKey{signer.Public()})) > 0 {
+		return nil
+	}
+	text, err := signer.Signature(statement(kind, e.Payload))
+	if err != nil {
+		return err
+	}
+	name, sig, _ := strings.Cut(text, ":")
+	e.add(Signature{name, sig})
+	return nil
 }
 
 func (e *Envelope) add(s Signature) (added bool) {
@@ -156,7 +173,7 @@ func (e *Envelope) Signers(kind Kind, keys []PublicKey) []PublicKey {
 	var good []PublicKey
 	for _, s := range e.Signatures {
 		for _, k := range keys {
-			counted := slices.ContainsFunc(good, func(g PublicKey) bool { return g.data == k.data })
+			counted := slices.ContainsFunc(good, k.Same)
 			if !counted && k.Verify(text, s.Key+":"+s.Sig) {
 				good = append(good, k)
 			}
@@ -167,18 +184,11 @@ func (e *Envelope) Signers(kind Kind, keys []PublicKey) []PublicKey {
 
 // listed is some names for a message, which strangers must not make long.
 func listed(names []string) string {
-	const most = 8
 	var short []string
-	for _, n := range names[:min(len(names), most)] {
+	for _, n := range names {
 		short = append(short, clipped(n))
 	}
-	switch n := len(names) - most; {
-	case len(names) == 0:
-		return "none"
-	case n > 0:
-		return fmt.Sprintf("%s and %d more", strings.Join(short, ", "), n)
-	}
-	return strings.Join(short, ", ")
+	return cmp.Or(clip.List(short), "none")
 }
 
 // Open verifies that at least threshold of keys signed, and returns the

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"narwharf/cmd/narwharf/command"
+	"narwharf/cmd/narwharf/keys"
 	"narwharf/hooks/api"
 	"narwharf/hooks/configfile"
 	"narwharf/nixos/bootstrap"
@@ -101,10 +102,10 @@ func (f *bootstrapFlags) read(stdin io.Reader) error {
 		f.Origin = u.Hostname() + "/" + f.Channel
 	}
 	f.Reboot = !f.noReboot
-	if f.Keys, err = publicKeyTexts("--key", f.keys); err != nil {
+	if f.Keys, err = publicKeyTexts("--key", f.keys, signing.ParsePromoterKey); err != nil {
 		return err
 	}
-	if f.ContentKeys, err = publicKeyTexts("--content-key", f.contentKeys); err != nil {
+	if f.ContentKeys, err = publicKeyTexts("--content-key", f.contentKeys, signing.ParsePublicKey); err != nil {
 		return err
 	}
 	if f.Agents, err = configfile.BySystem(f.agents); err != nil {
@@ -123,10 +124,10 @@ func (f *bootstrapFlags) read(stdin io.Reader) error {
 	return nil
 }
 
-func publicKeyTexts(what string, values []string) ([]string, error) {
-	keys, err := parsePublicKeys(what, values)
-	texts := make([]string, 0, len(keys))
-	for _, k := range keys {
+func publicKeyTexts(what string, values []string, parse func(string) (signing.PublicKey, error)) ([]string, error) {
+	list, err := keys.ParsePublic(what, values, parse)
+	texts := make([]string, 0, len(list))
+	for _, k := range list {
 		texts = append(texts, k.String())
 	}
 	return texts, err

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,7 +12,6 @@ import (
 	"narwharf/cmd/narwharf/command"
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/api"
-	"narwharf/hooks/configfile"
 	"narwharf/signing"
 )
 
@@ -49,78 +47,6 @@ func callerName() string {
 		return u.Username
 	}
 	return fmt.Sprintf("uid %d", os.Getuid())
-}
-
-// readSecretKeys reads keys, as client.toml says.
-func readSecretKeys(files []string, cfg *configfile.Client) ([]signing.SecretKey, error) {
-	var keys []signing.SecretKey
-	for _, f := range files {
-		err := cfg.CheckSecret(f)
-		if err != nil {
-			return nil, fmt.Errorf("--key: %w", err)
-		}
-		text, err := os.ReadFile(f)
-		if err != nil {
-			return nil, fmt.Errorf("--key: %w", err)
-		}
-		k, err := signing.ParseSecretKey(string(text))
-		if err != nil {
-			return nil, fmt.Errorf("--key %s: %w", f, err)
-		}
-		keys = append(keys, k)
-	}
-	return keys, nil
-}
-
-// writeSecret makes a file that nobody else can read, and has fill write to it; without a
-// name it is out. What is there is not overwritten.
-func writeSecret(name string, out io.Writer, fill func(out io.Writer) error) error {
-	if name == "" {
-		return fill(out)
-	}
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("--out: %s exists already, and a secret is not overwritten: name another file", name)
-	}
-	if err != nil {
-		return fmt.Errorf("--out: %w", err)
-	}
-	if err = fill(f); err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		_ = os.Remove(name) // half a secret, or none
-	}
-	return err
-}
-
-// parsePublicKeys reads public keys, each given as itself or as a file.
-func parsePublicKeys(what string, values []string) ([]signing.PublicKey, error) {
-	var keys []signing.PublicKey
-	for _, v := range values {
-		text := v
-		if !strings.Contains(v, ":") || strings.HasPrefix(v, "/") || strings.HasPrefix(v, ".") {
-			b, err := os.ReadFile(v)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", what, err)
-			}
-			text = string(b)
-		}
-		k, err := signing.ParsePublicKey(text)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", what, err)
-		}
-		keys = append(keys, k)
-	}
-	return keys, nil
-}
-
-// firstOf is what flags say, else what the file says.
-func firstOf(flags, file []string) []string {
-	if len(flags) > 0 {
-		return flags
-	}
-	return file
 }
 
 // pairs reads values of the form K=V. Of a flag the last one of a key counts, and

@@ -18,6 +18,7 @@ import (
 
 	"narwharf/cmd/narwharf/command"
 	"narwharf/cmd/narwharf/data"
+	"narwharf/cmd/narwharf/keys"
 	"narwharf/cmd/narwharf/retention"
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/narinfo/clip"
@@ -99,7 +100,7 @@ and type what serve prints. Exit status: 0 fine, 1 damage found (fsck, rebuild),
 	root.SetFlagErrorFunc(command.FlagError)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(append(data.Commands(), retention.Commands()...)...)
-	root.AddCommand(initCommand(), serveCommand(), tokenCommand(), keyCommand(), versionCommand(),
+	root.AddCommand(initCommand(), serveCommand(), tokenCommand(), keys.Command(), versionCommand(),
 		promoteCommand(), rollbackCommand(), signCommand(), channelCommand(), watchCommand(), hostCommand(), hostsCommand(), statusCommand(), agentCommand(), bootstrapCommand())
 	return root
 }

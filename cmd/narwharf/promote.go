@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"narwharf/cmd/narwharf/command"
+	"narwharf/cmd/narwharf/keys"
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/api"
 	"narwharf/hooks/configfile"
@@ -76,22 +77,22 @@ type promoteFlags struct {
 	options promoter.Options
 	bar     *terminal.Progress
 
-	targets                                 string
-	set                                     []string
-	keys, trusted, channelKeys, contentKeys []string
-	ifSeq                                   *int64
-	seq, order                              int64
-	meta                                    []string
-	expires                                 string
-	out, envelope                           string
-	wait                                    bool
-	timeout, offline                        time.Duration
+	targets                           string
+	set                               []string
+	keys                              *keys.Flags
+	trusted, channelKeys, contentKeys []string
+	ifSeq                             *int64
+	seq, order                        int64
+	meta                              []string
+	expires                           string
+	out, envelope                     string
+	wait                              bool
+	timeout, offline                  time.Duration
 }
 
 func addPromoteFlags(c *cobra.Command) *promoteFlags {
-	f := &promoteFlags{client: command.AddClientFlags(c)}
+	f := &promoteFlags{client: command.AddClientFlags(c), keys: keys.AddFlags(c)}
 	fl := c.Flags()
-	fl.StringSliceVar(&f.keys, "key", nil, "secret key `FILE` to sign with; may be repeated (else client.toml)")
 	fl.StringSliceVar(&f.trusted, "trusted-key", nil, "public `KEY` or file of promoters whose releases are built upon (default: those of --key)")
 	fl.StringSliceVar(&f.channelKeys, "channel-key", nil, "public `KEY` or file that the channel's releases may be signed by, beside --key; said with the first promote")
 	fl.IntVar(&f.options.Threshold, "threshold", 0, "how many of the channel's keys must sign; said with the first promote (default 1)")
@@ -122,7 +123,7 @@ func (f *promoteFlags) promoter(c *cobra.Command, channel string) (*promoter.Pro
 	}
 	o := &f.options
 	o.Channel = channel
-	if o.Keys, err = readSecretKeys(firstOf(f.keys, cfg.Keys), cfg); err != nil {
+	if o.Keys, err = f.keys.Signers(cfg, c.ErrOrStderr()); err != nil {
 		return nil, err
 	}
 	if len(o.Keys) == 0 && f.out == "" && f.envelope == "" {
@@ -132,12 +133,13 @@ func (f *promoteFlags) promoter(c *cobra.Command, channel string) (*promoter.Pro
 		flag   string
 		values []string
 		keys   *[]signing.PublicKey
+		parse  func(string) (signing.PublicKey, error)
 	}{
-		{"--trusted-key", firstOf(f.trusted, cfg.TrustedKeys), &o.Trusted},
-		{"--content-key", firstOf(f.contentKeys, cfg.ContentKeys), &o.ContentKeys},
-		{"--channel-key", f.channelKeys, &o.ChannelKeys},
+		{"--trusted-key", keys.FirstOf(f.trusted, cfg.TrustedKeys), &o.Trusted, signing.ParsePromoterKey},
+		{"--content-key", keys.FirstOf(f.contentKeys, cfg.ContentKeys), &o.ContentKeys, signing.ParsePublicKey},
+		{"--channel-key", f.channelKeys, &o.ChannelKeys, signing.ParsePromoterKey},
 	} {
-		if *k.keys, err = parsePublicKeys(k.flag, k.values); err != nil {
+		if *k.keys, err = keys.ParsePublic(k.flag, k.values, k.parse); err != nil {
 			return nil, err
 		}
 	}
@@ -305,7 +307,7 @@ no key it only shows it: look first, and sign when it is what you expect.
     narwharf promote prod --envelope r.json
 
 The store paths are what is signed, with every byte of their closures.`)
-	keyFiles := c.Flags().StringSlice("key", nil, "secret key `FILE`; may be repeated")
+	with := keys.AddFlags(c)
 	all := c.Flags().Bool("all", false, fmt.Sprintf("show all targets, not the first %d", shownTargets))
 	asJSON := c.Flags().Bool("json", false, "print all of it as JSON")
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -313,7 +315,8 @@ The store paths are what is signed, with every byte of their closures.`)
 		if err != nil {
 			return err
 		}
-		keys, err := readSecretKeys(*keyFiles, cfg)
+		cfg.Keys = nil // only what is typed signs
+		signers, err := with.Signers(cfg, c.ErrOrStderr())
 		if err != nil {
 			return err
 		}
@@ -323,7 +326,7 @@ The store paths are what is signed, with every byte of their closures.`)
 		}
 		out := c.OutOrStdout()
 		if *asJSON {
-			n, err := f.Sign(keys)
+			n, err := f.Sign(signers)
 			return errors.Join(err, terminal.JSON(out, map[string]any{"head": f.Head, "entries": f.Entries, "signatures": n}))
 		}
 		f.Show(out)
@@ -338,10 +341,10 @@ The store paths are what is signed, with every byte of their closures.`)
 		if more := len(f.Entries) - len(shown); more > 0 {
 			fmt.Fprintf(out, "… %d more (--all shows them)\n", more)
 		}
-		if len(keys) == 0 {
+		if len(signers) == 0 {
 			return nil
 		}
-		n, err := f.Sign(keys)
+		n, err := f.Sign(signers)
 		if err == nil {
 			fmt.Fprintf(out, "\nsigned %s seq %d; %d signatures now\n", f.Head.Channel, f.Head.Seq, n)
 		}

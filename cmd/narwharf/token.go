@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -14,7 +13,6 @@ import (
 	"narwharf/cmd/narwharf/data"
 	"narwharf/cmd/narwharf/server"
 	"narwharf/cmd/narwharf/terminal"
-	"narwharf/signing"
 )
 
 func tokenCommand() *cobra.Command {
@@ -74,7 +72,7 @@ machine that was installed anew take the name of the one before.
 			token.Expires = time.Now().Add(d)
 		}
 		token.By = callerName()
-		return writeSecret(*file, c.OutOrStdout(), func(out io.Writer) error { return run("token-new", token, out) })
+		return command.WriteSecret(*file, c.OutOrStdout(), func(out io.Writer) error { return run("token-new", token, out) })
 	})
 }
 
@@ -115,52 +113,4 @@ func tokenTable(out io.Writer, list []server.ListedToken) error {
 			row(l.Name, l.ID, l.State, scopes, l.Created.Format(time.DateOnly), expires, l.By)
 		}
 	})
-}
-
-func keyCommand() *cobra.Command {
-	c := command.Group("key", "make signing keys in Nix's format",
-		`Keys are those of Nix: "name:base64", Ed25519. Clients list the public key in
-trusted-public-keys, the server reads the secret key from a file named in
-signing.secret_key_files.
-
-    narwharf key generate cache.example.org-1 --out cache.sec > cache.pub
-    narwharf key public < cache.sec`)
-	generate := command.New("generate NAME", "make a new secret key", 1, 1,
-		`Writes a new secret key to a file that you alone can read and prints its public
-key; without --out it prints the secret key. NAME is what clients see in
-signatures; the custom is the host name of the cache and a number, for the next
-key: cache.example.org-1.`)
-	file := generate.Flags().String("out", "", "write the secret key to this new `FILE`, mode 0600, and print the public key")
-	generate.RunE = func(c *cobra.Command, args []string) error {
-		key, err := signing.GenerateKey(args[0])
-		if err != nil {
-			return err
-		}
-		err = writeSecret(*file, c.OutOrStdout(), func(out io.Writer) error {
-			_, err := fmt.Fprintln(out, key.String())
-			return err
-		})
-		if err == nil && *file != "" {
-			_, err = fmt.Fprintln(c.OutOrStdout(), key.Public())
-		}
-		return err
-	}
-	public := command.New("public", "read a secret key on stdin, print its public key", 0, 0, "")
-	public.RunE = func(c *cobra.Command, _ []string) error {
-		text, err := io.ReadAll(io.LimitReader(c.InOrStdin(), 64<<10))
-		if err != nil {
-			return fmt.Errorf("read the secret key: %w", err)
-		}
-		if len(text) == 0 {
-			return errors.New("no key on stdin: narwharf key public < cache.sec")
-		}
-		key, err := signing.ParseSecretKey(string(text))
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintln(c.OutOrStdout(), key.Public().String())
-		return err
-	}
-	c.AddCommand(generate, public)
-	return c
 }

@@ -42,7 +42,7 @@ type State struct {
 // Trust is the rules by which a channel's releases are verified.
 func (s *State) Trust() (keys []signing.PublicKey, threshold int, err error) {
 	for _, k := range s.Keys {
-		key, err := signing.ParsePublicKey(k)
+		key, err := signing.ParsePromoterKey(k)
 		if err != nil {
 			return nil, 0, err
 		}

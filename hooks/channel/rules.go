@@ -62,7 +62,8 @@ func nextRules(now *Snapshot, p *Promotion) (State, error) {
 	return next, nil
 }
 
-// good is an envelope with those signatures alone that a key of the channel made.
+// good is an envelope with those signatures alone that a key of the channel made which has
+// not signed the channel's release yet: one of P-256 may sign otherwise each time.
 func good(now *Snapshot, e *signing.Envelope) *signing.Envelope {
 	only := &signing.Envelope{Payload: e.Payload, Signatures: []signing.Signature{}}
 	keys, _, err := now.State.Trust()
@@ -71,7 +72,8 @@ func good(now *Snapshot, e *signing.Envelope) *signing.Envelope {
 	}
 	for _, sig := range e.Signatures {
 		one := signing.Envelope{Payload: e.Payload, Signatures: []signing.Signature{sig}}
-		if len(one.Signers(signing.HeadKind, keys)) > 0 {
+		signer := one.Signers(signing.HeadKind, keys)
+		if len(signer) > 0 && len(now.Release.Release.Head.Signers(signing.HeadKind, signer))+len(only.Signers(signing.HeadKind, signer)) == 0 {
 			only.Signatures = append(only.Signatures, sig)
 		}
 	}

@@ -241,6 +241,7 @@ type Client struct {
 	TokenFile   string   `toml:"token_file"`
 	CAFile      string   `toml:"ca_file"`
 	Keys        []string `toml:"secret_key_files"` // promoter's keys
+	SignCommand string   `toml:"sign_cmd"`         // signs for those of them that are public
 	TrustedKeys []string `toml:"trusted_keys"`     // public keys of promoters
 	ContentKeys []string `toml:"content_keys"`     // public keys that vouch for bytes
 	Origin      string   `toml:"origin"`           // without the channel: "cache.example.org"

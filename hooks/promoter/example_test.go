@@ -29,7 +29,7 @@ func Example() {
 		return
 	}
 	p, err := promoter.New(promoter.Options{
-		Client: client, Channel: "web", Keys: []signing.SecretKey{key}, Kind: api.KindPath, System: "x86_64-linux",
+		Client: client, Channel: "web", Keys: []signing.Signer{key}, Kind: api.KindPath, System: "x86_64-linux",
 		Origin:    "cache.example.org/web", // as hosts are configured
 		FromCache: true, ContentKeys: []signing.PublicKey{server.ci.Public()},
 	}, io.Discard, os.Stderr) // io.Discard: where os.Stdout would show each host's progress

@@ -51,8 +51,8 @@ func (p *Promoter) SendFile(ctx context.Context, f *File) (*api.Promoted, error)
 	if f.Head.Channel != p.Channel {
 		return nil, fmt.Errorf("%s is a release of %s, not of %s", f.name, f.Head.Channel, p.Channel)
 	}
-	for _, k := range p.Keys {
-		f.body.Head.Sign(signing.HeadKind, k)
+	if err := signBy(f.body.Head, p.Keys); err != nil {
+		return nil, err
 	}
 	after := f.Head.Seq - 1
 	if p.IfSeq != nil {
@@ -96,9 +96,9 @@ func ReadFile(name string) (*File, error) {
 }
 
 // Sign adds signatures and replaces the file. It returns how many there are.
-func (f *File) Sign(keys []signing.SecretKey) (signatures int, err error) {
-	for _, k := range keys {
-		f.body.Head.Sign(signing.HeadKind, k)
+func (f *File) Sign(keys []signing.Signer) (signatures int, err error) {
+	if err := signBy(f.body.Head, keys); err != nil {
+		return 0, err
 	}
 	if len(keys) == 0 {
 		return len(f.body.Head.Signatures), nil

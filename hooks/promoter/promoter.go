@@ -18,7 +18,7 @@ import (
 type Options struct {
 	Client  *api.Client
 	Channel string
-	Keys    []signing.SecretKey // that sign
+	Keys    []signing.Signer // that sign
 	// Trusted are the keys of promoters whose releases are built upon; Keys if nil.
 	Trusted []signing.PublicKey
 	// ContentKeys vouch for the cache's bytes, with FromCache and Adopt.

@@ -28,7 +28,7 @@ func newSite(t *testing.T) *site {
 	t.Cleanup(s.Close)
 	s.options = promoter.Options{
 		Client:  must(api.NewClient(api.ClientOptions{Servers: []string{s.URL}})),
-		Channel: "web", Keys: []signing.SecretKey{must(signing.GenerateKey("alice-1"))}, Kind: api.KindPath,
+		Channel: "web", Keys: []signing.Signer{must(signing.GenerateKey("alice-1"))}, Kind: api.KindPath,
 		FromCache: true, ContentKeys: []signing.PublicKey{s.ci.Public()}, System: "x86_64-linux",
 		Origin: "cache.example.org/web",
 	}
@@ -133,7 +133,7 @@ func TestBaseIsVerified(t *testing.T) {
 	_, err := s.promoter().Change(t.Context(), map[string]string{"a": s.path})
 	wantError(t, err, "", "one system for all hosts")
 
-	s.options.Keys, s.options.ChannelKeys = []signing.SecretKey{bob}, nil
+	s.options.Keys, s.options.ChannelKeys = []signing.Signer{bob}, nil
 	_, err = s.promote(map[string]string{"*": s.path})
 	wantError(t, err, "", "cannot be built upon")
 	_, err = s.promoter().Rollback(t.Context(), 1)
@@ -206,7 +206,7 @@ func TestFile(t *testing.T) {
 	if f.Show(&shown); !strings.Contains(shown.String(), "rules      2 of alice-1:") || !strings.Contains(shown.String(), "signatures \"alice-1\" (not verified here)\n") {
 		t.Error(shown.String())
 	}
-	if n, err := f.Sign([]signing.SecretKey{bob}); err != nil || n != 2 {
+	if n, err := f.Sign([]signing.Signer{bob}); err != nil || n != 2 {
 		t.Fatal(n, err)
 	}
 	if f, err = promoter.ReadFile(file); err != nil {

@@ -148,7 +148,7 @@ func TestWrongKey(t *testing.T) {
 	paths := map[string]string{"*": s.path}
 	s.mustPromote(paths)
 	alice, bob := s.options.Keys[0], must(signing.GenerateKey("bob-1"))
-	s.options.Keys = []signing.SecretKey{bob}
+	s.options.Keys = []signing.Signer{bob}
 	_, err := s.promote(paths)
 	wantError(t, err, "", "your key bob-1 is none of the channel's, which are "+alice.Public().String())
 	wantError(t, err, "", "--key THEIRS.sec --channel-key '"+bob.Public().String()+"'")
@@ -158,9 +158,9 @@ func TestWrongKey(t *testing.T) {
 	wantError(t, err, api.BadSignature, "your key bob-1 is none of the channel's")
 	s.options.IfSeq = nil
 
-	s.options.Keys, s.options.ChannelKeys = []signing.SecretKey{alice}, []signing.PublicKey{bob.Public()}
+	s.options.Keys, s.options.ChannelKeys = []signing.Signer{alice}, []signing.PublicKey{bob.Public()}
 	s.mustPromote(map[string]string{"*": s.put("other").In("/nix/store")})
-	s.options.Keys, s.options.ChannelKeys = []signing.SecretKey{bob}, nil
+	s.options.Keys, s.options.ChannelKeys = []signing.Signer{bob}, nil
 	_, err = s.promote(paths)
 	wantError(t, err, "", "it was signed by alice-1: if you trust that promoter, name the key with --trusted-key (the channel's are ")
 	s.options.Trusted = []signing.PublicKey{alice.Public(), bob.Public()}

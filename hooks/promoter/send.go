@@ -60,11 +60,23 @@ func (p *Promoter) seal(r *Release) (*api.Promotion, *signing.Head, error) {
 	for _, e := range r.entries {
 		raw = append(raw, e.raw)
 	}
-	sealed, err := signing.SealRelease(h, raw, p.Keys...)
+	sealed, err := signing.SealRelease(h, raw)
+	if err == nil {
+		err = signBy(sealed.Head, p.Keys)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
 	return p.promotion(sealed), &h, nil
+}
+
+func signBy(head *signing.Envelope, keys []signing.Signer) error {
+	for _, k := range keys {
+		if err := head.SignBy(signing.HeadKind, k); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // head is the next release's, without its targets.
@@ -203,7 +215,7 @@ func (p *Promoter) takeTheirs(ctx context.Context, e *api.Error, r *Release) (bo
 func (p *Promoter) explained(e *api.Error, r *Release) error {
 	const most = 5
 	full := *e
-	if e.Kind == api.BadSignature && len(p.Keys) > 0 && len(p.base.Keys) > 0 && !slices.ContainsFunc(p.Keys, func(k signing.SecretKey) bool { return slices.Contains(p.base.Keys, k.Public().String()) }) {
+	if e.Kind == api.BadSignature && len(p.Keys) > 0 && len(p.base.Keys) > 0 && !slices.ContainsFunc(p.Keys, func(k signing.Signer) bool { return slices.Contains(p.base.Keys, k.Public().String()) }) {
 		full.Message += "\n" + p.bringIn(p.base.Keys)
 	}
 	if len(e.Missing) > 0 && !r.rollback { // of what was collected the server has the words

@@ -250,9 +250,9 @@ func oneOf[T ~string](key string, value T, list ...T) error {
 }
 
 func (c *Config) checkKeys() (err error) {
-	parse := func(name string, texts []string) (keys []signing.PublicKey) {
+	parse := func(name string, texts []string, read func(string) (signing.PublicKey, error)) (keys []signing.PublicKey) {
 		for _, t := range texts {
-			k, e := signing.ParsePublicKey(t)
+			k, e := read(t)
 			if e != nil && err == nil {
 				err = fmt.Errorf("%s: %w", name, e)
 			}
@@ -260,9 +260,9 @@ func (c *Config) checkKeys() (err error) {
 		}
 		return keys
 	}
-	c.keys = parse("keys", c.Keys)
-	c.contentKeys = parse("content_keys", c.ContentKeys)
-	c.serverKeys = parse("server_keys", c.ServerKeys)
+	c.keys = parse("keys", c.Keys, signing.ParsePromoterKey)
+	c.contentKeys = parse("content_keys", c.ContentKeys, signing.ParsePublicKey)
+	c.serverKeys = parse("server_keys", c.ServerKeys, signing.ParsePublicKey)
 	switch {
 	case err != nil:
 		return err
