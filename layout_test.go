@@ -64,7 +64,7 @@ var mayImport = map[string][]string{
 	"cache/state/statetest":   {"cache/state"},
 	"cache/upload":            {"cache/nar", "cache/narfile", "cache/blob", "cache/index", "cache/index/collect", "cache/refusal", "cache/state", "cache/state/namelock", "cache/upload/received", "narinfo"},
 	"cache/upstream/breaker":  nil,
-	"cache/upstream":          {"cache/upstream/breaker", "cache/nar", "cache/narfile", "cache/local/compress", "cache/local/encoder", "cache/refusal", "cache/state", "narinfo", "signing"},
+	"cache/upstream":          {"signing/access/address", "cache/upstream/breaker", "cache/nar", "cache/narfile", "cache/local/compress", "cache/local/encoder", "cache/refusal", "cache/state", "narinfo", "signing"},
 	"cache/upload/fsck":       {"cache/nar", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/upload", "narinfo"},
 	"cache/upload/adopt":      {"cache/nar", "cache/nar/dump", "cache/narfile", "cache/blob", "cache/index", "cache/refusal", "cache/upload", "narinfo"},
 	"cache/upload/received":   {"cache/narfile"},
@@ -119,7 +119,7 @@ var mayImport = map[string][]string{
 	"nixos/linux/witness":     nil,
 	"nixos/machine":           {"nixos/desired", "nixos/effect", "nixos/journal", "nixos/probation", "signing", "narinfo", "hooks/api"},
 	"nixos/probation":         {"nixos/effect", "nixos/journal", "hooks/api"},
-	"nixos/relay":             {"cache/narfile", "cache/refusal", "narinfo", "signing"},
+	"nixos/relay":             {"cache/narfile", "cache/refusal", "narinfo", "signing", "signing/access/address"},
 	"nixos/remote":            {"nixos", "nixos/effect", "hooks/api", "narinfo", "signing"},
 	"nixos/sim":               {"nixos", "nixos/desired", "nixos/effect", "nixos/journal", "nixos/machine", "nixos/probation", "nixos/remote", "signing", "narinfo", "hooks/api"},
 	"signing":                 {"narinfo", "signing/curve", "signing/ijson", "signing/merkle"},
@@ -136,6 +136,11 @@ var mayImport = map[string][]string{
 	"signing/access/awsiam":        {"signing/ijson"},
 	"signing/access/challenge":     {"cache/state", "cache/state/mirror"},
 	"signing/access/hostkey":       nil,
+	"signing/access/address":       nil,
+	"signing/access/oidc":          {"signing/access", "signing/access/address", "signing/access/rule"},
+	"signing/access/oidc/oidctest": nil,
+	"signing/access/rule":          {"signing/access", "signing/access/scope"},
+	"signing/access/shortlived":    {"signing/access", "signing/access/scope", "cache/state", "cache/state/mirror"},
 
 	"cmd/narwharf/server/place": {"cache/state", "hooks/serverconfig"},
 
@@ -169,7 +174,12 @@ var testsMayImport = map[string][]string{
 	"signing/browser":    {"signing/access/scope", "cache/state/memory"},
 	"signing/access":     {"cache/state/bolt", "cache/state/memory", "cache/state/statetest"},
 
-	"signing/access/challenge": {"cache/state/memory"},
+	"signing/access/challenge":  {"cache/state/memory"},
+	"signing/access/oidc":       {"signing/access/oidc/oidctest"},
+	"signing/access/shortlived": {"cache/state/bolt", "cache/state/memory", "cache/state/statetest"},
+
+	"e2e":       {"signing/access/oidc/oidctest"},
+	"e2e/fleet": {"signing/access/oidc/oidctest"},
 }
 
 // onlyIn names the files that alone may import a module, tests left out, so
@@ -181,7 +191,8 @@ var onlyIn = map[string][]string{
 	"go.etcd.io/bbolt":         {"cache/state/bolt/*.go"},
 	// Handlers and clients know HTTP; what they call does not.
 	"net/http": {"bench/*.go", "cache/*.go", "cache/copies/remote/*.go", "cache/fastpath/*.go", "cache/limits/*.go", "cache/reply/*.go", "cache/state/admin/*.go", "cache/upstream/*.go", "cmd/narwharf/server/*.go", "cmd/narwharf/server/shutdown/*.go", "e2e/*.go", "e2e/*/*.go",
-		"hooks/*.go", "hooks/api/*.go", "hooks/api/retention/*.go", "hooks/longpoll/*.go", "hooks/reply/*.go", "nixos/linux/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "nixos/identity/*.go", "signing/access/*.go", "signing/access/awsiam/*.go", "signing/browser/*.go"},
+		"hooks/*.go", "hooks/api/*.go", "hooks/api/retention/*.go", "hooks/longpoll/*.go", "hooks/reply/*.go", "nixos/linux/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "nixos/identity/*.go", "signing/access/*.go", "signing/access/awsiam/*.go", "signing/browser/*.go",
+		"signing/access/oidc/*.go", "signing/access/oidc/oidctest/*.go"},
 }
 
 type goPackage struct {

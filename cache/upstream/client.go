@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"narwharf/cache/upstream/breaker"
 	"narwharf/narinfo"
 	"narwharf/signing"
+	"narwharf/signing/access/address"
 )
 
 // Upstream is one of the caches behind this one.
@@ -50,13 +50,13 @@ func newUpstream(c Config, set *Upstreams) *Upstream {
 			MaxIdleConnsPerHost: maxLookups, DisableCompression: true, ForceAttemptHTTP2: true,
 		}
 	}
-	u.own = transport(func(_, address string, _ syscall.RawConn) error {
-		u.private.Store(isPrivate(address))
+	u.own = transport(func(_, to string, _ syscall.RawConn) error {
+		u.private.Store(address.Private(to))
 		return nil
 	})
-	u.outside = transport(func(_, address string, _ syscall.RawConn) error {
-		if isPrivate(address) && !u.private.Load() {
-			return fmt.Errorf("%s leads to %s, a private address, and has none itself", u, address)
+	u.outside = transport(func(_, to string, _ syscall.RawConn) error {
+		if address.Private(to) && !u.private.Load() {
+			return fmt.Errorf("%s leads to %s, a private address, and has none itself", u, to)
 		}
 		return nil
 	})
@@ -66,18 +66,6 @@ func newUpstream(c Config, set *Upstreams) *Upstream {
 
 // String is its URL.
 func (u *Upstream) String() string { return u.URL.Redacted() }
-
-// special are addresses that lead into somebody's own network and that netip does not call private.
-var special = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("2002::/16")}
-
-func isPrivate(address string) bool {
-	at, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return true
-	}
-	a := at.Addr().Unmap()
-	return !a.IsGlobalUnicast() || a.IsPrivate() || slices.ContainsFunc(special, func(p netip.Prefix) bool { return p.Contains(a) })
-}
 
 // narinfo asks for the narinfo of a path. errNone: it has none that counts.
 func (u *Upstream) narinfo(ctx context.Context, hash string, via []string) (*narinfo.Info, error) {

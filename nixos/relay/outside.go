@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"narwharf/signing/access/address"
 )
 
 // outside are the hosts beside the caches that a cache may send us to for a NAR.
@@ -63,28 +65,14 @@ func (o *outside) listed(a netip.Addr) bool {
 	return slices.ContainsFunc(o.addresses, func(p netip.Prefix) bool { return p.Contains(a.Unmap()) })
 }
 
-// special are addresses that lead to somebody's own network and that netip does not call private
-// (IANA's registries of special-purpose addresses), some of them by an address of IPv4 within.
-var special = prefixes("0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "198.18.0.0/15", "240.0.0.0/4",
-	"::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16", "fec0::/10")
-
-func prefixes(texts ...string) (list []netip.Prefix) {
-	for _, t := range texts {
-		list = append(list, netip.MustParsePrefix(t))
-	}
-	return list
-}
-
 // control sees the address that a name has led to.
-func (o *outside) control(_, address string, _ syscall.RawConn) error {
-	host, _, _ := net.SplitHostPort(address)
+func (o *outside) control(_, to string, _ syscall.RawConn) error {
+	host, _, _ := net.SplitHostPort(to)
 	a, err := netip.ParseAddr(host)
 	if err != nil {
 		return err
 	}
-	a = a.Unmap()
-	private := !a.IsGlobalUnicast() || a.IsPrivate() || slices.ContainsFunc(special, func(p netip.Prefix) bool { return p.Contains(a) })
-	if private && !o.listed(a) {
+	if a = a.Unmap(); address.Private(to) && !o.listed(a) {
 		return fmt.Errorf("%w: %s is a private address; if that is right, name it in download.hosts", errRefused, a)
 	}
 	return nil
