@@ -262,15 +262,19 @@ func TestHostileIssuer(t *testing.T) {
 		keys      http.HandlerFunc
 	}{
 		"another issuer's document": {discovery: func(*site) string { return doc("https://other.example.org", elsewhere.URL+"/jwks") }},
-		"keys by http":              {discovery: func(s *site) string { return doc(s.issuer.URL, strings.Replace(s.issuer.URL, "https", "http", 1)+"/jwks") }},
-		"keys in a file":            {discovery: func(s *site) string { return doc(s.issuer.URL, "file:///etc/passwd") }},
-		"no keys":                   {discovery: func(s *site) string { return doc(s.issuer.URL, "") }},
-		"no JSON":                   {discovery: func(*site) string { return "<html>" }},
-		"a redirect":                {keys: func(w http.ResponseWriter, req *http.Request) { http.Redirect(w, req, elsewhere.URL+"/jwks", http.StatusFound) }},
-		"404":                       {keys: http.NotFound},
-		"an empty set":              {keys: func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"keys":[]}`) }},
-		"a set of secrets":          {keys: func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}`) }},
-		"no set":                    {keys: func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `[]`) }},
+		"keys by http": {discovery: func(s *site) string {
+			return doc(s.issuer.URL, strings.Replace(s.issuer.URL, "https", "http", 1)+"/jwks")
+		}},
+		"keys in a file": {discovery: func(s *site) string { return doc(s.issuer.URL, "file:///etc/passwd") }},
+		"no keys":        {discovery: func(s *site) string { return doc(s.issuer.URL, "") }},
+		"no JSON":        {discovery: func(*site) string { return "<html>" }},
+		"a redirect": {keys: func(w http.ResponseWriter, req *http.Request) {
+			http.Redirect(w, req, elsewhere.URL+"/jwks", http.StatusFound)
+		}},
+		"404":              {keys: http.NotFound},
+		"an empty set":     {keys: func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"keys":[]}`) }},
+		"a set of secrets": {keys: func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}`) }},
+		"no set":           {keys: func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `[]`) }},
 	} {
 		s := newSite(t)
 		s.issuer.Serve(func(own http.Handler) http.Handler {
