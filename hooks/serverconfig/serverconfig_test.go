@@ -36,10 +36,11 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 		want := make(map[string]int)
 		for _, key := range configKeys(reflect.TypeFor[Config](), "") {
 			if strings.HasSuffix(file.name, ".toml") {
-				if rest, ok := strings.CutPrefix(key, "upstream."); ok { // there is none by default
-					key = "# " + rest
+				none := strings.HasPrefix(key, "upstream.") || strings.HasPrefix(key, "access.oidc.") // by default
+				key = key[strings.LastIndexByte(key, '.')+1:]                                         // sections have keys of one name
+				if none {
+					key = "# " + key
 				}
-				key = key[strings.LastIndexByte(key, '.')+1:] // two sections have one of that name
 			}
 			want[key]++
 		}
@@ -58,9 +59,9 @@ func configKeys(of reflect.Type, prefix string) (keys []string) {
 		switch name := f.Tag.Get("toml"); {
 		case name == "":
 		case f.Type.Kind() == reflect.Struct:
-			keys = append(keys, configKeys(f.Type, name+".")...)
+			keys = append(keys, configKeys(f.Type, prefix+name+".")...)
 		case f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct:
-			keys = append(keys, configKeys(f.Type.Elem(), name+".")...)
+			keys = append(keys, configKeys(f.Type.Elem(), prefix+name+".")...)
 		default:
 			keys = append(keys, prefix+name)
 		}
