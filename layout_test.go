@@ -72,6 +72,7 @@ var mayImport = map[string][]string{
 	"cache/upload/recovery":   {"cache/narfile", "cache/blob", "cache/index", "cache/state", "cache/upload", "narinfo"},
 	"cmd/narwharf":            {"..."},
 	"cmd/narwharf/data":       {"cache/copies", "cache/copies/...", "cache/narfile", "cache/refusal", "cmd/narwharf/command", "cmd/narwharf/server", "cmd/narwharf/terminal", "hooks/api", "hooks/serverconfig", "narinfo", "signing"},
+	"cmd/narwharf/access":     {"cmd/narwharf/command", "cmd/narwharf/data", "cmd/narwharf/server/token", "cmd/narwharf/terminal", "hooks/api", "hooks/audit", "narinfo/clip"},
 	"cmd/narwharf/command":    {"cmd/narwharf/terminal", "hooks/api", "hooks/configfile"},
 	"cmd/narwharf/keys":       {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/configfile", "hooks/promoter", "signing", "signing/external", "signing/keyring"},
 	"cmd/narwharf/retention":  {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/api/retention"},
@@ -83,7 +84,7 @@ var mayImport = map[string][]string{
 	"e2e/fleet/vm":            {"e2e/fleet"},
 	"hooks":                   {"hooks/...", "narinfo", "signing", "signing/access", "signing/access/scope", "cache/limits", "cache/state", "cache/state/mirror"},
 	"cache/state/mirror":      {"cache/state", "cache/state/namelock"},
-	"hooks/audit":             {"hooks/api", "cache/state", "cache/state/mirror"},
+	"hooks/audit":             {"hooks/api", "signing", "cache/state", "cache/state/mirror"},
 	"hooks/policy":            {"hooks/api", "hooks/audit", "hooks/window", "signing", "cache/state/mirror"},
 	"hooks/timers":            nil,
 	"hooks/api":               {"signing", "narinfo", "hooks/window"},
@@ -142,6 +143,7 @@ var mayImport = map[string][]string{
 	"signing/access/rule":          {"signing/access", "signing/access/scope"},
 	"signing/access/shortlived":    {"signing/access", "signing/access/scope", "cache/state", "cache/state/mirror"},
 
+	"cmd/narwharf/server/token": {"cache/state", "cache/state/mirror", "hooks/api", "hooks/audit", "signing", "signing/access", "signing/access/scope"},
 	"cmd/narwharf/server/place": {"cache/state", "hooks/serverconfig"},
 
 	"cmd/narwharf/server/collector": {"cache/blob", "cache/retention", "cache/stored", "hooks/api", "hooks/api/retention", "hooks/serverconfig", "narinfo"},

@@ -2,6 +2,7 @@ package hooks
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"narwharf/cache/limits"
+	"narwharf/hooks/audit"
 	"narwharf/hooks/host"
 	"narwharf/hooks/longpoll"
 	"narwharf/hooks/reply"
@@ -36,8 +38,8 @@ func (s *Server) answer(r row, c *call) error {
 	counted := limits.NewAnswer(c.w)
 	c.w, c.route = counted, r.Name
 	if err := r.serve(c); err != nil {
-		if d := (*access.Denied)(nil); errors.As(err, &d) && c.who.Err != nil {
-			s.log.Error("a token could not be checked", "path", c.req.URL.Path, "error", c.who.Err)
+		if d := (*access.Denied)(nil); errors.As(err, &d) {
+			s.denied(c, d)
 		}
 		reply.Error(counted, c.req, err, s.log)
 	}
@@ -45,6 +47,21 @@ func (s *Server) answer(r row, c *call) error {
 		s.count(r.Name, cmp.Or(counted.Status, http.StatusOK))
 	}
 	return nil
+}
+
+// denied notes that somebody may not do what he asked for.
+func (s *Server) denied(c *call, d *access.Denied) {
+	switch c.who.Credential {
+	case access.Unchecked:
+		s.log.Error("a token could not be checked", "path", c.req.URL.Path, "request", reply.RequestID(c.w), "error", c.who.Err)
+	case access.Valid, access.Revoked, access.Expired:
+		s.refusals.Note(c.ctx(), c.who.TokenID, c.route, d.Error())
+	}
+}
+
+// ctx is in which the call changes something: the audit log knows then for whom.
+func (c *call) ctx() context.Context {
+	return audit.For(c.req.Context(), reply.Actor(&c.who), reply.RequestID(c.w))
 }
 
 func (s *Server) count(route string, status int) {

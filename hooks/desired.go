@@ -56,7 +56,7 @@ func (s *Server) getDesired(c *call, name string) error {
 	if err := c.needAs(name, scope.Scope{Kind: scope.Follow, Glob: w.channel}); err != nil {
 		return err
 	}
-	ctx, who := c.req.Context(), c.caller()
+	ctx, who := c.ctx(), c.caller()
 	if err := s.hosts.AdmitPoll(ctx, who, name, w.channel, w.self); err != nil {
 		return err
 	}

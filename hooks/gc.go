@@ -27,7 +27,7 @@ func (s *Server) collect(c *call) error {
 		plan, err := s.collector.Plan(c.req.Context(), early)
 		return answerJSON(c, http.StatusOK, plan, err)
 	}
-	st, err := s.collector.Collect(early, c.who.Name)
+	st, err := s.collector.Collect(c.ctx(), early, c.who.Name)
 	return answerJSON(c, http.StatusAccepted, st, err)
 }
 

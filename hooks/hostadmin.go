@@ -51,7 +51,7 @@ func (s *Server) operatedSeq(change func(ctx context.Context, who host.Caller, n
 		if body.Seq < 1 {
 			return api.Errorf(api.BadRequest, `send {"seq":N}, the release that is meant`)
 		}
-		return change(c.req.Context(), c.caller(), name, body.Seq)
+		return change(c.ctx(), c.caller(), name, body.Seq)
 	})
 }
 
@@ -64,14 +64,14 @@ func (s *Server) patchHost(c *call, name string) error {
 	if err := p.Check(); err != nil {
 		return err
 	}
-	return s.hosts.Patch(c.req.Context(), c.caller(), name, &p)
+	return s.hosts.Patch(c.ctx(), c.caller(), name, &p)
 }
 
 func (s *Server) deleteHost(c *call, name string) error {
 	if err := c.need(scope.Scope{Kind: scope.Operate}); err != nil {
 		return err
 	}
-	if err := s.Fleet.Remove(c.req.Context(), c.caller(), name); err != nil {
+	if err := s.Fleet.Remove(c.ctx(), c.caller(), name); err != nil {
 		return err
 	}
 	c.w.WriteHeader(http.StatusNoContent)
@@ -93,7 +93,7 @@ func (s *Server) approveHost(c *call, name string) error {
 	if err != nil {
 		return err
 	}
-	return s.hosts.Approve(c.req.Context(), c.caller(), name, d.Channel, *p.Instance)
+	return s.hosts.Approve(c.ctx(), c.caller(), name, d.Channel, *p.Instance)
 }
 
 // directHost asks a host to try its entry again that failed, or to leave a release for

@@ -28,7 +28,7 @@ func (s *Server) join(c *call) error {
 	if err := c.need(scope.Scope{Kind: scope.Join, Glob: j.Channel}); err != nil {
 		return err
 	}
-	secret, err := s.hosts.Join(c.req.Context(), c.caller(), &j)
+	secret, err := s.hosts.Join(c.ctx(), c.caller(), &j)
 	if err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ func (c *wire) ended() bool {
 
 // get is the text of a GET, as web-1's.
 func (w *world) get(path, etag string, wait int) string {
-	s := fmt.Sprintf("GET %s HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n", path, w.host)
+	s := fmt.Sprintf("GET %s HTTP/1.1\r\nHost: a\r\nX-Request-Id: r-1\r\nAuthorization: Bearer %s\r\n", path, w.host)
 	if wait > 0 {
 		s += fmt.Sprintf("If-None-Match: %s\r\nPrefer: wait=%d\r\n", etag, wait)
 	}

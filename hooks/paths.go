@@ -36,6 +36,6 @@ func (s *Server) deletePath(c *call) error {
 	if err != nil {
 		return api.Errorf(api.BadRequest, "a path is deleted by its hash part or its name: %v", err)
 	}
-	deleted, err := s.collector.Delete(c.req.Context(), path.Hash(), c.who.Name)
+	deleted, err := s.collector.Delete(c.ctx(), path.Hash(), c.who.Name)
 	return answerJSON(c, http.StatusOK, deleted, err)
 }

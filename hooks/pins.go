@@ -41,14 +41,14 @@ func (s *Server) putPin(c *call, name string) error {
 		return err
 	}
 	ask.Name = name
-	ctx, cancel := s.polls.UntilStop(c.req.Context())
+	ctx, cancel := s.polls.UntilStop(c.ctx())
 	defer cancel()
 	p, err := s.Retain.SetPin(ctx, &ask, c.who.Name)
 	return answerJSON(c, http.StatusOK, p, err)
 }
 
 func (s *Server) deletePin(c *call, name string) error {
-	if err := s.Retain.Unpin(c.req.Context(), name, c.who.Name); err != nil {
+	if err := s.Retain.Unpin(c.ctx(), name, c.who.Name); err != nil {
 		return err
 	}
 	c.w.WriteHeader(http.StatusNoContent)

@@ -29,7 +29,7 @@ func (s *Server) putPolicy(c *call, name string) error {
 		return err
 	}
 	match := c.req.Header.Get("If-Match")
-	err = s.policies.Set(c.req.Context(), name, p, func(etag string) error {
+	err = s.policies.Set(c.ctx(), name, p, func(etag string) error {
 		if match == "" || longpoll.Matches(match, etag) {
 			return nil
 		}

@@ -18,7 +18,7 @@ func (s *Server) promote(c *call, name string) error {
 	if p.Head == nil || len(p.Entries) == 0 {
 		return api.Errorf(api.BadRequest, "a promote needs a head and its entries: see docs/formats.md, or use narwharf promote")
 	}
-	ctx, cancel := s.polls.UntilStop(c.req.Context())
+	ctx, cancel := s.polls.UntilStop(c.ctx())
 	defer cancel()
 	answer, err := s.channels.Promote(ctx, name, &channel.Promotion{
 		Promotion: &p, Match: c.req.Header.Get("If-Match"), DryRun: c.req.URL.Query().Get("dry_run") == "1",
@@ -39,7 +39,7 @@ func (s *Server) promote(c *call, name string) error {
 }
 
 func (s *Server) deleteChannel(c *call, name string) error {
-	seq, err := s.channels.Delete(c.req.Context(), name, c.req.Header.Get("If-Match"), c.who.Name)
+	seq, err := s.channels.Delete(c.ctx(), name, c.req.Header.Get("If-Match"), c.who.Name)
 	if err != nil {
 		return err
 	}

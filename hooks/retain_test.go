@@ -272,7 +272,7 @@ func (f *fakeCollector) Plan(_ context.Context, early bool) (*retention.Plan, er
 	return &retention.Plan{Loose: retention.Sum{Paths: 3, Bytes: 9}}, f.err
 }
 
-func (f *fakeCollector) Collect(early bool, by string) (*retention.Status, error) {
+func (f *fakeCollector) Collect(_ context.Context, early bool, by string) (*retention.Status, error) {
 	f.note("collect %v %s", early, by)
 	return &retention.Status{Running: &retention.Running{By: by}}, f.err
 }

@@ -72,6 +72,7 @@ type Server struct {
 
 	set      *mirror.Set
 	limits   audit.Limits
+	refusals *audit.Refusals
 	channels *channel.Channels
 	policies *policy.Policies
 	hosts    *host.Hosts
@@ -109,7 +110,7 @@ func New(o Options) (_ *Server, err error) {
 	s := &Server{
 		access: o.Access, tokens: o.Tokens, bootstrap: o.Bootstrap, log: o.Log, clock: o.Clock, bodyIdle: o.BodyIdle, work: limits.NewWork(),
 		room: limits.NewRoom(256 << 20), hostRoom: limits.NewRoom(64 << 20), answers: limits.NewAnswers(),
-		set: set, limits: o.Audit, timers: timers.New(o.Clock), collector: o.Collector,
+		set: set, limits: o.Audit, refusals: audit.NewRefusals(set, o.Clock, o.Log), timers: timers.New(o.Clock), collector: o.Collector,
 	}
 	s.unwatch = o.State.Watch(func(topics []string) {
 		set.Noticed(topics)
@@ -198,5 +199,6 @@ func (s *Server) Returned(idle time.Duration) net.Listener { return s.polls.List
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	req.URL.RawPath = ""
+	reply.Identify(w, req)
 	limits.Early(w, req, limits.Unread, s.handler.ServeHTTP)
 }

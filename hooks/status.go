@@ -33,7 +33,7 @@ func (s *Server) putStatus(c *call, name string) error {
 	if err := c.needAs(name, scope.Scope{Kind: scope.Follow, Glob: st.Channel}); err != nil {
 		return err
 	}
-	if err := s.Fleet.Report(c.req.Context(), c.caller(), name, st); err != nil {
+	if err := s.Fleet.Report(c.ctx(), c.caller(), name, st); err != nil {
 		return err
 	}
 	c.w.WriteHeader(http.StatusNoContent)
@@ -64,7 +64,7 @@ func (s *Server) postLog(c *call, name string) error {
 	if err != nil {
 		return err
 	}
-	ctx := c.req.Context()
+	ctx := c.ctx()
 	if err := s.hosts.AdmitPoll(ctx, c.caller(), name, channel, self); err != nil {
 		return err
 	}

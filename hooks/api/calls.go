@@ -140,7 +140,16 @@ func (c *Client) ChannelPolicy(ctx context.Context, name string, set json.RawMes
 // channel only, unless that is "". With a wait it parks until there is more; no
 // events mean that there was none.
 func (c *Client) Events(ctx context.Context, since int64, channel string, wait time.Duration) (events []Event, next int64, err error) {
-	a, err := c.Do(ctx, Call{Path: "/api/v1/events", Query: url.Values{"since": {fmt.Sprint(since)}, "channel": {channel}}, Wait: wait})
+	return c.EventsBy(ctx, since, channel, "", wait)
+}
+
+// EventsBy is Events of those whom a pattern means, unless that is "".
+func (c *Client) EventsBy(ctx context.Context, since int64, channel, who string, wait time.Duration) (events []Event, next int64, err error) {
+	query := url.Values{"since": {fmt.Sprint(since)}, "channel": {channel}}
+	if who != "" {
+		query.Set("who", who)
+	}
+	a, err := c.Do(ctx, Call{Path: "/api/v1/events", Query: query, Wait: wait})
 	if err != nil || a.Status == http.StatusNotModified {
 		return nil, since, err
 	}

@@ -93,6 +93,8 @@ type Error struct {
 	StartID  int64        `json:"start_id,omitempty"` // with stale: what is stored
 	Counter  int64        `json:"counter,omitempty"`
 
+	Request string `json:"request,omitempty"` // id of the request; the server's log has it, too
+
 	Status     int           `json:"-"`
 	RetryAfter time.Duration `json:"-"`
 }

@@ -278,17 +278,3 @@ type Slot struct {
 	Granted time.Time `json:"granted"`
 	Overdue bool      `json:"late,omitempty"` // no end in reboot_timeout_s, and the host is not up as it was, or does not ask; there was an alarm
 }
-
-// Event is a line of the audit log.
-type Event struct {
-	ID      int64             `json:"id"`
-	Time    time.Time         `json:"time"`
-	Kind    string            `json:"kind"` // "channel.promoted", "host.state", …
-	By      string            `json:"by,omitempty"`
-	Channel string            `json:"channel,omitempty"`
-	Host    string            `json:"host,omitempty"`
-	Seq     int64             `json:"seq,omitempty"`
-	Text    string            `json:"text"` // a sentence for people
-	Alarm   bool              `json:"alarm,omitempty"`
-	Data    map[string]string `json:"data,omitempty"`
-}

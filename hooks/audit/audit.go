@@ -1,5 +1,10 @@
 // Package audit is the audit log: what was done to channels and hosts, by whom, in
-// the transaction that did it.
+// the transaction that did it. Whoever changes something calls Note; for whom it is done
+// comes with the context (For), so that nobody has to think of it, and what looks like a
+// secret is hidden.
+//
+// The log has what was changed, and refusals of tokens that this server gave (Refusals).
+// Requests of strangers are not in it: anybody could fill it.
 //
 // The log is hooks/event: records that are JSON of api.Event, whose ids are
 // their positions. Ids grow and have gaps. Tend drops the oldest lines and leaves
@@ -39,12 +44,14 @@ func Hosts(channel string) []string { return []string{HostsOf(channel), HostsOf(
 func HostsOf(channel string) string { return "hosts/" + channel }
 
 // Note adds a line to the log, and wakes who looks at it and at the hosts of its
-// channel.
+// channel. It says for whom the transaction is made, see For.
 func Note(tx *mirror.Tx, e api.Event) {
 	tx.Notify(append(Hosts(e.Channel), Events)...)
+	sign(tx.Context(), &e)
 	tx.Keep(tx.Append(bucket, func(position uint64) ([]byte, error) {
 		e.ID, e.Time = int64(position), tx.Time.UTC()
-		return json.Marshal(e)
+		line, err := json.Marshal(e)
+		return hidden(line), err
 	}))
 }
 

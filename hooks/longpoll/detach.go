@@ -31,6 +31,7 @@ func (p *poll) detach() bool {
 	if early, _ := rw.Reader.Peek(rw.Reader.Buffered()); len(early) > 0 {
 		c.early = slices.Concat(early, c.early)
 	}
+	p.id = p.w.Header()[requestID]
 	p.w, p.req = nil, &http.Request{Method: req.Method, URL: &url.URL{Path: req.URL.Path}, Close: req.Close}
 	go func() {
 		again := p.serve(c)
@@ -53,11 +54,11 @@ func (p *poll) serve(c *conn) (again bool) {
 			again = false
 		}
 	}()
-	r := newReply()
+	r := newReply(p.id)
 	last := woken
 	err := p.follow(func() outcome {
 		last = p.blockOn(c)
-		r = newReply()
+		r = newReply(p.id)
 		p.w = r
 		return last
 	})
@@ -108,8 +109,15 @@ type reply struct {
 	body   []byte
 }
 
-func newReply() *reply {
-	return &reply{header: http.Header{"Cache-Control": {"no-store"}, "Vary": {"Prefer"}}}
+// requestID is a header that the answer has whatever it comes to.
+const requestID = "X-Request-Id"
+
+func newReply(id []string) *reply {
+	r := &reply{header: http.Header{"Cache-Control": {"no-store"}, "Vary": {"Prefer"}}}
+	if id != nil {
+		r.header[requestID] = id
+	}
+	return r
 }
 
 // Header implements http.ResponseWriter.

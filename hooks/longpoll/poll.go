@@ -44,6 +44,7 @@ type poll struct {
 	w      http.ResponseWriter
 	req    *http.Request
 	joined []string // topics
+	id     []string // of the request, once it is detached
 
 	gone   bool
 	have   string // If-None-Match

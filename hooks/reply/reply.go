@@ -47,14 +47,16 @@ func Error(w http.ResponseWriter, req *http.Request, err error, log *slog.Logger
 	case req.Context().Err() != nil:
 		return // the client left; nobody reads this
 	default:
-		log.Error("request failed", "method", req.Method, "path", req.URL.Path, "error", err)
+		log.Error("request failed", "method", req.Method, "path", req.URL.Path, "request", RequestID(w), "error", err)
 		e = api.Errorf(api.Internal, "internal error; the server's log says more")
 	}
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", fmt.Sprint(int(e.RetryAfter.Seconds())))
 	}
 	w.Header()["Cache-Control"] = []string{"no-store"} // of what is at no route, too
-	JSON(w, e.Status, e)
+	body := *e
+	body.Request = RequestID(w)
+	JSON(w, e.Status, &body)
 }
 
 // JSON answers with a value of package api.

@@ -43,8 +43,9 @@ type Files interface {
 type Collector interface {
 	// Plan tells what a collection would do now.
 	Plan(ctx context.Context, early bool) (*retention.Plan, error)
-	// Collect begins a collection that somebody asked for, if none of those runs.
-	Collect(early bool, by string) (*retention.Status, error)
+	// Collect begins a collection that somebody asked for, if none of those runs. It goes on
+	// after ctx.
+	Collect(ctx context.Context, early bool, by string) (*retention.Status, error)
 	// Status tells what became of collections.
 	Status(ctx context.Context) (*retention.Status, error)
 	// Free is how many bytes uploads find free on the disk, if that is known.

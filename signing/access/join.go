@@ -107,7 +107,7 @@ func (c Change) Redeem(joinID, instance string, fresh Token) error {
 		return err
 	}
 	fresh.Joined = join.ID
-	return c.add(fresh)
+	return c.Add(fresh)
 }
 
 // Repeats tells whether a host repeats its use of a join token, since its answer may

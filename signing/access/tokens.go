@@ -156,7 +156,7 @@ func byCreation(a, b Token) int {
 // token of the same name is active at its creation, if the id is taken, or if the name is
 // another token's id or the other way round (Revoke could not tell them apart).
 func (t *Tokens) Add(ctx context.Context, token Token) error {
-	return t.update(ctx, func(tx Change) error { return tx.add(token) })
+	return t.update(ctx, func(tx Change) error { return tx.Add(token) })
 }
 
 // Revoke marks as revoked the token of that id, or every token of that name. It returns
@@ -164,7 +164,7 @@ func (t *Tokens) Add(ctx context.Context, token Token) error {
 // not an error: its Revoked time then is not at. ErrNotFound if there is none.
 func (t *Tokens) Revoke(ctx context.Context, nameOrID string, at time.Time) (token Token, err error) {
 	err = t.update(ctx, func(tx Change) error {
-		token, err = tx.revoke(nameOrID, at)
+		token, err = tx.Revoke(nameOrID, at)
 		return err
 	})
 	if err != nil {
@@ -267,8 +267,8 @@ func (c Change) RevokeJoined(host, except string, at time.Time) error {
 	return err
 }
 
-// add checks t against the others and stores it.
-func (c Change) add(t Token) error {
+// Add is that of Tokens.
+func (c Change) Add(t Token) error {
 	t = t.normal()
 	if err := t.check(); err != nil {
 		return fmt.Errorf("add token %s: %w", scope.Quote(t.Name), err)
@@ -294,8 +294,8 @@ func (c Change) add(t Token) error {
 	return c.put(t)
 }
 
-// revoke returns the token to report.
-func (c Change) revoke(nameOrID string, at time.Time) (Token, error) {
+// Revoke is that of Tokens.
+func (c Change) Revoke(nameOrID string, at time.Time) (Token, error) {
 	if at.IsZero() {
 		return Token{}, fmt.Errorf("revoke token %s: the time is missing", scope.Quote(nameOrID))
 	}

@@ -55,6 +55,13 @@ func Serve(dir string, jobs map[string]Job, log *slog.Logger) (*Server, error) {
 		Handler:           mux,
 		ReadHeaderTimeout: 10 * time.Second,
 		BaseContext:       func(net.Listener) context.Context { return running },
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			uid, err := peerUID(conn)
+			if err != nil {
+				return ctx
+			}
+			return context.WithValue(ctx, peerKey{}, uid)
+		},
 	}
 	s.http.RegisterOnShutdown(stop)
 	go func() {
@@ -63,6 +70,14 @@ func Serve(dir string, jobs map[string]Job, log *slog.Logger) (*Server, error) {
 		}
 	}()
 	return s, nil
+}
+
+type peerKey struct{}
+
+// Peer is the user who has a job run, as the kernel says.
+func Peer(ctx context.Context) (uid uint32, ok bool) {
+	uid, ok = ctx.Value(peerKey{}).(uint32)
+	return uid, ok
 }
 
 // Close tells jobs under way to stop and waits for them: they work on the state

@@ -38,12 +38,16 @@ type Tx struct {
 	state.Tx
 	Time time.Time // by the clock of the state
 
+	ctx     context.Context
 	err     error
 	topics  []string
 	written []func() // put into memory what was written
 	before  []func() error
 	after   []func(err error)
 }
+
+// Context is that of Update: it knows for whom the change is made.
+func (x *Tx) Context() context.Context { return x.ctx }
 
 // Before has fn called at the end of the transaction, if nothing has failed.
 func (x *Tx) Before(fn func() error) { x.before = append(x.before, fn) }
@@ -78,7 +82,7 @@ func (s *Set) Update(ctx context.Context, locks []string, fn func(tx *Tx) error)
 	last := new(Tx)
 	err := s.store.Update(ctx, locks, func(t state.Tx) error {
 		last.ended(errAgain)
-		tx := &Tx{Tx: t}
+		tx := &Tx{Tx: t, ctx: ctx}
 		last = tx
 		tx.Time, tx.err = t.Now()
 		tx.Keep(fn(tx))

@@ -103,12 +103,12 @@ func sums(of map[retention.Reason]retention.Sum) map[string]wire.Sum {
 func (c *Collector) full(p narinfo.Path) string { return p.In(c.cache.Uploads.StoreDir) }
 
 // Collect implements retain.Collector.
-func (c *Collector) Collect(early bool, by string) (*wire.Status, error) {
+func (c *Collector) Collect(ctx context.Context, early bool, by string) (*wire.Status, error) {
 	words := ""
 	if early {
 		words = ", though it is not known yet what was of use"
 	}
-	if err := c.roots().Note(c.ctx, api.Event{Kind: "gc.asked", By: by, Text: "asked for a collection" + words}); err != nil {
+	if err := c.roots().Note(ctx, api.Event{Kind: "gc.asked", By: by, Text: "asked for a collection" + words}); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
@@ -117,7 +117,7 @@ func (c *Collector) Collect(early bool, by string) (*wire.Status, error) {
 		c.work.Go(func() { c.collect(early) })
 	}
 	c.mu.Unlock()
-	return c.Status(c.ctx)
+	return c.Status(ctx)
 }
 
 // collect is a collection that somebody asked for. It waits for one that runs.
