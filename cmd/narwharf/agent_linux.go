@@ -127,7 +127,7 @@ whom and why.
 	until := c.Flags().String("until", "", "`TIME` from now after which it ends by itself, as 4h or 2d")
 	command.Must(c.MarkFlagRequired("reason"))
 	return withAgent(c, func(o linux.Options) error {
-		p, err := newHold(*reason, callerName(), *until)
+		p, err := newHold(*reason, command.CallerName(), *until)
 		if err != nil {
 			return err
 		}

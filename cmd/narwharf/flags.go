@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
-	"os/user"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -36,17 +34,6 @@ func entryTable(out io.Writer, entries []signing.Entry) error {
 			row(e.Target, e.Action, e.System, e.StorePath)
 		}
 	})
-}
-
-// callerName is the person who types, for the record.
-func callerName() string {
-	if s := os.Getenv("SUDO_USER"); s != "" && os.Getuid() == 0 {
-		return s
-	}
-	if u, err := user.Current(); err == nil {
-		return u.Username
-	}
-	return fmt.Sprintf("uid %d", os.Getuid())
 }
 
 // pairs reads values of the form K=V. Of a flag the last one of a key counts, and

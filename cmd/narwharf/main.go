@@ -11,11 +11,13 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"narwharf/cmd/narwharf/access"
 	"narwharf/cmd/narwharf/command"
 	"narwharf/cmd/narwharf/data"
 	"narwharf/cmd/narwharf/keys"
@@ -99,8 +101,8 @@ and type what serve prints. Exit status: 0 fine, 1 damage found (fsck, rebuild),
 	root.SetVersionTemplate("narwharf {{.Version}}\n")
 	root.SetFlagErrorFunc(command.FlagError)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(append(data.Commands(), retention.Commands()...)...)
-	root.AddCommand(initCommand(), serveCommand(), tokenCommand(), keys.Command(), versionCommand(),
+	root.AddCommand(slices.Concat(data.Commands(), retention.Commands(), access.Commands())...)
+	root.AddCommand(initCommand(), serveCommand(), keys.Command(), versionCommand(),
 		promoteCommand(), rollbackCommand(), signCommand(), channelCommand(), watchCommand(), hostCommand(), hostsCommand(), statusCommand(), agentCommand(), bootstrapCommand())
 	return root
 }

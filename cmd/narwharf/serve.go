@@ -35,7 +35,7 @@ served. It never overwrites: if one of them is there, it says so and does nothin
 		if err != nil {
 			return err
 		}
-		return server.Init(c.Context(), c.OutOrStdout(), dir, *name, *listen, *root, callerName())
+		return server.Init(c.Context(), c.OutOrStdout(), dir, *name, *listen, *root, command.CallerName())
 	}
 	return c
 }

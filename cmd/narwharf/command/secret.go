@@ -5,7 +5,19 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/user"
 )
+
+// CallerName is the person who types, for the record.
+func CallerName() string {
+	if s := os.Getenv("SUDO_USER"); s != "" && os.Getuid() == 0 {
+		return s
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return fmt.Sprintf("uid %d", os.Getuid())
+}
 
 // WriteSecret makes a file that nobody else can read, and has fill write to it; without a
 // name it is out. What is there is not overwritten.

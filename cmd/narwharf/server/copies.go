@@ -175,6 +175,8 @@ func snapshot(ctx context.Context, d *DataDir, _ struct{}, out io.Writer) (exit 
 	if err != nil {
 		return 2, fmt.Errorf("snapshot of the database: %w", err)
 	}
-	_, err = fmt.Fprintln(out, name)
-	return ended(err)
+	if _, err = fmt.Fprintln(out, name); err != nil {
+		return 2, err
+	}
+	return 0, nil
 }

@@ -29,6 +29,7 @@ import (
 	"narwharf/cache/upstream"
 	"narwharf/cmd/narwharf/server/collector"
 	"narwharf/cmd/narwharf/server/place"
+	"narwharf/cmd/narwharf/server/token"
 	"narwharf/hooks"
 	"narwharf/hooks/audit"
 	"narwharf/hooks/serverconfig"
@@ -146,6 +147,10 @@ func shutOut(cfg *serverconfig.Config, log *slog.Logger) {
 			log.Info("closed to other users of this machine, since reading the cache needs a token", "folder", name, "mode", mode)
 		}
 	}
+}
+
+func (d *DataDir) tokens() token.Store {
+	return token.Store{State: d.State, Tokens: d.Tokens, Log: d.log}
 }
 
 // Close leaves data_dir in order.

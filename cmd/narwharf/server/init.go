@@ -17,6 +17,7 @@ import (
 
 	"narwharf/cache/nixstore"
 	"narwharf/cache/state/durable"
+	"narwharf/cmd/narwharf/server/token"
 	"narwharf/hooks/serverconfig"
 	"narwharf/signing"
 )
@@ -140,7 +141,8 @@ func uploadToken(ctx context.Context, dir, by string) (string, error) {
 		return "", err
 	}
 	var line strings.Builder
-	_, err = tokenNew(ctx, d, NewToken{Name: "upload", Scopes: []string{"push"}, By: by}, &line)
+	ctx = forUser(ctx, os.Getuid())
+	_, err = token.Make(ctx, d.tokens(), token.New{Name: "upload", Scopes: []string{"push"}, By: by}, &line)
 	return line.String(), errors.Join(err, d.Close())
 }
 

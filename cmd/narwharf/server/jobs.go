@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"os/user"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,7 +19,10 @@ import (
 	"narwharf/cache/state"
 	"narwharf/cache/state/admin"
 	"narwharf/cache/stored"
+	"narwharf/cmd/narwharf/server/token"
 	"narwharf/hooks"
+	"narwharf/hooks/api"
+	"narwharf/hooks/audit"
 	"narwharf/hooks/serverconfig"
 )
 
@@ -25,9 +31,9 @@ type job func(ctx context.Context, d *DataDir, args json.RawMessage, out io.Writ
 
 // jobs are all jobs by name.
 var jobs = map[string]job{
-	"token-new":    decoded(tokenNew),
-	"token-list":   decoded(tokenList),
-	"token-revoke": decoded(tokenRevoke),
+	"token-new":    decoded(onTokens(token.Make)),
+	"token-list":   decoded(onTokens(token.List)),
+	"token-revoke": decoded(onTokens(token.Revoke)),
 	"fsck":         decoded(runFsck),
 	"rebuild":      decoded(rebuild),
 	"export":       decoded(export),
@@ -45,6 +51,13 @@ func decoded[A any](run func(ctx context.Context, d *DataDir, args A, out io.Wri
 	}
 }
 
+// onTokens is a job that needs the tokens alone.
+func onTokens[A any](run func(ctx context.Context, s token.Store, args A, out io.Writer) (int, error)) func(context.Context, *DataDir, A, io.Writer) (int, error) {
+	return func(ctx context.Context, d *DataDir, args A, out io.Writer) (int, error) {
+		return run(ctx, d.tokens(), args, out)
+	}
+}
+
 // startPatience is how long a command waits for a server that is starting: one
 // that was killed makes its index agree with the files first.
 const startPatience = 30 * time.Second
@@ -55,6 +68,7 @@ func RunJob(ctx context.Context, cfg *serverconfig.Config, version, name string,
 	if err != nil {
 		return 2, err
 	}
+	ctx = forUser(ctx, os.Getuid())
 	for begun := time.Now(); ; {
 		conn, err := admin.Dial(cfg.DataDir)
 		if err == nil {
@@ -76,11 +90,23 @@ func RunJob(ctx context.Context, cfg *serverconfig.Config, version, name string,
 	}
 }
 
+// forUser is a context of changes that a user of this machine makes.
+func forUser(ctx context.Context, uid int) context.Context {
+	name := fmt.Sprintf("uid %d", uid)
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		name = u.Username
+	}
+	return audit.For(ctx, api.Actor{Credential: "user", Name: name}, "")
+}
+
 // ServeAdmin runs jobs for commands, until it is closed.
 func (d *DataDir) ServeAdmin() (*admin.Server, error) {
 	on := make(map[string]admin.Job)
 	for name, job := range jobs {
 		on[name] = func(ctx context.Context, args json.RawMessage, out io.Writer) (int, error) {
+			if uid, known := admin.Peer(ctx); known {
+				ctx = forUser(ctx, int(uid))
+			}
 			return job(ctx, d, args, out)
 		}
 	}

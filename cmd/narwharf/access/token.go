@@ -1,4 +1,4 @@
-package main
+package access
 
 import (
 	"encoding/json"
@@ -11,11 +11,12 @@ import (
 
 	"narwharf/cmd/narwharf/command"
 	"narwharf/cmd/narwharf/data"
-	"narwharf/cmd/narwharf/server"
+	"narwharf/cmd/narwharf/server/token"
 	"narwharf/cmd/narwharf/terminal"
 )
 
-func tokenCommand() *cobra.Command {
+// Token is the command token.
+func Token() *cobra.Command {
 	c := command.Group("token", "make, list and revoke access tokens",
 		`Tokens give rights to programs: a CI job uploads with one. They are shown once
 and stored as a hash. A token is the password in netrc, with any user name:
@@ -49,19 +50,19 @@ two hours (--expires) or one host (--uses). Made for one --host, it also lets a
 machine that was installed anew take the name of the one before.
 
     narwharf token new --join web --host web-7 --out web-7.join`)
-	var token server.NewToken
-	c.Flags().StringVar(&token.Name, "name", "", "`NAME` that stands in logs and in narwharf token list")
-	c.Flags().StringSliceVar(&token.Scopes, "scope", nil, "a right that the token gives; may be repeated")
+	var ask token.New
+	c.Flags().StringVar(&ask.Name, "name", "", "`NAME` that stands in logs and in narwharf token list")
+	c.Flags().StringSliceVar(&ask.Scopes, "scope", nil, "a right that the token gives; may be repeated")
 	expires := c.Flags().String("expires", "never", "`TIME` from now after which it is void, as 12h or 90d")
-	c.Flags().StringVar(&token.Join, "join", "", "make a join token for hosts of this `CHANNEL`")
-	c.Flags().StringVar(&token.Host, "host", "", "the token can act as the host `NAME` alone")
-	c.Flags().IntVar(&token.Uses, "uses", 0, "how many hosts may join (default 1)")
+	c.Flags().StringVar(&ask.Join, "join", "", "make a join token for hosts of this `CHANNEL`")
+	c.Flags().StringVar(&ask.Host, "host", "", "the token can act as the host `NAME` alone")
+	c.Flags().IntVar(&ask.Uses, "uses", 0, "how many hosts may join (default 1)")
 	file := c.Flags().String("out", "", "write the token to this new `FILE`, mode 0600")
 	return data.With(c, func(run data.Job, _ []string) error {
-		if err := token.Check(); err != nil {
+		if err := ask.Check(); err != nil {
 			return err
 		}
-		if token.Join != "" && !c.Flags().Changed("expires") {
+		if ask.Join != "" && !c.Flags().Changed("expires") {
 			*expires = "2h"
 		}
 		if *expires != "never" {
@@ -69,10 +70,10 @@ machine that was installed anew take the name of the one before.
 			if err != nil {
 				return fmt.Errorf("--expires: %w", err)
 			}
-			token.Expires = time.Now().Add(d)
+			ask.Expires = time.Now().Add(d)
 		}
-		token.By = callerName()
-		return command.WriteSecret(*file, c.OutOrStdout(), func(out io.Writer) error { return run("token-new", token, out) })
+		ask.By = command.CallerName()
+		return command.WriteSecret(*file, c.OutOrStdout(), func(out io.Writer) error { return run("token-new", ask, out) })
 	})
 }
 
@@ -88,7 +89,7 @@ func tokenListCommand() *cobra.Command {
 			_, err := io.WriteString(c.OutOrStdout(), text.String())
 			return err
 		}
-		var list []server.ListedToken
+		var list []token.Listed
 		if err := json.Unmarshal([]byte(text.String()), &list); err != nil {
 			return err
 		}
@@ -96,7 +97,7 @@ func tokenListCommand() *cobra.Command {
 	})
 }
 
-func tokenTable(out io.Writer, list []server.ListedToken) error {
+func tokenTable(out io.Writer, list []token.Listed) error {
 	return terminal.Table(out, "NAME\tID\tSTATE\tSCOPES\tCREATED\tEXPIRES\tBY", func(row func(...any)) {
 		for _, l := range list {
 			expires := "never"

@@ -1,4 +1,6 @@
-package server
+// Package token is the jobs of `narwharf token`: tokens are made, listed and revoked, and
+// the audit log says so.
+package token
 
 import (
 	"cmp"
@@ -8,16 +10,28 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"time"
 
+	"narwharf/cache/state"
+	"narwharf/cache/state/mirror"
+	"narwharf/hooks/api"
+	"narwharf/hooks/audit"
 	"narwharf/signing"
 	"narwharf/signing/access"
 	"narwharf/signing/access/scope"
 )
 
-// NewToken says which token to make.
-type NewToken struct {
+// Store is where tokens are.
+type Store struct {
+	State  state.Store
+	Tokens *access.Tokens // in State
+	Log    *slog.Logger
+}
+
+// New says which token to make.
+type New struct {
 	Name    string    `json:"name"`
 	Scopes  []string  `json:"scopes"`
 	Expires time.Time `json:"expires"`
@@ -28,7 +42,7 @@ type NewToken struct {
 }
 
 // Check fills in what a join token has by itself.
-func (a *NewToken) Check() error {
+func (a *New) Check() error {
 	switch {
 	case a.Join == "" && len(a.Scopes) == 0:
 		return errors.New("give --name and --scope, or --join CHANNEL for a host")
@@ -53,7 +67,7 @@ func (a *NewToken) Check() error {
 }
 
 // draw makes a name that no other token has.
-func (a *NewToken) draw(of string) string {
+func (a *New) draw(of string) string {
 	of = strings.Map(func(r rune) rune {
 		if strings.ContainsRune(":*,", r) {
 			return '-'
@@ -63,7 +77,7 @@ func (a *NewToken) draw(of string) string {
 	return fmt.Sprintf("%.48s-%s", of, strings.ToLower(rand.Text()[:8]))
 }
 
-func (a *NewToken) make(now time.Time) (string, access.Token, error) {
+func (a *New) make(now time.Time) (string, access.Token, error) {
 	if a.Join != "" {
 		if err := signing.CheckChannel(a.Join); err != nil {
 			return "", access.Token{}, fmt.Errorf("--join: %w", err)
@@ -77,19 +91,41 @@ func (a *NewToken) make(now time.Time) (string, access.Token, error) {
 	return access.New(a.Name, a.Host, scopes, now, a.Expires)
 }
 
-func tokenNew(ctx context.Context, d *DataDir, args NewToken, out io.Writer) (int, error) {
+// Make is the job token-new: it prints the new token.
+func Make(ctx context.Context, s Store, args New, out io.Writer) (int, error) {
 	secret, t, err := args.make(time.Now())
 	if err != nil {
 		return 2, err
 	}
 	t.By = args.By
-	if err = d.Tokens.Add(ctx, t); errors.Is(err, access.ErrExists) {
+	err = s.change(ctx, func(c access.Change) (api.Event, error) {
+		return event("token.made", "made", t), c.Add(t)
+	})
+	if errors.Is(err, access.ErrExists) {
 		err = fmt.Errorf("%w: take another --name, or first run narwharf token revoke %s", err, args.Name)
 	}
 	if err == nil {
 		_, err = fmt.Fprintln(out, secret)
 	}
 	return ended(err)
+}
+
+// change changes tokens, with a line in the audit log.
+func (s Store) change(ctx context.Context, change func(c access.Change) (api.Event, error)) error {
+	var refused error
+	err := mirror.NewSet(s.State, s.Log).Update(ctx, []string{access.Lock}, func(tx *mirror.Tx) (err error) {
+		var e api.Event
+		if e, refused = change(s.Tokens.In(tx)); refused == nil {
+			audit.Note(tx, e)
+		}
+		return refused
+	})
+	return cmp.Or(refused, err)
+}
+
+func event(kind, verb string, t access.Token) api.Event {
+	return api.Event{Kind: kind, By: t.By, Host: t.Host, Text: fmt.Sprintf("%s the token %s (%s): %s", verb, t.Name, t.ID, t.Scopes),
+		Data: map[string]string{"token": t.ID, "name": t.Name, "scopes": t.Scopes.String()}}
 }
 
 // ended is the end of a job that has an error or none.
@@ -100,8 +136,8 @@ func ended(err error) (exit int, _ error) {
 	return 0, nil
 }
 
-// ListedToken is a token without its secret: an item of `token list --json`.
-type ListedToken struct {
+// Listed is a token without its secret: an item of `token list --json`.
+type Listed struct {
 	ID      string     `json:"id"`
 	Name    string     `json:"name"`
 	Scopes  []string   `json:"scopes"`
@@ -115,30 +151,30 @@ type ListedToken struct {
 	Used    []string   `json:"used,omitempty"` // by which hosts
 }
 
-// tokenList answers a JSON array of ListedToken. Servers before it did so with the
+// List is the job token-list. It answers a JSON array of Listed. Servers before it did so with the
 // argument true alone.
-func tokenList(ctx context.Context, d *DataDir, _ bool, out io.Writer) (int, error) {
-	tokens, err := d.Tokens.List(ctx)
+func List(ctx context.Context, s Store, _ bool, out io.Writer) (int, error) {
+	tokens, err := s.Tokens.List(ctx)
 	if err != nil {
 		return 2, err
 	}
 	now := time.Now()
-	list := make([]ListedToken, 0, len(tokens))
+	list := make([]Listed, 0, len(tokens))
 	for _, t := range tokens {
-		list = append(list, listToken(t, now))
+		list = append(list, listed(t, now))
 	}
 	text := json.NewEncoder(out)
 	text.SetIndent("", "  ")
 	return ended(text.Encode(list))
 }
 
-func listToken(t access.Token, now time.Time) ListedToken {
-	l := ListedToken{ID: t.ID, Name: t.Name, State: "active", Created: t.Created, By: t.By, Host: t.Host, Uses: t.Uses}
+func listed(t access.Token, now time.Time) Listed {
+	l := Listed{ID: t.ID, Name: t.Name, State: "active", Created: t.Created, By: t.By, Host: t.Host, Uses: t.Uses}
 	for _, u := range t.Used {
 		l.Used = append(l.Used, u.Host)
 	}
-	for _, s := range t.Scopes {
-		l.Scopes = append(l.Scopes, s.String())
+	for _, scope := range t.Scopes {
+		l.Scopes = append(l.Scopes, scope.String())
 	}
 	if !t.Expires.IsZero() {
 		l.Expires = &t.Expires
@@ -154,8 +190,15 @@ func listToken(t access.Token, now time.Time) ListedToken {
 	return l
 }
 
-func tokenRevoke(ctx context.Context, d *DataDir, name string, out io.Writer) (int, error) {
-	t, err := d.Tokens.Revoke(ctx, name, time.Now())
+// Revoke is the job token-revoke, by name or id.
+func Revoke(ctx context.Context, s Store, name string, out io.Writer) (int, error) {
+	var t access.Token
+	err := s.change(ctx, func(c access.Change) (e api.Event, err error) {
+		t, err = c.Revoke(name, time.Now())
+		e = event("token.revoked", "revoked", t)
+		e.By = ""
+		return e, err
+	})
 	if errors.Is(err, access.ErrNotFound) {
 		err = fmt.Errorf("%w: narwharf token list shows names and ids", err)
 	}
