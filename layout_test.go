@@ -87,8 +87,9 @@ var mayImport = map[string][]string{
 	"hooks/audit":             {"hooks/api", "signing", "cache/state", "cache/state/mirror"},
 	"hooks/policy":            {"hooks/api", "hooks/audit", "hooks/window", "signing", "cache/state/mirror"},
 	"hooks/timers":            nil,
-	"hooks/api":               {"signing", "narinfo", "hooks/window"},
+	"hooks/api":               {"hooks/api/credential", "signing", "narinfo", "hooks/window"},
 	"hooks/closure":           {"hooks/api", "signing", "narinfo"},
+	"hooks/api/credential":    nil,
 	"hooks/api/retention":     {"hooks/api"},
 	"hooks/channel":           {"hooks/api", "hooks/audit", "hooks/closure", "signing", "narinfo", "cache/root", "cache/state", "cache/state/mirror", "cache/state/namelock"},
 	"hooks/configfile":        nil,
@@ -303,7 +304,6 @@ func TestFilesAreShort(t *testing.T) {
 // the lines that they may have. A number is lowered or its row deleted, never raised.
 var largePackages = map[string]int{
 	"cache":        1842,
-	"cmd/narwharf": 1709,
 }
 
 // Tests do not count, and neither do bench and e2e.

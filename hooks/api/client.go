@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"narwharf/hooks/api/credential"
 	"narwharf/narinfo/clip"
 )
 
@@ -49,7 +50,7 @@ type ClientOptions struct {
 type Client struct {
 	servers []*url.URL
 	first   atomic.Int64
-	token   *credential
+	token   *credential.Credential
 	agent   string
 	self    Self
 	timeout time.Duration
@@ -78,7 +79,7 @@ func NewClient(o ClientOptions) (*Client, error) {
 		c.servers = append(c.servers, u)
 	}
 	var err error
-	if c.token, err = newCredential(o.Token, o.TokenFile); err != nil {
+	if c.token, err = credential.New(o.Token, o.TokenFile); err != nil {
 		return nil, err
 	}
 	c.tls = &tls.Config{MinVersion: tls.VersionTLS12}
@@ -149,7 +150,7 @@ func sameServer(r *http.Request, via []*http.Request) error {
 func (c *Client) Hostname() string { return c.servers[0].Hostname() }
 
 // Token is what the client authenticates with, "" if nothing.
-func (c *Client) Token() string { return *c.token.text.Load() }
+func (c *Client) Token() string { return c.token.Text() }
 
 // Server is the base URL that is tried first.
 func (c *Client) Server() string { return c.servers[int(c.first.Load())%len(c.servers)].String() }
@@ -241,7 +242,7 @@ func (c *Client) try(ctx context.Context, base *url.URL, call Call) (*Answer, er
 	token := c.Token()
 	a, err := c.ask(ctx, base, call, token)
 	var e *Error
-	if errors.As(err, &e) && e.Status == http.StatusUnauthorized && c.token.again(token) {
+	if errors.As(err, &e) && e.Status == http.StatusUnauthorized && c.token.Again(token) {
 		return c.ask(ctx, base, call, c.Token())
 	}
 	return a, err

@@ -1,4 +1,5 @@
-package api
+// Package credential is what a client shows a server: a token, and the file that it came from.
+package credential
 
 import (
 	"errors"
@@ -8,14 +9,15 @@ import (
 	"sync/atomic"
 )
 
-// A credential is a token, and the file that it came from.
-type credential struct {
+// Credential is a token, which may become another one.
+type Credential struct {
 	file string // "" if it cannot be read again
 	text atomic.Pointer[string]
 }
 
-func newCredential(token, file string) (*credential, error) {
-	c := new(credential)
+// New reads the token of a file, if there is no token; both may be "".
+func New(token, file string) (*Credential, error) {
+	c := new(Credential)
 	token = strings.TrimSpace(token)
 	if file != "" {
 		if token != "" {
@@ -46,9 +48,12 @@ func readToken(file string) (string, error) {
 	return token, nil
 }
 
-// again reads the file again and tells whether there is another token in it
+// Text is the token, "" if there is none.
+func (c *Credential) Text() string { return *c.text.Load() }
+
+// Again reads the file again and tells whether there is another token in it
 // than the one that was refused.
-func (c *credential) again(refused string) bool {
+func (c *Credential) Again(refused string) bool {
 	if c.file == "" {
 		return false
 	}
