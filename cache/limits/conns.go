@@ -3,6 +3,7 @@ package limits
 import (
 	"container/list"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,6 +30,8 @@ type Options struct {
 // A Gate counts connections, also those that net/http does not see: parked polls, and what
 // the fast path answers. One that makes room for a newer one is the oldest of its address
 // that waits for something; when all are full it is one of the address that has most.
+//
+// A request of HTTP/2 counts as a connection, beside the one that it shares with others.
 type Gate struct {
 	o Options
 
@@ -45,14 +48,18 @@ type group struct {
 	anonymous bool
 }
 
-// entry is one connection.
+// entry is one connection, or a request of HTTP/2.
 type entry struct {
 	gate    *Gate
-	address netip.Addr // of the peer; not valid: of a unix socket
-	trusted bool       // the peer is a proxy
-	busy    atomic.Bool
-	auth    [2]string // the last Authorization header, and whose it is; of the request at work
-	outer   net.Conn  // as the server has it
+	address netip.Addr   // of the peer; not valid: of a unix socket
+	trusted bool         // the peer is a proxy
+	busy    atomic.Bool  // it has a request
+	working atomic.Int32 // requests in their handlers
+	parked  atomic.Int32 // those of them that wait for something
+	outer   net.Conn     // as the server has it; nil: a request
+
+	authMu sync.Mutex
+	auth   [2]string // the last credential, and whose it is
 
 	// Guarded by gate.mu.
 	in     *group
@@ -107,7 +114,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		default:
 			return c, nil
 		}
-		if l.gate.admit(e) {
+		if l.gate.admit(e, "") {
 			return e.outer, nil
 		}
 		refuse(c)
@@ -174,12 +181,20 @@ type entryKey struct{}
 // ConnContext is for an http.Server of a Listener.
 func (g *Gate) ConnContext(ctx context.Context, c net.Conn) context.Context {
 	if e := entryOf(c); e != nil {
-		g.mu.Lock()
-		e.outer = c
-		g.mu.Unlock()
+		if _, ok := c.(*tls.Conn); !ok { // that one says goodbye to its client, who may take nothing
+			g.mu.Lock()
+			e.outer = c
+			g.mu.Unlock()
+		}
 		return context.WithValue(ctx, entryKey{}, e)
 	}
 	return ctx
+}
+
+// idle reports whether a connection waits, with all of its requests.
+func (e *entry) idle() bool {
+	parked := e.parked.Load()
+	return !e.busy.Load() || parked > 0 && parked == e.working.Load()
 }
 
 // ConnState is for an http.Server of a Listener. A connection without a request, or that
@@ -205,8 +220,8 @@ func Park(ctx context.Context) (leave func()) {
 	if !ok {
 		return func() {}
 	}
-	e.busy.Store(false)
-	return func() { e.busy.Store(true) }
+	e.parked.Add(1)
+	return func() { e.parked.Add(-1) }
 }
 
 func (g *Gate) trusts(a netip.Addr) bool {
@@ -239,12 +254,13 @@ func Address(remote string) string {
 	return remote
 }
 
-// admit counts a new connection, unless it is one too many.
-func (g *Gate) admit(e *entry) bool {
+// admit counts a new connection, or a request of HTTP/2, unless it is one too many. Whoever shows a
+// credential does not count for his address.
+func (g *Gate) admit(e *entry, credential string) bool {
 	g.mu.Lock()
 	var victim net.Conn
 	ok := true
-	if !e.trusted {
+	if !e.trusted && credential == "" {
 		e.join("address "+key(e.address), true)
 		if e.in.conns.Len() > g.o.PerAddress {
 			victim, ok = g.makeRoom(e.in, "limits.connections_per_address", e)
@@ -291,7 +307,7 @@ func (g *Gate) victim(in *group) *entry {
 		return nil
 	}
 	for at := in.conns.Front(); at != nil; at = at.Next() {
-		if e, ok := at.Value.(*entry); ok && !e.busy.Load() && !e.ending {
+		if e, ok := at.Value.(*entry); ok && e.outer != nil && !e.ending && e.idle() {
 			return e
 		}
 	}

@@ -10,8 +10,8 @@ import (
 )
 
 // Requests counts requests by whom they come from: each moves its connection to its
-// credential, or to the address for which a proxy asks. credential is that of a request,
-// "" if it has none that is valid.
+// credential, or to the address for which a proxy asks; one of HTTP/2 counts for itself, too.
+// credential is that of a request, "" if it has none that is valid.
 func (g *Gate) Requests(credential func(*http.Request) string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		Begin(w, req)
@@ -20,17 +20,53 @@ func (g *Gate) Requests(credential func(*http.Request) string, next http.Handler
 			next.ServeHTTP(w, req)
 			return
 		}
+		e.working.Add(1)
+		defer e.working.Add(-1)
 		if e.trusted {
 			if a := g.forwarded(req); a.IsValid() {
 				req.RemoteAddr = net.JoinHostPort(a.String(), "0") // for whom it is
 			}
 		}
-		if !g.count(e, req, credential) {
+		done, ok := g.enter(e, req, credential)
+		defer done()
+		if !ok {
 			tooMany(w, req)
 			return
 		}
 		next.ServeHTTP(w, req)
 	})
+}
+
+// enter counts a request, and reports whether there is room for it. done is to be called
+// when it is answered.
+func (g *Gate) enter(e *entry, req *http.Request, credential func(*http.Request) string) (done func(), ok bool) {
+	id := e.credential(req, credential)
+	if req.ProtoMajor < 2 {
+		return func() {}, g.count(e, req, id)
+	}
+	if !e.trusted {
+		g.count(e, req, id)
+	}
+	stream := &entry{gate: g, address: e.address, trusted: e.trusted}
+	if !g.admit(stream, id) {
+		return func() {}, false
+	}
+	return stream.leave, g.count(stream, req, id)
+}
+
+// credential is whose a request is. Most requests of a connection show the same.
+func (e *entry) credential(req *http.Request, of func(*http.Request) string) string {
+	shown := req.Header.Get("Authorization")
+	if shown == "" && req.Header.Get("Cookie") == "" && (req.TLS == nil || len(req.TLS.PeerCertificates) == 0) {
+		return ""
+	}
+	shown += "\n" + req.Header.Get("Cookie")
+	e.authMu.Lock()
+	defer e.authMu.Unlock()
+	if e.auth[0] != shown {
+		e.auth = [2]string{shown, of(req)}
+	}
+	return e.auth[1]
 }
 
 // forwarded is the last address in X-Forwarded-For that is not one of our proxies.
@@ -52,16 +88,12 @@ func (g *Gate) forwarded(req *http.Request) (a netip.Addr) {
 	return a
 }
 
-// count reports whether there is room for a request among those of its kind.
-func (g *Gate) count(e *entry, req *http.Request, credential func(*http.Request) string) bool {
+// count reports whether there is room for a request among those of its kind. id is of its
+// credential, "" if it has none.
+func (g *Gate) count(e *entry, req *http.Request, id string) bool {
 	name, limit, key2 := "", g.o.PerAddress, "limits.connections_per_address"
-	if auth := req.Header.Get("Authorization"); auth != "" {
-		if auth != e.auth[0] {
-			e.auth = [2]string{auth, credential(req)}
-		}
-		if id := e.auth[1]; id != "" {
-			name, limit, key2 = "credential "+id, g.o.PerCredential, "limits.connections_per_token"
-		}
+	if id != "" {
+		name, limit, key2 = "credential "+id, g.o.PerCredential, "limits.connections_per_token"
 	}
 	anonymous := name == ""
 	if anonymous {
@@ -89,7 +121,9 @@ func (g *Gate) count(e *entry, req *http.Request, credential func(*http.Request)
 // twice, and so it is not told to try again.
 func tooMany(w http.ResponseWriter, req *http.Request) {
 	h, status, text := w.Header(), http.StatusServiceUnavailable, words
-	h.Set("Connection", "close")
+	if req.ProtoMajor == 1 { // of HTTP/2 it would end what others of the client's requests are at
+		h.Set("Connection", "close")
+	}
 	h.Set("Retry-After", "5")
 	h.Set("Accept-Ranges", "bytes")
 	h.Set("Content-Type", "text/plain; charset=utf-8")
