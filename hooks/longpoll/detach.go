@@ -24,10 +24,7 @@ func (p *poll) detach() bool {
 		parking.polls.Done()
 		return false
 	}
-	c, ok := hijacked.(*conn)
-	if !ok {
-		c = &conn{Conn: hijacked}
-	}
+	c := parked(hijacked)
 	if early, _ := rw.Reader.Peek(rw.Reader.Buffered()); len(early) > 0 {
 		c.early = slices.Concat(early, c.early)
 	}

@@ -1,6 +1,7 @@
 package longpoll
 
 import (
+	"crypto/tls"
 	"io"
 	"net"
 	"sync"
@@ -101,6 +102,9 @@ func (p *parking) between(k *conn) {
 		c.Resume(k.early[0])
 		next = k.Conn
 	}
+	if _, ok := k.Conn.(stater); ok {
+		next = secure{k}
+	}
 	select {
 	case p.back <- next:
 	case <-p.done:
@@ -137,6 +141,25 @@ type conn struct {
 
 // NetConn is the connection beneath.
 func (c *conn) NetConn() net.Conn { return c.Conn }
+
+// secure is a conn over TLS, of which net/http has to know: requests then have the client's certificate.
+type secure struct{ *conn }
+
+type stater interface{ ConnectionState() tls.ConnectionState }
+
+// ConnectionState is what net/http asks for.
+func (s secure) ConnectionState() tls.ConnectionState { return s.Conn.(stater).ConnectionState() } //nolint:forcetypeassert // between has looked
+
+// parked is the conn of a connection that was here before, a new one of any other.
+func parked(c net.Conn) *conn {
+	switch c := c.(type) {
+	case *conn:
+		return c
+	case secure:
+		return c.conn
+	}
+	return &conn{Conn: c}
+}
 
 // Read implements net.Conn.
 func (c *conn) Read(p []byte) (int, error) {

@@ -15,7 +15,7 @@
 // saves. A poll waits in its handler where that cannot be done: the listener is
 // not served ([limits] fast_path = false), not HTTP/1.1, a body, HEAD.
 // The answer is the same either way, also behind a proxy and with "Connection:
-// close", after which the connection is closed.
+// close", after which the connection is closed. Over TLS polls of HTTP/1.1 park as well.
 //
 // The package knows nothing of what is polled.
 package longpoll
