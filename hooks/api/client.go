@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -34,8 +32,11 @@ type ClientOptions struct {
 	Token     string
 	TokenFile string
 	// CAFile has PEM certificates to trust instead of the system's.
-	CAFile    string
-	UserAgent string
+	CAFile string
+	// CertFile and KeyFile are a certificate that is shown to servers that ask for one of its
+	// authority. They are read again for each connection, so that a new one works at once.
+	CertFile, KeyFile string
+	UserAgent         string
 	// Self is the machine the client speaks for: its polls and logs carry it,
 	// as its reports do. Empty with clients that are no hosts.
 	Self Self
@@ -82,16 +83,8 @@ func NewClient(o ClientOptions) (*Client, error) {
 	if c.token, err = credential.New(o.Token, o.TokenFile); err != nil {
 		return nil, err
 	}
-	c.tls = &tls.Config{MinVersion: tls.VersionTLS12}
-	if o.CAFile != "" {
-		text, err := os.ReadFile(o.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("ca: %w", err)
-		}
-		c.tls.RootCAs = x509.NewCertPool()
-		if !c.tls.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("ca: %s holds no PEM certificate", o.CAFile)
-		}
+	if c.tls, err = o.tls(); err != nil {
+		return nil, err
 	}
 	c.client = &http.Client{Transport: c.transport(), CheckRedirect: sameServer}
 	return c, nil

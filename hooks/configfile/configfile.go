@@ -240,6 +240,8 @@ type Client struct {
 	Server      string   `toml:"server"`
 	TokenFile   string   `toml:"token_file"`
 	CAFile      string   `toml:"ca_file"`
+	CertFile    string   `toml:"cert_file"`        // the client's certificate
+	KeyFile     string   `toml:"key_file"`         // and its secret key
 	Keys        []string `toml:"secret_key_files"` // promoter's keys
 	SignCommand string   `toml:"sign_cmd"`         // signs for those of them that are public
 	TrustedKeys []string `toml:"trusted_keys"`     // public keys of promoters
@@ -257,7 +259,8 @@ func (c *Client) CheckSecret(name string) error {
 }
 
 // LoadClient reads a file, or ~/.config/narwharf/client.toml, which need not be there,
-// if path is empty. $NARWHARF_SERVER and $NARWHARF_TOKEN_FILE count for more.
+// if path is empty. $NARWHARF_SERVER, $NARWHARF_TOKEN_FILE, $NARWHARF_CA_FILE, $NARWHARF_CERT_FILE
+// and $NARWHARF_KEY_FILE count for more.
 func LoadClient(path string) (*Client, error) {
 	must := path != ""
 	if dir, err := os.UserConfigDir(); err == nil && !must {
@@ -267,11 +270,14 @@ func LoadClient(path string) (*Client, error) {
 	if err := Load(path, c); err != nil && (must || !errors.Is(err, os.ErrNotExist)) {
 		return nil, err
 	}
-	Abs(path, &c.TokenFile, &c.CAFile)
+	Abs(path, &c.TokenFile, &c.CAFile, &c.CertFile, &c.KeyFile)
 	for i := range c.Keys {
 		Abs(path, &c.Keys[i])
 	}
 	c.Server = cmp.Or(os.Getenv("NARWHARF_SERVER"), c.Server)
 	c.TokenFile = cmp.Or(os.Getenv("NARWHARF_TOKEN_FILE"), c.TokenFile)
+	c.CAFile = cmp.Or(os.Getenv("NARWHARF_CA_FILE"), c.CAFile)
+	c.CertFile = cmp.Or(os.Getenv("NARWHARF_CERT_FILE"), c.CertFile)
+	c.KeyFile = cmp.Or(os.Getenv("NARWHARF_KEY_FILE"), c.KeyFile)
 	return c, nil
 }

@@ -45,6 +45,9 @@ type Config struct {
 	// then lies in TokenFile.
 	JoinTokenFile string `toml:"join_token_file"`
 	CAFile        string `toml:"ca_file"` //
+	// CertFile and KeyFile are a certificate that the host shows to the servers.
+	CertFile string `toml:"cert_file"`
+	KeyFile  string `toml:"key_file"`
 
 	Keys        []string      `toml:"keys"`         // whose signatures make a release
 	Threshold   int           `toml:"threshold"`    // how many of them
@@ -283,7 +286,7 @@ func (c *Config) checkKeys() (err error) {
 }
 
 func (c *Config) checkPaths() error {
-	configfile.Abs(c.path, &c.StateDir, &c.Profile, &c.RunDir, &c.NixState, &c.TokenFile, &c.JoinTokenFile, &c.CacheTokenFile, &c.CAFile, &c.StoreRoot, &c.Metrics.Textfile)
+	configfile.Abs(c.path, &c.StateDir, &c.Profile, &c.RunDir, &c.NixState, &c.TokenFile, &c.JoinTokenFile, &c.CacheTokenFile, &c.CAFile, &c.CertFile, &c.KeyFile, &c.StoreRoot, &c.Metrics.Textfile)
 	if d := c.StoreDir; !filepath.IsAbs(d) || filepath.Clean(d) != d {
 		return fmt.Errorf("store_dir: %q is not an absolute path like /nix/store, without a slash at its end", d)
 	}
@@ -295,6 +298,9 @@ func (c *Config) checkPaths() error {
 	}
 	if _, err := relay.ParseCache(c.CacheURL); c.CacheURL != "" && err != nil {
 		return fmt.Errorf("cache_url: %w", err)
+	}
+	if (c.CertFile == "") != (c.KeyFile == "") {
+		return errors.New("cert_file and key_file belong together: give both, or none")
 	}
 	if c.CacheURL == "" && c.CacheTokenFile != "" {
 		return errors.New("cache_token_file: there is no cache_url that it could be for")
@@ -438,9 +444,9 @@ func (c *Config) checkTime() time.Duration {
 	return d
 }
 
-// ReadableSecrets are the files with tokens that every user of this host can read.
+// ReadableSecrets are the files with tokens and keys that every user of this host can read.
 func (c *Config) ReadableSecrets() (names []string) {
-	for _, name := range []string{c.TokenFile, c.JoinTokenFile, c.CacheTokenFile} {
+	for _, name := range []string{c.TokenFile, c.JoinTokenFile, c.CacheTokenFile, c.KeyFile} {
 		if readable, err := configfile.Readable(name); err == nil && readable {
 			names = append(names, name)
 		}

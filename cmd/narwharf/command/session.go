@@ -24,7 +24,7 @@ func AddClientFlags(c *cobra.Command) *ClientFlags {
 	f := new(ClientFlags)
 	c.Flags().StringVar(&f.server, "server", "", "`URL` of the server (else $NARWHARF_SERVER, client.toml)")
 	c.Flags().StringVar(&f.tokenFile, "token-file", "", "`FILE` with the token, may be a pipe (else $NARWHARF_TOKEN_FILE, client.toml)")
-	c.Flags().StringVar(&f.caFile, "ca-file", "", "`FILE` with certificates to trust instead of the system's")
+	c.Flags().StringVar(&f.caFile, "ca-file", "", "`FILE` with certificates to trust instead of the system's (else $NARWHARF_CA_FILE, client.toml)")
 	c.Flags().StringVar(&f.config, "client-config", "", "`FILE` to read instead of ~/.config/narwharf/client.toml")
 	c.Flags().BoolVar(&f.JSON, "json", false, "print JSON")
 	return f
@@ -50,8 +50,12 @@ func NewClient(cfg *configfile.Client, version string) (*api.Client, error) {
 	if err := cfg.CheckSecret(cfg.TokenFile); cfg.TokenFile != "" && err != nil {
 		return nil, err
 	}
+	if err := cfg.CheckSecret(cfg.KeyFile); cfg.KeyFile != "" && err != nil {
+		return nil, err
+	}
 	return api.NewClient(api.ClientOptions{
-		Servers: []string{cfg.Server}, TokenFile: cfg.TokenFile, CAFile: cfg.CAFile, UserAgent: "narwharf/" + version,
+		Servers: []string{cfg.Server}, TokenFile: cfg.TokenFile, CAFile: cfg.CAFile, CertFile: cfg.CertFile, KeyFile: cfg.KeyFile,
+		UserAgent: "narwharf/" + version,
 	})
 }
 
