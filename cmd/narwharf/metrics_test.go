@@ -18,6 +18,7 @@ import (
 	"narwharf/cache/state"
 	"narwharf/cache/upload/scrub"
 	"narwharf/cmd/narwharf/server/collector"
+	"narwharf/cmd/narwharf/server/keypair"
 )
 
 // shownMetrics reads a page of metrics: the type and the labels of each.
@@ -111,6 +112,15 @@ func TestRetentionMetricsAreDocumented(t *testing.T) {
 	page := httptest.NewRecorder()
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
 	compareMetrics(t, page.Body.String(), "What is kept")
+}
+
+// The same for TLS.
+func TestTLSMetricsAreDocumented(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	(&keypair.Keeper{Source: new(keypair.Source)}).Register(registry)
+	page := httptest.NewRecorder()
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
+	compareMetrics(t, page.Body.String(), "TLS")
 }
 
 // The same for channels and hosts.

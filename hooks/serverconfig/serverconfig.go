@@ -29,6 +29,8 @@ type Config struct {
 
 	AllowReadableSecrets bool `toml:"allow_readable_secrets"`
 
+	TLS TLS `toml:"tls"`
+
 	Cache struct {
 		StoreDir        string              `toml:"store_dir"`
 		StoreRoot       string              `toml:"store_root"`
@@ -185,6 +187,9 @@ func (c *Config) check() error {
 		if c.publicURL, err = api.ParseURL(c.PublicURL); err != nil {
 			return fmt.Errorf("public_url %w", err)
 		}
+	}
+	if err := c.checkTLS(); err != nil {
+		return err
 	}
 	if err := c.checkCache(); err != nil {
 		return err

@@ -28,6 +28,7 @@ import (
 	"narwharf/cache/upload/scrub"
 	"narwharf/cache/upstream"
 	"narwharf/cmd/narwharf/server/collector"
+	"narwharf/cmd/narwharf/server/keypair"
 	"narwharf/cmd/narwharf/server/place"
 	"narwharf/cmd/narwharf/server/token"
 	"narwharf/hooks"
@@ -56,6 +57,7 @@ type DataDir struct {
 	channels  *hooks.Server
 	scrubber  *scrub.Scrubber
 	collector *collector.Collector
+	keypair   *keypair.Keeper // nil: no TLS
 }
 
 // Open opens data_dir, making it if it is empty or absent. It waits a little for a

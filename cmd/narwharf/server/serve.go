@@ -27,6 +27,7 @@ import (
 	"narwharf/cache/state/admin"
 	"narwharf/cmd/narwharf/server/collector"
 	"narwharf/cmd/narwharf/server/greeting"
+	"narwharf/cmd/narwharf/server/keypair"
 	"narwharf/cmd/narwharf/server/shutdown"
 	"narwharf/hooks"
 	"narwharf/hooks/api"
@@ -57,6 +58,10 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	if err != nil {
 		return err
 	}
+	certificate, err := keypair.Keep(keypair.Files(cfg.TLS), cfg.CheckTLSKey, log)
+	if err != nil {
+		return err
+	}
 	listeners, err := cfg.OpenListeners()
 	if err != nil {
 		return alreadyServed(cfg, err)
@@ -72,7 +77,9 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
 	sayWhatIsMissing(cfg, len(keys), log)
+	d.keypair = certificate
 	registry := prometheus.NewRegistry()
+	certificate.Register(registry)
 	auth := access.NewAuthenticator(access.Options{
 		Tokens: d.Tokens, Anonymous: cfg.AnonymousScopes(), Guards: []access.Guard{browser.Guard(cfg.URL(), cfg.Access.Hosts)},
 	})
@@ -159,19 +166,20 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *sign
 		},
 		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
 	}
+	d.keypair.Prepare(srv)
 	failed := make(chan error, len(listeners)+1)
 	for _, l := range listeners {
 		d.log.Info("serving", "address", l.Addr().String(), "data_dir", d.Config.DataDir)
 		l = gate.Listener(l)
-		if d.Config.Limits.FastPath && l.Addr().Network() == "tcp" {
+		if d.Config.Limits.FastPath && d.keypair == nil && l.Addr().Network() == "tcp" {
 			l = server.FastPath(l, idleTimeout, headerTimeout)
 		}
-		go func() { failed <- srv.Serve(l) }()
+		go func() { failed <- d.keypair.Serve(srv, l) }()
 	}
 	if d.Config.Limits.FastPath { // else polls wait in net/http
 		go func() { failed <- srv.Serve(d.channels.Returned(idleTimeout)) }()
 	}
-	greeting.Print(out, d.Config, listeners, slices.Concat(signer.PublicKeys(), signer.Others()))
+	greeting.Print(out, d.Config, listeners, d.keypair.Names(), slices.Concat(signer.PublicKeys(), signer.Others()))
 	shutdown.Notify("READY=1")
 
 	background, stop := context.WithCancel(context.Background())
@@ -183,6 +191,7 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *sign
 	tending.Go(func() { d.cache.Check(background) })
 	tending.Go(func() { d.cache.TendUpstreams(background, d.channels.Fleet.Needs, d.channels.Fleet.Lost) })
 	tending.Go(func() { d.channels.Tend(background) })
+	tending.Go(func() { d.keypair.Tend(background, d.alarmTLS) })
 	tending.Go(func() { d.scrubber.Run(background) })
 	tending.Go(func() { d.collector.Run(background) })
 	tending.Go(func() { d.channels.Retain.Tend(background, d.collector, time.Duration(d.Config.Retention.Interval)) })
@@ -190,12 +199,7 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *sign
 	for {
 		select {
 		case <-hangup:
-			if err := signer.Reload(); err != nil {
-				alarm := d.channels.Retain.Note(ctx, api.Event{Kind: "server.keys", By: "server", Alarm: true, Text: fmt.Sprintf("SIGHUP: the old signing keys stay in use: %v", err)})
-				d.log.Error("SIGHUP: the old keys stay in use", "error", errors.Join(err, alarm))
-			} else {
-				d.log.Info("SIGHUP: read the secret keys again", "keys", len(signer.PublicKeys()))
-			}
+			d.reload(ctx, signer)
 		case err := <-failed:
 			return fmt.Errorf("serve: %w", err)
 		case <-ctx.Done():
@@ -203,6 +207,22 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *sign
 			return shutdown.Wait(srv, server, time.Duration(d.Config.Limits.Stop), d.log)
 		}
 	}
+}
+
+// reload is what SIGHUP does.
+func (d *DataDir) reload(ctx context.Context, signer *signed.Signer) {
+	if err := signer.Reload(); err != nil {
+		alarm := d.channels.Retain.Note(ctx, api.Event{Kind: "server.keys", By: "server", Alarm: true, Text: fmt.Sprintf("SIGHUP: the old signing keys stay in use: %v", err)})
+		d.log.Error("SIGHUP: the old keys stay in use", "error", errors.Join(err, alarm))
+	} else {
+		d.log.Info("SIGHUP: read the secret keys again", "keys", len(signer.PublicKeys()))
+	}
+	files, err := d.Config.ReloadTLS()
+	d.keypair.Reread(ctx, keypair.Files(files), err, d.alarmTLS)
+}
+
+func (d *DataDir) alarmTLS(ctx context.Context, text string) error {
+	return d.channels.Retain.Note(ctx, api.Event{Kind: "server.tls", By: "server", Alarm: true, Text: text})
 }
 
 // Web sends the API to channels and everything else to the cache. A proxy may

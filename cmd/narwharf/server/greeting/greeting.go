@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,9 +17,9 @@ import (
 	"narwharf/signing/access/scope"
 )
 
-// Print prints what a newcomer can type now.
-func Print(out io.Writer, cfg *serverconfig.Config, listeners []net.Listener, public []signing.PublicKey) {
-	base, curl, others := reachedAt(cfg, listeners)
+// Print prints what a newcomer can type now. names are those in the certificate, if there is one.
+func Print(out io.Writer, cfg *serverconfig.Config, listeners []net.Listener, names []string, public []signing.PublicKey) {
+	base, curl, others := reachedAt(cfg, listeners, names)
 	var keys strings.Builder
 	for _, k := range public {
 		keys.WriteString(" " + k.String())
@@ -64,7 +65,7 @@ func Print(out io.Writer, cfg *serverconfig.Config, listeners []net.Listener, pu
 
 // reachedAt is the URL by which the server is reached from here, what curl needs beside
 // it, and what else there is to know about it.
-func reachedAt(cfg *serverconfig.Config, listeners []net.Listener) (base, curl string, notes []string) {
+func reachedAt(cfg *serverconfig.Config, listeners []net.Listener, names []string) (base, curl string, notes []string) {
 	for _, l := range listeners {
 		a, ok := l.Addr().(*net.TCPAddr)
 		switch {
@@ -75,11 +76,15 @@ func reachedAt(cfg *serverconfig.Config, listeners []net.Listener) (base, curl s
 			host := a.IP.String()
 			if a.IP.IsUnspecified() {
 				host = "127.0.0.1"
-				if name, err := os.Hostname(); err == nil && cfg.PublicURL == "" {
+				if name, err := os.Hostname(); err == nil && cfg.PublicURL == "" && !cfg.TLS.On() {
 					notes = append(notes, fmt.Sprintf("From other machines:      http://%s, if they know it by that name", net.JoinHostPort(name, strconv.Itoa(a.Port))))
 				}
 			}
-			base, curl = "http://"+net.JoinHostPort(host, strconv.Itoa(a.Port)), ""
+			scheme := "http://"
+			if cfg.TLS.On() {
+				scheme, host = "https://", nameFor(host, names)
+			}
+			base, curl = scheme+net.JoinHostPort(host, strconv.Itoa(a.Port)), ""
 			if a.IP.IsLoopback() && cfg.PublicURL == "" {
 				notes = append(notes, "Only this machine reaches it: set listen for others (and public_url, behind a proxy).")
 			}
@@ -92,6 +97,16 @@ func reachedAt(cfg *serverconfig.Config, listeners []net.Listener) (base, curl s
 		base = "http://localhost"
 	}
 	return base, curl, notes
+}
+
+// nameFor is a host under which a client will take the certificate.
+func nameFor(host string, names []string) string {
+	for _, name := range names {
+		if !slices.Contains(names, host) && !strings.HasPrefix(name, "*") {
+			return name
+		}
+	}
+	return host
 }
 
 // netrcOf is the flag for the netrc that init made, which may lack the name of the
