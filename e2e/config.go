@@ -36,6 +36,10 @@ type Config struct {
 
 	Limits  []string // further lines of [limits]
 	Proxies []string // [access] trusted_proxies
+
+	TLS  *Authority // [tls], with a certificate of its own
+	MTLS bool       // and its certificates for clients, too
+	More []string   // whole sections
 }
 
 // TOML prints the file.
@@ -98,6 +102,16 @@ func (c Config) TOML() string {
 	}
 	if c.Retention != nil {
 		b.WriteString("\n[retention]\n" + strings.Join(c.Retention, "\n") + "\n")
+	}
+	if c.TLS != nil {
+		cert, key := c.TLS.server()
+		fmt.Fprintf(&b, "\n[tls]\ncert = %q\nkey = %q\n", cert, key)
+		if c.MTLS {
+			line("client_ca", tomlString(c.TLS.File))
+		}
+	}
+	for _, m := range c.More {
+		b.WriteString("\n" + m + "\n")
 	}
 	for _, u := range c.Upstreams {
 		b.WriteString("\n[[upstream]]\n" + u + "\n")

@@ -66,6 +66,7 @@ type Nix struct {
 	Root    string        // `--store local?root=Root`
 	Logical string        // the store's logical folder, empty: /nix/store
 	Timeout time.Duration // of each program, 0: two minutes
+	CA      string        // NIX_SSL_CERT_FILE
 
 	dir   string // private
 	homes int
@@ -158,6 +159,9 @@ func (n *Nix) env() []string {
 		"NIX_STATE_DIR=" + in("state"),
 		"NIX_LOG_DIR=" + in("log"),
 		"TMPDIR=" + os.TempDir(),
+	}
+	if n.CA != "" {
+		env = append(env, "NIX_SSL_CERT_FILE="+n.CA)
 	}
 	if n.Logical != "" {
 		env = append(env, "NIX_STORE_DIR="+n.Logical)

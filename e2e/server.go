@@ -61,13 +61,21 @@ func newServer(t testing.TB, dir string, edit func(*Config)) *Server {
 	if edit != nil {
 		edit(&s.config)
 	}
+	if a := s.config.TLS; a != nil {
+		s.client.Transport = &http.Transport{DisableKeepAlives: true, TLSClientConfig: a.Client()}
+	}
 	s.WriteConfig()
 	t.Cleanup(s.close)
 	return s
 }
 
 // URL is the base of the cache, without a slash at its end.
-func (s *Server) URL() string { return fmt.Sprintf("http://127.0.0.1:%d", s.Port) }
+func (s *Server) URL() string {
+	if s.config.TLS != nil {
+		return fmt.Sprintf("https://127.0.0.1:%d", s.Port)
+	}
+	return fmt.Sprintf("http://127.0.0.1:%d", s.Port)
+}
 
 // Addr is host:port.
 func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.Port) }
@@ -246,7 +254,11 @@ func (s *Server) Metrics() string {
 	if s.metricsToken == "" {
 		s.metricsToken = s.Token("metrics-page", "admin") // the previous build has no scope of that name
 	}
-	return NewUploader(s.T, s.URL(), s.metricsToken).Get("/metrics").Body
+	u := NewUploader(s.T, s.URL(), s.metricsToken)
+	if a := s.config.TLS; a != nil {
+		u.Client.Transport = &http.Transport{DisableKeepAlives: true, TLSClientConfig: a.Client()}
+	}
+	return u.Get("/metrics").Body
 }
 
 // Fsck runs `narwharf fsck` and fails the test unless it finds nothing.
