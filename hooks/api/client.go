@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api/credential"
+	"narwharf/hooks/api/trust"
 	"narwharf/narinfo/clip"
 )
 
@@ -31,12 +32,8 @@ type ClientOptions struct {
 	// once. At most one of the two; neither means anonymous.
 	Token     string
 	TokenFile string
-	// CAFile has PEM certificates to trust instead of the system's.
-	CAFile string
-	// CertFile and KeyFile are a certificate that is shown to servers that ask for one of its
-	// authority. They are read again for each connection, so that a new one works at once.
-	CertFile, KeyFile string
-	UserAgent         string
+	Trust     trust.Files
+	UserAgent string
 	// Self is the machine the client speaks for: its polls and logs carry it,
 	// as its reports do. Empty with clients that are no hosts.
 	Self Self
@@ -83,7 +80,7 @@ func NewClient(o ClientOptions) (*Client, error) {
 	if c.token, err = credential.New(o.Token, o.TokenFile); err != nil {
 		return nil, err
 	}
-	if c.tls, err = o.tls(); err != nil {
+	if c.tls, err = o.Trust.Config(); err != nil {
 		return nil, err
 	}
 	c.client = &http.Client{Transport: c.transport(), CheckRedirect: sameServer}

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"narwharf/hooks/api/trust"
 )
 
 func client(t *testing.T, o ClientOptions) *Client {
@@ -225,7 +227,7 @@ func TestPrivateCA(t *testing.T) {
 	if _, err := client(t, ClientOptions{Servers: []string{s.URL}}).Do(context.Background(), Call{Path: "/"}); err == nil {
 		t.Error("an unknown certificate was trusted")
 	}
-	if _, err := client(t, ClientOptions{Servers: []string{s.URL}, CAFile: ca}).Do(context.Background(), Call{Path: "/"}); err != nil {
+	if _, err := client(t, ClientOptions{Servers: []string{s.URL}, Trust: trust.Files{CA: ca}}).Do(context.Background(), Call{Path: "/"}); err != nil {
 		t.Error(err)
 	}
 }
@@ -256,7 +258,7 @@ func TestBadOptions(t *testing.T) {
 	for _, o := range []ClientOptions{
 		{}, {Servers: []string{"cache.example.org"}}, {Servers: []string{"https://user:pw@cache.example.org"}}, {Servers: []string{"ftp://x"}},
 		{Servers: []string{"http://x"}, TokenFile: two}, {Servers: []string{"http://x"}, TokenFile: filepath.Join(dir, "none")},
-		{Servers: []string{"http://x"}, Token: "a", TokenFile: two}, {Servers: []string{"http://x"}, CAFile: two},
+		{Servers: []string{"http://x"}, Token: "a", TokenFile: two}, {Servers: []string{"http://x"}, Trust: trust.Files{CA: two}},
 	} {
 		if _, err := NewClient(o); err == nil {
 			t.Errorf("%+v was taken", o)

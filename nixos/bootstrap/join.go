@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/api/trust"
 	"narwharf/signing/access"
 )
 
@@ -23,7 +24,7 @@ func (s *Script) CheckJoinToken(ctx context.Context, caFile string) error {
 		return nil
 	}
 	another := "make one with narwharf token new --join " + s.Channel
-	client, err := api.NewClient(api.ClientOptions{Servers: []string{s.Server}, Token: s.JoinToken, CAFile: caFile, UserAgent: "narwharf/" + s.Version})
+	client, err := api.NewClient(api.ClientOptions{Servers: []string{s.Server}, Token: s.JoinToken, Trust: trust.Files{CA: caFile}, UserAgent: "narwharf/" + s.Version})
 	if err != nil {
 		return err
 	}

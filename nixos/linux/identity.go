@@ -13,6 +13,7 @@ import (
 
 	"narwharf/cache/state/durable"
 	"narwharf/hooks/api"
+	"narwharf/hooks/api/trust"
 	"narwharf/narinfo/clip"
 	"narwharf/nixos/config"
 	"narwharf/nixos/linux/sys"
@@ -92,7 +93,7 @@ func (c *joiner) client(ctx context.Context, version string) (*api.Client, error
 		c.log.Warn("state_dir lies in memory: after a boot this is another machine to the server, and one that knows no release; it should be on a disk",
 			"state_dir", c.StateDir)
 	}
-	o := api.ClientOptions{Servers: c.Servers, CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, UserAgent: "narwharf-agent/" + version, Self: self}
+	o := api.ClientOptions{Servers: c.Servers, Trust: trust.Files{CA: c.CAFile, Cert: c.CertFile, Key: c.KeyFile}, UserAgent: "narwharf-agent/" + version, Self: self}
 	if o.TokenFile, err = c.join(ctx, o); err != nil {
 		return nil, err
 	}

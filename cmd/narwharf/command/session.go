@@ -10,6 +10,7 @@ import (
 
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/api"
+	"narwharf/hooks/api/trust"
 	"narwharf/hooks/configfile"
 )
 
@@ -54,7 +55,7 @@ func NewClient(cfg *configfile.Client, version string) (*api.Client, error) {
 		return nil, err
 	}
 	return api.NewClient(api.ClientOptions{
-		Servers: []string{cfg.Server}, TokenFile: cfg.TokenFile, CAFile: cfg.CAFile, CertFile: cfg.CertFile, KeyFile: cfg.KeyFile,
+		Servers: []string{cfg.Server}, TokenFile: cfg.TokenFile, Trust: trust.Files{CA: cfg.CAFile, Cert: cfg.CertFile, Key: cfg.KeyFile},
 		UserAgent: "narwharf/" + version,
 	})
 }

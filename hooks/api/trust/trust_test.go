@@ -1,4 +1,4 @@
-package api
+package trust
 
 import (
 	"crypto/ecdsa"
@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -74,16 +75,22 @@ func TestClientCertificate(t *testing.T) {
 	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := NewClient(ClientOptions{Servers: []string{srv.URL}, CAFile: ca, CertFile: cert, KeyFile: key})
+	config, err := Files{CA: ca, Cert: cert, Key: key}.Config()
 	if err != nil {
 		t.Fatal(err)
 	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
 	who := func() string {
-		a, err := c.Do(t.Context(), Call{Path: "/", Fresh: true})
+		resp, err := client.Get(srv.URL)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return string(a.Body)
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(body)
 	}
 	if got := who(); got != `"web-1"` {
 		t.Errorf("the server saw %s", got)
@@ -106,9 +113,8 @@ func TestClientCertificate(t *testing.T) {
 func TestClientCertificateRefused(t *testing.T) {
 	cert, key := issue(t, "a")
 	_, other := issue(t, "b")
-	for _, o := range []ClientOptions{{CertFile: cert}, {KeyFile: key}, {CertFile: cert, KeyFile: other}, {CertFile: cert, KeyFile: key + "x"}, {CAFile: key}} {
-		o.Servers = []string{"https://cache.example.org"}
-		if _, err := NewClient(o); err == nil || strings.Contains(err.Error(), "BEGIN") {
+	for _, o := range []Files{{Cert: cert}, {Key: key}, {Cert: cert, Key: other}, {Cert: cert, Key: key + "x"}, {CA: key}} {
+		if _, err := o.Config(); err == nil || strings.Contains(err.Error(), "BEGIN") {
 			t.Errorf("%+v: %v", o, err)
 		}
 	}
