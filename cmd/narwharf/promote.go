@@ -100,7 +100,7 @@ func addPromoteFlags(c *cobra.Command) *promoteFlags {
 	fl.StringVar(&f.options.Origin, "origin", "", "what hosts know the channel as: `NAME/CHANNEL`, said by its first release (default: the server's host name, /, the channel); another later takes the scope admin")
 	f.ifSeq = command.IfSeq(c, "promote only if the channel is at this `SEQ`; 0: if it is not there yet")
 	fl.Int64Var(&f.seq, "seq", 0, "`SEQ` of the new release, if not the next one: above what hosts saw before an older backup was restored")
-	fl.StringSliceVar(&f.meta, "meta", nil, "`K=V` for people: rev=…, url=…; may be repeated")
+	fl.StringArrayVar(&f.meta, "meta", nil, "`K=V` for people: rev=…, url=…; may be repeated")
 	fl.Int64Var(&f.order, "order", 0, "`N` of the source, a commit count or run number: a lower one is refused")
 	fl.StringVar(&f.expires, "expires", "", "hosts do not start on it after this `TIME` from now, as 12h or 30d")
 	fl.BoolVar(&f.wait, "wait", false, "wait until the hosts run it, and say who does not; exit 0 completed, 3 reverted or failed, 4 superseded, 5 time-out")

@@ -214,11 +214,14 @@ func (b *builder) linkFarm(path string) (map[string]string, error) {
 	if b.store == nil {
 		return nil, nil
 	}
+	dir := path
 	base, rest, err := b.store.Resolve(path)
-	if err != nil {
+	switch st, statErr := os.Stat(path); {
+	case err == nil:
+		dir = filepath.Join(b.store.RealPath(base), rest)
+	case !errors.Is(err, nixstore.ErrNotValid) || statErr != nil || !st.IsDir():
 		return nil, err
-	}
-	dir := filepath.Join(b.store.RealPath(base), rest)
+	} // else a folder beside the store, as `nix build -o release/web-1` leaves it
 	if _, err := os.Lstat(filepath.Join(dir, "nixos-version")); err == nil {
 		return nil, nil
 	}
