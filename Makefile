@@ -14,7 +14,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 export NARWHARF_NIX_DIR ?= $(CACHE)/nix
 export NARWHARF_BIN ?= $(CURDIR)/bin/narwharf
 
-.PHONY: build cross run test test-quick bench e2e e2e-smoke nix-clients lint race fuzz clean help
+.PHONY: build cross run test test-quick bench e2e e2e-smoke nix-clients lint lint-ci race fuzz clean help
 
 build: ## bin/narwharf alone
 	@echo "compiling bin/narwharf; from nothing this takes a minute or two"
@@ -53,6 +53,9 @@ lint: $(GOLANGCI) ## golangci-lint, shellcheck, and the layout of packages
 	GOLANGCI_LINT_CACHE=$(CACHE)/lint $(GOLANGCI) run ./...
 	shellcheck -x -S warning -e SC1007,SC2154 $$(grep -rlE '^#!.*sh$$' .ci e2e)
 	$(GO) test -count=1 .
+
+lint-ci: ## docs/ci: shellcheck, actionlint, the schemas of GitLab and Buildkite
+	@.ci/forges
 
 cross: ## compile for other machines: Linux on ARM, and the command line on macOS
 	@for t in linux/arm64 darwin/amd64 darwin/arm64; do echo "compiling for $$t"; \

@@ -25,6 +25,7 @@ type Output struct {
 	Stderr   string
 	Took     time.Duration
 	TimedOut bool
+	Summary  string // of a job, where its forge has one
 }
 
 // Line is standard output without white space around it.
