@@ -103,6 +103,7 @@ var mayImport = map[string][]string{
 	"hooks/retain":            {"hooks/api", "hooks/api/retention", "hooks/audit", "hooks/channel", "hooks/closure", "hooks/host", "narinfo", "cache/root", "cache/state", "cache/state/mirror"},
 	"hooks/reboot":            {"hooks/api", "hooks/audit", "hooks/host", "cache/state", "cache/state/mirror"},
 	"hooks/reply":             {"hooks/api", "hooks/longpoll", "cache/limits", "signing/access"},
+	"hooks/rights":            {"hooks/api", "signing", "signing/access", "signing/access/scope"},
 	"hooks/serverconfig":      {"hooks/api", "hooks/configfile", "signing", "signing/access/rule", "signing/access/scope"},
 	"hooks/rollout/policy":    nil,
 	"hooks/window":            nil,

@@ -10,17 +10,16 @@ import (
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
-	"narwharf/signing/access/scope"
 )
 
 // put is what all uploads have in common. Whatever can be decided from the
 // headers is decided here, before the first byte of the body is read: a
 // client that sent "Expect: 100-continue" then sends nothing, and one that
 // cannot repeat a body keeps it.
-func (s *Server) put(w *reply.Writer, req *http.Request, name string, write endpoint) error {
+func (s *Server) put(w *reply.Writer, req *http.Request, row *Route, name string, write endpoint) error {
 	b := reply.NewBody(w, req.Body, s.BodyIdle)
 	p := s.Access.Identify(req)
-	if d := p.Deny(scope.Scope{Kind: scope.Push}); d != nil {
+	if d := denied(&p, row.Write); d != nil {
 		return d
 	}
 	w.By = p.Name

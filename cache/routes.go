@@ -24,12 +24,8 @@ type Route struct {
 	// Suffix cut off; nil where there are none. It is matched against the
 	// decoded path: "!" and "%21" are one name.
 	Valid *regexp.Regexp
-	// Read is the scope that GET and HEAD need; public routes answer
-	// everybody, whatever [access] anonymous says.
-	Read   scope.Kind
-	Public bool
-	// Write tells that the route takes PUT, with the scope push.
-	Write bool
+	// Read is what GET and HEAD need, Write what PUT does; nil: the route takes none.
+	Read, Write scope.Needs
 	// Immutable tells that what is found there never changes: proxies may keep it.
 	Immutable bool
 	// Costly tells that the answer may take much processor time, of which each client
@@ -61,33 +57,33 @@ const narHint = "a NAR is named nar/<52 characters of nix32>.nar[.suffix]"
 
 // Routes is the URL grammar of the cache.
 var Routes = []Route{
-	{Name: "landing", Pattern: "/", Read: scope.Pull},
-	{Name: "nix-cache-info", Pattern: "/nix-cache-info", Public: true, Write: true},
-	{Name: "narinfo", Pattern: "/:object", Suffix: ".narinfo", Valid: hashGrammar, Read: scope.Pull, Write: true,
+	{Name: "landing", Pattern: "/", Read: scope.NeedsPull},
+	{Name: "nix-cache-info", Pattern: "/nix-cache-info", Read: scope.NeedsNothing, Write: scope.NeedsPush},
+	{Name: "narinfo", Pattern: "/:object", Suffix: ".narinfo", Valid: hashGrammar, Read: scope.NeedsPull, Write: scope.NeedsPush,
 		Hint: "a narinfo is named by the 32 characters of its store path's hash"},
-	{Name: "ls", Pattern: "/:object", Suffix: ".ls", Valid: hashGrammar, Read: scope.Pull, Write: true, Costly: true,
+	{Name: "ls", Pattern: "/:object", Suffix: ".ls", Valid: hashGrammar, Read: scope.NeedsPull, Write: scope.NeedsPush, Costly: true,
 		Hint: "a listing is named by the 32 characters of its store path's hash"},
-	{Name: "nar", Pattern: "/nar/:file", Valid: narfile.Grammar, Read: scope.Pull, Write: true, Immutable: true,
+	{Name: "nar", Pattern: "/nar/:file", Valid: narfile.Grammar, Read: scope.NeedsPull, Write: scope.NeedsPush, Immutable: true,
 		Hint: narHint},
-	{Name: "packed-nar", Pattern: "/nar/:file", Suffix: local.CompressedSuffix, Valid: localGrammar, Read: scope.Pull, Immutable: true,
+	{Name: "packed-nar", Pattern: "/nar/:file", Suffix: local.CompressedSuffix, Valid: localGrammar, Read: scope.NeedsPull, Immutable: true,
 		Hint: narHint},
-	{Name: "plain-nar", Pattern: "/nar/:file", Suffix: local.PlainSuffix, Valid: localGrammar, Read: scope.Pull, Immutable: true, Costly: true,
+	{Name: "plain-nar", Pattern: "/nar/:file", Suffix: local.PlainSuffix, Valid: localGrammar, Read: scope.NeedsPull, Immutable: true, Costly: true,
 		Hint: narHint},
-	{Name: "log", Pattern: "/log/:drv", Valid: drvGrammar, Read: scope.Pull, Write: true, Costly: true,
+	{Name: "log", Pattern: "/log/:drv", Valid: drvGrammar, Read: scope.NeedsPull, Write: scope.NeedsPush, Costly: true,
 		Hint: "a log is named by its derivation, log/<hash>-<name>.drv"},
-	{Name: "debuginfo", Pattern: "/debuginfo/:id", Valid: debugGrammar, Read: scope.Pull, Write: true,
+	{Name: "debuginfo", Pattern: "/debuginfo/:id", Valid: debugGrammar, Read: scope.NeedsPull, Write: scope.NeedsPush,
 		Hint: "debug information is named by a build id in hex"},
-	{Name: "realisation", Pattern: "/realisations/:id", Suffix: ".doi", Valid: doiGrammar, Read: scope.Pull, Write: true,
+	{Name: "realisation", Pattern: "/realisations/:id", Suffix: ".doi", Valid: doiGrammar, Read: scope.NeedsPull, Write: scope.NeedsPush,
 		Hint: "a realisation is named realisations/sha256:<64 hex>!<output>.doi"},
-	{Name: "build-trace", Pattern: "/build-trace-v2/:drv/:output", Suffix: ".doi", Valid: traceGrammar, Read: scope.Pull, Write: true,
+	{Name: "build-trace", Pattern: "/build-trace-v2/:drv/:output", Suffix: ".doi", Valid: traceGrammar, Read: scope.NeedsPull, Write: scope.NeedsPush,
 		Hint: "a build trace entry is named build-trace-v2/<hash>-<name>.drv/<output>.doi"},
-	{Name: "serve", Pattern: "/serve/:hash/*", Valid: serveGrammar, Read: scope.Pull, Costly: true,
+	{Name: "serve", Pattern: "/serve/:hash/*", Valid: serveGrammar, Read: scope.NeedsPull, Costly: true,
 		Hint: "a file is named serve/<32 characters of its store path's hash>/<its name in there>"},
-	{Name: "pubkey", Pattern: "/pubkey", Public: true},
-	{Name: "version", Pattern: "/version", Public: true},
-	{Name: "healthz", Pattern: "/healthz", Public: true},
-	{Name: "readyz", Pattern: "/readyz", Public: true},
-	{Name: "metrics", Pattern: "/metrics", Read: scope.Metrics},
+	{Name: "pubkey", Pattern: "/pubkey", Read: scope.NeedsNothing},
+	{Name: "version", Pattern: "/version", Read: scope.NeedsNothing},
+	{Name: "healthz", Pattern: "/healthz", Read: scope.NeedsNothing},
+	{Name: "readyz", Pattern: "/readyz", Read: scope.NeedsNothing},
+	{Name: "metrics", Pattern: "/metrics", Read: scope.Needs{{Kind: scope.Metrics}}},
 }
 
 // match finds the row for a path, and the name that its parameters make, joined with

@@ -69,7 +69,7 @@ func TestRoutesHaveExamples(t *testing.T) {
 		if examples[r.Name] == "" {
 			t.Errorf("%s has no example", r.Name)
 		}
-		if !r.Public && r.Read == 0 {
+		if !r.Read.Is() || r.Write != nil && !r.Write.Is() {
 			t.Errorf("%s is neither public nor has a scope", r.Name)
 		}
 	}
@@ -85,7 +85,7 @@ func TestRoutesByMethod(t *testing.T) {
 				sameHead(t, get, w.head(path))
 			}
 			allow := "GET, HEAD"
-			if row.Write {
+			if row.Write != nil {
 				allow += ", PUT"
 			} else {
 				a := w.must(w.put(path, []byte("x")), 405)
@@ -269,11 +269,11 @@ func TestPrivateCache(t *testing.T) {
 	for _, row := range Routes {
 		path := have[row.Name]
 		a := w.get(path)
-		if row.Public {
+		if row.Read[0].Public {
 			w.must(a, 200)
 		} else {
 			token := w.token // push reads too
-			if row.Read == scope.Metrics {
+			if row.Read[0].Kind == scope.Metrics {
 				token = w.prometheus
 				w.must(w.get(path, "Authorization", "Bearer "+w.token), 403, "narwharf token new --name prometheus --scope metrics --out FILE")
 			}
@@ -284,7 +284,7 @@ func TestPrivateCache(t *testing.T) {
 			sameHead(t, a, w.head(path))
 			w.must(w.get(path, "Authorization", "Bearer "+token), 200)
 		}
-		if row.Write {
+		if row.Write != nil {
 			w.must(w.do(http.MethodPut, path, []byte("x")), 401, "push")
 		}
 	}
@@ -325,7 +325,7 @@ func TestWhatProxiesMayKeep(t *testing.T) {
 					found = "no-store" // it names the host that this client used
 				}
 				path, auth := have[row.Name], auth
-				if row.Read == scope.Metrics {
+				if row.Read[0].Kind == scope.Metrics {
 					auth = []string{"Authorization", "Bearer " + w.prometheus}
 				}
 				get := w.must(w.get(path, auth...), 200)
@@ -344,11 +344,11 @@ func TestWhatProxiesMayKeep(t *testing.T) {
 					says(row.Name+", bad name", "no-cache", w.must(w.head(path+"\\", auth...), 404))
 				}
 				says(row.Name+", method", "no-cache", w.must(w.do("DELETE", path, nil, auth...), 405))
-				if row.Write {
+				if row.Write != nil {
 					says(row.Name+", a bad PUT", "no-cache", w.put(path, []byte("x")))
 					says(row.Name+", no right to PUT", "no-cache", w.must(w.do("PUT", path, []byte("x"), "Authorization", "Bearer x"), 401))
 				}
-				if !row.Public && c.anonymous == nil {
+				if !row.Read[0].Public && c.anonymous == nil {
 					says(row.Name+", no right", "no-cache", w.must(w.get(path), 401))
 				}
 			}
@@ -370,7 +370,7 @@ func TestStaleCredentials(t *testing.T) {
 	for _, header := range []string{"Bearer nwt_0000000000_" + strings.Repeat("0", 59), "Bearer x", "Basic !!", "Negotiate x", ""} {
 		for _, row := range Routes {
 			w.must(w.get(have[row.Name], "Authorization", header), 200)
-			if row.Write {
+			if row.Write != nil {
 				w.must(w.do(http.MethodPut, have[row.Name], []byte("x"), "Authorization", header), 401, "push")
 			}
 		}

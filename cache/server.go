@@ -140,9 +140,9 @@ func (s *Server) route(w *reply.Writer, req *http.Request) error {
 func (s *Server) serve(row *Route, w *reply.Writer, req *http.Request, name string, read, write endpoint) error {
 	switch req.Method {
 	case http.MethodGet, http.MethodHead:
-		if !row.Public {
+		if !row.Read[0].Public {
 			p := s.Access.Identify(req)
-			if d := p.Deny(scope.Scope{Kind: row.Read}); d != nil {
+			if d := denied(&p, row.Read); d != nil {
 				return d
 			}
 			if row.Costly {
@@ -158,16 +158,26 @@ func (s *Server) serve(row *Route, w *reply.Writer, req *http.Request, name stri
 		}
 		return read(w, req, name)
 	case http.MethodPut:
-		if row.Write {
-			return s.put(w, req, name, write)
+		if row.Write != nil {
+			return s.put(w, req, row, name, write)
 		}
 	}
 	allow := "GET, HEAD"
-	if row.Write {
+	if row.Write != nil {
 		allow += ", PUT"
 	}
 	w.Header().Set("Allow", allow)
 	return refusal.New(refusal.Method, "%s takes %s", row.Name, allow)
+}
+
+// denied is why a request may not be answered. Needs of the cache are about no channel.
+func denied(p *access.Principal, needs scope.Needs) (d *access.Denied) {
+	for i := range needs {
+		if d = p.Deny(scope.Scope{Kind: needs[i].Kind}); d == nil {
+			return nil
+		}
+	}
+	return d
 }
 
 // counts has the processor time of a request counted to its client.

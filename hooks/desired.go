@@ -11,7 +11,6 @@ import (
 	"narwharf/hooks/intake"
 	"narwharf/hooks/longpoll"
 	"narwharf/signing"
-	"narwharf/signing/access/scope"
 )
 
 // selfOf is which machine a poll or log is of.
@@ -32,9 +31,6 @@ type wanted struct {
 func readWanted(req *http.Request, host string) (w wanted, err error) {
 	q := req.URL.Query()
 	w.channel, w.target, w.seen = q.Get("channel"), cmp.Or(q.Get("target"), host), -1
-	if err := signing.CheckChannel(w.channel); err != nil {
-		return w, api.Errorf(api.BadRequest, "add ?channel=NAME: %v", err)
-	}
 	if err := signing.CheckTarget(w.target); err != nil {
 		return w, api.Errorf(api.BadRequest, "%v", err)
 	}
@@ -51,9 +47,6 @@ func readWanted(req *http.Request, host string) (w wanted, err error) {
 func (s *Server) getDesired(c *call, name string) error {
 	w, err := readWanted(c.req, name)
 	if err != nil {
-		return err
-	}
-	if err := c.needAs(name, scope.Scope{Kind: scope.Follow, Glob: w.channel}); err != nil {
 		return err
 	}
 	ctx, who := c.ctx(), c.caller()

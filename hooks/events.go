@@ -15,9 +15,7 @@ func (s *Server) getEvents(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := c.operateOr(q.Channel); err != nil {
-		return err
-	}
+	q.Sees = c.Sees()
 	// Whoever waits has seen everything before since: no If-None-Match needed.
 	if longpoll.Wait(c.req) > 0 && c.req.Header.Get("If-None-Match") == "" {
 		c.req.Header.Set("If-None-Match", channel.ETag(q.Since))

@@ -6,28 +6,19 @@ import (
 	"narwharf/hooks/desired"
 	"narwharf/hooks/host"
 	"narwharf/hooks/longpoll"
-	"narwharf/signing"
 )
 
 func (s *Server) listHosts(c *call) error {
-	channel := c.req.URL.Query().Get("channel")
-	if channel != "" {
-		if err := signing.CheckChannel(channel); err != nil {
-			return api.Errorf(api.BadRequest, "%v", err)
-		}
-	}
-	if err := c.operateOr(channel); err != nil {
-		return err
-	}
+	q := c.req.URL.Query()
+	channel, sees := q.Get("channel"), c.Sees()
 	return s.poll(c, longpoll.Poll{Topics: []string{audit.HostsOf(channel)}, Look: func() (longpoll.Answer, error) {
-		list, next, err := s.Fleet.List(channel)
+		list, next, err := s.Fleet.List(func(of string) bool { return (channel == "" || of == channel) && sees(of) })
 		if err != nil {
 			return longpoll.Answer{}, err
 		}
 		if !next.IsZero() {
 			s.wakeAt(next, audit.HostsOf(channel))
 		}
-		q := c.req.URL.Query()
 		return desired.Page(list, q.Has("after"), q.Get("after"))
 	}})
 }
@@ -37,14 +28,15 @@ func (s *Server) getHost(c *call, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := c.operateOr(d.Channel); err != nil {
-		return err
-	}
 	if !d.Known() {
-		return host.Unknown(name)
+		return host.Unknown(name) // it may have polled
 	}
+	sees := c.Sees()
 	return s.poll(c, longpoll.Poll{Topics: []string{audit.HostsOf(d.Channel), audit.Host(name)}, Look: func() (longpoll.Answer, error) {
 		d, err := s.Fleet.Describe(name)
+		if err == nil && !sees(d.Channel) {
+			err = api.Errorf(api.NotFound, "%s follows another channel now", name)
+		}
 		if err != nil {
 			return longpoll.Answer{}, err
 		}
@@ -53,4 +45,16 @@ func (s *Server) getHost(c *call, name string) error {
 		}
 		return longpoll.JSON(d.Host)
 	}})
+}
+
+// channelOf is the channel of a host that is known here.
+func (s *Server) channelOf(name string) (string, error) {
+	d, err := s.Fleet.Describe(name)
+	if err == nil && !d.Known() && d.Channel == "" {
+		err = host.Unknown(name)
+	}
+	if err != nil {
+		return "", err
+	}
+	return d.Channel, nil
 }

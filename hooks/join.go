@@ -10,14 +10,10 @@ import (
 	"narwharf/hooks/reply"
 	"narwharf/signing"
 	"narwharf/signing/access"
-	"narwharf/signing/access/scope"
 )
 
 // join makes the token of a host for a join token.
 func (s *Server) join(c *call) error {
-	if err := c.needSome(scope.Join, ""); err != nil {
-		return err
-	}
 	var j api.Join
 	if err := s.readJSON(c, 4<<10, &j); err != nil {
 		return err
@@ -25,7 +21,7 @@ func (s *Server) join(c *call) error {
 	if err := host.CheckJoin(&j); err != nil {
 		return err
 	}
-	if err := c.need(scope.Scope{Kind: scope.Join, Glob: j.Channel}); err != nil {
+	if err := c.About(j.Channel); err != nil {
 		return err
 	}
 	secret, err := s.hosts.Join(c.ctx(), c.caller(), &j)
@@ -69,7 +65,7 @@ func (s *Server) getBootstrap(c *call, name string) error {
 		return l.Absent()
 	}
 	// An admin may make join tokens; his own has no business on a new machine.
-	if t, err := s.tokens.Lookup(c.req.Context(), c.who.TokenID); err != nil || t.Uses == 0 {
+	if t, err := s.tokens.Lookup(c.req.Context(), c.Who.TokenID); err != nil || t.Uses == 0 {
 		return api.Errorf(api.BadRequest,
 			"the script holds the token that it is asked for with, and so that has to be a join token: narwharf token new --join %s makes one", name)
 	}
@@ -78,7 +74,7 @@ func (s *Server) getBootstrap(c *call, name string) error {
 		Token: access.Presented(c.req), Host: q.Get("host"), Target: q.Get("target"), Action: q.Get("action"),
 	}
 	if r.Host == "" {
-		r.Host = c.who.Host
+		r.Host = c.Who.Host
 	}
 	if r.Action != "" && r.Action != string(signing.Switch) && r.Action != string(signing.Boot) {
 		return api.Errorf(api.BadRequest, "action %q is neither switch nor boot", r.Action)

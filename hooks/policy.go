@@ -34,7 +34,7 @@ func (s *Server) putPolicy(c *call, name string) error {
 			return nil
 		}
 		return api.Errorf(api.RaceLost, "the policy of %s is %s, not %s: somebody else changed it; look at it and change it again", name, etag, match)
-	}, c.who.Name)
+	}, c.Who.Name)
 	if err != nil {
 		return err
 	}

@@ -22,14 +22,14 @@ func (s *Server) promote(c *call, name string) error {
 	defer cancel()
 	answer, err := s.channels.Promote(ctx, name, &channel.Promotion{
 		Promotion: &p, Match: c.req.Header.Get("If-Match"), DryRun: c.req.URL.Query().Get("dry_run") == "1",
-		By: c.who.Name, RulesDenied: c.need(scope.Scope{Kind: scope.Admin}), Well: s.Fleet.Well(name),
+		By: c.Who.Name, RulesDenied: c.May(scope.Scope{Kind: scope.Admin}), May: c.Targets(name), Well: s.Fleet.Well(name),
 	})
 	if err != nil {
 		return err
 	}
 	if !answer.DryRun && !answer.Already {
 		s.metrics.promoted.WithLabelValues(name).Inc()
-		s.log.Info("promoted", "channel", name, "seq", answer.Seq, "targets", len(p.Entries), "changed", len(answer.Changed), "by", c.who.Name)
+		s.log.Info("promoted", "channel", name, "seq", answer.Seq, "targets", len(p.Entries), "changed", len(answer.Changed), "by", c.Who.Name)
 	}
 	if !answer.DryRun || answer.Already {
 		c.w.Header().Set("Etag", channel.ETag(answer.Seq))
@@ -39,7 +39,7 @@ func (s *Server) promote(c *call, name string) error {
 }
 
 func (s *Server) deleteChannel(c *call, name string) error {
-	seq, err := s.channels.Delete(c.ctx(), name, c.req.Header.Get("If-Match"), c.who.Name)
+	seq, err := s.channels.Delete(c.ctx(), name, c.req.Header.Get("If-Match"), c.Who.Name)
 	if err != nil {
 		return err
 	}

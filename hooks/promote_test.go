@@ -427,7 +427,8 @@ func TestEventsOfPromote(t *testing.T) {
 	start := time.Now().Add(-time.Second)
 	w.promote(1, w.entry("*", w.system("a")))
 	w.must(w.do("GET", "/api/v1/events?channel=web", "", nil), 401, api.Unauthorized)
-	w.must(w.do("GET", "/api/v1/events", w.ci, nil), 403, api.Forbidden)
+	w.must(w.do("GET", "/api/v1/events?channel=db", w.ci, nil), 403, api.Forbidden)
+	w.must(w.do("GET", "/api/v1/events", w.host, nil), 403, api.Forbidden)
 	w.must(w.do("GET", "/api/v1/events?since=x", w.op, nil), 400, api.BadRequest)
 	page := decode[struct {
 		Events []api.Event

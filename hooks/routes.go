@@ -9,13 +9,16 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/desired"
 	"narwharf/hooks/reply"
+	"narwharf/hooks/rights"
+	"narwharf/signing/access/scope"
 )
 
-// A Route is a row of the API's grammar.
+// A Route is a row of the API's grammar, with what it needs: a row does not compile without.
 type Route struct {
 	Method  string
 	Pattern string
 	Name    string
+	Needs   scope.Needs
 }
 
 // endpoint answers one route; what it returns as an error becomes the answer.
@@ -26,43 +29,59 @@ type row struct {
 	serve endpoint
 }
 
+// What rows need.
+var (
+	promotes      = scope.Needs{{Kind: scope.Promote, Where: scope.InPath}}
+	promotesPart  = scope.Needs{{Kind: scope.Promote, Where: scope.InPath, Part: true}}
+	sendsManifest = scope.Needs{{Kind: scope.Push}, {Kind: scope.Promote, Where: scope.AnyChannel}}
+	collects      = scope.Needs{{Kind: scope.Operate, With: "dry_run=1"}, {Kind: scope.Admin}}
+	admins        = scope.Needs{{Kind: scope.Admin}}
+)
+
+func reads(of scope.Where) scope.Needs    { return scope.Needs{{Kind: scope.Read, Where: of}} }
+func operates(of scope.Where) scope.Needs { return scope.Needs{{Kind: scope.Operate, Where: of}} }
+func joins(of scope.Where) scope.Needs    { return scope.Needs{{Kind: scope.Join, Where: of}} }
+func follows(of scope.Where) scope.Needs {
+	return scope.Needs{{Kind: scope.Follow, Where: of, AsHost: true}}
+}
+
 func (s *Server) rows() []row {
 	return []row{
-		{Route{"GET", "/api/v1/channels", "channel-list"}, s.listChannels},
-		{Route{"GET", "/api/v1/channels/:channel", "channel"}, ofChannel(mayPull, s.getChannel)},
-		{Route{"PUT", "/api/v1/channels/:channel", "promote"}, ofChannel(mayPromote, s.promote)},
-		{Route{"DELETE", "/api/v1/channels/:channel", "channel-delete"}, ofChannel(mayPromote, s.deleteChannel)},
-		{Route{"GET", "/api/v1/channels/:channel/history", "history"}, ofChannel(mayPull, s.getHistory)},
-		{Route{"GET", "/api/v1/channels/:channel/releases/:seq", "release"}, ofChannel(mayPull, s.getRelease)},
-		{Route{"GET", "/api/v1/channels/:channel/store-path", "store-path"}, ofChannel(mayPull, s.getStorePath)},
-		{Route{"GET", "/api/v1/channels/:channel/policy", "policy"}, ofChannel((*call).operateOr, s.getPolicy)},
-		{Route{"PUT", "/api/v1/channels/:channel/policy", "policy-put"}, ofChannel(mayOperate, s.putPolicy)},
-		{Route{"GET", "/api/v1/channels/:channel/bootstrap", "bootstrap"}, ofChannel(mayJoin, s.getBootstrap)},
-		{Route{"GET", "/api/v1/closures/:digest", "closure"}, s.getClosure},
-		{Route{"PUT", "/api/v1/closures/:digest", "closure-put"}, s.putClosure},
-		{Route{"GET", "/api/v1/hosts", "host-list"}, s.listHosts},
-		{Route{"GET", "/api/v1/hosts/:host", "host"}, ofHost(s.getHost)},
-		{Route{"PATCH", "/api/v1/hosts/:host", "host-patch"}, s.operated(s.patchHost)},
-		{Route{"DELETE", "/api/v1/hosts/:host", "host-delete"}, ofHost(s.deleteHost)},
-		{Route{"POST", "/api/v1/hosts/:host/approve", "host-approve"}, s.operated(s.approveHost)},
-		{Route{"POST", "/api/v1/hosts/:host/retry", "host-retry"}, s.directHost(desired.Retry)},
-		{Route{"POST", "/api/v1/hosts/:host/revert", "host-revert"}, s.directHost(desired.Revert)},
-		{Route{"POST", "/api/v1/hosts/:host/release", "host-release"}, s.releaseHost()},
-		{Route{"POST", "/api/v1/join", "join"}, s.join},
-		{Route{"GET", "/api/v1/hosts/:host/desired", "desired"}, ofHost(s.getDesired)},
-		{Route{"PUT", "/api/v1/hosts/:host/status", "status"}, ofHost(s.putStatus)},
-		{Route{"POST", "/api/v1/hosts/:host/log", "host-log-post"}, ofHost(s.postLog)},
-		{Route{"GET", "/api/v1/hosts/:host/log", "host-log"}, ofHost(s.getLog)},
-		{Route{"GET", "/api/v1/events", "events"}, s.getEvents},
-		{Route{"GET", "/api/v1/pins", "pin-list"}, s.listPins},
-		{Route{"GET", "/api/v1/pins/:pin", "pin"}, ofPin(s.getPin)},
-		{Route{"PUT", "/api/v1/pins/:pin", "pin-put"}, ofPin(s.putPin)},
-		{Route{"DELETE", "/api/v1/pins/:pin", "pin-delete"}, ofPin(s.deletePin)},
-		{Route{"GET", "/api/v1/gc", "gc"}, s.getCollected},
-		{Route{"POST", "/api/v1/gc", "gc-post"}, s.collect},
-		{Route{"GET", "/api/v1/why", "why"}, s.getWhy},
-		{Route{"GET", "/api/v1/du", "du"}, s.getUsage},
-		{Route{"DELETE", "/api/v1/paths/:path", "path-delete"}, s.deletePath},
+		{Route{"GET", "/api/v1/channels", "channel-list", scope.NeedsPull}, s.listChannels},
+		{Route{"GET", "/api/v1/channels/:channel", "channel", scope.NeedsPull}, ofChannel(s.getChannel)},
+		{Route{"PUT", "/api/v1/channels/:channel", "promote", promotesPart}, ofChannel(s.promote)},
+		{Route{"DELETE", "/api/v1/channels/:channel", "channel-delete", promotes}, ofChannel(s.deleteChannel)},
+		{Route{"GET", "/api/v1/channels/:channel/history", "history", scope.NeedsPull}, ofChannel(s.getHistory)},
+		{Route{"GET", "/api/v1/channels/:channel/releases/:seq", "release", scope.NeedsPull}, ofChannel(s.getRelease)},
+		{Route{"GET", "/api/v1/channels/:channel/store-path", "store-path", scope.NeedsPull}, ofChannel(s.getStorePath)},
+		{Route{"GET", "/api/v1/channels/:channel/policy", "policy", reads(scope.InPath)}, ofChannel(s.getPolicy)},
+		{Route{"PUT", "/api/v1/channels/:channel/policy", "policy-put", operates(scope.InPath)}, ofChannel(s.putPolicy)},
+		{Route{"GET", "/api/v1/channels/:channel/bootstrap", "bootstrap", joins(scope.InPath)}, ofChannel(s.getBootstrap)},
+		{Route{"GET", "/api/v1/closures/:digest", "closure", scope.NeedsPull}, s.getClosure},
+		{Route{"PUT", "/api/v1/closures/:digest", "closure-put", sendsManifest}, s.putClosure},
+		{Route{"GET", "/api/v1/hosts", "host-list", reads(scope.OfList)}, s.listHosts},
+		{Route{"GET", "/api/v1/hosts/:host", "host", reads(scope.OfHost)}, ofHost(s.getHost)},
+		{Route{"PATCH", "/api/v1/hosts/:host", "host-patch", operates(scope.OfHost)}, s.operated(s.patchHost)},
+		{Route{"DELETE", "/api/v1/hosts/:host", "host-delete", operates(scope.OfHost)}, ofHost(s.deleteHost)},
+		{Route{"POST", "/api/v1/hosts/:host/approve", "host-approve", operates(scope.OfHost)}, s.operated(s.approveHost)},
+		{Route{"POST", "/api/v1/hosts/:host/retry", "host-retry", operates(scope.OfHost)}, s.directHost(desired.Retry)},
+		{Route{"POST", "/api/v1/hosts/:host/revert", "host-revert", operates(scope.OfHost)}, s.directHost(desired.Revert)},
+		{Route{"POST", "/api/v1/hosts/:host/release", "host-release", operates(scope.OfHost)}, s.releaseHost()},
+		{Route{"POST", "/api/v1/join", "join", joins(scope.InBody)}, s.join},
+		{Route{"GET", "/api/v1/hosts/:host/desired", "desired", follows(scope.InQuery)}, ofHost(s.getDesired)},
+		{Route{"PUT", "/api/v1/hosts/:host/status", "status", follows(scope.InBody)}, ofHost(s.putStatus)},
+		{Route{"POST", "/api/v1/hosts/:host/log", "host-log-post", follows(scope.OfHostLog)}, ofHost(s.postLog)},
+		{Route{"GET", "/api/v1/hosts/:host/log", "host-log", reads(scope.OfHost)}, ofHost(s.getLog)},
+		{Route{"GET", "/api/v1/events", "events", reads(scope.OfList)}, s.getEvents},
+		{Route{"GET", "/api/v1/pins", "pin-list", operates(scope.None)}, s.listPins},
+		{Route{"GET", "/api/v1/pins/:pin", "pin", operates(scope.None)}, ofPin(s.getPin)},
+		{Route{"PUT", "/api/v1/pins/:pin", "pin-put", operates(scope.None)}, ofPin(s.putPin)},
+		{Route{"DELETE", "/api/v1/pins/:pin", "pin-delete", operates(scope.None)}, ofPin(s.deletePin)},
+		{Route{"GET", "/api/v1/gc", "gc", operates(scope.None)}, s.getCollected},
+		{Route{"POST", "/api/v1/gc", "gc-post", collects}, s.collect},
+		{Route{"GET", "/api/v1/why", "why", operates(scope.None)}, s.getWhy},
+		{Route{"GET", "/api/v1/du", "du", reads(scope.OfAll)}, s.getUsage},
+		{Route{"DELETE", "/api/v1/paths/:path", "path-delete", admins}, s.deletePath},
 	}
 }
 
@@ -89,9 +108,13 @@ func (s *Server) route() http.Handler {
 		}
 		reply.Error(c.Response().Writer, c.Request(), err, s.log)
 	}
-	for _, r := range s.rows() {
+	rows := s.rows()
+	for i := range rows {
+		r := &rows[i]
 		serve := func(c echo.Context) error {
-			call := &call{w: c.Response().Writer, req: c.Request(), param: c.Param, who: s.access.Identify(c.Request())}
+			call := &call{w: c.Response().Writer, req: c.Request(), Request: rights.Request{
+				Who: s.access.Identify(c.Request()), Param: c.Param, Query: c.Request().URL.Query(), ChannelOf: s.channelOf,
+			}}
 			return s.answer(r, call)
 		}
 		e.Add(r.Method, r.Pattern, serve)

@@ -8,16 +8,11 @@ import (
 	"narwharf/hooks/host"
 	"narwharf/hooks/intake"
 	"narwharf/hooks/longpoll"
-	"narwharf/signing"
-	"narwharf/signing/access/scope"
 )
 
 // putStatus takes a host's report. Its channel stands in the body, so what the caller
 // may be at all is checked before, and that channel after.
 func (s *Server) putStatus(c *call, name string) error {
-	if err := c.needSome(scope.Follow, name); err != nil {
-		return err
-	}
 	body, done, err := s.body(c, s.hostRoom, intake.MaxSize, intake.MaxHeld)
 	if err != nil {
 		return err
@@ -30,7 +25,7 @@ func (s *Server) putStatus(c *call, name string) error {
 	if err := host.CheckStatus(st); err != nil {
 		return api.Errorf(api.BadRequest, "%v", err)
 	}
-	if err := c.needAs(name, scope.Scope{Kind: scope.Follow, Glob: st.Channel}); err != nil {
+	if err := c.About(st.Channel); err != nil {
 		return err
 	}
 	if err := s.Fleet.Report(c.ctx(), c.caller(), name, st); err != nil {
@@ -43,21 +38,8 @@ func (s *Server) putStatus(c *call, name string) error {
 // postLog keeps the end of what an attempt printed.
 func (s *Server) postLog(c *call, name string) error {
 	q := c.req.URL.Query()
-	attempt, channel := q.Get("attempt"), q.Get("channel")
+	attempt, channel := q.Get("attempt"), c.Right.Glob
 	if err := host.CheckAttempt(attempt); err != nil {
-		return err
-	}
-	if channel == "" {
-		d, err := s.Fleet.Describe(name)
-		if err != nil {
-			return err
-		}
-		channel = d.Channel // that of its last report
-	}
-	if err := signing.CheckChannel(channel); err != nil {
-		return api.Errorf(api.BadRequest, "report a status first, or add ?channel=NAME: %v", err)
-	}
-	if err := c.needAs(name, scope.Scope{Kind: scope.Follow, Glob: channel}); err != nil {
 		return err
 	}
 	self, err := selfOf(c.req)
@@ -86,13 +68,6 @@ func (s *Server) postLog(c *call, name string) error {
 
 // getLog serves the log of an attempt, the last one if none is named.
 func (s *Server) getLog(c *call, name string) error {
-	d, err := s.Fleet.Describe(name)
-	if err != nil {
-		return err
-	}
-	if err := c.operateOr(d.Channel); err != nil {
-		return err
-	}
 	text, err := s.hosts.Log(name, c.req.URL.Query().Get("attempt"))
 	if err != nil {
 		return err

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"narwharf/cache"
-	"narwharf/signing/access/scope"
 )
 
 // openAPI is as much of docs/openapi.json as the tests look at.
@@ -112,16 +111,16 @@ func TestOpenAPIHasTheRoutes(t *testing.T) {
 		if joined := "^" + strings.Join(patterns, "/") + "$"; grammar != joined && (grammar != "" || len(patterns) > 0) {
 			t.Errorf("%s: the parameters are %s in the document, %s in the table", r.Name, joined, grammar)
 		}
-		if p.Get == nil || p.Head == nil || (p.Put != nil) != r.Write {
+		if p.Get == nil || p.Head == nil || (p.Put != nil) != (r.Write != nil) {
 			t.Errorf("%s: the methods differ from the table", r.Name)
 			continue
 		}
 		for _, op := range []*apiOperation{p.Get, p.Head} {
-			if want := scopeName(r); op.Scope != want || (len(op.Security) == 0) != r.Public {
+			if want := r.Read.String(); op.Scope != want || (len(op.Security) == 0) != r.Read[0].Public {
 				t.Errorf("%s: reading needs the scope %q in the document, %q in the table", r.Name, op.Scope, want)
 			}
 		}
-		if r.Write && (p.Put.Scope != "push" || !slices.EqualFunc(p.Put.Security, []string{"basic", "bearer"}, hasScheme)) {
+		if r.Write != nil && (p.Put.Scope != r.Write.String() || !slices.EqualFunc(p.Put.Security, []string{"basic", "bearer"}, hasScheme)) {
 			t.Errorf("%s: writing needs the scope push", r.Name)
 		}
 	}
@@ -130,13 +129,6 @@ func TestOpenAPIHasTheRoutes(t *testing.T) {
 			t.Errorf("docs/openapi.json has %s, which is in no table", path)
 		}
 	}
-}
-
-func scopeName(r cache.Route) string {
-	if r.Public {
-		return ""
-	}
-	return scope.Scope{Kind: r.Read}.String()
 }
 
 func hasScheme(scheme map[string][]string, name string) bool {

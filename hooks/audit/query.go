@@ -13,7 +13,9 @@ import (
 type Query struct {
 	Since   int64  // id of the first
 	Channel string // "": of all
-	who     *Who
+	// Sees tells whether lines of a channel may be shown, of "" those of none; nil: all may.
+	Sees func(channel string) bool
+	who  *Who
 }
 
 const page = 500 // lines of an answer
@@ -40,7 +42,7 @@ func ParseQuery(param func(name string) string) (q Query, err error) {
 // Page is an answer as JSON, and the id to go on from.
 func (q *Query) Page(set *mirror.Set) (text []byte, next int64, err error) {
 	list, next, err := Since(set, q.Since, page, func(e *api.Event) bool {
-		return (q.Channel == "" || e.Channel == q.Channel) && q.who.Did(e)
+		return (q.Channel == "" || e.Channel == q.Channel) && (q.Sees == nil || q.Sees(e.Channel)) && q.who.Did(e)
 	})
 	if err != nil {
 		return nil, next, err

@@ -26,6 +26,9 @@ type Promotion struct {
 	// RulesDenied is why he may not change keys, threshold and kind of a
 	// channel; nil if he may.
 	RulesDenied error
+	// May says why he may not change a target, by whatever action or by test; of "", all of
+	// the channel. It is nil for who may change any.
+	May func(target string, test bool) error
 	// Well is the seq of the current release if its hosts run it well.
 	Well int64
 }
@@ -53,6 +56,9 @@ func (c *Channels) Promote(ctx context.Context, name string, p *Promotion) (*api
 		return c.again(ctx, now, p)
 	}
 	if err := precondition(p.Match, now); err != nil {
+		return nil, err
+	}
+	if err := restricted(now, p, head, entries); err != nil {
 		return nil, err
 	}
 	if err := checkSeq(now, head); err != nil {

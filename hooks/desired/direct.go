@@ -35,6 +35,8 @@ func (f *Fleet) Direct(ctx context.Context, who host.Caller, name, what string, 
 		switch {
 		case r == nil:
 			return host.Unknown(name)
+		case who.Over(r) != nil:
+			return who.Over(r)
 		case d.Wanted == "":
 			return api.Errorf(api.NotFound, "there is no release for %s that it could %s", name, what)
 		case is.Current != seq:
@@ -101,6 +103,9 @@ func (f *Fleet) Remove(ctx context.Context, who host.Caller, name string) error 
 		instance = d.Identity.Instance
 	}
 	err = f.change(ctx, name, append(host.Locks(name, instance)[1:], access.Lock), func(tx *mirror.Tx, sl *reboot.Slot) error {
+		if err := who.Over(f.o.Hosts.In(tx, name)); err != nil {
+			return err
+		}
 		f.o.Hosts.Forget(tx, who, name, d.Channel)
 		if sl != nil {
 			f.o.Slots.End(tx, name, sl, who.Name, fmt.Sprintf("%s is removed: its reboot slot of the group %s is free", name, sl.Group))

@@ -121,9 +121,9 @@ func (f *Fleet) Describe(name string) (*host.Described, error) {
 	return d, nil
 }
 
-// List is all hosts that reported or polled, of all channels if none is named,
+// List is all hosts that reported or polled of channels that keep says yes to ("" is none),
 // sorted by name. The time next is when one of them will count as gone.
-func (f *Fleet) List(channel string) (list []api.Host, next time.Time, err error) {
+func (f *Fleet) List(keep func(channel string) bool) (list []api.Host, next time.Time, err error) {
 	names := f.o.Hosts.Names()
 	list = make([]api.Host, 0, len(names))
 	for n := range names {
@@ -131,7 +131,7 @@ func (f *Fleet) List(channel string) (list []api.Host, next time.Time, err error
 		if err != nil {
 			return nil, next, err
 		}
-		if channel != "" && d.Channel != channel {
+		if !keep(d.Channel) {
 			continue
 		}
 		list = append(list, d.Host)

@@ -39,7 +39,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(seqDesc, int(l.Seq), l.Channel)
 	}
 	m.collectPolicies(gauge)
-	hosts, _, err := m.List("")
+	hosts, _, err := m.List(func(string) bool { return true })
 	if err != nil {
 		m.o.Log.Error("metrics of hosts are not complete", "error", err)
 	}

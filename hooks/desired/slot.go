@@ -113,6 +113,9 @@ func (f *Fleet) Release(ctx context.Context, who host.Caller, name string, seq i
 		if sl.Seq != seq {
 			return otherSeq(name, seq, sl.Seq)
 		}
+		if err := who.Over(f.o.Hosts.In(tx, name)); err != nil {
+			return err
+		}
 		f.o.Slots.End(tx, name, sl, who.Name, fmt.Sprintf("the reboot slot of %s in the group %s was taken away", name, sl.Group))
 		return nil
 	})

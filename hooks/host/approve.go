@@ -21,6 +21,9 @@ func (h *Hosts) Approve(ctx context.Context, who Caller, host, channel, instance
 		if o == nil {
 			return Unknown(host)
 		}
+		if err := who.Over(h.In(tx, host)); err != nil {
+			return err
+		}
 		at := o.openClaim(instance)
 		if at < 0 && instance != o.Instance {
 			return api.Errorf(api.NotFound, "no machine of that instance claims to be %s: narwharf host show %s lists those that do", host, host)

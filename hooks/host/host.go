@@ -140,6 +140,18 @@ type Caller struct {
 	TokenID string
 	Host    string // whose token it is; "" if it is bound to none
 	Address string // from which it comes
+
+	// May says why it may not act on the hosts of a channel; nil if it may. A host may follow
+	// another channel by the time of the change than when the request came.
+	May func(channel string) error
+}
+
+// Over says in a transaction why the caller may not act on a host of which r is known.
+func (who Caller) Over(r *Record) error {
+	if who.May == nil || r == nil || r.Status == nil {
+		return nil
+	}
+	return who.May(r.Status.Channel)
 }
 
 // Hosts is all hosts.

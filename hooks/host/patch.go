@@ -39,6 +39,9 @@ func (h *Hosts) Patch(ctx context.Context, who Caller, host string, p *Patch) er
 		if old == nil {
 			return Unknown(host)
 		}
+		if err := who.Over(old); err != nil {
+			return err
+		}
 		e := api.Event{By: who.Name, Host: host}
 		if old.Status != nil {
 			e.Channel = old.Status.Channel

@@ -24,6 +24,8 @@ type Poll struct {
 	// Park is called with the request's context when the poll begins to wait within net/http,
 	// and leave when it goes on. May be nil.
 	Park func(ctx context.Context) (leave func())
+	// Ends is when the caller's right to wait does; zero: never. A poll that waits is answered by then.
+	Ends time.Time
 	// Route is a name for Options.Answered.
 	Route string
 }
@@ -65,7 +67,9 @@ func (p *Polls) Serve(w http.ResponseWriter, req *http.Request, q Poll) (detache
 		one.end()
 		return false, err
 	}
-	one.until = time.Now().Add(one.wait)
+	if one.until = time.Now().Add(one.wait); !q.Ends.IsZero() && q.Ends.Before(one.until) {
+		one.until = q.Ends
+	}
 	if one.detach() {
 		return true, nil
 	}

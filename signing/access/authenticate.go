@@ -37,6 +37,8 @@ type Principal struct {
 	// Host, if it is not "", is the only host that the credential may act as.
 	Host string
 
+	Ends time.Time // when the credential does so by itself; zero: never
+
 	// Grant is what a rule gave, if the credential is Valid and no token of Tokens.
 	Grant Grant
 
@@ -141,7 +143,7 @@ func (a *Authenticator) other(r *http.Request, p *Principal) {
 	}
 	if a.o.Certificate != nil {
 		if g, ok := a.o.Certificate(r); ok {
-			a.granted(g, g.id(), p)
+			a.granted(g, p)
 		}
 	}
 }
@@ -160,7 +162,7 @@ func (a *Authenticator) header(r *http.Request, header string, p *Principal) {
 		case err != nil:
 			p.malformed(err.Error())
 		default:
-			a.granted(g, g.id(), p)
+			a.granted(g, p)
 		}
 	default:
 		a.token(r.Context(), secret, p)
@@ -180,52 +182,91 @@ func (a *Authenticator) token(ctx context.Context, secret string, p *Principal) 
 		return
 	}
 	p.TokenID = id
-	if a.o.Short != nil && IsShort(id) {
-		a.short(ctx, secret, p)
-		return
-	}
-	t, err := a.o.Tokens.Lookup(ctx, id)
-	if err != nil && !errors.Is(err, ErrNotFound) {
+	t, err := a.find(ctx, id)
+	switch same := sameHash(secret, t.hash); { // without a token against zeros
+	case err != nil && !errors.Is(err, ErrNotFound):
 		p.Credential, p.Err = Unchecked, err
-		return
-	}
-	switch same := sameHash(secret, t.Hash); { // without a token against zeros
 	case err != nil || !same:
 		p.Credential = Unknown
-	case !t.Revoked.IsZero():
-		p.Credential, p.Former, p.RevokedAt = Revoked, t.Name, t.Revoked
-	case t.Expired(a.o.Clock()):
-		p.Credential, p.Former, p.ExpiredAt = Expired, t.Name, t.Expires
 	default:
-		p.Credential, p.Name, p.Host = Valid, t.Name, t.Host
-		p.Scopes = a.o.Anonymous.Union(t.Scopes)
+		a.judge(&t, p)
 	}
 }
 
-// short takes a short-lived token.
-func (a *Authenticator) short(ctx context.Context, secret string, p *Principal) {
-	hash, g, err := a.o.Short.Lookup(ctx, p.TokenID)
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		p.Credential, p.Err = Unchecked, err
-		return
+// known is what is known of a credential, whoever knows it.
+type known struct {
+	hash          Hash
+	name, host    string
+	scopes        scope.Set
+	revoked, ends time.Time
+	grant         Grant
+}
+
+// find looks a token of ours up.
+func (a *Authenticator) find(ctx context.Context, id string) (known, error) {
+	if a.o.Short != nil && IsShort(id) {
+		hash, g, err := a.o.Short.Lookup(ctx, id)
+		k := g.known()
+		k.hash = hash
+		return k, err
 	}
-	if same := sameHash(secret, hash); err != nil || !same {
+	t, err := a.o.Tokens.Lookup(ctx, id)
+	return known{hash: t.Hash, name: t.Name, host: t.Host, scopes: t.Scopes, revoked: t.Revoked, ends: t.Expires}, err
+}
+
+func (g *Grant) known() known {
+	return known{name: g.Name(), host: g.Host, scopes: g.Scopes, ends: g.Ends, grant: *g}
+}
+
+// granted is a credential that a rule knows.
+func (a *Authenticator) granted(g Grant, p *Principal) {
+	p.TokenID = g.Name() + ":" + g.Subject
+	k := g.known()
+	a.judge(&k, p)
+}
+
+// judge is what a credential is worth now whose bearer has shown that it is his.
+func (a *Authenticator) judge(k *known, p *Principal) {
+	switch {
+	case !k.revoked.IsZero():
+		p.Credential, p.Former, p.RevokedAt = Revoked, k.name, k.revoked
+	case !k.ends.IsZero() && !a.o.Clock().Before(k.ends):
+		p.Credential, p.Former, p.ExpiredAt = Expired, k.name, k.ends
+	default:
+		p.Credential, p.Name, p.Host, p.Grant, p.Ends = Valid, k.name, k.host, k.grant, k.ends
+		p.Scopes = a.o.Anonymous.Union(k.scopes)
+	}
+}
+
+// Still judges a credential anew that met a need when a request came, as a poll does that was
+// parked: it returns why it does not any more. id is Principal.TokenID, of a Principal with a Topic.
+func (a *Authenticator) Still(ctx context.Context, id string, need scope.Scope) *Denied {
+	p := Principal{Scopes: a.o.Anonymous, TokenID: id}
+	t, err := a.find(ctx, id)
+	switch {
+	case errors.Is(err, ErrNotFound):
 		p.Credential = Unknown
-		return
+	case err != nil:
+		p.Credential, p.Err = Unchecked, err
+	default:
+		if a.judge(&t, &p); p.Credential == Valid {
+			return nil // the scopes of a token do not change
+		}
 	}
-	a.granted(g, p.TokenID, p)
+	return p.Deny(need)
 }
 
-// granted is a credential that a rule knows, until its end.
-func (a *Authenticator) granted(g Grant, id string, p *Principal) {
-	p.TokenID = id
-	if !g.Ends.IsZero() && !a.o.Clock().Before(g.Ends) {
-		p.Credential, p.Former, p.ExpiredAt = Expired, g.Name(), g.Ends
-		return
+// Topic is that of the notices in which the state tells of changes of the token that was shown, ""
+// if there are none.
+func (p *Principal) Topic() string {
+	if p.Credential != Valid || !validID(p.TokenID) {
+		return ""
 	}
-	p.Credential, p.Name, p.Host, p.Grant = Valid, g.Name(), g.Host, g
-	p.Scopes = a.o.Anonymous.Union(g.Scopes)
+	return Topic(p.TokenID)
 }
+
+// Topic is that of a token: whoever changes one, short-lived or not, notifies of it.
+func Topic(id string) string { return topicToken + id }
 
 // sameHash takes the same time whether it is the same or not.
 func sameHash(secret string, want Hash) bool {

@@ -115,7 +115,7 @@ func TestDenyIsALine(t *testing.T) {
 
 func checkDenial(t interface{ Fatalf(string, ...any) }, d *Denied) {
 	text := d.Error()
-	if text == "" || len(text) >= 300 {
+	if text == "" || len(text) >= 800 {
 		t.Fatalf("a denial of %d bytes: %s", len(text), text)
 	}
 	for _, c := range []byte(text) {

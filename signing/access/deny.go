@@ -27,9 +27,9 @@ type Denied struct {
 // Refuse is a Guard's denial.
 func Refuse(status int, text string) *Denied { return &Denied{status, clip.ASCII(text, 299)} }
 
-// Error returns one line of less than 300 bytes for the person at the other end,
-// printable ASCII: what is missing, why the credential did not help, what to do.
-// (Nix shows a body of less than 1024 bytes.)
+// Error returns one line of less than 800 bytes for the person at the other end,
+// printable ASCII: what is missing, why the credential did not help, and a command
+// line that helps as it stands. (Nix shows a body of less than 1024 bytes.)
 func (d *Denied) Error() string { return d.text }
 
 // Deny returns nil if p has the scope need, and otherwise why the request is refused:
@@ -47,11 +47,11 @@ func (p Principal) Deny(need scope.Scope) *Denied {
 		return &Denied{Status: http.StatusForbidden, text: "this is open to nobody: it names no scope, which is a bug in narwharf"}
 	}
 	d := &Denied{Status: http.StatusUnauthorized}
-	needs, remedy := describeNeed(need)
+	needs, remedy := need.Words()
 	switch p.Credential {
 	case Valid:
 		d.Status = http.StatusForbidden
-		d.text = fmt.Sprintf("%s; the token %q has %s: %s", needs, clip.ASCII(p.Name, 32), describeScopes(p.Scopes), remedy)
+		d.text = fmt.Sprintf("%s; the token %q has %s: %s", needs, clip.ASCII(p.Name, 32), p.Scopes.Words(), remedy)
 	case Unknown:
 		d.text = fmt.Sprintf("%s; the token is not known here: revoked, or of another server; %s", needs, remedy)
 	case Revoked:
@@ -82,40 +82,4 @@ func (p Principal) DenyAs(need scope.Scope, host string) *Denied {
 			clip.ASCII(p.Name, 64), clip.ASCII(p.Host, 64), clip.ASCII(host, 64))}
 	}
 	return p.Deny(need)
-}
-
-// describeNeed returns the first words of a denial, and what to do about a token
-// without that scope.
-func describeNeed(need scope.Scope) (needs, remedy string) {
-	if !need.Named() {
-		return fmt.Sprintf("this needs the scope %s for what is not the name of a channel", need.Kind), "check the name"
-	}
-	text := need.String()
-	if len(text) > 48 { // twice would be too long for a line
-		return "this needs the scope " + clip.ASCII(text, 72), "make one that has it with narwharf token new"
-	}
-	switch need.Kind {
-	case scope.Metrics:
-		return "this needs the scope metrics", "make one with narwharf token new --name prometheus --scope metrics --out FILE, then in prometheus.yml: authorization: {credentials_file: FILE}"
-	case scope.Join:
-		return "this needs a join token of " + need.Glob, "make one with narwharf token new --join " + need.Glob
-	}
-	return "this needs the scope " + text, "make one with narwharf token new --scope " + text
-}
-
-// describeScopes lists what a token has: "pull, follow:web and 3 more only".
-func describeScopes(scopes scope.Set) string {
-	if len(scopes) == 0 {
-		return "no scope"
-	}
-	const limit = 40
-	list := clip.ASCII(scopes[0].String(), limit)
-	for i, s := range scopes[1:] {
-		word := clip.ASCII(s.String(), limit)
-		if len(list)+len(word) > limit {
-			return fmt.Sprintf("%s and %d more only", list, len(scopes)-1-i)
-		}
-		list += ", " + word
-	}
-	return list + " only"
 }

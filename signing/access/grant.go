@@ -31,9 +31,6 @@ func (g Grant) Name() string {
 	return g.Issuer + "/" + g.Rule
 }
 
-// id is Principal.TokenID of a credential without an id.
-func (g Grant) id() string { return g.Name() + ":" + g.Subject }
-
 // Verifier is asked about a credential that has another form than a token of ours.
 type Verifier interface {
 	// Verify returns what the credential gives. The text of an error is for the person at the

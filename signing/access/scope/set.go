@@ -38,18 +38,35 @@ func (s Set) Allows(need Scope) bool {
 	return false
 }
 
-// Some reports whether the scopes meet a need of a kind for some channel, and some target of it.
-func (s Set) Some(kind Kind) bool {
-	return slices.ContainsFunc(s, func(have Scope) bool {
-		need := Scope{Kind: kind}
+// Some returns a need of a kind that the scopes meet, for whatever channel and targets.
+func (s Set) Some(kind Kind) (need Scope, ok bool) {
+	for _, have := range s {
+		need = Scope{Kind: kind}
 		if kind.hasGlob() {
 			need.Glob = cmp.Or(have.Glob, "*")
 		}
 		if kind == Promote {
 			need.Target, need.Test = have.Target, have.Test
 		}
-		return have.allows(need)
-	})
+		if have.allows(need) {
+			return need, true
+		}
+	}
+	return Scope{}, false
+}
+
+// Part returns a need for targets of a channel that the scopes meet, where they do not meet that for
+// all of it.
+func (s Set) Part(whole Scope) (need Scope, ok bool) {
+	for _, have := range s {
+		if need = whole; have.Kind == need.Kind && have.Target != "" {
+			need.Target, need.Test = have.Target, have.Test
+			if have.allows(need) && !s.Allows(whole) {
+				return need, true
+			}
+		}
+	}
+	return Scope{}, false
 }
 
 // String is as ParseSet reads it.

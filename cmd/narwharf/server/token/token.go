@@ -69,7 +69,7 @@ func (a *New) Check() error {
 // draw makes a name that no other token has.
 func (a *New) draw(of string) string {
 	of = strings.Map(func(r rune) rune {
-		if strings.ContainsRune(":*,", r) {
+		if strings.ContainsRune(":*,/", r) {
 			return '-'
 		}
 		return r
