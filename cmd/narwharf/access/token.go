@@ -38,11 +38,24 @@ func tokenNewCommand() *cobra.Command {
 		`Writes a new token to a file that you alone can read, or prints it; it cannot be
 shown again.
 
-Scopes: pull (read), push (upload; includes pull), promote:GLOB and follow:GLOB
-(channels), operate, metrics, admin (everything). Repeat --scope or separate by
-commas.
+Scopes, of which --scope may be repeated or have several with commas:
+
+    pull                   read the cache and channels
+    push                   upload
+    promote:CHANNEL        promote; includes read:CHANNEL
+    promote:CHANNEL/HOST   promote what changes that target alone; with :test at
+                           its end only by --action test
+    follow:CHANNEL         be a host
+    operate:CHANNEL        its hosts and policy; includes read:CHANNEL.
+                           Alone: all channels, pins and collections
+    read:CHANNEL           look at hosts, events, logs
+    metrics, admin         /metrics; everything
+
+CHANNEL and HOST may have * for any characters. push, promote and follow include
+pull.
 
     narwharf token new --name ci --scope push --expires 90d --out ci.token
+    narwharf token new --scope promote:prod/web-1:test
 
 With --join it is a join token: all that it can do is let a new host follow the
 channel. The host's agent exchanges it for a token of its own. It is void after

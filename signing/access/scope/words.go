@@ -16,7 +16,7 @@ func (s Scope) Words() (needs, remedy string) {
 	text := clip.ASCII(s.String(), maxWords)
 	switch {
 	case s.Kind == Metrics:
-		return "this needs the scope metrics", "make one with narwharf token new --name prometheus --scope metrics --out prometheus.token, then in prometheus.yml: authorization: {credentials_file: prometheus.token}"
+		return "this needs the scope metrics", "make one with narwharf token new --name prometheus --scope metrics --out FILE, then in prometheus.yml: authorization: {credentials_file: FILE}"
 	case s.Kind == Join && strings.Contains(s.Glob, "*"):
 		return "this needs a join token", "make one with narwharf token new --join web, for the channel web"
 	case s.Kind == Join:
