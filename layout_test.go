@@ -146,7 +146,7 @@ var mayImport = map[string][]string{
 	"signing/access/rule":          {"signing/access", "signing/access/scope"},
 	"signing/access/shortlived":    {"signing/access", "signing/access/scope", "cache/state", "cache/state/mirror"},
 
-	"cmd/narwharf/server/token":   {"cache/state", "cache/state/mirror", "hooks/api", "hooks/audit", "signing", "signing/access", "signing/access/scope"},
+	"cmd/narwharf/server/token":   {"cache/state", "cache/state/mirror", "hooks/api", "hooks/audit", "signing", "signing/access", "signing/access/scope", "signing/access/shortlived"},
 	"cmd/narwharf/server/keypair": nil,
 	"cmd/narwharf/server/place":   {"cache/state", "hooks/serverconfig"},
 
@@ -182,6 +182,7 @@ var testsMayImport = map[string][]string{
 
 	"signing/access/challenge":  {"cache/state/memory"},
 	"signing/access/oidc":       {"signing/access/oidc/oidctest"},
+	"cmd/narwharf/server/token": {"cache/state/memory"},
 	"signing/access/shortlived": {"cache/state/bolt", "cache/state/memory", "cache/state/statetest"},
 
 	"e2e":       {"signing/access/oidc/oidctest"},

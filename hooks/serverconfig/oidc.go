@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,6 +57,9 @@ func (o *OIDC) ClientSecret() (string, error) {
 	return secret, nil
 }
 
+// kinds begin the names of grants that no issuer's rules give: ssh/hosts.
+var kinds = []string{"ssh", "aws", "certificate", "session"}
+
 // checkOIDC checks the sections [[access.oidc]].
 func (c *Config) checkOIDC() error {
 	names, issuers := map[string]bool{}, map[string]bool{}
@@ -67,6 +71,8 @@ func (c *Config) checkOIDC() error {
 		err := c.checkIssuer(o)
 		switch {
 		case err != nil:
+		case slices.Contains(kinds, o.Name):
+			err = errors.New("the name is kept for credentials that are no JWTs: take another")
 		case names[o.Name]:
 			err = errors.New("another section has that name")
 		case issuers[o.Issuer]:

@@ -35,6 +35,7 @@ func TestOIDCSection(t *testing.T) {
 		of(forge, `audience = "https://management.azure.com"`, oneRule):  "Azure's own management",
 		of(forge, `audience = "https://management.azure.com/"`, oneRule): "Azure's own management",
 		"[[access.oidc]]\n" + github + "\n" + oneRule:                    "audience is missing, and there is no public_url",
+		of(`name = "ssh"`, `issuer = "https://a.example.org"`, oneRule):  "the name is kept",
 		of(github): "it has no rules",
 		of(`issuer = "https://a.example.org"`, oneRule):                                            "access.oidc: section 1: name",
 		of(`name = "a/b"`, oneRule):                                                                "access.oidc: section 1: name",

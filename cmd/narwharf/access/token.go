@@ -2,6 +2,7 @@ package access
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -26,11 +27,26 @@ and stored as a hash. A token is the password in netrc, with any user name:
     password nwt_…
 
 or a Bearer token. Changes work at once, whether or not the server runs.`)
-	revoke := command.New("revoke NAME|ID", "make a token void, at once", 1, 1, "")
-	c.AddCommand(tokenNewCommand(), tokenListCommand(), data.With(revoke, func(run data.Job, args []string) error {
-		return run("token-revoke", args[0], c.OutOrStdout())
-	}))
+	c.AddCommand(tokenNewCommand(), tokenListCommand(), tokenRevokeCommand())
 	return c
+}
+
+func tokenRevokeCommand() *cobra.Command {
+	c := command.New("revoke NAME|ID | revoke --rule ISSUER/RULE", "make a token void, or all that a rule gave, at once", 0, 1,
+		`With --rule all short-lived tokens end that a rule of the configuration gave, as
+github/main: those that JWTs were exchanged for, sessions, hosts'. Who still
+fits the rule may get another, and a JWT counts until its own end: take the rule
+out of the configuration first, and restart the server.`)
+	rule := c.Flags().String("rule", "", "the name of the rule, with that of its issuer: `ISSUER/RULE`")
+	return data.With(c, func(run data.Job, args []string) error {
+		switch {
+		case (*rule != "") == (len(args) > 0):
+			return errors.New("give the NAME or ID of a token, or --rule ISSUER/RULE")
+		case *rule != "":
+			return run("token-revoke-rule", *rule, c.OutOrStdout())
+		}
+		return run("token-revoke", args[0], c.OutOrStdout())
+	})
 }
 
 func tokenNewCommand() *cobra.Command {
@@ -121,10 +137,14 @@ func tokenTable(out io.Writer, list []token.Listed) error {
 			if l.Host != "" {
 				scopes += " as " + l.Host
 			}
+			by := l.By
+			if l.Kind != "" { // it ends soon
+				expires, by = l.Expires.Format("2006-01-02 15:04"), l.Subject
+			}
 			if l.Uses > 0 {
 				scopes += fmt.Sprintf(" (%d of %d used)", len(l.Used), l.Uses)
 			}
-			row(l.Name, l.ID, l.State, scopes, l.Created.Format(time.DateOnly), expires, l.By)
+			row(l.Name, l.ID, l.State, scopes, l.Created.Format(time.DateOnly), expires, by)
 		}
 	})
 }

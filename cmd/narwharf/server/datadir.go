@@ -36,6 +36,7 @@ import (
 	"narwharf/hooks/serverconfig"
 	"narwharf/signing"
 	"narwharf/signing/access"
+	"narwharf/signing/access/shortlived"
 )
 
 const (
@@ -49,6 +50,7 @@ type DataDir struct {
 	Config *serverconfig.Config
 	State  *bolt.Store
 	Tokens *access.Tokens
+	Short  *shortlived.Store
 
 	version string
 	log     *slog.Logger
@@ -104,6 +106,9 @@ func Open(cfg *serverconfig.Config, version string, log *slog.Logger) (_ *DataDi
 	if err = state.CheckVersion(st, schemaBucket, schemaKey, schema); err == nil {
 		d.Tokens, restored, err = access.Open(context.Background(), st, filepath.Join(cfg.DataDir, "tokens"))
 	}
+	if err == nil {
+		d.Short, err = shortlived.Open(st, log)
+	}
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
@@ -152,7 +157,7 @@ func shutOut(cfg *serverconfig.Config, log *slog.Logger) {
 }
 
 func (d *DataDir) tokens() token.Store {
-	return token.Store{State: d.State, Tokens: d.Tokens, Log: d.log}
+	return token.Store{State: d.State, Tokens: d.Tokens, Short: d.Short, Log: d.log}
 }
 
 // Close leaves data_dir in order.

@@ -31,13 +31,14 @@ type job func(ctx context.Context, d *DataDir, args json.RawMessage, out io.Writ
 
 // jobs are all jobs by name.
 var jobs = map[string]job{
-	"token-new":    decoded(onTokens(token.Make)),
-	"token-list":   decoded(onTokens(token.List)),
-	"token-revoke": decoded(onTokens(token.Revoke)),
-	"fsck":         decoded(runFsck),
-	"rebuild":      decoded(rebuild),
-	"export":       decoded(export),
-	"snapshot":     decoded(snapshot),
+	"token-new":         decoded(onTokens(token.Make)),
+	"token-list":        decoded(onTokens(token.List)),
+	"token-revoke":      decoded(onTokens(token.Revoke)),
+	"token-revoke-rule": decoded(onTokens(token.RevokeRule)),
+	"fsck":              decoded(runFsck),
+	"rebuild":           decoded(rebuild),
+	"export":            decoded(export),
+	"snapshot":          decoded(snapshot),
 }
 
 // decoded is a job whose arguments are an A.

@@ -80,8 +80,10 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	d.keypair = certificate
 	registry := prometheus.NewRegistry()
 	certificate.Register(registry)
+	issuers := d.issuers(registry)
+	defer issuers.Close()
 	auth := access.NewAuthenticator(access.Options{
-		Tokens: d.Tokens, Anonymous: cfg.AnonymousScopes(), Guards: []access.Guard{browser.Guard(cfg.URL(), cfg.Access.Hosts)},
+		Tokens: d.Tokens, Short: d.Short, JWT: issuers, Anonymous: cfg.AnonymousScopes(), Guards: []access.Guard{browser.Guard(cfg.URL(), cfg.Access.Hosts)},
 	})
 	from, err := d.openSources(registry, func(err error) error { return err })
 	if err != nil {
@@ -187,6 +189,7 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *sign
 	defer tending.Wait()
 	defer stop()
 	tending.Go(func() { d.cache.Uploads.SweepUntil(background) })
+	tending.Go(func() { d.Short.SweepUntil(background, d.log) })
 	tending.Go(func() { d.cache.Adopter.Run(background) })
 	tending.Go(func() { d.cache.Check(background) })
 	tending.Go(func() { d.cache.TendUpstreams(background, d.channels.Fleet.Needs, d.channels.Fleet.Lost) })

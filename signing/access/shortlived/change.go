@@ -116,10 +116,8 @@ func (c Change) Revoke(id string) (Token, error) {
 	return t, err
 }
 
-// RevokeRule ends all tokens of a rule, and says how many.
-func (c Change) RevokeRule(issuer, rule string) (int, error) {
-	return c.revokeAll("", ofRule, issuer, rule)
-}
+// RevokeRule ends all tokens of a rule, by the name of its grants ("github/main"), and says how many.
+func (c Change) RevokeRule(name string) (int, error) { return c.revokeAll("", ofRule, name) }
 
 // RevokeSubject ends all tokens of a kind that somebody has, in the issuer's words for him.
 func (c Change) RevokeSubject(kind, issuer, subject string) (int, error) {
@@ -179,7 +177,7 @@ func (c Change) remove(id string) {
 // What the index finds tokens by. A key is the family, its fields, the end and the id.
 const (
 	ofEnd    = "e"
-	ofRule   = "r" // issuer, rule
+	ofRule   = "r" // its grants' name
 	ofBearer = "s" // kind, issuer, subject, host
 	ofHost   = "h"
 	ofOwner  = "o"
@@ -197,7 +195,7 @@ func indexKeys(t *Token) []string {
 	end := endKey(t.Grant.Ends) + t.ID
 	keys := []string{
 		keyOf(ofEnd) + end,
-		keyOf(ofRule, t.Grant.Issuer, t.Grant.Rule) + end,
+		keyOf(ofRule, t.Grant.Name()) + end,
 		keyOf(ofBearer, bearer(t)...) + end,
 	}
 	if t.Grant.Host != "" {
@@ -213,4 +211,4 @@ func endKey(t time.Time) string { return fmt.Sprintf("%012d\x00", t.Unix()) }
 
 func idIn(key string) string { return key[strings.LastIndexByte(key, 0)+1:] }
 
-func countKey(t *Token) string { return t.Grant.Issuer + "\x00" + t.Grant.Rule }
+func countKey(t *Token) string { return t.Grant.Name() }

@@ -65,7 +65,7 @@ func TestFailsAtEachWrite(t *testing.T) {
 			return errors.Join(err, err2)
 		},
 		"revoke": func(c Change) error {
-			_, err := c.RevokeRule("github", "main")
+			_, err := c.RevokeRule("github/main")
 			return err
 		},
 	} {

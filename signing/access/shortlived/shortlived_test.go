@@ -242,8 +242,8 @@ func TestRevoke(t *testing.T) {
 				}
 				return 1, err
 			}, []string{"main"}},
-			"rule":            {func(c Change, _ map[string]string) (int, error) { return c.RevokeRule("github", "main") }, []string{"main"}},
-			"rule of nobody":  {func(c Change, _ map[string]string) (int, error) { return c.RevokeRule("github", "") }, nil},
+			"rule":            {func(c Change, _ map[string]string) (int, error) { return c.RevokeRule("github/main") }, []string{"main"}},
+			"rule of nobody":  {func(c Change, _ map[string]string) (int, error) { return c.RevokeRule("github/") }, nil},
 			"subject":         {func(c Change, _ map[string]string) (int, error) { return c.RevokeSubject("session", "github", "ann") }, []string{"session"}},
 			"part of subject": {func(c Change, _ map[string]string) (int, error) { return c.RevokeSubject("session", "github", "an") }, nil},
 			"host":            {func(c Change, _ map[string]string) (int, error) { return c.RevokeHost("web-1", "") }, []string{"web-1"}},
@@ -295,7 +295,7 @@ func TestTopic(t *testing.T) {
 			}
 		})()
 		update(t, s, func(c Change) error {
-			_, err := c.RevokeRule("github", "main")
+			_, err := c.RevokeRule("github/main")
 			return err
 		})
 		for {
@@ -330,7 +330,7 @@ func TestBounds(t *testing.T) {
 		t.Errorf("there are %d", n)
 	}
 	err := s.Update(t.Context(), func(c Change) error {
-		c.Keep(c.Put(countBucket, "github\x00main", []byte(state.Uint64Key(maxOfRule))))
+		c.Keep(c.Put(countBucket, "github/main", []byte(state.Uint64Key(maxOfRule))))
 		_, _, err := c.Issue(grant(func(g *access.Grant) { g.Subject = "a third" }), noon.Add(time.Hour), "")
 		return err
 	})

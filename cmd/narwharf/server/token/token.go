@@ -21,12 +21,14 @@ import (
 	"narwharf/signing"
 	"narwharf/signing/access"
 	"narwharf/signing/access/scope"
+	"narwharf/signing/access/shortlived"
 )
 
 // Store is where tokens are.
 type Store struct {
 	State  state.Store
 	Tokens *access.Tokens // in State
+	Short  *shortlived.Store
 	Log    *slog.Logger
 }
 
@@ -149,6 +151,10 @@ type Listed struct {
 	Host    string     `json:"host,omitempty"` // that it can act as
 	Uses    int        `json:"uses,omitempty"` // of a join token
 	Used    []string   `json:"used,omitempty"` // by which hosts
+
+	// Of one that ends soon, whose name is that of the rule that gave it, "github/main".
+	Kind    string `json:"kind,omitempty"`
+	Subject string `json:"subject,omitempty"` // whose it is, in the issuer's words
 }
 
 // List is the job token-list. It answers a JSON array of Listed. Servers before it did so with the
@@ -162,6 +168,9 @@ func List(ctx context.Context, s Store, _ bool, out io.Writer) (int, error) {
 	list := make([]Listed, 0, len(tokens))
 	for _, t := range tokens {
 		list = append(list, listed(t, now))
+	}
+	for _, t := range s.Short.List() {
+		list = append(list, listedShort(t, now))
 	}
 	text := json.NewEncoder(out)
 	text.SetIndent("", "  ")
@@ -192,6 +201,11 @@ func listed(t access.Token, now time.Time) Listed {
 
 // Revoke is the job token-revoke, by name or id.
 func Revoke(ctx context.Context, s Store, name string, out io.Writer) (int, error) {
+	if access.IsShort(name) { // or it is a name that begins like an id
+		if exit, err := revokeShort(ctx, s, name, out); !errors.Is(err, access.ErrNotFound) {
+			return exit, err
+		}
+	}
 	var t access.Token
 	err := s.change(ctx, func(c access.Change) (e api.Event, err error) {
 		t, err = c.Revoke(name, time.Now())
@@ -199,7 +213,10 @@ func Revoke(ctx context.Context, s Store, name string, out io.Writer) (int, erro
 		e.By = ""
 		return e, err
 	})
-	if errors.Is(err, access.ErrNotFound) {
+	switch {
+	case errors.Is(err, access.ErrNotFound) && strings.Contains(name, "/"):
+		err = fmt.Errorf("%w: narwharf token revoke --rule %s ends those that a rule gave", err, name)
+	case errors.Is(err, access.ErrNotFound):
 		err = fmt.Errorf("%w: narwharf token list shows names and ids", err)
 	}
 	if err == nil {
