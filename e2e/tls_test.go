@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -202,4 +203,130 @@ func (s *Server) shownSerial(ca *Authority) string {
 	}
 	_ = resp.Body.Close()
 	return fmt.Sprint(resp.TLS.PeerCertificates[0].SerialNumber)
+}
+
+// Clients with a certificate of a private authority: commands, hosts that wait, and Nix where it can.
+// Who loses his rule is cut off within a second, also where he waits, and nobody else is.
+func TestClientCertificates(t *testing.T) {
+	t.Parallel()
+	ca := NewAuthority(t)
+	rule := func(name, more string) string {
+		return fmt.Sprintf("[[access.certificate]]\nname = %q\nclaims = {cn = %[1]q}\n%s", name, more)
+	}
+	ci, op := rule("ci", `scopes = ["push", "promote:web"]`), rule("op", `scopes = ["operate"]`)
+	hosts := "[[access.certificate]]\nname = \"hosts\"\nclaims = {cn = \"web-*\"}\nscopes = [\"follow:web\"]\nhost_claim = \"cn\""
+	s := NewServer(t, func(c *Config) { c.TLS, c.MTLS, c.Anonymous, c.More = ca, true, []string{}, []string{ci, op, hosts} })
+	client := func(name string) *http.Client {
+		cert, key := ca.Issue(name)
+		config := ca.Client()
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+		transport := &http.Transport{TLSClientConfig: config}
+		t.Cleanup(transport.CloseIdleConnections)
+		return &http.Client{Transport: transport, Timeout: time.Minute}
+	}
+	get := func(c *http.Client, path string) (int, http.Header) {
+		t.Helper()
+		resp, err := c.Get(s.URL() + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+		return resp.StatusCode, resp.Header
+	}
+	desired := func(name string) string {
+		return "/api/v1/hosts/" + name + "/desired?channel=web&instance=" + strings.Repeat("5e", 16) + "&boot=b1"
+	}
+	one, two := client("web-1"), client("web-2")
+	for what, c := range map[string]struct {
+		client *http.Client
+		path   string
+		want   int
+	}{
+		"a host as itself":          {one, desired("web-1"), 200},
+		"a host as another":         {one, desired("web-2"), 403},
+		"a host reads hosts":        {one, "/api/v1/hosts", 403},
+		"an operator reads hosts":   {client("op"), "/api/v1/hosts", 200},
+		"one without a rule":        {client("nobody"), "/api/v1/hosts", 401},
+		"one without, in the cache": {client("nobody"), "/" + strings.Repeat("0", 32) + ".narinfo", 401},
+		"ci, in the cache":          {client("ci"), "/" + strings.Repeat("0", 32) + ".narinfo", 404},
+		"no certificate":            {&http.Client{Transport: &http.Transport{TLSClientConfig: ca.Client()}}, "/api/v1/hosts", 401},
+	} {
+		if got, _ := get(c.client, c.path); got != c.want {
+			t.Errorf("%s: %d, want %d", what, got, c.want)
+		}
+	}
+
+	// Commands.
+	cert, key := ca.Issue("op")
+	out := run(t, program{argv: []string{s.bin, "hosts", "--server", s.URL()}, dir: s.Dir,
+		env: append(os.Environ(), "NARWHARF_CA_FILE="+ca.File, "NARWHARF_CERT_FILE="+cert, "NARWHARF_KEY_FILE="+key)})
+	if out.Code != 0 {
+		t.Errorf("a command with a certificate: %v", out)
+	}
+
+	// Both wait; the rule then names web-1 alone.
+	type end struct {
+		status int
+		after  time.Duration
+		err    error
+	}
+	wait := func(c *http.Client, name string) chan end {
+		_, head := get(c, desired(name))
+		ended := make(chan end, 1)
+		go func() {
+			req, err := http.NewRequest("GET", s.URL()+desired(name), nil)
+			if err != nil {
+				ended <- end{err: err}
+				return
+			}
+			req.Header.Set("If-None-Match", head.Get("ETag"))
+			req.Header.Set("Prefer", "wait=20")
+			began := time.Now()
+			resp, err := c.Do(req)
+			e := end{err: err}
+			if err == nil {
+				e.status = resp.StatusCode
+				_ = resp.Body.Close()
+			}
+			e.after = time.Since(began)
+			ended <- e
+		}()
+		return ended
+	}
+	first, second := wait(one, "web-1"), wait(two, "web-2")
+	time.Sleep(2 * time.Second)
+	s.Reconfigure(func(c *Config) { c.More = []string{ci, op, strings.Replace(hosts, "web-*", "web-1", 1)} })
+	began := time.Now()
+	s.Signal(syscall.SIGHUP)
+	gone := <-second // net/http asks once more by itself, over a new connection
+	if took := time.Since(began); took > time.Second || gone.err == nil && gone.status != 401 {
+		t.Errorf("the host without a rule went on for %v: %+v", took, gone)
+	}
+	if got, _ := get(two, desired("web-2")); got != 401 {
+		t.Errorf("the host without a rule: %d", got)
+	}
+	if stays := <-first; stays.err != nil || stays.status != 304 || stays.after < 15*time.Second {
+		t.Errorf("the other host: %+v", stays)
+	}
+
+	eachSuite(t, func(t *testing.T, suite string) {
+		c := NeedClosures(t, suite)
+		nix := NewNix(t, suite).In(c.Root)
+		nix.CA = ca.File
+		if !nix.AtLeast(2, 34) {
+			t.Skipf("Nix %s shows no certificate", nix.Version)
+		}
+		cert, key := ca.Issue("ci")
+		shown := "&tls-certificate=" + cert + "&tls-private-key=" + key
+		nix.Push(s.URL(), "?compression=zstd"+shown, c.Path("a"))
+		down := NewNix(t, suite)
+		down.CA = ca.File
+		down.Pull(s.URL()+"?"+shown[1:], c.Path("a"))
+		NewNix(t, suite).Fails(nil, "nix", "copy", "--no-check-sigs", "--from", s.URL(), c.Path("a"))
+	})
 }

@@ -4,9 +4,11 @@ import (
 	"container/list"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -38,6 +40,7 @@ type Gate struct {
 	mu      sync.Mutex
 	total   int
 	groups  map[string]*group
+	shown   map[*entry][]*x509.Certificate // of connections whose clients have shown one
 	refused notice
 	closed  notice
 }
@@ -58,6 +61,8 @@ type entry struct {
 	parked  atomic.Int32 // those of them that wait for something
 	outer   net.Conn     // as the server has it; nil: a request
 
+	certified atomic.Bool // its client has shown a certificate
+
 	authMu sync.Mutex
 	auth   [2]string // the last credential, and whose it is
 
@@ -70,7 +75,9 @@ type entry struct {
 }
 
 // NewGate makes one.
-func NewGate(o Options) *Gate { return &Gate{o: o, groups: make(map[string]*group)} }
+func NewGate(o Options) *Gate {
+	return &Gate{o: o, groups: make(map[string]*group), shown: make(map[*entry][]*x509.Certificate)}
+}
 
 // FromFiles is how many connections a process may have by the number of files that it may
 // open: each may need a file for its answer.
@@ -351,9 +358,41 @@ func (e *entry) leave() {
 	defer e.gate.mu.Unlock()
 	if !e.left {
 		e.left = true
+		delete(e.gate.shown, e)
 		e.leaveGroup()
 		e.gate.total--
 	}
+}
+
+// show notes which certificate the client of a connection has shown, if any.
+func (e *entry) show(state *tls.ConnectionState) {
+	if state == nil || len(state.PeerCertificates) == 0 || e.certified.Swap(true) {
+		return
+	}
+	e.gate.mu.Lock()
+	defer e.gate.mu.Unlock()
+	if !e.left {
+		e.gate.shown[e] = state.PeerCertificates
+	}
+}
+
+// EndShown closes the connections whose clients have shown a certificate that keep says no to, with
+// all that is under way on them, parked or not, and says how many they were.
+func (g *Gate) EndShown(keep func(chain []*x509.Certificate) bool) int {
+	g.mu.Lock()
+	shown := maps.Clone(g.shown)
+	g.mu.Unlock()
+	n := 0
+	for e, chain := range shown {
+		if !keep(chain) {
+			g.mu.Lock()
+			outer := e.outer
+			g.mu.Unlock()
+			end(outer)
+			n++
+		}
+	}
+	return n
 }
 
 // Connections is how many there are.

@@ -22,6 +22,7 @@ func (g *Gate) Requests(credential func(*http.Request) string, next http.Handler
 		}
 		e.working.Add(1)
 		defer e.working.Add(-1)
+		e.show(req.TLS)
 		if e.trusted {
 			if a := g.forwarded(req); a.IsValid() {
 				req.RemoteAddr = net.JoinHostPort(a.String(), "0") // for whom it is

@@ -6,15 +6,19 @@ import (
 	"net/netip"
 	"net/url"
 
+	"narwharf/signing/access/rule"
 	"narwharf/signing/access/scope"
 )
 
 // Access is the section [access]: who may do what.
 type Access struct {
-	Anonymous      []string `toml:"anonymous"`
-	TrustedProxies []string `toml:"trusted_proxies"`
-	Hosts          []string `toml:"hosts"`
-	OIDC           []OIDC   `toml:"oidc"`
+	Anonymous      []string      `toml:"anonymous"`
+	TrustedProxies []string      `toml:"trusted_proxies"`
+	Hosts          []string      `toml:"hosts"`
+	OIDC           []OIDC        `toml:"oidc"`
+	Certificates   []Certificate `toml:"certificate"`
+
+	certificates []*rule.Rule
 }
 
 // checkAccess checks the section [access]. public is an address in listen that others
@@ -48,6 +52,9 @@ func (c *Config) checkAccess(public string) (err error) {
 		if u, err := url.Parse("//" + h); err != nil || h == "" || u.Host != h || u.Port() != "" {
 			return fmt.Errorf("access.hosts: %q is not the name of a host, as \"cache.lan\": no scheme, port or path", h)
 		}
+	}
+	if err := c.checkCertificates(); err != nil {
+		return err
 	}
 	return c.checkOIDC()
 }

@@ -16,19 +16,19 @@ import (
 
 // OIDC is a section [[access.oidc]]: an issuer whose JWTs are taken, and what they give.
 type OIDC struct {
-	Name             string     `toml:"name"`
-	Issuer           string     `toml:"issuer"`
-	Audience         string     `toml:"audience"` // after Load there is one
-	PrivateAddresses bool       `toml:"private_addresses"`
-	ClientID         string     `toml:"client_id"`
-	ClientSecretFile string     `toml:"client_secret_file"`
-	Rules            []OIDCRule `toml:"rules"`
+	Name             string `toml:"name"`
+	Issuer           string `toml:"issuer"`
+	Audience         string `toml:"audience"` // after Load there is one
+	PrivateAddresses bool   `toml:"private_addresses"`
+	ClientID         string `toml:"client_id"`
+	ClientSecretFile string `toml:"client_secret_file"`
+	Rules            []Rule `toml:"rules"`
 
 	rules []*rule.Rule
 }
 
-// OIDCRule is a section [[access.oidc.rules]].
-type OIDCRule struct {
+// Rule is a section [[access.oidc.rules]].
+type Rule struct {
 	Name        string              `toml:"name"`
 	Claims      map[string]any      `toml:"claims"`
 	Scopes      []string            `toml:"scopes"`
@@ -130,27 +130,34 @@ func (o *OIDC) readRules() error {
 	if len(o.Rules) == 0 {
 		return errors.New("it has no rules, and so would give nothing to anybody: add [[access.oidc.rules]]")
 	}
-	o.rules = nil
-	names := map[string]bool{}
-	for i := range o.Rules {
-		r := &o.Rules[i]
-		hosts, err := textsOf(r.Hosts)
-		if err != nil {
-			return fmt.Errorf("rules: %s: hosts: %w", r.Name, err)
-		}
-		is, err := rule.New(rule.Spec{
-			Name: r.Name, Claims: r.Claims, Scopes: r.Scopes, TTL: time.Duration(r.TTL),
-			HostClaim: r.HostClaim, Hosts: hosts, Forget: time.Duration(r.ForgetAfter),
-		}, o.Issuer)
-		if err != nil {
-			return fmt.Errorf("rules: %w", err)
-		}
-		if names[r.Name] {
-			return fmt.Errorf("rules: %s: another rule has that name", r.Name)
-		}
-		names[r.Name], o.rules = true, append(o.rules, is)
+	var err error
+	if o.rules, err = readRules(o.Rules, func(s rule.Spec) (*rule.Rule, error) { return rule.New(s, o.Issuer) }); err != nil {
+		return fmt.Errorf("rules: %w", err)
 	}
 	return nil
+}
+
+// readRules checks rules, each by check, and that none has the name of another.
+func readRules(written []Rule, check func(rule.Spec) (*rule.Rule, error)) (rules []*rule.Rule, err error) {
+	names := map[string]bool{}
+	for _, r := range written {
+		hosts, err := textsOf(r.Hosts)
+		if err != nil {
+			return nil, fmt.Errorf("%s: hosts: %w", r.Name, err)
+		}
+		is, err := check(rule.Spec{
+			Name: r.Name, Claims: r.Claims, Scopes: r.Scopes, TTL: time.Duration(r.TTL),
+			HostClaim: r.HostClaim, Hosts: hosts, Forget: time.Duration(r.ForgetAfter),
+		})
+		if err != nil {
+			return nil, err
+		}
+		if names[r.Name] {
+			return nil, fmt.Errorf("%s: another rule has that name", r.Name)
+		}
+		names[r.Name], rules = true, append(rules, is)
+	}
+	return rules, nil
 }
 
 // textsOf reads a text or a list of texts.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"narwharf/hooks/configfile"
+	"narwharf/signing/access/rule"
 )
 
 // TLS is with what the addresses of listen speak it; unix sockets never do.
@@ -41,14 +42,15 @@ func (c *Config) CheckTLSKey(name string) error {
 	return nil
 }
 
-// ReloadTLS is the section as the file has it now. Turning TLS on or off needs a restart.
-func (c *Config) ReloadTLS() (TLS, error) {
+// ReloadTLS is the section as the file has it now, and the rules of clients' certificates. Turning TLS on
+// or off needs a restart.
+func (c *Config) ReloadTLS() (TLS, []*rule.Rule, error) {
 	fresh, err := Load(c.path)
 	if err != nil {
-		return TLS{}, err
+		return TLS{}, nil, err
 	}
 	if !fresh.TLS.On() {
-		return TLS{}, errors.New("[tls] has gone from the configuration: to speak TLS no more needs a restart")
+		return TLS{}, nil, errors.New("[tls] has gone from the configuration: to speak TLS no more needs a restart")
 	}
-	return fresh.TLS, nil
+	return fresh.TLS, fresh.CertificateRules(), nil
 }

@@ -58,7 +58,7 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	if err != nil {
 		return err
 	}
-	certificate, err := keypair.Keep(keypair.Files(cfg.TLS), cfg.CheckTLSKey, log)
+	certificate, err := keypair.Keep(keypair.Files(cfg.TLS), cfg.CheckTLSKey, cfg.CertificateRules(), log)
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	issuers := d.issuers(registry)
 	defer issuers.Close()
 	auth := access.NewAuthenticator(access.Options{
-		Tokens: d.Tokens, Short: d.Short, JWT: issuers, Anonymous: cfg.AnonymousScopes(), Guards: []access.Guard{browser.Guard(cfg.URL(), cfg.Access.Hosts)},
+		Tokens: d.Tokens, Short: d.Short, JWT: issuers, Certificate: certificate.Client, Anonymous: cfg.AnonymousScopes(), Guards: []access.Guard{browser.Guard(cfg.URL(), cfg.Access.Hosts)},
 	})
 	from, err := d.openSources(registry, func(err error) error { return err })
 	if err != nil {
@@ -154,6 +154,7 @@ func tokenOf(auth *access.Authenticator) func(*http.Request) string {
 // answer answers until ctx ends, and then lets uploads end.
 func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *signed.Signer, auth *access.Authenticator, listeners []net.Listener, hangup <-chan os.Signal, out io.Writer) error {
 	gate := d.gate()
+	tls := keypair.Around{Alarm: d.alarmTLS, End: gate.EndShown}
 	srv := &http.Server{
 		Handler:           panics(d.log, gate.Requests(tokenOf(auth), Web(d.Config.URL(), d.channels, server))),
 		ReadHeaderTimeout: headerTimeout,
@@ -194,7 +195,7 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *sign
 	tending.Go(func() { d.cache.Check(background) })
 	tending.Go(func() { d.cache.TendUpstreams(background, d.channels.Fleet.Needs, d.channels.Fleet.Lost) })
 	tending.Go(func() { d.channels.Tend(background) })
-	tending.Go(func() { d.keypair.Tend(background, d.alarmTLS) })
+	tending.Go(func() { d.keypair.Tend(background, tls) })
 	tending.Go(func() { d.scrubber.Run(background) })
 	tending.Go(func() { d.collector.Run(background) })
 	tending.Go(func() { d.channels.Retain.Tend(background, d.collector, time.Duration(d.Config.Retention.Interval)) })
@@ -202,7 +203,7 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *sign
 	for {
 		select {
 		case <-hangup:
-			d.reload(ctx, signer)
+			d.reload(ctx, signer, tls)
 		case err := <-failed:
 			return fmt.Errorf("serve: %w", err)
 		case <-ctx.Done():
@@ -213,15 +214,15 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *sign
 }
 
 // reload is what SIGHUP does.
-func (d *DataDir) reload(ctx context.Context, signer *signed.Signer) {
+func (d *DataDir) reload(ctx context.Context, signer *signed.Signer, tls keypair.Around) {
 	if err := signer.Reload(); err != nil {
 		alarm := d.channels.Retain.Note(ctx, api.Event{Kind: "server.keys", By: "server", Alarm: true, Text: fmt.Sprintf("SIGHUP: the old signing keys stay in use: %v", err)})
 		d.log.Error("SIGHUP: the old keys stay in use", "error", errors.Join(err, alarm))
 	} else {
 		d.log.Info("SIGHUP: read the secret keys again", "keys", len(signer.PublicKeys()))
 	}
-	files, err := d.Config.ReloadTLS()
-	d.keypair.Reread(ctx, keypair.Files(files), err, d.alarmTLS)
+	files, rules, err := d.Config.ReloadTLS()
+	d.keypair.Reread(ctx, keypair.Files(files), rules, err, tls)
 }
 
 func (d *DataDir) alarmTLS(ctx context.Context, text string) error {

@@ -2,6 +2,7 @@ package keypair
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
@@ -10,6 +11,10 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"narwharf/signing/access"
+	"narwharf/signing/access/certificate"
+	"narwharf/signing/access/rule"
 )
 
 const (
@@ -17,17 +22,24 @@ const (
 	endsSoon  = 7 * 24 * time.Hour // renewed certificates have more than that left
 )
 
-// Keeper keeps a server's certificate. A nil one is that of a server without TLS.
+// Keeper keeps a server's certificate, and what those of clients give. A nil one is that of a server
+// without TLS.
 type Keeper struct {
 	*Source
-	log *slog.Logger
+	clients *certificate.Rules
+	log     *slog.Logger
 }
 
-// Alarm tells people.
-type Alarm func(ctx context.Context, text string) error
+// Around is what a Keeper finds in its server.
+type Around struct {
+	Alarm func(ctx context.Context, text string) error // tells people
+	// End closes the connections of clients whose certificate keep says no to, and says how many.
+	End func(keep func(chain []*x509.Certificate) bool) int
+}
 
-// Keep opens the files, as Open does. Without files there is no TLS.
-func Keep(files Files, check func(key string) error, log *slog.Logger) (*Keeper, error) {
+// Keep opens the files, as Open does. Without files there is no TLS. The rules are those of clients'
+// certificates.
+func Keep(files Files, check func(key string) error, rules []*rule.Rule, log *slog.Logger) (*Keeper, error) {
 	if files == (Files{}) {
 		return nil, nil
 	}
@@ -35,7 +47,15 @@ func Keep(files Files, check func(key string) error, log *slog.Logger) (*Keeper,
 	if err != nil {
 		return nil, err
 	}
-	return &Keeper{Source: source, log: log}, nil
+	return &Keeper{Source: source, clients: certificate.New(rules, source.Authorities()), log: log}, nil
+}
+
+// Client is what the certificate of a request's client gives, false if it gives nothing.
+func (k *Keeper) Client(req *http.Request) (access.Grant, bool) {
+	if k == nil {
+		return access.Grant{}, false
+	}
+	return k.clients.Grant(req.TLS)
 }
 
 // Register shows when the certificate ends.
@@ -71,15 +91,15 @@ func (k *Keeper) Prepare(srv *http.Server) {
 	}
 }
 
-// Tend looks at the files until ctx ends, and tells people by alarm.
-func (k *Keeper) Tend(ctx context.Context, alarm Alarm) {
+// Tend looks at the files until ctx ends.
+func (k *Keeper) Tend(ctx context.Context, around Around) {
 	if k == nil {
 		return
 	}
 	var watch sync.WaitGroup
 	defer watch.Wait()
-	k.sayEnd(ctx, alarm)
-	watch.Go(func() { k.Watch(ctx, lookEvery, func(err error) { k.tell(ctx, alarm, err) }) })
+	k.sayEnd(ctx, around)
+	watch.Go(func() { k.Watch(ctx, lookEvery, func(err error) { k.tell(ctx, around, err) }) })
 	daily := time.NewTicker(24 * time.Hour)
 	defer daily.Stop()
 	for {
@@ -87,46 +107,57 @@ func (k *Keeper) Tend(ctx context.Context, alarm Alarm) {
 		case <-ctx.Done():
 			return
 		case <-daily.C:
-			k.sayEnd(ctx, alarm)
+			k.sayEnd(ctx, around)
 		}
 	}
 }
 
-// Reread looks at files that may have other names; err is why these are not known.
-func (k *Keeper) Reread(ctx context.Context, files Files, err error, alarm Alarm) {
+// Reread looks at files that may have other names, and takes other rules, which hold in any case; err is
+// why neither is known.
+func (k *Keeper) Reread(ctx context.Context, files Files, rules []*rule.Rule, err error, around Around) {
 	if k == nil {
 		return
 	}
 	changed := false
 	if err == nil {
 		changed, err = k.Reload(files)
+		k.judge(rules, around)
 	}
 	if changed || err != nil {
-		k.tell(ctx, alarm, err)
+		k.tell(ctx, around, err)
+	}
+}
+
+// judge has clients judged by other rules and authorities: whoever is under way with a certificate that
+// gives something else now has to come again.
+func (k *Keeper) judge(rules []*rule.Rule, around Around) {
+	if n := around.End(k.clients.Replace(rules, k.Authorities())); n > 0 {
+		k.log.Info("connections were closed, since what their certificates give has changed", "connections", n)
 	}
 }
 
 // tell says what became of a change.
-func (k *Keeper) tell(ctx context.Context, alarm Alarm, err error) {
+func (k *Keeper) tell(ctx context.Context, around Around, err error) {
 	if err != nil {
-		k.raise(ctx, alarm, fmt.Sprintf("the old certificate stays in use: %v", err))
+		k.raise(ctx, around, fmt.Sprintf("the old certificate stays in use: %v", err))
 		return
 	}
+	k.judge(k.clients.List(), around)
 	k.log.Info("another certificate is in use", "ends", k.Ends().UTC(), "names", k.Names())
-	k.sayEnd(ctx, alarm)
+	k.sayEnd(ctx, around)
 }
 
 // sayEnd raises an alarm about a certificate that nobody renews.
-func (k *Keeper) sayEnd(ctx context.Context, alarm Alarm) {
+func (k *Keeper) sayEnd(ctx context.Context, around Around) {
 	if ends := k.Ends(); time.Until(ends) < endsSoon {
 		word := "ends"
 		if time.Now().After(ends) {
 			word = "ended"
 		}
-		k.raise(ctx, alarm, fmt.Sprintf("the certificate in use %s on %s", word, ends.UTC().Format(time.DateTime)))
+		k.raise(ctx, around, fmt.Sprintf("the certificate in use %s on %s", word, ends.UTC().Format(time.DateTime)))
 	}
 }
 
-func (k *Keeper) raise(ctx context.Context, alarm Alarm, text string) {
-	k.log.Error("tls: "+text, "error", alarm(ctx, text))
+func (k *Keeper) raise(ctx context.Context, around Around, text string) {
+	k.log.Error("tls: "+text, "error", around.Alarm(ctx, text))
 }

@@ -241,22 +241,25 @@ func TestWatch(t *testing.T) {
 // A certificate that is about to end is an alarm, at once and after a change.
 func TestEndsSoon(t *testing.T) {
 	var none *Keeper
-	none.Tend(t.Context(), nil)
+	none.Tend(t.Context(), Around{})
 	none.Register(nil)
-	none.Reread(t.Context(), Files{}, nil, nil)
-	if k, err := Keep(Files{}, nil, nil); k != nil || err != nil || k.Names() != nil {
+	none.Reread(t.Context(), Files{}, nil, nil, Around{})
+	if _, ok := none.Client(nil); ok {
+		t.Error("a certificate without TLS")
+	}
+	if k, err := Keep(Files{}, nil, nil, nil); k != nil || err != nil || k.Names() != nil {
 		t.Errorf("%v, %v", k, err)
 	}
 	f := newFolder(t, make1(t, "one", time.Now().Add(6*24*time.Hour)), "")
-	k, err := Keep(f.Files, func(string) error { return nil }, slog.New(slog.DiscardHandler))
+	k, err := Keep(f.Files, func(string) error { return nil }, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	texts := make(chan string, 8)
-	alarm := func(_ context.Context, text string) error {
+	alarm := Around{Alarm: func(_ context.Context, text string) error {
 		texts <- text
 		return nil
-	}
+	}, End: func(func([]*x509.Certificate) bool) int { return 0 }}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { k.Tend(ctx, alarm); close(done) }()
@@ -267,13 +270,13 @@ func TestEndsSoon(t *testing.T) {
 	<-done
 	long := make1(t, "one", time.Now().Add(60*24*time.Hour))
 	f.write(f.Cert, long.cert)
-	k.Reread(t.Context(), f.Files, nil, alarm)
+	k.Reread(t.Context(), f.Files, nil, nil, alarm)
 	if got := <-texts; !strings.Contains(got, "stays in use") {
 		t.Error(got)
 	}
 	f.write(f.Key, long.key)
-	k.Reread(t.Context(), f.Files, nil, alarm)
-	k.Reread(t.Context(), f.Files, errors.New("line 3"), alarm)
+	k.Reread(t.Context(), f.Files, nil, nil, alarm)
+	k.Reread(t.Context(), f.Files, nil, errors.New("line 3"), alarm)
 	if got := <-texts; got != "the old certificate stays in use: line 3" {
 		t.Error(got)
 	}
