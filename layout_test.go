@@ -72,8 +72,8 @@ var mayImport = map[string][]string{
 	"cache/upload/recovery":      {"cache/narfile", "cache/blob", "cache/index", "cache/state", "cache/upload", "narinfo"},
 	"cmd/narwharf":               {"..."},
 	"cmd/narwharf/data":          {"cache/copies", "cache/copies/...", "cache/narfile", "cache/refusal", "cmd/narwharf/command", "cmd/narwharf/server", "cmd/narwharf/terminal", "hooks/api", "hooks/serverconfig", "narinfo", "signing"},
-	"cmd/narwharf/access":        {"cmd/narwharf/command", "cmd/narwharf/data", "cmd/narwharf/server/token", "cmd/narwharf/terminal", "hooks/api", "hooks/audit", "narinfo/clip"},
-	"cmd/narwharf/command":       {"cmd/narwharf/terminal", "hooks/api", "hooks/configfile", "hooks/api/trust"},
+	"cmd/narwharf/access":        {"cmd/narwharf/command", "cmd/narwharf/data", "cmd/narwharf/server/token", "cmd/narwharf/terminal", "hooks/api", "hooks/audit", "narinfo/clip", "hooks/api/login", "hooks/configfile", "hooks/login", "hooks/login/netrc"},
+	"cmd/narwharf/command":       {"cmd/narwharf/terminal", "hooks/api", "hooks/configfile", "hooks/api/trust", "hooks/login/netrc"},
 	"cmd/narwharf/keys":          {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/configfile", "hooks/promoter", "signing", "signing/external", "signing/keyring"},
 	"cmd/narwharf/retention":     {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/api/retention"},
 	"cmd/narwharf/server":        {"cmd/narwharf/server/...", "cache", "cache/...", "hooks", "hooks/api", "hooks/api/retention", "hooks/audit", "hooks/serverconfig", "narinfo", "nixos/bootstrap", "nixos/config", "signing", "signing/access", "signing/access/...", "signing/browser"},
@@ -147,6 +147,10 @@ var mayImport = map[string][]string{
 	"signing/access/rule":          {"signing/access", "signing/access/scope"},
 	"signing/access/shortlived":    {"signing/access", "signing/access/scope", "cache/state", "cache/state/mirror"},
 
+	"hooks/api/login":   {"hooks/api"},
+	"hooks/login":       {"cache/state/durable", "hooks/api", "hooks/api/login", "hooks/configfile", "hooks/login/netrc", "signing/access"},
+	"hooks/login/netrc": {"cache/state/durable"},
+
 	"cmd/narwharf/server/token":   {"cache/state", "cache/state/mirror", "hooks/api", "hooks/audit", "signing", "signing/access", "signing/access/scope", "signing/access/shortlived"},
 	"cmd/narwharf/server/keypair": {"signing/access", "signing/access/certificate", "signing/access/rule"},
 	"cmd/narwharf/server/place":   {"cache/state", "hooks/serverconfig"},
@@ -160,6 +164,7 @@ var allMayImport = []string{"cache/state/progress", "narinfo/clip"}
 
 // testsMayImport is what tests may import beyond that.
 var testsMayImport = map[string][]string{
+	"hooks/login":        {"signing/access/oidc/oidctest", "signing/access/scope"},
 	"hooks/promoter":     {"hooks", "signing/access", "signing/access/scope", "cache/state/memory"}, // an example with a server
 	"cache/index":        {"cache/state/bolt", "cache/state/memory", "cache/state/statetest"},
 	"cache/root":         {"cache/state/memory", "cache/state/statetest"},
@@ -199,7 +204,7 @@ var onlyIn = map[string][]string{
 	"go.etcd.io/bbolt":         {"cache/state/bolt/*.go"},
 	// Handlers and clients know HTTP; what they call does not.
 	"net/http": {"bench/*.go", "cache/*.go", "cache/copies/remote/*.go", "cache/fastpath/*.go", "cache/limits/*.go", "cache/reply/*.go", "cache/state/admin/*.go", "cache/upstream/*.go", "cmd/narwharf/server/*.go", "cmd/narwharf/server/keypair/*.go", "cmd/narwharf/server/shutdown/*.go", "e2e/*.go", "e2e/*/*.go",
-		"hooks/*.go", "hooks/api/*.go", "hooks/api/retention/*.go", "hooks/longpoll/*.go", "hooks/reply/*.go", "nixos/linux/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "nixos/identity/*.go", "signing/access/*.go", "signing/access/awsiam/*.go", "signing/browser/*.go",
+		"hooks/*.go", "hooks/api/*.go", "hooks/api/login/*.go", "hooks/api/retention/*.go", "hooks/login/*.go", "cmd/narwharf/access/login.go", "hooks/longpoll/*.go", "hooks/reply/*.go", "nixos/linux/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "nixos/identity/*.go", "signing/access/*.go", "signing/access/awsiam/*.go", "signing/browser/*.go",
 		"signing/access/oidc/*.go", "signing/access/oidc/oidctest/*.go"},
 }
 

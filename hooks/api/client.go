@@ -150,8 +150,8 @@ type Call struct {
 	Method string // GET if empty
 	Path   string // below the base URL, escaped: "/api/v1/channels/web"
 	Query  url.Values
-	// Body is encoded as JSON, unless it is a []byte, which is sent as text, or a
-	// json.RawMessage.
+	// Body is encoded as JSON, unless it is a []byte, which is sent as text, a json.RawMessage,
+	// or url.Values, a form.
 	Body        any
 	IfMatch     string // an ETag with its quotes
 	IfNoneMatch string
@@ -218,6 +218,8 @@ func (call *Call) encode() (err error) {
 	case nil:
 	case []byte:
 		call.text, call.kind = b, "text/plain; charset=utf-8"
+	case url.Values:
+		call.text, call.kind = []byte(b.Encode()), "application/x-www-form-urlencoded"
 	case json.RawMessage: // as it was written
 		call.text, call.kind = b, "application/json"
 	default:

@@ -253,6 +253,17 @@ type Client struct {
 	path string
 }
 
+// File is where it stands, or would; "" if that is nowhere.
+func (c *Client) File() string { return c.path }
+
+// Netrc is the file beside it with what narwharf login got.
+func (c *Client) Netrc() string {
+	if c.path == "" {
+		return ""
+	}
+	return filepath.Join(filepath.Dir(c.path), "netrc")
+}
+
 // CheckSecret refuses a file with a secret that every user of this machine can read.
 func (c *Client) CheckSecret(name string) error {
 	return CheckSecret(name, c.AllowReadableSecrets, c.path)

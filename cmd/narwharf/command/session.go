@@ -12,6 +12,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/api/trust"
 	"narwharf/hooks/configfile"
+	"narwharf/hooks/login/netrc"
 )
 
 // ClientFlags are the flags of commands that talk to a server.
@@ -24,7 +25,7 @@ type ClientFlags struct {
 func AddClientFlags(c *cobra.Command) *ClientFlags {
 	f := new(ClientFlags)
 	c.Flags().StringVar(&f.server, "server", "", "`URL` of the server (else $NARWHARF_SERVER, client.toml)")
-	c.Flags().StringVar(&f.tokenFile, "token-file", "", "`FILE` with the token, may be a pipe (else $NARWHARF_TOKEN_FILE, client.toml)")
+	c.Flags().StringVar(&f.tokenFile, "token-file", "", "`FILE` with the token, may be a pipe (else $NARWHARF_TOKEN_FILE, client.toml, what narwharf login got)")
 	c.Flags().StringVar(&f.caFile, "ca-file", "", "`FILE` with certificates to trust instead of the system's (else $NARWHARF_CA_FILE, client.toml)")
 	c.Flags().StringVar(&f.config, "client-config", "", "`FILE` to read instead of ~/.config/narwharf/client.toml")
 	c.Flags().BoolVar(&f.JSON, "json", false, "print JSON")
@@ -41,23 +42,52 @@ func (f *ClientFlags) Load() (*configfile.Client, error) {
 	cfg.TokenFile = cmp.Or(f.tokenFile, cfg.TokenFile)
 	cfg.CAFile = cmp.Or(f.caFile, cfg.CAFile)
 	if cfg.Server == "" {
-		return nil, errors.New("no server is named: give --server URL, set NARWHARF_SERVER, or write server = \"URL\" into ~/.config/narwharf/client.toml")
+		return nil, errors.New("no server is named: give --server URL, set NARWHARF_SERVER, or run narwharf login URL, which writes it into ~/.config/narwharf/client.toml")
 	}
 	return cfg, nil
 }
 
-// NewClient is a client of the server that the configuration names.
+// NewClient is a client of the server that the configuration names, with the token that it has for
+// it: of token_file, or what narwharf login has kept.
 func NewClient(cfg *configfile.Client, version string) (*api.Client, error) {
 	if err := cfg.CheckSecret(cfg.TokenFile); cfg.TokenFile != "" && err != nil {
 		return nil, err
 	}
+	o := api.ClientOptions{TokenFile: cfg.TokenFile}
+	if o.TokenFile == "" {
+		var err error
+		if o.Token, err = keptToken(cfg); err != nil {
+			return nil, err
+		}
+	}
+	return newClient(cfg, o, version)
+}
+
+// ClientWith is NewClient with another token, or without one ("").
+func ClientWith(cfg *configfile.Client, token, version string) (*api.Client, error) {
+	return newClient(cfg, api.ClientOptions{Token: token}, version)
+}
+
+func newClient(cfg *configfile.Client, o api.ClientOptions, version string) (*api.Client, error) {
 	if err := cfg.CheckSecret(cfg.KeyFile); cfg.KeyFile != "" && err != nil {
 		return nil, err
 	}
-	return api.NewClient(api.ClientOptions{
-		Servers: []string{cfg.Server}, TokenFile: cfg.TokenFile, Trust: trust.Files{CA: cfg.CAFile, Cert: cfg.CertFile, Key: cfg.KeyFile},
-		UserAgent: "narwharf/" + version,
-	})
+	o.Servers, o.UserAgent = []string{cfg.Server}, "narwharf/"+version
+	o.Trust = trust.Files{CA: cfg.CAFile, Cert: cfg.CertFile, Key: cfg.KeyFile}
+	return api.NewClient(o)
+}
+
+// keptToken is what narwharf login has kept for the server, "" if nothing.
+func keptToken(cfg *configfile.Client) (string, error) {
+	u, err := api.ParseURL(cfg.Server)
+	if err != nil {
+		return "", nil // whoever uses it says so
+	}
+	token, err := netrc.Password(cfg.Netrc(), u.Hostname())
+	if token != "" && err == nil {
+		err = cfg.CheckSecret(cfg.Netrc())
+	}
+	return token, err
 }
 
 // Session is a call of a command that talks to a server.

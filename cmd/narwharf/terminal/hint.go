@@ -40,7 +40,7 @@ func Hint(err error) string {
 	}
 	switch e.Kind {
 	case api.Unauthorized:
-		return "\nCommands take a token by --token-file FILE, by $NARWHARF_TOKEN_FILE or by token_file in client.toml, agents by token_file in agent.toml."
+		return "\nnarwharf login gets a token, and another when that has ended. --token-file FILE, $NARWHARF_TOKEN_FILE and token_file in client.toml name one; agents have token_file in agent.toml."
 	case api.Internal:
 		return "\nThe log of the server has the reason (journalctl -u narwharf, or where narwharf serve runs)."
 	}
