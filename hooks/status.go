@@ -18,7 +18,7 @@ func (s *Server) putStatus(c *call, name string) error {
 		return err
 	}
 	defer done()
-	st, err := intake.Status(body)
+	st, err := intake.Status(body, c.About)
 	if err != nil {
 		return err
 	}

@@ -161,6 +161,8 @@ func (s State) Final() bool {
 // Status is the body of PUT /api/v1/hosts/{h}/status: all that a host knows of
 // itself. Reports are ordered by (StartID, Counter).
 type Status struct {
+	Channel string `json:"channel"` // first: whether it may be reported is known before the rest is read
+
 	Agent   string `json:"agent"`    // version
 	StartID int64  `json:"start_id"` // grows with every start of the agent
 	Counter int64  `json:"counter"`  // grows with every report of one start
@@ -168,10 +170,9 @@ type Status struct {
 	Instance string `json:"instance,omitempty"` // 32 hex digits, drawn at the agent's first start; "" from agents before it
 	Machine  string `json:"machine,omitempty"`  // MachineID; "" if the host has no /etc/machine-id
 
-	Channel string `json:"channel"`
-	Target  string `json:"target"`
-	System  string `json:"system,omitempty"`
-	BootID  string `json:"boot_id"`
+	Target string `json:"target"`
+	System string `json:"system,omitempty"`
+	BootID string `json:"boot_id"`
 
 	State   State  `json:"state"`
 	Seq     int64  `json:"seq"`               // that the state is about; 0: none yet

@@ -36,9 +36,12 @@ const maxPlain = 8 << 10
 // MaxSize bounds what is read of a report.
 const MaxSize = 64 << 20
 
-// Status reads a report. An error is that of r, or an api.Error for what is no report.
-func Status(r io.Reader) (*api.Status, error) {
-	c := &copier{in: bufio.NewReaderSize(r, maxPlain)}
+// Status reads a report. An error is that of r or of may, or an api.Error for what is no report.
+// may says whether somebody may report of a channel; of a long report it is asked before most is read,
+// and of what Status returns the caller asks it anew.
+func Status(r io.Reader, may func(channel string) error) (*api.Status, error) {
+	begin := &early{Reader: r, may: may, left: maxEarly}
+	c := &copier{in: bufio.NewReaderSize(begin, maxPlain), begin: begin}
 	text, err := c.in.Peek(maxPlain)
 	if err != nil && err != io.EOF {
 		return nil, err
@@ -121,6 +124,7 @@ func Clean(s string, limit int) string { return clip.Line(s, limit) }
 // check more than it needs to: whoever reads the copy does.
 type copier struct {
 	in     *bufio.Reader
+	begin  *early
 	out    bytes.Buffer
 	off    int    // within so many values that are left out
 	head   [2]int // where the head begins and ends in out
@@ -238,6 +242,9 @@ func (c *copier) entry(b byte, keyed bool, depth, limit int) error {
 		return errSyntax
 	}
 	c.put(":")
+	if depth == 0 && key == "channel" && c.off == 0 {
+		return c.channel()
+	}
 	if depth > 0 || key != "head" || c.off > 0 {
 		return c.value(depth+1, limit)
 	}
