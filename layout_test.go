@@ -74,7 +74,7 @@ var mayImport = map[string][]string{
 	"cmd/narwharf/data":          {"cache/copies", "cache/copies/...", "cache/narfile", "cache/refusal", "cmd/narwharf/command", "cmd/narwharf/server", "cmd/narwharf/terminal", "hooks/api", "hooks/serverconfig", "narinfo", "signing"},
 	"cmd/narwharf/access":        {"cmd/narwharf/command", "cmd/narwharf/data", "cmd/narwharf/server/token", "cmd/narwharf/terminal", "hooks/api", "hooks/audit", "narinfo/clip", "hooks/api/login", "hooks/configfile", "hooks/login", "hooks/login/netrc"},
 	"cmd/narwharf/command":       {"cmd/narwharf/terminal", "hooks/api", "hooks/configfile", "hooks/api/trust", "hooks/login/netrc"},
-	"cmd/narwharf/keys":          {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/configfile", "hooks/promoter", "signing", "signing/external", "signing/keyring"},
+	"cmd/narwharf/keys":          {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/configfile", "hooks/promoter", "signing", "signing/external", "signing/keyring", "hooks/promoter/rotation"},
 	"cmd/narwharf/retention":     {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/api/retention"},
 	"cmd/narwharf/server":        {"cmd/narwharf/server/...", "cache", "cache/...", "hooks", "hooks/api", "hooks/api/retention", "hooks/audit", "hooks/serverconfig", "narinfo", "nixos/bootstrap", "nixos/config", "signing", "signing/access", "signing/access/...", "signing/browser"},
 	"cmd/narwharf/terminal":      {"hooks/api"},
@@ -94,12 +94,12 @@ var mayImport = map[string][]string{
 	"hooks/api/retention":        {"hooks/api"},
 	"hooks/channel":              {"hooks/api", "hooks/audit", "hooks/closure", "signing", "narinfo", "cache/root", "cache/state", "cache/state/mirror", "cache/state/namelock"},
 	"hooks/configfile":           nil,
-	"hooks/desired":              {"hooks/api", "hooks/audit", "hooks/channel", "hooks/host", "hooks/host/presence", "hooks/longpoll", "hooks/policy", "hooks/reboot", "hooks/timers", "narinfo", "signing", "signing/access", "cache/root", "cache/state", "cache/state/mirror"},
+	"hooks/desired":              {"hooks/api", "hooks/audit", "hooks/channel", "hooks/host", "hooks/host/presence", "hooks/longpoll", "hooks/policy", "hooks/reboot", "hooks/timers", "narinfo", "signing", "signing/access", "cache/root", "cache/state", "cache/state/mirror", "hooks/keys", "hooks/intake"},
 	"hooks/host/presence":        nil,
 	"hooks/host":                 {"hooks/host/presence", "hooks/api", "hooks/audit", "narinfo", "signing", "signing/access", "cache/root", "cache/state", "cache/state/mirror"},
 	"hooks/intake":               {"hooks/api"},
 	"hooks/longpoll":             nil,
-	"hooks/promoter":             {"hooks/api", "signing", "narinfo", "cache/nixstore", "cache/state/durable"},
+	"hooks/promoter":             {"hooks/api", "signing", "narinfo", "cache/nixstore", "cache/state/durable", "signing/keyring"},
 	"hooks/retain":               {"hooks/api", "hooks/api/retention", "hooks/audit", "hooks/channel", "hooks/closure", "hooks/host", "narinfo", "cache/root", "cache/state", "cache/state/mirror"},
 	"hooks/reboot":               {"hooks/api", "hooks/audit", "hooks/host", "cache/state", "cache/state/mirror"},
 	"hooks/reply":                {"hooks/api", "hooks/longpoll", "cache/limits", "signing/access"},
@@ -112,7 +112,7 @@ var mayImport = map[string][]string{
 	"nixos":                      {"nixos/desired", "nixos/effect", "nixos/journal", "nixos/machine", "signing", "narinfo", "hooks/api"},
 	"nixos/bootstrap":            {"nixos/config", "hooks/api", "narinfo", "signing", "signing/access", "hooks/api/trust"},
 	"nixos/config":               {"nixos", "nixos/desired", "nixos/effect", "nixos/machine", "nixos/probation", "nixos/linux/witness", "nixos/relay", "hooks/api", "hooks/configfile", "hooks/window", "signing"},
-	"nixos/desired":              {"nixos/effect", "nixos/journal", "signing", "hooks/api", "hooks/window"},
+	"nixos/desired":              {"nixos/effect", "nixos/journal", "signing", "hooks/api", "hooks/window", "signing/keyring"},
 	"nixos/effect":               {"nixos/journal", "signing", "narinfo", "hooks/api"},
 	"nixos/identity":             {"hooks/api", "signing/access/awsiam", "signing/access/hostkey"},
 	"nixos/journal":              {"signing", "narinfo", "hooks/api", "cache/state/durable"},
@@ -155,6 +155,10 @@ var mayImport = map[string][]string{
 	"cmd/narwharf/server/keypair": {"signing/access", "signing/access/certificate", "signing/access/rule"},
 	"cmd/narwharf/server/place":   {"cache/state", "hooks/serverconfig"},
 
+	"hooks/promoter/rotation": {"hooks/api", "signing", "signing/keyring", "cache/state/durable"},
+
+	"hooks/keys": {"hooks/api", "hooks/audit", "hooks/channel", "signing", "signing/keyring", "cache/state/mirror"},
+
 	"cmd/narwharf/server/collector": {"cache/blob", "cache/retention", "cache/stored", "hooks/api", "hooks/api/retention", "hooks/serverconfig", "narinfo"},
 	"cmd/narwharf/server/shutdown":  {"cache"},
 }
@@ -175,12 +179,12 @@ var testsMayImport = map[string][]string{
 	"cache/state/bolt":   {"cache/state/statetest"},
 	"cache/state/memory": {"cache/state/statetest"},
 	"cache/narfile":      {"cache/narfiletest"},
-	"hooks":              {"nixos", "nixos/effect", "nixos/remote", "nixos/sim", "narinfo", "cache/root", "cache/state/bolt", "cache/state/memory"}, // real agents on simulated hosts
+	"hooks":              {"nixos", "nixos/effect", "nixos/remote", "nixos/sim", "narinfo", "signing/keyring", "cache/root", "cache/state/bolt", "cache/state/memory"}, // real agents on simulated hosts
 	"hooks/audit":        {"cache/state/memory"},
 	"hooks/reboot":       {"cache/state/memory"},
 	"hooks/retain":       {"cache/state/memory"},
 	"cache/state/mirror": {"cache/state/memory"},
-	"nixos":              {"nixos/sim", "hooks/window"},
+	"nixos":              {"nixos/sim", "hooks/window", "signing/keyring"},
 	"nixos/linux":        {"nixos/sim", "cache/nar", "cache/nar/dump", "narinfo", "signing"},
 	"nixos/bootstrap":    {"signing/access/scope"},
 	"signing/browser":    {"signing/access/scope", "cache/state/memory"},

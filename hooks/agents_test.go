@@ -113,7 +113,7 @@ func (a *agents) ask(method, path, token string, body any, want int, header ...s
 
 // Desired implements nixos.Server. A poll that would park is over at once, and
 // the host's clock has moved on by it.
-func (h *simHost) Desired(ctx context.Context, etag string, seq int64, wait time.Duration) (*api.Desired, string, error) {
+func (h *simHost) Desired(ctx context.Context, etag string, have api.Have, wait time.Duration) (*api.Desired, string, error) {
 	h.all.now.Store(max(h.all.now.Load(), h.Clock))
 	f, err := h.Facts(ctx)
 	if err != nil {
@@ -121,7 +121,7 @@ func (h *simHost) Desired(ctx context.Context, etag string, seq int64, wait time
 	}
 	query := ""
 	if !h.old {
-		query = fmt.Sprintf("&seq=%d", seq)
+		query = fmt.Sprintf("&seq=%d&keys=%d", have.Seq, have.Keys)
 	}
 	a := h.all.ask("GET", "/api/v1/hosts/"+h.name+"/desired?channel="+sim.Channel+"&target="+sim.Target+"&boot="+f.BootID+query, h.all.admin, nil, 0, "If-None-Match", etag)
 	switch a.status {

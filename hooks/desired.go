@@ -1,59 +1,24 @@
 package hooks
 
 import (
-	"cmp"
 	"net/http"
-	"strconv"
 
-	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
-	"narwharf/hooks/host"
-	"narwharf/hooks/intake"
+	"narwharf/hooks/desired"
 	"narwharf/hooks/longpoll"
-	"narwharf/signing"
 )
-
-// selfOf is which machine a poll or log is of.
-func selfOf(req *http.Request) (api.Self, error) {
-	q := req.URL.Query()
-	self := api.Self{Instance: q.Get("instance"), Machine: intake.Clean(q.Get("machine"), 1<<10), BootID: intake.Clean(q.Get("boot"), 1<<10)}
-	return self, host.CheckSelf(self)
-}
-
-// wanted is what an agent's poll asks about.
-type wanted struct {
-	channel, target string
-	seen            int64 // the seq that the agent knows; -1: it does not say
-	self            api.Self
-}
-
-// readWanted reads the query of a host's poll.
-func readWanted(req *http.Request, host string) (w wanted, err error) {
-	q := req.URL.Query()
-	w.channel, w.target, w.seen = q.Get("channel"), cmp.Or(q.Get("target"), host), -1
-	if err := signing.CheckTarget(w.target); err != nil {
-		return w, api.Errorf(api.BadRequest, "%v", err)
-	}
-	if text := q.Get("seq"); text != "" {
-		if w.seen, err = strconv.ParseInt(text, 10, 64); err != nil || w.seen < 0 {
-			return w, api.Errorf(api.BadRequest, "?seq=%s is no seq", text)
-		}
-	}
-	w.self, err = selfOf(req)
-	return w, err
-}
 
 // getDesired is the agent's poll.
 func (s *Server) getDesired(c *call, name string) error {
-	w, err := readWanted(c.req, name)
+	w, err := desired.ReadWanted(c.req.URL.Query(), name)
 	if err != nil {
 		return err
 	}
 	ctx, who := c.ctx(), c.caller()
-	if err := s.hosts.AdmitPoll(ctx, who, name, w.channel, w.self); err != nil {
+	if err := s.hosts.AdmitPoll(ctx, who, name, w.Channel, w.Self); err != nil {
 		return err
 	}
-	if err := s.Fleet.Review(ctx, name, w.self.BootID); err != nil {
+	if err := s.Fleet.Review(ctx, name, w.Self.BootID); err != nil {
 		return err
 	}
 	ask := s.Fleet.Tell
@@ -61,12 +26,12 @@ func (s *Server) getDesired(c *call, name string) error {
 		ask = s.Fleet.For // it is no agent that would act on it
 	}
 	p := s.hosts.Presence(name)
-	number, back := p.Arrive(s.clock(), w.channel, w.target)
+	number, back := p.Arrive(s.clock(), w.Channel, w.Target)
 	if back {
-		s.polls.Notify(audit.Hosts(w.channel)...)
+		s.polls.Notify(audit.Hosts(w.Channel)...)
 	}
 	return s.poll(c, longpoll.Poll{
-		Topics: []string{audit.Channel(w.channel), audit.Host(name)},
+		Topics: []string{audit.Channel(w.Channel), audit.Host(name)},
 		Also:   func() []string { return s.Fleet.SlotTopics(name) },
 		Over: func(gone bool) {
 			offline := p.Leave(s.clock(), number, gone) // unless it polls again
@@ -74,15 +39,15 @@ func (s *Server) getDesired(c *call, name string) error {
 				s.hosts.Unsee(name) // to ask makes no host
 				return
 			}
-			for _, topic := range audit.Hosts(w.channel) {
+			for _, topic := range audit.Hosts(w.Channel) {
 				s.wakeAt(offline, topic)
 			}
 		},
 		Look: func() (longpoll.Answer, error) {
-			if err := s.hosts.Refused(who, name, w.self); err != nil {
+			if err := s.hosts.Refused(who, name, w.Self); err != nil {
 				return longpoll.Answer{}, err // the name has gone to another since
 			}
-			a, err := ask(name, w.channel, w.target, w.seen)
+			a, err := ask(name, w.Channel, w.Target, w.Have)
 			if err != nil {
 				return longpoll.Answer{}, err
 			}

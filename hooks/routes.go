@@ -56,6 +56,8 @@ func (s *Server) rows() []row {
 		{Route{"GET", "/api/v1/channels/:channel/store-path", "store-path", scope.NeedsPull}, ofChannel(s.getStorePath)},
 		{Route{"GET", "/api/v1/channels/:channel/policy", "policy", reads(scope.InPath)}, ofChannel(s.getPolicy)},
 		{Route{"PUT", "/api/v1/channels/:channel/policy", "policy-put", operates(scope.InPath)}, ofChannel(s.putPolicy)},
+		{Route{"GET", "/api/v1/channels/:channel/keys", "keys", scope.NeedsPull}, ofChannel(s.getKeys)},
+		{Route{"PUT", "/api/v1/channels/:channel/keys", "keys-put", promotes}, ofChannel(s.putKeys)},
 		{Route{"GET", "/api/v1/channels/:channel/bootstrap", "bootstrap", joins(scope.InPath)}, ofChannel(s.getBootstrap)},
 		{Route{"GET", "/api/v1/closures/:digest", "closure", scope.NeedsPull}, s.getClosure},
 		{Route{"PUT", "/api/v1/closures/:digest", "closure-put", sendsManifest}, s.putClosure},

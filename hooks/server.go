@@ -22,6 +22,7 @@ import (
 	"narwharf/hooks/closure"
 	"narwharf/hooks/desired"
 	"narwharf/hooks/host"
+	"narwharf/hooks/keys"
 	"narwharf/hooks/longpoll"
 	"narwharf/hooks/policy"
 	"narwharf/hooks/reboot"
@@ -75,6 +76,7 @@ type Server struct {
 	refusals *audit.Refusals
 	channels *channel.Channels
 	policies *policy.Policies
+	keys     *keys.Keyrings
 	hosts    *host.Hosts
 	slots    *reboot.Slots
 	Fleet    *desired.Fleet
@@ -133,6 +135,9 @@ func New(o Options) (_ *Server, err error) {
 	if s.policies, err = policy.New(set, o.Files); err != nil {
 		return nil, err
 	}
+	if s.keys, err = keys.New(set, s.channels, o.Files); err != nil {
+		return nil, err
+	}
 	if s.hosts, err = host.New(set, host.Options{Tokens: o.Tokens, PerCredential: o.HostsPerCredential, Log: o.Log, Clock: o.Clock}); err != nil {
 		return nil, err
 	}
@@ -140,7 +145,7 @@ func New(o Options) (_ *Server, err error) {
 		return nil, err
 	}
 	s.Fleet = desired.New(desired.Options{
-		Set: set, Channels: s.channels, Policies: s.policies, Hosts: s.hosts, Slots: s.slots,
+		Set: set, Channels: s.channels, Policies: s.policies, Keys: s.keys, Hosts: s.hosts, Slots: s.slots,
 		Timers: s.timers, Wake: s.polls.Notify, Log: o.Log, Clock: o.Clock,
 	})
 	if s.Retain, err = retain.New(retain.Options{
@@ -177,6 +182,9 @@ func (s *Server) Tend(ctx context.Context) { audit.Tend(ctx, s.set, s.limits, s.
 func (s *Server) Restore(ctx context.Context, report func(format string, args ...any)) (channels, releases int, err error) {
 	if channels, releases, err = s.channels.Restore(ctx, report); err == nil {
 		err = s.policies.Restore(ctx)
+	}
+	if err == nil {
+		err = s.keys.Restore(ctx)
 	}
 	if err == nil {
 		err = s.Retain.Restore(ctx, report)

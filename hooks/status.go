@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/desired"
 	"narwharf/hooks/host"
 	"narwharf/hooks/intake"
 	"narwharf/hooks/longpoll"
@@ -42,7 +43,7 @@ func (s *Server) postLog(c *call, name string) error {
 	if err := host.CheckAttempt(attempt); err != nil {
 		return err
 	}
-	self, err := selfOf(c.req)
+	self, err := desired.ReadSelf(c.req.URL.Query())
 	if err != nil {
 		return err
 	}

@@ -143,7 +143,7 @@ const (
 type Server interface {
 	// Desired is api.ErrNotModified if nothing is new. seq is the highest that the host
 	// has accepted.
-	Desired(ctx context.Context, etag string, seq int64, wait time.Duration) (*api.Desired, string, error)
+	Desired(ctx context.Context, etag string, have api.Have, wait time.Duration) (*api.Desired, string, error)
 	// Report hands a status over. It is delivered when that is possible,
 	// unless a newer one is handed over before.
 	Report(ctx context.Context, s *api.Status)

@@ -61,7 +61,7 @@ func (a *Agent) DryRun(ctx context.Context) (*Plan, error) {
 		p.Error = "an attempt is under way: narwharf agent status"
 		return p, nil
 	}
-	d, tag, err := a.Host.Desired(ctx, "", a.Machine.Floor(j), 0)
+	d, tag, err := a.Host.Desired(ctx, "", a.Machine.Have(j), 0)
 	if err != nil {
 		return nil, fmt.Errorf("ask the server: %w", err)
 	}

@@ -36,7 +36,7 @@ func (a *Agent) poll(ctx context.Context, e effect.Poll) effect.Event {
 		}
 		wait = min(wait, left)
 	}
-	d, tag, err := a.Host.Desired(ctx, e.ETag, a.Machine.Floor(a.journal), wait)
+	d, tag, err := a.Host.Desired(ctx, e.ETag, a.Machine.Have(a.journal), wait)
 	switch {
 	case err == nil:
 		a.noteAnswer()

@@ -10,14 +10,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"narwharf/cmd/narwharf/command"
+	"narwharf/cmd/narwharf/keys"
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/api"
 	"narwharf/narinfo/clip"
 )
 
 func channelCommand() *cobra.Command {
-	return command.Group("channel", "list, show and delete channels, and say when their hosts may act", "",
-		channelListCommand(), channelShowCommand(), channelHistoryCommand(), channelPolicyCommand(), channelDeleteCommand())
+	return command.Group("channel", "list, show and delete channels, and say when their hosts may act and which keys sign", "",
+		channelListCommand(), channelShowCommand(), channelHistoryCommand(), channelPolicyCommand(), keys.ForChannel(versionText()), refreshCommand(), channelDeleteCommand())
 }
 
 func channelListCommand() *cobra.Command {

@@ -18,6 +18,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/configfile"
 	"narwharf/hooks/promoter"
+	"narwharf/hooks/promoter/rotation"
 	"narwharf/signing"
 )
 
@@ -296,8 +297,29 @@ in seq; they go forward to old systems.
 	return c
 }
 
+func refreshCommand() *cobra.Command {
+	c := command.New("refresh CHANNEL", "promote what a channel has once more, signed anew", 1, 1,
+		`Makes a new release with the entries of the last one, byte for byte: hosts that run
+them have nothing to do. It is made and signed now, by the keys given, so that hosts with
+require_fresh see that nobody withholds a newer one, and so that keys that stay have
+signed before another is retired. --expires gives it a new end.
+
+    narwharf channel refresh web --expires 14d      from a timer of CI, say`)
+	f := addPromoteFlags(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		p, err := f.promoter(c, args[0])
+		if err != nil {
+			return err
+		}
+		defer f.bar.End()
+		r, err := p.Refresh(c.Context())
+		return f.send(c, p, r, err)
+	}
+	return c
+}
+
 func signCommand() *cobra.Command {
-	c := command.New("sign [--key FILE] RELEASE", "add a signature to a release that promote --out wrote", 1, 1,
+	c := command.New("sign [--key FILE] RELEASE", "add a signature to what promote --out or channel keys --out wrote", 1, 1,
 		`Shows what the release does, and adds a signature by each key to the file. With
 no key it only shows it: look first, and sign when it is what you expect.
 
@@ -320,11 +342,14 @@ The store paths are what is signed, with every byte of their closures.`)
 		if err != nil {
 			return err
 		}
+		out := c.OutOrStdout()
+		if _, err := rotation.ReadFile(args[0]); !errors.Is(err, rotation.ErrOther) {
+			return keys.SignFile(out, args[0], signers)
+		}
 		f, err := promoter.ReadFile(args[0])
 		if err != nil {
 			return err
 		}
-		out := c.OutOrStdout()
 		if *asJSON {
 			n, err := f.Sign(signers)
 			return errors.Join(err, terminal.JSON(out, map[string]any{"head": f.Head, "entries": f.Entries, "signatures": n}))

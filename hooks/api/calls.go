@@ -120,6 +120,15 @@ func (c *Client) PutClosure(ctx context.Context, m *signing.Manifest) error {
 	return err
 }
 
+// Keys reads what is known of a channel's keys, after a change if that is not nil.
+func (c *Client) Keys(ctx context.Context, name string, change *KeysChange) (*Keys, error) {
+	call := Call{Path: channelPath(name) + "/keys", MaxBody: 16 << 20}
+	if change != nil {
+		call.Method, call.Body = http.MethodPut, change
+	}
+	return ask[*Keys](ctx, c, call)
+}
+
 // DeleteChannel deletes a channel that is at ifSeq.
 func (c *Client) DeleteChannel(ctx context.Context, name string, ifSeq int64) error {
 	_, err := c.Do(ctx, Call{Method: http.MethodDelete, Path: channelPath(name), IfMatch: atSeq(ifSeq)})
@@ -222,8 +231,8 @@ func (c *Client) Join(ctx context.Context, host, channel string) (*Joined, error
 
 // Desired reads what a host shall do. seq is the highest that it has accepted. With an etag it parks for up to wait
 // and is ErrNotModified when that is over.
-func (c *Client) Desired(ctx context.Context, host, channel, target string, seq int64, etag string, wait time.Duration) (*Desired, string, error) {
-	q := c.self.query(url.Values{"channel": {channel}, "target": {target}, "seq": {strconv.FormatInt(seq, 10)}})
+func (c *Client) Desired(ctx context.Context, host, channel, target string, have Have, etag string, wait time.Duration) (*Desired, string, error) {
+	q := c.self.query(url.Values{"channel": {channel}, "target": {target}, "seq": {strconv.FormatInt(have.Seq, 10)}, "keys": {strconv.FormatInt(have.Keys, 10)}})
 	return poll[*Desired](ctx, c, Call{Path: hostPath(host) + "/desired", Query: q}, etag, wait)
 }
 

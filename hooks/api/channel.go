@@ -52,16 +52,42 @@ type TargetPlan struct {
 
 // Channel is the answer to GET /api/v1/channels/{c}.
 type Channel struct {
-	Channel   string           `json:"channel"`
-	Seq       int64            `json:"seq"` // 0: never promoted
-	Deleted   bool             `json:"deleted,omitempty"`
-	Origin    string           `json:"origin,omitempty"` // what hosts know it as; of older servers ""
-	Kind      ChannelKind      `json:"kind,omitempty"`
-	Keys      []string         `json:"keys,omitempty"`
-	Threshold int              `json:"threshold,omitempty"`
-	Release   *signing.Release `json:"release,omitempty"`
-	Promoted  time.Time        `json:"promoted,omitzero"`
-	By        string           `json:"by,omitempty"`
+	Channel   string      `json:"channel"`
+	Seq       int64       `json:"seq"` // 0: never promoted
+	Deleted   bool        `json:"deleted,omitempty"`
+	Origin    string      `json:"origin,omitempty"` // what hosts know it as; of older servers ""
+	Kind      ChannelKind `json:"kind,omitempty"`
+	Keys      []string    `json:"keys,omitempty"`
+	Threshold int         `json:"threshold,omitempty"`
+	// KeysVersion is of the statement (narwharf channel keys) that Keys are of; 0: of none.
+	KeysVersion int64            `json:"keys_version,omitempty"`
+	Release     *signing.Release `json:"release,omitempty"`
+	Promoted    time.Time        `json:"promoted,omitzero"`
+	By          string           `json:"by,omitempty"`
+}
+
+// Keys is the answer to GET /api/v1/channels/{c}/keys: which keys may sign its releases, and
+// what led there. Nothing of it is believed: signing/keyring walks it.
+type Keys struct {
+	Channel        string              `json:"channel"`
+	Origin         string              `json:"origin"`
+	Version        int64               `json:"version"` // of the last statement; 0: there is none
+	Keys           []string            `json:"keys"`
+	Threshold      int                 `json:"threshold"`
+	First          []string            `json:"first,omitempty"` // the keys before the first statement
+	FirstThreshold int                 `json:"first_threshold,omitempty"`
+	Revoked        []string            `json:"revoked,omitempty"`
+	Recovery       []string            `json:"recovery,omitempty"`
+	Statements     []*signing.Envelope `json:"statements,omitempty"`
+	Revocations    []*signing.Envelope `json:"revocations,omitempty"`
+}
+
+// KeysChange is the body of PUT /api/v1/channels/{c}/keys: exactly one of its fields.
+type KeysChange struct {
+	Statement  *signing.Envelope `json:"statement,omitempty"`
+	Revocation *signing.Envelope `json:"revocation,omitempty"`
+	// Recovery are the keys that may sign revocations; it takes the scope admin.
+	Recovery []string `json:"recovery,omitempty"`
 }
 
 // HistoryItem is one line of GET /api/v1/channels/{c}/history, newest first.

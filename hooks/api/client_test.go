@@ -102,7 +102,7 @@ func TestForeignErrors(t *testing.T) {
 
 func TestDesired(t *testing.T) {
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.RequestURI() != "/api/v1/hosts/h1/desired?channel=web&seq=0&target=role%3Aweb" {
+		if r.URL.RequestURI() != "/api/v1/hosts/h1/desired?channel=web&keys=0&seq=0&target=role%3Aweb" {
 			t.Error(r.URL.RequestURI())
 		}
 		if r.Header.Get("If-None-Match") == `"a"` {
@@ -119,11 +119,11 @@ func TestDesired(t *testing.T) {
 		w.Write([]byte(`{"channel":"web","seq":4}`)) //nolint:errcheck // a test's server
 	})
 	c := client(t, ClientOptions{Servers: []string{s.URL}})
-	d, etag, err := c.Desired(context.Background(), "h1", "web", "role:web", 0, "", 45*time.Second)
+	d, etag, err := c.Desired(context.Background(), "h1", "web", "role:web", Have{}, "", 45*time.Second)
 	if err != nil || d.Seq != 4 || etag != `"a"` {
 		t.Fatal(d, etag, err)
 	}
-	if _, _, err := c.Desired(context.Background(), "h1", "web", "role:web", 0, etag, 45500*time.Millisecond); !errors.Is(err, ErrNotModified) {
+	if _, _, err := c.Desired(context.Background(), "h1", "web", "role:web", Have{}, etag, 45500*time.Millisecond); !errors.Is(err, ErrNotModified) {
 		t.Fatal(err)
 	}
 }

@@ -20,6 +20,10 @@ type Desired struct {
 	// Heads lead a host that was off for long to the pointer's: each is at most
 	// signing.MaxSeqJump above the one before.
 	Heads []*signing.Envelope `json:"heads,omitempty"`
+	// Keys are statements about the channel's keys above the version that the host has, and
+	// Revocations all there are (signing/keyring). They are signed, too.
+	Keys        []*signing.Envelope `json:"keys,omitempty"`
+	Revocations []*signing.Envelope `json:"revocations,omitempty"`
 	// Grant allows the host to act on this seq now.
 	Grant *Grant `json:"grant"`
 	// Reboot permits a reboot now for this seq, to a host that needs one.
@@ -31,6 +35,12 @@ type Desired struct {
 	Directive  *Directive `json:"directive"`
 	Policy     Policy     `json:"policy"`
 	MinAgent   string     `json:"min_agent,omitempty"`
+}
+
+// Have is what a host knows of its channel: it is sent what leads on from there.
+type Have struct {
+	Seq  int64 // that it has accepted; below 0: its agent does not say
+	Keys int64 // version of the channel's keys; below 0: its agent knows of none
 }
 
 // Grant lets a host start on a seq. A lease is a duration on the clock of
@@ -188,7 +198,8 @@ type Status struct {
 	Previous       string `json:"previous,omitempty"`       // current before the attempt
 	Confirmed      string `json:"confirmed,omitempty"`      // last system that this host committed
 
-	HighestSeq int64 `json:"highest_seq"` // accepted ever
+	HighestSeq  int64 `json:"highest_seq"`            // accepted ever
+	KeysVersion int64 `json:"keys_version,omitempty"` // of the channel's keys, as far as the host has followed them
 	// Head is the head of HighestSeq, for a server that lost it.
 	Head *signing.Pointer `json:"head,omitempty"`
 	// DirectiveSerial is of the last directive about HighestSeq that the host

@@ -73,7 +73,7 @@ func TestClientSaysWhichMachineItIs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := client.Desired(ctx, "web-1", "web", "t", 0, "", 0); err != nil {
+		if _, _, err := client.Desired(ctx, "web-1", "web", "t", Have{}, "", 0); err != nil {
 			t.Fatal(err)
 		}
 		if err := client.PostLog(ctx, "web-1", "a1", "web", []byte("text")); err != nil {
@@ -90,7 +90,7 @@ func TestClientSaysWhichMachineItIs(t *testing.T) {
 		if err != nil || joined.Token != "nwt_own" || join != (Join{Host: "web-1", Channel: "web", Instance: c.self.Instance, Machine: c.self.Machine}) {
 			t.Errorf("joined %+v as %+v, %v", joined, join, err)
 		}
-		want := []string{"GET /api/v1/hosts/web-1/desired?" + c.query + "&seq=0&target=t", "POST /api/v1/hosts/web-1/log?attempt=a1&" + c.query}
+		want := []string{"GET /api/v1/hosts/web-1/desired?" + strings.Replace(c.query+"&keys=0", "&machine=mm&keys=0", "&keys=0&machine=mm", 1) + "&seq=0&target=t", "POST /api/v1/hosts/web-1/log?attempt=a1&" + c.query}
 		if paths[0] != want[0] || paths[1] != want[1] {
 			t.Errorf("asked\n%q\nwant\n%q", paths[:2], want)
 		}

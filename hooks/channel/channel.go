@@ -37,18 +37,32 @@ type State struct {
 	Threshold int             `json:"threshold"`
 	Order     *int64          `json:"order,omitempty"` // of the last release that had one
 	Well      int64           `json:"well,omitempty"`  // seq of the last release that went well; 0: none is known
+
+	KeysVersion int64    `json:"keys_version,omitempty"` // of the statement (signing/keyring) that Keys are of
+	Revoked     []string `json:"revoked,omitempty"`      // keys that count no more, also where Keys has them
+	Bad         int64    `json:"bad,omitempty"`          // seq of the release that a revocation made bad
 }
 
-// Trust is the rules by which a channel's releases are verified.
+// Trust is the rules by which a channel's releases are verified, without keys that were
+// revoked.
 func (s *State) Trust() (keys []signing.PublicKey, threshold int, err error) {
 	for _, k := range s.Keys {
 		key, err := signing.ParsePromoterKey(k)
 		if err != nil {
 			return nil, 0, err
 		}
-		keys = append(keys, key)
+		if !s.revoked(key) {
+			keys = append(keys, key)
+		}
 	}
 	return keys, s.Threshold, nil
+}
+
+func (s *State) revoked(key signing.PublicKey) bool {
+	return slices.ContainsFunc(s.Revoked, func(text string) bool {
+		k, err := signing.ParsePromoterKey(text)
+		return err == nil && k.Same(key)
+	})
 }
 
 // Channels is all channels.

@@ -250,7 +250,7 @@ func (c *Channels) Delete(ctx context.Context, name, match, by string) (seq int6
 		audit.Note(tx, api.Event{Kind: "channel.deleted", By: by, Channel: name, Seq: next.Seq, Text: fmt.Sprintf("deleted %s after seq %d; its hosts keep what they run", name, next.Seq)})
 		c.states.Put(tx, name, &next)
 	})
-	if errors.Is(err, errMoved) {
+	if errors.Is(err, ErrMoved) {
 		return 0, raceLost(c.Get(name), match)
 	}
 	return next.Seq, err

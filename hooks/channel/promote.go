@@ -129,7 +129,7 @@ func (c *Channels) again(ctx context.Context, now *Snapshot, p *Promotion) (*api
 		}
 		r := newRelease(&signing.Release{Head: &merged, Entries: now.Release.Release.Entries}, now.Head, now.Entries)
 		err = c.turn(ctx, now, now.State, r, nil, func(tx *mirror.Tx) { c.putMeta(tx, now.Name, r, now.Meta) })
-		if !errors.Is(err, errMoved) {
+		if !errors.Is(err, ErrMoved) {
 			return answer, err
 		}
 		if now = c.Get(now.Name); now.Release == nil || !now.Release.Release.Same(&p.Release) {
@@ -143,7 +143,7 @@ func (c *Channels) commit(ctx context.Context, now *Snapshot, next State, p *Pro
 	if err := c.Store(closures); err != nil {
 		return err
 	}
-	next.Seq, next.Current, next.Deleted = r.Head.Seq, r.Head.Seq, false
+	next.Seq, next.Current, next.Deleted, next.Bad = r.Head.Seq, r.Head.Seq, false, 0
 	if p.Well > 0 && p.Well == now.State.Current {
 		next.Well = p.Well
 	}
@@ -168,7 +168,7 @@ func (c *Channels) commit(ctx context.Context, now *Snapshot, next State, p *Pro
 		audit.Note(tx, api.Event{Kind: "channel.promoted", By: p.By, Channel: now.Name, Seq: r.Head.Seq, Text: text, Data: r.Head.Meta})
 		c.putMeta(tx, now.Name, r, Meta{Promoted: tx.Time.UTC(), By: p.By})
 	})
-	if errors.Is(err, errMoved) {
+	if errors.Is(err, ErrMoved) {
 		return raceLost(c.Get(now.Name), p.Match)
 	}
 	return err
@@ -182,11 +182,11 @@ func (c *Channels) putMeta(tx *mirror.Tx, name string, r *Release, m Meta) {
 	tx.Keep(putSummary(tx, name, r.Head.Seq, text))
 }
 
-// errMoved is that a channel is another than it was when it was looked at.
-var errMoved = errors.New("the channel has changed")
+// ErrMoved is that a channel is another than it was when it was looked at.
+var ErrMoved = errors.New("the channel has changed")
 
 // turn makes next the state of a channel, with a release of which it writes the
-// file, under some more locks. It is errMoved if the channel is not as it was in now.
+// file, under some more locks. It is ErrMoved if the channel is not as it was in now.
 func (c *Channels) turn(ctx context.Context, now *Snapshot, next State, r *Release, held []string, more func(tx *mirror.Tx)) error {
 	c.setWritten(now.Name, r)
 	defer c.setWritten(now.Name, nil)
@@ -207,8 +207,17 @@ func (c *Channels) setWritten(name string, r *Release) {
 	c.written[name] = r
 }
 
+// Change calls fn in a transaction under the channel's lock, if the channel is as it was in
+// now; else it is ErrMoved. What fn changes of the rules it puts with Put.
+func (c *Channels) Change(ctx context.Context, now *Snapshot, fn func(tx *mirror.Tx)) error {
+	return c.change(ctx, now, nil, fn)
+}
+
+// Put replaces what is known of a channel.
+func (c *Channels) Put(tx *mirror.Tx, name string, st *State) { c.states.Put(tx, name, st) }
+
 // change calls fn in a transaction, under the channel's lock and those in held, if the channel is as it was in now; else it is
-// errMoved.
+// ErrMoved.
 func (c *Channels) change(ctx context.Context, now *Snapshot, held []string, fn func(tx *mirror.Tx)) error {
 	err := c.set.Update(ctx, append(locks(now.Name), held...), func(tx *mirror.Tx) error {
 		is := c.In(tx, now.Name)
@@ -217,13 +226,13 @@ func (c *Channels) change(ctx context.Context, now *Snapshot, held []string, fn 
 			return err
 		}
 		if !reflect.DeepEqual(*is, now.State) || meta.Digest != now.Meta.Digest {
-			return errMoved
+			return ErrMoved
 		}
 		tx.Notify(audit.Channel(now.Name))
 		fn(tx)
 		return nil
 	})
-	if errors.Is(err, errMoved) { // memory may be behind
+	if errors.Is(err, ErrMoved) { // memory may be behind
 		c.set.Noticed([]string{c.states.Topic(now.Name)})
 	}
 	return err

@@ -64,6 +64,8 @@ type releaseFile struct {
 	Kind      api.ChannelKind `json:"kind"`
 	Keys      []string        `json:"keys"`
 	Threshold int             `json:"threshold"`
+	// KeysVersion is of the statement that Keys were of when it was promoted.
+	KeysVersion int64 `json:"keys_version,omitempty"`
 
 	head    *signing.Head
 	entries []signing.Entry
@@ -99,7 +101,7 @@ func readRelease(files Files, channel string, seq int64) (*releaseFile, error) {
 }
 
 func (c *Channels) writeRelease(name string, r *Release, st *State) error {
-	text, err := json.Marshal(releaseFile{Release: r.Release, Kind: st.Kind, Keys: st.Keys, Threshold: st.Threshold})
+	text, err := json.Marshal(releaseFile{Release: r.Release, Kind: st.Kind, Keys: st.Keys, Threshold: st.Threshold, KeysVersion: st.KeysVersion})
 	if err != nil {
 		return err
 	}

@@ -95,7 +95,7 @@ func (c *Channels) restore(ctx context.Context, name string, report func(format 
 // take makes a release the current one.
 func (s *State) take(f *releaseFile) {
 	s.Seq, s.Current = f.head.Seq, f.head.Seq
-	s.Kind, s.Keys, s.Threshold, s.Origin = f.Kind, f.Keys, f.Threshold, f.head.Origin
+	s.Kind, s.Keys, s.Threshold, s.Origin, s.KeysVersion = f.Kind, f.Keys, f.Threshold, f.head.Origin, f.KeysVersion
 	if f.head.Order != nil {
 		s.Order = f.head.Order
 	}

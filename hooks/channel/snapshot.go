@@ -95,7 +95,7 @@ func (s *Snapshot) Entry(target string) *signing.Entry {
 func (s *Snapshot) Describe() *api.Channel {
 	d := &api.Channel{
 		Channel: s.Name, Seq: s.State.Seq, Deleted: s.State.Deleted, Origin: s.State.Origin, Kind: s.State.Kind,
-		Keys: s.State.Keys, Threshold: s.State.Threshold, Promoted: s.Meta.Promoted, By: s.Meta.By,
+		Keys: s.State.Keys, Threshold: s.State.Threshold, KeysVersion: s.State.KeysVersion, Promoted: s.Meta.Promoted, By: s.Meta.By,
 	}
 	if s.Release != nil {
 		d.Release = s.Release.Release

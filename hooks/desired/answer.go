@@ -29,18 +29,17 @@ type Answer struct {
 }
 
 // For works out what a host shall do. Everyone at once, for now: who has an
-// entry, is not held, and comes within a window has the grant. seen is the highest seq that
-// the host has accepted, below 0 if its agent does not say it.
-func (f *Fleet) For(name, channel, target string, seen int64) (*Answer, error) {
+// entry, is not held, and comes within a window has the grant.
+func (f *Fleet) For(name, channel, target string, have api.Have) (*Answer, error) {
 	r, err := f.o.Hosts.Read(name)
 	if err != nil {
 		return nil, err
 	}
-	return f.answer(name, channel, target, seen, r)
+	return f.answer(name, channel, target, have, r)
 }
 
 // answer is For of a host of which r is known, nil for nothing.
-func (f *Fleet) answer(name, channel, target string, seen int64, r *host.Record) (*Answer, error) {
+func (f *Fleet) answer(name, channel, target string, have api.Have, r *host.Record) (*Answer, error) {
 	l, p, now := f.o.Channels.Get(channel), f.o.Policies.Of(channel), f.o.Clock()
 	r = cmp.Or(r, new(host.Record))
 	a := &Answer{Desired: &api.Desired{Channel: channel, Seq: l.State.Seq, Policy: p.Policy, MinAgent: p.MinAgent}, lease: reboot.Lease}
@@ -60,7 +59,8 @@ func (f *Fleet) answer(name, channel, target string, seen int64, r *host.Record)
 	if a.window = next; open && !next.IsZero() {
 		a.lease = min(a.lease, next.Sub(now))
 	}
-	step, err := f.walk(a, l, target, seen, r)
+	a.Keys, a.Revocations = f.o.Keys.After(channel, have.Keys)
+	step, err := f.walk(a, l, target, have.Seq, r)
 	if err != nil {
 		return nil, err
 	}
@@ -71,6 +71,8 @@ func (f *Fleet) answer(name, channel, target string, seen int64, r *host.Record)
 		a.wait(api.WaitNotInRelease, notInText(l, target))
 	case a.Hold != nil:
 		a.wait(api.WaitHold, a.Hold.Reason)
+	case l.State.Bad == l.Head.Seq:
+		a.wait(api.WaitHold, "a key that signed it was revoked: promote another release")
 	case !open:
 		a.wait(api.WaitWindow, p.Opens(next))
 	default:
@@ -138,14 +140,14 @@ func newGrant(seq int64, lease time.Duration, id string) *api.Grant {
 
 // Tell is For for the host itself: it takes the slot that there is for it, and
 // sees to it that the host is woken when time alone changes the answer.
-func (f *Fleet) Tell(name, channel, target string, seen int64) (*Answer, error) {
+func (f *Fleet) Tell(name, channel, target string, have api.Have) (*Answer, error) {
 	ctx := context.Background() // a poll has none while it is parked
-	a, err := f.For(name, channel, target, seen)
+	a, err := f.For(name, channel, target, have)
 	switch {
 	case err != nil:
 	case a.room:
 		if err = f.takeSlot(ctx, name, channel, a.Grant.Seq); err == nil {
-			a, err = f.For(name, channel, target, seen)
+			a, err = f.For(name, channel, target, have)
 		}
 	case a.again:
 		err = f.change(ctx, name, nil, func(tx *mirror.Tx, sl *reboot.Slot) error {

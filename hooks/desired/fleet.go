@@ -24,6 +24,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/host"
+	"narwharf/hooks/keys"
 	"narwharf/hooks/longpoll"
 	"narwharf/hooks/policy"
 	"narwharf/hooks/reboot"
@@ -35,6 +36,7 @@ type Options struct {
 	Set      *mirror.Set
 	Channels *channel.Channels
 	Policies *policy.Policies
+	Keys     *keys.Keyrings
 	Hosts    *host.Hosts
 	Slots    *reboot.Slots
 	Timers   *timers.Set
@@ -97,7 +99,7 @@ func (f *Fleet) change(ctx context.Context, name string, more []string, fn func(
 // Describe is all that is known of a host.
 func (f *Fleet) Describe(name string) (*host.Described, error) {
 	d := f.o.Hosts.Describe(name)
-	a, err := f.answer(name, d.Channel, d.Target, 0, f.o.Hosts.Record(name))
+	a, err := f.answer(name, d.Channel, d.Target, api.Have{Keys: -1}, f.o.Hosts.Record(name))
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/signing"
+	"narwharf/signing/keyring"
 )
 
 // Options say how releases of a channel are made. Client, Channel and Keys are
@@ -63,6 +64,7 @@ type Promoter struct {
 	base     api.Channel   // what the server says the channel is
 	baseHead *signing.Head // verified with Trusted; nil if there is none
 	baseRaw  [][]byte      // its entries
+	keys     int64         // version of the channel's keys, see keyring
 }
 
 // New checks the options; it asks no server. Of the writers the first gets what
@@ -101,6 +103,9 @@ func (p *Promoter) readBase(ctx context.Context, entriesToo bool) error {
 		return err
 	}
 	p.base = *c
+	if p.keys, err = p.keysVersion(ctx, c.KeysVersion); err != nil {
+		return err
+	}
 	if p.IfSeq != nil && c.Seq != *p.IfSeq {
 		return &api.Error{Kind: api.RaceLost, Message: fmt.Sprintf("channel %s is at seq %d, not at %d", p.Channel, c.Seq, *p.IfSeq)}
 	}
@@ -123,6 +128,30 @@ func (p *Promoter) readBase(ctx context.Context, entriesToo bool) error {
 		return fmt.Errorf("the last release of %s cannot be built upon: %w; %s", p.Channel, err, p.whichKey(c))
 	}
 	return nil
+}
+
+// keysVersion is the version of the channel's keys that a release is made under, which hosts
+// then have to have come to. The server says it, and a key that is trusted here has to have
+// signed it: hosts would refuse a release that names one which is not there.
+func (p *Promoter) keysVersion(ctx context.Context, says int64) (int64, error) {
+	if says == 0 {
+		return 0, nil
+	}
+	k, err := p.Client.Keys(ctx, p.Channel, nil)
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range k.Statements {
+		s, err := keyring.ParseKeys(e.Payload)
+		if err != nil || s.Version != says || s.Channel != p.Channel {
+			continue
+		}
+		if len(e.Signers(keyring.KeysKind, p.Trusted)) > 0 {
+			return says, nil
+		}
+	}
+	fmt.Fprintf(p.err, "none of your keys signed version %d of the keys of %s, so the release does not name it: hosts take it all the same; --trusted-key names who did\n", says, p.Channel)
+	return 0, nil
 }
 
 // whichKey says what to do where none of the keys signed the last release of a channel,

@@ -51,6 +51,32 @@ func (p *Promoter) Rollback(ctx context.Context, to int64) (*Release, error) {
 	return &Release{entries: entries, rollback: true}, err
 }
 
+// Refresh takes the entries of the last release as they are.
+func (p *Promoter) Refresh(ctx context.Context) (*Release, error) {
+	if err := p.readBase(ctx, true); err != nil {
+		return nil, err
+	}
+	if p.baseHead == nil {
+		return nil, fmt.Errorf("channel %s has no release that could be signed anew", p.Channel)
+	}
+	entries, err := readLeaves(p.baseRaw)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if e.Action == signing.Test || e.Action == signing.DryActivate {
+			return nil, fmt.Errorf("the release has %s for %s with the action %s, which would be done again: promote what shall stay", e.StorePath, e.Target, e.Action)
+		}
+	}
+	if len(p.Meta) == 0 {
+		p.Meta = p.baseHead.Meta
+	}
+	if p.Order == nil {
+		p.Order = p.baseHead.Order
+	}
+	return &Release{entries: entries}, nil
+}
+
 // choose is the release to go back to, and why. One that was named stays.
 func (p *Promoter) choose(ctx context.Context, named int64) (to int64, why string, err error) {
 	ended, err := p.Client.Ended(ctx, p.Channel)

@@ -81,7 +81,7 @@ func signBy(head *signing.Envelope, keys []signing.Signer) error {
 
 // head is the next release's, without its targets.
 func (p *Promoter) head() (signing.Head, error) {
-	h := signing.Head{Channel: p.Channel, Seq: p.base.Seq + 1, Created: time.Now().UTC().Truncate(time.Second), Order: p.Order, Meta: p.Meta}
+	h := signing.Head{Channel: p.Channel, Seq: p.base.Seq + 1, Created: time.Now().UTC().Truncate(time.Second), Order: p.Order, Meta: p.Meta, KeysVersion: p.keys}
 	if p.baseHead != nil {
 		h.Seq = p.baseHead.Seq + 1
 	}

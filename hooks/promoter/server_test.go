@@ -104,7 +104,7 @@ func (s *server) follow(host, channel string) (end func()) {
 	go func() {
 		defer close(done)
 		for etag := ""; ctx.Err() == nil; {
-			d, next, err := client.Desired(ctx, host, channel, host, 0, etag, 5*time.Second)
+			d, next, err := client.Desired(ctx, host, channel, host, api.Have{}, etag, 5*time.Second)
 			switch {
 			case errors.Is(err, api.ErrNotModified):
 				continue

@@ -49,13 +49,17 @@ type Config struct {
 	CertFile string `toml:"cert_file"`
 	KeyFile  string `toml:"key_file"`
 
-	Keys        []string      `toml:"keys"`         // whose signatures make a release
-	Threshold   int           `toml:"threshold"`    // how many of them
-	ContentKeys []string      `toml:"content_keys"` // whose signatures make a path
-	ServerKeys  []string      `toml:"server_keys"`  // the same, with trust = "server" alone
-	Trust       Trust         `toml:"trust"`
-	Foreign     nixos.Foreign `toml:"foreign_paths"`
-	MinSeq      int64         `toml:"min_seq"`
+	Keys      []string `toml:"keys"`      // whose signatures make a release
+	Threshold int      `toml:"threshold"` // how many of them
+	// KeysVersion is of the statement about the channel's keys that Keys are of.
+	KeysVersion  int64         `toml:"keys_version"`
+	RecoveryKeys []string      `toml:"recovery_keys"` // one of which revokes others
+	RequireFresh Duration      `toml:"require_fresh"` // an older release is an alarm; 0: none is
+	ContentKeys  []string      `toml:"content_keys"`  // whose signatures make a path
+	ServerKeys   []string      `toml:"server_keys"`   // the same, with trust = "server" alone
+	Trust        Trust         `toml:"trust"`
+	Foreign      nixos.Foreign `toml:"foreign_paths"`
+	MinSeq       int64         `toml:"min_seq"`
 
 	StateDir   string   `toml:"state_dir"`
 	StoreDir   string   `toml:"store_dir"`
@@ -122,6 +126,7 @@ type Config struct {
 	keys        []signing.PublicKey
 	contentKeys []signing.PublicKey
 	serverKeys  []signing.PublicKey
+	recovery    []signing.PublicKey
 }
 
 // Duration is a time in the file.
@@ -264,6 +269,7 @@ func (c *Config) checkKeys() (err error) {
 		return keys
 	}
 	c.keys = parse("keys", c.Keys, signing.ParsePromoterKey)
+	c.recovery = parse("recovery_keys", c.RecoveryKeys, signing.ParsePromoterKey)
 	c.contentKeys = parse("content_keys", c.ContentKeys, signing.ParsePublicKey)
 	c.serverKeys = parse("server_keys", c.ServerKeys, signing.ParsePublicKey)
 	switch {
@@ -271,6 +277,10 @@ func (c *Config) checkKeys() (err error) {
 		return err
 	case len(c.Keys) == 0:
 		return errors.New("keys is empty: name the public keys of those who may promote")
+	case slices.ContainsFunc(c.recovery, func(k signing.PublicKey) bool { return slices.ContainsFunc(c.keys, k.Same) }):
+		return errors.New("recovery_keys has a key that keys has: a recovery key signs no releases and lies offline")
+	case c.KeysVersion < 0 || c.KeysVersion > signing.MaxSeq:
+		return fmt.Errorf("keys_version: %d is not between 0 and 2^53-1", c.KeysVersion)
 	case c.Threshold < 1 || c.Threshold > len(c.Keys):
 		return fmt.Errorf("threshold: %d of %d keys cannot be", c.Threshold, len(c.Keys))
 	case c.Trust == TrustPromoter && len(c.ContentKeys) == 0:
@@ -404,8 +414,13 @@ func (c *Config) Rules() machine.Rules {
 			System:   c.System,
 			StoreDir: c.StoreDir,
 			MinSeq:   c.MinSeq,
-			Reboot:   c.Reboot.Allow,
-			Windows:  c.windows,
+
+			KeysVersion: c.KeysVersion,
+			Recovery:    c.recovery,
+			Fresh:       time.Duration(c.RequireFresh),
+
+			Reboot:  c.Reboot.Allow,
+			Windows: c.windows,
 
 			Directives: c.Directives.Obey,
 			Retries:    c.Directives.Retries,

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"time"
 
 	"narwharf/hooks/api"
 	"narwharf/nixos/journal"
 	"narwharf/signing"
+	"narwharf/signing/keyring"
 )
 
 // A Verdict is what the server's last answer comes to for this host.
@@ -18,10 +20,13 @@ type Verdict struct {
 	Alarm   bool   // it may be an attack
 	Walked  int64  // of Walking: as far as the heads lead
 
+	Keys *journal.Keys // to keep from now on; nil: as before
+
 	// Of an accepted release.
 	Entry   *signing.Entry
 	Digest  string // of the entry's bytes
 	Expires int64  // Unix seconds; 0: never
+	Created time.Time
 }
 
 // A Finding is the answer in one word.
@@ -40,7 +45,34 @@ const (
 
 // Judge holds the server's answer against the host's own rules and what it has
 // accepted before.
-func Judge(r *Rules, d *api.Desired, seen journal.Seen) Verdict {
+func Judge(r *Rules, j *journal.Journal, now time.Time) Verdict {
+	ring := r.Ring(j)
+	trusting := *r
+	trusting.Trust.Keys, trusting.Trust.Threshold = ring.Keys, ring.Threshold
+	v := judge(&trusting, j.Desired, j.Seen[r.Channel()], ring)
+	v.Keys = r.keep(j, ring)
+	if v.Finding == Accepted && !v.Alarm {
+		v.Why = trusting.staleText(v, now)
+		v.Alarm = v.Why != ""
+	}
+	return v
+}
+
+// staleText says what is wrong with the age of a release, "" if nothing. A release that does
+// not come may be one that somebody withholds. Nothing else follows from it: what runs is what
+// a promoter signed, and a clock may be wrong. The words are the same from one look to the next.
+func (r *Rules) staleText(v Verdict, now time.Time) string {
+	switch {
+	case r.Fresh == 0:
+	case v.Expires != 0 && now.Unix() >= v.Expires:
+		return fmt.Sprintf("release %d is the newest that is shown here, and its time was over %s: is a newer one withheld? If not, narwharf channel refresh signs it anew", v.Seq, time.Unix(v.Expires, 0).UTC().Format(time.RFC3339))
+	case now.Sub(v.Created) >= r.Fresh:
+		return fmt.Sprintf("release %d is the newest that is shown here, of %s, and older than require_fresh (%s): is a newer one withheld? If not, narwharf channel refresh signs it anew", v.Seq, v.Created.UTC().Format(time.RFC3339), r.Fresh)
+	}
+	return ""
+}
+
+func judge(r *Rules, d *api.Desired, seen journal.Seen, ring *keyring.Ring) Verdict {
 	switch {
 	case d == nil:
 		return Verdict{Finding: Unheard}
@@ -51,7 +83,7 @@ func Judge(r *Rules, d *api.Desired, seen journal.Seen) Verdict {
 	}
 	head, entry, err := d.Pointer.Verify(r.Trust)
 	if err != nil {
-		return Verdict{Finding: Refused, Seq: d.Seq, Why: err.Error()}
+		return Verdict{Finding: Refused, Seq: d.Seq, Why: err.Error() + whyText(ring)}
 	}
 	refuse := func(format string, args ...any) Verdict {
 		return Verdict{Finding: Refused, Seq: head.Seq, Why: fmt.Sprintf(format, args...)}
@@ -74,6 +106,8 @@ func Judge(r *Rules, d *api.Desired, seen journal.Seen) Verdict {
 		return v
 	case head.Seq == seen.Seq && seen.Pointer != nil && !bytes.Equal(headOf(seen.Pointer), headOf(d.Pointer)):
 		return alarm("two releases have seq %d: the promoter's key signed both, find out who used it", head.Seq)
+	case head.KeysVersion > ring.Version:
+		return alarm("the release was made under version %d of the channel's keys, and what the server shows leads to version %d: a statement is withheld%s", head.KeysVersion, ring.Version, whyText(ring))
 	case head.Seq < r.MinSeq:
 		return alarm("seq %d is lower than min_seq %d", head.Seq, r.MinSeq)
 	case floor > 0 && head.Seq-floor > signing.MaxSeqJump:
@@ -83,7 +117,7 @@ func Judge(r *Rules, d *api.Desired, seen journal.Seen) Verdict {
 	case entry.StoreDir() != r.StoreDir:
 		return refuse("the entry's system is in %s, this host's store is %s", entry.StoreDir(), r.StoreDir)
 	}
-	v := Verdict{Finding: Accepted, Seq: head.Seq, Entry: entry, Digest: signing.Digest(sha256.Sum256(d.Pointer.Entry)).String()}
+	v := Verdict{Finding: Accepted, Seq: head.Seq, Created: head.Created, Entry: entry, Digest: signing.Digest(sha256.Sum256(d.Pointer.Entry)).String()}
 	if head.Expires != nil {
 		v.Expires = head.Expires.Unix()
 	}
@@ -102,6 +136,14 @@ func (r *Rules) walk(heads []*signing.Envelope, seq int64) int64 {
 		seq = h.Seq
 	}
 	return seq
+}
+
+// whyText is what was wrong with the next statement about the keys.
+func whyText(ring *keyring.Ring) string {
+	if ring.Why == "" {
+		return ""
+	}
+	return " (" + ring.Why + ")"
 }
 
 func headOf(p *signing.Pointer) []byte {

@@ -22,13 +22,18 @@ import (
 // Rules are the parts of the host's own configuration that decide on what the
 // server says.
 type Rules struct {
-	Trust    signing.Trust
-	System   string // "x86_64-linux"
-	StoreDir string
-	MinSeq   int64
-	Agent    string          // this agent's version
-	Reboot   RebootAllow     // for a release
-	Windows  window.Schedule // for reboots; none is always
+	Trust signing.Trust
+	// KeysVersion says which statement about the channel's keys Trust's are of, and Recovery are
+	// the keys of which one revokes others.
+	KeysVersion int64
+	Recovery    []signing.PublicKey
+	Fresh       time.Duration // a release older than this is an alarm; 0: none is
+	System      string        // "x86_64-linux"
+	StoreDir    string
+	MinSeq      int64
+	Agent       string          // this agent's version
+	Reboot      RebootAllow     // for a release
+	Windows     window.Schedule // for reboots; none is always
 
 	Directives Obey // whether the server's directives are obeyed, which nobody signs
 	Retries    int  // how often a release is tried again by one

@@ -40,6 +40,8 @@ type Journal struct {
 
 	// Seen is what was accepted, by origin and channel. It never shrinks.
 	Seen map[string]Seen `json:"seen"`
+	// Keys are what has led to the keys that count now, by origin and channel.
+	Keys map[string]*Keys `json:"keys,omitempty"`
 	// Denied are entries that failed here, by digest. The same bytes under a
 	// higher seq stay denied until somebody says retry.
 	Denied map[string]Denial `json:"denied,omitempty"`
@@ -88,6 +90,24 @@ type Seen struct {
 	// again about the next release.
 	Directive int64 `json:"directive_serial,omitempty"`
 	Retries   int   `json:"retries,omitempty"` // of Seq that directives asked for
+}
+
+// Keys are statements and revocations of a channel's keys that were accepted (signing/keyring).
+// An agent that knows nothing of them forgets them; the next is shown them anew.
+type Keys struct {
+	Statements  []*signing.Envelope `json:"statements,omitempty"`
+	Revocations []*signing.Envelope `json:"revocations,omitempty"`
+}
+
+// KeepKeys notes what has led to the keys that count now.
+func (j *Journal) KeepKeys(channel string, k *Keys) {
+	if k != nil {
+		j.Keys = maps.Clone(j.Keys)
+		if j.Keys == nil {
+			j.Keys = make(map[string]*Keys)
+		}
+		j.Keys[channel] = k
+	}
 }
 
 // Denial is why an entry is not tried again.

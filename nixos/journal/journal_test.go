@@ -75,7 +75,7 @@ func TestClone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	replaced := []string{"Pointer", "Desired", "WaitingFor", "SwitchExit"}
+	replaced := []string{"Keys", "Pointer", "Desired", "WaitingFor", "SwitchExit"}
 	var shares func(a, b reflect.Value, name string)
 	shares = func(a, b reflect.Value, name string) {
 		switch a.Kind() {

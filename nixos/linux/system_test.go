@@ -55,7 +55,7 @@ func TestParkedPollEnds(t *testing.T) {
 	} {
 		ended := make(chan error, 1)
 		go func() {
-			_, _, err := h.Desired(t.Context(), `"x"`, 0, 10*time.Minute)
+			_, _, err := h.Desired(t.Context(), `"x"`, api.Have{}, 10*time.Minute)
 			ended <- err
 		}()
 		<-parked
@@ -77,7 +77,7 @@ func TestParkedPollEnds(t *testing.T) {
 	// An agent that is stopped is stopped.
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-parked; cancel() }()
-	if _, _, err := h.Desired(ctx, `"x"`, 0, 10*time.Minute); err == nil || errors.Is(err, api.ErrNotModified) {
+	if _, _, err := h.Desired(ctx, `"x"`, api.Have{}, 10*time.Minute); err == nil || errors.Is(err, api.ErrNotModified) {
 		t.Error(err)
 	}
 }

@@ -87,9 +87,9 @@ func (m *Machine) Effect(j *journal.Journal) effect.Effect {
 // Accepted is the highest release that the host has accepted of its channel.
 func (m *Machine) Accepted(j *journal.Journal) journal.Seen { return j.Seen[m.Rules.Channel()] }
 
-// Floor is the seq above which the host takes a release.
-func (m *Machine) Floor(j *journal.Journal) int64 {
-	return max(m.Accepted(j).Seq, m.Rules.MinSeq)
+// Have is what the host knows of its channel, from where on it takes a release.
+func (m *Machine) Have(j *journal.Journal) api.Have {
+	return api.Have{Seq: max(m.Accepted(j).Seq, m.Rules.MinSeq), Keys: m.Rules.Ring(j).Version}
 }
 
 // Resting tells whether a poll is due, and the server's word is acted on.

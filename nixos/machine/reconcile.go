@@ -12,9 +12,8 @@ import (
 	"narwharf/signing"
 )
 
-// reconcile acts on the server's last answer and the host's facts while nothing
-// is under way. It is level-triggered: it says the same of the same however
-// often it is asked.
+// reconcile acts on the server's last answer and the host's facts while nothing is under
+// way. It is level-triggered: it says the same of the same however often it is asked.
 func reconcile(t *turn) {
 	j := t.j
 	j.Alarm = ""
@@ -29,7 +28,8 @@ func reconcile(t *turn) {
 			}
 		}
 	}
-	v := desired.Judge(&t.rules.Rules, j.Desired, j.Seen[t.rules.Channel()])
+	v := desired.Judge(&t.rules.Rules, j, t.f.Wall)
+	j.KeepKeys(t.rules.Channel(), v.Keys)
 	switch v.Finding {
 	case desired.NoneYet:
 		t.declare(api.Idle, 0, nil, "")

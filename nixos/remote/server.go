@@ -41,7 +41,7 @@ var _ nixos.Server = (*Server)(nil)
 const lookEvery = 2 * time.Second
 
 // Desired implements nixos.Server.
-func (r *Server) Desired(ctx context.Context, etag string, seq int64, wait time.Duration) (*api.Desired, string, error) {
+func (r *Server) Desired(ctx context.Context, etag string, have api.Have, wait time.Duration) (*api.Desired, string, error) {
 	parked, end := context.WithCancel(ctx)
 	defer end()
 	var changed atomic.Bool
@@ -64,7 +64,7 @@ func (r *Server) Desired(ctx context.Context, etag string, seq int64, wait time.
 			}
 		})
 	}
-	d, tag, err := r.Client.Desired(parked, r.Host, r.Channel, r.Target, seq, etag, wait)
+	d, tag, err := r.Client.Desired(parked, r.Host, r.Channel, r.Target, have, etag, wait)
 	end()
 	looking.Wait()
 	if err != nil && changed.Load() && ctx.Err() == nil {

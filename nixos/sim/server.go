@@ -42,7 +42,7 @@ func (w *World) etag() string {
 }
 
 // Desired implements nixos.Server.
-func (w *World) Desired(_ context.Context, etag string, _ int64, wait time.Duration) (d *api.Desired, tag string, err error) {
+func (w *World) Desired(_ context.Context, etag string, _ api.Have, wait time.Duration) (d *api.Desired, tag string, err error) {
 	err = w.do("desired", func() error {
 		w.Waits = append(w.Waits, wait)
 		if !w.reachable() {
@@ -150,9 +150,9 @@ type link struct {
 	to *remote.Server
 }
 
-func (l *link) Desired(ctx context.Context, etag string, seq int64, wait time.Duration) (d *api.Desired, tag string, err error) {
+func (l *link) Desired(ctx context.Context, etag string, have api.Have, wait time.Duration) (d *api.Desired, tag string, err error) {
 	err = l.ask("desired", func() (err error) {
-		if d, tag, err = l.to.Desired(ctx, etag, seq, 0); errors.Is(err, api.ErrNotModified) {
+		if d, tag, err = l.to.Desired(ctx, etag, have, 0); errors.Is(err, api.ErrNotModified) {
 			l.Clock += wait.Milliseconds()
 		}
 		return err

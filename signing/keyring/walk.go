@@ -2,6 +2,7 @@ package keyring
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ type Base struct {
 	Keys            []signing.PublicKey
 	Threshold       int
 	Recovery        []signing.PublicKey // one of which signs a revocation
+	Accepted        []*signing.Envelope // revocations that were taken before, whoever signed them
 }
 
 // A Ring is where a way has led.
@@ -39,8 +41,23 @@ type Ring struct {
 // fit, or follow nothing are passed over; of two for one version the first that fits is taken.
 func Walk(b Base, statements, revocations []*signing.Envelope) *Ring {
 	r := &Ring{Version: b.Version, Keys: b.Keys, Threshold: b.Threshold}
-	w := walk{base: b, ring: r, known: parseAll(b, statements)}
-	w.revoke(revocations)
+	w := walk{base: b, ring: r, known: parseAll(b, statements), vouched: make(map[int64]signing.Digest)}
+	for _, e := range b.Accepted {
+		if v, err := ParseRevocation(e.Payload); err == nil {
+			w.revoke(e, v)
+		}
+	}
+	for _, e := range revocations {
+		if e == nil {
+			continue
+		}
+		if v, err := OpenRevocation(b, e); err == nil {
+			w.revoke(e, v)
+		}
+	}
+	for _, v := range w.revocations {
+		w.vouch(v.Version, v.Digest)
+	}
 	for _, s := range w.known {
 		if s.Version != r.Version+1 {
 			continue
@@ -83,27 +100,21 @@ type walk struct {
 	ring  *Ring
 	known []signed
 	// vouched is, by version, the digest that a recovery key vouches for.
-	vouched map[int64]signing.Digest
+	vouched     map[int64]signing.Digest
+	revocations []*Revocation
 }
 
-// revoke takes in revocations.
-func (w *walk) revoke(revocations []*signing.Envelope) {
-	w.vouched = make(map[int64]signing.Digest)
-	for _, e := range revocations {
-		if e == nil || len(w.ring.Revocations) == MaxRevocations || slices.ContainsFunc(w.ring.Revocations, func(o *signing.Envelope) bool { return bytes.Equal(o.Payload, e.Payload) }) {
-			continue
+// revoke takes a revocation in, unless it is there.
+func (w *walk) revoke(e *signing.Envelope, v *Revocation) {
+	r := w.ring
+	if len(r.Revocations) == MaxRevocations || slices.ContainsFunc(r.Revocations, func(o *signing.Envelope) bool { return bytes.Equal(o.Payload, e.Payload) }) {
+		return
+	}
+	r.Revocations, w.revocations = append(r.Revocations, e), append(w.revocations, v)
+	for _, k := range v.keys {
+		if !slices.ContainsFunc(r.Revoked, k.Same) {
+			r.Revoked = append(r.Revoked, k)
 		}
-		v, err := OpenRevocation(w.base, e)
-		if err != nil {
-			continue
-		}
-		w.ring.Revocations = append(w.ring.Revocations, e)
-		for _, k := range v.keys {
-			if !slices.ContainsFunc(w.ring.Revoked, k.Same) {
-				w.ring.Revoked = append(w.ring.Revoked, k)
-			}
-		}
-		w.vouch(v.Version, v.Digest)
 	}
 }
 
@@ -137,7 +148,7 @@ func (w *walk) counting(keys []signing.PublicKey, s *Keys) []signing.PublicKey {
 func (w *walk) step(s signed) error {
 	r := w.ring
 	if d, ok := w.vouched[s.Version]; ok && d != s.digest {
-		return fmt.Errorf("it is another than the one that the recovery key vouches for")
+		return errors.New("it is another than the one that the recovery key vouches for")
 	}
 	if r.Digest != nil && (s.Previous == nil || *s.Previous != *r.Digest) {
 		return fmt.Errorf("it follows another version %d", r.Version)
@@ -154,7 +165,7 @@ func (w *walk) step(s signed) error {
 // OpenRevocation verifies a revocation with the recovery keys of a base.
 func OpenRevocation(b Base, e *signing.Envelope) (*Revocation, error) {
 	if len(b.Recovery) == 0 {
-		return nil, fmt.Errorf("no recovery key is known here")
+		return nil, errors.New("no recovery key is known here")
 	}
 	payload, err := e.Open(RevocationKind, b.Recovery, 1)
 	if err != nil {
