@@ -6,7 +6,6 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"errors"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -126,11 +125,11 @@ func (a *Authenticator) Anybody(need scope.Scope) bool { return a.o.Anonymous.Al
 
 // address is a request's RemoteAddr without the port.
 func address(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
+	port := strings.LastIndexByte(r.RemoteAddr, ':')
+	if port < 0 {
 		return r.RemoteAddr // of a unix socket
 	}
-	return host
+	return strings.Trim(r.RemoteAddr[:port], "[]")
 }
 
 // other looks for a credential that is in no Authorization header.
