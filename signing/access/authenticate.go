@@ -198,7 +198,7 @@ type known struct {
 	name, host    string
 	scopes        scope.Set
 	revoked, ends time.Time
-	grant         Grant
+	grant         *Grant // nil of a token of Tokens
 }
 
 // find looks a token of ours up.
@@ -214,7 +214,7 @@ func (a *Authenticator) find(ctx context.Context, id string) (known, error) {
 }
 
 func (g *Grant) known() known {
-	return known{name: g.Name(), host: g.Host, scopes: g.Scopes, ends: g.Ends, grant: *g}
+	return known{name: g.Name(), host: g.Host, scopes: g.Scopes, ends: g.Ends, grant: g}
 }
 
 // granted is a credential that a rule knows.
@@ -232,7 +232,10 @@ func (a *Authenticator) judge(k *known, p *Principal) {
 	case !k.ends.IsZero() && !a.o.Clock().Before(k.ends):
 		p.Credential, p.Former, p.ExpiredAt = Expired, k.name, k.ends
 	default:
-		p.Credential, p.Name, p.Host, p.Grant, p.Ends = Valid, k.name, k.host, k.grant, k.ends
+		p.Credential, p.Name, p.Host, p.Ends = Valid, k.name, k.host, k.ends
+		if k.grant != nil {
+			p.Grant = *k.grant
+		}
 		p.Scopes = a.o.Anonymous.Union(k.scopes)
 	}
 }
