@@ -75,6 +75,7 @@ func (s *Server) rows() []row {
 		{Route{"POST", "/api/v1/hosts/:host/log", "host-log-post", follows(scope.OfHostLog)}, ofHost(s.postLog)},
 		{Route{"GET", "/api/v1/hosts/:host/log", "host-log", reads(scope.OfHost)}, ofHost(s.getLog)},
 		{Route{"GET", "/api/v1/events", "events", reads(scope.OfList)}, s.getEvents},
+		{Route{"GET", "/api/v1/login", "login", scope.NeedsNothing}, s.getLogin},
 		{Route{"GET", "/api/v1/pins", "pin-list", operates(scope.None)}, s.listPins},
 		{Route{"GET", "/api/v1/pins/:pin", "pin", operates(scope.None)}, ofPin(s.getPin)},
 		{Route{"PUT", "/api/v1/pins/:pin", "pin-put", operates(scope.None)}, ofPin(s.putPin)},

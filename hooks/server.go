@@ -17,6 +17,7 @@ import (
 	"narwharf/cache/limits"
 	"narwharf/cache/state"
 	"narwharf/cache/state/mirror"
+	"narwharf/hooks/api/login"
 	"narwharf/hooks/audit"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/closure"
@@ -58,6 +59,8 @@ type Options struct {
 	KeepReleases int              // of each channel; 0: 10
 	ForgetHosts  time.Duration    // whose systems are kept, that were not heard of; 0: 90 days
 
+	Issuers []login.Issuer // by which one can log in
+
 	// Bootstrap makes a first boot's script; nil where hosts are not to trust the server.
 	Bootstrap func(BootstrapRequest) (string, error)
 }
@@ -66,6 +69,7 @@ type Options struct {
 type Server struct {
 	access    *access.Authenticator
 	tokens    *access.Tokens
+	issuers   []login.Issuer
 	bootstrap func(BootstrapRequest) (string, error)
 	log       *slog.Logger
 	clock     func() time.Time
@@ -110,7 +114,7 @@ func New(o Options) (_ *Server, err error) {
 	}
 	set := mirror.NewSet(o.State, o.Log)
 	s := &Server{
-		access: o.Access, tokens: o.Tokens, bootstrap: o.Bootstrap, log: o.Log, clock: o.Clock, bodyIdle: o.BodyIdle, work: limits.NewWork(),
+		access: o.Access, tokens: o.Tokens, issuers: o.Issuers, bootstrap: o.Bootstrap, log: o.Log, clock: o.Clock, bodyIdle: o.BodyIdle, work: limits.NewWork(),
 		room: limits.NewRoom(256 << 20), hostRoom: limits.NewRoom(64 << 20), answers: limits.NewAnswers(),
 		set: set, limits: o.Audit, refusals: audit.NewRefusals(set, o.Clock, o.Log), timers: timers.New(o.Clock), collector: o.Collector,
 	}

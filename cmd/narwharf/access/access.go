@@ -5,5 +5,5 @@ import "github.com/spf13/cobra"
 
 // Commands are those of this package.
 func Commands() []*cobra.Command {
-	return []*cobra.Command{Login(), Logout(), Token(), Events()}
+	return []*cobra.Command{Login(), Logout(), Rules(), Token(), Events()}
 }
