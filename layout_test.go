@@ -76,7 +76,7 @@ var mayImport = map[string][]string{
 	"cmd/narwharf/command":       {"cmd/narwharf/terminal", "hooks/api", "hooks/configfile", "hooks/api/trust", "hooks/login/netrc"},
 	"cmd/narwharf/keys":          {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/configfile", "hooks/promoter", "signing", "signing/external", "signing/keyring", "hooks/promoter/rotation"},
 	"cmd/narwharf/retention":     {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/api/retention"},
-	"cmd/narwharf/server":        {"cmd/narwharf/server/...", "cache", "cache/...", "hooks", "hooks/api", "hooks/api/retention", "hooks/audit", "hooks/serverconfig", "narinfo", "nixos/bootstrap", "nixos/config", "signing", "signing/access", "signing/access/...", "signing/browser", "hooks/api/login"},
+	"cmd/narwharf/server":        {"cmd/narwharf/server/...", "cache", "cache/...", "hooks", "hooks/api", "hooks/api/retention", "hooks/audit", "hooks/serverconfig", "narinfo", "nixos/bootstrap", "nixos/config", "signing", "signing/access", "signing/access/...", "signing/browser", "hooks/api/login", "hooks/dashboard"},
 	"cmd/narwharf/terminal":      {"hooks/api"},
 	"e2e":                        nil,
 	"e2e/fleet":                  {"e2e"},
@@ -94,6 +94,7 @@ var mayImport = map[string][]string{
 	"hooks/api/retention":        {"hooks/api"},
 	"hooks/channel":              {"hooks/api", "hooks/audit", "hooks/closure", "signing", "narinfo", "cache/root", "cache/state", "cache/state/mirror", "cache/state/namelock"},
 	"hooks/configfile":           nil,
+	"hooks/dashboard":            {"hooks/api", "hooks/audit", "hooks/reply", "narinfo/clip", "signing/access", "signing/access/session", "signing/access/shortlived", "signing/browser"},
 	"hooks/desired":              {"hooks/api", "hooks/audit", "hooks/channel", "hooks/host", "hooks/host/presence", "hooks/longpoll", "hooks/policy", "hooks/reboot", "hooks/timers", "narinfo", "signing", "signing/access", "cache/root", "cache/state", "cache/state/mirror", "hooks/keys", "hooks/intake"},
 	"hooks/host/presence":        nil,
 	"hooks/host":                 {"hooks/host/presence", "hooks/api", "hooks/audit", "narinfo", "signing", "signing/access", "cache/root", "cache/state", "cache/state/mirror"},
@@ -135,6 +136,7 @@ var mayImport = map[string][]string{
 	"signing/browser":            {"signing/access"},
 	"signing/access":             {"signing", "signing/access/scope", "cache/state", "cache/state/durable", "cache/state/mirror"},
 	"signing/access/certificate": {"signing/access", "signing/access/rule"},
+	"signing/access/session":     {"signing/access", "signing/access/oidc", "signing/access/rule", "signing/access/shortlived"},
 	"signing/access/scope":       nil,
 
 	"cmd/narwharf/server/greeting": {"hooks/serverconfig", "signing", "signing/access/scope"},
@@ -168,28 +170,30 @@ var allMayImport = []string{"cache/state/progress", "narinfo/clip"}
 
 // testsMayImport is what tests may import beyond that.
 var testsMayImport = map[string][]string{
-	"cmd/narwharf/access": {"signing/access/oidc/oidctest"},
-	"hooks/login":         {"signing/access/oidc/oidctest", "signing/access/scope"},
-	"hooks/promoter":      {"hooks", "signing/access", "signing/access/scope", "cache/state/memory"}, // an example with a server
-	"cache/index":         {"cache/state/bolt", "cache/state/memory", "cache/state/statetest"},
-	"cache/root":          {"cache/state/memory", "cache/state/statetest"},
-	"cache/upload":        {"cache/root", "cache/upload/fsck", "cache/upload/recovery", "cache/state/memory", "cache/state/statetest"},
-	"cache/stored":        {"cache/root", "cache/state/memory"},
-	"cache/retention":     {"cache/blob", "cache/nar", "cache/refusal", "cache/state/bolt", "cache/state/memory", "cache/upload/recovery"},
-	"cache/upstream":      {"cache/state/memory"},
-	"cache/state/bolt":    {"cache/state/statetest"},
-	"cache/state/memory":  {"cache/state/statetest"},
-	"cache/narfile":       {"cache/narfiletest"},
-	"hooks":               {"nixos", "nixos/effect", "nixos/remote", "nixos/sim", "narinfo", "signing/keyring", "cache/root", "cache/state/bolt", "cache/state/memory"}, // real agents on simulated hosts
-	"hooks/audit":         {"cache/state/memory"},
-	"hooks/reboot":        {"cache/state/memory"},
-	"hooks/retain":        {"cache/state/memory"},
-	"cache/state/mirror":  {"cache/state/memory"},
-	"nixos":               {"nixos/sim", "hooks/window", "signing/keyring"},
-	"nixos/linux":         {"nixos/sim", "cache/nar", "cache/nar/dump", "narinfo", "signing"},
-	"nixos/bootstrap":     {"signing/access/scope"},
-	"signing/browser":     {"signing/access/scope", "cache/state/memory"},
-	"signing/access":      {"cache/state/bolt", "cache/state/memory", "cache/state/statetest"},
+	"signing/access/session": {"signing/access/oidc/oidctest", "signing/access/scope", "cache/state", "cache/state/memory"},
+	"hooks/dashboard":        {"signing/access/oidc", "signing/access/oidc/oidctest", "signing/access/rule", "signing/access/scope", "cache/state", "cache/state/mirror", "cache/state/memory"},
+	"cmd/narwharf/access":    {"signing/access/oidc/oidctest"},
+	"hooks/login":            {"signing/access/oidc/oidctest", "signing/access/scope"},
+	"hooks/promoter":         {"hooks", "signing/access", "signing/access/scope", "cache/state/memory"}, // an example with a server
+	"cache/index":            {"cache/state/bolt", "cache/state/memory", "cache/state/statetest"},
+	"cache/root":             {"cache/state/memory", "cache/state/statetest"},
+	"cache/upload":           {"cache/root", "cache/upload/fsck", "cache/upload/recovery", "cache/state/memory", "cache/state/statetest"},
+	"cache/stored":           {"cache/root", "cache/state/memory"},
+	"cache/retention":        {"cache/blob", "cache/nar", "cache/refusal", "cache/state/bolt", "cache/state/memory", "cache/upload/recovery"},
+	"cache/upstream":         {"cache/state/memory"},
+	"cache/state/bolt":       {"cache/state/statetest"},
+	"cache/state/memory":     {"cache/state/statetest"},
+	"cache/narfile":          {"cache/narfiletest"},
+	"hooks":                  {"nixos", "nixos/effect", "nixos/remote", "nixos/sim", "narinfo", "signing/keyring", "cache/root", "cache/state/bolt", "cache/state/memory"}, // real agents on simulated hosts
+	"hooks/audit":            {"cache/state/memory"},
+	"hooks/reboot":           {"cache/state/memory"},
+	"hooks/retain":           {"cache/state/memory"},
+	"cache/state/mirror":     {"cache/state/memory"},
+	"nixos":                  {"nixos/sim", "hooks/window", "signing/keyring"},
+	"nixos/linux":            {"nixos/sim", "cache/nar", "cache/nar/dump", "narinfo", "signing"},
+	"nixos/bootstrap":        {"signing/access/scope"},
+	"signing/browser":        {"signing/access/scope", "cache/state/memory"},
+	"signing/access":         {"cache/state/bolt", "cache/state/memory", "cache/state/statetest"},
 
 	"signing/access/challenge":  {"cache/state/memory"},
 	"signing/access/oidc":       {"signing/access/oidc/oidctest"},
@@ -209,7 +213,7 @@ var onlyIn = map[string][]string{
 	"go.etcd.io/bbolt":         {"cache/state/bolt/*.go"},
 	// Handlers and clients know HTTP; what they call does not.
 	"net/http": {"bench/*.go", "cache/*.go", "cache/copies/remote/*.go", "cache/fastpath/*.go", "cache/limits/*.go", "cache/reply/*.go", "cache/state/admin/*.go", "cache/upstream/*.go", "cmd/narwharf/server/*.go", "cmd/narwharf/server/keypair/*.go", "cmd/narwharf/server/shutdown/*.go", "e2e/*.go", "e2e/*/*.go",
-		"hooks/*.go", "hooks/api/*.go", "hooks/api/login/*.go", "hooks/api/retention/*.go", "hooks/login/*.go", "cmd/narwharf/access/login.go", "hooks/longpoll/*.go", "hooks/reply/*.go", "nixos/linux/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "nixos/identity/*.go", "signing/access/*.go", "signing/access/awsiam/*.go", "signing/browser/*.go",
+		"hooks/*.go", "hooks/dashboard/*.go", "signing/access/session/*.go", "hooks/api/*.go", "hooks/api/login/*.go", "hooks/api/retention/*.go", "hooks/login/*.go", "cmd/narwharf/access/login.go", "hooks/longpoll/*.go", "hooks/reply/*.go", "nixos/linux/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "nixos/identity/*.go", "signing/access/*.go", "signing/access/awsiam/*.go", "signing/browser/*.go",
 		"signing/access/oidc/*.go", "signing/access/oidc/oidctest/*.go"},
 }
 

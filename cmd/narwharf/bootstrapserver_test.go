@@ -48,7 +48,7 @@ func TestBootstrapByTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(channels.Stop)
-	srv := httptest.NewServer(server.Web(nil, channels, http.NotFoundHandler()))
+	srv := httptest.NewServer(server.Web(nil, http.NotFoundHandler(), channels, http.NotFoundHandler()))
 	t.Cleanup(srv.Close)
 	s.url = srv.URL
 

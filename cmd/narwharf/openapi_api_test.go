@@ -277,7 +277,7 @@ func newAPIServer(t *testing.T) *apiServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(server.Web(nil, channels, http.NotFoundHandler()))
+	srv := httptest.NewServer(server.Web(nil, http.NotFoundHandler(), channels, http.NotFoundHandler()))
 	t.Cleanup(srv.Close)
 	t.Cleanup(channels.Stop)
 	s.url, s.admin = srv.URL, s.token("admin")

@@ -103,7 +103,7 @@ func newMatrix(t *testing.T) *matrix {
 		t.Fatal(err)
 	}
 	t.Cleanup(channels.Stop)
-	m.handler = server.Web(nil, channels, cache.NewServer(cache.Options{Cache: m.cache, Access: auth, BodyIdle: patience, Log: log}))
+	m.handler = server.Web(nil, http.NotFoundHandler(), channels, cache.NewServer(cache.Options{Cache: m.cache, Access: auth, BodyIdle: patience, Log: log}))
 	m.config = filepath.Join(t.TempDir(), "config.toml")
 	if err := os.WriteFile(m.config, fmt.Appendf(nil, "data_dir = %q\n", m.dir.Config.DataDir), 0o600); err != nil {
 		t.Fatal(err)

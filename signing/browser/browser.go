@@ -25,15 +25,23 @@ import (
 	"narwharf/signing/access"
 )
 
-// Guard refuses what a web page has sent. public may be nil; hosts have no ports.
-func Guard(public *url.URL, hosts []string) access.Guard {
+// Origins refuses changes that pages of other origins ask for. public may be nil.
+func Origins(public *url.URL) *http.CrossOriginProtection {
 	protection := http.NewCrossOriginProtection()
-	ours := []string{"localhost"}
 	if public != nil {
-		ours = append(ours, plain(public.Host))
 		if err := protection.AddTrustedOrigin(public.Scheme + "://" + public.Host); err != nil {
 			panic(err) // the configuration has checked it
 		}
+	}
+	return protection
+}
+
+// Guard refuses what a web page has sent. public may be nil; hosts have no ports.
+func Guard(public *url.URL, hosts []string) access.Guard {
+	protection := Origins(public)
+	ours := []string{"localhost"}
+	if public != nil {
+		ours = append(ours, plain(public.Host))
 	}
 	for _, h := range hosts {
 		ours = append(ours, plain(h))

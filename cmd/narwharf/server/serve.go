@@ -31,12 +31,14 @@ import (
 	"narwharf/cmd/narwharf/server/shutdown"
 	"narwharf/hooks"
 	"narwharf/hooks/api"
+	"narwharf/hooks/dashboard"
 	"narwharf/hooks/serverconfig"
 	"narwharf/nixos/bootstrap"
 	"narwharf/nixos/config"
 	"narwharf/signing"
 	"narwharf/signing/access"
 	"narwharf/signing/access/scope"
+	"narwharf/signing/access/session"
 	"narwharf/signing/browser"
 )
 
@@ -83,7 +85,8 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	issuers := d.issuers(registry)
 	defer issuers.Close()
 	auth := access.NewAuthenticator(access.Options{
-		Tokens: d.Tokens, Short: d.Short, JWT: issuers, Certificate: certificate.Client, Anonymous: cfg.AnonymousScopes(), Guards: []access.Guard{browser.Guard(cfg.URL(), cfg.Access.Hosts)},
+		Tokens: d.Tokens, Short: session.New(d.Short, d.Tokens), JWT: issuers, Certificate: certificate.Client, Session: d.cookies().Secret,
+		Anonymous: cfg.AnonymousScopes(), Guards: []access.Guard{browser.Guard(cfg.URL(), cfg.Access.Hosts)},
 	})
 	from, err := d.openSources(registry, func(err error) error { return err })
 	if err != nil {
@@ -118,7 +121,7 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 		return err
 	}
 	defer socket.Close()
-	return d.answer(ctx, server, signer, auth, listeners, hangup, out)
+	return d.answer(ctx, server, d.page(auth, issuers), signer, auth, listeners, hangup, out)
 }
 
 // sayWhatIsMissing notes what works less well by the configuration than people may expect.
@@ -152,11 +155,11 @@ func tokenOf(auth *access.Authenticator) func(*http.Request) string {
 }
 
 // answer answers until ctx ends, and then lets uploads end.
-func (d *DataDir) answer(ctx context.Context, server *cache.Server, signer *signed.Signer, auth *access.Authenticator, listeners []net.Listener, hangup <-chan os.Signal, out io.Writer) error {
+func (d *DataDir) answer(ctx context.Context, server *cache.Server, page http.Handler, signer *signed.Signer, auth *access.Authenticator, listeners []net.Listener, hangup <-chan os.Signal, out io.Writer) error {
 	gate := d.gate()
 	tls := keypair.Around{Alarm: d.alarmTLS, End: gate.EndShown}
 	srv := &http.Server{
-		Handler:           panics(d.log, gate.Requests(tokenOf(auth), Web(d.Config.URL(), d.channels, server))),
+		Handler:           panics(d.log, gate.Requests(tokenOf(auth), Web(d.Config.URL(), page, d.channels, server))),
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    64 << 10,
@@ -229,9 +232,9 @@ func (d *DataDir) alarmTLS(ctx context.Context, text string) error {
 	return d.channels.Retain.Note(ctx, api.Event{Kind: "server.tls", By: "server", Alarm: true, Text: text})
 }
 
-// Web sends the API to channels and everything else to the cache. A proxy may
+// Web sends what is for people to page, the API to channels and everything else to the cache. A proxy may
 // have left the path of public_url on the request or taken it off.
-func Web(publicURL *url.URL, channels, cache http.Handler) http.Handler {
+func Web(publicURL *url.URL, page, channels, cache http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		path := req.URL.Path
 		if publicURL != nil && publicURL.Path != "" {
@@ -239,12 +242,17 @@ func Web(publicURL *url.URL, channels, cache http.Handler) http.Handler {
 				path = rest
 			}
 		}
-		if !strings.HasPrefix(path, "/api/") {
+		to := channels
+		switch {
+		case strings.HasPrefix(path, "/api/"):
+		case path == "/ui" || strings.HasPrefix(path, dashboard.Path):
+			to = page
+		default:
 			cache.ServeHTTP(w, req)
 			return
 		}
 		req.URL.Path, req.URL.RawPath = path, ""
-		channels.ServeHTTP(w, req)
+		to.ServeHTTP(w, req)
 	})
 }
 

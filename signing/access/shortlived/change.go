@@ -55,13 +55,32 @@ func (c Change) Issue(g access.Grant, ends time.Time, note string) (secret strin
 	if err := c.makeRoom(&t); err != nil {
 		return "", Token{}, fmt.Errorf("make a short-lived token of %s: %w", g.Name(), err)
 	}
+	c.put(t)
+	return secret, t, nil
+}
+
+func (c Change) put(t Token) {
 	c.count(&t, 1)
 	for _, key := range indexKeys(&t) {
 		c.Keep(c.Tx.Put(indexBucket, key, nil))
 	}
-	row := t
-	c.store.table.Put(c.Tx, t.ID, &row)
-	return secret, t, nil
+	c.store.table.Put(c.Tx, t.ID, &t)
+}
+
+// Extend has the token of an id last until another end. ErrNotFound.
+func (c Change) Extend(id string, ends time.Time) (Token, error) {
+	old, err := c.Find(id)
+	if err != nil {
+		return Token{}, err
+	}
+	t := old
+	t.Grant.Ends = second(ends)
+	if err := t.check(); err != nil {
+		return Token{}, fmt.Errorf("extend the short-lived token %s: %w", id, err)
+	}
+	c.remove(id)
+	c.put(t)
+	return t, nil
 }
 
 func second(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
@@ -106,6 +125,12 @@ func (c Change) Find(id string) (Token, error) {
 
 // OfHost are the tokens that may act as a host and no other.
 func (c Change) OfHost(host string) ([]Token, error) { return c.found(ofHost, host) }
+
+// OfSubject are the tokens of a kind that somebody has, in the issuer's words for him; the one that ends
+// first comes first.
+func (c Change) OfSubject(kind, issuer, subject string) ([]Token, error) {
+	return c.found(ofBearer, kind, issuer, subject)
+}
 
 // Revoke ends the token of an id. ErrNotFound.
 func (c Change) Revoke(id string) (Token, error) {

@@ -474,3 +474,53 @@ func TestIssueInsideAChange(t *testing.T) {
 		}
 	})
 }
+
+// A token that is extended keeps its secret, is found by its new end, and counts once.
+func TestExtend(t *testing.T) {
+	everywhere(t, func(t *testing.T, db state.Store, c *clock) {
+		s := open(t, db)
+		var made Token
+		err := s.Update(t.Context(), func(x Change) (err error) {
+			_, made, err = x.Issue(access.Grant{Kind: "session", Issuer: "idp", Rule: "ops", Subject: "ada", Scopes: scope.Set{{Kind: scope.Pull}}}, noon.Add(time.Hour), "")
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		later := noon.Add(3 * time.Hour)
+		err = s.Update(t.Context(), func(x Change) error {
+			if _, err := x.Extend("sh0rt00000", later); !errors.Is(err, ErrNotFound) {
+				t.Errorf("one that is not there: %v", err)
+			}
+			if _, err := x.Extend(made.ID, noon.Add(-time.Hour)); err == nil {
+				t.Error("to an end before its begin")
+			}
+			_, err := x.Extend(made.ID, later)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if hash, g, err := s.Lookup(t.Context(), made.ID); err != nil || hash != made.Hash || !g.Ends.Equal(later) {
+			t.Errorf("%v %+v %v", hash, g, err)
+		}
+		c.now = noon.Add(2*time.Hour + time.Minute) // an hour after its first end
+		if err := s.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		err = s.Update(t.Context(), func(x Change) error {
+			list, err := x.OfSubject("session", "idp", "ada")
+			if len(list) != 1 || list[0].ID != made.ID {
+				t.Errorf("found %v", list)
+			}
+			n, err2 := x.Get(countBucket, countKey(&made))
+			if state.Uint64(n) != 1 {
+				t.Errorf("it counts %d times", state.Uint64(n))
+			}
+			return errors.Join(err, err2)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+}

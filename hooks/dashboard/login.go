@@ -1,0 +1,175 @@
+package dashboard
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"narwharf/narinfo/clip"
+	"narwharf/signing/access"
+	"narwharf/signing/access/session"
+	"narwharf/signing/access/shortlived"
+)
+
+var errForm = errors.New("the form cannot be read")
+
+// form reads a form, of the body alone.
+func form(req *http.Request) error {
+	err := req.ParseForm()
+	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
+		return err
+	}
+	if err != nil {
+		return errForm
+	}
+	return nil
+}
+
+// loginPage shows how to log in, and what was wrong with a try.
+func (s *Server) loginPage(w http.ResponseWriter, req *http.Request, status int, next, wrong string) {
+	p := page{Title: "Log in", Next: next, Issuers: s.Logins.Names(), Possible: true, Wrong: wrong}
+	if err := s.Cookies.Possible(req); err != nil {
+		p.Possible, p.Wrong, status = false, err.Error(), http.StatusForbidden
+	}
+	s.show(w, status, "login", p)
+}
+
+func (s *Server) getLogin(w http.ResponseWriter, req *http.Request) error {
+	s.loginPage(w, req, http.StatusOK, local(req.URL.Query().Get("next")), "")
+	return nil
+}
+
+// postLogin takes a token, once.
+func (s *Server) postLogin(w http.ResponseWriter, req *http.Request) error {
+	if err := s.Cookies.Possible(req); err != nil {
+		return err
+	}
+	if err := form(req); err != nil {
+		return err
+	}
+	next := local(req.PostForm.Get("next"))
+	who := s.of(req, strings.TrimSpace(req.PostForm.Get("token")))
+	if who.Credential == access.Unchecked {
+		return fmt.Errorf("%w: %w", access.ErrUnchecked, who.Err)
+	}
+	grant, err := session.OfToken(who)
+	if err != nil {
+		s.loginPage(w, req, http.StatusForbidden, next, "Not logged in: "+err.Error()+".")
+		return nil
+	}
+	return s.begin(w, req, grant, next)
+}
+
+// of is who would make a request with a token.
+func (s *Server) of(req *http.Request, token string) access.Principal {
+	shown := *req
+	shown.Header = http.Header{"Authorization": {"Bearer " + token}}
+	return s.Access.Identify(&shown)
+}
+
+// startLogin sends a browser to an issuer.
+func (s *Server) startLogin(w http.ResponseWriter, req *http.Request) error {
+	if err := s.Cookies.Possible(req); err != nil {
+		return err
+	}
+	flow, target, err := s.Logins.Start(req.Context(), req.PathValue("issuer"), local(req.URL.Query().Get("next")), s.Clock())
+	if err != nil {
+		return err
+	}
+	if err := s.Cookies.Remember(w, req, flow); err != nil {
+		return err
+	}
+	http.Redirect(w, req, target, http.StatusSeeOther)
+	return nil
+}
+
+// getCallback is where an issuer sends a browser back to.
+func (s *Server) getCallback(w http.ResponseWriter, req *http.Request) error {
+	flow := s.Cookies.Recall(w, req)
+	grant, err := s.Logins.Finish(req.Context(), flow, req.URL.Query(), s.Clock())
+	if err != nil {
+		return err
+	}
+	return s.begin(w, req, grant, local(flow.Next))
+}
+
+// begin gives a browser a session, in place of the one that it has.
+func (s *Server) begin(w http.ResponseWriter, req *http.Request, grant access.Grant, next string) error {
+	old := s.Access.Identify(req)
+	who := access.Principal{Credential: access.Valid, Name: grant.Name(), Grant: grant, Address: old.Address}
+	from := clip.Line(old.Address+" "+req.UserAgent(), 200)
+	var secret string
+	err := s.Sessions.Update(forWhom(w, req, &who), func(c shortlived.Change) error {
+		last := ""
+		if old.Credential == access.Valid && old.Grant.Kind == session.Kind {
+			last = old.TokenID
+		}
+		var t shortlived.Token
+		var err error
+		if secret, t, err = session.Begin(c, grant, from, last); err == nil {
+			note(c, "session.began", t.Grant.Name(), fmt.Sprintf("%s logged in, until %s at least", t.Grant.Name(), stamp(t.Grant.Ends)))
+		}
+		return err
+	})
+	if err == nil {
+		err = s.Cookies.Keep(w, req, secret)
+	}
+	if err == nil {
+		s.send(w, req, next)
+	}
+	return err
+}
+
+// postLogout ends the browser's session, another of the same person, or all of them.
+func (s *Server) postLogout(w http.ResponseWriter, req *http.Request) error {
+	if err := form(req); err != nil {
+		return err
+	}
+	who := s.Access.Identify(req)
+	if who.Credential != access.Valid || who.Grant.Kind != session.Kind {
+		_ = s.Cookies.Drop(w, req) // who cannot log in has none
+		s.send(w, req, "/ui/login")
+		return nil
+	}
+	which := req.PostForm.Get("session")
+	err := s.Sessions.Update(forWhom(w, req, &who), func(c shortlived.Change) error {
+		return end(c, &who, which)
+	})
+	if err != nil {
+		return err
+	}
+	if which != "" && which != "all" && which != who.TokenID {
+		s.send(w, req, Path)
+		return nil
+	}
+	if err := s.Cookies.Drop(w, req); err != nil {
+		return err
+	}
+	s.send(w, req, "/ui/login")
+	return nil
+}
+
+// end ends sessions of somebody: "all", one by its id, or "" for the one that he shows.
+func end(c shortlived.Change, who *access.Principal, which string) error {
+	if which == "all" {
+		n, err := session.EndAll(c, who.Grant)
+		note(c, "session.ended", who.Name, fmt.Sprintf("%s logged out everywhere: %d sessions", who.Name, n))
+		return err
+	}
+	if which == "" {
+		which = who.TokenID
+	}
+	t, err := c.Find(which)
+	if err == nil && (t.Grant.Issuer != who.Grant.Issuer || t.Grant.Subject != who.Grant.Subject) {
+		err = shortlived.ErrNotFound // another's
+	}
+	if err == nil {
+		_, err = session.End(c, which)
+	}
+	if errors.Is(err, shortlived.ErrNotFound) {
+		return nil // it has ended
+	}
+	note(c, "session.ended", who.Name, who.Name+" logged out")
+	return err
+}
