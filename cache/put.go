@@ -19,7 +19,7 @@ import (
 func (s *Server) put(w *reply.Writer, req *http.Request, row *Route, name string, write endpoint) error {
 	b := reply.NewBody(w, req.Body, s.BodyIdle)
 	p := s.Access.Identify(req)
-	if d := denied(&p, row.Write); d != nil {
+	if d := s.denied(&p, row.Write, row.Name+"-put"); d != nil {
 		return d
 	}
 	w.By = p.Name

@@ -35,6 +35,8 @@ type Options struct {
 	// signed what is uploaded.
 	RequireUploadSig []signing.PublicKey
 	Access           *access.Authenticator
+	// Refused, if it is not nil, is told of what somebody may not do.
+	Refused func(who *access.Principal, route string, d *access.Denied)
 	// BodyIdle is how long an upload may be silent, in any phase; Uploads is how many there
 	// may be at once, 0: 64.
 	BodyIdle time.Duration
@@ -142,7 +144,7 @@ func (s *Server) serve(row *Route, w *reply.Writer, req *http.Request, name stri
 	case http.MethodGet, http.MethodHead:
 		if !row.Read[0].Public {
 			p := s.Access.Identify(req)
-			if d := denied(&p, row.Read); d != nil {
+			if d := s.denied(&p, row.Read, row.Name); d != nil {
 				return d
 			}
 			if row.Costly {
@@ -171,11 +173,14 @@ func (s *Server) serve(row *Route, w *reply.Writer, req *http.Request, name stri
 }
 
 // denied is why a request may not be answered. Needs of the cache are about no channel.
-func denied(p *access.Principal, needs scope.Needs) (d *access.Denied) {
+func (s *parts) denied(p *access.Principal, needs scope.Needs, route string) (d *access.Denied) {
 	for i := range needs {
 		if d = p.Deny(scope.Scope{Kind: needs[i].Kind}); d == nil {
 			return nil
 		}
+	}
+	if s.Refused != nil {
+		s.Refused(p, route, d)
 	}
 	return d
 }

@@ -63,8 +63,21 @@ func (s *Server) denied(c *call, d *access.Denied) {
 	switch c.Who.Credential {
 	case access.Unchecked:
 		s.log.Error("a token could not be checked", "path", c.req.URL.Path, "request", reply.RequestID(c.w), "error", c.Who.Err)
+	default:
+		s.refused(c.ctx(), &c.Who, c.row.Name, d)
+	}
+}
+
+// Refused notes what somebody may not do at a URL that is not of the API.
+func (s *Server) Refused(who *access.Principal, route string, d *access.Denied) {
+	s.refused(audit.For(context.Background(), reply.Actor(who), ""), who, route, d)
+}
+
+// refused notes it if a good credential was shown, or one that was.
+func (s *Server) refused(ctx context.Context, who *access.Principal, route string, d *access.Denied) {
+	switch who.Credential {
 	case access.Valid, access.Revoked, access.Expired:
-		s.refusals.Note(c.ctx(), c.Who.TokenID, c.row.Name, d.Error())
+		s.refusals.Note(ctx, who.TokenID, route, d.Error())
 	}
 }
 

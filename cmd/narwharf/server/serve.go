@@ -107,6 +107,9 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	server := cache.NewServer(cache.Options{
 		Priority: cfg.Cache.Priority, PublicURL: cfg.URL(), Cache: d.cache,
 		RequireUploadSig: cfg.UploadKeys(), Access: auth, Metrics: registry,
+		Refused: func(who *access.Principal, route string, denied *access.Denied) {
+			d.channels.Refused(who, route, denied)
+		},
 		BodyIdle: time.Duration(cfg.Limits.BodyIdle), Uploads: cfg.Limits.Uploads, Version: version, Log: log,
 	})
 	d.collector = collector.New(d.cache, func() collector.Roots { return d.channels.Retain })
