@@ -70,6 +70,7 @@ func (s *Server) rows() []row {
 		{Route{"POST", "/api/v1/hosts/:host/revert", "host-revert", operates(scope.OfHost)}, s.directHost(desired.Revert)},
 		{Route{"POST", "/api/v1/hosts/:host/release", "host-release", operates(scope.OfHost)}, s.releaseHost()},
 		{Route{"POST", "/api/v1/join", "join", joins(scope.InBody)}, s.join},
+		{Route{"POST", "/api/v1/token", "token", scope.NeedsNothing}, s.exchangeToken},
 		{Route{"GET", "/api/v1/hosts/:host/desired", "desired", follows(scope.InQuery)}, ofHost(s.getDesired)},
 		{Route{"PUT", "/api/v1/hosts/:host/status", "status", follows(scope.InBody)}, ofHost(s.putStatus)},
 		{Route{"POST", "/api/v1/hosts/:host/log", "host-log-post", follows(scope.OfHostLog)}, ofHost(s.postLog)},

@@ -22,6 +22,7 @@ import (
 	"narwharf/hooks/channel"
 	"narwharf/hooks/closure"
 	"narwharf/hooks/desired"
+	"narwharf/hooks/exchange"
 	"narwharf/hooks/host"
 	"narwharf/hooks/keys"
 	"narwharf/hooks/longpoll"
@@ -31,6 +32,7 @@ import (
 	"narwharf/hooks/retain"
 	"narwharf/hooks/timers"
 	"narwharf/signing/access"
+	"narwharf/signing/access/shortlived"
 )
 
 // Files are those beside the cache's own.
@@ -46,6 +48,8 @@ type Options struct {
 	Files   Files
 	Access  *access.Authenticator
 	Tokens  *access.Tokens // of Access, in State
+	Short   *shortlived.Store
+	JWT     exchange.Judge // nil: none are taken
 	Audit   audit.Limits
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
@@ -70,6 +74,7 @@ type Server struct {
 	access    *access.Authenticator
 	tokens    *access.Tokens
 	issuers   []login.Issuer
+	exchange  *exchange.Exchanger
 	bootstrap func(BootstrapRequest) (string, error)
 	log       *slog.Logger
 	clock     func() time.Time
@@ -88,14 +93,15 @@ type Server struct {
 
 	collector retain.Collector
 
-	timers   *timers.Set
-	polls    *longpoll.Polls
-	room     *limits.Room    // for bodies
-	hostRoom *limits.Room    // for those of hosts
-	answers  *limits.Answers // that are large
-	work     *limits.Work
-	metrics  *metrics
-	handler  http.Handler
+	timers    *timers.Set
+	polls     *longpoll.Polls
+	room      *limits.Room    // for bodies
+	hostRoom  *limits.Room    // for those of hosts
+	strangers *limits.Room    // for those of whoever has no credential yet
+	answers   *limits.Answers // that are large
+	work      *limits.Work
+	metrics   *metrics
+	handler   http.Handler
 
 	ready   atomic.Bool // all of the above is there
 	unwatch func()
@@ -115,7 +121,7 @@ func New(o Options) (_ *Server, err error) {
 	set := mirror.NewSet(o.State, o.Log)
 	s := &Server{
 		access: o.Access, tokens: o.Tokens, issuers: o.Issuers, bootstrap: o.Bootstrap, log: o.Log, clock: o.Clock, bodyIdle: o.BodyIdle, work: limits.NewWork(),
-		room: limits.NewRoom(256 << 20), hostRoom: limits.NewRoom(64 << 20), answers: limits.NewAnswers(),
+		room: limits.NewRoom(256 << 20), hostRoom: limits.NewRoom(64 << 20), strangers: limits.NewRoom(4 << 20), answers: limits.NewAnswers(),
 		set: set, limits: o.Audit, refusals: audit.NewRefusals(set, o.Clock, o.Log), timers: timers.New(o.Clock), collector: o.Collector,
 	}
 	s.unwatch = o.State.Watch(func(topics []string) {
@@ -132,6 +138,7 @@ func New(o Options) (_ *Server, err error) {
 	s.polls = longpoll.New(longpoll.Options{Log: s.log, Answered: s.count, WriteError: func(w http.ResponseWriter, req *http.Request, err error) {
 		reply.Error(w, req, err, s.log)
 	}})
+	s.exchange = exchange.New(set, o.Short, o.JWT)
 	closures := closure.New(o.Cache, o.Files, o.Log)
 	if s.channels, err = channel.New(set, closures, o.Files, o.Log); err != nil {
 		return nil, err

@@ -36,6 +36,7 @@ import (
 	"narwharf/hooks/serverconfig"
 	"narwharf/signing"
 	"narwharf/signing/access"
+	"narwharf/signing/access/oidc"
 	"narwharf/signing/access/shortlived"
 )
 
@@ -58,6 +59,7 @@ type DataDir struct {
 	cache     *stored.Cache
 	channels  *hooks.Server
 	scrubber  *scrub.Scrubber
+	issuers   *oidc.Issuers
 	collector *collector.Collector
 	keypair   *keypair.Keeper // nil: no TLS
 }
@@ -208,7 +210,7 @@ func (d *DataDir) OpenCache(own *local.Store, ups *upstream.Upstreams, signer *s
 // OpenChannels opens the channels. publicKeys are those that the cache signs with.
 func (d *DataDir) OpenChannels(c *stored.Cache, auth *access.Authenticator, publicKeys func() []signing.PublicKey, metrics prometheus.Registerer) (*hooks.Server, error) {
 	return hooks.New(hooks.Options{
-		State: d.State, Cache: c, Files: stored.ChannelFiles{Store: c.Uploads.Files}, Access: auth, Tokens: d.Tokens,
+		State: d.State, Cache: c, Files: stored.ChannelFiles{Store: c.Uploads.Files}, Access: auth, Tokens: d.Tokens, Short: d.Short, JWT: d.judge(),
 		Audit:     audit.Limits{Keep: time.Duration(d.Config.Audit.Keep), MaxSize: int64(d.Config.Audit.MaxSize)},
 		Issuers:   d.logins(),
 		Bootstrap: d.bootstrapMaker(publicKeys), Log: d.log, Metrics: metrics, HostMetrics: d.Config.Metrics.Hosts,

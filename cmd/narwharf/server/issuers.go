@@ -3,11 +3,20 @@ package server
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"narwharf/hooks/exchange"
 	"narwharf/signing/access/oidc"
 )
 
-// issuers are those of the configuration. None of them is asked before a JWT comes.
-func (d *DataDir) issuers(metrics prometheus.Registerer) *oidc.Issuers {
+// judge is whoever knows what JWTs give, nil where nothing is served.
+func (d *DataDir) judge() exchange.Judge {
+	if d.issuers == nil {
+		return nil
+	}
+	return d.issuers
+}
+
+// openIssuers are those of the configuration. None of them is asked before a JWT comes.
+func (d *DataDir) openIssuers(metrics prometheus.Registerer) *oidc.Issuers {
 	o := oidc.Options{Log: d.log, Metrics: metrics}
 	for i := range d.Config.Access.OIDC {
 		c := &d.Config.Access.OIDC[i]

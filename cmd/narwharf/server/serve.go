@@ -82,10 +82,10 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	d.keypair = certificate
 	registry := prometheus.NewRegistry()
 	certificate.Register(registry)
-	issuers := d.issuers(registry)
-	defer issuers.Close()
+	d.issuers = d.openIssuers(registry)
+	defer d.issuers.Close()
 	auth := access.NewAuthenticator(access.Options{
-		Tokens: d.Tokens, Short: session.New(d.Short, d.Tokens), JWT: issuers, Certificate: certificate.Client, Session: d.cookies().Secret,
+		Tokens: d.Tokens, Short: session.New(d.Short, d.Tokens), JWT: d.issuers, Certificate: certificate.Client, Session: d.cookies().Secret,
 		Anonymous: cfg.AnonymousScopes(), Guards: []access.Guard{browser.Guard(cfg.URL(), cfg.Access.Hosts)},
 	})
 	from, err := d.openSources(registry, func(err error) error { return err })
@@ -124,7 +124,7 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 		return err
 	}
 	defer socket.Close()
-	return d.answer(ctx, server, d.page(auth, issuers), signer, auth, listeners, hangup, out)
+	return d.answer(ctx, server, d.page(auth, d.issuers), signer, auth, listeners, hangup, out)
 }
 
 // sayWhatIsMissing notes what works less well by the configuration than people may expect.

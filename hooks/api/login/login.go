@@ -45,13 +45,6 @@ type You struct {
 	Ends       time.Time `json:"ends,omitzero"` // of what is short-lived
 }
 
-// Token is what a JWT is exchanged for (RFC 8693, section 2.2.1).
-type Token struct {
-	Secret    string `json:"access_token"`
-	ExpiresIn int64  `json:"expires_in"` // seconds
-	Scope     string `json:"scope"`
-}
-
 // Client makes the calls.
 type Client struct{ *api.Client }
 
@@ -77,9 +70,9 @@ func (c Client) Info(ctx context.Context) (*Info, error) {
 // Exchange exchanges a JWT for a token.
 func (c Client) Exchange(ctx context.Context, jwt string) (*Token, error) {
 	return ask[*Token](ctx, c, api.Call{Method: http.MethodPost, Path: tokenPath, Body: url.Values{
-		"grant_type":         {"urn:ietf:params:oauth:grant-type:token-exchange"},
+		"grant_type":         {GrantExchange},
 		"subject_token":      {jwt},
-		"subject_token_type": {"urn:ietf:params:oauth:token-type:jwt"},
+		"subject_token_type": {TypeJWT},
 	}})
 }
 
