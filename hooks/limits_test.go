@@ -43,7 +43,7 @@ func (w *world) dial(text string) net.Conn {
 func TestRightsBeforeBodies(t *testing.T) {
 	w := newWorld(t)
 	for _, r := range (&Server{}).rows() {
-		if r.Method == "GET" || r.Method == "DELETE" {
+		if r.Method == "GET" || r.Method == "DELETE" || r.Needs[0].Public { // whose credential is in the body
 			continue
 		}
 		path := strings.NewReplacer(":channel", "web", ":host", "web-1", ":digest", strings.Repeat("0", 64)).Replace(r.Pattern)
