@@ -28,8 +28,8 @@ func TestAddressBehindAProxy(t *testing.T) {
 		srv.Start()
 		defer srv.Close()
 		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Dial: func(string, string) (net.Conn, error) { return dial() }}}
-		do := func(method, path, body string) *http.Response {
-			req, err := http.NewRequest(method, "http://127.0.0.1"+path, strings.NewReader(body))
+		do := func(path, body string) (status int) {
+			req, err := http.NewRequest(http.MethodPatch, "http://127.0.0.1"+path, strings.NewReader(body))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -39,10 +39,11 @@ func TestAddressBehindAProxy(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return resp
+			defer resp.Body.Close()
+			return resp.StatusCode
 		}
-		if resp := do("PATCH", "/api/v1/hosts/web-1", `{"hold":{"reason":"a test"}}`); resp.StatusCode != 200 {
-			t.Fatal(resp.Status)
+		if status := do("/api/v1/hosts/web-1", `{"hold":{"reason":"a test"}}`); status != 200 {
+			t.Fatal(status)
 		}
 		for _, e := range m.events() {
 			if e.Kind == "host.held" && e.Actor != nil {

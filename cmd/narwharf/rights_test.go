@@ -307,6 +307,25 @@ func TestMatrix(t *testing.T) {
 
 var commandLine = regexp.MustCompile(`narwharf (token new .*?)(?:, (?:then|for) .*)?\n? *$`)
 
+// TestDenialOfAnotherHost types what a host is told that uses the token of another.
+func TestDenialOfAnotherHost(t *testing.T) {
+	m := newMatrix(t)
+	for _, g := range m.targets() {
+		if g.method == http.MethodHead || !slices.ContainsFunc(g.needs, func(n string) bool { return strings.HasSuffix(n, " as {host}") }) {
+			continue
+		}
+		_, denial := m.ask(g, m.token(asOther, "follow:web"))
+		line := regexp.MustCompile(`narwharf (token new --join web --host web-1)`).FindStringSubmatch(denial)
+		if line == nil {
+			t.Fatalf("%s %s: nothing to type in %q", g.method, g.path, denial)
+		}
+		var out, stderr bytes.Buffer
+		if code := run(append(strings.Fields(line[1]), "--config", m.config), strings.NewReader(""), &out, &stderr); code != 0 || !access.IsJoin(out.String()) {
+			t.Errorf("narwharf %s: exit %d: %s", line[1], code, &stderr)
+		}
+	}
+}
+
 // TestDenialsSayWhatToType types what denials say, and asks again with what comes of it.
 func TestDenialsSayWhatToType(t *testing.T) {
 	m := newMatrix(t)

@@ -7,8 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"narwharf/signing/access/scope"
 	"pgregory.net/rapid"
+
+	"narwharf/signing/access/scope"
 )
 
 func TestDeny(t *testing.T) {

@@ -3,6 +3,7 @@ package access
 import (
 	"fmt"
 	"net/http"
+	"strings"
 
 	"narwharf/narinfo/clip"
 	"narwharf/signing/access/scope"
@@ -77,9 +78,13 @@ func (p Principal) Deny(need scope.Scope) *Denied {
 // anybody may do.
 func (p Principal) DenyAs(need scope.Scope, host string) *Denied {
 	if p.Host != "" && p.Host != host {
+		remedy := "a token of its own"
+		if need.Glob != "" && need.Named() && !strings.Contains(need.Glob, "*") {
+			remedy += " with narwharf token new --join " + need.Glob + " --host " + clip.ASCII(host, 127)
+		}
 		return &Denied{Status: http.StatusForbidden, text: fmt.Sprintf(
-			"the token %q is that of the host %s and cannot act as %s: give this host a token of its own, or its old name",
-			clip.ASCII(p.Name, 64), clip.ASCII(p.Host, 64), clip.ASCII(host, 64))}
+			"the token %q is that of the host %s and cannot act as %s: give this host its old name, or %s",
+			clip.ASCII(p.Name, 64), clip.ASCII(p.Host, 64), clip.ASCII(host, 64), remedy)}
 	}
 	return p.Deny(need)
 }

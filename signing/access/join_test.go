@@ -254,7 +254,7 @@ func TestDenyAs(t *testing.T) {
 		t.Errorf("as itself: %v", d)
 	}
 	d := p.DenyAs(follow, "web-2")
-	if d == nil || d.Status != 403 || d.Error() != `the token "host-web-1" is that of the host web-1 and cannot act as web-2: give this host a token of its own, or its old name` {
+	if d == nil || d.Status != 403 || d.Error() != `the token "host-web-1" is that of the host web-1 and cannot act as web-2: give this host its old name, or a token of its own with narwharf token new --join web --host web-2` {
 		t.Fatalf("as another: %v", d)
 	}
 	checkDenial(t, d)
