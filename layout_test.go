@@ -106,7 +106,7 @@ var mayImport = map[string][]string{
 	"hooks/reboot":               {"hooks/api", "hooks/audit", "hooks/host", "cache/state", "cache/state/mirror"},
 	"hooks/reply":                {"hooks/api", "hooks/longpoll", "cache/limits", "signing/access"},
 	"hooks/rights":               {"hooks/api", "signing", "signing/access", "signing/access/scope"},
-	"hooks/serverconfig":         {"hooks/api", "hooks/configfile", "signing", "signing/access/rule", "signing/access/scope", "signing/access/certificate"},
+	"hooks/serverconfig":         {"hooks/api", "hooks/configfile", "signing", "signing/external", "signing/access/rule", "signing/access/scope", "signing/access/certificate"},
 	"hooks/rollout/policy":       nil,
 	"hooks/window":               nil,
 	"narinfo":                    nil,

@@ -158,7 +158,7 @@ func (w *world) start() {
 	fatal(err)
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ups := w.openUpstreams(log)
-	signer, err := signed.New(func() ([]signing.SecretKey, error) { return w.setup.keys() }, w.setup.signUploads, w.setup.local, ups.Keys()...)
+	signer, err := signed.New(signed.Secret(func() ([]signing.SecretKey, error) { return w.setup.keys() }), w.setup.signUploads, w.setup.local, ups.Keys()...)
 	fatal(err)
 	opts := w.setup.uploads
 	opts.Changed = signer.Forget

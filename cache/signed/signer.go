@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,8 +39,22 @@ const (
 
 // keySet is the keys that sign now. It is replaced as a whole.
 type keySet struct {
-	secret []signing.SecretKey
-	public []signing.PublicKey
+	signers []signing.Signer
+	public  []signing.PublicKey
+}
+
+// Load reads the keys that sign; some may lie elsewhere.
+type Load func() ([]signing.Signer, error)
+
+// Secret is a Load of secret keys alone.
+func Secret(load func() ([]signing.SecretKey, error)) Load {
+	return func() (list []signing.Signer, err error) {
+		keys, err := load()
+		for _, k := range keys {
+			list = append(list, k)
+		}
+		return list, err
+	}
 }
 
 // Narinfo is a narinfo ready to be sent.
@@ -63,7 +78,7 @@ type Label struct{ Local bool }
 
 // Signer makes signed narinfos. It is safe for concurrent use.
 type Signer struct {
-	load    func() ([]signing.SecretKey, error)
+	load    Load
 	keys    atomic.Pointer[keySet]
 	uploads bool // sign uploaded paths too
 	others  []signing.PublicKey
@@ -84,7 +99,7 @@ type Signer struct {
 // signUploads; paths of own, the machine's own store, always. own is nil if it is
 // not served. others are keys of upstreams: what one of them has signed our keys do not vouch
 // for, also when it has become an upload.
-func New(load func() ([]signing.SecretKey, error), signUploads bool, own *local.Store, others ...signing.PublicKey) (*Signer, error) {
+func New(load Load, signUploads bool, own *local.Store, others ...signing.PublicKey) (*Signer, error) {
 	c, err := lru.New[string, *Narinfo](maxEntries)
 	if err != nil {
 		return nil, err
@@ -99,7 +114,7 @@ func (s *Signer) Reload() error {
 	if err != nil {
 		return err
 	}
-	set := &keySet{secret: keys}
+	set := &keySet{signers: keys}
 	for _, k := range keys {
 		set.public = append(set.public, k.Public())
 	}
@@ -147,7 +162,7 @@ func (s *Signer) Get(ctx context.Context, hash string, idx index.Index) (*Narinf
 	r, err := idx.Get(hash)
 	switch {
 	case err == nil:
-		t = s.Sign(r.Info, s.uploads && !s.ofOthers(r.Info))
+		t, err = s.Sign(r.Info, s.uploads && !s.ofOthers(r.Info))
 	case s.local != nil && errors.Is(err, index.ErrNotFound):
 		t, err = s.signLocal(ctx, hash, old)
 	}
@@ -181,7 +196,10 @@ func (s *Signer) signLocal(ctx context.Context, hash string, old *Narinfo) (*Nar
 		t.Local = p
 		return &t, nil
 	}
-	t := s.Sign(info, true) // the keys vouch for our own store in any case
+	t, err := s.Sign(info, true) // the keys vouch for our own store in any case
+	if err != nil {
+		return nil, err
+	}
 	t.Local = p
 	t.Plain.Label = Label{Local: true}
 	t.Gzipped.Label = t.Plain.Label
@@ -228,9 +246,21 @@ func keyNames(keys []signing.PublicKey) string {
 	return strings.Join(names, " or ")
 }
 
-// Signatures returns those of info and ours.
-func (s *Signer) Signatures(info *narinfo.Info) []string {
-	return signing.SignInfo(info, s.keys.Load().secret)
+// Signatures returns those of info and ours, as signing.SignInfo has them.
+func (s *Signer) Signatures(info *narinfo.Info) ([]string, error) {
+	sigs := slices.Clone(info.Sigs)
+	if !info.NarHash.IsZero() && info.NarSize > 0 {
+		msg := info.AppendFingerprint(nil)
+		for _, k := range s.keys.Load().signers {
+			sig, err := k.Signature(msg)
+			if err != nil {
+				return nil, fmt.Errorf("narinfo of %s: %w", info.Path, err)
+			}
+			sigs = append(sigs, sig)
+		}
+	}
+	slices.Sort(sigs)
+	return slices.Compact(sigs), nil
 }
 
 // Others are the keys that clients need beside ours.
@@ -246,13 +276,17 @@ func (s *Signer) ofOthers(info *narinfo.Info) bool {
 }
 
 // Sign makes a narinfo with the signatures that it has, and with ours if our keys vouch for it.
-func (s *Signer) Sign(info *narinfo.Info, vouch bool) *Narinfo {
+func (s *Signer) Sign(info *narinfo.Info, vouch bool) (*Narinfo, error) {
 	if vouch {
+		sigs, err := s.Signatures(info)
+		if err != nil {
+			return nil, err
+		}
 		i := *info // the record is shared
-		i.Sigs = s.Signatures(info)
+		i.Sigs = sigs
 		info = &i
 	}
-	return makeNarinfo(info)
+	return makeNarinfo(info), nil
 }
 
 func makeNarinfo(info *narinfo.Info) *Narinfo {

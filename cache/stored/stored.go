@@ -93,7 +93,7 @@ func Open(opts Options) (*Cache, error) {
 		return nil, err
 	}
 	opts.Rules.Grace = opts.Retention.Grace
-	adoption := adopt.Options{Log: opts.Log, Grace: opts.Retention.Grace, Sign: func(i *narinfo.Info) []string { return i.Sigs }}
+	adoption := adopt.Options{Log: opts.Log, Grace: opts.Retention.Grace, Sign: func(i *narinfo.Info) ([]string, error) { return i.Sigs, nil }}
 	opts.Rules.Counted = idx.Files()
 	if opts.Local != nil {
 		adoption.Local = opts.Local

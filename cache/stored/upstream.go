@@ -67,7 +67,10 @@ func (c *Cache) upstreamNarinfo(ctx context.Context, hash string, uploader bool)
 		info.URL, info.Compression = plainURL(info), "none"
 		info.FileHash, info.FileSize = info.NarHash, info.NarSize
 	}
-	t := c.Signer.Sign(info, p.From.Sign)
+	t, err := c.Signer.Sign(info, p.From.Sign)
+	if err != nil {
+		return nil, err
+	}
 	t.Upstream = true
 	return t, nil
 }

@@ -49,6 +49,8 @@ type Config struct {
 		SecretKeyFiles   []string `toml:"secret_key_files"`
 		SignUploads      bool     `toml:"sign_uploads"`
 		RequireUploadSig []string `toml:"require_upload_sig"`
+		SignCommand      []string `toml:"sign_cmd"`  // a program and its arguments, which signs for SignKeys
+		SignKeys         []string `toml:"sign_keys"` // public keys
 	} `toml:"signing"`
 
 	Access Access `toml:"access"`
@@ -89,6 +91,7 @@ type Config struct {
 	publicURL  *url.URL // nil if PublicURL is empty
 	anonymous  scope.Set
 	requireSig []signing.PublicKey
+	signKeys   []signing.PublicKey
 	proxies    []netip.Prefix
 }
 
@@ -200,12 +203,8 @@ func (c *Config) check() error {
 	if err := c.checkUpstreams(); err != nil {
 		return err
 	}
-	for _, k := range c.Signing.RequireUploadSig {
-		key, err := signing.ParsePublicKey(k)
-		if err != nil {
-			return fmt.Errorf("signing.require_upload_sig: %w", err)
-		}
-		c.requireSig = append(c.requireSig, key)
+	if err := c.checkSigning(); err != nil {
+		return err
 	}
 	if err := c.Retention.check(); err != nil {
 		return err
@@ -311,16 +310,6 @@ func (c *Config) LoadKeys() ([]signing.SecretKey, error) {
 		keys = append(keys, key)
 	}
 	return keys, nil
-}
-
-// ReloadKeys reads the keys that the file names now, for SIGHUP. The rest of
-// the configuration is that of the start.
-func (c *Config) ReloadKeys() ([]signing.SecretKey, error) {
-	fresh, err := Load(c.path)
-	if err != nil {
-		return nil, err
-	}
-	return fresh.LoadKeys()
 }
 
 // checkBootstrap checks the section [bootstrap].

@@ -16,6 +16,7 @@ func TestExampleIsTheDefault(t *testing.T) {
 	want := Default()
 	want.path, want.DataDir = got.path, "/var/lib/narwharf"
 	want.Signing.SecretKeyFiles, want.Signing.RequireUploadSig = []string{}, []string{}
+	want.Signing.SignCommand, want.Signing.SignKeys = []string{}, []string{}
 	if err := want.check(); err != nil {
 		t.Fatal(err)
 	}

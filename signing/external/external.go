@@ -98,9 +98,10 @@ func (c *Command) run(msg []byte) ([]byte, error) {
 	case out.over:
 		return nil, fmt.Errorf("the command wrote more than %d bytes where a signature has 64", maxOutput)
 	case err != nil && said != "":
-		return nil, fmt.Errorf("the command failed (%w): %s", err, clip.Block(said, maxWords))
+		return nil, fmt.Errorf("the command failed (%v): %s", err, clip.Block(said, maxWords)) //nolint:errorlint // see below
 	case err != nil && !errors.Is(err, exec.ErrWaitDelay):
-		return nil, fmt.Errorf("the command failed: %w", err)
+		// Not wrapped: that its program is not there is not that what is signed is not there.
+		return nil, fmt.Errorf("the command failed: %v", err) //nolint:errorlint // see above
 	}
 	return out.Bytes(), nil
 }

@@ -52,7 +52,7 @@ type Options struct {
 	// Local is the machine's own store, nil if it is not served.
 	Local LocalStore
 	// Sign returns the signatures that a path is stored with.
-	Sign func(*narinfo.Info) []string
+	Sign func(*narinfo.Info) ([]string, error)
 	// Pause is how long Run waits before it tries again what could not be adopted;
 	// 0 is a minute. It doubles up to an hour.
 	Pause time.Duration

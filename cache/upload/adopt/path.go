@@ -35,7 +35,9 @@ func (a *Adopter) adopt(ctx context.Context, one *adoption, todo batch, by strin
 	}
 	info := one.info.Clone()
 	info.URL, info.Compression, info.FileHash, info.FileSize = "nar/"+fileOf(f), f.Compression, f.FileHash, f.FileSize
-	info.Sigs = a.signatures(one.info)
+	if info.Sigs, err = a.signatures(one.info); err != nil {
+		return fmt.Errorf("adopt %s: %w", info.Path, err)
+	}
 	if err := a.Uploads.PutAdopted(info, by); err != nil {
 		return fmt.Errorf("adopt %s: %w", info.Path, err)
 	}
@@ -48,10 +50,10 @@ func fileOf(f narfile.Facts) string { return f.FileHash.Base32() + ".nar.zst" }
 // signatures are those of the database and ours, which stay even where
 // sign_uploads is false: the key vouches for what this machine had in its own
 // store. If there are too many, some of the database's are left out.
-func (a *Adopter) signatures(info *narinfo.Info) []string {
-	all := a.Sign(info)
-	if len(all) <= upload.MaxSignatures {
-		return all
+func (a *Adopter) signatures(info *narinfo.Info) ([]string, error) {
+	all, err := a.Sign(info)
+	if err != nil || len(all) <= upload.MaxSignatures {
+		return all, err
 	}
 	rank := func(sig string) int {
 		if slices.Contains(info.Sigs, sig) {
@@ -62,7 +64,7 @@ func (a *Adopter) signatures(info *narinfo.Info) []string {
 	slices.SortStableFunc(all, func(a, b string) int { return cmp.Compare(rank(a), rank(b)) })
 	all = all[:upload.MaxSignatures]
 	slices.Sort(all)
-	return all
+	return all, nil
 }
 
 // copyNar makes a file of the cache of a path's compressed NAR. One that was

@@ -140,7 +140,7 @@ func (d *DataDir) whole(out io.Writer, signing bool) (c *stored.Cache, channels 
 		opened = append(opened, from.Close)
 		var signer *signed.Signer
 		if signing {
-			if signer, err = signed.New(d.Config.ReloadKeys, d.Config.Signing.SignUploads, from.own, from.ups.Keys()...); err != nil {
+			if signer, err = signed.New(d.Config.ReloadSigners, d.Config.Signing.SignUploads, from.own, from.ups.Keys()...); err != nil {
 				return nil, nil, nil, err
 			}
 		}

@@ -56,7 +56,7 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	// What may need root comes first: keys, and ports below 1024.
-	keys, err := cfg.LoadKeys()
+	keys, err := cfg.LoadSigners()
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 		return err
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
-	signer, err := signed.New(cfg.ReloadKeys, cfg.Signing.SignUploads, from.own, from.ups.Keys()...)
+	signer, err := signed.New(cfg.ReloadSigners, cfg.Signing.SignUploads, from.own, from.ups.Keys()...)
 	if err != nil {
 		return err
 	}
