@@ -185,7 +185,7 @@ var testsMayImport = map[string][]string{
 	"cache/state/bolt":       {"cache/state/statetest"},
 	"cache/state/memory":     {"cache/state/statetest"},
 	"cache/narfile":          {"cache/narfiletest"},
-	"hooks":                  {"nixos", "nixos/effect", "nixos/remote", "nixos/sim", "narinfo", "signing/keyring", "cache/root", "cache/state/bolt", "cache/state/memory"}, // real agents on simulated hosts
+	"hooks":                  {"nixos", "nixos/effect", "nixos/remote", "nixos/sim", "narinfo", "signing/keyring", "cache/root", "cache/state/bolt", "cache/state/memory", "signing/access/shortlived"}, // real agents on simulated hosts
 	"hooks/audit":            {"cache/state/memory"},
 	"hooks/reboot":           {"cache/state/memory"},
 	"hooks/retain":           {"cache/state/memory"},

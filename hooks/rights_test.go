@@ -14,6 +14,7 @@ import (
 	"narwharf/signing"
 	"narwharf/signing/access"
 	"narwharf/signing/access/scope"
+	"narwharf/signing/access/shortlived"
 )
 
 // TestPromoteTargets: who may change some targets changes those, and nothing that all hosts share.
@@ -259,6 +260,46 @@ func TestRevokedEndsPolls(t *testing.T) {
 			t.Errorf("detached %t: %d polls wait, want %d", detached, n, others)
 		}
 		w.must(w.do("GET", "/api/v1/hosts/"+name+"/desired?channel=web", "", nil), 401, api.Unauthorized)
+	}
+}
+
+// TestRevokedShortTokenEndsPoll: so does a short-lived one.
+func TestRevokedShortTokenEndsPoll(t *testing.T) {
+	w := newWorld(t)
+	short, err := shortlived.Open(w.db, w.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.halt()
+	w.serve(w.db)
+	w.s.access = access.NewAuthenticator(access.Options{Tokens: w.tokens, Short: short})
+	var secrets []string
+	for _, host := range []string{"web-1", "web-2"} {
+		g := access.Grant{Kind: "aws", Rule: "asg", Subject: host, Host: host, Owner: host, Scopes: scope.Set{{Kind: scope.Follow, Glob: "web"}}}
+		if err := short.Update(t.Context(), func(c shortlived.Change) error {
+			secret, _, err := c.Issue(g, time.Now().Add(time.Hour), "")
+			secrets = append(secrets, secret)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone, stays := w.park(secrets[0], "web-1", true), w.park(secrets[1], "web-2", true)
+	if err := short.Update(t.Context(), func(c shortlived.Change) error {
+		_, err := c.RevokeHost("web-1", "")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case a := <-gone:
+		if a.status != http.StatusUnauthorized {
+			t.Errorf("%s", a)
+		}
+	case <-stays:
+		t.Error("another's poll ended")
+	case <-time.After(time.Second):
+		t.Fatal("a poll goes on after its short-lived token was revoked")
 	}
 }
 

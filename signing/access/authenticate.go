@@ -267,8 +267,13 @@ func (p *Principal) Topic() string {
 	return Topic(p.TokenID)
 }
 
-// Topic is that of a token: whoever changes one, short-lived or not, notifies of it.
-func Topic(id string) string { return topicToken + id }
+// Topic is that of the token of an id. Of short-lived ones it is that of their mirror.Table.
+func Topic(id string) string {
+	if IsShort(id) {
+		return topicShort + id
+	}
+	return topicToken + id
+}
 
 // sameHash takes the same time whether it is the same or not.
 func sameHash(secret string, want Hash) bool {

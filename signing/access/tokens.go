@@ -28,6 +28,7 @@ const (
 	tokensBucket = "tokens"
 	indexBucket  = "token-index"
 	topicToken   = "token:" // and an id
+	topicShort   = "short-tokens/"
 )
 
 // Tokens keeps tokens in a state. In its bucket "tokens" the key is the token's id,

@@ -38,7 +38,7 @@ func Open(st state.Store, log *slog.Logger) (*Store, error) {
 }
 
 // Topic is what the state notifies of when the token of an id comes or goes.
-func Topic(id string) string { return tokensBucket + "/" + id }
+func Topic(id string) string { return access.Topic(id) }
 
 // Lookup returns what is known of an id, also of a token that has ended: the grant's Ends says when.
 // ErrNotFound.
