@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -113,7 +114,7 @@ func (f *Folder) Beside(info *narinfo.Info) ([]string, error) {
 	if f.beside.err != nil {
 		return nil, f.beside.err
 	}
-	names := append(f.beside.about[string(info.Path)], f.beside.about[info.URL]...)
+	names := slices.Concat(f.beside.about[string(info.Path)], f.beside.about[info.URL])
 	named := []string{info.Path.Hash() + ".ls"}
 	if info.Deriver != "" {
 		named = append(named, "log/"+string(info.Deriver))

@@ -51,7 +51,7 @@ func TestOIDCSection(t *testing.T) {
 		of(forge, strings.Replace(oneRule, "repository_id", "actor_id", 1)):                        "",
 		of(forge, oneRule, `ttl = "13h"`):                                                          "ttl: 13h0m0s is not between",
 		of(forge, oneRule, `ttl = 3600`):                                                           `access.oidc.rules.ttl: 3600 is no duration`,
-		of(forge, oneRule, `hosts = "web-*"`):                                                      "the rule has no scope follow:",
+		of(forge, oneRule, `hosts = "web-*"`):                                                      "the rule has no scope follow:GLOB",
 		of(forge, strings.Replace(oneRule, "push", "follow:web", 1)):                               "which names machines may have",
 		of(forge, strings.Replace(oneRule, "push", "follow:web", 1), `hosts = "web-*"`):            "",
 		of(forge, strings.Replace(oneRule, "push", "follow:web", 1), `hosts = ["web-*", "db-1"]`):  "",

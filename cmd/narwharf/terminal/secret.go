@@ -20,7 +20,9 @@ func IsTerminal(in any) bool {
 // ReadSecret reads a line that nobody is to see, where somebody types; else all that there is.
 func ReadSecret(in io.Reader, out io.Writer, prompt string) (string, error) {
 	if f, ok := in.(*os.File); ok && IsTerminal(in) {
-		fmt.Fprint(clip.Raw(out), prompt)
+		if _, err := fmt.Fprint(clip.Raw(out), prompt); err != nil {
+			return "", err
+		}
 		text, err := term.ReadPassword(int(f.Fd()))
 		fmt.Fprintln(out)
 		return strings.TrimSpace(string(text)), err

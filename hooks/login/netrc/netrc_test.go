@@ -97,7 +97,7 @@ func TestRefused(t *testing.T) {
 	if err := os.Chmod(dir, 0o500); err != nil {
 		t.Fatal(err)
 	}
-	defer os.Chmod(dir, 0o700)
+	t.Cleanup(func() { _ = os.Chmod(dir, 0o700) }) // or it cannot be removed
 	if os.Getuid() != 0 {
 		if err := Set(file, "c", "d", "e"); err == nil {
 			t.Error("written to a folder that cannot be written to")

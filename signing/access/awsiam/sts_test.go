@@ -231,9 +231,11 @@ func TestAnswers(t *testing.T) {
 		"no session":            {200, "application/json", caller("123456789012", strings.TrimSuffix(roleARN, "/i-0abc")), false},
 	} {
 		aws, s := newSTS(t)
-		resp := respond(c.status, c.kind, c.text)
-		resp.Header.Set("Location", "https://sts.evil.example/")
-		aws.answer = func() *http.Response { return resp }
+		aws.answer = func() *http.Response {
+			resp := respond(c.status, c.kind, c.text)
+			resp.Header.Set("Location", "https://sts.evil.example/")
+			return resp
+		}
 		id, err := s.Identify(t.Context(), proof(t), nonce, publicURL)
 		if err == nil || id != (Identity{}) || errors.Is(err, ErrUnavailable) != c.unavailable {
 			t.Errorf("%s: %+v, %v", name, id, err)

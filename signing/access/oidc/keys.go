@@ -72,7 +72,7 @@ func (k *keySet) close() {
 // check says whether a key of the issuer has signed a JWT. go-oidc's own verifier is not used: its
 // keys have no bounds (see the package comment), it knows one audience and no skew, and hides why it fails.
 func (k *keySet) check(ctx context.Context, jwt string, t *token) error {
-	signed, err := jose.ParseSigned(jwt, signatureAlgorithms)
+	signed, err := jose.ParseSignedCompact(jwt, signatureAlgorithms)
 	if err != nil {
 		return refuse("malformed", "the JWT cannot be read: copy it again, whole")
 	}

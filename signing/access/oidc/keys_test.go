@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -271,10 +272,12 @@ func TestHostileIssuer(t *testing.T) {
 		"a redirect": {keys: func(w http.ResponseWriter, req *http.Request) {
 			http.Redirect(w, req, elsewhere.URL+"/jwks", http.StatusFound)
 		}},
-		"404":              {keys: http.NotFound},
-		"an empty set":     {keys: func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"keys":[]}`) }},
-		"a set of secrets": {keys: func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}`) }},
-		"no set":           {keys: func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `[]`) }},
+		"404":          {keys: http.NotFound},
+		"an empty set": {keys: func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"keys":[]}`) }},
+		"a set of secrets": {keys: func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, `{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}`)
+		}},
+		"no set": {keys: func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `[]`) }},
 	} {
 		s := newSite(t)
 		s.issuer.Serve(func(own http.Handler) http.Handler {

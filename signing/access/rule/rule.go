@@ -101,7 +101,7 @@ func (r *Rule) readHosts() (err error) {
 	s := &r.spec
 	switch {
 	case !r.Machines() && (s.HostClaim != "" || len(s.Hosts) > 0 || s.Forget != 0):
-		return errors.New("host_claim, hosts and forget_after are for machines: the rule has no scope follow:")
+		return errors.New("host_claim, hosts and forget_after are for machines, and the rule has no scope follow:GLOB")
 	case !r.Machines():
 		return nil
 	case s.HostClaim == "" && len(s.Hosts) == 0:
