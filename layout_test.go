@@ -107,7 +107,6 @@ var mayImport = map[string][]string{
 	"hooks/reply":                {"hooks/api", "hooks/longpoll", "cache/limits", "signing/access"},
 	"hooks/rights":               {"hooks/api", "signing", "signing/access", "signing/access/scope"},
 	"hooks/serverconfig":         {"hooks/api", "hooks/configfile", "signing", "signing/external", "signing/access/rule", "signing/access/scope", "signing/access/certificate"},
-	"hooks/rollout/policy":       nil,
 	"hooks/window":               nil,
 	"narinfo":                    nil,
 	"narinfo/clip":               nil,
@@ -164,6 +163,12 @@ var mayImport = map[string][]string{
 
 	"cmd/narwharf/server/collector": {"cache/blob", "cache/retention", "cache/stored", "hooks/api", "hooks/api/retention", "hooks/serverconfig", "narinfo"},
 	"cmd/narwharf/server/shutdown":  {"cache"},
+
+	"hooks/rollout":         {"hooks/api", "hooks/rollout/policy", "signing"},
+	"hooks/rollout/attempt": {"hooks/api", "hooks/rollout"},
+	"hooks/rollout/engine":  {"hooks/rollout", "hooks/rollout/attempt", "hooks/rollout/policy", "hooks/rollout/roster"},
+	"hooks/rollout/policy":  nil,
+	"hooks/rollout/roster":  {"hooks/api", "hooks/rollout", "hooks/rollout/attempt", "hooks/rollout/policy"},
 }
 
 // allMayImport is what every package may import: tiny leaves.
@@ -204,6 +209,8 @@ var testsMayImport = map[string][]string{
 
 	"e2e":       {"signing/access/oidc/oidctest"},
 	"e2e/fleet": {"signing/access/oidc/oidctest"},
+
+	"hooks/rollout/engine": {"hooks/api"},
 }
 
 // onlyIn names the files that alone may import a module, tests left out, so

@@ -7,8 +7,7 @@ import (
 	"narwharf/signing"
 )
 
-// Desired is what a host shall do: the answer to
-// GET /api/v1/hosts/{h}/desired?channel=C&target=T.
+// Desired is what a host shall do: the answer to GET /api/v1/hosts/{h}/desired?channel=C&target=T.
 //
 // Nothing in it but the pointer is signed. It may therefore delay a host, permit
 // or ask for what its own configuration lets it, tighten that, and no more.
@@ -72,6 +71,7 @@ const (
 	WaitReboot       WaitKind = "reboot"  // armed: somebody has to reboot
 	WaitExpired      WaitKind = "expired" // the head's time is over
 )
+const WaitCheck, WaitApproval, WaitFreeze WaitKind = "check", "approval", "freeze" // of roll-outs
 
 // Waiting is a reason with words for people.
 type Waiting struct {

@@ -1,0 +1,149 @@
+package engine
+
+import (
+	"fmt"
+	"time"
+
+	"narwharf/hooks/rollout"
+	"narwharf/hooks/rollout/policy"
+	"narwharf/hooks/rollout/roster"
+)
+
+// tooBad says why a roll-out has to halt for what became of its hosts, "" if it has not.
+func (e *Engine) tooBad(c *roster.Channel) string {
+	run := c.Run
+	if limit := run.Row.Policy.Errors(run.Total); run.Faults > limit {
+		return fmt.Sprintf("%d hosts ended badly, and max_errors is %d", run.Faults, limit)
+	}
+	suspects := run.Suspects
+	run.Suspects = nil
+	if run.Row.Now || run.Row.Force {
+		return ""
+	}
+	limit := run.Row.Policy.Quarantining(run.Total)
+	for _, key := range suspects {
+		if n := run.Reverted[key]; limit > 0 && n >= limit && e.Quarantine[key] == nil {
+			return fmt.Sprintf("%d hosts went back from one system by themselves", n)
+		}
+	}
+	return ""
+}
+
+// fail halts a roll-out, and does what its policy says of failures.
+func (e *Engine) fail(c *roster.Channel, why string) {
+	run := c.Run
+	e.isolate(c)
+	switch run.Row.Policy.Failing() {
+	case policy.RevertWave:
+		run.Row.Revert = rollout.RevertWave
+	case policy.RevertAll:
+		run.Row.Revert = rollout.RevertAll
+	}
+	if run.Row.State == rollout.Completed {
+		e.undone(c)
+	}
+	e.state(c, rollout.Halted, why)
+}
+
+// undone is that a release which had completed is not what hosts are to have.
+func (e *Engine) undone(c *roster.Channel) {
+	if n := len(c.Row.Done); n > 0 && c.Row.Done[n-1].Seq == c.Run.Row.Seq {
+		c.Row.Done = c.Row.Done[:n-1]
+		c.Changed = true
+	}
+}
+
+// isolate puts the systems that too many hosts went back from into quarantine.
+func (e *Engine) isolate(c *roster.Channel) {
+	run := c.Run
+	limit := run.Row.Policy.Quarantining(run.Total)
+	if limit == 0 {
+		return
+	}
+	for _, h := range c.Hosts {
+		entry := run.Release.Entry(h.Level.Target)
+		if entry == nil || run.Reverted[entry.Key()] < limit || e.Quarantine[entry.Key()] != nil {
+			continue
+		}
+		q := &rollout.Quarantine{V: rollout.Version, Path: entry.Path, Closure: entry.Closure, Channel: c.Row.Name, Seq: run.Row.Seq, Hosts: run.Reverted[entry.Key()], At: e.Now}
+		e.Quarantine[q.Key()] = q
+		e.Out.Quarantines = append(e.Out.Quarantines, q)
+		e.Decide(rollout.Decision{Kind: "quarantined", Channel: c.Row.Name, Seq: q.Seq, Alarm: true,
+			Text: fmt.Sprintf("%d hosts went back from %s by themselves: it is given to nobody", q.Hosts, q.Path)})
+	}
+}
+
+// cleared ends the quarantine of the systems of a release that completed well.
+func (e *Engine) cleared(run *roster.Run) {
+	for key, q := range e.Quarantine {
+		for _, entry := range run.Release.Entries {
+			if entry.Key() == key {
+				e.lift(q)
+				break
+			}
+		}
+	}
+}
+
+func (e *Engine) lift(q *rollout.Quarantine) {
+	if q.Cleared {
+		return
+	}
+	q.Cleared = true
+	delete(e.Quarantine, q.Key())
+	e.Out.Quarantines = append(e.Out.Quarantines, q)
+}
+
+// clear is a person's word that a system may be given again.
+func (e *Engine) clear(ev rollout.Clear) error {
+	found := false
+	for _, q := range e.Quarantine {
+		if q.Path == ev.Path {
+			e.lift(q)
+			found = true
+		}
+	}
+	if !found {
+		return &rollout.Refusal{Kind: "not_found", Text: ev.Path + " is not in quarantine"}
+	}
+	for _, c := range e.Order {
+		e.TouchAll(c)
+	}
+	return nil
+}
+
+// checked takes the answer of a check. Of the current bake alone: what was asked
+// before it says nothing of the hosts that run the release now.
+func (e *Engine) checked(ev rollout.Checked) {
+	c := e.Channels[ev.Channel]
+	if c == nil || c.Run == nil || c.Run.Row.Seq != ev.Seq || len(c.Run.Row.Waves) != ev.Wave {
+		return
+	}
+	w := &c.Run.Row.Waves[ev.Wave-1]
+	if w.Met.IsZero() || ev.Asked.Before(w.Met) || !w.Passed.IsZero() {
+		return
+	}
+	next := make(map[string]rollout.Check, len(w.Checks)+1)
+	for name, a := range w.Checks {
+		next[name] = a
+	}
+	was, ok := next[ev.Name]
+	next[ev.Name] = rollout.Check{OK: ev.OK, At: e.Now, Detail: ev.Detail}
+	w.Checks = next
+	if c.Due = true; !ok || was.OK != ev.OK {
+		e.ChangedRun(c.Run)
+	}
+}
+
+// Asks are the checks that a bake wants to be asked now, repeatedly until it is over.
+func (e *Engine) Asks(channel string) (names []string, wave int, since time.Time) {
+	c := e.Channels[channel]
+	if c == nil || c.Run == nil || c.Run.Row.State != rollout.Running || len(c.Run.Row.Waves) == 0 {
+		return nil, 0, time.Time{}
+	}
+	i := len(c.Run.Row.Waves) - 1
+	if w := &c.Run.Row.Waves[i]; !w.Met.IsZero() && w.Passed.IsZero() {
+		return c.Run.Row.Policy.All()[i].Checks, i + 1, w.Met
+	}
+	return nil, 0, time.Time{}
+}

@@ -1,0 +1,123 @@
+package roster
+
+import (
+	"time"
+
+	"narwharf/hooks/rollout/attempt"
+)
+
+// Heap orders hosts by a number and, where that is the same, by another. An entry
+// whose version is not the host's any more is passed over when it comes up.
+type Heap struct {
+	entries []entry
+	timer   bool // versions are those of timers
+}
+
+type entry struct {
+	a       int64
+	b       uint64
+	h       *Host
+	version uint32
+}
+
+func (x *entry) before(y *entry) bool { return x.a < y.a || x.a == y.a && x.b < y.b }
+
+func (q *Heap) push(x entry) {
+	q.entries = append(q.entries, x)
+	s := q.entries
+	i := len(s) - 1
+	for i > 0 {
+		up := (i - 1) / 2
+		if !s[i].before(&s[up]) {
+			break
+		}
+		s[i], s[up] = s[up], s[i]
+		i = up
+	}
+}
+
+func (q *Heap) pop() {
+	s := q.entries
+	n := len(s) - 1
+	s[0] = s[n]
+	s[n] = entry{}
+	s = s[:n]
+	for i := 0; ; {
+		low := 2*i + 1
+		if low >= n {
+			break
+		}
+		if low+1 < n && s[low+1].before(&s[low]) {
+			low++
+		}
+		if !s[low].before(&s[i]) {
+			break
+		}
+		s[i], s[low] = s[low], s[i]
+		i = low
+	}
+	q.entries = s
+}
+
+// top is the first entry that counts, nil if there is none.
+func (q *Heap) top() *entry {
+	for len(q.entries) > 0 {
+		x := &q.entries[0]
+		version := x.h.lineVersion
+		if q.timer {
+			version = x.h.timerVersion
+		}
+		if x.version == version {
+			return x
+		}
+		q.pop()
+	}
+	return nil
+}
+
+// first is the time of the first timer.
+func (q *Heap) first() time.Time {
+	if x := q.top(); x != nil {
+		return time.Unix(0, x.a).UTC()
+	}
+	return time.Time{}
+}
+
+// setTimer sets the one timer of a host; zero is none.
+func (e *Roster) setTimer(h *Host, at time.Time) {
+	if at.Equal(h.timer) {
+		return
+	}
+	h.timer = at
+	h.timerVersion++
+	if !at.IsZero() {
+		e.timers.push(entry{a: at.UnixNano(), b: h.Hash, h: h, version: h.timerVersion})
+	}
+}
+
+// Expire is what time alone changes of hosts.
+func (e *Roster) Expire() {
+	for x := e.timers.top(); x != nil && x.a <= e.Now.UnixNano(); x = e.timers.top() {
+		h := x.h
+		h.timer = time.Time{}
+		h.timerVersion++
+		e.Apply(h, (*attempt.Case).Overdue)
+	}
+}
+
+// Mix spreads a number over all its bits (splitmix64's).
+func Mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// hashName is FNV-1a of a host's name, with the seed.
+func hashName(name string, seed uint64) uint64 {
+	x := uint64(14695981039346656037)
+	for i := range len(name) {
+		x = (x ^ uint64(name[i])) * 1099511628211
+	}
+	return Mix(x ^ seed)
+}
