@@ -76,7 +76,7 @@ var mayImport = map[string][]string{
 	"cmd/narwharf/command":       {"cmd/narwharf/terminal", "hooks/api", "hooks/configfile", "hooks/api/trust", "hooks/login/netrc"},
 	"cmd/narwharf/keys":          {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/configfile", "hooks/promoter", "signing", "signing/external", "signing/keyring", "hooks/promoter/rotation"},
 	"cmd/narwharf/retention":     {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/api/retention"},
-	"cmd/narwharf/server":        {"cmd/narwharf/server/...", "cache", "cache/...", "hooks", "hooks/api", "hooks/api/retention", "hooks/audit", "hooks/serverconfig", "narinfo", "nixos/bootstrap", "nixos/config", "signing", "signing/access", "signing/access/...", "signing/browser", "hooks/api/login", "hooks/dashboard", "hooks/exchange"},
+	"cmd/narwharf/server":        {"cmd/narwharf/server/...", "cache", "cache/...", "hooks", "hooks/api", "hooks/api/retention", "hooks/audit", "hooks/serverconfig", "narinfo", "nixos/bootstrap", "nixos/config", "signing", "signing/access", "signing/access/...", "signing/browser", "hooks/api/login", "hooks/dashboard", "hooks/exchange", "hooks/identity", "hooks/intake"},
 	"cmd/narwharf/terminal":      {"hooks/api"},
 	"e2e":                        nil,
 	"e2e/fleet":                  {"e2e"},
@@ -87,7 +87,7 @@ var mayImport = map[string][]string{
 	"hooks/audit":                {"hooks/api", "signing", "cache/state", "cache/state/mirror"},
 	"hooks/policy":               {"hooks/api", "hooks/audit", "hooks/window", "signing", "cache/state/mirror"},
 	"hooks/timers":               nil,
-	"hooks/api":                  {"hooks/api/credential", "signing", "narinfo", "hooks/window", "hooks/api/trust"},
+	"hooks/api":                  {"hooks/api/credential", "signing", "narinfo", "hooks/window", "hooks/api/trust", "hooks/api/proof"},
 	"hooks/api/trust":            nil,
 	"hooks/closure":              {"hooks/api", "signing", "narinfo"},
 	"hooks/api/credential":       nil,
@@ -98,24 +98,24 @@ var mayImport = map[string][]string{
 	"hooks/desired":              {"hooks/api", "hooks/audit", "hooks/channel", "hooks/host", "hooks/host/presence", "hooks/longpoll", "hooks/policy", "hooks/reboot", "hooks/timers", "narinfo", "signing", "signing/access", "cache/root", "cache/state", "cache/state/mirror", "hooks/keys", "hooks/intake"},
 	"hooks/host/presence":        nil,
 	"hooks/exchange":             {"hooks/api", "hooks/api/login", "hooks/audit", "signing/access", "signing/access/oidc", "signing/access/shortlived", "cache/state/mirror"},
-	"hooks/host":                 {"hooks/host/presence", "hooks/api", "hooks/audit", "narinfo", "signing", "signing/access", "cache/root", "cache/state", "cache/state/mirror"},
-	"hooks/intake":               {"hooks/api"},
+	"hooks/host":                 {"hooks/host/presence", "hooks/api", "hooks/audit", "narinfo", "signing", "signing/access", "cache/root", "cache/state", "cache/state/mirror", "hooks/intake", "signing/access/scope", "signing/access/shortlived"},
+	"hooks/intake":               {"hooks/api", "signing"},
 	"hooks/longpoll":             nil,
 	"hooks/promoter":             {"hooks/api", "signing", "narinfo", "cache/nixstore", "cache/state/durable", "signing/keyring"},
 	"hooks/retain":               {"hooks/api", "hooks/api/retention", "hooks/audit", "hooks/channel", "hooks/closure", "hooks/host", "narinfo", "cache/root", "cache/state", "cache/state/mirror"},
 	"hooks/reboot":               {"hooks/api", "hooks/audit", "hooks/host", "cache/state", "cache/state/mirror"},
 	"hooks/reply":                {"hooks/api", "hooks/longpoll", "cache/limits", "signing/access"},
-	"hooks/rights":               {"hooks/api", "signing", "signing/access", "signing/access/scope"},
+	"hooks/rights":               {"hooks/api", "signing", "signing/access", "signing/access/scope", "hooks/intake"},
 	"hooks/serverconfig":         {"hooks/api", "hooks/configfile", "signing", "signing/external", "signing/access/rule", "signing/access/scope", "signing/access/certificate"},
 	"hooks/window":               nil,
 	"narinfo":                    nil,
 	"narinfo/clip":               nil,
 	"nixos":                      {"nixos/desired", "nixos/effect", "nixos/journal", "nixos/machine", "signing", "narinfo", "hooks/api"},
 	"nixos/bootstrap":            {"nixos/config", "hooks/api", "narinfo", "signing", "signing/access", "hooks/api/trust"},
-	"nixos/config":               {"nixos", "nixos/desired", "nixos/effect", "nixos/machine", "nixos/probation", "nixos/linux/witness", "nixos/relay", "hooks/api", "hooks/configfile", "hooks/window", "signing"},
+	"nixos/config":               {"nixos", "nixos/desired", "nixos/effect", "nixos/machine", "nixos/probation", "nixos/linux/witness", "nixos/relay", "hooks/api", "hooks/configfile", "hooks/window", "signing", "nixos/identity", "hooks/api/proof"},
 	"nixos/desired":              {"nixos/effect", "nixos/journal", "signing", "hooks/api", "hooks/window", "signing/keyring"},
 	"nixos/effect":               {"nixos/journal", "signing", "narinfo", "hooks/api"},
-	"nixos/identity":             {"hooks/api", "signing/access/awsiam", "signing/access/hostkey"},
+	"nixos/identity":             {"hooks/api", "signing/access/awsiam", "signing/access/hostkey", "hooks/api/proof"},
 	"nixos/journal":              {"signing", "narinfo", "hooks/api", "cache/state/durable"},
 	"nixos/linux":                {"nixos", "nixos/config", "nixos/effect", "nixos/journal", "nixos/machine", "nixos/linux/...", "nixos/remote", "hooks/api", "narinfo/clip", "cache/state/durable", "hooks/api/trust"},
 	"nixos/linux/sys":            nil,
@@ -169,6 +169,9 @@ var mayImport = map[string][]string{
 	"hooks/rollout/engine":  {"hooks/rollout", "hooks/rollout/attempt", "hooks/rollout/policy", "hooks/rollout/roster"},
 	"hooks/rollout/policy":  nil,
 	"hooks/rollout/roster":  {"hooks/api", "hooks/rollout", "hooks/rollout/attempt", "hooks/rollout/policy"},
+	"hooks/api/proof":       nil,
+	"nixos/linux/join":      {"hooks/api/proof", "nixos/config", "nixos/identity", "nixos/linux/sys", "nixos/remote", "hooks/api", "hooks/api/credential", "hooks/api/trust", "narinfo/clip", "cache/state/durable"},
+	"hooks/identity":        {"hooks/api/proof", "hooks/api", "hooks/audit", "hooks/host", "signing/access", "signing/access/awsiam", "signing/access/challenge", "signing/access/hostkey", "signing/access/scope", "cache/state/mirror"},
 }
 
 // allMayImport is what every package may import: tiny leaves.
@@ -190,7 +193,7 @@ var testsMayImport = map[string][]string{
 	"cache/state/bolt":       {"cache/state/statetest"},
 	"cache/state/memory":     {"cache/state/statetest"},
 	"cache/narfile":          {"cache/narfiletest"},
-	"hooks":                  {"nixos", "nixos/effect", "nixos/remote", "nixos/sim", "narinfo", "signing/keyring", "cache/root", "cache/state/bolt", "cache/state/memory", "signing/access/shortlived"}, // real agents on simulated hosts
+	"hooks":                  {"nixos", "nixos/effect", "nixos/remote", "nixos/sim", "narinfo", "signing/keyring", "cache/root", "cache/state/bolt", "cache/state/memory", "signing/access/shortlived", "signing/access/awsiam", "signing/access/hostkey"}, // real agents on simulated hosts
 	"hooks/audit":            {"cache/state/memory"},
 	"hooks/reboot":           {"cache/state/memory"},
 	"hooks/retain":           {"cache/state/memory"},
@@ -211,6 +214,7 @@ var testsMayImport = map[string][]string{
 	"e2e/fleet": {"signing/access/oidc/oidctest"},
 
 	"hooks/rollout/engine": {"hooks/api"},
+	"nixos/linux/join":     {"signing"},
 }
 
 // onlyIn names the files that alone may import a module, tests left out, so
@@ -222,7 +226,7 @@ var onlyIn = map[string][]string{
 	"go.etcd.io/bbolt":         {"cache/state/bolt/*.go"},
 	// Handlers and clients know HTTP; what they call does not.
 	"net/http": {"bench/*.go", "cache/*.go", "cache/copies/remote/*.go", "cache/fastpath/*.go", "cache/limits/*.go", "cache/reply/*.go", "cache/state/admin/*.go", "cache/upstream/*.go", "cmd/narwharf/server/*.go", "cmd/narwharf/server/keypair/*.go", "cmd/narwharf/server/shutdown/*.go", "e2e/*.go", "e2e/*/*.go",
-		"hooks/*.go", "hooks/dashboard/*.go", "signing/access/session/*.go", "hooks/api/*.go", "hooks/api/login/*.go", "hooks/api/retention/*.go", "hooks/login/*.go", "cmd/narwharf/access/login.go", "hooks/longpoll/*.go", "hooks/reply/*.go", "nixos/linux/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "nixos/identity/*.go", "signing/access/*.go", "signing/access/awsiam/*.go", "signing/browser/*.go",
+		"hooks/*.go", "hooks/dashboard/*.go", "signing/access/session/*.go", "hooks/api/*.go", "hooks/api/login/*.go", "hooks/api/retention/*.go", "hooks/login/*.go", "cmd/narwharf/access/login.go", "hooks/longpoll/*.go", "hooks/reply/*.go", "nixos/linux/*.go", "nixos/linux/join/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "nixos/identity/*.go", "signing/access/*.go", "signing/access/awsiam/*.go", "signing/browser/*.go",
 		"signing/access/oidc/*.go", "signing/access/oidc/oidctest/*.go"},
 }
 

@@ -11,13 +11,11 @@ import (
 	"time"
 
 	"narwharf/cache/limits"
-	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
 	"narwharf/hooks/host"
 	"narwharf/hooks/longpoll"
 	"narwharf/hooks/reply"
 	"narwharf/hooks/rights"
-	"narwharf/signing"
 	"narwharf/signing/access"
 	"narwharf/signing/access/scope"
 )
@@ -39,7 +37,7 @@ func (s *Server) answer(r *row, c *call) error {
 	limits.Begin(c.w, c.req)
 	counted := limits.NewAnswer(c.w)
 	c.w, c.row = counted, r
-	err := checkNames(c)
+	err := c.CheckNames()
 	if err == nil {
 		err = c.Meet(r.Needs)
 	}
@@ -108,7 +106,7 @@ func (s *Server) readJSON(c *call, limit int64, value any) error {
 
 // caller is who makes the request, for those who know nothing of HTTP.
 func (c *call) caller() host.Caller {
-	who := host.Caller{Name: c.Who.Name, TokenID: c.Who.TokenID, Host: c.Who.Host, Address: c.Who.Address}
+	who := host.Caller{Name: c.Who.Name, TokenID: c.Who.TokenID, Host: c.Who.Host, Owner: c.Who.Grant.Owner, Address: c.Who.Address}
 	if c.Need.Where == scope.OfHost {
 		who.May = c.About
 	}
@@ -135,17 +133,4 @@ func (s *Server) poll(c *call, p longpoll.Poll) (err error) {
 // wakeAt wakes at a time whoever has joined a topic by then.
 func (s *Server) wakeAt(t time.Time, topic string) {
 	s.timers.First(t, topic, func() { s.polls.Notify(topic) })
-}
-
-// checkNames refuses names in the path that nothing has.
-func checkNames(c *call) error {
-	if name := c.Param("channel"); name != "" {
-		if err := signing.CheckChannel(name); err != nil {
-			return api.Errorf(api.BadRequest, "%v", err)
-		}
-	}
-	if name := c.Param("host"); name != "" {
-		return host.CheckName(name)
-	}
-	return nil
 }

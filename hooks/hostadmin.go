@@ -6,6 +6,7 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/hooks/host"
+	"narwharf/hooks/intake"
 )
 
 // ofHost is an endpoint about the host in its path.
@@ -69,11 +70,15 @@ func (s *Server) deleteHost(c *call, name string) error {
 func (s *Server) approveHost(c *call, name string) error {
 	var p struct {
 		Instance *string `json:"instance"`
+		Key      string  `json:"key"` // of a host that joins by it
 	}
 	if err := s.readJSON(c, 4<<10, &p); err != nil {
 		return err
 	}
-	if p.Instance == nil || host.CheckSelf(api.Self{Instance: *p.Instance}) != nil {
+	if p.Key != "" && p.Instance == nil {
+		return s.identities.Approve(c.ctx(), c.Who.Name, name, p.Key, c.About)
+	}
+	if p.Instance == nil || intake.CheckSelf(api.Self{Instance: *p.Instance}) != nil {
 		return api.Errorf(api.BadRequest, `send {"instance":"…"}, 32 hex digits: narwharf host show %s lists the machines that claim the name`, name)
 	}
 	d, err := s.Fleet.Describe(name)

@@ -28,13 +28,13 @@ func (s *Server) getHost(c *call, name string) error {
 	if err != nil {
 		return err
 	}
-	if !d.Known() {
+	if !d.Known() && len(s.identities.Asks(name)) == 0 {
 		return host.Unknown(name) // it may have polled
 	}
 	sees := c.Sees()
 	return s.poll(c, longpoll.Poll{Topics: []string{audit.HostsOf(d.Channel), audit.Host(name)}, Look: func() (longpoll.Answer, error) {
 		d, err := s.Fleet.Describe(name)
-		if err == nil && !sees(d.Channel) {
+		if err == nil && d.Known() && !sees(d.Channel) {
 			err = api.Errorf(api.NotFound, "%s follows another channel now", name)
 		}
 		if err != nil {
@@ -43,6 +43,7 @@ func (s *Server) getHost(c *call, name string) error {
 		if !d.Until.IsZero() {
 			s.wakeAt(d.Until, audit.Host(name))
 		}
+		d.Asks = s.identities.Asks(name)
 		return longpoll.JSON(d.Host)
 	}})
 }
@@ -51,6 +52,9 @@ func (s *Server) getHost(c *call, name string) error {
 func (s *Server) channelOf(name string) (string, error) {
 	d, err := s.Fleet.Describe(name)
 	if err == nil && !d.Known() && d.Channel == "" {
+		if asks := s.identities.Asks(name); len(asks) > 0 {
+			return asks[0].Channel, nil
+		}
 		err = host.Unknown(name)
 	}
 	if err != nil {

@@ -29,63 +29,48 @@ type row struct {
 	serve endpoint
 }
 
-// What rows need.
-var (
-	promotes      = scope.Needs{{Kind: scope.Promote, Where: scope.InPath}}
-	promotesPart  = scope.Needs{{Kind: scope.Promote, Where: scope.InPath, Part: true}}
-	sendsManifest = scope.Needs{{Kind: scope.Push}, {Kind: scope.Promote, Where: scope.AnyChannel}}
-	collects      = scope.Needs{{Kind: scope.Operate, With: "dry_run=1"}, {Kind: scope.Admin}}
-	admins        = scope.Needs{{Kind: scope.Admin}}
-)
-
-func reads(of scope.Where) scope.Needs    { return scope.Needs{{Kind: scope.Read, Where: of}} }
-func operates(of scope.Where) scope.Needs { return scope.Needs{{Kind: scope.Operate, Where: of}} }
-func joins(of scope.Where) scope.Needs    { return scope.Needs{{Kind: scope.Join, Where: of}} }
-func follows(of scope.Where) scope.Needs {
-	return scope.Needs{{Kind: scope.Follow, Where: of, AsHost: true}}
-}
-
 func (s *Server) rows() []row {
 	return []row{
 		{Route{"GET", "/api/v1/channels", "channel-list", scope.NeedsPull}, s.listChannels},
 		{Route{"GET", "/api/v1/channels/:channel", "channel", scope.NeedsPull}, ofChannel(s.getChannel)},
-		{Route{"PUT", "/api/v1/channels/:channel", "promote", promotesPart}, ofChannel(s.promote)},
-		{Route{"DELETE", "/api/v1/channels/:channel", "channel-delete", promotes}, ofChannel(s.deleteChannel)},
+		{Route{"PUT", "/api/v1/channels/:channel", "promote", rights.PromotesPart}, ofChannel(s.promote)},
+		{Route{"DELETE", "/api/v1/channels/:channel", "channel-delete", rights.Promotes}, ofChannel(s.deleteChannel)},
 		{Route{"GET", "/api/v1/channels/:channel/history", "history", scope.NeedsPull}, ofChannel(s.getHistory)},
 		{Route{"GET", "/api/v1/channels/:channel/releases/:seq", "release", scope.NeedsPull}, ofChannel(s.getRelease)},
 		{Route{"GET", "/api/v1/channels/:channel/store-path", "store-path", scope.NeedsPull}, ofChannel(s.getStorePath)},
-		{Route{"GET", "/api/v1/channels/:channel/policy", "policy", reads(scope.InPath)}, ofChannel(s.getPolicy)},
-		{Route{"PUT", "/api/v1/channels/:channel/policy", "policy-put", operates(scope.InPath)}, ofChannel(s.putPolicy)},
+		{Route{"GET", "/api/v1/channels/:channel/policy", "policy", rights.Reads(scope.InPath)}, ofChannel(s.getPolicy)},
+		{Route{"PUT", "/api/v1/channels/:channel/policy", "policy-put", rights.Operates(scope.InPath)}, ofChannel(s.putPolicy)},
 		{Route{"GET", "/api/v1/channels/:channel/keys", "keys", scope.NeedsPull}, ofChannel(s.getKeys)},
-		{Route{"PUT", "/api/v1/channels/:channel/keys", "keys-put", promotes}, ofChannel(s.putKeys)},
-		{Route{"GET", "/api/v1/channels/:channel/bootstrap", "bootstrap", joins(scope.InPath)}, ofChannel(s.getBootstrap)},
+		{Route{"PUT", "/api/v1/channels/:channel/keys", "keys-put", rights.Promotes}, ofChannel(s.putKeys)},
+		{Route{"GET", "/api/v1/channels/:channel/bootstrap", "bootstrap", rights.Joins(scope.InPath)}, ofChannel(s.getBootstrap)},
 		{Route{"GET", "/api/v1/closures/:digest", "closure", scope.NeedsPull}, s.getClosure},
-		{Route{"PUT", "/api/v1/closures/:digest", "closure-put", sendsManifest}, s.putClosure},
-		{Route{"GET", "/api/v1/hosts", "host-list", reads(scope.OfList)}, s.listHosts},
-		{Route{"GET", "/api/v1/hosts/:host", "host", reads(scope.OfHost)}, ofHost(s.getHost)},
-		{Route{"PATCH", "/api/v1/hosts/:host", "host-patch", operates(scope.OfHost)}, s.operated(s.patchHost)},
-		{Route{"DELETE", "/api/v1/hosts/:host", "host-delete", operates(scope.OfHost)}, ofHost(s.deleteHost)},
-		{Route{"POST", "/api/v1/hosts/:host/approve", "host-approve", operates(scope.OfHost)}, s.operated(s.approveHost)},
-		{Route{"POST", "/api/v1/hosts/:host/retry", "host-retry", operates(scope.OfHost)}, s.directHost(desired.Retry)},
-		{Route{"POST", "/api/v1/hosts/:host/revert", "host-revert", operates(scope.OfHost)}, s.directHost(desired.Revert)},
-		{Route{"POST", "/api/v1/hosts/:host/release", "host-release", operates(scope.OfHost)}, s.releaseHost()},
-		{Route{"POST", "/api/v1/join", "join", joins(scope.InBody)}, s.join},
+		{Route{"PUT", "/api/v1/closures/:digest", "closure-put", rights.SendsManifest}, s.putClosure},
+		{Route{"GET", "/api/v1/hosts", "host-list", rights.Reads(scope.OfList)}, s.listHosts},
+		{Route{"GET", "/api/v1/hosts/:host", "host", rights.Reads(scope.OfHost)}, ofHost(s.getHost)},
+		{Route{"PATCH", "/api/v1/hosts/:host", "host-patch", rights.Operates(scope.OfHost)}, s.operated(s.patchHost)},
+		{Route{"DELETE", "/api/v1/hosts/:host", "host-delete", rights.Operates(scope.OfHost)}, ofHost(s.deleteHost)},
+		{Route{"POST", "/api/v1/hosts/:host/approve", "host-approve", rights.Operates(scope.OfHost)}, s.operated(s.approveHost)},
+		{Route{"POST", "/api/v1/hosts/:host/retry", "host-retry", rights.Operates(scope.OfHost)}, s.directHost(desired.Retry)},
+		{Route{"POST", "/api/v1/hosts/:host/revert", "host-revert", rights.Operates(scope.OfHost)}, s.directHost(desired.Revert)},
+		{Route{"POST", "/api/v1/hosts/:host/release", "host-release", rights.Operates(scope.OfHost)}, s.releaseHost()},
+		{Route{"POST", "/api/v1/challenge", "challenge", scope.NeedsNothing}, s.challenge},
+		{Route{"POST", "/api/v1/join", "join", rights.JoinsOrProves}, s.join},
 		{Route{"POST", "/api/v1/token", "token", scope.NeedsNothing}, s.exchangeToken},
-		{Route{"GET", "/api/v1/hosts/:host/desired", "desired", follows(scope.InQuery)}, ofHost(s.getDesired)},
-		{Route{"PUT", "/api/v1/hosts/:host/status", "status", follows(scope.InBody)}, ofHost(s.putStatus)},
-		{Route{"POST", "/api/v1/hosts/:host/log", "host-log-post", follows(scope.OfHostLog)}, ofHost(s.postLog)},
-		{Route{"GET", "/api/v1/hosts/:host/log", "host-log", reads(scope.OfHost)}, ofHost(s.getLog)},
-		{Route{"GET", "/api/v1/events", "events", reads(scope.OfList)}, s.getEvents},
+		{Route{"GET", "/api/v1/hosts/:host/desired", "desired", rights.Follows(scope.InQuery)}, ofHost(s.getDesired)},
+		{Route{"PUT", "/api/v1/hosts/:host/status", "status", rights.Follows(scope.InBody)}, ofHost(s.putStatus)},
+		{Route{"POST", "/api/v1/hosts/:host/log", "host-log-post", rights.Follows(scope.OfHostLog)}, ofHost(s.postLog)},
+		{Route{"GET", "/api/v1/hosts/:host/log", "host-log", rights.Reads(scope.OfHost)}, ofHost(s.getLog)},
+		{Route{"GET", "/api/v1/events", "events", rights.Reads(scope.OfList)}, s.getEvents},
 		{Route{"GET", "/api/v1/login", "login", scope.NeedsNothing}, s.getLogin},
-		{Route{"GET", "/api/v1/pins", "pin-list", operates(scope.None)}, s.listPins},
-		{Route{"GET", "/api/v1/pins/:pin", "pin", operates(scope.None)}, ofPin(s.getPin)},
-		{Route{"PUT", "/api/v1/pins/:pin", "pin-put", operates(scope.None)}, ofPin(s.putPin)},
-		{Route{"DELETE", "/api/v1/pins/:pin", "pin-delete", operates(scope.None)}, ofPin(s.deletePin)},
-		{Route{"GET", "/api/v1/gc", "gc", operates(scope.None)}, s.getCollected},
-		{Route{"POST", "/api/v1/gc", "gc-post", collects}, s.collect},
-		{Route{"GET", "/api/v1/why", "why", operates(scope.None)}, s.getWhy},
-		{Route{"GET", "/api/v1/du", "du", reads(scope.OfAll)}, s.getUsage},
-		{Route{"DELETE", "/api/v1/paths/:path", "path-delete", admins}, s.deletePath},
+		{Route{"GET", "/api/v1/pins", "pin-list", rights.Operates(scope.None)}, s.listPins},
+		{Route{"GET", "/api/v1/pins/:pin", "pin", rights.Operates(scope.None)}, ofPin(s.getPin)},
+		{Route{"PUT", "/api/v1/pins/:pin", "pin-put", rights.Operates(scope.None)}, ofPin(s.putPin)},
+		{Route{"DELETE", "/api/v1/pins/:pin", "pin-delete", rights.Operates(scope.None)}, ofPin(s.deletePin)},
+		{Route{"GET", "/api/v1/gc", "gc", rights.Operates(scope.None)}, s.getCollected},
+		{Route{"POST", "/api/v1/gc", "gc-post", rights.Collects}, s.collect},
+		{Route{"GET", "/api/v1/why", "why", rights.Operates(scope.None)}, s.getWhy},
+		{Route{"GET", "/api/v1/du", "du", rights.Reads(scope.OfAll)}, s.getUsage},
+		{Route{"DELETE", "/api/v1/paths/:path", "path-delete", rights.Admins}, s.deletePath},
 	}
 }
 
@@ -118,6 +103,7 @@ func (s *Server) route() http.Handler {
 		serve := func(c echo.Context) error {
 			call := &call{w: c.Response().Writer, req: c.Request(), Request: rights.Request{
 				Who: s.access.Identify(c.Request()), Param: c.Param, Query: c.Request().URL.Query(), ChannelOf: s.channelOf,
+				Proofs: len(s.identities.Taken()) > 0,
 			}}
 			return s.answer(r, call)
 		}

@@ -24,6 +24,8 @@ import (
 	"narwharf/hooks/desired"
 	"narwharf/hooks/exchange"
 	"narwharf/hooks/host"
+	"narwharf/hooks/identity"
+	"narwharf/hooks/intake"
 	"narwharf/hooks/keys"
 	"narwharf/hooks/longpoll"
 	"narwharf/hooks/policy"
@@ -47,9 +49,9 @@ type Options struct {
 	Cache   closure.Cache
 	Files   Files
 	Access  *access.Authenticator
-	Tokens  *access.Tokens // of Access, in State
-	Short   *shortlived.Store
-	JWT     exchange.Judge // nil: none are taken
+	Tokens  *access.Tokens    // of Access, in State
+	Short   *shortlived.Store // of Access, in State; nil: opened here
+	JWT     exchange.Judge    // nil: none are taken
 	Audit   audit.Limits
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
@@ -63,10 +65,11 @@ type Options struct {
 	KeepReleases int              // of each channel; 0: 10
 	ForgetHosts  time.Duration    // whose systems are kept, that were not heard of; 0: 90 days
 
-	Issuers []login.Issuer // by which one can log in
+	Issuers  []login.Issuer   // by which one can log in
+	Identity identity.Options // by which machines join without a token
 
 	// Bootstrap makes a first boot's script; nil where hosts are not to trust the server.
-	Bootstrap func(BootstrapRequest) (string, error)
+	Bootstrap func(intake.BootstrapRequest) (string, error)
 }
 
 // Server is the API of channels and hosts, an http.Handler for /api/v1/.
@@ -75,21 +78,22 @@ type Server struct {
 	tokens    *access.Tokens
 	issuers   []login.Issuer
 	exchange  *exchange.Exchanger
-	bootstrap func(BootstrapRequest) (string, error)
+	bootstrap func(intake.BootstrapRequest) (string, error)
 	log       *slog.Logger
 	clock     func() time.Time
 	bodyIdle  time.Duration
 
-	set      *mirror.Set
-	limits   audit.Limits
-	refusals *audit.Refusals
-	channels *channel.Channels
-	policies *policy.Policies
-	keys     *keys.Keyrings
-	hosts    *host.Hosts
-	slots    *reboot.Slots
-	Fleet    *desired.Fleet
-	Retain   *retain.Retainer
+	set        *mirror.Set
+	limits     audit.Limits
+	refusals   *audit.Refusals
+	channels   *channel.Channels
+	policies   *policy.Policies
+	keys       *keys.Keyrings
+	hosts      *host.Hosts
+	identities *identity.Identities
+	slots      *reboot.Slots
+	Fleet      *desired.Fleet
+	Retain     *retain.Retainer
 
 	collector retain.Collector
 
@@ -138,6 +142,11 @@ func New(o Options) (_ *Server, err error) {
 	s.polls = longpoll.New(longpoll.Options{Log: s.log, Answered: s.count, WriteError: func(w http.ResponseWriter, req *http.Request, err error) {
 		reply.Error(w, req, err, s.log)
 	}})
+	if o.Short == nil {
+		if o.Short, err = shortlived.Open(o.State, o.Log); err != nil {
+			return nil, err
+		}
+	}
 	s.exchange = exchange.New(set, o.Short, o.JWT)
 	closures := closure.New(o.Cache, o.Files, o.Log)
 	if s.channels, err = channel.New(set, closures, o.Files, o.Log); err != nil {
@@ -149,7 +158,13 @@ func New(o Options) (_ *Server, err error) {
 	if s.keys, err = keys.New(set, s.channels, o.Files); err != nil {
 		return nil, err
 	}
-	if s.hosts, err = host.New(set, host.Options{Tokens: o.Tokens, PerCredential: o.HostsPerCredential, Log: o.Log, Clock: o.Clock}); err != nil {
+	o.Identity.Set, o.Identity.Log, o.Identity.Clock = set, o.Log, o.Clock
+	if s.identities, err = identity.New(context.Background(), o.Identity); err != nil {
+		return nil, err
+	}
+	if s.hosts, err = host.New(set, host.Options{
+		Tokens: o.Tokens, Short: o.Short, Forgotten: s.identities.Forget, PerCredential: o.HostsPerCredential, Log: o.Log, Clock: o.Clock,
+	}); err != nil {
 		return nil, err
 	}
 	if s.slots, err = reboot.New(set, o.Clock()); err != nil {

@@ -23,7 +23,7 @@ func (s *Server) putStatus(c *call, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := host.CheckStatus(st); err != nil {
+	if err := intake.CheckStatus(st); err != nil {
 		return api.Errorf(api.BadRequest, "%v", err)
 	}
 	if err := c.About(st.Channel); err != nil {

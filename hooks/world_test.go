@@ -28,12 +28,14 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/host"
+	"narwharf/hooks/identity"
 	"narwharf/hooks/reboot"
 	"narwharf/hooks/retain"
 	"narwharf/narinfo"
 	"narwharf/signing"
 	"narwharf/signing/access"
 	"narwharf/signing/access/scope"
+	"narwharf/signing/access/shortlived"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -214,7 +216,9 @@ type world struct {
 	served        chan struct{}                     // closed when the listener is not served any more
 	time          *atomic.Pointer[func() time.Time] // by which the server goes
 	collector     retain.Collector
-	perCredential int  // hosts; 0: as the server has it
+	perCredential int              // hosts; 0: as the server has it
+	identity      identity.Options // how machines join without a token
+	short         *shortlived.Store
 	pipes         bool // no TCP: connections are pipes, which time in a bubble can wait for
 }
 
@@ -302,8 +306,12 @@ func (w *world) serve(store state.Store) {
 	var err error
 	anonymous := scope.Set{{Kind: scope.Pull}}
 	w.metrics = prometheus.NewRegistry()
+	if w.short, err = shortlived.Open(w.db, w.log); err != nil { // as the tokens
+		w.t.Fatal(err)
+	}
 	w.s, err = New(Options{
-		State: store, Cache: w.cache, Files: w.files, Access: access.NewAuthenticator(access.Options{Tokens: w.tokens, Anonymous: anonymous}), Tokens: w.tokens,
+		State: store, Cache: w.cache, Files: w.files, Access: access.NewAuthenticator(access.Options{Tokens: w.tokens, Short: w.short, Anonymous: anonymous, Clock: w.now}), Tokens: w.tokens,
+		Short: w.short, Identity: w.identity,
 		Log: w.log, Metrics: w.metrics, HostMetrics: w.hostMetrics, Clock: w.now, HostsPerCredential: w.perCredential, Collector: w.collector,
 	})
 	if err != nil {

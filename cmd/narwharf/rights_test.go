@@ -47,10 +47,10 @@ var meets = map[string]string{
 	"follow:{channel of the query} as {host}": "follow:web admin",
 	"follow:{channel of the body} as {host}":  "follow:web admin",
 	"follow:{channel of the query, or of the host} as {host}": "follow:web admin",
-	"join:{channel}":             "join:web admin",
-	"join:{channel of the body}": "join:web admin",
-	"metrics":                    "metrics admin",
-	"admin":                      "admin",
+	"join:{channel}": "join:web admin",
+	"join:{channel of the body} or a proof in the body": "join:web admin",
+	"metrics": "metrics admin",
+	"admin":   "admin",
 }
 
 const (

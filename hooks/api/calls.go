@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"narwharf/hooks/api/proof"
 	"narwharf/narinfo"
 	"narwharf/signing"
 )
@@ -227,6 +228,25 @@ func (c *Client) RemoveHost(ctx context.Context, host string) error {
 func (c *Client) Join(ctx context.Context, host, channel string) (*Joined, error) {
 	return ask[*Joined](ctx, c, Call{Method: http.MethodPost, Path: "/api/v1/join", Query: url.Values{"channel": {channel}},
 		Body: &Join{Host: host, Channel: channel, Instance: c.self.Instance, Machine: c.self.Machine}})
+}
+
+// JoinBy gets the host's own token for a proof that prove makes over a nonce ("" where it needs
+// none) for the server with a URL. host may be "": the server says which it is.
+func (c *Client) JoinBy(ctx context.Context, host, channel string, needsNonce bool, prove func(nonce, url string) (*proof.Proof, error)) (*Joined, error) {
+	var ch proof.Challenged
+	var err error
+	if needsNonce {
+		ch, err = ask[proof.Challenged](ctx, c, Call{Method: http.MethodPost, Path: "/api/v1/challenge", Body: &proof.Challenge{Host: host, Instance: c.self.Instance}})
+	}
+	if err != nil {
+		return nil, err
+	}
+	shown, err := prove(ch.Nonce, ch.URL)
+	if err != nil {
+		return nil, err
+	}
+	return ask[*Joined](ctx, c, Call{Method: http.MethodPost, Path: "/api/v1/join", Query: url.Values{"channel": {channel}},
+		Body: &Join{Host: host, Channel: channel, Instance: c.self.Instance, Machine: c.self.Machine, Proof: shown}})
 }
 
 // Desired reads what a host shall do. seq is the highest that it has accepted. With an etag it parks for up to wait

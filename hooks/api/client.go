@@ -32,6 +32,7 @@ type ClientOptions struct {
 	// once. At most one of the two; neither means anonymous.
 	Token     string
 	TokenFile string
+	Renew     credential.Renewal // in place of both: how a token is got
 	Trust     trust.Files
 	UserAgent string
 	// Self is the machine the client speaks for: its polls and logs carry it,
@@ -77,7 +78,9 @@ func NewClient(o ClientOptions) (*Client, error) {
 		c.servers = append(c.servers, u)
 	}
 	var err error
-	if c.token, err = credential.New(o.Token, o.TokenFile); err != nil {
+	if o.Renew != nil {
+		c.token = credential.Renewed(o.Renew)
+	} else if c.token, err = credential.New(o.Token, o.TokenFile); err != nil {
 		return nil, err
 	}
 	if c.tls, err = o.Trust.Config(); err != nil {
@@ -140,7 +143,11 @@ func sameServer(r *http.Request, via []*http.Request) error {
 func (c *Client) Hostname() string { return c.servers[0].Hostname() }
 
 // Token is what the client authenticates with, "" if nothing.
-func (c *Client) Token() string { return c.token.Text() }
+func (c *Client) Token() string {
+	ctx, cancel := context.WithTimeout(context.Background(), c.timeout)
+	defer cancel()
+	return c.token.Now(ctx)
+}
 
 // Server is the base URL that is tried first.
 func (c *Client) Server() string { return c.servers[int(c.first.Load())%len(c.servers)].String() }
@@ -231,13 +238,20 @@ func (call *Call) encode() (err error) {
 
 // try asks one server; after a 401 once more, if there is another token by now.
 func (c *Client) try(ctx context.Context, base *url.URL, call Call) (*Answer, error) {
-	token := c.Token()
+	token := c.token.Now(ctx)
 	a, err := c.ask(ctx, base, call, token)
 	var e *Error
-	if errors.As(err, &e) && e.Status == http.StatusUnauthorized && c.token.Again(token) {
-		return c.ask(ctx, base, call, c.Token())
+	if !errors.As(err, &e) || e.Status != http.StatusUnauthorized {
+		return a, err
 	}
-	return a, err
+	again, why := c.token.Again(ctx, token)
+	if why != nil {
+		return nil, why
+	}
+	if !again {
+		return nil, err
+	}
+	return c.ask(ctx, base, call, c.token.Text())
 }
 
 func (c *Client) ask(ctx context.Context, base *url.URL, call Call, token string) (*Answer, error) {

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"narwharf/hooks/api/proof"
 )
 
 var instanceGrammar = regexp.MustCompile(`^[0-9a-f]{32}$`)
@@ -78,53 +80,14 @@ type Ask struct {
 	Since    time.Time `json:"since"`
 }
 
-// Challenge is the body of POST /api/v1/challenge: who wants to prove who it is.
-type Challenge struct {
-	Host     string `json:"host"` // "": the server says which it is
-	Instance string `json:"instance"`
-}
-
-// Challenged is the answer.
-type Challenged struct {
-	Nonce     string `json:"nonce"`
-	ExpiresIn int    `json:"expires_in"` // seconds
-	// URL is the server's public_url, which proofs are over. To sign it because a server says so
-	// would be to sign that of another.
-	URL string `json:"url"`
-}
-
-// The types of proof.
-const (
-	ProofSSH  = "ssh"
-	ProofAWS  = "aws"
-	ProofOIDC = "oidc"
-)
-
-// Proof is how a machine without a token says who it is.
-type Proof struct {
-	Type  string `json:"type"`
-	Nonce string `json:"nonce,omitempty"` // of a challenge for the same host and instance; not with oidc
-
-	// Signature is, with ssh, that of ssh-keygen -Y sign over the text that package hostkey has;
-	// with aws, that of the request to STS that package awsiam has, in hex.
-	Signature string `json:"signature,omitempty"`
-
-	Region       string `json:"region,omitempty"` // of aws, as are the following
-	Date         string `json:"date,omitempty"`
-	AccessKeyID  string `json:"access_key_id,omitempty"`
-	SessionToken string `json:"session_token,omitempty"`
-
-	Token string `json:"token,omitempty"` // of oidc: the JWT
-}
-
 // Join is the body of POST /api/v1/join, with a join token or a proof: a machine becomes a
 // host of a channel, or gets another token for that.
 type Join struct {
-	Host     string `json:"host"` // with a proof "": the server says which it is
-	Channel  string `json:"channel"`
-	Instance string `json:"instance"` // as in Status
-	Machine  string `json:"machine,omitempty"`
-	Proof    *Proof `json:"proof,omitempty"`
+	Host     string       `json:"host"` // with a proof "": the server says which it is
+	Channel  string       `json:"channel"`
+	Instance string       `json:"instance"` // as in Status
+	Machine  string       `json:"machine,omitempty"`
+	Proof    *proof.Proof `json:"proof,omitempty"`
 }
 
 // Joined is the answer, 201.

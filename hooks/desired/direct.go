@@ -12,7 +12,6 @@ import (
 	"narwharf/hooks/channel"
 	"narwharf/hooks/host"
 	"narwharf/hooks/reboot"
-	"narwharf/signing/access"
 )
 
 // What a host can be asked for that needs no new release.
@@ -102,7 +101,7 @@ func (f *Fleet) Remove(ctx context.Context, who host.Caller, name string) error 
 	if d.Identity != nil {
 		instance = d.Identity.Instance
 	}
-	err = f.change(ctx, name, append(host.Locks(name, instance)[1:], access.Lock), func(tx *mirror.Tx, sl *reboot.Slot) error {
+	err = f.change(ctx, name, append(host.Locks(name, instance)[1:], host.TokenLocks()...), func(tx *mirror.Tx, sl *reboot.Slot) error {
 		if err := who.Over(f.o.Hosts.In(tx, name)); err != nil {
 			return err
 		}

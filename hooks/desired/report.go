@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"narwharf/hooks/intake"
 	"slices"
 
 	"narwharf/cache/root"
@@ -20,7 +21,7 @@ import (
 // Report takes a host's report, if it can be true and is news, with all that
 // comes of it.
 func (f *Fleet) Report(ctx context.Context, who host.Caller, name string, st *api.Status) error {
-	self := host.SelfOf(st)
+	self := intake.SelfOf(st)
 	touch := func() { f.o.Hosts.Presence(name).Touch(f.o.Clock(), st.Channel, st.Target) }
 	if f.o.Hosts.Known(name) && f.o.Hosts.Refused(who, name, self) == nil {
 		touch()

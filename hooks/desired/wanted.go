@@ -6,7 +6,6 @@ import (
 	"strconv"
 
 	"narwharf/hooks/api"
-	"narwharf/hooks/host"
 	"narwharf/hooks/intake"
 	"narwharf/signing"
 )
@@ -36,7 +35,7 @@ func ReadWanted(q url.Values, name string) (w Wanted, err error) {
 // ReadSelf is which machine a poll or log is of.
 func ReadSelf(q url.Values) (api.Self, error) {
 	self := api.Self{Instance: q.Get("instance"), Machine: intake.Clean(q.Get("machine"), 1<<10), BootID: intake.Clean(q.Get("boot"), 1<<10)}
-	return self, host.CheckSelf(self)
+	return self, intake.CheckSelf(self)
 }
 
 // number is what an agent says that it knows; -1: it does not say.

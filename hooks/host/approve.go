@@ -8,7 +8,6 @@ import (
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
-	"narwharf/signing/access"
 )
 
 // Approve says which machine has a host's name: one that claims it, or the one
@@ -16,7 +15,7 @@ import (
 // cloned. channel is that of the host.
 func (h *Hosts) Approve(ctx context.Context, who Caller, host, channel, instance string) error {
 	was := h.Former(instance, host)
-	return h.set.Update(ctx, append(Locks(host, instance), access.Lock), func(tx *mirror.Tx) error {
+	return h.set.Update(ctx, append(Locks(host, instance), TokenLocks()...), func(tx *mirror.Tx) error {
 		o := h.owners.In(tx, host)
 		if o == nil {
 			return Unknown(host)
@@ -35,7 +34,8 @@ func (h *Hosts) Approve(ctx context.Context, who Caller, host, channel, instance
 			next = h.newOwner(tx, o.Claims[at].self(), was)
 			text = fmt.Sprintf("%s is another machine now, %s, approved in place of %s", host, instanceText(instance), instanceText(o.Instance))
 			h.clearReport(tx, host)
-			tx.Keep(h.tokens.In(tx).RevokeJoined(host, o.Claims[at].TokenID, tx.Time))
+			next.Identity.Owner, next.Forget = o.Claims[at].Owner, o.Forget
+			h.revoke(tx, host, o.Claims[at].TokenID)
 		}
 		next.Claims = nil
 		tx.Notify(audit.Host(host))
@@ -63,10 +63,20 @@ func (h *Hosts) clearReport(tx *mirror.Tx, host string) {
 	}
 }
 
+// revoke ends the tokens that joins made for a host, but one.
+func (h *Hosts) revoke(tx *mirror.Tx, host, except string) {
+	tx.Keep(h.tokens.In(tx).RevokeJoined(host, except, tx.Time))
+	_, err := h.short.In(tx).RevokeHost(host, except)
+	tx.Keep(err)
+}
+
 // Forget takes a host away, with its name, its report, and the tokens that joins made
-// for it. The transaction holds access.Lock.
+// for it. The transaction holds TokenLocks.
 func (h *Hosts) Forget(tx *mirror.Tx, who Caller, host, channel string) {
-	tx.Keep(h.tokens.In(tx).RevokeJoined(host, "", tx.Time))
+	h.revoke(tx, host, "")
+	if h.gone != nil {
+		h.gone(tx, host)
+	}
 	if o := h.owners.In(tx, host); o != nil {
 		h.sighted.Put(tx, sightKey(host, o.Instance), nil)
 		h.owners.Put(tx, host, nil)

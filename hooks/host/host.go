@@ -29,7 +29,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"sync"
 	"time"
 
@@ -38,6 +37,7 @@ import (
 	"narwharf/hooks/audit"
 	"narwharf/hooks/host/presence"
 	"narwharf/signing/access"
+	"narwharf/signing/access/shortlived"
 )
 
 // Record is what was said by and about a host.
@@ -139,6 +139,7 @@ type Caller struct {
 	Name    string // of the credential
 	TokenID string
 	Host    string // whose token it is; "" if it is bound to none
+	Owner   string // access.Grant.Owner of the credential
 	Address string // from which it comes
 
 	// May says why it may not act on the hosts of a channel; nil if it may. A host may follow
@@ -160,7 +161,9 @@ type Hosts struct {
 	clock  func() time.Time
 	log    *slog.Logger
 	tokens *access.Tokens
+	short  *shortlived.Store
 	limit  int // of hosts by one token
+	gone   func(tx *mirror.Tx, host string)
 
 	records *mirror.Table[stored]
 	owners  *mirror.Table[Owner]
@@ -173,7 +176,9 @@ type Hosts struct {
 // Options of New.
 type Options struct {
 	Tokens        *access.Tokens
-	PerCredential int // hosts that one token may make that is not of one host
+	Short         *shortlived.Store
+	Forgotten     func(tx *mirror.Tx, host string) // takes away what others keep of a host
+	PerCredential int                              // hosts that one token may make that is not of one host
 	Log           *slog.Logger
 	Clock         func() time.Time
 }
@@ -181,7 +186,7 @@ type Options struct {
 // New makes hosts in the state of a set, and reads what is known of them: a name
 // must not go to another machine since that cannot be read.
 func New(set *mirror.Set, o Options) (h *Hosts, err error) {
-	h = &Hosts{set: set, clock: o.Clock, log: o.Log, tokens: o.Tokens, limit: o.PerCredential, seen: presence.New()}
+	h = &Hosts{set: set, clock: o.Clock, log: o.Log, tokens: o.Tokens, short: o.Short, gone: o.Forgotten, limit: o.PerCredential, seen: presence.New()}
 	h.names.latest, h.names.claimed = make(map[string]named), make(map[string]string)
 	if h.owners, err = mirror.Open(set, "hooks/owner", "owner of host", h.names.replace); err == nil {
 		h.sighted, err = mirror.Open[sightings](set, "hooks/instance", "instance", nil)
@@ -267,16 +272,6 @@ func (h *Hosts) Names() map[string]bool {
 		names[n] = true
 	}
 	return names
-}
-
-var grammar = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,126}$`)
-
-// CheckName refuses what is no name of a host.
-func CheckName(name string) error {
-	if !grammar.MatchString(name) {
-		return api.Errorf(api.BadRequest, "%q is not a host name", name)
-	}
-	return nil
 }
 
 // Unknown is the answer about a host that was never heard of.

@@ -9,25 +9,8 @@ import (
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
-	"narwharf/signing"
 	"narwharf/signing/access"
 )
-
-// CheckJoin refuses what no machine sends.
-func CheckJoin(j *api.Join) error {
-	switch err := CheckSelf(api.Self{Instance: j.Instance, Machine: j.Machine}); {
-	case !grammar.MatchString(j.Host):
-		return api.Errorf(api.BadRequest, "host %q is not a host name", j.Host)
-	case j.Instance == "":
-		return api.Errorf(api.BadRequest, "instance is missing")
-	case err != nil:
-		return err
-	}
-	if err := signing.CheckChannel(j.Channel); err != nil {
-		return api.Errorf(api.BadRequest, "%v", err)
-	}
-	return nil
-}
 
 // Join makes the token of a host for a join token, and the machine the owner of its
 // name. A token that is for this host alone does so whoever was: that is what it was
@@ -37,7 +20,7 @@ func (h *Hosts) Join(ctx context.Context, who Caller, j *api.Join) (secret strin
 	self := api.Self{Instance: j.Instance, Machine: j.Machine}
 	was := h.Former(self.Instance, j.Host)
 	var taken error
-	err = h.set.Update(ctx, append(Locks(j.Host, self.Instance), access.Lock), func(tx *mirror.Tx) (err error) {
+	err = h.set.Update(ctx, append(Locks(j.Host, self.Instance), TokenLocks()...), func(tx *mirror.Tx) (err error) {
 		tokens := h.tokens.In(tx)
 		if taken = nil; who.Host != j.Host {
 			if taken, err = h.taken(tx, tokens, who, j, self); taken != nil || err != nil {
@@ -82,6 +65,8 @@ func (h *Hosts) joined(tx *mirror.Tx, who Caller, j *api.Join, token access.Toke
 		next.Since, next.Was, next.Claims = o.Since, o.Was, o.Claims
 	}
 	next.Token = token.Name
+	_, err := h.short.In(tx).RevokeHost(j.Host, "") // it had some by another identity
+	tx.Keep(err)
 	tx.Notify(audit.Host(j.Host))
 	audit.Note(tx, api.Event{Kind: "host.joined", By: who.Name, Channel: j.Channel, Host: j.Host, Text: text,
 		Data: map[string]string{"instance": self.Instance, "machine": self.Machine, "address": who.Address, "token": token.ID}})

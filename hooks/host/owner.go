@@ -16,11 +16,13 @@ import (
 type Owner struct {
 	api.Identity
 	Claims []claim `json:"claims,omitempty"`
+	Forget int64   `json:"forget_s,omitempty"` // after so many seconds without a word; 0: as retention says
 }
 
 type claim struct {
 	api.Claim
 	TokenID string `json:"token_id,omitempty"` // that it came with
+	Owner   string `json:"owner,omitempty"`    // what it proved to be
 	// Withdrawn is when the machine spoke by the name that it has, zero if it
 	// has not since. While a system with another host name is on trial, its
 	// probe and the agent that runs take turns.
@@ -209,7 +211,7 @@ func (o *Owner) claimed(who Caller, self api.Self, now time.Time) (next *Owner, 
 	next.Claims = slices.DeleteFunc(slices.Clone(o.Claims), func(x claim) bool {
 		return !x.Withdrawn.IsZero() && now.Sub(x.Withdrawn) >= claimPause
 	})
-	is := claim{Claim: api.Claim{Instance: self.Instance, Machine: self.Machine, Since: now, Address: who.Address}, TokenID: who.TokenID}
+	is := claim{Claim: api.Claim{Instance: self.Instance, Machine: self.Machine, Since: now, Address: who.Address}, TokenID: who.TokenID, Owner: who.Owner}
 	at := next.claim(self.Instance)
 	switch {
 	case at < 0 && len(next.Claims) >= maxClaims:
@@ -221,6 +223,9 @@ func (o *Owner) claimed(who Caller, self api.Self, now time.Time) (next *Owner, 
 	is.Since = next.Claims[at].Since
 	if is.Machine == "" {
 		is.Machine = next.Claims[at].Machine
+	}
+	if is.Owner == "" {
+		is.Owner = next.Claims[at].Owner
 	}
 	if is == next.Claims[at] {
 		return o, false

@@ -3,14 +3,11 @@ package host
 import (
 	"context"
 	"fmt"
-	"maps"
-	"regexp"
-	"strings"
-	"unicode"
 
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
+	"narwharf/hooks/intake"
 )
 
 // Patch is what people say of a host; what is left out stays, a label that is null
@@ -62,7 +59,7 @@ func (h *Hosts) Patch(ctx context.Context, who Caller, host string, p *Patch) er
 			note("host.unheld", host+" is no longer held")
 		}
 		if p.Labels != nil {
-			if next.Labels, err = relabel(old.Labels, p.Labels); err != nil {
+			if next.Labels, err = intake.Relabel(old.Labels, p.Labels); err != nil {
 				return err
 			}
 			note("host.labelled", fmt.Sprintf("%s has %d labels", host, len(next.Labels)))
@@ -70,32 +67,4 @@ func (h *Hosts) Patch(ctx context.Context, who Caller, host string, p *Patch) er
 		h.Put(tx, host, &next)
 		return nil
 	})
-}
-
-const maxLabels = 64
-
-var labelGrammar = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._/-]{0,62}$`)
-
-// relabel is a host's labels after a change, in a map of its own.
-func relabel(old map[string]string, change map[string]*string) (map[string]string, error) {
-	next := maps.Clone(old)
-	if next == nil {
-		next = make(map[string]string)
-	}
-	for name, value := range change {
-		switch {
-		case value == nil:
-			delete(next, name)
-		case !labelGrammar.MatchString(name):
-			return nil, api.Errorf(api.BadRequest, "%q is not the name of a label: letters, digits, . _ - and /, 63 at most", name)
-		case len(*value) > 256 || strings.ContainsFunc(*value, unicode.IsControl):
-			return nil, api.Errorf(api.BadRequest, "the value of the label %s is longer than 256 bytes or has control characters in it", name)
-		default:
-			next[name] = *value
-		}
-	}
-	if len(next) > maxLabels {
-		return nil, api.Errorf(api.BadRequest, "%d labels are more than %d", len(next), maxLabels)
-	}
-	return next, nil
 }

@@ -5,74 +5,14 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"slices"
 	"strconv"
 
 	"narwharf/cache/root"
 	"narwharf/cache/state"
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/api"
-	"narwharf/signing"
+	"narwharf/hooks/intake"
 )
-
-// CheckStatus refuses what cannot be true, however it was arrived at.
-func CheckStatus(st *api.Status) error {
-	if err := signing.CheckChannel(st.Channel); err != nil {
-		return err
-	}
-	if err := signing.CheckTarget(st.Target); err != nil {
-		return err
-	}
-	switch {
-	case st.StartID <= 0 || st.Counter <= 0:
-		return errors.New("start_id and counter are missing: reports are ordered by them")
-	case !slices.Contains(api.States, st.State):
-		return fmt.Errorf("state %q is not one of the agent's states", st.State)
-	case st.BootID == "":
-		return errors.New("boot_id is missing")
-	case CheckSelf(SelfOf(st)) != nil:
-		return errors.New("instance is not 32 hex digits, or machine or boot_id is longer than 64 characters")
-	case st.DirectiveSerial < 0 || st.DirectiveSerial > api.MaxSerial:
-		return fmt.Errorf("directive_serial %d is not from 0 to %d", st.DirectiveSerial, int64(api.MaxSerial))
-	}
-	return checkSystems(st)
-}
-
-// checkSystems refuses a state that does not go with the systems of the host.
-func checkSystems(st *api.Status) error {
-	switch {
-	case st.State == api.OK && st.Wanted == "":
-		return errors.New("state ok, and wanted is missing: which system is it that is ok?")
-	case st.State == api.OK && st.Current != st.Wanted:
-		return fmt.Errorf("state ok, but current is %s and wanted is %s", st.Current, st.Wanted)
-	case st.State == api.Testing && st.Current != st.Wanted:
-		return fmt.Errorf("state testing, but current is %s and wanted is %q", st.Current, st.Wanted)
-	case st.State == api.Armed && st.Profile != st.Wanted:
-		return fmt.Errorf("state armed, but the profile is %s and wanted is %q", st.Profile, st.Wanted)
-	case st.State == api.OK && st.Action != string(signing.Test) && st.Profile != st.Wanted:
-		return fmt.Errorf("state ok, but the profile is %s and wanted is %s", st.Profile, st.Wanted)
-	case st.State == api.Reverted && st.Wanted != "" && st.Current == st.Wanted:
-		return fmt.Errorf("state reverted, but current is still %s", st.Current)
-	}
-	return nil
-}
-
-// SelfOf is which machine a report is of.
-func SelfOf(st *api.Status) api.Self {
-	return api.Self{Instance: st.Instance, Machine: st.Machine, BootID: st.BootID}
-}
-
-// CheckSelf refuses what no agent says of its machine.
-func CheckSelf(self api.Self) error {
-	if self.Instance != "" && !api.ValidInstance(self.Instance) {
-		return api.Errorf(api.BadRequest, "instance %q is not 32 hex digits", self.Instance)
-	}
-	if len(self.Machine) > 64 || len(self.BootID) > 64 {
-		return api.Errorf(api.BadRequest, "machine and boot have 64 characters at most")
-	}
-	return nil
-}
 
 // ErrAgain is that a report is what was said last: its answer may have been lost.
 var ErrAgain = errors.New("said again")
@@ -115,7 +55,7 @@ func sameJSON(a, b any) bool {
 // The transaction holds the locks of Roots (root.Locks).
 // known is that the caller knows of the host, and so does not hold the MadeLock.
 func (h *Hosts) Report(tx *mirror.Tx, who Caller, host string, st *api.Status, was string, known bool) (old *api.Status, refused, err error) {
-	self := SelfOf(st)
+	self := intake.SelfOf(st)
 	f := h.factsIn(tx, host, self)
 	if refused = f.refused(who, host, self); refused != nil {
 		h.noteClaim(tx, f.owner, who, host, st.Channel, self)

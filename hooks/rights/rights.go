@@ -25,10 +25,12 @@ type Request struct {
 	// ChannelOf is the channel that a host follows, "" if none is known. The error of a host
 	// that was never heard of says so.
 	ChannelOf func(host string) (string, error)
+	Proofs    bool // of who a machine is are taken here
 
 	// What Meet found: the need that was met, and what it came to.
-	Need  scope.Need
-	Right scope.Scope
+	Need   scope.Need
+	Right  scope.Scope
+	Proves bool // the caller has to prove in the body who he is
 }
 
 // Meet checks that one of the needs is met; a denial tells of the first that applies.
@@ -48,6 +50,10 @@ func (r *Request) Meet(needs scope.Needs) (err error) {
 
 func (r *Request) meet(n scope.Need) error {
 	if n.Public {
+		return nil
+	}
+	if n.OrProof && r.Proofs && r.Who.Credential == access.None {
+		r.Need, r.Proves = n, true
 		return nil
 	}
 	right, err := r.right(n)

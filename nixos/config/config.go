@@ -14,11 +14,13 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/api/proof"
 	"narwharf/hooks/configfile"
 	"narwharf/hooks/window"
 	"narwharf/nixos"
 	"narwharf/nixos/desired"
 	"narwharf/nixos/effect"
+	"narwharf/nixos/identity"
 	"narwharf/nixos/linux/witness"
 	"narwharf/nixos/machine"
 	"narwharf/nixos/probation"
@@ -44,7 +46,9 @@ type Config struct {
 	// JoinTokenFile has a token that is exchanged for the host's own, which
 	// then lies in TokenFile.
 	JoinTokenFile string `toml:"join_token_file"`
-	CAFile        string `toml:"ca_file"` //
+	// Identity is how the host says who it is, in place of a token.
+	Identity identity.Config `toml:"identity"`
+	CAFile   string          `toml:"ca_file"` //
 	// CertFile and KeyFile are a certificate that the host shows to the servers.
 	CertFile string `toml:"cert_file"`
 	KeyFile  string `toml:"key_file"`
@@ -122,6 +126,8 @@ type Config struct {
 	} `toml:"metrics"`
 
 	path        string
+	unnamed     bool // no host is given
+	untargeted  bool // no target is given
 	windows     window.Schedule
 	keys        []signing.PublicKey
 	contentKeys []signing.PublicKey
@@ -223,7 +229,8 @@ func (c *Config) check() error {
 	if len(c.Servers) == 0 {
 		return errors.New(`server is missing: server = ["https://cache.example.org"]`)
 	}
-	if c.Host == "" {
+	c.unnamed, c.untargeted = c.Host == "", c.Target == ""
+	if c.unnamed {
 		name, err := os.Hostname()
 		if err != nil || name == "" {
 			return fmt.Errorf("host is not given and the machine has no name (%w)", err)
@@ -243,7 +250,41 @@ func (c *Config) check() error {
 	if c.Origin == "" {
 		return errors.New("origin is missing: the releases of the channel name it, as cache.example.org/prod")
 	}
-	return cmp.Or(c.checkKeys(), c.checkPaths(), c.checkActions(), c.checkChecks())
+	return cmp.Or(c.checkIdentity(), c.checkKeys(), c.checkPaths(), c.checkActions(), c.checkChecks())
+}
+
+// checkIdentity checks the section [identity].
+func (c *Config) checkIdentity() error {
+	i := &c.Identity
+	if err := i.Check(); err != nil {
+		return fmt.Errorf("identity.%w", err)
+	}
+	if i.Kind != "" && (c.TokenFile != "" || c.JoinTokenFile != "") {
+		return errors.New("identity and token_file, or join_token_file, are two answers to who the host is: leave one out")
+	}
+	if i.Kind == proof.SSH && i.SSHKey == "" {
+		i.SSHKey = identity.DefaultKey
+	}
+	configfile.Abs(c.path, &i.SSHKey, &i.File)
+	return nil
+}
+
+// Asks is the host name that a host with an identity asks for, "" if the server says which it is.
+func (c *Config) Asks() string {
+	if c.unnamed && c.Identity.Kind != proof.SSH {
+		return ""
+	}
+	return c.Host
+}
+
+// As is the configuration of the host that has a name by its identity.
+func (c *Config) As(host string) *Config {
+	as := *c
+	as.Host = host
+	if c.untargeted {
+		as.Target = host
+	}
+	return &as
 }
 
 // oneOf refuses a value that is none of a list's.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/api/proof"
 	"narwharf/narinfo/clip"
 	"narwharf/signing/access/awsiam"
 	"narwharf/signing/access/hostkey"
@@ -49,15 +50,15 @@ const (
 
 // Check says what is wrong with the section.
 func (c *Config) Check() error {
-	kinds := []string{"", api.ProofSSH, api.ProofAWS, api.ProofOIDC}
+	kinds := []string{"", proof.SSH, proof.AWS, proof.OIDC}
 	froms := []string{FromGCP, FromAzure, FromFile, FromCommand}
-	oidc := c.Kind == api.ProofOIDC
+	oidc := c.Kind == proof.OIDC
 	switch {
 	case !slices.Contains(kinds, c.Kind):
 		return fmt.Errorf("kind: %q is none of %s", c.Kind, strings.Join(kinds[1:], ", "))
-	case c.Kind != api.ProofSSH && c.SSHKey != "":
+	case c.Kind != proof.SSH && c.SSHKey != "":
 		return errors.New(`ssh_key is for kind = "ssh"`)
-	case c.Kind != api.ProofAWS && c.Region != "":
+	case c.Kind != proof.AWS && c.Region != "":
 		return errors.New(`region is for kind = "aws"`)
 	case !oidc && (c.From != "" || c.File != "" || len(c.Command) > 0 || c.Audience != ""):
 		return errors.New(`from, file, command and audience are for kind = "oidc"`)
@@ -95,10 +96,10 @@ func New(c Config, transport http.RoundTripper) *Source {
 }
 
 // NeedsNonce tells whether a proof is over a nonce of the server's.
-func (s *Source) NeedsNonce() bool { return s.Kind != api.ProofOIDC }
+func (s *Source) NeedsNonce() bool { return s.Kind != proof.OIDC }
 
 // Proof proves who this machine is, to the server with a URL.
-func (s *Source) Proof(ctx context.Context, nonce, url, host, instance string) (*api.Proof, error) {
+func (s *Source) Proof(ctx context.Context, nonce, url, host, instance string) (*proof.Proof, error) {
 	p, err := s.proof(ctx, nonce, url, host, instance)
 	if err != nil {
 		return nil, fmt.Errorf("prove by [identity] who this host is: %w", err)
@@ -106,9 +107,9 @@ func (s *Source) Proof(ctx context.Context, nonce, url, host, instance string) (
 	return p, nil
 }
 
-func (s *Source) proof(ctx context.Context, nonce, url, host, instance string) (*api.Proof, error) {
+func (s *Source) proof(ctx context.Context, nonce, url, host, instance string) (*proof.Proof, error) {
 	switch s.Kind {
-	case api.ProofSSH:
+	case proof.SSH:
 		text, err := os.ReadFile(s.key())
 		if err != nil {
 			return nil, err
@@ -118,14 +119,14 @@ func (s *Source) proof(ctx context.Context, nonce, url, host, instance string) (
 			return nil, fmt.Errorf("%s: %w", s.key(), err)
 		}
 		signature, err := hostkey.Sign(private, hostkey.Message(nonce, url, host, instance))
-		return &api.Proof{Type: api.ProofSSH, Nonce: nonce, Signature: signature}, err
-	case api.ProofAWS:
+		return &proof.Proof{Type: proof.SSH, Nonce: nonce, Signature: signature}, err
+	case proof.AWS:
 		c, region, err := s.metadata.role(ctx, s.Region)
 		if err != nil {
 			return nil, err
 		}
 		p, err := awsiam.Sign(c, region, nonce, url, s.now())
-		return &api.Proof{Type: api.ProofAWS, Nonce: nonce, Region: p.Region, Date: p.Date, AccessKeyID: p.AccessKeyID, SessionToken: p.SessionToken, Signature: p.Signature}, err
+		return &proof.Proof{Type: proof.AWS, Nonce: nonce, Region: p.Region, Date: p.Date, AccessKeyID: p.AccessKeyID, SessionToken: p.SessionToken, Signature: p.Signature}, err
 	}
 	jwt, err := s.jwt(ctx, url)
 	if err != nil {
@@ -134,7 +135,7 @@ func (s *Source) proof(ctx context.Context, nonce, url, host, instance string) (
 	if strings.Count(jwt, ".") != 2 || strings.ContainsAny(jwt, " \t\r\n") {
 		return nil, fmt.Errorf("what %s gives is no JWT (it begins with %q)", s.From, clip.ASCII(jwt, 8))
 	}
-	return &api.Proof{Type: api.ProofOIDC, Token: jwt}, nil
+	return &proof.Proof{Type: proof.OIDC, Token: jwt}, nil
 }
 
 func (s *Source) key() string {

@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"narwharf/hooks/api"
+	"narwharf/hooks/api/proof"
 	"narwharf/signing/access/awsiam"
 	"narwharf/signing/access/hostkey"
 )
@@ -62,7 +62,7 @@ func TestSSH(t *testing.T) {
 	}
 	s := New(Config{Kind: "ssh", SSHKey: file}, nil)
 	p, err := s.Proof(t.Context(), "n", "https://c", "web-1", "i")
-	if err != nil || p.Type != api.ProofSSH || p.Nonce != "n" || !s.NeedsNonce() {
+	if err != nil || p.Type != proof.SSH || p.Nonce != "n" || !s.NeedsNonce() {
 		t.Fatalf("%+v, %v", p, err)
 	}
 	if _, err := hostkey.Verify(p.Signature, hostkey.Message("n", "https://c", "web-1", "i")); err != nil {
@@ -169,10 +169,10 @@ func TestJWTs(t *testing.T) {
 		"gcp": {From: FromGCP}, "azure": {From: FromAzure, Audience: "api://narwharf"}, "file": {From: FromFile, File: file},
 		"command": {From: FromCommand, Command: []string{"sh", "-c", `test "$NARWHARF_AUDIENCE" = https://c && echo ` + jwt}},
 	} {
-		cfg.Kind = api.ProofOIDC
+		cfg.Kind = proof.OIDC
 		s := New(cfg, c)
 		p, err := s.Proof(t.Context(), "", "https://c", "", "i")
-		if err != nil || p.Token != jwt || p.Type != api.ProofOIDC || s.NeedsNonce() {
+		if err != nil || p.Token != jwt || p.Type != proof.OIDC || s.NeedsNonce() {
 			t.Errorf("%s: %+v, %v", name, p, err)
 		}
 	}
@@ -193,7 +193,7 @@ func TestJWTs(t *testing.T) {
 		"no JWT":         {Config{From: FromCommand, Command: []string{"echo", "hello world"}}, c, "no JWT"},
 		"a long command": {Config{From: FromCommand, Command: []string{"sh", "-c", "head -c 100000 /dev/zero"}}, c, "more than a JWT"},
 	} {
-		x.Config.Kind = api.ProofOIDC
+		x.Config.Kind = proof.OIDC
 		if _, err := New(x.Config, x.cloud).Proof(t.Context(), "", "https://c", "", "i"); err == nil || !strings.Contains(err.Error(), x.want) {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -15,6 +15,7 @@ import (
 	"narwharf/nixos"
 	"narwharf/nixos/config"
 	"narwharf/nixos/journal"
+	"narwharf/nixos/linux/join"
 	"narwharf/nixos/linux/nix"
 	"narwharf/nixos/linux/sys"
 	"narwharf/nixos/linux/systemd"
@@ -117,7 +118,7 @@ func NewLog(stderr io.Writer) *slog.Logger {
 
 // with has a host as long as do takes.
 func (o Options) with(ctx context.Context, do func(*Host) error) error {
-	client, err := NewClient(ctx, o.Config, o.Version, o.Log)
+	client, as, err := join.NewClient(ctx, o.Config, o.Version, o.Log)
 	if err != nil {
 		return err
 	}
@@ -125,7 +126,7 @@ func (o Options) with(ctx context.Context, do func(*Host) error) error {
 	if err != nil {
 		return err
 	}
-	host, err := New(o.Config, client, program, o.Log)
+	host, err := New(as, client, program, o.Log)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"narwharf/narinfo/clip"
 	"narwharf/nixos/config"
 	"narwharf/nixos/effect"
+	"narwharf/nixos/linux/join"
 	"narwharf/nixos/linux/sys"
 	"narwharf/nixos/linux/systemd"
 	"narwharf/nixos/linux/witness"
@@ -108,10 +109,11 @@ func (n *network) Witness(ctx context.Context) (alive bool, text string) {
 // report that the running agent has written, as the host that its own configuration says
 // it is. The exit status is 0 where the error is of this agent or its configuration.
 func Probe(ctx context.Context, o Options, report string) (exit int, err error) {
-	client, err := NewClient(ctx, o.Config, o.Version, o.Log)
+	client, as, err := join.NewClient(ctx, o.Config, o.Version, o.Log)
 	if err != nil {
 		return 0, err
 	}
+	o.Config = as
 	err = sendReport(ctx, client, o, report)
 	return map[effect.ProbeOutcome]int{effect.ProbeOK: exitOK, effect.ProbeRefused: exitRefused, effect.ProbeUnreachable: exitUnreachable}[remote.Outcome(err)], err
 }

@@ -121,6 +121,27 @@ func (r *Server) Narinfos(ctx context.Context, paths []narinfo.Path) ([]*narinfo
 // ErrNotJoined is that a host tried to join until its time was over.
 var ErrNotJoined = errors.New("the time is over and no server has answered")
 
+// Await tries until a host has joined by its identity: the network of a first boot may take its
+// time, and so may the person who says whose key it is.
+func Await(ctx context.Context, host string, log *slog.Logger, try func() error) error {
+	var said string
+	for n := 1; ; n++ {
+		err := try()
+		if err == nil {
+			return nil
+		}
+		if text := err.Error(); text != said || n%20 == 0 {
+			log.Warn("cannot join yet", "host", host, "tries", n, "error", err)
+			said = text
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ErrNotJoined, err)
+		case <-time.After(min(time.Second<<min(n-1, 4), 15*time.Second)):
+		}
+	}
+}
+
 // Join exchanges the join token that the client has for the host's own. It asks until
 // there is an answer: the network of a first boot may take its time, and what was asked
 // twice is answered as if it had been once. A server that refuses has answered.

@@ -29,9 +29,9 @@ import (
 	"narwharf/cmd/narwharf/server/greeting"
 	"narwharf/cmd/narwharf/server/keypair"
 	"narwharf/cmd/narwharf/server/shutdown"
-	"narwharf/hooks"
 	"narwharf/hooks/api"
 	"narwharf/hooks/dashboard"
+	"narwharf/hooks/intake"
 	"narwharf/hooks/serverconfig"
 	"narwharf/nixos/bootstrap"
 	"narwharf/nixos/config"
@@ -263,12 +263,12 @@ func Web(publicURL *url.URL, page, channels, cache http.Handler) http.Handler {
 const serverNotice = `TRUST = SERVER: with this script the machine believes whoever controls %s, now and later, in everything: keys, programs, systems.`
 
 // bootstrapMaker makes scripts for hosts that trust this server; nil if it may not.
-func (d *DataDir) bootstrapMaker(keys func() []signing.PublicKey) func(hooks.BootstrapRequest) (string, error) {
+func (d *DataDir) bootstrapMaker(keys func() []signing.PublicKey) func(intake.BootstrapRequest) (string, error) {
 	c := d.Config
 	if c.Bootstrap.Trust != string(config.TrustServer) || keys == nil {
 		return nil
 	}
-	return func(r hooks.BootstrapRequest) (string, error) {
+	return func(r intake.BootstrapRequest) (string, error) {
 		agents, err := c.Agents()
 		if err != nil {
 			return "", err

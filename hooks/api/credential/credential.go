@@ -2,6 +2,7 @@
 package credential
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,8 +12,30 @@ import (
 
 // Credential is a token, which may become another one.
 type Credential struct {
-	file string // "" if it cannot be read again
-	text atomic.Pointer[string]
+	file  string // "" if it cannot be read again
+	renew Renewal
+	text  atomic.Pointer[string]
+}
+
+// Renewal returns the token of now, another than refused, which a server did not take ("":
+// none was). It keeps what it has got, and answers at once as long as that is good.
+type Renewal func(ctx context.Context, refused string) (token string, err error)
+
+// Renewed is a Credential that a Renewal keeps.
+func Renewed(renew Renewal) *Credential {
+	c := &Credential{renew: renew}
+	c.text.Store(new(string))
+	return c
+}
+
+// Now is the token of now; one that is old where there is no other.
+func (c *Credential) Now(ctx context.Context) string {
+	if c.renew != nil {
+		if token, err := c.renew(ctx, ""); err == nil {
+			c.text.Store(&token)
+		}
+	}
+	return c.Text()
 }
 
 // New reads the token of a file, if there is no token; both may be "".
@@ -51,16 +74,26 @@ func readToken(file string) (string, error) {
 // Text is the token, "" if there is none.
 func (c *Credential) Text() string { return *c.text.Load() }
 
-// Again reads the file again and tells whether there is another token in it
-// than the one that was refused.
-func (c *Credential) Again(refused string) bool {
-	if c.file == "" {
-		return false
+// Again tells whether there is another token than the one that was refused: in the file, by now, or by
+// the Renewal, whose error says why not.
+func (c *Credential) Again(ctx context.Context, refused string) (bool, error) {
+	var token string
+	var err error
+	switch {
+	case c.renew != nil:
+		if token, err = c.renew(ctx, refused); err != nil {
+			return false, err
+		}
+	case c.file == "":
+		return false, nil
+	default:
+		if token, err = readToken(c.file); err != nil {
+			return false, nil //nolint:nilerr // the answer to the token says more
+		}
 	}
-	token, err := readToken(c.file)
-	if err != nil || token == refused {
-		return false
+	if token == refused {
+		return false, nil
 	}
 	c.text.Store(&token)
-	return true
+	return true, nil
 }

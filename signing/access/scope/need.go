@@ -32,6 +32,8 @@ type Need struct {
 	Part bool
 	// AsHost: a credential that is of one host is refused for another than that in the path.
 	AsHost bool
+	// OrProof: who shows no credential may prove in the body who he is, where the server takes proofs.
+	OrProof bool
 	// With, if it is not "", is the part of the query with which alone this is enough: "dry_run=1".
 	With string
 	// Public: everybody may, and no credential is looked at. The rest is empty.
@@ -62,6 +64,9 @@ func (n Need) String() string {
 	}
 	if n.AsHost {
 		text += " as {host}"
+	}
+	if n.OrProof {
+		text += " or a proof in the body"
 	}
 	if n.With != "" {
 		text += " with ?" + n.With

@@ -1,4 +1,4 @@
-package linux
+package join
 
 import (
 	"bytes"
@@ -123,7 +123,7 @@ func TestJoin(t *testing.T) {
 	}
 	joined := func(t *testing.T, c *config.Config, file string) {
 		t.Helper()
-		client, err := NewClient(t.Context(), c, "1", log)
+		client, _, err := NewClient(t.Context(), c, "1", log)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -156,7 +156,7 @@ func TestJoin(t *testing.T) {
 		}
 		// Later configurations need name neither.
 		c.JoinTokenFile = ""
-		if client, err := NewClient(t.Context(), c, "1", log); err != nil || client.Token() != "nwt_own" {
+		if client, _, err := NewClient(t.Context(), c, "1", log); err != nil || client.Token() != "nwt_own" {
 			t.Errorf("without join_token_file: %v", err)
 		}
 	})
@@ -178,7 +178,7 @@ func TestJoin(t *testing.T) {
 		var all sync.WaitGroup
 		for range 4 {
 			all.Go(func() {
-				if _, err := NewClient(t.Context(), c, "1", log); err != nil {
+				if _, _, err := NewClient(t.Context(), c, "1", log); err != nil {
 					t.Error(err)
 				}
 			})
@@ -200,7 +200,7 @@ func TestJoin(t *testing.T) {
 		defer unlock()
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		if _, err := NewClient(ctx, c, "1", log); !errors.Is(err, remote.ErrNotJoined) {
+		if _, _, err := NewClient(ctx, c, "1", log); !errors.Is(err, remote.ErrNotJoined) {
 			t.Errorf("%v", err)
 		}
 	})
@@ -212,7 +212,7 @@ func TestJoin(t *testing.T) {
 		}
 		c.TokenFile = filepath.Join(secrets, "narwharf", "token")
 		j := &joiner{Config: c, log: log, inMemory: func(dir string) bool { return dir == secrets }}
-		if _, err := j.client(t.Context(), "1"); err == nil || !strings.Contains(err.Error(), "token_file "+c.TokenFile+" lies in memory") {
+		if _, _, err := j.client(t.Context(), "1"); err == nil || !strings.Contains(err.Error(), "token_file "+c.TokenFile+" lies in memory") {
 			t.Errorf("%v", err)
 		}
 		if _, err := os.Stat(c.JoinTokenFile); err != nil || s.asks() != before {
@@ -222,7 +222,7 @@ func TestJoin(t *testing.T) {
 		if err := errors.Join(os.Mkdir(filepath.Dir(c.TokenFile), 0o700), os.WriteFile(c.TokenFile, []byte("nwt_own\n"), 0o600)); err != nil {
 			t.Fatal(err)
 		}
-		if client, err := j.client(t.Context(), "1"); err != nil || client.Token() != "nwt_own" {
+		if client, _, err := j.client(t.Context(), "1"); err != nil || client.Token() != "nwt_own" {
 			t.Errorf("%v", err)
 		}
 	})
@@ -230,14 +230,14 @@ func TestJoin(t *testing.T) {
 		c := setup(t)
 		var said bytes.Buffer
 		j := &joiner{Config: c, log: slog.New(slog.NewTextHandler(&said, nil)), inMemory: func(string) bool { return true }}
-		if _, err := j.client(t.Context(), "1"); err != nil || !strings.Contains(said.String(), "state_dir lies in memory") {
+		if _, _, err := j.client(t.Context(), "1"); err != nil || !strings.Contains(said.String(), "state_dir lies in memory") {
 			t.Errorf("%v, and it says\n%s", err, &said)
 		}
 	})
 	t.Run("refused", func(t *testing.T) {
 		c := setup(t)
 		s.status = 403
-		if _, err := NewClient(t.Context(), c, "1", log); err == nil || err.Error() != "join web as web-1: the token was used by web-9" {
+		if _, _, err := NewClient(t.Context(), c, "1", log); err == nil || err.Error() != "join web as web-1: the token was used by web-9" {
 			t.Errorf("%v", err)
 		}
 		if _, err := os.Stat(c.JoinTokenFile); err != nil {
@@ -247,7 +247,7 @@ func TestJoin(t *testing.T) {
 	t.Run("a token that cannot be kept", func(t *testing.T) {
 		c := setup(t)
 		c.TokenFile = filepath.Join(c.JoinTokenFile, "token") // below a file
-		if _, err := NewClient(t.Context(), c, "1", log); err == nil {
+		if _, _, err := NewClient(t.Context(), c, "1", log); err == nil {
 			t.Error("no error")
 		}
 		if _, err := os.Stat(c.JoinTokenFile); err != nil {
@@ -259,15 +259,15 @@ func TestJoin(t *testing.T) {
 		if err := os.Remove(c.JoinTokenFile); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := NewClient(t.Context(), c, "1", log); err == nil || !strings.Contains(err.Error(), "there is no token in") || !strings.Contains(err.Error(), c.JoinTokenFile) {
+		if _, _, err := NewClient(t.Context(), c, "1", log); err == nil || !strings.Contains(err.Error(), "there is no token in") || !strings.Contains(err.Error(), c.JoinTokenFile) {
 			t.Errorf("%v", err)
 		}
 		c.JoinTokenFile, c.TokenFile = "", filepath.Join(c.StateDir, "gone")
-		if _, err := NewClient(t.Context(), c, "1", log); err == nil || !strings.Contains(err.Error(), "gone") {
+		if _, _, err := NewClient(t.Context(), c, "1", log); err == nil || !strings.Contains(err.Error(), "gone") {
 			t.Errorf("%v", err)
 		}
 		c.TokenFile = ""
-		if client, err := NewClient(t.Context(), c, "1", log); err != nil || client.Token() != "" {
+		if client, _, err := NewClient(t.Context(), c, "1", log); err != nil || client.Token() != "" {
 			t.Errorf("anonymous: %v", err)
 		}
 	})
@@ -276,7 +276,7 @@ func TestJoin(t *testing.T) {
 		c.Servers = []string{"http://127.0.0.1:1"}
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		defer cancel()
-		if _, err := NewClient(ctx, c, "1", log); !errors.Is(err, remote.ErrNotJoined) {
+		if _, _, err := NewClient(ctx, c, "1", log); !errors.Is(err, remote.ErrNotJoined) {
 			t.Errorf("%v", err)
 		}
 	})

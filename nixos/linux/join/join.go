@@ -1,4 +1,6 @@
-package linux
+// Package join gets a host its token: once, for a join token, or again and again by its identity; and
+// says which machine this is.
+package join
 
 import (
 	"context"
@@ -70,10 +72,10 @@ func instanceOf(stateDir string) (string, error) {
 }
 
 // NewClient makes the client of an agent's configuration, which tells the server which
-// machine this is. A host that has a join token and no token of its own yet joins first: it
+// machine this is, and returns the configuration with the name that the host has. A host that has a join token and no token of its own yet joins first: it
 // keeps trying until ctx is over, unless the server refuses it. It does not join where its
 // token would be gone after a boot and the rest of its state would not.
-func NewClient(ctx context.Context, c *config.Config, version string, log *slog.Logger) (*api.Client, error) {
+func NewClient(ctx context.Context, c *config.Config, version string, log *slog.Logger) (*api.Client, *config.Config, error) {
 	return (&joiner{Config: c, log: log, inMemory: sys.InMemory}).client(ctx, version)
 }
 
@@ -84,20 +86,24 @@ type joiner struct {
 	inMemory func(dir string) bool
 }
 
-func (c *joiner) client(ctx context.Context, version string) (*api.Client, error) {
+func (c *joiner) client(ctx context.Context, version string) (*api.Client, *config.Config, error) {
 	self, err := Self(c.StateDir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if c.forgets(c.StateDir) {
 		c.log.Warn("state_dir lies in memory: after a boot this is another machine to the server, and one that knows no release; it should be on a disk",
 			"state_dir", c.StateDir)
 	}
 	o := api.ClientOptions{Servers: c.Servers, Trust: trust.Files{CA: c.CAFile, Cert: c.CertFile, Key: c.KeyFile}, UserAgent: "narwharf-agent/" + version, Self: self}
-	if o.TokenFile, err = c.join(ctx, o); err != nil {
-		return nil, err
+	if c.Identity.Kind != "" {
+		return renewed(ctx, c.Config, o, nil, c.log)
 	}
-	return api.NewClient(o)
+	if o.TokenFile, err = c.join(ctx, o); err != nil {
+		return nil, nil, err
+	}
+	client, err := api.NewClient(o)
+	return client, c.Config, err
 }
 
 // join returns the file with the host's own token, after getting it if need be;

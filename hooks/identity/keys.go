@@ -1,0 +1,170 @@
+package identity
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"narwharf/cache/state/mirror"
+	"narwharf/hooks/api"
+	"narwharf/hooks/audit"
+	"narwharf/hooks/host"
+	"narwharf/signing/access/hostkey"
+)
+
+// The rules by which a key is a host's.
+const (
+	ruleListed   = "known_hosts"
+	ruleApproved = "approved"
+)
+
+// Approved is a key that an operator has said is a host's.
+type Approved struct {
+	Host    string    `json:"host"`
+	Channel string    `json:"channel"` // that it may follow, and no other
+	By      string    `json:"by"`
+	At      time.Time `json:"at"`
+}
+
+// Ask is a machine that has proved to have a key which is nobody's here.
+type Ask struct {
+	api.Ask
+	Last time.Time `json:"last"`
+}
+
+// lock is held by whoever changes keys or asks.
+const lock = "host-keys"
+
+// Bounds of asks: whoever reaches the server can make some.
+const (
+	maxAsks  = 256
+	askLasts = 24 * time.Hour
+	askAgain = 10 * time.Minute // so much later one is noted again
+)
+
+// list is the known_hosts file, as it was read last.
+type list struct{ atomic.Pointer[hostkey.List] }
+
+// SetList makes keys those of a known_hosts file; nil are none.
+func (i *Identities) SetList(l *hostkey.List) { i.list.Store(l) }
+
+// whose tells by which rule a key is a host's, "" if nobody has said whose it is. The error
+// is that it is another's, or nobody's any more.
+func (i *Identities) whose(host, fingerprint string) (rule string, err error) {
+	approved := i.keys.Get(fingerprint)
+	switch standing := i.list.Load().Look(host, fingerprint); {
+	case standing == hostkey.Revoked:
+		return "", api.Errorf(api.Forbidden, "the key %s is revoked (@revoked in known_hosts): make another with ssh-keygen -A, and list that", fingerprint)
+	case standing == hostkey.Listed:
+		return ruleListed, nil
+	case standing == hostkey.Another, approved != nil && approved.Host != host:
+		return "", api.Errorf(api.Forbidden, "the key %s is another host's: was a disk copied with /etc/ssh? Make keys for %s with rm /etc/ssh/ssh_host_* && ssh-keygen -A", fingerprint, host)
+	case approved != nil:
+		return ruleApproved, nil
+	}
+	return "", nil
+}
+
+// Stands tells whether a key is still a host's by the rule that it came by.
+func (i *Identities) Stands(host, fingerprint string) bool {
+	rule, err := i.whose(host, fingerprint)
+	return err == nil && rule != ""
+}
+
+// ask notes that a machine asks with its key.
+func (i *Identities) ask(ctx context.Context, j *api.Join, fingerprint, address string) error {
+	now := i.o.Clock()
+	if a := i.asks.Get(fingerprint); a != nil && a.Host == j.Host && now.Sub(a.Last) < askAgain {
+		return nil
+	}
+	return i.o.Set.Update(ctx, []string{lock}, func(tx *mirror.Tx) error {
+		is := &Ask{Ask: api.Ask{Host: j.Host, Key: fingerprint, Channel: j.Channel, Instance: j.Instance, Address: address, Since: tx.Time.UTC()}, Last: tx.Time.UTC()}
+		all := i.asks.AllIn(tx)
+		if was := all[fingerprint]; was != nil && was.Host == j.Host {
+			is.Since = was.Since
+		}
+		delete(all, fingerprint)
+		for _, key := range over(all, tx.Time) {
+			i.asks.Put(tx, key, nil)
+		}
+		tx.Notify(audit.Host(j.Host))
+		i.asks.Put(tx, fingerprint, is)
+		return nil
+	})
+}
+
+// over are the asks that are old, or one too many when another comes.
+func over(all map[string]*Ask, now time.Time) (keys []string) {
+	rest := make([]string, 0, len(all))
+	for key, a := range all {
+		if now.Sub(a.Last) >= askLasts {
+			keys = append(keys, key)
+		} else {
+			rest = append(rest, key)
+		}
+	}
+	slices.SortFunc(rest, func(a, b string) int { return cmp.Or(all[a].Last.Compare(all[b].Last), cmp.Compare(a, b)) })
+	return append(keys, rest[:max(len(rest)-maxAsks+1, 0)]...)
+}
+
+// Asks are the keys with which machines ask to be a host, the oldest first.
+func (i *Identities) Asks(host string) (asks []api.Ask) {
+	for _, a := range i.asks.All() {
+		if a.Host == host {
+			asks = append(asks, a.Ask)
+		}
+	}
+	slices.SortFunc(asks, func(a, b api.Ask) int { return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Key, b.Key)) })
+	return asks
+}
+
+var fingerprintGrammar = regexp.MustCompile(`^SHA256:[A-Za-z0-9+/]{43}$`)
+
+// Approve says that a key is a host's, whose machine has asked with it. may tells whether the
+// caller may say that of a channel.
+func (i *Identities) Approve(ctx context.Context, by, name, fingerprint string, may func(channel string) error) error {
+	switch {
+	case i.o.SSH == nil:
+		return api.Errorf(api.BadRequest, "keys of hosts are not taken here: [access.ssh] in the server's configuration turns that on")
+	case !fingerprintGrammar.MatchString(fingerprint):
+		return api.Errorf(api.BadRequest, "key is not a fingerprint like SHA256:… of 50 characters, as ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub prints it on the host")
+	}
+	if standing := i.list.Load().Look(name, fingerprint); standing == hostkey.Revoked || standing == hostkey.Another {
+		_, err := i.whose(name, fingerprint)
+		return err
+	}
+	return i.o.Set.Update(ctx, []string{lock, host.Lock(name)}, func(tx *mirror.Tx) error {
+		if was := i.keys.In(tx, fingerprint); was != nil && was.Host != name {
+			return api.Errorf(api.IdentityConflict, "the key %s is that of %s: first narwharf host remove %[2]s, or give %s a key of its own", fingerprint, was.Host, name)
+		}
+		a := i.asks.In(tx, fingerprint)
+		if a == nil || a.Host != name {
+			return api.Errorf(api.NotFound, "no machine asks to be %s with the key %s: narwharf host show %s lists those that do", name, fingerprint, name)
+		}
+		if err := may(a.Channel); err != nil {
+			return err
+		}
+		i.keys.Put(tx, fingerprint, &Approved{Host: name, Channel: a.Channel, By: by, At: tx.Time.UTC()})
+		i.asks.Put(tx, fingerprint, nil)
+		tx.Notify(audit.Host(name))
+		audit.Note(tx, api.Event{Kind: "host.approved", By: by, Channel: a.Channel, Host: name,
+			Text: fmt.Sprintf("the SSH key %s is that of %s", fingerprint, name), Data: map[string]string{"key": fingerprint}})
+		return nil
+	})
+}
+
+// Forget takes away what was approved for a host.
+func (i *Identities) Forget(tx *mirror.Tx, host string) {
+	if len(i.keys.All()) == 0 {
+		return
+	}
+	for key, a := range i.keys.AllIn(tx) {
+		if a.Host == host {
+			i.keys.Put(tx, key, nil)
+		}
+	}
+}
