@@ -434,7 +434,7 @@ func TestEventsOfPromote(t *testing.T) {
 		Events []api.Event
 		Next   int64
 	}](t, w.must(w.do("GET", "/api/v1/events?channel=web", w.ci, nil), 200, ""))
-	if len(page.Events) != 1 || page.Next != 3 { // the second is that ci was refused
+	if len(page.Events) != 1 || page.Next != 4 { // the others are that ci and the host were refused
 		t.Fatalf("events %+v", page)
 	}
 	if e := page.Events[0]; e.ID != 1 || e.Kind != "channel.promoted" || e.By != "ci" || e.Seq != 1 || e.Time.Before(start) {
