@@ -90,6 +90,57 @@ def public_of(seed):
     return text_of(times(int.from_bytes(h, "little"), BASE))
 
 
+# ---- ECDSA over P-256 with SHA-256, FIPS 186-5
+
+P256 = 2**256 - 2**224 + 2**192 + 2**96 - 1
+N256 = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+B256 = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
+G256 = (0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296, 0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5)
+
+
+def add256(a, b):
+    """Adds two points; None is the one at infinity."""
+    if a is None or b is None:
+        return b if a is None else a
+    if a[0] == b[0]:
+        if (a[1] + b[1]) % P256 == 0:
+            return None
+        m = (3 * a[0] * a[0] - 3) * pow(2 * a[1], P256 - 2, P256)
+    else:
+        m = (b[1] - a[1]) * pow(b[0] - a[0], P256 - 2, P256)
+    x = (m * m - a[0] - b[0]) % P256
+    return x, (m * (a[0] - x) - a[1]) % P256
+
+
+def times256(n, a):
+    sum_ = None
+    while n:
+        if n & 1:
+            sum_ = add256(sum_, a)
+        a, n = add256(a, a), n >> 1
+    return sum_
+
+
+def point256(data):
+    """Reads the 33 bytes of a compressed point, None if they are none."""
+    x = int.from_bytes(data[1:], "big")
+    y2 = (x**3 - 3 * x + B256) % P256
+    y = pow(y2, (P256 + 1) // 4, P256)
+    if len(data) != 33 or data[0] not in (2, 3) or x >= P256 or y * y % P256 != y2:
+        return None
+    return x, y if y & 1 == data[0] & 1 else P256 - y
+
+
+def verify256(key, message, signature):
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+    a = point256(key)
+    if a is None or not 0 < r < N256 or not 0 < s <= N256 // 2:
+        return False
+    e, w = int.from_bytes(hashlib.sha256(message).digest(), "big"), pow(s, N256 - 2, N256)
+    at = add256(times256(e * w % N256, G256), times256(r * w % N256, a))
+    return at is not None and at[0] % N256 == r
+
+
 # ---- JSON as it has to be
 
 NUMBER = 2**53 - 1
@@ -190,7 +241,8 @@ def parse_head(data):
     need(len(data) <= 16 << 10, "too long")
     h = parse(data)
     need(get(h, "v", int) == 1, "another version")
-    only(h, "v", "origin", "channel", "seq", "targets", "order", "rollback", "created", "expires", "meta")
+    only(h, "v", "origin", "channel", "seq", "targets", "order", "rollback", "created", "expires", "meta", "keys_version")
+    need("keys_version" not in h or get(h, "keys_version", int) >= 0, "keys_version")
     match("[a-zA-Z0-9][a-zA-Z0-9._:-]{0,252}(/%s){1,8}" % NAME, get(h, "origin", str), "origin")
     match("[a-z0-9][a-z0-9._-]{0,62}", get(h, "channel", str), "channel")
     need(get(h, "seq", int) >= 1, "seq")
@@ -337,6 +389,90 @@ def check_release(data):
     return head
 
 
+# ---- keys over time
+
+def parse_key(text):
+    """Splits a public key into name, algorithm and bytes."""
+    m = re.fullmatch(r"([!-9;-~]+):(ecdsa-p256:)?([A-Za-z0-9+/=]+)", text, re.ASCII)
+    need(m, "not a key")
+    data = decode64(m[3])
+    need(len(data) == 33 and point256(data) if m[2] else len(data) == 32 and point(data), "not a key")
+    return m[1], m[2] or "", data
+
+
+def parse_keys(list_):
+    need(1 <= len(list_) <= 32 and all(type(k) is str for k in list_), "keys")
+    keys = [parse_key(k) for k in list_]
+    need(len({k[1:] for k in keys}) == len(keys), "a key twice")
+    return keys
+
+
+def parse_about_keys(data, kind):
+    need(len(data) <= 16 << 10, "too long")
+    o = parse(data)
+    need(get(o, "v", int) == 1, "another version")
+    match("[a-zA-Z0-9][a-zA-Z0-9._:-]{0,252}(/%s){1,8}" % NAME, get(o, "origin", str), "origin")
+    match("[a-z0-9][a-z0-9._-]{0,62}", get(o, "channel", str), "channel")
+    time(get(o, "created", str))
+    o["keys_"] = parse_keys(get(o, "keys", list))
+    of, first = ("previous", 1) if kind == "keys" else ("digest", 0)
+    need(get(o, "version", int) >= first and of in o, "version")
+    need((o["version"] == first) == (o[of] is None), of)
+    if o[of] is not None:
+        digest(get(o, of, str))
+    if kind == "keys":
+        only({k: v for k, v in o.items() if k != "keys_"}, "v", "origin", "channel", "version", "previous", "keys", "threshold", "created")
+        need(1 <= get(o, "threshold", int) <= len(o["keys"]), "threshold")
+    else:
+        only({k: v for k, v in o.items() if k != "keys_"}, "v", "origin", "channel", "keys", "version", "digest", "reason", "created")
+        need(len(get(o, "reason", str).encode()) <= 1024, "reason")
+        need(not re.search("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", o["reason"]), "control character")
+    return o
+
+
+def signers(envelope, kind, keys):
+    payload, signatures = parse_envelope(envelope)
+    text = statement(b"narwharf/%s/v1" % kind, payload)
+    good = set()
+    for name, sig in signatures:
+        for k in keys:
+            if k[0] == name and k[1:] not in good and (verify256 if k[1] else verify)(k[2], text, sig):
+                good.add(k[1:])
+    return len(good)
+
+
+def walk(w):
+    """Where statements and revocations lead: the version, and the keys that count."""
+    def read(envelope, kind):
+        o = parse_about_keys(parse_envelope(envelope)[0], kind)
+        need((o["origin"], o["channel"]) == (w["origin"], w["channel"]), "of another channel")
+        o["envelope"], o["of"] = envelope, "sha256:" + hashlib.sha256(parse_envelope(envelope)[0]).hexdigest()
+        return o
+
+    known = [read(e, "keys") for e in w["statements"]]
+    revoked, vouched = set(), {}
+    for e in w["revocations"]:
+        o = read(e, "revocation")
+        if signers(e, b"revocation", parse_keys(w["recovery"])) == 0:
+            continue
+        revoked |= {k[1:] for k in o["keys_"]}
+        version, of = o["version"], o["digest"]
+        while of and version > w["from"] and version not in vouched:
+            vouched[version] = of
+            below = [s["previous"] for s in known if s["version"] == version and s["of"] == of]
+            version, of = version - 1, below[0] if below else None
+    version, at, keys, threshold = w["from"], None, parse_keys(w["keys"]), w["threshold"]
+    for s in known:
+        if s["version"] != version + 1 or (at and s["previous"] != at) or vouched.get(s["version"], s["of"]) != s["of"]:
+            continue
+        stands = s["version"] in vouched
+        count = lambda list_: [k for k in list_ if stands or k[1:] not in revoked]
+        if signers(s["envelope"], b"keys", count(keys)) < threshold or signers(s["envelope"], b"keys", count(s["keys_"])) < s["threshold"]:
+            continue
+        version, at, keys, threshold = s["version"], s["of"], s["keys_"], s["threshold"]
+    return version, [k for k in keys if k[1:] not in revoked]
+
+
 # ---- manifest
 
 def check_manifest(data, root):
@@ -436,5 +572,19 @@ def check_cases():
     return len(file["cases"])
 
 
+def check_keyring():
+    file = load("keyring.json")
+    for w in file["walks"]:
+        assert walk(w) == (w["version"], [parse_key(k) for k in w["count"]]), w["name"]
+    for c in file["texts"]:
+        try:
+            parse_about_keys(c["text"].encode(), c["what"])
+            why = None
+        except Bad as e:
+            why = e
+        assert (why is None) == c["valid"], "%s, %s: %s" % (c["what"], c["name"], why or "accepted")
+    return len(file["walks"]) + len(file["texts"])
+
+
 if __name__ == "__main__":
-    print("keys", check_keys(), "releases", check_releases(), "manifests", check_manifests(), "cases", check_cases())
+    print("keys", check_keys(), "releases", check_releases(), "manifests", check_manifests(), "cases", check_cases(), "keyring", check_keyring())
