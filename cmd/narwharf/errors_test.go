@@ -178,7 +178,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{"no server", []string{"hosts"}, []string{"--server URL", "NARWHARF_SERVER"}},
 		{"promote without a token", []string{"promote", "web", "/nix/store/00000000000000000000000000000000-x", "--store-root", "none", "--from-cache", "--content-key", "d/keys/cache-1.pub", "--key", keyFile, "--server", url},
 			[]string{"not in the cache", "nix copy"}},
-		{"hosts without a token", []string{"hosts", "web", "--server", url}, []string{"this needs the scope operate", "--token-file FILE", "NARWHARF_TOKEN_FILE"}},
+		{"hosts without a token", []string{"hosts", "web", "--server", url}, []string{"this needs the scope read:web", "--token-file FILE", "NARWHARF_TOKEN_FILE"}},
 		{"missing scope", []string{"hosts", "web", "--server", url, "--token-file", pull}, []string{"has pull only", "narwharf token new --scope "}},
 		{"missing scope of a channel", []string{"hosts", "db", "--server", url, "--token-file", promote}, []string{"pull, promote:web only", "narwharf token new --scope "}},
 		{"a host's token", []string{"hosts", "web", "--server", url, "--token-file", follow}, []string{"narwharf token new --scope "}},

@@ -414,13 +414,12 @@ func TestAPIRefusesEmptyObjects(t *testing.T) {
 		}
 		at := path.Replace(r.Pattern)
 		s.wantAPI(400, r.Method, r.Pattern, at, "{}", s.admin)
-		switch r.Name {
-		case "host-log-post": // by whom depends on what the request says
-			s.wantAPI(400, r.Method, r.Pattern, at, "{}", "")
-		default:
-			s.wantAPI(401, r.Method, r.Pattern, at, "{}", "")
-			s.wantAPI(403, r.Method, r.Pattern, at, "{}", s.pull)
+		none, other := 401, 403
+		if r.Needs[0].Public {
+			none, other = 400, 400
 		}
+		s.wantAPI(none, r.Method, r.Pattern, at, "{}", "")
+		s.wantAPI(other, r.Method, r.Pattern, at, "{}", s.pull)
 	}
 }
 
