@@ -10,23 +10,32 @@
 #   rollback            goes back to NARWHARF_TO (a seq, or last-good) for NARWHARF_REASON
 #   everything else     goes to the channel "production": main and tags, as the forge's file says
 #
-# Settings. What is marked with a * is a secret, and lasts longer than the job.
+# The forge's word for the job (OpenID Connect) is exchanged for a token of the server, which ends
+# with the job. Settings; what is marked with a * is a secret, and lasts longer than the job:
 #
 #   NARWHARF_SERVER        https://cache.example.org
 #   NARWHARF_PR_SERVER     the cache of pull requests; none: they are built only
 #   NARWHARF_PACKAGE       where narwharf comes from if it is not in PATH: .#narwharf, or
 #                          its store path in the cache
+#   NARWHARF_SIGN_CMD      signs releases, with a key service say; NARWHARF_KEY is the public key then
 #   NARWHARF_KEY *         the promoter's key
-#   NARWHARF_CONTENT_KEY * signs what is uploaded, for hosts with trust = "promoter"
-#   NARWHARF_TOKEN *       of the server
+#   NARWHARF_CONTENT_KEY * signs what is uploaded
+#   NARWHARF_TOKEN *       of the server, where the forge has no OpenID Connect
 #   NARWHARF_HOSTS         which hosts (default: all nixosConfigurations)
 #   NARWHARF_ACTION        auto, switch, boot, reboot (default: auto)
 #   NARWHARF_WAIT          how long to wait for hosts (default: 30m)
 set -euo pipefail
 
-work=$(mktemp -d) # secrets and links; gone with the job
-trap 'rm -rf "$work"' EXIT
 umask 077
+work=$(mktemp -d) # secrets and links; gone with the job
+logged_in=''
+finish() {
+  [ -z "$logged_in" ] || nw logout "$server" || true # the token ends with the job
+  rm -rf "$work"
+}
+trap finish EXIT
+touch "$work/client.toml" # login writes to it, and the token beside it
+nw() { narwharf "$@" --client-config "$work/client.toml"; }
 export NIX_CONFIG="extra-experimental-features = nix-command flakes
 ${NIX_CONFIG-}"
 
@@ -51,6 +60,8 @@ elif [ "${BUILDKITE-}" = true ]; then
   order=$BUILDKITE_BUILD_NUMBER rev=$BUILDKITE_COMMIT url=$BUILDKITE_BUILD_URL
   [ -n "${BUILDKITE_TAG-}" ] || branch=$BUILDKITE_BRANCH
   [ "$BUILDKITE_PULL_REQUEST" = false ] || pull=yes
+  repository=${BUILDKITE_PULL_REQUEST_REPO-} repository=${repository%.git}
+  [[ ${BUILDKITE_REPO%.git} == *[:/]"${repository#*://*/}" ]] || NARWHARF_PR_SERVER='' # a fork's agent has a word, too
 elif rev=$(git rev-parse HEAD 2> /dev/null); then # a shell in a clone
   branch=$(git branch --show-current) order=$(git rev-list --count HEAD)
 fi
@@ -75,13 +86,23 @@ build() {
   done
 }
 
-# login gives nix and narwharf a credential for the server; 1: this job has none.
+# login gives nix and narwharf a credential for the server: the token, or one for the forge's word.
 login() {
-  local name=${server#*://}
-  export NARWHARF_SERVER=$server NARWHARF_TOKEN_FILE=$work/NARWHARF_TOKEN
-  [ -e "$NARWHARF_TOKEN_FILE" ] || return 1
-  printf 'machine %s\nlogin ci\npassword %s\n' "${name%%[/:]*}" "$(< "$NARWHARF_TOKEN_FILE")" > "$work/netrc"
-  NIX_CONFIG+=$'\n'"netrc-file = $work/netrc"
+  local line
+  export NARWHARF_SERVER=$server
+  if [ -e "$work/NARWHARF_TOKEN" ]; then
+    line=$(nw login "$server" --token-file "$work/NARWHARF_TOKEN")
+  else
+    line=$(unset GITHUB_ENV; nw login "$server")
+    logged_in=yes
+  fi
+  eval "$line" # NIX_CONFIG, with the netrc
+}
+
+# credential reports whether the job has one.
+credential() {
+  [ -n "$server" ] && { [ -e "$work/NARWHARF_TOKEN" ] || [ "${BUILDKITE-}" = true ] ||
+    [ -n "${ACTIONS_ID_TOKEN_REQUEST_URL-}${NARWHARF_OIDC_TOKEN-}" ]; }
 }
 
 upload() {
@@ -124,12 +145,13 @@ send() {
   local flags=(--wait --wait-timeout "${NARWHARF_WAIT:-30m}") code=0
   [ -z "$rev" ] || flags+=(--meta "rev=$rev")
   [ -z "$url" ] || flags+=(--meta "url=$url")
-  [ -z "$order" ] || flags+=(--order "$order")
+  [ -z "$order" ] || [ -n "$host" ] || flags+=(--order "$order") # of all targets, so not of one
   [ ! -e "$work/NARWHARF_KEY" ] || flags+=(--key "$work/NARWHARF_KEY")
-  narwharf "$@" "${flags[@]}" | tee "$work/log" || code=$?
+  [ -z "${NARWHARF_SIGN_CMD-}" ] || flags+=(--sign-cmd "$NARWHARF_SIGN_CMD")
+  nw "$@" "${flags[@]}" | tee "$work/log" || code=$?
   {
     printf '### %s: %s\n\n```\n' "$channel" "$(grep . "$work/log" | tail -n 1 || echo "nothing was promoted, see the log")"
-    narwharf hosts "$channel"
+    nw hosts "$channel"
     printf '```\n'
   } > "$work/summary" || true
   cat "$work/summary"
@@ -145,13 +167,14 @@ if [ "${1-}" = rollback ]; then
   exit
 fi
 build
-if [ -z "$server" ] || ! login; then
+if ! credential; then
   [ -n "$pull" ] || { echo "this job has no credential for $server" >&2; exit 1; }
   echo "This pull request has no cache or no credential: it was built, and nothing else."
   exit
 fi
-upload
 narwharf_path
+login
+upload
 if [ -n "$host" ]; then
   send promote "$channel" --set "$host=$work/release/$host" --action test
 elif boot_label; then

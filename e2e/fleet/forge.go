@@ -34,6 +34,11 @@ type Pipeline struct {
 	Env     map[string]string // further variables of the forge: those of its OIDC
 	Labels  []string          // of the pull request
 	Rerun   int               // the number that it had, if it is run again
+	Fork    bool              // a pull request of somebody else's repository
+
+	// idToken is GitLab's word for the job; other forges are asked for it, by what Env has.
+	idToken func(audience string) (jwt string)
+	byHand  bool // what it does is typed, and cleans nothing up
 }
 
 // The files of docs/ci, and where their first lines say that they are copied to.
@@ -166,7 +171,7 @@ func (j *job) shell(shell []string, lines string, env map[string]string) bool {
 // end is what the job left: nothing but its output.
 func (j *job) end() *Output {
 	j.ci.T.Helper()
-	if left := j.ci.Sh(`find "$1" -name 'NARWHARF_*' -o -name netrc`, j.env["HOME"]); left != "" {
+	if left := j.ci.Sh(`find "$1" -name 'NARWHARF_*' -o -name netrc`, j.env["HOME"]); left != "" && !j.byHand {
 		j.ci.T.Errorf("a secret lies about after the job: %s", left)
 	}
 	return &j.out

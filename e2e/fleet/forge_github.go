@@ -19,6 +19,15 @@ func (r *Repository) Forgejo(p Pipeline) *Output {
 	return r.actions(p, ".forgejo/workflows/deploy.yml", map[string]string{"FORGEJO_ACTIONS": "true", "GITEA_ACTIONS": "true"})
 }
 
+// Typed runs lines in the place of what a workflow of GitHub runs, with all that a job has.
+func (r *Repository) Typed(p Pipeline, lines string) *Output {
+	r.ci.T.Helper()
+	r.write(".github/workflows/typed.yml", "on: {push: {branches: ['**', '*']}, pull_request: {}, workflow_dispatch: {}}\njobs: {typed: {steps: [{shell: bash, run: 'bash typed'}]}}\n", 0o644)
+	r.write("typed", lines, 0o644)
+	p.byHand = true
+	return r.actions(p, ".github/workflows/typed.yml", p.Vars)
+}
+
 func (r *Repository) actions(p Pipeline, name string, more map[string]string) *Output {
 	r.ci.T.Helper()
 	workflow := r.file(name)

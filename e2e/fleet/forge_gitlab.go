@@ -37,6 +37,12 @@ func (r *Repository) GitLab(p Pipeline) *Output {
 		maps.Copy(whole, of)
 		j := r.begin(p, contexts, env)
 		j.nixConf += trusted(p.Vars)
+		for token, of := range asMap(whole["id_tokens"]) {
+			audience := env[strings.TrimPrefix(asText(asMap(of)["aud"]), "$")]
+			if p.idToken != nil {
+				j.env[token] = p.idToken(audience)
+			}
+		}
 		for _, line := range asTexts(whole["script"]) {
 			if !j.shell([]string{"bash", "-eo", "pipefail"}, line, nil) {
 				break
@@ -74,11 +80,14 @@ func (r *Repository) Buildkite(p Pipeline) *Output {
 	env := map[string]string{
 		"BUILDKITE": "true", "BUILDKITE_BUILD_NUMBER": number, "BUILDKITE_COMMIT": strings.Repeat("c", 40), "BUILDKITE_BRANCH": branch,
 		"BUILDKITE_BUILD_URL": "https://buildkite.com/acme/fleet/builds/" + number, "BUILDKITE_PULL_REQUEST": "false", "BUILDKITE_TAG": "",
-		"BUILDKITE_PIPELINE_SLUG": "fleet",
+		"BUILDKITE_PIPELINE_SLUG": "fleet", "BUILDKITE_REPO": "git@github.com:acme/fleet.git", "BUILDKITE_PULL_REQUEST_REPO": "",
 	}
 	pull := map[string]any{}
 	if p.Event == "pull_request" {
-		env["BUILDKITE_PULL_REQUEST"], pull["id"] = "7", 7
+		env["BUILDKITE_PULL_REQUEST"], env["BUILDKITE_PULL_REQUEST_REPO"], pull["id"] = "7", "git://github.com/acme/fleet.git", 7
+		if p.Fork {
+			env["BUILDKITE_PULL_REQUEST_REPO"] = "git://github.com/mallory/fleet.git"
+		}
 	}
 	for _, more := range []map[string]string{p.Vars, p.Secrets, p.Inputs} {
 		maps.Copy(env, more)
@@ -111,6 +120,7 @@ func (r *Repository) Buildkite(p Pipeline) *Output {
 const buildkiteAgent = `#!/bin/bash
 case "$1 $2" in
   "annotate --context") cat > "$HOME/annotation" ;;
+  "oidc request-token") [ "$3" = --audience ] && curl -fsS -H "Authorization: bearer $AGENT_SECRET" "$AGENT_URL&audience=$4" | sed 's/.*"value":"//; s/".*//' ;;
   *) echo "this imitation of Buildkite's agent does not know $*" >&2; exit 1 ;;
 esac
 `

@@ -14,6 +14,7 @@ type ciFleet struct {
 	*Fleet
 	repo       *Repository
 	agent      string
+	second     *Job              // the server of pull requests
 	configs    map[string]string // agent.toml of each host
 	production Pipeline          // what a job for production has; tests add event and ref
 	staging    Pipeline
@@ -22,14 +23,15 @@ type ciFleet struct {
 
 const pullConfig = "/srv/pulls/config.toml"
 
-// newCIFleet boots it, with a token and keys in the forge's secret store.
-func newCIFleet(t *testing.T) *ciFleet {
+// newCIFleet boots it. Hosts believe the keys that keys names: a promoter's and a content key for
+// production, and for staging.
+func newCIFleet(t *testing.T, keys func(*Fleet) [4]string) *ciFleet {
 	t.Helper()
 	cf := &ciFleet{configs: map[string]string{}, labels: new(atomic.Pointer[[]string])}
 	tokens := map[string]string{}
 	cf.Fleet = New(t, Options{Hosts: 3, Host: func(f *Fleet, name string, h *HostOptions) {
 		if cf.agent == "" {
-			cf.prepare(f)
+			cf.prepare(f, keys)
 			tokens["h1"] = f.Server().Token("hosts", "follow:production")
 			tokens["h2"] = tokens["h1"]
 			tokens["h3"] = f.Server().Must("narwharf", "token", "new", "--config", pullConfig, "--name", "hosts", "--scope", "follow:staging")
@@ -39,28 +41,47 @@ func newCIFleet(t *testing.T) *ciFleet {
 	}})
 	cf.repo = cf.CI().NewRepository("fleet")
 	cf.api(t)
-	secret := func(name string) string { return strings.TrimSpace(cf.CI().ReadFile(cf.CI().SecretKey(name))) }
 	vars := map[string]string{
 		"NARWHARF_SERVER": cf.Server().URL(), "NARWHARF_PR_SERVER": cf.Server().URL() + ":81", "NARWHARF_PACKAGE": cf.agent,
 		"NARWHARF_PUBLIC_KEYS": cf.Key(cacheKey) + " " + cf.Key(ciKey),
 	}
-	cf.production = Pipeline{Ref: "refs/heads/main", Vars: vars, Secrets: map[string]string{
-		"NARWHARF_TOKEN": cf.Server().Token("main", "push", "promote:production"), "NARWHARF_KEY": secret("production-1"), "NARWHARF_CONTENT_KEY": secret(ciKey),
-	}}
-	cf.staging = Pipeline{Event: "pull_request", Ref: "refs/heads/feature", Vars: vars, Secrets: map[string]string{
-		"NARWHARF_TOKEN": cf.Server().Must("narwharf", "token", "new", "--config", pullConfig, "--name", "pulls", "--scope", "push,promote:staging"),
-		"NARWHARF_KEY":   secret("staging-1"), "NARWHARF_CONTENT_KEY": secret("pulls-1"),
-	}}
+	cf.production = Pipeline{Ref: "refs/heads/main", Vars: vars}
+	cf.staging = Pipeline{Event: "pull_request", Ref: "refs/heads/feature", Vars: vars}
 	return cf
 }
 
+// stored is a fleet with a token and keys in the forge's secret store.
+func stored(t *testing.T) *ciFleet {
+	t.Helper()
+	cf := newCIFleet(t, func(f *Fleet) [4]string {
+		return [4]string{f.CI().NewKey("production-1"), f.Key(ciKey), f.CI().NewKey("staging-1"), f.CI().NewKey("pulls-1")}
+	})
+	secret := func(name string) string { return strings.TrimSpace(cf.CI().ReadFile(cf.CI().SecretKey(name))) }
+	cf.production.Secrets = map[string]string{
+		"NARWHARF_TOKEN": cf.Server().Token("main", "push", "promote:production"), "NARWHARF_KEY": secret("production-1"), "NARWHARF_CONTENT_KEY": secret(ciKey),
+	}
+	cf.staging.Secrets = map[string]string{
+		"NARWHARF_TOKEN": cf.pulls("token", "new", "--name", "pulls", "--scope", "push,promote:staging"),
+		"NARWHARF_KEY":   secret("staging-1"), "NARWHARF_CONTENT_KEY": secret("pulls-1"),
+	}
+	return cf
+}
+
+// pulls runs a command on the cache of pull requests.
+func (cf *ciFleet) pulls(args ...string) string {
+	cf.T.Helper()
+	return cf.Server().Must(append(append([]string{"narwharf"}, args...), "--config", pullConfig)...)
+}
+
 // prepare makes keys, the cache of pull requests and the hosts' configurations.
-func (cf *ciFleet) prepare(f *Fleet) {
+func (cf *ciFleet) prepare(f *Fleet, keys func(*Fleet) [4]string) {
 	f.Server().Must("narwharf", "init", "/srv/pulls", "--listen", serverAddress+":81", "--key-name", "pulls-cache-1")
-	f.Server().Machine.Start("narwharf", "serve", "--config", pullConfig)
-	production := agentConfig(f.CI().NewKey("production-1"), f.Key(ciKey))
+	cf.second = f.Server().Machine.Start("narwharf", "serve", "--config", pullConfig)
+	f.keys["pulls-cache-1"] = f.Server().Sh("cat /srv/pulls/keys/*.pub")
+	believed := keys(f)
+	production := agentConfig(believed[0], believed[1])
 	production = strings.ReplaceAll(strings.ReplaceAll(production, "cache/web", "cache/production"), `"web"`, `"production"`)
-	staging := agentConfig(f.CI().NewKey("staging-1"), f.CI().NewKey("pulls-1"))
+	staging := agentConfig(believed[2], believed[3])
 	staging = strings.NewReplacer("cache/web", "cache/staging", `"web"`, `"staging"`, "http://cache", "http://cache:81").Replace(staging)
 	cf.configs["h1"], cf.configs["h2"], cf.configs["h3"] = production, production, staging
 	cf.agent = f.CI().Agent()
@@ -160,7 +181,7 @@ func (cf *ciFleet) ends(out *Output, code int, says ...string) {
 func TestCIFiles(t *testing.T) {
 	onlyLong(t)
 	t.Parallel()
-	cf := newCIFleet(t)
+	cf := stored(t)
 	cf.story(t, "GitHub: main builds, uploads, promotes, waits", gitHubMain)
 	cf.story(t, "GitHub: a pull request goes to staging on its own cache, a fork's nowhere", gitHubPull)
 	cf.story(t, "GitHub: a branch test-h1 is h1's until it reboots", gitHubTest)
@@ -202,7 +223,7 @@ func gitHubPull(s *Story, cf *ciFleet) {
 	cf.runs("a", "h1", "h2")
 	cf.commit("fork")
 	fork := cf.staging
-	fork.Secrets = nil
+	fork.Secrets, fork.Fork = nil, true
 	cf.ends(cf.repo.GitHub(fork), 0, "it was built, and nothing else")
 	cf.runs("pull", "h3")
 }
@@ -273,7 +294,7 @@ func otherForge(s *Story, cf *ciFleet, name string, run func(*Repository, Pipeli
 	cf.ends(run(cf.repo, cf.staging), 0, "completed")
 	cf.runs(version+"-pull", "h3")
 	fork := cf.staging
-	fork.Secrets = nil
+	fork.Secrets, fork.Fork = nil, true
 	cf.ends(run(cf.repo, fork), 0, "it was built, and nothing else")
 	cf.commit(version + "-test")
 	cf.ends(run(cf.repo, cf.production.on("push", "refs/heads/test-h2")), 0, "testing")

@@ -36,10 +36,12 @@ const (
 
 // Options of an issuer. The zero value listens on a port of 127.0.0.1.
 type Options struct {
-	Address string   // to listen on, "0.0.0.0:0"
-	Name    string   // of the host in its URL, if not that of Address; the certificate is for it, too
-	Path    string   // of its URL, "/api/actions"
-	Clients []Client // that people log in with
+	Address string // to listen on, "0.0.0.0:0"
+	// Listener is where it listens, in place of Address: one in another network, say.
+	Listener net.Listener
+	Name     string   // of the host in its URL, if not that of Address; the certificate is for it, too
+	Path     string   // of its URL, "/api/actions"
+	Clients  []Client // that people log in with
 }
 
 // Client is one that people log in with.
@@ -82,7 +84,10 @@ func New(t testing.TB, o Options) *Issuer {
 	if o.Address == "" {
 		o.Address = "127.0.0.1:0"
 	}
-	l, err := net.Listen("tcp", o.Address)
+	l, err := o.Listener, error(nil)
+	if l == nil {
+		l, err = net.Listen("tcp", o.Address)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
