@@ -60,7 +60,7 @@ scopes = ["push"]`, is.URL))
 				}})
 			}
 			in := cli("login", s.URL())
-			if in.Code != 0 || !strings.Contains(in.Stderr, "as forge/main (repo:acme/web:ref:refs/heads/main): pull, push") || !strings.Contains(in.Stderr, "It ends ") {
+			if in.Code != 0 || !strings.Contains(in.Stderr, "as forge/main (repo:acme/web:ref:refs/heads/main): push\n") || !strings.Contains(in.Stderr, "It ends ") {
 				t.Fatalf("%v", in)
 			}
 			config, found := strings.CutPrefix(in.Line(), "export NIX_CONFIG='")

@@ -56,6 +56,7 @@ func (s *Server) rows() []row {
 		{Route{"POST", "/api/v1/challenge", "challenge", scope.NeedsNothing}, s.challenge},
 		{Route{"POST", "/api/v1/join", "join", rights.JoinsOrProves}, s.join},
 		{Route{"POST", "/api/v1/token", "token", scope.NeedsNothing}, s.exchangeToken},
+		{Route{"DELETE", "/api/v1/token", "token-delete", scope.NeedsNothing}, s.endToken},
 		{Route{"GET", "/api/v1/hosts/:host/desired", "desired", rights.Follows(scope.InQuery)}, ofHost(s.getDesired)},
 		{Route{"PUT", "/api/v1/hosts/:host/status", "status", rights.Follows(scope.InBody)}, ofHost(s.putStatus)},
 		{Route{"POST", "/api/v1/hosts/:host/log", "host-log-post", rights.Follows(scope.OfHostLog)}, ofHost(s.postLog)},

@@ -9,6 +9,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/exchange"
 	"narwharf/hooks/reply"
+	"narwharf/signing/access"
 )
 
 // exchangeToken gives a token for a JWT. Whoever has one has no other credential, so bodies are read
@@ -36,5 +37,15 @@ func (s *Server) exchangeToken(c *call) error {
 		return err
 	}
 	reply.JSON(c.w, http.StatusOK, answer)
+	return nil
+}
+
+// endToken is DELETE /token: whoever has a short-lived token may end it. It has to be in the header: a
+// browser would send a cookie for any page.
+func (s *Server) endToken(c *call) error {
+	if err := s.exchange.End(c.ctx(), &c.Who, access.Presented(c.req) != ""); err != nil {
+		return err
+	}
+	c.w.WriteHeader(http.StatusNoContent)
 	return nil
 }

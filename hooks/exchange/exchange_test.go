@@ -134,3 +134,60 @@ func TestExchange(t *testing.T) {
 		t.Errorf("there are %d tokens", n)
 	}
 }
+
+// TestEnd: a token ends by its bearer's wish, once in the audit log; nothing else does, and for the state to
+// fail is an error.
+func TestEnd(t *testing.T) {
+	db := memory.New(func() time.Time { return noon })
+	log := slog.New(slog.DiscardHandler)
+	short, err := shortlived.Open(db, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := mirror.NewSet(db, log)
+	x := New(set, short, judge{"good": identity(t, rule.Spec{Name: "main", Claims: map[string]any{"sub": "me"}, Scopes: []string{"push"}, TTL: time.Hour})})
+	got, err := x.Exchange(t.Context(), form(), Caller{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := access.ParseSecret(got.Secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := &access.Principal{Credential: access.Valid, TokenID: id}
+	for what, c := range map[string]struct {
+		who   access.Principal
+		shown bool
+		says  string
+	}{
+		"a cookie":  {*good, false, "as Authorization: Bearer"},
+		"nobody":    {access.Principal{}, true, "none that is good"},
+		"expired":   {access.Principal{Credential: access.Expired, TokenID: id}, true, "none that is good"},
+		"a token":   {access.Principal{Credential: access.Valid, TokenID: "abcdefghjk"}, true, "narwharf token revoke"},
+		"a JWT":     {access.Principal{Credential: access.Valid, TokenID: "forge/main:me"}, true, "a JWT ends by itself"},
+		"a join's":  {access.Principal{Credential: access.Valid, TokenID: "j01nabcdef"}, true, "revoked where it was made"},
+		"no such a": {access.Principal{Credential: access.Unknown, TokenID: id}, true, "none that is good"},
+	} {
+		if err := x.End(t.Context(), &c.who, c.shown); err == nil || !strings.Contains(err.Error(), c.says) || len(short.List()) != 1 {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for range 2 {
+		if err := x.End(t.Context(), good, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list := short.List(); len(list) != 0 {
+		t.Errorf("there is %+v", list)
+	}
+	events, _, err := audit.Since(set, 1, 10, func(e *api.Event) bool { return e.Kind == "token.revoked" })
+	if err != nil || len(events) != 1 || events[0].By != "forge/main" || events[0].Data["token"] != id {
+		t.Errorf("%+v, %v", events, err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.End(t.Context(), good, true); err == nil {
+		t.Error("a state that is away ends a token")
+	}
+}
