@@ -164,14 +164,16 @@ var mayImport = map[string][]string{
 	"cmd/narwharf/server/collector": {"cache/blob", "cache/retention", "cache/stored", "hooks/api", "hooks/api/retention", "hooks/serverconfig", "narinfo"},
 	"cmd/narwharf/server/shutdown":  {"cache"},
 
-	"hooks/rollout":         {"hooks/api", "hooks/rollout/policy", "signing"},
-	"hooks/rollout/attempt": {"hooks/api", "hooks/rollout"},
-	"hooks/rollout/engine":  {"hooks/rollout", "hooks/rollout/attempt", "hooks/rollout/policy", "hooks/rollout/roster"},
-	"hooks/rollout/policy":  nil,
-	"hooks/rollout/roster":  {"hooks/api", "hooks/rollout", "hooks/rollout/attempt", "hooks/rollout/policy"},
-	"hooks/api/proof":       nil,
-	"nixos/linux/join":      {"hooks/api/proof", "nixos/config", "nixos/identity", "nixos/linux/sys", "nixos/remote", "hooks/api", "hooks/api/credential", "hooks/api/trust", "narinfo/clip", "cache/state/durable"},
-	"hooks/identity":        {"hooks/api/proof", "hooks/api", "hooks/audit", "hooks/host", "signing/access", "signing/access/awsiam", "signing/access/challenge", "signing/access/hostkey", "signing/access/scope", "cache/state/mirror"},
+	"hooks/rollout":          {"hooks/api", "hooks/rollout/policy", "signing"},
+	"hooks/rollout/attempt":  {"hooks/api", "hooks/rollout"},
+	"hooks/rollout/engine":   {"hooks/rollout", "hooks/rollout/attempt", "hooks/rollout/policy", "hooks/rollout/roster"},
+	"hooks/rollout/policy":   nil,
+	"hooks/rollout/roster":   {"hooks/api", "hooks/rollout", "hooks/rollout/attempt", "hooks/rollout/policy"},
+	"hooks/rollout/simulate": {"hooks/api", "hooks/rollout", "hooks/rollout/engine", "hooks/rollout/policy", "hooks/rollout/roster", "hooks/window"},
+	"cmd/narwharf/rollout":   {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/rollout/policy", "hooks/rollout/simulate"},
+	"hooks/api/proof":        nil,
+	"nixos/linux/join":       {"hooks/api/proof", "nixos/config", "nixos/identity", "nixos/linux/sys", "nixos/remote", "hooks/api", "hooks/api/credential", "hooks/api/trust", "narinfo/clip", "cache/state/durable"},
+	"hooks/identity":         {"hooks/api/proof", "hooks/api", "hooks/audit", "hooks/host", "signing/access", "signing/access/awsiam", "signing/access/challenge", "signing/access/hostkey", "signing/access/scope", "cache/state/mirror"},
 }
 
 // allMayImport is what every package may import: tiny leaves.

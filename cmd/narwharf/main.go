@@ -22,6 +22,7 @@ import (
 	"narwharf/cmd/narwharf/data"
 	"narwharf/cmd/narwharf/keys"
 	"narwharf/cmd/narwharf/retention"
+	"narwharf/cmd/narwharf/rollout"
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/narinfo/clip"
 )
@@ -101,7 +102,7 @@ and type what serve prints. Exit status: 0 fine, 1 damage found (fsck, rebuild),
 	root.SetVersionTemplate("narwharf {{.Version}}\n")
 	root.SetFlagErrorFunc(command.FlagError)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(slices.Concat(data.Commands(), retention.Commands(), access.Commands())...)
+	root.AddCommand(slices.Concat(data.Commands(), retention.Commands(), access.Commands(), rollout.Commands())...)
 	root.AddCommand(initCommand(), serveCommand(), keys.Command(), versionCommand(),
 		promoteCommand(), rollbackCommand(), signCommand(), channelCommand(), watchCommand(), hostCommand(), hostsCommand(), statusCommand(), agentCommand(), bootstrapCommand())
 	return root

@@ -80,7 +80,7 @@ func (e *Engine) judge(c *roster.Channel) bool {
 	}
 	w, n := &run.Row.Waves[i], run.Waves[i]
 	count := n[roster.Well] + n[roster.Bad] + n[roster.Open]
-	need := run.Row.Policy.Enough(count)
+	need := run.Row.Policy.Enough(count, n[roster.Bad])
 	name := run.Row.Policy.WaveText(i)
 	switch {
 	case w.Skipped != "", count+n[roster.Aside] == 0:

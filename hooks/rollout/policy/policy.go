@@ -31,7 +31,8 @@ type Rollout struct {
 	MaxConcurrency *Amount `json:"max_concurrency,omitempty"`
 	// MaxErrors is how many hosts may end badly before the roll-out halts.
 	MaxErrors *Amount `json:"max_errors,omitempty"`
-	// SuccessThreshold is which share of a wave's hosts has to be well.
+	// SuccessThreshold is which share of a wave's hosts has to be well; nil: all but
+	// those that ended badly.
 	SuccessThreshold *Amount  `json:"success_threshold,omitempty"`
 	Bake             Duration `json:"bake,omitempty"` // of waves that say none
 	// AttemptTimeout is from the grant to the host's end; longer is an error.
@@ -316,10 +317,11 @@ func (r *Rollout) Errors(total int) int {
 	return r.MaxErrors.Up(total)
 }
 
-// Enough is how many hosts of those that count have to be well: at least one.
-func (r *Rollout) Enough(count int) int {
+// Enough is how many hosts of those that count have to be well: at least one. Without
+// success_threshold it is all but the bad ones, which max_errors bounds.
+func (r *Rollout) Enough(count, bad int) int {
 	if r.SuccessThreshold == nil {
-		return max(count, 1)
+		return max(count-bad, 1)
 	}
 	return max(r.SuccessThreshold.Up(count), 1)
 }

@@ -37,8 +37,8 @@ func TestParse(t *testing.T) {
 		{"a share rounds up", r.Concurrency(10, false), 3},
 		{"of a rollback", r.Concurrency(10, true), 10},
 		{"errors", r.Errors(21), 2},
-		{"enough", r.Enough(21), 20},
-		{"enough of none", r.Enough(0), 1},
+		{"enough", r.Enough(21, 1), 20},
+		{"enough of none", r.Enough(0, 0), 1},
 		{"quarantine after one more than errors", r.Quarantining(21), 3},
 		{"offline", r.Offline(), 10 * time.Minute},
 		{"prefetch", r.Prefetches(), true},
@@ -68,7 +68,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := p.Rollout
-	if len(r.All()) != 1 || r.Errors(1000) != 0 || r.Enough(7) != 7 || r.Concurrency(7, false) != 7 || r.Failing() != policy.Halt || r.Superseding() != policy.Replace || !r.Prefetches() || r.Quarantining(1000) != 1 {
+	if len(r.All()) != 1 || r.Errors(1000) != 0 || r.Enough(7, 2) != 5 || r.Enough(1, 1) != 1 || r.Concurrency(7, false) != 7 || r.Failing() != policy.Halt || r.Superseding() != policy.Replace || !r.Prefetches() || r.Quarantining(1000) != 1 {
 		t.Errorf("the defaults are %+v", r)
 	}
 }
