@@ -106,7 +106,7 @@ var mayImport = map[string][]string{
 	"hooks/reboot":               {"hooks/api", "hooks/audit", "hooks/host", "cache/state", "cache/state/mirror"},
 	"hooks/reply":                {"hooks/api", "hooks/longpoll", "cache/limits", "signing/access"},
 	"hooks/rights":               {"hooks/api", "signing", "signing/access", "signing/access/scope", "hooks/intake"},
-	"hooks/serverconfig":         {"hooks/api", "hooks/configfile", "signing", "signing/external", "signing/access/rule", "signing/access/scope", "signing/access/certificate"},
+	"hooks/serverconfig":         {"hooks/api", "hooks/configfile", "signing", "signing/external", "signing/access/rule", "signing/access/scope", "signing/access/certificate", "signing/access/awsiam", "signing/access/hostkey"},
 	"hooks/window":               nil,
 	"narinfo":                    nil,
 	"narinfo/clip":               nil,
@@ -164,16 +164,17 @@ var mayImport = map[string][]string{
 	"cmd/narwharf/server/collector": {"cache/blob", "cache/retention", "cache/stored", "hooks/api", "hooks/api/retention", "hooks/serverconfig", "narinfo"},
 	"cmd/narwharf/server/shutdown":  {"cache"},
 
-	"hooks/rollout":          {"hooks/api", "hooks/rollout/policy", "signing"},
-	"hooks/rollout/attempt":  {"hooks/api", "hooks/rollout"},
-	"hooks/rollout/engine":   {"hooks/rollout", "hooks/rollout/attempt", "hooks/rollout/policy", "hooks/rollout/roster"},
-	"hooks/rollout/policy":   nil,
-	"hooks/rollout/roster":   {"hooks/api", "hooks/rollout", "hooks/rollout/attempt", "hooks/rollout/policy"},
-	"hooks/rollout/simulate": {"hooks/api", "hooks/rollout", "hooks/rollout/engine", "hooks/rollout/policy", "hooks/rollout/roster", "hooks/window"},
-	"cmd/narwharf/rollout":   {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/rollout/policy", "hooks/rollout/simulate"},
-	"hooks/api/proof":        nil,
-	"nixos/linux/join":       {"hooks/api/proof", "nixos/config", "nixos/identity", "nixos/linux/sys", "nixos/remote", "hooks/api", "hooks/api/credential", "hooks/api/trust", "narinfo/clip", "cache/state/durable"},
-	"hooks/identity":         {"hooks/api/proof", "hooks/api", "hooks/audit", "hooks/host", "signing/access", "signing/access/awsiam", "signing/access/challenge", "signing/access/hostkey", "signing/access/scope", "cache/state/mirror"},
+	"hooks/rollout":                {"hooks/api", "hooks/rollout/policy", "signing"},
+	"hooks/rollout/attempt":        {"hooks/api", "hooks/rollout"},
+	"hooks/rollout/engine":         {"hooks/rollout", "hooks/rollout/attempt", "hooks/rollout/policy", "hooks/rollout/roster"},
+	"hooks/rollout/policy":         nil,
+	"hooks/rollout/roster":         {"hooks/api", "hooks/rollout", "hooks/rollout/attempt", "hooks/rollout/policy"},
+	"hooks/rollout/simulate":       {"hooks/api", "hooks/rollout", "hooks/rollout/engine", "hooks/rollout/policy", "hooks/rollout/roster", "hooks/window"},
+	"cmd/narwharf/rollout":         {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/rollout/policy", "hooks/rollout/simulate"},
+	"hooks/api/proof":              nil,
+	"nixos/linux/join":             {"hooks/api/proof", "nixos/config", "nixos/identity", "nixos/linux/sys", "nixos/remote", "hooks/api", "hooks/api/credential", "hooks/api/trust", "narinfo/clip", "cache/state/durable"},
+	"hooks/identity":               {"hooks/api/proof", "hooks/api", "hooks/audit", "hooks/host", "signing/access", "signing/access/awsiam", "signing/access/challenge", "signing/access/hostkey", "signing/access/scope", "cache/state/mirror", "signing/access/shortlived"},
+	"cmd/narwharf/server/machines": {"hooks/identity", "hooks/serverconfig", "signing/access", "signing/access/awsiam", "signing/access/oidc"},
 }
 
 // allMayImport is what every package may import: tiny leaves.
@@ -227,7 +228,7 @@ var onlyIn = map[string][]string{
 	"github.com/pelletier":     {"hooks/configfile/*.go", "nixos/bootstrap/script.go"},
 	"go.etcd.io/bbolt":         {"cache/state/bolt/*.go"},
 	// Handlers and clients know HTTP; what they call does not.
-	"net/http": {"bench/*.go", "cache/*.go", "cache/copies/remote/*.go", "cache/fastpath/*.go", "cache/limits/*.go", "cache/reply/*.go", "cache/state/admin/*.go", "cache/upstream/*.go", "cmd/narwharf/server/*.go", "cmd/narwharf/server/keypair/*.go", "cmd/narwharf/server/shutdown/*.go", "e2e/*.go", "e2e/*/*.go",
+	"net/http": {"bench/*.go", "cache/*.go", "cache/copies/remote/*.go", "cache/fastpath/*.go", "cache/limits/*.go", "cache/reply/*.go", "cache/state/admin/*.go", "cache/upstream/*.go", "cmd/narwharf/server/*.go", "cmd/narwharf/server/machines/*.go", "cmd/narwharf/server/keypair/*.go", "cmd/narwharf/server/shutdown/*.go", "e2e/*.go", "e2e/*/*.go",
 		"hooks/*.go", "hooks/dashboard/*.go", "signing/access/session/*.go", "hooks/api/*.go", "hooks/api/login/*.go", "hooks/api/retention/*.go", "hooks/login/*.go", "cmd/narwharf/access/login.go", "hooks/longpoll/*.go", "hooks/reply/*.go", "nixos/linux/*.go", "nixos/linux/join/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "nixos/identity/*.go", "signing/access/*.go", "signing/access/awsiam/*.go", "signing/browser/*.go",
 		"signing/access/oidc/*.go", "signing/access/oidc/oidctest/*.go"},
 }

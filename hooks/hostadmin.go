@@ -76,7 +76,7 @@ func (s *Server) approveHost(c *call, name string) error {
 		return err
 	}
 	if p.Key != "" && p.Instance == nil {
-		return s.identities.Approve(c.ctx(), c.Who.Name, name, p.Key, c.About)
+		return s.Identities.Approve(c.ctx(), c.Who.Name, name, p.Key, c.About)
 	}
 	if p.Instance == nil || intake.CheckSelf(api.Self{Instance: *p.Instance}) != nil {
 		return api.Errorf(api.BadRequest, `send {"instance":"…"}, 32 hex digits: narwharf host show %s lists the machines that claim the name`, name)

@@ -28,7 +28,7 @@ func (s *Server) getHost(c *call, name string) error {
 	if err != nil {
 		return err
 	}
-	if !d.Known() && len(s.identities.Asks(name)) == 0 {
+	if !d.Known() && len(s.Identities.Asks(name)) == 0 {
 		return host.Unknown(name) // it may have polled
 	}
 	sees := c.Sees()
@@ -43,7 +43,7 @@ func (s *Server) getHost(c *call, name string) error {
 		if !d.Until.IsZero() {
 			s.wakeAt(d.Until, audit.Host(name))
 		}
-		d.Asks = s.identities.Asks(name)
+		d.Asks = s.Identities.Asks(name)
 		return longpoll.JSON(d.Host)
 	}})
 }
@@ -52,7 +52,7 @@ func (s *Server) getHost(c *call, name string) error {
 func (s *Server) channelOf(name string) (string, error) {
 	d, err := s.Fleet.Describe(name)
 	if err == nil && !d.Known() && d.Channel == "" {
-		if asks := s.identities.Asks(name); len(asks) > 0 {
+		if asks := s.Identities.Asks(name); len(asks) > 0 {
 			return asks[0].Channel, nil
 		}
 		err = host.Unknown(name)

@@ -23,7 +23,7 @@ func (s *Server) challenge(c *call) error {
 	if err := intake.CheckJoin(&api.Join{Host: ask.Host, Channel: "any", Instance: ask.Instance, Proof: new(proof.Proof)}); err != nil {
 		return err
 	}
-	reply.JSON(c.w, http.StatusOK, s.identities.Challenge(&ask))
+	reply.JSON(c.w, http.StatusOK, s.Identities.Challenge(&ask))
 	return nil
 }
 
@@ -49,7 +49,7 @@ func (s *Server) join(c *call) error {
 	}
 	joined := &api.Joined{Host: j.Host, Channel: j.Channel}
 	if c.Proves {
-		joined, err = s.identities.Join(c.ctx(), s.hosts, &j, c.Who.Address)
+		joined, err = s.Identities.Join(c.ctx(), s.hosts, &j, c.Who.Address)
 		if refused := (*api.Error)(nil); errors.As(err, &refused) && refused.Status < 500 {
 			s.work.Spend(limits.Who("", c.req), 100*time.Millisecond) // whoever sends many waits
 		}

@@ -91,7 +91,9 @@ func (w *world) knows(lines ...string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.s.identities.SetList(l)
+	if err := w.s.Identities.SetList(w.t.Context(), l); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 func line(host string, key ssh.Signer) string {
@@ -294,10 +296,10 @@ func TestAsksAreBounded(t *testing.T) {
 	}
 	asks := 0
 	for i := range 300 {
-		asks += len(w.s.identities.Asks(fmt.Sprint("web-", i)))
+		asks += len(w.s.Identities.Asks(fmt.Sprint("web-", i)))
 	}
-	if asks > 256 || asks < 200 || len(w.s.identities.Asks("web-0")) == 0 {
-		t.Errorf("%d asks, %d of web-0", asks, len(w.s.identities.Asks("web-0")))
+	if asks > 256 || asks < 200 || len(w.s.Identities.Asks("web-0")) == 0 {
+		t.Errorf("%d asks, %d of web-0", asks, len(w.s.Identities.Asks("web-0")))
 	}
 }
 
@@ -444,11 +446,10 @@ func TestRemovedWhileParked(t *testing.T) {
 	for name, cut := range map[string]func(){
 		"removed": func() { w.must(w.do("DELETE", "/api/v1/hosts/web-1", w.op, nil), 204, "") },
 		"cut off": func() {
-			if err := w.s.hosts.Cut(t.Context(), "web-1", "its key is not listed any more"); err != nil {
-				t.Error(err)
-			}
+			w.knows()
 		},
 	} {
+		w.knows(line("web-1", key))
 		m.in(m.proves(m.bySSH(key)))
 		m.taken()
 		etag := m.poll().header.Get("ETag")
@@ -467,4 +468,60 @@ func TestRemovedWhileParked(t *testing.T) {
 			t.Fatalf("%s: it waits on", name)
 		}
 	}
+}
+
+// TestMachinesAreForgotten: machines of a cloud that are gone leave nothing behind, also after a restart
+// of the server; those that are there, and hosts without such a time, stay.
+func TestMachinesAreForgotten(t *testing.T) {
+	w := newIdentityWorld(t)
+	key, kept := sshKey(t), w.machine("web-1", "e", "boot-s")
+	w.knows(line("web-1", key))
+	kept.in(kept.proves(kept.bySSH(key)))
+	kept.taken()
+	before := len(w.s.hosts.Names())
+	at := w.now()
+	w.setClock(func() time.Time { return at })
+	var all []*machine
+	for i := range 10 {
+		m := w.machine("", fmt.Sprint(i), fmt.Sprint("boot-", i))
+		m.in(m.proves(byJWT(fmt.Sprint("vm", i), "")))
+		m.taken()
+		all = append(all, m)
+	}
+	forget := func() {
+		t.Helper()
+		if err := w.s.Retain.ForgetGone(t.Context(), w.s.Fleet.Gone); err != nil {
+			t.Fatal(err)
+		}
+	}
+	forget()
+	at = at.Add(59 * time.Minute)
+	forget()
+	if n := len(w.s.hosts.Names()); n != before+10 {
+		t.Errorf("%d hosts after 59 minutes", n)
+	}
+	all[0].in(all[0].proves(byJWT("vm0", "")))
+	all[0].taken()
+	w.restart()
+	at = at.Add(2 * time.Minute)
+	forget()
+	if n := len(w.s.hosts.Names()); n != before+1 {
+		t.Errorf("%d hosts after 61 minutes: %v", n, w.s.hosts.Names())
+	}
+	all[0].taken()
+	w.must(all[1].poll(), 401, api.Unauthorized)
+	for _, is := range w.short.List() {
+		if h := is.Grant.Host; h != all[0].host && h != "web-1" {
+			t.Errorf("a token of %s stays", h)
+		}
+	}
+	for _, owner := range w.roots() {
+		if strings.HasPrefix(owner, "host:vm-") && owner != "host:"+all[0].host {
+			t.Errorf("roots of %s stay", owner)
+		}
+	}
+	w.wantEvents("host.removed", 9, false)
+	all[1].host = ""
+	all[1].in(all[1].proves(byJWT("vm1", ""))) // it comes back as another
+	all[1].taken()
 }

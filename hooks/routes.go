@@ -104,7 +104,7 @@ func (s *Server) route() http.Handler {
 		serve := func(c echo.Context) error {
 			call := &call{w: c.Response().Writer, req: c.Request(), Request: rights.Request{
 				Who: s.access.Identify(c.Request()), Param: c.Param, Query: c.Request().URL.Query(), ChannelOf: s.channelOf,
-				Proofs: len(s.identities.Taken()) > 0,
+				Proofs: len(s.Identities.Taken()) > 0,
 			}}
 			return s.answer(r, call)
 		}

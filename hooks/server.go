@@ -90,7 +90,7 @@ type Server struct {
 	policies   *policy.Policies
 	keys       *keys.Keyrings
 	hosts      *host.Hosts
-	identities *identity.Identities
+	Identities *identity.Identities
 	slots      *reboot.Slots
 	Fleet      *desired.Fleet
 	Retain     *retain.Retainer
@@ -158,12 +158,12 @@ func New(o Options) (_ *Server, err error) {
 	if s.keys, err = keys.New(set, s.channels, o.Files); err != nil {
 		return nil, err
 	}
-	o.Identity.Set, o.Identity.Log, o.Identity.Clock = set, o.Log, o.Clock
-	if s.identities, err = identity.New(context.Background(), o.Identity); err != nil {
+	o.Identity.Set, o.Identity.Short, o.Identity.Log, o.Identity.Clock = set, o.Short, o.Log, o.Clock
+	if s.Identities, err = identity.New(context.Background(), o.Identity); err != nil {
 		return nil, err
 	}
 	if s.hosts, err = host.New(set, host.Options{
-		Tokens: o.Tokens, Short: o.Short, Forgotten: s.identities.Forget, PerCredential: o.HostsPerCredential, Log: o.Log, Clock: o.Clock,
+		Tokens: o.Tokens, Short: o.Short, Forgotten: s.Identities.Forget, PerCredential: o.HostsPerCredential, Log: o.Log, Clock: o.Clock,
 	}); err != nil {
 		return nil, err
 	}

@@ -93,15 +93,28 @@ token is revoked.
 With the instance that has the name already, all others are forgotten, and that
 the host was cloned. docs/hosts.md says which to take when.
 
-    narwharf host approve web-1 --instance 5f0c…`)
+    narwharf host approve web-1 --instance 5f0c…
+
+With --key it says that an SSH host key is the host's, whose machine has asked to
+join by it. Without flags it lists the keys that ask. Compare the fingerprint with
+the one that the machine's console shows.
+
+    narwharf host approve web-7 --key SHA256:…`)
+	key := c.Flags().String("key", "", "`FINGERPRINT` of the SSH host key by which the host may join")
 	instance := c.Flags().String("instance", "", "`ID` of the machine; may be left out if one claims the name. "+terminal.NoInstance+": one whose agent says none")
 	return withServer(c, func(s *session, args []string) error {
 		id := *instance
+		if *key != "" {
+			return s.host(s.PostHost(s.Ctx, args[0], "approve", map[string]string{"key": *key}))
+		}
 		switch id {
 		case "":
 			h, err := s.Host(s.Ctx, args[0])
 			if err != nil {
 				return err
+			}
+			if len(h.Asks) > 0 && len(h.Conflict) == 0 {
+				return errors.New(terminal.Asking(h))
 			}
 			if id, err = onlyClaim(h); err != nil {
 				return err

@@ -2,6 +2,7 @@ package desired
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -114,6 +115,18 @@ func (f *Fleet) Remove(ctx context.Context, who host.Caller, name string) error 
 	if err == nil {
 		f.o.Hosts.Unsee(name)
 		f.o.Wake(audit.Hosts(d.Channel)...)
+	}
+	return err
+}
+
+// Gone forgets a machine that was not heard of for so long that its rule lets it go.
+func (f *Fleet) Gone(ctx context.Context, name string, after time.Duration) error {
+	if f.o.Hosts.Online(name, f.o.Clock()) {
+		return nil
+	}
+	err := f.Remove(ctx, host.Caller{Name: "forget_after " + after.String()}, name)
+	if refused := (*api.Error)(nil); errors.As(err, &refused) && refused.Kind == api.NotFound {
+		return nil
 	}
 	return err
 }

@@ -205,26 +205,3 @@ func (h *Hosts) OfOwner(instance, owner string) string {
 	}
 	return ""
 }
-
-// Proved are the hosts that have their names by an identity of a kind ("ssh/"), with that.
-func (h *Hosts) Proved(kind string) map[string]string {
-	all := make(map[string]string)
-	for name, o := range h.owners.All() {
-		if len(o.Owner) > len(kind) && o.Owner[:len(kind)] == kind {
-			all[name] = o.Owner[len(kind):]
-		}
-	}
-	return all
-}
-
-// Cut ends the short-lived tokens of a host whose identity does not stand any more.
-func (h *Hosts) Cut(ctx context.Context, host, why string) error {
-	return h.set.Update(ctx, []string{Lock(host), shortlived.Lock}, func(tx *mirror.Tx) error {
-		n, err := h.short.In(tx).RevokeHost(host, "")
-		if n > 0 {
-			tx.Notify(audit.Host(host))
-			audit.Note(tx, api.Event{Kind: "host.cut", By: "server", Host: host, Text: host + " is cut off: " + why})
-		}
-		return err
-	})
-}

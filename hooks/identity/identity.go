@@ -37,6 +37,7 @@ import (
 	"narwharf/signing/access/challenge"
 	"narwharf/signing/access/hostkey"
 	"narwharf/signing/access/scope"
+	"narwharf/signing/access/shortlived"
 )
 
 // JWTs verifies the JWTs of machines.
@@ -64,6 +65,7 @@ type AWS struct {
 // Options of New.
 type Options struct {
 	Set       *mirror.Set
+	Short     *shortlived.Store
 	PublicURL string // without a slash at its end; "" where no proof is over it
 	SSH       *SSH   // nil: host keys are not taken
 	AWS       []AWS
@@ -261,5 +263,17 @@ func (i *Identities) approves(a *Approved, j *api.Join) bool {
 	return a != nil && a.Host == j.Host && a.Channel == j.Channel
 }
 
-// Sweep deletes what nobody needs any more, until ctx ends.
-func (i *Identities) Sweep(ctx context.Context) error { return i.challenges.Sweep(ctx) }
+// SweepUntil deletes nonces that were used and are over, until ctx ends.
+func (i *Identities) SweepUntil(ctx context.Context) {
+	for tick := time.NewTicker(challenge.Life); ; {
+		select {
+		case <-ctx.Done():
+			tick.Stop()
+			return
+		case <-tick.C:
+		}
+		if err := i.challenges.Sweep(ctx); err != nil && ctx.Err() == nil {
+			i.o.Log.Error("nonces that are over stay for now", "error", err)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package identity
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"narwharf/hooks/audit"
 	"narwharf/hooks/host"
 	"narwharf/signing/access/hostkey"
+	"narwharf/signing/access/shortlived"
 )
 
 // The rules by which a key is a host's.
@@ -49,8 +51,35 @@ const (
 // list is the known_hosts file, as it was read last.
 type list struct{ atomic.Pointer[hostkey.List] }
 
-// SetList makes keys those of a known_hosts file; nil are none.
-func (i *Identities) SetList(l *hostkey.List) { i.list.Store(l) }
+// SetList makes keys those of a known_hosts file; nil are none. A host whose key does not stand any more
+// is cut off.
+func (i *Identities) SetList(ctx context.Context, l *hostkey.List) error {
+	i.list.Store(l)
+	for _, t := range i.o.Short.List() {
+		if g := t.Grant; g.Kind != "ssh" || i.stands(g.Host, g.Subject) {
+			continue
+		}
+		err := i.o.Set.Update(ctx, []string{shortlived.Lock}, func(tx *mirror.Tx) error {
+			_, err := i.o.Short.In(tx).Revoke(t.ID)
+			if errors.Is(err, shortlived.ErrNotFound) {
+				return nil
+			}
+			tx.Notify(audit.Host(t.Grant.Host))
+			audit.Note(tx, api.Event{Kind: "host.cut", By: "server", Host: t.Grant.Host, Text: t.Grant.Host + " is cut off: its SSH key is not listed any more"})
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("cut %s off: %w", t.Grant.Host, err)
+		}
+	}
+	return nil
+}
+
+// stands tells whether a key is still a host's.
+func (i *Identities) stands(host, fingerprint string) bool {
+	rule, err := i.whose(host, fingerprint)
+	return err == nil && rule != ""
+}
 
 // whose tells by which rule a key is a host's, "" if nobody has said whose it is. The error
 // is that it is another's, or nobody's any more.
@@ -67,12 +96,6 @@ func (i *Identities) whose(host, fingerprint string) (rule string, err error) {
 		return ruleApproved, nil
 	}
 	return "", nil
-}
-
-// Stands tells whether a key is still a host's by the rule that it came by.
-func (i *Identities) Stands(host, fingerprint string) bool {
-	rule, err := i.whose(host, fingerprint)
-	return err == nil && rule != ""
 }
 
 // ask notes that a machine asks with its key.

@@ -1,6 +1,7 @@
 package serverconfig
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -17,6 +18,8 @@ type Access struct {
 	Hosts          []string      `toml:"hosts"`
 	OIDC           []OIDC        `toml:"oidc"`
 	Certificates   []Certificate `toml:"certificate"`
+	SSH            SSH           `toml:"ssh"`
+	AWS            []AWS         `toml:"aws"`
 
 	certificates []*rule.Rule
 }
@@ -56,7 +59,7 @@ func (c *Config) checkAccess(public string) (err error) {
 	if err := c.checkCertificates(); err != nil {
 		return err
 	}
-	return c.checkOIDC()
+	return cmp.Or(c.checkOIDC(), c.checkMachines())
 }
 
 // loopback tells whether a host is this machine and no other can mean it.

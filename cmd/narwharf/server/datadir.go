@@ -29,6 +29,7 @@ import (
 	"narwharf/cache/upstream"
 	"narwharf/cmd/narwharf/server/collector"
 	"narwharf/cmd/narwharf/server/keypair"
+	"narwharf/cmd/narwharf/server/machines"
 	"narwharf/cmd/narwharf/server/place"
 	"narwharf/cmd/narwharf/server/token"
 	"narwharf/hooks"
@@ -60,6 +61,7 @@ type DataDir struct {
 	channels  *hooks.Server
 	scrubber  *scrub.Scrubber
 	issuers   *oidc.Issuers
+	hostKeys  *machines.Keys
 	collector *collector.Collector
 	keypair   *keypair.Keeper // nil: no TLS
 }
@@ -211,6 +213,7 @@ func (d *DataDir) OpenCache(own *local.Store, ups *upstream.Upstreams, signer *s
 func (d *DataDir) OpenChannels(c *stored.Cache, auth *access.Authenticator, publicKeys func() []signing.PublicKey, metrics prometheus.Registerer) (*hooks.Server, error) {
 	return hooks.New(hooks.Options{
 		State: d.State, Cache: c, Files: stored.ChannelFiles{Store: c.Uploads.Files}, Access: auth, Tokens: d.Tokens, Short: d.Short, JWT: d.judge(),
+		Identity:  machines.Options(d.Config, d.issuers, nil),
 		Audit:     audit.Limits{Keep: time.Duration(d.Config.Audit.Keep), MaxSize: int64(d.Config.Audit.MaxSize)},
 		Issuers:   d.logins(),
 		Bootstrap: d.bootstrapMaker(publicKeys), Log: d.log, Metrics: metrics, HostMetrics: d.Config.Metrics.Hosts,

@@ -28,6 +28,7 @@ import (
 	"narwharf/cmd/narwharf/server/collector"
 	"narwharf/cmd/narwharf/server/greeting"
 	"narwharf/cmd/narwharf/server/keypair"
+	"narwharf/cmd/narwharf/server/machines"
 	"narwharf/cmd/narwharf/server/shutdown"
 	"narwharf/hooks/api"
 	"narwharf/hooks/dashboard"
@@ -117,6 +118,9 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	if d.channels, err = d.OpenChannels(d.cache, auth, func() []signing.PublicKey { return slices.Concat(signer.PublicKeys(), signer.Others()) }, registry); err != nil {
 		return err
 	}
+	if d.hostKeys, err = machines.KeepKeys(ctx, cfg, d.channels.Identities, log); err != nil {
+		return err
+	}
 	d.scrubber = newScrubber(d.cache, d.State, time.Duration(cfg.Cache.ScrubInterval), d.damaged, log)
 	d.scrubber.Register(registry)
 	socket, err := d.ServeAdmin()
@@ -202,6 +206,9 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, page http.Ha
 	tending.Go(func() { d.cache.TendUpstreams(background, d.channels.Fleet.Needs, d.channels.Fleet.Lost) })
 	tending.Go(func() { d.channels.Tend(background) })
 	tending.Go(func() { d.keypair.Tend(background, tls) })
+	tending.Go(func() { d.hostKeys.Tend(background, d.alarmHostKeys) })
+	tending.Go(func() { d.channels.Identities.SweepUntil(background) })
+	tending.Go(func() { d.channels.Retain.TendHosts(background, d.channels.Fleet.Gone) })
 	tending.Go(func() { d.scrubber.Run(background) })
 	tending.Go(func() { d.collector.Run(background) })
 	tending.Go(func() { d.channels.Retain.Tend(background, d.collector, time.Duration(d.Config.Retention.Interval)) })
@@ -229,6 +236,11 @@ func (d *DataDir) reload(ctx context.Context, signer *signed.Signer, tls keypair
 	}
 	files, rules, err := d.Config.ReloadTLS()
 	d.keypair.Reread(ctx, keypair.Files(files), rules, err, tls)
+	d.hostKeys.Reread(ctx, d.alarmHostKeys)
+}
+
+func (d *DataDir) alarmHostKeys(ctx context.Context, text string) error {
+	return d.channels.Retain.Note(ctx, api.Event{Kind: "server.host_keys", By: "server", Alarm: true, Text: text})
 }
 
 func (d *DataDir) alarmTLS(ctx context.Context, text string) error {

@@ -218,3 +218,12 @@ func StateOf(h *api.Host) Cell {
 	}
 	return Cell{fmt.Sprintf("%s (%s)", strings.Join(more, ", "), state), mood}
 }
+
+// Asking lists the keys with which machines ask to be a host.
+func Asking(h *api.Host) string {
+	lines := make([]string, 0, len(h.Asks)+1)
+	for _, a := range h.Asks {
+		lines = append(lines, fmt.Sprintf("%s asks for %s with the key %s, from %s, since %s", a.Host, a.Channel, a.Key, a.Address, a.Since.UTC().Format("2006-01-02 15:04:05")))
+	}
+	return strings.Join(append(lines, "if that is the key on its console: narwharf host approve "+h.Host+" --key "+h.Asks[0].Key), "\n    ")
+}

@@ -132,6 +132,9 @@ func follows(scopes scope.Set) bool {
 	return slices.ContainsFunc(scopes, func(s scope.Scope) bool { return s.Kind == scope.Follow })
 }
 
+// Hosts are the globs of the names that machines may have.
+func (r *Rule) Hosts() []string { return slices.Clone(r.spec.Hosts) }
+
 // MayName tells whether a machine that fits the rule may have a name, as far as globs say.
 func (r *Rule) MayName(host string) bool {
 	return hostGrammar.MatchString(host) && (len(r.spec.Hosts) == 0 || slices.ContainsFunc(r.spec.Hosts, func(glob string) bool { return match(glob, host) }))
