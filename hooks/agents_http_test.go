@@ -1,9 +1,12 @@
 package hooks
 
 import (
+	"encoding/pem"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -18,11 +21,16 @@ import (
 // real host does. It takes a release, confirms it, posts its log, and goes back when it is
 // told to, through a server that is away for a while and an agent that dies.
 func TestAgentsOverHTTP(t *testing.T) {
+	t.Run("http", func(t *testing.T) { agentsOver(t, httptest.NewServer) })
+	t.Run("https with a private authority", func(t *testing.T) { agentsOver(t, httptest.NewTLSServer) })
+}
+
+func agentsOver(t *testing.T, serve func(http.Handler) *httptest.Server) {
 	w := newWorld(t)
 	first, second := sim.System{Path: sim.Path("first")}, sim.System{Path: sim.Path("second")}
 	a := newAgents(w, t, 1, first, second)
 	host := a.hosts[0].World
-	front := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	front := serve(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if hash, ok := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, "/"), ".narinfo"); ok {
 			_, _ = rw.Write(w.cache.infos[hash].Append(nil))
 			return
@@ -30,7 +38,14 @@ func TestAgentsOverHTTP(t *testing.T) {
 		a.s.ServeHTTP(rw, r)
 	}))
 	defer front.Close()
-	client, err := api.NewClient(api.ClientOptions{Servers: []string{front.URL}, Token: w.token("h0", "follow:"+sim.Channel)})
+	o := api.ClientOptions{Servers: []string{front.URL}, Token: w.token("h0", "follow:"+sim.Channel)}
+	if cert := front.Certificate(); cert != nil {
+		o.Trust.CA = filepath.Join(t.TempDir(), "ca.pem")
+		if err := os.WriteFile(o.Trust.CA, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client, err := api.NewClient(o)
 	if err != nil {
 		t.Fatal(err)
 	}
