@@ -23,6 +23,7 @@ import (
 	"narwharf/hooks/audit"
 	"narwharf/hooks/reply"
 	"narwharf/signing/access"
+	"narwharf/signing/access/scope"
 	"narwharf/signing/access/session"
 	"narwharf/signing/access/shortlived"
 	"narwharf/signing/browser"
@@ -101,13 +102,13 @@ type page struct {
 
 	Name, Subject, Ends string
 	Scopes              []string
-	Sessions            []shown
+	Sessions, Others    []shown // others' for who is an admin
 }
 
 // shown is a session in a list.
 type shown struct {
-	ID, Since, Ends, From string
-	This                  bool
+	ID, Whose, Since, Ends, From string
+	This                         bool
 }
 
 func (s *Server) show(w http.ResponseWriter, status int, name string, p page) {
@@ -195,14 +196,26 @@ func (s *Server) getWho(w http.ResponseWriter, req *http.Request) error {
 		}
 		p.Ends = stamp(ends)
 		for _, t := range s.Sessions.List(req.Context(), s.Clock()) {
-			if t.Grant.Issuer == who.Grant.Issuer && t.Grant.Subject == who.Grant.Subject {
-				p.Sessions = append(p.Sessions, shown{ID: t.ID, Since: stamp(t.Created), Ends: stamp(t.Grant.Ends), From: t.Note, This: t.ID == who.TokenID})
+			one := shown{ID: t.ID, Since: stamp(t.Created), Ends: stamp(t.Grant.Ends), From: t.Note, This: t.ID == who.TokenID}
+			switch {
+			case mine(&t, &who):
+				p.Sessions = append(p.Sessions, one)
+			case isAdmin(&who):
+				one.Whose = t.Grant.Name() + " (" + t.Grant.Subject + ")"
+				p.Others = append(p.Others, one)
 			}
 		}
 	}
 	s.show(w, http.StatusOK, "who", p)
 	return nil
 }
+
+// mine tells whether a session is of who asks.
+func mine(t *shortlived.Token, who *access.Principal) bool {
+	return t.Grant.Issuer == who.Grant.Issuer && t.Grant.Subject == who.Grant.Subject
+}
+
+func isAdmin(who *access.Principal) bool { return who.Deny(scope.Scope{Kind: scope.Admin}) == nil }
 
 // used has a session go on that half of its time was not used.
 func (s *Server) used(ctx context.Context, who *access.Principal) (ends time.Time, err error) {

@@ -121,7 +121,7 @@ func (s *Server) begin(w http.ResponseWriter, req *http.Request, grant access.Gr
 	return err
 }
 
-// postLogout ends the browser's session, another of the same person, or all of them.
+// postLogout ends the browser's session, another of the same person, or all of them; an admin ends any.
 func (s *Server) postLogout(w http.ResponseWriter, req *http.Request) error {
 	if err := form(req); err != nil {
 		return err
@@ -161,7 +161,7 @@ func end(c shortlived.Change, who *access.Principal, which string) error {
 		which = who.TokenID
 	}
 	t, err := c.Find(which)
-	if err == nil && (t.Grant.Issuer != who.Grant.Issuer || t.Grant.Subject != who.Grant.Subject) {
+	if err == nil && !mine(&t, who) && !isAdmin(who) {
 		err = shortlived.ErrNotFound // another's
 	}
 	if err == nil {
@@ -170,6 +170,10 @@ func end(c shortlived.Change, who *access.Principal, which string) error {
 	if errors.Is(err, shortlived.ErrNotFound) {
 		return nil // it has ended
 	}
-	note(c, "session.ended", who.Name, who.Name+" logged out")
+	text := who.Name + " logged out"
+	if !mine(&t, who) {
+		text = who.Name + " ended a session of " + t.Grant.Name()
+	}
+	note(c, "session.ended", who.Name, text)
 	return err
 }
