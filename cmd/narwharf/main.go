@@ -103,7 +103,7 @@ and type what serve prints. Exit status: 0 fine, 1 damage found (fsck, rebuild),
 	root.SetFlagErrorFunc(command.FlagError)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(slices.Concat(data.Commands(), retention.Commands(), access.Commands(), rollout.Commands())...)
-	root.AddCommand(initCommand(), serveCommand(), keys.Command(), versionCommand(),
+	root.AddCommand(initCommand(), serveCommand(), keys.Command(versionText()), versionCommand(),
 		promoteCommand(), rollbackCommand(), signCommand(), channelCommand(), watchCommand(), hostCommand(), hostsCommand(), statusCommand(), agentCommand(), bootstrapCommand())
 	return root
 }

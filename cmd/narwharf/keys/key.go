@@ -14,7 +14,7 @@ import (
 )
 
 // Command is narwharf key.
-func Command() *cobra.Command {
+func Command(version string) *cobra.Command {
 	c := command.Group("key", "make signing keys in Nix's format",
 		`Keys are those of Nix: "name:base64", Ed25519. Clients list the public key in
 trusted-public-keys, the server reads the secret key from a file named in
@@ -64,6 +64,6 @@ key: cache.example.org-1.`)
 		_, err = fmt.Fprintln(c.OutOrStdout(), key.Public().String())
 		return err
 	}
-	c.AddCommand(generate, public)
+	c.AddCommand(generate, public, Paths(version))
 	return c
 }
