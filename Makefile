@@ -14,7 +14,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 export NARWHARF_NIX_DIR ?= $(CACHE)/nix
 export NARWHARF_BIN ?= $(CURDIR)/bin/narwharf
 
-.PHONY: build cross run test test-quick bench e2e e2e-smoke nix-clients lint lint-ci race fuzz clean help
+.PHONY: build cross run test test-quick bench e2e e2e-smoke nix-clients lint lint-ci race fuzz rollout-model clean help
 
 build: ## bin/narwharf alone
 	@echo "compiling bin/narwharf; from nothing this takes a minute or two"
@@ -70,6 +70,10 @@ $(CACHE)/tools/golangci-lint-$(GOLANGCI_VERSION):
 race: ## the short tests with the race detector, and bin/narwharf-race
 	CGO_ENABLED=1 $(GO) build -race -o bin/narwharf-race ./cmd/narwharf
 	@CGO_ENABLED=1 .ci/gotest -count=1 -race -short -timeout 20m $$($(GO) list ./... | grep -v /e2e$$)
+
+# More than 1,000,000 steps, and faults that tests have to catch.
+rollout-model: ## the roll-out engine against its model, long
+	@NARWHARF_MUTATIONS=1 .ci/gotest -count=1 -timeout 60m ./hooks/rollout/engine -args -shards=34
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@.ci/fuzz $(FUZZTIME)

@@ -85,13 +85,13 @@ func (m *model) hostsOf(channel string) (hosts []*roster.Host) {
 func (m *model) naive(channel string) (flight, total int) {
 	run := m.e.Channels[channel].Run
 	for _, h := range m.hostsOf(channel) {
-		if h.Row.Phase.InFlight() {
+		if inFlight(h.Row.Phase) {
 			flight++
 		}
 		entry := run.Release.Entry(h.Level.Target)
 		touched := h.Row.Seq == run.Row.Seq && h.Row.Phase != rollout.Untouched
 		elsewhere := false
-		if entry != nil && h.Row.Phase.InFlight() && h.Row.Seq != run.Row.Seq {
+		if entry != nil && inFlight(h.Row.Phase) && h.Row.Seq != run.Row.Seq {
 			old := m.release(channel, h.Row.Seq)
 			elsewhere = old == nil || old.Entry(h.Level.Target) == nil || old.Entry(h.Level.Target).Path != entry.Path
 		}
@@ -167,7 +167,7 @@ func (m *model) budgetsAreKept(h *roster.Host) {
 		for _, other := range m.e.Hosts {
 			if b.Select.Matches(other.Level.Labels) {
 				size++
-				if other.Row.Phase.InFlight() || other.Level.State == api.Failed {
+				if inFlight(other.Row.Phase) || other.Level.State == api.Failed {
 					taken++
 				}
 			}
@@ -293,7 +293,7 @@ func (m *model) agentsHavePlaces() {
 		if a == nil || h == nil || h.Level.Channel != a.level.Channel {
 			continue
 		}
-		if busy(a.level.State) && !h.Row.Phase.InFlight() && a.level.Confirmed != "" {
+		if busy(a.level.State) && !inFlight(h.Row.Phase) && a.level.Confirmed != "" {
 			m.rt.Fatalf("%s is %s with %d, and holds no place: %s", name, a.level.State, a.level.Seq, text(h.Row))
 		}
 		if h.Row.Phase == rollout.Reverting && h.Level.State == api.Reverted && h.Level.Seq == h.Row.Seq {
@@ -354,4 +354,9 @@ func (m *model) reloadIsTheSame() {
 	if err != nil || len(out.Rollouts)+len(out.Channels)+len(out.Hosts)+len(out.Wake)+len(out.Decisions) > 0 {
 		m.rt.Fatalf("loaded from its rows it does what it did not before: %s (%v)", text(out), err)
 	}
+}
+
+// inFlight is the model's own notion of who holds a place.
+func inFlight(p rollout.Phase) bool {
+	return p == rollout.Granted || p == rollout.Withdrawn || p == rollout.Begun || p == rollout.Reverting
 }

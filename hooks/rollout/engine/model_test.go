@@ -3,6 +3,7 @@ package engine_test
 import (
 	"flag"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -17,7 +18,7 @@ import (
 	"narwharf/hooks/rollout/roster"
 )
 
-var shards = flag.Int("shards", 2, "shards of 100 checks of up to 1000 steps each (0: none); make rollout-model has 20, more than 1,000,000 steps")
+var shards = flag.Int("shards", 2, "shards of 100 random worlds (0: none); 34, which CI and make rollout-model have, are more than 1,000,000 steps")
 
 var modelSteps atomic.Int64
 
@@ -26,8 +27,11 @@ var modelSteps atomic.Int64
 // were stored and from what the agents really do.
 func TestModel(t *testing.T) {
 	n := *shards
-	if testing.Short() {
+	switch {
+	case testing.Short():
 		n = min(n, 1)
+	case os.Getenv("NARWHARF_CI") != "":
+		n = max(n, 34)
 	}
 	t.Cleanup(func() { t.Logf("%d steps", modelSteps.Load()) })
 	for i := range n {

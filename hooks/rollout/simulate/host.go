@@ -85,8 +85,8 @@ func (w *run) happens(x moment) {
 		return
 	case says:
 		row := w.e.Channels[channel].Run.Row
-		w.step(rollout.Verb{Channel: channel, Seq: seq, Rev: 0, Verb: rollout.Advance, By: "somebody"})
 		w.line("somebody says yes to %s", row.Policy.WaveText(int(x.host)))
+		w.step(rollout.Verb{Channel: channel, Seq: seq, Verb: rollout.Advance, By: "somebody"})
 		return
 	}
 	h := &w.hosts[x.host]
@@ -228,14 +228,14 @@ func (w *run) calendar() {
 	if len(w.windows) == 0 {
 		return
 	}
-	w.step(rollout.Window{Channel: channel, Open: open})
-	if !next.IsZero() {
-		w.queue.push(moment{next.Sub(w.s.Start), 0, calendar})
-	}
 	if open {
 		w.line("a window opens")
 	} else {
 		w.line("no window is open")
+	}
+	w.step(rollout.Window{Channel: channel, Open: open})
+	if !next.IsZero() {
+		w.queue.push(moment{next.Sub(w.s.Start), 0, calendar})
 	}
 }
 

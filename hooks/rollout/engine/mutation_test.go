@@ -1,0 +1,86 @@
+package engine_test
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// faults are mistakes that somebody could make in the engine, each of which some test
+// here has to catch.
+var faults = []struct{ what, file, is, becomes string }{
+	{"a withdrawn grant holds no place", "rollout.go", "p == Granted || p == Withdrawn || p == Begun", "p == Granted || p == Begun"},
+	{"one more than max_concurrency", "engine/grant.go", "c.Flight < run.Row.Policy.Concurrency", "c.Flight <= run.Row.Policy.Concurrency"},
+	{"late hosts all at once", "engine/grant.go", "return c.Flight == 0", "return true"},
+	{"one more than a budget", "roster/roster.go", "b.taken >= b.MaxUnavailable", "b.taken > b.MaxUnavailable"},
+	{"a freeze does not stop grants", "roster/roster.go", "return !c.Closed && !e.Frozen()", "return !c.Closed"},
+	{"windows do not stop grants", "roster/roster.go", "return !c.Closed && !e.Frozen()", "return !e.Frozen()"},
+	{"no bake", "engine/wave.go", "if e.Now.Before(over) {", "if false {"},
+	{"a check's answer of before the bake counts", "engine/fail.go", "ev.Asked.Before(w.Met) || ", ""},
+	{"a wave passes without its check", "engine/wave.go", "if _, ok := w.Checks[name]; ok {", "if true {"},
+	{"a wave passes without a yes", "engine/wave.go", `if spec.Approve && w.Approved == "" {`, "if false {"},
+	{"a wave passes with hosts on their way", "engine/wave.go", "case n[roster.Well] >= need:", "case n[roster.Well]+n[roster.Open] >= need:"},
+	{"the word of an old attempt counts", "word.go", `if over != "" && l.Attempt == over {`, "if false {"},
+	{"ok counts, whatever runs", "word.go", "|| l.Current == e.Path {", "|| true {"},
+	{"a host is shown less than it has accepted", "roster/answer.go", "return max(newest, l.HighestSeq)", "return newest"},
+	{"a grant stands in a roll-out that is over", "attempt/grant.go", "(!open || c.Run == nil", "(c.Run == nil"},
+	{"clocks start at notice", "engine/wave.go", "w.Met = e.fact", "w.Met = e.Now"},
+	{"after lets one go too early", "roster/class.go", "if n > 0 {", "if n > 1 {"},
+	{"a lease ends too early", "attempt/grant.go", "	case rollout.Withdrawn:\n		if passed(r.Until.Add(rollout.Grace)) {", "	case rollout.Withdrawn:\n		if true {"},
+	{"a host is not woken", "roster/host.go", "e.Out.Wake = append(e.Out.Wake, h.Row.Name)", "_ = key"},
+	{"what was quarantined is promoted", "engine/promote.go", "if !ev.Force {", "if false {"},
+	{"a row is not stored", "roster/roster.go", "if e.Hosts[h.Row.Name] == h {", "if e.Hosts[h.Row.Name] == h && h.Row.Phase != rollout.Begun {"},
+	{"a time-out frees the place", "attempt/grant.go", `		if r.Fault == "" && passed(attempt) {
+			c.timedOut()`, `		if r.Fault == "" && passed(attempt) {
+			c.end(rollout.Bad, rollout.TimedOut)`},
+	{"the host's channel is not looked at again", "roster/class.go", "	e.freed = false\n", "	e.freed = true\n	return\n"},
+}
+
+// TestMutations puts each fault into the engine, and wants a test to fail.
+func TestMutations(t *testing.T) {
+	if os.Getenv("NARWHARF_MUTATIONS") == "" {
+		t.Skip("NARWHARF_MUTATIONS=1 (make rollout-model) puts faults into the engine, which tests have to catch")
+	}
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	caught := 0
+	for _, f := range faults {
+		t.Run(strings.ReplaceAll(f.what, " ", "_"), func(t *testing.T) {
+			name := filepath.Join(root, f.file)
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Count(string(text), f.is) == 0 {
+				t.Fatalf("%s has no %q any more: write the fault anew", f.file, f.is)
+			}
+			dir := t.TempDir()
+			bad, overlay := filepath.Join(dir, "bad.go"), filepath.Join(dir, "overlay.json")
+			rule, err := json.Marshal(map[string]map[string]string{"Replace": {name: bad}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for file, content := range map[string]string{bad: strings.Replace(string(text), f.is, f.becomes, 1), overlay: string(rule)} {
+				if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			out, err := exec.Command("go", "test", "-count=1", "-overlay", overlay, "-run", "TestModel|TestBug|TestWaves|TestBad", ".",
+				"-shards=2", "-rapid.shrinktime=1ms", "-rapid.nofailfile").CombinedOutput()
+			switch {
+			case err == nil:
+				t.Errorf("no test has noticed: %s", f.what)
+			case !strings.Contains(string(out), "--- FAIL"):
+				t.Errorf("it does not run: %s", out)
+			default:
+				caught++
+			}
+		})
+	}
+	t.Logf("%d of %d faults caught", caught, len(faults))
+}
