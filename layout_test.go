@@ -111,7 +111,7 @@ var mayImport = map[string][]string{
 	"narinfo":                    nil,
 	"narinfo/clip":               nil,
 	"nixos":                      {"nixos/desired", "nixos/effect", "nixos/journal", "nixos/machine", "signing", "narinfo", "hooks/api"},
-	"nixos/bootstrap":            {"nixos/config", "hooks/api", "narinfo", "signing", "signing/access", "hooks/api/trust"},
+	"nixos/bootstrap":            {"nixos/config", "hooks/api", "narinfo", "signing", "signing/access", "hooks/api/trust", "nixos/identity", "hooks/api/proof"},
 	"nixos/config":               {"nixos", "nixos/desired", "nixos/effect", "nixos/machine", "nixos/probation", "nixos/linux/witness", "nixos/relay", "hooks/api", "hooks/configfile", "hooks/window", "signing", "nixos/identity", "hooks/api/proof"},
 	"nixos/desired":              {"nixos/effect", "nixos/journal", "signing", "hooks/api", "hooks/window", "signing/keyring"},
 	"nixos/effect":               {"nixos/journal", "signing", "narinfo", "hooks/api"},

@@ -262,7 +262,6 @@ func TestApproveKey(t *testing.T) {
 	}
 	// One key is one host.
 	second := w.machine("web-2", "c", "boot-c")
-	w.must(approve("web-2", fingerprint), 404, api.NotFound)
 	w.must(second.proves(second.bySSH(sshKey(t))), 403, api.Forbidden, "nobody has said yet")
 	w.must(approve("web-2", fingerprint), 409, api.IdentityConflict, "that of web-1")
 	w.must(approve("web-2", hostkey.FingerprintOf(sshKey(t))), 404, api.NotFound, "no machine asks")

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,7 +31,11 @@ and twice at once. Make it where the keys are; the server has no part in it.
       --key deploy.pub --content-key ci.pub --min-seq 42 \
       --agent /nix/store/…-narwharf --join-token-file web-7.join --host web-7
 
-The script holds the join token: who can read the machine's user-data can join
+With --identity in place of --join-token-file the script holds no secret: the machine
+says who it is by its SSH host key (ssh), its role (aws), or the JWT of its cloud (gcp;
+azure with --audience). The server has to know it: docs/hosts.md.
+
+Else the script holds the join token: who can read the machine's user-data can join
 in its place until it has. docs/hosts.md has the exit status and what to do.`)
 	f := &bootstrapFlags{Script: bootstrap.Script{Trust: config.TrustPromoter, Version: versionText()}}
 	flags := c.Flags()
@@ -43,6 +46,8 @@ in its place until it has. docs/hosts.md has the exit status and what to do.`)
 	flags.Int64Var(&f.MinSeq, "min-seq", 0, "take no release below this `SEQ`: the channel's, now")
 	flags.StringArrayVar(&f.agents, "agent", nil, "store `PATH` of the narwharf package; SYSTEM=PATH, repeated, for several systems")
 	flags.StringVar(&f.tokenFile, "join-token-file", "", "`FILE` with the join token; - is stdin")
+	flags.StringVar(&f.identity, "identity", "", "how the machine says who it is, without a join token: `ssh`, aws, gcp or azure")
+	flags.StringVar(&f.Identity.Audience, "audience", "", "with gcp and azure: for whom the JWT is (default with gcp: the server's `URL`)")
 	flags.StringVar(&f.Host, "host", "", "`NAME` of the host (default: the machine's host name)")
 	flags.StringVar(&f.Target, "target", "", "whose entry of a release the host takes (default: the host's name)")
 	flags.StringVar(&f.Origin, "origin", "", "what releases give as their origin (default: the server's name, a slash, the channel)")
@@ -52,7 +57,7 @@ in its place until it has. docs/hosts.md has the exit status and what to do.`)
 	f.Patience = 30 * time.Minute
 	flags.Var((*configfile.Duration)(&f.Patience), "timeout", "how long the host tries")
 	flags.StringVar(&f.format, "format", "script", "script, or `cloud-config` with the script in it")
-	for _, name := range []string{"server", "key", "content-key", "min-seq", "agent", "join-token-file"} {
+	for _, name := range []string{"server", "key", "content-key", "min-seq", "agent"} {
 		command.Must(c.MarkFlagRequired(name))
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -63,10 +68,7 @@ in its place until it has. docs/hosts.md has the exit status and what to do.`)
 		if err := f.CheckJoinToken(c.Context(), f.caFile); err != nil {
 			return fmt.Errorf("--join-token-file: %w", err)
 		}
-		text, err := f.Text()
-		if f.format == "cloud-config" {
-			text, err = f.CloudConfig()
-		}
+		text, err := f.In(f.format)
 		if err != nil {
 			return err
 		}
@@ -81,6 +83,7 @@ type bootstrapFlags struct {
 	bootstrap.Script
 	keys, contentKeys, agents []string
 	tokenFile, caFile, format string
+	identity                  string
 	noReboot                  bool
 }
 
@@ -111,8 +114,16 @@ func (f *bootstrapFlags) read(stdin io.Reader) error {
 	if f.Agents, err = configfile.BySystem(f.agents); err != nil {
 		return fmt.Errorf("--agent: %w", err)
 	}
-	if f.JoinToken, err = readToken(f.tokenFile, stdin); err != nil {
-		return fmt.Errorf("--join-token-file: %w", err)
+	if err := f.SetIdentity(f.identity); err != nil {
+		return fmt.Errorf("--identity: %w", err)
+	}
+	if (f.identity == "") == (f.tokenFile == "") {
+		return errors.New("give --join-token-file, or --identity and no token")
+	}
+	if f.tokenFile != "" {
+		if f.JoinToken, err = command.ReadToken(f.tokenFile, stdin); err != nil {
+			return fmt.Errorf("--join-token-file: %w", err)
+		}
 	}
 	if f.caFile != "" {
 		text, err := os.ReadFile(f.caFile)
@@ -131,23 +142,4 @@ func publicKeyTexts(what string, values []string, parse func(string) (signing.Pu
 		texts = append(texts, k.String())
 	}
 	return texts, err
-}
-
-// readToken reads a token from a file, or from stdin if that is "-".
-func readToken(file string, stdin io.Reader) (string, error) {
-	var text []byte
-	var err error
-	if file == "-" {
-		text, err = io.ReadAll(io.LimitReader(stdin, 4096))
-	} else {
-		cfg, lerr := configfile.LoadClient("")
-		if lerr != nil {
-			return "", lerr
-		}
-		if err = cfg.CheckSecret(file); err != nil {
-			return "", err
-		}
-		text, err = os.ReadFile(file)
-	}
-	return strings.TrimSpace(string(text)), err
 }

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/api/proof"
 	"narwharf/hooks/api/trust"
+	"narwharf/nixos/identity"
 	"narwharf/signing/access"
 )
 
@@ -17,6 +19,9 @@ import (
 // narwharf made do not, and their server tells by what it says to a request that is not
 // theirs to make. caFile may be "".
 func (s *Script) CheckJoinToken(ctx context.Context, caFile string) error {
+	if s.Identity.Kind != "" {
+		return nil // there is none
+	}
 	if _, err := access.ParseSecret(s.JoinToken); err != nil {
 		return fmt.Errorf("the token %w", err)
 	}
@@ -42,4 +47,17 @@ func (s *Script) CheckJoinToken(ctx context.Context, caFile string) error {
 		return fmt.Errorf("%w: %s", err, another)
 	}
 	return fmt.Errorf("that is no join token, and has no business on a new machine: %s", another)
+}
+
+// SetIdentity says how the machine proves who it is: ssh, aws, gcp or azure; "" by a join token.
+func (s *Script) SetIdentity(how string) error {
+	switch how {
+	case "", proof.SSH, proof.AWS:
+		s.Identity.Kind = how
+	case identity.FromGCP, identity.FromAzure:
+		s.Identity.Kind, s.Identity.From = proof.OIDC, how
+	default:
+		return fmt.Errorf("%q is none of ssh, aws, gcp and azure", how)
+	}
+	return s.Identity.Check()
 }

@@ -9,6 +9,7 @@
 package bootstrap
 
 import (
+	"cmp"
 	_ "embed"
 	"encoding/base64"
 	"errors"
@@ -26,6 +27,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
 	"narwharf/nixos/config"
+	"narwharf/nixos/identity"
 	"narwharf/signing/access"
 )
 
@@ -44,9 +46,10 @@ type Script struct {
 	MinSeq                  int64
 	Agents                  map[string]string // "x86_64-linux", or "" for all, to a store path
 	JoinToken               string
-	Host, Target            string // may be ""
-	Action                  string // may be ""; what auto means at this first time
-	CA                      string // PEM; may be ""
+	Identity                identity.Config // in place of a join token: how the machine says who it is
+	Host, Target            string          // may be ""
+	Action                  string          // may be ""; what auto means at this first time
+	CA                      string          // PEM; may be ""
 	Reboot                  bool
 	Patience                time.Duration
 	Notice                  string // a first line for people; may be ""
@@ -65,7 +68,12 @@ func (s *Script) agentConfigText() (string, error) {
 	dir := filepath.Join(stateDir, "bootstrap")
 	c := map[string]any{
 		"server": []string{s.Server}, "channel": s.Channel, "origin": s.Origin, "keys": s.Keys, "threshold": s.Threshold,
-		"min_seq": s.MinSeq, "join_token_file": filepath.Join(dir, "join-token"),
+		"min_seq": s.MinSeq,
+	}
+	if s.Identity.Kind == "" {
+		c["join_token_file"] = filepath.Join(dir, "join-token")
+	} else {
+		c["identity"] = s.identity()
 	}
 	if s.Trust == config.TrustServer {
 		c["trust"], c["server_keys"] = string(s.Trust), s.ContentKeys
@@ -88,10 +96,23 @@ func (s *Script) agentConfigText() (string, error) {
 	return string(text), err
 }
 
+// identity is the section of agent.toml.
+func (s *Script) identity() map[string]string {
+	is := map[string]string{"kind": s.Identity.Kind}
+	for name, value := range map[string]string{"from": s.Identity.From, "audience": s.Identity.Audience} {
+		if value != "" {
+			is[name] = value
+		}
+	}
+	return is
+}
+
 // check refuses what would fail on the host, where nobody sees it.
 func (s *Script) check(agentConfig string) error {
-	if _, err := access.ParseSecret(s.JoinToken); err != nil {
-		return fmt.Errorf("--join-token-file: the token %w", err)
+	if s.Identity.Kind == "" {
+		if _, err := access.ParseSecret(s.JoinToken); err != nil {
+			return fmt.Errorf("--join-token-file: the token %w", err)
+		}
 	}
 	if len(s.Agents) == 0 {
 		return errors.New("--agent is missing: the store path of the narwharf package, which has to be in the cache")
@@ -152,18 +173,27 @@ func (s *Script) Text() (string, error) {
 	fmt.Fprintf(&b, `%s
 # Makes this machine a host of the channel %s: fetches the agent, whose path and keys
 # stand here, and lets it do what the channel says. Made by narwharf %s.
-# It holds a join token: until that is used or expires, keep this from others.
+# %s
 
-`, first, s.Channel, s.Version)
+`, first, s.Channel, s.Version, s.secrecy())
 	for _, v := range [][2]string{
 		{"channel", s.Channel}, {"server", u.String()}, {"server_name", u.Hostname()}, {"state", stateDir},
 		{"host", s.Host}, {"content_keys", strings.Join(s.ContentKeys, " ")}, {"join_token", s.JoinToken}, {"reboot", reboot},
+		{"identity", cmp.Or(s.Identity.From, s.Identity.Kind)}, {"audience", cmp.Or(s.Identity.Audience, u.String())},
 		{"patience", fmt.Sprint(int(s.Patience / time.Second))}, {"server_tries", fmt.Sprint(triesIn(s.Patience))},
 		{"ca", s.CA}, {"config", config},
 	} {
 		fmt.Fprintf(&b, "%s=%s\n", v[0], shQuote(v[1]))
 	}
 	return b.String() + s.agentFor() + body, nil
+}
+
+// secrecy says what becomes of who reads the script.
+func (s *Script) secrecy() string {
+	if s.Identity.Kind != "" {
+		return "It holds no secret: the machine itself says who it is."
+	}
+	return "It holds a join token: until that is used or expires, keep this from others."
 }
 
 // agentFor is the shell function that picks the agent's store path.
@@ -202,6 +232,14 @@ func unameOf(system string) string {
 		return "i?86-linux"
 	}
 	return system
+}
+
+// In is the script in a format, script or cloud-config.
+func (s *Script) In(format string) (string, error) {
+	if format == "cloud-config" {
+		return s.CloudConfig()
+	}
+	return s.Text()
 }
 
 // CloudConfig is the script wrapped for cloud-init.

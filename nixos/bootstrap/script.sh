@@ -35,6 +35,39 @@ password $1
 "
 }
 
+# prove prints what this machine can show to read the cache before it has an agent; nothing, if it
+# has nothing: then the cache has to be open to everybody.
+prove() {
+  case $identity in
+    ssh) prove_ssh ;;
+    gcp)
+      curl -fsS --max-time 15 --noproxy '*' -G -H 'Metadata-Flavor: Google' --data-urlencode "audience=$audience" --data-urlencode format=full \
+        http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/identity
+      ;;
+    azure)
+      curl -fsS --max-time 15 --noproxy '*' -G -H 'Metadata: true' --data-urlencode api-version=2018-02-01 --data-urlencode "resource=$audience" \
+        http://169.254.169.254/metadata/identity/oauth2/token | sed -n 's/.*"access_token": *"\([^"]*\)".*/\1/p'
+      ;;
+  esac
+}
+
+# prove_ssh joins by the host key. The agent does so again, as the same instance.
+prove_ssh() {
+  command -v ssh-keygen > /dev/null || return 0
+  [ -s "$state/instance" ] || put "$state/instance" "$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')"
+  instance=$(cat "$state/instance")
+  nonce=$(curl -fsS --max-time 15 -d "{\"host\":\"$name\",\"instance\":\"$instance\"}" "$server/api/v1/challenge" |
+    sed -n 's/.*"nonce":"\([A-Za-z0-9_-]*\)".*/\1/p')
+  [ -n "$nonce" ] || return 0
+  signature=$(printf 'narwharf host 1\nnonce %s\nurl %s\nhost %s\ninstance %s\n' "$nonce" "$server" "$name" "$instance" |
+    ssh-keygen -Y sign -f /etc/ssh/ssh_host_ed25519_key -n host@narwharf 2> /dev/null | sed 's/$/\\n/' | tr -d '\n')
+  answer=$(curl -sS --max-time 15 "$server/api/v1/join" \
+    -d "{\"host\":\"$name\",\"channel\":\"$channel\",\"instance\":\"$instance\",\"proof\":{\"type\":\"ssh\",\"nonce\":\"$nonce\",\"signature\":\"$signature\"}}")
+  token=$(printf '%s' "$answer" | sed -n 's/.*"token":"\(nwt_[0-9a-z_]*\)".*/\1/p')
+  [ -n "$token" ] || say "$answer"
+  printf '%s' "$token"
+}
+
 # One run at a time. That is for the reader of the log: every step below can be
 # done twice at once, and the agent has a lock of its own.
 lock() {
@@ -113,6 +146,7 @@ guard() {
 }
 
 fetch() {
+  [ -z "${identity:-}" ] || credentials "$(prove)"
   rm -f "$dir/too-much"
   guard "$(room)" < /dev/null > /dev/null 2>&1 9>&- &
   watch=$! code=0
@@ -163,8 +197,10 @@ put "$dir/agent.toml" "$config"
 again "$server does not answer" "$server_tries" curl -fsS -o /dev/null --max-time 15 "$server/nix-cache-info" ||
   die 4 "$server was not reached"
 
+fetch_tries=5
+[ -z "$identity" ] || fetch_tries=$server_tries # a person may have to approve the machine
 # The own token, once there is one and the server takes it: the other is spent then.
-if [ -s "$state/token" ]; then
+if [ -z "$identity" ] && [ -s "$state/token" ]; then
   credentials "$(cat "$state/token")"
   status=$(curl -sS -o /dev/null --max-time 15 --netrc-file "$dir/netrc" -w '%{http_code}' \
     "$server/api/v1/hosts/$name/desired?channel=$channel") || status=none
@@ -173,7 +209,9 @@ if [ -s "$state/token" ]; then
     mv -f "$state/token" "$state/token.void"
   fi
 fi
-if [ -s "$state/token" ]; then
+if [ -n "$identity" ]; then
+  name=${name%%.*}
+elif [ -s "$state/token" ]; then
   rm -f "$dir/join-token"
 else
   credentials "$join_token"
@@ -185,7 +223,7 @@ if [ -x "$agent/bin/narwharf" ] && nix-store --check-validity "$agent" 2> /dev/n
 else
   say "fetching the agent: $agent"
 fi
-again "the agent could not be fetched" 5 fetch || die 5 "the agent could not be fetched from $server: is $agent in it, signed by one of $content_keys?"
+again "the agent could not be fetched" "$fetch_tries" fetch || die 5 "the agent could not be fetched from $server: is $agent in it, signed by one of $content_keys?"
 
 code=0
 result=$("$agent/bin/narwharf" agent once --config "$dir/agent.toml" --timeout "${patience}s" 9>&-) || code=$?
