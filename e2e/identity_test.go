@@ -1,14 +1,21 @@
 package e2e
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"narwharf/signing/access/oidc/oidctest"
 )
 
 // joinByShell is what a machine without our binary needs to join: curl and ssh-keygen. It prints the
@@ -108,5 +115,125 @@ func TestJoinByShell(t *testing.T) {
 		if took := time.Since(began); took > 2*time.Second {
 			t.Errorf("%s: cut off after %s", kind, took)
 		}
+	}
+}
+
+// TestMachinesComeAndGo is story 20 in one process: 200 machines of a group speak as agents do, join at once by the
+// JWT of a pretended cloud, report, wait in a poll, and are gone. Each is in service within a minute, and none
+// leaves a host behind. (That its tokens and roots go with it, hooks' TestMachinesAreForgotten shows.)
+func TestMachinesComeAndGo(t *testing.T) {
+	onlyLong(t)
+	is := oidctest.New(t, oidctest.Options{})
+	t.Setenv("SSL_CERT_FILE", is.RootsFile()) // of the server
+	const url = "https://cache.example.org"
+	s := NewServer(t, func(c *Config) {
+		c.PublicURL = url
+		c.More = append(c.More, fmt.Sprintf(`[[access.oidc]]
+name = "cloud"
+issuer = %q
+private_addresses = true
+[[access.oidc.rules]]
+name = "group"
+claims = { group = "asg" }
+scopes = ["follow:web"]
+hosts = "asg-*"
+ttl = "10m"
+forget_after = "15s"`, is.URL))
+	})
+	op := NewUploader(t, s.URL(), s.Token("op", "operate"))
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 200}}
+	defer client.CloseIdleConnections()
+	do := func(ctx context.Context, method, path, token string, body any, header ...string) (*http.Response, []byte, error) {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return nil, nil, err
+		}
+		req, err := http.NewRequestWithContext(ctx, method, s.URL()+path, bytes.NewReader(text))
+		if err != nil {
+			return nil, nil, err
+		}
+		if token != "" {
+			req.Header.Set("Authorization", "Bearer "+token)
+		}
+		if method == http.MethodGet {
+			req.Body, req.ContentLength = http.NoBody, 0
+		}
+		for i := 0; i < len(header); i += 2 {
+			req.Header.Set(header[i], header[i+1])
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			return nil, nil, err
+		}
+		defer resp.Body.Close()
+		text, err = io.ReadAll(resp.Body)
+		return resp, text, err
+	}
+	const machines = 200
+	var wg sync.WaitGroup
+	begun := time.Now()
+	var slowest sync.Map
+	names := make([]string, machines)
+	for i := range machines {
+		wg.Go(func() {
+			instance := fmt.Sprintf("%032x", i+1)
+			jwt := is.Token(map[string]any{"aud": url, "sub": "group", "group": "asg", "instance": fmt.Sprint(i)})
+			var j struct{ Host, Token string }
+			for try := 0; j.Token == "" && try < 60; try++ { // as agents do
+				resp, text, err := do(t.Context(), "POST", "/api/v1/join", "", map[string]any{"host": "", "channel": "web", "instance": instance, "proof": map[string]string{"type": "oidc", "token": jwt}})
+				if err == nil && resp.StatusCode == 201 {
+					err = json.Unmarshal(text, &j)
+				} else if err == nil && resp.StatusCode < 500 {
+					t.Errorf("machine %d: %s %s", i, resp.Status, text)
+					return
+				}
+				if err != nil || j.Token == "" {
+					time.Sleep(time.Second)
+				}
+			}
+			names[i] = j.Host
+			path := "/nix/store/" + strings.Repeat("a", 32) + "-system"
+			resp, text, err := do(t.Context(), "PUT", "/api/v1/hosts/"+j.Host+"/status", j.Token, map[string]any{
+				"agent": "0", "start_id": 1, "counter": 1, "channel": "web", "target": "*", "system": "x86_64-linux", "boot_id": "b", "instance": instance, "state": "idle",
+				"current": path, "booted": path, "profile": path, "transitions": []any{},
+			})
+			if err != nil || resp.StatusCode != 204 {
+				t.Errorf("machine %d: %v %s", i, err, text)
+				return
+			}
+			slowest.Store(i, time.Since(begun))
+			poll := "/api/v1/hosts/" + j.Host + "/desired?channel=web&target=group&boot=b&instance=" + instance
+			if resp, text, err = do(t.Context(), "GET", poll, j.Token, nil); err != nil || resp.StatusCode != 200 {
+				t.Errorf("machine %d: %v %s", i, err, text)
+				return
+			}
+			ctx, gone := context.WithTimeout(t.Context(), time.Second)
+			defer gone()
+			_, _, _ = do(ctx, "GET", poll, j.Token, nil, "If-None-Match", resp.Header.Get("ETag"), "Prefer", "wait=50")
+		})
+	}
+	wg.Wait()
+	var most time.Duration
+	slowest.Range(func(_, took any) bool { most = max(most, took.(time.Duration)); return true })
+	seen := map[string]bool{}
+	for _, name := range names {
+		if !strings.HasPrefix(name, "asg-") || seen[name] {
+			t.Errorf("a machine is called %q", name)
+		}
+		seen[name] = true
+	}
+	t.Logf("%d machines are in service after %s", machines, most)
+	if most > time.Minute {
+		t.Errorf("the slowest of %d is in service after %s", machines, most)
+	}
+	hosts := func() int { return strings.Count(op.Get("/api/v1/hosts?channel=web").Body, `"host":"asg-`) }
+	if n := hosts(); n != machines {
+		t.Errorf("%d hosts are there", n)
+	}
+	for end := time.Now().Add(2 * time.Minute); hosts() > 0 && time.Now().Before(end); {
+		time.Sleep(time.Second)
+	}
+	if n := hosts(); n != 0 {
+		t.Errorf("%d of %d hosts stay", n, machines)
 	}
 }
