@@ -14,9 +14,10 @@ func TestContentKeyElsewhere(t *testing.T) {
 	eachSuite(t, func(t *testing.T, suite string) {
 		c := NeedClosures(t, suite)
 		s, _, token := aServer(t, func(c *Config) { c.SecretKeyFiles = nil })
-		up := NewNix(t, suite).In(c.Root).Netrc(token)
+		up := aMachine(t, suite, c, "a").Netrc(token)
 		paths := c.Paths("a")
 		up.Push(s.URL(), "?compression=zstd", paths...)
+		keepOpen(t, up)
 		key := NewKey("ci-1")
 		dir := t.TempDir()
 		write := func(name, text string, mode os.FileMode) string {
@@ -34,7 +35,7 @@ set -e
 cat > "$0.$$.in"
 openssl pkeyutl -sign -rawin -keyform DER -inkey "$0.$$.der" -in "$0.$$.in"
 `, 0o700)
-		args := append([]string{"key", "sign", "--server", s.URL(), "--token-file", tokenFile, "--key", public, "--sign-cmd", kms, "--store-root", c.Root, "--client-config", "/dev/null"}, paths...)
+		args := append([]string{"key", "sign", "--server", s.URL(), "--token-file", tokenFile, "--key", public, "--sign-cmd", kms, "--store-root", up.Root, "--client-config", "/dev/null"}, paths...)
 		if out := run(t, program{argv: s.argv(args...), dir: dir}); out.Code != 0 || !strings.Contains(out.Stdout, "with ci-1") || strings.Contains(out.Stdout, "signed 0 of") {
 			t.Fatalf("%v", out)
 		}
