@@ -9,7 +9,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"mime"
 	"net/url"
 	"slices"
 	"strings"
@@ -74,8 +76,26 @@ func subject(form url.Values) (string, error) {
 	return form.Get("subject_token"), nil
 }
 
-// Exchange gives a token for the JWT in a form. An *api.Error, or a denial.
-func (x *Exchanger) Exchange(ctx context.Context, form url.Values, from Caller) (*login.Token, error) {
+// MaxBody bounds a form, in bytes.
+const MaxBody = 64 << 10
+
+// Exchange gives a token for the JWT in a form. An *api.Error, a denial, or what body says.
+func (x *Exchanger) Exchange(ctx context.Context, contentType string, body io.Reader, from Caller) (*login.Token, error) {
+	if media, _, err := mime.ParseMediaType(contentType); err != nil || media != "application/x-www-form-urlencoded" {
+		return nil, api.Errorf(api.BadRequest, "send a form: Content-Type application/x-www-form-urlencoded")
+	}
+	text, err := io.ReadAll(body)
+	if err != nil {
+		return nil, err
+	}
+	form, err := url.ParseQuery(string(text))
+	if err != nil {
+		return nil, api.Errorf(api.BadRequest, "the body is no form")
+	}
+	return x.ofForm(ctx, form, from)
+}
+
+func (x *Exchanger) ofForm(ctx context.Context, form url.Values, from Caller) (*login.Token, error) {
 	jwt, err := subject(form)
 	if err != nil {
 		return nil, err

@@ -54,6 +54,11 @@ func form(change ...string) url.Values {
 	return f
 }
 
+func exchangeForm(t *testing.T, x *Exchanger, f url.Values, from Caller) (*login.Token, error) {
+	t.Helper()
+	return x.Exchange(t.Context(), "application/x-www-form-urlencoded; charset=utf-8", strings.NewReader(f.Encode()), from)
+}
+
 func TestExchange(t *testing.T) {
 	db := memory.New(func() time.Time { return noon })
 	log := slog.New(slog.DiscardHandler)
@@ -70,7 +75,7 @@ func TestExchange(t *testing.T) {
 		"broken":  func() (oidc.Identity, error) { return oidc.Identity{}, errors.New("disk on fire") },
 	})
 	from := Caller{Address: "192.0.2.7", Request: "r-1"}
-	got, err := x.Exchange(t.Context(), form(), from)
+	got, err := exchangeForm(t, x, form(), from)
 	if err != nil || got.Type != "Bearer" || got.ExpiresIn != 7200 || got.Scope != "push promote:prod" || got.IssuedType != login.TypeAccessToken {
 		t.Fatalf("%+v, %v", got, err)
 	}
@@ -90,7 +95,7 @@ func TestExchange(t *testing.T) {
 	if e.Kind != "token.exchanged" || e.By != "forge/main" || e.Data["token"] != id || strings.Contains(fmt.Sprintf("%+v", e), got.Secret) || !strings.Contains(e.Text, "until 2026-12-01T14:00:00Z: push,promote:prod") {
 		t.Errorf("%+v", e)
 	}
-	if _, err := x.Exchange(t.Context(), form("subject_token_type", "urn:ietf:params:oauth:token-type:id_token", "requested_token_type", login.TypeAccessToken), from); err != nil {
+	if _, err := exchangeForm(t, x, form("subject_token_type", "urn:ietf:params:oauth:token-type:id_token", "requested_token_type", login.TypeAccessToken), from); err != nil {
 		t.Errorf("as an ID token: %v", err)
 	}
 
@@ -112,7 +117,7 @@ func TestExchange(t *testing.T) {
 		"an issuer away":     {form("subject_token", "away"), 503, "try again"},
 		"terminals' control": {form("\x1b[2J", "x"), 400, "?[2J is not taken"},
 	} {
-		got, err := x.Exchange(t.Context(), c.form, from)
+		got, err := exchangeForm(t, x, c.form, from)
 		status := 0
 		if e := (*api.Error)(nil); errors.As(err, &e) {
 			status = e.Status
@@ -124,10 +129,18 @@ func TestExchange(t *testing.T) {
 			t.Errorf("%s: %+v, %d %v", what, got, status, err)
 		}
 	}
-	if _, err := x.Exchange(t.Context(), form("subject_token", "broken"), from); err == nil || errors.As(err, new(*api.Error)) {
+	for _, media := range []string{"", "application/json", "x;"} {
+		if _, err := x.Exchange(t.Context(), media, strings.NewReader(form().Encode()), from); err == nil || !strings.Contains(err.Error(), "send a form") {
+			t.Errorf("as %q: %v", media, err)
+		}
+	}
+	if _, err := x.Exchange(t.Context(), "application/x-www-form-urlencoded", strings.NewReader("%zz"), from); err == nil || !strings.Contains(err.Error(), "no form") {
+		t.Errorf("what is no form: %v", err)
+	}
+	if _, err := exchangeForm(t, x, form("subject_token", "broken"), from); err == nil || errors.As(err, new(*api.Error)) {
 		t.Errorf("a fault: %v", err)
 	}
-	if _, err := New(set, short, nil).Exchange(t.Context(), form(), from); err == nil || !strings.Contains(err.Error(), "[[access.oidc]]") {
+	if _, err := exchangeForm(t, New(set, short, nil), form(), from); err == nil || !strings.Contains(err.Error(), "[[access.oidc]]") {
 		t.Errorf("without issuers: %v", err)
 	}
 	if n := len(short.List()); n != 2 {
@@ -146,7 +159,7 @@ func TestEnd(t *testing.T) {
 	}
 	set := mirror.NewSet(db, log)
 	x := New(set, short, judge{"good": identity(t, rule.Spec{Name: "main", Claims: map[string]any{"sub": "me"}, Scopes: []string{"push"}, TTL: time.Hour})})
-	got, err := x.Exchange(t.Context(), form(), Caller{})
+	got, err := exchangeForm(t, x, form(), Caller{})
 	if err != nil {
 		t.Fatal(err)
 	}

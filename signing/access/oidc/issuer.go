@@ -34,11 +34,17 @@ func newIssuer(c Config, o Options, m *metrics) *Issuer {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	failing := false // fetches are one after the other
 	is.keys = newKeySet(o.Clock, func(err error) {
 		m.fetched(is, err)
 		if err != nil {
-			log.Warn("the keys of an issuer cannot be had", "issuer", c.Name, "url", c.URL, "error", clip.Line(err.Error(), 500))
+			text := clip.Line(err.Error(), 500)
+			log.Warn("the keys of an issuer cannot be had", "issuer", c.Name, "url", c.URL, "error", text)
+			if !failing && o.Alarm != nil {
+				o.Alarm(c.Name, text)
+			}
 		}
+		failing = err != nil
 	}, is.fetch(o.Clock))
 	return is
 }

@@ -30,8 +30,10 @@ type Options struct {
 	Issuers []Config // names and URLs are there once
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
-	Clock   func() time.Time // nil: time.Now
-	Roots   *x509.CertPool   // that issuers' certificates are signed by; nil: the system's
+	// Alarm is told, once until it works again, that the keys of an issuer cannot be had; nil: nobody.
+	Alarm func(issuer, text string)
+	Clock func() time.Time // nil: time.Now
+	Roots *x509.CertPool   // that issuers' certificates are signed by; nil: the system's
 }
 
 // Issuers are those whose JWTs are taken. It is an access.Verifier.

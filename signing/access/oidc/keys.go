@@ -184,7 +184,9 @@ func (k *keySet) begin() <-chan struct{} {
 		ctx, cancel := context.WithTimeout(k.ctx, fetchTimeout)
 		defer cancel()
 		keys, err := k.fetch(ctx)
-		k.log(err)
+		if k.ctx.Err() == nil { // it is no fault of the issuer that we end
+			k.log(err)
+		}
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		if k.failed = err; err == nil {

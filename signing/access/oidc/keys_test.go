@@ -55,12 +55,17 @@ func TestAwayAtStart(t *testing.T) {
 	if n := s.issuer.Asked(discovery); n != 1 {
 		t.Errorf("it was asked %d times", n)
 	}
+	s.clock.add(fetchPause)
+	s.wantReason(t, "still away", jwt(), "unchecked")
+	if n := s.alarms.Load(); n != 1 {
+		t.Errorf("%d alarms", n)
+	}
 	away.Store(false)
 	s.clock.add(fetchPause - time.Second)
 	s.wantReason(t, "too early", jwt(), "unchecked")
 	s.clock.add(2 * time.Second)
 	s.wantReason(t, "when it is back", jwt(), "")
-	if n := s.metric(t, "narwharf_oidc_fetch_failures_total", "forge"); n != 1 {
+	if n := s.metric(t, "narwharf_oidc_fetch_failures_total", "forge"); n != 2 {
 		t.Errorf("%v failures", n)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,6 +55,7 @@ type site struct {
 	issuer  *oidctest.Issuer
 	clock   *clock
 	metrics *prometheus.Registry
+	alarms  atomic.Int64
 }
 
 func newRule(t testing.TB, issuer string, s rule.Spec) *rule.Rule {
@@ -75,7 +77,14 @@ func newSite(t testing.TB, change ...func(c *Config)) *site {
 		fn(&c)
 	}
 	s := &site{issuer: is, clock: &clock{now: time.Now()}, metrics: prometheus.NewRegistry()}
-	s.Issuers = New(Options{Issuers: []Config{c}, Clock: s.clock.Now, Roots: is.Roots(), Metrics: s.metrics})
+	s.Issuers = New(Options{
+		Issuers: []Config{c}, Clock: s.clock.Now, Roots: is.Roots(), Metrics: s.metrics,
+		Alarm: func(name, text string) {
+			if s.alarms.Add(1); name != "forge" || text == "" {
+				t.Errorf("an alarm about %q: %q", name, text)
+			}
+		},
+	})
 	t.Cleanup(s.Close)
 	return s
 }
