@@ -155,6 +155,7 @@ var mayImport = map[string][]string{
 
 	"cmd/narwharf/server/token":   {"cache/state", "cache/state/mirror", "hooks/api", "hooks/audit", "signing", "signing/access", "signing/access/scope", "signing/access/shortlived"},
 	"cmd/narwharf/server/keypair": {"signing/access", "signing/access/certificate", "signing/access/rule"},
+	"cmd/narwharf/server/issuers": {"hooks/api", "hooks/serverconfig", "signing/access/oidc"},
 	"cmd/narwharf/server/place":   {"cache/state", "hooks/serverconfig"},
 
 	"hooks/promoter/rotation": {"hooks/api", "signing", "signing/keyring", "cache/state/durable"},

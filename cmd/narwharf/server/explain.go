@@ -4,13 +4,14 @@ import (
 	"context"
 	"log/slog"
 
+	"narwharf/cmd/narwharf/server/issuers"
 	"narwharf/hooks/serverconfig"
 	"narwharf/signing/access/oidc"
 )
 
 // Explain says what a JWT comes to by a configuration, as it stands.
 func Explain(ctx context.Context, cfg *serverconfig.Config, jwt string, log *slog.Logger) oidc.Report {
-	issuers := (&DataDir{Config: cfg, log: log}).openIssuers(nil)
-	defer issuers.Close()
-	return issuers.Explain(ctx, jwt)
+	is := issuers.Open(cfg, log, nil, nil)
+	defer is.Close()
+	return is.Explain(ctx, jwt)
 }

@@ -27,6 +27,7 @@ import (
 	"narwharf/cache/state/admin"
 	"narwharf/cmd/narwharf/server/collector"
 	"narwharf/cmd/narwharf/server/greeting"
+	"narwharf/cmd/narwharf/server/issuers"
 	"narwharf/cmd/narwharf/server/keypair"
 	"narwharf/cmd/narwharf/server/machines"
 	"narwharf/cmd/narwharf/server/shutdown"
@@ -83,7 +84,7 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	d.keypair = certificate
 	registry := prometheus.NewRegistry()
 	certificate.Register(registry)
-	d.issuers = d.openIssuers(registry)
+	d.issuers = issuers.Open(cfg, log, registry, d.note)
 	defer d.issuers.Close()
 	auth := access.NewAuthenticator(access.Options{
 		Tokens: d.Tokens, Short: session.New(d.Short, d.Tokens), JWT: d.issuers, Certificate: certificate.Client, Session: d.cookies().Secret,
