@@ -138,7 +138,7 @@ func (c *cloud) sign(w http.ResponseWriter, r *http.Request) {
 }
 
 func (c *cloud) verified(jwt string) (claims map[string]any, err error) {
-	token, err := jose.ParseSigned(jwt, []jose.SignatureAlgorithm{oidctest.ES256})
+	token, err := jose.ParseSignedCompact(jwt, []jose.SignatureAlgorithm{oidctest.ES256})
 	if err != nil {
 		return nil, err
 	}
@@ -278,6 +278,7 @@ func TestNobodyHasASecret(t *testing.T) {
 	story("11: the branch test-h1 tests h1, and nothing more", func(s *Story, cf *ciFleet) { testBranch(s, cf, c) })
 	story("11: a pull request's job at production, by hand", func(s *Story, cf *ciFleet) { pullAtProduction(s, cf, c) })
 	story("11: nobody in CI reads a host's secrets, or is a host", func(s *Story, cf *ciFleet) { hostsSecrets(s, cf, c) })
+	story("11: what a job had is worth nothing after it", func(s *Story, cf *ciFleet) { afterTheJob(s, cf, c) })
 	story("11: Forgejo, GitLab and Buildkite", func(s *Story, cf *ciFleet) {
 		for name, run := range map[string]func(Pipeline) *Output{"forgejo": cf.repo.Forgejo, "gitlab": cf.repo.GitLab, "buildkite": cf.repo.Buildkite} {
 			cf.commit(name)
@@ -357,5 +358,24 @@ cat all; rm all answer
 		if strings.Contains(out.Stdout, token) || strings.Contains(out.Stdout, "nwt_") {
 			s.Errorf("a token is in what %s reads", p.Event)
 		}
+	}
+}
+
+func afterTheJob(s *Story, cf *ciFleet, c *cloud) {
+	const loot = `cp -r "$(dirname "$(sed -n 's/^netrc-file = //p' <<< "$NIX_CONFIG")")" /tmp/loot
+echo "$ACTIONS_ID_TOKEN_REQUEST_TOKEN" > /tmp/loot/secret
+curl -fsS --netrc-file /tmp/loot/netrc "$NARWHARF_SERVER/api/v1/hosts" > /dev/null
+narwharf logout
+`
+	cf.ends(c.during(cf.main(), func(p Pipeline) *Output { return cf.repo.Typed(p, hand+loot) }), 0)
+	ci := cf.CI()
+	if got := ci.Sh(`curl -s -o /dev/null -w '%{http_code}' --netrc-file /tmp/loot/netrc http://cache/api/v1/hosts`); got != "401" {
+		s.Errorf("the token of a job that has ended: %s, want 401", got)
+	}
+	if got := ci.Sh(`curl -s -o /dev/null -w '%{http_code}' -H "Authorization: bearer $(cat /tmp/loot/secret)" 'http://ci:9445/idtoken?job=1&audience=http://cache'`); got != "401" {
+		s.Errorf("the forge's word for a job that has ended: %s, want 401", got)
+	}
+	if left := cf.Server().Must("narwharf", "token", "list"); strings.Contains(left, "github/") {
+		s.Errorf("tokens of jobs that have ended:\n%s", left)
 	}
 }
