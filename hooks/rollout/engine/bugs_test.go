@@ -18,6 +18,13 @@ func TestBugStaleCurrent(t *testing.T) {
 	w.staged()
 	a := w.agents["web-1"]
 	a.goes(api.OK)
+	// ok is worth nothing while something else runs.
+	b := w.agents["web-2"]
+	b.level.State, b.level.Seq, b.level.Current = api.OK, 1, "/old"
+	b.report()
+	if p := w.row("web-2").Phase; p == rollout.Well {
+		t.Error("ok of a host that runs something else counts")
+	}
 	// It says ok of the seq, and of what runs that it is something else.
 	a.level.Current = "/old"
 	a.report()
@@ -27,13 +34,6 @@ func TestBugStaleCurrent(t *testing.T) {
 	a.report()
 	if p := w.row("web-1").Phase; p != rollout.Back {
 		t.Errorf("it went back, and is %q", p)
-	}
-	// ok is worth nothing while something else runs.
-	b := w.agents["web-2"]
-	b.level.State, b.level.Seq, b.level.Current = api.OK, 1, "/old"
-	b.report()
-	if p := w.row("web-2").Phase; p == rollout.Well {
-		t.Error("ok of a host that runs something else counts")
 	}
 }
 

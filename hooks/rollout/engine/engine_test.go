@@ -89,3 +89,46 @@ func TestBadCanary(t *testing.T) {
 		t.Errorf("the fix is %s", s)
 	}
 }
+
+// A pause takes grants back; they count until nobody can use them any more.
+func TestPause(t *testing.T) {
+	w := five(t, `{"rollout": {"max_concurrency": 1}}`)
+	w.promote("web", 1, "/new")
+	w.staged()
+	name := ""
+	for _, n := range w.names {
+		if w.row(n).Phase == rollout.Granted {
+			name = n
+		}
+	}
+	w.must(rollout.Verb{Channel: "web", Seq: 1, Verb: rollout.Pause, By: "x"})
+	if p := w.row(name).Phase; p != rollout.Withdrawn || w.e.Answer(name, w.now).Grant != "" {
+		t.Fatalf("it is %s, and told %+v", p, w.e.Answer(name, w.now))
+	}
+	w.must(rollout.Verb{Channel: "web", Seq: 1, Verb: rollout.Resume, By: "x"})
+	w.wait(rollout.Lease + rollout.Grace - 1e9)
+	if n := w.e.Channels["web"].Flight; n != 1 || w.row(name).Phase != rollout.Withdrawn {
+		t.Errorf("%d hosts are in flight, and its lease may still be used: %s", n, w.phases())
+	}
+	w.wait(2e9)
+	if p := w.row(name).Phase; p == rollout.Withdrawn {
+		t.Error("its lease is over, and it still counts")
+	}
+}
+
+func TestAfter(t *testing.T) {
+	w := newWorld(t)
+	w.policy("web", `{"rollout": {"after": [{"first": "role=db", "then": "role=app"}]}}`)
+	w.add("web", "db", map[string]string{"role": "db"}, "/old")
+	w.add("web", "app", map[string]string{"role": "app"}, "/old")
+	w.promote("web", 1, "/new")
+	w.staged()
+	if got := w.phases(); got != "db granted, app " {
+		t.Fatal(got)
+	}
+	if kind, _ := w.e.Why("app"); kind != api.WaitAfter {
+		t.Errorf("it waits for %s", kind)
+	}
+	w.agents["db"].goes(api.OK)
+	w.agents["app"].goes(api.OK)
+}
