@@ -70,8 +70,10 @@ const (
 	WaitRetry        WaitKind = "retry"   // the entry failed here before
 	WaitReboot       WaitKind = "reboot"  // armed: somebody has to reboot
 	WaitExpired      WaitKind = "expired" // the head's time is over
+	WaitCheck        WaitKind = "check"   // of roll-outs, and the next two
+	WaitApproval     WaitKind = "approval"
+	WaitFreeze       WaitKind = "freeze"
 )
-const WaitCheck, WaitApproval, WaitFreeze WaitKind = "check", "approval", "freeze" // of roll-outs
 
 // Waiting is a reason with words for people.
 type Waiting struct {

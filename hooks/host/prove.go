@@ -39,11 +39,10 @@ func TokenLocks() []string { return []string{access.Lock, shortlived.Lock} }
 // renew a token is to join again.
 func (h *Hosts) JoinBy(ctx context.Context, address string, j *api.Join, p Proof) (*api.Joined, error) {
 	who := Caller{Name: p.Name(), TokenID: p.Owner, Owner: p.Owner, Address: address}
-	self := api.Self{Instance: j.Instance, Machine: j.Machine}
-	was := h.Former(self.Instance, j.Host)
+	was := h.Former(j.Instance, j.Host)
 	var joined *api.Joined
 	var refused error
-	locks := slices.Concat(Locks(j.Host, self.Instance), TokenLocks(), []string{MadeLock(who)})
+	locks := slices.Concat(Locks(j.Host, j.Instance), TokenLocks(), []string{MadeLock(who)})
 	err := h.set.Update(ctx, locks, func(tx *mirror.Tx) (err error) {
 		joined, refused = nil, nil
 		if err := p.Confirm(tx); err != nil {

@@ -290,7 +290,7 @@ func TestHostileIssuer(t *testing.T) {
 				switch {
 				case req.URL.Path == discovery && c.discovery != nil:
 					w.Header().Set("Content-Type", "application/json")
-					fmt.Fprint(w, c.discovery(s))
+					_, _ = io.WriteString(w, c.discovery(s))
 				case req.URL.Path == jwks && c.keys != nil:
 					c.keys(w, req)
 				default:

@@ -57,7 +57,7 @@ func (j jwts) Machine(ctx context.Context, jwt string) (g access.Grant, names []
 		return g, nil, err
 	}
 	if id.Rule == nil || !id.Rule.Machines() {
-		return g, nil, fmt.Errorf("the rule %s is not one of machines: it has no scope follow:", id.Grant.Name())
+		return g, nil, fmt.Errorf("the rule %s is not one of machines: it has no scope follow:GLOB", id.Grant.Name())
 	}
 	if id.Grant.Forget == 0 {
 		id.Grant.Forget = forgetAfter
