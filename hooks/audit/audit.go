@@ -4,7 +4,7 @@
 // secret is hidden.
 //
 // The log has what was changed, and refusals of tokens that this server gave (Refusals).
-// Requests of strangers are not in it: anybody could fill it (docs/design/034-who-did-it.md).
+// Requests of strangers are not in it: anybody could fill it (docs/design/035-who-did-it.md).
 //
 // The log is hooks/event: records that are JSON of api.Event, whose ids are
 // their positions. Ids grow and have gaps. Tend drops the oldest lines and leaves
