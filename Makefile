@@ -14,7 +14,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 export NARWHARF_NIX_DIR ?= $(CACHE)/nix
 export NARWHARF_BIN ?= $(CURDIR)/bin/narwharf
 
-.PHONY: build cross run test test-quick bench e2e e2e-smoke nix-clients lint lint-ci race fuzz rollout-model clean help
+.PHONY: build cross run test test-quick bench e2e e2e-smoke nix-clients lint lint-ci race fuzz rollout-model vendor-hash clean help
 
 build: ## bin/narwharf alone
 	@echo "compiling bin/narwharf; from nothing this takes a minute or two"
@@ -77,6 +77,9 @@ rollout-model: ## the roll-out engine against its model, long
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@.ci/fuzz $(FUZZTIME)
+
+vendor-hash: ## write the hash of the dependencies to flake.nix
+	$(GO) test -count=1 -run TestVendorHash . -write-vendor-hash
 
 clean: ## remove bin; rm -rf .cache removes what was fetched and built for tests
 	rm -rf bin

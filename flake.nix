@@ -1,6 +1,5 @@
-# The package for people with Nix. It has not been built yet: nobody has run it
-# against a nixpkgs, so the hash of the dependencies is still to be filled in with
-# the one that the first `nix build` prints.
+# The package for people with Nix. Nobody has built it against a nixpkgs yet; make
+# vendor-hash computes what buildGoModule compares the dependencies with, and a test holds it.
 {
   description = "A Nix binary cache whose channels are deploy targets";
 
@@ -18,7 +17,7 @@
           version = self.shortRev or "dev";
           src = self;
           subPackages = [ "cmd/narwharf" ];
-          vendorHash = pkgs.lib.fakeHash;
+          vendorHash = "sha256-GL0j57kQjGSm1rkgN3tBoz34hauOT/5Xx4KNe25tQc0=";
           env.CGO_ENABLED = 0;
           ldflags = [ "-X main.version=${self.shortRev or "dev"}" ];
           # They need the network, Nix clients and mount namespaces: `make test`.

@@ -24,7 +24,7 @@ const module = "narwharf"
 // mayImport is what each package may import of this module. A name that ends in
 // /... stands for all packages below, too.
 var mayImport = map[string][]string{
-	"":                           nil,
+	"":                           {"cache/nar/dump"},
 	"bench":                      {"bench/load", "cache/index", "cache/nar", "cache/state/bolt", "hooks/api", "narinfo", "signing"},
 	"bench/load":                 nil,
 	"cache":                      {"cache/...", "narinfo", "signing", "signing/access", "signing/access/scope"},
