@@ -143,14 +143,18 @@ forget_after = "15s"`, is.URL))
 	op := NewUploader(t, s.URL(), s.Token("op", "operate"))
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 200}}
 	defer client.CloseIdleConnections()
-	do := func(ctx context.Context, method, path, token string, body any, header ...string) (*http.Response, []byte, error) {
+	type reply struct {
+		status int
+		tag    string
+	}
+	do := func(ctx context.Context, method, path, token string, body any, header ...string) (reply, []byte, error) {
 		text, err := json.Marshal(body)
 		if err != nil {
-			return nil, nil, err
+			return reply{}, nil, err
 		}
 		req, err := http.NewRequestWithContext(ctx, method, s.URL()+path, bytes.NewReader(text))
 		if err != nil {
-			return nil, nil, err
+			return reply{}, nil, err
 		}
 		if token != "" {
 			req.Header.Set("Authorization", "Bearer "+token)
@@ -163,11 +167,11 @@ forget_after = "15s"`, is.URL))
 		}
 		resp, err := client.Do(req)
 		if err != nil {
-			return nil, nil, err
+			return reply{}, nil, err
 		}
 		defer resp.Body.Close()
 		text, err = io.ReadAll(resp.Body)
-		return resp, text, err
+		return reply{resp.StatusCode, resp.Header.Get("ETag")}, text, err
 	}
 	const machines = 200
 	var wg sync.WaitGroup
@@ -181,10 +185,10 @@ forget_after = "15s"`, is.URL))
 			var j struct{ Host, Token string }
 			for try := 0; j.Token == "" && try < 60; try++ { // as agents do
 				resp, text, err := do(t.Context(), "POST", "/api/v1/join", "", map[string]any{"host": "", "channel": "web", "instance": instance, "proof": map[string]string{"type": "oidc", "token": jwt}})
-				if err == nil && resp.StatusCode == 201 {
+				if err == nil && resp.status == 201 {
 					err = json.Unmarshal(text, &j)
-				} else if err == nil && resp.StatusCode < 500 {
-					t.Errorf("machine %d: %s %s", i, resp.Status, text)
+				} else if err == nil && resp.status < 500 {
+					t.Errorf("machine %d: %d %s", i, resp.status, text)
 					return
 				}
 				if err != nil || j.Token == "" {
@@ -197,19 +201,19 @@ forget_after = "15s"`, is.URL))
 				"agent": "0", "start_id": 1, "counter": 1, "channel": "web", "target": "*", "system": "x86_64-linux", "boot_id": "b", "instance": instance, "state": "idle",
 				"current": path, "booted": path, "profile": path, "transitions": []any{},
 			})
-			if err != nil || resp.StatusCode != 204 {
+			if err != nil || resp.status != 204 {
 				t.Errorf("machine %d: %v %s", i, err, text)
 				return
 			}
 			slowest.Store(i, time.Since(begun))
 			poll := "/api/v1/hosts/" + j.Host + "/desired?channel=web&target=group&boot=b&instance=" + instance
-			if resp, text, err = do(t.Context(), "GET", poll, j.Token, nil); err != nil || resp.StatusCode != 200 {
+			if resp, text, err = do(t.Context(), "GET", poll, j.Token, nil); err != nil || resp.status != 200 {
 				t.Errorf("machine %d: %v %s", i, err, text)
 				return
 			}
 			ctx, gone := context.WithTimeout(t.Context(), time.Second)
 			defer gone()
-			_, _, _ = do(ctx, "GET", poll, j.Token, nil, "If-None-Match", resp.Header.Get("ETag"), "Prefer", "wait=50")
+			_, _, _ = do(ctx, "GET", poll, j.Token, nil, "If-None-Match", resp.tag, "Prefer", "wait=50")
 		})
 	}
 	wg.Wait()

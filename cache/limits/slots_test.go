@@ -124,7 +124,7 @@ func TestTurns(t *testing.T) {
 	if err := w.Do(t.Context(), "b", func() error { return errors.ErrUnsupported }); !errors.Is(err, errors.ErrUnsupported) || len(w.turns) > 0 {
 		t.Errorf("%v, %d turns are taken", err, len(w.turns))
 	}
-	w.Spend("b", workBurst*time.Second)
+	w.Spend("b", 2*workBurst*time.Second)
 	if err := w.Do(t.Context(), "b", func() error { return nil }); !errors.Is(err, ErrBusy) {
 		t.Errorf("%v", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"narwharf/hooks/intake"
 	"slices"
 
 	"narwharf/cache/root"
@@ -14,6 +13,7 @@ import (
 	"narwharf/hooks/audit"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/host"
+	"narwharf/hooks/intake"
 	"narwharf/hooks/reboot"
 	"narwharf/signing"
 )
