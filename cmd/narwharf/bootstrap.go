@@ -117,8 +117,11 @@ func (f *bootstrapFlags) read(stdin io.Reader) error {
 	if err := f.SetIdentity(f.identity); err != nil {
 		return fmt.Errorf("--identity: %w", err)
 	}
-	if (f.identity == "") == (f.tokenFile == "") {
-		return errors.New("give --join-token-file, or --identity and no token")
+	switch {
+	case f.identity == "" && f.tokenFile == "":
+		return errors.New("say how the machine shows who it is: --join-token-file FILE (narwharf token new --join " + f.Channel + "), or --identity, which needs no secret")
+	case f.identity != "" && f.tokenFile != "":
+		return errors.New("--identity needs no token: leave --join-token-file out")
 	}
 	if f.tokenFile != "" {
 		if f.JoinToken, err = command.ReadToken(f.tokenFile, stdin); err != nil {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -172,6 +173,7 @@ func List(ctx context.Context, s Store, _ bool, out io.Writer) (int, error) {
 	for _, t := range s.Short.List() {
 		list = append(list, listedShort(t, now))
 	}
+	slices.SortStableFunc(list[len(tokens):], func(a, b Listed) int { return cmp.Compare(a.Name, b.Name) })
 	text := json.NewEncoder(out)
 	text.SetIndent("", "  ")
 	return ended(text.Encode(list))
