@@ -241,7 +241,7 @@ func (d *DataDir) reload(ctx context.Context, signer *signed.Signer, tls keypair
 }
 
 func (d *DataDir) alarmHostKeys(ctx context.Context, text string) error {
-	return d.channels.Retain.Note(ctx, api.Event{Kind: "server.host_keys", By: "server", Alarm: true, Text: text})
+	return d.channels.Retain.Note(ctx, api.Event{Kind: "server.hostkeys", By: "server", Alarm: true, Text: text})
 }
 
 func (d *DataDir) alarmTLS(ctx context.Context, text string) error {
