@@ -186,10 +186,9 @@ func TestJoinByKey(t *testing.T) {
 	w.must(w.do("GET", "/api/v1/hosts", m.token, nil), 403, api.Forbidden)
 
 	// It renews: three tokens are good at a time, also after a restart of the server.
-	old, at := m.token, w.now()
+	old, later := m.token, w.standing()
 	for range 2 {
-		at = at.Add(time.Second)
-		w.setClock(func() time.Time { return at })
+		later(time.Second)
 		m.in(m.proves(m.bySSH(key)))
 	}
 	w.must(w.do("GET", "/api/v1/hosts/web-1/desired"+m.query(), old, nil), 200, "")
@@ -199,7 +198,7 @@ func TestJoinByKey(t *testing.T) {
 	w.knows(line("web-1", key))
 	m.taken()
 	w.wantEvents("host.joined", 1, false)
-	w.setClock(func() time.Time { return at.Add(61 * time.Minute) })
+	later(61 * time.Minute)
 	w.must(m.poll(), 401, api.Unauthorized, "expired")
 	m.in(m.proves(m.bySSH(key)))
 	m.taken()
@@ -278,18 +277,17 @@ func TestApproveKey(t *testing.T) {
 // TestAsksAreBounded: strangers leave some keys behind, and those who ask again stay.
 func TestAsksAreBounded(t *testing.T) {
 	w := newIdentityWorld(t)
-	at := w.now()
-	w.setClock(func() time.Time { return at })
+	later := w.standing()
 	first := w.machine("web-0", "a", "boot-a")
 	key := sshKey(t)
 	for i := range 300 {
-		at = at.Add(5 * time.Second) // a tenth of a second of processor time each
+		later(5 * time.Second) // a tenth of a second of processor time each
 		m := w.machine(fmt.Sprint("web-", i), fmt.Sprint(i), "b")
 		if a := m.proves(m.bySSH(sshKey(t))); a.status == 503 { // it has had all that one address may
 			w.restart()
 		}
 		if i%40 == 0 {
-			at = at.Add(11 * time.Minute)
+			later(11 * time.Minute)
 			first.proves(first.bySSH(key))
 		}
 	}
@@ -478,8 +476,7 @@ func TestMachinesAreForgotten(t *testing.T) {
 	kept.in(kept.proves(kept.bySSH(key)))
 	kept.taken()
 	before := len(w.s.hosts.Names())
-	at := w.now()
-	w.setClock(func() time.Time { return at })
+	later := w.standing()
 	var all []*machine
 	for i := range 10 {
 		m := w.machine("", fmt.Sprint(i), fmt.Sprint("boot-", i))
@@ -494,7 +491,7 @@ func TestMachinesAreForgotten(t *testing.T) {
 		}
 	}
 	forget()
-	at = at.Add(59 * time.Minute)
+	later(59 * time.Minute)
 	forget()
 	if n := len(w.s.hosts.Names()); n != before+10 {
 		t.Errorf("%d hosts after 59 minutes", n)
@@ -502,7 +499,7 @@ func TestMachinesAreForgotten(t *testing.T) {
 	all[0].in(all[0].proves(byJWT("vm0", "")))
 	all[0].taken()
 	w.restart()
-	at = at.Add(2 * time.Minute)
+	later(2 * time.Minute)
 	forget()
 	if n := len(w.s.hosts.Names()); n != before+1 {
 		t.Errorf("%d hosts after 61 minutes: %v", n, w.s.hosts.Names())

@@ -300,6 +300,17 @@ func (w *world) start() {
 func (w *world) now() time.Time                { return (*w.time.Load())() }
 func (w *world) setClock(now func() time.Time) { w.time.Store(&now) }
 
+// standing stops the clock; later moves it on.
+func (w *world) standing() (later func(time.Duration)) {
+	at := w.now()
+	set := func() { now := at; w.setClock(func() time.Time { return now }) }
+	set()
+	return func(d time.Duration) {
+		at = at.Add(d)
+		set()
+	}
+}
+
 // serve starts a server of a state.
 func (w *world) serve(store state.Store) {
 	w.t.Helper()
