@@ -191,9 +191,6 @@ func (m *model) afterIsKept(c *roster.Channel, h *roster.Host) {
 			if !rule.First.Matches(other.Level.Labels) || entry == nil || other.Row.WaveOf != run.Row.Seq || h.Row.WaveOf == run.Row.Seq && other.Row.Wave > h.Row.Wave {
 				continue
 			}
-			if l := other.Level; l.Confirmed == "" && other.Row.Phase == rollout.Untouched && c.Row.Newest() != 0 && l.HighestSeq <= c.Row.Newest() {
-				continue // one that lost its state is a new machine: it has the newest completed release by a rule, and is in no wave any more
-			}
 			changes := other.Level.Current != entry.Path || other.Level.Profile != entry.Path
 			offline := !other.Away.IsZero() && m.now.Sub(other.Away) >= run.Row.Policy.Offline()
 			if changes && !(offline && rule.IfOffline == "skip") {

@@ -68,6 +68,10 @@ func (e *Roster) look(h *Host) Facet {
 	}
 	f.pending = f.Category == Open || f.Category == Bad || f.Category == Aside && !f.Away
 	f.pendingAway = f.Category == Aside && f.Away
+	if f.Category == None && f.Wave > 0 && f.Must {
+		// It has leave by a rule, and counts for no wave; others wait for it all the same.
+		f.pending, f.pendingAway = !f.Away, f.Away
+	}
 	f.waiting = f.Must && !f.flight && !f.aside && !about && e.mayBegin(h, entry)
 	return f
 }
