@@ -73,6 +73,7 @@ var mayImport = map[string][]string{
 	"cmd/narwharf":               {"..."},
 	"cmd/narwharf/data":          {"cache/copies", "cache/copies/...", "cache/narfile", "cache/refusal", "cmd/narwharf/command", "cmd/narwharf/server", "cmd/narwharf/terminal", "hooks/api", "hooks/serverconfig", "narinfo", "signing"},
 	"cmd/narwharf/access":        {"cmd/narwharf/command", "cmd/narwharf/data", "cmd/narwharf/server/token", "cmd/narwharf/terminal", "hooks/api", "hooks/audit", "narinfo/clip", "hooks/api/login", "hooks/configfile", "hooks/login", "hooks/login/netrc", "cmd/narwharf/server", "hooks/serverconfig", "signing/access/oidc"},
+	"cmd/narwharf/agent":         {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/configfile", "nixos", "nixos/config", "nixos/journal", "nixos/linux", "nixos/linux/systemd", "nixos/remote"},
 	"cmd/narwharf/command":       {"cmd/narwharf/terminal", "hooks/api", "hooks/configfile", "hooks/api/trust", "hooks/login/netrc"},
 	"cmd/narwharf/keys":          {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/configfile", "hooks/promoter", "signing", "signing/external", "signing/keyring", "hooks/promoter/rotation", "cache/nixstore"},
 	"cmd/narwharf/retention":     {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/api/retention"},

@@ -9,15 +9,8 @@ import (
 
 	"narwharf/cmd/narwharf/command"
 	"narwharf/cmd/narwharf/terminal"
-	"narwharf/hooks/api"
 	"narwharf/signing"
 )
-
-// newHold is a hold that ends by itself after until, if that says something.
-func newHold(reason, by, until string) (*api.Hold, error) {
-	end, err := command.ParseUntil(until)
-	return &api.Hold{Reason: reason, By: by, Until: end}, err
-}
 
 // session is a call of a command that talks to a server, with what several of them do.
 type session struct{ *command.Session }

@@ -45,7 +45,7 @@ over. What it has begun it ends.
 	until := c.Flags().String("until", "", "let it go at this `TIME` from now, as 4h or 2d (default: at unhold)")
 	command.Must(c.MarkFlagRequired("reason"))
 	return withServer(c, func(s *session, args []string) error {
-		hold, err := newHold(*reason, "", *until)
+		hold, err := command.NewHold(*reason, "", *until)
 		if err != nil {
 			return err
 		}

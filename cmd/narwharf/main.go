@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"narwharf/cmd/narwharf/access"
+	"narwharf/cmd/narwharf/agent"
 	"narwharf/cmd/narwharf/command"
 	"narwharf/cmd/narwharf/data"
 	"narwharf/cmd/narwharf/keys"
@@ -54,12 +55,12 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if errors.As(err, &said) {
 		return int(said)
 	}
-	e := exitError{2, err}
-	errors.As(err, &e)
-	if e.err != nil {
-		fmt.Fprintln(stderr, "narwharf: "+err.Error()+terminal.Hint(err))
+	fmt.Fprintln(stderr, "narwharf: "+err.Error()+terminal.Hint(err))
+	var failed command.Failed
+	if errors.As(err, &failed) {
+		return failed.Code
 	}
-	return e.code
+	return 2
 }
 
 // unknownMember is what cobra answers with a page of help and the exit status 0: a
@@ -104,24 +105,9 @@ and type what serve prints. Exit status: 0 fine, 1 damage found (fsck, rebuild),
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(slices.Concat(data.Commands(), retention.Commands(), access.Commands(), rollout.Commands())...)
 	root.AddCommand(initCommand(), serveCommand(), keys.Command(versionText()), versionCommand(),
-		promoteCommand(), rollbackCommand(), signCommand(), channelCommand(), watchCommand(), hostCommand(), hostsCommand(), statusCommand(), agentCommand(), bootstrapCommand())
+		promoteCommand(), rollbackCommand(), signCommand(), channelCommand(), watchCommand(), hostCommand(), hostsCommand(), statusCommand(), agent.Command(), bootstrapCommand())
 	return root
 }
-
-// exitError carries an exit status; with a nil err all was said already.
-type exitError struct {
-	code int
-	err  error
-}
-
-func (e exitError) Error() string {
-	if e.err == nil {
-		return fmt.Sprintf("exit status %d", e.code)
-	}
-	return e.err.Error()
-}
-
-func (e exitError) Unwrap() error { return e.err }
 
 // version is set by the linker (see the Makefile).
 var version = ""

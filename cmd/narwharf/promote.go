@@ -240,7 +240,7 @@ func (f *promoteFlags) finish(c *cobra.Command, p *promoter.Promoter, a *api.Pro
 	var e *api.Error
 	switch {
 	case errors.As(err, &e) && e.Kind == api.RaceLost:
-		return exitError{4, err}
+		return command.Failed{Code: 4, Err: err}
 	case err != nil:
 		return err
 	case a.DryRun || !f.wait:
@@ -259,11 +259,11 @@ func (f *promoteFlags) finish(c *cobra.Command, p *promoter.Promoter, a *api.Pro
 	case r.Outcome == promoter.Completed:
 		return nil
 	case r.Outcome == promoter.Reverted:
-		return exitError{code: 3}
+		return command.Exit(3)
 	case r.Outcome == promoter.Superseded:
-		return exitError{code: 4}
+		return command.Exit(4)
 	}
-	return exitError{5, fmt.Errorf("not done after %s: %s", f.timeout, r.Summary)}
+	return command.Failed{Code: 5, Err: fmt.Errorf("not done after %s: %s", f.timeout, r.Summary)}
 }
 
 func rollbackCommand() *cobra.Command {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"narwharf/cmd/narwharf/terminal"
+	"narwharf/hooks/api"
 	"narwharf/hooks/configfile"
 )
 
@@ -103,4 +104,10 @@ func ParseUntil(until string) (*time.Time, error) {
 	}
 	t := time.Now().Add(d).UTC().Truncate(time.Second)
 	return &t, nil
+}
+
+// NewHold is a hold that ends by itself after until, if that says something.
+func NewHold(reason, by, until string) (*api.Hold, error) {
+	end, err := ParseUntil(until)
+	return &api.Hold{Reason: reason, By: by, Until: end}, err
 }

@@ -1,4 +1,5 @@
-package main
+// Package agent has the commands of the part that runs on every host.
+package agent
 
 import (
 	"context"
@@ -21,14 +22,15 @@ import (
 	"narwharf/nixos/remote"
 )
 
-func agentCommand() *cobra.Command {
+// Command is the command agent.
+func Command() *cobra.Command {
 	return command.Group("agent", "follow a channel: the part that runs on every host",
 		`The agent waits for the release of its channel, fetches the closure, switches,
 proves that the host is well, and commits, or goes back. docs/agent.md explains
 its states and its configuration.
 
     narwharf agent run --config /etc/narwharf/agent.toml`,
-		agentRunCommand(), agentOnceCommand(), agentStatusCommand(), agentPauseCommand(), agentResumeCommand(), agentProbeCommand(), agentRecordCommand())
+		runCommand(), onceCommand(), statusCommand(), pauseCommand(), resumeCommand(), probeCommand(), recordCommand())
 }
 
 // withAgent makes a command one that reads the agent's configuration.
@@ -43,12 +45,12 @@ func withAgent(c *cobra.Command, run func(o linux.Options) error) *cobra.Command
 		for _, name := range cfg.ReadableSecrets() {
 			log.Warn("every user of this host can read a token: chmod o-rwx "+name, "alarm", "secret", "file", name)
 		}
-		return run(linux.Options{Config: cfg, Version: versionText(), Log: log})
+		return run(linux.Options{Config: cfg, Version: c.Root().Version, Log: log})
 	}
 	return c
 }
 
-func agentRunCommand() *cobra.Command {
+func runCommand() *cobra.Command {
 	c := command.New("run", "follow the channel until told to stop", 0, 0,
 		`Runs until SIGTERM or SIGINT. A switch that is under way goes on without it, and
 the next agent takes it up again. While another agent runs here, it waits.
@@ -69,7 +71,7 @@ manager has to start it again (Restart=always, as the NixOS module says).`)
 	})
 }
 
-func agentOnceCommand() *cobra.Command {
+func onceCommand() *cobra.Command {
 	c := command.New("once", "do what the channel says now, and end", 0, 0,
 		`For first boots and cron. Prints the state that the host ended in. Exit status:
 0 it is what the channel says (ok, testing, armed, dry_run_done, or there is
@@ -93,18 +95,18 @@ not work.
 				_, err = fmt.Fprint(c.OutOrStdout(), p)
 			}
 			if err == nil && p.Error != "" {
-				err = exitError{3, errors.New("it would not work out")}
+				err = command.Failed{Code: 3, Err: errors.New("it would not work out")}
 			}
 			return err
 		}
 		state, why, err := linux.Once(ctx, o)
 		switch {
 		case errors.Is(err, nixos.ErrNotSettled):
-			return exitError{5, fmt.Errorf("%w: it is %s", err, state)}
+			return command.Failed{Code: 5, Err: fmt.Errorf("%w: it is %s", err, state)}
 		case errors.Is(err, remote.ErrNotJoined):
-			return exitError{5, err}
+			return command.Failed{Code: 5, Err: err}
 		case errors.Is(err, linux.ErrAnotherAgent):
-			return exitError{4, err}
+			return command.Failed{Code: 4, Err: err}
 		case err != nil:
 			return err
 		}
@@ -113,11 +115,11 @@ not work.
 		case api.OK, api.Testing, api.Armed, api.DryRunDone, api.Idle, api.NotInRelease, api.TestOver:
 			return nil
 		}
-		return exitError{3, errors.New(why)}
+		return command.Failed{Code: 3, Err: errors.New(why)}
 	})
 }
 
-func agentPauseCommand() *cobra.Command {
+func pauseCommand() *cobra.Command {
 	c := command.New("pause --reason TEXT", "let the host begin nothing new", 0, 0,
 		`What is under way comes to its end. The server shows that the host is paused, by
 whom and why.
@@ -127,7 +129,7 @@ whom and why.
 	until := c.Flags().String("until", "", "`TIME` from now after which it ends by itself, as 4h or 2d")
 	command.Must(c.MarkFlagRequired("reason"))
 	return withAgent(c, func(o linux.Options) error {
-		p, err := newHold(*reason, command.CallerName(), *until)
+		p, err := command.NewHold(*reason, command.CallerName(), *until)
 		if err != nil {
 			return err
 		}
@@ -135,12 +137,12 @@ whom and why.
 	})
 }
 
-func agentResumeCommand() *cobra.Command {
+func resumeCommand() *cobra.Command {
 	c := command.New("resume", "end a pause", 0, 0, "")
 	return withAgent(c, func(o linux.Options) error { return linux.WritePause(o.Config.StateDir, nil) })
 }
 
-func agentProbeCommand() *cobra.Command {
+func probeCommand() *cobra.Command {
 	c := command.New("probe --report FILE", "confirm a system on trial, as its own agent", 0, 0,
 		`The running agent calls this of the new system, with the new system's
 configuration: it sends the report in FILE over a connection of its own. Exit
@@ -153,20 +155,20 @@ agent or its configuration is broken.`)
 		defer cancel()
 		exit, err := linux.Probe(ctx, o, *report)
 		if exit != 0 {
-			return exitError{exit, err}
+			return command.Failed{Code: exit, Err: err}
 		}
 		return err
 	})
 }
 
-func agentRecordCommand() *cobra.Command {
+func recordCommand() *cobra.Command {
 	c := command.New("record DIR begin|end", "note how a run of switch-to-configuration went; systemd calls it", 2, 2, "")
 	c.Hidden = true
 	c.RunE = func(_ *cobra.Command, args []string) error { return systemd.Record(args[0], args[1], os.Getenv) }
 	return c
 }
 
-func agentStatusCommand() *cobra.Command {
+func statusCommand() *cobra.Command {
 	c := command.New("status", "print what the agent on this host is doing", 0, 0,
 		`Prints state, release and reasons from the agent's journal, and what runs and boots
 as it is now. It asks no server and needs no running agent.`)
