@@ -86,9 +86,11 @@ var mayImport = map[string][]string{
 	"hooks":                      {"hooks/...", "narinfo", "signing", "signing/access", "signing/access/scope", "signing/access/shortlived", "cache/limits", "cache/state", "cache/state/mirror"},
 	"cache/state/mirror":         {"cache/state", "cache/state/namelock"},
 	"hooks/audit":                {"hooks/api", "signing", "cache/state", "cache/state/mirror"},
-	"hooks/policy":               {"hooks/api", "hooks/audit", "hooks/window", "signing", "cache/state/mirror"},
+	"hooks/policy":               {"hooks/api", "hooks/api/policy", "hooks/audit", "hooks/window", "signing", "cache/state/mirror"},
 	"hooks/timers":               nil,
-	"hooks/api":                  {"hooks/api/credential", "signing", "narinfo", "hooks/window", "hooks/api/trust", "hooks/api/proof"},
+	"hooks/api":                  {"hooks/api/credential", "hooks/api/transport", "signing", "narinfo", "hooks/api/trust", "hooks/api/proof"},
+	"hooks/api/policy":           {"hooks/api", "hooks/window"},
+	"hooks/api/transport":        {"hooks/api/credential", "hooks/api/trust"},
 	"hooks/api/trust":            nil,
 	"hooks/closure":              {"hooks/api", "signing", "narinfo"},
 	"hooks/api/credential":       nil,
@@ -231,7 +233,7 @@ var onlyIn = map[string][]string{
 	"go.etcd.io/bbolt":         {"cache/state/bolt/*.go"},
 	// Handlers and clients know HTTP; what they call does not.
 	"net/http": {"bench/*.go", "cache/*.go", "cache/copies/remote/*.go", "cache/fastpath/*.go", "cache/limits/*.go", "cache/reply/*.go", "cache/state/admin/*.go", "cache/upstream/*.go", "cmd/narwharf/server/*.go", "cmd/narwharf/server/machines/*.go", "cmd/narwharf/server/keypair/*.go", "cmd/narwharf/server/shutdown/*.go", "e2e/*.go", "e2e/*/*.go",
-		"hooks/*.go", "hooks/dashboard/*.go", "signing/access/session/*.go", "hooks/api/*.go", "hooks/api/login/*.go", "hooks/api/retention/*.go", "hooks/login/*.go", "cmd/narwharf/access/login.go", "hooks/longpoll/*.go", "hooks/reply/*.go", "nixos/linux/*.go", "nixos/linux/join/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "nixos/identity/*.go", "signing/access/*.go", "signing/access/awsiam/*.go", "signing/browser/*.go",
+		"hooks/*.go", "hooks/dashboard/*.go", "signing/access/session/*.go", "hooks/api/*.go", "hooks/api/login/*.go", "hooks/api/policy/*.go", "hooks/api/retention/*.go", "hooks/api/transport/*.go", "hooks/login/*.go", "cmd/narwharf/access/login.go", "hooks/longpoll/*.go", "hooks/reply/*.go", "nixos/linux/*.go", "nixos/linux/join/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "nixos/identity/*.go", "signing/access/*.go", "signing/access/awsiam/*.go", "signing/browser/*.go",
 		"signing/access/oidc/*.go", "signing/access/oidc/oidctest/*.go"},
 }
 

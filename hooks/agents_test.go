@@ -16,7 +16,9 @@ import (
 	"pgregory.net/rapid"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/api/policy"
 	"narwharf/hooks/channel"
+	"narwharf/hooks/window"
 	"narwharf/narinfo"
 	"narwharf/nixos"
 	"narwharf/nixos/effect"
@@ -87,7 +89,7 @@ func (a *agents) releaseAs(seq int64, path string, action signing.Action) {
 	a.ask("PUT", "/api/v1/channels/"+sim.Channel, a.admin, body, 200, "If-Match", channel.ETag(before))
 }
 
-func (a *agents) policyIs(p api.ChannelPolicy) {
+func (a *agents) policyIs(p policy.Channel) {
 	a.ask("PUT", "/api/v1/channels/"+sim.Channel+"/policy", a.op, p, 200)
 }
 
@@ -245,7 +247,7 @@ func TestAgentsShareSlots(t *testing.T) {
 		a := newAgents(w, rt, rapid.IntRange(2, 4).Draw(rt, "hosts"), next)
 		limit := rapid.IntRange(1, 2).Draw(rt, "slots")
 		a.release(next.Path, rapid.SampledFrom([]signing.Action{signing.Reboot, signing.Auto}).Draw(rt, "action"))
-		a.policyIs(api.ChannelPolicy{RebootSlots: limit, RebootTimeout: 7 * 24 * 3600})
+		a.policyIs(policy.Channel{RebootSlots: limit, RebootTimeout: 7 * 24 * 3600})
 		cuts := 0
 		for turns := 0; !a.ends(); turns++ {
 			if turns > 4000 {
@@ -348,7 +350,7 @@ func TestAgentsKeepWindows(t *testing.T) {
 	begin := a.s.clock()
 	from := begin.Add(40 * time.Minute).Format("15:04")
 	to := begin.Add(60 * time.Minute).Format("15:04")
-	a.policyIs(api.ChannelPolicy{RebootSlots: 1, Windows: []api.Window{{From: from, To: to}}})
+	a.policyIs(policy.Channel{RebootSlots: 1, Windows: []window.Window{{From: from, To: to}}})
 	for turns := 0; !a.ends(); turns++ {
 		if turns > 20_000 {
 			t.Fatal("it comes to no end")

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/api/policy"
+	"narwharf/hooks/window"
 )
 
 const policyPath = "/api/v1/channels/web/policy"
@@ -78,7 +80,7 @@ func TestPolicy(t *testing.T) {
 func TestPolicyWindow(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) { // which begins at 2000-01-01 00:00 UTC
 		w.promote(1, w.entry("*", w.system("a")))
-		w.must(w.setPolicy(api.ChannelPolicy{Windows: []api.Window{{From: "02:00", To: "04:00"}}}), 200, "")
+		w.must(w.setPolicy(policy.Channel{Windows: []window.Window{{From: "02:00", To: "04:00"}}}), 200, "")
 		first := w.do("GET", desiredPath, w.host, nil)
 		d := decode[api.Desired](t, first)
 		if d.Grant != nil || d.WaitingFor == nil || d.WaitingFor.Kind != api.WaitWindow || !strings.Contains(d.WaitingFor.Detail, "Sat 2000-01-01 02:00 UTC") {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/api/policy"
 	"narwharf/narinfo"
 	"narwharf/signing"
 )
@@ -364,8 +365,8 @@ func TestRestore(t *testing.T) {
 	w.must(w.do("PUT", "/api/v1/channels/db", w.admin, api.Promotion{Release: *dbRelease, Keys: []string{w.key.Public().String()}}, "If-Match", `"0"`), 200, "")
 	w.must(w.do("DELETE", "/api/v1/channels/db", w.admin, nil, "If-Match", `"3"`), 204, "")
 	want := decode[api.Channel](t, w.do("GET", "/api/v1/channels/web", "", nil))
-	w.must(w.setPolicy(api.ChannelPolicy{RebootSlots: 3}), 200, "")
-	w.must(w.setPolicy(api.ChannelPolicy{RebootSlots: 2}), 200, "")
+	w.must(w.setPolicy(policy.Channel{RebootSlots: 3}), 200, "")
+	w.must(w.setPolicy(policy.Channel{RebootSlots: 2}), 200, "")
 
 	w.stop()
 	w.path += ".new"

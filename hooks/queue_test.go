@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/api/policy"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/reboot"
 	"narwharf/nixos/effect"
@@ -275,7 +276,7 @@ func TestLateTexts(t *testing.T) {
 func TestUpThenGone(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		h := rebooters(w, 1, "web-1")[0]
-		w.must(w.setPolicy(api.ChannelPolicy{RebootSlots: 1, RebootTimeout: 60}), 200, "")
+		w.must(w.setPolicy(policy.Channel{RebootSlots: 1, RebootTimeout: 60}), 200, "")
 		h.asks(1)
 		if h.poll().Reboot == nil {
 			t.Fatal("not permitted")
@@ -393,7 +394,7 @@ func TestLineOfTwoChannels(t *testing.T) {
 		e.Action = "reboot"
 		body := api.Promotion{Release: *w.release(head, e), Keys: []string{w.key.Public().String()}, Threshold: 1}
 		w.must(w.do("PUT", "/api/v1/channels/db", w.admin, body, "If-Match", channel.ETag(0)), 200, "")
-		w.must(w.do("PUT", "/api/v1/channels/db/policy", w.admin, api.ChannelPolicy{RebootSlots: 1}), 200, "")
+		w.must(w.do("PUT", "/api/v1/channels/db/policy", w.admin, policy.Channel{RebootSlots: 1}), 200, "")
 		other := &api.Status{
 			Agent: "test", StartID: 100, Counter: 1, Channel: "db", Target: "db-1", BootID: "b0", State: api.Armed, Seq: 1, Action: "reboot",
 			Wanted: e.StorePath, Current: e.StorePath, Booted: e.StorePath, Profile: e.StorePath, WaitingFor: &api.Waiting{Kind: api.WaitReboot, Asks: true},
@@ -430,7 +431,7 @@ func TestAgentsThatFailGiveWay(t *testing.T) {
 	a.hooks = map[effect.HookName]bool{effect.HookPreReboot: true, effect.HookPostSwitch: true}
 	bad := a.hosts[0]
 	bad.HookFails[effect.HookPreReboot] = 1 << 30
-	a.policyIs(api.ChannelPolicy{RebootSlots: 1})
+	a.policyIs(policy.Channel{RebootSlots: 1})
 	a.release(next.Path, signing.Auto)
 	ended := func(h *simHost) bool {
 		s, seq := h.state()

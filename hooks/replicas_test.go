@@ -10,6 +10,7 @@ import (
 
 	"narwharf/cache/state"
 	"narwharf/hooks/api"
+	"narwharf/hooks/api/policy"
 	"narwharf/signing"
 )
 
@@ -75,7 +76,7 @@ func TestReplicaWakes(t *testing.T) {
 		etag = a.header.Get("ETag")
 	}
 	woken("a promote", func() { a.promote(1, a.entry("*", a.system("a"))) })
-	woken("a policy", func() { a.must(a.setPolicy(api.ChannelPolicy{MinAgent: "1.0.0"}), 200, "") })
+	woken("a policy", func() { a.must(a.setPolicy(policy.Channel{MinAgent: "1.0.0"}), 200, "") })
 	a.must(a.report(status(1, api.Idle)), 204, "")
 	woken("a hold", func() {
 		a.must(a.do("PATCH", "/api/v1/hosts/web-1", a.op, map[string]any{"hold": map[string]string{"reason": "why"}}), 200, "")

@@ -10,7 +10,9 @@ import (
 	"pgregory.net/rapid"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/api/policy"
 	"narwharf/hooks/host/presence"
+	"narwharf/hooks/window"
 )
 
 // rebooter is a host that needs a reboot for each release.
@@ -72,7 +74,7 @@ func rebooters(w *world, slots int, names ...string) []*rebooter {
 	e := w.entry("*", a)
 	e.Action = "reboot"
 	w.promote(1, e)
-	w.must(w.setPolicy(api.ChannelPolicy{RebootSlots: slots, RebootTimeout: 900}), 200, "")
+	w.must(w.setPolicy(policy.Channel{RebootSlots: slots, RebootTimeout: 900}), 200, "")
 	var all []*rebooter
 	for _, n := range names {
 		all = append(all, &rebooter{w: w, name: n, path: a.In("/nix/store")})
@@ -182,12 +184,12 @@ func TestRebootByAuto(t *testing.T) {
 	if s := h.show(); s.Slot != nil || s.WaitingFor == nil || *s.WaitingFor != *d.WaitingFor {
 		t.Errorf("shown is %+v %+v", s.Slot, s.WaitingFor)
 	}
-	w.must(w.setPolicy(api.ChannelPolicy{RebootSlots: 1}), 200, "")
+	w.must(w.setPolicy(policy.Channel{RebootSlots: 1}), 200, "")
 	if d := h.poll(); d.Reboot == nil {
 		t.Errorf("with slots: %+v", d.WaitingFor)
 	}
 	other := rebooter{w: w, name: "web-2", path: h.path}
-	w.must(w.setPolicy(api.ChannelPolicy{RebootTimeout: 900}), 200, "")
+	w.must(w.setPolicy(policy.Channel{RebootTimeout: 900}), 200, "")
 	other.asks(1)
 	if other.poll().Reboot == nil || h.poll().Reboot == nil {
 		t.Error("by the action reboot any number may; and what was permitted stays")
@@ -236,11 +238,11 @@ func TestSlotGroups(t *testing.T) {
 		t.Errorf("after a restart: %s", p)
 	}
 	// More slots are there at once; fewer take none away.
-	w.must(w.setPolicy(api.ChannelPolicy{RebootSlots: 2}), 200, "")
+	w.must(w.setPolicy(policy.Channel{RebootSlots: 2}), 200, "")
 	if p := got(); p != "a-1 a-2 b-1 b-2 " {
 		t.Errorf("with two slots: %s", p)
 	}
-	w.must(w.setPolicy(api.ChannelPolicy{RebootSlots: 1}), 200, "")
+	w.must(w.setPolicy(policy.Channel{RebootSlots: 1}), 200, "")
 	if p := got(); p != "a-1 a-2 b-1 b-2 " {
 		t.Errorf("with one slot again: %s", p)
 	}
@@ -252,7 +254,7 @@ func TestSlotGroups(t *testing.T) {
 func TestRebootWindow(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		hosts := rebooters(w, 1, "web-1", "web-2")
-		w.must(w.setPolicy(api.ChannelPolicy{RebootSlots: 1, RebootTimeout: 24 * 3600, Windows: []api.Window{{From: "02:00", To: "04:00"}}}), 200, "")
+		w.must(w.setPolicy(policy.Channel{RebootSlots: 1, RebootTimeout: 24 * 3600, Windows: []window.Window{{From: "02:00", To: "04:00"}}}), 200, "")
 		one, two := hosts[0], hosts[1]
 		for _, h := range hosts {
 			h.asks(1)
@@ -371,7 +373,7 @@ func TestSlotOverdue(t *testing.T) {
 			t.Errorf("it came back, and still: %+v", d)
 		}
 		// A longer patience counts for who is rebooting already.
-		w.must(w.setPolicy(api.ChannelPolicy{RebootSlots: 1, RebootTimeout: 3600}), 200, "")
+		w.must(w.setPolicy(policy.Channel{RebootSlots: 1, RebootTimeout: 3600}), 200, "")
 		time.Sleep(59 * time.Minute)
 		if alarms() != 1 {
 			t.Errorf("%d alarms", alarms())
@@ -409,7 +411,7 @@ func TestSlotsNeverExceedTheLimit(t *testing.T) {
 		limit := 0
 		setLimit := func() {
 			limit = rapid.IntRange(1, 3).Draw(rt, "limit")
-			w.must(w.setPolicy(api.ChannelPolicy{RebootSlots: limit}), 200, "")
+			w.must(w.setPolicy(policy.Channel{RebootSlots: limit}), 200, "")
 		}
 		setLimit()
 		holds := make(map[*rebooter]bool)

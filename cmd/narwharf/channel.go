@@ -13,6 +13,7 @@ import (
 	"narwharf/cmd/narwharf/keys"
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/api"
+	"narwharf/hooks/api/policy"
 	"narwharf/narinfo/clip"
 )
 
@@ -146,7 +147,7 @@ without rules.`)
 				return err
 			}
 		}
-		p, err := s.ChannelPolicy(s.Ctx, args[0], text)
+		p, err := policy.Of(s.Ctx, s.Client, args[0], text)
 		if err != nil {
 			return err
 		}

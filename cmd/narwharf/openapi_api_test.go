@@ -21,7 +21,9 @@ import (
 	"narwharf/hooks"
 	"narwharf/hooks/api"
 	"narwharf/hooks/api/login"
+	"narwharf/hooks/api/policy"
 	"narwharf/hooks/api/retention"
+	"narwharf/hooks/window"
 	"narwharf/narinfo"
 	"narwharf/signing"
 	"narwharf/signing/access"
@@ -205,7 +207,7 @@ func TestOpenAPIHasTheTypes(t *testing.T) {
 	for name, value := range map[string]any{
 		"Error": api.Error{}, "Missing": api.Missing{}, "Difference": api.Difference{}, "Promotion": api.Promotion{}, "Promoted": api.Promoted{},
 		"TargetPlan": api.TargetPlan{}, "Channel": api.Channel{}, "HistoryItem": api.HistoryItem{}, "HistoryTarget": api.HistoryTarget{},
-		"Desired": api.Desired{}, "Grant": api.Grant{}, "Waiting": api.Waiting{}, "Hold": api.Hold{}, "Directive": api.Directive{}, "Policy": api.Policy{}, "ChannelPolicy": api.ChannelPolicy{}, "Window": api.Window{}, "Slot": api.Slot{}, "Keys": api.Keys{}, "KeysChange": api.KeysChange{},
+		"Desired": api.Desired{}, "Grant": api.Grant{}, "Waiting": api.Waiting{}, "Hold": api.Hold{}, "Directive": api.Directive{}, "Policy": api.Policy{}, "ChannelPolicy": policy.Channel{}, "Window": window.Window{}, "Slot": api.Slot{}, "Keys": api.Keys{}, "KeysChange": api.KeysChange{},
 		"Status": api.Status{}, "Check": api.Check{}, "Transition": api.Transition{}, "Host": api.Host{}, "Identity": api.Identity{}, "Claim": api.Claim{}, "Join": api.Join{}, "Joined": api.Joined{}, "Exchanged": login.Token{}, "Event": api.Event{}, "Actor": api.Actor{}, "Login": login.Info{}, "LoginIssuer": login.Issuer{}, "LoginYou": login.You{},
 		"Pin": retention.Pin{}, "Sum": retention.Sum{}, "GcPlan": retention.Plan{}, "Going": retention.Going{}, "GcStatus": retention.Status{}, "GcRunning": retention.Running{}, "GcResult": retention.Result{},
 		"Why": retention.Why{}, "Chain": retention.Chain{}, "Usage": retention.Usage{}, "Share": retention.Share{}, "Deleted": retention.Deleted{},

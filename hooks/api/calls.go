@@ -3,7 +3,6 @@ package api
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -134,16 +133,6 @@ func (c *Client) Keys(ctx context.Context, name string, change *KeysChange) (*Ke
 func (c *Client) DeleteChannel(ctx context.Context, name string, ifSeq int64) error {
 	_, err := c.Do(ctx, Call{Method: http.MethodDelete, Path: channelPath(name), IfMatch: atSeq(ifSeq)})
 	return err
-}
-
-// ChannelPolicy reads a channel's policy, after replacing it by set if that is
-// not nil. The server says what is wrong with it.
-func (c *Client) ChannelPolicy(ctx context.Context, name string, set json.RawMessage) (*ChannelPolicy, error) {
-	call := Call{Path: channelPath(name) + "/policy"}
-	if set != nil {
-		call.Method, call.Body = http.MethodPut, set
-	}
-	return ask[*ChannelPolicy](ctx, c, call)
 }
 
 // Events reads the audit log from an id on, and from which id it goes on. Of one

@@ -36,6 +36,12 @@ type Desired struct {
 	MinAgent   string     `json:"min_agent,omitempty"`
 }
 
+// Policy tightens what the host's configuration says; zero values do nothing.
+type Policy struct {
+	ConfirmTimeout int64 `json:"confirm_timeout_s,omitempty"`
+	ProbationMin   int64 `json:"probation_min_s,omitempty"`
+}
+
 // Have is what a host knows of its channel: it is sent what leads on from there.
 type Have struct {
 	Seq  int64 // that it has accepted; below 0: its agent does not say

@@ -1,7 +1,7 @@
 // Package policy is the policies of channels: when hosts may act, and how many may
 // reboot at a time.
 //
-// In the state, as JSON: hooks/policy  <channel>  api.ChannelPolicy. The name of a
+// In the state, as JSON: hooks/policy  <channel>  policy.Channel. The name of a
 // channel that is not there yet may have one. Whoever changes a policy holds the
 // lock "policy:<channel>", and writes the same to the file channels/<channel>/policy,
 // from which Restore makes the table anew: else hosts could act at any time then.
@@ -19,13 +19,14 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/api/policy"
 	"narwharf/hooks/window"
 	"narwharf/signing"
 )
 
 // Policy is a channel's, ready to ask. It is replaced, never changed.
 type Policy struct {
-	api.ChannelPolicy
+	policy.Channel
 	schedule window.Schedule
 
 	mu          sync.Mutex // of what was last found out about the windows
@@ -48,7 +49,7 @@ func Parse(text []byte) (*Policy, error) {
 	p := new(Policy)
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
-	err := d.Decode(&p.ChannelPolicy)
+	err := d.Decode(&p.Channel)
 	if err == nil {
 		err = p.Check()
 	}
@@ -63,7 +64,7 @@ func Parse(text []byte) (*Policy, error) {
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (p *Policy) UnmarshalJSON(text []byte) (err error) {
-	if err := json.Unmarshal(text, &p.ChannelPolicy); err != nil {
+	if err := json.Unmarshal(text, &p.Channel); err != nil {
 		return err
 	}
 	p.schedule, err = window.NewSchedule(p.Windows)
@@ -71,7 +72,7 @@ func (p *Policy) UnmarshalJSON(text []byte) (err error) {
 }
 
 // MarshalJSON implements json.Marshaler.
-func (p *Policy) MarshalJSON() ([]byte, error) { return json.Marshal(p.ChannelPolicy) }
+func (p *Policy) MarshalJSON() ([]byte, error) { return json.Marshal(p.Channel) }
 
 // Open tells whether a window is open, and when that changes next; zero is never.
 // It is asked for each host, and the answer seldom changes.
@@ -102,7 +103,7 @@ var none = new(Policy)
 
 // Encode is the policy as it is answered, with its ETag, a hash of it.
 func (p *Policy) Encode() (etag string, text []byte) {
-	text, err := json.Marshal(p.ChannelPolicy)
+	text, err := json.Marshal(p.Channel)
 	if err != nil {
 		panic(err) // numbers and strings always encode
 	}

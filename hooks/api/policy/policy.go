@@ -1,21 +1,27 @@
-package api
+// Package policy is the policy of a channel as it goes over the wire, and the calls about it.
+package policy
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"regexp"
 	"time"
 
+	"narwharf/hooks/api"
 	"narwharf/hooks/window"
 )
 
-// ChannelPolicy is the body of GET and PUT /api/v1/channels/{c}/policy: when
+// Channel is the body of GET and PUT /api/v1/channels/{c}/policy: when
 // hosts of a channel may act, and how many of them may reboot at a time. It is
 // replaced as a whole; what is left out is as if it had never been said.
-type ChannelPolicy struct {
+type Channel struct {
 	// Windows are the times in which hosts may start on a release and reboot;
 	// none: always. What a host has begun it ends.
-	Windows []Window `json:"windows,omitempty"`
+	Windows []window.Window `json:"windows,omitempty"`
 	// RebootSlots is how many hosts of a group may be rebooting; 0: any number for
 	// releases with the action reboot, and none for auto, which then leaves it to
 	// people. A host's group is its label reboot_group, and without one its channel.
@@ -25,17 +31,8 @@ type ChannelPolicy struct {
 	RebootTimeout int64 `json:"reboot_timeout_s,omitempty"`
 	// MinAgent is the oldest version of an agent that may act; "": any.
 	MinAgent string `json:"min_agent,omitempty"`
-	Policy
+	api.Policy
 }
-
-// Policy tightens what the host's configuration says; zero values do nothing.
-type Policy struct {
-	ConfirmTimeout int64 `json:"confirm_timeout_s,omitempty"`
-	ProbationMin   int64 `json:"probation_min_s,omitempty"`
-}
-
-// Window is a maintenance window of a channel.
-type Window = window.Window
 
 // maxTightening bounds what a policy may ask of hosts, in seconds; agents obey
 // no more.
@@ -44,7 +41,7 @@ const maxTightening = 3600
 var versionGrammar = regexp.MustCompile(`^v?\d{1,9}\.\d{1,9}(?:\.\d{1,9})?(?:[-+].*)?$`)
 
 // Check says what is wrong with a policy, and writes days in lower case.
-func (p *ChannelPolicy) Check() error {
+func (p *Channel) Check() error {
 	if len(p.Windows) > 50 {
 		return fmt.Errorf("%d windows are more than 50", len(p.Windows))
 	}
@@ -76,9 +73,24 @@ func (p *ChannelPolicy) Check() error {
 const DefaultRebootTimeout = 15 * time.Minute
 
 // RebootPatience is the policy's reboot_timeout_s, or the default.
-func (p *ChannelPolicy) RebootPatience() time.Duration {
+func (p *Channel) RebootPatience() time.Duration {
 	if p.RebootTimeout == 0 {
 		return DefaultRebootTimeout
 	}
 	return time.Duration(p.RebootTimeout) * time.Second
+}
+
+// Of reads a channel's policy, after replacing it by set if that is not nil. The server says what
+// is wrong with it.
+func Of(ctx context.Context, c *api.Client, channel string, set json.RawMessage) (*Channel, error) {
+	call := api.Call{Path: "/api/v1/channels/" + url.PathEscape(channel) + "/policy"}
+	if set != nil {
+		call.Method, call.Body = http.MethodPut, set
+	}
+	a, err := c.Do(ctx, call)
+	if err != nil {
+		return nil, err
+	}
+	p := new(Channel)
+	return p, a.Decode(p)
 }
