@@ -85,6 +85,9 @@ var mayImport = map[string][]string{
 	"e2e/fleet/vm":               {"e2e/fleet"},
 	"hooks":                      {"hooks/...", "narinfo", "signing", "signing/access", "signing/access/scope", "signing/access/shortlived", "cache/limits", "cache/state", "cache/state/mirror"},
 	"cache/state/mirror":         {"cache/state", "cache/state/namelock"},
+	"hooks/call":                 {"hooks/audit", "hooks/host", "hooks/longpoll", "hooks/reply", "hooks/rights", "signing/access", "signing/access/scope", "cache/limits"},
+	"hooks/call/credentials":     {"hooks/api", "hooks/api/login", "hooks/api/proof", "hooks/audit", "hooks/call", "hooks/channel", "hooks/exchange", "hooks/host", "hooks/identity", "hooks/intake", "hooks/longpoll", "hooks/reply", "signing/access", "cache/limits"},
+	"hooks/call/retention":       {"hooks/api", "hooks/api/retention", "hooks/call", "hooks/channel", "hooks/retain", "narinfo"},
 	"hooks/audit":                {"hooks/api", "signing", "cache/state", "cache/state/mirror"},
 	"hooks/policy":               {"hooks/api", "hooks/api/policy", "hooks/audit", "hooks/window", "signing", "cache/state/mirror"},
 	"hooks/timers":               nil,
@@ -233,7 +236,7 @@ var onlyIn = map[string][]string{
 	"go.etcd.io/bbolt":         {"cache/state/bolt/*.go"},
 	// Handlers and clients know HTTP; what they call does not.
 	"net/http": {"bench/*.go", "cache/*.go", "cache/copies/remote/*.go", "cache/fastpath/*.go", "cache/limits/*.go", "cache/reply/*.go", "cache/state/admin/*.go", "cache/upstream/*.go", "cmd/narwharf/server/*.go", "cmd/narwharf/server/machines/*.go", "cmd/narwharf/server/keypair/*.go", "cmd/narwharf/server/shutdown/*.go", "e2e/*.go", "e2e/*/*.go",
-		"hooks/*.go", "hooks/dashboard/*.go", "signing/access/session/*.go", "hooks/api/*.go", "hooks/api/login/*.go", "hooks/api/policy/*.go", "hooks/api/retention/*.go", "hooks/api/transport/*.go", "hooks/login/*.go", "cmd/narwharf/access/login.go", "hooks/longpoll/*.go", "hooks/reply/*.go", "nixos/linux/*.go", "nixos/linux/join/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "nixos/identity/*.go", "signing/access/*.go", "signing/access/awsiam/*.go", "signing/browser/*.go",
+		"hooks/*.go", "hooks/call/*.go", "hooks/call/*/*.go", "hooks/dashboard/*.go", "signing/access/session/*.go", "hooks/api/*.go", "hooks/api/login/*.go", "hooks/api/policy/*.go", "hooks/api/retention/*.go", "hooks/api/transport/*.go", "hooks/login/*.go", "cmd/narwharf/access/login.go", "hooks/longpoll/*.go", "hooks/reply/*.go", "nixos/linux/*.go", "nixos/linux/join/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "nixos/identity/*.go", "signing/access/*.go", "signing/access/awsiam/*.go", "signing/browser/*.go",
 		"signing/access/oidc/*.go", "signing/access/oidc/oidctest/*.go"},
 }
 

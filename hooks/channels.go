@@ -5,9 +5,9 @@ import (
 	"net/http"
 	"strconv"
 
-	"narwharf/cache/limits"
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
+	"narwharf/hooks/call"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/longpoll"
 	"narwharf/signing"
@@ -15,18 +15,18 @@ import (
 )
 
 // ofChannel is an endpoint about the channel in its path.
-func ofChannel(serve func(c *call, name string) error) endpoint {
-	return func(c *call) error { return serve(c, c.Param("channel")) }
+func ofChannel(serve func(c *call.Call, name string) error) endpoint {
+	return func(c *call.Call) error { return serve(c, c.Param("channel")) }
 }
 
-func (s *Server) listChannels(c *call) error {
-	return answerJSON(c, http.StatusOK, map[string]any{"channels": s.channels.List()}, nil)
+func (s *Server) listChannels(c *call.Call) error {
+	return c.JSON(http.StatusOK, map[string]any{"channels": s.channels.List()}, nil)
 }
 
 // getChannel answers with the channel and its whole release. An absent or
 // deleted one is 404 with the ETag that creates it; it can be waited for.
-func (s *Server) getChannel(c *call, name string) error {
-	return s.poll(c, longpoll.Poll{Topics: []string{audit.Channel(name)}, Look: func() (longpoll.Answer, error) {
+func (s *Server) getChannel(c *call.Call, name string) error {
+	return c.Poll(longpoll.Poll{Topics: []string{audit.Channel(name)}, Look: func() (longpoll.Answer, error) {
 		l := s.channels.Get(name)
 		if l.Release != nil {
 			text, etag, err := l.Text()
@@ -39,23 +39,23 @@ func (s *Server) getChannel(c *call, name string) error {
 	}})
 }
 
-func (s *Server) getHistory(c *call, name string) (err error) {
+func (s *Server) getHistory(c *call.Call, name string) (err error) {
 	limit := 50
-	if q := c.req.URL.Query().Get("limit"); q != "" {
+	if q := c.Req.URL.Query().Get("limit"); q != "" {
 		if limit, err = strconv.Atoi(q); err != nil || limit < 1 || limit > 1000 {
 			return api.Errorf(api.BadRequest, "limit %q is not between 1 and 1000", q)
 		}
 	}
 	below := int64(0)
-	if q := c.req.URL.Query().Get("below"); q != "" {
+	if q := c.Req.URL.Query().Get("below"); q != "" {
 		if below, err = strconv.ParseInt(q, 10, 64); err != nil || below < 1 || below > signing.MaxSeq {
 			return api.Errorf(api.BadRequest, "below %q is not a seq", q)
 		}
 	}
-	return s.inTurn(c, func() (any, error) {
-		items, next, err := s.channels.History(c.req.Context(), name, limit, below)
+	return c.InTurn(func() (any, error) {
+		items, next, err := s.channels.History(c.Req.Context(), name, limit, below)
 		answer := map[string]any{"channel": name, "history": items}
-		if err == nil && c.req.URL.Query().Get("hosts") == "1" {
+		if err == nil && c.Req.URL.Query().Get("hosts") == "1" {
 			if err = c.May(scope.Scope{Kind: scope.Read, Glob: name}); err == nil {
 				answer["hosts"], err = audit.Ended(s.set, name)
 			}
@@ -67,41 +67,19 @@ func (s *Server) getHistory(c *call, name string) (err error) {
 	})
 }
 
-// inTurn answers with the JSON of what make returns, which costs more to make than to ask for, and is
-// in memory until the client has taken it.
-func (s *Server) inTurn(c *call, make func() (any, error)) error {
-	done, err := s.answers.Take(c.req, c.Who.Name)
-	if err != nil {
-		return err
-	}
-	defer done()
-	var text []byte
-	err = s.work.Do(c.req.Context(), limits.Who(c.Who.TokenID, c.req), func() error {
-		value, err := make()
-		if err == nil {
-			text, err = json.Marshal(value)
-		}
-		return err
-	})
-	if err == nil {
-		longpoll.WriteJSON(c.w, http.StatusOK, append(text, '\n'))
-	}
-	return err
-}
-
 // getRelease serves an earlier release whole: what a rollback builds on.
-func (s *Server) getRelease(c *call, name string) error {
+func (s *Server) getRelease(c *call.Call, name string) error {
 	seq, err := strconv.ParseInt(c.Param("seq"), 10, 64)
 	if err != nil || seq < 1 || seq > signing.MaxSeq {
 		return api.Errorf(api.BadRequest, "%q is not a seq", c.Param("seq"))
 	}
-	return s.inTurn(c, func() (any, error) { return s.channels.Past(c.req.Context(), name, seq) })
+	return c.InTurn(func() (any, error) { return s.channels.Past(c.Req.Context(), name, seq) })
 }
 
 // getStorePath answers shell scripts: nix-store -r $(curl …).
-func (s *Server) getStorePath(c *call, name string) error {
-	target := c.req.URL.Query().Get("target")
-	return s.poll(c, longpoll.Poll{Topics: []string{audit.Channel(name)}, Look: func() (a longpoll.Answer, err error) {
+func (s *Server) getStorePath(c *call.Call, name string) error {
+	target := c.Req.URL.Query().Get("target")
+	return c.Poll(longpoll.Poll{Topics: []string{audit.Channel(name)}, Look: func() (a longpoll.Answer, err error) {
 		l := s.channels.Get(name)
 		if l.Release == nil {
 			return a, l.Absent()

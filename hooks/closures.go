@@ -9,13 +9,14 @@ import (
 
 	"narwharf/cache/limits"
 	"narwharf/hooks/api"
+	"narwharf/hooks/call"
 	"narwharf/hooks/longpoll"
 	"narwharf/signing"
 	"narwharf/signing/access/scope"
 )
 
 // getClosure serves a manifest. It is immutable.
-func (s *Server) getClosure(c *call) error {
+func (s *Server) getClosure(c *call.Call) error {
 	d, err := closureParam(c)
 	if err != nil {
 		return err
@@ -25,7 +26,7 @@ func (s *Server) getClosure(c *call) error {
 		return err
 	}
 	defer text.Close()
-	h, etag := c.w.Header(), `"`+d.Hex()+`"`
+	h, etag := c.W.Header(), `"`+d.Hex()+`"`
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	// Shared caches may keep what is "public" for those who may not read it.
 	audience := "private"
@@ -34,21 +35,21 @@ func (s *Server) getClosure(c *call) error {
 	}
 	h.Set("Cache-Control", audience+", max-age=31536000, immutable")
 	h.Set("Etag", etag)
-	if longpoll.Matches(c.req.Header.Get("If-None-Match"), etag) {
-		c.w.WriteHeader(http.StatusNotModified)
+	if longpoll.Matches(c.Req.Header.Get("If-None-Match"), etag) {
+		c.W.WriteHeader(http.StatusNotModified)
 		return nil
 	}
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Length", strconv.FormatInt(size, 10))
-	c.w.WriteHeader(http.StatusOK)
-	if n, _ := io.Copy(c.w, text); n < size && c.req.Method != http.MethodHead {
+	c.W.WriteHeader(http.StatusOK)
+	if n, _ := io.Copy(c.W, text); n < size && c.Req.Method != http.MethodHead {
 		panic(http.ErrAbortHandler) // a read error, or the client left: never a whole answer
 	}
 	return nil
 }
 
 // closureParam reads 64 hex digits, with or without "sha256:".
-func closureParam(c *call) (signing.Digest, error) {
+func closureParam(c *call.Call) (signing.Digest, error) {
 	d, err := signing.ParseDigest("sha256:" + strings.TrimPrefix(c.Param("digest"), "sha256:"))
 	if err != nil {
 		return d, api.Errorf(api.BadRequest, "a closure manifest is named by 64 hex digits: %v", err)
@@ -57,12 +58,12 @@ func closureParam(c *call) (signing.Digest, error) {
 }
 
 // putClosure takes a manifest that a promoter wants to be compared.
-func (s *Server) putClosure(c *call) error {
+func (s *Server) putClosure(c *call.Call) error {
 	d, err := closureParam(c)
 	if err != nil {
 		return err
 	}
-	body, done, err := s.body(c, s.room, signing.MaxManifest, signing.MaxManifest)
+	body, done, err := c.Body(c.Rooms.Room, signing.MaxManifest, signing.MaxManifest)
 	if err != nil {
 		return err
 	}
@@ -84,6 +85,6 @@ func (s *Server) putClosure(c *call) error {
 	if err := s.channels.PutManifest(d, text); err != nil {
 		return err
 	}
-	longpoll.WriteJSON(c.w, http.StatusCreated, nil)
+	longpoll.WriteJSON(c.W, http.StatusCreated, nil)
 	return nil
 }

@@ -4,17 +4,18 @@ import (
 	"net/http"
 
 	"narwharf/hooks/audit"
+	"narwharf/hooks/call"
 	"narwharf/hooks/desired"
 	"narwharf/hooks/longpoll"
 )
 
 // getDesired is the agent's poll.
-func (s *Server) getDesired(c *call, name string) error {
-	w, err := desired.ReadWanted(c.req.URL.Query(), name)
+func (s *Server) getDesired(c *call.Call, name string) error {
+	w, err := desired.ReadWanted(c.Req.URL.Query(), name)
 	if err != nil {
 		return err
 	}
-	ctx, who := c.ctx(), c.caller()
+	ctx, who := c.Ctx(), c.Caller()
 	if err := s.hosts.AdmitPoll(ctx, who, name, w.Channel, w.Self); err != nil {
 		return err
 	}
@@ -22,15 +23,15 @@ func (s *Server) getDesired(c *call, name string) error {
 		return err
 	}
 	ask := s.Fleet.Tell
-	if c.req.Method == http.MethodHead {
+	if c.Req.Method == http.MethodHead {
 		ask = s.Fleet.For // it is no agent that would act on it
 	}
 	p := s.hosts.Presence(name)
 	number, back := p.Arrive(s.clock(), w.Channel, w.Target)
 	if back {
-		s.polls.Notify(audit.Hosts(w.Channel)...)
+		s.shared.Polls.Notify(audit.Hosts(w.Channel)...)
 	}
-	return s.poll(c, longpoll.Poll{
+	return c.Poll(longpoll.Poll{
 		Topics: []string{audit.Channel(w.Channel), audit.Host(name)},
 		Also:   func() []string { return s.Fleet.SlotTopics(name) },
 		Over: func(gone bool) {

@@ -10,6 +10,9 @@
 //	hooks/longpoll  GETs that wait
 //	hooks/timers    what changes by the passing of time
 //
+// Handlers lie here and beneath hooks/call, which holds what they share; the one table of
+// routes is in routes.go.
+//
 // The server cannot make a host run what no promoter signed. It verifies
 // signatures all the same, so that mistakes show at the promote and not on a
 // thousand hosts.

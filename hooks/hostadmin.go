@@ -5,19 +5,20 @@ import (
 	"net/http"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/call"
 	"narwharf/hooks/host"
 	"narwharf/hooks/intake"
 )
 
 // ofHost is an endpoint about the host in its path.
-func ofHost(serve func(c *call, name string) error) endpoint {
-	return func(c *call) error { return serve(c, c.Param("host")) }
+func ofHost(serve func(c *call.Call, name string) error) endpoint {
+	return func(c *call.Call) error { return serve(c, c.Param("host")) }
 }
 
 // operated is an endpoint that changes a host, which is answered with what is known
 // of it then.
-func (s *Server) operated(change func(c *call, name string) error) endpoint {
-	return ofHost(func(c *call, name string) error {
+func (s *Server) operated(change func(c *call.Call, name string) error) endpoint {
+	return ofHost(func(c *call.Call, name string) error {
 		if err := change(c, name); err != nil {
 			return err
 		}
@@ -25,58 +26,54 @@ func (s *Server) operated(change func(c *call, name string) error) endpoint {
 		if err != nil {
 			return err
 		}
-		return answerJSON(c, http.StatusOK, d.Host, nil)
+		return c.JSON(http.StatusOK, d.Host, nil)
 	})
 }
 
 // operatedSeq is one with a body {"seq":N}: about which release an operator speaks of
 // a host, since there may be another meanwhile.
 func (s *Server) operatedSeq(change func(ctx context.Context, who host.Caller, name string, seq int64) error) endpoint {
-	return s.operated(func(c *call, name string) error {
+	return s.operated(func(c *call.Call, name string) error {
 		var body struct {
 			Seq int64 `json:"seq"`
 		}
-		if err := s.readJSON(c, 1<<10, &body); err != nil {
+		if err := c.ReadJSON(1<<10, &body); err != nil {
 			return err
 		}
 		if body.Seq < 1 {
 			return api.Errorf(api.BadRequest, `send {"seq":N}, the release that is meant`)
 		}
-		return change(c.ctx(), c.caller(), name, body.Seq)
+		return change(c.Ctx(), c.Caller(), name, body.Seq)
 	})
 }
 
 // patchHost sets labels and hold.
-func (s *Server) patchHost(c *call, name string) error {
+func (s *Server) patchHost(c *call.Call, name string) error {
 	var p host.Patch
-	if err := s.readJSON(c, 64<<10, &p); err != nil {
+	if err := c.ReadJSON(64<<10, &p); err != nil {
 		return err
 	}
 	if err := p.Check(); err != nil {
 		return err
 	}
-	return s.hosts.Patch(c.ctx(), c.caller(), name, &p)
+	return s.hosts.Patch(c.Ctx(), c.Caller(), name, &p)
 }
 
-func (s *Server) deleteHost(c *call, name string) error {
-	if err := s.Fleet.Remove(c.ctx(), c.caller(), name); err != nil {
-		return err
-	}
-	c.w.WriteHeader(http.StatusNoContent)
-	return nil
+func (s *Server) deleteHost(c *call.Call, name string) error {
+	return c.Done(s.Fleet.Remove(c.Ctx(), c.Caller(), name))
 }
 
 // approveHost says which machine has a host's name.
-func (s *Server) approveHost(c *call, name string) error {
+func (s *Server) approveHost(c *call.Call, name string) error {
 	var p struct {
 		Instance *string `json:"instance"`
 		Key      string  `json:"key"` // of a host that joins by it
 	}
-	if err := s.readJSON(c, 4<<10, &p); err != nil {
+	if err := c.ReadJSON(4<<10, &p); err != nil {
 		return err
 	}
 	if p.Key != "" && p.Instance == nil {
-		return s.Identities.Approve(c.ctx(), c.Who.Name, name, p.Key, c.About)
+		return s.Identities.Approve(c.Ctx(), c.Who.Name, name, p.Key, c.About)
 	}
 	if p.Instance == nil || intake.CheckSelf(api.Self{Instance: *p.Instance}) != nil {
 		return api.Errorf(api.BadRequest, `send {"instance":"…"}, 32 hex digits: narwharf host show %s lists the machines that claim the name`, name)
@@ -85,7 +82,7 @@ func (s *Server) approveHost(c *call, name string) error {
 	if err != nil {
 		return err
 	}
-	return s.hosts.Approve(c.ctx(), c.caller(), name, d.Channel, *p.Instance)
+	return s.hosts.Approve(c.Ctx(), c.Caller(), name, d.Channel, *p.Instance)
 }
 
 // directHost asks a host to try its entry again that failed, or to leave a release for

@@ -3,15 +3,16 @@ package hooks
 import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
+	"narwharf/hooks/call"
 	"narwharf/hooks/desired"
 	"narwharf/hooks/host"
 	"narwharf/hooks/longpoll"
 )
 
-func (s *Server) listHosts(c *call) error {
-	q := c.req.URL.Query()
+func (s *Server) listHosts(c *call.Call) error {
+	q := c.Req.URL.Query()
 	channel, sees := q.Get("channel"), c.Sees()
-	return s.poll(c, longpoll.Poll{Topics: []string{audit.HostsOf(channel)}, Look: func() (longpoll.Answer, error) {
+	return c.Poll(longpoll.Poll{Topics: []string{audit.HostsOf(channel)}, Look: func() (longpoll.Answer, error) {
 		list, next, err := s.Fleet.List(func(of string) bool { return (channel == "" || of == channel) && sees(of) })
 		if err != nil {
 			return longpoll.Answer{}, err
@@ -23,7 +24,7 @@ func (s *Server) listHosts(c *call) error {
 	}})
 }
 
-func (s *Server) getHost(c *call, name string) error {
+func (s *Server) getHost(c *call.Call, name string) error {
 	d, err := s.Fleet.Describe(name)
 	if err != nil {
 		return err
@@ -32,7 +33,7 @@ func (s *Server) getHost(c *call, name string) error {
 		return host.Unknown(name) // it may have polled
 	}
 	sees := c.Sees()
-	return s.poll(c, longpoll.Poll{Topics: []string{audit.HostsOf(d.Channel), audit.Host(name)}, Look: func() (longpoll.Answer, error) {
+	return c.Poll(longpoll.Poll{Topics: []string{audit.HostsOf(d.Channel), audit.Host(name)}, Look: func() (longpoll.Answer, error) {
 		d, err := s.Fleet.Describe(name)
 		if err == nil && d.Known() && !sees(d.Channel) {
 			err = api.Errorf(api.NotFound, "%s follows another channel now", name)

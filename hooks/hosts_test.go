@@ -95,7 +95,7 @@ func TestLongPoll(t *testing.T) {
 func (w *world) parked(n int) {
 	w.t.Helper()
 	for range 1000 {
-		if w.s.polls.Count().Waiting >= n {
+		if w.s.shared.Polls.Count().Waiting >= n {
 			return
 		}
 		time.Sleep(5 * time.Millisecond)
@@ -139,7 +139,7 @@ func TestClientLeaves(t *testing.T) {
 		t.Fatal("the poll was answered")
 	}
 	for range 200 {
-		if w.s.polls.Count().Waiting == 0 {
+		if w.s.shared.Polls.Count().Waiting == 0 {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)

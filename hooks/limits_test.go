@@ -73,7 +73,7 @@ func TestRightsBeforeBodies(t *testing.T) {
 // TestSlowBody: a body that comes to a halt ends, and an agent sends its report again.
 func TestSlowBody(t *testing.T) {
 	w := newWorld(t)
-	w.s.bodyIdle = 200 * time.Millisecond
+	w.s.shared.BodyIdle = 200 * time.Millisecond
 	c := w.dial("PUT /api/v1/hosts/web-1/status HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + w.host + "\r\nContent-Length: 1000\r\n\r\n{")
 	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
@@ -321,7 +321,7 @@ func TestHistoryIsStored(t *testing.T) {
 	}
 	all := func() (items []api.HistoryItem) {
 		t.Helper()
-		w.s.work = limits.NewWork() // on a busy machine it takes long
+		w.s.shared.Work = limits.NewWork() // on a busy machine it takes long
 		for below := ""; ; {
 			answer := w.must(w.do("GET", "/api/v1/channels/web/history?limit=1000"+below, "", nil), 200, "")
 			p := decode[page](t, answer)
@@ -423,7 +423,7 @@ func TestAnswersNobodyTakes(t *testing.T) {
 	paths := []string{"/api/v1/channels/web/history", "/api/v1/channels/web/releases/1"}
 	for { // as many as clients that read nothing hold
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		_, err := w.s.answers.Take((&http.Request{RemoteAddr: "127.0.0.1:1"}).WithContext(ctx), "")
+		_, err := w.s.shared.Answers.Take((&http.Request{RemoteAddr: "127.0.0.1:1"}).WithContext(ctx), "")
 		cancel()
 		if err != nil {
 			break

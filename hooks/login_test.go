@@ -14,7 +14,7 @@ import (
 // nobody is told why another is bad.
 func TestLogin(t *testing.T) {
 	w := newWorld(t)
-	w.s.issuers = []login.Issuer{{Name: "github", URL: "https://token.actions.githubusercontent.com", Audience: "https://cache.example.org", Flows: []string{login.JWT}}}
+	w.s.credentials.Issuers = []login.Issuer{{Name: "github", URL: "https://token.actions.githubusercontent.com", Audience: "https://cache.example.org", Flows: []string{login.JWT}}}
 	ask := func(token string) login.Info {
 		t.Helper()
 		return decode[login.Info](t, w.must(w.do("GET", "/api/v1/login", token, nil), 200, ""))

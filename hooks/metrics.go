@@ -15,10 +15,10 @@ func newMetrics(s *Server, reg prometheus.Registerer, ofHosts bool) *metrics {
 	}
 	reg.MustRegister(m.requests, m.promoted, s.Fleet.Metrics(ofHosts),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "narwharf_polls_parked", Help: "Polls that wait for a change."},
-			func() float64 { return float64(s.polls.Count().Waiting) }),
+			func() float64 { return float64(s.shared.Polls.Count().Waiting) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "narwharf_polls_detached", Help: "Those of them that wait outside of net/http."},
-			func() float64 { return float64(s.polls.Count().Detached) }),
+			func() float64 { return float64(s.shared.Polls.Count().Detached) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "narwharf_poll_wakeups_total", Help: "Times a parked poll was woken to look."},
-			func() float64 { return float64(s.polls.Count().Woken) }))
+			func() float64 { return float64(s.shared.Polls.Count().Woken) }))
 	return m
 }

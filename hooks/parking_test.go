@@ -73,7 +73,7 @@ func (w *world) get(path, etag string, wait int) string {
 
 // off counts the polls and connections that are off net/http.
 func (w *world) off() (parked, silent int) {
-	n := w.s.polls.Count()
+	n := w.s.shared.Polls.Count()
 	return n.Detached, n.Silent
 }
 
@@ -130,7 +130,7 @@ func TestParked(t *testing.T) {
 			t.Errorf("%v answers %s are counted, want %v", n, status, want)
 		}
 	}
-	if n := w.s.polls.Count(); n.Waiting != 0 || n.Woken != 3 {
+	if n := w.s.shared.Polls.Count(); n.Waiting != 0 || n.Woken != 3 {
 		t.Errorf("%+v", n)
 	}
 	if n := w.s.hosts.Presence("web-1").Parked(); n != 0 {
@@ -249,7 +249,7 @@ func TestParkedStops(t *testing.T) {
 // client, nor its patience.
 func TestParkedLeaves(t *testing.T) {
 	w := newWorld(t)
-	w.s.polls.Listener(300 * time.Millisecond)
+	w.s.shared.Polls.Listener(300 * time.Millisecond)
 	c := w.wire()
 	c.send(w.get(desiredPath, "", 0))
 	etag := c.receive().header.Get("Etag")
@@ -265,7 +265,7 @@ func TestParkedLeaves(t *testing.T) {
 		c := w.wire()
 		wait := 60
 		if silent {
-			w.s.polls.Listener(time.Minute)
+			w.s.shared.Polls.Listener(time.Minute)
 			wait = 1
 		}
 		c.send(w.get(desiredPath, etag, wait))

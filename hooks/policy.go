@@ -6,30 +6,31 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
+	"narwharf/hooks/call"
 	"narwharf/hooks/longpoll"
 	"narwharf/hooks/policy"
 )
 
 // getPolicy answers with an empty policy where none was set.
-func (s *Server) getPolicy(c *call, name string) error {
-	return s.poll(c, longpoll.Poll{Topics: []string{audit.Channel(name)}, Look: func() (longpoll.Answer, error) {
+func (s *Server) getPolicy(c *call.Call, name string) error {
+	return c.Poll(longpoll.Poll{Topics: []string{audit.Channel(name)}, Look: func() (longpoll.Answer, error) {
 		etag, text := s.policies.Of(name).Encode()
 		return longpoll.Answer{Status: http.StatusOK, ETag: etag, Body: text}, nil
 	}})
 }
 
 // putPolicy replaces a policy, and lets the hosts look anew.
-func (s *Server) putPolicy(c *call, name string) error {
+func (s *Server) putPolicy(c *call.Call, name string) error {
 	var raw json.RawMessage
-	if err := s.readJSON(c, policy.MaxSize, &raw); err != nil {
+	if err := c.ReadJSON(policy.MaxSize, &raw); err != nil {
 		return err
 	}
 	p, err := policy.Parse(raw)
 	if err != nil {
 		return err
 	}
-	match := c.req.Header.Get("If-Match")
-	err = s.policies.Set(c.ctx(), name, p, func(etag string) error {
+	match := c.Req.Header.Get("If-Match")
+	err = s.policies.Set(c.Ctx(), name, p, func(etag string) error {
 		if match == "" || longpoll.Matches(match, etag) {
 			return nil
 		}
@@ -39,7 +40,7 @@ func (s *Server) putPolicy(c *call, name string) error {
 		return err
 	}
 	etag, text := p.Encode()
-	c.w.Header().Set("Etag", etag)
-	longpoll.WriteJSON(c.w, http.StatusOK, text)
+	c.W.Header().Set("Etag", etag)
+	longpoll.WriteJSON(c.W, http.StatusOK, text)
 	return nil
 }

@@ -204,7 +204,7 @@ func (l *lookups) Lookup(ctx context.Context, id string) (access.Token, error) {
 func (w *world) park(token, host string, detached bool) (answered chan answer) {
 	answered = make(chan answer, 1)
 	etag := w.must(w.do("GET", "/api/v1/hosts/"+host+"/desired?channel=web", token, nil), 200, "").header.Get("Etag")
-	before := w.s.polls.Count()
+	before := w.s.shared.Polls.Count()
 	method := "GET"
 	if !detached {
 		method = "HEAD" // which is never taken off net/http
@@ -217,7 +217,7 @@ func (w *world) park(token, host string, detached bool) (answered chan answer) {
 		answered <- a
 	}()
 	w.becomes("the poll parks", func() bool {
-		n := w.s.polls.Count()
+		n := w.s.shared.Polls.Count()
 		return n.Waiting > before.Waiting && (!detached || n.Detached > before.Detached)
 	})
 	return answered
@@ -238,7 +238,7 @@ func TestRevokedEndsPolls(t *testing.T) {
 	for _, detached := range []bool{true, false} {
 		name := fmt.Sprintf("gone-%t", detached)
 		answered := w.park(w.token(name, "follow:web"), name, detached)
-		asked, woken := count.n.Load(), w.s.polls.Count().Woken
+		asked, woken := count.n.Load(), w.s.shared.Polls.Count().Woken
 		if _, err := w.tokens.Revoke(t.Context(), name, time.Now()); err != nil {
 			t.Fatal(err)
 		}
@@ -253,10 +253,10 @@ func TestRevokedEndsPolls(t *testing.T) {
 		if n := count.n.Load() - asked; n > 2 {
 			t.Errorf("detached %t: %d lookups for one revocation", detached, n)
 		}
-		if n := w.s.polls.Count().Woken - woken; n != 1 {
+		if n := w.s.shared.Polls.Count().Woken - woken; n != 1 {
 			t.Errorf("detached %t: %d polls woke", detached, n)
 		}
-		if n := w.s.polls.Count().Waiting; n != others {
+		if n := w.s.shared.Polls.Count().Waiting; n != others {
 			t.Errorf("detached %t: %d polls wait, want %d", detached, n, others)
 		}
 		w.must(w.do("GET", "/api/v1/hosts/"+name+"/desired?channel=web", "", nil), 401, api.Unauthorized)
@@ -317,13 +317,13 @@ func TestParkedReaders(t *testing.T) {
 			a, _ := w.try("GET", path, token, nil, "If-None-Match", etag, "Prefer", "wait=60")
 			answered <- a
 		}()
-		w.becomes("the poll parks", func() bool { return w.s.polls.Count().Waiting == 1 })
+		w.becomes("the poll parks", func() bool { return w.s.shared.Polls.Count().Waiting == 1 })
 		if _, err := w.tokens.Revoke(t.Context(), name, time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		if path == "/api/v1/channels/web" { // anonymous may
 			time.Sleep(50 * time.Millisecond)
-			if n := w.s.polls.Count().Waiting; n != 1 {
+			if n := w.s.shared.Polls.Count().Waiting; n != 1 {
 				t.Errorf("%s: %d wait", path, n)
 			}
 			continue

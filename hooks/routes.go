@@ -7,6 +7,8 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/call"
+	"narwharf/hooks/call/retention"
 	"narwharf/hooks/desired"
 	"narwharf/hooks/reply"
 	"narwharf/hooks/rights"
@@ -22,7 +24,7 @@ type Route struct {
 }
 
 // endpoint answers one route; what it returns as an error becomes the answer.
-type endpoint func(c *call) error
+type endpoint func(c *call.Call) error
 
 type row struct {
 	Route
@@ -42,7 +44,7 @@ func (s *Server) rows() []row {
 		{Route{"PUT", "/api/v1/channels/:channel/policy", "policy-put", rights.Operates(scope.InPath)}, ofChannel(s.putPolicy)},
 		{Route{"GET", "/api/v1/channels/:channel/keys", "keys", scope.NeedsPull}, ofChannel(s.getKeys)},
 		{Route{"PUT", "/api/v1/channels/:channel/keys", "keys-put", rights.Promotes}, ofChannel(s.putKeys)},
-		{Route{"GET", "/api/v1/channels/:channel/bootstrap", "bootstrap", rights.Joins(scope.InPath)}, ofChannel(s.getBootstrap)},
+		{Route{"GET", "/api/v1/channels/:channel/bootstrap", "bootstrap", rights.Joins(scope.InPath)}, ofChannel(s.credentials.Bootstrap)},
 		{Route{"GET", "/api/v1/closures/:digest", "closure", scope.NeedsPull}, s.getClosure},
 		{Route{"PUT", "/api/v1/closures/:digest", "closure-put", rights.SendsManifest}, s.putClosure},
 		{Route{"GET", "/api/v1/hosts", "host-list", rights.Reads(scope.OfList)}, s.listHosts},
@@ -53,25 +55,25 @@ func (s *Server) rows() []row {
 		{Route{"POST", "/api/v1/hosts/:host/retry", "host-retry", rights.Operates(scope.OfHost)}, s.directHost(desired.Retry)},
 		{Route{"POST", "/api/v1/hosts/:host/revert", "host-revert", rights.Operates(scope.OfHost)}, s.directHost(desired.Revert)},
 		{Route{"POST", "/api/v1/hosts/:host/release", "host-release", rights.Operates(scope.OfHost)}, s.releaseHost()},
-		{Route{"POST", "/api/v1/challenge", "challenge", scope.NeedsNothing}, s.challenge},
-		{Route{"POST", "/api/v1/join", "join", rights.JoinsOrProves}, s.join},
-		{Route{"POST", "/api/v1/token", "token", scope.NeedsNothing}, s.exchangeToken},
-		{Route{"DELETE", "/api/v1/token", "token-delete", scope.NeedsNothing}, s.endToken},
+		{Route{"POST", "/api/v1/challenge", "challenge", scope.NeedsNothing}, s.credentials.Challenge},
+		{Route{"POST", "/api/v1/join", "join", rights.JoinsOrProves}, s.credentials.Join},
+		{Route{"POST", "/api/v1/token", "token", scope.NeedsNothing}, s.credentials.ExchangeToken},
+		{Route{"DELETE", "/api/v1/token", "token-delete", scope.NeedsNothing}, s.credentials.EndToken},
 		{Route{"GET", "/api/v1/hosts/:host/desired", "desired", rights.Follows(scope.InQuery)}, ofHost(s.getDesired)},
 		{Route{"PUT", "/api/v1/hosts/:host/status", "status", rights.Follows(scope.InBody)}, ofHost(s.putStatus)},
 		{Route{"POST", "/api/v1/hosts/:host/log", "host-log-post", rights.Follows(scope.OfHostLog)}, ofHost(s.postLog)},
 		{Route{"GET", "/api/v1/hosts/:host/log", "host-log", rights.Reads(scope.OfHost)}, ofHost(s.getLog)},
 		{Route{"GET", "/api/v1/events", "events", rights.Reads(scope.OfList)}, s.getEvents},
-		{Route{"GET", "/api/v1/login", "login", scope.NeedsNothing}, s.getLogin},
-		{Route{"GET", "/api/v1/pins", "pin-list", rights.Operates(scope.None)}, s.listPins},
-		{Route{"GET", "/api/v1/pins/:pin", "pin", rights.Operates(scope.None)}, ofPin(s.getPin)},
-		{Route{"PUT", "/api/v1/pins/:pin", "pin-put", rights.Operates(scope.None)}, ofPin(s.putPin)},
-		{Route{"DELETE", "/api/v1/pins/:pin", "pin-delete", rights.Operates(scope.None)}, ofPin(s.deletePin)},
-		{Route{"GET", "/api/v1/gc", "gc", rights.Operates(scope.None)}, s.getCollected},
-		{Route{"POST", "/api/v1/gc", "gc-post", rights.Collects}, s.collect},
-		{Route{"GET", "/api/v1/why", "why", rights.Operates(scope.None)}, s.getWhy},
-		{Route{"GET", "/api/v1/du", "du", rights.Reads(scope.OfAll)}, s.getUsage},
-		{Route{"DELETE", "/api/v1/paths/:path", "path-delete", rights.Admins}, s.deletePath},
+		{Route{"GET", "/api/v1/login", "login", scope.NeedsNothing}, s.credentials.Login},
+		{Route{"GET", "/api/v1/pins", "pin-list", rights.Operates(scope.None)}, s.retention.Pins},
+		{Route{"GET", "/api/v1/pins/:pin", "pin", rights.Operates(scope.None)}, retention.OfPin(s.retention.Pin)},
+		{Route{"PUT", "/api/v1/pins/:pin", "pin-put", rights.Operates(scope.None)}, retention.OfPin(s.retention.PutPin)},
+		{Route{"DELETE", "/api/v1/pins/:pin", "pin-delete", rights.Operates(scope.None)}, retention.OfPin(s.retention.DeletePin)},
+		{Route{"GET", "/api/v1/gc", "gc", rights.Operates(scope.None)}, s.retention.Collected},
+		{Route{"POST", "/api/v1/gc", "gc-post", rights.Collects}, s.retention.Collect},
+		{Route{"GET", "/api/v1/why", "why", rights.Operates(scope.None)}, s.retention.Why},
+		{Route{"GET", "/api/v1/du", "du", rights.Reads(scope.OfAll)}, s.retention.Usage},
+		{Route{"DELETE", "/api/v1/paths/:path", "path-delete", rights.Admins}, s.retention.DeletePath},
 	}
 }
 
@@ -102,11 +104,10 @@ func (s *Server) route() http.Handler {
 	for i := range rows {
 		r := &rows[i]
 		serve := func(c echo.Context) error {
-			call := &call{w: c.Response().Writer, req: c.Request(), Request: rights.Request{
+			return s.answer(r, &call.Call{Shared: s.shared, W: c.Response().Writer, Req: c.Request(), Request: rights.Request{
 				Who: s.access.Identify(c.Request()), Param: c.Param, Query: c.Request().URL.Query(), ChannelOf: s.channelOf,
 				Proofs: len(s.Identities.Taken()) > 0,
-			}}
-			return s.answer(r, call)
+			}})
 		}
 		e.Add(r.Method, r.Pattern, serve)
 		if r.Method == http.MethodGet {

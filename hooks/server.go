@@ -19,6 +19,9 @@ import (
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/api/login"
 	"narwharf/hooks/audit"
+	"narwharf/hooks/call"
+	"narwharf/hooks/call/credentials"
+	"narwharf/hooks/call/retention"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/closure"
 	"narwharf/hooks/desired"
@@ -72,16 +75,19 @@ type Options struct {
 	Bootstrap func(intake.BootstrapRequest) (string, error)
 }
 
+func (o *Options) setDefaults() {
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	o.BodyIdle, o.HostsPerCredential = cmp.Or(o.BodyIdle, 30*time.Second), cmp.Or(o.HostsPerCredential, 1000)
+	o.KeepReleases, o.ForgetHosts = cmp.Or(o.KeepReleases, 10), cmp.Or(o.ForgetHosts, 90*24*time.Hour)
+}
+
 // Server is the API of channels and hosts, an http.Handler for /api/v1/.
 type Server struct {
-	access    *access.Authenticator
-	tokens    *access.Tokens
-	issuers   []login.Issuer
-	exchange  *exchange.Exchanger
-	bootstrap func(intake.BootstrapRequest) (string, error)
-	log       *slog.Logger
-	clock     func() time.Time
-	bodyIdle  time.Duration
+	access *access.Authenticator
+	log    *slog.Logger
+	clock  func() time.Time
 
 	set        *mirror.Set
 	limits     audit.Limits
@@ -95,17 +101,13 @@ type Server struct {
 	Fleet      *desired.Fleet
 	Retain     *retain.Retainer
 
-	collector retain.Collector
+	credentials *credentials.Handlers
+	retention   *retention.Handlers
 
-	timers    *timers.Set
-	polls     *longpoll.Polls
-	room      *limits.Room    // for bodies
-	hostRoom  *limits.Room    // for those of hosts
-	strangers *limits.Room    // for those of whoever has no credential yet
-	answers   *limits.Answers // that are large
-	work      *limits.Work
-	metrics   *metrics
-	handler   http.Handler
+	timers  *timers.Set
+	shared  *call.Shared
+	metrics *metrics
+	handler http.Handler
 
 	ready   atomic.Bool // all of the above is there
 	unwatch func()
@@ -114,19 +116,15 @@ type Server struct {
 
 // New opens the channels and hosts in a state.
 func New(o Options) (_ *Server, err error) {
-	if o.Clock == nil {
-		o.Clock = time.Now
-	}
-	o.BodyIdle, o.HostsPerCredential = cmp.Or(o.BodyIdle, 30*time.Second), cmp.Or(o.HostsPerCredential, 1000)
-	o.KeepReleases, o.ForgetHosts = cmp.Or(o.KeepReleases, 10), cmp.Or(o.ForgetHosts, 90*24*time.Hour)
+	o.setDefaults()
 	if err := state.CheckVersion(o.State, "hooks/meta", "version", "1"); err != nil {
 		return nil, fmt.Errorf("open channels: %w", err)
 	}
 	set := mirror.NewSet(o.State, o.Log)
 	s := &Server{
-		access: o.Access, tokens: o.Tokens, issuers: o.Issuers, bootstrap: o.Bootstrap, log: o.Log, clock: o.Clock, bodyIdle: o.BodyIdle, work: limits.NewWork(),
-		room: limits.NewRoom(256 << 20), hostRoom: limits.NewRoom(64 << 20), strangers: limits.NewRoom(4 << 20), answers: limits.NewAnswers(),
-		set: set, limits: o.Audit, refusals: audit.NewRefusals(set, o.Clock, o.Log), timers: timers.New(o.Clock), collector: o.Collector,
+		access: o.Access, log: o.Log, clock: o.Clock,
+		set: set, limits: o.Audit, refusals: audit.NewRefusals(set, o.Clock, o.Log), timers: timers.New(o.Clock),
+		shared: &call.Shared{Access: o.Access, BodyIdle: o.BodyIdle, Rooms: call.NewRooms(), Answers: limits.NewAnswers(), Work: limits.NewWork()},
 	}
 	s.unwatch = o.State.Watch(func(topics []string) {
 		set.Noticed(topics)
@@ -139,45 +137,10 @@ func New(o Options) (_ *Server, err error) {
 			s.unwatch()
 		}
 	}()
-	s.polls = longpoll.New(longpoll.Options{Log: s.log, Answered: s.count, WriteError: func(w http.ResponseWriter, req *http.Request, err error) {
+	s.shared.Polls = longpoll.New(longpoll.Options{Log: s.log, Answered: s.count, WriteError: func(w http.ResponseWriter, req *http.Request, err error) {
 		reply.Error(w, req, err, s.log)
 	}})
-	if o.Short == nil {
-		if o.Short, err = shortlived.Open(o.State, o.Log); err != nil {
-			return nil, err
-		}
-	}
-	s.exchange = exchange.New(set, o.Short, o.JWT)
-	closures := closure.New(o.Cache, o.Files, o.Log)
-	if s.channels, err = channel.New(set, closures, o.Files, o.Log); err != nil {
-		return nil, err
-	}
-	if s.policies, err = policy.New(set, o.Files); err != nil {
-		return nil, err
-	}
-	if s.keys, err = keys.New(set, s.channels, o.Files); err != nil {
-		return nil, err
-	}
-	o.Identity.Set, o.Identity.Short, o.Identity.Log, o.Identity.Clock = set, o.Short, o.Log, o.Clock
-	if s.Identities, err = identity.New(context.Background(), o.Identity); err != nil {
-		return nil, err
-	}
-	if s.hosts, err = host.New(set, host.Options{
-		Tokens: o.Tokens, Short: o.Short, Forgotten: s.Identities.Forget, PerCredential: o.HostsPerCredential, Log: o.Log, Clock: o.Clock,
-	}); err != nil {
-		return nil, err
-	}
-	if s.slots, err = reboot.New(set, o.Clock()); err != nil {
-		return nil, err
-	}
-	s.Fleet = desired.New(desired.Options{
-		Set: set, Channels: s.channels, Policies: s.policies, Keys: s.keys, Hosts: s.hosts, Slots: s.slots,
-		Timers: s.timers, Wake: s.polls.Notify, Log: o.Log, Clock: o.Clock,
-	})
-	if s.Retain, err = retain.New(retain.Options{
-		State: o.State, Set: set, Channels: s.channels, Hosts: s.hosts, Closures: closures, Files: o.Files, Log: o.Log, Clock: o.Clock,
-		KeepReleases: o.KeepReleases, ForgetHosts: o.ForgetHosts,
-	}); err != nil {
+	if err := s.open(&o); err != nil {
 		return nil, err
 	}
 	s.metrics = newMetrics(s, o.Metrics, o.HostMetrics)
@@ -187,15 +150,62 @@ func New(o Options) (_ *Server, err error) {
 	return s, nil
 }
 
+// open opens the tables in their order: who needs another comes after it.
+func (s *Server) open(o *Options) (err error) {
+	if o.Short == nil {
+		if o.Short, err = shortlived.Open(o.State, o.Log); err != nil {
+			return err
+		}
+	}
+	closures := closure.New(o.Cache, o.Files, o.Log)
+	if s.channels, err = channel.New(s.set, closures, o.Files, o.Log); err != nil {
+		return err
+	}
+	if s.policies, err = policy.New(s.set, o.Files); err != nil {
+		return err
+	}
+	if s.keys, err = keys.New(s.set, s.channels, o.Files); err != nil {
+		return err
+	}
+	o.Identity.Set, o.Identity.Short, o.Identity.Log, o.Identity.Clock = s.set, o.Short, o.Log, o.Clock
+	if s.Identities, err = identity.New(context.Background(), o.Identity); err != nil {
+		return err
+	}
+	if s.hosts, err = host.New(s.set, host.Options{
+		Tokens: o.Tokens, Short: o.Short, Forgotten: s.Identities.Forget, PerCredential: o.HostsPerCredential, Log: o.Log, Clock: o.Clock,
+	}); err != nil {
+		return err
+	}
+	if s.slots, err = reboot.New(s.set, o.Clock()); err != nil {
+		return err
+	}
+	s.Fleet = desired.New(desired.Options{
+		Set: s.set, Channels: s.channels, Policies: s.policies, Keys: s.keys, Hosts: s.hosts, Slots: s.slots,
+		Timers: s.timers, Wake: s.shared.Polls.Notify, Log: o.Log, Clock: o.Clock,
+	})
+	if s.Retain, err = retain.New(retain.Options{
+		State: o.State, Set: s.set, Channels: s.channels, Hosts: s.hosts, Closures: closures, Files: o.Files, Log: o.Log, Clock: o.Clock,
+		KeepReleases: o.KeepReleases, ForgetHosts: o.ForgetHosts,
+	}); err != nil {
+		return err
+	}
+	s.retention = &retention.Handlers{Retain: s.Retain, Collector: o.Collector, Channels: s.channels}
+	s.credentials = &credentials.Handlers{
+		Tokens: o.Tokens, Exchange: exchange.New(s.set, o.Short, o.JWT), Issuers: o.Issuers, Identities: s.Identities,
+		Hosts: s.hosts, Channels: s.channels, Clock: o.Clock, Script: o.Bootstrap,
+	}
+	return nil
+}
+
 // noticed is told which topics the state notified of. Polls are woken by others,
 // since whoever commits waits for it.
 func (s *Server) noticed(topics []string) {
 	s.Fleet.Noticed(topics)
 	s.waking.Go(func() {
 		if slices.Contains(topics, state.All) {
-			s.polls.NotifyAll()
+			s.shared.Polls.NotifyAll()
 		} else {
-			s.polls.Notify(topics...)
+			s.shared.Polls.Notify(topics...)
 		}
 	})
 }
@@ -223,12 +233,12 @@ func (s *Server) Stop() {
 	s.unwatch()
 	s.timers.Stop()
 	s.waking.Wait()
-	s.polls.Stop()
+	s.shared.Polls.Stop()
 }
 
 // Returned is a listener for the http.Server that serves s, in addition to its
 // others: see longpoll.Polls.Listener.
-func (s *Server) Returned(idle time.Duration) net.Listener { return s.polls.Listener(idle) }
+func (s *Server) Returned(idle time.Duration) net.Listener { return s.shared.Polls.Listener(idle) }
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, req *http.Request) {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/call"
 	"narwharf/hooks/desired"
 	"narwharf/hooks/host"
 	"narwharf/hooks/intake"
@@ -13,8 +14,8 @@ import (
 
 // putStatus takes a host's report. Its channel stands in the body, so what the caller
 // may be at all is checked before, and that channel after.
-func (s *Server) putStatus(c *call, name string) error {
-	body, done, err := s.body(c, s.hostRoom, intake.MaxSize, intake.MaxHeld)
+func (s *Server) putStatus(c *call.Call, name string) error {
+	body, done, err := c.Body(c.Rooms.Hosts, intake.MaxSize, intake.MaxHeld)
 	if err != nil {
 		return err
 	}
@@ -29,29 +30,25 @@ func (s *Server) putStatus(c *call, name string) error {
 	if err := c.About(st.Channel); err != nil {
 		return err
 	}
-	if err := s.Fleet.Report(c.ctx(), c.caller(), name, st); err != nil {
-		return err
-	}
-	c.w.WriteHeader(http.StatusNoContent)
-	return nil
+	return c.Done(s.Fleet.Report(c.Ctx(), c.Caller(), name, st))
 }
 
 // postLog keeps the end of what an attempt printed.
-func (s *Server) postLog(c *call, name string) error {
-	q := c.req.URL.Query()
+func (s *Server) postLog(c *call.Call, name string) error {
+	q := c.Req.URL.Query()
 	attempt, channel := q.Get("attempt"), c.Right.Glob
 	if err := host.CheckAttempt(attempt); err != nil {
 		return err
 	}
-	self, err := desired.ReadSelf(c.req.URL.Query())
+	self, err := desired.ReadSelf(c.Req.URL.Query())
 	if err != nil {
 		return err
 	}
-	ctx := c.ctx()
-	if err := s.hosts.AdmitPoll(ctx, c.caller(), name, channel, self); err != nil {
+	ctx := c.Ctx()
+	if err := s.hosts.AdmitPoll(ctx, c.Caller(), name, channel, self); err != nil {
 		return err
 	}
-	body, done, err := s.body(c, s.hostRoom, host.MaxLog, host.MaxLog)
+	body, done, err := c.Body(c.Rooms.Hosts, host.MaxLog, host.MaxLog)
 	if err != nil {
 		return err
 	}
@@ -60,20 +57,16 @@ func (s *Server) postLog(c *call, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.hosts.PutLog(ctx, name, attempt, text); err != nil {
-		return err
-	}
-	c.w.WriteHeader(http.StatusNoContent)
-	return nil
+	return c.Done(s.hosts.PutLog(ctx, name, attempt, text))
 }
 
 // getLog serves the log of an attempt, the last one if none is named.
-func (s *Server) getLog(c *call, name string) error {
-	text, err := s.hosts.Log(name, c.req.URL.Query().Get("attempt"))
+func (s *Server) getLog(c *call.Call, name string) error {
+	text, err := s.hosts.Log(name, c.Req.URL.Query().Get("attempt"))
 	if err != nil {
 		return err
 	}
-	c.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	longpoll.WriteJSON(c.w, http.StatusOK, text)
+	c.W.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	longpoll.WriteJSON(c.W, http.StatusOK, text)
 	return nil
 }

@@ -1,4 +1,4 @@
-package hooks
+package credentials
 
 import (
 	"errors"
@@ -9,35 +9,36 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/api/proof"
 	"narwharf/hooks/audit"
+	"narwharf/hooks/call"
 	"narwharf/hooks/intake"
 	"narwharf/hooks/reply"
 )
 
-// challenge makes the nonce over which a machine proves who it is. Anybody may ask for one:
+// Challenge makes the nonce over which a machine proves who it is. Anybody may ask for one:
 // nothing is kept of it.
-func (s *Server) challenge(c *call) error {
+func (h *Handlers) Challenge(c *call.Call) error {
 	var ask proof.Challenge
-	if err := s.readJSON(c, 1<<10, &ask); err != nil {
+	if err := c.ReadJSON(1<<10, &ask); err != nil {
 		return err
 	}
 	if err := intake.CheckJoin(&api.Join{Host: ask.Host, Channel: "any", Instance: ask.Instance, Proof: new(proof.Proof)}); err != nil {
 		return err
 	}
-	reply.JSON(c.w, http.StatusOK, s.Identities.Challenge(&ask))
+	reply.JSON(c.W, http.StatusOK, h.Identities.Challenge(&ask))
 	return nil
 }
 
-// join makes the token of a host for a join token or, without any token, for a proof.
-func (s *Server) join(c *call) error {
+// Join makes the token of a host for a join token or, without any token, for a proof.
+func (h *Handlers) Join(c *call.Call) error {
 	limit := int64(4 << 10)
 	if c.Proves {
 		limit = 32 << 10 // a JWT has at most 16 KiB
-		if !s.work.Spend(limits.Who("", c.req), 0) {
+		if !c.Work.Spend(limits.Who("", c.Req), 0) {
 			return api.Errorf(api.Unavailable, "%v", limits.ErrBusy)
 		}
 	}
 	var j api.Join
-	err := s.readJSON(c, limit, &j)
+	err := c.ReadJSON(limit, &j)
 	if err == nil {
 		err = intake.CheckJoin(&j)
 	}
@@ -49,18 +50,18 @@ func (s *Server) join(c *call) error {
 	}
 	joined := &api.Joined{Host: j.Host, Channel: j.Channel}
 	if c.Proves {
-		joined, err = s.Identities.Join(c.ctx(), s.hosts, &j, c.Who.Address)
+		joined, err = h.Identities.Join(c.Ctx(), h.Hosts, &j, c.Who.Address)
 		if refused := (*api.Error)(nil); errors.As(err, &refused) && refused.Status < 500 {
-			s.work.Spend(limits.Who("", c.req), 100*time.Millisecond) // whoever sends many waits
+			c.Work.Spend(limits.Who("", c.Req), 100*time.Millisecond) // whoever sends many waits
 		}
 	} else {
-		joined.Token, err = s.hosts.Join(c.ctx(), c.caller(), &j)
+		joined.Token, err = h.Hosts.Join(c.Ctx(), c.Caller(), &j)
 	}
 	if err != nil {
 		return err
 	}
-	s.hosts.Presence(joined.Host).Touch(s.clock(), j.Channel, joined.Host)
-	s.polls.Notify(audit.Hosts(j.Channel)...)
-	reply.JSON(c.w, http.StatusCreated, joined)
+	h.Hosts.Presence(joined.Host).Touch(h.Clock(), j.Channel, joined.Host)
+	c.Polls.Notify(audit.Hosts(j.Channel)...)
+	reply.JSON(c.W, http.StatusCreated, joined)
 	return nil
 }
