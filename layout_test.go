@@ -76,6 +76,8 @@ var mayImport = map[string][]string{
 	"cmd/narwharf/agent":         {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/configfile", "nixos", "nixos/config", "nixos/journal", "nixos/linux", "nixos/linux/systemd", "nixos/remote"},
 	"cmd/narwharf/command":       {"cmd/narwharf/terminal", "hooks/api", "hooks/configfile", "hooks/api/trust", "hooks/login/netrc"},
 	"cmd/narwharf/keys":          {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/configfile", "hooks/promoter", "signing", "signing/external", "signing/keyring", "hooks/promoter/rotation", "cache/nixstore"},
+	"cmd/narwharf/channel":        {"cmd/narwharf/command", "cmd/narwharf/keys", "cmd/narwharf/promote", "cmd/narwharf/terminal", "hooks/api", "hooks/api/policy"},
+	"cmd/narwharf/promote":        {"cmd/narwharf/command", "cmd/narwharf/keys", "cmd/narwharf/terminal", "hooks/api", "hooks/configfile", "hooks/promoter", "hooks/promoter/rotation", "signing"},
 	"cmd/narwharf/retention":     {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/api/retention"},
 	"cmd/narwharf/server":        {"cmd/narwharf/server/...", "cache", "cache/...", "hooks", "hooks/api", "hooks/api/retention", "hooks/audit", "hooks/serverconfig", "narinfo", "nixos/bootstrap", "nixos/config", "signing", "signing/access", "signing/access/...", "signing/browser", "hooks/api/login", "hooks/dashboard", "hooks/exchange", "hooks/identity", "hooks/intake"},
 	"cmd/narwharf/terminal":      {"hooks/api"},

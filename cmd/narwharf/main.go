@@ -19,9 +19,11 @@ import (
 
 	"narwharf/cmd/narwharf/access"
 	"narwharf/cmd/narwharf/agent"
+	"narwharf/cmd/narwharf/channel"
 	"narwharf/cmd/narwharf/command"
 	"narwharf/cmd/narwharf/data"
 	"narwharf/cmd/narwharf/keys"
+	"narwharf/cmd/narwharf/promote"
 	"narwharf/cmd/narwharf/retention"
 	"narwharf/cmd/narwharf/rollout"
 	"narwharf/cmd/narwharf/terminal"
@@ -103,9 +105,9 @@ and type what serve prints. Exit status: 0 fine, 1 damage found (fsck, rebuild),
 	root.SetVersionTemplate("narwharf {{.Version}}\n")
 	root.SetFlagErrorFunc(command.FlagError)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(slices.Concat(data.Commands(), retention.Commands(), access.Commands(), rollout.Commands())...)
+	root.AddCommand(slices.Concat(data.Commands(), retention.Commands(), access.Commands(), rollout.Commands(), promote.Commands())...)
 	root.AddCommand(initCommand(), serveCommand(), keys.Command(versionText()), versionCommand(),
-		promoteCommand(), rollbackCommand(), signCommand(), channelCommand(), watchCommand(), hostCommand(), hostsCommand(), statusCommand(), agent.Command(), bootstrapCommand())
+		channel.Command(versionText()), watchCommand(), hostCommand(), hostsCommand(), statusCommand(), agent.Command(), bootstrapCommand())
 	return root
 }
 

@@ -41,11 +41,11 @@ type Client struct {
 	self Self
 }
 
-// A Call is one request, and an Answer a response below 400, its body read whole.
-type (
-	Call   = transport.Call
-	Answer = transport.Answer
-)
+// A Call is one request.
+type Call = transport.Call
+
+// An Answer is a response below 400, its body read whole.
+type Answer = transport.Answer
 
 // NewClient checks the options; it opens no connection.
 func NewClient(o ClientOptions) (*Client, error) {

@@ -1,4 +1,5 @@
-package main
+// Package channel is the commands about channels: flags in, one call, words out.
+package channel
 
 import (
 	"encoding/json"
@@ -11,20 +12,22 @@ import (
 
 	"narwharf/cmd/narwharf/command"
 	"narwharf/cmd/narwharf/keys"
+	"narwharf/cmd/narwharf/promote"
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/api"
 	"narwharf/hooks/api/policy"
 	"narwharf/narinfo/clip"
 )
 
-func channelCommand() *cobra.Command {
+// Command is narwharf channel.
+func Command(version string) *cobra.Command {
 	return command.Group("channel", "list, show and delete channels, and say when their hosts may act and which keys sign", "",
-		channelListCommand(), channelShowCommand(), channelHistoryCommand(), channelPolicyCommand(), keys.ForChannel(versionText()), refreshCommand(), channelDeleteCommand())
+		listCommand(), showCommand(), historyCommand(), policyCommand(), keys.ForChannel(version), promote.RefreshCommand(), deleteCommand())
 }
 
-func channelListCommand() *cobra.Command {
+func listCommand() *cobra.Command {
 	c := command.New("list", "list the channels", 0, 0, "")
-	return withServer(c, func(s *session, _ []string) error {
+	return command.WithServer(c, func(s *command.Session, _ []string) error {
 		list, err := s.Channels(s.Ctx)
 		if err != nil {
 			return err
@@ -43,9 +46,9 @@ func channelListCommand() *cobra.Command {
 	})
 }
 
-func channelShowCommand() *cobra.Command {
+func showCommand() *cobra.Command {
 	c := command.New("show CHANNEL", "show a channel's release", 1, 1, "")
-	return withServer(c, func(s *session, args []string) error {
+	return command.WithServer(c, func(s *command.Session, args []string) error {
 		ch, err := s.Channel(s.Ctx, args[0])
 		if err != nil {
 			return err
@@ -61,15 +64,15 @@ func channelShowCommand() *cobra.Command {
 				fmt.Fprintf(s.Out, "%-10s %s\n", clip.Line(k, 64), clip.Line(v, 4<<10)) // a commit's title, for one
 			}
 			fmt.Fprintln(s.Out)
-			return entryTable(s.Out, entries)
+			return promote.Entries(s.Out, entries)
 		})
 	})
 }
 
-func channelHistoryCommand() *cobra.Command {
+func historyCommand() *cobra.Command {
 	c := command.New("history CHANNEL", "list a channel's releases, newest first", 1, 1, "")
 	limit := c.Flags().Int("limit", 20, "how many")
-	return withServer(c, func(s *session, args []string) error {
+	return command.WithServer(c, func(s *command.Session, args []string) error {
 		list, err := s.History(s.Ctx, args[0], *limit)
 		if err != nil {
 			return err
@@ -94,12 +97,12 @@ func channelHistoryCommand() *cobra.Command {
 	})
 }
 
-func channelDeleteCommand() *cobra.Command {
+func deleteCommand() *cobra.Command {
 	c := command.New("delete CHANNEL", "delete a channel; its hosts keep what they run", 1, 1,
 		`Deletes a channel. Its hosts keep what they run, and its seq goes on if it is
 promoted again: a seq is used once.`)
 	ifSeq := command.IfSeq(c, "delete only if the channel is at this `SEQ`")
-	return withServer(c, func(s *session, args []string) error {
+	return command.WithServer(c, func(s *command.Session, args []string) error {
 		seq := *ifSeq
 		if seq < 0 {
 			ch, err := s.Channel(s.Ctx, args[0])
@@ -118,7 +121,7 @@ promoted again: a seq is used once.`)
 	})
 }
 
-func channelPolicyCommand() *cobra.Command {
+func policyCommand() *cobra.Command {
 	c := command.New("policy CHANNEL", "show or set when a channel's hosts may act, and how many may reboot", 1, 1,
 		`Prints the policy of a channel as JSON, {} if it has none. With --file it is
 replaced by what the file says; what that leaves out is as if never said.
@@ -139,7 +142,7 @@ time; a group is the hosts with one label reboot_group, else those of the channe
 docs/channels.md says what each of them does. {"windows": []} is the policy
 without rules.`)
 	file := c.Flags().String("file", "", "`FILE` with the policy to set; - for stdin")
-	return withServer(c, func(s *session, args []string) error {
+	return command.WithServer(c, func(s *command.Session, args []string) error {
 		var text json.RawMessage
 		var err error
 		if *file != "" {
