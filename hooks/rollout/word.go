@@ -36,6 +36,8 @@ func WordOf(l *Level, seq int64, e *Entry, over string) Word {
 		return Nothing
 	case api.Armed:
 		return IsArmed
+	case api.Draining, api.Activating, api.Probation, api.Committing, api.Reverting:
+		return Busy
 	}
 	if over != "" && l.Attempt == over {
 		return Nothing
@@ -49,8 +51,6 @@ func WordOf(l *Level, seq int64, e *Entry, over string) Word {
 			return HoldsBack
 		}
 		return Ready
-	case api.Draining, api.Activating, api.Probation, api.Committing, api.Reverting:
-		return Busy
 	case api.Reverted:
 		return IsReverted
 	case api.Failed:

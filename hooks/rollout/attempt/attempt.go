@@ -74,7 +74,7 @@ func (c *Case) adopt() {
 		// It was granted by a driver whose last writes are lost, or before there were
 		// roll-outs: it holds a place, however many there are.
 		c.about(l.Seq)
-		r.Phase = rollout.Begun
+		c.begun()
 	case l.Seq != c.Run.Seq, r.Retry && isBad(word):
 	case word == rollout.IsWell || word == rollout.IsArmed:
 		if r.WaveOf == l.Seq {
@@ -106,13 +106,22 @@ func (c *Case) about(seq int64) {
 func (c *Case) hearGranted(word rollout.Word) {
 	switch word {
 	case rollout.Busy:
-		c.Row.Phase, c.Changed = rollout.Begun, true
+		c.begun()
 	case rollout.HoldsBack:
 		c.Withdraw()
 	case rollout.Elsewhere:
 		c.backInLine()
 	default:
 		c.hearEnd(word)
+	}
+}
+
+// begun is that the host cannot be called back. Its attempt is not over, then.
+func (c *Case) begun() {
+	r := c.Row
+	r.Phase, c.Changed = rollout.Begun, true
+	if r.Over == c.Level.Attempt {
+		r.Over = ""
 	}
 }
 
@@ -206,7 +215,8 @@ func (c *Case) hearEnded(word rollout.Word) {
 	case !was && word == rollout.IsArmed:
 		c.well(word)
 	case !was && word == rollout.Busy: // without our leave; it holds a place all the same
-		c.Row.Phase, c.Row.At, c.Changed = rollout.Begun, c.Now, true
+		c.Row.At = c.Now
+		c.begun()
 	case was && (word == rollout.Busy || word == rollout.Ready):
 		c.end(rollout.Untouched, "") // it drifted, and goes back to its entry
 		c.adopt()
@@ -220,12 +230,21 @@ func (c *Case) end(phase rollout.Phase, fault rollout.Fault) {
 	r := c.Row
 	r.Phase, r.Fault, r.Until, r.Over, c.Changed = phase, fault, time.Time{}, "", true
 	if phase == rollout.Bad || phase == rollout.Back || phase == rollout.Left {
-		r.Over = c.Level.Attempt
+		r.Over = c.over()
 	}
 	if phase != rollout.Untouched {
 		r.Retry = false
 		c.decide(phase.String(), string(fault))
 	}
+}
+
+// over is the attempt of which the host has said that it ended badly; "" if it may
+// still go on, as one that was timed out may.
+func (c *Case) over() string {
+	if l := c.Level; l.Seq == c.Row.Seq && (l.State == api.Reverted || l.State == api.Failed || l.State == api.Rejected) {
+		return l.Attempt
+	}
+	return ""
 }
 
 func (c *Case) decide(kind, text string) {

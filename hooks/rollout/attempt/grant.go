@@ -104,7 +104,7 @@ func (c *Case) Again() bool {
 	case c.Level.Refuses: // it would not: a person on the host has to say it
 		return false
 	case r.Phase == rollout.Bad, r.Phase == rollout.Back, r.Phase == rollout.Left:
-		r.Phase, r.Retry, r.Over = rollout.Untouched, true, c.Level.Attempt
+		r.Phase, r.Retry, r.Over = rollout.Untouched, true, c.over()
 		r.Turn++
 	case r.Phase == rollout.Begun && r.Fault != "":
 		r.At = c.Now

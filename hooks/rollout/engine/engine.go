@@ -104,6 +104,7 @@ func (e *Engine) take(ev rollout.Event) error {
 func (e *Engine) settle() {
 	for again := true; again; {
 		again = false
+		e.Expire() // what was decided may have an end that has passed
 		e.Freed()
 		for _, c := range e.Order {
 			if !c.Due && (c.Next.IsZero() || e.Now.Before(c.Next)) {

@@ -317,6 +317,9 @@ func (m *model) calm() {
 		m.check(rollout.Window{Channel: c, Open: true})
 	}
 	for round := range 60 {
+		if m.atRest() {
+			break
+		}
 		m.now = m.now.Add(5 * time.Minute)
 		for _, name := range m.names {
 			a := m.agents[name]
@@ -342,6 +345,26 @@ func (m *model) calm() {
 			m.hasEnded(c)
 		}
 	}
+}
+
+// atRest tells whether every roll-out is over or waits for a person, and every host
+// has come to an end.
+func (m *model) atRest() bool {
+	for _, c := range m.e.Order {
+		if c.Flight > 0 {
+			return false
+		}
+		if c.Run == nil || c.Run.Row.State.Over() || c.Run.Row.State == rollout.Halted || c.Run.Row.State == rollout.Paused {
+			continue
+		}
+		return false
+	}
+	for _, a := range m.agents {
+		if busy(a.level.State) || a.level.State == api.Drifted || a.level.Held || a.level.Paused || !a.away.IsZero() {
+			return false
+		}
+	}
+	return true
 }
 
 // hasEnded: a roll-out is over, or waits for a person.
