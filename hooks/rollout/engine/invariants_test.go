@@ -21,6 +21,9 @@ func (m *model) invariants(out *rollout.Changes) {
 	m.grantsAreRight(out)
 	m.wavesPassRight(out)
 	m.agentsHavePlaces()
+	for name, h := range m.e.Hosts {
+		m.byRule[name] = h.Level.Confirmed == "" && h.Row.Phase == rollout.Untouched
+	}
 	if m.steps%16 == 0 {
 		m.reloadIsTheSame()
 	}
@@ -264,8 +267,8 @@ func (m *model) waveMayPass(d rollout.Decision) {
 	changing := false
 	for _, h := range m.hostsOf(d.Channel) {
 		entry := run.Release.Entry(h.Level.Target)
-		if h.Level.Confirmed == "" && h.Row.Phase == rollout.Untouched {
-			continue // a new machine has leave by a rule
+		if h.Level.Confirmed == "" && (h.Row.Phase == rollout.Untouched || m.byRule[h.Row.Name]) {
+			continue // a new machine has leave by a rule, or had until this step
 		}
 		changing = changing || h.Row.WaveOf == d.Seq && int(h.Row.Wave) == d.Wave && entry != nil && (h.Level.Current != entry.Path || h.Level.Profile != entry.Path || h.Row.Seq == d.Seq && h.Row.Phase != rollout.Untouched)
 	}

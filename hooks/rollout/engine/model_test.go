@@ -19,6 +19,8 @@ import (
 
 var shards = flag.Int("shards", 0, "shards of 100 random worlds, with seeds of their own: 34, which make rollout-model has, are some 3,000,000 steps. 0: one, the same each time")
 
+var trace = flag.Bool("trace", false, "tell what happens in each step of a world: for -rapid.failfile")
+
 var modelSteps atomic.Int64
 
 // TestModel throws random events at an engine with random agents, and holds it after
@@ -62,6 +64,7 @@ type model struct {
 	met     map[string]time.Time // by wave: since when enough hosts are well
 	checks  map[string]time.Time // by wave: when its check said yes first
 	wasBad  map[string]string    // by host: what it ended badly with
+	byRule  map[string]bool      // by host: it was a new machine before this step, about which nothing was decided
 	pending map[string]*rollout.Level
 	answers map[string]rollout.Answer
 	nodes   int
@@ -70,7 +73,7 @@ type model struct {
 
 func newModel(rt *rapid.T) *model {
 	m := &model{world: newWorld(rt), rt: rt, seqs: make(map[string]int64), retried: make(map[string]bool), met: make(map[string]time.Time), checks: make(map[string]time.Time),
-		wasBad: make(map[string]string), pending: make(map[string]*rollout.Level), answers: make(map[string]rollout.Answer)}
+		wasBad: make(map[string]string), byRule: make(map[string]bool), pending: make(map[string]*rollout.Level), answers: make(map[string]rollout.Answer)}
 	m.after = m.invariants
 	for i, c := range []string{"a", "b"} {
 		m.policy(c, policies[rapid.IntRange(0, len(policies)-1).Draw(rt, "policy "+c)])
@@ -97,7 +100,7 @@ func (m *model) newHost(r uint32) {
 		current = ""
 	}
 	a := m.add([]string{"a", "b"}[r/128%2], name, labels, current)
-	a.deniesAll, a.refusesAll = r/256%2 == 0, r/512%8 == 0
+	a.deniesAll, a.refusesAll, a.deaf = r/256%2 == 0, r/512%8 == 0, r/4096%8 == 1
 	a.level.DeniesBytes, a.level.Refuses = a.deniesAll, a.refusesAll
 	a.report()
 }
@@ -299,6 +302,9 @@ func (m *model) check(events ...rollout.Event) { _, _ = m.checked(events...) }
 
 // checked is a step of the engine, after which everything has to hold.
 func (m *model) checked(events ...rollout.Event) (*rollout.Changes, error) {
+	if *trace {
+		m.after = func(out *rollout.Changes) { m.tell(events, out); m.invariants(out) }
+	}
 	out, err := m.step(events...)
 	if err != nil {
 		if _, ok := err.(*rollout.Refusal); !ok { //nolint:errorlint // it is never wrapped
@@ -306,6 +312,22 @@ func (m *model) checked(events ...rollout.Event) (*rollout.Changes, error) {
 		}
 	}
 	return out, err
+}
+
+// tell is what a step was told, and what came of it.
+func (m *model) tell(events []rollout.Event, out *rollout.Changes) {
+	for _, ev := range events {
+		m.rt.Logf("%s %T %s", m.now.Format(time.TimeOnly), ev, text(ev))
+	}
+	for _, d := range out.Decisions {
+		m.rt.Logf("    %s %s %s %d, wave %d: %s", d.Host, d.Kind, d.Channel, d.Seq, d.Wave, d.Text)
+	}
+	for _, h := range out.Hosts {
+		m.rt.Logf("    %s", text(h))
+	}
+	for _, r := range out.Rollouts {
+		m.rt.Logf("    %s %d %s %s", r.Channel, r.Seq, r.State, text(r.Waves))
+	}
 }
 
 // calm lets everybody be well and time pass: then everything comes to an end.

@@ -251,6 +251,7 @@ type agent struct {
 	activated  map[string]int // by attempt
 	deniesAll  bool
 	refusesAll bool
+	deaf       bool // it does not go back, and does not say so
 }
 
 func (w *world) add(channel, name string, labels map[string]string, current string) *agent {
@@ -335,7 +336,11 @@ func (a *agent) obey(what string) {
 		if l.State == api.Reverted || l.State == api.Failed || l.State == api.Rejected {
 			a.begin()
 		}
+	case a.deaf:
 	case l.State == api.OK && a.previous != "":
+		a.back(true)
+	case l.State == api.Armed:
+		a.previous = l.Current
 		a.back(true)
 	case l.State == api.Staged || l.State == api.WaitingState:
 		l.State = api.Reverted

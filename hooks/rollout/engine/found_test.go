@@ -1,0 +1,90 @@
+package engine_test
+
+import (
+	"testing"
+	"time"
+
+	"narwharf/hooks/api"
+	"narwharf/hooks/rollout"
+)
+
+// Faults that random worlds have found, as short as they can be told.
+
+// A host that was timed out before it began goes on with the same attempt after a
+// retry: what it says of it counts.
+func TestFoundTimedOutBeforeItBegan(t *testing.T) {
+	w := newWorld(t)
+	w.policy("web", `{"rollout": {"prefetch": false, "attempt_timeout": "20m"}}`)
+	a := w.add("web", "a", nil, "/old")
+	w.promote("web", 1, "/new")
+	a.poll()
+	a.report() // it stages by its grant, for too long
+	w.wait(30 * time.Minute)
+	if r := w.row("a"); r.Phase != rollout.Bad || r.Fault != rollout.TimedOut {
+		t.Fatalf("it is %s", text(r))
+	}
+	w.must(rollout.Verb{Channel: "web", Seq: 1, Verb: rollout.Retry, By: "x"})
+	a.poll()
+	a.act(api.OK)
+	a.report()
+	if n := w.e.Channels["web"].Flight; n != 1 || w.row("a").Phase != rollout.Begun {
+		t.Fatalf("it is %s, and %d hold a place: %s", a.level.State, n, text(w.row("a")))
+	}
+	for range 3 {
+		a.act(api.Reverted)
+		a.report()
+	}
+	if r := w.row("a"); r.Phase != rollout.Bad || r.Fault != rollout.Reverted {
+		t.Errorf("it went back, and its row is %s", text(r))
+	}
+}
+
+// A grant that is taken back in the step in which a roll-out halts may have ended
+// before, by a policy that was changed since: time does not stand still by it.
+func TestFoundGrantEndedBefore(t *testing.T) {
+	w := newWorld(t)
+	w.policy("web", `{"rollout": {"prefetch": false, "attempt_timeout": "20m"}}`)
+	slow, bad := w.add("web", "slow", nil, "/old"), w.add("web", "bad", nil, "/old")
+	w.promote("web", 1, "/new")
+	slow.poll()
+	slow.report()
+	w.policy("web", `{"rollout": {"prefetch": false, "attempt_timeout": "2h"}}`)
+	bad.poll()
+	bad.report()
+	w.wait(30 * time.Minute)
+	bad.level.State = api.Rejected
+	bad.report()
+	if s := w.run("web").State; s != rollout.Halted {
+		t.Fatalf("it is %s", s)
+	}
+	if next := w.last.Next; !next.IsZero() && !next.After(w.now) {
+		t.Errorf("at %s the engine wants to be called at %s", w.now, next)
+	}
+	if p := w.row("slow").Phase; p != rollout.Untouched {
+		t.Errorf("its grant is over, and it is %s", p)
+	}
+}
+
+// A host that was asked to go back, and neither does nor says why, gets the next
+// release as others do, and holds no place for ever.
+func TestFoundHostThatStays(t *testing.T) {
+	for _, state := range []string{"well", "armed"} {
+		w, x := reached(t, state, "replace")
+		x.deaf = true
+		w.must(rollout.Verb{Channel: "web", Seq: 1, Verb: rollout.Abort, By: "x"})
+		w.wait(rollout.Lease + rollout.Grace) // y has the place till then
+		x.poll()
+		x.report()
+		w.wait(29 * time.Minute)
+		if p := w.row("x").Phase; p != rollout.Reverting || w.run("web").State != rollout.Aborting {
+			t.Fatalf("it is %s, and the roll-out %s", p, w.run("web").State)
+		}
+		w.wait(2 * time.Minute)
+		if r := w.row("x"); r.Phase != rollout.Reverting || r.Fault != rollout.TimedOut || w.run("web").State != rollout.Aborted {
+			t.Fatalf("it is %s, and the roll-out %s", text(r), w.run("web").State)
+		}
+		w.promote("web", 2, "/two")
+		w.finish()
+		w.endsOn(t, 2, "/two")
+	}
+}
