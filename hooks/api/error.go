@@ -30,6 +30,10 @@ const (
 	Invalid           Kind = "invalid"
 	NoPrecondition    Kind = "precondition_needed"
 	InUse             Kind = "in_use"
+	NotProven         Kind = "not_proven"
+	Quarantined       Kind = "quarantined"
+	InProgress        Kind = "in_progress"
+	Conflict          Kind = "conflict"
 	Internal          Kind = "internal"
 	Unavailable       Kind = "unavailable"
 )
@@ -63,6 +67,10 @@ var Kinds = []KindRow{
 	{StaleStatus, 409, "a report of a host that is older than the one stored", "agents put it right by themselves"},
 	{IdentityConflict, 409, "another machine has the host's name", "[hosts.md](hosts.md#which-machine-it-is)"},
 	{InUse, 409, "something keeps the path that was to be deleted", "`narwharf why PATH` shows what"},
+	{NotProven, 409, "the channel's policy `requires` a release to have completed on another channel first; the message says what is missing", "promote it there and wait; `--now` goes past it"},
+	{Quarantined, 409, "hosts went back from the system by themselves, so it is given to nobody", "find out why (`narwharf quarantine list`), then `narwharf quarantine clear PATH`, or promote with `--force`"},
+	{InProgress, 409, "a roll-out is on its way, and the policy's `on_supersede` is `reject`", "wait for its end, or abort it"},
+	{Conflict, 409, "what is said of a roll-out does not fit what it is now", "look at it (`narwharf rollout show`), and say it again if you still mean it"},
 	{TooLarge, 413, "more than 128 MiB of release, 64 MiB of manifest, 64 MiB of status, 1 MiB of log", "send less"},
 	{Misdirected, 421, "a request without a good token, for a host that is not this server's, would change something or read more than `pull`: a web page may have sent it", "send a token, or ask by the server's address or `public_url`; other names: `hosts` in `[access]`"},
 	{MethodNotAllowed, 405, "the URL has no such method", "docs/openapi.json has those that it has"},

@@ -31,6 +31,18 @@ type Promotion struct {
 	May func(target string, test bool) error
 	// Well is the seq of the current release if its hosts run it well.
 	Well int64
+	// Rollouts, if it is not nil, decides on hosts in the transaction of the promote. Gate
+	// says beforehand whether it would.
+	Rollouts Rollouts
+}
+
+// Rollouts is who decides when hosts take a release.
+type Rollouts interface {
+	// Gate says why a release would not be taken now.
+	Gate(ctx context.Context, r *Release) error
+	// Promote calls commit, which makes the release under some more locks, and calls also in its
+	// transaction. An error says why a release is not taken; commit was not called then.
+	Promote(ctx context.Context, r *Release, commit func(locks []string, also func(tx *mirror.Tx)) error) error
 }
 
 // Promote makes all checks of a release, and then turns the channel to it.
@@ -64,6 +76,12 @@ func (c *Channels) Promote(ctx context.Context, name string, p *Promotion) (*api
 	if err := checkSeq(now, head); err != nil {
 		return nil, err
 	}
+	r := newRelease(&p.Release, head, entries)
+	if p.Rollouts != nil {
+		if err := p.Rollouts.Gate(ctx, r); err != nil {
+			return nil, err
+		}
+	}
 	if !p.DryRun {
 		if err := c.Hold(ctx, rootPaths(entries)); err != nil {
 			return nil, err
@@ -87,7 +105,7 @@ func (c *Channels) Promote(ctx context.Context, name string, p *Promotion) (*api
 			return nil, err
 		}
 	}
-	if err := c.commit(ctx, now, next, p, newRelease(&p.Release, head, entries), closures); err != nil {
+	if err := c.commit(ctx, now, next, p, r, closures); err != nil {
 		return nil, err
 	}
 	// Hosts do not wait for what is said to the promoter.
@@ -163,11 +181,20 @@ func (c *Channels) commit(ctx context.Context, now *Snapshot, next State, p *Pro
 		text += fmt.Sprintf("; its origin was %s and is %s", now.State.Origin, next.Origin)
 	}
 	paths := rootPaths(r.Entries)
-	err := c.turn(ctx, now, next, r, root.Locks(paths), func(tx *mirror.Tx) {
-		tx.Keep(root.Set(tx, RootOwner(now.Name, r.Head.Seq), paths))
-		audit.Note(tx, api.Event{Kind: "channel.promoted", By: p.By, Channel: now.Name, Seq: r.Head.Seq, Text: text, Data: r.Head.Meta})
-		c.putMeta(tx, now.Name, r, Meta{Promoted: tx.Time.UTC(), By: p.By})
-	})
+	turn := func(locks []string, also func(tx *mirror.Tx)) error {
+		return c.turn(ctx, now, next, r, append(locks, root.Locks(paths)...), func(tx *mirror.Tx) {
+			tx.Keep(root.Set(tx, RootOwner(now.Name, r.Head.Seq), paths))
+			audit.Note(tx, api.Event{Kind: "channel.promoted", By: p.By, Channel: now.Name, Seq: r.Head.Seq, Text: text, Data: r.Head.Meta})
+			c.putMeta(tx, now.Name, r, Meta{Promoted: tx.Time.UTC(), By: p.By})
+			also(tx)
+		})
+	}
+	err := ErrMoved
+	if p.Rollouts == nil {
+		err = turn(nil, func(*mirror.Tx) {})
+	} else {
+		err = p.Rollouts.Promote(ctx, r, turn)
+	}
 	if errors.Is(err, ErrMoved) {
 		return raceLost(c.Get(now.Name), p.Match)
 	}

@@ -60,16 +60,19 @@ func (t *Policies) Is(topic string) bool { return strings.HasPrefix(topic, t.tab
 // Set replaces a policy, and lets the hosts look anew. matches is nil for the ETag
 // of one that the caller wants to replace.
 func (t *Policies) Set(ctx context.Context, channel string, p *Policy, matches func(etag string) error, by string) error {
+	return t.set.Update(ctx, []string{Lock(channel)}, func(tx *mirror.Tx) error { return t.SetIn(tx, channel, p, matches, by) })
+}
+
+// SetIn is Set in a transaction that holds the Lock.
+func (t *Policies) SetIn(tx *mirror.Tx, channel string, p *Policy, matches func(etag string) error, by string) error {
 	_, text := p.Encode()
-	return t.set.Update(ctx, []string{Lock(channel)}, func(tx *mirror.Tx) error {
-		etag, _ := t.In(tx, channel).Encode()
-		if err := matches(etag); err != nil {
-			return err
-		}
-		tx.Keep(t.files.Write(fileName(channel), text))
-		t.put(tx, channel, p, api.Event{By: by, Text: "the policy of " + channel + " is now " + p.String(), Data: map[string]string{"policy": strings.TrimSpace(string(text))}})
-		return nil
-	})
+	etag, _ := t.In(tx, channel).Encode()
+	if err := matches(etag); err != nil {
+		return err
+	}
+	tx.Keep(t.files.Write(fileName(channel), text))
+	t.put(tx, channel, p, api.Event{By: by, Text: "the policy of " + channel + " is now " + p.String(), Data: map[string]string{"policy": strings.TrimSpace(string(text))}})
+	return nil
 }
 
 func (t *Policies) put(tx *mirror.Tx, channel string, p *Policy, e api.Event) {

@@ -18,6 +18,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/mod/semver"
+
 	"narwharf/hooks/api"
 	"narwharf/hooks/api/policy"
 	"narwharf/hooks/window"
@@ -52,6 +54,9 @@ func Parse(text []byte) (*Policy, error) {
 	err := d.Decode(&p.Channel)
 	if err == nil {
 		err = p.Check()
+	}
+	if err == nil && (p.Rollout != nil || p.Requires != nil) {
+		err = errors.New("rollout and requires are not kept by this server yet")
 	}
 	if err == nil {
 		p.schedule, err = window.NewSchedule(p.Windows)
@@ -99,6 +104,19 @@ func (p *Policy) Unasked(st *api.Status) bool {
 	return p.RebootSlots == 0 && st.Action != string(signing.Reboot)
 }
 
+// TooOld tells whether an agent is of a version below min_agent. A version that is none,
+// as of one that a developer built, is new enough, as the agent itself says.
+func (p *Policy) TooOld(agent string) bool {
+	have, least := semantic(agent), semantic(p.MinAgent)
+	return have != "" && least != "" && semver.Compare(have, least) < 0
+}
+
+// semantic makes "v0.5.1" of "0.5.1" and of "0.5.1-3-gabcdef", and "" of what is no version.
+func semantic(s string) string {
+	core, _, _ := strings.Cut(strings.ReplaceAll(strings.TrimSpace(s), "+", "-"), "-")
+	return semver.Canonical("v" + strings.TrimPrefix(core, "v"))
+}
+
 var none = new(Policy)
 
 // Encode is the policy as it is answered, with its ETag, a hash of it.
@@ -126,6 +144,12 @@ func (p *Policy) String() string {
 	add(p.RebootTimeout, "reboot timeout %d s")
 	add(p.ConfirmTimeout, "confirm timeout %d s")
 	add(p.ProbationMin, "probation of %d s")
+	if r := p.Rollout; r != nil {
+		parts = append(parts, fmt.Sprintf("roll-outs in %d waves", len(r.All())))
+	}
+	if r := p.Requires; r != nil {
+		parts = append(parts, "what was proven on "+r.Channel)
+	}
 	if p.MinAgent != "" {
 		parts = append(parts, "agents from "+p.MinAgent)
 	}

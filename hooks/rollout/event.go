@@ -81,9 +81,12 @@ type Promote struct {
 	Seq      int64  `json:"seq"`
 	Rollback bool   `json:"rollback,omitempty"`
 	// Now goes past waves, bakes, requires, after and quarantine.
-	Now   bool   `json:"now,omitempty"`
-	Force bool   `json:"force,omitempty"` // past quarantine
-	By    string `json:"by,omitempty"`
+	Now   bool `json:"now,omitempty"`
+	Force bool `json:"force,omitempty"` // past quarantine
+	// Everyone is that it was promoted while the channel had no rules: its roll-out has
+	// completed, and late hosts take it one by one.
+	Everyone bool   `json:"-"`
+	By       string `json:"by,omitempty"`
 }
 
 // PolicySet is the policy of a channel, nil for everyone at once: such a channel has
@@ -113,6 +116,9 @@ type Budget struct {
 	Select         policy.Selector `json:"select"`
 	MaxUnavailable policy.Amount   `json:"max_unavailable"`
 }
+
+// On tells whether a hold is on, which may end by itself.
+func (h *Hold) On(now time.Time) bool { return h.Until.IsZero() || now.Before(h.Until) }
 
 // Hold keeps some hosts where they are.
 type Hold struct {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/rollout/policy"
 	"narwharf/hooks/window"
 )
 
@@ -31,6 +32,10 @@ type Channel struct {
 	RebootTimeout int64 `json:"reboot_timeout_s,omitempty"`
 	// MinAgent is the oldest version of an agent that may act; "": any.
 	MinAgent string `json:"min_agent,omitempty"`
+	// Rollout is how hosts take a release; nil: everyone at once. Requires is what a release
+	// has to have shown on another channel.
+	Rollout  *policy.Rollout  `json:"rollout,omitempty"`
+	Requires *policy.Requires `json:"requires,omitempty"`
 	api.Policy
 }
 
@@ -66,7 +71,7 @@ func (p *Channel) Check() error {
 	case p.MinAgent != "" && (len(p.MinAgent) > 64 || !versionGrammar.MatchString(p.MinAgent)):
 		return fmt.Errorf("min_agent %q is not a version like 0.5.1", p.MinAgent)
 	}
-	return nil
+	return (&policy.Policy{Rollout: p.Rollout, Requires: p.Requires}).Check()
 }
 
 // DefaultRebootTimeout is that of a policy which names none.

@@ -21,9 +21,11 @@ package engine
 
 import (
 	"maps"
+	"reflect"
 	"time"
 
 	"narwharf/hooks/rollout"
+	"narwharf/hooks/rollout/policy"
 	"narwharf/hooks/rollout/roster"
 )
 
@@ -120,17 +122,39 @@ func (e *Engine) settle() {
 }
 
 // setPolicy changes the limits of a roll-out at once, and its waves with the next one.
+// Without rules of roll-outs there is none any more.
 func (e *Engine) setPolicy(ev rollout.PolicySet) {
 	c := e.Channel(ev.Channel)
-	c.Policy, c.Reboots = ev.Policy, ev.Reboots
-	if c.Run != nil && ev.Policy != nil && ev.Policy.Rollout != nil {
-		was := c.Run.Row.Policy
-		next := *ev.Policy.Rollout
-		next.Waves, next.After, next.Bake = was.Waves, was.After, was.Bake
+	ends := c.Run != nil && !c.Run.Row.State.Over() && (ev.Policy == nil || ev.Policy.Rollout == nil)
+	if !ends && c.Reboots == ev.Reboots && reflect.DeepEqual(c.Policy, ev.Policy) && e.kept(c) {
+		return
+	}
+	switch c.Policy, c.Reboots = ev.Policy, ev.Reboots; {
+	case ends:
+		c.Row.Queued, c.Run.Row.Revert, c.Changed = nil, "", true
+		e.state(c, rollout.Superseded, "the policy has no roll-outs any more: everyone may begin")
+	case !e.kept(c):
+		next := limits(c)
 		c.Run.Row.Policy = &next
 		e.ChangedRun(c.Run)
 	}
 	e.TouchAll(c)
+}
+
+// limits are the rules of a roll-out with the limits of the policy that is set now.
+func limits(c *roster.Channel) policy.Rollout {
+	next, was := *c.Policy.Rollout, c.Run.Row.Policy
+	next.Waves, next.After, next.Bake = was.Waves, was.After, was.Bake
+	return next
+}
+
+// kept tells whether a roll-out has the limits of the policy that is set now.
+func (e *Engine) kept(c *roster.Channel) bool {
+	if c.Run == nil || c.Policy == nil || c.Policy.Rollout == nil {
+		return true
+	}
+	next := limits(c)
+	return reflect.DeepEqual(next, *c.Run.Row.Policy)
 }
 
 // limitsOver takes away the freeze and the holds whose time is over.

@@ -11,42 +11,78 @@ import (
 	"narwharf/hooks/rollout/roster"
 )
 
-// promote takes a new release of a channel.
-func (e *Engine) promote(ev rollout.Promote) error {
+// Gate says whether a promote would be taken now, and changes nothing.
+func (e *Engine) Gate(now time.Time, ev rollout.Promote) error {
+	e.Now = now
 	c := e.Channel(ev.Channel)
 	release := e.Releases(ev.Channel, ev.Seq)
 	switch {
 	case release == nil:
 		return &rollout.Refusal{Kind: "not_found", Text: fmt.Sprintf("release %d of %s is not here", ev.Seq, ev.Channel)}
+	case ev.Everyone:
+		return nil
 	case ev.Seq <= c.Row.Seq, c.Row.Queued != nil && ev.Seq <= c.Row.Queued.Seq:
 		return &rollout.Refusal{Kind: "conflict", Text: fmt.Sprintf("release %d of %s is not newer than the last", ev.Seq, ev.Channel)}
-	case c.Policy == nil || c.Policy.Rollout == nil:
+	case c.Policy == nil:
 		return nil
 	}
 	if err := e.gates(c, ev, release); err != nil {
 		return err
 	}
-	if c.Run != nil {
-		switch c.Run.Row.State {
-		case rollout.Aborting:
-			c.Row.Queued, c.Changed = &ev, true
-			return nil
-		case rollout.Running, rollout.Paused:
-			word := c.Run.Row.Policy.Superseding()
-			if ev.Now {
-				word = policy.Replace
-			}
-			switch word {
-			case policy.Queue:
-				c.Row.Queued, c.Changed = &ev, true
-				e.Decide(rollout.Decision{Kind: string(rollout.Queued), Channel: c.Row.Name, Seq: ev.Seq})
-				return nil
-			case policy.Reject:
-				return &rollout.Refusal{Kind: "in_progress", Text: fmt.Sprintf("release %d of %s is on its way, and the policy takes no other meanwhile (on_supersede): abort it, or wait until it is over", c.Run.Row.Seq, c.Row.Name)}
-			}
-		}
+	if c.Policy.Rollout != nil && e.onTheWay(c) && supersedes(c, ev) == policy.Reject {
+		return &rollout.Refusal{Kind: "in_progress", Text: fmt.Sprintf("release %d of %s is on its way, and the policy takes no other meanwhile (on_supersede): abort it, or wait until it is over", c.Run.Row.Seq, c.Row.Name)}
+	}
+	return nil
+}
+
+// onTheWay tells whether a roll-out goes on, or will when somebody says so.
+func (e *Engine) onTheWay(c *roster.Channel) bool {
+	return c.Run != nil && (c.Run.Row.State == rollout.Running || c.Run.Row.State == rollout.Paused)
+}
+
+// supersedes is what a promote does to the roll-out that is on its way.
+func supersedes(c *roster.Channel, ev rollout.Promote) string {
+	if ev.Now {
+		return policy.Replace
+	}
+	return c.Run.Row.Policy.Superseding()
+}
+
+// promote takes a new release of a channel.
+func (e *Engine) promote(ev rollout.Promote) error {
+	if err := e.Gate(e.Now, ev); err != nil {
+		return err
+	}
+	c := e.Channel(ev.Channel)
+	switch {
+	case c.Policy == nil || c.Policy.Rollout == nil:
+		return nil
+	case ev.Everyone:
+		return e.everyone(c, ev)
+	case c.Run != nil && c.Run.Row.State == rollout.Aborting:
+		c.Row.Queued, c.Changed = &ev, true
+		return nil
+	case e.onTheWay(c) && supersedes(c, ev) == policy.Queue:
+		c.Row.Queued, c.Changed = &ev, true
+		e.Decide(rollout.Decision{Kind: string(rollout.Queued), Channel: c.Row.Name, Seq: ev.Seq})
+		return nil
 	}
 	e.start(c, ev)
+	return nil
+}
+
+// everyone is for a release that was promoted while the channel had no rules: whoever
+// could begin with it has leave, so its roll-out has completed.
+func (e *Engine) everyone(c *roster.Channel, ev rollout.Promote) error {
+	switch {
+	case c.Run == nil || ev.Seq > c.Row.Seq:
+	case ev.Seq == c.Row.Seq && c.Run.Row.State == rollout.Completed:
+		return nil
+	case ev.Seq < c.Row.Seq || !c.Run.Row.State.Over():
+		return &rollout.Refusal{Kind: "conflict", Text: fmt.Sprintf("release %d of %s has a roll-out", c.Row.Seq, c.Row.Name)}
+	}
+	e.start(c, ev)
+	e.complete(c)
 	return nil
 }
 

@@ -93,6 +93,16 @@ type Budget struct {
 // Full tells whether no more of its hosts may become unavailable.
 func (b *Budget) Full() bool { return b.taken >= b.MaxUnavailable.Down(b.size) }
 
+// BudgetUse is how many hosts a budget counts, and how many of them are unavailable now.
+func (e *Roster) BudgetUse(name string) (size, taken int) {
+	for _, b := range e.budgets {
+		if b.name == name {
+			return b.size, b.taken
+		}
+	}
+	return 0, 0
+}
+
 // Channel is that of a name, made if it is new.
 func (e *Roster) Channel(name string) *Channel {
 	c := e.Channels[name]
