@@ -204,7 +204,7 @@ func (c *Case) hearReverting(word rollout.Word) {
 		c.end(phase, r.Fault)
 	case (word == rollout.IsWell || word == rollout.IsArmed) && r.Fault == rollout.TimedOut && (c.Run == nil || c.Run.Seq != r.Seq):
 		// It was asked for long enough, and is where it was. It is to have a newer release now.
-		c.end(rollout.Left, r.Fault)
+		c.well(word)
 	}
 }
 
