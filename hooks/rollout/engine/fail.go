@@ -60,6 +60,7 @@ func (e *Engine) isolate(c *roster.Channel) {
 	if limit == 0 {
 		return
 	}
+	before := len(e.Quarantine)
 	for _, h := range c.Hosts {
 		entry := run.Release.Entry(h.Level.Target)
 		if entry == nil || run.Reverted[entry.Key()] < limit || e.Quarantine[entry.Key()] != nil {
@@ -71,17 +72,34 @@ func (e *Engine) isolate(c *roster.Channel) {
 		e.Decide(rollout.Decision{Kind: "quarantined", Channel: c.Row.Name, Seq: q.Seq, Alarm: true,
 			Text: fmt.Sprintf("%d hosts went back from %s by themselves: it is given to nobody", q.Hosts, q.Path)})
 	}
+	if len(e.Quarantine) > before {
+		e.touchOthers(c)
+	}
+}
+
+// touchOthers is for what concerns the hosts of all channels, of which c's are looked at
+// anyway.
+func (e *Engine) touchOthers(c *roster.Channel) {
+	for _, other := range e.Order {
+		if other != c && other.Run != nil {
+			e.TouchAll(other)
+		}
+	}
 }
 
 // cleared ends the quarantine of the systems of a release that completed well.
-func (e *Engine) cleared(run *roster.Run) {
+func (e *Engine) cleared(c *roster.Channel) {
+	before := len(e.Quarantine)
 	for key, q := range e.Quarantine {
-		for _, entry := range run.Release.Entries {
+		for _, entry := range c.Run.Release.Entries {
 			if entry.Key() == key {
 				e.lift(q)
 				break
 			}
 		}
+	}
+	if len(e.Quarantine) < before {
+		e.touchOthers(c)
 	}
 }
 

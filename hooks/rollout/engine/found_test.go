@@ -88,3 +88,38 @@ func TestFoundHostThatStays(t *testing.T) {
 		w.endsOn(t, 2, "/two")
 	}
 }
+
+// A system that one channel puts into quarantine is given to nobody of another either,
+// from that moment; and from the moment on in which that is over it is.
+func TestFoundQuarantineOfAnotherChannel(t *testing.T) {
+	w := newWorld(t)
+	w.policy("a", `{"rollout": {}}`)
+	w.policy("b", `{"rollout": {"max_concurrency": 1}}`)
+	bad := w.add("a", "bad", nil, "/old")
+	one, two := w.add("b", "one", nil, "/old"), w.add("b", "two", nil, "/old")
+	w.promote("a", 1, "/new")
+	w.promote("b", 1, "/new")
+	for _, a := range []*agent{one, two} {
+		a.poll()
+		a.report()
+	}
+	if got := w.phases(); got != "bad , one granted, two " {
+		t.Fatal(got)
+	}
+	bad.goes(api.Reverted)
+	if ans := w.e.Answer("one", w.now); w.row("one").Phase != rollout.Withdrawn || ans.Grant != "" || ans.Wait != api.WaitQuarantine {
+		t.Errorf("it is %s, and told %+v", w.row("one").Phase, ans)
+	}
+	w.wait(time.Hour)
+	if n := w.e.Channels["b"].Flight; n != 0 {
+		t.Errorf("%d hosts of b are granted what is in quarantine", n)
+	}
+	w.put("a", 2, all("/new"))
+	w.must(rollout.Promote{Channel: "a", Seq: 2, Force: true})
+	w.must(rollout.Verb{Channel: "a", Seq: 2, Verb: rollout.Retry, By: "x"})
+	bad.denied = nil
+	bad.goes(api.OK) // it was the network: it completes well
+	if len(w.quarantine) != 0 || w.e.Channels["b"].Flight != 1 {
+		t.Errorf("quarantine: %v; %s", w.quarantine, w.phases())
+	}
+}

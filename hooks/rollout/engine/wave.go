@@ -217,7 +217,7 @@ func (e *Engine) complete(c *roster.Channel) {
 	}
 	c.Changed = true
 	if done.Well {
-		e.cleared(run)
+		e.cleared(c)
 	}
 	e.state(c, rollout.Completed, "")
 }

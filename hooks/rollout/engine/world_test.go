@@ -39,6 +39,7 @@ type world struct {
 	last      *rollout.Changes
 	after     func(*rollout.Changes) // what has to hold after each step
 	decisions []rollout.Decision     // all of them
+	woken     []string               // and all hosts that were woken
 }
 
 func newWorld(t failer) *world {
@@ -68,6 +69,7 @@ func (w *world) step(events ...rollout.Event) (*rollout.Changes, error) {
 	w.store(out)
 	w.last = out
 	w.decisions = append(w.decisions, out.Decisions...)
+	w.woken = append(w.woken, out.Wake...)
 	if w.after != nil {
 		w.after(out)
 	}
@@ -226,6 +228,9 @@ func (w *world) granted() (names []string) {
 	slices.Sort(names)
 	return names
 }
+
+// wasWoken tells whether a host was woken after the first n.
+func (w *world) wasWoken(name string, n int) bool { return slices.Contains(w.woken[n:], name) }
 
 func (w *world) phases() string {
 	var b strings.Builder

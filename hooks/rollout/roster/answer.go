@@ -39,6 +39,8 @@ func (e *Roster) answerKey(h *Host) (k answerKey) {
 		}
 	case entry == nil:
 		k.wait = api.WaitNotInRelease
+	case l.State == api.Armed && l.Seq == k.seq:
+		k.wait, _ = e.notNow(h)
 	case l.Held || h.Class.held:
 		k.wait = api.WaitHold
 	case k.seq == c.Row.Newest() && e.fresh(h) && !e.Frozen():
@@ -122,6 +124,11 @@ func (e *Roster) Why(name string) (kind api.WaitKind, detail string) {
 		return api.WaitRetry, fmt.Sprintf("it ended %s; narwharf rollout retry", h.Row.Fault)
 	case !f.Must || f.flight:
 		return "", ""
+	case h.Level.State == api.Armed && h.Level.Seq == run.Row.Seq:
+		if kind, detail = e.MayReboot(name); kind == "" {
+			return api.WaitReboot, "it is armed: it waits for a window, a reboot slot, or somebody who reboots it"
+		}
+		return kind, detail
 	case h.Level.Held:
 		return api.WaitHold, "it is held"
 	case h.Class.held:
