@@ -158,6 +158,12 @@ type Checked struct {
 	Asked   time.Time // an answer to what was asked before the bake counts for nothing
 	OK      bool
 	Detail  string
+	// Stands is for how long the answer counts; 0: through the bake. It has to be longer
+	// than what passes from one answer to the next.
+	Stands time.Duration
+	// None is that the check gave no answer, of which Detail says why. An answer that it
+	// gave before goes on standing.
+	None bool
 }
 
 // Clear ends the quarantine of a system.

@@ -174,9 +174,27 @@ type Wave struct {
 
 // Check is the last answer of a check in a bake.
 type Check struct {
-	OK     bool      `json:"ok"`
-	At     time.Time `json:"at"`
-	Detail string    `json:"detail,omitempty"`
+	OK     bool          `json:"ok"`
+	At     time.Time     `json:"at"`
+	Detail string        `json:"detail,omitempty"` // also why it gave none since
+	Stands time.Duration `json:"stands,omitempty"` // from At; 0: through the bake
+	None   bool          `json:"none,omitempty"`   // it has given no answer yet
+}
+
+// Answered tells whether a check's answer stands at a time.
+func (c *Check) Answered(at time.Time) bool {
+	return !c.None && !c.At.IsZero() && (c.Stands == 0 || !at.After(c.At.Add(c.Stands)))
+}
+
+// Unanswered is the first of some checks of which no answer stands at a time, "" if
+// there is none, and what is known of why.
+func (w *Wave) Unanswered(names []string, at time.Time) (name, detail string) {
+	for _, name := range names {
+		if c := w.Checks[name]; !c.Answered(at) {
+			return name, c.Detail
+		}
+	}
+	return "", ""
 }
 
 // Channel is the row of a channel.

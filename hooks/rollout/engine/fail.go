@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"maps"
 	"time"
 
 	"narwharf/hooks/rollout"
@@ -141,15 +142,26 @@ func (e *Engine) checked(ev rollout.Checked) {
 	if w.Met.IsZero() || ev.Asked.Before(w.Met) || !w.Passed.IsZero() {
 		return
 	}
-	next := make(map[string]rollout.Check, len(w.Checks)+1)
-	for name, a := range w.Checks {
-		next[name] = a
+	was, ok := w.Checks[ev.Name]
+	is := rollout.Check{OK: ev.OK, At: e.Now, Detail: ev.Detail, Stands: ev.Stands}
+	if ev.None {
+		if is = was; !ok {
+			is.None = true
+		}
+		is.Detail = ev.Detail
 	}
-	was, ok := next[ev.Name]
-	next[ev.Name] = rollout.Check{OK: ev.OK, At: e.Now, Detail: ev.Detail}
-	w.Checks = next
-	if c.Due = true; !ok || was.OK != ev.OK {
+	if is == was {
+		return
+	}
+	w.Checks = maps.Clone(w.Checks) // rows that were handed out stay as they are
+	if w.Checks == nil {
+		w.Checks = make(map[string]rollout.Check)
+	}
+	w.Checks[ev.Name] = is
+	if c.Due = true; !ok || was.OK != is.OK || was.None != is.None {
 		e.ChangedRun(c.Run)
+	} else {
+		e.Keep(c.Run) // who looked at the roll-out before has still seen it as it is
 	}
 }
 

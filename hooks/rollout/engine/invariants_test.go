@@ -282,7 +282,8 @@ func (m *model) waveMayPass(d rollout.Decision) {
 		m.rt.Fatalf("wave %d of %s %d passed without anybody's yes", d.Wave, d.Channel, d.Seq)
 	}
 	for _, name := range spec.Checks {
-		if a, ok := w.Checks[name]; changing && (!ok || !a.OK || a.At.Before(w.Met)) {
+		over := w.Met.Add(run.Row.Policy.Baking(d.Wave-1, run.Row.Rollback))
+		if a, ok := w.Checks[name]; changing && (!ok || !a.OK || a.At.Before(w.Met) || a.Stands > 0 && a.At.Add(a.Stands).Before(over)) {
 			m.rt.Fatalf("wave %d of %s %d passed without the yes of %s in its bake", d.Wave, d.Channel, d.Seq, name)
 		}
 	}

@@ -149,7 +149,7 @@ func (m *model) op(r uint32) {
 	case kind == 60:
 		c := []string{"a", "b"}[x%2]
 		if _, wave, _ := m.e.Asks(c); wave > 0 {
-			ev := rollout.Checked{Channel: c, Seq: m.run(c).Seq, Wave: wave, Name: "rate", Asked: m.now.Add(-time.Duration(x/2%3) * time.Minute), OK: x/8%8 != 0}
+			ev := rollout.Checked{Channel: c, Seq: m.run(c).Seq, Wave: wave, Name: "rate", Asked: m.now.Add(-time.Duration(x/2%3) * time.Minute), OK: x/8%8 != 0, None: x/64%8 == 0, Stands: time.Duration(x/512%3) * 2 * time.Minute}
 			m.check(ev)
 			return
 		}

@@ -112,7 +112,7 @@ func (e *Engine) bake(c *roster.Channel, w *rollout.Wave, i int) bool {
 	}
 	over := w.Met.Add(run.Row.Policy.Baking(i, run.Row.Rollback))
 	for _, name := range spec.Checks {
-		if a, ok := w.Checks[name]; ok && !a.OK {
+		if a, ok := w.Checks[name]; ok && !a.None && !a.OK {
 			e.fail(c, fmt.Sprintf("the check %s says no: %s", name, a.Detail))
 			return true
 		}
@@ -120,12 +120,10 @@ func (e *Engine) bake(c *roster.Channel, w *rollout.Wave, i int) bool {
 	if e.Now.Before(over) {
 		return false
 	}
-	for _, name := range spec.Checks {
-		if _, ok := w.Checks[name]; ok {
-			continue
-		}
+	// What answers while it is waited for after the bake has answered, too.
+	if name, why := w.Unanswered(spec.Checks, over); name != "" {
 		if !e.Now.Before(over.Add(answerWithin)) {
-			e.fail(c, fmt.Sprintf("the check %s has not answered through the bake of %s", name, run.Row.Policy.WaveText(i)))
+			e.fail(c, unanswered(name, run.Row.Policy.WaveText(i), why, w.Checks[name].At))
 			return true
 		}
 		return false
@@ -134,6 +132,17 @@ func (e *Engine) bake(c *roster.Channel, w *rollout.Wave, i int) bool {
 		return false
 	}
 	return e.pass(c)
+}
+
+func unanswered(check, wave, why string, last time.Time) string {
+	text := fmt.Sprintf("the check %s has not answered through the bake of %s", check, wave)
+	if !last.IsZero() {
+		text = fmt.Sprintf("the check %s has not answered in the bake of %s since %s", check, wave, last.UTC().Format(time.TimeOnly))
+	}
+	if why != "" {
+		text += ": " + why
+	}
+	return text
 }
 
 // answerWithin is how long after the bake a check may still give its first answer: a

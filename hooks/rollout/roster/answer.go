@@ -183,8 +183,12 @@ func (e *Roster) whyWave(run *Run) (kind api.WaitKind, detail string) {
 		return api.WaitWave, fmt.Sprintf("%s first: %d well, %d on their way, %d ended badly, %d not counted", name, n[Well], n[Open], n[Bad], n[Aside])
 	case e.Now.Before(over):
 		return api.WaitBake, fmt.Sprintf("%s bakes until %s", name, over.UTC().Format("15:04:05 MST"))
-	case len(w.Checks) < len(row.Policy.All()[i].Checks):
-		return api.WaitCheck, name + " waits for the first answer of a check"
+	}
+	if check, why := w.Unanswered(row.Policy.All()[i].Checks, over); check != "" {
+		if why != "" {
+			why = ": " + why
+		}
+		return api.WaitCheck, fmt.Sprintf("%s waits for an answer of the check %s%s", name, check, why)
 	}
 	return api.WaitApproval, fmt.Sprintf("%s waits for somebody's yes: narwharf rollout advance", name)
 }

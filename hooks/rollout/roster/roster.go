@@ -77,7 +77,8 @@ type Run struct {
 	Reverted map[string]int // by system: hosts that went back from it by themselves
 	Suspects []string       // systems of which that number has grown
 
-	dirty bool
+	dirty   bool // it is to be stored
+	changed bool // and is another for its readers
 }
 
 // Tally counts hosts of a wave by category.
@@ -167,6 +168,12 @@ func (e *Roster) Changed(h *Host) {
 
 // ChangedRun notes that the row of a roll-out is another.
 func (e *Roster) ChangedRun(r *Run) {
+	r.changed = true
+	e.Keep(r)
+}
+
+// Keep notes that the row of a roll-out is to be stored, under the same number.
+func (e *Roster) Keep(r *Run) {
 	if !r.dirty {
 		r.dirty = true
 		e.dirtyRuns = append(e.dirtyRuns, r)
@@ -188,8 +195,10 @@ func (e *Roster) Finish() *rollout.Changes {
 	}
 	e.dirtyHosts = e.dirtyHosts[:0]
 	for _, r := range e.dirtyRuns {
-		r.dirty = false
-		r.Row.Rev++
+		if r.changed {
+			r.Row.Rev++
+		}
+		r.dirty, r.changed = false, false
 		out.Rollouts = append(out.Rollouts, r.Row)
 	}
 	e.dirtyRuns = e.dirtyRuns[:0]
