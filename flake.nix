@@ -17,7 +17,7 @@
           version = self.shortRev or "dev";
           src = self;
           subPackages = [ "cmd/narwharf" ];
-          vendorHash = "sha256-GL0j57kQjGSm1rkgN3tBoz34hauOT/5Xx4KNe25tQc0=";
+          vendorHash = "sha256-eonyBVqhIOdprxuJE9clxrMNhMLZmHERIOngpbNjN6w=";
           env.CGO_ENABLED = 0;
           ldflags = [ "-X main.version=${self.shortRev or "dev"}" ];
           # They need the network, Nix clients and mount namespaces: `make test`.

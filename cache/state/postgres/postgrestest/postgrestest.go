@@ -1,0 +1,171 @@
+// Package postgrestest runs a PostgreSQL server for tests: Debian's programs, a folder
+// of its own, a socket in it and no port.
+package postgrestest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// ErrMissing is returned where there is no PostgreSQL on the machine.
+var ErrMissing = errors.New("no PostgreSQL is here: apt-get install postgresql")
+
+// Server is a running server.
+type Server struct {
+	Dir      string // its socket is in here
+	bin      string
+	settings []string
+	cmd      *exec.Cmd
+	left     chan error
+	count    atomic.Int64
+}
+
+// Start makes a database cluster and starts it, with settings as "name=value". Without
+// any it syncs nothing, which tests of crashes set otherwise.
+func Start(settings ...string) (*Server, error) {
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	if len(found) == 0 {
+		return nil, ErrMissing
+	}
+	slices.Sort(found)
+	dir, err := os.MkdirTemp("", "postgres")
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{Dir: dir, bin: filepath.Dir(found[len(found)-1]), settings: settings}
+	if len(settings) == 0 {
+		s.settings = []string{"fsync=off"}
+	}
+	if err := s.own(); err != nil {
+		return nil, err
+	}
+	initdb := s.command("initdb", "-D", filepath.Join(dir, "data"), "-U", "narwharf", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+	if out, err := initdb.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("initdb: %w: %s", err, out)
+	}
+	return s, s.Up()
+}
+
+// own gives the folder to the account that the server runs as: it refuses root.
+func (s *Server) own() error {
+	if os.Getuid() != 0 {
+		return nil
+	}
+	id := credential()
+	if id == nil {
+		return errors.New("PostgreSQL does not run as root, and there is no account postgres")
+	}
+	return os.Chown(s.Dir, int(id.Uid), int(id.Gid))
+}
+
+func credential() *syscall.Credential {
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		return nil
+	}
+	uid, _ := strconv.ParseUint(u.Uid, 10, 32)
+	gid, _ := strconv.ParseUint(u.Gid, 10, 32)
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+}
+
+func (s *Server) command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(s.bin, name), args...)
+	cmd.Dir = s.Dir
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C"}
+	if os.Getuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential()}
+	}
+	return cmd
+}
+
+// Up starts the server and waits until it answers.
+func (s *Server) Up() error {
+	args := []string{"-D", filepath.Join(s.Dir, "data"), "-k", s.Dir, "-c", "listen_addresses="}
+	for _, setting := range s.settings {
+		args = append(args, "-c", setting)
+	}
+	s.cmd = s.command("postgres", args...)
+	log, err := os.OpenFile(filepath.Join(s.Dir, "log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()
+	s.cmd.Stdout, s.cmd.Stderr = log, log
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	s.left = make(chan error, 1)
+	go func() { s.left <- s.cmd.Wait() }()
+	for {
+		select {
+		case err := <-s.left:
+			text, _ := os.ReadFile(log.Name())
+			return fmt.Errorf("PostgreSQL has ended: %w: %s", err, text)
+		case <-time.After(50 * time.Millisecond):
+		}
+		conn, err := s.connect("postgres")
+		if err == nil {
+			return conn.Close(context.Background())
+		}
+	}
+}
+
+// Down stops the server: at once, without a last word to its clients, if it is to crash.
+func (s *Server) Down(crash bool) {
+	if s.cmd == nil {
+		return
+	}
+	how := syscall.SIGINT
+	if crash {
+		how = syscall.SIGQUIT
+	}
+	_ = s.cmd.Process.Signal(how)
+	<-s.left
+	s.cmd = nil
+}
+
+// Close stops the server and removes its folder.
+func (s *Server) Close() {
+	s.Down(true)
+	_ = os.RemoveAll(s.Dir)
+}
+
+// URL is the address of a database.
+func (s *Server) URL(database string) string {
+	return fmt.Sprintf("postgres://narwharf@/%s?host=%s", database, s.Dir)
+}
+
+func (s *Server) connect(database string) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return pgx.Connect(ctx, s.URL(database))
+}
+
+// Exec runs a statement in a database.
+func (s *Server) Exec(database, sql string) error {
+	conn, err := s.connect(database)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	_, err = conn.Exec(context.Background(), sql)
+	return err
+}
+
+// Database makes an empty database and returns its name.
+func (s *Server) Database() (string, error) {
+	name := fmt.Sprintf("t%d", s.count.Add(1))
+	return name, s.Exec("postgres", `create database `+name+` template template0`)
+}
