@@ -104,7 +104,7 @@ var mayImport = map[string][]string{
 	"hooks/channel":              {"hooks/api", "hooks/audit", "hooks/closure", "signing", "narinfo", "cache/root", "cache/state", "cache/state/mirror", "cache/state/namelock"},
 	"hooks/configfile":           nil,
 	"hooks/dashboard":            {"hooks/api", "hooks/audit", "hooks/reply", "narinfo/clip", "signing/access", "signing/access/session", "signing/access/shortlived", "signing/browser", "signing/access/scope"},
-	"hooks/desired":              {"hooks/api", "hooks/audit", "hooks/channel", "hooks/host", "hooks/host/presence", "hooks/longpoll", "hooks/policy", "hooks/reboot", "hooks/timers", "narinfo", "signing", "signing/access", "cache/root", "cache/state", "cache/state/mirror", "hooks/keys", "hooks/intake"},
+	"hooks/desired":              {"hooks/api", "hooks/audit", "hooks/channel", "hooks/host", "hooks/host/presence", "hooks/longpoll", "hooks/policy", "hooks/reboot", "hooks/rollout", "hooks/rollout/driver", "hooks/timers", "narinfo", "signing", "signing/access", "cache/root", "cache/state", "cache/state/mirror", "hooks/keys", "hooks/intake"},
 	"hooks/host/presence":        nil,
 	"hooks/exchange":             {"hooks/api", "hooks/api/login", "hooks/audit", "signing/access", "signing/access/oidc", "signing/access/shortlived", "cache/state/mirror"},
 	"hooks/host":                 {"hooks/host/presence", "hooks/api", "hooks/audit", "narinfo", "signing", "signing/access", "cache/root", "cache/state", "cache/state/mirror", "hooks/intake", "signing/access/scope", "signing/access/shortlived"},

@@ -29,6 +29,7 @@ func (s *Server) getDesired(c *call.Call, name string) error {
 	p := s.hosts.Presence(name)
 	number, back := p.Arrive(s.clock(), w.Channel, w.Target)
 	if back {
+		s.Rollouts.Came(name)
 		s.shared.Polls.Notify(audit.Hosts(w.Channel)...)
 	}
 	return c.Poll(longpoll.Poll{

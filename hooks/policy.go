@@ -30,7 +30,7 @@ func (s *Server) putPolicy(c *call.Call, name string) error {
 		return err
 	}
 	match := c.Req.Header.Get("If-Match")
-	err = s.policies.Set(c.Ctx(), name, p, func(etag string) error {
+	err = s.Rollouts.SetPolicy(c.Ctx(), name, p, func(etag string) error {
 		if match == "" || longpoll.Matches(match, etag) {
 			return nil
 		}

@@ -2,11 +2,14 @@ package hooks
 
 import (
 	"net/http"
+	"strings"
 
 	"narwharf/hooks/api"
 	"narwharf/hooks/call"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/reply"
+	"narwharf/hooks/rollout"
+	"narwharf/hooks/rollout/driver"
 	"narwharf/signing/access/scope"
 )
 
@@ -19,11 +22,16 @@ func (s *Server) promote(c *call.Call, name string) error {
 	if p.Head == nil || len(p.Entries) == 0 {
 		return api.Errorf(api.BadRequest, "a promote needs a head and its entries: see docs/formats.md, or use narwharf promote")
 	}
+	as, err := promotes(c, name)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := c.UntilStop()
 	defer cancel()
 	answer, err := s.channels.Promote(ctx, name, &channel.Promotion{
 		Promotion: &p, Match: c.Req.Header.Get("If-Match"), DryRun: c.Req.URL.Query().Get("dry_run") == "1",
 		By: c.Who.Name, RulesDenied: c.May(scope.Scope{Kind: scope.Admin}), May: c.Targets(name), Well: s.Fleet.Well(name),
+		Rollouts: driver.Promotion{Driver: s.Rollouts, As: as},
 	})
 	if err != nil {
 		return err
@@ -37,6 +45,20 @@ func (s *Server) promote(c *call.Call, name string) error {
 	}
 	reply.JSON(c.W, http.StatusOK, answer)
 	return nil
+}
+
+// promotes is how a release is promoted: at once (?now=1, for who operates the channel,
+// with a reason), or in spite of a quarantine (?force=1).
+func promotes(c *call.Call, name string) (as rollout.Promote, err error) {
+	q := c.Req.URL.Query()
+	as = rollout.Promote{Now: q.Get("now") == "1", Force: q.Get("force") == "1", Reason: strings.TrimSpace(q.Get("reason")), By: c.Who.Name}
+	if !as.Now {
+		return as, nil
+	}
+	if as.Reason == "" {
+		return as, api.Errorf(api.BadRequest, "to go past waves, bakes and checks needs a reason: people will ask (--now --reason …)")
+	}
+	return as, c.May(scope.Scope{Kind: scope.Operate, Glob: name})
 }
 
 func (s *Server) deleteChannel(c *call.Call, name string) error {

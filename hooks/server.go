@@ -35,6 +35,8 @@ import (
 	"narwharf/hooks/reboot"
 	"narwharf/hooks/reply"
 	"narwharf/hooks/retain"
+	"narwharf/hooks/rollout/driver"
+	"narwharf/hooks/rollout/rows"
 	"narwharf/hooks/timers"
 	"narwharf/signing/access"
 	"narwharf/signing/access/shortlived"
@@ -68,6 +70,9 @@ type Options struct {
 	KeepReleases int              // of each channel; 0: 10
 	ForgetHosts  time.Duration    // whose systems are kept, that were not heard of; 0: 90 days
 
+	Name     string // of this server among those that share State, for people
+	Replicas bool   // others may have State, too
+
 	Issuers  []login.Issuer   // by which one can log in
 	Identity identity.Options // by which machines join without a token
 
@@ -98,6 +103,7 @@ type Server struct {
 	hosts      *host.Hosts
 	Identities *identity.Identities
 	slots      *reboot.Slots
+	Rollouts   *driver.Driver
 	Fleet      *desired.Fleet
 	Retain     *retain.Retainer
 
@@ -147,6 +153,7 @@ func New(o Options) (_ *Server, err error) {
 	s.handler = s.route()
 	s.ready.Store(true)
 	s.Fleet.Noticed([]string{state.All})
+	s.Rollouts.Begin()
 	return s, nil
 }
 
@@ -179,8 +186,15 @@ func (s *Server) open(o *Options) (err error) {
 	if s.slots, err = reboot.New(s.set, o.Clock()); err != nil {
 		return err
 	}
+	if s.Rollouts, err = driver.New(driver.Options{
+		Set: s.set, Channels: s.channels, Policies: s.policies, Hosts: s.hosts, Slots: s.slots,
+		Timers: s.timers, Wake: s.shared.Polls.Notify, Log: o.Log, Clock: o.Clock, Name: o.Name, Shared: o.Replicas,
+	}); err != nil {
+		return err
+	}
+	s.channels.Needed = rows.Needed
 	s.Fleet = desired.New(desired.Options{
-		Set: s.set, Channels: s.channels, Policies: s.policies, Keys: s.keys, Hosts: s.hosts, Slots: s.slots,
+		Set: s.set, Channels: s.channels, Policies: s.policies, Keys: s.keys, Hosts: s.hosts, Slots: s.slots, Rollouts: s.Rollouts,
 		Timers: s.timers, Wake: s.shared.Polls.Notify, Log: o.Log, Clock: o.Clock,
 	})
 	if s.Retain, err = retain.New(retain.Options{
@@ -201,6 +215,7 @@ func (s *Server) open(o *Options) (err error) {
 // since whoever commits waits for it.
 func (s *Server) noticed(topics []string) {
 	s.Fleet.Noticed(topics)
+	s.Rollouts.Noticed(topics)
 	s.waking.Go(func() {
 		if slices.Contains(topics, state.All) {
 			s.shared.Polls.NotifyAll()

@@ -10,6 +10,7 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"narwharf/cache/state"
 	"narwharf/cache/state/mirror"
 	"narwharf/cache/state/namelock"
 	"narwharf/hooks/api"
@@ -73,6 +74,9 @@ type Channels struct {
 	set   *mirror.Set
 
 	states *mirror.Table[State]
+
+	// Needed are further releases of a channel whose systems have to stay; nil: none.
+	Needed func(tx state.Reader, channel string) ([]int64, error)
 
 	heads *lru.Cache[string, *signing.Envelope] // a step ahead, by metaKey; any will do
 

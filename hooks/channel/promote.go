@@ -29,7 +29,7 @@ type Promotion struct {
 	// May says why he may not change a target, by whatever action or by test; of "", all of
 	// the channel. It is nil for who may change any.
 	May func(target string, test bool) error
-	// Well is the seq of the current release if its hosts run it well.
+	// Well is the seq of the last release that hosts run well; 0: none is known.
 	Well int64
 	// Rollouts, if it is not nil, decides on hosts in the transaction of the promote. Gate
 	// says beforehand whether it would.
@@ -162,7 +162,7 @@ func (c *Channels) commit(ctx context.Context, now *Snapshot, next State, p *Pro
 		return err
 	}
 	next.Seq, next.Current, next.Deleted, next.Bad = r.Head.Seq, r.Head.Seq, false, 0
-	if p.Well > 0 && p.Well == now.State.Current {
+	if p.Well > 0 && p.Well <= now.State.Current {
 		next.Well = p.Well
 	}
 	if r.Head.Order != nil {
@@ -189,7 +189,7 @@ func (c *Channels) commit(ctx context.Context, now *Snapshot, next State, p *Pro
 			also(tx)
 		})
 	}
-	err := ErrMoved
+	var err error
 	if p.Rollouts == nil {
 		err = turn(nil, func(*mirror.Tx) {})
 	} else {

@@ -36,8 +36,8 @@ func rootPaths(entries []signing.Entry) (paths []narinfo.Path) {
 }
 
 // kept are the seqs of a channel's releases that are kept: the current one, the last ones,
-// and the last that went well.
-func kept(tx state.Reader, name string, st *State, keep int) (seqs []int64, err error) {
+// the last that went well, and those that its roll-outs need.
+func (c *Channels) kept(tx state.Reader, name string, st *State, keep int) (seqs []int64, err error) {
 	if st.Deleted || st.Current == 0 {
 		return nil, nil
 	}
@@ -47,7 +47,13 @@ func kept(tx state.Reader, name string, st *State, keep int) (seqs []int64, err 
 	for _, e := range page {
 		seqs = append(seqs, int64(state.Uint64(e.Key[len(name)+1:])))
 	}
-	for _, seq := range []int64{st.Current, st.Well} {
+	needed := []int64{st.Current, st.Well}
+	if c.Needed != nil && err == nil {
+		var more []int64
+		more, err = c.Needed(tx, name)
+		needed = append(needed, more...)
+	}
+	for _, seq := range needed {
 		if seq > 0 && !slices.Contains(seqs, seq) {
 			seqs = append(seqs, seq)
 		}
@@ -62,7 +68,7 @@ func (c *Channels) Settle(ctx context.Context, keep int, owners map[string]bool)
 	for name, st := range c.states.All() {
 		var seqs []int64
 		err := c.set.View(func(tx state.Reader) (err error) {
-			seqs, err = kept(tx, name, st, keep)
+			seqs, err = c.kept(tx, name, st, keep)
 			return err
 		})
 		if err != nil {
@@ -105,7 +111,7 @@ func (c *Channels) settle(ctx context.Context, name string, seq int64, keep int,
 		paths = rootPaths(f.entries)
 	}
 	return c.set.Update(ctx, append(locks(name), root.Locks(paths)...), func(tx *mirror.Tx) error {
-		seqs, err := kept(tx, name, c.In(tx, name), keep)
+		seqs, err := c.kept(tx, name, c.In(tx, name), keep)
 		if err != nil || slices.Contains(seqs, seq) != stay {
 			return err
 		}

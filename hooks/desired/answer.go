@@ -9,7 +9,6 @@ import (
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
-	"narwharf/hooks/channel"
 	"narwharf/hooks/host"
 	"narwharf/hooks/longpoll"
 	"narwharf/hooks/policy"
@@ -20,6 +19,7 @@ import (
 // Answer is an answer to a host, and when it will be another by itself.
 type Answer struct {
 	*api.Desired
+	shown  int64     // seq of the release that it is about
 	window time.Time // when a window of the channel opens or closes next
 	hold   time.Time // when the hold ends
 	rest   time.Time // when it is in the queue for a slot again
@@ -28,8 +28,8 @@ type Answer struct {
 	lease  time.Duration
 }
 
-// For works out what a host shall do. Everyone at once, for now: who has an
-// entry, is not held, and comes within a window has the grant.
+// For works out what a host shall do. Who has an entry, is not held, and comes within a
+// window has the grant, if the channel's policy has no roll-outs. Else they decide.
 func (f *Fleet) For(name, channel, target string, have api.Have) (*Answer, error) {
 	r, err := f.o.Hosts.Read(name)
 	if err != nil {
@@ -42,9 +42,12 @@ func (f *Fleet) For(name, channel, target string, have api.Have) (*Answer, error
 func (f *Fleet) answer(name, channel, target string, have api.Have, r *host.Record) (*Answer, error) {
 	l, p, now := f.o.Channels.Get(channel), f.o.Policies.Of(channel), f.o.Clock()
 	r = cmp.Or(r, new(host.Record))
-	a := &Answer{Desired: &api.Desired{Channel: channel, Seq: l.State.Seq, Policy: p.Policy, MinAgent: p.MinAgent}, lease: reboot.Lease}
-	var err error
-	if a.Pointer, err = l.Pointer(target); err != nil {
+	v, err := f.view(name, l, p)
+	if err != nil {
+		return nil, err
+	}
+	a := &Answer{Desired: &api.Desired{Channel: channel, Seq: v.seq, Policy: p.Policy, MinAgent: p.MinAgent}, lease: reboot.Lease, shown: v.seq}
+	if a.Pointer, err = v.Pointer(target); err != nil {
 		return nil, err
 	}
 	if r.Held(now) {
@@ -52,7 +55,7 @@ func (f *Fleet) answer(name, channel, target string, have api.Have, r *host.Reco
 			a.hold = *a.Hold.Until
 		}
 	}
-	if a.Pointer != nil && r.Directive != nil && r.Directive.Seq == l.Head.Seq {
+	if a.Pointer != nil && r.Directive != nil && r.Directive.Seq == v.seq {
 		a.Directive = r.Directive
 	}
 	open, next := p.Open(now)
@@ -60,23 +63,26 @@ func (f *Fleet) answer(name, channel, target string, have api.Have, r *host.Reco
 		a.lease = min(a.lease, next.Sub(now))
 	}
 	a.Keys, a.Revocations = f.o.Keys.After(channel, have.Keys)
-	step, err := f.walk(a, l, target, have.Seq, r)
+	step, err := f.walk(a, l.Name, target, have.Seq, r)
 	if err != nil {
 		return nil, err
 	}
 	switch {
 	case step > 0:
-		a.wait(api.WaitWave, fmt.Sprintf("it was off for long, and comes to release %d by way of %d", l.Head.Seq, step))
+		a.wait(api.WaitWave, fmt.Sprintf("it was off for long, and comes to release %d by way of %d", v.seq, step))
 	case a.Pointer == nil:
-		a.wait(api.WaitNotInRelease, notInText(l, target))
+		a.wait(api.WaitNotInRelease, v.absentText(l, target))
 	case a.Hold != nil:
 		a.wait(api.WaitHold, a.Hold.Reason)
-	case l.State.Bad == l.Head.Seq:
+	case l.State.Bad != 0 && l.State.Bad == v.seq:
 		a.wait(api.WaitHold, "a key that signed it was revoked: promote another release")
+	case v.told != nil:
+		f.obey(a, name, v.told, r, p)
 	case !open:
 		a.wait(api.WaitWindow, p.Opens(next))
+	case f.kept(a, r):
 	default:
-		a.Grant = newGrant(l.Head.Seq, a.lease, fmt.Sprintf("%s-%d", channel, l.Head.Seq))
+		a.Grant = newGrant(v.seq, a.lease, fmt.Sprintf("%s-%d", channel, v.seq))
 		f.permitReboot(a, name, r, p)
 	}
 	return a, nil
@@ -85,20 +91,20 @@ func (f *Fleet) answer(name, channel, target string, have api.Have, r *host.Reco
 // walk is for a host whose last seq is more than a jump below the channel's. It is shown heads
 // in between. An agent that does not know of them is shown one of the releases instead, whose
 // seq is step; it takes the seq, and is granted nothing of it.
-func (f *Fleet) walk(a *Answer, l *channel.Snapshot, target string, seen int64, r *host.Record) (step int64, err error) {
+func (f *Fleet) walk(a *Answer, name, target string, seen int64, r *host.Record) (step int64, err error) {
 	old := seen < 0
 	if old && r.Status != nil && r.Status.Channel == a.Channel {
 		seen = r.Status.HighestSeq
 	}
 	switch {
-	case a.Pointer == nil || seen <= 0 || l.Head.Seq-seen <= signing.MaxSeqJump:
+	case a.Pointer == nil || seen <= 0 || a.shown-seen <= signing.MaxSeqJump:
 	case old:
 		var p *signing.Pointer
-		if p, step, err = f.o.Channels.Step(l.Name, seen, target); p != nil {
+		if p, step, err = f.o.Channels.Step(name, seen, target); p != nil {
 			a.Pointer = p
 		}
 	default:
-		a.Heads, err = f.o.Channels.Between(l.Name, seen, l.Head.Seq)
+		a.Heads, err = f.o.Channels.Between(name, seen, a.shown)
 	}
 	return step, err
 }
@@ -109,10 +115,10 @@ func (a *Answer) wait(kind api.WaitKind, why string) {
 
 // permitReboot is for a host that may act, if it asks to reboot.
 func (f *Fleet) permitReboot(a *Answer, name string, r *host.Record, p *policy.Policy) {
-	if !reboot.Asks(r.Status) || r.Status.Channel != a.Channel || r.Status.Seq != a.Grant.Seq {
+	if !reboot.Asks(r.Status) || r.Status.Channel != a.Channel || r.Status.Seq != a.shown {
 		return
 	}
-	if sl := f.o.Slots.Of(name); sl != nil && sl.Channel == a.Channel && sl.Seq == a.Grant.Seq {
+	if sl := f.o.Slots.Of(name); sl != nil && sl.Channel == a.Channel && sl.Seq == a.shown {
 		if lease := min(a.lease, sl.Lease(f.o.Clock())); lease > 0 {
 			a.Reboot = newGrant(sl.Seq, lease, fmt.Sprintf("reboot-%s-%d-%d", a.Channel, sl.Seq, sl.Granted.Unix()))
 			a.again = !sl.Again
@@ -134,6 +140,13 @@ func (f *Fleet) permitReboot(a *Answer, name string, r *host.Record, p *policy.P
 	}
 }
 
+// ends has the host told anew when a hold ends; zero is never.
+func (a *Answer) ends(at time.Time) {
+	if !at.IsZero() && (a.hold.IsZero() || at.Before(a.hold)) {
+		a.hold = at
+	}
+}
+
 func newGrant(seq int64, lease time.Duration, id string) *api.Grant {
 	return &api.Grant{Seq: seq, Lease: max(int64(lease/time.Second), 1), ID: id}
 }
@@ -146,7 +159,7 @@ func (f *Fleet) Tell(name, channel, target string, have api.Have) (*Answer, erro
 	switch {
 	case err != nil:
 	case a.room:
-		if err = f.takeSlot(ctx, name, channel, a.Grant.Seq); err == nil {
+		if err = f.takeSlot(ctx, name, channel, a.shown); err == nil {
 			a, err = f.For(name, channel, target, have)
 		}
 	case a.again:
@@ -208,11 +221,4 @@ func (a *Answer) Encode() (longpoll.Answer, error) {
 		answer.ETag = as.ETag
 	}
 	return answer, err
-}
-
-func notInText(l *channel.Snapshot, target string) string {
-	if l.Release == nil {
-		return l.AbsentText()
-	}
-	return fmt.Sprintf("release %d of %s has no entry for %s", l.Head.Seq, l.Name, target)
 }

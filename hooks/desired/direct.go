@@ -13,6 +13,7 @@ import (
 	"narwharf/hooks/channel"
 	"narwharf/hooks/host"
 	"narwharf/hooks/reboot"
+	"narwharf/hooks/rollout"
 )
 
 // What a host can be asked for that needs no new release.
@@ -28,6 +29,12 @@ func (f *Fleet) Direct(ctx context.Context, who host.Caller, name, what string, 
 	d, err := f.Describe(name)
 	if err != nil {
 		return err
+	}
+	if row, ok := f.o.Rollouts.Host(name); ok && what == Retry && row.Channel == d.Channel && row.Seq == seq && row.Fault != "" {
+		if err := who.Over(f.o.Hosts.Record(name)); err != nil {
+			return err
+		}
+		return f.o.Rollouts.Verb(ctx, rollout.Verb{Channel: d.Channel, Seq: seq, Verb: rollout.Retry, Host: name, By: who.Name})
 	}
 	return f.change(ctx, name, []string{state.Shared(channel.Lock(d.Channel))}, func(tx *mirror.Tx, sl *reboot.Slot) error {
 		r := f.o.Hosts.In(tx, name)

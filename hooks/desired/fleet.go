@@ -28,6 +28,7 @@ import (
 	"narwharf/hooks/longpoll"
 	"narwharf/hooks/policy"
 	"narwharf/hooks/reboot"
+	"narwharf/hooks/rollout/driver"
 	"narwharf/hooks/timers"
 )
 
@@ -39,6 +40,7 @@ type Options struct {
 	Keys     *keys.Keyrings
 	Hosts    *host.Hosts
 	Slots    *reboot.Slots
+	Rollouts *driver.Driver
 	Timers   *timers.Set
 	Wake     func(topics ...string) // polls of this server
 	Log      *slog.Logger
@@ -104,6 +106,9 @@ func (f *Fleet) Describe(name string) (*host.Described, error) {
 		return nil, err
 	}
 	d.WaitingFor, d.Directive = a.WaitingFor, a.Directive
+	if kind, detail := f.o.Rollouts.Why(name); kind != "" && a.Hold == nil {
+		d.WaitingFor = &api.Waiting{Kind: kind, Detail: detail}
+	}
 	f.wakeFor(a, d.Channel, name)
 	if sl := f.o.Slots.Of(name); sl != nil {
 		d.Slot = &api.Slot{Group: sl.Group, Seq: sl.Seq, Granted: sl.Granted, Overdue: sl.Alarmed}

@@ -44,7 +44,14 @@ func (f *Fleet) inQueue(name string, r *host.Record, group string, now time.Time
 		return false
 	}
 	l, p := f.o.Channels.Get(st.Channel), f.o.Policies.Of(st.Channel)
-	if open, _ := p.Open(now); !open || p.Unasked(st) || l.Entry(st.Target) == nil || l.Head.Seq != st.Seq {
+	if open, _ := p.Open(now); !open || p.Unasked(st) {
+		return false
+	}
+	if governed(l, p) {
+		if kind, _ := f.o.Rollouts.MayReboot(name); kind != "" {
+			return false
+		}
+	} else if l.Entry(st.Target) == nil || l.Head.Seq != st.Seq {
 		return false
 	}
 	// For the hosts of its channel, which may be let fewer at a time.
@@ -68,7 +75,7 @@ func (f *Fleet) takeSlot(ctx context.Context, name, ch string, seq int64) error 
 			return nil
 		}
 		p := f.o.Policies.In(tx, ch)
-		if open, _ := p.Open(tx.Time); !open || f.o.Channels.In(tx, ch).Current != seq || p.Unasked(r.Status) {
+		if open, _ := p.Open(tx.Time); !open || p.Rollout == nil && f.o.Channels.In(tx, ch).Current != seq || p.Unasked(r.Status) {
 			return nil
 		}
 		f.o.Slots.Take(tx, name, &reboot.Slot{Channel: ch, Group: group, Seq: seq, BootID: r.Status.BootID, Granted: tx.Time.UTC()}, p.RebootSlots)

@@ -3,8 +3,11 @@ package desired
 import "narwharf/hooks/api"
 
 // Well is the seq of a channel's current release if it went well: some host runs it well, and
-// none ended it badly. Else it is 0.
+// none ended it badly. Else it is 0. Of a channel with roll-outs it is the last that completed well.
 func (f *Fleet) Well(channel string) int64 {
+	if f.o.Rollouts.Governs(channel) {
+		return f.o.Rollouts.LastWell(channel)
+	}
 	l := f.o.Channels.Get(channel)
 	if l.Release == nil {
 		return 0

@@ -55,9 +55,6 @@ func Parse(text []byte) (*Policy, error) {
 	if err == nil {
 		err = p.Check()
 	}
-	if err == nil && (p.Rollout != nil || p.Requires != nil) {
-		err = errors.New("rollout and requires are not kept by this server yet")
-	}
 	if err == nil {
 		p.schedule, err = window.NewSchedule(p.Windows)
 	}

@@ -86,6 +86,7 @@ type Promote struct {
 	// Everyone is that it was promoted while the channel had no rules: its roll-out has
 	// completed, and late hosts take it one by one.
 	Everyone bool   `json:"-"`
+	Reason   string `json:"reason,omitempty"` // of Now
 	By       string `json:"by,omitempty"`
 }
 

@@ -225,3 +225,13 @@ func (d *Driver) Host(host string) (row rollout.Host, known bool) {
 	}
 	return d.e.Hosts[host].Row, true
 }
+
+// MayReboot says what keeps an armed host from being given a reboot slot, "" for nothing.
+func (d *Driver) MayReboot(host string) (kind api.WaitKind, detail string) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if d.e == nil {
+		return api.WaitWave, "the roll-outs are being loaded"
+	}
+	return d.e.MayReboot(host)
+}

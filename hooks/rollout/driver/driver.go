@@ -110,3 +110,7 @@ func (d *Driver) State() State {
 	defer d.mu.RUnlock()
 	return d.stats
 }
+
+// Begin goes on with the roll-outs that there are. It is to be told of all notices from
+// then on.
+func (d *Driver) Begin() { d.work() }

@@ -172,8 +172,7 @@ func (d *Driver) SetFreeze(ctx context.Context, h *rollout.Hold, by string) erro
 	return d.limit(ctx, func() (*limits.Change, error) { return limits.Freeze(d.rows, h, by) })
 }
 
-// limit changes the limits, and wakes the hosts of channels that are not governed: they are
-// told of a freeze and of holds, too.
+// limit changes the limits, and wakes all hosts: they are told why they wait.
 func (d *Driver) limit(ctx context.Context, change func() (*limits.Change, error)) error {
 	c, err := change()
 	if err != nil {
@@ -184,9 +183,7 @@ func (d *Driver) limit(ctx context.Context, change func() (*limits.Change, error
 	return d.act(ctx, l, nil, func(tx *mirror.Tx) error {
 		c.Put(tx)
 		for _, c := range d.o.Channels.List() {
-			if !d.Governs(c.Channel) {
-				tx.Notify(audit.Channel(c.Channel))
-			}
+			tx.Notify(audit.Channel(c.Channel))
 		}
 		return nil
 	})
