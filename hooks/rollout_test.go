@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +27,7 @@ type robot struct {
 	polling bool
 	denied  map[int64]bool
 	serial  int64
+	unsaid  bool // its last report was not taken
 	before  string
 	shown   []int64  // releases that it was shown, each once
 	ran     []string // systems that it activated
@@ -37,13 +39,22 @@ type fleet struct {
 	later   func(time.Duration)
 	robots  []*robot
 	systems map[string]narinfo.Path // by name
+	left    *atomic.Int64           // writes up to one that fails; nil: none does
 }
 
 func newFleet(t *testing.T, hosts int) *fleet {
 	w := newWorld(t)
-	f := &fleet{world: w, later: w.standing(), systems: make(map[string]narinfo.Path)}
+	f := &fleet{world: w, later: w.standing()}
+	f.populate(hosts)
+	f.settle()
+	return f
+}
+
+// populate promotes the first release, which some hosts run.
+func (f *fleet) populate(hosts int) {
+	f.systems = make(map[string]narinfo.Path)
 	for _, name := range []string{"a", "b", "c", "d"} {
-		f.systems[name] = w.system(name)
+		f.systems[name] = f.system(name)
 	}
 	f.promote(1, f.entry("*", f.systems["a"]))
 	for i := range hosts {
@@ -60,8 +71,6 @@ func newFleet(t *testing.T, hosts int) *fleet {
 			f.patch(m, &host.Patch{Labels: map[string]*string{"canary": &yes}})
 		}
 	}
-	f.settle()
-	return f
 }
 
 func (f *fleet) path(name string) string { return f.systems[name].In("/nix/store") }
@@ -73,21 +82,35 @@ func (f *fleet) patch(m *robot, p *host.Patch) {
 	}
 }
 
-// says reports what a robot is.
+// says reports what a robot is. What is not taken it says again with its next step.
 func (f *fleet) says(m *robot) {
 	f.t.Helper()
 	m.st.Counter++
 	st := m.st
-	if err := f.s.Fleet.Report(context.Background(), host.Caller{Name: "host"}, m.name, &st); err != nil {
+	err := f.s.Fleet.Report(context.Background(), host.Caller{Name: "host"}, m.name, &st)
+	if m.unsaid = err != nil; m.unsaid && !f.faults() {
 		f.t.Fatal(err)
 	}
 }
 
+// faults tells whether writes may fail in this test.
+func (f *fleet) faults() bool { return f.left != nil }
+
 // policy sets that of web.
 func (f *fleet) policy(text string) {
 	f.t.Helper()
-	f.must(f.do("PUT", "/api/v1/channels/web/policy", f.op, json.RawMessage(text)), 200, "")
+	f.asks(func() answer { return f.do("PUT", "/api/v1/channels/web/policy", f.op, json.RawMessage(text)) })
 	f.settle()
+}
+
+// asks is for a request that is to be taken, again if a write fails.
+func (f *fleet) asks(ask func() answer) {
+	f.t.Helper()
+	a := ask()
+	if f.faults() && a.status == 500 {
+		a = ask()
+	}
+	f.must(a, 200, "")
 }
 
 // settle lets the driver and the hosts go on until nobody has anything to do.
@@ -120,7 +143,14 @@ func (f *fleet) step(m *robot) (news bool) {
 			return true
 		}
 	}
+	if m.unsaid {
+		f.says(m)
+		return true
+	}
 	d, err := f.s.Fleet.Tell(m.name, "web", m.name, api.Have{Seq: m.st.HighestSeq, Keys: -1})
+	if err != nil && f.faults() {
+		return true
+	}
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -269,9 +299,7 @@ func TestRolloutWaves(t *testing.T) {
 func (f *fleet) restart() {
 	f.t.Helper()
 	f.world.restart()
-	for _, m := range f.robots {
-		m.polling = false
-	}
+	f.fresh()
 }
 
 // TestRolloutBadCanary: no other host activates what the canary goes back from, and

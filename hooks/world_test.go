@@ -219,6 +219,7 @@ type world struct {
 	perCredential int              // hosts; 0: as the server has it
 	identity      identity.Options // how machines join without a token
 	short         *shortlived.Store
+	replicas      bool // of State there may be others
 	pipes         bool // no TCP: connections are pipes, which time in a bubble can wait for
 }
 
@@ -323,7 +324,7 @@ func (w *world) serve(store state.Store) {
 	w.s, err = New(Options{
 		State: store, Cache: w.cache, Files: w.files, Access: access.NewAuthenticator(access.Options{Tokens: w.tokens, Short: w.short, Anonymous: anonymous, Clock: w.now}), Tokens: w.tokens,
 		Short: w.short, Identity: w.identity,
-		Log: w.log, Metrics: w.metrics, HostMetrics: w.hostMetrics, Clock: w.now, HostsPerCredential: w.perCredential, Collector: w.collector,
+		Log: w.log, Metrics: w.metrics, HostMetrics: w.hostMetrics, Clock: w.now, HostsPerCredential: w.perCredential, Collector: w.collector, Replicas: w.replicas,
 	})
 	if err != nil {
 		w.t.Fatal(err)
