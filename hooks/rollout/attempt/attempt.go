@@ -75,7 +75,9 @@ func (c *Case) adopt() {
 		// roll-outs: it holds a place, however many there are.
 		c.about(l.Seq)
 		c.begun()
-	case l.Seq != c.Run.Seq, r.Retry && isBad(word):
+	case l.Seq != c.Run.Seq:
+	case r.Retry && isBad(word):
+		r.Over, c.Changed = l.Attempt, true // it waits for its grant, which lets it try again
 	case word == rollout.IsWell || word == rollout.IsArmed:
 		if r.WaveOf == l.Seq {
 			c.about(l.Seq)

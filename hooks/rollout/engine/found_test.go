@@ -123,3 +123,34 @@ func TestFoundQuarantineOfAnotherChannel(t *testing.T) {
 		t.Errorf("quarantine: %v; %s", w.quarantine, w.phases())
 	}
 }
+
+// An older agent denies the bytes of what it was told to leave, under each seq. What it
+// says of them before its grant, which comes with the directive to try again, is no error.
+func TestFoundDeniedTwice(t *testing.T) {
+	w := newWorld(t)
+	w.policy("web", `{"rollout": {}}`)
+	a := w.add("web", "a", nil, "/old")
+	a.deniesAll, a.level.DeniesBytes = true, true
+	a.report()
+	w.add("web", "b", nil, "/old")
+	w.promote("web", 1, "/x")
+	a.goes(api.OK)
+	w.must(rollout.Verb{Channel: "web", Seq: 1, Verb: rollout.Abort, By: "x"})
+	a.poll()
+	a.level.Held = true
+	a.report()
+	for seq := range int64(2) {
+		w.promote("web", 2+seq, "/x")
+		a.poll()
+		if a.report(); a.level.State != api.Reverted || w.row("a").Phase == rollout.Bad {
+			t.Fatalf("it is %s; its row: %s", a.level.State, text(w.row("a")))
+		}
+	}
+	a.level.Held = false
+	if a.report(); w.row("a").Phase != rollout.Granted {
+		t.Fatalf("its row: %s", text(w.row("a")))
+	}
+	a.goes(api.OK)
+	w.finish()
+	w.endsOn(t, 3, "/x")
+}
