@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -153,4 +154,47 @@ func TestFoundDeniedTwice(t *testing.T) {
 	a.goes(api.OK)
 	w.finish()
 	w.endsOn(t, 3, "/x")
+}
+
+// Hosts that wait for others which ended badly never get their turn, though max_errors
+// lets that many end so: once nothing else is to come the roll-out halts and says it.
+func TestFoundAfterOfBadOnes(t *testing.T) {
+	bad := func(t *testing.T) (w *world, db, app *agent) {
+		w = newWorld(t)
+		w.policy("web", `{"rollout": {"after": [{"first": "role=db", "then": "role=app"}], "max_errors": 2, "quarantine_after": 0}}`)
+		db = w.add("web", "db", map[string]string{"role": "db"}, "/old")
+		app = w.add("web", "app", map[string]string{"role": "app"}, "/old")
+		web := w.add("web", "web", nil, "/old")
+		w.promote("web", 1, "/new")
+		w.staged()
+		db.goes(api.Reverted)
+		if s := w.run("web"); s.State != rollout.Running {
+			t.Fatalf("web is on its way: %s", text(s))
+		}
+		if kind, why := w.e.Why("app"); kind != api.WaitAfter || !strings.Contains(why, "ended badly") {
+			t.Errorf("app waits for %s: %s", kind, why)
+		}
+		web.goes(api.OK)
+		if s := w.run("web"); s.State != rollout.Halted || !strings.HasPrefix(s.Why, "all 1 hosts of wave 1 that have not begun wait (after) for others that ended badly") {
+			t.Fatalf("it is %s", text(s))
+		}
+		return w, db, app
+	}
+	t.Run("retry", func(t *testing.T) {
+		w, _, _ := bad(t)
+		w.must(rollout.Verb{Channel: "web", Seq: 1, Verb: rollout.Retry, By: "x"})
+		if p := w.row("app").Phase; p != rollout.Untouched {
+			t.Errorf("app is %s", p)
+		}
+		w.finish()
+		w.endsOn(t, 1, "/new")
+	})
+	t.Run("resume", func(t *testing.T) {
+		w, db, app := bad(t)
+		w.must(rollout.Verb{Channel: "web", Seq: 1, Verb: rollout.Resume, By: "x"})
+		app.goes(api.OK)
+		if s := w.run("web"); s.State != rollout.Completed || db.level.Current != "/old" {
+			t.Errorf("it is %s", text(s))
+		}
+	})
 }

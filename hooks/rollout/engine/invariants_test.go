@@ -194,6 +194,9 @@ func (m *model) afterIsKept(c *roster.Channel, h *roster.Host) {
 			if !rule.First.Matches(other.Level.Labels) || entry == nil || other.Row.WaveOf != run.Row.Seq || h.Row.WaveOf == run.Row.Seq && other.Row.Wave > h.Row.Wave {
 				continue
 			}
+			if other.Row.Seq == run.Row.Seq && other.Row.Forgiven {
+				continue // somebody said resume in spite of it
+			}
 			changes := other.Level.Current != entry.Path || other.Level.Profile != entry.Path
 			offline := !other.Away.IsZero() && m.now.Sub(other.Away) >= run.Row.Policy.Offline()
 			if changes && !(offline && rule.IfOffline == "skip") {
@@ -321,6 +324,7 @@ type channelCounts struct {
 	Flight, Stuck, Asked, Total, Faults int
 	Waves                               []roster.Tally
 	Pending                             [][]int
+	Barred                              int
 	Reverted                            map[string]int
 }
 
@@ -329,7 +333,7 @@ func (m *model) countsOf(e *engine.Engine) (all counts) {
 	for _, c := range e.Order {
 		cc := channelCounts{Flight: c.Flight, Stuck: c.Stuck, Asked: c.Asked, Reverted: make(map[string]int)}
 		if r := c.Run; r != nil {
-			cc.Total, cc.Faults, cc.Waves = r.Total, r.Faults, append([]roster.Tally{}, r.Waves...)
+			cc.Total, cc.Faults, cc.Waves, cc.Barred = r.Total, r.Faults, append([]roster.Tally{}, r.Waves...), e.Barred(c)
 			for _, p := range r.Pending {
 				cc.Pending = append(cc.Pending, append([]int{}, p...))
 			}

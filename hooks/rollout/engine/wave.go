@@ -94,11 +94,20 @@ func (e *Engine) judge(c *roster.Channel) bool {
 	case count > 0 && n[roster.Well]+n[roster.Open] < need:
 		e.fail(c, fmt.Sprintf("%s cannot have enough hosts that are well any more: %d of %d have to be, %d are, %d ended badly", name, need, count, n[roster.Well], n[roster.Bad]))
 		return true
+	case e.barred(c, n[roster.Open]):
+		e.fail(c, fmt.Sprintf("all %d hosts of %s that have not begun wait (after) for others that ended badly: narwharf rollout retry lets those try again, resume goes on without them", n[roster.Open], name))
+		return true
 	case spent(w, e.Now) >= run.Row.Policy.WaveTimeout():
 		e.fail(c, fmt.Sprintf("%s has not had enough hosts that are well in %s: %d of %d", name, run.Row.Policy.WaveTimeout(), n[roster.Well], need))
 		return true
 	}
 	return false
+}
+
+// barred tells whether all hosts of the current wave that are to come wait (after) for
+// others that ended badly: then nothing comes without a person.
+func (e *Engine) barred(c *roster.Channel, open int) bool {
+	return open > 0 && len(c.Run.Row.Policy.After) > 0 && e.Barred(c) == open
 }
 
 // bake is for a wave with enough hosts that are well.
@@ -203,7 +212,7 @@ func (e *Engine) openWave(c *roster.Channel) {
 	}
 	run.Waves = append(run.Waves, roster.Tally{})
 	for j := range run.Pending {
-		run.Pending[j] = append(run.Pending[j], 0)
+		run.Pending[j], run.Failed[j] = append(run.Pending[j], 0), append(run.Failed[j], 0)
 	}
 	run.Row.Waves = append(run.Row.Waves, rollout.Wave{Opened: e.Now, Size: size})
 	for _, h := range pick[:size] {

@@ -161,6 +161,9 @@ func (e *Roster) whyInLine(h *Host) (kind api.WaitKind, detail string) {
 	}
 	switch e.Rule(c, h.Class, h, h.Counted.Taken) {
 	case "after":
+		if h.Class.barred(h.Counted.Wave) {
+			return api.WaitAfter, "others that ended badly have to be well before it: narwharf rollout retry lets them try again, resume goes on without them"
+		}
 		return api.WaitAfter, "others have to be well before it"
 	case "budget":
 		return api.WaitBudget, "as many hosts of a budget are unavailable as may be"

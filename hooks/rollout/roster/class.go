@@ -18,6 +18,7 @@ type Class struct {
 	held    bool
 	hold    string // the reason
 	run     *Run
+	open    map[int]int // by wave: hosts that are to be granted
 
 	Line  Heap // for a grant
 	Spare Heap // for a grant, of hosts that are unavailable already: no budget
@@ -31,7 +32,7 @@ func (c *Class) skips(rule int) bool {
 // classOf finds the class of a host by its labels.
 func (e *Roster) classOf(h *Host) *Class {
 	c, labels := h.ch, h.Level.Labels
-	cl := &Class{run: c.Run}
+	cl := &Class{run: c.Run, open: make(map[int]int)}
 	for _, name := range e.holdNames() {
 		if hold := e.Limits.Holds[name]; (hold.Until.IsZero() || e.Now.Before(hold.Until)) && hold.Select.Matches(labels) {
 			cl.held, cl.hold = true, hold.Reason
@@ -159,6 +160,29 @@ func (e *Roster) Rule(c *Channel, cl *Class, h *Host, unavailable bool) string {
 		return "budget"
 	}
 	return ""
+}
+
+// Barred is how many hosts of the current wave wait for others (after) that ended badly: it
+// takes a person to let them go on.
+func (e *Roster) Barred(c *Channel) (n int) {
+	for _, cl := range c.Classes {
+		if wave := len(c.Run.Waves); cl.open[wave] > 0 && cl.barred(wave) {
+			n += cl.open[wave]
+		}
+	}
+	return n
+}
+
+// barred tells whether some that a class waits for, in waves up to one, ended badly.
+func (c *Class) barred(wave int) bool {
+	for _, i := range c.Then {
+		for _, n := range c.run.Failed[i][:wave] {
+			if n > 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (c *Class) full() bool { return slices.ContainsFunc(c.Budgets, (*Budget).Full) }

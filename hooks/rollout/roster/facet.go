@@ -36,6 +36,7 @@ type Facet struct {
 
 	fault, flight, stuck, asked bool
 	pending, pendingAway        bool
+	failed                      bool // others wait for it (after), and it ended badly
 	aside, waiting              bool
 	system                      string // that it went back from by itself
 }
@@ -68,6 +69,10 @@ func (e *Roster) look(h *Host) Facet {
 	}
 	f.pending = f.Category == Open || f.Category == Bad || f.Category == Aside && !f.Away
 	f.pendingAway = f.Category == Aside && f.Away
+	f.failed = f.Category == Bad && !f.flight
+	if about && r.Forgiven {
+		f.pending, f.pendingAway = false, false // resume goes on without it
+	}
 	if f.Category == None && f.Wave > 0 && f.Must {
 		// It has leave by a rule, and counts for no wave; others wait for it all the same.
 		f.pending, f.pendingAway = !f.Away, f.Away
@@ -133,6 +138,10 @@ func (e *Roster) count(h *Host, f *Facet, d int) {
 		r.Waves[f.Wave-1][f.Category] += d
 		for _, i := range f.class.First {
 			add(&r.Pending[i][f.Wave-1], f.pending || f.pendingAway && !f.class.skips(i))
+			add(&r.Failed[i][f.Wave-1], f.failed)
+		}
+		if f.Category == Open && !f.flight {
+			f.class.open[f.Wave] += d
 		}
 	}
 	if f.system != "" {

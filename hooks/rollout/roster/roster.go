@@ -74,6 +74,7 @@ type Run struct {
 	Faults   int
 	Waves    []Tally
 	Pending  [][]int        // by rule of after and wave: hosts of first that are not well
+	Failed   [][]int        // of these, the ones that ended badly
 	Reverted map[string]int // by system: hosts that went back from it by themselves
 	Suspects []string       // systems of which that number has grown
 
@@ -126,9 +127,9 @@ func (e *Roster) SetRun(c *Channel, row *rollout.Rollout) {
 	if release == nil {
 		release = &rollout.Release{Seq: row.Seq}
 	}
-	c.Run = &Run{Row: row, Release: release, Reverted: make(map[string]int), Waves: make([]Tally, len(row.Waves)), Pending: make([][]int, len(row.Policy.After))}
+	c.Run = &Run{Row: row, Release: release, Reverted: make(map[string]int), Waves: make([]Tally, len(row.Waves)), Pending: make([][]int, len(row.Policy.After)), Failed: make([][]int, len(row.Policy.After))}
 	for i := range c.Run.Pending {
-		c.Run.Pending[i] = make([]int, len(row.Waves))
+		c.Run.Pending[i], c.Run.Failed[i] = make([]int, len(row.Waves)), make([]int, len(row.Waves))
 	}
 }
 
