@@ -23,6 +23,9 @@ type Case struct {
 	Releases rollout.Releases
 	Newest   int64 // the newest release that completed, 0 for none
 	Reboots  bool  // the server permits some
+	// Heard is when all hosts that can be reached have been heard of since the driver's
+	// start. What a host has not said before then, it may have had nobody to say it to.
+	Heard time.Time
 
 	Changed   bool
 	Decisions []rollout.Decision
@@ -181,8 +184,8 @@ func (c *Case) bad(word rollout.Word) {
 // reboot slots bound how many of these are down.
 func (c *Case) hearArmed(word rollout.Word) {
 	switch word {
-	case rollout.IsArmed, rollout.Busy, rollout.Nothing, rollout.Ready, rollout.HoldsBack:
-	case rollout.Elsewhere:
+	case rollout.IsArmed, rollout.Busy, rollout.Nothing:
+	case rollout.Elsewhere, rollout.Ready, rollout.HoldsBack: // it has lost its state, and begins anew
 		c.end(rollout.Untouched, "")
 	default:
 		c.hearEnd(word)

@@ -118,29 +118,23 @@ func (c *Case) Again() bool {
 // Overdue is what time alone changes.
 func (c *Case) Overdue() {
 	r := c.Row
-	passed := func(at time.Time) bool { return !c.Now.Before(at) }
-	attempt := r.At.Add(c.patience())
+	at := c.Next()
+	if at.IsZero() || c.Now.Before(at) {
+		return
+	}
 	switch r.Phase {
 	case rollout.Granted:
-		switch unheard := !c.staging(); {
-		case unheard && passed(r.At.Add(rollout.Lease)):
+		if c.staging() {
+			c.timedOut()
+		} else {
 			r.Until = r.At.Add(rollout.Lease)
-			c.Withdraw()
-		case !unheard && passed(attempt):
-			c.timedOut()
-			c.Withdraw()
 		}
-		if r.Phase == rollout.Withdrawn && passed(r.Until.Add(rollout.Grace)) {
-			c.backInLine()
-		}
+		c.Withdraw()
+		c.Overdue() // that may be long ago
 	case rollout.Withdrawn:
-		if passed(r.Until.Add(rollout.Grace)) {
-			c.backInLine()
-		}
+		c.backInLine()
 	case rollout.Begun, rollout.Reverting:
-		if r.Fault == "" && passed(attempt) {
-			c.timedOut()
-		}
+		c.timedOut()
 	}
 }
 
@@ -165,18 +159,23 @@ func (c *Case) patience() time.Duration {
 // Next is when time alone changes something; zero: never.
 func (c *Case) Next() time.Time {
 	r := c.Row
+	at := r.At.Add(c.patience())
 	switch r.Phase {
 	case rollout.Granted:
-		if c.staging() {
-			return r.At.Add(c.patience())
+		if !c.staging() {
+			at = r.At.Add(rollout.Lease)
 		}
-		return r.At.Add(rollout.Lease)
 	case rollout.Withdrawn:
-		return r.Until.Add(rollout.Grace)
+		at = r.Until.Add(rollout.Grace)
 	case rollout.Begun, rollout.Reverting:
-		if r.Fault == "" {
-			return r.At.Add(c.patience())
+		if r.Fault != "" {
+			return time.Time{}
 		}
+	default:
+		return time.Time{}
 	}
-	return time.Time{}
+	if at.Before(c.Heard) {
+		return c.Heard
+	}
+	return at
 }

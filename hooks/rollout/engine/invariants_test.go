@@ -198,7 +198,7 @@ func (m *model) afterIsKept(c *roster.Channel, h *roster.Host) {
 				continue // somebody said resume in spite of it
 			}
 			changes := other.Level.Current != entry.Path || other.Level.Profile != entry.Path
-			offline := !other.Away.IsZero() && m.now.Sub(other.Away) >= run.Row.Policy.Offline()
+			offline := !other.Away.IsZero() && m.now.Sub(other.Away) >= run.Row.Policy.Offline() && m.now.Sub(m.began) >= run.Row.Policy.Offline()
 			if changes && !(offline && rule.IfOffline == "skip") {
 				m.rt.Fatalf("%s is granted, and %s has to be well before it", h.Row.Name, other.Row.Name)
 			}

@@ -97,7 +97,7 @@ func (e *Engine) judge(c *roster.Channel) bool {
 	case e.barred(c, n[roster.Open]):
 		e.fail(c, fmt.Sprintf("all %d hosts of %s that have not begun wait (after) for others that ended badly: narwharf rollout retry lets those try again, resume goes on without them", n[roster.Open], name))
 		return true
-	case spent(w, e.Now) >= run.Row.Policy.WaveTimeout():
+	case spent(w, e.Now) >= run.Row.Policy.WaveTimeout() && !e.Now.Before(e.Heard(c)):
 		e.fail(c, fmt.Sprintf("%s has not had enough hosts that are well in %s: %d of %d", name, run.Row.Policy.WaveTimeout(), n[roster.Well], need))
 		return true
 	}
@@ -294,6 +294,7 @@ func (e *Engine) nextOf(c *roster.Channel) (at time.Time) {
 	}
 	if !w.Since.IsZero() {
 		later(w.Since.Add(run.Row.Policy.WaveTimeout() - w.Spent))
+		later(e.Heard(c))
 	}
 	if !w.Met.IsZero() {
 		over := w.Met.Add(run.Row.Policy.Baking(i, run.Row.Rollback))

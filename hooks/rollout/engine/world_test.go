@@ -26,6 +26,7 @@ type world struct {
 	t        failer
 	e        *engine.Engine
 	now      time.Time
+	began    time.Time // the driver
 	releases map[string]map[int64]*rollout.Release
 	agents   map[string]*agent
 	names    []string
@@ -44,10 +45,10 @@ type world struct {
 
 func newWorld(t failer) *world {
 	w := &world{
-		t: t, now: start, releases: make(map[string]map[int64]*rollout.Release), agents: make(map[string]*agent), policies: make(map[string]rollout.PolicySet),
+		t: t, now: start, began: start, releases: make(map[string]map[int64]*rollout.Release), agents: make(map[string]*agent), policies: make(map[string]rollout.PolicySet),
 		closed: make(map[string]bool), hosts: make(map[string]string), runs: make(map[string]string), chans: make(map[string]string), quarantine: make(map[string]string),
 	}
-	w.e = engine.New(engine.Options{Releases: w.release, Seed: 1, Began: start})
+	w.e = w.newEngine()
 	return w
 }
 
@@ -139,8 +140,16 @@ func (w *world) load() error {
 	return err
 }
 
+func (w *world) newEngine() *engine.Engine {
+	return engine.New(engine.Options{Releases: w.release, Seed: 1, Began: w.began})
+}
+
 func (w *world) loaded() (*engine.Engine, error) {
-	e := engine.New(engine.Options{Releases: w.release, Seed: 1, Began: start})
+	e := w.newEngine()
+	return e, e.Load(w.snapshot())
+}
+
+func (w *world) snapshot() *engine.Snapshot {
 	s := &engine.Snapshot{
 		Now:      w.now,
 		Channels: rowsOf[rollout.Channel](w.chans), Rollouts: rowsOf[rollout.Rollout](w.runs), Hosts: rowsOf[rollout.Host](w.hosts),
@@ -158,7 +167,7 @@ func (w *world) loaded() (*engine.Engine, error) {
 			s.Closed = append(s.Closed, name)
 		}
 	}
-	return e, e.Load(s)
+	return s
 }
 
 func (w *world) policy(channel, text string) {

@@ -190,16 +190,22 @@ func (e *Roster) offlineAt(h *Host) time.Time {
 	if h.Away.IsZero() {
 		return time.Time{}
 	}
-	after := 10 * time.Minute
-	if h.ch.Run != nil {
-		after = h.ch.Run.Row.Policy.Offline()
+	if h.Away.Before(e.Began) {
+		return e.Heard(h.ch)
 	}
-	since := h.Away
-	if since.Before(e.Began) {
-		since = e.Began
-	}
-	return since.Add(after)
+	return h.Away.Add(offlineAfter(h.ch))
 }
+
+func offlineAfter(c *Channel) time.Duration {
+	if c.Run != nil {
+		return c.Run.Row.Policy.Offline()
+	}
+	return 10 * time.Minute
+}
+
+// Heard is when hosts of a channel have been heard of since the driver's start, or are
+// offline.
+func (e *Roster) Heard(c *Channel) time.Time { return e.Began.Add(offlineAfter(c)) }
 
 // fresh tells whether a machine has confirmed nothing yet, and there is a release that
 // it may have at once.

@@ -118,7 +118,7 @@ func (e *Roster) leave(h *Host) {
 
 // Case is a host as its own state machine sees it.
 func (e *Roster) Case(h *Host) attempt.Case {
-	c := attempt.Case{Row: &h.Row, Level: &h.Level, Now: e.Now, Releases: e.Releases, Reboots: h.ch.Reboots, Newest: h.ch.Row.Newest()}
+	c := attempt.Case{Row: &h.Row, Level: &h.Level, Now: e.Now, Releases: e.Releases, Reboots: h.ch.Reboots, Newest: h.ch.Row.Newest(), Heard: e.Heard(h.ch)}
 	if r := h.ch.Run; r != nil {
 		c.Run, c.Release = r.Row, r.Release
 	}
