@@ -7,6 +7,8 @@
 //	hooks/reboot    whose turn it is to reboot
 //	hooks/desired   what a host is told, and what its report changes
 //	hooks/audit     the audit log
+//	hooks/alarm     what people have to look at
+//	hooks/notify    who is told what happens
 //	hooks/longpoll  GETs that wait
 //	hooks/timers    what changes by the passing of time
 //

@@ -17,11 +17,13 @@ import (
 	"narwharf/cache/limits"
 	"narwharf/cache/state"
 	"narwharf/cache/state/mirror"
+	"narwharf/hooks/alarm"
 	"narwharf/hooks/api/login"
 	"narwharf/hooks/audit"
 	"narwharf/hooks/call"
 	"narwharf/hooks/call/credentials"
 	"narwharf/hooks/call/retention"
+	"narwharf/hooks/call/telling"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/closure"
 	"narwharf/hooks/desired"
@@ -31,6 +33,7 @@ import (
 	"narwharf/hooks/intake"
 	"narwharf/hooks/keys"
 	"narwharf/hooks/longpoll"
+	"narwharf/hooks/notify"
 	"narwharf/hooks/policy"
 	"narwharf/hooks/reboot"
 	"narwharf/hooks/reply"
@@ -70,8 +73,11 @@ type Options struct {
 	KeepReleases int              // of each channel; 0: 10
 	ForgetHosts  time.Duration    // whose systems are kept, that were not heard of; 0: 90 days
 
-	Name     string // of this server among those that share State, for people
-	Replicas bool   // others may have State, too
+	Name      string          // of this server among those that share State, for people
+	Replicas  bool            // others may have State, too
+	Notify    []notify.Target // who is told what happens
+	PublicURL string          // that they are told; "" if there is none
+	Version   string
 
 	Issuers  []login.Issuer   // by which one can log in
 	Identity identity.Options // by which machines join without a token
@@ -106,9 +112,12 @@ type Server struct {
 	Rollouts   *driver.Driver
 	Fleet      *desired.Fleet
 	Retain     *retain.Retainer
+	Alarms     *alarm.Book
+	notify     *notify.Sender
 
 	credentials *credentials.Handlers
 	retention   *retention.Handlers
+	telling     *telling.Handlers
 
 	timers  *timers.Set
 	shared  *call.Shared
@@ -203,6 +212,11 @@ func (s *Server) open(o *Options) (err error) {
 	}); err != nil {
 		return err
 	}
+	if s.Alarms, err = alarm.New(s.set, o.Clock, o.Log); err != nil {
+		return err
+	}
+	s.notify = notify.New(notify.Options{Set: s.set, Targets: o.Notify, PublicURL: o.PublicURL, Version: o.Version, Alarms: s.Alarms, Clock: o.Clock, Log: o.Log})
+	s.telling = &telling.Handlers{Alarms: s.Alarms, Notify: s.notify}
 	s.retention = &retention.Handlers{Retain: s.Retain, Collector: o.Collector, Channels: s.channels}
 	s.credentials = &credentials.Handlers{
 		Tokens: o.Tokens, Exchange: exchange.New(s.set, o.Short, o.JWT), Issuers: o.Issuers, Identities: s.Identities,
@@ -216,6 +230,8 @@ func (s *Server) open(o *Options) (err error) {
 func (s *Server) noticed(topics []string) {
 	s.Fleet.Noticed(topics)
 	s.Rollouts.Noticed(topics)
+	s.Alarms.Noticed(topics)
+	s.notify.Noticed(topics)
 	s.waking.Go(func() {
 		if slices.Contains(topics, state.All) {
 			s.shared.Polls.NotifyAll()
@@ -225,8 +241,15 @@ func (s *Server) noticed(topics []string) {
 	})
 }
 
-// Tend keeps the audit log within its limits until ctx ends.
-func (s *Server) Tend(ctx context.Context) { audit.Tend(ctx, s.set, s.limits, s.clock, s.log) }
+// Tend does what is to be done with the audit log until ctx ends: it keeps the log within its limits,
+// opens and closes alarms, and tells targets.
+func (s *Server) Tend(ctx context.Context) {
+	var all sync.WaitGroup
+	defer all.Wait()
+	all.Go(func() { s.Alarms.Tend(ctx) })
+	all.Go(func() { s.notify.Tend(ctx) })
+	audit.Tend(ctx, s.set, s.limits, s.clock, s.log)
+}
 
 // Restore makes the tables of channels and pins anew from their files, for a state that was lost: see
 // channel.Channels.Restore. Hosts report again; holds, labels, slots and the audit log are gone.

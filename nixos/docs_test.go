@@ -39,6 +39,10 @@ func TestRunbookHasTheAlarms(t *testing.T) {
 			if !regexp.MustCompile(`\bAlarm:`).MatchString(event) {
 				continue
 			}
+			if kind != nil && kind[1] == "rollout." { // what the engine says of them
+				kinds = append(kinds, "rollout.halted", "rollout.quarantined")
+				continue
+			}
 			if kind != nil {
 				kinds = append(kinds, kind[1])
 				continue
@@ -50,6 +54,9 @@ func TestRunbookHasTheAlarms(t *testing.T) {
 			for _, kind := range named {
 				kinds = append(kinds, kind[1])
 			}
+		}
+		for _, m := range regexp.MustCompile(`Alarms\.Of\("([a-z.]+)"\)`).FindAllStringSubmatch(string(text), -1) {
+			kinds = append(kinds, m[1])
 		}
 		return nil
 	}

@@ -26,6 +26,7 @@ import (
 	"narwharf/cmd/narwharf/promote"
 	"narwharf/cmd/narwharf/retention"
 	"narwharf/cmd/narwharf/rollout"
+	"narwharf/cmd/narwharf/telling"
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/narinfo/clip"
 )
@@ -105,7 +106,7 @@ and type what serve prints. Exit status: 0 fine, 1 damage found (fsck, rebuild),
 	root.SetVersionTemplate("narwharf {{.Version}}\n")
 	root.SetFlagErrorFunc(command.FlagError)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(slices.Concat(data.Commands(), retention.Commands(), access.Commands(), rollout.Commands(), promote.Commands())...)
+	root.AddCommand(slices.Concat(data.Commands(), retention.Commands(), access.Commands(), rollout.Commands(), promote.Commands(), telling.Commands())...)
 	root.AddCommand(initCommand(), serveCommand(), keys.Command(versionText()), versionCommand(),
 		channel.Command(versionText()), watchCommand(), hostCommand(), hostsCommand(), statusCommand(), agent.Command(), bootstrapCommand())
 	return root

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"reflect"
 	"regexp"
@@ -20,9 +21,12 @@ import (
 	"narwharf/cmd/narwharf/server"
 	"narwharf/hooks"
 	"narwharf/hooks/api"
+	"narwharf/hooks/api/alarm"
 	"narwharf/hooks/api/login"
+	"narwharf/hooks/api/notify"
 	"narwharf/hooks/api/policy"
 	"narwharf/hooks/api/retention"
+	told "narwharf/hooks/notify"
 	"narwharf/hooks/window"
 	"narwharf/narinfo"
 	"narwharf/signing"
@@ -210,6 +214,7 @@ func TestOpenAPIHasTheTypes(t *testing.T) {
 		"Desired": api.Desired{}, "Grant": api.Grant{}, "Waiting": api.Waiting{}, "Hold": api.Hold{}, "Directive": api.Directive{}, "Policy": api.Policy{}, "ChannelPolicy": policy.Channel{}, "Window": window.Window{}, "Slot": api.Slot{}, "Keys": api.Keys{}, "KeysChange": api.KeysChange{},
 		"Status": api.Status{}, "Check": api.Check{}, "Transition": api.Transition{}, "Host": api.Host{}, "Identity": api.Identity{}, "Claim": api.Claim{}, "Join": api.Join{}, "Joined": api.Joined{}, "Exchanged": login.Token{}, "Event": api.Event{}, "Actor": api.Actor{}, "Login": login.Info{}, "LoginIssuer": login.Issuer{}, "LoginYou": login.You{},
 		"Pin": retention.Pin{}, "Sum": retention.Sum{}, "GcPlan": retention.Plan{}, "Going": retention.Going{}, "GcStatus": retention.Status{}, "GcRunning": retention.Running{}, "GcResult": retention.Result{},
+		"Alarm": alarm.Alarm{}, "AlarmAct": alarm.Act{}, "NotifyTarget": notify.Target{}, "NotifyAttempt": notify.Attempt{},
 		"Why": retention.Why{}, "Chain": retention.Chain{}, "Usage": retention.Usage{}, "Share": retention.Share{}, "Deleted": retention.Deleted{},
 		"Envelope": signing.Envelope{}, "Signature": signing.Signature{}, "Release": signing.Release{}, "Pointer": signing.Pointer{},
 	} {
@@ -275,6 +280,7 @@ func newAPIServer(t *testing.T) *apiServer {
 	s := &apiServer{answers: newAnswers(t), doc: readAPIDocument(t), registry: prometheus.NewRegistry()}
 	auth := access.NewAuthenticator(access.Options{Tokens: s.dir.Tokens, Anonymous: scope.Set{{Kind: scope.Pull}}})
 	s.dir.Config.Metrics.Hosts = true
+	s.dir.Notified = []told.Target{{Name: "ops", URL: &url.URL{Scheme: "http", Host: "127.0.0.1:1"}, Alarms: true, Private: true}} // nobody is there
 	channels, err := s.dir.OpenChannels(s.cache, auth, nil, s.registry)
 	if err != nil {
 		t.Fatal(err)
@@ -406,7 +412,7 @@ const (
 // A body of {} is refused by every route that takes a body, whoever sends it.
 func TestAPIRefusesEmptyObjects(t *testing.T) {
 	s := newAPIServer(t)
-	path := strings.NewReplacer(":channel", "web", ":host", "web-1", ":digest", strings.Repeat("ab", 32), ":pin", "one")
+	path := strings.NewReplacer(":channel", "web", ":host", "web-1", ":digest", strings.Repeat("ab", 32), ":pin", "one", ":alarm", "1", ":target", "ops")
 	for _, r := range hooks.Routes() {
 		if r.Method == http.MethodGet || r.Method == http.MethodDelete {
 			continue
@@ -428,12 +434,14 @@ func TestAPIRefusesEmptyObjects(t *testing.T) {
 // Names outside the grammar of the document are 400, and none of them is in it.
 func TestAPIRefusesNames(t *testing.T) {
 	s := newAPIServer(t)
-	good := map[string]string{"channel": "web", "host": "web-1", "digest": strings.Repeat("ab", 32), "seq": "1", "pin": "one", "path": strings.Repeat("a", 32) + "-x"}
+	good := map[string]string{"channel": "web", "host": "web-1", "digest": strings.Repeat("ab", 32), "seq": "1", "pin": "one", "alarm": "1", "target": "ops", "path": strings.Repeat("a", 32) + "-x"}
 	bad := map[string][]string{
 		"channel": {"-web", "Web", "we%20b", strings.Repeat("w", 64)},
 		"host":    {"-web", "we%20b", strings.Repeat("w", 128)},
 		"digest":  {"ab", strings.Repeat("AB", 32), "sha512:" + strings.Repeat("ab", 32)},
 		"seq":     {"0", "x", "9007199254740992"},
+		"alarm":   {"0", "x", "01", "9007199254740992"},
+		"target":  {"-ops", "o%20ps", strings.Repeat("w", 64)},
 		"pin":     {"-one", "on%20e", strings.Repeat("w", 128)},
 		"path":    {"one", strings.Repeat("e", 32), strings.Repeat("a", 32) + "-"},
 	}
@@ -577,4 +585,5 @@ func (s *apiServer) exerciseHost() {
 		s.wantAPI(200, method, "/api/v1/hosts", "/api/v1/hosts"+query, "", promote)
 	}
 	s.wantAPI(404, "DELETE", apiHost, "/api/v1/hosts/none", "", s.operate)
+	s.exerciseTelling(follow)
 }

@@ -21,7 +21,9 @@ import (
 	"narwharf/cache/stored"
 	"narwharf/cmd/narwharf/server"
 	"narwharf/hooks"
+	"narwharf/hooks/alarm"
 	"narwharf/hooks/api"
+	wire "narwharf/hooks/api/alarm"
 	"narwharf/hooks/api/retention"
 	"narwharf/narinfo"
 	"narwharf/signing/access"
@@ -42,6 +44,7 @@ var meets = map[string]string{
 	"read:{channel of the query, or *}":       readers,
 	"operate:{channel}":                       operators,
 	"operate:{channel of the host}":           operators,
+	"operate:{channel of the alarm}":          operators,
 	"operate":                                 "operate admin",
 	"operate with ?dry_run=1":                 "", // which the requests do not say
 	"follow:{channel of the query} as {host}": "follow:web admin",
@@ -67,6 +70,7 @@ type matrix struct {
 	config  string
 	now     time.Time
 	tokens  map[string]string // secrets by "state scope"
+	alarm   string            // id of one of web
 }
 
 // nothing is a collector of a cache that has nothing.
@@ -103,6 +107,15 @@ func newMatrix(t *testing.T) *matrix {
 		t.Fatal(err)
 	}
 	t.Cleanup(channels.Stop)
+	if err := channels.Retain.Note(t.Context(), api.Event{Kind: "channel.lost", Channel: "web", Alarm: true, Text: "an alarm of web"}); err != nil {
+		t.Fatal(err)
+	}
+	everything := alarm.Caller{Sees: func(string) bool { return true }}
+	list, err := channels.Alarms.List(t.Context(), wire.Query{}, everything)
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	m.alarm = fmt.Sprint(list[0].ID)
 	m.handler = server.Web(nil, http.NotFoundHandler(), channels, cache.NewServer(cache.Options{Cache: m.cache, Access: auth, BodyIdle: patience, Log: log}))
 	m.config = filepath.Join(t.TempDir(), "config.toml")
 	if err := os.WriteFile(m.config, fmt.Appendf(nil, "data_dir = %q\n", m.dir.Config.DataDir), 0o600); err != nil {
@@ -187,7 +200,7 @@ func (m *matrix) targets() (list []target) {
 		list = append(list, target{name, method, path, body, needs})
 	}
 	hash, store := m.path.Path.Hash(), m.path.Path.Hash()+"-"+m.path.Path.Name()
-	param := strings.NewReplacer(":channel", "web", ":host", "web-1", ":seq", "1", ":digest", m.manifest().Digest().Hex(), ":pin", "p", ":path", strings.Repeat("0", 32))
+	param := strings.NewReplacer(":channel", "web", ":host", "web-1", ":seq", "1", ":digest", m.manifest().Digest().Hex(), ":pin", "p", ":alarm", m.alarm, ":target", "ops", ":path", strings.Repeat("0", 32))
 	for _, r := range hooks.Routes() {
 		body := "{}"
 		switch r.Name {

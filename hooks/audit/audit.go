@@ -111,8 +111,8 @@ func read(set *mirror.Set, from uint64) (page []state.Record, err error) {
 	return page, err
 }
 
-// newest is the position of the last record, 0 if there is none. No state says it.
-func newest(set *mirror.Set) (int64, error) {
+// Newest is the position of the last record, 0 if there is none. No state says it.
+func Newest(set *mirror.Set) (int64, error) {
 	last := int64(0)
 	err := set.View(func(tx state.Reader) error {
 		for below := int64(1) << 53; last+1 < below; {
@@ -149,7 +149,7 @@ func Ended(set *mirror.Set, channel string) (map[int64]map[api.State]int, error)
 		}
 		return false
 	}
-	end, err := newest(set)
+	end, err := Newest(set)
 	if err != nil {
 		return nil, err
 	}

@@ -70,7 +70,7 @@ func TestSince(t *testing.T) {
 func TestNewest(t *testing.T) {
 	l := newLog(t)
 	for i := range 70 {
-		if last, err := newest(l.set); err != nil || last != int64(i) {
+		if last, err := Newest(l.set); err != nil || last != int64(i) {
 			t.Fatalf("after %d lines: %d, %v", i, last, err)
 		}
 		l.note("x")

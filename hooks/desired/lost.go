@@ -118,7 +118,7 @@ func (f *Fleet) Damaged(ctx context.Context, p narinfo.Path, file, what string, 
 			locks = []string{channel.Lock(name)}
 		}
 		err := f.o.Set.Update(ctx, locks, func(tx *mirror.Tx) error {
-			audit.Note(tx, api.Event{Kind: "cache.damaged", Channel: name, Alarm: true, Text: text})
+			audit.Note(tx, api.Event{Kind: "cache.damaged", Channel: name, Alarm: true, Text: text, Data: map[string]string{"file": file}})
 			return nil
 		})
 		if err != nil {

@@ -317,6 +317,9 @@ func (h *Hosts) Withdraw(ctx context.Context, instance, has, channel string) err
 		next.Claims = slices.Clone(o.Claims)
 		next.Claims[o.openClaim(instance)].Withdrawn = tx.Time.UTC()
 		tx.Notify(audit.Hosts(channel)...)
+		if !slices.ContainsFunc(next.Claims, func(c claim) bool { return c.Withdrawn.IsZero() }) {
+			audit.Note(tx, api.Event{Kind: "host.withdrawn", By: has, Channel: channel, Host: host, Text: fmt.Sprintf("the machine that claimed to be %s is %s now; nobody else claims the name", host, has)})
+		}
 		h.owners.Put(tx, host, &next)
 		return nil
 	})

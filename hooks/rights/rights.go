@@ -117,7 +117,7 @@ func (r *Request) channel(n scope.Need, some bool) (string, error) {
 			err = nil // what is wrong comes up later, and the body before it
 		}
 		return cmp.Or(of, "*"), err // a host of none is for those who may act on all
-	case scope.InBody, scope.AnyChannel:
+	case scope.InBody, scope.AnyChannel, scope.OfAlarm:
 		if bad != nil || some {
 			query = "" // it is for the words alone: older clients do not say it
 		}

@@ -71,6 +71,8 @@ type Config struct {
 
 	Retention Retention `toml:"retention"`
 
+	Notify []Notify `toml:"notify"`
+
 	Log struct {
 		Level string `toml:"level"`
 	} `toml:"log"`
@@ -204,6 +206,9 @@ func (c *Config) check() error {
 		return err
 	}
 	if err := c.checkSigning(); err != nil {
+		return err
+	}
+	if err := c.checkNotify(); err != nil {
 		return err
 	}
 	if err := c.Retention.check(); err != nil {

@@ -37,7 +37,7 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 		want := make(map[string]int)
 		for _, key := range configKeys(reflect.TypeFor[Config](), "") {
 			if strings.HasSuffix(file.name, ".toml") {
-				none := strings.HasPrefix(key, "upstream.") || strings.HasPrefix(key, "access.oidc.") || strings.HasPrefix(key, "access.certificate.") ||
+				none := strings.HasPrefix(key, "upstream.") || strings.HasPrefix(key, "notify.") || strings.HasPrefix(key, "access.oidc.") || strings.HasPrefix(key, "access.certificate.") ||
 					strings.HasPrefix(key, "access.ssh.") || strings.HasPrefix(key, "access.aws.") // by default
 				key = key[strings.LastIndexByte(key, '.')+1:] // sections have keys of one name
 				if none {

@@ -34,6 +34,7 @@ import (
 	"narwharf/cmd/narwharf/server/token"
 	"narwharf/hooks"
 	"narwharf/hooks/audit"
+	"narwharf/hooks/notify"
 	"narwharf/hooks/serverconfig"
 	"narwharf/signing"
 	"narwharf/signing/access"
@@ -64,6 +65,7 @@ type DataDir struct {
 	hostKeys  *machines.Keys
 	collector *collector.Collector
 	keypair   *keypair.Keeper // nil: no TLS
+	Notified  []notify.Target // who is told what happens
 }
 
 // Open opens data_dir, making it if it is empty or absent. It waits a little for a
@@ -213,7 +215,8 @@ func (d *DataDir) OpenCache(own *local.Store, ups *upstream.Upstreams, signer *s
 func (d *DataDir) OpenChannels(c *stored.Cache, auth *access.Authenticator, publicKeys func() []signing.PublicKey, metrics prometheus.Registerer) (*hooks.Server, error) {
 	return hooks.New(hooks.Options{
 		State: d.State, Cache: c, Files: stored.ChannelFiles{Store: c.Uploads.Files}, Access: auth, Tokens: d.Tokens, Short: d.Short, JWT: d.judge(),
-		Identity:  machines.Options(d.Config, d.issuers, nil),
+		Identity: machines.Options(d.Config, d.issuers, nil),
+		Notify:   d.Notified, PublicURL: d.Config.PublicURL, Version: d.version,
 		Audit:     audit.Limits{Keep: time.Duration(d.Config.Audit.Keep), MaxSize: int64(d.Config.Audit.MaxSize)},
 		Issuers:   d.logins(),
 		Bootstrap: d.bootstrapMaker(publicKeys), Log: d.log, Metrics: metrics, HostMetrics: d.Config.Metrics.Hosts,

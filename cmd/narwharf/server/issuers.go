@@ -15,5 +15,5 @@ func (d *DataDir) judge() exchange.Judge {
 	return d.issuers
 }
 
-// note adds a line to the audit log of what is served.
-func (d *DataDir) note(ctx context.Context, e api.Event) error { return d.channels.Retain.Note(ctx, e) }
+// tell raises an alarm of what is served, or ends it.
+func (d *DataDir) tell(ctx context.Context, e api.Event) error { return d.channels.Alarms.Tell(ctx, e) }

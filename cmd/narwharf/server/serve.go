@@ -31,7 +31,6 @@ import (
 	"narwharf/cmd/narwharf/server/keypair"
 	"narwharf/cmd/narwharf/server/machines"
 	"narwharf/cmd/narwharf/server/shutdown"
-	"narwharf/hooks/api"
 	"narwharf/hooks/dashboard"
 	"narwharf/hooks/intake"
 	"narwharf/hooks/serverconfig"
@@ -62,6 +61,10 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	if err != nil {
 		return err
 	}
+	targets, err := cfg.NotifyTargets()
+	if err != nil {
+		return err
+	}
 	certificate, err := keypair.Keep(keypair.Files(cfg.TLS), cfg.CheckTLSKey, cfg.CertificateRules(), log)
 	if err != nil {
 		return err
@@ -81,10 +84,10 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
 	sayWhatIsMissing(cfg, len(keys), log)
-	d.keypair = certificate
+	d.keypair, d.Notified = certificate, targets
 	registry := prometheus.NewRegistry()
 	certificate.Register(registry)
-	d.issuers = issuers.Open(cfg, log, registry, d.note)
+	d.issuers = issuers.Open(cfg, log, registry, d.tell)
 	defer d.issuers.Close()
 	auth := access.NewAuthenticator(access.Options{
 		Tokens: d.Tokens, Short: session.New(d.Short, d.Tokens), JWT: d.issuers, Certificate: certificate.Client, Session: d.cookies().Secret,
@@ -165,7 +168,7 @@ func tokenOf(auth *access.Authenticator) func(*http.Request) string {
 // answer answers until ctx ends, and then lets uploads end.
 func (d *DataDir) answer(ctx context.Context, server *cache.Server, page http.Handler, signer *signed.Signer, auth *access.Authenticator, listeners []net.Listener, hangup <-chan os.Signal, out io.Writer) error {
 	gate := d.gate()
-	tls := keypair.Around{Alarm: d.alarmTLS, End: gate.EndShown}
+	tls := keypair.Around{Alarm: d.channels.Alarms.Of("server.tls"), End: gate.EndShown}
 	srv := &http.Server{
 		Handler:           panics(d.log, gate.Requests(tokenOf(auth), Web(d.Config.URL(), page, d.channels, server))),
 		ReadHeaderTimeout: headerTimeout,
@@ -196,6 +199,11 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, page http.Ha
 	greeting.Print(out, d.Config, listeners, d.keypair.Names(), slices.Concat(signer.PublicKeys(), signer.Others()))
 	shutdown.Notify("READY=1")
 
+	for _, kind := range []string{"server.keys", "server.hostkeys"} { // else it would not have started
+		if err := d.channels.Alarms.Of(kind)(ctx, ""); err != nil {
+			d.log.Error("the end of an alarm was not noted", "kind", kind, "error", err)
+		}
+	}
 	background, stop := context.WithCancel(context.Background())
 	var tending sync.WaitGroup
 	defer tending.Wait()
@@ -207,7 +215,7 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, page http.Ha
 	tending.Go(func() { d.cache.TendUpstreams(background, d.channels.Fleet.Needs, d.channels.Fleet.Lost) })
 	tending.Go(func() { d.channels.Tend(background) })
 	tending.Go(func() { d.keypair.Tend(background, tls) })
-	tending.Go(func() { d.hostKeys.Tend(background, d.alarmHostKeys) })
+	tending.Go(func() { d.hostKeys.Tend(background, d.channels.Alarms.Of("server.hostkeys")) })
 	tending.Go(func() { d.channels.Identities.SweepUntil(background) })
 	tending.Go(func() { d.channels.Retain.TendHosts(background, d.channels.Fleet.Gone) })
 	tending.Go(func() { d.scrubber.Run(background) })
@@ -229,23 +237,18 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, page http.Ha
 
 // reload is what SIGHUP does.
 func (d *DataDir) reload(ctx context.Context, signer *signed.Signer, tls keypair.Around) {
-	if err := signer.Reload(); err != nil {
-		alarm := d.channels.Retain.Note(ctx, api.Event{Kind: "server.keys", By: "server", Alarm: true, Text: fmt.Sprintf("SIGHUP: the old signing keys stay in use: %v", err)})
-		d.log.Error("SIGHUP: the old keys stay in use", "error", errors.Join(err, alarm))
+	said, text := signer.Reload(), ""
+	if said != nil {
+		text = fmt.Sprintf("SIGHUP: the old signing keys stay in use: %v", said)
 	} else {
 		d.log.Info("SIGHUP: read the secret keys again", "keys", len(signer.PublicKeys()))
 	}
+	if err := errors.Join(said, d.channels.Alarms.Of("server.keys")(ctx, text)); err != nil {
+		d.log.Error("SIGHUP: the old keys stay in use", "error", err)
+	}
 	files, rules, err := d.Config.ReloadTLS()
 	d.keypair.Reread(ctx, keypair.Files(files), rules, err, tls)
-	d.hostKeys.Reread(ctx, d.alarmHostKeys)
-}
-
-func (d *DataDir) alarmHostKeys(ctx context.Context, text string) error {
-	return d.channels.Retain.Note(ctx, api.Event{Kind: "server.hostkeys", By: "server", Alarm: true, Text: text})
-}
-
-func (d *DataDir) alarmTLS(ctx context.Context, text string) error {
-	return d.channels.Retain.Note(ctx, api.Event{Kind: "server.tls", By: "server", Alarm: true, Text: text})
+	d.hostKeys.Reread(ctx, d.channels.Alarms.Of("server.hostkeys"))
 }
 
 // Web sends what is for people to page, the API to channels and everything else to the cache. A proxy may

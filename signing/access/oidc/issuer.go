@@ -34,7 +34,7 @@ func newIssuer(c Config, o Options, m *metrics) *Issuer {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	failing := false // fetches are one after the other
+	first, failing := true, false // fetches are one after the other
 	is.keys = newKeySet(o.Clock, func(err error) {
 		m.fetched(is, err)
 		if err != nil {
@@ -43,8 +43,10 @@ func newIssuer(c Config, o Options, m *metrics) *Issuer {
 			if !failing && o.Alarm != nil {
 				o.Alarm(c.Name, text)
 			}
+		} else if (first || failing) && o.Alarm != nil {
+			o.Alarm(c.Name, "")
 		}
-		failing = err != nil
+		first, failing = false, err != nil
 	}, is.fetch(o.Clock))
 	return is
 }

@@ -30,7 +30,8 @@ type Options struct {
 	Issuers []Config // names and URLs are there once
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
-	// Alarm is told, once until it works again, that the keys of an issuer cannot be had; nil: nobody.
+	// Alarm is told, once until it works again, that the keys of an issuer cannot be had, and with an empty text that
+	// they can; nil: nobody.
 	Alarm func(issuer, text string)
 	Clock func() time.Time // nil: time.Now
 	Roots *x509.CertPool   // that issuers' certificates are signed by; nil: the system's

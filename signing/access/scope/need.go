@@ -16,12 +16,13 @@ const (
 	OfAll            // ?channel=, or else all channels
 	OfList           // ?channel=, or else any; what is answered is of the channels that the caller may see
 	AnyChannel       // any will do
+	OfAlarm          // that of the {alarm} in the path, which is looked at when the kind is checked
 )
 
 var wheres = [...]string{
 	InPath: "{channel}", InQuery: "{channel of the query}", OfHost: "{channel of the host}",
 	OfHostLog: "{channel of the query, or of the host}", InBody: "{channel of the body}",
-	OfAll: "{channel of the query, or *}", OfList: "{channel of the query, or any}", AnyChannel: "{any channel}",
+	OfAll: "{channel of the query, or *}", OfList: "{channel of the query, or any}", AnyChannel: "{any channel}", OfAlarm: "{channel of the alarm}",
 }
 
 // Need is what a request needs before anything of its body is read. The zero Need is met by nobody.

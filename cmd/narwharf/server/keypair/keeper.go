@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,11 +29,13 @@ type Keeper struct {
 	*Source
 	clients *certificate.Rules
 	log     *slog.Logger
+	wrong   atomic.Bool // the last change was of no use
 }
 
 // Around is what a Keeper finds in its server.
 type Around struct {
-	Alarm func(ctx context.Context, text string) error // tells people
+	// Alarm tells people what is wrong, and with an empty text that nothing is.
+	Alarm func(ctx context.Context, text string) error
 	// End closes the connections of clients whose certificate keep says no to, and says how many.
 	End func(keep func(chain []*x509.Certificate) bool) int
 }
@@ -138,7 +141,7 @@ func (k *Keeper) judge(rules []*rule.Rule, around Around) {
 
 // tell says what became of a change.
 func (k *Keeper) tell(ctx context.Context, around Around, err error) {
-	if err != nil {
+	if k.wrong.Store(err != nil); err != nil {
 		k.raise(ctx, around, fmt.Sprintf("the old certificate stays in use: %v", err))
 		return
 	}
@@ -147,7 +150,7 @@ func (k *Keeper) tell(ctx context.Context, around Around, err error) {
 	k.sayEnd(ctx, around)
 }
 
-// sayEnd raises an alarm about a certificate that nobody renews.
+// sayEnd raises an alarm about a certificate that nobody renews, or ends it.
 func (k *Keeper) sayEnd(ctx context.Context, around Around) {
 	if ends := k.Ends(); time.Until(ends) < endsSoon {
 		word := "ends"
@@ -155,6 +158,10 @@ func (k *Keeper) sayEnd(ctx context.Context, around Around) {
 			word = "ended"
 		}
 		k.raise(ctx, around, fmt.Sprintf("the certificate in use %s on %s", word, ends.UTC().Format(time.DateTime)))
+	} else if !k.wrong.Load() {
+		if err := around.Alarm(ctx, ""); err != nil {
+			k.log.Error("tls: the end of an alarm was not noted", "error", err)
+		}
 	}
 }
 

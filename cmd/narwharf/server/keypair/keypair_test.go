@@ -276,6 +276,9 @@ func TestEndsSoon(t *testing.T) {
 	}
 	f.write(f.Key, long.key)
 	k.Reread(t.Context(), f.Files, nil, nil, alarm)
+	if got := <-texts; got != "" {
+		t.Errorf("it is not over: %s", got)
+	}
 	k.Reread(t.Context(), f.Files, nil, errors.New("line 3"), alarm)
 	if got := <-texts; got != "the old certificate stays in use: line 3" {
 		t.Error(got)

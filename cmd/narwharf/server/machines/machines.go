@@ -126,13 +126,14 @@ func (k *Keys) Reread(ctx context.Context, alarm func(ctx context.Context, text 
 	if err == nil {
 		err = k.to.SetList(ctx, l)
 	}
+	text := ""
 	if err == nil {
 		k.log.Info("read the keys of hosts again", "file", k.cfg.KnownHosts, "keys", l.Len())
-		return
+	} else {
+		text = fmt.Sprintf("the old keys of hosts stay in use: %v", err)
+		k.log.Error(text)
 	}
-	text := fmt.Sprintf("the old keys of hosts stay in use: %v", err)
 	if told := alarm(ctx, text); told != nil {
 		k.log.Error("an alarm could not be noted", "error", told)
 	}
-	k.log.Error(text)
 }
