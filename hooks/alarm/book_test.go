@@ -108,6 +108,7 @@ func TestEndings(t *testing.T) {
 		return e
 	}
 	other := func(e api.Event) api.Event { e.Host = "web-2"; return e }
+	texted := func(e api.Event, text string) api.Event { e.Text = text; return e }
 	lower := func(e api.Event) api.Event { e.Seq = 3; return e }
 	for _, c := range []struct {
 		name         string
@@ -129,6 +130,7 @@ func TestEndings(t *testing.T) {
 		{"rollout.halted of web", of("rollout.halted", "web"), of("rollout.paused", "web"), of("rollout.running", "web")},
 		{"rollout.halted of web", of("rollout.halted", "web"), of("rollout.aborting", "db"), of("rollout.aborting", "web")},
 		{"rollout.quarantined of web", of("rollout.quarantined", "web"), of("rollout.running", "web"), of("rollout.completed", "web")},
+		{"rollout.quarantined of web", texted(of("rollout.quarantined", "web"), "2 hosts went back from /nix/store/a-x by themselves"), with(of("quarantine.cleared", ""), "path", "/nix/store/a"), with(of("quarantine.cleared", ""), "path", "/nix/store/a-x")},
 		{"gc.over", of("gc.over", ""), of("gc.grace", ""), of("gc.over", "")},
 		{"disk.full", of("disk.full", ""), of("gc.over", ""), of("disk.full", "")},
 		{"server.tls", of("server.tls", ""), of("server.keys", ""), of("server.tls", "")},

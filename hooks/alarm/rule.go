@@ -39,8 +39,8 @@ type ending struct {
 }
 
 // endings are those by the kind of the event that ends. Beside them an event that is no alarm ends
-// the alarms of its own kind, but for those in lasting; host.removed ends all of the host, and
-// channel.deleted all of the channel that are of no host.
+// the alarms of its own kind, but for those in lasting; host.removed ends all of the host,
+// channel.deleted all of the channel that are of no host, quarantine.cleared those about its path.
 var endings = map[string][]ending{
 	"host.state":       {{"host.state", settled}, {"reboot.unused", rebooted}},
 	"host.approved":    {{"host.identity", nil}, {"host.cloned", nil}},
@@ -54,7 +54,6 @@ var endings = map[string][]ending{
 	"rollout.aborted":    {{"rollout.halted", nil}},
 	"rollout.superseded": {{"rollout.halted", nil}},
 	"rollout.completed":  {{"rollout.halted", nil}, {"rollout.quarantined", nil}}, // nobody is given the bad system any more
-	"quarantine.cleared": {{"rollout.quarantined", nil}},
 }
 
 // lasting are kinds whose other events say nothing of the alarm.
@@ -82,6 +81,8 @@ func ends(a *alarm.Alarm, e *api.Event) bool {
 		return e.Host != "" && a.Host == e.Host
 	case e.Kind == "channel.deleted":
 		return a.Channel == e.Channel && a.Host == ""
+	case e.Kind == "quarantine.cleared":
+		return a.Kind == "rollout.quarantined" && e.Data["path"] != "" && strings.Contains(a.Text, e.Data["path"]+" ")
 	case e.Kind == a.Kind && subject(a.Kind, e) == a.Subject && !e.Alarm && !lasting[a.Kind]:
 		return true
 	}
@@ -93,9 +94,10 @@ func ends(a *alarm.Alarm, e *api.Event) bool {
 	return false
 }
 
-// candidates are the keys of alarms that an event may end; all is that it may be any.
+// candidates are the keys of alarms that an event may end; all is that it may be any: such events are rare.
 func candidates(e *api.Event) (keys []string, all bool) {
-	if e.Kind == "host.removed" || e.Kind == "channel.deleted" {
+	switch e.Kind {
+	case "host.removed", "channel.deleted", "quarantine.cleared":
 		return nil, true
 	}
 	if !e.Alarm && !lasting[e.Kind] {

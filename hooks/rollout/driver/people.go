@@ -218,7 +218,7 @@ func (d *Driver) Quarantined() (list []rollout.Quarantine) {
 // Clear ends the quarantine of a system.
 func (d *Driver) Clear(ctx context.Context, path, by string) error {
 	return d.act(ctx, rollout.Clear{Path: path, By: by}, nil, func(tx *mirror.Tx) error {
-		audit.Note(tx, api.Event{Kind: "quarantine.cleared", By: by, Text: path + " may be given to hosts again"})
+		audit.Note(tx, api.Event{Kind: "quarantine.cleared", By: by, Text: path + " may be given to hosts again", Data: map[string]string{"path": path}})
 		return nil
 	})
 }
