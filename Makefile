@@ -71,9 +71,10 @@ race: ## the short tests with the race detector, and bin/narwharf-race
 	CGO_ENABLED=1 $(GO) build -race -o bin/narwharf-race ./cmd/narwharf
 	@CGO_ENABLED=1 .ci/gotest -count=1 -race -short -timeout 20m $$($(GO) list ./... | grep -v /e2e$$)
 
-# More than 1,000,000 steps, and faults that tests have to catch.
+# 20,000,000 steps, and faults that tests have to catch. `make test` has 1,000,000 of
+# them, with new seeds each time; a world that fails is told by -args -trace.
 rollout-model: ## the roll-out engine against its model, long
-	@NARWHARF_MUTATIONS=1 .ci/gotest -count=1 -timeout 60m ./hooks/rollout/engine -args -shards=34
+	@NARWHARF_MUTATIONS=1 .ci/gotest -count=1 -timeout 60m ./hooks/rollout/engine -args -shards=2600
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@.ci/fuzz $(FUZZTIME)

@@ -17,7 +17,7 @@ import (
 	"narwharf/hooks/rollout/roster"
 )
 
-var shards = flag.Int("shards", 0, "shards of 100 random worlds, with seeds of their own: 34, which make rollout-model has, are some 3,000,000 steps. 0: one, the same each time")
+var shards = flag.Int("shards", 0, "shards of 100 random worlds, some 8,000 steps each. 0: 130, more than 1,000,000 steps; one with -short, the same each time")
 
 var trace = flag.Bool("trace", false, "tell what happens in each step of a world: for -rapid.failfile")
 
@@ -28,11 +28,15 @@ var modelSteps atomic.Int64
 // were stored and from what the agents really do.
 func TestModel(t *testing.T) {
 	n := *shards
-	if n == 0 {
+	switch {
+	case n > 0:
+	case testing.Short():
 		if err := flag.Set("rapid.seed", "20261130"); err != nil {
 			t.Fatal(err)
 		}
 		n = 1
+	default:
+		n = 130
 	}
 	t.Cleanup(func() { t.Logf("%d steps", modelSteps.Load()) })
 	for i := range n {
