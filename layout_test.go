@@ -183,6 +183,7 @@ var mayImport = map[string][]string{
 	"hooks/rollout":                     {"hooks/api", "hooks/rollout/policy", "signing"},
 	"hooks/rollout/attempt":             {"hooks/api", "hooks/rollout"},
 	"hooks/rollout/engine":              {"hooks/rollout", "hooks/rollout/attempt", "hooks/rollout/policy", "hooks/rollout/roster"},
+	"hooks/rollout/metrics":             {"hooks/api", "hooks/audit", "hooks/rollout", "cache/state/mirror"},
 	"hooks/rollout/policy":              nil,
 	"hooks/rollout/rows":                {"hooks/rollout", "cache/state", "cache/state/mirror"},
 	"hooks/rollout/release":             {"hooks/rollout", "hooks/api", "hooks/channel", "signing", "cache/state/namelock"},
@@ -224,6 +225,7 @@ var testsMayImport = map[string][]string{
 	"cache/narfile":          {"cache/narfiletest"},
 	"hooks":                  {"nixos", "nixos/effect", "nixos/remote", "nixos/sim", "narinfo", "signing/keyring", "cache/root", "cache/state/bolt", "cache/state/memory", "signing/access/shortlived", "signing/access/awsiam", "signing/access/hostkey"}, // real agents on simulated hosts
 	"hooks/audit":            {"cache/state/memory"},
+	"hooks/rollout/metrics":  {"cache/state/memory"},
 	"hooks/alarm":            {"cache/state/memory"},
 	"hooks/notify":           {"cache/state/memory", "hooks/alarm"},
 	"hooks/reboot":           {"cache/state/memory"},

@@ -1,6 +1,10 @@
 package hooks
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	rollouts "narwharf/hooks/rollout/metrics"
+)
 
 type metrics struct {
 	requests *prometheus.CounterVec
@@ -14,6 +18,7 @@ func newMetrics(s *Server, reg prometheus.Registerer, ofHosts bool) *metrics {
 		promoted: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "narwharf_channel_promotions_total", Help: "Releases promoted, by channel."}, []string{"channel"}),
 	}
 	reg.MustRegister(m.requests, m.promoted, s.Fleet.Metrics(ofHosts), s.Alarms, s.notify,
+		rollouts.New(rollouts.Options{Set: s.set, List: s.Rollouts.List, Leads: func() bool { return s.Rollouts.State().Leads }, Log: s.log}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "narwharf_polls_parked", Help: "Polls that wait for a change."},
 			func() float64 { return float64(s.shared.Polls.Count().Waiting) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "narwharf_polls_detached", Help: "Those of them that wait outside of net/http."},

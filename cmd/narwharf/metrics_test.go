@@ -29,12 +29,19 @@ func shownMetrics(page string) map[string]string {
 		kinds[m[1]] = m[2]
 	}
 	for _, m := range regexp.MustCompile(`(?m)^(narwharf_\w+)(?:\{(.*)\})? \S+$`).FindAllStringSubmatch(page, -1) {
-		var labels []string
+		name, labels := m[1], []string(nil)
+		for _, part := range []string{"_bucket", "_sum", "_count"} {
+			if base, cut := strings.CutSuffix(name, part); cut && kinds[base] == "histogram" {
+				name = base
+			}
+		}
 		for _, l := range regexp.MustCompile(`(\w+)="`).FindAllStringSubmatch(m[2], -1) {
-			labels = append(labels, l[1])
+			if kinds[name] != "histogram" || l[1] != "le" {
+				labels = append(labels, l[1])
+			}
 		}
 		slices.Sort(labels)
-		shown[m[1]] = fmt.Sprintf("%s %q", kinds[m[1]], labels)
+		shown[name] = fmt.Sprintf("%s %q", kinds[name], labels)
 	}
 	return shown
 }
@@ -129,6 +136,8 @@ func TestChannelMetricsAreDocumented(t *testing.T) {
 	s.exercise()
 	s.report(3)
 	s.letReboot("web-2", 3)
+	s.rollOut(4)
+	s.report(4)
 	page := httptest.NewRecorder()
 	promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
 	compareMetrics(t, page.Body.String(), "Channels")

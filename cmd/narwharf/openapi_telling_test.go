@@ -63,3 +63,12 @@ func (s *apiServer) alarm(kind string) string {
 	s.t.Fatalf("no alarm %s is open: %+v", kind, all)
 	return ""
 }
+
+// rollOut promotes a release by a roll-out.
+func (s *apiServer) rollOut(seq int64) {
+	s.t.Helper()
+	const policy = apiChannel + "/policy"
+	etag := s.wantAPI(200, "GET", policy, "/api/v1/channels/web/policy", "", s.operate).Get("Etag")
+	s.wantAPI(200, "PUT", policy, "/api/v1/channels/web/policy", `{"rollout":{"waves":[{"max":"100%"}]},"windows":[{"from":"00:00","to":"00:00"}],"reboot_slots":1}`, s.operate, "If-Match: "+etag)
+	s.wantAPI(200, "PUT", apiChannel, "/api/v1/channels/web", s.promotion(seq, nil), s.admin, fmt.Sprintf("If-Match: %q", fmt.Sprint(seq-1)))
+}
