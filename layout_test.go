@@ -201,6 +201,17 @@ var mayImport = map[string][]string{
 	"cache/state/postgres/postgrestest": nil,
 
 	"cmd/narwharf/server/machines": {"hooks/identity", "hooks/serverconfig", "signing/access", "signing/access/awsiam", "signing/access/oidc"},
+
+	"cmd/narwharf/client":     {"cmd/narwharf/command", "cmd/narwharf/server", "cmd/narwharf/terminal", "hooks/api/trust", "hooks/configfile", "hooks/doctor", "hooks/doctor/...", "hooks/login/netrc", "hooks/nixconf", "hooks/serverconfig", "nixos/config", "signing"},
+	"cmd/narwharf/deploy":     {"cmd/narwharf/command", "hooks/api", "hooks/configfile", "hooks/login/netrc", "signing"},
+	"cmd/narwharf/manual":     {"cmd/narwharf/command"},
+	"cmd/narwharf/uploadhook": {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/outbox"},
+	"hooks/outbox":            {"cache/state/durable", "narinfo"},
+	"hooks/doctor":            nil,
+	"hooks/doctor/client":     {"hooks/doctor", "hooks/doctor/remote", "hooks/login/netrc", "hooks/nixconf", "narinfo", "signing"},
+	"hooks/doctor/remote":     {"cache/probe", "hooks/api", "hooks/api/trust", "hooks/doctor", "narinfo", "signing"},
+	"hooks/nixconf":           {"cache/state/durable"},
+	"cache/probe":             {"cache/nar", "narinfo"},
 }
 
 // allMayImport is what every package may import: tiny leaves.
@@ -260,6 +271,7 @@ var onlyIn = map[string][]string{
 	// Handlers and clients know HTTP; what they call does not.
 	"net/http": {"bench/*.go", "cache/*.go", "cache/copies/remote/*.go", "cache/fastpath/*.go", "cache/limits/*.go", "cache/reply/*.go", "cache/state/admin/*.go", "cache/upstream/*.go", "cmd/narwharf/server/*.go", "cmd/narwharf/server/machines/*.go", "cmd/narwharf/server/keypair/*.go", "cmd/narwharf/server/shutdown/*.go", "e2e/*.go", "e2e/*/*.go",
 		"hooks/*.go", "hooks/call/*.go", "hooks/call/*/*.go", "hooks/dashboard/*.go", "signing/access/session/*.go", "hooks/api/*.go", "hooks/api/login/*.go", "hooks/api/policy/*.go", "hooks/api/retention/*.go", "hooks/api/alarm/*.go", "hooks/api/notify/*.go", "hooks/notify/*.go", "hooks/api/transport/*.go", "hooks/login/*.go", "cmd/narwharf/access/login.go", "hooks/longpoll/*.go", "hooks/reply/*.go", "nixos/linux/*.go", "nixos/linux/join/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "nixos/identity/*.go", "signing/access/*.go", "signing/access/awsiam/*.go", "signing/browser/*.go",
+		"cache/probe/*.go", "hooks/doctor/remote/*.go",
 		"signing/access/oidc/*.go", "signing/access/oidc/oidctest/*.go"},
 }
 

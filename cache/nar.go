@@ -1,10 +1,12 @@
 package cache
 
 import (
+	"bytes"
 	"net/http"
 	"strings"
 
 	"narwharf/cache/local"
+	"narwharf/cache/probe"
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
 	"narwharf/narinfo/clip"
@@ -28,13 +30,16 @@ func (s *nars) getNar(w *reply.Writer, req *http.Request, file string) error {
 	if name := harmoniaName(req, file); name != "" {
 		return s.plain(w, s.counts(w, req, s.Access.Identify(req)), name)
 	}
+	w.Header()["Content-Type"] = []string{narType}
+	w.Header()["Etag"] = []string{`"` + file[:52] + `"`}
+	if file == probe.File {
+		return reply.Content(w, req, bytes.NewReader(probe.NAR), int64(len(probe.NAR)))
+	}
 	f, err := s.Cache.OpenNar(file, s.mayPush(req))
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	w.Header()["Content-Type"] = []string{narType}
-	w.Header()["Etag"] = []string{`"` + file[:52] + `"`}
 	return reply.Content(w, req, f.Content, f.Size)
 }
 

@@ -13,6 +13,7 @@ import (
 	"narwharf/cache/fastpath"
 	"narwharf/cache/limits"
 	"narwharf/cache/local"
+	"narwharf/cache/probe"
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
 	"narwharf/cache/sidecar"
@@ -199,6 +200,7 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 
 func (s *Server) answer(rw http.ResponseWriter, req *http.Request) {
 	w := reply.NewWriter(rw, req, s.idle)
+	probe.Answer(w.Header(), req)
 	// Routes match the decoded path; a proxy may have left our prefix on it.
 	req.URL.RawPath = ""
 	if s.prefix != "" {
