@@ -20,11 +20,17 @@ var WebProxies = []string{"nginx", "caddy", "haproxy"}
 // in which nothing but addresses is replaced. It ends with the test.
 func StartWebProxy(t testing.TB, program, addr string) (url string) {
 	t.Helper()
+	return startWebProxy(t, program, addr, func(block string) string { return block })
+}
+
+// startWebProxy is StartWebProxy with a block that a test has changed.
+func startWebProxy(t testing.TB, program, addr string, edit func(block string) string) (url string) {
+	t.Helper()
 	tool := strings.Replace(program, "varnish", "varnishd", 1)
 	needTool(t, tool, strings.Replace(program, "nginx", "nginx-light", 1))
 	dir, port := scratch(t), freePort(t)
 	listen := fmt.Sprintf("127.0.0.1:%d", port)
-	block := strings.ReplaceAll(documented(t, program), "127.0.0.1:8080", addr)
+	block := strings.ReplaceAll(edit(documented(t, program)), "127.0.0.1:8080", addr)
 	file := filepath.Join(dir, "config")
 	var argv []string
 	switch program {
@@ -42,7 +48,7 @@ func StartWebProxy(t testing.TB, program, addr string) (url string) {
 		argv = []string{"caddy", "run", "--config", file, "--adapter", "caddyfile"}
 	case "varnish":
 		host, backend, _ := strings.Cut(addr, ":")
-		block = strings.NewReplacer(`"127.0.0.1"`, `"`+host+`"`, `"8080"`, `"`+backend+`"`).Replace(documented(t, program))
+		block = strings.NewReplacer(`"127.0.0.1"`, `"`+host+`"`, `"8080"`, `"`+backend+`"`).Replace(edit(documented(t, program)))
 		argv = []string{tool, "-F", "-a", listen, "-f", file, "-n", dir, "-T", "none", "-s", "malloc,256m", "-j", "none"}
 	case "haproxy":
 		block = "global\n    maxconn 2000\n\n" + strings.Replace(block, "bind :80", "bind "+listen, 1)

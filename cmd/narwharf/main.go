@@ -20,14 +20,18 @@ import (
 	"narwharf/cmd/narwharf/access"
 	"narwharf/cmd/narwharf/agent"
 	"narwharf/cmd/narwharf/channel"
+	"narwharf/cmd/narwharf/client"
 	"narwharf/cmd/narwharf/command"
 	"narwharf/cmd/narwharf/data"
+	"narwharf/cmd/narwharf/deploy"
 	"narwharf/cmd/narwharf/keys"
+	"narwharf/cmd/narwharf/manual"
 	"narwharf/cmd/narwharf/promote"
 	"narwharf/cmd/narwharf/retention"
 	"narwharf/cmd/narwharf/rollout"
 	"narwharf/cmd/narwharf/telling"
 	"narwharf/cmd/narwharf/terminal"
+	"narwharf/cmd/narwharf/uploadhook"
 	"narwharf/narinfo/clip"
 )
 
@@ -72,12 +76,15 @@ func unknownMember(root *cobra.Command, args []string) error {
 	if len(args) > 0 && args[0] == "help" {
 		args = args[1:]
 	}
+	if len(args) > 0 && strings.HasPrefix(args[0], "__") {
+		return nil // a shell asks how a line may go on
+	}
 	c, rest, err := root.Find(args)
 	if err == nil && (c.Runnable() || !c.HasSubCommands()) {
 		return nil
 	}
 	for _, arg := range rest {
-		if !strings.HasPrefix(arg, "-") && arg != "help" && arg != "completion" && !strings.HasPrefix(arg, "__") {
+		if !strings.HasPrefix(arg, "-") && arg != "help" {
 			return fmt.Errorf("unknown command %q for %q%s", arg, c.CommandPath(), terminal.Suggest(c.SuggestionsFor(arg), c.CommandPath()))
 		}
 	}
@@ -105,8 +112,10 @@ and type what serve prints. Exit status: 0 fine, 1 damage found (fsck, rebuild),
 	}
 	root.SetVersionTemplate("narwharf {{.Version}}\n")
 	root.SetFlagErrorFunc(command.FlagError)
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(slices.Concat(data.Commands(), retention.Commands(), access.Commands(), rollout.Commands(), promote.Commands(), telling.Commands())...)
+	root.AddCommand(client.Commands()...)
+	root.AddCommand(manual.Commands()...)
+	root.AddCommand(deploy.Command(), uploadhook.Command())
 	root.AddCommand(initCommand(), serveCommand(), keys.Command(versionText()), versionCommand(),
 		channel.Command(versionText()), watchCommand(), hostCommand(), hostsCommand(), statusCommand(), agent.Command(), bootstrapCommand())
 	return root
