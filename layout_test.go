@@ -202,7 +202,7 @@ var mayImport = map[string][]string{
 
 	"cmd/narwharf/server/machines": {"hooks/identity", "hooks/serverconfig", "signing/access", "signing/access/awsiam", "signing/access/oidc"},
 
-	"cmd/narwharf/client":     {"cmd/narwharf/command", "cmd/narwharf/server", "cmd/narwharf/terminal", "hooks/api/trust", "hooks/configfile", "hooks/doctor", "hooks/doctor/...", "hooks/login/netrc", "hooks/nixconf", "hooks/serverconfig", "nixos/config", "signing"},
+	"cmd/narwharf/client":     {"cmd/narwharf/command", "cmd/narwharf/server", "cmd/narwharf/terminal", "hooks/api/trust", "hooks/configfile", "hooks/doctor", "hooks/doctor/...", "hooks/login/netrc", "hooks/nixconf", "nixos/doctor", "signing"},
 	"cmd/narwharf/deploy":     {"cmd/narwharf/command", "hooks/api", "hooks/configfile", "hooks/login/netrc", "signing"},
 	"cmd/narwharf/manual":     {"cmd/narwharf/command"},
 	"cmd/narwharf/uploadhook": {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/outbox"},
@@ -210,6 +210,8 @@ var mayImport = map[string][]string{
 	"hooks/doctor":            nil,
 	"hooks/doctor/client":     {"hooks/doctor", "hooks/doctor/remote", "hooks/login/netrc", "hooks/nixconf", "narinfo", "signing"},
 	"hooks/doctor/remote":     {"cache/probe", "hooks/api", "hooks/api/trust", "hooks/doctor", "narinfo", "signing"},
+	"hooks/doctor/server":     {"cache/nixstore", "hooks/api/trust", "hooks/doctor", "hooks/doctor/remote", "hooks/serverconfig", "signing"},
+	"nixos/doctor":            {"hooks/api", "hooks/api/login", "hooks/api/trust", "hooks/doctor", "hooks/doctor/remote", "nixos/config", "nixos/journal"},
 	"hooks/nixconf":           {"cache/state/durable"},
 	"cache/probe":             {"cache/nar", "narinfo"},
 }

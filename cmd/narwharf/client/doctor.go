@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"narwharf/cmd/narwharf/command"
+	"narwharf/hooks/doctor/server"
 )
 
 func doctorCommand() *cobra.Command {
@@ -15,7 +16,7 @@ is at fault, 1 something is, 2 it could not look.
     narwharf doctor client https://cache.example.org
     narwharf doctor agent
     narwharf doctor server --config /etc/narwharf/config.toml`,
-		append([]*cobra.Command{clientCommand()}, agentCommands()...)...)
+		append([]*cobra.Command{clientCommand(), serverCommand()}, agentCommands()...)...)
 }
 
 func clientCommand() *cobra.Command {
@@ -36,6 +37,20 @@ trouble. Beside nix-daemon, as root it sees more.`)
 		}
 		look.Path = *path
 		return show(c.OutOrStdout(), look.Look(c.Context()), f.JSON)
+	}
+	return c
+}
+
+func serverCommand() *cobra.Command {
+	c := command.New("server", "say what is wrong with the server of this machine", 0, 0,
+		`Reads its configuration, keys and certificate, looks at its disk and at the machine's
+store, and asks it where it listens and where clients find it: whether it has read
+its keys, and what proxies and caches in front do. Run it as the server's user, or
+as root.`)
+	config := command.ConfigFlag(c)
+	asJSON := c.Flags().Bool("json", false, "print JSON")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return show(c.OutOrStdout(), server.Look(c.Context(), *config), *asJSON)
 	}
 	return c
 }

@@ -195,3 +195,9 @@ func (c *Cache) Verify(ctx context.Context, info *narinfo.Info) error {
 
 // word is a random one.
 func word() string { return strings.ToLower(rand.Text()[:20]) }
+
+// Ready is an error with what the server says is wrong with it, where it looks.
+func (c *Cache) Ready(ctx context.Context) error {
+	_, err := c.must(ctx, "/readyz")
+	return err
+}
