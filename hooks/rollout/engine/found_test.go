@@ -198,3 +198,28 @@ func TestFoundAfterOfBadOnes(t *testing.T) {
 		}
 	})
 }
+
+// A host that is armed has had its turn: that others before it end badly afterwards holds
+// it back no more.
+func TestArmedIsNotHeldBack(t *testing.T) {
+	w := newWorld(t)
+	w.policy("web", `{"rollout": {"after": [{"first": "role=db", "then": "role=app"}], "max_errors": 2, "quarantine_after": 0}}`)
+	p := w.policies["web"]
+	p.Reboots = true
+	w.must(p)
+	db := w.add("web", "db", map[string]string{"role": "db"}, "/old")
+	app := w.add("web", "app", map[string]string{"role": "app"}, "/old")
+	w.promote("web", 1, "/new")
+	w.staged()
+	db.goes(api.OK)
+	app.goes(api.Armed)
+	db.level.State, db.level.Current, db.level.Profile = api.Reverted, "/old", "/old"
+	db.report()
+	if s := w.run("web"); s.State != rollout.Running {
+		t.Fatalf("it is %s", text(s))
+	}
+	app.rebooted()
+	if s := w.run("web"); s.State != rollout.Completed {
+		t.Errorf("it is %s", text(s))
+	}
+}

@@ -18,7 +18,7 @@ type Class struct {
 	held    bool
 	hold    string // the reason
 	run     *Run
-	open    map[int]int // by wave: hosts that are to be granted
+	toCome  map[int]int // hosts that are to be granted, by wave
 
 	Line  Heap // for a grant
 	Spare Heap // for a grant, of hosts that are unavailable already: no budget
@@ -32,7 +32,7 @@ func (c *Class) skips(rule int) bool {
 // classOf finds the class of a host by its labels.
 func (e *Roster) classOf(h *Host) *Class {
 	c, labels := h.ch, h.Level.Labels
-	cl := &Class{run: c.Run, open: make(map[int]int)}
+	cl := &Class{run: c.Run, toCome: make(map[int]int)}
 	for _, name := range e.holdNames() {
 		if hold := e.Limits.Holds[name]; (hold.Until.IsZero() || e.Now.Before(hold.Until)) && hold.Select.Matches(labels) {
 			cl.held, cl.hold = true, hold.Reason
@@ -166,8 +166,8 @@ func (e *Roster) Rule(c *Channel, cl *Class, h *Host, unavailable bool) string {
 // takes a person to let them go on.
 func (e *Roster) Barred(c *Channel) (n int) {
 	for _, cl := range c.Classes {
-		if wave := len(c.Run.Waves); cl.open[wave] > 0 && cl.barred(wave) {
-			n += cl.open[wave]
+		if wave := len(c.Run.Waves); cl.toCome[wave] > 0 && cl.barred(wave) {
+			n += cl.toCome[wave]
 		}
 	}
 	return n

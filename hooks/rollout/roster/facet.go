@@ -37,6 +37,7 @@ type Facet struct {
 	fault, flight, stuck, asked bool
 	pending, pendingAway        bool
 	failed                      bool // others wait for it (after), and it ended badly
+	toCome                      bool // it is in a wave, and is to be granted
 	aside, waiting              bool
 	system                      string // that it went back from by itself
 }
@@ -70,6 +71,7 @@ func (e *Roster) look(h *Host) Facet {
 	f.pending = f.Category == Open || f.Category == Bad || f.Category == Aside && !f.Away
 	f.pendingAway = f.Category == Aside && f.Away
 	f.failed = f.Category == Bad && !f.flight
+	f.toCome = f.Category == Open && !f.flight && !(about && r.Phase == rollout.Armed)
 	if about && r.Forgiven {
 		f.pending, f.pendingAway = false, false // resume goes on without it
 	}
@@ -140,8 +142,8 @@ func (e *Roster) count(h *Host, f *Facet, d int) {
 			add(&r.Pending[i][f.Wave-1], f.pending || f.pendingAway && !f.class.skips(i))
 			add(&r.Failed[i][f.Wave-1], f.failed)
 		}
-		if f.Category == Open && !f.flight {
-			f.class.open[f.Wave] += d
+		if f.toCome {
+			f.class.toCome[f.Wave] += d
 		}
 	}
 	if f.system != "" {
