@@ -42,7 +42,7 @@ type fleet struct {
 	left    *atomic.Int64           // writes up to one that fails; nil: none does
 }
 
-func newFleet(t *testing.T, hosts int) *fleet {
+func newFleet(t testing.TB, hosts int) *fleet {
 	w := newWorld(t)
 	f := &fleet{world: w, later: w.standing()}
 	f.populate(hosts)

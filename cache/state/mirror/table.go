@@ -190,13 +190,15 @@ func (t *Table[T]) notice() uint64 {
 func (t *Table[T]) take(fresh map[string]value[T], notice uint64, all bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for key := range t.known {
-		if all && fresh[key].of == nil {
-			fresh[key] = value[T]{} // it is gone
+	if all {
+		for key := range t.known {
+			if fresh[key].of == nil {
+				fresh[key] = value[T]{} // it is gone
+			}
 		}
-	}
-	if all && t.lost <= notice {
-		t.lost = 0
+		if t.lost <= notice {
+			t.lost = 0
+		}
 	}
 	for key, v := range fresh {
 		if t.stale[key] <= notice {
