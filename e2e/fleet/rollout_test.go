@@ -17,14 +17,14 @@ type rollingout struct{ *follower }
 func (fw *rollingout) asks(method, path, body string, want int) string {
 	fw.T.Helper()
 	out := fw.CI().Sh(`curl -sS -w '\n%{http_code}' -X "$1" -H "Authorization: Bearer $(cat /root/token)" -H 'Content-Type: application/json' ${3:+-d "$3"} "http://cache/api/v1/$2"`, method, path, body)
-	text, code, _ := cutLast(out)
+	text, code, _ := lastLine(out)
 	if code != fmt.Sprint(want) {
 		fw.T.Fatalf("%s %s: %s %s, want %d", method, path, code, text, want)
 	}
 	return text
 }
 
-func cutLast(out string) (text, last string, ok bool) {
+func lastLine(out string) (text, last string, ok bool) {
 	i := strings.LastIndexByte(strings.TrimSpace(out), '\n')
 	if i < 0 {
 		return "", strings.TrimSpace(out), false
