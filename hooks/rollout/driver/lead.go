@@ -22,6 +22,9 @@ func (d *Driver) led(taken bool, err error) error {
 	if taken {
 		d.e = nil
 		d.stats.Since = d.o.Clock()
+		if d.lease.Shared() {
+			d.began = d.stats.Since // hosts were the other's, and may not be here yet
+		}
 	}
 	if errors.Is(err, lease.ErrFenced) {
 		d.drop(err)
