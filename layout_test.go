@@ -191,7 +191,7 @@ var mayImport = map[string][]string{
 	"hooks/rollout/logbook":             {"hooks/rollout", "hooks/api", "hooks/audit", "cache/state/mirror"},
 	"hooks/rollout/lease":               {"hooks/rollout/rows", "cache/state", "cache/state/mirror"},
 	"hooks/rollout/limits":              {"hooks/rollout", "hooks/rollout/rows", "hooks/api", "hooks/audit", "cache/state/mirror"},
-	"hooks/rollout/driver":              {"hooks/rollout", "hooks/rollout/engine", "hooks/rollout/lease", "hooks/rollout/limits", "hooks/rollout/logbook", "hooks/rollout/policy", "hooks/rollout/release", "hooks/rollout/rows", "hooks/rollout/show", "hooks/api", "hooks/audit", "hooks/channel", "hooks/host", "hooks/policy", "hooks/reboot", "hooks/timers", "signing", "cache/state", "cache/state/mirror"},
+	"hooks/rollout/driver":              {"hooks/rollout", "hooks/rollout/engine", "hooks/rollout/lease", "hooks/rollout/limits", "hooks/rollout/logbook", "hooks/rollout/policy", "hooks/rollout/release", "hooks/rollout/rows", "hooks/rollout/show", "hooks/api", "hooks/audit", "hooks/channel", "hooks/host", "hooks/host/presence", "hooks/policy", "hooks/reboot", "hooks/timers", "signing", "cache/state", "cache/state/mirror"},
 	"hooks/rollout/roster":              {"hooks/api", "hooks/rollout", "hooks/rollout/attempt", "hooks/rollout/policy"},
 	"hooks/rollout/simulate":            {"hooks/api", "hooks/rollout", "hooks/rollout/engine", "hooks/rollout/policy", "hooks/rollout/roster", "hooks/window"},
 	"cmd/narwharf/rollout":              {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/rollout/policy", "hooks/rollout/simulate"},

@@ -23,7 +23,7 @@ func TestTwoDrivers(t *testing.T) {
 		defer other.halt()
 		a.populate(5)
 		b.robots, b.systems = a.robots, a.systems
-		w.must(w.do("PUT", "/api/v1/channels/web/policy", w.op, json.RawMessage(`{"rollout":{"waves":[{"select":"canary","bake":"5m"},{}],"max_concurrency":2}}`)), 200, "")
+		w.must(w.do("PUT", "/api/v1/channels/web/policy", w.op, json.RawMessage(`{"rollout":{"waves":[{"select":"canary","bake":"30m"},{}],"max_concurrency":2}}`)), 200, "")
 		if !a.s.Rollouts.State().Leads || b.s.Rollouts.State().Leads {
 			t.Fatalf("%+v %+v", a.s.Rollouts.State(), b.s.Rollouts.State())
 		}
@@ -38,6 +38,10 @@ func TestTwoDrivers(t *testing.T) {
 		}
 		w.promote(2, w.entry("*", a.systems["b"]))
 		polls(b, 20) // what one decides, hosts hear at the other
+		time.Sleep(15 * time.Minute)
+		if s, err := a.s.Rollouts.Show("web", 0); err != nil || s.Offline > 0 || s.State != rollout.Running {
+			t.Fatalf("whom the other server hears of is offline: %+v %v", s, err)
+		}
 		if b.count("b") != 1 || b.s.Rollouts.State().Leads {
 			t.Fatalf("%s run b; %+v", b.run("b"), b.s.Rollouts.State())
 		}
@@ -51,7 +55,7 @@ func TestTwoDrivers(t *testing.T) {
 		}
 		t.Logf("taken over after %s", time.Since(began))
 		a.s.Rollouts.Begin() // it comes back
-		polls(b, 400)
+		polls(b, 2000)
 		a.s.Rollouts.Begin()
 		if s, err := b.s.Rollouts.Show("web", 0); err != nil || s.State != rollout.Completed || b.count("b") != 5 {
 			t.Fatalf("%+v %v, %s run b", s, err, b.run("b"))
@@ -70,7 +74,7 @@ func TestTwoDrivers(t *testing.T) {
 		if !a.s.Rollouts.State().Leads {
 			t.Error("it took a promote, and does not lead")
 		}
-		for range 400 {
+		for range 2000 {
 			polls(a, 1)
 			a.s.Rollouts.Begin()
 		}

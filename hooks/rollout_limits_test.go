@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"narwharf/cache/state"
 	"narwharf/hooks/api"
+	"narwharf/hooks/host"
 	"narwharf/hooks/rollout"
 	"narwharf/hooks/rollout/policy"
 )
@@ -261,4 +263,35 @@ func TestNewMachine(t *testing.T) {
 	if m.st.Current != f.path("a") || m.st.State != api.Staged {
 		t.Errorf("it runs %s and is %s", m.st.Current, m.st.State)
 	}
+}
+
+// TestRolloutPeople: a host that is held, one that is removed, and a channel that is deleted
+// while a release goes out.
+func TestRolloutPeople(t *testing.T) {
+	f := newFleet(t, 4)
+	f.policy(`{"rollout":{"max_concurrency":1}}`)
+	f.patch(f.robots[0], &host.Patch{Hold: &api.Hold{Reason: "a disk is replaced"}})
+	f.robots[1].away = true // it polls, and does nothing more
+	f.promote(2, f.entry("*", f.systems["b"]))
+	f.settle()
+	if f.run("b") != "3 4" && f.run("b") != "" {
+		t.Fatalf("%s run b", f.run("b"))
+	}
+	f.must(f.do("DELETE", "/api/v1/hosts/web-2", f.op, nil), 204, "")
+	f.robots = slices.Delete(f.robots, 1, 2)
+	f.settle()
+	if f.run("b") != "3 4" || f.waits(f.robots[0]) != api.WaitHold {
+		t.Fatalf("%s run b, the held one waits for %s", f.run("b"), f.waits(f.robots[0]))
+	}
+	f.patch(f.robots[0], &host.Patch{Unhold: true})
+	f.want(rollout.Completed, "b", 3)
+	f.policy(threeWaves)
+	f.promote(3, f.entry("*", f.systems["c"]))
+	f.want(rollout.Running, "c", 1)
+	f.must(f.do("DELETE", "/api/v1/channels/web", f.admin, nil, "If-Match", `"3"`), 204, "")
+	f.want(rollout.Paused, "c", 1)
+	f.later(24 * time.Hour)
+	f.want(rollout.Paused, "c", 1)
+	f.must(f.promoteAs(f.admin, 3, f.release(f.head(4), f.entry("*", f.systems["d"]))), 200, "")
+	f.want(rollout.Running, "d", 1)
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -89,6 +90,9 @@ type Options struct {
 func (o *Options) setDefaults() {
 	if o.Clock == nil {
 		o.Clock = time.Now
+	}
+	if o.Name == "" {
+		o.Name, _ = os.Hostname() // for people; nothing rests on it
 	}
 	o.BodyIdle, o.HostsPerCredential = cmp.Or(o.BodyIdle, 30*time.Second), cmp.Or(o.HostsPerCredential, 1000)
 	o.KeepReleases, o.ForgetHosts = cmp.Or(o.KeepReleases, 10), cmp.Or(o.ForgetHosts, 90*24*time.Hour)

@@ -111,6 +111,11 @@ func (s *Set) View(fn func(tx state.Reader) error) error {
 	return s.store.View(context.Background(), fn)
 }
 
+// Merge is that of the state.
+func (s *Set) Merge(ctx context.Context, bucket string, values map[string]uint64) error {
+	return s.store.Merge(ctx, bucket, values)
+}
+
 // Scan is that of the state.
 func (s *Set) Scan(bucket string, r state.Range, fn func(page []state.Entry) error) error {
 	return s.store.Scan(context.Background(), bucket, r, fn)

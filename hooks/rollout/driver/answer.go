@@ -42,8 +42,8 @@ type published struct {
 
 // told is what is told of a governed channel.
 type told struct {
-	newest, well int64
-	seq          int64
+	newest, well int64 // releases that completed
+	first        int64 // that a host is shown of which nothing is known yet
 }
 
 func (p *published) init() {
@@ -150,7 +150,11 @@ func (p *published) govern(d *Driver) {
 	channels := make(map[string]told, len(d.governed))
 	for name := range d.governed {
 		c := d.e.Channel(name)
-		channels[name] = told{newest: c.Row.Newest(), well: c.Row.LastWell(), seq: c.Row.Seq}
+		is := told{newest: c.Row.Newest(), well: c.Row.LastWell()}
+		if is.first = is.newest; is.first == 0 && c.Run != nil && d.e.ShowsNew(c) {
+			is.first = c.Row.Seq // the channel's first: nobody is granted it by that
+		}
+		channels[name] = is
 	}
 	p.channels = channels
 }
@@ -177,8 +181,8 @@ func (d *Driver) Governs(channel string) bool {
 }
 
 // Answer is what a host of a governed channel is to be told. One of which nothing is known
-// yet is shown the newest release that completed, and granted nothing before it has
-// reported.
+// yet is shown the newest release that completed, or the first there is, and granted nothing
+// before it has reported.
 func (d *Driver) Answer(channel, host string) (Answer, error) {
 	d.pub.mu.RLock()
 	defer d.pub.mu.RUnlock()
@@ -189,7 +193,7 @@ func (d *Driver) Answer(channel, host string) (Answer, error) {
 	if a, ok := d.pub.answers[host]; ok && a.channel == channel {
 		return a, nil
 	}
-	return Answer{Answer: rollout.Answer{Seq: c.newest, Wait: api.WaitWave}, channel: channel}, nil
+	return Answer{Answer: rollout.Answer{Seq: c.first, Wait: api.WaitWave}, channel: channel}, nil
 }
 
 // Newest is the newest release of a channel that has completed, 0 if none has.

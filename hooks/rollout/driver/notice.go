@@ -135,7 +135,7 @@ func (d *Driver) hostEvents(name string, now time.Time) (events []rollout.Event)
 // seen are hosts that came or went, by who was heard of.
 func (d *Driver) seen(now time.Time) (events []rollout.Event) {
 	for name, h := range d.e.Hosts {
-		if online := d.o.Hosts.Online(name, now); online != h.Away.IsZero() {
+		if online := d.online(name, now); online != h.Away.IsZero() {
 			away := time.Time{}
 			if !online {
 				away = d.away(name, d.o.Hosts.Record(name), now)

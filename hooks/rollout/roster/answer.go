@@ -74,6 +74,10 @@ func (e *Roster) shown(h *Host) int64 {
 	return max(newest, l.HighestSeq)
 }
 
+// ShowsNew tells whether hosts are shown the release of a channel's roll-out before their
+// turn; the channel has one.
+func (e *Roster) ShowsNew(c *Channel) bool { return e.showsNew(c.Run) }
+
 // showsNew tells whether hosts are shown the release of a roll-out before their turn.
 func (e *Roster) showsNew(run *Run) bool {
 	switch run.Row.State {
