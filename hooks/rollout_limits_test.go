@@ -9,8 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"narwharf/cache/root"
 	"narwharf/cache/state"
 	"narwharf/hooks/api"
+	"narwharf/hooks/channel"
 	"narwharf/hooks/host"
 	"narwharf/hooks/rollout"
 	"narwharf/hooks/rollout/policy"
@@ -294,4 +296,35 @@ func TestRolloutPeople(t *testing.T) {
 	f.want(rollout.Paused, "c", 1)
 	f.must(f.promoteAs(f.admin, 3, f.release(f.head(4), f.entry("*", f.systems["d"]))), 200, "")
 	f.want(rollout.Running, "d", 1)
+}
+
+// TestRolloutRoots: what a roll-out is about stays, however many releases were promoted since.
+func TestRolloutRoots(t *testing.T) {
+	f := newFleet(t, 2)
+	f.policy(`{"rollout":{"waves":[{"select":"canary","approve":true},{}],"on_supersede":"queue"}}`)
+	f.promote(2, f.entry("*", f.systems["b"]))
+	f.want(rollout.Running, "b", 1)
+	for seq := int64(3); seq < 16; seq++ {
+		f.promote(seq, f.entry("*", f.systems[[]string{"c", "d"}[seq%2]]))
+	}
+	if err := f.s.Retain.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for seq, stays := range map[int64]bool{1: true, 2: true, 3: false, 4: false, 15: true} {
+		err := f.db.View(t.Context(), func(tx state.Reader) error {
+			paths, err := root.Owner(tx, channel.RootOwner("web", seq))
+			if len(paths) > 0 != stays {
+				t.Errorf("release %d has the roots %v, want some: %v", seq, paths, stays)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.does(rollout.Advance)
+	f.want(rollout.Running, "c", 0) // 15 is d
+	if s := f.show(); s.Seq != 15 {
+		t.Errorf("%+v", s)
+	}
 }

@@ -98,31 +98,31 @@ func (r *Release) Pointer(target string) (*signing.Pointer, error) {
 
 // At is a release of a channel, nil if it is not there any more.
 func (r *Releases) At(name string, seq int64) (*Release, error) {
-	k := key{name, seq}
-	now := r.channels.Get(name)
+	k, now := key{name, seq}, r.channels.Get(name)
 	current := now.Release != nil && now.Head.Seq == seq
-	same := func(is *Release) bool { return !current || is != nil && is.Release == now.Release.Release }
-	if is, ok := r.known.Get(k); ok && same(is) {
+	known := func() (*Release, bool) {
+		is, ok := r.known.Get(k)
+		return is, ok && (!current || is != nil && is.Release == now.Release.Release) // it may have more signatures now
+	}
+	if is, ok := known(); ok {
 		return is, nil
 	}
-	if current { // it may have more signatures now
-		is := Make(now.Release.Release, now.Head, now.Entries)
-		r.known.Add(k, is)
+	defer r.reading.Lock(fmt.Sprint(k))() // each host asks, and one reads
+	if is, ok := known(); ok {
 		return is, nil
 	}
-	defer r.reading.Lock(fmt.Sprint(k))()
-	if is, ok := r.known.Get(k); ok {
-		return is, nil
-	}
-	is, err := r.read(name, seq)
+	is, err := r.read(now, seq)
 	if err == nil {
 		r.known.Add(k, is)
 	}
 	return is, err
 }
 
-func (r *Releases) read(name string, seq int64) (*Release, error) {
-	past, err := r.channels.Past(context.Background(), name, seq)
+func (r *Releases) read(now *channel.Snapshot, seq int64) (*Release, error) {
+	if now.Release != nil && now.Head.Seq == seq {
+		return Make(now.Release.Release, now.Head, now.Entries), nil
+	}
+	past, err := r.channels.Past(context.Background(), now.Name, seq)
 	if gone := (*api.Error)(nil); errors.As(err, &gone) && gone.Kind == api.NotFound {
 		return nil, nil
 	}
