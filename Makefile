@@ -14,7 +14,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 export NARWHARF_NIX_DIR ?= $(CACHE)/nix
 export NARWHARF_BIN ?= $(CURDIR)/bin/narwharf
 
-.PHONY: build cross run test test-quick bench e2e e2e-smoke nix-clients lint lint-ci race fuzz rollout-model vendor-hash clean help
+.PHONY: build cross run test test-quick bench e2e e2e-smoke nix-clients lint lint-ci race fuzz rollout-model nixos-keys nixos-eval vendor-hash clean help
 
 build: ## bin/narwharf alone
 	@echo "compiling bin/narwharf; from nothing this takes a minute or two"
@@ -79,7 +79,16 @@ rollout-model: ## the roll-out engine against its model, long
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@.ci/fuzz $(FUZZTIME)
 
-vendor-hash: ## write the hash of the dependencies to flake.nix
+nixos-keys: ## write the keys of configurations for the NixOS modules
+	$(GO) test -count=1 -run TestKeys ./nixos/tests -write
+
+# What Nix makes of the modules, with each Nix; some minutes. NIXPKGS is a whole nixpkgs, or
+# one that lacks its largest generated files. Nothing is built and /nix is not touched.
+nixos-eval: nix-clients ## evaluate the NixOS modules with the nixpkgs in NIXPKGS, and write what comes of it
+	@[ -e "$(NIXPKGS)/nixos/lib/eval-config.nix" ] || { echo "make nixos-eval NIXPKGS=DIR, where DIR is a nixpkgs" >&2; exit 2; }
+	$(GO) test -count=1 -timeout 60m -run TestEvaluate ./nixos/tests -nixpkgs $(abspath $(NIXPKGS)) -write
+
+vendor-hash: ## write the hash of the dependencies to nixos/package.nix
 	$(GO) test -count=1 -run TestVendorHash . -write-vendor-hash
 
 clean: ## remove bin; rm -rf .cache removes what was fetched and built for tests

@@ -140,6 +140,7 @@ var mayImport = map[string][]string{
 	"nixos/machine":              {"nixos/desired", "nixos/effect", "nixos/journal", "nixos/probation", "signing", "narinfo", "hooks/api"},
 	"nixos/probation":            {"nixos/effect", "nixos/journal", "hooks/api"},
 	"nixos/relay":                {"cache/narfile", "cache/refusal", "narinfo", "signing", "signing/access/address"},
+	"nixos/tests":                nil,
 	"nixos/remote":               {"nixos", "nixos/effect", "hooks/api", "narinfo", "signing"},
 	"nixos/sim":                  {"nixos", "nixos/desired", "nixos/effect", "nixos/journal", "nixos/machine", "nixos/probation", "nixos/remote", "signing", "narinfo", "hooks/api"},
 	"signing":                    {"narinfo", "signing/curve", "signing/ijson", "signing/merkle"},
@@ -178,7 +179,9 @@ var mayImport = map[string][]string{
 	"hooks/keys": {"hooks/api", "hooks/audit", "hooks/channel", "signing", "signing/keyring", "cache/state/mirror"},
 
 	"cmd/narwharf/server/collector": {"cache/blob", "cache/retention", "cache/stored", "hooks/api", "hooks/api/retention", "hooks/serverconfig", "narinfo"},
-	"cmd/narwharf/server/shutdown":  {"cache"},
+	"cmd/narwharf/server/shutdown":  {"cache", "cmd/narwharf/server/systemd"},
+	"cmd/narwharf/server/systemd":   nil,
+	"cmd/narwharf/server/firstboot": {"hooks/intake", "hooks/serverconfig", "nixos/bootstrap", "nixos/config", "signing"},
 
 	"hooks/rollout":                     {"hooks/api", "hooks/rollout/policy", "signing"},
 	"hooks/rollout/attempt":             {"hooks/api", "hooks/rollout"},
@@ -200,6 +203,7 @@ var mayImport = map[string][]string{
 	"hooks/identity":                    {"hooks/api/proof", "hooks/api", "hooks/audit", "hooks/host", "signing/access", "signing/access/awsiam", "signing/access/challenge", "signing/access/hostkey", "signing/access/scope", "cache/state/mirror", "signing/access/shortlived"},
 	"cache/state/postgres/postgrestest": nil,
 
+	"cmd/narwharf/check":           {"cmd/narwharf/command", "hooks/serverconfig", "nixos/config"},
 	"cmd/narwharf/server/machines": {"hooks/identity", "hooks/serverconfig", "signing/access", "signing/access/awsiam", "signing/access/oidc"},
 
 	"cmd/narwharf/client":     {"cmd/narwharf/command", "cmd/narwharf/server", "cmd/narwharf/terminal", "hooks/api/trust", "hooks/configfile", "hooks/doctor", "hooks/doctor/...", "hooks/login/netrc", "hooks/nixconf", "nixos/doctor", "signing"},
@@ -247,6 +251,7 @@ var testsMayImport = map[string][]string{
 	"nixos":                  {"nixos/sim", "hooks/window", "signing/keyring"},
 	"nixos/linux":            {"nixos/sim", "cache/nar", "cache/nar/dump", "narinfo", "signing"},
 	"nixos/bootstrap":        {"signing/access/scope"},
+	"nixos/tests":            {"hooks/configfile", "hooks/serverconfig", "hooks/window", "nixos/config"}, // modules and program
 	"signing/browser":        {"signing/access/scope", "cache/state/memory"},
 	"signing/access":         {"cache/state/bolt", "cache/state/memory", "cache/state/statetest"},
 

@@ -20,6 +20,7 @@ import (
 	"narwharf/cmd/narwharf/access"
 	"narwharf/cmd/narwharf/agent"
 	"narwharf/cmd/narwharf/channel"
+	"narwharf/cmd/narwharf/check"
 	"narwharf/cmd/narwharf/client"
 	"narwharf/cmd/narwharf/command"
 	"narwharf/cmd/narwharf/data"
@@ -116,7 +117,7 @@ and type what serve prints. Exit status: 0 fine, 1 damage found (fsck, rebuild),
 	root.AddCommand(client.Commands()...)
 	root.AddCommand(manual.Commands()...)
 	root.AddCommand(deploy.Command(), uploadhook.Command())
-	root.AddCommand(initCommand(), serveCommand(), keys.Command(versionText()), versionCommand(),
+	root.AddCommand(initCommand(), serveCommand(), check.Command(), keys.Command(versionText()), versionCommand(),
 		channel.Command(versionText()), watchCommand(), hostCommand(), hostsCommand(), statusCommand(), agent.Command(), bootstrapCommand())
 	return root
 }

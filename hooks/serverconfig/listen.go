@@ -3,30 +3,41 @@ package serverconfig
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// OpenListeners listens on all addresses of the configuration, or on none.
-func (c *Config) OpenListeners() (listeners []net.Listener, err error) {
+// OpenListeners listens on all addresses of the configuration, or on none. Those at which
+// systemd listens for us already are inherited. It closes an inherited one that listen does not name, or no
+// more: somebody may have taken the address away on purpose.
+func (c *Config) OpenListeners(inherited []net.Listener, log *slog.Logger) (listeners []net.Listener, err error) {
 	defer func() {
 		if err != nil {
-			for _, l := range listeners {
+			for _, l := range slices.Concat(listeners, inherited) {
 				l.Close()
 			}
 		}
 	}()
 	for _, address := range c.Listen {
-		path, isUnix := strings.CutPrefix(address, "unix:")
 		var l net.Listener
+		if l, inherited = take(address, inherited); l != nil {
+			listeners = append(listeners, l)
+			continue
+		}
+		path, isUnix := strings.CutPrefix(address, "unix:")
 		if isUnix {
 			l, err = listenUnix(path, c.DataDir)
 		} else {
 			l, err = net.Listen("tcp", address)
+		}
+		if errors.Is(err, syscall.EACCES) && os.Geteuid() != 0 {
+			return listeners, fmt.Errorf("listen on %s: %w; where a socket unit of systemd listens for it, that has to be started anew: systemctl restart NAME.socket", address, err)
 		}
 		if errors.Is(err, syscall.EADDRINUSE) {
 			return listeners, fmt.Errorf("listen on %s: something else serves there; stop it, or set listen in %s", address, c.path)
@@ -35,6 +46,10 @@ func (c *Config) OpenListeners() (listeners []net.Listener, err error) {
 			return listeners, fmt.Errorf("listen: %w", err)
 		}
 		listeners = append(listeners, l)
+	}
+	for _, l := range inherited {
+		log.Warn("systemd listens on an address that listen does not name; nobody is answered there: systemctl restart NAME.socket", "address", addressOf(l))
+		l.Close()
 	}
 	return listeners, nil
 }

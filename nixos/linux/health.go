@@ -38,16 +38,15 @@ const healthDTimeout = 30 * time.Second
 // Checks run side by side.
 func (h *health) Checks(ctx context.Context, path string) ([]api.Check, error) {
 	todo := slices.Clone(h.config.Checks)
-	if h.config.HealthD != api.Off {
-		dir := filepath.Join(path, "etc", "narwharf", "health.d")
-		entries, err := os.ReadDir(h.systems.real(dir))
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, err
-		}
-		for _, e := range entries {
-			todo = append(todo, config.Check{Name: "health.d/" + e.Name(), Mode: h.config.HealthD, Command: []string{h.systems.real(filepath.Join(dir, e.Name()))}, Timeout: config.Duration(healthDTimeout)})
-		}
+	enforced, err := h.broughtAlong(path, "health.d", h.config.HealthD)
+	if err != nil {
+		return nil, err
 	}
+	observed, err := h.broughtAlong(path, "health.observe.d", api.Observe)
+	if err != nil {
+		return nil, err
+	}
+	todo = append(append(todo, enforced...), observed...)
 	var wait sync.WaitGroup
 	todo = slices.DeleteFunc(todo, func(c config.Check) bool { return c.Mode == api.Off })
 	results := make([]api.Check, len(todo))
@@ -56,6 +55,22 @@ func (h *health) Checks(ctx context.Context, path string) ([]api.Check, error) {
 	}
 	wait.Wait()
 	return results, ctx.Err()
+}
+
+// broughtAlong are the checks in a folder of a system's etc/narwharf, none if it has no such folder.
+func (h *health) broughtAlong(path, folder string, mode api.CheckMode) (checks []config.Check, err error) {
+	if h.config.HealthD == api.Off {
+		return nil, nil
+	}
+	dir := filepath.Join(path, "etc", "narwharf", folder)
+	entries, err := os.ReadDir(h.systems.real(dir))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	for _, e := range entries {
+		checks = append(checks, config.Check{Name: folder + "/" + e.Name(), Mode: mode, Command: []string{h.systems.real(filepath.Join(dir, e.Name()))}, Timeout: config.Duration(healthDTimeout)})
+	}
+	return checks, nil
 }
 
 func runCheck(ctx context.Context, c config.Check) api.Check {

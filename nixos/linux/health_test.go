@@ -1,13 +1,16 @@
 package linux
 
 import (
+	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"narwharf/hooks/api"
 	"narwharf/nixos/config"
 	"narwharf/nixos/effect"
 	"narwharf/nixos/journal"
@@ -49,5 +52,37 @@ func TestHookThatHangs(t *testing.T) {
 	h.config.Hooks.Timeout = config.Duration(100 * time.Millisecond)
 	if err := h.Hook(t.Context(), effect.HookPreSwitch, nil); err == nil || !strings.Contains(err.Error(), "too long") {
 		t.Error(err)
+	}
+}
+
+// A system brings checks along that decide, and such as are looked at only.
+func TestChecksOfASystem(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"health.d/web": "exit 0", "health.d/db": "echo no database; exit 1", "health.observe.d/slow": "exit 1"} {
+		name = filepath.Join(dir, "etc", "narwharf", name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := hookHost(t)
+	h.systems = systems{storeDir: dir}
+	found, err := h.Checks(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	is := make(map[string]string)
+	for _, c := range found {
+		is[c.Name] = strings.TrimSpace(fmt.Sprintf("%s %v %s", c.Mode, c.OK, strings.TrimPrefix(c.Detail, filepath.Join(dir, "etc", "narwharf", c.Name)+":")))
+	}
+	want := map[string]string{"health.d/web": "enforce true", "health.d/db": "enforce false  exit status 1: no database", "health.observe.d/slow": "observe false  exit status 1"}
+	if !maps.Equal(is, want) {
+		t.Errorf("%q, want %q", is, want)
+	}
+	h.config.HealthD = api.Off
+	if found, err := h.Checks(t.Context(), dir); err != nil || len(found) > 0 {
+		t.Errorf("with health_d = off: %v, %v", found, err)
 	}
 }

@@ -28,6 +28,7 @@ import (
 	"narwharf/cache/upload/scrub"
 	"narwharf/cache/upstream"
 	"narwharf/cmd/narwharf/server/collector"
+	"narwharf/cmd/narwharf/server/firstboot"
 	"narwharf/cmd/narwharf/server/keypair"
 	"narwharf/cmd/narwharf/server/machines"
 	"narwharf/cmd/narwharf/server/place"
@@ -169,6 +170,11 @@ func (d *DataDir) tokens() token.Store {
 // Close leaves data_dir in order.
 func (d *DataDir) Close() error { return d.State.Close() }
 
+// alive has an error where the state does not answer, and does not return while it hangs.
+func (d *DataDir) alive() error {
+	return d.State.View(context.Background(), func(state.Reader) error { return nil })
+}
+
 // becomeOwner makes a process of root's work as the owner of dir, so that
 // `sudo narwharf …` leaves no file that the service cannot read.
 func becomeOwner(dir string) error {
@@ -219,7 +225,7 @@ func (d *DataDir) OpenChannels(c *stored.Cache, auth *access.Authenticator, publ
 		Notify:   d.Notified, PublicURL: d.Config.PublicURL, Version: d.version,
 		Audit:     audit.Limits{Keep: time.Duration(d.Config.Audit.Keep), MaxSize: int64(d.Config.Audit.MaxSize)},
 		Issuers:   d.logins(),
-		Bootstrap: d.bootstrapMaker(publicKeys), Log: d.log, Metrics: metrics, HostMetrics: d.Config.Metrics.Hosts,
+		Bootstrap: firstboot.Maker(d.Config, d.version, publicKeys), Log: d.log, Metrics: metrics, HostMetrics: d.Config.Metrics.Hosts,
 		BodyIdle: time.Duration(d.Config.Limits.BodyIdle), HostsPerCredential: d.Config.Limits.HostsPerCredential,
 		Collector: d.collector, KeepReleases: d.Config.Retention.KeepReleases, ForgetHosts: time.Duration(d.Config.Retention.ForgetHosts),
 	})

@@ -31,11 +31,9 @@ import (
 	"narwharf/cmd/narwharf/server/keypair"
 	"narwharf/cmd/narwharf/server/machines"
 	"narwharf/cmd/narwharf/server/shutdown"
+	"narwharf/cmd/narwharf/server/systemd"
 	"narwharf/hooks/dashboard"
-	"narwharf/hooks/intake"
 	"narwharf/hooks/serverconfig"
-	"narwharf/nixos/bootstrap"
-	"narwharf/nixos/config"
 	"narwharf/signing"
 	"narwharf/signing/access"
 	"narwharf/signing/access/scope"
@@ -69,7 +67,11 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	if err != nil {
 		return err
 	}
-	listeners, err := cfg.OpenListeners()
+	inherited, err := systemd.Listeners()
+	if err != nil {
+		return err
+	}
+	listeners, err := cfg.OpenListeners(inherited, log)
 	if err != nil {
 		return alreadyServed(cfg, err)
 	}
@@ -197,7 +199,7 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, page http.Ha
 		go func() { failed <- srv.Serve(d.channels.Returned(idleTimeout)) }()
 	}
 	greeting.Print(out, d.Config, listeners, d.keypair.Names(), slices.Concat(signer.PublicKeys(), signer.Others()))
-	shutdown.Notify("READY=1")
+	systemd.Notify("READY=1")
 
 	for _, kind := range []string{"server.keys", "server.hostkeys"} { // else it would not have started
 		if err := d.channels.Alarms.Of(kind)(ctx, ""); err != nil {
@@ -208,6 +210,7 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, page http.Ha
 	var tending sync.WaitGroup
 	defer tending.Wait()
 	defer stop()
+	tending.Go(func() { systemd.Tend(background, server.UploadsInFlight, d.alive) })
 	tending.Go(func() { d.cache.Uploads.SweepUntil(background) })
 	tending.Go(func() { d.Short.SweepUntil(background, d.log) })
 	tending.Go(func() { d.cache.Adopter.Run(background) })
@@ -225,7 +228,7 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, page http.Ha
 	for {
 		select {
 		case <-hangup:
-			d.reload(ctx, signer, tls)
+			systemd.Reload(func() { d.reload(ctx, signer, tls) })
 		case err := <-failed:
 			return fmt.Errorf("serve: %w", err)
 		case <-ctx.Done():
@@ -273,35 +276,6 @@ func Web(publicURL *url.URL, page, channels, cache http.Handler) http.Handler {
 		req.URL.Path, req.URL.RawPath = path, ""
 		to.ServeHTTP(w, req)
 	})
-}
-
-// serverNotice is the first line of scripts that the server makes.
-const serverNotice = `TRUST = SERVER: with this script the machine believes whoever controls %s, now and later, in everything: keys, programs, systems.`
-
-// bootstrapMaker makes scripts for hosts that trust this server; nil if it may not.
-func (d *DataDir) bootstrapMaker(keys func() []signing.PublicKey) func(intake.BootstrapRequest) (string, error) {
-	c := d.Config
-	if c.Bootstrap.Trust != string(config.TrustServer) || keys == nil {
-		return nil
-	}
-	return func(r intake.BootstrapRequest) (string, error) {
-		agents, err := c.Agents()
-		if err != nil {
-			return "", err
-		}
-		s := &bootstrap.Script{
-			Channel: r.Channel, Server: c.PublicURL, Origin: r.Origin, Keys: r.Keys, Threshold: r.Threshold, Trust: config.TrustServer,
-			MinSeq: r.Seq, Agents: agents, JoinToken: r.Token, Host: r.Host, Target: r.Target, Action: r.Action, Reboot: true,
-			Patience: 30 * time.Minute, Notice: fmt.Sprintf(serverNotice, c.PublicURL), Version: d.version,
-		}
-		for _, k := range keys() {
-			s.ContentKeys = append(s.ContentKeys, k.String())
-		}
-		if r.CloudConfig {
-			return s.CloudConfig()
-		}
-		return s.Text()
-	}
 }
 
 // alreadyServed replaces err by the reason for it, if that is another

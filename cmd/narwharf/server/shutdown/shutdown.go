@@ -1,26 +1,25 @@
-// Package shutdown ends a server so that uploads come to their end, and tells systemd.
+// Package shutdown ends a server so that uploads come to their end.
 package shutdown
 
 import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
 	"narwharf/cache"
+	"narwharf/cmd/narwharf/server/systemd"
 )
 
 // Wait stops taking connections and waits: for uploads, since most
 // clients cannot send a body twice, up to limit; for downloads, which clients
 // resume, a few seconds longer than the uploads take.
 func Wait(web *http.Server, server *cache.Server, limit time.Duration, log *slog.Logger) error {
-	Notify("STOPPING=1")
+	systemd.Notify("STOPPING=1", "STATUS=uploads come to their end")
 	second := make(chan os.Signal, 1)
 	signal.Notify(second, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(second)
@@ -57,20 +56,5 @@ func Wait(web *http.Server, server *cache.Server, limit time.Duration, log *slog
 				return web.Close()
 			}
 		}
-	}
-}
-
-// Notify tells systemd, if it started us with Type=notify (sd_notify(3)).
-func Notify(state string) {
-	name := os.Getenv("NOTIFY_SOCKET")
-	if name == "" {
-		return
-	}
-	if strings.HasPrefix(name, "@") {
-		name = "\x00" + name[1:]
-	}
-	if conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"}); err == nil {
-		_, _ = conn.Write([]byte(state)) // else systemd runs into its own time-out and says so
-		_ = conn.Close()
 	}
 }

@@ -1,0 +1,1 @@
+{ imports = [ ./server.nix ./agent.nix ./client.nix ]; }
