@@ -180,11 +180,13 @@ func (d *Driver) limit(ctx context.Context, change func() (*limits.Change, error
 	}
 	l := d.rows.Limits()
 	c.Apply(&l)
+	var wake []string
+	for _, c := range d.o.Channels.List() {
+		wake = append(wake, audit.Channel(c.Channel))
+	}
 	return d.act(ctx, l, nil, func(tx *mirror.Tx) error {
 		c.Put(tx)
-		for _, c := range d.o.Channels.List() {
-			tx.Notify(audit.Channel(c.Channel))
-		}
+		tx.Notify(wake...)
 		return nil
 	})
 }
