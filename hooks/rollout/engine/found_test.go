@@ -40,6 +40,44 @@ func TestFoundTimedOutBeforeItBegan(t *testing.T) {
 	}
 }
 
+// What such a host says before it begins counts, too.
+func TestFoundRejectedAfterRetry(t *testing.T) {
+	w := newWorld(t)
+	w.policy("web", `{"rollout": {"prefetch": false, "attempt_timeout": "20m"}}`)
+	a := w.add("web", "a", nil, "/old")
+	w.promote("web", 1, "/new")
+	a.poll()
+	a.report()
+	w.wait(30 * time.Minute)
+	w.must(rollout.Verb{Channel: "web", Seq: 1, Verb: rollout.Retry, By: "x"})
+	a.level.State = api.Rejected
+	a.report()
+	if r := w.row("a"); r.Phase != rollout.Bad || r.Fault != rollout.Rejected {
+		t.Errorf("its row is %s", text(r))
+	}
+}
+
+// A host went back while nobody heard of it, and is next heard of with a newer release: the
+// attempt at that one is not over with the way back.
+func TestFoundWentBackUnheard(t *testing.T) {
+	w, x := reached(t, "activating", "replace")
+	w.must(rollout.Verb{Channel: "web", Seq: 1, Verb: rollout.Abort, By: "x"})
+	x.goesAway()
+	w.wait(time.Hour)
+	w.promote("web", 2, "/two")
+	l := &x.level
+	l.State, l.Seq, l.HighestSeq, l.Attempt = api.Staged, 2, 2, "x-2"
+	x.report()
+	if r := w.row("x"); r.Phase != rollout.Granted || r.Seq != 2 {
+		t.Fatalf("its row is %s", text(r))
+	}
+	l.State = api.Reverted
+	x.report()
+	if r := w.row("x"); r.Phase != rollout.Bad || r.Fault != rollout.Reverted {
+		t.Errorf("its row is %s", text(r))
+	}
+}
+
 // A grant that is taken back in the step in which a roll-out halts may have ended
 // before, by a policy that was changed since: time does not stand still by it.
 func TestFoundGrantEndedBefore(t *testing.T) {
