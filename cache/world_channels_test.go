@@ -10,11 +10,11 @@ import (
 
 func TestPeek(t *testing.T) {
 	w := newWorld(t)
-	files := map[string]string{"nixos-version": "25.11", "system": "x86_64-linux", "large": strings.Repeat("x", 1000)}
+	files := map[string]string{"nixos-version": "25.11", "system": "x86_64-linux", "large": strings.Repeat("x", 1000), "kernel": "-> /nix/store/x/bzImage"}
 	p := packUpload(t, "p", narOf(t, files), "zstd")
 	w.putAll(p)
-	got, err := w.channels.Peek(p.info.Path.Hash(), []string{"nixos-version", "large", "missing", ""}, 100)
-	want := map[string][]byte{"nixos-version": []byte("25.11"), "large": nil, "": nil}
+	got, err := w.channels.Peek(p.info.Path.Hash(), []string{"nixos-version", "large", "kernel", "missing", ""}, 100)
+	want := map[string][]byte{"nixos-version": []byte("25.11"), "large": nil, "kernel": []byte("/nix/store/x/bzImage"), "": nil}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%q, %v", got, err)
 	}

@@ -482,7 +482,7 @@ func (p *testPath) edited(change func(*narinfo.Info)) []byte {
 	return i.Append(nil)
 }
 
-// narOf makes a NAR of a folder with the given files.
+// narOf makes a NAR of a folder with the given files; one of the text "-> to" is a link.
 func narOf(t testing.TB, files map[string]string) []byte {
 	t.Helper()
 	var b []byte
@@ -493,6 +493,10 @@ func narOf(t testing.TB, files map[string]string) []byte {
 	}
 	spell("nix-archive-1", "(", "type", "directory")
 	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if to, link := strings.CutPrefix(files[name], "-> "); link {
+			spell("entry", "(", "name", name, "node", "(", "type", "symlink", "target", to, ")", ")")
+			continue
+		}
 		spell("entry", "(", "name", name, "node", "(", "type", "regular", "contents", files[name], ")", ")")
 	}
 	spell(")")

@@ -163,7 +163,7 @@ func TestPreviousDataDir(t *testing.T) {
 	restart(this)
 	whole(2, two)
 	now.promote(0, "promoted web to seq 3", storePath(three))
-	now.must(0, "promoted web to seq 4", "rollback", "web", "--key", "deploy.sec")
+	now.must(0, "promoted web to seq 4", "rollback", "web", "--to", "last-good", "--key", "deploy.sec")
 	// What only this build writes.
 	s.writeFile(filepath.Join(now.files, "policy.json"), `{"reboot_slots": 1}`, 0o644)
 	now.must(0, "", "channel", "policy", "web", "--file", "policy.json")

@@ -5,10 +5,12 @@ import (
 	"net/http"
 
 	"narwharf/hooks/api"
+	told "narwharf/hooks/api/policy"
 	"narwharf/hooks/audit"
 	"narwharf/hooks/call"
 	"narwharf/hooks/longpoll"
 	"narwharf/hooks/policy"
+	rules "narwharf/hooks/rollout/policy"
 )
 
 // getPolicy answers with an empty policy where none was set.
@@ -39,8 +41,24 @@ func (s *Server) putPolicy(c *call.Call, name string) error {
 	if err != nil {
 		return err
 	}
-	etag, text := p.Encode()
+	etag, _ := p.Encode()
+	warnings, err := s.nobody(name, p)
 	c.W.Header().Set("Etag", etag)
-	longpoll.WriteJSON(c.W, http.StatusOK, text)
-	return nil
+	return c.JSON(http.StatusOK, told.Set{Channel: p.Channel, Warnings: warnings}, err)
+}
+
+// nobody is what of a policy's selectors picks none of the hosts that there are, in words.
+func (s *Server) nobody(name string, p *policy.Policy) ([]string, error) {
+	if p.Rollout == nil {
+		return nil, nil
+	}
+	hosts, _, err := s.Fleet.List(func(channel string) bool { return channel == name })
+	if err != nil || len(hosts) == 0 {
+		return nil, err
+	}
+	var labels []map[string]string
+	for i := range hosts {
+		labels = append(labels, hosts[i].Labels)
+	}
+	return (&rules.Policy{Rollout: p.Rollout}).Nobody(labels), nil
 }

@@ -36,6 +36,11 @@ func (s *Server) promote(c *call.Call, name string) error {
 	if err != nil {
 		return err
 	}
+	if answer.DryRun {
+		if answer.Plan, err = s.rollouts.OfRelease(c, name, &p.Release); err != nil {
+			return err
+		}
+	}
 	if !answer.DryRun && !answer.Already {
 		s.metrics.promoted.WithLabelValues(name).Inc()
 		s.log.Info("promoted", "channel", name, "seq", answer.Seq, "targets", len(p.Entries), "changed", len(answer.Changed), "by", c.Who.Name)

@@ -12,6 +12,7 @@ import (
 	"narwharf/hooks/desired"
 	"narwharf/hooks/reply"
 	"narwharf/hooks/rights"
+	"narwharf/hooks/rollout"
 	"narwharf/signing/access/scope"
 )
 
@@ -40,6 +41,7 @@ func (s *Server) rows() []row {
 		{Route{"GET", "/api/v1/channels/:channel/history", "history", scope.NeedsPull}, ofChannel(s.getHistory)},
 		{Route{"GET", "/api/v1/channels/:channel/releases/:seq", "release", scope.NeedsPull}, ofChannel(s.getRelease)},
 		{Route{"GET", "/api/v1/channels/:channel/store-path", "store-path", scope.NeedsPull}, ofChannel(s.getStorePath)},
+		{Route{"GET", "/api/v1/channels/:channel/plan", "plan", rights.Reads(scope.InPath)}, ofChannel(s.rollouts.Plan)},
 		{Route{"GET", "/api/v1/channels/:channel/policy", "policy", rights.Reads(scope.InPath)}, ofChannel(s.getPolicy)},
 		{Route{"PUT", "/api/v1/channels/:channel/policy", "policy-put", rights.Operates(scope.InPath)}, ofChannel(s.putPolicy)},
 		{Route{"GET", "/api/v1/channels/:channel/keys", "keys", scope.NeedsPull}, ofChannel(s.getKeys)},
@@ -63,6 +65,29 @@ func (s *Server) rows() []row {
 		{Route{"PUT", "/api/v1/hosts/:host/status", "status", rights.Follows(scope.InBody)}, ofHost(s.putStatus)},
 		{Route{"POST", "/api/v1/hosts/:host/log", "host-log-post", rights.Follows(scope.OfHostLog)}, ofHost(s.postLog)},
 		{Route{"GET", "/api/v1/hosts/:host/log", "host-log", rights.Reads(scope.OfHost)}, ofHost(s.getLog)},
+		{Route{"GET", "/api/v1/rollouts", "rollout-list", rights.Reads(scope.OfList)}, s.rollouts.List},
+		{Route{"GET", "/api/v1/rollouts/:channel", "rollout", rights.Reads(scope.InPath)}, ofChannel(s.rollouts.Show)},
+		{Route{"GET", "/api/v1/rollouts/:channel/:seq", "rollout-seq", rights.Reads(scope.InPath)}, ofChannel(s.rollouts.Show)},
+		{Route{"POST", "/api/v1/rollouts/:channel/pause", "rollout-pause", rights.Operates(scope.InPath)}, ofChannel(s.rollouts.Verb(rollout.Pause))},
+		{Route{"POST", "/api/v1/rollouts/:channel/resume", "rollout-resume", rights.Operates(scope.InPath)}, ofChannel(s.rollouts.Verb(rollout.Resume))},
+		{Route{"POST", "/api/v1/rollouts/:channel/abort", "rollout-abort", rights.Operates(scope.InPath)}, ofChannel(s.rollouts.Verb(rollout.Abort))},
+		{Route{"POST", "/api/v1/rollouts/:channel/retry", "rollout-retry", rights.Operates(scope.InPath)}, ofChannel(s.rollouts.Verb(rollout.Retry))},
+		{Route{"POST", "/api/v1/rollouts/:channel/advance", "rollout-advance", rights.Operates(scope.InPath)}, ofChannel(s.rollouts.Verb(rollout.Advance))},
+		{Route{"POST", "/api/v1/rollouts/:channel/skip", "rollout-skip", rights.Operates(scope.InPath)}, ofChannel(s.rollouts.Verb(rollout.Skip))},
+		{Route{"GET", "/api/v1/budgets", "budget-list", rights.Reads(scope.OfList)}, s.rollouts.Budgets},
+		{Route{"GET", "/api/v1/budgets/:name", "budget", rights.Reads(scope.OfList)}, s.rollouts.Budget()},
+		{Route{"PUT", "/api/v1/budgets/:name", "budget-put", rights.Operates(scope.None)}, s.rollouts.PutBudget()},
+		{Route{"DELETE", "/api/v1/budgets/:name", "budget-delete", rights.Operates(scope.None)}, s.rollouts.DeleteBudget()},
+		{Route{"GET", "/api/v1/holds", "hold-list", rights.Reads(scope.OfList)}, s.rollouts.Holds},
+		{Route{"GET", "/api/v1/holds/:name", "hold", rights.Reads(scope.OfList)}, s.rollouts.Hold()},
+		{Route{"PUT", "/api/v1/holds/:name", "hold-put", rights.Operates(scope.None)}, s.rollouts.PutHold()},
+		{Route{"DELETE", "/api/v1/holds/:name", "hold-delete", rights.Operates(scope.None)}, s.rollouts.DeleteHold()},
+		{Route{"GET", "/api/v1/freeze", "freeze", rights.Reads(scope.OfList)}, s.rollouts.Freeze},
+		{Route{"PUT", "/api/v1/freeze", "freeze-put", rights.Operates(scope.None)}, s.rollouts.PutFreeze},
+		{Route{"DELETE", "/api/v1/freeze", "freeze-delete", rights.Operates(scope.None)}, s.rollouts.DeleteFreeze},
+		{Route{"GET", "/api/v1/quarantine", "quarantine-list", rights.Reads(scope.OfList)}, s.rollouts.Quarantined},
+		{Route{"GET", "/api/v1/quarantine/:system", "quarantine", rights.Reads(scope.OfList)}, s.rollouts.Quarantine},
+		{Route{"DELETE", "/api/v1/quarantine/:system", "quarantine-delete", rights.Operates(scope.None)}, s.rollouts.Clear},
 		{Route{"GET", "/api/v1/events", "events", rights.Reads(scope.OfList)}, s.getEvents},
 		{Route{"GET", "/api/v1/alarms", "alarm-list", rights.Reads(scope.OfList)}, s.telling.List},
 		{Route{"POST", "/api/v1/alarms/:alarm/take", "alarm-take", rights.Operates(scope.OfAlarm)}, s.telling.Take},

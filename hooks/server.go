@@ -24,6 +24,7 @@ import (
 	"narwharf/hooks/call"
 	"narwharf/hooks/call/credentials"
 	"narwharf/hooks/call/retention"
+	"narwharf/hooks/call/rollouts"
 	"narwharf/hooks/call/telling"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/closure"
@@ -122,6 +123,7 @@ type Server struct {
 	credentials *credentials.Handlers
 	retention   *retention.Handlers
 	telling     *telling.Handlers
+	rollouts    *rollouts.Handlers
 
 	timers  *timers.Set
 	shared  *call.Shared
@@ -222,6 +224,7 @@ func (s *Server) open(o *Options) (err error) {
 	s.notify = notify.New(notify.Options{Set: s.set, Targets: o.Notify, PublicURL: o.PublicURL, Version: o.Version, Alarms: s.Alarms, Clock: o.Clock, Log: o.Log})
 	s.telling = &telling.Handlers{Alarms: s.Alarms, Notify: s.notify}
 	s.retention = &retention.Handlers{Retain: s.Retain, Collector: o.Collector, Channels: s.channels}
+	s.rollouts = &rollouts.Handlers{Channels: s.channels, Policies: s.policies, Fleet: s.Fleet, Driver: s.Rollouts, Clock: o.Clock}
 	s.credentials = &credentials.Handlers{
 		Tokens: o.Tokens, Exchange: exchange.New(s.set, o.Short, o.JWT), Issuers: o.Issuers, Identities: s.Identities,
 		Hosts: s.hosts, Channels: s.channels, Clock: o.Clock, Script: o.Bootstrap,

@@ -63,15 +63,21 @@ func node(file string, st fs.FileInfo) (*nar.Node, error) {
 	return n, err
 }
 
-// ReadFiles reads files of a path by their names. One that is no regular file, or
+// ReadFiles reads files of a path by their names, and what links point at. One that is neither, or
 // larger than limit, is there with no content; one that is missing is not.
 func (s *Store) ReadFiles(p narinfo.Path, names []string, limit int64) (map[string][]byte, error) {
 	found := make(map[string][]byte)
 	for _, name := range names {
 		file, st, err := lstat(s.RealPath(p), name)
 		var text []byte
-		if err == nil && st.Mode().IsRegular() && st.Size() <= limit {
+		switch {
+		case err != nil:
+		case st.Mode().IsRegular() && st.Size() <= limit:
 			text, err = os.ReadFile(file)
+		case st.Mode().Type() == fs.ModeSymlink:
+			var to string
+			to, err = os.Readlink(file)
+			text = []byte(to)
 		}
 		switch {
 		case err == nil:

@@ -59,8 +59,8 @@ func TestFiles(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	got, err := s.ReadFiles(i.Path, []string{"note", "bin", "bin/tool", "to-bin/tool", "nothing"}, 100)
-	if err != nil || len(got) != 3 || string(got["note"]) != "note" || got["bin"] != nil || got["bin/tool"] != nil {
+	got, err := s.ReadFiles(i.Path, []string{"note", "bin", "bin/tool", "to-bin/tool", "link", "nothing"}, 100)
+	if err != nil || len(got) != 4 || string(got["note"]) != "note" || string(got["link"]) != "note" || got["bin"] != nil || got["bin/tool"] != nil {
 		t.Errorf("%q, %v", got, err)
 	}
 }

@@ -77,7 +77,7 @@ func (c *Cache) Use(ctx context.Context, hashes []string) (missing []string, err
 }
 
 // Peek reads small files out of a path, out of an uploaded one in one pass over
-// its NAR. A name that is no regular file, or is larger than limit bytes, is
+// its NAR, and what links point at. A name that is neither, or larger than limit bytes, is
 // there with no content; one that is missing is not in the result.
 func (c *Cache) Peek(hash string, names []string, limit int64) (map[string][]byte, error) {
 	src, err := c.find(context.Background(), hash)
@@ -105,6 +105,9 @@ func (c *Cache) Peek(hash string, names []string, limit int64) (map[string][]byt
 			continue
 		}
 		found[e.Path] = nil
+		if e.Type == nar.Symlink {
+			found[e.Path] = []byte(e.Target)
+		}
 		if e.Type == nar.Regular && e.Size <= limit {
 			text, err := io.ReadAll(reader)
 			if err != nil {

@@ -24,9 +24,12 @@ import (
 	"narwharf/hooks/api/alarm"
 	"narwharf/hooks/api/login"
 	"narwharf/hooks/api/notify"
+	"narwharf/hooks/api/plan"
 	"narwharf/hooks/api/policy"
 	"narwharf/hooks/api/retention"
+	"narwharf/hooks/api/rollouts"
 	told "narwharf/hooks/notify"
+	"narwharf/hooks/rollout"
 	"narwharf/hooks/window"
 	"narwharf/narinfo"
 	"narwharf/signing"
@@ -216,6 +219,9 @@ func TestOpenAPIHasTheTypes(t *testing.T) {
 		"Pin": retention.Pin{}, "Sum": retention.Sum{}, "GcPlan": retention.Plan{}, "Going": retention.Going{}, "GcStatus": retention.Status{}, "GcRunning": retention.Running{}, "GcResult": retention.Result{},
 		"Alarm": alarm.Alarm{}, "AlarmAct": alarm.Act{}, "NotifyTarget": notify.Target{}, "NotifyAttempt": notify.Attempt{},
 		"Why": retention.Why{}, "Chain": retention.Chain{}, "Usage": retention.Usage{}, "Share": retention.Share{}, "Deleted": retention.Deleted{},
+		"Plan": plan.Plan{}, "PlanRefusal": plan.Refusal{}, "PlanWave": plan.Wave{}, "PlanStep": plan.Step{}, "PlanPackage": plan.Package{}, "PlanHost": plan.Host{},
+		"Rollout": rollout.Summary{}, "RolloutWave": rollout.WaveSummary{}, "RolloutHost": rollout.HostLine{}, "RolloutCheck": rollout.Check{}, "RolloutVerb": rollouts.Verb{},
+		"BudgetRule": rollout.Budget{}, "Budget": rollouts.Budget{}, "SelectorHold": rollouts.Hold{}, "Freeze": rollouts.Freeze{}, "Quarantine": rollout.Quarantine{}, "ChannelPolicySet": policy.Set{},
 		"Envelope": signing.Envelope{}, "Signature": signing.Signature{}, "Release": signing.Release{}, "Pointer": signing.Pointer{},
 	} {
 		schema, ok := doc.Components.Schemas[name]
@@ -412,7 +418,7 @@ const (
 // A body of {} is refused by every route that takes a body, whoever sends it.
 func TestAPIRefusesEmptyObjects(t *testing.T) {
 	s := newAPIServer(t)
-	path := strings.NewReplacer(":channel", "web", ":host", "web-1", ":digest", strings.Repeat("ab", 32), ":pin", "one", ":alarm", "1", ":target", "ops")
+	path := strings.NewReplacer(":channel", "web", ":host", "web-1", ":digest", strings.Repeat("ab", 32), ":pin", "one", ":name", "one", ":alarm", "1", ":target", "ops")
 	for _, r := range hooks.Routes() {
 		if r.Method == http.MethodGet || r.Method == http.MethodDelete {
 			continue
@@ -434,7 +440,7 @@ func TestAPIRefusesEmptyObjects(t *testing.T) {
 // Names outside the grammar of the document are 400, and none of them is in it.
 func TestAPIRefusesNames(t *testing.T) {
 	s := newAPIServer(t)
-	good := map[string]string{"channel": "web", "host": "web-1", "digest": strings.Repeat("ab", 32), "seq": "1", "pin": "one", "alarm": "1", "target": "ops", "path": strings.Repeat("a", 32) + "-x"}
+	good := map[string]string{"channel": "web", "host": "web-1", "digest": strings.Repeat("ab", 32), "seq": "1", "pin": "one", "name": "one", "alarm": "1", "target": "ops", "path": strings.Repeat("a", 32) + "-x"}
 	bad := map[string][]string{
 		"channel": {"-web", "Web", "we%20b", strings.Repeat("w", 64)},
 		"host":    {"-web", "we%20b", strings.Repeat("w", 128)},
@@ -442,6 +448,7 @@ func TestAPIRefusesNames(t *testing.T) {
 		"seq":     {"0", "x", "9007199254740992"},
 		"alarm":   {"0", "x", "01", "9007199254740992"},
 		"target":  {"-ops", "o%20ps", strings.Repeat("w", 64)},
+		"name":    {"-one", "on%20e", strings.Repeat("w", 65)},
 		"pin":     {"-one", "on%20e", strings.Repeat("w", 128)},
 		"path":    {"one", strings.Repeat("e", 32), strings.Repeat("a", 32) + "-"},
 	}
@@ -515,6 +522,10 @@ func (s *apiServer) exercise() {
 		s.wantAPI(200, method, apiChannel, web, "", "")
 		s.wantAPI(304, method, apiChannel, web, "", "", `If-None-Match: "2"`)
 		s.wantAPI(200, method, apiChannel+"/history", web+"/history", "", "")
+		s.wantAPI(200, method, apiChannel+"/plan", web+"/plan", "", s.operate)
+		s.wantAPI(400, method, apiChannel+"/plan", web+"/plan?to=x", "", s.operate)
+		s.wantAPI(404, method, apiChannel+"/plan", web+"/plan?to=9", "", s.operate)
+		s.wantAPI(422, method, apiChannel+"/plan", web+"/plan?to=/nix/store/"+sampleHash("gone")+"-gone", "", s.operate)
 		s.wantAPI(200, method, apiChannel+"/releases/:seq", web+"/releases/1", "", "")
 		s.wantAPI(404, method, apiChannel+"/releases/:seq", web+"/releases/9", "", "")
 		s.wantAPI(200, method, apiChannel+"/store-path", web+"/store-path", "", "")

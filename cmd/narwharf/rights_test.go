@@ -200,7 +200,7 @@ func (m *matrix) targets() (list []target) {
 		list = append(list, target{name, method, path, body, needs})
 	}
 	hash, store := m.path.Path.Hash(), m.path.Path.Hash()+"-"+m.path.Path.Name()
-	param := strings.NewReplacer(":channel", "web", ":host", "web-1", ":seq", "1", ":digest", m.manifest().Digest().Hex(), ":pin", "p", ":alarm", m.alarm, ":target", "ops", ":path", strings.Repeat("0", 32))
+	param := strings.NewReplacer(":channel", "web", ":host", "web-1", ":seq", "1", ":digest", m.manifest().Digest().Hex(), ":pin", "p", ":name", "n", ":system", "s", ":alarm", m.alarm, ":target", "ops", ":path", strings.Repeat("0", 32))
 	for _, r := range hooks.Routes() {
 		body := "{}"
 		switch r.Name {

@@ -46,7 +46,7 @@ func TestDeploy(t *testing.T) {
 		fw.promote(0, b)
 		s.Took("promote to last confirmed", time.Since(begin))
 		fw.run(b, "b", "ok")
-		if out := fw.narwharf("rollback", "web", "--wait"); out.Code != 0 {
+		if out := fw.narwharf("rollback", "web", "--to", "last-good", "--wait"); out.Code != 0 {
 			s.Errorf("%v", out)
 		}
 		fw.run(a, "a", "ok")

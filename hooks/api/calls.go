@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"narwharf/hooks/api/plan"
 	"narwharf/hooks/api/proof"
 	"narwharf/narinfo"
 	"narwharf/signing"
@@ -107,11 +108,41 @@ func (c *Client) Release(ctx context.Context, name string, seq int64) (*signing.
 // Promote puts a release to a channel that is at ifSeq; with dryRun the server
 // only checks it.
 func (c *Client) Promote(ctx context.Context, name string, ifSeq int64, p *Promotion, dryRun bool) (*Promoted, error) {
-	call := Call{Method: http.MethodPut, Path: channelPath(name), Body: p, IfMatch: atSeq(ifSeq), Timeout: 10 * time.Minute}
-	if dryRun {
-		call.Query = url.Values{"dry_run": {"1"}}
+	return c.PromoteAs(ctx, name, ifSeq, p, PromoteAs{DryRun: dryRun})
+}
+
+// PromoteAs is how a release is promoted.
+type PromoteAs struct {
+	DryRun bool // the server checks it only, and says what it would do
+	// Now goes past waves, bakes, requires, after and quarantine, Force past quarantine.
+	Now, Force bool
+	Reason     string
+}
+
+// PromoteAs is Promote in another way.
+func (c *Client) PromoteAs(ctx context.Context, name string, ifSeq int64, p *Promotion, as PromoteAs) (*Promoted, error) {
+	call := Call{Method: http.MethodPut, Path: channelPath(name), Body: p, IfMatch: atSeq(ifSeq), Timeout: 10 * time.Minute, Query: url.Values{}}
+	for name, on := range map[string]bool{"dry_run": as.DryRun, "now": as.Now, "force": as.Force} {
+		if on {
+			call.Query.Set(name, "1")
+		}
+	}
+	if as.Reason != "" {
+		call.Query.Set("reason", as.Reason)
 	}
 	return ask[*Promoted](ctx, c, call)
+}
+
+// Plan tells what a release or a store path would do to the hosts of a channel: to is a path, a seq,
+// "last-good", or "" for the release that is there. A path is for a target alone, if that is not "".
+func (c *Client) Plan(ctx context.Context, name, to, target string) (*plan.Plan, error) {
+	query := url.Values{}
+	for key, value := range map[string]string{"to": to, "target": target} {
+		if value != "" {
+			query.Set(key, value)
+		}
+	}
+	return ask[*plan.Plan](ctx, c, Call{Path: channelPath(name) + "/plan", Query: query, Timeout: 2 * time.Minute})
 }
 
 // PutClosure gives the server a closure manifest that it asked for.

@@ -3,6 +3,7 @@ package api
 import (
 	"time"
 
+	"narwharf/hooks/api/plan"
 	"narwharf/narinfo"
 	"narwharf/signing"
 )
@@ -36,6 +37,8 @@ type Promoted struct {
 	Changed   []TargetPlan `json:"changed"`           // targets whose entry is new
 	Unchanged int          `json:"unchanged"`
 	Removed   []string     `json:"removed"` // targets that have no entry any more
+	// Plan is of a dry run: what it would do to hosts, for who may look at them.
+	Plan *plan.Plan `json:"plan,omitempty"`
 }
 
 // TargetPlan says what a promote changes for one target.

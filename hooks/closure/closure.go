@@ -31,9 +31,9 @@ type Cache interface {
 	Info(hash string) (info *narinfo.Info, uploaded time.Time, by string, err error)
 	// HasBytes tells whether the NAR of a path is really there.
 	HasBytes(info *narinfo.Info) bool
-	// Peek reads small files out of a path: names that are missing are not
-	// in the result, what is no regular file or larger than limit is there
-	// with no content.
+	// Peek reads small files out of a path, and what links point at: names that
+	// are missing are not in the result, what is neither or larger than limit is
+	// there with no content.
 	Peek(hash string, names []string, limit int64) (map[string][]byte, error)
 	// Adopt makes the cache's own those of paths that it only passes on from
 	// the store of its machine, and returns how many; by is then the

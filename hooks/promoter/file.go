@@ -58,7 +58,7 @@ func (p *Promoter) SendFile(ctx context.Context, f *File) (*api.Promoted, error)
 	if p.IfSeq != nil {
 		after = *p.IfSeq
 	}
-	answer, err := p.Client.Promote(ctx, p.Channel, after, f.body, p.DryRun)
+	answer, err := p.Client.PromoteAs(ctx, p.Channel, after, f.body, p.as())
 	var e *api.Error
 	if errors.As(err, &e) {
 		return nil, p.explained(e, new(Release))

@@ -52,6 +52,10 @@ type Options struct {
 	StoreRoot string // prefix of the local store, as in Nix's local?root=
 
 	DryRun bool // the server checks everything, and changes nothing
+	// Now goes past waves, bakes, requires, after and quarantine, and needs a Reason and the scope
+	// operate; Force goes past quarantine.
+	Now, Force bool
+	Reason     string
 	// RequireHosts is how many hosts must run the release for Wait to be done.
 	RequireHosts int
 }

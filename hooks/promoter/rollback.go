@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/promoter/follow"
 	"narwharf/signing"
 )
 
@@ -46,9 +48,22 @@ func (p *Promoter) Rollback(ctx context.Context, to int64) (*Release, error) {
 	if slices.EqualFunc(r.Entries, p.baseRaw, slices.Equal) && p.Seq == nil {
 		return nil, fmt.Errorf("seq %d of %s has what seq %d has: to go back to it changes nothing; narwharf channel history %[2]s lists the others, --to SEQ names one", to, p.Channel, p.base.Seq)
 	}
-	fmt.Fprintf(p.err, "going back to seq %d of %s, made %s: %s\n", to, p.Channel, api.TimeText(head.Created), why)
+	fmt.Fprintf(p.err, "going back to seq %d of %s, made %s (%s ago): %s\n", to, p.Channel, api.TimeText(head.Created), age(time.Since(head.Created)), why)
 	entries, err := readLeaves(r.Entries)
 	return &Release{entries: entries, rollback: true}, err
+}
+
+// age is a time for people: "3d4h", "2h5m", "40s".
+func age(d time.Duration) string {
+	switch d = max(d, 0); {
+	case d >= 24*time.Hour:
+		return fmt.Sprintf("%dd%dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
+	case d >= time.Hour:
+		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
+	case d >= time.Minute:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	}
+	return fmt.Sprintf("%ds", d/time.Second)
 }
 
 // Refresh takes the entries of the last release as they are.
@@ -95,6 +110,13 @@ func (p *Promoter) choose(ctx context.Context, named int64) (to int64, why strin
 		return 0, "", err
 	}
 	past := earlier(list, p.base.Seq)
+	well, err := follow.LastWell(ctx, p.Client, p.Channel)
+	if err != nil {
+		return 0, "", err
+	}
+	if slices.ContainsFunc(past, func(i api.HistoryItem) bool { return i.Seq == well && !i.Collected }) {
+		return well, "the last release whose roll-out completed well", nil
+	}
 	if len(past) == 0 {
 		return 0, "", fmt.Errorf("channel %s has no earlier release with other systems to go back to: narwharf channel history %[1]s lists what there is, --to SEQ names one", p.Channel)
 	}

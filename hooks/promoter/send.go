@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"narwharf/cache/state/progress"
 	"narwharf/hooks/api"
+	"narwharf/hooks/api/retention"
 	"narwharf/narinfo"
 	"narwharf/signing"
 )
@@ -25,7 +27,7 @@ func (p *Promoter) Send(ctx context.Context, r *Release) (*api.Promoted, error) 
 		if err != nil {
 			return nil, err
 		}
-		answer, err := p.Client.Promote(ctx, p.Channel, p.base.Seq, body, p.DryRun)
+		answer, err := p.Client.PromoteAs(ctx, p.Channel, p.base.Seq, body, p.as())
 		if err == nil {
 			if p.base.Release == nil && p.base.Origin == "" && p.Origin == "" {
 				fmt.Fprintf(p.err, "the origin of %s is %s: hosts are configured with it, and it stays\n", p.Channel, head.Origin)
@@ -47,6 +49,18 @@ func (p *Promoter) Send(ctx context.Context, r *Release) (*api.Promoted, error) 
 			return nil, p.explained(e, r)
 		}
 	}
+}
+
+// Quiet calls send, and prints nothing of it.
+func (p *Promoter) Quiet(send func() (*api.Promoted, error)) (*api.Promoted, error) {
+	out := p.out
+	p.out = io.Discard
+	defer func() { p.out = out }()
+	return send()
+}
+
+func (p *Promoter) as() api.PromoteAs {
+	return api.PromoteAs{DryRun: p.DryRun, Now: p.Now, Force: p.Force, Reason: p.Reason}
 }
 
 // seal makes the next release of the channel and signs it.
@@ -271,16 +285,6 @@ func (p *Promoter) report(a *api.Promoted) {
 	}
 	fmt.Fprintf(p.out, "%s %s to seq %d: %d changed, %d unchanged, %d removed\n", verb, a.Channel, a.Seq, len(a.Changed), a.Unchanged, len(a.Removed))
 	for _, t := range a.Changed {
-		fmt.Fprintf(p.out, "  %-20s %s\n  %20s %d of %d paths to fetch, %s\n", t.Target, t.To, "", t.FetchPaths, t.Paths, bytesText(t.Fetch))
+		fmt.Fprintf(p.out, "  %-20s %s\n  %20s %d of %d paths to fetch, %s\n", t.Target, t.To, "", t.FetchPaths, t.Paths, retention.Bytes(t.Fetch))
 	}
-}
-
-func bytesText(n int64) string {
-	for _, unit := range []string{"bytes", "KiB", "MiB"} {
-		if n < 10<<10 {
-			return fmt.Sprintf("%d %s", n, unit)
-		}
-		n >>= 10
-	}
-	return fmt.Sprintf("%d GiB", n)
 }

@@ -17,10 +17,10 @@ import (
 
 	"narwharf/cache/state/durable"
 	"narwharf/hooks/api"
+	"narwharf/hooks/reboot/cause"
 	"narwharf/nixos"
 	"narwharf/nixos/config"
 	"narwharf/nixos/effect"
-	"narwharf/nixos/journal"
 	"narwharf/nixos/linux/sys"
 )
 
@@ -175,10 +175,6 @@ func (s systems) link(name string) (string, error) {
 // Reasons compares path with the booted system, which says what
 // needs a reboot, and with the running one, which says what forbids a switch.
 //
-// A system that has reboot-triggers lists by itself what needs a reboot;
-// otherwise it is what system.autoUpgrade looks at (nixpkgs,
-// nixos/modules/tasks/auto-upgrade.nix), and kernel-params.
-//
 // Every system with a file switch-inhibitors has the action check, too (nixpkgs, pull
 // request 473282). An older script refuses the word.
 func (s systems) Reasons(_ context.Context, path string) (r nixos.Reasons, err error) {
@@ -207,30 +203,21 @@ func (s systems) Reasons(_ context.Context, path string) (r nixos.Reasons, err e
 }
 
 // differences lists what a boot of b would change against one of a.
-func (s systems) differences(a, b string) []string {
-	x, okX := s.stringMap(filepath.Join(a, "reboot-triggers"))
-	y, okY := s.stringMap(filepath.Join(b, "reboot-triggers"))
-	var diff []string
-	if okX && okY {
-		for _, k := range journal.Set(slices.Collect(maps.Keys(x)), slices.Collect(maps.Keys(y))) {
-			if x[k] != y[k] {
-				diff = append(diff, k)
-			}
-		}
-		return diff
+func (s systems) differences(a, b string) []string { return cause.Between(s.facts(a), s.facts(b)) }
+
+// facts are what of a system takes a reboot.
+func (s systems) facts(path string) cause.Facts {
+	f := make(cause.Facts)
+	if text, err := os.ReadFile(s.real(filepath.Join(path, cause.Triggers))); err == nil {
+		f[cause.Triggers] = string(text)
 	}
-	for _, name := range []string{"kernel", "initrd", "kernel-modules"} {
-		if s.linkTarget(filepath.Join(a, name)) != s.linkTarget(filepath.Join(b, name)) {
-			diff = append(diff, name)
-		}
+	for _, name := range cause.Links {
+		f[name] = s.linkTarget(filepath.Join(path, name))
 	}
-	for _, name := range []string{"kernel-params", "init-interface-version"} {
-		if s.text(filepath.Join(a, name)) != s.text(filepath.Join(b, name)) {
-			diff = append(diff, name)
-		}
+	for _, name := range cause.Texts {
+		f[name] = s.text(filepath.Join(path, name))
 	}
-	slices.Sort(diff)
-	return diff
+	return f
 }
 
 // unit is all that a system says of a unit of systemd's: its file, its template's, and the

@@ -3,6 +3,7 @@ package channel
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -122,16 +123,23 @@ promoted again: a seq is used once.`)
 }
 
 func policyCommand() *cobra.Command {
-	c := command.New("policy CHANNEL", "show or set when a channel's hosts may act, and how many may reboot", 1, 1,
+	c := command.New("policy CHANNEL", "show or set how a channel's hosts take a release, and when they may act", 1, 1,
 		`Prints the policy of a channel as JSON, {} if it has none. With --file it is
 replaced by what the file says; what that leaves out is as if never said.
 
     narwharf channel policy web > policy.json
     narwharf channel policy web --file policy.json
 
-    {"windows": [{"days": ["sat", "sun"], "from": "22:00", "to": "04:00", "zone": "Europe/Berlin"}],
+    {"rollout": {"waves": [{"name": "canary", "select": "canary=true", "max": 1, "bake": "10m"},
+                           {"max": "25%"}, {"max": "100%"}],
+                 "max_concurrency": "25%", "max_errors": "5%"},
+     "requires": {"channel": "staging", "baked": "24h"},
+     "windows": [{"days": ["sat", "sun"], "from": "22:00", "to": "04:00", "zone": "Europe/Berlin"}],
      "reboot_slots": 1, "reboot_timeout_s": 900,
      "confirm_timeout_s": 300, "probation_min_s": 60, "min_agent": "0.5.0"}
+
+Without rollout every host begins at once. docs/rollouts.md has policies to copy, and
+narwharf simulate --policy FILE tells how one would go.
 
 Without reboot_slots the server lets no host reboot for a release that says
 auto: where that needs a reboot the host stays armed until a person reboots it,
@@ -140,7 +148,7 @@ time.) With "reboot_slots": 1 hosts reboot by themselves, one of a group at a
 time; a group is the hosts with one label reboot_group, else those of the channel.
 
 docs/channels.md says what each of them does. {"windows": []} is the policy
-without rules.`)
+without rules. A channel may have a policy before its first promote.`)
 	file := c.Flags().String("file", "", "`FILE` with the policy to set; - for stdin")
 	return command.WithServer(c, func(s *command.Session, args []string) error {
 		var text json.RawMessage
@@ -154,8 +162,42 @@ without rules.`)
 		if err != nil {
 			return err
 		}
-		return terminal.JSON(s.Out, p)
+		for _, words := range p.Warnings {
+			fmt.Fprintln(s.Errs, "does it mean that? "+words)
+		}
+		if err := known(s, args[0]); err != nil {
+			return err
+		}
+		return terminal.JSON(s.Out, p.Channel)
 	})
+}
+
+// known says that a channel is not there, and which are. It is no error: a policy
+// may be set before the first promote.
+func known(s *command.Session, name string) error {
+	list, err := s.Channels(s.Ctx)
+	var e *api.Error
+	if errors.As(err, &e) && (e.Kind == api.Forbidden || e.Kind == api.Unauthorized) {
+		return nil // who may not look at channels knows what he types
+	}
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, c := range list {
+		if c.Channel == name {
+			return nil
+		}
+		if len(names) < 10 {
+			names = append(names, c.Channel)
+		}
+	}
+	text := fmt.Sprintf("there is no channel %s yet", name)
+	if names != nil {
+		text += "; there is " + strings.Join(names, ", ")
+	}
+	fmt.Fprintln(s.Errs, text)
+	return nil
 }
 
 // readPolicy reads a policy as it was written, for the server to find what is

@@ -34,6 +34,7 @@ type Flags struct {
 	out, envelope                     string
 	wait                              bool
 	timeout, offline                  time.Duration
+	summary                           string
 }
 
 // AddFlags adds them to a command.
@@ -50,12 +51,16 @@ func AddFlags(c *cobra.Command) *Flags {
 	fl.StringArrayVar(&f.meta, "meta", nil, "`K=V` for people: rev=…, url=…; may be repeated")
 	fl.Int64Var(&f.order, "order", 0, "`N` of the source, a commit count or run number: a lower one is refused")
 	fl.StringVar(&f.expires, "expires", "", "hosts do not start on it after this `TIME` from now, as 12h or 30d")
-	fl.BoolVar(&f.wait, "wait", false, "wait until the hosts run it, and say who does not; exit 0 completed, 3 reverted or failed, 4 superseded, 5 time-out")
+	fl.BoolVar(&f.wait, "wait", false, "wait until the hosts run it, and say who does not; exit 0 completed, 3 reverted or failed in a channel without roll-outs, 4 superseded, 5 time-out, 6 halted, 7 aborted")
 	fl.IntVar(&f.options.RequireHosts, "require-hosts", 0, "with --wait: not done before `N` hosts run it")
 	f.timeout, f.offline = 30*time.Minute, time.Minute
 	fl.Var((*configfile.Duration)(&f.timeout), "wait-timeout", "how long --wait waits")
 	fl.Var((*configfile.Duration)(&f.offline), "offline-after", "how long --wait waits for hosts that are not there")
-	fl.BoolVar(&f.options.DryRun, "dry-run", false, "check everything and say what would change")
+	fl.BoolVar(&f.options.DryRun, "dry-run", false, "check everything and say what would change, on which hosts")
+	fl.BoolVar(&f.options.Now, "now", false, "past the policy's waves, bakes, checks, requires and quarantine, with --reason; takes the scope operate")
+	fl.BoolVar(&f.options.Force, "force", false, "in spite of a quarantine")
+	fl.StringVar(&f.options.Reason, "reason", "", "`TEXT` for people who ask why, and the audit log")
+	fl.StringVar(&f.summary, "summary", "", "append Markdown to `FILE`: the plan before, with --wait the outcome after (as $GITHUB_STEP_SUMMARY)")
 	return f
 }
 
@@ -70,6 +75,12 @@ func (f *Flags) Promoter(c *cobra.Command, channel string) (*promoter.Promoter, 
 	}
 	o := &f.options
 	o.Channel = channel
+	switch {
+	case o.Now && strings.TrimSpace(o.Reason) == "":
+		return nil, errors.New(`--now goes past what the policy asks for, and people will ask why: add --reason "…"`)
+	case f.summary != "" && f.out != "":
+		return nil, errors.New("--summary tells what a release does when it is sent: it goes with no --out")
+	}
 	if o.Keys, err = f.keys.Signers(cfg, c.ErrOrStderr()); err != nil {
 		return nil, err
 	}

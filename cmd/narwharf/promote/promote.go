@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"narwharf/cmd/narwharf/command"
+	"narwharf/hooks/api"
 	"narwharf/hooks/promoter"
 )
 
@@ -61,8 +62,7 @@ narwharf sign, and narwharf promote CHANNEL --envelope FILE sends it.`)
 			if err != nil {
 				return err
 			}
-			answer, err := p.SendFile(c.Context(), file)
-			return f.finish(c, p, answer, err)
+			return f.sendBy(c, p, func() (*api.Promoted, error) { return p.SendFile(c.Context(), file) })
 		}
 		r, err := f.build(c, p, args[1:])
 		return f.Send(c, p, r, err)

@@ -19,7 +19,9 @@ import (
 )
 
 // Commands are all of them.
-func Commands() []*cobra.Command { return []*cobra.Command{simulateCommand()} }
+func Commands() []*cobra.Command {
+	return []*cobra.Command{simulateCommand(), rolloutCommand(), planCommand(), freezeCommand(), budgetCommand(), holdCommand(), quarantineCommand()}
+}
 
 // flags of simulate.
 type flags struct {
@@ -44,8 +46,8 @@ The policy is that of a channel (its windows count, too). --against names anothe
 both are run with the same hosts. With --seeds N there are N runs, and each number is
 the middle one with the 5th and 95th percentile.
 
-It asks no server. This version's server does not apply "rollout" of policies yet: there
-every host still begins at once, in its channel's windows.`)
+It asks no server. What a release would do to the hosts that there are tells narwharf
+plan.`)
 	f := new(flags)
 	c.Flags().StringVar(&f.policy, "policy", "", "`FILE` with the policy, - for standard input")
 	c.Flags().StringVar(&f.against, "against", "", "`FILE` with a policy to compare it with")

@@ -85,9 +85,15 @@ func (p *Channel) RebootPatience() time.Duration {
 	return time.Duration(p.RebootTimeout) * time.Second
 }
 
+// Set is the answer to a PUT: the policy, and what of it may not be meant.
+type Set struct {
+	Channel
+	Warnings []string `json:"warnings,omitempty"`
+}
+
 // Of reads a channel's policy, after replacing it by set if that is not nil. The server says what
 // is wrong with it.
-func Of(ctx context.Context, c *api.Client, channel string, set json.RawMessage) (*Channel, error) {
+func Of(ctx context.Context, c *api.Client, channel string, set json.RawMessage) (*Set, error) {
 	call := api.Call{Path: "/api/v1/channels/" + url.PathEscape(channel) + "/policy"}
 	if set != nil {
 		call.Method, call.Body = http.MethodPut, set
@@ -96,6 +102,6 @@ func Of(ctx context.Context, c *api.Client, channel string, set json.RawMessage)
 	if err != nil {
 		return nil, err
 	}
-	p := new(Channel)
+	p := new(Set)
 	return p, a.Decode(p)
 }

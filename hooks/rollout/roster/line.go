@@ -121,3 +121,7 @@ func hashName(name string, seed uint64) uint64 {
 	}
 	return Mix(x ^ seed)
 }
+
+// Turn orders hosts for a release, those of a wave and those that wait for a grant: a host
+// whose number is lower comes first. It is that of an engine with the seed 0.
+func Turn(host string, seq int64) uint64 { return Mix(hashName(host, 0) ^ uint64(seq)) }
