@@ -38,6 +38,9 @@ func (f *Flags) await(c *cobra.Command, p *promoter.Promoter, seq int64) error {
 	if errors.Is(err, follow.ErrNone) || errors.As(err, &e) && (e.Kind == api.Forbidden || e.Kind == api.NotFound) {
 		return f.hosts(c, p, seq, f.timeout)
 	}
+	if errors.Is(err, context.DeadlineExceeded) && c.Context().Err() == nil {
+		return f.end(5, &summary.Outcome{Channel: f.options.Channel, Seq: seq, Words: string(promoter.TimedOut), Seconds: time.Since(start).Seconds(), Line: "the server has not answered", Bad: true})
+	}
 	if err != nil {
 		return err
 	}

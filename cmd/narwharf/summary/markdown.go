@@ -42,12 +42,12 @@ func PlanMarkdown(out io.Writer, p *plan.Plan) {
 			pk := &s.Packages[j]
 			fmt.Fprintf(out, "| %s | %s | %s |\n", cell(pk.Name), cell(change(pk)), delta(pk.Bytes))
 		}
-		if more := len(s.Packages) - maxPackages + s.More; more > 0 {
+		if more := max(len(s.Packages)-maxPackages, 0) + s.More; more > 0 {
 			fmt.Fprintf(out, "| … %d more | | |\n", more)
 		}
 		fmt.Fprint(out, "\n</details>\n")
 	}
-	if more := len(p.Steps) - maxSteps + p.MoreSteps; more > 0 {
+	if more := max(len(p.Steps)-maxSteps, 0) + p.MoreSteps; more > 0 {
 		fmt.Fprintf(out, "\n… %d more steps from one system to another.\n", more)
 	}
 	fmt.Fprintln(out)
