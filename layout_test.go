@@ -79,7 +79,7 @@ var mayImport = map[string][]string{
 	"cmd/narwharf/keys":          {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/configfile", "hooks/promoter", "signing", "signing/external", "signing/keyring", "hooks/promoter/rotation", "cache/nixstore"},
 	"cmd/narwharf/channel":       {"cmd/narwharf/command", "cmd/narwharf/keys", "cmd/narwharf/promote", "cmd/narwharf/terminal", "hooks/api", "hooks/api/policy"},
 	"cmd/narwharf/telling":       {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/api/alarm", "hooks/api/notify"},
-	"cmd/narwharf/summary":       {"cmd/narwharf/terminal", "hooks/api/plan", "hooks/api/retention", "hooks/promoter/follow", "hooks/rollout"},
+	"cmd/narwharf/summary":       {"cmd/narwharf/terminal", "hooks/api", "hooks/api/plan", "hooks/api/retention", "hooks/promoter/follow", "hooks/rollout"},
 	"cmd/narwharf/promote":       {"cmd/narwharf/command", "cmd/narwharf/keys", "cmd/narwharf/summary", "cmd/narwharf/terminal", "hooks/api", "hooks/api/rollouts", "hooks/configfile", "hooks/promoter", "hooks/promoter/follow", "hooks/promoter/rotation", "hooks/rollout", "signing"},
 	"cmd/narwharf/retention":     {"cmd/narwharf/command", "cmd/narwharf/terminal", "hooks/api", "hooks/api/retention"},
 	"cmd/narwharf/server":        {"hooks/notify", "cmd/narwharf/server/...", "cache", "cache/...", "hooks", "hooks/api", "hooks/api/retention", "hooks/audit", "hooks/serverconfig", "narinfo", "nixos/bootstrap", "nixos/config", "signing", "signing/access", "signing/access/...", "signing/browser", "hooks/api/login", "hooks/dashboard", "hooks/exchange", "hooks/identity", "hooks/intake"},

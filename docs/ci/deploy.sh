@@ -140,9 +140,10 @@ boot_label() {
       (if builtins.isList json then json else [ (json.pull_request or json) ])")" = true ]
 }
 
-# send runs a command of narwharf that makes a release, waits, and says what each host did.
+# send runs a command of narwharf that makes a release and waits; the summary has the plan, what came
+# of it, and what each host did.
 send() {
-  local flags=(--wait --wait-timeout "${NARWHARF_WAIT:-30m}") code=0
+  local flags=(--wait --wait-timeout "${NARWHARF_WAIT:-30m}" --summary "$work/summary") code=0
   [ -z "$rev" ] || flags+=(--meta "rev=$rev")
   [ -z "$url" ] || flags+=(--meta "url=$url")
   [ -z "$order" ] || [ -n "$host" ] || flags+=(--order "$order") # of all targets, so not of one
@@ -153,7 +154,7 @@ send() {
     printf '### %s: %s\n\n```\n' "$channel" "$(grep . "$work/log" | tail -n 1 || echo "nothing was promoted, see the log")"
     nw hosts "$channel"
     printf '```\n'
-  } > "$work/summary" || true
+  } >> "$work/summary" || true
   cat "$work/summary"
   [ -z "${GITHUB_STEP_SUMMARY-}" ] || cat "$work/summary" >> "$GITHUB_STEP_SUMMARY"
   [ "${BUILDKITE-}" != true ] || buildkite-agent annotate --context narwharf < "$work/summary"
