@@ -14,7 +14,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 export NARWHARF_NIX_DIR ?= $(CACHE)/nix
 export NARWHARF_BIN ?= $(CURDIR)/bin/narwharf
 
-.PHONY: build cross run test test-quick bench e2e e2e-smoke nix-clients lint lint-ci race fuzz rollout-model nixos-keys nixos-eval vendor-hash clean help
+.PHONY: build cross run test test-quick bench e2e e2e-smoke nix-clients lint lint-ci race release vendored fuzz rollout-model nixos-keys nixos-eval vendor-hash clean help
 
 build: ## bin/narwharf alone
 	@echo "compiling bin/narwharf; from nothing this takes a minute or two"
@@ -78,6 +78,13 @@ rollout-model: ## the roll-out engine against its model, long
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@.ci/fuzz $(FUZZTIME)
+
+release: ## binaries, OCI image, SBOM and checksums of VERSION in dist/
+	@.ci/release "$(VERSION)" dist
+	@.ci/release-check "$(VERSION)" dist
+
+vendored: ## build as nixpkgs' buildGoModule does, and what the package installs
+	@.ci/vendored
 
 nixos-keys: ## write the keys of configurations for the NixOS modules
 	$(GO) test -count=1 -run TestKeys ./nixos/tests -write
