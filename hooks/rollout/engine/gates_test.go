@@ -263,3 +263,24 @@ func TestBudgets(t *testing.T) {
 		t.Errorf("the fix of %s waits for the budget that it takes itself: %q", bad, p)
 	}
 }
+
+// A budget that one channel frees is room for the other in the same step: nobody else
+// would look there again.
+func TestBudgetFreedByAnotherChannel(t *testing.T) {
+	w := newWorld(t)
+	for _, c := range []string{"a", "b"} {
+		w.policy(c, `{"rollout": {}}`)
+		w.add(c, c+"-1", nil, "/old")
+	}
+	w.limit(rollout.Limits{Budgets: map[string]rollout.Budget{"all": {MaxUnavailable: *policy.Number(1)}}})
+	w.promote("a", 1, "/new")
+	w.promote("b", 1, "/new")
+	w.staged()
+	if got := w.phases(); got != "a-1 granted, b-1 " {
+		t.Fatal(got)
+	}
+	w.agents["a-1"].goes(api.OK)
+	if got := w.phases(); got != "a-1 well, b-1 granted" {
+		t.Error(got)
+	}
+}

@@ -48,9 +48,9 @@ var faults = []struct{ what, file, is, becomes string }{
 	{"nobody tells of hosts behind bad ones", "engine/wave.go", "e.Barred(c) == open", "false"},
 	{"who is armed is held back", "roster/facet.go", " && !(about && r.Phase == rollout.Armed)", ""},
 	{"a revert begins with the first", "roster/class.go", "x.a = -h.Row.At.UnixNano()", "x.a = h.Row.At.UnixNano()"},
-	{"a queued release comes at once", "engine/promote.go", "case policy.Queue:", `case "never":`},
+	{"a queued release comes at once", "engine/promote.go", "case e.onTheWay(c) && supersedes(c, ev) == policy.Queue:", "case false:"},
 	{"requires asks for no bake", "engine/promote.go", "if since >= time.Duration(req.Baked) {", "if true {"},
-	{"a halted release is rebooted into", "roster/reboot.go", "case rollout.Planned, rollout.Running, rollout.Completed:", "case rollout.Planned, rollout.Running, rollout.Completed, rollout.Halted:"},
+	{"a halted release is rebooted into", "roster/reboot.go", "	switch row.State {", "	switch row.State {\n	case rollout.Halted:\n		return \"\", \"\"\n	}\n	switch row.State {"},
 	{"a reboot needs no budget", "roster/reboot.go", "!h.Counted.Taken && h.Class.full()", "false"},
 	{"the host's channel is not looked at again", "roster/class.go", "	e.freed = false\n", "	e.freed = true\n	return\n"},
 }
