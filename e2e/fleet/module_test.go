@@ -23,7 +23,7 @@ var inStore = regexp.MustCompile(`/nix/store/…-([^/\s"]+)(/bin/[^\s"]+)?`)
 func here(path string) string {
 	m := inStore.FindStringSubmatch(path)
 	switch name, program := m[1], m[2]; {
-	case name == "narwharf":
+	case program == "/bin/narwharf":
 		return "/usr/local/bin/narwharf"
 	case program == "/bin/kill": // Debian has none without procps
 		return "/usr/local/lib/narwharf/kill"
@@ -34,7 +34,7 @@ func here(path string) string {
 	case strings.HasSuffix(name, ".toml"):
 		return "/etc/narwharf/" + strings.TrimPrefix(name, "narwharf-")
 	default:
-		return "/usr/local/lib/narwharf/" + name
+		return "/usr/local/lib/narwharf/" + strings.ReplaceAll(name, "token", "right") // a file called token is nobody's to run here
 	}
 }
 
@@ -66,7 +66,7 @@ func moduleFiles(t *testing.T, configuration string) map[string]string {
 		case ".service", ".socket":
 			files["etc/systemd/system/"+base] = text.String()
 		case ".sh":
-			files["usr/local/lib/narwharf/"+strings.TrimSuffix(base, ".sh")+"!"] = text.String()
+			files[strings.TrimPrefix(here("/nix/store/…-"+strings.TrimSuffix(base, ".sh")), "/")+"!"] = text.String()
 		case ".toml":
 			files["etc/narwharf/"+base] = text.String()
 		}
@@ -121,7 +121,7 @@ func sideBySide(s *Story, f *Fleet) {
 			s.Errorf("/var/lib/%s is %s", name, got)
 		}
 	}
-	token := strings.TrimSpace(h.Must("cat", "/var/lib/narwharf-pr/tokens/ci"))
+	token := strings.TrimSpace(h.Must("cat", "/var/lib/narwharf-pr/tokens.d/ci"))
 	upload := func(name string) Output {
 		return h.Exec("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-u", "x:"+token, "-T", "/etc/hostname", "--unix-socket", "/run/"+name+"/http.sock", "http://cache/nar/0000000000000000000000000000000000000000000000000000.nar")
 	}
@@ -140,6 +140,8 @@ func sideBySide(s *Story, f *Fleet) {
 func dynamic(s *Story, f *Fleet) {
 	h := f.Host("h2")
 	h.Sh("mkdir -m 700 /etc/secrets; narwharf key generate cache-1 --out /etc/secrets/cache.sec")
+	// Debian's daemon is for a group; on NixOS it is for everybody.
+	h.Sh("systemctl start nix-daemon.socket; chmod 755 /nix/var/nix/daemon-socket; chmod 666 /nix/var/nix/daemon-socket/socket")
 	startUnits(s, h, "narwharf")
 	path := strings.TrimSpace(h.Must("readlink", "-f", "/run/current-system"))
 	hash := strings.SplitN(filepath.Base(path), "-", 2)[0]

@@ -82,7 +82,7 @@ in
     default = { };
     example = literalExpression ''{ ci.scopes = [ "push" "promote:web" ]; hosts.scopes = [ "follow:web" ]; }'';
     description = ''
-      Tokens that are made when the server runs, each once, in `tokens/NAME` of `data_dir`, for root and the service to read. To
+      Tokens that are made when the server runs, each once, in `tokens.d/NAME` of `data_dir`, for root and the service to read. To
       have one made anew, delete its file. One that is not here any more is still good: `narwharf token revoke`.
     '';
     type = lib.types.attrsOf (lib.types.submodule {

@@ -70,7 +70,7 @@ let
   makeTokens = name: i: pkgs.writeShellScript "${unitOf name}-tokens" ''
     set -eu
     umask 077
-    dir=${escapeShellArg "${i.settings.data_dir}/tokens"}
+    dir=${escapeShellArg "${i.settings.data_dir}/tokens.d"}
     ${pkgs.coreutils}/bin/mkdir -p "$dir"
     ${concatStringsSep "\n" (mapAttrsToList (token: t: ''
       [ -e "$dir"/${escapeShellArg token} ] || ${lib.getExe' i.package "narwharf"} token new --config ${fileOf name i} \

@@ -54,7 +54,7 @@ rec {
   # Words that all scripts begin with.
   script = ''
     def token(name):
-        return cache.succeed(f"cat /var/lib/narwharf/tokens/{name}").strip()
+        return cache.succeed(f"cat /var/lib/narwharf/tokens.d/{name}").strip()
 
     def hand(machine, path, text):
         machine.succeed(f"mkdir -p $(dirname {path}) && umask 077 && printf '%s\n' '{text}' > {path}")
@@ -62,7 +62,7 @@ rec {
     start_all()
     cache.wait_for_unit("narwharf.service")
     cache.wait_for_open_port(8080)
-    cache.wait_for_file("/var/lib/narwharf/tokens/hosts")
+    cache.wait_for_file("/var/lib/narwharf/tokens.d/hosts")
     hand(ci, "/root/token", token("ci"))
     hand(ci, "/root/netrc", "machine cache login ci password " + token("ci"))
 

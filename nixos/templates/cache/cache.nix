@@ -10,7 +10,7 @@
     generateKey = "cache.example.org-1"; # its public half: /var/lib/narwharf/keys/cache.example.org-1.pub
     nginx = { enable = true; domain = "cache.example.org"; };
     openFirewall = true;
-    # In /var/lib/narwharf/tokens/ci, after the first start.
+    # In /var/lib/narwharf/tokens.d/ci, after the first start.
     tokens.ci.scopes = [ "push" ];
     settings.retention.max_size = "200GiB";
   };

@@ -2,7 +2,7 @@
 { pkgs, ... }: {
   services.narwharf-agent = {
     enable = true;
-    tokenFile = "/var/lib/secrets/narwharf-token"; # copy /var/lib/narwharf/tokens/hosts there
+    tokenFile = "/var/lib/secrets/narwharf-token"; # copy /var/lib/narwharf/tokens.d/hosts there
     settings = {
       server = [ "https://cache.example.org" ];
       channel = "web";

@@ -1,7 +1,7 @@
 #!/nix/store/…-bash-5.3p9/bin/bash
 set -eu
 umask 077
-dir=/var/lib/narwharf/tokens
+dir=/var/lib/narwharf/tokens.d
 /nix/store/…-coreutils-9.11/bin/mkdir -p "$dir"
 [ -e "$dir"/ci ] || /nix/store/…-narwharf-dev/bin/narwharf token new --config /nix/store/…-narwharf.toml \
   --name ci --scope push --scope promote:web \
