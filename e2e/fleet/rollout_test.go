@@ -52,7 +52,7 @@ func (fw *rollingout) show() (r rolloutReport) {
 // system.
 func (fw *rollingout) comes(seq int64, state, system string, only ...string) {
 	fw.T.Helper()
-	Eventually(fw.T, 2*time.Minute, fmt.Sprintf("release %d is %s", seq, state), func() error {
+	Eventually(fw.T, 5*time.Minute, fmt.Sprintf("release %d is %s", seq, state), func() error {
 		fw.none(system, only...)
 		if r := fw.show(); r.Seq != seq || r.State != state {
 			return fmt.Errorf("%+v", r)
@@ -113,7 +113,7 @@ func TestRollouts(t *testing.T) {
 		b := fw.system("b")
 		begin := time.Now()
 		seq := fw.send(b)
-		Eventually(s, time.Minute, "the canary runs it", func() error {
+		Eventually(s, 3*time.Minute, "the canary runs it", func() error {
 			if got := fw.runs(b); !slices.Equal(got, []string{"h1"}) {
 				return fmt.Errorf("%v", got)
 			}
@@ -151,14 +151,14 @@ func TestRollouts(t *testing.T) {
 		c, bad := fw.system("c"), fw.system("c-bad", misbehave(Unhealthy))
 		begin := time.Now()
 		seq := fw.send("h1="+c, "h2="+bad, "h3="+bad, "h4="+bad, "h5="+bad)
-		Eventually(s, time.Minute, "the canary runs it", func() error {
+		Eventually(s, 3*time.Minute, "the canary runs it", func() error {
 			if got := fw.runs(c); !slices.Contains(got, "h1") {
 				return fmt.Errorf("%v", got)
 			}
 			return nil
 		})
 		fw.comes(seq, "halted", bad, all...)
-		Eventually(s, time.Minute, "nobody runs it", func() error {
+		Eventually(s, 3*time.Minute, "nobody runs it", func() error {
 			if got := append(fw.runs(c), fw.runs(bad)...); len(got) > 0 {
 				return fmt.Errorf("%v run it, %+v", got, fw.show())
 			}
