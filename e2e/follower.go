@@ -38,7 +38,7 @@ func (f *follower) report(state string, seq int64, wanted string) {
 	status := map[string]any{
 		"agent": "0", "start_id": 1, "counter": f.counter, "channel": "web", "target": f.name, "system": "x86_64-linux", "boot_id": "b1", "state": state,
 		"seq": seq, "attempt": fmt.Sprintf("a%d", seq), "action": "auto", "wanted": wanted, "current": f.current, "booted": f.current, "profile": f.current,
-		"highest_seq": seq, "need_reboot": false, "transitions": []any{}, "current_generation": 1, "boot_generation": 1,
+		"highest_seq": seq, "confirmed": f.current, "need_reboot": false, "transitions": []any{}, "current_generation": 1, "boot_generation": 1,
 	}
 	for k, v := range f.more {
 		status[k] = v

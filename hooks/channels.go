@@ -3,6 +3,7 @@ package hooks
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"narwharf/hooks/api"
@@ -15,6 +16,19 @@ import (
 )
 
 // ofChannel is an endpoint about the channel in its path.
+// release is the current release of a channel, and its systems.
+func (s *Server) release(name string) (seq int64, paths []string, err error) {
+	l := s.channels.Get(name)
+	if l.State.Seq == 0 {
+		return 0, nil, l.Absent()
+	}
+	for i := range l.Entries {
+		paths = append(paths, l.Entries[i].StorePath)
+	}
+	slices.Sort(paths)
+	return l.Head.Seq, slices.Compact(paths), nil
+}
+
 func ofChannel(serve func(c *call.Call, name string) error) endpoint {
 	return func(c *call.Call) error { return serve(c, c.Param("channel")) }
 }

@@ -31,6 +31,9 @@ func (s *Server) putPolicy(c *call.Call, name string) error {
 	if err != nil {
 		return err
 	}
+	if err := s.checks.Set.Unknown(p.Rollout.Asked()); err != nil {
+		return api.Errorf(api.BadRequest, "the policy: %v", err)
+	}
 	match := c.Req.Header.Get("If-Match")
 	err = s.Rollouts.SetPolicy(c.Ctx(), name, p, func(etag string) error {
 		if match == "" || longpoll.Matches(match, etag) {

@@ -104,6 +104,12 @@ func (s *Server) rows() []row {
 		{Route{"GET", "/api/v1/why", "why", rights.Operates(scope.None)}, s.retention.Why},
 		{Route{"GET", "/api/v1/du", "du", rights.Reads(scope.OfAll)}, s.retention.Usage},
 		{Route{"DELETE", "/api/v1/paths/:path", "path-delete", rights.Admins}, s.retention.DeletePath},
+		{Route{"GET", "/api/v1/checks", "check-list", rights.ReadsAny}, s.checks.List},
+		{Route{"POST", "/api/v1/checks/:check", "check", rights.Asks}, s.checks.Ask},
+		{Route{"GET", "/api/v1/reboots", "reboot-list", rights.Reads(scope.OfList)}, s.reboots.List},
+		{Route{"DELETE", "/api/v1/reboots/:channel/:id", "reboot-free", rights.Operates(scope.InPath)}, s.reboots.Free},
+		{Route{"POST", "/fleetlock/v1/pre-reboot", "pre-reboot", rights.Reboots}, s.reboots.PreReboot},
+		{Route{"POST", "/fleetlock/v1/steady-state", "steady-state", rights.Reboots}, s.reboots.SteadyState},
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 	"narwharf/hooks/audit"
 	"narwharf/hooks/call"
 	"narwharf/hooks/call/credentials"
+	"narwharf/hooks/call/gate"
 	"narwharf/hooks/call/retention"
 	"narwharf/hooks/call/rollouts"
 	"narwharf/hooks/call/telling"
@@ -30,6 +31,7 @@ import (
 	"narwharf/hooks/closure"
 	"narwharf/hooks/desired"
 	"narwharf/hooks/exchange"
+	"narwharf/hooks/fleetlock"
 	"narwharf/hooks/host"
 	"narwharf/hooks/identity"
 	"narwharf/hooks/intake"
@@ -40,6 +42,7 @@ import (
 	"narwharf/hooks/reboot"
 	"narwharf/hooks/reply"
 	"narwharf/hooks/retain"
+	"narwharf/hooks/rollout/check"
 	"narwharf/hooks/rollout/driver"
 	"narwharf/hooks/rollout/rows"
 	"narwharf/hooks/timers"
@@ -84,6 +87,9 @@ type Options struct {
 	Issuers  []login.Issuer   // by which one can log in
 	Identity identity.Options // by which machines join without a token
 
+	Checks       *check.Set     // of the configuration; nil: none
+	RebootGroups map[string]int // how many machines of a group may reboot at a time that are no hosts
+
 	// Bootstrap makes a first boot's script; nil where hosts are not to trust the server.
 	Bootstrap func(intake.BootstrapRequest) (string, error)
 }
@@ -124,6 +130,8 @@ type Server struct {
 	retention   *retention.Handlers
 	telling     *telling.Handlers
 	rollouts    *rollouts.Handlers
+	checks      *gate.Checks
+	reboots     *gate.Reboots
 
 	timers  *timers.Set
 	shared  *call.Shared
@@ -223,6 +231,10 @@ func (s *Server) open(o *Options) (err error) {
 	}
 	s.notify = notify.New(notify.Options{Set: s.set, Targets: o.Notify, PublicURL: o.PublicURL, Version: o.Version, Alarms: s.Alarms, Clock: o.Clock, Log: o.Log})
 	s.telling = &telling.Handlers{Alarms: s.Alarms, Notify: s.notify}
+	s.checks = &gate.Checks{Set: o.Checks, Release: s.release}
+	s.reboots = &gate.Reboots{Slots: s.slots, Policies: s.policies, Locks: fleetlock.New(fleetlock.Options{
+		Set: s.set, Slots: s.slots, Policies: s.policies, Groups: o.RebootGroups, Frozen: s.frozen,
+	})}
 	s.retention = &retention.Handlers{Retain: s.Retain, Collector: o.Collector, Channels: s.channels}
 	s.rollouts = &rollouts.Handlers{Channels: s.channels, Policies: s.policies, Fleet: s.Fleet, Driver: s.Rollouts, Clock: o.Clock}
 	s.credentials = &credentials.Handlers{
@@ -248,13 +260,14 @@ func (s *Server) noticed(topics []string) {
 	})
 }
 
-// Tend does what is to be done with the audit log until ctx ends: it keeps the log within its limits,
-// opens and closes alarms, and tells targets.
+// Tend does what is to be done until ctx ends: it keeps the audit log within its limits, opens and
+// closes alarms, tells targets, and asks the checks of what bakes.
 func (s *Server) Tend(ctx context.Context) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	all.Go(func() { s.Alarms.Tend(ctx) })
 	all.Go(func() { s.notify.Tend(ctx) })
+	all.Go(func() { s.ask(ctx) })
 	audit.Tend(ctx, s.set, s.limits, s.clock, s.log)
 }
 

@@ -31,6 +31,7 @@ import (
 	"narwharf/hooks/identity"
 	"narwharf/hooks/reboot"
 	"narwharf/hooks/retain"
+	"narwharf/hooks/rollout/check"
 	"narwharf/narinfo"
 	"narwharf/signing"
 	"narwharf/signing/access"
@@ -218,6 +219,8 @@ type world struct {
 	collector     retain.Collector
 	perCredential int              // hosts; 0: as the server has it
 	identity      identity.Options // how machines join without a token
+	groups        map[string]int   // of machines that are no hosts
+	checks        *check.Set
 	short         *shortlived.Store
 	replicas      bool // of State there may be others
 	pipes         bool // no TCP: connections are pipes, which time in a bubble can wait for
@@ -323,7 +326,7 @@ func (w *world) serve(store state.Store) {
 	}
 	w.s, err = New(Options{
 		State: store, Cache: w.cache, Files: w.files, Access: access.NewAuthenticator(access.Options{Tokens: w.tokens, Short: w.short, Anonymous: anonymous, Clock: w.now}), Tokens: w.tokens,
-		Short: w.short, Identity: w.identity,
+		Short: w.short, Identity: w.identity, RebootGroups: w.groups, Checks: w.checks,
 		Log: w.log, Metrics: w.metrics, HostMetrics: w.hostMetrics, Clock: w.now, HostsPerCredential: w.perCredential, Collector: w.collector, Replicas: w.replicas,
 	})
 	if err != nil {

@@ -25,6 +25,7 @@ import (
 	"narwharf/cmd/narwharf/command"
 	"narwharf/cmd/narwharf/data"
 	"narwharf/cmd/narwharf/deploy"
+	"narwharf/cmd/narwharf/gate"
 	"narwharf/cmd/narwharf/keys"
 	"narwharf/cmd/narwharf/manual"
 	"narwharf/cmd/narwharf/promote"
@@ -115,6 +116,7 @@ and type what serve prints. Exit status: 0 fine, 1 damage found (fsck, rebuild),
 	root.SetFlagErrorFunc(command.FlagError)
 	root.AddCommand(slices.Concat(data.Commands(), retention.Commands(), access.Commands(), rollout.Commands(), promote.Commands(), telling.Commands())...)
 	root.AddCommand(client.Commands()...)
+	root.AddCommand(gate.Commands()...)
 	root.AddCommand(manual.Commands()...)
 	root.AddCommand(deploy.Command(), uploadhook.Command())
 	root.AddCommand(initCommand(), serveCommand(), check.Command(), keys.Command(versionText()), versionCommand(),

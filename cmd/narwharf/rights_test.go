@@ -25,6 +25,7 @@ import (
 	"narwharf/hooks/api"
 	wire "narwharf/hooks/api/alarm"
 	"narwharf/hooks/api/retention"
+	"narwharf/hooks/fleetlock"
 	"narwharf/narinfo"
 	"narwharf/signing/access"
 	"narwharf/signing/access/scope"
@@ -52,8 +53,11 @@ var meets = map[string]string{
 	"follow:{channel of the query, or of the host} as {host}": "follow:web admin",
 	"join:{channel}": "join:web admin",
 	"join:{channel of the body} or a proof in the body": "join:web admin",
-	"metrics": "metrics admin",
-	"admin":   "admin",
+	"operate:{any channel}":                             operators + " operate:db",
+	"read:{any channel}":                                readers + " operate:db read:db promote:db",
+	"reboot:{channel of the body}":                      "reboot:web admin",
+	"metrics":                                           "metrics admin",
+	"admin":                                             "admin",
 }
 
 const (
@@ -61,7 +65,7 @@ const (
 	readers   = operators + " read:web read:* promote:web promote:web/web-1 promote:web/web-1:test"
 )
 
-var grants = strings.Fields("pull push promote:web promote:db promote:web/web-1 promote:web/web-1:test follow:web follow:db join:web join:db operate operate:web operate:db operate:* read:web read:db read:* metrics admin")
+var grants = strings.Fields("pull push promote:web promote:db promote:web/web-1 promote:web/web-1:test follow:web follow:db join:web join:db operate operate:web operate:db operate:* read:web read:db read:* reboot:web reboot:db metrics admin")
 
 // matrix is a server that gives nothing to anybody, and tokens for it.
 type matrix struct {
@@ -200,12 +204,14 @@ func (m *matrix) targets() (list []target) {
 		list = append(list, target{name, method, path, body, needs})
 	}
 	hash, store := m.path.Path.Hash(), m.path.Path.Hash()+"-"+m.path.Path.Name()
-	param := strings.NewReplacer(":channel", "web", ":host", "web-1", ":seq", "1", ":digest", m.manifest().Digest().Hex(), ":pin", "p", ":name", "n", ":system", "s", ":alarm", m.alarm, ":target", "ops", ":path", strings.Repeat("0", 32))
+	param := strings.NewReplacer(":channel", "web", ":host", "web-1", ":seq", "1", ":digest", m.manifest().Digest().Hex(), ":pin", "p", ":name", "n", ":system", "s", ":alarm", m.alarm, ":target", "ops", ":check", "smoke", ":id", "m1", ":path", strings.Repeat("0", 32))
 	for _, r := range hooks.Routes() {
 		body := "{}"
 		switch r.Name {
 		case "status":
 			body = m.status(1, nil)
+		case "pre-reboot", "steady-state":
+			body = `{"client_params":{"id":"m1","group":"web"}}`
 		case "join":
 			body = `{"channel":"web","host":"web-9","instance":"` + strings.Repeat("a", 32) + `"}`
 		}
@@ -250,6 +256,7 @@ func (m *matrix) ask(g target, token string) (status int, denial string) {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	req.Host = "127.0.0.1"
+	req.Header.Set(fleetlock.Header, "true")
 	rec := httptest.NewRecorder()
 	m.handler.ServeHTTP(rec, req)
 	if g.name == "host-delete" && rec.Code == 204 {
@@ -351,7 +358,7 @@ func TestDenialsSayWhatToType(t *testing.T) {
 				continue
 			}
 			if strings.HasPrefix(denial, "{") { // of the API
-				denial = regexp.MustCompile(`"message":"((?:[^"\\]|\\.)*)"`).FindStringSubmatch(denial)[1]
+				denial = regexp.MustCompile(`"(?:message|value)":"((?:[^"\\]|\\.)*)"`).FindStringSubmatch(denial)[1]
 			}
 			line := commandLine.FindStringSubmatch(denial)
 			if line == nil {

@@ -34,6 +34,8 @@ const (
 	Quarantined       Kind = "quarantined"
 	InProgress        Kind = "in_progress"
 	Conflict          Kind = "conflict"
+	SlotTaken         Kind = "slot_taken"
+	NotNow            Kind = "not_now"
 	Internal          Kind = "internal"
 	Unavailable       Kind = "unavailable"
 )
@@ -71,6 +73,8 @@ var Kinds = []KindRow{
 	{Quarantined, 409, "hosts went back from the system by themselves, so it is given to nobody", "find out why (`narwharf quarantine list`), then `narwharf quarantine clear PATH`, or promote with `--force`"},
 	{InProgress, 409, "a roll-out is on its way, and the policy's `on_supersede` is `reject`", "wait for its end, or abort it"},
 	{Conflict, 409, "what is said of a roll-out does not fit what it is now", "look at it (`narwharf rollout show`), and say it again if you still mean it"},
+	{SlotTaken, 423, "FleetLock: as many machines of the group may reboot now as may at a time", "clients ask again; `narwharf reboots list` shows who holds a slot"},
+	{NotNow, 423, "FleetLock: the windows of the group's channel are closed, or there is a freeze", "clients ask again"},
 	{TooLarge, 413, "more than 128 MiB of release, 64 MiB of manifest, 64 MiB of status, 1 MiB of log", "send less"},
 	{Misdirected, 421, "a request without a good token, for a host that is not this server's, would change something or read more than `pull`: a web page may have sent it", "send a token, or ask by the server's address or `public_url`; other names: `hosts` in `[access]`"},
 	{MethodNotAllowed, 405, "the URL has no such method", "docs/openapi.json has those that it has"},

@@ -15,8 +15,9 @@
 //
 // # Format
 //
-// In the state, as JSON: hooks/slot  <host>  Slot. What a host did not use is in
-// its record (host.Unused).
+// In the state, as JSON: hooks/slot  <host>  Slot, and hooks/slot  fleetlock/<id>  Slot
+// of machines that are no hosts (hooks/fleetlock). What a host did not use is in its
+// record (host.Unused).
 package reboot
 
 import (
@@ -52,6 +53,8 @@ type Slot struct {
 	LastReason string `json:"last_reason,omitempty"`
 	// Retried is that an operator has said retry since the permission was over.
 	Retried bool `json:"retried,omitempty"`
+	// By is the credential that took it, of a machine that is no host.
+	By string `json:"by,omitempty"`
 }
 
 // Slots is all slots.
@@ -135,8 +138,13 @@ func (s *Slots) Take(tx *mirror.Tx, host string, sl *Slot, limit int) (taken boo
 	if s.In(tx, host) != nil || limit > 0 && full(s.table.AllIn(tx), sl.Group, limit) != "" {
 		return false
 	}
-	audit.Note(tx, api.Event{Kind: "reboot.granted", Channel: sl.Channel, Host: host, Seq: sl.Seq,
-		Text: fmt.Sprintf("%s may reboot for seq %d, in a slot of the group %s", host, sl.Seq, sl.Group), Data: map[string]string{"group": sl.Group, "boot_id": sl.BootID}})
+	name, called, data := who(host, sl)
+	why := "by FleetLock"
+	if name != "" {
+		data["boot_id"], why = sl.BootID, fmt.Sprintf("for seq %d", sl.Seq)
+	}
+	audit.Note(tx, api.Event{Kind: "reboot.granted", By: sl.By, Channel: sl.Channel, Host: name, Seq: sl.Seq, Data: data,
+		Text: fmt.Sprintf("%s may reboot %s, in a slot of the group %s", called, why, sl.Group)})
 	s.Put(tx, host, sl)
 	return true
 }
@@ -144,7 +152,8 @@ func (s *Slots) Take(tx *mirror.Tx, host string, sl *Slot, limit int) (taken boo
 // End takes a host's slot away, with the words for why.
 func (s *Slots) End(tx *mirror.Tx, host string, sl *Slot, by, text string) {
 	tx.Notify(Topic(sl.Group), audit.Host(host))
-	audit.Note(tx, api.Event{Kind: "reboot.ended", By: by, Channel: sl.Channel, Host: host, Seq: sl.Seq, Text: text, Data: map[string]string{"group": sl.Group}})
+	name, _, data := who(host, sl)
+	audit.Note(tx, api.Event{Kind: "reboot.ended", By: by, Channel: sl.Channel, Host: name, Seq: sl.Seq, Text: text, Data: data})
 	s.table.Put(tx, host, nil)
 }
 
@@ -230,8 +239,12 @@ func (s *Slots) Alarm(tx *mirror.Tx, name string, sl *Slot, r *host.Record, onli
 		last = r.Status
 	}
 	tx.Notify(audit.Host(name))
-	audit.Note(tx, api.Event{Kind: "reboot.late", Channel: sl.Channel, Host: name, Seq: sl.Seq, Alarm: true, Data: map[string]string{"group": sl.Group},
-		Text: alarmText(name, sl, last, online && last != nil, heard, tx.Time)})
+	host, _, data := who(name, sl)
+	text := alarmText(name, sl, last, online && last != nil, heard, tx.Time)
+	if id, ok := IsForeign(name); ok {
+		text = alarmForeign(id, sl, tx.Time)
+	}
+	audit.Note(tx, api.Event{Kind: "reboot.late", Channel: sl.Channel, Host: host, Seq: sl.Seq, Alarm: true, Data: data, Text: text})
 	next := *sl
 	next.Alarmed = true
 	s.Put(tx, name, &next)

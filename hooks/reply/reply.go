@@ -54,10 +54,17 @@ func Error(w http.ResponseWriter, req *http.Request, err error, log *slog.Logger
 		w.Header().Set("Retry-After", fmt.Sprint(int(e.RetryAfter.Seconds())))
 	}
 	w.Header()["Cache-Control"] = []string{"no-store"} // of what is at no route, too
+	if strings.HasPrefix(req.URL.Path, FleetLock) {    // its own form: the protocol's
+		JSON(w, e.Status, map[string]string{"kind": string(e.Kind), "value": e.Message, "request": RequestID(w)})
+		return
+	}
 	body := *e
 	body.Request = RequestID(w)
 	JSON(w, e.Status, &body)
 }
+
+// FleetLock is where the URLs of that protocol begin, whose errors have another form.
+const FleetLock = "/fleetlock/"
 
 // JSON answers with a value of package api.
 func JSON(w http.ResponseWriter, status int, value any) {

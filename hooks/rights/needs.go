@@ -14,6 +14,9 @@ var (
 	SendsManifest = scope.Needs{{Kind: scope.Push}, {Kind: scope.Promote, Where: scope.AnyChannel}}
 	Collects      = scope.Needs{{Kind: scope.Operate, With: "dry_run=1"}, {Kind: scope.Admin}}
 	Admins        = scope.Needs{{Kind: scope.Admin}}
+	Reboots       = scope.Needs{{Kind: scope.Reboot, Where: scope.InBody}}
+	Asks          = scope.Needs{{Kind: scope.Operate, Where: scope.AnyChannel}}
+	ReadsAny      = scope.Needs{{Kind: scope.Read, Where: scope.AnyChannel}}
 	JoinsOrProves = scope.Needs{{Kind: scope.Join, Where: scope.InBody, OrProof: true}}
 )
 

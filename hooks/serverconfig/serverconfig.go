@@ -59,6 +59,9 @@ type Config struct {
 		Hosts bool `toml:"hosts"`
 	} `toml:"metrics"`
 
+	Checks    []Check   `toml:"check"`
+	FleetLock FleetLock `toml:"fleetlock"`
+
 	Bootstrap struct {
 		Trust  string   `toml:"trust"`
 		Agents []string `toml:"agents"`
@@ -212,6 +215,9 @@ func (c *Config) check() error {
 		return err
 	}
 	if err := c.Retention.check(); err != nil {
+		return err
+	}
+	if err := c.checkGates(); err != nil {
 		return err
 	}
 	return c.checkBootstrap()

@@ -16,6 +16,7 @@ func TestExampleIsTheDefault(t *testing.T) {
 	want := Default()
 	want.path, want.DataDir = got.path, "/var/lib/narwharf"
 	want.Signing.SecretKeyFiles, want.Signing.RequireUploadSig = []string{}, []string{}
+	want.FleetLock.Groups = map[string]int{}
 	want.Signing.SignCommand, want.Signing.SignKeys = []string{}, []string{}
 	if err := want.check(); err != nil {
 		t.Fatal(err)
@@ -38,7 +39,7 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 		for _, key := range configKeys(reflect.TypeFor[Config](), "") {
 			if strings.HasSuffix(file.name, ".toml") {
 				none := strings.HasPrefix(key, "upstream.") || strings.HasPrefix(key, "notify.") || strings.HasPrefix(key, "access.oidc.") || strings.HasPrefix(key, "access.certificate.") ||
-					strings.HasPrefix(key, "access.ssh.") || strings.HasPrefix(key, "access.aws.") // by default
+					strings.HasPrefix(key, "access.ssh.") || strings.HasPrefix(key, "access.aws.") || strings.HasPrefix(key, "check.") // by default
 				key = key[strings.LastIndexByte(key, '.')+1:] // sections have keys of one name
 				if none {
 					key = "# " + key

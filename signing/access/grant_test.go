@@ -169,7 +169,7 @@ func TestDrawShort(t *testing.T) {
 func TestTokenVersions(t *testing.T) {
 	for words, want := range map[string]string{
 		"pull,push,promote:web,follow:a,operate,metrics,admin": `{"v":1,`,
-		"read:web": `{"v":3,`, "operate:web": `{"v":3,`, "promote:web/a": `{"v":3,`, "promote:web/a:test": `{"v":3,`,
+		"reboot:web": `{"v":4,`, "read:web": `{"v":3,`, "operate:web": `{"v":3,`, "promote:web/a": `{"v":3,`, "promote:web/a:test": `{"v":3,`,
 	} {
 		token := newToken(t, "x", noon, time.Time{}, words)
 		value, err := encodeToken(token)

@@ -76,13 +76,13 @@ func (h *Hash) UnmarshalText(text []byte) error {
 
 // record is the JSON of a token in the state. V is its format. A change that an older
 // narwharf would misread gets the next number: 2 are tokens that are of one host, or make
-// such, which that one would take for tokens of any; 3 has a scope that it does not know.
+// such, which that one would take for tokens of any; 3 and 4 have a scope that it does not know.
 type record struct {
 	V int `json:"v"`
 	Token
 }
 
-const lastRecord = 3
+const lastRecord = 4
 
 func encodeToken(t Token) ([]byte, error) {
 	r := record{1, t}
@@ -91,6 +91,9 @@ func encodeToken(t Token) ([]byte, error) {
 	}
 	if slices.ContainsFunc(t.Scopes, newer) {
 		r.V = 3
+	}
+	if slices.ContainsFunc(t.Scopes, func(s scope.Scope) bool { return s.Kind == scope.Reboot }) {
+		r.V = 4
 	}
 	value, err := json.Marshal(r)
 	if err != nil {

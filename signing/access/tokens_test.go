@@ -229,7 +229,7 @@ const hash64 = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff
 func TestTokensRefusesForeignValues(t *testing.T) {
 	const rest = `"name":"ci","scopes":["push"],"created":"2026-03-04T12:00:00Z"`
 	for _, c := range []struct{ key, value, want string }{
-		{"0123456789", `{"v":4,"anything":[]}`, "version 4, and this narwharf knows versions up to 3 only"},
+		{"0123456789", `{"v":5,"anything":[]}`, "version 5, and this narwharf knows versions up to 4 only"},
 		{"0123456789", `{` + rest + `,"hash":"` + hash64 + `"}`, "version 0"},
 		{"0123456789", ``, "decode token"},
 		{"0123456789", `{"v":1`, "decode token"},

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -36,6 +35,7 @@ import (
 	"narwharf/hooks"
 	"narwharf/hooks/audit"
 	"narwharf/hooks/notify"
+	"narwharf/hooks/rollout/check"
 	"narwharf/hooks/serverconfig"
 	"narwharf/signing"
 	"narwharf/signing/access"
@@ -67,6 +67,7 @@ type DataDir struct {
 	collector *collector.Collector
 	keypair   *keypair.Keeper // nil: no TLS
 	Notified  []notify.Target // who is told what happens
+	checks    *check.Set
 }
 
 // Open opens data_dir, making it if it is empty or absent. It waits a little for a
@@ -95,7 +96,7 @@ func Open(cfg *serverconfig.Config, version string, log *slog.Logger) (_ *DataDi
 		return nil, err
 	}
 	if cfg.Private() {
-		shutOut(cfg, log)
+		place.ShutOut(cfg, log)
 	}
 	if err := durable.Sweep(cfg.DataDir, time.Hour); err != nil {
 		return nil, err
@@ -123,44 +124,6 @@ func Open(cfg *serverconfig.Config, version string, log *slog.Logger) (_ *DataDi
 		log.Info("the database lacked tokens, they are back from their file", "tokens", restored)
 	}
 	return d, nil
-}
-
-// shutOut closes the folder of a private cache to other users of the machine: who may not
-// read the cache may not read its files. One with a socket of listen stays open to pass
-// through, and the folders in it are closed.
-func shutOut(cfg *serverconfig.Config, log *slog.Logger) {
-	folders, within := []string{cfg.DataDir}, false
-	for _, l := range cfg.Listen {
-		socket, isUnix := strings.CutPrefix(l, "unix:")
-		rest, err := filepath.Rel(cfg.DataDir, socket)
-		within = within || isUnix && err == nil && filepath.IsLocal(rest)
-	}
-	if within {
-		entries, _ := os.ReadDir(cfg.DataDir) // without them nothing is closed, and the log says of what
-		for _, e := range entries {
-			if e.IsDir() {
-				folders = append(folders, filepath.Join(cfg.DataDir, e.Name()))
-			}
-		}
-	}
-	for i, name := range folders {
-		st, err := os.Stat(name)
-		if err != nil {
-			continue
-		}
-		mode := st.Mode().Perm() &^ 0o007
-		if i == 0 && within {
-			mode |= 0o001
-		}
-		if mode == st.Mode().Perm() {
-			continue
-		}
-		if err := os.Chmod(name, mode); err != nil {
-			log.Warn("reading the cache needs a token, and other users of this machine can read its files", "folder", name, "error", err)
-		} else {
-			log.Info("closed to other users of this machine, since reading the cache needs a token", "folder", name, "mode", mode)
-		}
-	}
 }
 
 func (d *DataDir) tokens() token.Store {
@@ -227,6 +190,7 @@ func (d *DataDir) OpenChannels(c *stored.Cache, auth *access.Authenticator, publ
 		Issuers:   d.logins(),
 		Bootstrap: firstboot.Maker(d.Config, d.version, publicKeys), Log: d.log, Metrics: metrics, HostMetrics: d.Config.Metrics.Hosts,
 		BodyIdle: time.Duration(d.Config.Limits.BodyIdle), HostsPerCredential: d.Config.Limits.HostsPerCredential,
+		Checks: d.checks, RebootGroups: d.Config.FleetLock.Groups,
 		Collector: d.collector, KeepReleases: d.Config.Retention.KeepReleases, ForgetHosts: time.Duration(d.Config.Retention.ForgetHosts),
 	})
 }

@@ -33,6 +33,7 @@ import (
 	"narwharf/cmd/narwharf/server/shutdown"
 	"narwharf/cmd/narwharf/server/systemd"
 	"narwharf/hooks/dashboard"
+	"narwharf/hooks/reply"
 	"narwharf/hooks/serverconfig"
 	"narwharf/signing"
 	"narwharf/signing/access"
@@ -121,6 +122,9 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	})
 	d.collector = collector.New(d.cache, func() collector.Roots { return d.channels.Retain })
 	registry.MustRegister(collector.Metrics{Collector: d.collector})
+	if d.checks, err = cfg.CheckSet(); err != nil {
+		return err
+	}
 	if d.channels, err = d.OpenChannels(d.cache, auth, func() []signing.PublicKey { return slices.Concat(signer.PublicKeys(), signer.Others()) }, registry); err != nil {
 		return err
 	}
@@ -249,6 +253,11 @@ func (d *DataDir) reload(ctx context.Context, signer *signed.Signer, tls keypair
 	if err := errors.Join(said, d.channels.Alarms.Of("server.keys")(ctx, text)); err != nil {
 		d.log.Error("SIGHUP: the old keys stay in use", "error", err)
 	}
+	if checks, err := d.Config.ReloadChecks(); err != nil {
+		d.log.Error("SIGHUP: the old checks stay in use", "error", err)
+	} else {
+		d.checks.Replace(checks)
+	}
 	files, rules, err := d.Config.ReloadTLS()
 	d.keypair.Reread(ctx, keypair.Files(files), rules, err, tls)
 	d.hostKeys.Reread(ctx, d.channels.Alarms.Of("server.hostkeys"))
@@ -266,7 +275,7 @@ func Web(publicURL *url.URL, page, channels, cache http.Handler) http.Handler {
 		}
 		to := channels
 		switch {
-		case strings.HasPrefix(path, "/api/"):
+		case strings.HasPrefix(path, "/api/"), strings.HasPrefix(path, reply.FleetLock):
 		case path == "/ui" || strings.HasPrefix(path, dashboard.Path):
 			to = page
 		default:

@@ -277,6 +277,18 @@ func (r *Rollout) WaveTimeout() time.Duration {
 	return time.Duration(cmp.Or(r.Timeout, defaultTimeout))
 }
 
+// Asked are the names of the checks of all waves, each once. The nil Rollout has none.
+func (r *Rollout) Asked() (names []string) {
+	if r == nil {
+		return nil
+	}
+	for i := range r.Waves {
+		names = append(names, r.Waves[i].Checks...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 // Failing is on_failure, Halt if it is not said.
 func (r *Rollout) Failing() string { return cmp.Or(r.OnFailure, Halt) }
 

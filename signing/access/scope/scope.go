@@ -5,7 +5,7 @@
 //	pull  push  metrics  admin
 //	promote:<channel>[/<target>[:test]]
 //	follow:<channel>  join:<channel>  read:<channel>
-//	operate[:<channel>]
+//	operate[:<channel>]  reboot:<group>
 //
 // A glob is a name in which `*` stands for any run of characters: of a channel
 // ([a-z0-9][a-z0-9._-]*), or of a target (letters, digits and . _ : -). A target that itself ends
@@ -20,6 +20,9 @@
 //   - promote and operate imply read of the same channels: who changes hosts has to know what came
 //     of it;
 //   - operate alone is operate of all channels, and pins, budgets and what else belongs to none.
+//
+// The group of reboot is one of reboot slots, and has the grammar of a channel's name, which it often
+// is. It implies nothing.
 //
 // operate, read and metrics do not imply pull: who only stops roll-outs needs no closures.
 package scope
@@ -47,14 +50,15 @@ const (
 	Join                    // become a host of them: a join token has this alone
 	Operate                 // their hosts, policies, roll-outs; without a glob pins and budgets too
 	Read                    // look at their hosts, events, logs
+	Reboot                  // take and give back reboot slots of the groups that the glob matches, by FleetLock
 	Metrics                 // /metrics
 	Admin                   // the rest, and all of the above
 )
 
-var kindNames = [...]string{Pull: "pull", Push: "push", Promote: "promote", Follow: "follow", Join: "join", Operate: "operate", Read: "read", Metrics: "metrics", Admin: "admin"}
+var kindNames = [...]string{Pull: "pull", Push: "push", Promote: "promote", Follow: "follow", Join: "join", Operate: "operate", Read: "read", Reboot: "reboot", Metrics: "metrics", Admin: "admin"}
 
 // Valid lists what a person may write. Join is left out: join tokens are made another way.
-const Valid = "pull, push, promote:<channel glob>[/<target glob>[:test]], follow:<channel glob>, operate[:<channel glob>], read:<channel glob>, metrics, admin"
+const Valid = "pull, push, promote:<channel glob>[/<target glob>[:test]], follow:<channel glob>, operate[:<channel glob>], read:<channel glob>, reboot:<group glob>, metrics, admin"
 
 // MaxGlob bounds a glob, and so the names that one can mean, in bytes.
 const MaxGlob = 128
@@ -71,7 +75,7 @@ func (k Kind) exists() bool { return k >= Pull && k <= Admin }
 
 // hasGlob reports whether scopes of the kind have a channel glob, which operate may lack.
 func (k Kind) hasGlob() bool {
-	return k == Promote || k == Follow || k == Join || k == Operate || k == Read
+	return k == Promote || k == Follow || k == Join || k == Operate || k == Read || k == Reboot
 }
 
 // Scope is one right. As a grant, Glob is a channel glob; as a need it is the name of the

@@ -16,7 +16,7 @@ func TestParse(t *testing.T) {
 		"pull", "push", "operate", "admin",
 		"promote:*", "promote:prod", "promote:pro*", "promote:*-eu", "promote:a*b*c", "promote:0.1_x-",
 		"follow:*", "follow:web", "follow:" + strings.Repeat("a", MaxGlob),
-		"join:web", "read:*", "read:prod", "operate:prod", "operate:*", "metrics",
+		"join:web", "read:*", "read:prod", "reboot:workers", "reboot:*", "operate:prod", "operate:*", "metrics",
 		"promote:prod/web-1", "promote:prod/web-1:test", "promote:p*/*", "promote:*/role:web", "promote:*/role:web:test", "promote:a/B.c_d:e-",
 		"promote:a/b:test:test", "promote:a/" + strings.Repeat("T", MaxGlob) + ":test",
 	} {
@@ -118,7 +118,8 @@ func TestAllows(t *testing.T) {
 		{"operate:w*", "operate:web read:web read:w*", "operate operate:* read:*"},
 		{"read:web", "read:web", "read:* read:db operate:web operate pull push promote:web metrics admin"},
 		{"read:*", "read:web read:*", "operate:web pull"},
-		{"metrics", "metrics", "pull read:web operate admin"},
+		{"reboot:w*", "reboot:web reboot:w*", "reboot:* reboot:db pull follow:web read:web operate:web operate metrics"},
+		{"metrics", "metrics", "reboot:web pull read:web operate admin"},
 		{"promote:web/a", "promote:web/a promote:web/a:test pull read:web", "promote:web promote:web/b promote:web/b:test promote:web/* promote:db/a read:db operate:web"},
 		{"promote:web/a:test", "promote:web/a:test pull read:web", "promote:web promote:web/a promote:web/b:test"},
 		{"promote:*/web-*", "promote:web/web-1 promote:db/web-:test read:db", "promote:web promote:web/db promote:web/* promote:web/webx"},
@@ -256,7 +257,7 @@ func TestSome(t *testing.T) {
 		"promote:web": "pull promote read", "promote:w*/a:test": "pull promote read",
 		"follow:web": "pull follow", "join:web": "pull join", "read:x": "read",
 		"operate": "operate read", "operate:web": "operate read",
-		"admin": "pull push promote follow join operate read metrics admin",
+		"reboot:web": "reboot", "admin": "pull push promote follow join operate read reboot metrics admin",
 	} {
 		for kind := Pull; kind <= Admin; kind++ {
 			_, got := scopes(t, have).Some(kind)
