@@ -41,7 +41,7 @@ func TestLocalNarinfo(t *testing.T) {
 	if !slices.Equal(before.References, []narinfo.Path{lib.info.Path}) || before.Deriver != pathNamed("app.drv") || before.CA == "" {
 		t.Errorf("narinfo %s", before.Append(nil))
 	}
-	if want := signing.SignInfo(app.info, []signing.SecretKey{key}); !slices.Equal(before.Sigs, want) || len(want) != 3 {
+	if want := signInfo(app.info, []signing.SecretKey{key}); !slices.Equal(before.Sigs, want) || len(want) != 3 {
 		t.Errorf("signatures %q, want %q", before.Sigs, want)
 	}
 	after := w.mustSubstitute(app)

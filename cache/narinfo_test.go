@@ -91,7 +91,7 @@ func TestRequireUploadSig(t *testing.T) {
 	p := newUpload(t, "p", "none")
 	w.must(w.put(p.narURL(), p.body), 201)
 	signed := func(keys ...signing.SecretKey) []byte {
-		return p.edited(func(i *narinfo.Info) { i.Sigs = signing.SignInfo(i, keys) })
+		return p.edited(func(i *narinfo.Info) { i.Sigs = signInfo(i, keys) })
 	}
 	forged := func() []byte { // by the name of the key, over something else
 		sig := ci1.Sign([]byte("something else"))

@@ -60,7 +60,7 @@ func TestAdopt(t *testing.T) {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	app.info.Sigs = theirs
-	if want := signing.SignInfo(app.info, []signing.SecretKey{key}); !slices.Equal(r.Info.Sigs, want) {
+	if want := signInfo(app.info, []signing.SecretKey{key}); !slices.Equal(r.Info.Sigs, want) {
 		t.Errorf("signatures %q, want %q", r.Info.Sigs, want)
 	}
 	m.remove(app, twin, lib)

@@ -158,7 +158,13 @@ func (w *world) start() {
 	fatal(err)
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ups := w.openUpstreams(log)
-	signer, err := signed.New(signed.Secret(func() ([]signing.SecretKey, error) { return w.setup.keys() }), w.setup.signUploads, w.setup.local, ups.Keys()...)
+	signer, err := signed.New(func() (list []signing.Signer, err error) {
+		keys, err := w.setup.keys()
+		for _, k := range keys {
+			list = append(list, k)
+		}
+		return list, err
+	}, w.setup.signUploads, w.setup.local, ups.Keys()...)
 	fatal(err)
 	opts := w.setup.uploads
 	opts.Changed = signer.Forget
@@ -578,4 +584,13 @@ func (w *world) mustLack(paths ...*testPath) {
 		w.must(w.get(p.infoURL()), 404)
 		w.must(w.get(p.narURL()), 404)
 	}
+}
+
+// signInfo is signing.SignInfo by keys that are here.
+func signInfo(i *narinfo.Info, keys []signing.SecretKey) []string {
+	sigs, err := signing.SignInfo(i, keys)
+	if err != nil {
+		panic(err)
+	}
+	return sigs
 }

@@ -142,7 +142,7 @@ func file(b []byte) http.HandlerFunc {
 func (s *stranger) has(paths ...*testPath) {
 	for _, p := range paths {
 		p.info.Sigs = nil
-		p.info.Sigs = signing.SignInfo(p.info, []signing.SecretKey{s.key})
+		p.info.Sigs = signInfo(p.info, []signing.SecretKey{s.key})
 		s.set(p.infoURL(), text(p.text()))
 		s.set(p.narURL(), file(p.body))
 	}
@@ -319,7 +319,7 @@ func TestSignAPathOfAnUpstream(t *testing.T) {
 	up.has(p)
 	w, _ := behindOf(t, up.config())
 	info := w.info(p, w.asPusher()...)
-	info.Sigs = signing.SignInfo(info, []signing.SecretKey{makeKey(t, "ci-1")})
+	info.Sigs = signInfo(info, []signing.SecretKey{makeKey(t, "ci-1")})
 	w.must(w.put(p.infoURL(), info.Append(nil)), 201)
 	if got := signers(w.info(p)); got != "ci-1 up-1" {
 		t.Errorf("signed by %s", got)

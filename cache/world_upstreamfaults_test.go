@@ -34,10 +34,10 @@ func TestUpstreamNarinfosThatDoNotCount(t *testing.T) {
 	for name, fn := range map[string]http.HandlerFunc{
 		"no signature": change(func(i *narinfo.Info) { i.Sigs = nil }),
 		"another's": change(func(i *narinfo.Info) {
-			i.Sigs = signing.SignInfo(&narinfo.Info{StoreDir: i.StoreDir, Path: i.Path, NarHash: i.NarHash, NarSize: i.NarSize}, []signing.SecretKey{other.key})
+			i.Sigs = signInfo(&narinfo.Info{StoreDir: i.StoreDir, Path: i.Path, NarHash: i.NarHash, NarSize: i.NarSize}, []signing.SecretKey{other.key})
 		}),
 		"of a key of that name": change(func(i *narinfo.Info) {
-			i.Sigs = signing.SignInfo(&narinfo.Info{StoreDir: i.StoreDir, Path: i.Path, NarHash: i.NarHash, NarSize: i.NarSize}, []signing.SecretKey{namesake})
+			i.Sigs = signInfo(&narinfo.Info{StoreDir: i.StoreDir, Path: i.Path, NarHash: i.NarHash, NarSize: i.NarSize}, []signing.SecretKey{namesake})
 		}),
 		"another NAR":     change(func(i *narinfo.Info) { i.NarHash = sha256.Sum256([]byte("x")) }),
 		"another size":    change(func(i *narinfo.Info) { i.NarSize++ }),
@@ -62,7 +62,7 @@ func TestUpstreamNarinfosThatDoNotCount(t *testing.T) {
 	}
 	// Signatures that claim to be by its key and are not are taken out, those of others stay.
 	up.set(p.infoURL(), change(func(i *narinfo.Info) {
-		i.Sigs = append(signing.SignInfo(&narinfo.Info{StoreDir: i.StoreDir, Path: i.Path, NarHash: i.NarHash, NarSize: i.NarSize}, []signing.SecretKey{namesake, other.key}), good...)
+		i.Sigs = append(signInfo(&narinfo.Info{StoreDir: i.StoreDir, Path: i.Path, NarHash: i.NarHash, NarSize: i.NarSize}, []signing.SecretKey{namesake, other.key}), good...)
 	}))
 	w, _ := behindOf(t, up.config())
 	if got := signers(w.info(p)); got != "other-1 up-1" {

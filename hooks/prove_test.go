@@ -160,7 +160,7 @@ func TestJoinByKey(t *testing.T) {
 	}
 	m.taken()
 	h := w.show("web-1")
-	if h.Identity == nil || h.Identity.Owner != "ssh/"+hostkey.FingerprintOf(key) || h.Identity.Instance != m.instance || h.By != "ssh/known_hosts" {
+	if h.Identity == nil || h.Identity.Owner != "ssh/"+ssh.FingerprintSHA256(key.PublicKey()) || h.Identity.Instance != m.instance || h.By != "ssh/known_hosts" {
 		t.Errorf("%+v", h.Identity)
 	}
 	w.wantEvents("host.joined", 1, false)
@@ -211,7 +211,7 @@ func TestJoinByKey(t *testing.T) {
 	w.must(m.poll(), 401, api.Unauthorized)
 	clone.in(clone.proves(clone.bySSH(key)))
 	clone.taken()
-	if h := w.show("web-1"); h.Identity.Owner != "ssh/"+hostkey.FingerprintOf(key) {
+	if h := w.show("web-1"); h.Identity.Owner != "ssh/"+ssh.FingerprintSHA256(key.PublicKey()) {
 		t.Errorf("%+v", h.Identity)
 	}
 
@@ -238,7 +238,7 @@ func TestJoinByKey(t *testing.T) {
 func TestApproveKey(t *testing.T) {
 	w := newIdentityWorld(t)
 	key, m := sshKey(t), w.machine("web-1", "a", "boot-a")
-	fingerprint := hostkey.FingerprintOf(key)
+	fingerprint := ssh.FingerprintSHA256(key.PublicKey())
 	w.must(w.do("GET", "/api/v1/hosts/web-1", w.op, nil), 404, api.NotFound)
 	w.must(m.proves(m.bySSH(key)), 403, api.Forbidden, "narwharf host approve web-1 --key "+fingerprint)
 	w.restart()
@@ -263,7 +263,7 @@ func TestApproveKey(t *testing.T) {
 	second := w.machine("web-2", "c", "boot-c")
 	w.must(second.proves(second.bySSH(sshKey(t))), 403, api.Forbidden, "nobody has said yet")
 	w.must(approve("web-2", fingerprint), 409, api.IdentityConflict, "that of web-1")
-	w.must(approve("web-2", hostkey.FingerprintOf(sshKey(t))), 404, api.NotFound, "no machine asks")
+	w.must(approve("web-2", ssh.FingerprintSHA256(sshKey(t).PublicKey())), 404, api.NotFound, "no machine asks")
 	w.must(second.proves(second.bySSH(key)), 403, api.Forbidden, "another host's")
 	w.knows("@revoked " + line("*", key))
 	w.must(m.proves(m.bySSH(key)), 403, api.Forbidden, "revoked")

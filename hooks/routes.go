@@ -95,6 +95,8 @@ func (s *Server) rows() []row {
 		{Route{"GET", "/api/v1/notify", "notify-list", rights.Operates(scope.None)}, s.telling.Targets},
 		{Route{"POST", "/api/v1/notify/:target/test", "notify-test", rights.Operates(scope.None)}, s.telling.Test},
 		{Route{"GET", "/api/v1/login", "login", scope.NeedsNothing}, s.credentials.Login},
+		{Route{"GET", "/api/v1/sessions", "session-list", scope.NeedsNothing}, s.credentials.ListSessions},
+		{Route{"DELETE", "/api/v1/sessions/:session", "session-delete", scope.NeedsNothing}, s.credentials.EndSession},
 		{Route{"GET", "/api/v1/pins", "pin-list", rights.Operates(scope.None)}, s.retention.Pins},
 		{Route{"GET", "/api/v1/pins/:pin", "pin", rights.Operates(scope.None)}, retention.OfPin(s.retention.Pin)},
 		{Route{"PUT", "/api/v1/pins/:pin", "pin-put", rights.Operates(scope.None)}, retention.OfPin(s.retention.PutPin)},

@@ -47,6 +47,7 @@ import (
 	"narwharf/hooks/rollout/rows"
 	"narwharf/hooks/timers"
 	"narwharf/signing/access"
+	"narwharf/signing/access/session"
 	"narwharf/signing/access/shortlived"
 )
 
@@ -238,7 +239,7 @@ func (s *Server) open(o *Options) (err error) {
 	s.retention = &retention.Handlers{Retain: s.Retain, Collector: o.Collector, Channels: s.channels}
 	s.rollouts = &rollouts.Handlers{Channels: s.channels, Policies: s.policies, Fleet: s.Fleet, Driver: s.Rollouts, Clock: o.Clock}
 	s.credentials = &credentials.Handlers{
-		Tokens: o.Tokens, Exchange: exchange.New(s.set, o.Short, o.JWT), Issuers: o.Issuers, Identities: s.Identities,
+		Tokens: o.Tokens, Exchange: exchange.New(s.set, o.Short, o.JWT), Sessions: session.New(o.Short, o.Tokens), Issuers: o.Issuers, Identities: s.Identities,
 		Hosts: s.hosts, Channels: s.channels, Clock: o.Clock, Script: o.Bootstrap,
 	}
 	return nil

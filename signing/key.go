@@ -234,14 +234,18 @@ func encode(name string, data []byte) string {
 //
 // An Info without NarHash or NarSize gets no signature, as Nix refuses to sign
 // one: it would vouch for nothing.
-func SignInfo(i *narinfo.Info, keys []SecretKey) []string {
+func SignInfo[K Signer](i *narinfo.Info, keys []K) ([]string, error) {
 	sigs := slices.Clone(i.Sigs)
 	if !i.NarHash.IsZero() && i.NarSize > 0 {
 		msg := i.AppendFingerprint(nil)
 		for _, k := range keys {
-			sigs = append(sigs, k.Sign(msg))
+			sig, err := k.Signature(msg)
+			if err != nil {
+				return nil, fmt.Errorf("narinfo of %s: %w", i.Path, err)
+			}
+			sigs = append(sigs, sig)
 		}
 	}
 	slices.Sort(sigs)
-	return slices.Compact(sigs)
+	return slices.Compact(sigs), nil
 }

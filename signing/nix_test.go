@@ -162,7 +162,7 @@ func TestNixSignsAsWeDo(t *testing.T) {
 		for p, i := range n.infos(cache) {
 			unsigned := i.Clone()
 			unsigned.Sigs = nil
-			if got := SignInfo(unsigned, []SecretKey{upload, sign}); !slices.Equal(got, i.Sigs) {
+			if got := signInfo(unsigned, []SecretKey{upload, sign}); !slices.Equal(got, i.Sigs) {
 				t.Errorf("%s: we sign %q\nNix signed %q\nfingerprint %s", p, got, i.Sigs, i.AppendFingerprint(nil))
 			}
 			for _, s := range i.Sigs {
@@ -203,7 +203,7 @@ func TestNixVerifiesOurSignatures(t *testing.T) {
 			if len(i.Sigs) != 0 {
 				t.Fatalf("%s is signed already", i.Path)
 			}
-			i.Sigs = SignInfo(i, []SecretKey{ours})
+			i.Sigs = signInfo(i, []SecretKey{ours})
 			store(i)
 		}
 		if stderr, err := verify(); err != nil {
@@ -216,7 +216,7 @@ func TestNixVerifiesOurSignatures(t *testing.T) {
 				other := i.Clone()
 				other.Path += "x"
 				other.Sigs = nil
-				i.Sigs = SignInfo(other, []SecretKey{ours})
+				i.Sigs = signInfo(other, []SecretKey{ours})
 			},
 		} {
 			bad := infos[top].Clone()

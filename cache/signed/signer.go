@@ -10,7 +10,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,17 +44,6 @@ type keySet struct {
 
 // Load reads the keys that sign; some may lie elsewhere.
 type Load func() ([]signing.Signer, error)
-
-// Secret is a Load of secret keys alone.
-func Secret(load func() ([]signing.SecretKey, error)) Load {
-	return func() (list []signing.Signer, err error) {
-		keys, err := load()
-		for _, k := range keys {
-			list = append(list, k)
-		}
-		return list, err
-	}
-}
 
 // Narinfo is a narinfo ready to be sent.
 type Narinfo struct {
@@ -248,19 +236,7 @@ func keyNames(keys []signing.PublicKey) string {
 
 // Signatures returns those of info and ours, as signing.SignInfo has them.
 func (s *Signer) Signatures(info *narinfo.Info) ([]string, error) {
-	sigs := slices.Clone(info.Sigs)
-	if !info.NarHash.IsZero() && info.NarSize > 0 {
-		msg := info.AppendFingerprint(nil)
-		for _, k := range s.keys.Load().signers {
-			sig, err := k.Signature(msg)
-			if err != nil {
-				return nil, fmt.Errorf("narinfo of %s: %w", info.Path, err)
-			}
-			sigs = append(sigs, sig)
-		}
-	}
-	slices.Sort(sigs)
-	return slices.Compact(sigs), nil
+	return signing.SignInfo(info, s.keys.Load().signers)
 }
 
 // Others are the keys that clients need beside ours.

@@ -46,7 +46,7 @@ func newWorld(t *testing.T, keep bool) *world {
 		t.Fatal(err)
 	}
 	info := &narinfo.Info{StoreDir: "/nix/store", Path: narinfo.Path(strings.Repeat("a", 32) + "-x"), URL: "nar/x", Compression: "none", NarHash: sha256.Sum256(nil), NarSize: 1}
-	info.Sigs = signing.SignInfo(info, []signing.SecretKey{key})
+	info.Sigs = signInfo(info, []signing.SecretKey{key})
 	w := &world{t: t, now: time.Now(), path: info.Path, hash: info.Path.Hash(), needs: []string{"web"}}
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 		w.asked.Add(1)
@@ -253,4 +253,13 @@ func TestUseIsNotedNowAndThen(t *testing.T) {
 	if !lean().After(first) {
 		t.Error("not written")
 	}
+}
+
+// signInfo is signing.SignInfo by keys that are here.
+func signInfo(i *narinfo.Info, keys []signing.SecretKey) []string {
+	sigs, err := signing.SignInfo(i, keys)
+	if err != nil {
+		panic(err)
+	}
+	return sigs
 }

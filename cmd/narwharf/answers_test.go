@@ -73,7 +73,7 @@ func newAnswers(t *testing.T) *answers {
 	}
 	t.Cleanup(func() { _ = packed.Close() })
 	own := local.New(emptyStore{}, packed, t.TempDir(), log)
-	signer, err := signed.New(signed.Secret(func() ([]signing.SecretKey, error) { return []signing.SecretKey{key}, nil }), true, own)
+	signer, err := signed.New(func() ([]signing.Signer, error) { return []signing.Signer{key}, nil }, true, own)
 	if err != nil {
 		t.Fatal(err)
 	}

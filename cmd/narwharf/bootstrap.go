@@ -43,6 +43,9 @@ in its place until it has. docs/hosts.md has the exit status and what to do.`)
 	flags.StringArrayVar(&f.keys, "key", nil, "a promoter's public `KEY`, or a file with it; may be repeated")
 	flags.StringArrayVar(&f.contentKeys, "content-key", nil, "public `KEY`, or a file with it, whose signature makes a path good; may be repeated")
 	flags.IntVar(&f.Threshold, "threshold", 1, "how many of the keys must have signed")
+	flags.Int64Var(&f.KeysVersion, "keys-version", 0, "which `VERSION` of the channel's keys these are (narwharf channel keys)")
+	flags.StringArrayVar(&f.recovery, "recovery-key", nil, "public `KEY`, or a file with it, that revokes promoters' keys; may be repeated")
+	flags.Var((*configfile.Duration)(&f.RequireFresh), "require-fresh", "alarm if the newest release is older than this")
 	flags.Int64Var(&f.MinSeq, "min-seq", 0, "take no release below this `SEQ`: the channel's, now")
 	flags.StringArrayVar(&f.agents, "agent", nil, "store `PATH` of the narwharf package; SYSTEM=PATH, repeated, for several systems")
 	flags.StringVar(&f.tokenFile, "join-token-file", "", "`FILE` with the join token; - is stdin")
@@ -81,10 +84,10 @@ in its place until it has. docs/hosts.md has the exit status and what to do.`)
 // bootstrapFlags are the script and what is read for it.
 type bootstrapFlags struct {
 	bootstrap.Script
-	keys, contentKeys, agents []string
-	tokenFile, caFile, format string
-	identity                  string
-	noReboot                  bool
+	keys, contentKeys, recovery, agents []string
+	tokenFile, caFile, format           string
+	identity                            string
+	noReboot                            bool
 }
 
 // read reads what flags name.
@@ -109,6 +112,9 @@ func (f *bootstrapFlags) read(stdin io.Reader) error {
 		return err
 	}
 	if f.ContentKeys, err = publicKeyTexts("--content-key", f.contentKeys, signing.ParsePublicKey); err != nil {
+		return err
+	}
+	if f.RecoveryKeys, err = publicKeyTexts("--recovery-key", f.recovery, signing.ParsePromoterKey); err != nil {
 		return err
 	}
 	if f.Agents, err = configfile.BySystem(f.agents); err != nil {

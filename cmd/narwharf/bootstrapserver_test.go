@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -12,9 +13,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"narwharf/cmd/narwharf/server"
+	"narwharf/hooks/api"
 	"narwharf/nixos/config"
 	"narwharf/signing"
 	"narwharf/signing/access"
+	"narwharf/signing/keyring"
 )
 
 const someAgent = "/nix/store/0c0vbw3cxnvd6dpyvnp8y4s5j9zcwg0m-narwharf-1"
@@ -64,6 +67,21 @@ func TestBootstrapByTheServer(t *testing.T) {
 		t.Errorf("a script with a token may be kept: %v", h)
 	}
 
+	// Keys that came by a statement are of its version: a host would not follow others from there.
+	b := keyring.Base{Origin: "cache.example.org/web", Channel: "web", Keys: []signing.PublicKey{s.key.Public()}, Threshold: 1}
+	next := keyring.Walk(b, nil, nil).Next(b, b.Keys, 1)
+	next.Created = time.Now()
+	statement, err := next.Seal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	statement.Sign(keyring.KeysKind, s.key)
+	change, err := json.Marshal(api.KeysChange{Statement: statement})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.wantAPI(200, "PUT", apiChannel+"/keys", "/api/v1/channels/web/keys", string(change), s.admin)
+
 	req, err := http.NewRequest(http.MethodGet, s.url+path+"?trust=server", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +111,7 @@ func TestBootstrapByTheServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Trust != config.TrustServer || cfg.MinSeq != 5 || cfg.Host != "web-7" || cfg.Origin != "cache.example.org/web" ||
+	if cfg.Trust != config.TrustServer || cfg.MinSeq != 5 || cfg.KeysVersion != 1 || cfg.Host != "web-7" || cfg.Origin != "cache.example.org/web" ||
 		len(cfg.Keys) != 1 || cfg.Keys[0] != s.key.Public().String() || cfg.ServerKeys[0] != own.Public().String() {
 		t.Errorf("%+v", cfg)
 	}

@@ -266,8 +266,8 @@ func (m *matrix) ask(g target, token string) (status int, denial string) {
 	if rec.Code != 401 && rec.Code != 403 {
 		return rec.Code, ""
 	}
-	if g.method != http.MethodHead && !strings.Contains(text, "this needs ") && !strings.Contains(text, "cannot act as") {
-		return rec.Code, "" // of a join token that is none, and the like
+	if (g.method != http.MethodHead || len(g.needs) == 0) && !strings.Contains(text, "this needs ") && !strings.Contains(text, "cannot act as") {
+		return rec.Code, "" // of a join token that is none, of who asks for his own and is nobody, and the like
 	}
 	return rec.Code, text + " "
 }

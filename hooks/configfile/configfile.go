@@ -272,13 +272,20 @@ func (c *Client) CheckSecret(name string) error {
 // LoadClient reads a file, or ~/.config/narwharf/client.toml, which need not be there,
 // if path is empty. $NARWHARF_SERVER, $NARWHARF_TOKEN_FILE, $NARWHARF_CA_FILE, $NARWHARF_CERT_FILE
 // and $NARWHARF_KEY_FILE count for more.
-func LoadClient(path string) (*Client, error) {
-	must := path != ""
-	if dir, err := os.UserConfigDir(); err == nil && !must {
+func LoadClient(path string) (*Client, error) { return loadClient(path, path != "") }
+
+// LoadClientToMake is LoadClient of a file that need not be there, since login makes it.
+func LoadClientToMake(path string) (*Client, error) { return loadClient(path, false) }
+
+func loadClient(path string, must bool) (*Client, error) {
+	if dir, err := os.UserConfigDir(); err == nil && path == "" {
 		path = filepath.Join(dir, "narwharf", "client.toml")
 	}
 	c := &Client{path: path}
 	if err := Load(path, c); err != nil && (must || !errors.Is(err, os.ErrNotExist)) {
+		if errors.Is(err, os.ErrNotExist) {
+			err = fmt.Errorf("%w: narwharf login URL --client-config %[2]s makes it", err, path)
+		}
 		return nil, err
 	}
 	Abs(path, &c.TokenFile, &c.CAFile, &c.CertFile, &c.KeyFile)

@@ -22,8 +22,8 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
 	"narwharf/hooks/reply"
+	"narwharf/hooks/sessions"
 	"narwharf/signing/access"
-	"narwharf/signing/access/scope"
 	"narwharf/signing/access/session"
 	"narwharf/signing/access/shortlived"
 	"narwharf/signing/browser"
@@ -195,13 +195,12 @@ func (s *Server) getWho(w http.ResponseWriter, req *http.Request) error {
 			return err
 		}
 		p.Ends = stamp(ends)
-		for _, t := range s.Sessions.List(req.Context(), s.Clock()) {
-			one := shown{ID: t.ID, Since: stamp(t.Created), Ends: stamp(t.Grant.Ends), From: t.Note, This: t.ID == who.TokenID}
-			switch {
-			case mine(&t, &who):
+		for _, l := range sessions.List(req.Context(), s.Sessions, &who, s.Clock()) {
+			one := shown{ID: l.ID, Since: stamp(l.Created), Ends: stamp(l.Ends), From: l.From, This: l.This}
+			if l.Own {
 				p.Sessions = append(p.Sessions, one)
-			case isAdmin(&who):
-				one.Whose = t.Grant.Name() + " (" + t.Grant.Subject + ")"
+			} else {
+				one.Whose = l.Name + " (" + l.Subject + ")"
 				p.Others = append(p.Others, one)
 			}
 		}
@@ -209,13 +208,6 @@ func (s *Server) getWho(w http.ResponseWriter, req *http.Request) error {
 	s.show(w, http.StatusOK, "who", p)
 	return nil
 }
-
-// mine tells whether a session is of who asks.
-func mine(t *shortlived.Token, who *access.Principal) bool {
-	return t.Grant.Issuer == who.Grant.Issuer && t.Grant.Subject == who.Grant.Subject
-}
-
-func isAdmin(who *access.Principal) bool { return who.Deny(scope.Scope{Kind: scope.Admin}) == nil }
 
 // used has a session go on that half of its time was not used.
 func (s *Server) used(ctx context.Context, who *access.Principal) (ends time.Time, err error) {

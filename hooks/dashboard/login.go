@@ -1,11 +1,14 @@
 package dashboard
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 
+	"narwharf/hooks/api/login"
+	"narwharf/hooks/sessions"
 	"narwharf/narinfo/clip"
 	"narwharf/signing/access"
 	"narwharf/signing/access/session"
@@ -134,12 +137,13 @@ func (s *Server) postLogout(w http.ResponseWriter, req *http.Request) error {
 	}
 	which := req.PostForm.Get("session")
 	err := s.Sessions.Update(forWhom(w, req, &who), func(c shortlived.Change) error {
-		return end(c, &who, which)
+		_, err := sessions.End(c, &who, cmp.Or(which, who.TokenID))
+		return err
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, shortlived.ErrNotFound) { // else it has ended
 		return err
 	}
-	if which != "" && which != "all" && which != who.TokenID {
+	if which != "" && which != login.AllSessions && which != who.TokenID {
 		s.send(w, req, Path)
 		return nil
 	}
@@ -148,32 +152,4 @@ func (s *Server) postLogout(w http.ResponseWriter, req *http.Request) error {
 	}
 	s.send(w, req, "/ui/login")
 	return nil
-}
-
-// end ends sessions of somebody: "all", one by its id, or "" for the one that he shows.
-func end(c shortlived.Change, who *access.Principal, which string) error {
-	if which == "all" {
-		n, err := session.EndAll(c, who.Grant)
-		note(c, "session.ended", who.Name, fmt.Sprintf("%s logged out everywhere: %d sessions", who.Name, n))
-		return err
-	}
-	if which == "" {
-		which = who.TokenID
-	}
-	t, err := c.Find(which)
-	if err == nil && !mine(&t, who) && !isAdmin(who) {
-		err = shortlived.ErrNotFound // another's
-	}
-	if err == nil {
-		_, err = session.End(c, which)
-	}
-	if errors.Is(err, shortlived.ErrNotFound) {
-		return nil // it has ended
-	}
-	text := who.Name + " logged out"
-	if !mine(&t, who) {
-		text = who.Name + " ended a session of " + t.Grant.Name()
-	}
-	note(c, "session.ended", who.Name, text)
-	return err
 }

@@ -13,6 +13,7 @@ type BootstrapRequest struct {
 	Channel, Origin string
 	Keys            []string // of the channel
 	Threshold       int
+	KeysVersion     int64  // of the statement that Keys are of
 	Seq             int64  // that the channel is at
 	Token           string // the join token of the request
 	Host, Target    string // may be ""

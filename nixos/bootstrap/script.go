@@ -41,7 +41,10 @@ type Script struct {
 	Channel, Server, Origin string
 	Keys                    []string // promoters'
 	Threshold               int
-	ContentKeys             []string // who vouches for the agent's bytes and all others
+	KeysVersion             int64         // of the statement that Keys are of; 0: of none
+	RecoveryKeys            []string      // which revoke others
+	RequireFresh            time.Duration // an older release is an alarm; 0: none is
+	ContentKeys             []string      // who vouches for the agent's bytes and all others
 	Trust                   config.Trust
 	MinSeq                  int64
 	Agents                  map[string]string // "x86_64-linux", or "" for all, to a store path
@@ -74,6 +77,15 @@ func (s *Script) agentConfigText() (string, error) {
 		c["join_token_file"] = filepath.Join(dir, "join-token")
 	} else {
 		c["identity"] = s.identity()
+	}
+	if s.KeysVersion != 0 {
+		c["keys_version"] = s.KeysVersion
+	}
+	if len(s.RecoveryKeys) > 0 {
+		c["recovery_keys"] = s.RecoveryKeys
+	}
+	if s.RequireFresh != 0 {
+		c["require_fresh"] = s.RequireFresh.String()
 	}
 	if s.Trust == config.TrustServer {
 		c["trust"], c["server_keys"] = string(s.Trust), s.ContentKeys

@@ -56,12 +56,12 @@ func TestGeneration(t *testing.T) {
 // TestBootRoomOfMounts: file systems that are really mounted, where nobody has said that a boot loader
 // has its files there. One that is full is no place for a boot entry.
 func TestBootRoomOfMounts(t *testing.T) {
-	missing := t.Skip
+	missing := testing.TB.Skip
 	if os.Getenv("NARWHARF_CI") == "1" {
-		missing = t.Fatal
+		missing = testing.TB.Fatal
 	}
 	if os.Getuid() != 0 {
-		missing("needs root")
+		missing(t, "needs root")
 	}
 	for kind, c := range map[string]struct{ make, holds string }{
 		"vfat": {"mkfs.vfat", "EFI/BOOT/BOOTX64.EFI"},
@@ -69,7 +69,7 @@ func TestBootRoomOfMounts(t *testing.T) {
 	} {
 		t.Run(kind, func(t *testing.T) {
 			if _, err := exec.LookPath(c.make); err != nil {
-				missing("needs ", c.make)
+				missing(t, "needs ", c.make)
 			}
 			dir := t.TempDir()
 			image, mount := filepath.Join(dir, "image"), filepath.Join(dir, "a mirror")

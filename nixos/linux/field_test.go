@@ -288,7 +288,7 @@ func (f *field) add(name, dir string, refs []narinfo.Path, signed bool) *narinfo
 	i := &narinfo.Info{StoreDir: sim.StoreDir, Path: p, URL: "nar/" + p.Hash() + ".nar", Compression: "none", FileSize: int64(b.Len()),
 		NarHash: sha256.Sum256(b.Bytes()), NarSize: int64(b.Len()), References: refs}
 	if signed {
-		i.Sigs = signing.SignInfo(i, []signing.SecretKey{f.key})
+		i.Sigs = signInfo(i, []signing.SecretKey{f.key})
 	}
 	f.put("/"+i.URL, b.Bytes())
 	f.put("/"+p.Hash()+".narinfo", i.Append(nil))

@@ -117,7 +117,7 @@ func TestHostileNarinfo(t *testing.T) {
 			evil := f.lib("evil")
 			other := *lib
 			other.References = []narinfo.Path{evil.Path}
-			other.Sigs = signing.SignInfo(&other, []signing.SecretKey{f.key})
+			other.Sigs = signInfo(&other, []signing.SecretKey{f.key})
 			var asked atomic.Int32
 			f.hostilely(func(w http.ResponseWriter, r *http.Request) bool {
 				if r.URL.Path != "/"+lib.Path.Hash()+".narinfo" || asked.Add(1) == 1 {

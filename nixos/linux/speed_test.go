@@ -181,7 +181,7 @@ func (f *field) pack(name, file, compression string, refs []narinfo.Path) *narin
 	i := &narinfo.Info{StoreDir: sim.StoreDir, Path: narinfo.Path(hash.Base32()[:32] + "-" + name), Compression: compression,
 		NarHash: sha256.Sum256(b.Bytes()), NarSize: int64(b.Len()), References: refs}
 	i.URL = "nar/" + i.Path.Hash() + ".nar"
-	i.Sigs = signing.SignInfo(i, []signing.SecretKey{f.key})
+	i.Sigs = signInfo(i, []signing.SecretKey{f.key})
 	packed := b.Bytes()
 	switch compression {
 	case "zstd":
@@ -199,4 +199,13 @@ func (f *field) pack(name, file, compression string, refs []narinfo.Path) *narin
 	f.put("/"+i.URL, packed)
 	f.put("/"+i.Path.Hash()+".narinfo", i.Append(nil))
 	return i
+}
+
+// signInfo is signing.SignInfo by keys that are here.
+func signInfo(i *narinfo.Info, keys []signing.SecretKey) []string {
+	sigs, err := signing.SignInfo(i, keys)
+	if err != nil {
+		panic(err)
+	}
+	return sigs
 }

@@ -39,9 +39,9 @@ func Origins(public *url.URL) *http.CrossOriginProtection {
 // Guard refuses what a web page has sent. public may be nil; hosts have no ports.
 func Guard(public *url.URL, hosts []string) access.Guard {
 	protection := Origins(public)
-	ours := []string{"localhost"}
+	ours, address := []string{"localhost"}, "its address"
 	if public != nil {
-		ours = append(ours, plain(public.Host))
+		ours, address = append(ours, plain(public.Host)), public.String()
 	}
 	for _, h := range hosts {
 		ours = append(ours, plain(h))
@@ -59,7 +59,7 @@ func Guard(public *url.URL, hosts []string) access.Guard {
 			return nil
 		}
 		return access.Refuse(http.StatusMisdirectedRequest, fmt.Sprintf(
-			"this carries no token that is good and is for %q, which is no name of this server: send a token, ask by its address, or add the name to hosts in [access] of the server's configuration", host))
+			"this carries no token that is good and is for %q, which is no name of this server: send a token, ask by %s, or add the name to hosts in [access] of the server's configuration", host, address))
 	}
 }
 

@@ -52,7 +52,7 @@ signature is never printed.`)
 		}
 		return err
 	}
-	return command.Group("access", "say what credentials of others give", "", c)
+	return command.Group("access", "say what credentials of others give, and who is logged in", "", c, sessionsCommand())
 }
 
 // readJWT reads a file, or stdin. A JWT in an argument would be seen by all who list processes.

@@ -40,7 +40,10 @@ exchanged for a token that ends soon; log in again then.
 
     narwharf login https://cache.example.org
     narwharf login https://cache.example.org --token-file ci.token
-    eval "$(narwharf login)"     in a script: Nix of this shell reads the token
+    narwharf login https://cache.example.org > nix.env; . ./nix.env
+
+The last is for scripts: Nix of this shell then reads the token, and set -e ends
+the script if the login failed, which eval "$(narwharf login)" would hide.
 
 The token goes to netrc beside client.toml, mode 0600; what is there for other
 machines stays. Nix reads one netrc alone, and is told so by the line that is
@@ -48,6 +51,8 @@ printed, in GitHub Actions by $GITHUB_ENV as well. nix-daemon reads its own:
 --system writes /etc/nix/netrc. Our commands then talk to SERVER. What counts for
 more: client.toml, the environment, flags.`)
 	f := &loginFlags{client: command.AddClientFlags(c)}
+	f.client.Makes = true
+	c.Flags().Lookup("client-config").Usage = "`FILE` to use, and to make, instead of ~/.config/narwharf/client.toml"
 	c.Flags().StringVar(&f.issuer, "oidc", "", "log in at the issuer of this `NAME`")
 	c.Flags().StringVar(&f.jwtFile, "jwt-file", "", "`FILE` with a JWT to exchange; - is stdin")
 	c.Flags().BoolVar(&f.system, "system", false, "for all of this machine: write to /etc/nix/netrc")

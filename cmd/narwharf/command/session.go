@@ -19,6 +19,7 @@ import (
 type ClientFlags struct {
 	server, tokenFile, caFile, config string
 	JSON                              bool
+	Makes                             bool // the file that --client-config names, if it is not there
 }
 
 // AddClientFlags adds them to a command.
@@ -34,7 +35,11 @@ func AddClientFlags(c *cobra.Command) *ClientFlags {
 
 // Load reads client.toml and puts flags over it.
 func (f *ClientFlags) Load() (*configfile.Client, error) {
-	cfg, err := configfile.LoadClient(f.config)
+	load := configfile.LoadClient
+	if f.Makes {
+		load = configfile.LoadClientToMake
+	}
+	cfg, err := load(f.config)
 	if err != nil {
 		return nil, err
 	}

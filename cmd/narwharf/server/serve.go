@@ -37,6 +37,7 @@ import (
 	"narwharf/hooks/serverconfig"
 	"narwharf/signing"
 	"narwharf/signing/access"
+	"narwharf/signing/access/oidc"
 	"narwharf/signing/access/scope"
 	"narwharf/signing/access/session"
 	"narwharf/signing/browser"
@@ -176,7 +177,7 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, page http.Ha
 	gate := d.gate()
 	tls := keypair.Around{Alarm: d.channels.Alarms.Of("server.tls"), End: gate.EndShown}
 	srv := &http.Server{
-		Handler:           panics(d.log, gate.Requests(tokenOf(auth), Web(d.Config.URL(), page, d.channels, server))),
+		Handler:           panics(d.log, oidc.Once(gate.Requests(tokenOf(auth), Web(d.Config.URL(), page, d.channels, server)))),
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    64 << 10,
@@ -228,7 +229,6 @@ func (d *DataDir) answer(ctx context.Context, server *cache.Server, page http.Ha
 	tending.Go(func() { d.scrubber.Run(background) })
 	tending.Go(func() { d.collector.Run(background) })
 	tending.Go(func() { d.channels.Retain.Tend(background, d.collector, time.Duration(d.Config.Retention.Interval)) })
-
 	for {
 		select {
 		case <-hangup:

@@ -31,7 +31,8 @@ func (h *Handlers) Bootstrap(c *call.Call, name string) error {
 		return api.Errorf(api.BadRequest,
 			"the script holds the token that it is asked for with, and so that has to be a join token: narwharf token new --join %s makes one", name)
 	}
-	r.Origin, r.Keys, r.Threshold, r.Seq, r.Token = l.State.Origin, l.State.Keys, l.State.Threshold, l.Head.Seq, access.Presented(c.Req)
+	r.Origin, r.Keys, r.Threshold, r.KeysVersion = l.State.Origin, l.State.Keys, l.State.Threshold, l.State.KeysVersion
+	r.Seq, r.Token = l.Head.Seq, access.Presented(c.Req)
 	if r.Host == "" {
 		r.Host = c.Who.Host
 	}

@@ -1,4 +1,4 @@
-// Package credentials answers what is at /api/v1/challenge, join, token, login and bootstrap: how people,
+// Package credentials answers what is at /api/v1/challenge, join, token, login, sessions and bootstrap: how people,
 // jobs and machines come by what they show afterwards.
 package credentials
 
@@ -12,12 +12,14 @@ import (
 	"narwharf/hooks/identity"
 	"narwharf/hooks/intake"
 	"narwharf/signing/access"
+	"narwharf/signing/access/session"
 )
 
 // Handlers answer them.
 type Handlers struct {
 	Tokens     *access.Tokens
 	Exchange   *exchange.Exchanger
+	Sessions   *session.Sessions
 	Issuers    []login.Issuer // by which one can log in
 	Identities *identity.Identities
 	Hosts      *host.Hosts

@@ -195,6 +195,3 @@ func ParsePrivate(text []byte) (ssh.Signer, error) {
 	}
 	return private, nil
 }
-
-// FingerprintOf is that of a private key.
-func FingerprintOf(private ssh.Signer) string { return ssh.FingerprintSHA256(private.PublicKey()) }

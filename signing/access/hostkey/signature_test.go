@@ -69,7 +69,7 @@ func TestSignAndVerify(t *testing.T) {
 			continue
 		}
 		key, err := Verify(armoured, message)
-		if err != nil || key.Fingerprint() != FingerprintOf(s) || key.Type() != s.PublicKey().Type() {
+		if err != nil || key.Fingerprint() != ssh.FingerprintSHA256(s.PublicKey()) || key.Type() != s.PublicKey().Type() {
 			t.Errorf("%s: %v, %v", name, key, err)
 		}
 		for _, other := range [][]byte{nil, message[1:], Message("bm9uY2U", "https://cache.example.org", "web-2", "0123456789abcdef0123456789abcdef")} {
@@ -116,7 +116,7 @@ func TestSSHKeygen(t *testing.T) {
 			t.Fatal(err)
 		}
 		key, err := Verify(run(string(message), "-Y", "sign", "-f", file, "-n", Namespace), message)
-		if err != nil || key.Fingerprint() != FingerprintOf(private) {
+		if err != nil || key.Fingerprint() != ssh.FingerprintSHA256(private.PublicKey()) {
 			t.Errorf("%s: %v", kind, err)
 		}
 		if _, err := Verify(run(string(message), "-Y", "sign", "-f", file, "-n", "git"), message); err == nil || !strings.Contains(err.Error(), "-n "+Namespace) {
@@ -257,7 +257,7 @@ func FuzzVerify(f *testing.F) {
 	}
 	f.Add(good)
 	f.Fuzz(func(t *testing.T, armoured string) {
-		if key, err := Verify(armoured, message); err == nil && key.Fingerprint() == FingerprintOf(s) && !strings.Contains(strings.Join(strings.Fields(armoured), ""), strings.Join(strings.Fields(good), "")[:120]) {
+		if key, err := Verify(armoured, message); err == nil && key.Fingerprint() == ssh.FingerprintSHA256(s.PublicKey()) && !strings.Contains(strings.Join(strings.Fields(armoured), ""), strings.Join(strings.Fields(good), "")[:120]) {
 			t.Errorf("%q is taken for it", armoured)
 		}
 	})

@@ -15,6 +15,10 @@
 // Strangers share some issuers: everybody has a repository at GitHub. A rule for one of those binds a
 // claim that says whose it is, by a text whose beginning, to the owner's end, has no `*`; see [Shared].
 //
+// A scope of a rule may leave its target to a claim: with ref = "refs/heads/test-*" the scope
+// promote:web/{ref}:test lets the branch test-web-1 try web-1, and no other. The claim has one text with one
+// *, and what that stands for has to be a name: no *, and nothing of more parts.
+//
 // A rule of machines has a scope follow:. It says which names they may have: those of the globs in
 // Hosts, or the one in a claim of theirs. Shown as it is, a JWT that fits such a rule may do all but follow:
 // only who proves to be a machine as well (by a join) follows, under a name that belongs to it.

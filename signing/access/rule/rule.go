@@ -31,6 +31,7 @@ type Spec struct {
 type Rule struct {
 	spec   Spec
 	scopes scope.Set
+	bounds []bound // scopes with a target that a claim names
 	claims table
 	host   []string // path of the claim
 }
@@ -79,14 +80,14 @@ func (r *Rule) read(issuer string) (err error) {
 			return fmt.Errorf("claims: %w", err)
 		}
 	}
-	if r.scopes, err = scope.ParseSet(s.Scopes); err != nil {
+	if err := r.readScopes(); err != nil {
 		return fmt.Errorf("scopes: %w", err)
 	}
 	if s.TTL == 0 {
 		s.TTL = defaultTTL
 	}
 	switch {
-	case len(r.scopes) == 0:
+	case len(r.scopes)+len(r.bounds) == 0:
 		return fmt.Errorf("scopes: there are none: give some of %s", scope.Valid)
 	case slices.ContainsFunc(r.scopes, func(s scope.Scope) bool { return s.Kind == scope.Join }):
 		return errors.New("scopes: join is for join tokens: a machine that fits a rule with follow: needs none")
@@ -148,8 +149,18 @@ type Verdict struct {
 }
 
 // judge says what claims come to, by this rule alone.
-func (r *Rule) judge(claims map[string]any) (host string, v Verdict) {
+func (r *Rule) judge(claims map[string]any) (host string, bound scope.Set, v Verdict) {
 	v = Verdict{Rule: r.spec.Name, Differences: r.claims.differ(nil, claims)}
+	for i := range r.bounds {
+		if len(v.Differences) > 0 {
+			break // of a claim that does not fit it is said already
+		}
+		s, d := r.bounds[i].of(claims)
+		if d != nil {
+			v.Differences = append(v.Differences, *d)
+		}
+		bound = append(bound, s)
+	}
 	if r.host != nil {
 		value := find(claims, r.host)
 		var ok bool
@@ -162,14 +173,14 @@ func (r *Rule) judge(claims map[string]any) (host string, v Verdict) {
 		}
 	}
 	v.Fits = len(v.Differences) == 0
-	return host, v
+	return host, bound, v
 }
 
 // Explain says of each rule what claims come to. The first that fits is the one that counts.
 func Explain(rules []*Rule, claims map[string]any) []Verdict {
 	list := make([]Verdict, 0, len(rules))
 	for _, r := range rules {
-		_, v := r.judge(claims)
+		_, _, v := r.judge(claims)
 		list = append(list, v)
 	}
 	return list
@@ -179,8 +190,10 @@ func Explain(rules []*Rule, claims map[string]any) []Verdict {
 // the end. Issuer is the issuer's name here.
 func Match(issuer string, rules []*Rule, claims map[string]any) (*Rule, access.Grant) {
 	for _, r := range rules {
-		if host, v := r.judge(claims); v.Fits {
-			return r, r.grant(issuer, host, claims)
+		if host, bound, v := r.judge(claims); v.Fits {
+			g := r.grant(issuer, host, claims)
+			g.Scopes = g.Scopes.Union(bound)
+			return r, g
 		}
 	}
 	return nil, access.Grant{}

@@ -301,7 +301,7 @@ func TestTopic(t *testing.T) {
 		for {
 			select {
 			case topic := <-heard:
-				if topic == Topic(id) {
+				if topic == access.Topic(id) {
 					return
 				}
 			case <-time.After(10 * time.Second):

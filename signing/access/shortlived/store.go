@@ -37,9 +37,6 @@ func Open(st state.Store, log *slog.Logger) (*Store, error) {
 	return s, nil
 }
 
-// Topic is what the state notifies of when the token of an id comes or goes.
-func Topic(id string) string { return access.Topic(id) }
-
 // Lookup returns what is known of an id, also of a token that has ended: the grant's Ends says when.
 // ErrNotFound.
 func (s *Store) Lookup(ctx context.Context, id string) (access.Hash, access.Grant, error) {

@@ -26,7 +26,7 @@ func Maker(c *serverconfig.Config, version string, keys func() []signing.PublicK
 			return "", err
 		}
 		s := &bootstrap.Script{
-			Channel: r.Channel, Server: c.PublicURL, Origin: r.Origin, Keys: r.Keys, Threshold: r.Threshold, Trust: config.TrustServer,
+			Channel: r.Channel, Server: c.PublicURL, Origin: r.Origin, Keys: r.Keys, Threshold: r.Threshold, KeysVersion: r.KeysVersion, Trust: config.TrustServer,
 			MinSeq: r.Seq, Agents: agents, JoinToken: r.Token, Host: r.Host, Target: r.Target, Action: r.Action, Reboot: true,
 			Patience: 30 * time.Minute, Notice: fmt.Sprintf(notice, c.PublicURL), Version: version,
 		}
