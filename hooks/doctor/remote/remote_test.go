@@ -20,7 +20,10 @@ import (
 func front(t *testing.T, key signing.SecretKey, spoil func(w http.ResponseWriter, req *http.Request, next http.HandlerFunc)) *Cache {
 	t.Helper()
 	info := probe.Info("/nix/store")
-	info.Sigs = signing.SignInfo(info, []signing.SecretKey{key})
+	var err error
+	if info.Sigs, err = signing.SignInfo(info, []signing.SecretKey{key}); err != nil {
+		t.Fatal(err)
+	}
 	cache := func(w http.ResponseWriter, req *http.Request) {
 		probe.Answer(w.Header(), req)
 		switch req.URL.Path {
