@@ -17,12 +17,12 @@ func TestHosts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := plan{hosts: 20, wakes: 2, paths: 100, starts: 1, arrival: 200 * time.Millisecond, settle: 200 * time.Millisecond}
+	p := plan{hosts: 20, wakes: 2, paths: 100, starts: 1, arrival: 200 * time.Millisecond, settle: 200 * time.Millisecond, waiting: 200 * time.Millisecond}
 	rows, err := hostRows(p, filepath.Join(dir, "hosts"), func(dir string) (*server, error) { return startNarwharf(binary, dir, "") })
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"memory for each of 20 hosts", "a release for all of 20", "an entry for each of 20", "each of 20 hosts reports", "after 6 releases and 2 reports", "100 uploaded paths and 20 hosts"}
+	want := []string{"memory for each of 20 hosts", "a release for all of 20", "an entry for each of 20", "each of 20 hosts reports", "after 6 releases and 2 reports", "20 hosts of before that wait", "100 uploaded paths and 20 hosts"}
 	if len(rows) != len(want) {
 		t.Fatalf("%d rows, want %d", len(rows), len(want))
 	}

@@ -31,6 +31,7 @@ type plan struct {
 	sweep   int           // paths that are collected with their files
 	arrival time.Duration // within which the hosts come
 	settle  time.Duration // in which they poll before memory is read
+	waiting time.Duration // in which they wait for leave
 
 	binary      string // of Narwharf; empty: nginx is measured against itself
 	bigFile     int64  // size of the large file in the local store
@@ -67,13 +68,13 @@ func main() {
 
 	p := plan{
 		quick: *quick, itself: *itself, only: map[string]bool{}, size: 1000 << 20, count: 300, rounds: 13, uploads: 5, sample: 1200 * time.Millisecond, big: 4 << 30,
-		paths: 1_000_000, starts: 3, sweep: 100_000, hosts: 10_000, wakes: 5, arrival: 5 * time.Second, settle: 65 * time.Second,
+		paths: 1_000_000, starts: 3, sweep: 100_000, hosts: 10_000, wakes: 5, arrival: 5 * time.Second, settle: 65 * time.Second, waiting: time.Minute,
 		bigFile: 1 << 30, localRounds: 9, colds: 5, crowds: 5, store: *store, prepare: *prepare, peers: peers,
 	}
 	if p.quick {
 		p.size, p.count, p.rounds, p.uploads, p.sample, p.big = 100<<20, 100, 3, 1, 400*time.Millisecond, 256<<20
 		p.paths, p.starts, p.sweep = 20_000, 1, 2000
-		p.hosts, p.wakes, p.arrival, p.settle = 1000, 2, time.Second, 3*time.Second
+		p.hosts, p.wakes, p.arrival, p.settle, p.waiting = 1000, 2, time.Second, 3*time.Second, 20*time.Second
 		p.bigFile, p.localRounds, p.colds, p.crowds = 128<<20, 3, 1, 1
 	}
 	for name := range strings.SplitSeq(*only, ",") {

@@ -88,14 +88,8 @@ func (h *hosts) report(i int, p *promotion, desired []byte) ([]byte, error) {
 	if err := json.Unmarshal(desired, &d); err != nil {
 		return nil, err
 	}
-	st := struct {
-		api.Status
-		Head json.RawMessage `json:"head"`
-	}{Head: d.Pointer}
-	attempt := fmt.Sprintf("%s-%d", h.names[i], p.seq)
-	st.Status = api.Status{
-		Agent: "bench", StartID: 1, Counter: h.counter, Channel: webChannel, Target: h.names[i], System: "x86_64-linux",
-		BootID: "0b1c2d3e-4f50-4162-8374-95a6b7c8d9e0", State: api.OK, Seq: p.seq, Attempt: attempt, Action: string(signing.Auto),
+	return h.status(i, &api.Status{
+		State: api.OK, Seq: p.seq, Attempt: fmt.Sprintf("%s-%d", h.names[i], p.seq), Action: string(signing.Auto),
 		Wanted: p.system, Current: p.system, Booted: p.system, Profile: p.system, Confirmed: p.system, HighestSeq: p.seq,
 		Durations: map[string]int64{"stage": 812, "activate": 2210, "probation": 10_004, "commit": 97, "total": 13_123},
 		Transitions: []api.Transition{
@@ -103,14 +97,7 @@ func (h *hosts) report(i int, p *promotion, desired []byte) ([]byte, error) {
 			{State: api.Probation, After: 3026}, {State: api.Committing, After: 13_030}, {State: api.OK, After: 13_123},
 		},
 		CurrentGeneration: p.seq, BootGeneration: p.seq,
-	}
-	body, err := json.Marshal(st)
-	if err != nil {
-		return nil, err
-	}
-	head := fmt.Sprintf("PUT /api/v1/hosts/%s/status HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: narwharf\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n",
-		h.names[i], h.token, len(body))
-	return append([]byte(head), body...), nil
+	}, d.Pointer)
 }
 
 // wakeRow is the median over the wakes of when the last host was told.
