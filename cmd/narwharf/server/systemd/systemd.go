@@ -86,7 +86,7 @@ func Listeners() ([]net.Listener, error) {
 		return nil, err
 	}
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
-		os.Unsetenv(name)
+		_ = os.Unsetenv(name) // only a malformed name is an error
 	}
 	return listeners(firstSocket, n)
 }
