@@ -37,6 +37,12 @@ type request struct {
 	ctx    context.Context
 }
 
+// reply is what it answers.
+type reply struct {
+	status int
+	header http.Header
+}
+
 // world is an audit log, and targets that answer as they are told to.
 type world struct {
 	t       *testing.T
@@ -47,7 +53,7 @@ type world struct {
 
 	mu     sync.Mutex
 	got    []request
-	answer func(request) (*http.Response, error)
+	answer func(request) (reply, error)
 
 	stop func()
 }
@@ -58,13 +64,13 @@ func newWorld(t *testing.T, targets ...Target) *world {
 	return w
 }
 
-func says(status int, headers ...string) func(request) (*http.Response, error) {
-	return func(request) (*http.Response, error) {
+func says(status int, headers ...string) func(request) (reply, error) {
+	return func(request) (reply, error) {
 		h := http.Header{}
 		for i := 0; i < len(headers); i += 2 {
 			h.Set(headers[i], headers[i+1])
 		}
-		return &http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader("the answer"))}, nil
+		return reply{status, h}, nil
 	}
 }
 
@@ -79,10 +85,14 @@ func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
 	w.got = append(w.got, r)
 	answer := w.answer
 	w.mu.Unlock()
-	return answer(r)
+	a, err := answer(r)
+	if err != nil {
+		return nil, err
+	}
+	return &http.Response{StatusCode: a.status, Header: a.header, Body: io.NopCloser(strings.NewReader("the answer"))}, nil
 }
 
-func (w *world) answers(with func(request) (*http.Response, error)) {
+func (w *world) answers(with func(request) (reply, error)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.answer = with
@@ -245,7 +255,7 @@ func TestWants(t *testing.T) {
 func TestAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, target(t, nil))
-		w.answers(func(request) (*http.Response, error) { return nil, errors.New("connection refused") })
+		w.answers(func(request) (reply, error) { return reply{}, errors.New("connection refused") })
 		w.note(promoted("one"))
 		w.note(promoted("two"))
 		time.Sleep(10 * time.Minute)
@@ -328,9 +338,9 @@ func TestAnswers(t *testing.T) {
 func TestBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, target(t, nil), target(t, func(t *Target) { t.Name, t.Alarms, t.Events = "dev", true, nil }))
-		w.answers(func(r request) (*http.Response, error) {
+		w.answers(func(r request) (reply, error) {
 			if strings.Contains(r.body, "channel.promoted") {
-				return nil, errors.New("connection refused")
+				return reply{}, errors.New("connection refused")
 			}
 			return says(200)(r)
 		})
@@ -406,7 +416,7 @@ func TestForgotten(t *testing.T) {
 func TestEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, target(t, nil))
-		w.answers(func(r request) (*http.Response, error) { <-r.ctx.Done(); return nil, r.ctx.Err() })
+		w.answers(func(r request) (reply, error) { <-r.ctx.Done(); return reply{}, r.ctx.Err() })
 		w.note(promoted("one"))
 		began := time.Now()
 		w.stop()
