@@ -117,7 +117,7 @@ func TestAwait(t *testing.T) {
 func TestAwaitNobody(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
-		fmt.Fprint(w, `{"kind":"unavailable","message":"restarting"}`)
+		fmt.Fprintln(w, `{"kind":"unavailable","message":"restarting"}`)
 	}))
 	defer srv.Close()
 	c, err := api.NewClient(api.ClientOptions{Servers: []string{srv.URL}})

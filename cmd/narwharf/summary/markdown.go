@@ -45,7 +45,7 @@ func PlanMarkdown(out io.Writer, p *plan.Plan) {
 		if more := max(len(s.Packages)-maxPackages, 0) + s.More; more > 0 {
 			fmt.Fprintf(out, "| … %d more | | |\n", more)
 		}
-		fmt.Fprint(out, "\n</details>\n")
+		fmt.Fprintln(out, "\n</details>")
 	}
 	if more := max(len(p.Steps)-maxSteps, 0) + p.MoreSteps; more > 0 {
 		fmt.Fprintf(out, "\n… %d more steps from one system to another.\n", more)
