@@ -58,7 +58,7 @@ func moduleFiles(t *testing.T, configuration string) map[string]string {
 	for _, name := range found {
 		var text strings.Builder
 		for line := range strings.Lines(read(t, name)) {
-			if !strings.HasPrefix(line, "Environment=") { // PATH and the like of NixOS
+			if !strings.HasPrefix(line, "Environment=") || !strings.Contains(line, "/nix/store/") { // PATH and the like of NixOS
 				text.WriteString(inStore.ReplaceAllStringFunc(line, here))
 			}
 		}
@@ -163,7 +163,7 @@ func dynamic(s *Story, f *Fleet) {
 // sandboxed: systemd's own judgement of the unit is 1.5 or better.
 func sandboxed(s *Story, f *Fleet) {
 	for _, h := range f.Hosts() {
-		out := h.Must("systemd-analyze", "security", "--no-pager", "--offline=true", "/etc/systemd/system/narwharf.service")
+		out := h.Must("systemd-analyze", "security", "--no-pager", "--offline=true", "/etc/systemd/system/narwharf.service") //nolint:misspell // the program is called so
 		_, rest, _ := strings.Cut(out, "Overall exposure level for narwharf.service: ")
 		var level float64
 		if _, err := fmt.Sscan(rest, &level); err != nil || level > 1.5 {
@@ -206,6 +206,41 @@ func watched(s *Story, f *Fleet) {
 		return nil
 	})
 	h.Must("curl", "-fsS", "http://127.0.0.1:8080/readyz")
+}
+
+// TestClientModule: what a machine builds is uploaded by the unit of the NixOS module, within its sandbox.
+func TestClientModule(t *testing.T) {
+	t.Parallel()
+	f := New(t, Options{Hosts: 2, Host: func(_ *Fleet, _ string, h *HostOptions) {
+		for file, text := range moduleFiles(t, "client-uploads") {
+			if strings.HasSuffix(file, ".service") {
+				text = strings.ReplaceAll(text, "https://cache.example.org", "http://"+serverName)
+			}
+			h.Files[file] = text
+		}
+	}})
+	Run(t, "what was built here is uploaded", func(s *Story) {
+		f := f.For(s)
+		token := f.Server().Token("builders", "push")
+		for _, h := range f.Hosts() {
+			h.WriteFile("/run/secrets/netrc", "machine "+serverName+"\nlogin x\npassword "+token+"\n", 0o600)
+			h.Must("systemctl", "daemon-reload")
+			h.Must("systemctl", "start", "narwharf-upload.service")
+			path := strings.TrimSpace(h.Sh("date +%N > /tmp/built; nix-store --add /tmp/built"))
+			h.Sh(`OUT_PATHS=$1 narwharf upload-hook --queue /var/lib/narwharf-upload`, path)
+			Eventually(s, time.Minute, "it is uploaded", func() error {
+				if out := h.Exec("narwharf", "upload-hook", "status"); !strings.Contains(out.Stdout, "nothing is queued") {
+					return fmt.Errorf("%v\n%s", out, tail(h.Journal("narwharf-upload.service"), 10))
+				}
+				return nil
+			})
+			hash, _, _ := strings.Cut(filepath.Base(path), "-")
+			h.Must("curl", "-fsS", "http://"+serverName+"/"+hash+".narinfo")
+			if out := h.Exec("nix-store", "--query", "--roots", path); out.Stdout != "" {
+				s.Errorf("%s: what was sent is a root still: %v", h.Name(), out)
+			}
+		}
+	})
 }
 
 // serviceSettings are the lines of [Service] in the agent's unit that say what it may.
