@@ -39,7 +39,7 @@ func TestRunbookHasTheAlarms(t *testing.T) {
 			if !regexp.MustCompile(`\bAlarm:`).MatchString(event) {
 				continue
 			}
-			if kind != nil && kind[1] == "rollout." { // what the engine says of them
+			if len(kind) > 1 && kind[1] == "rollout." { // what the engine says of them
 				kinds = append(kinds, "rollout.halted", "rollout.quarantined")
 				continue
 			}
