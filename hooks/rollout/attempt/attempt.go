@@ -207,9 +207,19 @@ func (c *Case) hearReverting(word rollout.Word) {
 			phase = rollout.Left
 		}
 		c.end(phase, r.Fault)
-	case (word == rollout.IsWell || word == rollout.IsArmed) && r.Fault == rollout.TimedOut && (c.Run == nil || c.Run.Seq != r.Seq):
-		// It was asked for long enough, and is where it was. It is to have a newer release now.
+	case r.Fault == rollout.TimedOut && (c.Run == nil || c.Run.Seq != r.Seq):
+		c.hearStays(word)
+	}
+}
+
+// hearStays is for a host that was asked to leave an older release for long enough, and
+// is where it was. It is to have a newer one now.
+func (c *Case) hearStays(word rollout.Word) {
+	switch word {
+	case rollout.IsWell, rollout.IsArmed:
 		c.well(word)
+	case rollout.Ready, rollout.HoldsBack: // it never changed to it
+		c.end(rollout.Back, c.Row.Fault)
 	}
 }
 

@@ -194,6 +194,25 @@ func TestFoundDeniedTwice(t *testing.T) {
 	w.endsOn(t, 3, "/x")
 }
 
+// The same for one that gave its place back before it had changed anything, and is asked
+// to leave all the same.
+func TestFoundHostThatStaysBefore(t *testing.T) {
+	for _, why := range []api.WaitKind{api.WaitInhibited, api.WaitWave} {
+		w, x := reached(t, "draining", "replace")
+		x.deaf = true
+		w.must(rollout.Verb{Channel: "web", Seq: 1, Verb: rollout.Abort, By: "x"})
+		x.level.State, x.level.Waiting = api.WaitingState, why
+		x.report()
+		w.wait(time.Hour)
+		if r := w.row("x"); r.Phase != rollout.Reverting || r.Fault != rollout.TimedOut || w.run("web").State != rollout.Aborted {
+			t.Fatalf("it is %s, and the roll-out %s", text(r), w.run("web").State)
+		}
+		w.promote("web", 2, "/two")
+		w.finish()
+		w.endsOn(t, 2, "/two")
+	}
+}
+
 // Hosts that wait for others which ended badly never get their turn, though max_errors
 // lets that many end so: once nothing else is to come the roll-out halts and says it.
 func TestFoundAfterOfBadOnes(t *testing.T) {

@@ -41,7 +41,7 @@ var faults = []struct{ what, file, is, becomes string }{
 	{"hosts are late that could tell nobody", "attempt/grant.go", "if at.Before(c.Heard) {", "if false {"},
 	{"an attempt is over that may go on", "attempt/attempt.go", "r.Over = c.over()", "r.Over = c.Level.Attempt"},
 	{"a retry takes an attempt for over", "attempt/grant.go", "rollout.Untouched, true, c.over()", "rollout.Untouched, true, c.Level.Attempt"},
-	{"who stays is asked for ever", "attempt/attempt.go", "(c.Run == nil || c.Run.Seq != r.Seq):", "false:"},
+	{"who stays is asked for ever", "attempt/attempt.go", "r.Fault == rollout.TimedOut && (c.Run == nil || c.Run.Seq != r.Seq):", "false:"},
 	{"who lost its state is armed for ever", "attempt/attempt.go", "case rollout.Elsewhere, rollout.Ready, rollout.HoldsBack:", "case rollout.Elsewhere:"},
 	{"a lease that ended before holds the clock", "engine/engine.go", "e.Expire() // what was decided", "// what was decided"},
 	{"quarantine is one channel's", "engine/fail.go", "if other != c && other.Run != nil {", "if false {"},
