@@ -47,9 +47,24 @@ func (f *follower) report(state string, seq int64, wanted string) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	r := f.up.Do("PUT", "/api/v1/hosts/"+f.name+"/status", "application/json", body)
+	r := f.ask("PUT", "/status", body)
 	if r.Status != 204 {
 		f.t.Errorf("the report of %s: %v", f.name, r)
+	}
+}
+
+// ask asks again while the server is away, or begins, as agents do.
+func (f *follower) ask(method, path string, body []byte) Reply {
+	f.t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		r, err := f.up.Try(method, "/api/v1/hosts/"+f.name+path, "application/json", body)
+		if err == nil && r.Status != 503 {
+			return r
+		}
+		if time.Now().After(end) {
+			f.t.Errorf("%s of %s: %v, %v", method, f.name, r, err)
+			return r
+		}
 	}
 }
 
@@ -60,7 +75,7 @@ func (f *follower) desired() (path string, seq int64) {
 	if id, ok := f.more["instance"].(string); ok {
 		query += "&instance=" + id + "&boot=b1"
 	}
-	r := f.up.Do("GET", "/api/v1/hosts/"+f.name+"/desired?"+query, "", nil)
+	r := f.ask("GET", "/desired?"+query, nil)
 	if r.Status != 200 {
 		f.t.Errorf("%v", r)
 		return "", 0

@@ -123,7 +123,10 @@ func (c *Cache) ranges(ctx context.Context, r *doctor.Report) {
 // bodies announces a large upload that the server refuses at once by its name, and sends next to nothing
 // of it. An answer that does not come was kept back by something that wants all of the body first.
 func (c *Cache) bodies(ctx context.Context, r *doctor.Report) {
-	status, text, err := c.announce(ctx)
+	status, text, err := c.announce(ctx, patience)
+	if errors.Is(err, errHeld) { // or something was busy
+		status, text, err = c.announce(ctx, 3*patience)
+	}
 	fix := []string{"proxy_request_buffering off;   # nginx", "client_max_body_size 0;", "proxy_http_version 1.1;"}
 	switch {
 	case status == http.StatusRequestEntityTooLarge:
@@ -142,8 +145,8 @@ func (c *Cache) bodies(ctx context.Context, r *doctor.Report) {
 // errHeld says that no answer came to an upload of which a part was sent.
 var errHeld = errors.New("the upload is held back")
 
-// announce sends the head of a PUT.
-func (c *Cache) announce(ctx context.Context) (status int, text string, err error) {
+// announce sends the head of a PUT, and waits for its answer.
+func (c *Cache) announce(ctx context.Context, patience time.Duration) (status int, text string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, sending)
 	defer cancel()
 	config, err := c.trust.Config()
