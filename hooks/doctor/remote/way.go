@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"narwharf/cache/probe"
@@ -21,7 +22,7 @@ const (
 	announced = 1 << 30
 	// begun is how much of it is sent where something asks for it: behind a proxy a server reads 8 MiB before it
 	// refuses, since some proxies cannot bear an early answer.
-	begun = 10 << 20
+	begun int64 = 24 << 20
 	// sending bounds how long that may take.
 	sending = time.Minute
 	// maxSkew is how far clocks may be apart: tokens and releases end by them.
@@ -133,6 +134,8 @@ func (c *Cache) bodies(ctx context.Context, r *doctor.Report) {
 		r.Fault("upload-size", fix, "something in front of %s refuses an upload of 1 GB by its size (%s): nix copy fails with HTTP error 413", c.URL.Host, text)
 	case errors.Is(err, errHeld):
 		r.Fault("upload-buffering", fix, "something in front of %s collects an upload before it hands it on: large NARs lie on its disk first, and a refusal comes after all of it was sent", c.URL.Host)
+	case errors.Is(err, errCut):
+		r.OK("upload-buffering", "uploads of any size are handed on as they come; a refusal that comes early is not")
 	case err != nil:
 		r.Note("upload-buffering", "%v", err)
 	case status >= 500:
@@ -142,8 +145,13 @@ func (c *Cache) bodies(ctx context.Context, r *doctor.Report) {
 	}
 }
 
-// errHeld says that no answer came to an upload of which a part was sent.
-var errHeld = errors.New("the upload is held back")
+var (
+	// errHeld says that no answer came to an upload of which a part was sent.
+	errHeld = errors.New("the upload is held back")
+	// errCut says that a part was sent and the upload was cut: the server's refusal came early, and what
+	// is in front (Varnish) makes a 503 of that, or a reset.
+	errCut = errors.New("the upload was cut")
+)
 
 // announce sends the head of a PUT, and waits for its answer.
 func (c *Cache) announce(ctx context.Context, patience time.Duration) (status int, text string, err error) {
@@ -155,7 +163,7 @@ func (c *Cache) announce(ctx context.Context, patience time.Duration) (status in
 	}
 	t := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: config, DisableKeepAlives: true, ExpectContinueTimeout: patience}
 	defer t.CloseIdleConnections()
-	body := &slow{done: ctx.Done(), asked: func() { time.AfterFunc(patience, cancel) }}
+	body := &slow{done: ctx.Done(), stall: func() { time.AfterFunc(patience, cancel) }}
 	// Not a NAR's name, and no password: whoever may upload what is refused, too.
 	req, err := http.NewRequestWithContext(ctx, http.MethodPut, c.URL.String()+"/nar/probe", body)
 	if err != nil {
@@ -165,34 +173,41 @@ func (c *Cache) announce(ctx context.Context, patience time.Duration) (status in
 	req.Header.Set("Expect", "100-continue")
 	req.Header.Set("Content-Type", "application/x-nix-nar")
 	resp, err := t.RoundTrip(req)
-	if err != nil {
-		if body.stalled.Load() {
-			return 0, "", errHeld
-		}
+	switch {
+	case errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE):
+		return 0, "", errCut
+	case err != nil && body.stalled.Load():
+		return 0, "", errHeld
+	case err != nil:
 		return 0, "", fmt.Errorf("announce an upload: %w", err)
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode >= http.StatusInternalServerError && body.asked() {
+		return 0, "", errCut
+	}
 	answer, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // it is what there is
 	return resp.StatusCode, firstLine(answer), nil
 }
 
 // slow is a body of which the begin comes, and then nothing until all is over.
 type slow struct {
-	sent    int
-	asked   func()
+	sent    atomic.Int64
+	stall   func()
 	done    <-chan struct{}
 	stalled atomic.Bool
 }
 
-func (s *slow) Read(p []byte) (int, error) {
-	if s.sent < begun {
-		n := min(len(p), begun-s.sent)
+// asked tells whether something wanted to have the body.
+func (s *slow) asked() bool { return s.sent.Load() > 0 }
 
-		s.sent += n
-		return n, nil
+func (s *slow) Read(p []byte) (int, error) {
+	if left := begun - s.sent.Load(); left > 0 {
+		n := min(int64(len(p)), left)
+		s.sent.Add(n)
+		return int(n), nil
 	}
 	s.stalled.Store(true)
-	s.asked()
+	s.stall()
 	<-s.done
 	return 0, io.ErrUnexpectedEOF
 }
