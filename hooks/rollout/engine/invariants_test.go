@@ -161,6 +161,8 @@ func (m *model) grantIsRight(c *roster.Channel, h *roster.Host, d rollout.Decisi
 	}
 }
 
+// budgetsAreKept: a new machine that began by a rule is part of no budget yet; it may
+// become one in the step in which another is granted.
 func (m *model) budgetsAreKept(h *roster.Host) {
 	for name, b := range m.limits.Budgets {
 		if !b.Select.Matches(h.Level.Labels) {
@@ -170,7 +172,7 @@ func (m *model) budgetsAreKept(h *roster.Host) {
 		for _, other := range m.e.Hosts {
 			if b.Select.Matches(other.Level.Labels) {
 				size++
-				if inFlight(other.Row.Phase) || other.Level.State == api.Failed {
+				if inFlight(other.Row.Phase) && !m.byRule[other.Row.Name] || other.Level.State == api.Failed {
 					taken++
 				}
 			}

@@ -17,7 +17,7 @@ import (
 	"narwharf/hooks/rollout/roster"
 )
 
-var shards = flag.Int("shards", 0, "shards of 100 random worlds, some 8,000 steps each. 0: 130, more than 1,000,000 steps; one with -short, the same each time")
+var shards = flag.Int("shards", 0, "shards of 100 random worlds, some 8,000 steps each. 0: the same worlds each time, more than 1,000,000 steps, or 8,000 with -short")
 
 var trace = flag.Bool("trace", false, "tell what happens in each step of a world: for -rapid.failfile")
 
@@ -28,15 +28,12 @@ var modelSteps atomic.Int64
 // were stored and from what the agents really do.
 func TestModel(t *testing.T) {
 	n := *shards
-	switch {
-	case n > 0:
-	case testing.Short():
-		if err := flag.Set("rapid.seed", "20261130"); err != nil {
-			t.Fatal(err)
-		}
+	if n == 0 {
 		n = 1
-	default:
-		n = 130
+		fix(t, "rapid.seed", "20261130")
+		if !testing.Short() {
+			fix(t, "rapid.checks", "13000")
+		}
 	}
 	t.Cleanup(func() { t.Logf("%d steps", modelSteps.Load()) })
 	for i := range n {
@@ -45,6 +42,16 @@ func TestModel(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) { newModel(t).play(t) })
 		})
 	}
+}
+
+// fix sets a flag for the test.
+func fix(t *testing.T, name, value string) {
+	t.Helper()
+	was := flag.Lookup(name).Value.String()
+	if err := flag.Set(name, value); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = flag.Set(name, was) })
 }
 
 const steps = 300
