@@ -110,15 +110,12 @@ func TestBudget(t *testing.T) {
 	f.promote(2, f.entry("*", f.systems["b"]))
 	for f.count("b") < 5 {
 		f.s.Rollouts.Begin()
-		n := 0
 		for _, m := range f.robots {
 			f.step(m)
-			if row, ok := f.s.Rollouts.Host(m.name); ok && row.Phase.InFlight() {
-				n++
+			n := f.show().InFlight
+			if size, taken := f.s.Rollouts.BudgetUse("all"); n > 1 || taken > 1 || size != 5 {
+				t.Fatalf("%d hosts are on their way; the budget counts %d of %d", n, taken, size)
 			}
-		}
-		if size, taken := f.s.Rollouts.BudgetUse("all"); n > 1 || taken > 1 || size != 5 {
-			t.Fatalf("%d hosts are on their way; the budget counts %d of %d", n, taken, size)
 		}
 	}
 	f.want(rollout.Completed, "b", 5)

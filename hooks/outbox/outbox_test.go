@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,8 +87,16 @@ func TestSender(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		refused := paths[1]
+		var mu sync.Mutex
 		var calls [][]string
+		count := func() int {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(calls)
+		}
 		s := &Sender{Queue: q, Log: slog.New(slog.DiscardHandler), Copy: func(_ context.Context, list []string) error {
+			mu.Lock()
+			defer mu.Unlock()
 			calls = append(calls, list)
 			if slices.Contains(list, refused) {
 				return errors.New("413")
@@ -98,11 +107,12 @@ func TestSender(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- s.Run(ctx) }()
 		synctest.Wait()
-		if items, _ := q.List(); len(items) != 1 || items[0].Path != refused || !strings.Contains(items[0].Error, "try 1") || len(calls) != 3 {
-			t.Errorf("%+v after %q", items, calls)
+		if items, _ := q.List(); len(items) != 1 || items[0].Path != refused || !strings.Contains(items[0].Error, "try 1") || count() != 3 {
+			t.Errorf("%+v after %d calls", items, count())
 		}
 		time.Sleep(time.Hour)
-		if n := len(calls) - 3; n < 8 || n > 14 {
+		synctest.Wait()
+		if n := count() - 3; n < 8 || n > 14 {
 			t.Errorf("%d tries in an hour", n)
 		}
 		if err := (&Sender{Queue: q}).Run(ctx); !errors.Is(err, ErrAnother) {
