@@ -38,9 +38,6 @@ var sum = narinfo.Hash(sha256.Sum256(NAR))
 // File is the name of the NAR below nar/.
 var File = sum.Base32() + ".nar"
 
-// Path is the store path in a store's folder, as /nix/store.
-func Path(storeDir string) string { return storeDir + "/" + base }
-
 // Info is the narinfo, which nobody has signed yet.
 func Info(storeDir string) *narinfo.Info {
 	return &narinfo.Info{

@@ -140,15 +140,6 @@ func (c *Cache) Keys(ctx context.Context) (keys []signing.PublicKey, err error) 
 	return keys, nil
 }
 
-// Version is what the server says it is, "" if it says nothing.
-func (c *Cache) Version(ctx context.Context) string {
-	text, err := c.must(ctx, "/version")
-	if err != nil {
-		return ""
-	}
-	return firstLine(text)
-}
-
 // Narinfo reads that of a path, "" for the one that every Narwharf has.
 func (c *Cache) Narinfo(ctx context.Context, path string) (*narinfo.Info, error) {
 	hash := probe.Hash

@@ -133,11 +133,6 @@ func find(c shortlived.Change, id string) (shortlived.Token, error) {
 	return t, err
 }
 
-// EndAll ends all sessions of the person who has one with this grant, and says how many.
-func EndAll(c shortlived.Change, g access.Grant) (int, error) {
-	return c.RevokeSubject(Kind, g.Issuer, g.Subject)
-}
-
 // List is the sessions that go on, the oldest first.
 func (s *Sessions) List(ctx context.Context, now time.Time) (list []shortlived.Token) {
 	for _, t := range s.short.List() {
