@@ -54,7 +54,8 @@ func Records(list []Entry) []Record {
 	return records
 }
 
-// MergeByUpdate is Merge by Updates.
+// MergeByUpdate is Merge by Updates, for a store that runs one Update at a time: it reads
+// what it decides on, and takes no lock.
 func MergeByUpdate(ctx context.Context, s Store, bucket string, values map[string]uint64) error {
 	for keys := range slices.Chunk(slices.Sorted(maps.Keys(values)), MaxPage) {
 		err := s.Update(ctx, nil, func(tx Tx) error {

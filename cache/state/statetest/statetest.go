@@ -150,10 +150,6 @@ func (s twice) Update(ctx context.Context, locks []string, fn func(tx state.Tx) 
 	return s.Store.Update(ctx, locks, fn)
 }
 
-func (s twice) Merge(ctx context.Context, bucket string, values map[string]uint64) error {
-	return state.MergeByUpdate(ctx, s, bucket, values)
-}
-
 func (s twice) Replace(ctx context.Context, locks []string, bucket string, fill func(put state.PutFunc) error, flip func(tx state.Tx) error) error {
 	return state.ReplaceByUpdate(ctx, s, locks, bucket, fill, flip)
 }
