@@ -1,4 +1,4 @@
-package blob
+package blob_test
 
 import (
 	"errors"
@@ -10,6 +10,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"narwharf/cache/blob"
+	"narwharf/cache/blob/blobtest"
 )
 
 // scratch is a folder in memory, where there is one: these tests sync a lot,
@@ -25,9 +28,9 @@ func scratch(t *testing.T) string {
 
 // newFS opens a store whose end is checked: no temporary file, no room that
 // stays taken.
-func newFS(t *testing.T) *FS {
+func newFS(t *testing.T) *blob.FS {
 	dir := scratch(t)
-	s, err := NewFS(filepath.Join(dir, "cache"), filepath.Join(dir, "tmp"))
+	s, err := blob.NewFS(filepath.Join(dir, "cache"), filepath.Join(dir, "tmp"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,24 +38,24 @@ func newFS(t *testing.T) *FS {
 	return s
 }
 
-func mustBeTidy(t *testing.T, s *FS) {
+func mustBeTidy(t *testing.T, s *blob.FS) {
 	t.Helper()
-	if entries, err := os.ReadDir(s.tmp); err != nil || len(entries) > 0 {
+	if entries, err := os.ReadDir(s.Temp()); err != nil || len(entries) > 0 {
 		t.Errorf("left in the temporary folder: %v, %v", entries, err)
 	}
-	if n := s.promised.Load(); n != 0 {
+	if n := s.Promised(); n != 0 {
 		t.Errorf("%d bytes are still promised", n)
 	}
 }
 
 func TestFSContract(t *testing.T) {
-	testContract(t, func(t *testing.T) Store { return newFS(t) })
+	blobtest.Contract(t, func(t *testing.T) blob.Store { return newFS(t) })
 }
 
 // sendfile(2) needs the bare file: a wrapper would cost half the throughput.
 func TestFSOpenGivesAnOSFile(t *testing.T) {
 	s := newFS(t)
-	put(t, s, "nar/a", "x")
+	blobtest.Put(t, s, "nar/a", "x")
 	f, err := s.Open("nar/a")
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +67,7 @@ func TestFSOpenGivesAnOSFile(t *testing.T) {
 }
 
 // record notes the steps that fn takes on the disk.
-func record(s *FS, fn func()) (ops []string) {
+func record(s *blob.FS, fn func()) (ops []string) {
 	s.Fault = func(op, _ string) error {
 		ops = append(ops, op)
 		return nil
@@ -75,7 +78,7 @@ func record(s *FS, fn func()) (ops []string) {
 }
 
 // failAt makes the nth step fail, counted from 0.
-func failAt(s *FS, n int, cause error) {
+func failAt(s *blob.FS, n int, cause error) {
 	s.Fault = func(op, _ string) error {
 		if n--; n == -1 {
 			return fmt.Errorf("injected at %s: %w", op, cause)
@@ -86,12 +89,12 @@ func failAt(s *FS, n int, cause error) {
 
 func TestFSStepsOfAWrite(t *testing.T) {
 	s := newFS(t)
-	first := record(s, func() { put(t, s, "nar/a", "x") })
+	first := record(s, func() { blobtest.Put(t, s, "nar/a", "x") })
 	want := []string{"syncdir", "create", "write", "sync", "rename", "syncdir"}
 	if !slices.Equal(first, want) {
 		t.Errorf("the first file of a folder: %v, want %v", first, want)
 	}
-	second := record(s, func() { put(t, s, "nar/b", "x") })
+	second := record(s, func() { blobtest.Put(t, s, "nar/b", "x") })
 	if !slices.Equal(second, want[1:]) {
 		t.Errorf("the second: %v, want %v", second, want[1:])
 	}
@@ -99,11 +102,11 @@ func TestFSStepsOfAWrite(t *testing.T) {
 	var synced []string
 	s.Fault = func(op, name string) error {
 		if op == "syncdir" {
-			synced = append(synced, strings.TrimPrefix(name, s.root))
+			synced = append(synced, strings.TrimPrefix(name, s.Root()))
 		}
 		return nil
 	}
-	put(t, s, "build-trace-v2/drv/out.doi", "x")
+	blobtest.Put(t, s, "build-trace-v2/drv/out.doi", "x")
 	s.Fault = nil
 	if want := []string{"", "/build-trace-v2", "/build-trace-v2/drv"}; !slices.Equal(synced, want) {
 		t.Errorf("synced %q, want %q", synced, want)
@@ -113,11 +116,11 @@ func TestFSStepsOfAWrite(t *testing.T) {
 func TestFSFaultAtEveryStep(t *testing.T) {
 	for _, cause := range []error{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT} {
 		for _, old := range []string{"", "old content"} {
-			write := func(s *FS) error { return WriteFile(s, "nar/a", []byte("new")) }
-			prepare := func(t *testing.T) *FS {
+			write := func(s *blob.FS) error { return blob.WriteFile(s, "nar/a", []byte("new")) }
+			prepare := func(t *testing.T) *blob.FS {
 				s := newFS(t)
 				if old != "" {
-					put(t, s, "nar/a", old)
+					blobtest.Put(t, s, "nar/a", old)
 				}
 				return s
 			}
@@ -136,19 +139,19 @@ func TestFSFaultAtEveryStep(t *testing.T) {
 					if !errors.Is(err, cause) || !strings.Contains(err.Error(), "nar/a") {
 						t.Errorf("error %v, want one that names the file and the cause", err)
 					}
-					if full := !errors.Is(cause, syscall.EIO); errors.Is(err, ErrFull) != full {
+					if full := !errors.Is(cause, syscall.EIO); errors.Is(err, blob.ErrFull) != full {
 						t.Errorf("error %v: is ErrFull: %t, want %t", err, !full, full)
 					}
 					if old == "" {
-						mustMiss(t, s, "nar/a")
+						blobtest.MustMiss(t, s, "nar/a")
 					} else {
-						mustHold(t, s, "nar/a", old)
+						blobtest.MustHold(t, s, "nar/a", old)
 					}
 					mustBeTidy(t, s)
 					if err := write(s); err != nil { // a fault that passed leaves nothing behind
 						t.Fatal(err)
 					}
-					mustHold(t, s, "nar/a", "new")
+					blobtest.MustHold(t, s, "nar/a", "new")
 				})
 			}
 		}
@@ -157,12 +160,12 @@ func TestFSFaultAtEveryStep(t *testing.T) {
 
 func TestFSFaultOfRemove(t *testing.T) {
 	s := newFS(t)
-	put(t, s, "nar/a", "x")
+	blobtest.Put(t, s, "nar/a", "x")
 	failAt(s, 0, syscall.EIO)
 	if err := s.Remove("nar/a"); !errors.Is(err, syscall.EIO) {
 		t.Errorf("Remove: %v", err)
 	}
-	mustHold(t, s, "nar/a", "x")
+	blobtest.MustHold(t, s, "nar/a", "x")
 	failAt(s, 1, syscall.EIO) // after unlink, at the folder's sync
 	if err := s.Remove("nar/a"); !errors.Is(err, syscall.EIO) {
 		t.Errorf("Remove: %v, want an error: the file may come back in a crash", err)
@@ -181,7 +184,7 @@ func TestFSFaultOfRemove(t *testing.T) {
 func TestFSRemoveSyncsOnce(t *testing.T) {
 	s := newFS(t)
 	for _, name := range []string{"a", "b", "nar/a", "nar/b"} {
-		put(t, s, name, "x")
+		blobtest.Put(t, s, name, "x")
 	}
 	var ops []string
 	s.Fault = func(op, _ string) error { ops = append(ops, op); return nil }
@@ -201,20 +204,20 @@ func TestFSStickyError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mustWrite(t, w, "abc")
+	blobtest.MustWrite(t, w, "abc")
 	failAt(s, 0, syscall.ENOSPC)
 	_, err = w.Write([]byte("def"))
 	s.Fault = nil
-	if !errors.Is(err, ErrFull) {
+	if !errors.Is(err, blob.ErrFull) {
 		t.Errorf("Write on a full disk: %v", err)
 	}
-	if _, err := w.Write([]byte("def")); !errors.Is(err, ErrFull) {
+	if _, err := w.Write([]byte("def")); !errors.Is(err, blob.ErrFull) {
 		t.Errorf("a later Write: %v, want the same error", err)
 	}
-	if err := w.Commit(); !errors.Is(err, ErrFull) {
+	if err := w.Commit(); !errors.Is(err, blob.ErrFull) {
 		t.Errorf("Commit: %v, want the same error", err)
 	}
-	mustMiss(t, s, "a")
+	blobtest.MustMiss(t, s, "a")
 }
 
 // Room goes to what comes in: who announces all that there is and sends little keeps
@@ -225,7 +228,7 @@ func TestFSPromisesRoom(t *testing.T) {
 	if err != nil || free <= 0 {
 		t.Fatalf("Free: %d, %v", free, err)
 	}
-	if _, err := s.Create("x", free+1<<40); !errors.Is(err, ErrFull) {
+	if _, err := s.Create("x", free+1<<40); !errors.Is(err, blob.ErrFull) {
 		t.Errorf("more than there is: %v, want ErrFull", err)
 	}
 	half := free/2 + 64<<20
@@ -233,8 +236,8 @@ func TestFSPromisesRoom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mustWrite(t, w, "0123456789")
-	if got := s.promised.Load(); got != roomStep-10 {
+	blobtest.MustWrite(t, w, "0123456789")
+	if got := s.Promised(); got != blob.RoomStep-10 {
 		t.Errorf("promised %d after 10 bytes of %d", got, half)
 	}
 	other, err := s.Create("b", half)
@@ -242,22 +245,22 @@ func TestFSPromisesRoom(t *testing.T) {
 		t.Fatalf("another half and more: %v", err)
 	}
 	chunk := make([]byte, 1<<20)
-	for range 2*roomStep/len(chunk) + 1 {
-		mustWrite(t, other, string(chunk))
+	for range 2*blob.RoomStep/len(chunk) + 1 {
+		blobtest.MustWrite(t, other, string(chunk))
 	}
-	if got := s.promised.Load(); got < roomStep || got > 4*roomStep {
-		t.Errorf("promised %d after %d bytes", got, 2*roomStep)
+	if got := s.Promised(); got < blob.RoomStep || got > 4*blob.RoomStep {
+		t.Errorf("promised %d after %d bytes", got, 2*blob.RoomStep)
 	}
-	s.reserve += free // the disk fills up meanwhile
-	for range 4 * roomStep / len(chunk) {
+	s.Reserve(free) // the disk fills up meanwhile
+	for range 4 * blob.RoomStep / len(chunk) {
 		if _, err = other.Write(chunk); err != nil {
 			break
 		}
 	}
-	if !errors.Is(err, ErrFull) {
+	if !errors.Is(err, blob.ErrFull) {
 		t.Errorf("at the reserve: %v, want ErrFull", err)
 	}
-	s.reserve -= free
+	s.Reserve(-free)
 	other.Abort()
 	w.Abort()
 	mustBeTidy(t, s)
@@ -266,29 +269,29 @@ func TestFSPromisesRoom(t *testing.T) {
 // A write of more than is promised ahead takes its room at once, however large it is.
 func TestFSLargeWrites(t *testing.T) {
 	s := newFS(t)
-	for _, size := range []int{roomStep - 1, roomStep + 1, 3*roomStep + 5} {
+	for _, size := range []int{blob.RoomStep - 1, blob.RoomStep + 1, 3*blob.RoomStep + 5} {
 		w, err := s.Create("large", int64(size)+10)
 		if err != nil {
 			t.Fatal(err)
 		}
-		mustWrite(t, w, strings.Repeat("x", size))
-		mustWrite(t, w, strings.Repeat("y", 20)) // ten of them unannounced
+		blobtest.MustWrite(t, w, strings.Repeat("x", size))
+		blobtest.MustWrite(t, w, strings.Repeat("y", 20)) // ten of them unannounced
 		if err := w.Commit(); err != nil {
 			t.Fatal(err)
 		}
-		if st, err := s.Stat("large"); err != nil || st.Size != int64(size)+20 || s.promised.Load() != 0 {
-			t.Errorf("%+v, %v, promised %d", st, err, s.promised.Load())
+		if st, err := s.Stat("large"); err != nil || st.Size != int64(size)+20 || s.Promised() != 0 {
+			t.Errorf("%+v, %v, promised %d", st, err, s.Promised())
 		}
 	}
-	w, err := s.Create("large", 2*roomStep)
+	w, err := s.Create("large", 2*blob.RoomStep)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.reserve += 1 << 60 // the disk fills up meanwhile
-	if _, err := w.Write(make([]byte, 2*roomStep)); !errors.Is(err, ErrFull) {
+	s.Reserve(1 << 60) // the disk fills up meanwhile
+	if _, err := w.Write(make([]byte, 2*blob.RoomStep)); !errors.Is(err, blob.ErrFull) {
 		t.Errorf("%v, want ErrFull", err)
 	}
-	s.reserve -= 1 << 60
+	s.Reserve(-(1 << 60))
 	w.Abort()
 	mustBeTidy(t, s)
 }
@@ -301,17 +304,17 @@ func TestFSReserveHoldsForUnknownSizes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Abort()
-	s.reserve = 1 << 62 // the disk fills up meanwhile
+	s.Reserve(1 << 62) // the disk fills up meanwhile
 	chunk := make([]byte, 1<<20)
-	for range unaskedStep / len(chunk) {
+	for range blob.UnaskedStep / len(chunk) {
 		if _, err = w.Write(chunk); err != nil {
 			break
 		}
 	}
-	if !errors.Is(err, ErrFull) {
-		t.Errorf("%d bytes below the reserve: %v, want ErrFull", unaskedStep, err)
+	if !errors.Is(err, blob.ErrFull) {
+		t.Errorf("%d bytes below the reserve: %v, want ErrFull", blob.UnaskedStep, err)
 	}
-	if _, err := s.Create("b", -1); !errors.Is(err, ErrFull) {
+	if _, err := s.Create("b", -1); !errors.Is(err, blob.ErrFull) {
 		t.Errorf("Create without room: %v, want ErrFull", err)
 	}
 }
@@ -320,29 +323,29 @@ func TestFSCleanAndForeignFiles(t *testing.T) {
 	s := newFS(t)
 	// What a run of the same process id left, as in a container.
 	for i := range 3 {
-		left := filepath.Join(s.tmp, fmt.Sprintf("%d.%d", os.Getpid(), i+1))
+		left := filepath.Join(s.Temp(), fmt.Sprintf("%d.%d", os.Getpid(), i+1))
 		if err := os.WriteFile(left, []byte("left"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	put(t, s, "a", "new")
-	mustHold(t, s, "a", "new")
+	blobtest.Put(t, s, "a", "new")
+	blobtest.MustHold(t, s, "a", "new")
 	if err := s.Clean(); err != nil {
 		t.Fatal(err)
 	}
 	mustBeTidy(t, s)
 	for _, name := range []string{".hidden", "dir/x"} {
-		if err := os.MkdirAll(filepath.Dir(filepath.Join(s.root, name)), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(s.Root(), name)), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(s.root, name), nil, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(s.Root(), name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Symlink("a", filepath.Join(s.root, "link")); err != nil {
+	if err := os.Symlink("a", filepath.Join(s.Root(), "link")); err != nil {
 		t.Fatal(err)
 	}
-	if got := list(t, s, ""); !slices.Equal(got, []string{"a"}) {
+	if got := blobtest.List(t, s, ""); !slices.Equal(got, []string{"a"}) {
 		t.Errorf("the top has %v, want a alone", got)
 	}
 }
@@ -351,19 +354,19 @@ func TestFSCleanAndForeignFiles(t *testing.T) {
 // also if they go while it is written.
 func TestFSFolderRemovedMeanwhile(t *testing.T) {
 	for _, name := range []string{"log/a", "build-trace-v2/drv/out.doi"} {
-		for folder, gone := range map[string]func(s *FS) string{
-			"its own":       func(s *FS) string { return filepath.Dir(filepath.Join(s.root, name)) },
-			"the top one":   func(s *FS) string { return filepath.Join(s.root, strings.Split(name, "/")[0]) },
-			"the temporary": func(s *FS) string { return s.tmp },
+		for folder, gone := range map[string]func(s *blob.FS) string{
+			"its own":       func(s *blob.FS) string { return filepath.Dir(filepath.Join(s.Root(), name)) },
+			"the top one":   func(s *blob.FS) string { return filepath.Join(s.Root(), strings.Split(name, "/")[0]) },
+			"the temporary": func(s *blob.FS) string { return s.Temp() },
 		} {
 			t.Run(name+", "+folder, func(t *testing.T) {
 				s := newFS(t)
-				put(t, s, name, "x")
+				blobtest.Put(t, s, name, "x")
 				if err := os.RemoveAll(gone(s)); err != nil {
 					t.Fatal(err)
 				}
-				put(t, s, name, "y")
-				mustHold(t, s, name, "y")
+				blobtest.Put(t, s, name, "y")
+				blobtest.MustHold(t, s, name, "y")
 				if folder == "the temporary" {
 					return
 				}
@@ -371,23 +374,23 @@ func TestFSFolderRemovedMeanwhile(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				mustWrite(t, w, "z")
+				blobtest.MustWrite(t, w, "z")
 				if err := os.RemoveAll(gone(s)); err != nil {
 					t.Fatal(err)
 				}
 				if err := w.Commit(); err != nil {
 					t.Fatal(err)
 				}
-				mustHold(t, s, name, "z")
+				blobtest.MustHold(t, s, name, "z")
 			})
 		}
 	}
 	// The store itself is another matter: its disk may be away.
 	s := newFS(t)
-	if err := os.RemoveAll(s.root); err != nil {
+	if err := os.RemoveAll(s.Root()); err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteFile(s, "log/a", []byte("x")); !errors.Is(err, fs.ErrNotExist) {
+	if err := blob.WriteFile(s, "log/a", []byte("x")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("without the store: %v", err)
 	}
 }
@@ -397,7 +400,7 @@ func TestNewFSOnAFile(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := NewFS(file, filepath.Join(filepath.Dir(file), "tmp")); err == nil {
+	if _, err := blob.NewFS(file, filepath.Join(filepath.Dir(file), "tmp")); err == nil {
 		t.Error("a file passed for a folder")
 	}
 }

@@ -1,4 +1,6 @@
-package blob
+// Package blobtest holds every blob.Store to what the interface promises. A store's
+// own tests add what is its own: the files of one, the requests of another.
+package blobtest
 
 import (
 	"bytes"
@@ -11,67 +13,73 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"narwharf/cache/blob"
 )
 
-// testContract holds a Store to what the interface says.
-func testContract(t *testing.T, open func(t *testing.T) Store) {
+// Files is how many files a folder gets in the test of List: more than a store may read
+// at once.
+const Files = 2100
+
+// Contract holds a Store to what the interface says. open makes an empty one.
+func Contract(t *testing.T, open func(t *testing.T) blob.Store) {
 	t.Run("a file is there after Commit and not before", func(t *testing.T) {
 		s := open(t)
 		w, err := s.Create("nar/a", 5)
 		if err != nil {
 			t.Fatal(err)
 		}
-		mustWrite(t, w, "hel")
-		mustMiss(t, s, "nar/a")
-		mustWrite(t, w, "lo")
-		mustMiss(t, s, "nar/a")
+		MustWrite(t, w, "hel")
+		MustMiss(t, s, "nar/a")
+		MustWrite(t, w, "lo")
+		MustMiss(t, s, "nar/a")
 		if err := w.Commit(); err != nil {
 			t.Fatal(err)
 		}
 		w.Abort() // deferred in every caller
-		mustHold(t, s, "nar/a", "hello")
+		MustHold(t, s, "nar/a", "hello")
 		if err := w.Commit(); err == nil {
 			t.Error("a second Commit passed")
 		}
 		if _, err := w.Write([]byte("x")); err == nil {
 			t.Error("Write after Commit passed")
 		}
-		mustHold(t, s, "nar/a", "hello")
+		MustHold(t, s, "nar/a", "hello")
 	})
 
 	t.Run("Abort leaves what was there", func(t *testing.T) {
 		s := open(t)
-		put(t, s, "a", "old")
+		Put(t, s, "a", "old")
 		for _, name := range []string{"a", "b"} {
 			w, err := s.Create(name, 3)
 			if err != nil {
 				t.Fatal(err)
 			}
-			mustWrite(t, w, "new")
+			MustWrite(t, w, "new")
 			w.Abort()
 			w.Abort()
 			if err := w.Commit(); err == nil {
 				t.Errorf("%s: Commit after Abort passed", name)
 			}
 		}
-		mustHold(t, s, "a", "old")
-		mustMiss(t, s, "b")
+		MustHold(t, s, "a", "old")
+		MustMiss(t, s, "b")
 	})
 
 	t.Run("replacing is atomic for who has the old file open", func(t *testing.T) {
 		s := open(t)
-		put(t, s, "a", "old")
+		Put(t, s, "a", "old")
 		f, err := s.Open("a")
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		put(t, s, "a", "newer")
+		Put(t, s, "a", "newer")
 		text, err := io.ReadAll(f.Content)
 		if err != nil || string(text) != "old" || f.Size != 3 {
 			t.Errorf("the open file has %q (size %d), %v; want the old content", text, f.Size, err)
 		}
-		mustHold(t, s, "a", "newer")
+		MustHold(t, s, "a", "newer")
 	})
 
 	t.Run("more may come than was announced", func(t *testing.T) {
@@ -82,20 +90,20 @@ func testContract(t *testing.T, open func(t *testing.T) Store) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			mustWrite(t, w, "12345")
+			MustWrite(t, w, "12345")
 			if err := w.Commit(); err != nil {
 				t.Fatal(err)
 			}
-			mustHold(t, s, name, "12345")
+			MustHold(t, s, name, "12345")
 		}
 	})
 
 	t.Run("what cannot fit is refused at once", func(t *testing.T) {
 		s := open(t)
-		if _, err := s.Create("a", 1<<60); !errors.Is(err, ErrFull) {
+		if _, err := s.Create("a", 1<<60); !errors.Is(err, blob.ErrFull) {
 			t.Errorf("Create of an exbibyte: %v, want ErrFull", err)
 		}
-		put(t, s, "a", "small") // and the refusal took no room
+		Put(t, s, "a", "small") // and the refusal took no room
 	})
 
 	t.Run("bad names", func(t *testing.T) {
@@ -116,18 +124,18 @@ func testContract(t *testing.T, open func(t *testing.T) Store) {
 			if name == "" { // the top, for List
 				continue
 			}
-			if err := s.List(name, func(Info) error { return nil }); !errors.Is(err, fs.ErrInvalid) {
+			if err := s.List(name, func(blob.Info) error { return nil }); !errors.Is(err, fs.ErrInvalid) {
 				t.Errorf("List(%q): %v, want fs.ErrInvalid", name, err)
 			}
 		}
-		put(t, s, "log/"+strings.Repeat("x", 255), "longest")
+		Put(t, s, "log/"+strings.Repeat("x", 255), "longest")
 	})
 
 	t.Run("a missing name", func(t *testing.T) {
 		s := open(t)
-		put(t, s, "nar/other", "x")
+		Put(t, s, "nar/other", "x")
 		for _, name := range []string{"a", "nar/a", "no-such-folder/a"} {
-			mustMiss(t, s, name)
+			MustMiss(t, s, name)
 			if err := s.Remove(name); err != nil {
 				t.Errorf("Remove(%s): %v, want nil", name, err)
 			}
@@ -142,26 +150,26 @@ func testContract(t *testing.T, open func(t *testing.T) Store) {
 
 	t.Run("List", func(t *testing.T) {
 		s := open(t)
-		if got := list(t, s, "nar"); got != nil {
+		if got := List(t, s, "nar"); got != nil {
 			t.Errorf("a missing folder has %v", got)
 		}
 		var want []string
-		for i := range 2100 { // more than a store may read at once
+		for i := range Files {
 			name := fmt.Sprintf("nar/%04d", i)
-			put(t, s, name, "x")
+			Put(t, s, name, "x")
 			want = append(want, name)
 		}
-		put(t, s, "top", "abc")
-		put(t, s, "nar/deeper/x", "x")
-		if got := list(t, s, "nar"); !slices.Equal(got, want) {
+		Put(t, s, "top", "abc")
+		Put(t, s, "nar/deeper/x", "x")
+		if got := List(t, s, "nar"); !slices.Equal(got, want) {
 			t.Errorf("nar has %d files, want %d", len(got), len(want))
 		}
-		if got := list(t, s, ""); !slices.Equal(got, []string{"top"}) {
+		if got := List(t, s, ""); !slices.Equal(got, []string{"top"}) {
 			t.Errorf("the top has %v", got)
 		}
 		stop := errors.New("stop")
 		calls := 0
-		err := s.List("nar", func(Info) error { calls++; return stop })
+		err := s.List("nar", func(blob.Info) error { calls++; return stop })
 		if !errors.Is(err, stop) || calls != 1 {
 			t.Errorf("List went on to %d calls and returned %v", calls, err)
 		}
@@ -173,7 +181,7 @@ func testContract(t *testing.T, open func(t *testing.T) Store) {
 			t.Errorf("a missing folder has %v, %v", got, err)
 		}
 		for _, name := range []string{"channels/web/1", "channels/web/2", "channels/db/deep/er", "channels/file"} {
-			put(t, s, name, "x")
+			Put(t, s, name, "x")
 		}
 		got, err := s.Folders("channels")
 		slices.Sort(got)
@@ -190,22 +198,22 @@ func testContract(t *testing.T, open func(t *testing.T) Store) {
 	t.Run("Stat, Remove", func(t *testing.T) {
 		s := open(t)
 		before := time.Now().Add(-time.Second)
-		put(t, s, "nar/a", "12345")
+		Put(t, s, "nar/a", "12345")
 		st, err := s.Stat("nar/a")
 		if err != nil || st.Name != "nar/a" || st.Size != 5 || st.ModTime.Before(before) {
 			t.Errorf("Stat: %+v, %v", st, err)
 		}
-		mustHold(t, s, "nar/a", "12345")
+		MustHold(t, s, "nar/a", "12345")
 		if err := s.Remove("nar/a"); err != nil {
 			t.Fatal(err)
 		}
-		mustMiss(t, s, "nar/a")
+		MustMiss(t, s, "nar/a")
 	})
 
 	t.Run("several go at once", func(t *testing.T) {
 		s := open(t)
 		for _, name := range []string{"a", "b", "nar/a", "nar/b"} {
-			put(t, s, name, "x")
+			Put(t, s, name, "x")
 		}
 		if err := s.Remove(); err != nil {
 			t.Error(err)
@@ -214,15 +222,15 @@ func testContract(t *testing.T, open func(t *testing.T) Store) {
 			t.Errorf("%v, want fs.ErrInvalid for one of them", err)
 		}
 		for _, name := range []string{"a", "b", "nar/a"} {
-			mustMiss(t, s, name)
+			MustMiss(t, s, name)
 		}
-		mustHold(t, s, "nar/b", "x")
+		MustHold(t, s, "nar/b", "x")
 	})
 
 	t.Run("ReadFile refuses what is too large", func(t *testing.T) {
 		s := open(t)
-		put(t, s, "a", "12345")
-		if text, err := ReadFile(s, "a", 4); err == nil {
+		Put(t, s, "a", "12345")
+		if text, err := blob.ReadFile(s, "a", 4); err == nil {
 			t.Errorf("got %q", text)
 		}
 	})
@@ -234,11 +242,11 @@ func testContract(t *testing.T, open func(t *testing.T) Store) {
 			wg.Go(func() {
 				for i := range 50 {
 					text := bytes.Repeat([]byte{byte('a' + g)}, 3000)
-					if err := WriteFile(s, fmt.Sprintf("nar/%d", i%5), text); err != nil {
+					if err := blob.WriteFile(s, fmt.Sprintf("nar/%d", i%5), text); err != nil {
 						t.Error(err)
 						return
 					}
-					got, err := ReadFile(s, fmt.Sprintf("nar/%d", (i+g)%5), 1<<20)
+					got, err := blob.ReadFile(s, fmt.Sprintf("nar/%d", (i+g)%5), 1<<20)
 					if errors.Is(err, fs.ErrNotExist) {
 						continue
 					}
@@ -253,29 +261,33 @@ func testContract(t *testing.T, open func(t *testing.T) Store) {
 	})
 }
 
-func put(t *testing.T, s Store, name, text string) {
+// Put stores a file.
+func Put(t *testing.T, s blob.Store, name, text string) {
 	t.Helper()
-	if err := WriteFile(s, name, []byte(text)); err != nil {
+	if err := blob.WriteFile(s, name, []byte(text)); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func mustWrite(t *testing.T, w Writer, text string) {
+// MustWrite writes to a file that is being written.
+func MustWrite(t *testing.T, w blob.Writer, text string) {
 	t.Helper()
 	if n, err := w.Write([]byte(text)); n != len(text) || err != nil {
 		t.Fatalf("Write: %d, %v", n, err)
 	}
 }
 
-func mustHold(t *testing.T, s Store, name, want string) {
+// MustHold tells if a file is not what it should be.
+func MustHold(t *testing.T, s blob.Store, name, want string) {
 	t.Helper()
-	got, err := ReadFile(s, name, 1<<20)
+	got, err := blob.ReadFile(s, name, 1<<20)
 	if err != nil || string(got) != want {
 		t.Errorf("%s holds %q, %v; want %q", name, got, err, want)
 	}
 }
 
-func mustMiss(t *testing.T, s Store, name string) {
+// MustMiss tells if there is a file.
+func MustMiss(t *testing.T, s blob.Store, name string) {
 	t.Helper()
 	if f, err := s.Open(name); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Open(%s): %v, %v; want fs.ErrNotExist", name, f, err)
@@ -285,9 +297,10 @@ func mustMiss(t *testing.T, s Store, name string) {
 	}
 }
 
-func list(t *testing.T, s Store, dir string) (names []string) {
+// List are the names of the files directly in dir, sorted.
+func List(t *testing.T, s blob.Store, dir string) (names []string) {
 	t.Helper()
-	err := s.List(dir, func(i Info) error {
+	err := s.List(dir, func(i blob.Info) error {
 		names = append(names, i.Name)
 		return nil
 	})
