@@ -4,7 +4,7 @@
 // Server is an http.Handler over the table Routes, with a file for each kind of
 // URL. What lies beneath knows no HTTP: uploads (package upload), the machine's own
 // store (package local), and the index and the files that both stand on. What they
-// refuse becomes a status in one table, kinds.
+// refuse becomes a status in one table (package failure).
 //
 // What is not uploaded is looked up in the local store, if there is one, and a client cannot
 // tell which it was. Nothing is written for it but compressed copies, until a path is adopted:
@@ -23,5 +23,5 @@
 // Every refusal of an upload is a final 4xx, or 501 where the fault is ours,
 // and one line in words, since Nix before 2.33 cannot send a body twice and
 // hangs on anything that asks it to. What the headers decide is decided before
-// a byte of the body is read. See kinds.
+// a byte of the body is read. See package failure.
 package cache

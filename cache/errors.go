@@ -1,90 +1,25 @@
 package cache
 
 import (
-	"context"
-	"errors"
 	"io"
-	"io/fs"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
-	"unicode"
 
-	"narwharf/cache/blob"
-	"narwharf/cache/index"
+	"narwharf/cache/failure"
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
-	"narwharf/narinfo/clip"
 	"narwharf/signing/access"
 )
-
-// maxErrorText keeps error bodies below the 1024 bytes from which on Nix
-// shows nothing of them (src/libstore/filetransfer.cc).
-const maxErrorText = 900
 
 const (
 	textType = "text/plain; charset=utf-8"
 	jsonType = "application/json"
 )
 
-// errorAnswer is what a client gets for any error of a handler.
-func errorAnswer(method string, err error) (status int, kind refusal.Kind, text string) {
-	r := refusalOf(err)
-	if method == http.MethodPut && r.Kind == refusal.Missing { // it was to be written, not found
-		r = internalError
-	}
-	status = statusOf[r.Kind]
-	var d *access.Denied
-	if errors.As(err, &d) {
-		status = d.Status
-	}
-	if method == http.MethodPut && status >= http.StatusInternalServerError {
-		status = http.StatusNotImplemented
-	}
-	return status, r.Kind, r.Text
-}
-
-var internalError = refusal.New(refusal.Internal, "internal error; the server's log says more")
-
-// refusalOf makes a refusal of any error. What it does not know is internal, and
-// its words are for the log alone.
-func refusalOf(err error) *refusal.Error {
-	var d *access.Denied
-	var tooBig *http.MaxBytesError
-	switch r := refusal.In(err); {
-	case r != nil:
-		return r
-	case errors.As(err, &d):
-		return refusal.New(refusal.Denied, "%v", d)
-	case errors.Is(err, blob.ErrFull):
-		return refusal.New(refusal.Full, "the cache has no room for this upload: its disk is full, tell whoever runs it")
-	case errors.As(err, &tooBig):
-		return refusal.New(refusal.TooLarge, "the body is larger than the %d bytes that are allowed here", tooBig.Limit)
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, index.ErrNotFound), errors.Is(err, fs.ErrInvalid):
-		return refusal.New(refusal.Missing, "not in this cache")
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return refusal.New(refusal.Stalled, "the upload stalled: no bytes came for too long; run the command again")
-	case errors.Is(err, reply.ErrBody), errors.Is(err, context.Canceled):
-		return refusal.New(refusal.Cut, "the body ended before the announced length; run the command again")
-	}
-	return internalError
-}
-
-// oneLine makes a text fit to be an answer, which Nix prints: one line, valid, short enough.
-func oneLine(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, strings.TrimSpace(text))
-	return clip.Line(text, maxErrorText)
-}
-
 // writeError answers with the error in plain text. It says nothing in a HEAD.
 func (s *Server) writeError(w *reply.Writer, req *http.Request, err error) {
-	status, kind, text := errorAnswer(req.Method, err)
+	status, kind, text := failure.Of(req.Method, err)
 	switch {
 	case kind == refusal.Busy: // not in the log: anybody can ask too much
 		w.Header().Set("Retry-After", "60")
@@ -94,12 +29,11 @@ func (s *Server) writeError(w *reply.Writer, req *http.Request, err error) {
 		s.Log.Info("upload refused", "path", req.URL.Path, "status", status, "kind", kind, "error", err, "remote", req.RemoteAddr)
 	}
 	if req.Method == http.MethodPut {
-		s.metrics.refused(w.Route, kind)
+		s.metrics.Refused(w.Route, kind)
 	}
 	if w.Written { // too late for a status: the client must see a broken reply
 		panic(http.ErrAbortHandler)
 	}
-	text = oneLine(text)
 	h := w.Header()
 	for _, k := range []string{"Content-Encoding", "Etag", "Last-Modified"} {
 		h.Del(k)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"narwharf/cache/blob"
+	"narwharf/cache/failure"
 	"narwharf/cache/index"
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
@@ -48,7 +49,7 @@ func TestErrorAnswers(t *testing.T) {
 		{syscall.EIO, 500, 501, "internal"},
 		{errors.New("anything"), 500, 501, "internal"},
 	} {
-		_, kind, _ := errorAnswer(http.MethodGet, c.err)
+		_, kind, _ := failure.Of(http.MethodGet, c.err)
 		if kind != c.kind {
 			t.Errorf("%v is of the kind %q, want %q", c.err, kind, c.kind)
 		}
@@ -73,30 +74,6 @@ func TestErrorAnswers(t *testing.T) {
 				t.Errorf("%s with %v: headers %v", method, c.err, h)
 			}
 		}
-	}
-}
-
-// Nothing of the inside goes out with an error.
-func TestErrorsTellNothingInternal(t *testing.T) {
-	secret := &fs.PathError{Op: "write", Path: "/var/lib/secret/tmp/1.2", Err: syscall.ENOSPC}
-	for _, err := range []error{secret, fmt.Errorf("%w: %w", blob.ErrFull, secret), fmt.Errorf("%w: %w", reply.ErrBody, secret)} {
-		if _, _, text := errorAnswer(http.MethodGet, err); strings.Contains(text, "secret") {
-			t.Errorf("%v becomes %q", err, text)
-		}
-	}
-}
-
-func TestOneLine(t *testing.T) {
-	for in, want := range map[string]string{
-		" a\r\nb\x1b[31m\n": "a  b [31m", "": "", "grün": "grün",
-	} {
-		if got := oneLine(in); got != want {
-			t.Errorf("%q becomes %q, want %q", in, got, want)
-		}
-	}
-	long := oneLine(strings.Repeat("ü", 1000))
-	if len(long) > 1000 || !strings.HasSuffix(long, "ü…") {
-		t.Errorf("a long text becomes %d bytes, %q", len(long), long[len(long)-20:])
 	}
 }
 

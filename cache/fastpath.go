@@ -12,6 +12,7 @@ import (
 
 	"narwharf/cache/fastpath"
 	"narwharf/cache/local"
+	"narwharf/cache/meter"
 	"narwharf/cache/narfile"
 	"narwharf/cache/signed"
 	"narwharf/narinfo"
@@ -26,7 +27,7 @@ func (s *Server) FastPath(l net.Listener, idle, header time.Duration) net.Listen
 		return l
 	}
 	for kind, key := range fastKinds {
-		s.fastCounts[kind] = s.metrics.counters(key)
+		s.fastCounts[kind] = s.metrics.Of(key)
 	}
 	fast := &fastpath.Listener{Listener: l, Lookup: s.fastAnswer, Served: s.answeredFast, Idle: idle, HeaderTimeout: header, Pace: s.idle}
 	s.fastListeners = append(s.fastListeners, fast)
@@ -59,11 +60,11 @@ const (
 	fastCompressedNar
 )
 
-var fastKinds = [...]requestKey{
-	fastUploadedInfo:  {"narinfo", http.MethodGet, sourceUploaded, http.StatusOK},
-	fastLocalInfo:     {"narinfo", http.MethodGet, sourceLocal, http.StatusOK},
-	fastUploadedNar:   {"nar", http.MethodGet, sourceUploaded, http.StatusOK},
-	fastCompressedNar: {"packed-nar", http.MethodGet, sourceLocal, http.StatusOK},
+var fastKinds = [...]meter.Key{
+	fastUploadedInfo:  {Route: "narinfo", Method: http.MethodGet, Source: meter.Uploaded, Status: http.StatusOK},
+	fastLocalInfo:     {Route: "narinfo", Method: http.MethodGet, Source: meter.Local, Status: http.StatusOK},
+	fastUploadedNar:   {Route: "nar", Method: http.MethodGet, Source: meter.Uploaded, Status: http.StatusOK},
+	fastCompressedNar: {Route: "packed-nar", Method: http.MethodGet, Source: meter.Local, Status: http.StatusOK},
 }
 
 // answeredFast counts an answer as ServeHTTP does.
@@ -73,13 +74,13 @@ func (s *Server) answeredFast(a *fastpath.Answer, sent int64) {
 		label.kind = fastLocalInfo
 	}
 	c := s.fastCounts[label.kind]
-	c.requests.Inc()
-	c.sent.Add(float64(sent))
-	s.metrics.fast.Inc()
+	c.Requests.Inc()
+	c.Sent.Add(float64(sent))
+	s.metrics.Fast.Inc()
 	if a.File == nil || sent == a.Size {
 		return
 	}
-	s.metrics.aborted.Inc()
+	s.metrics.Aborted.Inc()
 	if label.kind == fastCompressedNar {
 		s.dropUnreadable(a.File, label.key)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/http"
 
+	"narwharf/cache/meter"
 	"narwharf/cache/nar"
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
@@ -29,7 +30,7 @@ func (s *listings) getListing(w *reply.Writer, req *http.Request, hash string) e
 // sendLocalListing walks a path of the local store, if the client has not got its
 // listing: the same NAR has the same one.
 func (s *listings) sendLocalListing(w *reply.Writer, req *http.Request, info *narinfo.Info) error {
-	w.Source = sourceLocal
+	w.Source = meter.Local
 	etag := info.NarHash.Base32()
 	if reply.NotModified(w, req, `"`+etag+`"`) {
 		return nil

@@ -11,6 +11,7 @@ import (
 
 	"narwharf/cache/local/compress"
 	"narwharf/cache/local/encoder"
+	"narwharf/cache/meter"
 	"narwharf/cache/nar/dump"
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
@@ -41,9 +42,9 @@ func (s *localNars) sends(form string, send func(*reply.Writer, *http.Request, *
 		}
 		switch {
 		case src.Local:
-			w.Source = sourceLocal
+			w.Source = meter.Local
 		case src.Upstream != nil:
-			w.Source = sourceUpstream
+			w.Source = meter.Upstream
 		}
 		h["Content-Type"] = []string{narType}
 		h["Etag"] = []string{`"` + digits + form + `"`}
@@ -88,7 +89,7 @@ func (s *localNars) sendCompressed(w *reply.Writer, req *http.Request, src *stor
 	// A client of HTTP/1.0 could not tell a broken reply from a short one, and a
 	// range can be cut only out of a whole.
 	if req.ProtoAtLeast(1, 1) && reply.RangeOf(req, etag) == "" {
-		return copyStream(w, stream)
+		return reply.Flushing(w, stream)
 	}
 	f, digest, err := stream.File(req.Context())
 	if err != nil {
@@ -145,29 +146,6 @@ func (s *localNars) sendUpload(w *reply.Writer, req *http.Request, src *stored.S
 	return reply.Content(w, req, f.Content, f.Size)
 }
 
-// copyStream sends what an encoder makes, and flushes whenever it has sent all
-// that there is: the client need not wait for a buffer of ours to fill.
-func copyStream(w *reply.Writer, r io.Reader) error {
-	buf := make([]byte, 128<<10)
-	for {
-		n, err := r.Read(buf)
-		if n > 0 {
-			if _, err := w.Write(buf[:n]); err != nil {
-				return reply.OfClient(err)
-			}
-			if n < len(buf) {
-				_ = w.Control.Flush() // the next write tells
-			}
-		}
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
 // ---- plain
 
 // sendPlain sends the NAR as it is, out of the path's own files.
@@ -219,20 +197,20 @@ func (s *parts) brokenLocal(w *reply.Writer, req *http.Request, src *stored.Sour
 		err = refusal.New(refusal.Upstream, "%s is at an upstream of this cache, which does not send its NAR: try again later", src.Path)
 	case !src.Local:
 	case errors.Is(err, encoder.ErrWrongNAR), errors.Is(err, dump.ErrChanged):
-		kind = brokenChanged
+		kind = meter.Changed
 	case errors.Is(err, fs.ErrNotExist):
-		kind = brokenMissing
+		kind = meter.Missing
 	default:
-		kind = brokenUnreadable
+		kind = meter.Unreadable
 	}
 	if kind != "" {
-		s.metrics.broken.WithLabelValues(kind).Inc()
+		s.metrics.Broken(kind)
 		s.Log.Error("a path of the local store is not what Nix knows it as; nix store verify --repair mends it", "path", s.Cache.Local.RealPath(src.Path), "url", req.URL.Path, "error", err, "sent", w.Bytes)
 	}
 	if w.Written {
 		panic(http.ErrAbortHandler)
 	}
-	if kind == brokenChanged || kind == brokenUnreadable {
+	if kind == meter.Changed || kind == meter.Unreadable {
 		return refusal.New(refusal.LocalBroken, "%s in this cache's own store is damaged; tell whoever runs it", src.Path)
 	}
 	return err

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"narwharf/cache/local"
+	"narwharf/cache/meter"
 )
 
 // noise does not pack well, so that an encode of it takes several reads.
@@ -275,7 +276,7 @@ func TestLocalNarClientLeaves(t *testing.T) {
 		conn.Close()
 	}
 	w.counted("narwharf_http_aborted_total", 2)
-	for _, kind := range []string{brokenChanged, brokenMissing, brokenUnreadable} {
+	for _, kind := range []string{meter.Changed, meter.Missing, meter.Unreadable} {
 		w.counted(`narwharf_local_broken_total{kind="`+kind+`"}`, 0)
 	}
 	if a := w.must(w.get(plain), 200); a.body != string(p.nar) {

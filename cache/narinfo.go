@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"narwharf/cache/meter"
 	"narwharf/cache/probe"
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
@@ -29,9 +30,9 @@ func (s *narinfos) getNarinfo(w *reply.Writer, req *http.Request, hash string) e
 	}
 	switch {
 	case t.Local != nil:
-		w.Source = sourceLocal
+		w.Source = meter.Local
 	case t.Upstream:
-		w.Source = sourceUpstream
+		w.Source = meter.Upstream
 	}
 	h := w.Header()
 	text, etag, compressed := t.Text, t.Etag, t.Gzip

@@ -7,11 +7,8 @@ import (
 	"html/template"
 	"io"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"narwharf/cache/blob"
 	"narwharf/cache/narfile"
@@ -34,7 +31,7 @@ func (s *pages) getLanding(w *reply.Writer, req *http.Request, _ string) error {
 	if err != nil {
 		return err
 	}
-	base, root := s.baseURL(req)
+	base, root := reply.Base(req, s.PublicURL)
 	data := struct {
 		URL, Root, Version string
 		Keys               []string
@@ -59,29 +56,6 @@ func (s *pages) getLanding(w *reply.Writer, req *http.Request, _ string) error {
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-store") // it may name the host that this client used
 	return reply.Short(w, "text/html; charset=utf-8", page.String())
-}
-
-var prefixGrammar = regexp.MustCompile(`^(/[0-9A-Za-z._~-]+)*$`)
-
-// baseURL is where the client finds this cache: what the configuration says,
-// else what the request says. Links begin with root, since the page is there at a URL with a
-// slash at its end and at one without; relative ones are right where neither says a path.
-func (s *pages) baseURL(req *http.Request) (base, root string) {
-	if s.PublicURL != nil {
-		return s.PublicURL.String(), s.prefix + "/"
-	}
-	scheme := "http"
-	if req.TLS != nil || req.Header.Get("X-Forwarded-Proto") == "https" {
-		scheme = "https"
-	}
-	prefix := strings.TrimRight(req.Header.Get("X-Forwarded-Prefix"), "/")
-	if !prefixGrammar.MatchString(prefix) {
-		prefix = "" // people paste what this page says into a shell
-	}
-	if prefix != "" {
-		root = prefix + "/"
-	}
-	return scheme + "://" + req.Host + prefix, root
 }
 
 // getCacheInfo has WantMassQuery, which lets clients ask for many narinfos at once, also
@@ -164,6 +138,6 @@ func (s *pages) getReadyz(w *reply.Writer, req *http.Request, _ string) error {
 }
 
 func (s *pages) getMetrics(w *reply.Writer, req *http.Request, _ string) error {
-	promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}).ServeHTTP(w, req)
+	s.metrics.ServeHTTP(w, req)
 	return nil
 }

@@ -32,19 +32,19 @@ func (s *Server) put(w *reply.Writer, req *http.Request, row *Route, name string
 		return refusal.New(refusal.Waiting, "this cache receives as many uploads as it may at once (limits.uploads): try again later")
 	}
 	defer done()
-	s.metrics.inFlight.Add(1)
-	defer s.metrics.inFlight.Add(-1)
+	s.metrics.InFlight.Add(1)
+	defer s.metrics.InFlight.Add(-1)
 	upload := *req
 	upload.Body = io.NopCloser(b)
 	err = write(w, &upload, name)
-	s.metrics.received.WithLabelValues(w.Route).Add(float64(b.Received))
+	s.metrics.Received(w.Route, b.Received)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		w.Header().Set("Connection", "close")
 	}
 	if err != nil {
 		return err
 	}
-	s.metrics.uploads.WithLabelValues(w.Route, "ok").Inc()
+	s.metrics.Taken(w.Route)
 	return nil
 }
 

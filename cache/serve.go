@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 
+	"narwharf/cache/meter"
 	"narwharf/cache/nar"
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
@@ -61,7 +62,7 @@ func (s *browser) getServe(w *reply.Writer, req *http.Request, name string) erro
 		return err
 	}
 	if info.Local {
-		w.Source = sourceLocal
+		w.Source = meter.Local
 	}
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -70,7 +71,7 @@ func (s *browser) getServe(w *reply.Writer, req *http.Request, name string) erro
 	case found.Type == nar.Symlink:
 		return s.serveLink(w, info.Path, info.StoreDir, name, folder, found.Target)
 	case found.Type == nar.Directory && !folder:
-		return redirect(w, "./"+url.PathEscape(path.Base(name))+"/") // "a:b/" alone would be another scheme
+		return reply.Redirect(w, "./"+url.PathEscape(path.Base(name))+"/") // "a:b/" alone would be another scheme
 	}
 	after := req.URL.Query().Get("after")
 	sum := sha256.Sum256([]byte(info.NarHash.String() + "/" + name + "\x00" + after))
@@ -125,21 +126,12 @@ func (s *browser) serveLink(w *reply.Writer, p narinfo.Path, storeDir, name stri
 		up++
 	}
 	if linked == p {
-		return redirect(w, strings.Repeat("../", up-1)+"./"+escapePath(rest))
+		return reply.Redirect(w, strings.Repeat("../", up-1)+"./"+escapePath(rest))
 	}
-	return redirect(w, strings.Repeat("../", up)+linked.Hash()+"/"+escapePath(rest))
+	return reply.Redirect(w, strings.Repeat("../", up)+linked.Hash()+"/"+escapePath(rest))
 }
 
 func escapePath(p string) string { return (&url.URL{Path: p}).EscapedPath() }
-
-// redirect goes to a relative place: a proxy may have taken a prefix off.
-func redirect(w *reply.Writer, to string) error {
-	h := w.Header()
-	h.Set("Location", to)
-	h.Set("Content-Length", "0")
-	w.WriteHeader(http.StatusFound)
-	return nil
-}
 
 func (s *browser) serveFolder(w *reply.Writer, info *stored.Source, name string, entries []servedEntry, more string) error {
 	slices.SortFunc(entries, func(a, b servedEntry) int { return strings.Compare(a.Name, b.Name) })

@@ -13,6 +13,7 @@ import (
 	"narwharf/cache/fastpath"
 	"narwharf/cache/limits"
 	"narwharf/cache/local"
+	"narwharf/cache/meter"
 	"narwharf/cache/probe"
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
@@ -51,7 +52,7 @@ type Options struct {
 // parts is what all handlers work with.
 type parts struct {
 	Options
-	metrics    *metrics
+	metrics    *meter.Meter
 	prefix     string // path of PublicURL without the final slash
 	public     bool   // anonymous may pull
 	immutable  string // Cache-Control of what never changes
@@ -65,7 +66,7 @@ type Server struct {
 	slots     *limits.Slots // for uploads
 
 	fastListeners []*fastpath.Listener
-	fastCounts    [len(fastKinds)]requestCounters // of what they answer
+	fastCounts    [len(fastKinds)]meter.Counters // of what they answer
 
 	idle, unread time.Duration // as the constants, but for tests
 }
@@ -75,7 +76,7 @@ func NewServer(opts Options) *Server {
 	if opts.Metrics == nil {
 		opts.Metrics = prometheus.NewRegistry()
 	}
-	s := &Server{parts: &parts{Options: opts, metrics: newMetrics(opts.Cache, opts.Metrics)}, idle: reply.WriteIdle, unread: limits.Unread, slots: limits.NewSlots(cmp.Or(opts.Uploads, 64))}
+	s := &Server{parts: &parts{Options: opts, metrics: meter.New(opts.Cache, opts.Metrics)}, idle: reply.WriteIdle, unread: limits.Unread, slots: limits.NewSlots(cmp.Or(opts.Uploads, 64))}
 	s.publicPush = opts.Access.Anybody(scope.Scope{Kind: scope.Push})
 	s.public = opts.Access.Anybody(scope.Scope{Kind: scope.Pull})
 	// Shared caches may keep an answer to a request with credentials if it is
@@ -92,7 +93,7 @@ func NewServer(opts Options) *Server {
 }
 
 // UploadsInFlight is the number of PUTs being received.
-func (s *Server) UploadsInFlight() int64 { return s.metrics.inFlight.Load() }
+func (s *Server) UploadsInFlight() int64 { return s.metrics.InFlight.Load() }
 
 // endpoint answers one route. name is the parameter of the grammar, decoded.
 // What it returns as an error becomes the answer, if nothing was written yet.
@@ -214,14 +215,14 @@ func (s *Server) answer(rw http.ResponseWriter, req *http.Request) {
 	defer func() {
 		w.Disarm()
 		if v := recover(); v != nil {
-			s.metrics.aborted.Inc()
-			s.metrics.answered(w, req)
+			s.metrics.Aborted.Inc()
+			s.metrics.Answered(w, req)
 			panic(v)
 		}
 		if w.Status == 0 {
 			w.Status = http.StatusOK
 		}
-		s.metrics.answered(w, req)
+		s.metrics.Answered(w, req)
 	}()
 	if err := s.route(w, req); err != nil {
 		s.writeError(w, req, err)

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"narwharf/cache/local"
+	"narwharf/cache/meter"
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
 	"narwharf/cache/sidecar"
@@ -36,7 +37,7 @@ func (s *sidecars) reads(name func(string) string, local func(*local.Store, cont
 		if s.Cache.Local == nil || !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		w.Source = sourceLocal
+		w.Source = meter.Local
 		text, err := local(s.Cache.Local, req.Context(), id)
 		if err != nil {
 			return err
@@ -63,7 +64,7 @@ func (s *sidecars) writes(what string, put func(id string, text []byte) error) e
 func (s *sidecars) getLog(w *reply.Writer, req *http.Request, drv string) error {
 	err := s.send(w, req, sidecar.LogName(drv), textType)
 	if s.Cache.Local != nil && errors.Is(err, fs.ErrNotExist) {
-		w.Source = sourceLocal
+		w.Source = meter.Local
 		return s.getLocalLog(w, req, drv)
 	}
 	return err

@@ -56,3 +56,26 @@ func wantsAll(req *http.Request) bool {
 	}
 	return true
 }
+
+// Flushing sends what an encoder makes, and flushes whenever it has sent all
+// that there is: the client need not wait for a buffer of ours to fill.
+func Flushing(w *Writer, r io.Reader) error {
+	buf := make([]byte, 128<<10)
+	for {
+		n, err := r.Read(buf)
+		if n > 0 {
+			if _, err := w.Write(buf[:n]); err != nil {
+				return OfClient(err)
+			}
+			if n < len(buf) {
+				_ = w.Control.Flush() // the next write tells
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}

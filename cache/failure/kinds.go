@@ -1,4 +1,4 @@
-package cache
+package failure
 
 import (
 	"net/http"
@@ -19,7 +19,7 @@ type kindRow struct {
 //
 // Nix repeats a request on 408, 429 and 5xx, and before 2.33 it cannot send a
 // body twice: it hangs or dies. So a full disk is 413 and not 507, a stalled body
-// 400 and not 408. On a PUT whatever is 500 or more becomes 501 (see errorAnswer),
+// 400 and not 408. On a PUT whatever is 500 or more becomes 501 (see Of),
 // the one 5xx that every Nix takes as final.
 var kinds = []kindRow{
 	{refusal.Busy, http.StatusServiceUnavailable, "this cache works on as much as it can for your address: try again in a minute", "listings, and what lies in the middle of a compressed NAR: they cost processor time; see [limits](config.md#limits)"},

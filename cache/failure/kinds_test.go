@@ -1,4 +1,4 @@
-package cache
+package failure
 
 import (
 	"encoding/json"
@@ -14,7 +14,7 @@ import (
 
 // Each kind that package refusal names has one row.
 func TestKindsHaveRows(t *testing.T) {
-	text, err := os.ReadFile("refusal/refusal.go")
+	text, err := os.ReadFile("../refusal/refusal.go")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func TestKindsHaveRows(t *testing.T) {
 
 // The rows of docs/http.md are those of the table.
 func TestDocumentHasTheKinds(t *testing.T) {
-	text, err := os.ReadFile("../docs/http.md")
+	text, err := os.ReadFile("../../docs/http.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func TestDocumentHasTheKinds(t *testing.T) {
 
 // The answers in docs/openapi.json name the kinds with their status, in x-kinds.
 func TestOpenAPIHasTheKinds(t *testing.T) {
-	text, err := os.ReadFile("../docs/openapi.json")
+	text, err := os.ReadFile("../../docs/openapi.json")
 	if err != nil {
 		t.Fatal(err)
 	}
