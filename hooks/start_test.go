@@ -39,7 +39,7 @@ func BenchmarkStart(b *testing.B) {
 				st.Transitions = append(st.Transitions, api.Transition{State: api.States[s], After: int64(s)})
 				st.Checks = append(st.Checks, api.Check{Name: fmt.Sprint("check-", s), Mode: api.Enforce, OK: true, Detail: "it answers"})
 			}
-			if _, refused, err := hosts.Report(tx, host.Caller{Name: name}, name, st, "", false); err != nil || refused != nil {
+			if _, refused, err := hosts.Report(tx, host.Caller{Name: name}, name, st, "", false, nil); err != nil || refused != nil {
 				return fmt.Errorf("%w, %w", err, refused)
 			}
 		}

@@ -173,6 +173,9 @@ func aboutSeq(c *cobra.Command, leaf string, seq func(h *api.Host) (int64, error
 }
 
 func wantedSeq(h *api.Host) (int64, error) {
+	if h.ShownSeq != 0 {
+		return h.ShownSeq, nil
+	}
 	if h.Wanted == "" {
 		return 0, fmt.Errorf("the last release of its channel has nothing for %s", h.Host)
 	}
@@ -190,8 +193,8 @@ the others of its group any more.`), "retry", wantedSeq)
 func hostRevertCommand() *cobra.Command {
 	return aboutSeq(command.New("revert HOST", "let a host leave the last release", 1, 1,
 		`The host goes back to the last system that it had found well before, and stays
-there until another release or narwharf host retry. To take a whole channel back
-use narwharf rollback.`), "revert", wantedSeq)
+there until another release or narwharf host retry. That is no error of its roll-out.
+To take a whole channel back use narwharf rollback.`), "revert", wantedSeq)
 }
 
 func hostReleaseCommand() *cobra.Command {

@@ -275,15 +275,19 @@ type Host struct {
 	Hold     *Hold             `json:"hold,omitempty"`
 	// Wanted is what the channel's current release has for the host, "" if
 	// nothing. Converged compares it with what the host declared.
-	WantedSeq  int64    `json:"wanted_seq"`
+	WantedSeq int64 `json:"wanted_seq"`
+	// ShownSeq is the release that the host is shown, where roll-outs show it another.
+	ShownSeq   int64    `json:"shown_seq,omitempty"`
 	Wanted     string   `json:"wanted,omitempty"`
 	Converged  bool     `json:"converged"`
 	WaitingFor *Waiting `json:"waiting_for,omitempty"`
 	Status     *Status  `json:"status,omitempty"`
+	// Asked is that it is reverted because somebody asked, and not by itself.
+	Asked bool `json:"asked,omitempty"`
 	// Slot is the host's permission to reboot, which it holds until it has
 	// reported the end, or has shown that it did not use it.
 	Slot      *Slot      `json:"slot,omitempty"`
-	Directive *Directive `json:"directive,omitempty"` // of the wanted seq; it may have been obeyed
+	Directive *Directive `json:"directive,omitempty"` // of the seq that it is shown; it may have been obeyed
 	// Identity is the machine that has the name, Conflict those that claim it
 	// and were refused.
 	Identity *Identity `json:"identity,omitempty"`

@@ -55,6 +55,9 @@ func Note(tx *mirror.Tx, e api.Event) {
 	}))
 }
 
+// Asked is the data of a line host.state, "true" where a host went back because somebody asked.
+const Asked = "asked"
+
 const (
 	pageSize = 1000    // records that are read at a time
 	maxPages = 20      // of them that are looked through for one answer
@@ -144,6 +147,7 @@ func Ended(set *mirror.Set, channel string) (map[int64]map[api.State]int, error)
 		switch state := api.State(e.Data["state"]); {
 		case e.Kind != "host.state" || e.Channel != channel || e.Seq < 1 || !state.Final():
 		case state == api.Drifted || state == api.NotInRelease: // came after the end
+		case e.Data[Asked] != "": // the same: somebody asked for it
 		default:
 			last[attempt{e.Host, e.Seq}] = state
 		}

@@ -1,6 +1,7 @@
 package desired
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,12 +31,13 @@ func (f *Fleet) Direct(ctx context.Context, who host.Caller, name, what string, 
 	if err != nil {
 		return err
 	}
-	if row, ok := f.o.Rollouts.Host(name); ok && what == Retry && row.Channel == d.Channel && row.Seq == seq && row.Fault != "" {
+	if what == Retry && f.o.Rollouts.MayRetry(d.Channel, name, seq) {
 		if err := who.Over(f.o.Hosts.Record(name)); err != nil {
 			return err
 		}
 		return f.o.Rollouts.Verb(ctx, rollout.Verb{Channel: d.Channel, Seq: seq, Verb: rollout.Retry, Host: name, By: who.Name})
 	}
+	shown := cmp.Or(d.ShownSeq, d.WantedSeq)
 	return f.change(ctx, name, []string{state.Shared(channel.Lock(d.Channel))}, func(tx *mirror.Tx, sl *reboot.Slot) error {
 		r := f.o.Hosts.In(tx, name)
 		is := f.o.Channels.In(tx, d.Channel)
@@ -44,12 +46,12 @@ func (f *Fleet) Direct(ctx context.Context, who host.Caller, name, what string, 
 			return host.Unknown(name)
 		case who.Over(r) != nil:
 			return who.Over(r)
-		case d.Wanted == "":
+		case shown == 0:
 			return api.Errorf(api.NotFound, "there is no release for %s that it could %s", name, what)
-		case is.Current != seq:
+		case d.ShownSeq == 0 && is.Current != seq:
 			return otherSeq(name, seq, is.Current)
-		case d.WantedSeq != seq:
-			return otherSeq(name, seq, d.WantedSeq)
+		case shown != seq:
+			return otherSeq(name, seq, shown)
 		}
 		return f.direct(tx, who, name, d.Channel, r, sl, &api.Directive{Type: what, Seq: seq})
 	})

@@ -118,6 +118,9 @@ func (f *Fleet) Describe(name string) (*host.Described, error) {
 		d.WantedSeq, d.Wanted = l.Head.Seq, e.StorePath
 		d.Converged = d.Status != nil && d.Status.Current == e.StorePath && d.Status.Seq == l.Head.Seq && d.Status.State == api.OK
 	}
+	if a.Pointer != nil && a.shown != d.WantedSeq {
+		d.ShownSeq = a.shown
+	}
 	if st := d.Status; reboot.Asks(st) && st.Seq == d.WantedSeq {
 		// What it waits for is our permission, of which it may not have heard yet.
 	} else if st != nil && st.WaitingFor != nil {

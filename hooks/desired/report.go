@@ -27,6 +27,7 @@ func (f *Fleet) Report(ctx context.Context, who host.Caller, name string, st *ap
 		touch()
 	}
 	l, was := f.o.Channels.Get(st.Channel), f.o.Hosts.Former(st.Instance, name)
+	told := f.told(name, st.Channel)
 	var refused error
 	report := func(known bool) error {
 		locks := slices.Concat(host.Locks(name, st.Instance)[1:], root.Locks(host.Roots(st)), []string{state.Shared(channel.Lock(st.Channel))})
@@ -35,7 +36,7 @@ func (f *Fleet) Report(ctx context.Context, who host.Caller, name string, st *ap
 		}
 		return f.change(ctx, name, locks, func(tx *mirror.Tx, sl *reboot.Slot) (err error) {
 			var old *api.Status
-			if old, refused, err = f.o.Hosts.Report(tx, who, name, st, was, known); err != nil || refused != nil {
+			if old, refused, err = f.o.Hosts.Report(tx, who, name, st, was, known, told); err != nil || refused != nil {
 				return err
 			}
 			f.noteStatus(tx, l, name, old, st)
@@ -82,8 +83,11 @@ func (f *Fleet) noteStatus(tx *mirror.Tx, l *channel.Snapshot, name string, was,
 			text += ": " + is.Error
 		}
 		alarm := is.State == api.Failed || is.State == api.Rejected
-		audit.Note(tx, api.Event{Kind: "host.state", By: name, Channel: is.Channel, Host: name, Seq: is.Seq, Text: text, Alarm: alarm,
-			Data: map[string]string{"state": string(is.State), "attempt": is.Attempt, "current": is.Current}})
+		data := map[string]string{"state": string(is.State), "attempt": is.Attempt, "current": is.Current}
+		if f.o.Hosts.In(tx, name).Obeyed() {
+			data[audit.Asked] = "true"
+		}
+		audit.Note(tx, api.Event{Kind: "host.state", By: name, Channel: is.Channel, Host: name, Seq: is.Seq, Text: text, Alarm: alarm, Data: data})
 	}
 	if is.Head == nil || is.HighestSeq <= max(l.State.Seq, f.o.Channels.In(tx, l.Name).Seq) || was != nil && was.HighestSeq == is.HighestSeq {
 		return

@@ -68,11 +68,8 @@ func (v *view) absentText(l *channel.Snapshot, target string) string {
 // obey tells a host what the roll-outs decided about it.
 func (f *Fleet) obey(a *Answer, name string, told *driver.Answer, r *host.Record, p *policy.Policy) {
 	now := f.o.Clock()
-	if told.Directive != "" {
-		a.Directive = &api.Directive{Type: told.Directive, Seq: told.Seq, ID: told.ID, Serial: told.Serial}
-		if d := r.Directive; d != nil && d.Seq == told.Seq {
-			a.Directive.Serial = max(told.Serial, d.Serial+1) // it was said before
-		}
+	if d := directive(told, r); d != nil {
+		a.Directive = d
 	}
 	open, next := p.Open(now)
 	switch {
@@ -95,6 +92,28 @@ func (f *Fleet) obey(a *Answer, name string, told *driver.Answer, r *host.Record
 		return
 	}
 	f.permitReboot(a, name, r, p)
+}
+
+// directive is what the roll-outs ask of a host, nil for nothing.
+func directive(told *driver.Answer, r *host.Record) *api.Directive {
+	if told.Directive == "" {
+		return nil
+	}
+	d := &api.Directive{Type: told.Directive, Seq: told.Seq, ID: told.ID, Serial: told.Serial}
+	if said := r.Directive; said != nil && said.Seq == told.Seq {
+		d.Serial = max(told.Serial, said.Serial+1) // it was said before
+	}
+	return d
+}
+
+// told is what the roll-outs of a channel ask of a host now, nil for nothing.
+func (f *Fleet) told(name, channel string) *api.Directive {
+	a, err := f.o.Rollouts.Answer(channel, name)
+	r := f.o.Hosts.Record(name)
+	if err != nil || r == nil {
+		return nil // they ask nothing, or not yet
+	}
+	return directive(&a, r)
 }
 
 // kept tells whether a freeze or a hold by selector is on a host, and says so.

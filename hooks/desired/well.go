@@ -18,10 +18,11 @@ func (f *Fleet) Well(channel string) int64 {
 		if st == nil || st.Channel != channel || st.Seq != l.Head.Seq {
 			continue
 		}
-		switch st.State {
-		case api.OK:
+		switch {
+		case st.State == api.OK:
 			well = st.Seq
-		case api.Reverted, api.Failed, api.Rejected:
+		case r.Obeyed():
+		case st.State == api.Reverted, st.State == api.Failed, st.State == api.Rejected:
 			return 0
 		}
 	}

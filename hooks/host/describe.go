@@ -41,7 +41,7 @@ func (h *Hosts) Describe(name string) *Described {
 		if r.Held(now) {
 			d.Hold = r.Hold
 		}
-		d.LastSeen = r.Reported
+		d.LastSeen, d.Asked = r.Reported, r.Obeyed()
 		if r.Status != nil {
 			d.Channel, d.Target = r.Status.Channel, r.Status.Target
 		}

@@ -49,7 +49,9 @@ type Record struct {
 	Hold     *api.Hold         `json:"hold,omitempty"`
 	// Directive is what an operator asked for last; it is of one seq.
 	Directive *api.Directive `json:"directive,omitempty"`
-	Unused    *Unused        `json:"unused,omitempty"`
+	// Left is the attempt from which it went back because somebody asked.
+	Left   string  `json:"left,omitempty"`
+	Unused *Unused `json:"unused,omitempty"`
 	// Credential is the id of the token that made the host, if it is not of one host.
 	Credential string `json:"credential,omitempty"`
 }

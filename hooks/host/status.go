@@ -53,8 +53,9 @@ func sameJSON(a, b any) bool {
 // refused is what to answer to another machine, of which it is noted that it tried;
 // any other refusal is an error.
 // The transaction holds the locks of Roots (root.Locks).
-// known is that the caller knows of the host, and so does not hold the MadeLock.
-func (h *Hosts) Report(tx *mirror.Tx, who Caller, host string, st *api.Status, was string, known bool) (old *api.Status, refused, err error) {
+// known is that the caller knows of the host, and so does not hold the MadeLock. told is what
+// the roll-outs ask of it, nil for nothing.
+func (h *Hosts) Report(tx *mirror.Tx, who Caller, host string, st *api.Status, was string, known bool, told *api.Directive) (old *api.Status, refused, err error) {
 	self := intake.SelfOf(st)
 	f := h.factsIn(tx, host, self)
 	if refused = f.refused(who, host, self); refused != nil {
@@ -80,13 +81,36 @@ func (h *Hosts) Report(tx *mirror.Tx, who Caller, host string, st *api.Status, w
 			return nil, nil, err
 		}
 	}
-	old = next.Status
+	old, next.Left = next.Status, next.left(st, told)
 	next.Status, next.Reported, next.By = st, tx.Time.UTC(), who.Name
 	if next.UnusedNow() == nil || st.State.Final() && st.State != api.Armed {
 		next.Unused = nil
 	}
 	h.Put(tx, host, next)
 	return old, nil, root.Set(tx, RootOwner(host), Roots(st))
+}
+
+// left is the attempt from which a host that reports went back because somebody asked: an
+// operator, or a roll-out that was aborted or had failed. It is "" if it did by itself.
+func (r *Record) left(st *api.Status, told *api.Directive) string {
+	if st.State != api.Reverted {
+		return ""
+	}
+	if was := r.Status; was != nil && was.State == st.State && was.Attempt == st.Attempt {
+		return r.Left
+	}
+	for _, d := range []*api.Directive{r.Directive, told} {
+		if d != nil && d.Type == "revert" && d.Seq == st.Seq && d.Seq == st.HighestSeq && d.Serial == st.DirectiveSerial {
+			return st.Attempt
+		}
+	}
+	return ""
+}
+
+// Obeyed tells whether the host is reverted because somebody asked. That is no error.
+func (r *Record) Obeyed() bool {
+	st := r.Status
+	return st != nil && st.State == api.Reverted && r.Left != "" && r.Left == st.Attempt
 }
 
 // Which hosts a token has made: hooks/made  <token> NUL <host>, and how many at most under

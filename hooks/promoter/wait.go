@@ -126,7 +126,8 @@ const (
 	hostArmed
 	hostHeld
 	hostOffline
-	hostNot // it is not concerned
+	hostNot  // it is not concerned
+	hostBack // somebody asked it to leave the release
 	hostReverted
 	hostSuperseded
 )
@@ -140,6 +141,7 @@ var parts = []struct {
 	{hostWaits, "not done"},
 	{hostArmed, "armed, and run it from their next reboot on"},
 	{hostHeld, "held or paused"},
+	{hostBack, "back on what they ran before, as somebody asked"},
 	{hostOffline, "offline, not waited for"},
 	{hostSuperseded, "told of a later release"},
 }
@@ -243,6 +245,9 @@ func ended(h api.Host) (line string, state hostState) {
 	case api.Reverted, api.Failed, api.Rejected, api.Drifted:
 		if st.Error != "" {
 			line += ": " + st.Error
+		}
+		if h.Asked {
+			return line, hostBack
 		}
 		return line, hostReverted
 	}

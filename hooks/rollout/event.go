@@ -34,6 +34,8 @@ type Level struct {
 	// leave, and not only that release.
 	DeniesBytes bool
 	Slot        bool // it holds a reboot slot
+	// Asked is that it is reverted because somebody asked it to leave Seq, and not by itself.
+	Asked bool
 }
 
 // Entry is what a release has for a target.

@@ -193,7 +193,9 @@ func StateOf(h *api.Host) Cell {
 		case api.OK, api.Testing, api.DryRunDone:
 			mood = Good
 		case api.Reverted, api.Failed, api.Rejected, api.StageFailed, api.Drifted:
-			mood = Bad
+			if mood = Bad; h.Asked {
+				mood = Plain
+			}
 		case api.Idle, api.NotInRelease, api.TestOver:
 			mood = Plain
 		}

@@ -62,7 +62,9 @@ func Sum(hosts []api.Host, channels []api.Channel) []ChannelSum {
 			}
 			switch st.State {
 			case api.Failed, api.Rejected, api.Reverted, api.StageFailed, api.Drifted:
-				s.Trouble = append(s.Trouble, h.Host+": "+string(st.State))
+				if !h.Asked {
+					s.Trouble = append(s.Trouble, h.Host+": "+string(st.State))
+				}
 			}
 		}
 	}

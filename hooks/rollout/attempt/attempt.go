@@ -175,7 +175,13 @@ func (c *Case) well(word rollout.Word) {
 	c.end(rollout.Well, c.Row.Fault)
 }
 
+// bad is a bad end, but where somebody asked for it: a wish that was carried out is no error.
 func (c *Case) bad(word rollout.Word) {
+	if entry := c.Entry(c.Row.Seq); word == rollout.IsReverted && c.Level.Asked && entry != nil {
+		c.Row.Denied = entry.Path
+		c.end(rollout.Back, c.Row.Fault)
+		return
+	}
 	fault := map[rollout.Word]rollout.Fault{rollout.IsReverted: rollout.Reverted, rollout.IsFailed: rollout.Failed, rollout.IsRejected: rollout.Rejected}[word]
 	c.end(rollout.Bad, fault)
 }

@@ -220,14 +220,16 @@ func (d *Driver) Why(host string) (kind api.WaitKind, detail string) {
 	return d.e.Why(host)
 }
 
-// Host is what was decided about a host; false if nothing is known of it.
-func (d *Driver) Host(host string) (row rollout.Host, known bool) {
+// MayRetry tells whether a host has ended a channel's roll-out of a release without running
+// it: the verb retry lets it try again.
+func (d *Driver) MayRetry(channel, host string, seq int64) bool {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	if d.e == nil || d.e.Hosts[host] == nil {
-		return row, false
+	if d.e == nil || d.e.Hosts[host] == nil || d.runSeq(channel) != seq {
+		return false
 	}
-	return d.e.Hosts[host].Row, true
+	r := &d.e.Hosts[host].Row
+	return r.Channel == channel && r.Seq == seq && (r.Fault != "" || r.Phase == rollout.Back || r.Phase == rollout.Left)
 }
 
 // MayReboot says what keeps an armed host from being given a reboot slot, "" for nothing.

@@ -26,6 +26,7 @@ func (d *Driver) level(name string, r *host.Record, now time.Time) *rollout.Leve
 		// All agents there are do.
 		DeniesBytes: true,
 		Slot:        d.o.Slots.Of(name) != nil,
+		Asked:       r.Obeyed(),
 	}
 	if st.WaitingFor != nil {
 		l.Waiting = st.WaitingFor.Kind
@@ -44,7 +45,7 @@ func equal(a, b *rollout.Level) bool {
 	return a.Host == b.Host && a.Channel == b.Channel && a.Target == b.Target && a.State == b.State && a.Seq == b.Seq &&
 		a.Attempt == b.Attempt && a.HighestSeq == b.HighestSeq && a.Current == b.Current && a.Profile == b.Profile &&
 		a.Confirmed == b.Confirmed && a.Waiting == b.Waiting && a.Held == b.Held && a.Paused == b.Paused &&
-		a.TooOld == b.TooOld && a.Refuses == b.Refuses && a.DeniesBytes == b.DeniesBytes && a.Slot == b.Slot
+		a.TooOld == b.TooOld && a.Refuses == b.Refuses && a.DeniesBytes == b.DeniesBytes && a.Slot == b.Slot && a.Asked == b.Asked
 }
 
 // away is since when a host is not heard of; zero: it is there. Nobody was heard of before
