@@ -38,28 +38,7 @@ azure with --audience). The server has to know it: docs/hosts.md.
 Else the script holds the join token: who can read the machine's user-data can join
 in its place until it has. docs/hosts.md has the exit status and what to do.`)
 	f := &bootstrapFlags{Script: bootstrap.Script{Trust: config.TrustPromoter, Version: versionText()}}
-	flags := c.Flags()
-	flags.StringVar(&f.Server, "server", "", "`URL` of the server, as the host has to name it")
-	flags.StringArrayVar(&f.keys, "key", nil, "a promoter's public `KEY`, or a file with it; may be repeated")
-	flags.StringArrayVar(&f.contentKeys, "content-key", nil, "public `KEY`, or a file with it, whose signature makes a path good; may be repeated")
-	flags.IntVar(&f.Threshold, "threshold", 1, "how many of the keys must have signed")
-	flags.Int64Var(&f.KeysVersion, "keys-version", 0, "which `VERSION` of the channel's keys these are (narwharf channel keys)")
-	flags.StringArrayVar(&f.recovery, "recovery-key", nil, "public `KEY`, or a file with it, that revokes promoters' keys; may be repeated")
-	flags.Var((*configfile.Duration)(&f.RequireFresh), "require-fresh", "alarm if the newest release is older than this")
-	flags.Int64Var(&f.MinSeq, "min-seq", 0, "take no release below this `SEQ`: the channel's, now")
-	flags.StringArrayVar(&f.agents, "agent", nil, "store `PATH` of the narwharf package; SYSTEM=PATH, repeated, for several systems")
-	flags.StringVar(&f.tokenFile, "join-token-file", "", "`FILE` with the join token; - is stdin")
-	flags.StringVar(&f.identity, "identity", "", "how the machine says who it is, without a join token: `ssh`, aws, gcp or azure")
-	flags.StringVar(&f.Identity.Audience, "audience", "", "with gcp and azure: for whom the JWT is (default with gcp: the server's `URL`)")
-	flags.StringVar(&f.Host, "host", "", "`NAME` of the host (default: the machine's host name)")
-	flags.StringVar(&f.Target, "target", "", "whose entry of a release the host takes (default: the host's name)")
-	flags.StringVar(&f.Origin, "origin", "", "what releases give as their origin (default: the server's name, a slash, the channel)")
-	flags.StringVar(&f.Action, "action", "", "`switch` or boot, where the release says auto (default: switch if that is enough)")
-	flags.StringVar(&f.caFile, "ca-file", "", "`FILE` with certificates to trust instead of the system's")
-	flags.BoolVar(&f.noReboot, "no-reboot", false, "do not reboot, where the new system needs that")
-	f.Patience = 30 * time.Minute
-	flags.Var((*configfile.Duration)(&f.Patience), "timeout", "how long the host tries")
-	flags.StringVar(&f.format, "format", "script", "script, or `cloud-config` with the script in it")
+	f.add(c)
 	for _, name := range []string{"server", "key", "content-key", "min-seq", "agent"} {
 		command.Must(c.MarkFlagRequired(name))
 	}
@@ -88,6 +67,32 @@ type bootstrapFlags struct {
 	tokenFile, caFile, format           string
 	identity                            string
 	noReboot                            bool
+}
+
+// add adds them to a command.
+func (f *bootstrapFlags) add(c *cobra.Command) {
+	flags := c.Flags()
+	flags.StringVar(&f.Server, "server", "", "`URL` of the server, as the host has to name it")
+	flags.StringArrayVar(&f.keys, "key", nil, "a promoter's public `KEY`, or a file with it; may be repeated")
+	flags.StringArrayVar(&f.contentKeys, "content-key", nil, "public `KEY`, or a file with it, whose signature makes a path good; may be repeated")
+	flags.IntVar(&f.Threshold, "threshold", 1, "how many of the keys must have signed")
+	flags.Int64Var(&f.KeysVersion, "keys-version", 0, "which `VERSION` of the channel's keys these are (narwharf channel keys)")
+	flags.StringArrayVar(&f.recovery, "recovery-key", nil, "public `KEY`, or a file with it, that revokes promoters' keys; may be repeated")
+	flags.Var((*configfile.Duration)(&f.RequireFresh), "require-fresh", "alarm if the newest release is older than this")
+	flags.Int64Var(&f.MinSeq, "min-seq", 0, "take no release below this `SEQ`: the channel's, now")
+	flags.StringArrayVar(&f.agents, "agent", nil, "store `PATH` of the narwharf package; SYSTEM=PATH, repeated, for several systems")
+	flags.StringVar(&f.tokenFile, "join-token-file", "", "`FILE` with the join token; - is stdin")
+	flags.StringVar(&f.identity, "identity", "", "how the machine says who it is, without a join token: `ssh`, aws, gcp or azure")
+	flags.StringVar(&f.Identity.Audience, "audience", "", "with gcp and azure: for whom the JWT is (default with gcp: the server's `URL`)")
+	flags.StringVar(&f.Host, "host", "", "`NAME` of the host (default: the machine's host name)")
+	flags.StringVar(&f.Target, "target", "", "whose entry of a release the host takes (default: the host's name)")
+	flags.StringVar(&f.Origin, "origin", "", "what releases give as their origin (default: the server's name, a slash, the channel)")
+	flags.StringVar(&f.Action, "action", "", "`switch` or boot, where the release says auto (default: switch if that is enough)")
+	flags.StringVar(&f.caFile, "ca-file", "", "`FILE` with certificates to trust instead of the system's")
+	flags.BoolVar(&f.noReboot, "no-reboot", false, "do not reboot, where the new system needs that")
+	f.Patience = 30 * time.Minute
+	flags.Var((*configfile.Duration)(&f.Patience), "timeout", "how long the host tries")
+	flags.StringVar(&f.format, "format", "script", "script, or `cloud-config` with the script in it")
 }
 
 // read reads what flags name.

@@ -10,6 +10,7 @@ import (
 
 	"narwharf/cmd/narwharf/command"
 	"narwharf/cmd/narwharf/server"
+	"narwharf/cmd/narwharf/server/setup"
 	"narwharf/hooks/serverconfig"
 )
 
@@ -35,7 +36,7 @@ served. It never overwrites: if one of them is there, it says so and does nothin
 		if err != nil {
 			return err
 		}
-		return server.Init(c.Context(), c.OutOrStdout(), dir, *name, *listen, *root, command.CallerName())
+		return setup.Make(c.Context(), c.OutOrStdout(), dir, *name, *listen, *root, command.CallerName())
 	}
 	return c
 }

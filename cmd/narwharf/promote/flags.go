@@ -81,11 +81,32 @@ func (f *Flags) Promoter(c *cobra.Command, channel string) (*promoter.Promoter, 
 	case f.summary != "" && f.out != "":
 		return nil, errors.New("--summary tells what a release does when it is sent: it goes with no --out")
 	}
-	if o.Keys, err = f.keys.Signers(cfg, c.ErrOrStderr()); err != nil {
+	if err := f.readKeys(cfg, c.ErrOrStderr()); err != nil {
 		return nil, err
 	}
+	if err := f.readOptions(c, cfg); err != nil {
+		return nil, err
+	}
+	if o.Client, err = command.NewClient(cfg, c.Root().Version); err != nil {
+		return nil, err
+	}
+	out := c.OutOrStdout()
+	if f.client.JSON {
+		out = io.Discard
+	}
+	f.bar = terminal.NewProgress(c.ErrOrStderr())
+	c.SetContext(f.bar.With(c.Context()))
+	return promoter.New(*o, f.bar.Writer(out), f.bar.Writer(c.ErrOrStderr()))
+}
+
+// readKeys reads the keys that sign, and those that are believed.
+func (f *Flags) readKeys(cfg *configfile.Client, words io.Writer) (err error) {
+	o := &f.options
+	if o.Keys, err = f.keys.Signers(cfg, words); err != nil {
+		return err
+	}
 	if len(o.Keys) == 0 && f.out == "" && f.envelope == "" {
-		return nil, errors.New("no key to sign with: give --key FILE (make one with narwharf key generate NAME)")
+		return errors.New("no key to sign with: give --key FILE (make one with narwharf key generate NAME)")
 	}
 	for _, k := range []struct {
 		flag   string
@@ -98,19 +119,25 @@ func (f *Flags) Promoter(c *cobra.Command, channel string) (*promoter.Promoter, 
 		{"--channel-key", f.channelKeys, &o.ChannelKeys, signing.ParsePromoterKey},
 	} {
 		if *k.keys, err = keys.ParsePublic(k.flag, k.values, k.parse); err != nil {
-			return nil, err
+			return err
 		}
 	}
+	return nil
+}
+
+// readOptions reads what else a release says, and what it is sent upon.
+func (f *Flags) readOptions(c *cobra.Command, cfg *configfile.Client) (err error) {
+	o := &f.options
 	if o.Meta, err = pairs("--meta", "K=V", f.meta); err != nil {
-		return nil, err
+		return err
 	}
 	if f.expires != "" {
 		if o.Expires, err = command.ParseAge(f.expires); err != nil {
-			return nil, fmt.Errorf("--expires: %w", err)
+			return fmt.Errorf("--expires: %w", err)
 		}
 	}
 	if o.Origin == "" && cfg.Origin != "" {
-		o.Origin, o.KeepOrigin = strings.TrimRight(cfg.Origin, "/")+"/"+channel, true
+		o.Origin, o.KeepOrigin = strings.TrimRight(cfg.Origin, "/")+"/"+o.Channel, true
 	}
 	if *f.ifSeq >= 0 {
 		o.IfSeq = f.ifSeq
@@ -121,14 +148,5 @@ func (f *Flags) Promoter(c *cobra.Command, channel string) (*promoter.Promoter, 
 	if c.Flags().Changed("order") {
 		o.Order = &f.order
 	}
-	if o.Client, err = command.NewClient(cfg, c.Root().Version); err != nil {
-		return nil, err
-	}
-	out := c.OutOrStdout()
-	if f.client.JSON {
-		out = io.Discard
-	}
-	f.bar = terminal.NewProgress(c.ErrOrStderr())
-	c.SetContext(f.bar.With(c.Context()))
-	return promoter.New(*o, f.bar.Writer(out), f.bar.Writer(c.ErrOrStderr()))
+	return nil
 }

@@ -92,7 +92,7 @@ func Open(cfg *serverconfig.Config, version string, log *slog.Logger) (_ *DataDi
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
 	place.Note(cfg)
-	if err := becomeOwner(cfg.DataDir); err != nil {
+	if err := place.BecomeOwner(cfg.DataDir); err != nil {
 		return nil, err
 	}
 	if cfg.Private() {
@@ -136,33 +136,6 @@ func (d *DataDir) Close() error { return d.State.Close() }
 // alive has an error where the state does not answer, and does not return while it hangs.
 func (d *DataDir) alive() error {
 	return d.State.View(context.Background(), func(state.Reader) error { return nil })
-}
-
-// becomeOwner makes a process of root's work as the owner of dir, so that
-// `sudo narwharf …` leaves no file that the service cannot read.
-func becomeOwner(dir string) error {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	st, err := os.Stat(dir)
-	if err != nil {
-		return err
-	}
-	owner, ok := st.Sys().(*syscall.Stat_t)
-	if !ok || owner.Uid == 0 {
-		return nil
-	}
-	uid, gid := int(owner.Uid), int(owner.Gid)
-	if err = syscall.Setgroups([]int{gid}); err == nil {
-		err = syscall.Setgid(gid)
-	}
-	if err == nil {
-		err = syscall.Setuid(uid)
-	}
-	if err != nil {
-		return fmt.Errorf("work as the owner of %s: %w", dir, err)
-	}
-	return nil
 }
 
 // OpenCache opens the cache. own is the machine's own store, nil if it is not served; ups are

@@ -1,9 +1,13 @@
 package server
 
 import (
+	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	"narwharf/hooks/dashboard"
+	"narwharf/hooks/reply"
 	"narwharf/signing/access"
 	"narwharf/signing/access/oidc"
 	"narwharf/signing/access/session"
@@ -25,5 +29,29 @@ func (d *DataDir) page(auth *access.Authenticator, issuers *oidc.Issuers) *dashb
 	return dashboard.New(dashboard.Options{
 		Access: auth, Sessions: session.New(d.Short, d.Tokens), Cookies: d.cookies(), Log: d.log, Clock: time.Now,
 		Logins: &session.Logins{Issuers: issuers, Secret: secret, Public: d.Config.URL()},
+	})
+}
+
+// Web sends what is for people to page, the API to channels and everything else to the cache. A proxy may
+// have left the path of public_url on the request or taken it off.
+func Web(publicURL *url.URL, page, channels, cache http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		path := req.URL.Path
+		if publicURL != nil && publicURL.Path != "" {
+			if rest, ok := strings.CutPrefix(path, publicURL.Path); ok && strings.HasPrefix(rest, "/") {
+				path = rest
+			}
+		}
+		to := channels
+		switch {
+		case strings.HasPrefix(path, "/api/"), strings.HasPrefix(path, reply.FleetLock):
+		case path == "/ui" || strings.HasPrefix(path, dashboard.Path):
+			to = page
+		default:
+			cache.ServeHTTP(w, req)
+			return
+		}
+		req.URL.Path, req.URL.RawPath = path, ""
+		to.ServeHTTP(w, req)
 	})
 }

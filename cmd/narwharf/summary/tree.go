@@ -18,23 +18,7 @@ func Tree(s *rollout.Summary, now time.Time) (lines []string) {
 	add := func(format string, args ...any) {
 		lines = append(lines, clip.Line(fmt.Sprintf(format, args...), maxWords))
 	}
-	end := now
-	if !s.Ended.IsZero() {
-		end = s.Ended
-	}
-	head := fmt.Sprintf("%s  release %d  %s", s.Channel, s.Seq, strings.ToUpper(string(s.State)))
-	if !s.Created.IsZero() {
-		head += "  " + end.Sub(s.Created).Truncate(time.Second).String()
-	}
-	for _, flag := range []struct {
-		on   bool
-		name string
-	}{{s.Rollback, "rollback"}, {s.Now, "--now"}, {s.Force, "--force"}} {
-		if flag.on {
-			head += "  " + flag.name
-		}
-	}
-	add("%s", head)
+	add("%s", head(s, now))
 	if s.Why != "" {
 		add("  %s", s.Why)
 	}
@@ -87,6 +71,27 @@ func Tree(s *rollout.Summary, now time.Time) (lines []string) {
 		add("  %-12s %s", "next", next)
 	}
 	return lines
+}
+
+// head is the line above the tree.
+func head(s *rollout.Summary, now time.Time) string {
+	end := now
+	if !s.Ended.IsZero() {
+		end = s.Ended
+	}
+	text := fmt.Sprintf("%s  release %d  %s", s.Channel, s.Seq, strings.ToUpper(string(s.State)))
+	if !s.Created.IsZero() {
+		text += "  " + end.Sub(s.Created).Truncate(time.Second).String()
+	}
+	for _, flag := range []struct {
+		on   bool
+		name string
+	}{{s.Rollback, "rollback"}, {s.Now, "--now"}, {s.Force, "--force"}} {
+		if flag.on {
+			text += "  " + flag.name
+		}
+	}
+	return text
 }
 
 // Next is what to type about a roll-out that waits for a person, "" if it does not.

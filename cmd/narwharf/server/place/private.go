@@ -1,10 +1,12 @@
 package place
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"narwharf/hooks/serverconfig"
 )
@@ -45,4 +47,31 @@ func ShutOut(cfg *serverconfig.Config, log *slog.Logger) {
 			log.Info("closed to other users of this machine, since reading the cache needs a token", "folder", name, "mode", mode)
 		}
 	}
+}
+
+// BecomeOwner makes a process of root's work as the owner of dir, so that
+// `sudo narwharf …` leaves no file that the service cannot read.
+func BecomeOwner(dir string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	st, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	owner, ok := st.Sys().(*syscall.Stat_t)
+	if !ok || owner.Uid == 0 {
+		return nil
+	}
+	uid, gid := int(owner.Uid), int(owner.Gid)
+	if err = syscall.Setgroups([]int{gid}); err == nil {
+		err = syscall.Setgid(gid)
+	}
+	if err == nil {
+		err = syscall.Setuid(uid)
+	}
+	if err != nil {
+		return fmt.Errorf("work as the owner of %s: %w", dir, err)
+	}
+	return nil
 }

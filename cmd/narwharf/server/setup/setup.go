@@ -1,4 +1,5 @@
-package server
+// Package setup makes what a first try of a server needs in a folder: narwharf init.
+package setup
 
 import (
 	"bytes"
@@ -17,17 +18,19 @@ import (
 
 	"narwharf/cache/nixstore"
 	"narwharf/cache/state/durable"
+	"narwharf/cmd/narwharf/server"
+	"narwharf/cmd/narwharf/server/place"
 	"narwharf/cmd/narwharf/server/token"
 	"narwharf/hooks/serverconfig"
 	"narwharf/signing"
 )
 
-//go:embed init.toml
-var initConfig string
+//go:embed config.toml
+var configText string
 
-// Init makes what a first try needs in a folder, which is also the data_dir, and
+// Make makes what a first try needs in a folder, which is also the data_dir, and
 // prints what is next. It never overwrites. by is the person who types.
-func Init(ctx context.Context, out io.Writer, dir, keyName, listen, storeRoot, by string) (err error) {
+func Make(ctx context.Context, out io.Writer, dir, keyName, listen, storeRoot, by string) (err error) {
 	keyName = cmp.Or(keyName, defaultKeyName())
 	key, err := signing.GenerateKey(keyName)
 	if err != nil {
@@ -59,7 +62,7 @@ func Init(ctx context.Context, out io.Writer, dir, keyName, listen, storeRoot, b
 	if err != nil {
 		return err
 	}
-	config, err := initText(keyFile, listen, storeRoot, serve)
+	config, err := configOf(keyFile, listen, storeRoot, serve)
 	if err != nil {
 		return err
 	}
@@ -84,7 +87,7 @@ func Init(ctx context.Context, out io.Writer, dir, keyName, listen, storeRoot, b
 	return sayMade(out, dir, keyFile, served)
 }
 
-// sayMade prints what Init made, and what is next. served is the store that is served, "" if none is.
+// sayMade prints what Make made, and what is next. served is the store that is served, "" if none is.
 func sayMade(out io.Writer, dir, keyFile, served string) error {
 	width := max(len(keyFile), len("upload-token"))
 	var text strings.Builder
@@ -126,7 +129,7 @@ func newFolder(dir string, files []string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if err := becomeOwner(dir); err != nil {
+	if err := place.BecomeOwner(dir); err != nil {
 		return err
 	}
 	return os.MkdirAll(filepath.Join(dir, "keys"), 0o700)
@@ -136,14 +139,9 @@ func newFolder(dir string, files []string) error {
 func uploadToken(ctx context.Context, dir, by string) (string, error) {
 	cfg := serverconfig.Default()
 	cfg.DataDir = dir
-	d, err := Open(cfg, "", slog.New(slog.DiscardHandler))
-	if err != nil {
-		return "", err
-	}
 	var line strings.Builder
-	ctx = forUser(ctx, os.Getuid())
-	_, err = token.Make(ctx, d.tokens(), token.New{Name: "upload", Scopes: []string{"push"}, By: by}, &line)
-	return line.String(), errors.Join(err, d.Close())
+	_, err := server.RunJob(ctx, cfg, "", "token-new", token.New{Name: "upload", Scopes: []string{"push"}, By: by}, &line, slog.New(slog.DiscardHandler))
+	return line.String(), err
 }
 
 // netrcText has the token for the names under which the address is reached from
@@ -178,8 +176,8 @@ func findStore(root string) (bool, error) {
 	return true, store.Close()
 }
 
-func initText(keyFile, listen, storeRoot string, serve bool) (string, error) {
-	t, err := template.New("init").Parse(initConfig)
+func configOf(keyFile, listen, storeRoot string, serve bool) (string, error) {
+	t, err := template.New("config").Parse(configText)
 	if err != nil {
 		return "", err
 	}
