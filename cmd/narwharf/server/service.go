@@ -26,6 +26,7 @@ import (
 	"narwharf/cmd/narwharf/server/machines"
 	"narwharf/cmd/narwharf/server/shutdown"
 	"narwharf/cmd/narwharf/server/systemd"
+	"narwharf/hooks/series"
 	"narwharf/signing"
 	"narwharf/signing/access"
 	"narwharf/signing/access/oidc"
@@ -47,6 +48,7 @@ type service struct {
 	server    *cache.Server
 	gate      *limits.Gate
 	tls       keypair.Around
+	past      *series.Recorder // of the numbers that the page shows
 }
 
 // open makes the cache agree with its files, and opens what answers requests.
@@ -76,6 +78,7 @@ func (s *service) open(ctx context.Context, registry *prometheus.Registry) (err 
 	}
 	s.scrubber = newScrubber(s.cache, s.State, time.Duration(cfg.Cache.ScrubInterval), s.damaged, s.log)
 	s.scrubber.Register(registry)
+	s.past = series.New(s.State, series.FromMetrics(registry), s.log)
 	return nil
 }
 
@@ -186,6 +189,7 @@ func (s *service) tend() (end func()) {
 		s.channels.Identities.SweepUntil,
 		func(ctx context.Context) { s.channels.Retain.TendHosts(ctx, s.channels.Fleet.Gone) },
 		s.scrubber.Run,
+		s.past.Run,
 		s.collector.Run,
 		func(ctx context.Context) {
 			s.channels.Retain.Tend(ctx, s.collector, time.Duration(s.Config.Retention.Interval))
