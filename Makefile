@@ -14,7 +14,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 export NARWHARF_NIX_DIR ?= $(CACHE)/nix
 export NARWHARF_BIN ?= $(CURDIR)/bin/narwharf
 
-.PHONY: build cross run test test-quick bench e2e e2e-smoke nix-clients lint lint-ci race release vendored fuzz rollout-model nixos-keys nixos-eval vendor-hash clean help
+.PHONY: build cross run demo test test-quick bench e2e e2e-smoke nix-clients lint lint-ci race release vendored fuzz rollout-model nixos-keys nixos-eval vendor-hash clean help
 
 build: ## bin/narwharf alone
 	@echo "compiling bin/narwharf; from nothing this takes a minute or two"
@@ -23,6 +23,9 @@ build: ## bin/narwharf alone
 run: build ## build, set up ./data if it is not there, serve on 127.0.0.1:8080
 	@[ -e data/config.toml ] || bin/narwharf init ./data
 	@exec bin/narwharf serve --config data/config.toml
+
+demo: build ## a server with 200 simulated hosts whose roll-outs go well and badly, to look at
+	@exec $(GO) run ./bench/demo $(DEMO)
 
 test: build nix-clients ## every test, also with real Nix, which it brings; some 5 minutes
 	@.ci/gotest -count=1 -timeout 60m ./...

@@ -13,14 +13,23 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"narwharf/e2e/browser"
 )
+
+// newBrowser starts a browser, if the machine has one.
+func newBrowser(t testing.TB) *browser.Page {
+	t.Helper()
+	needTool(t, "chromium", "chromium")
+	return browser.New(t)
+}
 
 // A person logs in with a token in a real browser, sees who that is, and logs out. Nothing on the way is
 // against the page's own policy, and the session is worth nothing afterwards.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
 	s := NewServer(t, func(c *Config) { c.PublicURL = "http://" + c.Listen[0] })
-	b := NewBrowser(t)
+	b := newBrowser(t)
 	b.Open(s.URL() + "/ui/")
 	b.Type("#token", s.Token("alice", "operate", "admin"))
 	b.Click("button[type=submit]")
@@ -28,7 +37,7 @@ func TestBrowser(t *testing.T) {
 }
 
 // loggedIn looks at a browser in which somebody has just logged in, and logs out.
-func (s *Server) loggedIn(b *Browser, name, may string) {
+func (s *Server) loggedIn(b *browser.Page, name, may string) {
 	s.T.Helper()
 	if at, text := b.Eval("location.pathname"), b.Text(); at != "/ui/" || !strings.Contains(text, name) || !strings.Contains(text, may) || !strings.Contains(text, "this one") {
 		s.T.Errorf("after the login, at %s: %s", at, text)
@@ -169,7 +178,7 @@ scopes = ["operate"]
 		}
 	})
 	t.Run("a person in a browser", func(t *testing.T) {
-		b := NewBrowser(t)
+		b := newBrowser(t)
 		b.Open(s.URL() + "/ui/")
 		b.Click("a[href*='/ui/login/corp']")
 		b.Type("#username", "test-user@127.0.0.1")
