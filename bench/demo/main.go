@@ -41,7 +41,7 @@ func main() {
 	flag.StringVar(&o.dir, "dir", "", "`folder` for all files, which must be empty (default a new one below the temporary folder); it is removed at the end")
 	flag.BoolVar(&o.still, "still", false, "promote nothing but the first releases: the rest is typed")
 	flag.Parse()
-	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) //nolint:govet // to the end of the process
+	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	if err := run(ctx, o); err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
