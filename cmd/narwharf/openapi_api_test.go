@@ -31,6 +31,7 @@ import (
 	told "narwharf/hooks/notify"
 	"narwharf/hooks/reply"
 	"narwharf/hooks/rollout"
+	rules "narwharf/hooks/rollout/policy"
 	"narwharf/hooks/window"
 	"narwharf/narinfo"
 	"narwharf/signing"
@@ -53,6 +54,8 @@ type apiSchema struct {
 	Required   []string
 	Pattern    string
 	Enum       []string
+	MaxItems   int
+	OneOf      []apiSchema
 	Properties map[string]apiSchema
 }
 
@@ -227,6 +230,7 @@ func TestOpenAPIHasTheTypes(t *testing.T) {
 		"Plan": plan.Plan{}, "PlanRefusal": plan.Refusal{}, "PlanWave": plan.Wave{}, "PlanStep": plan.Step{}, "PlanPackage": plan.Package{}, "PlanHost": plan.Host{},
 		"Rollout": rollout.Summary{}, "RolloutWave": rollout.WaveSummary{}, "RolloutHost": rollout.HostLine{}, "RolloutCheck": rollout.Check{}, "RolloutVerb": rollouts.Verb{},
 		"BudgetRule": rollout.Budget{}, "Budget": rollouts.Budget{}, "SelectorHold": rollouts.Hold{}, "Freeze": rollouts.Freeze{}, "Quarantine": rollout.Quarantine{}, "ChannelPolicySet": policy.Set{},
+		"RolloutPolicy": rules.Rollout{}, "RolloutPolicyWave": rules.Wave{}, "RolloutPolicyAfter": rules.After{}, "RolloutPolicyRollback": rules.Rollback{}, "RolloutPolicyRequires": rules.Requires{},
 		"Envelope": signing.Envelope{}, "Signature": signing.Signature{}, "Release": signing.Release{}, "Pointer": signing.Pointer{},
 	} {
 		schema, ok := doc.Components.Schemas[name]
