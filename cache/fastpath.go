@@ -14,6 +14,7 @@ import (
 	"narwharf/cache/local"
 	"narwharf/cache/meter"
 	"narwharf/cache/narfile"
+	"narwharf/cache/reply"
 	"narwharf/cache/signed"
 	"narwharf/narinfo"
 )
@@ -91,6 +92,7 @@ func (s *Server) answeredFast(a *fastpath.Answer, sent int64) {
 // Local paths are looked at again if anything in the store has changed, since that
 // may well be before every answer on a machine that builds.
 func (s *Server) fastAnswer(path []byte, gzip bool) *fastpath.Answer {
+	path, lan := bytes.CutPrefix(path, []byte(reply.LAN[1:]+"/"))
 	if name, ok := bytes.CutPrefix(path, []byte("nar/")); ok {
 		return s.fastNar(string(name))
 	}
@@ -104,7 +106,7 @@ func (s *Server) fastAnswer(path []byte, gzip bool) *fastpath.Answer {
 		t, _ = s.Cache.Signer.Get(context.Background(), hash, s.Cache.Uploads.Index) // net/http meets the error again
 	}
 	switch {
-	case t == nil, s.publicPush && !s.Cache.UsedLately(hash, t): // then it has to be held first
+	case t == nil, lan && t.Local != nil, s.publicPush && !s.Cache.UsedLately(hash, t): // then it has to be held first
 		return nil
 	case t.Gzip != nil && gzip:
 		return &t.Gzipped

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -112,6 +113,58 @@ func TestLocalSeesChanges(t *testing.T) {
 	if text := ask(stays.info.Path.Hash(), 200, true); !strings.Contains(text, "FileHash: ") {
 		t.Errorf("no FileHash after the download:\n%s", text)
 	}
+}
+
+// TestLAN: below /lan/ is the same cache, and what was never packed is there as it is.
+func TestLAN(t *testing.T) {
+	w, m := localWorld(t, func(s *setup) {
+		s.PublicURL = &url.URL{Scheme: "https", Host: "cache.example.org", Path: "/some/prefix"}
+	})
+	own, sent := m.build("own", map[string]string{"file": strings.Repeat("own ", 1000)}), newUpload(t, "sent", "gzip")
+	w.putAll(sent)
+	info := func(prefix string, p *testPath) *narinfo.Info {
+		t.Helper()
+		text := w.must(w.get(prefix+p.infoURL()), 200).body
+		info, err := narinfo.Parse([]byte(text))
+		if err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		return info
+	}
+	packed, plain := own.urls()
+	for _, prefix := range []string{"/lan", "/some/prefix/lan"} {
+		near := info(prefix, own)
+		if near.Compression != "none" || "/"+near.URL != plain || near.FileHash != own.info.NarHash || near.FileSize != own.info.NarSize {
+			t.Errorf("never packed: %+v", near)
+		}
+		if a := w.must(w.get(prefix+plain), 200); a.body != string(own.nar) {
+			t.Errorf("%d bytes", len(a.body))
+		}
+		if a := w.must(w.get(prefix+plain, "Range", "bytes=100-199"), 206); a.body != string(own.nar[100:200]) {
+			t.Errorf("%d bytes of a range", len(a.body))
+		}
+		if far := info("", own); far.Compression != "zstd" || !far.FileHash.IsZero() {
+			t.Errorf("at the other URL: %+v", far)
+		}
+		// All else is the same.
+		if a, b := w.must(w.get(prefix+sent.infoURL()), 200), w.must(w.get(sent.infoURL()), 200); a.body != b.body {
+			t.Errorf("an upload:\n%s\n%s", a.body, b.body)
+		}
+		for _, url := range []string{"", "/", "/nix-cache-info", "/pubkey", "/version"} {
+			w.must(w.get(prefix+url), 200)
+		}
+		w.must(w.get(prefix+"/lan/nix-cache-info"), 404)
+		w.must(w.get(prefix+"ge/nix-cache-info"), 404)
+	}
+	w.must(w.get(packed), 200)
+	if near := info("/lan", own); near.Compression != "zstd" || near.FileHash.IsZero() {
+		t.Errorf("packed: %+v", near)
+	}
+	late := newUpload(t, "late", "zstd")
+	w.must(w.put("/lan/"+late.info.URL, late.body), 201)
+	w.must(w.put("/lan"+late.infoURL(), late.info.Append(nil)), 201)
+	w.mustServe(late)
+	w.check()
 }
 
 // TestLocalAndUploaded: what is in both is served from the uploads, at the URLs

@@ -25,6 +25,9 @@ func (s *narinfos) find(req *http.Request, hash string) (*signed.Narinfo, error)
 
 func (s *narinfos) getNarinfo(w *reply.Writer, req *http.Request, hash string) error {
 	t, err := s.find(req, hash)
+	if err == nil && w.LAN {
+		t, err = t.Whole()
+	}
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -202,16 +201,7 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 func (s *Server) answer(rw http.ResponseWriter, req *http.Request) {
 	w := reply.NewWriter(rw, req, s.idle)
 	probe.Answer(w.Header(), req)
-	// Routes match the decoded path; a proxy may have left our prefix on it.
-	req.URL.RawPath = ""
-	if s.prefix != "" {
-		if rest, ok := strings.CutPrefix(req.URL.Path, s.prefix); ok && (rest == "" || rest[0] == '/') {
-			req.URL.Path = rest
-		}
-	}
-	if req.URL.Path == "" {
-		req.URL.Path = "/"
-	}
+	reply.Place(w, req, s.prefix)
 	defer func() {
 		w.Disarm()
 		if v := recover(); v != nil {

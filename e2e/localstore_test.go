@@ -103,6 +103,41 @@ func TestLocalStore(t *testing.T) {
 	})
 }
 
+// Below /lan/ a real Nix gets NARs as they are, resumes them, and takes what was packed packed.
+func TestLAN(t *testing.T) {
+	t.Parallel()
+	eachSuite(t, func(t *testing.T, suite string) {
+		c := NeedClosures(t, suite)
+		m := aMachine(t, suite, c, "wide", "zoo", "selfref", "medium")
+		s, rec := serveStore(t, m)
+		down := NewNix(t, suite).Trust(rec.URL()+"/lan", s.Key)
+		down.Must("nix-store", "--realise", c.Path("wide"), c.Path("selfref"))
+		net := NewProxy(t, rec.Addr())
+		net.Cut(Down, 20<<20, 2)
+		NewNix(t, suite).Trust(net.URL()+"/lan", s.Key).Must("nix-store", "--realise", c.Path("medium"))
+		resumed := 0
+		for _, r := range rec.Select(http.MethodGet, "/nar/") {
+			if !strings.HasPrefix(r.Path, "/lan/nar/") || !strings.HasSuffix(r.Path, ".nar") {
+				t.Errorf("asked for %s", r.Path)
+			}
+			if r.Status == http.StatusPartialContent {
+				resumed++
+			}
+		}
+		if net.Left() != 0 || resumed != 2 {
+			t.Errorf("%d of 2 cuts left, %d resumed", net.Left(), resumed)
+		}
+		down.Verify()
+
+		NewNix(t, suite).Trust(rec.URL(), s.Key).Must("nix-store", "--realise", c.Path("zoo"))
+		rec.Reset()
+		NewNix(t, suite).Trust(rec.URL()+"/lan", s.Key).Must("nix-store", "--realise", c.Path("zoo"))
+		if got := rec.Select(http.MethodGet, "/lan/nar/"); len(got) == 0 || !strings.HasSuffix(got[0].Path, ".nar.zst") {
+			t.Errorf("packed before: %v", got)
+		}
+	})
+}
+
 // What Nix adds or deletes while the server runs is there or gone in the next answer, also on a
 // connection that was asked before; and a path that comes back is served again.
 func TestLocalStoreChanges(t *testing.T) {

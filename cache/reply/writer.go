@@ -32,6 +32,7 @@ type Writer struct {
 	Status  int    // 0 until there is one
 	Bytes   int64  // of the body
 	Written bool   // a header or body byte has gone out
+	LAN     bool   // it was asked for below LAN
 
 	// Work counts processor time to the client and tells whether he may have more; nil: he does
 	// not count.

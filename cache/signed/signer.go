@@ -273,11 +273,11 @@ func makeNarinfo(info *narinfo.Info) *Narinfo {
 	return t
 }
 
-// ForUploader returns t with FileHash and FileSize, also if nobody has compressed the NAR
-// of a local path: its NAR is then the plain one, whose hash and size are known. Nix before
-// 2.35 ends with an assertion where it has to write a narinfo without, as `nix store sign
-// --store` does.
-func (t *Narinfo) ForUploader() (*Narinfo, error) {
+// Whole returns t with FileHash and FileSize, also if nobody has compressed the NAR
+// of a local path: its NAR is then the plain one, whose hash and size are known. Uploaders get
+// that, since Nix before 2.35 ends with an assertion where it has to write a narinfo without, as
+// `nix store sign --store` does, and who asks below /lan/.
+func (t *Narinfo) Whole() (*Narinfo, error) {
 	if t.Local == nil {
 		return t, nil
 	}

@@ -207,7 +207,7 @@ func (c *Cache) Narinfo(ctx context.Context, hash string, uploader bool) (*signe
 	if !held {
 		c.Want([]narinfo.Path{t.Local.Info.Path})
 	}
-	return t.ForUploader()
+	return t.Whole()
 }
 
 // UsedLately tells whether a narinfo may be shown to one who may upload as it is.

@@ -63,7 +63,7 @@ func (c *Cache) upstreamNarinfo(ctx context.Context, hash string, uploader bool)
 	case !p.From.PullThrough:
 		info = p.Info.Clone()
 		info.URL = p.FileURL()
-	case uploader && info.FileHash.IsZero(): // as signed.Narinfo.ForUploader has it
+	case uploader && info.FileHash.IsZero(): // as signed.Narinfo.Whole has it
 		info.URL, info.Compression = plainURL(info), "none"
 		info.FileHash, info.FileSize = info.NarHash, info.NarSize
 	}

@@ -143,6 +143,9 @@ func Base(url string) string {
 	return strings.TrimRight(url, "/")
 }
 
+// LAN ends the URL of a Narwharf for those who are near: see cache/reply.LAN.
+const LAN = "/lan"
+
 // Names tells whether a list of store URLs has a cache.
 func Names(list []string, url string) bool {
 	return slices.ContainsFunc(list, func(s string) bool { return SameCache(s, url) })

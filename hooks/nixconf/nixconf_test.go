@@ -139,6 +139,9 @@ func TestWrite(t *testing.T) {
 	step(url, second, true, two)
 	write(t, file, "# mine\nmax-jobs = 2\n"+one+"cores = 1")
 	step(url, second, true, "# mine\nmax-jobs = 2\ncores = 1\n"+two)
+	near := []string{first[0] + LAN}
+	step(url+LAN, near, true, "# mine\nmax-jobs = 2\ncores = 1\n"+begin+near[0]+"\n"+end)
+	step(url, second, true, "# mine\nmax-jobs = 2\ncores = 1\n"+two)
 	step("https://other", first, true, "# mine\nmax-jobs = 2\ncores = 1\n"+two+strings.ReplaceAll(one, "use "+url, "use https://other"))
 	step("https://other", nil, true, "# mine\nmax-jobs = 2\ncores = 1\n"+two)
 	if st, err := os.Stat(file); err != nil || st.Mode().Perm() != 0o644 {

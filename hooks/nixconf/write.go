@@ -11,9 +11,10 @@ import (
 	"narwharf/cache/state/durable"
 )
 
-// marks are the lines around what is written for a cache.
+// marks are the lines around what is written for a cache, with or without LAN.
 func marks(url string) (begin, end string) {
-	return "# narwharf use " + Base(url) + ": begin\n", "# narwharf use " + Base(url) + ": end\n"
+	url = strings.TrimSuffix(Base(url), LAN)
+	return "# narwharf use " + url + ": begin\n", "# narwharf use " + url + ": end\n"
 }
 
 // With is a text with lines for a cache, in place of those that it had.

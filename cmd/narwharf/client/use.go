@@ -13,6 +13,7 @@ import (
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/doctor/client"
 	"narwharf/hooks/doctor/remote"
+	"narwharf/hooks/nixconf"
 	"narwharf/signing"
 )
 
@@ -27,13 +28,16 @@ printed and nothing is written. A second time nothing changes.
     narwharf use https://cache.example.org
     narwharf use https://cache.example.org --key cache.example.org-1:AbCd…=
     narwharf use https://cache.example.org --netrc       reading takes a token
+    narwharf use http://cache.lan:8080 --lan             over more than 1 Gbit/s
 
 The keys are those that the server names, and who answers in its place may name
 others: over http, or where it matters, say with --key which one you know. With
 --netrc the token that narwharf login got, or --token-file, becomes Nix's password
-for the cache. narwharf doctor client says afterwards whether it works.`)
+for the cache. With --lan Nix takes what the server has in its own store and never
+packed as it is, which is faster where the wire is. narwharf doctor client says afterwards whether it works.`)
 	f := command.AddClientFlags(c)
 	withNetrc := c.Flags().Bool("netrc", false, "give Nix a password for the cache, too")
+	lan := c.Flags().Bool("lan", false, "take paths of the server's own store unpacked: for a wire of more than 1 Gbit/s")
 	dry := c.Flags().Bool("dry-run", false, "only print what would be written, and where")
 	path := c.Flags().String("path", "", "a store `PATH` that the cache has, to be tried (default: one that every Narwharf has)")
 	known := c.Flags().StringSlice("key", nil, "a public `KEY` that the cache has to sign with, in place of all that it names; may be repeated")
@@ -41,6 +45,9 @@ for the cache. narwharf doctor client says afterwards whether it works.`)
 		look, cfg, err := before(c, f, args)
 		if err != nil {
 			return err
+		}
+		if *lan {
+			look.Cache.URL = look.Cache.URL.JoinPath(nixconf.LAN)
 		}
 		if *withNetrc {
 			if look.Cache.Password, err = token(c, cfg, look.Cache.URL.Hostname()); err != nil {

@@ -156,6 +156,8 @@ func (c *Client) substituter(r *doctor.Report) {
 		r.Fault("substituter", []string{"substitute = true   # in " + file}, "substitute = false in %s: Nix asks no cache at all", file)
 	case nixconf.Names(c.conf.List("substituters"), url):
 		r.OK("substituter", "Nix asks %s", url)
+	case nixconf.Names(c.conf.List("substituters"), url+nixconf.LAN):
+		r.OK("substituter", "Nix asks %s", url+nixconf.LAN)
 	case nixconf.Names(m.Mine.List("substituters"), url):
 		r.Fault("substituter", c.use(""), "%s names %s, but nix-daemon does not trust %s with that: it is not in trusted-substituters of %s, and %[3]s not in trusted-users (%[5]s)",
 			mine, url, m.User, m.NixConf(), strings.Join(m.System.List("trusted-users"), " "))
