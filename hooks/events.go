@@ -10,7 +10,7 @@ import (
 )
 
 // getEvents reads the audit log from ?since=ID on. With a wait it parks until
-// there is something; the ETag is the id to go on from.
+// there is something; the ETag is the id to go on from. ?before=ID reads backwards.
 func (s *Server) getEvents(c *call.Call) error {
 	q, err := audit.ParseQuery(c.Req.URL.Query().Get)
 	if err != nil {
@@ -18,7 +18,7 @@ func (s *Server) getEvents(c *call.Call) error {
 	}
 	q.Sees = c.Sees()
 	// Whoever waits has seen everything before since: no If-None-Match needed.
-	if longpoll.Wait(c.Req) > 0 && c.Req.Header.Get("If-None-Match") == "" {
+	if q.Before == 0 && longpoll.Wait(c.Req) > 0 && c.Req.Header.Get("If-None-Match") == "" {
 		c.Req.Header.Set("If-None-Match", channel.ETag(q.Since))
 	}
 	return c.Poll(longpoll.Poll{Topics: []string{audit.Events}, Look: func() (longpoll.Answer, error) {

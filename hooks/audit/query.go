@@ -1,7 +1,9 @@
 package audit
 
 import (
+	"cmp"
 	"encoding/json"
+	"regexp"
 	"strconv"
 
 	"narwharf/cache/state/mirror"
@@ -12,17 +14,23 @@ import (
 // Query says which lines are meant.
 type Query struct {
 	Since   int64  // id of the first
+	Before  int64  // not 0: the newest below this id, the newest first, in place of those from Since on
 	Channel string // "": of all
+	Host    string // "": of all, and of none
 	// Sees tells whether lines of a channel may be shown, of "" those of none; nil: all may.
 	Sees func(channel string) bool
 	who  *Who
+	kind *regexp.Regexp
 }
 
-const page = 500 // lines of an answer
+const (
+	page      = 500 // lines of an answer
+	backwards = 100 // the same, of one with Before
+)
 
-// ParseQuery reads the parameters since, channel and who, each of which may be "".
+// ParseQuery reads the parameters since, before, channel, host, kind and who, each of which may be "".
 func ParseQuery(param func(name string) string) (q Query, err error) {
-	q.Since, q.Channel = 1, param("channel")
+	q.Since, q.Channel, q.Host = 1, param("channel"), param("host")
 	if q.Channel != "" {
 		if err := signing.CheckChannel(q.Channel); err != nil {
 			return q, api.Errorf(api.BadRequest, "%v", err)
@@ -33,17 +41,34 @@ func ParseQuery(param func(name string) string) (q Query, err error) {
 			return q, api.Errorf(api.BadRequest, "since %q is not the id of an event", v)
 		}
 	}
+	if v := param("before"); v != "" {
+		if q.Before, err = strconv.ParseInt(v, 10, 64); err != nil || q.Before < 1 || q.Before >= newest {
+			return q, api.Errorf(api.BadRequest, "before %q is not the id of an event", v)
+		}
+	}
+	if q.kind, err = pattern(cmp.Or(param("kind"), "*")); err != nil {
+		return q, api.Errorf(api.BadRequest, "kind: %v", err)
+	}
 	if q.who, err = ParseWho(param("who")); err != nil {
 		return q, api.Errorf(api.BadRequest, "%v", err)
 	}
 	return q, nil
 }
 
-// Page is an answer as JSON, and the id to go on from.
+// means tells whether a line is meant.
+func (q *Query) means(e *api.Event) bool {
+	return (q.Channel == "" || e.Channel == q.Channel) && (q.Host == "" || e.Host == q.Host) && q.kind.MatchString(e.Kind) &&
+		(q.Sees == nil || q.Sees(e.Channel)) && q.who.Did(e)
+}
+
+// Page is an answer as JSON, and the id to go on from; backwards that is 0 where nothing is left.
 func (q *Query) Page(set *mirror.Set) (text []byte, next int64, err error) {
-	list, next, err := Since(set, q.Since, page, func(e *api.Event) bool {
-		return (q.Channel == "" || e.Channel == q.Channel) && (q.Sees == nil || q.Sees(e.Channel)) && q.who.Did(e)
-	})
+	var list []api.Event
+	if q.Before > 0 {
+		list, next, err = Before(set, q.Before, backwards, q.means)
+	} else {
+		list, next, err = Since(set, q.Since, page, q.means)
+	}
 	if err != nil {
 		return nil, next, err
 	}

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -14,19 +15,24 @@ type Who struct{ text *regexp.Regexp }
 
 // ParseWho reads a pattern: a name, a token's id, an address or a subject, in which `*`
 // stands for anything. "" is everybody.
-func ParseWho(pattern string) (*Who, error) {
-	if len(pattern) > 256 {
-		return nil, errors.New("a pattern of whom has at most 256 bytes")
-	}
-	if pattern == "" {
-		pattern = "*"
-	}
-	text := strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, ".*")
-	re, err := regexp.Compile("^(?s:" + text + ")$")
+func ParseWho(text string) (*Who, error) {
+	re, err := pattern(cmp.Or(text, "*"))
 	if err != nil {
-		return nil, fmt.Errorf("%q is no pattern of whom: %w", pattern, err)
+		return nil, fmt.Errorf("whom: %w", err)
 	}
 	return &Who{re}, nil
+}
+
+// pattern is a text in which `*` stands for anything.
+func pattern(text string) (*regexp.Regexp, error) {
+	if len(text) > 256 {
+		return nil, errors.New("a pattern has at most 256 bytes")
+	}
+	re, err := regexp.Compile("^(?s:" + strings.ReplaceAll(regexp.QuoteMeta(text), `\*`, ".*") + ")$")
+	if err != nil {
+		return nil, fmt.Errorf("%q is no pattern: %w", text, err)
+	}
+	return re, nil
 }
 
 // Did tells whether the pattern means who did what an event says.
