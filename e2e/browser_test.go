@@ -39,7 +39,11 @@ func TestBrowser(t *testing.T) {
 // loggedIn looks at a browser in which somebody has just logged in, and logs out.
 func (s *Server) loggedIn(b *browser.Page, name, may string) {
 	s.T.Helper()
-	if at, text := b.Eval("location.pathname"), b.Text(); at != "/ui/" || !strings.Contains(text, name) || !strings.Contains(text, may) || !strings.Contains(text, "this one") {
+	if at, text := b.Eval("location.pathname"), b.Text(); at != "/ui/" || !strings.Contains(text, name) {
+		s.T.Errorf("after the login, at %s: %s", at, text)
+	}
+	b.Open(s.URL() + "/ui/me")
+	if at, text := b.Eval("location.pathname"), b.Text(); at != "/ui/me" || !strings.Contains(text, name) || !strings.Contains(text, may) || !strings.Contains(text, "this one") {
 		s.T.Errorf("after the login, at %s: %s", at, text)
 	}
 	if style := b.Eval("getComputedStyle(document.querySelector('th')).textAlign + document.styleSheets.length"); !strings.HasSuffix(style, "1") {

@@ -299,6 +299,9 @@ func (s *Server) Stop() {
 // others: see longpoll.Polls.Listener.
 func (s *Server) Returned(idle time.Duration) net.Listener { return s.shared.Polls.Listener(idle) }
 
+// Polls tells of changes, for who looks at what is here.
+func (s *Server) Polls() *longpoll.Polls { return s.shared.Polls }
+
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	req.URL.RawPath = ""

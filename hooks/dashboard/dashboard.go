@@ -1,40 +1,36 @@
-// Package dashboard is the page for people, under /ui/: for now to log in, to see who one is and what one
-// may do, and to log out.
+// Package dashboard is the page for people, under /ui/: rooms of views in the frame of package frame, and
+// how to log in, to see who one is and what one may do, and to log out.
 //
-// It works without JavaScript, and allows none: all it loads is its own style. It never asks for a password
+// It works without JavaScript. It never asks for a password
 // by a Basic challenge, which browsers remember and send by themselves. Changes are forms; those of
 // pages of other origins are refused. Where to go next is a path below /ui/ and nothing else.
 package dashboard
 
 import (
-	"bytes"
 	"context"
 	"embed"
 	"errors"
 	"fmt"
-	"html/template"
+	"io/fs"
 	"log/slog"
 	"net/http"
-	"net/url"
-	"strings"
 	"time"
 
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
+	"narwharf/hooks/dashboard/frame"
+	"narwharf/hooks/dashboard/live"
 	"narwharf/hooks/reply"
 	"narwharf/hooks/sessions"
 	"narwharf/signing/access"
 	"narwharf/signing/access/session"
 	"narwharf/signing/access/shortlived"
-	"narwharf/signing/browser"
 )
 
 //go:embed files
 var files embed.FS
 
-var pages = template.Must(template.ParseFS(files, "files/pages.html"))
-
-// Options of New. All are needed.
+// Options of New. API, Topics, Rooms and Banners may be nil.
 type Options struct {
 	Access   *access.Authenticator
 	Sessions *session.Sessions
@@ -42,136 +38,90 @@ type Options struct {
 	Cookies  session.Cookies // those of Access
 	Log      *slog.Logger
 	Clock    func() time.Time
+
+	API     http.Handler // answers /api/v1/
+	Topics  live.Topics  // nil: nothing is live
+	Rooms   []*frame.Room
+	Banners []func(r *frame.Request) *frame.Banner
 }
 
 // Server is the page, an http.Handler for /ui and what is below.
 type Server struct {
 	Options
-	base    string // path of public_url
-	origins *http.CrossOriginProtection
-	mux     *http.ServeMux
+	*frame.Frame
+	own *frame.Room
 }
 
 // Path is below which the page is.
-const Path = "/ui/"
+const Path = frame.Path
 
 // New makes one.
 func New(o Options) *Server {
-	s := &Server{Options: o, origins: browser.Origins(o.Cookies.Public), mux: http.NewServeMux()}
-	if o.Cookies.Public != nil {
-		s.base = o.Cookies.Public.Path
+	s := &Server{Options: o}
+	s.Frame = frame.New(frame.Options{
+		Access: o.Access, API: o.API, Public: o.Cookies.Public, Topics: o.Topics, Log: o.Log, Clock: o.Clock, Banners: o.Banners,
+		Used: func(ctx context.Context, who *access.Principal) error {
+			_, err := s.used(ctx, who)
+			return err
+		},
+	})
+	below, err := fs.Sub(files, "files")
+	if err != nil {
+		panic(err) // it is in the program
 	}
-	for pattern, handle := range map[string]func(http.ResponseWriter, *http.Request) error{
-		"GET /ui/{$}": s.getWho, "GET /ui/login": s.getLogin, "POST /ui/login": s.postLogin, "GET /ui/login/{issuer}": s.startLogin,
-		"GET " + session.Callback: s.getCallback, "POST /ui/logout": s.postLogout, "GET /ui/style.css": getStyle,
-	} {
-		s.mux.HandleFunc(pattern, func(w http.ResponseWriter, req *http.Request) {
-			if err := handle(w, req); err != nil {
-				s.fail(w, req, err)
-			}
-		})
+	s.own = &frame.Room{Files: below}
+	s.Add(s.own)
+	home := false
+	for _, room := range o.Rooms {
+		s.Add(room)
+		for i := range room.Views {
+			home = home || room.Views[i].Path == Path
+		}
 	}
-	s.mux.HandleFunc("GET /ui", func(w http.ResponseWriter, req *http.Request) { s.send(w, req, Path) })
+	routes := map[string]func(http.ResponseWriter, *http.Request) error{
+		"GET " + frame.Me: s.getWho, "GET /ui/login": s.getLogin, "POST /ui/login": s.postLogin, "GET /ui/login/{issuer}": s.startLogin,
+		"GET " + session.Callback: s.getCallback, "POST /ui/logout": s.postLogout,
+	}
+	if !home {
+		routes["GET /ui/{$}"] = s.getWho
+	}
+	for pattern, handle := range routes {
+		s.Handle(pattern, func(w http.ResponseWriter, req *http.Request) error { return inWords(handle(w, req)) })
+	}
 	return s
 }
 
-// maxForm bounds a form, in bytes: a token and a path.
-const maxForm = 16 << 10
+// data is what the templates show.
+type data struct {
+	Next     string
+	Possible bool // to log in
+	Issuers  []string
 
-// ServeHTTP implements http.Handler.
-func (s *Server) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	reply.Identify(w, req)
-	h := w.Header()
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "same-origin")
-	h.Set("Cache-Control", "no-store")
-	if err := s.origins.Check(req); err != nil {
-		s.show(w, http.StatusForbidden, "wrong", page{Title: "Refused", Wrong: "A page of another origin has sent this."})
-		return
-	}
-	req.Body = http.MaxBytesReader(w, req.Body, maxForm)
-	s.mux.ServeHTTP(w, req)
-}
-
-// page is what templates show.
-type page struct {
-	Title, Base, Wrong, Next string
-	Possible                 bool // to log in
-	Issuers                  []string
-
-	Name, Subject, Ends string
-	Scopes              []string
-	Sessions, Others    []shown // others' for who is an admin
+	Name, Subject string
+	Ends          time.Time
+	Scopes        []string
+	Sessions      []shown
+	Others        []shown // for who is an admin
 }
 
 // shown is a session in a list.
 type shown struct {
-	ID, Whose, Since, Ends, From string
-	This                         bool
+	ID, Whose, From string
+	Since, Ends     time.Time
+	This            bool
 }
 
-func (s *Server) show(w http.ResponseWriter, status int, name string, p page) {
-	p.Base = s.base
-	var text bytes.Buffer
-	if err := pages.ExecuteTemplate(&text, name, p); err != nil {
-		panic(err) // templates take what they are given
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.WriteHeader(status)
-	_, _ = w.Write(text.Bytes()) // fails only if the client left
-}
-
-// fail shows what came of a request.
-func (s *Server) fail(w http.ResponseWriter, req *http.Request, err error) {
-	p := page{Title: "That did not work"}
-	status := http.StatusInternalServerError
+// inWords says what of a login went wrong.
+func inWords(err error) error {
 	var refused *session.Refused
-	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &refused):
-		status, p.Wrong = http.StatusForbidden, refused.Error()
+		return api.Errorf(api.Forbidden, "%s", refused.Error())
 	case errors.Is(err, session.ErrNoTLS), errors.Is(err, session.ErrUnknown):
-		status, p.Wrong = http.StatusForbidden, err.Error()
-	case errors.As(err, &large):
-		status, p.Wrong = http.StatusRequestEntityTooLarge, "The form is too long."
-	case errors.Is(err, errForm):
-		status, p.Wrong = http.StatusBadRequest, "The form cannot be read."
+		return api.Errorf(api.Forbidden, "%s", err.Error())
 	case errors.Is(err, shortlived.ErrFull):
-		status, p.Wrong = http.StatusServiceUnavailable, "Too many people are logged in by this rule: try again later."
-	case errors.Is(err, access.ErrUnchecked):
-		s.Log.Warn("a login could not be checked", "error", err)
-		status, p.Wrong = http.StatusServiceUnavailable, "Whoever has to confirm this does not answer now: try again in a moment."
-	default:
-		s.Log.Error("request failed", "method", req.Method, "path", req.URL.Path, "error", err)
-		p.Wrong = "An error that the server's log says more of."
+		return api.Errorf(api.Unavailable, "Too many people are logged in by this rule: try again later.")
 	}
-	s.show(w, status, "wrong", p)
-}
-
-// send sends a browser to another page of ours.
-func (s *Server) send(w http.ResponseWriter, req *http.Request, path string) {
-	http.Redirect(w, req, s.base+path, http.StatusSeeOther)
-}
-
-// local is a path below /ui/ that somebody wants to go to, or /ui/ if it is anything else.
-func local(next string) string {
-	u, err := url.Parse(next)
-	if err != nil || u.Scheme != "" || u.Host != "" || u.User != nil || !strings.HasPrefix(next, Path) ||
-		strings.ContainsAny(next, "\\\r\n\t") || strings.Contains(u.Path, "//") || strings.Contains(u.Path, "..") {
-		return Path
-	}
-	return next
-}
-
-func getStyle(w http.ResponseWriter, _ *http.Request) error {
-	text, err := files.ReadFile("files/style.css")
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "text/css; charset=utf-8")
-	w.Header().Set("Cache-Control", "max-age=3600")
-	_, err = w.Write(text)
 	return err
 }
 
@@ -182,10 +132,10 @@ func (s *Server) getWho(w http.ResponseWriter, req *http.Request) error {
 		return fmt.Errorf("%w: %w", access.ErrUnchecked, who.Err)
 	}
 	if who.Credential != access.Valid {
-		s.send(w, req, "/ui/login")
+		s.Send(w, req, "/ui/login")
 		return nil
 	}
-	p := page{Title: "Who you are", Name: who.Name, Subject: who.Grant.Subject}
+	p := data{Name: who.Name, Subject: who.Grant.Subject}
 	for _, sc := range who.Scopes {
 		p.Scopes = append(p.Scopes, sc.String())
 	}
@@ -194,9 +144,9 @@ func (s *Server) getWho(w http.ResponseWriter, req *http.Request) error {
 		if err != nil {
 			return err
 		}
-		p.Ends = stamp(ends)
+		p.Ends = ends
 		for _, l := range sessions.List(req.Context(), s.Sessions, &who, s.Clock()) {
-			one := shown{ID: l.ID, Since: stamp(l.Created), Ends: stamp(l.Ends), From: l.From, This: l.This}
+			one := shown{ID: l.ID, Since: l.Created, Ends: l.Ends, From: l.From, This: l.This}
 			if l.Own {
 				p.Sessions = append(p.Sessions, one)
 			} else {
@@ -205,7 +155,7 @@ func (s *Server) getWho(w http.ResponseWriter, req *http.Request) error {
 			}
 		}
 	}
-	s.show(w, http.StatusOK, "who", p)
+	s.Show(w, req, http.StatusOK, s.own, &frame.Page{Title: "Who you are", Body: "who", Data: p}, "")
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"narwharf/hooks/api/login"
+	"narwharf/hooks/dashboard/frame"
 	"narwharf/hooks/sessions"
 	"narwharf/narinfo/clip"
 	"narwharf/signing/access"
@@ -15,31 +16,17 @@ import (
 	"narwharf/signing/access/shortlived"
 )
 
-var errForm = errors.New("the form cannot be read")
-
-// form reads a form, of the body alone.
-func form(req *http.Request) error {
-	err := req.ParseForm()
-	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
-		return err
-	}
-	if err != nil {
-		return errForm
-	}
-	return nil
-}
-
 // loginPage shows how to log in, and what was wrong with a try.
 func (s *Server) loginPage(w http.ResponseWriter, req *http.Request, status int, next, wrong string) {
-	p := page{Title: "Log in", Next: next, Issuers: s.Logins.Names(), Possible: true, Wrong: wrong}
+	p := data{Next: next, Issuers: s.Logins.Names(), Possible: true}
 	if err := s.Cookies.Possible(req); err != nil {
-		p.Possible, p.Wrong, status = false, err.Error(), http.StatusForbidden
+		p.Possible, wrong, status = false, err.Error(), http.StatusForbidden
 	}
-	s.show(w, status, "login", p)
+	s.Show(w, req, status, s.own, &frame.Page{Title: "Log in", Body: "login", Data: p}, wrong)
 }
 
 func (s *Server) getLogin(w http.ResponseWriter, req *http.Request) error {
-	s.loginPage(w, req, http.StatusOK, local(req.URL.Query().Get("next")), "")
+	s.loginPage(w, req, http.StatusOK, frame.Local(req.URL.Query().Get("next")), "")
 	return nil
 }
 
@@ -48,10 +35,10 @@ func (s *Server) postLogin(w http.ResponseWriter, req *http.Request) error {
 	if err := s.Cookies.Possible(req); err != nil {
 		return err
 	}
-	if err := form(req); err != nil {
+	if err := frame.Form(req); err != nil {
 		return err
 	}
-	next := local(req.PostForm.Get("next"))
+	next := frame.Local(req.PostForm.Get("next"))
 	who := s.of(req, strings.TrimSpace(req.PostForm.Get("token")))
 	if who.Credential == access.Unchecked {
 		return fmt.Errorf("%w: %w", access.ErrUnchecked, who.Err)
@@ -76,7 +63,7 @@ func (s *Server) startLogin(w http.ResponseWriter, req *http.Request) error {
 	if err := s.Cookies.Possible(req); err != nil {
 		return err
 	}
-	flow, target, err := s.Logins.Start(req.Context(), req.PathValue("issuer"), local(req.URL.Query().Get("next")), s.Clock())
+	flow, target, err := s.Logins.Start(req.Context(), req.PathValue("issuer"), frame.Local(req.URL.Query().Get("next")), s.Clock())
 	if err != nil {
 		return err
 	}
@@ -94,7 +81,7 @@ func (s *Server) getCallback(w http.ResponseWriter, req *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.begin(w, req, grant, local(flow.Next))
+	return s.begin(w, req, grant, frame.Local(flow.Next))
 }
 
 // begin gives a browser a session, in place of the one that it has.
@@ -119,20 +106,20 @@ func (s *Server) begin(w http.ResponseWriter, req *http.Request, grant access.Gr
 		err = s.Cookies.Keep(w, req, secret)
 	}
 	if err == nil {
-		s.send(w, req, next)
+		s.Send(w, req, next)
 	}
 	return err
 }
 
 // postLogout ends the browser's session, another of the same person, or all of them; an admin ends any.
 func (s *Server) postLogout(w http.ResponseWriter, req *http.Request) error {
-	if err := form(req); err != nil {
+	if err := frame.Form(req); err != nil {
 		return err
 	}
 	who := s.Access.Identify(req)
 	if who.Credential != access.Valid || who.Grant.Kind != session.Kind {
 		_ = s.Cookies.Drop(w, req) // who cannot log in has none
-		s.send(w, req, "/ui/login")
+		s.Send(w, req, "/ui/login")
 		return nil
 	}
 	which := req.PostForm.Get("session")
@@ -144,12 +131,12 @@ func (s *Server) postLogout(w http.ResponseWriter, req *http.Request) error {
 		return err
 	}
 	if which != "" && which != login.AllSessions && which != who.TokenID {
-		s.send(w, req, Path)
+		s.Send(w, req, frame.Me)
 		return nil
 	}
 	if err := s.Cookies.Drop(w, req); err != nil {
 		return err
 	}
-	s.send(w, req, "/ui/login")
+	s.Send(w, req, "/ui/login")
 	return nil
 }

@@ -128,3 +128,14 @@ func (p *Polls) Count() Counts {
 	c.Silent = len(p.parking.silent)
 	return c
 }
+
+// Watch closes changed at the next change of one of the topics, as it wakes polls. leave is to be
+// called by who does not wait any more.
+func (p *Polls) Watch(topics ...string) (changed <-chan struct{}, leave func()) {
+	w := new(waiter)
+	p.topics.join(w, topics)
+	return w.channel(), func() { p.topics.leave(w, topics) }
+}
+
+// Stopping is closed by Stop.
+func (p *Polls) Stopping() <-chan struct{} { return p.stopping }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"narwharf/hooks/dashboard"
+	"narwharf/hooks/dashboard/fleet"
+	"narwharf/hooks/dashboard/frame"
 	"narwharf/hooks/reply"
 	"narwharf/signing/access"
 	"narwharf/signing/access/oidc"
@@ -28,6 +30,8 @@ func (d *DataDir) page(auth *access.Authenticator, issuers *oidc.Issuers) *dashb
 	}
 	return dashboard.New(dashboard.Options{
 		Access: auth, Sessions: session.New(d.Short, d.Tokens), Cookies: d.cookies(), Log: d.log, Clock: time.Now,
+		API: d.channels, Topics: d.channels.Polls(),
+		Rooms:  []*frame.Room{fleet.Room()},
 		Logins: &session.Logins{Issuers: issuers, Secret: secret, Public: d.Config.URL()},
 	})
 }

@@ -1,0 +1,118 @@
+package frame
+
+import (
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+	"time"
+
+	"narwharf/hooks/dashboard/plot"
+	"narwharf/narinfo/clip"
+)
+
+//go:embed files
+var files embed.FS
+
+// words are the functions of templates.
+func (f *Frame) words() template.FuncMap {
+	return template.FuncMap{
+		"base":  func() string { return f.base },
+		"seg":   url.PathEscape, // a part of a path
+		"time":  stamp,
+		"bytes": Bytes,
+		"took":  took,
+		"line":  func(s string) string { return clip.Line(s, 500) },
+		"word":  func(s string) string { return clip.Line(s, 128) },
+		"name":  Name,
+		"svg":   func(c *plot.Cells) template.HTML { return c.SVG() },
+		"n":     count,
+		"join":  func(list []string) string { return clip.Line(strings.Join(list, ", "), 1000) },
+	}
+}
+
+// stamp is a time element, "never" for none; the script adds how long ago it is.
+func stamp(t time.Time) template.HTML {
+	if t.IsZero() {
+		return "never"
+	}
+	t = t.UTC()
+	return template.HTML(fmt.Sprintf(`<time datetime="%s">%s</time>`, t.Format(time.RFC3339), t.Format("2006-01-02 15:04:05 UTC"))) //nolint:gosec // digits
+}
+
+// Bytes is a size for people.
+func Bytes(n int64) string {
+	const units = "KMGTPE"
+	size, unit := float64(n), -1
+	for (size >= 1000 || size <= -1000) && unit+1 < len(units) {
+		size /= 1024
+		unit++
+	}
+	if unit < 0 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.3g %ciB", size, units[unit])
+}
+
+// took is a duration in milliseconds for people.
+func took(ms int64) string {
+	d := time.Duration(ms) * time.Millisecond
+	if d < 10*time.Second {
+		return d.Round(100 * time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
+}
+
+// Name is the name in a store path, without hash and folder; what is none is a line of itself.
+func Name(storePath string) string {
+	base := path.Base(storePath)
+	if hash, name, ok := strings.Cut(base, "-"); ok && len(hash) == 32 {
+		base = name
+	}
+	return clip.Line(base, 200)
+}
+
+// count is a number with a word, in the plural if it is not 1.
+func count(n int, one string, many ...string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	if len(many) > 0 {
+		return fmt.Sprintf("%d %s", n, many[0])
+	}
+	return fmt.Sprintf("%d %ss", n, one)
+}
+
+// URLs of the assets change when they do, so that browsers may keep them.
+var styleURL, scriptURL = versioned("style.css"), versioned("page.js")
+
+func read(name string) []byte {
+	text, err := files.ReadFile("files/" + name)
+	if err != nil {
+		panic(err) // it is in the program
+	}
+	return text
+}
+
+func versioned(name string) string {
+	sum := sha256.Sum256(read(name))
+	return Path + name + "?v=" + base64.RawURLEncoding.EncodeToString(sum[:6])
+}
+
+func asset(name, kind string) http.HandlerFunc {
+	text := read(name)
+	return func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Content-Type", kind+"; charset=utf-8")
+		if req.URL.Query().Has("v") {
+			w.Header().Set("Cache-Control", "max-age=31536000, immutable")
+		} else {
+			w.Header().Set("Cache-Control", "max-age=3600")
+		}
+		_, _ = w.Write(text) // fails only if the client left
+	}
+}
