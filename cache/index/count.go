@@ -46,16 +46,26 @@ func (t *Table) note(files Files) []byte {
 func (t *Table) recall(text []byte) {
 	var n cleanNote
 	if json.Unmarshal(text, &n) == nil {
+		t.mu.Lock()
+		defer t.mu.Unlock()
 		t.count, t.files, t.closed = count{done: true, sum: n.Totals}, &n.Files, n.Closed
 	}
 }
 
 // Closed is when the last Close in order was, the zero time if that is not known.
-func (t *Table) Closed() time.Time { return t.closed }
+func (t *Table) Closed() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.closed
+}
 
 // Files returns how many NAR files there were at the last Close, nil if that is not
 // known or they may be others now.
-func (t *Table) Files() *Files { return t.files }
+func (t *Table) Files() *Files {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.files
+}
 
 // countPage is how many records are counted while changes wait.
 const countPage = 2000

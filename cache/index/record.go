@@ -56,14 +56,18 @@ func narSize(v []byte) (size int64, ok bool) {
 // Tx is a change that is being made.
 type Tx struct {
 	state.Tx
-	g     generation
-	lease time.Duration
-	more  map[string]Totals // what the sums gain, by hash part
+	g      generation
+	lease  time.Duration
+	shared bool
+	more   map[string]Totals // what the sums gain, by hash part
 }
 
 func (x *Tx) gain(hash string, more Totals) {
 	more.add(x.more[hash])
 	x.more[hash] = more
+	if x.shared {
+		x.Notify(RecordTopic + hash)
+	}
 }
 
 // Record returns that of a path by its hash part, else ErrNotFound.

@@ -40,6 +40,7 @@ type Table struct {
 	state  state.Store
 	g      generation
 	lease  time.Duration
+	shared bool
 	dirty  bool
 	closed time.Time
 	files  *Files // as the last Close in order has it, nil if that is not known
@@ -63,13 +64,15 @@ func (g generation) ref() string  { return g.root() + "/ref" }
 type Options struct {
 	// Lease is how long a path stays for certain after its last use; 0 is a day.
 	Lease time.Duration
+	// Shared is that other servers may have the state: see shared.go.
+	Shared bool
 }
 
 // Open opens the index in s, which others share. A state written by a newer
 // version is refused. Damaged records are not: Get and Each say which and what
 // to do, and Replace mends them.
 func Open(s state.Store, o Options) (*Table, error) {
-	t := &Table{state: s, lease: cmp.Or(o.Lease, 24*time.Hour)}
+	t := &Table{state: s, lease: cmp.Or(o.Lease, 24*time.Hour), shared: o.Shared}
 	err := s.Update(context.Background(), []string{lockMeta}, func(tx state.Tx) error {
 		v, err := tx.Get(metaBucket, keyVersion)
 		switch {
@@ -82,6 +85,17 @@ func Open(s state.Store, o Options) (*Table, error) {
 		case string(v) != version:
 			return fmt.Errorf("the index in %s has version %s and this narwharf knows version %s: use the newer narwharf, or move the file away and run narwharf rebuild", s, v, version)
 		}
+		g, err := tx.Get(metaBucket, keyGen)
+		if t.g = generation(g); t.g == "" && err == nil {
+			t.g = "1"
+			err = tx.Put(metaBucket, keyGen, []byte(t.g))
+		}
+		if err != nil {
+			return err
+		}
+		if t.shared {
+			return t.openShared(tx)
+		}
 		// A new index may stand over files that are old: it is not clean either.
 		clean, err := tx.Get(metaBucket, keyClean)
 		if err != nil {
@@ -89,14 +103,7 @@ func Open(s state.Store, o Options) (*Table, error) {
 		}
 		t.dirty = clean == nil
 		t.recall(clean)
-		if err := tx.Delete(metaBucket, keyClean); err != nil {
-			return err
-		}
-		g, err := tx.Get(metaBucket, keyGen)
-		if t.g = generation(g); t.g == "" && err == nil {
-			t.g = "1"
-			err = tx.Put(metaBucket, keyGen, []byte(t.g))
-		}
+		err = tx.Delete(metaBucket, keyClean)
 		if err == nil {
 			err = t.sinceOpened(tx, clean)
 		}
@@ -120,6 +127,9 @@ func (t *Table) Dirty() bool { return t.dirty }
 // does not close the state, which others share. Do not call it after a failed
 // recovery.
 func (t *Table) Close(files Files) error {
+	if t.shared {
+		return nil
+	}
 	note := t.note(files)
 	return t.state.Update(context.Background(), []string{lockMeta}, func(tx state.Tx) error {
 		return tx.Put(metaBucket, keyClean, note)
@@ -150,7 +160,7 @@ func (t *Table) Change(locks []string, fn func(tx *Tx) error) error {
 	return err
 }
 
-func (t *Table) tx(tx state.Tx) *Tx { return &Tx{tx, t.g, t.lease, make(map[string]Totals)} }
+func (t *Table) tx(tx state.Tx) *Tx { return &Tx{tx, t.g, t.lease, t.shared, make(map[string]Totals)} }
 
 func (t *Table) view(fn func(tx state.Reader) error) error {
 	return t.state.View(context.Background(), fn)

@@ -10,6 +10,7 @@ import (
 	"narwharf/cache/index"
 	"narwharf/cache/retention/graph"
 	"narwharf/cache/state"
+	"narwharf/cache/state/lease"
 	"narwharf/cache/state/progress"
 )
 
@@ -108,10 +109,32 @@ func (c *Collector) Collect(ctx context.Context, r Request) (*Result, error) {
 	return c.collect(ctx, r)
 }
 
-// collect is for who has the turn.
-func (c *Collector) collect(ctx context.Context, r Request) (*Result, error) {
+// collect is for who has the turn. It is ErrBusy while another server collects.
+func (c *Collector) collect(ctx context.Context, r Request) (res *Result, err error) {
+	ran, err := c.Alone.Once(ctx, func(ctx context.Context, _ lease.Held) (err error) {
+		res, err = c.collectAlone(ctx, r)
+		return err
+	})
+	if res == nil {
+		res = &Result{Gone: make(map[Reason]Sum)}
+	}
+	if !ran && err == nil {
+		err = ErrBusy
+	}
+	return res, err
+}
+
+// collectAlone is for who has the lease, too. A server that has lost it does no harm: each of its transactions
+// reads again what it decides on.
+func (c *Collector) collectAlone(ctx context.Context, r Request) (*Result, error) {
 	res := &Result{Began: c.Now().UTC(), Gone: make(map[Reason]Sum)}
-	err := c.markAndSweep(ctx, r, res)
+	var err error
+	if c.Recount != nil {
+		err = c.Recount(ctx)
+	}
+	if err == nil {
+		err = c.markAndSweep(ctx, r, res)
+	}
 	if err == nil && r.need == 0 {
 		err = c.endSidecars(ctx, r, res)
 	}

@@ -12,6 +12,7 @@ import (
 	"narwharf/cache/index"
 	"narwharf/cache/sidecar"
 	"narwharf/cache/state"
+	"narwharf/cache/state/lease"
 	"narwharf/cache/upload"
 	"narwharf/narinfo"
 )
@@ -75,6 +76,10 @@ type Options struct {
 	Leaning Leaning
 	// Free is how many bytes uploads find free on the disk; nil if that is not known.
 	Free func() (int64, error)
+	// Alone lets one server at a time collect; nil: no other has the state.
+	Alone *lease.Lease
+	// Recount counts what is there before a collection; nil: Uploads knows it.
+	Recount func(ctx context.Context) error
 	// Now is the time, for tests; nil: time.Now.
 	Now func() time.Time
 	Log *slog.Logger

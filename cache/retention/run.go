@@ -75,12 +75,12 @@ func (c *Collector) scheduled(ctx context.Context, roots Roots) {
 		return
 	}
 	defer func() { <-c.turn }()
-	if !c.settle(ctx, roots) {
+	if c.byAnother(ctx) || !c.settle(ctx, roots) {
 		return
 	}
 	res, err := c.collect(ctx, Request{})
 	switch {
-	case ctx.Err() != nil:
+	case ctx.Err() != nil, errors.Is(err, ErrBusy):
 	case err != nil:
 		c.Log.Error("a collection ended early", "paths", res.Paths(), "bytes", res.Bytes, "error", err)
 	case res.Over > 0:
@@ -88,6 +88,15 @@ func (c *Collector) scheduled(ctx context.Context, roots Roots) {
 	case res.Paths() > 0 || res.Packed > 0 || res.Sidecars > 0:
 		c.Log.Info("collected", "paths", res.Paths(), "bytes", res.Bytes, "packed", res.Packed, "sidecars", res.Sidecars, "size", res.Size, "free", res.Free, "took", res.Ended.Sub(res.Began).Round(time.Millisecond))
 	}
+}
+
+// byAnother tells whether another server has collected a short while ago.
+func (c *Collector) byAnother(ctx context.Context) bool {
+	if c.Alone == nil {
+		return false
+	}
+	last, err := c.Last(ctx)
+	return err == nil && last != nil && last.Error == "" && c.Now().Sub(last.Ended) < c.Interval/2
 }
 
 // sidecarPause is how often sidecars are looked at: each is opened.

@@ -17,7 +17,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"path/filepath"
 	"time"
 
 	"narwharf/cache/blob"
@@ -29,6 +28,7 @@ import (
 	"narwharf/cache/sidecar"
 	"narwharf/cache/signed"
 	"narwharf/cache/state"
+	"narwharf/cache/state/lease"
 	"narwharf/cache/state/namelock"
 	"narwharf/cache/upload"
 	"narwharf/cache/upload/adopt"
@@ -39,10 +39,11 @@ import (
 
 // Options say where a cache lies and how it takes things in.
 type Options struct {
-	DataDir string // the files lie in its folders cache and tmp
-	State   state.Store
-	Index   index.Options
-	Rules   upload.Options // Open sets Local, Counted, Grace and Changed
+	Files blob.Store
+	State state.Store
+	Alone *lease.Lease // that lets one server at a time collect; nil: no other has the state
+	Index index.Options
+	Rules upload.Options // Open sets Local, Counted, Grace and Changed
 	// Retention is what is kept, and for how long.
 	Retention retention.Policy
 	// Local is the machine's own store, nil if it is not served.
@@ -81,13 +82,7 @@ func New(adopter *adopt.Adopter, uploads *upload.Store, signer *signed.Signer, o
 // Open opens files and index. After a kill they may not agree before Recover or
 // Rebuild.
 func Open(opts Options) (*Cache, error) {
-	files, err := blob.NewFS(filepath.Join(opts.DataDir, "cache"), filepath.Join(opts.DataDir, "tmp"))
-	if err == nil {
-		err = files.Clean()
-	}
-	if err != nil {
-		return nil, err
-	}
+	files := opts.Files
 	idx, err := index.Open(opts.State, opts.Index)
 	if err != nil {
 		return nil, err
@@ -105,12 +100,12 @@ func Open(opts Options) (*Cache, error) {
 		opts.Rules.Changed, adoption.Sign = opts.Signer.Forget, opts.Signer.Signatures
 	}
 	if adoption.Uploads, err = upload.New(files, idx, opts.Rules, opts.Log); err != nil {
-		return nil, fmt.Errorf("%s: %w", opts.DataDir, err)
+		return nil, fmt.Errorf("open the content files: %w", err)
 	}
 	c := New(adopt.New(adoption), adoption.Uploads, opts.Signer, opts.Local, opts.Upstreams, opts.Log)
 	c.index, c.consistent = idx, !idx.Dirty()
 	collection := retention.Options{
-		Policy: opts.Retention, State: opts.State, Index: idx, Uploads: c.Uploads, Sidecars: c.Sidecars, Free: free(files), Log: opts.Log,
+		Policy: opts.Retention, State: opts.State, Alone: opts.Alone, Index: idx, Uploads: c.Uploads, Sidecars: c.Sidecars, Free: free(files), Log: opts.Log,
 	}
 	if opts.Local != nil || opts.Upstreams != nil {
 		collection.Local, collection.Leaning = marked{c.behind()}, Leaning(opts.Upstreams)
@@ -279,6 +274,9 @@ func (c *Cache) named(ctx context.Context, hash string, info *narinfo.Info, by s
 	info.URL, info.Compression, info.FileHash, info.FileSize = r.Info.URL, r.Info.Compression, r.Info.FileHash, r.Info.FileSize
 	return info, nil
 }
+
+// Index is that of Uploads.
+func (c *Cache) Index() *index.Table { return c.index }
 
 // After is index.Table.After.
 func (c *Cache) After(hash string) (string, *index.Record, error) { return c.index.After(hash) }

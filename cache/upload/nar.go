@@ -83,7 +83,7 @@ func (s *Store) commit(w blob.Writer, name string, f narfile.Facts) error {
 	if err != nil {
 		added = 1
 	}
-	noted := row != nil || len(users) > 0 || err == nil
+	noted := s.Shared || row != nil || len(users) > 0 || err == nil
 	if noted {
 		if err := s.ask(name, f, users, w.Publish); err != nil {
 			return err
@@ -92,7 +92,7 @@ func (s *Store) commit(w blob.Writer, name string, f narfile.Facts) error {
 	if err := w.Commit(); err != nil {
 		return err
 	}
-	s.narFiles.add(added, f.FileSize-old.Size)
+	s.narFiles.Add(added, f.FileSize-old.Size)
 	if !noted {
 		s.verified.Set(name, f)
 	}

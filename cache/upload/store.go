@@ -53,6 +53,7 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
 	"narwharf/cache/state/namelock"
+	"narwharf/cache/upload/counted"
 	"narwharf/cache/upload/received"
 	"narwharf/narinfo"
 )
@@ -72,7 +73,7 @@ type Store struct {
 
 	verified      received.Set
 	lost          lostNars
-	narFiles      fileCount
+	narFiles      counted.Files
 	sweptFiles    atomic.Int64
 	needsRecovery atomic.Bool // file and index may disagree
 }
@@ -96,6 +97,9 @@ type Options struct {
 	// Changed is told the hash part of each path whose record changed, "" if
 	// any may have; nil tells nobody.
 	Changed func(hash string)
+	// Shared is that other servers have the files and the index, too: they learn at once what
+	// a NAR is that was sent here.
+	Shared bool
 }
 
 // LocalStore is what uploads ask of the machine's own Nix store and of upstreams.
@@ -141,10 +145,10 @@ func New(files blob.Store, idx index.Index, opts Options, log *slog.Logger) (*St
 	}
 	s := &Store{Files: files, Index: idx, Options: opts, Log: log, room: room{files, opts.Local, log}, lost: lostNars{names: make(map[string]bool)}}
 	if c := opts.Counted; c != nil {
-		s.narFiles.add(c.Count, c.Size)
+		s.narFiles.Set(c.Count, c.Size)
 		return s, nil
 	}
-	return s, s.narFiles.measure(files)
+	return s, s.narFiles.Measure(files)
 }
 
 // checkStoreDir keeps paths of two store directories out of one cache, and keeps
@@ -178,24 +182,13 @@ type Counts struct {
 
 // Counts returns the numbers of now.
 func (s *Store) Counts() Counts {
-	return Counts{s.narFiles.files.Load(), s.narFiles.bytes.Load(), s.sweptFiles.Load()}
+	files, bytes := s.narFiles.Get()
+	return Counts{files, bytes, s.sweptFiles.Load()}
 }
+
+// NarFiles is what of Counts is on the disk.
+func (s *Store) NarFiles() *counted.Files { return &s.narFiles }
 
 // LockPath keeps others in this process from changing a path. Whoever locks a NAR
 // file too does so after.
 func (s *Store) LockPath(hash string) (unlock func()) { return s.locks.Lock(hash) }
-
-// fileCount counts the NAR files on the disk.
-type fileCount struct{ files, bytes atomic.Int64 }
-
-func (c *fileCount) measure(files blob.Store) error {
-	return files.List("nar", func(st blob.Info) error {
-		c.add(1, st.Size)
-		return nil
-	})
-}
-
-func (c *fileCount) add(files, bytes int64) {
-	c.files.Add(files)
-	c.bytes.Add(bytes)
-}

@@ -189,7 +189,7 @@ func (s *Store) recount(st blob.Info) (gone bool) {
 		return false
 	}
 	s.verified.Forget(st.Name)
-	s.narFiles.add(-1, -st.Size)
+	s.narFiles.Add(-1, -st.Size)
 	return true
 }
 

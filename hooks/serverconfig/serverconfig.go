@@ -16,6 +16,7 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/hooks/configfile"
+	"narwharf/hooks/serverconfig/storage"
 	"narwharf/signing"
 	"narwharf/signing/access/scope"
 )
@@ -30,6 +31,8 @@ type Config struct {
 	AllowReadableSecrets bool `toml:"allow_readable_secrets"`
 
 	TLS TLS `toml:"tls"`
+
+	Storage storage.Config `toml:"storage"`
 
 	Cache struct {
 		StoreDir        string              `toml:"store_dir"`
@@ -100,6 +103,15 @@ type Config struct {
 	proxies    []netip.Prefix
 }
 
+// Name is what people call this server by among those that share its state: machine and port.
+func (c *Config) Name() string {
+	host, _ := os.Hostname() // nothing rests on it
+	if _, port, err := net.SplitHostPort(c.Listen[0]); err == nil {
+		return host + ":" + port
+	}
+	return host
+}
+
 // Path is the file's.
 func (c *Config) Path() string { return c.path }
 
@@ -117,7 +129,7 @@ func (c *Config) UploadKeys() []signing.PublicKey { return c.requireSig }
 
 // Default is what a file that says nothing means. It lacks a data_dir.
 func Default() *Config {
-	c := &Config{Listen: []string{"127.0.0.1:8080"}}
+	c := &Config{Listen: []string{"127.0.0.1:8080"}, Storage: storage.Default()}
 	c.Cache.StoreDir = "/nix/store"
 	c.Cache.Priority = 30
 	c.Cache.NarCacheSize = 50 << 30
@@ -197,6 +209,9 @@ func (c *Config) check() error {
 		}
 	}
 	if err := c.checkTLS(); err != nil {
+		return err
+	}
+	if err := c.Storage.Check(c.path, c.Cache.ServeStore, c.AllowReadableSecrets); err != nil {
 		return err
 	}
 	if err := c.checkCache(); err != nil {

@@ -50,7 +50,9 @@ type Options struct {
 	// Listen goes to the database directly, since LISTEN does not get through a pooler
 	// in transaction mode. "" is URL.
 	Listen string
-	Log    *slog.Logger
+	// Password, if it is set and returns one, is asked at each connection.
+	Password func() (string, error)
+	Log      *slog.Logger
 }
 
 // Time-outs that the database keeps.
@@ -66,6 +68,8 @@ type Store struct {
 	name string
 	log  *slog.Logger
 	id   string // of this process in notices
+
+	password func(ctx context.Context, c *pgx.ConnConfig) error // nil: the address has it, or there is none
 
 	mu     sync.Mutex
 	closed bool
@@ -100,6 +104,16 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	tune(config)
+	if o.Password != nil {
+		s.password = func(_ context.Context, c *pgx.ConnConfig) error {
+			word, err := o.Password()
+			if word != "" {
+				c.Password = word
+			}
+			return err
+		}
+		config.BeforeConnect = s.password
+	}
 	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, s.problem(err)
 	}

@@ -147,6 +147,12 @@ func closures(c *stored.Cache, roots []narinfo.Path) (all []narinfo.Path, err er
 // it answers: a backup copies it from there, and removes it. What an earlier one left is
 // removed here, and by a server that starts.
 func snapshot(ctx context.Context, d *DataDir, _ struct{}, out io.Writer) (exit int, err error) {
+	whole, can := d.State.(interface {
+		Snapshot(ctx context.Context, w io.Writer) error
+	})
+	if !can {
+		return 2, fmt.Errorf("the state is in %s, and narwharf backup copies a data_dir: see docs/scaling.md for pg_dump and a copy of the content files", d.State)
+	}
 	dir := filepath.Join(d.Config.DataDir, "tmp")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return 2, err
@@ -167,7 +173,7 @@ func snapshot(ctx context.Context, d *DataDir, _ struct{}, out io.Writer) (exit 
 	}
 	defer f.Abort()
 	stop := progress.Every(ctx, "seconds for the database", time.Second)
-	err = d.State.Snapshot(ctx, f)
+	err = whole.Snapshot(ctx, f)
 	stop()
 	if err == nil {
 		err = f.Commit()

@@ -17,10 +17,10 @@ import (
 
 	"narwharf/cache/copies/backup"
 	"narwharf/cache/index"
+	"narwharf/cache/replica"
 	"narwharf/cache/local"
 	"narwharf/cache/signed"
 	"narwharf/cache/state"
-	"narwharf/cache/state/bolt"
 	"narwharf/cache/state/durable"
 	"narwharf/cache/stored"
 	"narwharf/cache/upload"
@@ -31,6 +31,7 @@ import (
 	"narwharf/cmd/narwharf/server/keypair"
 	"narwharf/cmd/narwharf/server/machines"
 	"narwharf/cmd/narwharf/server/place"
+	"narwharf/cmd/narwharf/server/storage"
 	"narwharf/cmd/narwharf/server/token"
 	"narwharf/hooks"
 	"narwharf/hooks/audit"
@@ -52,7 +53,7 @@ const (
 // DataDir is an open data_dir. One process at a time has it.
 type DataDir struct {
 	Config *serverconfig.Config
-	State  *bolt.Store
+	State  state.Store
 	Tokens *access.Tokens
 	Short  *shortlived.Store
 
@@ -66,6 +67,7 @@ type DataDir struct {
 	hostKeys  *machines.Keys
 	collector *collector.Collector
 	keypair   *keypair.Keeper // nil: no TLS
+	shared    *replica.Cache  // nil where no other server has the state
 	Notified  []notify.Target // who is told what happens
 	checks    *check.Set
 }
@@ -101,18 +103,14 @@ func Open(cfg *serverconfig.Config, version string, log *slog.Logger) (_ *DataDi
 	if err := durable.Sweep(cfg.DataDir, time.Hour); err != nil {
 		return nil, err
 	}
-	file := filepath.Join(cfg.DataDir, "narwharf.db")
-	st, err := bolt.Open(file, bolt.Options{})
-	if errors.Is(err, state.ErrInUse) {
-		return nil, fmt.Errorf("%s is %w by another narwharf that does not answer on its admin socket: see who with `fuser %s`", file, state.ErrInUse, file)
-	}
+	st, err := storage.OpenState(context.Background(), cfg, log)
 	if err != nil {
 		return nil, err
 	}
 	d := &DataDir{Config: cfg, State: st, version: version, log: log}
 	var restored int
 	if err = state.CheckVersion(st, schemaBucket, schemaKey, schema); err == nil {
-		d.Tokens, restored, err = access.Open(context.Background(), st, filepath.Join(cfg.DataDir, "tokens"))
+		d.Tokens, restored, err = access.Open(context.Background(), st, copyOfTokens(cfg))
 	}
 	if err == nil {
 		d.Short, err = shortlived.Open(st, log)
@@ -124,6 +122,15 @@ func Open(cfg *serverconfig.Config, version string, log *slog.Logger) (_ *DataDi
 		log.Info("the database lacked tokens, they are back from their file", "tokens", restored)
 	}
 	return d, nil
+}
+
+// copyOfTokens is the file with a copy of the tokens; "" where servers share the state, of which each
+// would know a part.
+func copyOfTokens(cfg *serverconfig.Config) string {
+	if cfg.Storage.Shared() {
+		return ""
+	}
+	return filepath.Join(cfg.DataDir, "tokens")
 }
 
 func (d *DataDir) tokens() token.Store {
@@ -141,16 +148,28 @@ func (d *DataDir) alive() error {
 // OpenCache opens the cache. own is the machine's own store, nil if it is not served; ups are
 // the caches behind it, nil if there are none; signer is nil where nothing is served.
 func (d *DataDir) OpenCache(own *local.Store, ups *upstream.Upstreams, signer *signed.Signer) (*stored.Cache, error) {
-	return stored.Open(stored.Options{
-		Index: index.Options{Lease: time.Duration(d.Config.Retention.Lease)}, Retention: collector.Policy(&d.Config.Retention),
-		DataDir: d.Config.DataDir, State: d.State, Local: own, Upstreams: ups, Signer: signer, Log: d.log,
+	files, err := storage.OpenContent(d.Config)
+	if err == nil && d.Config.Storage.Shared() {
+		err = storage.Pair(context.Background(), d.State, files)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c, err := stored.Open(stored.Options{
+		Index: index.Options{Lease: time.Duration(d.Config.Retention.Lease), Shared: d.Config.Storage.Shared()}, Retention: collector.Policy(&d.Config.Retention),
+		Files: files, State: d.State, Alone: d.lease("collect"), Local: own, Upstreams: ups, Signer: signer, Log: d.log,
 		Rules: upload.Options{
 			StoreDir:        d.Config.Cache.StoreDir,
 			AllowIncomplete: d.Config.Cache.AllowIncomplete,
 			MaxNarSize:      int64(d.Config.Cache.MaxNarSize),
 			NarGrace:        time.Duration(d.Config.Cache.NarGrace),
+			Shared:          d.Config.Storage.Shared(),
 		},
 	})
+	if err == nil && d.Config.Storage.Shared() {
+		d.share(c, signer)
+	}
+	return c, err
 }
 
 // OpenChannels opens the channels. publicKeys are those that the cache signs with.
@@ -164,7 +183,7 @@ func (d *DataDir) OpenChannels(c *stored.Cache, auth *access.Authenticator, publ
 		Bootstrap: firstboot.Maker(d.Config, d.version, publicKeys), Log: d.log, Metrics: metrics, HostMetrics: d.Config.Metrics.Hosts,
 		BodyIdle: time.Duration(d.Config.Limits.BodyIdle), HostsPerCredential: d.Config.Limits.HostsPerCredential,
 		Checks: d.checks, RebootGroups: d.Config.FleetLock.Groups,
-		Collector: d.collector, KeepReleases: d.Config.Retention.KeepReleases, ForgetHosts: time.Duration(d.Config.Retention.ForgetHosts),
+		Replicas: d.Config.Storage.Shared(), Collector: d.collector, KeepReleases: d.Config.Retention.KeepReleases, ForgetHosts: time.Duration(d.Config.Retention.ForgetHosts),
 	})
 }
 

@@ -178,18 +178,20 @@ func (s *service) tend() (end func()) {
 	var tending sync.WaitGroup
 	for _, job := range []func(context.Context){
 		func(ctx context.Context) { systemd.Tend(ctx, s.server.UploadsInFlight, s.alive) },
-		s.cache.Uploads.SweepUntil,
+		s.alone("sweep", s.cache.Uploads.SweepUntil),
 		func(ctx context.Context) { s.Short.SweepUntil(ctx, s.log) },
 		s.cache.Adopter.Run,
-		s.cache.Check,
-		func(ctx context.Context) { s.cache.TendUpstreams(ctx, s.channels.Fleet.Needs, s.channels.Fleet.Lost) },
+		s.alone("check", s.check),
+		s.alone("upstreams", func(ctx context.Context) {
+			s.cache.TendUpstreams(ctx, s.channels.Fleet.Needs, s.channels.Fleet.Lost)
+		}),
 		s.channels.Tend,
 		func(ctx context.Context) { s.keypair.Tend(ctx, s.tls) },
 		func(ctx context.Context) { s.hostKeys.Tend(ctx, s.channels.Alarms.Of("server.hostkeys")) },
 		s.channels.Identities.SweepUntil,
 		func(ctx context.Context) { s.channels.Retain.TendHosts(ctx, s.channels.Fleet.Gone) },
-		s.scrubber.Run,
-		s.past.Run,
+		s.alone("scrub", s.scrubber.Run),
+		s.alone("series", s.past.Run),
 		s.collector.Run,
 		func(ctx context.Context) {
 			s.channels.Retain.Tend(ctx, s.collector, time.Duration(s.Config.Retention.Interval))

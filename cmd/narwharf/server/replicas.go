@@ -1,0 +1,41 @@
+package server
+
+import (
+	"context"
+
+	"narwharf/cache/replica"
+	"narwharf/cache/signed"
+	"narwharf/cache/state/lease"
+	"narwharf/cache/stored"
+)
+
+// lease lets one of the servers that share the state do a kind of work; nil where there is one.
+func (d *DataDir) lease(work string) *lease.Lease {
+	if !d.Config.Storage.Shared() {
+		return nil
+	}
+	return lease.New(d.State, work, d.Config.Name())
+}
+
+// alone is work that one of the servers does which share the state.
+func (d *DataDir) alone(name string, work func(ctx context.Context)) func(ctx context.Context) {
+	return func(ctx context.Context) {
+		d.lease(name).Run(ctx, func(ctx context.Context, _ lease.Held) { work(ctx) })
+	}
+}
+
+// share has a cache hear what other servers change, until the state is closed.
+func (d *DataDir) share(c *stored.Cache, signer *signed.Signer) {
+	d.shared = &replica.Cache{State: d.State, Index: c.Index(), Uploads: c.Uploads, Signer: signer, Log: d.log}
+	d.shared.Watch()
+	c.Collector.Recount = d.shared.Recount
+}
+
+// check compares files and index, beside everything else.
+func (d *DataDir) check(ctx context.Context) {
+	if d.shared != nil {
+		d.shared.Check(ctx)
+		return
+	}
+	d.cache.Check(ctx)
+}
