@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -102,9 +103,12 @@ func testTinyDisk(t *testing.T, dir string) {
 	}
 	const short = time.Second
 	d := &tinyDisk{t: t, db: memory.New(nil)}
-	var err error
+	files, err := blob.NewFS(filepath.Join(dir, "cache"), filepath.Join(dir, "tmp"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	d.Cache, err = Open(Options{
-		DataDir: dir, State: d.db, Index: index.Options{Lease: short}, Retention: retention.Policy{Grace: short, Lease: short},
+		Files: files, State: d.db, Index: index.Options{Lease: short}, Retention: retention.Policy{Grace: short, Lease: short},
 		Rules: upload.Options{StoreDir: "/nix/store", MaxNarSize: 1 << 30, NarGrace: time.Hour}, Log: slog.New(slog.DiscardHandler),
 	})
 	if err == nil {
