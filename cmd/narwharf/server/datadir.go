@@ -17,8 +17,8 @@ import (
 
 	"narwharf/cache/copies/backup"
 	"narwharf/cache/index"
-	"narwharf/cache/replica"
 	"narwharf/cache/local"
+	"narwharf/cache/replica"
 	"narwharf/cache/signed"
 	"narwharf/cache/state"
 	"narwharf/cache/state/durable"
