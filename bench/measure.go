@@ -37,7 +37,7 @@ func measureAll(p plan, dir string) (*report, error) {
 		local = func(dir, root string) (*server, error) { return startNarwharf(binary, dir, root) }
 		subject = func(dir string) (*server, error) { return local(dir, "") }
 	}
-	if p.wants("hosts") {
+	if p.wants("hosts") || p.wants("page") {
 		// Before the minutes that the rest takes: there may be no room.
 		if err := load.RoomFor(p.hosts); err != nil {
 			return nil, err
@@ -50,17 +50,14 @@ func measureAll(p plan, dir string) (*report, error) {
 			return nil, err
 		}
 	}
-	if p.wants("hosts") && !p.itself {
-		// All hosts have one token.
-		start := func(dir string) (*server, error) {
-			s, err := startNarwharf(p.binary, dir, "", fmt.Sprintf("hosts_per_credential = %d", p.hosts))
-			if err != nil { // the last delivery knows no such limit
-				remove(dir)
-				s, err = startNarwharf(p.binary, dir, "")
-			}
-			return s, err
+	for _, section := range []struct {
+		name string
+		rows func(plan, string, func(string) (*server, error)) ([]row, error)
+	}{{"hosts", hostRows}, {"page", pageRows}} {
+		if !p.wants(section.name) || p.itself {
+			continue
 		}
-		rows, err := hostRows(p, filepath.Join(dir, "hosts"), start)
+		rows, err := section.rows(p, filepath.Join(dir, section.name), p.startForHosts)
 		if err != nil {
 			return nil, err
 		}
@@ -82,6 +79,16 @@ func measureAll(p plan, dir string) (*report, error) {
 	}
 	progress("done in %s", time.Since(began).Round(time.Second))
 	return r, nil
+}
+
+// startForHosts is a server for hosts that all have one token.
+func (p plan) startForHosts(dir string) (*server, error) {
+	s, err := startNarwharf(p.binary, dir, "", fmt.Sprintf("hosts_per_credential = %d", p.hosts))
+	if err != nil { // the last delivery knows no such limit
+		remove(dir)
+		s, err = startNarwharf(p.binary, dir, "")
+	}
+	return s, err
 }
 
 // addCache runs the sections that have a closure.

@@ -188,6 +188,12 @@ func (p *Page) Scripts(run bool) {
 	p.call("Emulation.setScriptExecutionDisabled", map[string]any{"value": !run}, nil)
 }
 
+// Header is sent with all that the page asks for.
+func (p *Page) Header(name, value string) {
+	p.t.Helper()
+	p.call("Network.setExtraHTTPHeaders", map[string]any{"headers": map[string]string{name: value}}, nil)
+}
+
 // Front makes it the page that is seen; the others are hidden.
 func (p *Page) Front() {
 	p.t.Helper()
