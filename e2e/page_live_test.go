@@ -10,13 +10,13 @@ import (
 	"narwharf/e2e/browser"
 )
 
-// soon is how long a change may take to be seen on a busy machine. On a quiet one it is a second.
-const soon = 30 * time.Second
+// seenWithin is how long a change may take to be seen on a busy machine. On a quiet one it is a second.
+const seenWithin = 30 * time.Second
 
 // sees waits until a text is on the page, which is not loaded anew for it.
 func sees(t testing.TB, b *browser.Page, text string) {
 	t.Helper()
-	if !b.Until(fmt.Sprintf("document.body.innerText.toLowerCase().includes(%q)", strings.ToLower(text)), soon) {
+	if !b.Until(fmt.Sprintf("document.body.innerText.toLowerCase().includes(%q)", strings.ToLower(text)), seenWithin) {
 		t.Fatalf("%s does not come to say %q:\n%s", b.At(), text, b.Text())
 	}
 }
@@ -75,7 +75,7 @@ func TestPageStory(t *testing.T) {
 func press(t testing.TB, b *browser.Page, verb, reason string) {
 	t.Helper()
 	button := `main a[href$="/` + verb + `"], main a[href*="/` + verb + `?"]`
-	if !b.Until("!!document.querySelector("+fmt.Sprintf("%q", button)+")", soon) {
+	if !b.Until("!!document.querySelector("+fmt.Sprintf("%q", button)+")", seenWithin) {
 		t.Fatalf("%s has no button %s:\n%s", b.At(), verb, b.Text())
 	}
 	b.Click(button)
