@@ -70,12 +70,12 @@ func (a *Authority) write(name, kind string, der []byte) {
 	}
 }
 
-// Issue writes a certificate for this machine's own address, of a name, and its key into two files.
-// Files of that name are replaced.
-func (a *Authority) Issue(name string) (cert, key string) {
+// Issue writes a certificate for this machine's own address and for hosts, of a name, and its key into
+// two files. Files of that name are replaced.
+func (a *Authority) Issue(name string, hosts ...string) (cert, key string) {
 	a.T.Helper()
 	der, secret := a.sign(&x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		Subject: pkix.Name{CommonName: name}, DNSNames: append([]string{"localhost"}, hosts...), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	})
 	text, err := x509.MarshalPKCS8PrivateKey(secret)

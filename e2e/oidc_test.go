@@ -144,6 +144,49 @@ func TestTokenOutlivesItsJWT(t *testing.T) {
 	}
 }
 
+// A request whose JWT is refused counts once in narwharf_oidc_refused_total, by its reason, however many parts of
+// the server ask who it is: at the cache, at the API, at the exchange, on a connection that the fast path has. One
+// that is taken, and one without a JWT, count nothing.
+func TestRefusedJWTsAreCounted(t *testing.T) {
+	t.Parallel()
+	is := oidctest.New(t, oidctest.Options{})
+	s := newOIDCServer(t, is, nil)
+	watcher := NewUploader(t, s.URL(), s.Token("watcher", "metrics"))
+	count := func(reason string) string {
+		t.Helper()
+		for line := range strings.Lines(watcher.Get("/metrics").Body) {
+			if n, ok := strings.CutPrefix(line, fmt.Sprintf("narwharf_oidc_refused_total{issuer=\"forge\",reason=%q} ", reason)); ok {
+				return strings.TrimSpace(n)
+			}
+		}
+		return "0"
+	}
+	other, none := is.Token(jobClaims("aud", "https://other.example.org")), is.Token(jobClaims("repository", "evil/web"))
+	requests := []func(jwt string){
+		func(jwt string) { NewUploader(t, s.URL(), jwt).Get(nothing) },
+		func(jwt string) { NewUploader(t, s.URL(), jwt).Do(http.MethodPut, nothing, "", []byte("x")) },
+		func(jwt string) { NewUploader(t, s.URL(), jwt).Get("/api/v1/hosts") },
+		func(jwt string) {
+			NewUploader(t, s.URL(), jwt).Do(http.MethodPost, "/api/v1/channels/web", "", []byte("{}"))
+		},
+		func(jwt string) { s.exchange(jwt) },
+	}
+	for i, ask := range requests {
+		ask(other)
+		if got := count("audience"); got != fmt.Sprint(i+1) {
+			t.Fatalf("after request %d with a JWT for another server: %s are counted, want %d", i+1, got, i+1)
+		}
+	}
+	for _, ask := range requests {
+		ask(none)
+		ask(is.Token(jobClaims()))
+	}
+	NewUploader(t, s.URL(), "").Get(nothing)
+	if audience, rule := count("audience"), count("rule"); audience != fmt.Sprint(len(requests)) || rule != audience {
+		t.Errorf("%s for another server and %s that fit no rule are counted, want %d of each", audience, rule, len(requests))
+	}
+}
+
 // A server starts while the issuer is away, and says so when a JWT comes; it takes the next when that is back.
 func TestIssuerAway(t *testing.T) {
 	t.Parallel()

@@ -2,7 +2,7 @@
 # base.sh [DIR]
 #
 # Makes the tree that every machine of a fleet is an overlay on: Debian 12 with systemd, dbus,
-# iproute2, curl and Debian's Nix with its daemon. Prints the tree's path on standard output.
+# iproute2, curl, ssh-keygen and Debian's Nix with its daemon. Prints the tree's path on standard output.
 #
 #   DIR    default $NARWHARF_FLEET_DIR, else .cache/fleet of the repository
 #   DIR/base-<recipe>    the recipe is a hash of this file and the architecture
@@ -14,7 +14,7 @@
 set -euo pipefail
 
 SUITE=bookworm # its systemd boots on cgroup v1, v2 and a mixture; newer ones want v2 alone
-INCLUDE=systemd,systemd-sysv,dbus,ca-certificates,iproute2,curl
+INCLUDE=systemd,systemd-sysv,dbus,ca-certificates,iproute2,curl,openssh-client
 LATER="nix-bin nix-setup-systemd" # debootstrap cannot configure these: they want /proc
 # What would ask for a network, a terminal or a disk of its own.
 MASK="apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service

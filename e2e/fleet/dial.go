@@ -66,8 +66,13 @@ func (m Machine) DialContext(ctx context.Context, _, address string) (conn net.C
 
 // Listen listens on a port of the machine, for servers and proxies that are part of a test.
 func (m Machine) Listen(port int) (listener net.Listener, err error) {
+	return m.ListenAt(fmt.Sprintf("%s:%d", m.m.address, port))
+}
+
+// ListenAt is Listen at another address that the machine has.
+func (m Machine) ListenAt(address string) (listener net.Listener, err error) {
 	err = m.m.on(func() error {
-		listener, err = net.Listen("tcp4", fmt.Sprintf("%s:%d", m.m.address, port))
+		listener, err = net.Listen("tcp4", address)
 		return err
 	})
 	return listener, err
