@@ -27,7 +27,7 @@ and stored as a hash. A token is the password in netrc, with any user name:
     password nwt_…
 
 or a Bearer token. Changes work at once, whether or not the server runs.`)
-	c.AddCommand(tokenNewCommand(), tokenListCommand(), tokenRevokeCommand())
+	c.AddCommand(tokenNewCommand(), tokenListCommand(), tokenRevokeCommand(), tokenDeclareCommand())
 	return c
 }
 
