@@ -51,7 +51,10 @@ func (a *Authority) sign(template *x509.Certificate) ([]byte, *ecdsa.PrivateKey)
 	if err != nil {
 		a.T.Fatal(err)
 	}
-	template.SerialNumber, template.NotBefore, template.NotAfter = big.NewInt(time.Now().UnixNano()), time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
+	template.SerialNumber = big.NewInt(time.Now().UnixNano())
+	if template.NotAfter.IsZero() {
+		template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
+	}
 	parent, signer := a.cert, a.key
 	if parent == nil {
 		parent, signer = template, key
@@ -74,7 +77,14 @@ func (a *Authority) write(name, kind string, der []byte) {
 // two files. Files of that name are replaced.
 func (a *Authority) Issue(name string, hosts ...string) (cert, key string) {
 	a.T.Helper()
+	return a.IssueUntil(time.Time{}, name, hosts...)
+}
+
+// IssueUntil is Issue with another end than in a day. One that has ended was good for a month.
+func (a *Authority) IssueUntil(end time.Time, name string, hosts ...string) (cert, key string) {
+	a.T.Helper()
 	der, secret := a.sign(&x509.Certificate{
+		NotBefore: end.Add(-30 * 24 * time.Hour), NotAfter: end,
 		Subject: pkix.Name{CommonName: name}, DNSNames: append([]string{"localhost"}, hosts...), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	})

@@ -121,7 +121,11 @@ func leafEnd(leaf *x509.Certificate) time.Time {
 func running(ctx context.Context, r *doctor.Report, cfg *serverconfig.Config, keys []signing.PublicKey) {
 	at := local(cfg)
 	if at == "" {
-		r.Note("running", "it listens on unix sockets alone, which are not asked")
+		why := "it listens on unix sockets alone, which are not asked"
+		if cfg.TLS.On() {
+			why = "it speaks TLS, and its certificate is for other names than this machine's own: public_url is asked"
+		}
+		r.Note("running", "%s", why)
 	} else if !asked(ctx, r, "running", at, cfg, keys) {
 		return
 	}
