@@ -8,13 +8,16 @@ FUZZTIME  ?= 30s
 GOLANGCI_VERSION := v2.12.2
 GOLANGCI         ?= $(CACHE)/tools/golangci-lint-$(GOLANGCI_VERSION)
 
+VERSITYGW_VERSION := v1.8.0
+VERSITYGW         := $(CACHE)/tools/versitygw-$(VERSITYGW_VERSION)
+
 # One static binary, the same with and without a C compiler.
 export CGO_ENABLED ?= 0
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
 export NARWHARF_NIX_DIR ?= $(CACHE)/nix
 export NARWHARF_BIN ?= $(CURDIR)/bin/narwharf
 
-.PHONY: build cross run demo test test-quick bench e2e e2e-smoke nix-clients lint lint-ci race release vendored fuzz rollout-model nixos-keys nixos-eval vendor-hash clean help
+.PHONY: build cross run demo test test-quick bench e2e e2e-smoke nix-clients versitygw lint lint-ci race release vendored fuzz rollout-model nixos-keys nixos-eval vendor-hash clean help
 
 build: ## bin/narwharf alone
 	@echo "compiling bin/narwharf; from nothing this takes a minute or two"
@@ -27,7 +30,7 @@ run: build ## build, set up ./data if it is not there, serve on 127.0.0.1:8080
 demo: build ## a server with 200 simulated hosts whose roll-outs go well and badly, to look at
 	@exec $(GO) run ./bench/demo $(DEMO)
 
-test: build nix-clients ## every test, also with real Nix, which it brings; some 5 minutes
+test: build nix-clients versitygw ## every test, also with real Nix, which it brings; some 5 minutes
 	@.ci/gotest -count=1 -timeout 60m ./...
 
 # As go test does, it leaves out packages that nothing has changed for.
@@ -42,12 +45,12 @@ nix-clients: ## the Nix clients that tests and benchmarks use
 bench: build nix-clients ## the benchmarks, side by side with nginx
 	$(GO) run ./bench $(BENCH)
 
-e2e: build nix-clients ## deployments on real hosts, which it boots here: as root, on Debian
+e2e: build nix-clients versitygw ## deployments on real hosts, which it boots here: as root, on Debian
 	@NARWHARF_FLEET=1 .ci/gotest -count=1 -timeout 60m ./e2e/...
 	@echo "once more, in short, with limits.fast_path = false"
 	@NARWHARF_FAST_PATH=false NARWHARF_FLEET=1 .ci/gotest -count=1 -short -timeout 20m ./cache ./e2e/...
 
-e2e-smoke: build nix-clients ## every kind of them once, with small sizes
+e2e-smoke: build nix-clients versitygw ## every kind of them once, with small sizes
 	@NARWHARF_FLEET=1 .ci/gotest -count=1 -short -timeout 20m ./e2e/...
 
 # With a cache of its own: what it remembers of another clone has that one's paths,
@@ -56,6 +59,14 @@ lint: $(GOLANGCI) ## golangci-lint, shellcheck, and the layout of packages
 	GOLANGCI_LINT_CACHE=$(CACHE)/lint $(GOLANGCI) run ./...
 	shellcheck -x -S warning -e SC1007,SC2154 $$(grep -rlE '^#!.*sh$$' .ci e2e)
 	$(GO) test -count=1 .
+
+versitygw: $(VERSITYGW) ## the S3 server that tests use, compiled here
+
+$(VERSITYGW):
+	@echo "compiling versitygw; from nothing this takes some minutes"
+	mkdir -p $(CACHE)/tools/new
+	GOFLAGS= GOBIN=$(CACHE)/tools/new $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION)
+	mv $(CACHE)/tools/new/versitygw $@
 
 lint-ci: ## docs/ci: shellcheck, actionlint, the schemas of GitLab and Buildkite
 	@.ci/forges

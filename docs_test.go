@@ -81,7 +81,7 @@ func TestLinksLeadSomewhere(t *testing.T) {
 func TestArchitecture(t *testing.T) {
 	text := readFile(t, "docs/architecture.md")
 	named := make(map[string]bool)
-	word := regexp.MustCompile("`([a-z/]+)`")
+	word := regexp.MustCompile("`([a-z0-9/]+)`")
 	for line := range strings.Lines(text) {
 		first, rest, ok := strings.Cut(strings.TrimPrefix(line, "| "), " | ")
 		if !ok || !strings.HasPrefix(line, "| `") {

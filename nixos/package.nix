@@ -20,7 +20,7 @@ buildGoModule {
   subPackages = [ "cmd/narwharf" ];
 
   # make vendor-hash writes it, and a test compares it with what go mod vendor gives.
-  vendorHash = "sha256-dsvGQ50OH1nRInTeDIwq9n51PDiWLNoM1S7m6nhmFcM=";
+  vendorHash = "sha256-sbdXvwAIxWS6MLshKrUOWVeMiFZbgHoSO++qglj8dzI=";
   env.CGO_ENABLED = 0;
   ldflags = [ "-s" "-w" "-X main.version=${version}" ];
 

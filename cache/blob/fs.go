@@ -26,6 +26,9 @@ type FS struct {
 	room sync.Mutex // one writer at a time looks for room and takes it
 	dirs sync.Map   // folders directly in root that are known to exist
 
+	// Volatile stores files without syncing them: copies, which may be lost.
+	Volatile bool
+
 	unsynced sync.Map // folders in which a removal may not be durable
 
 	// Fault, if set, is asked before each step on the disk and its error is
@@ -89,14 +92,22 @@ func (s *FS) fault(op, name string) error {
 	return s.Fault(op, name)
 }
 
-func (s *FS) path(name string) (string, error) {
+// CheckName says what is wrong with the name of a file or of a folder, in every store.
+func CheckName(name string) error {
 	if !fs.ValidPath(name) || strings.ContainsRune(name, 0) || strings.HasPrefix(name, ".") || strings.Contains(name, "/.") {
-		return "", fmt.Errorf("file name %q: %w", name, fs.ErrInvalid)
+		return fmt.Errorf("file name %q: %w", name, fs.ErrInvalid)
 	}
 	for part := range strings.SplitSeq(name, "/") {
 		if len(part) > maxPart {
-			return "", fmt.Errorf("file name %q: longer than a file system takes: %w", name, fs.ErrInvalid)
+			return fmt.Errorf("file name %q: longer than a file system takes: %w", name, fs.ErrInvalid)
 		}
+	}
+	return nil
+}
+
+func (s *FS) path(name string) (string, error) {
+	if err := CheckName(name); err != nil {
+		return "", err
 	}
 	return filepath.Join(s.root, filepath.FromSlash(name)), nil
 }
@@ -139,7 +150,7 @@ func (s *FS) Create(name string, size int64) (_ Writer, err error) {
 		if err := s.makeDir(dir); err != nil {
 			return err
 		}
-		w.f, err = durable.Create(target, durable.Options{Mode: 0o644, Temp: s.tmp, Fault: fault})
+		w.f, err = durable.Create(target, durable.Options{Mode: 0o644, Temp: s.tmp, Fault: fault, Volatile: s.Volatile})
 		return err
 	})
 	if err != nil {
@@ -196,6 +207,9 @@ func (s *FS) syncDir(dir string) error {
 	if err := s.fault("syncdir", dir); err != nil {
 		return err
 	}
+	if s.Volatile {
+		return nil
+	}
 	return durable.SyncDir(dir)
 }
 
@@ -242,6 +256,9 @@ func (w *fsWriter) promise(need, next int64) error {
 	w.s.promised.Add(w.promised)
 	return nil
 }
+
+// Open opens what was written so far for reading; what is written later can be read, too.
+func (w *fsWriter) Open() (*os.File, error) { return w.f.Open() }
 
 func (w *fsWriter) Write(p []byte) (int, error) {
 	if w.err != nil {

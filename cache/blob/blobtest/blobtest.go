@@ -19,7 +19,7 @@ import (
 
 // Files is how many files a folder gets in the test of List: more than a store may read
 // at once.
-const Files = 2100
+const Files = 1100
 
 // Contract holds a Store to what the interface says. open makes an empty one.
 func Contract(t *testing.T, open func(t *testing.T) blob.Store) {

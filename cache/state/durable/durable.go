@@ -36,6 +36,8 @@ type Options struct {
 	// Temp is a folder on the target's file system for the file while it is
 	// written; "" is the target's own, where its name begins with a dot.
 	Temp string
+	// Volatile leaves the syncs out: what may be lost in a power cut, or come out of it torn.
+	Volatile bool
 	// Fault, if set, is asked before each step, and its error is returned instead
 	// of taking the step.
 	Fault func(step string) error
@@ -49,6 +51,7 @@ type File struct {
 	f            *os.File
 	temp, target string
 	fault        func(step string) error
+	volatile     bool
 
 	prepared, published bool
 	linked              error // nil if what was there has the name old(), too
@@ -58,7 +61,7 @@ func (f *File) old() string { return f.temp + ".old" }
 
 // Create begins to write a file. Whoever gets a File calls Commit or Abort.
 func Create(target string, o Options) (*File, error) {
-	f := &File{target: target, fault: o.Fault}
+	f := &File{target: target, fault: o.Fault, volatile: o.Volatile}
 	if o.Temp == "" {
 		o.Temp = filepath.Dir(target)
 	}
@@ -94,6 +97,15 @@ func (f *File) Write(p []byte) (int, error) {
 	return f.f.Write(p)
 }
 
+// Open opens for reading what was written so far, and what will be: the file is the same
+// after Publish, and after Abort as long as somebody reads it.
+func (f *File) Open() (*os.File, error) {
+	if f.published {
+		return os.Open(f.target)
+	}
+	return os.Open(f.temp)
+}
+
 // Abort gives up the file, if it is not committed. One that was published keeps its
 // name, durable or not. It may be called again.
 func (f *File) Abort() {
@@ -109,7 +121,7 @@ func (f *File) Commit() error {
 		return err
 	}
 	err := f.step(StepSyncDir)
-	if err == nil {
+	if err == nil && !f.volatile {
 		err = SyncDir(filepath.Dir(f.target))
 	}
 	if err == nil {
@@ -135,8 +147,10 @@ func (f *File) Prepare() error {
 	if err := f.step(StepSync); err != nil {
 		return err
 	}
-	if err := f.f.Sync(); err != nil {
-		return err
+	if !f.volatile {
+		if err := f.f.Sync(); err != nil {
+			return err
+		}
 	}
 	f.prepared = true
 	return f.f.Close()
