@@ -1,7 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"maps"
 	"net/http/httptest"
 	"os"
@@ -10,9 +13,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"narwharf/cache/blob/diskcache"
+	"narwharf/cache/blob/s3"
+	"narwharf/cache/blob/s3/location"
+	"narwharf/cache/blob/s3/s3test"
 	"narwharf/cache/local/compress"
 	"narwharf/cache/retention"
 	"narwharf/cache/state"
@@ -141,4 +149,30 @@ func TestChannelMetricsAreDocumented(t *testing.T) {
 	page := httptest.NewRecorder()
 	promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
 	compareMetrics(t, page.Body.String(), "Channels")
+}
+
+// The same for files in a bucket.
+func TestBucketMetricsAreDocumented(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	_, endpoint := s3test.Start(t)
+	where, err := location.Parse("s3://bucket?endpoint=" + endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	near, err := diskcache.Open(diskcache.Options{Dir: t.TempDir(), Log: log, Metrics: registry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := s3.New(s3.Options{Where: where, Credentials: credentials.NewStaticV4("key", "secret", ""), Cache: near, Log: log, Metrics: registry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer files.Close()
+	if _, err := files.Stat("nix-cache-info"); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	page := httptest.NewRecorder()
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
+	compareMetrics(t, page.Body.String(), "Files in a bucket")
 }
