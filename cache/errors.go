@@ -19,7 +19,7 @@ const (
 
 // writeError answers with the error in plain text. It says nothing in a HEAD.
 func (s *Server) writeError(w *reply.Writer, req *http.Request, err error) {
-	status, kind, text := failure.Of(req.Method, err)
+	status, kind, text := failure.Of(req, err)
 	switch {
 	case kind == refusal.Busy: // not in the log: anybody can ask too much
 		w.Header().Set("Retry-After", "60")

@@ -49,7 +49,7 @@ func TestErrorAnswers(t *testing.T) {
 		{syscall.EIO, 500, 501, "internal"},
 		{errors.New("anything"), 500, 501, "internal"},
 	} {
-		_, kind, _ := failure.Of(http.MethodGet, c.err)
+		_, kind, _ := failure.Of(httptest.NewRequest(http.MethodGet, "/", nil), c.err)
 		if kind != c.kind {
 			t.Errorf("%v is of the kind %q, want %q", c.err, kind, c.kind)
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"narwharf/cache/blob"
 	"narwharf/cache/fastpath"
 	"narwharf/cache/local"
 	"narwharf/cache/meter"
@@ -122,16 +123,11 @@ func (s *Server) fastNar(name string) *fastpath.Answer {
 		if s.publicPush || !s.Cache.Uploads.AskedLately("nar/"+name) { // else net/http notes it
 			return nil
 		}
-		in, err := s.Cache.Uploads.Files.Open("nar/" + name)
+		f, size, err := blob.OpenHere(s.Cache.Uploads.Files, "nar/"+name)
 		if err != nil {
 			return nil
 		}
-		f, ok := in.Content.(*os.File)
-		if !ok {
-			in.Close()
-			return nil
-		}
-		return s.fastFile(f, in.Size, name[:52], fastLabel{kind: fastUploadedNar})
+		return s.fastFile(f, size, name[:52], fastLabel{kind: fastUploadedNar})
 	}
 	base, ok := strings.CutSuffix(name, local.CompressedSuffix)
 	if !ok || s.Cache.Local == nil || !localGrammar.MatchString(base) {

@@ -35,9 +35,12 @@ func (s *nars) getNar(w *reply.Writer, req *http.Request, file string) error {
 	if file == probe.File {
 		return reply.Content(w, req, bytes.NewReader(probe.NAR), int64(len(probe.NAR)))
 	}
-	f, err := s.Cache.OpenNar(file, s.mayPush(req))
+	f, url, err := s.Cache.OpenNar(file, s.mayPush(req), req.Method == http.MethodGet)
 	if err != nil {
 		return err
+	}
+	if url != "" {
+		return reply.Elsewhere(w, url)
 	}
 	defer f.Close()
 	return reply.Content(w, req, f.Content, f.Size)

@@ -124,11 +124,11 @@ func (s *pages) getReadyz(w *reply.Writer, req *http.Request, _ string) error {
 		return refusal.New(refusal.NotReady, "not ready: %s", strings.Join(problems, "; "))
 	}
 	text := "ready\n"
-	if fs, ok := s.Cache.Uploads.Files.(*blob.FS); ok {
-		free, err := fs.Free()
-		if err != nil {
-			return refusal.New(refusal.NotReady, "not ready: disk: %v", err)
-		}
+	free, known, err := blob.Free(s.Cache.Uploads.Files)
+	if err != nil {
+		return refusal.New(refusal.NotReady, "not ready: disk: %v", err)
+	}
+	if known {
 		text += fmt.Sprintf("room for uploads: %s\n", refusal.Size(max(free, 0)))
 	}
 	if s.Cache.Local != nil {

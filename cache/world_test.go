@@ -60,6 +60,7 @@ type setup struct {
 	keys        func() ([]signing.SecretKey, error)
 	wrap        func(index.Index) index.Index // between uploads and index
 	listen      func(*httptest.Server)        // before it starts
+	content     func() blob.Store             // nil: the files of the world
 }
 
 // world is a whole cache: a server on a real socket over real files and a real
@@ -175,7 +176,7 @@ func (w *world) start() {
 	if w.setup.local != nil || ups != nil {
 		opts.Local = stored.Behind(w.setup.local, ups)
 	}
-	w.u, err = upload.New(w.files, w.setup.wrap(w.index), opts, log)
+	w.u, err = upload.New(w.content(), w.setup.wrap(w.index), opts, log)
 	fatal(err)
 	adoption.Uploads = w.u
 	w.adopter = adopt.New(adoption)

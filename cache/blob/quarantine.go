@@ -12,7 +12,7 @@ const QuarantineDir = "quarantine"
 // Quarantine copies a file to where a person can look at it, and tells what it
 // copied. There being none is no error.
 func Quarantine(s Store, name string) (Info, error) {
-	in, err := s.Open(name)
+	in, err := Uncached(s).Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Info{}, nil
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"time"
 )
 
 // ErrAway is in the error of a store that keeps its files elsewhere, and cannot reach them
@@ -27,12 +28,15 @@ type Remote interface {
 	String() string
 }
 
-// Wait returns once the files of a store can be reached, or ErrAway when ctx ends.
-func Wait(ctx context.Context, s Store) error {
-	if r, ok := s.(Remote); ok {
-		return r.Wait(ctx)
+// Wait returns once the files of a store can be reached, or ErrAway after patience.
+func Wait(ctx context.Context, s Store, patience time.Duration) error {
+	r, ok := s.(Remote)
+	if !ok {
+		return nil
 	}
-	return nil
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return r.Wait(ctx)
 }
 
 // Uncached is a store without copies of what lies elsewhere. Who checks files reads
@@ -60,6 +64,28 @@ func Link(s Store, name string) (string, error) {
 	}
 	return url, err
 }
+
+// Head opens a file to be told of, with its size and without its bytes: nothing is fetched.
+func Head(s Store, name string) (*File, error) {
+	r, ok := s.(Remote)
+	if !ok {
+		return s.Open(name)
+	}
+	st, err := r.Stat(name)
+	if errors.Is(err, ErrAway) {
+		return r.Copy(name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &File{Info: st, Content: unread{io.NewSectionReader(nil, 0, st.Size)}}, nil
+}
+
+// unread has a size, and no bytes.
+type unread struct{ *io.SectionReader }
+
+func (unread) Read([]byte) (int, error) { return 0, errors.New("only its size is known") }
+func (unread) Close() error             { return nil }
 
 // OpenHere opens a file that is on this machine and may be sent from it. It does not wait
 // for a network.

@@ -23,9 +23,9 @@ import (
 const maxErrorText = 900
 
 // Of is what a client gets for any error of a handler: text is one line and short enough for Nix to show.
-func Of(method string, err error) (status int, kind refusal.Kind, text string) {
+func Of(req *http.Request, err error) (status int, kind refusal.Kind, text string) {
 	r := refusalOf(err)
-	if method == http.MethodPut && r.Kind == refusal.Missing { // it was to be written, not found
+	if req.Method == http.MethodPut && r.Kind == refusal.Missing { // it was to be written, not found
 		r = internalError
 	}
 	status = statusOf[r.Kind]
@@ -33,8 +33,12 @@ func Of(method string, err error) (status int, kind refusal.Kind, text string) {
 	if errors.As(err, &d) {
 		status = d.Status
 	}
-	if method == http.MethodPut && status >= http.StatusInternalServerError {
+	switch {
+	case req.Method != http.MethodPut || status < http.StatusInternalServerError:
+	case r.Kind != refusal.Away:
 		status = http.StatusNotImplemented
+	case !reply.Resends(req):
+		status = http.StatusForbidden
 	}
 	return status, r.Kind, oneLine(r.Text)
 }
@@ -51,6 +55,8 @@ func refusalOf(err error) *refusal.Error {
 		return r
 	case errors.As(err, &d):
 		return refusal.New(refusal.Denied, "%v", d)
+	case errors.Is(err, blob.ErrAway):
+		return refusal.New(refusal.Away, "the bucket that keeps this cache's files does not answer: try again later")
 	case errors.Is(err, blob.ErrFull):
 		return refusal.New(refusal.Full, "the cache has no room for this upload: its disk is full, tell whoever runs it")
 	case errors.As(err, &tooBig):

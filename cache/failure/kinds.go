@@ -20,8 +20,9 @@ type kindRow struct {
 // Nix repeats a request on 408, 429 and 5xx, and before 2.33 it cannot send a
 // body twice: it hangs or dies. So a full disk is 413 and not 507, a stalled body
 // 400 and not 408. On a PUT whatever is 500 or more becomes 501 (see Of),
-// the one 5xx that every Nix takes as final.
+// the one 5xx that every Nix takes as final, unless the client is known to send it again.
 var kinds = []kindRow{
+	{refusal.Away, http.StatusServiceUnavailable, "the bucket that keeps this cache's files does not answer: try again later", "an upload was held for a minute before; 403 for a Nix before 2.33, which cannot send a body twice"},
 	{refusal.Busy, http.StatusServiceUnavailable, "this cache works on as much as it can for your address: try again in a minute", "listings, and what lies in the middle of a compressed NAR: they cost processor time; see [limits](config.md#limits)"},
 	{refusal.Compression, http.StatusUnprocessableEntity, "Compression of … is xz, but nar/… was uploaded with zstd", "the narinfo names another compression than its NAR has"},
 	{refusal.Condition, http.StatusPreconditionFailed, "the NAR has another ETag", "`If-Match`"},

@@ -53,6 +53,7 @@ const (
 
 // What is wrong with a request, or with what it asks for.
 const (
+	Away        Kind = "away"
 	Busy        Kind = "busy"
 	Condition   Kind = "condition"
 	Denied      Kind = "denied"
@@ -89,7 +90,7 @@ func (e *Error) Conflict() bool { return e.Kind == Conflict }
 
 // Unavailable tells that the fault is ours and may pass: try again.
 func (e *Error) Unavailable() bool {
-	return e.Kind == LocalStore || e.Kind == Stopping || e.Kind == Busy
+	return e.Kind == LocalStore || e.Kind == Stopping || e.Kind == Busy || e.Kind == Away
 }
 
 // In returns the refusal in a chain of errors, nil if there is none.

@@ -21,19 +21,15 @@ func (c *Cache) PutNar(ctx context.Context, file string, body io.Reader, size in
 
 // makeRoom makes room on a full disk. Where it cannot, whoever writes is refused.
 func (c *Cache) makeRoom(ctx context.Context, size int64) {
-	disk, ok := c.Uploads.Files.(*blob.FS)
-	if !ok || c.Collector == nil {
-		return
-	}
-	if free, err := disk.Free(); err == nil && free < max(size, narinfoRoom) {
+	if free, known, err := blob.Free(c.Uploads.Files); c.Collector != nil && known && err == nil && free < max(size, narinfoRoom) {
 		c.Collector.Room(ctx, max(size, narinfoRoom))
 	}
 }
 
 // free is how many bytes uploads find free, nil where files are not on a disk.
 func free(files blob.Store) func() (int64, error) {
-	if disk, ok := files.(*blob.FS); ok {
-		return disk.Free
+	if _, known, _ := blob.Free(files); !known {
+		return nil
 	}
-	return nil
+	return func() (int64, error) { free, _, err := blob.Free(files); return free, err }
 }

@@ -232,14 +232,21 @@ func (c *Cache) openAt(ctx context.Context, src *Source, at int64) (io.ReadClose
 // something that the caller sent.
 func damaged(err error) error { return errors.New(err.Error()) }
 
-// OpenNar opens the NAR file "nar/<file>". One that should be there and is not is noted.
+// OpenNar opens the NAR file "nar/<file>" to be read, or to be told of. One that shall be
+// read elsewhere has a URL instead. One that should be there and is not is noted.
 // Whoever can upload asks in order to know whether he must, or has it then.
-func (c *Cache) OpenNar(file string, uploader bool) (f *blob.File, err error) {
+func (c *Cache) OpenNar(file string, uploader, read bool) (f *blob.File, url string, err error) {
 	name := "nar/" + file
 	if uploader {
 		_, err = c.Uploads.Claim(file)
 	}
-	if err == nil {
+	if err == nil && read {
+		url, err = blob.Link(c.Uploads.Files, name)
+	}
+	switch {
+	case err == nil && !read:
+		f, err = blob.Head(c.Uploads.Files, name)
+	case err == nil && url == "":
 		f, err = c.Uploads.Files.Open(name)
 	}
 	switch {
@@ -248,7 +255,7 @@ func (c *Cache) OpenNar(file string, uploader bool) (f *blob.File, err error) {
 	case err == nil && !uploader:
 		c.Uploads.Asked(name)
 	}
-	return f, err
+	return f, url, err
 }
 
 // open opens the NAR of an upload or of an upstream's path.

@@ -158,7 +158,7 @@ func missingNar(name string) error {
 // Inspect reads a stored NAR file whole and checks its name. What is wrong with
 // its bytes is a refusal; any other error says that they could not be read.
 func Inspect(files blob.Store, file string) (narfile.Facts, error) {
-	in, err := files.Open("nar/" + file)
+	in, err := blob.Uncached(files).Open("nar/" + file)
 	if err != nil {
 		return narfile.Facts{}, err
 	}

@@ -40,10 +40,8 @@ func (r room) need(size int64, do func() error) error {
 		return err
 	}
 	size = max(size, 0)
-	if disk, ok := r.files.(*blob.FS); ok {
-		if free, err := disk.Free(); err == nil {
-			size -= free
-		}
+	if free, known, err := blob.Free(r.files); known && err == nil {
+		size -= free
 	}
 	freed := r.local.MakeRoom(max(size, 1))
 	if freed == 0 {

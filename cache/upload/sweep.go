@@ -143,9 +143,9 @@ func (s *Store) removeSome(names []string, may func(f *index.File) bool) (files 
 	for _, name := range names {
 		defer s.locks.Lock(name)()
 		locks = append(locks, index.NarLock(name))
-		if f, err := s.Files.Open(name); err == nil {
-			defer f.Close() // the file system frees a large file when nobody has it open: not while others wait for the transaction
-			were = append(were, f.Info)
+		if st, kept, err := blob.Keep(s.Files, name); err == nil {
+			defer kept.Close() // the file system frees a large file when nobody has it open: not while others wait for the transaction
+			were = append(were, st)
 		}
 	}
 	err = s.Index.Change(locks, func(tx *index.Tx) error {

@@ -152,7 +152,7 @@ func (b *rebuild) put(hash string) (put *narinfo.Info, err error) {
 		}
 		put = info
 		next := (&index.Record{Uploaded: b.files[hash], Alternates: b.alternates[hash]}).With(info)
-		next.Alternates = slices.DeleteFunc(next.Alternates, func(name string) bool { _, err := b.Files.Stat(name); return err != nil })
+		next.Alternates = slices.DeleteFunc(next.Alternates, func(name string) bool { _, err := b.Files.Stat(name); return errors.Is(err, fs.ErrNotExist) })
 		if old, err := tx.Record(hash); err == nil {
 			for _, name := range old.Alternates {
 				if _, err := b.Files.Stat(name); err == nil && !b.known[name] && !slices.Contains(next.Files(), name) {

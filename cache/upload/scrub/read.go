@@ -9,16 +9,19 @@ import (
 	"io/fs"
 	"time"
 
+	"narwharf/cache/blob"
 	"narwharf/narinfo"
 )
 
 // file reads a NAR file at a bounded rate and says what is wrong with it, "" if nothing.
 func (s *Scrubber) file(ctx context.Context, name string) (text string, err error) {
-	in, err := s.Uploads.Files.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	in, err := blob.Uncached(s.Uploads.Files).Open(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return "it is gone", nil
-	}
-	if err != nil {
+	case errors.Is(err, blob.ErrAway):
+		return "", err // that says nothing of the file
+	case err != nil:
 		return "it cannot be read: " + err.Error(), nil
 	}
 	defer in.Close()
@@ -34,6 +37,9 @@ func (s *Scrubber) file(ctx context.Context, name string) (text string, err erro
 		s.read.Add(int64(k))
 		if err == io.EOF {
 			break
+		}
+		if errors.Is(err, blob.ErrAway) {
+			return "", err
 		}
 		if err != nil {
 			return "it cannot be read: " + err.Error(), nil

@@ -30,12 +30,7 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 
 // Free is how many bytes uploads find free; known is false where files are not on a disk.
 func (c *Collector) Free() (free int64, known bool, err error) {
-	disk, ok := c.cache.Uploads.Files.(*blob.FS)
-	if !ok {
-		return 0, false, nil
-	}
-	free, err = disk.Free()
-	return free, true, err
+	return blob.Free(c.cache.Uploads.Files)
 }
 
 // Metrics is a Collector for prometheus.
