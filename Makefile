@@ -28,7 +28,8 @@ run: build ## build, set up ./data if it is not there, serve on 127.0.0.1:8080
 	@exec bin/narwharf serve --config data/config.toml
 
 demo: build ## a server with 200 simulated hosts whose roll-outs go well and badly, to look at
-	@exec $(GO) run ./bench/demo $(DEMO)
+	@$(GO) build -o bin/demo ./bench/demo
+	@exec bin/demo $(DEMO)
 
 test: build nix-clients versitygw ## every test, also with real Nix, which it brings; some 5 minutes
 	@.ci/gotest -count=1 -timeout 60m ./...

@@ -139,8 +139,6 @@ func (d *demo) is(channel, state string) {
 func (d *demo) browse() *browser.Page {
 	d.t.Helper()
 	b := newBrowser(d.t)
-	b.Open(d.url + "/ui/login")
-	b.Type("#token", d.token)
-	b.Click("button[type=submit]")
+	b.LogIn(d.url, d.token)
 	return b
 }
