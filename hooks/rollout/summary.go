@@ -87,3 +87,36 @@ type HostLine struct {
 	Fault Fault  `json:"fault,omitempty"`
 	Text  string `json:"text,omitempty"`
 }
+
+// Wanted is what a bake wants to be asked.
+type Wanted struct {
+	Channel string
+	Seq     int64
+	Wave    int // from 1
+	Names   []string
+	Since   time.Time // when the bake began
+	Paths   []string  // the release's systems
+}
+
+// Cell is a host in a picture of its channel's roll-out.
+type Cell struct {
+	Host  string
+	Wave  int // from 1; 0: it is in none yet
+	State CellState
+}
+
+// CellState is what a host is in such a picture: its letter.
+type CellState byte
+
+// The states.
+const (
+	CellWell    CellState = 'w' // it runs the release
+	CellBad     CellState = 'b' // it ended badly
+	CellFlight  CellState = 'f' // it is granted, or at work
+	CellArmed   CellState = 'a' // it waits for a reboot
+	CellBack    CellState = 'r' // it leaves the release, or has left it
+	CellWaiting CellState = 'q'
+	CellOffline CellState = 'o'
+	CellAside   CellState = 'h' // held, paused, drifted, not in the release
+	CellSame    CellState = 'u' // it need not change
+)

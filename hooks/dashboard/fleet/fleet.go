@@ -1,57 +1,77 @@
-// Package fleet is the views of channels and hosts as a whole: what is wrong now, which host runs what, and
-// why one waits.
+// Package fleet is the views of all channels and hosts: what is wrong now, which host runs what, and why one
+// waits; and one host with its attempts, its log and its buttons.
 package fleet
 
 import (
+	"context"
 	"embed"
 	"io/fs"
+	"time"
 
 	"narwharf/hooks/api"
-	"narwharf/hooks/api/alarm"
-	"narwharf/hooks/audit"
 	"narwharf/hooks/dashboard/frame"
 	"narwharf/hooks/rights"
 	"narwharf/hooks/rollout"
+	"narwharf/signing/access/scope"
 )
 
 //go:embed files
 var files embed.FS
 
-// Room makes the views.
-func Room() *frame.Room {
+// Hosts is what it asks of hosts: all of them at once are more than the API should encode.
+type Hosts interface {
+	// List is the hosts of channels that keep says yes to, by name.
+	List(keep func(channel string) bool) (list []api.Host, next time.Time, err error)
+}
+
+// Rollouts is what it asks of roll-outs.
+type Rollouts interface {
+	Cells(channel string) []rollout.Cell
+}
+
+// Fact is something about the server itself.
+type Fact struct {
+	Name, Text string
+	Bad        bool
+}
+
+// Health is asked how the server itself is.
+type Health func(ctx context.Context) []Fact
+
+type room struct {
+	hosts    Hosts
+	rollouts Rollouts
+	health   Health
+}
+
+// Room makes the views. health may be nil.
+func Room(hosts Hosts, rollouts Rollouts, health Health) *frame.Room {
 	below, err := fs.Sub(files, "files")
 	if err != nil {
 		panic(err) // it is in the program
 	}
-	return &frame.Room{Files: below, Views: []frame.View{
-		{Path: frame.Path, Nav: "Overview", Needs: rights.ReadsAny, Load: overview},
-	}}
+	m := &room{hosts, rollouts, health}
+	return &frame.Room{
+		Files: below,
+		Views: []frame.View{
+			{Path: frame.Path, Nav: "Overview", Needs: rights.ReadsAny, Load: m.overview},
+			{Path: "/ui/hosts", Nav: "Hosts", Needs: rights.Reads(scope.OfList), Load: m.list},
+			{Path: "/ui/hosts/{host}", Needs: rights.ReadsAny, Load: m.host},
+		},
+		Actions: actions(),
+	}
 }
 
-// summary is what the overview shows.
-type summary struct {
-	Alarms   []alarm.Alarm
-	Rollouts []rollout.Summary
+// sees tells which channels somebody may look at.
+func sees(r *frame.Request) func(channel string) bool {
+	known := make(map[string]bool)
+	see := r.Sees()
+	return func(channel string) bool {
+		ok, there := known[channel]
+		if !there {
+			ok = see(channel)
+			known[channel] = ok
+		}
+		return ok
+	}
 }
-
-func overview(r *frame.Request) (*frame.Page, error) {
-	var alarms struct {
-		Alarms []alarm.Alarm `json:"alarms"`
-	}
-	var rollouts struct {
-		Rollouts []rollout.Summary `json:"rollouts"`
-	}
-	if err := r.Get("/api/v1/alarms", &alarms); err != nil {
-		return nil, err
-	}
-	if err := r.Get("/api/v1/rollouts", &rollouts); err != nil {
-		return nil, err
-	}
-	s := &summary{alarms.Alarms, rollouts.Rollouts}
-	return &frame.Page{
-		Title: "Overview", Body: "overview", Data: s, Bad: len(s.Alarms),
-		Fragments: []string{"overview-now"}, Topics: []string{audit.Events, audit.HostsOf("")},
-	}, nil
-}
-
-var _ api.Host

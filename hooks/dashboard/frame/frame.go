@@ -77,10 +77,22 @@ type Page struct {
 	Bad int // how much is wrong: the number in the tab's title
 
 	// Fragments are templates, each an element whose id is the template's name, that are replaced when
-	// something of Topics has changed. Cells are replaced, too, or their states.
+	// something of Topics has changed. So are Parts, and Cells, or their states. Cells stand in none of them.
 	Fragments []string
+	Parts     []Part
 	Cells     []*plot.Cells
 	Topics    []string
+	// Shape says which elements there are: when it is another the browser loads the page again.
+	Shape string
+
+	Bare bool // Body is all of the answer, without the layout: a piece that the script asks for
+}
+
+// Part is an element that is replaced, of which there are several by one template.
+type Part struct {
+	ID       string
+	Template string
+	Data     any
 }
 
 // Options of New. Only API, Topics and Banners may be nil.
@@ -308,6 +320,11 @@ func (f *Frame) render(w http.ResponseWriter, r *Request, status int, room *Room
 	var body, text bytes.Buffer
 	if err := room.set.ExecuteTemplate(&body, page.Body, page.Data); err != nil {
 		f.broken(w, r, err)
+		return
+	}
+	if page.Bare {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = w.Write(body.Bytes()) // fails only if the client left
 		return
 	}
 	s.Page, s.Body = page, template.HTML(body.String()) //nolint:gosec // a template has made it

@@ -22,7 +22,11 @@ type Request struct {
 	frame *Frame
 	req   *http.Request
 	id    string
+	live  bool
 }
+
+// Live tells that only Fragments, Parts and Cells are asked for, by a page that is open.
+func (r *Request) Live() bool { return r.live }
 
 func (f *Frame) request(w http.ResponseWriter, req *http.Request) *Request {
 	r := &Request{frame: f, req: req, id: reply.RequestID(w)}

@@ -17,13 +17,17 @@ import (
 
 // snapshot is what of a page is replaced while somebody looks.
 func (room *Room) snapshot(page *Page) (*live.Snapshot, error) {
-	s := &live.Snapshot{Fragments: make(map[string]string, len(page.Fragments)), Cells: make(map[string]*plot.Cells, len(page.Cells)), Bad: page.Bad, Topics: page.Topics}
+	s := &live.Snapshot{Fragments: make(map[string]string, len(page.Fragments)), Cells: make(map[string]*plot.Cells, len(page.Cells)), Bad: page.Bad, Topics: page.Topics, Shape: page.Shape}
+	parts := page.Parts
 	for _, name := range page.Fragments {
+		parts = append(parts, Part{name, name, page.Data})
+	}
+	for _, p := range parts {
 		var text bytes.Buffer
-		if err := room.set.ExecuteTemplate(&text, name, page.Data); err != nil {
+		if err := room.set.ExecuteTemplate(&text, p.Template, p.Data); err != nil {
 			return nil, err
 		}
-		s.Fragments[name] = strings.TrimSpace(text.String())
+		s.Fragments[p.ID] = strings.TrimSpace(text.String())
 	}
 	for _, c := range page.Cells {
 		s.Cells[c.ID] = c
@@ -78,6 +82,7 @@ func (f *Frame) viewer(w http.ResponseWriter, req *http.Request) (*live.Viewer, 
 		Seen: cmp.Or(req.Header.Get("Last-Event-ID"), req.URL.Query().Get("seen")),
 		Load: func() (*live.Snapshot, error) {
 			now := *r
+			now.live = true
 			page, err := view.Load(&now)
 			if err != nil {
 				_, text := f.explain(looked, w, err)

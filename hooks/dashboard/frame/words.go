@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"narwharf/hooks/api"
 	"narwharf/hooks/dashboard/plot"
 	"narwharf/narinfo/clip"
 )
@@ -32,6 +33,7 @@ func (f *Frame) words() template.FuncMap {
 		"name":  Name,
 		"svg":   func(c *plot.Cells) template.HTML { return c.SVG() },
 		"n":     count,
+		"tone":  Tone,
 		"join":  func(list []string) string { return clip.Line(strings.Join(list, ", "), 1000) },
 	}
 }
@@ -75,6 +77,21 @@ func Name(storePath string) string {
 		base = name
 	}
 	return clip.Line(base, 200)
+}
+
+// Tone is the class in which a host's state is shown.
+func Tone(s api.State) string {
+	switch s {
+	case api.OK, api.Testing, api.DryRunDone, api.TestOver:
+		return "good"
+	case api.Failed, api.Reverted, api.Rejected, api.StageFailed, api.Reverting:
+		return "bad"
+	case api.Armed, api.Drifted, api.NotInRelease:
+		return "warn"
+	case api.Idle, "":
+		return ""
+	}
+	return "busy"
 }
 
 // count is a number with a word, in the plural if it is not 1.

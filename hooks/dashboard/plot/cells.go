@@ -37,6 +37,7 @@ func columns(n int) int {
 // Key tells whether two drawings have the same cells in the same order.
 func (c *Cells) Key() string {
 	sum := sha256.New()
+	_, _ = fmt.Fprintf(sum, "%s\x00", c.Ask) // never fails
 	for _, name := range c.Names {
 		_, _ = fmt.Fprintf(sum, "%s\x00", name) // never fails
 	}

@@ -62,19 +62,9 @@ func (d *Driver) Checked(ctx context.Context, c rollout.Checked) error {
 	return d.store(ctx, now, out, nil, nil)
 }
 
-// Wanted is what a bake wants to be asked.
-type Wanted struct {
-	Channel string
-	Seq     int64
-	Wave    int // from 1
-	Names   []string
-	Since   time.Time // when the bake began
-	Paths   []string  // the release's systems
-}
-
 // Wanted are the checks that are to be asked now, and again until they are not among them
 // any more; none if another server drives.
-func (d *Driver) Wanted() (list []Wanted) {
+func (d *Driver) Wanted() (list []rollout.Wanted) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	if d.e == nil || !d.lease.Held() {
@@ -85,7 +75,7 @@ func (d *Driver) Wanted() (list []Wanted) {
 		if len(names) == 0 {
 			continue
 		}
-		w := Wanted{Channel: c.Row.Name, Seq: c.Row.Seq, Wave: wave, Names: slices.Clone(names), Since: since}
+		w := rollout.Wanted{Channel: c.Row.Name, Seq: c.Row.Seq, Wave: wave, Names: slices.Clone(names), Since: since}
 		for _, e := range c.Run.Release.Entries {
 			w.Paths = append(w.Paths, e.Path)
 		}

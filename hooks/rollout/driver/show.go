@@ -25,6 +25,16 @@ func (d *Driver) List(keep func(channel string) bool) (list []rollout.Summary) {
 	return list
 }
 
+// Cells are the hosts of a channel with a roll-out, for who draws it.
+func (d *Driver) Cells(channel string) (cells []rollout.Cell) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if d.e != nil && d.e.Channels[channel] != nil && d.e.Channels[channel].Run != nil {
+		cells = show.Cells(d.e.Channels[channel])
+	}
+	return cells
+}
+
 // Show is a roll-out of a channel, the present one if seq is 0.
 func (d *Driver) Show(channel string, seq int64) (*rollout.Summary, error) {
 	d.mu.RLock()

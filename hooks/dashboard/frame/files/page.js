@@ -116,6 +116,7 @@
 		source.onmessage = (e) => {
 			heard = Date.now(); seen = e.lastEventId; say("");
 			const news = JSON.parse(e.data);
+			if ((news.shape ?? "") !== (body.dataset.shape ?? "")) { over = true; shut(); location.reload(); return; }
 			for (const [id, html] of Object.entries(news.fragments ?? {})) put(id, html);
 			for (const [id, runs] of Object.entries(news.cells ?? {})) { const svg = byId(id); if (svg) recolour(svg, runs); }
 			document.title = (news.bad ? `(${news.bad}) ` : "") + title;

@@ -1,0 +1,181 @@
+package fleet
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"narwharf/hooks/api"
+	"narwharf/hooks/audit"
+	"narwharf/hooks/dashboard/frame"
+	"narwharf/hooks/dashboard/terminal"
+	"narwharf/signing/access/scope"
+)
+
+// one is what the view of a host shows.
+type one struct {
+	line
+	May      bool
+	Steps    []step
+	Attempts []attempt
+	Buttons  []button
+	Log      []terminal.Line
+	LogOf    string
+	LogFor   string // what is searched for
+	LogMore  int    // lines before the first
+	Attempt  string
+}
+
+// step is an arrow of the attempt that the host last told of.
+type step struct {
+	State api.State
+	After int64 // ms since its begin
+	Took  int64 // until the next one; 0 of the last
+}
+
+// attempt is a line of the host's past.
+type attempt struct {
+	api.Event
+	State api.State
+}
+
+type button struct {
+	Word, Link string
+	Danger     bool
+}
+
+// host is GET /ui/hosts/{host}.
+func (m *room) host(r *frame.Request) (*frame.Page, error) {
+	name := r.Param("host")
+	path := "/api/v1/hosts/" + url.PathEscape(name)
+	o := &one{LogFor: strings.TrimSpace(r.Query.Get("find")), Attempt: r.Query.Get("attempt")}
+	o.Host = new(api.Host)
+	if err := r.Get(path, o.Host); err != nil {
+		return nil, err
+	}
+	if o.Status != nil {
+		o.Channel = o.Status.Channel
+	}
+	o.Kind, o.May = kindOf(o.Host, r.Now()), r.Can(scope.Operate, o.Channel)
+	o.steps()
+	o.buttons(r)
+	if err := o.log(r, path); err != nil {
+		return nil, err
+	}
+	if err := o.past(r); err != nil {
+		return nil, err
+	}
+	bad := 0
+	if o.Kind <= late {
+		bad = 1
+	}
+	return &frame.Page{
+		Title: name, Body: "host", Data: o, Bad: bad, Fragments: []string{"host-now", "host-attempt", "host-log", "host-past"},
+		Topics: []string{audit.HostsOf(o.Channel), audit.Host(name)},
+	}, nil
+}
+
+// steps are the arrows with how long each state took.
+func (o *one) steps() {
+	if o.Status == nil {
+		return
+	}
+	for i, t := range o.Status.Transitions {
+		s := step{State: t.State, After: t.After}
+		if i+1 < len(o.Status.Transitions) {
+			s.Took = o.Status.Transitions[i+1].After - t.After
+		}
+		o.Steps = append(o.Steps, s)
+	}
+}
+
+// buttons are what somebody may do with the host.
+func (o *one) buttons(r *frame.Request) {
+	if !o.May {
+		return
+	}
+	path := "/ui/hosts/" + url.PathEscape(r.Param("host"))
+	add := func(word, verb string, danger bool) {
+		o.Buttons = append(o.Buttons, button{word + "…", fmt.Sprintf("%s/%s?seq=%d", path, verb, o.WantedSeq), danger})
+	}
+	if o.Hold == nil {
+		add("Hold", "hold", false)
+	} else {
+		add("End the hold", "unhold", false)
+	}
+	st := o.Status
+	if st != nil && st.Seq == o.WantedSeq && (st.State == api.Reverted || st.State == api.Failed || st.State == api.Rejected) {
+		add("Try again", "retry", false)
+	}
+	if st != nil && st.Seq == o.WantedSeq && (st.State == api.OK || st.State == api.Testing) {
+		add("Send it back", "revert", true)
+	}
+	if o.Slot != nil {
+		add("Take its reboot slot", "release", true)
+	}
+}
+
+const (
+	mostLines = 2000 // of a log
+	mostPast  = 40   // lines of the past
+)
+
+// log is what the attempt printed.
+func (o *one) log(r *frame.Request, path string) error {
+	query := ""
+	if o.Attempt != "" {
+		query = "?attempt=" + url.QueryEscape(o.Attempt)
+	}
+	var text []byte
+	err := r.Get(path+"/log"+query, &text)
+	var e *api.Error
+	if errors.As(err, &e) && (e.Status == http.StatusNotFound || e.Status == http.StatusBadRequest) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	lines := terminal.Parse(string(text))
+	if o.LogFor != "" {
+		lines = slices.DeleteFunc(lines, func(l terminal.Line) bool {
+			return !strings.Contains(strings.ToLower(l.Text()), strings.ToLower(o.LogFor))
+		})
+	}
+	if len(lines) > mostLines {
+		o.LogMore = len(lines) - mostLines
+		lines = lines[o.LogMore:]
+	}
+	o.Log = lines
+	return nil
+}
+
+// past is what the audit log says of the host.
+func (o *one) past(r *frame.Request) error {
+	var page struct {
+		Events []api.Event `json:"events"`
+	}
+	q := url.Values{"host": {r.Param("host")}, "before": {"9007199254740990"}}
+	if o.Channel != "" {
+		q.Set("channel", o.Channel)
+	}
+	if err := r.Get("/api/v1/events?"+q.Encode(), &page); err != nil {
+		return err
+	}
+	for i := range page.Events[:min(len(page.Events), mostPast)] {
+		e := page.Events[i]
+		o.Attempts = append(o.Attempts, attempt{e, api.State(e.Data["state"])})
+	}
+	return nil
+}
+
+// Ago says since when a host runs what it runs.
+func (o *one) Since() time.Time {
+	if o.Status == nil || o.Status.ConfigAge == 0 {
+		return time.Time{}
+	}
+	return o.Reported.Add(-time.Duration(o.Status.ConfigAge) * time.Second).Truncate(time.Minute)
+}

@@ -1,0 +1,169 @@
+package fleet
+
+import (
+	"fmt"
+	"slices"
+
+	"narwharf/hooks/api"
+	"narwharf/hooks/api/alarm"
+	"narwharf/hooks/audit"
+	"narwharf/hooks/dashboard/frame"
+	"narwharf/hooks/rollout"
+	"narwharf/hooks/rollout/driver"
+)
+
+// summary is what the overview shows.
+type summary struct {
+	Wrong    []wrong
+	More     int // alarms that are not in Wrong
+	Channels []channel
+	Facts    []Fact
+	Hosts    int
+}
+
+// wrong is something that somebody has to look at.
+type wrong struct {
+	Tag, Tone, Text, Link string
+	Alarm                 *alarm.Alarm
+}
+
+// channel is one with what its hosts do.
+type channel struct {
+	*api.Channel
+	Run   *rollout.Summary
+	Hosts int
+	Kinds [kinds]int
+}
+
+const mostAlarms = 50
+
+func (m *room) overview(r *frame.Request) (*frame.Page, error) {
+	var alarms struct {
+		Alarms []alarm.Alarm `json:"alarms"`
+	}
+	var rollouts struct {
+		Rollouts []rollout.Summary `json:"rollouts"`
+	}
+	var channels struct {
+		Channels []*api.Channel `json:"channels"`
+	}
+	for path, into := range map[string]any{"/api/v1/alarms": &alarms, "/api/v1/rollouts": &rollouts, "/api/v1/channels": &channels} {
+		if err := r.Get(path, into); err != nil {
+			return nil, err
+		}
+	}
+	lines, err := m.lines(r)
+	if err != nil {
+		return nil, err
+	}
+	s := &summary{Hosts: len(lines)}
+	if m.health != nil {
+		s.Facts = m.health(r.Context())
+	}
+	see := sees(r)
+	for _, c := range channels.Channels {
+		if see(c.Channel) && !c.Deleted {
+			s.Channels = append(s.Channels, channel{Channel: c})
+		}
+	}
+	at := func(name string) *channel {
+		i, ok := slices.BinarySearchFunc(s.Channels, name, func(c channel, name string) int { return compare(c.Channel.Channel, name) })
+		if !ok {
+			return new(channel)
+		}
+		return &s.Channels[i]
+	}
+	for i := range lines {
+		c := at(lines[i].Channel)
+		c.Hosts++
+		c.Kinds[lines[i].Kind]++
+	}
+	for i := range rollouts.Rollouts {
+		at(rollouts.Rollouts[i].Channel).Run = &rollouts.Rollouts[i]
+	}
+	s.wrongs(alarms.Alarms)
+	topics := []string{audit.Events, audit.HostsOf(""), driver.Topic("")}
+	return &frame.Page{Title: "Overview", Body: "overview", Data: s, Bad: len(s.Wrong) + s.More, Fragments: []string{"overview-now", "overview-channels", "overview-server"}, Topics: topics}, nil
+}
+
+// wrongs lists what somebody has to look at, the worst first.
+func (s *summary) wrongs(alarms []alarm.Alarm) {
+	for _, f := range s.Facts {
+		if f.Bad {
+			s.Wrong = append(s.Wrong, wrong{Tag: f.Name, Tone: "bad", Text: f.Text})
+		}
+	}
+	for i := range s.Channels {
+		c := &s.Channels[i]
+		link := "/ui/channels/" + c.Channel.Channel
+		if run := c.Run; run != nil && (run.State == rollout.Halted || run.State == rollout.Aborting) {
+			s.Wrong = append(s.Wrong, wrong{Tag: string(run.State), Tone: "bad", Text: fmt.Sprintf("%s: release %d is %s: %s", run.Channel, run.Seq, run.State, run.Why), Link: link})
+		} else if run != nil && (run.State == rollout.Paused || asksYes(run)) {
+			s.Wrong = append(s.Wrong, wrong{Tag: string(run.State), Tone: "warn", Text: fmt.Sprintf("%s: release %d waits for a person: %s", run.Channel, run.Seq, run.Why), Link: link})
+		}
+		for k := failed; k <= drifted; k++ {
+			if n := c.Kinds[k]; n > 0 {
+				s.Wrong = append(s.Wrong, wrong{Tag: kindWords[k], Tone: kindTones[k], Text: fmt.Sprintf("%s: %d of %d hosts", c.Channel.Channel, n, c.Hosts), Link: fmt.Sprintf("/ui/hosts?channel=%s&state=%s", c.Channel.Channel, query(kindWords[k]))})
+			}
+		}
+	}
+	for i := range alarms {
+		if i == mostAlarms {
+			s.More = len(alarms) - i
+			break
+		}
+		a := &alarms[i]
+		w := wrong{Tag: a.Kind, Tone: "bad", Text: a.Text, Link: "/ui/alarms", Alarm: a}
+		if a.Taken != nil {
+			w.Tone = "warn"
+		}
+		s.Wrong = append(s.Wrong, w)
+	}
+}
+
+// asksYes tells whether a roll-out waits for somebody's yes.
+func asksYes(s *rollout.Summary) bool {
+	return slices.ContainsFunc(s.Waves, func(w rollout.WaveSummary) bool { return w.State == rollout.WaveApproval })
+}
+
+// Counts are the hosts of a channel by how they are.
+func (c *channel) Counts() (list []choice) {
+	for k, n := range c.Kinds {
+		if n > 0 {
+			list = append(list, choice{Word: kindWords[k], N: n, Tone: kindTones[k], Link: fmt.Sprintf("/ui/hosts?channel=%s&state=%s", c.Channel.Channel, query(kindWords[k]))})
+		}
+	}
+	return list
+}
+
+// Tone is the class of its roll-out's state.
+func (c *channel) Tone() string {
+	switch c.Run.State {
+	case rollout.Completed:
+		return "good"
+	case rollout.Halted, rollout.Aborting, rollout.Aborted:
+		return "bad"
+	case rollout.Paused:
+		return "warn"
+	}
+	return "busy"
+}
+
+// Parts are the widths of the bar of its roll-out, of 100.
+func (c *channel) Parts() (list []part) {
+	total := max(c.Run.Total, 1)
+	at := 0.0
+	for _, p := range []part{{Class: "w", Width: float64(c.Run.Well)}, {Class: "a", Width: float64(c.Run.Armed)}, {Class: "f", Width: float64(c.Run.InFlight)}, {Class: "b", Width: float64(c.Run.Bad)}} {
+		p.Width, p.At = min(p.Width*100/float64(total), 100-at), at
+		if at += p.Width; p.Width > 0 {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// part is a piece of a bar.
+type part struct {
+	Class     string
+	At, Width float64
+}
