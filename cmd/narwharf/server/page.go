@@ -6,7 +6,9 @@ import (
 	"strings"
 	"time"
 
+	"narwharf/cmd/narwharf/server/health"
 	"narwharf/hooks/dashboard"
+	"narwharf/hooks/dashboard/channels"
 	"narwharf/hooks/dashboard/fleet"
 	"narwharf/hooks/dashboard/frame"
 	"narwharf/hooks/reply"
@@ -28,10 +30,17 @@ func (d *DataDir) page(auth *access.Authenticator, issuers *oidc.Issuers) *dashb
 		}
 		return "", nil
 	}
+	health := &health.Of{
+		Files: d.cache.Uploads.Files, State: d.alive, Driver: d.channels.Rollouts,
+		Keys: func() int { return len(d.cache.Signer.PublicKeys()) },
+	}
 	return dashboard.New(dashboard.Options{
 		Access: auth, Sessions: session.New(d.Short, d.Tokens), Cookies: d.cookies(), Log: d.log, Clock: time.Now,
 		API: d.channels, Topics: d.channels.Polls(),
-		Rooms:  []*frame.Room{fleet.Room()},
+		Rooms: []*frame.Room{
+			fleet.Room(d.channels.Fleet, d.channels.Rollouts, health.Facts),
+			channels.Room(d.channels.Rollouts, d.channels.Fleet),
+		},
 		Logins: &session.Logins{Issuers: issuers, Secret: secret, Public: d.Config.URL()},
 	})
 }

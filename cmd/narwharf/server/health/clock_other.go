@@ -1,0 +1,6 @@
+//go:build !linux
+
+package health
+
+// kept is what is known of time synchronisation.
+func kept() string { return "" }
