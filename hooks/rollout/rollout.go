@@ -127,9 +127,12 @@ type Host struct {
 	Turn   int32 `json:"turn,omitempty"` // how often it went to the end of the line
 
 	Grants int32 `json:"grants,omitempty"` // ever, of directives too: their ids are made of it
-	// Denied is the system that a directive made it leave last.
-	Denied string `json:"denied,omitempty"`
+	// Denied are the systems that directives made it leave, the last one last; at most MaxDenied.
+	Denied []string `json:"denied,omitempty"`
 }
+
+// MaxDenied bounds Host.Denied.
+const MaxDenied = 8
 
 // Rollout is the row of a roll-out.
 type Rollout struct {

@@ -7,6 +7,7 @@
 package attempt
 
 import (
+	"slices"
 	"time"
 
 	"narwharf/hooks/api"
@@ -86,8 +87,8 @@ func (c *Case) adopt() {
 			c.about(l.Seq)
 			c.well(word)
 		}
-	case word == rollout.IsReverted && l.DeniesBytes && !l.Refuses && entry.Path == r.Denied:
-		r.Retry, r.Over, c.Changed = true, l.Attempt, true // it denies what it was told to leave under another seq, too
+	case word == rollout.IsReverted && c.denies(entry):
+		r.Retry, r.Over, c.Changed = true, l.Attempt, true
 	case isBad(word):
 		c.about(l.Seq)
 		c.bad(word)
@@ -116,9 +117,21 @@ func (c *Case) hearGranted(word rollout.Word) {
 		c.Withdraw()
 	case rollout.Elsewhere:
 		c.backInLine()
+	case rollout.Nothing:
+		if c.Level.Seq > c.Row.Seq { // it has gone on to a newer release, of which this grant is none
+			c.end(rollout.Untouched, "")
+			c.adopt()
+		}
 	default:
 		c.hearEnd(word)
 	}
+}
+
+// denies tells whether the host refuses an entry because a directive made it leave that system
+// before, under whatever seq: then it wants to be told to try again.
+func (c *Case) denies(entry *rollout.Entry) bool {
+	l := c.Level
+	return entry != nil && l.DeniesBytes && !l.Refuses && slices.Contains(c.Row.Denied, entry.Path)
 }
 
 // begun is that the host cannot be called back. Its attempt is not over, then.

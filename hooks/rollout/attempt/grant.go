@@ -1,6 +1,7 @@
 package attempt
 
 import (
+	"slices"
 	"time"
 
 	"narwharf/hooks/rollout"
@@ -9,7 +10,8 @@ import (
 // Grant lets the host begin with the channel's release.
 func (c *Case) Grant() {
 	r := c.Row
-	retry := r.Retry
+	// Who sees the release by its grant alone says that he denies it only after that.
+	retry := r.Retry || c.Level.Seq != c.Run.Seq && c.denies(c.Entry(c.Run.Seq))
 	c.about(c.Run.Seq)
 	r.Phase, r.Retry = rollout.Granted, retry
 	r.Until = c.Now.Add(rollout.Lease)
@@ -87,8 +89,9 @@ func (c *Case) Leaves() bool {
 func (c *Case) Direct() {
 	r := c.Row
 	r.Phase, r.At, c.Changed = rollout.Reverting, c.Now, true
-	if entry := c.Entry(r.Seq); entry != nil {
-		r.Denied = entry.Path
+	if entry := c.Entry(r.Seq); entry != nil && !slices.Contains(r.Denied, entry.Path) {
+		r.Denied = append(slices.Clone(r.Denied), entry.Path)
+		r.Denied = r.Denied[max(0, len(r.Denied)-rollout.MaxDenied):]
 	}
 	if r.Fault == rollout.TimedOut {
 		r.Fault = "" // its time runs anew

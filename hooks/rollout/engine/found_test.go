@@ -280,3 +280,59 @@ func TestArmedIsNotHeldBack(t *testing.T) {
 		t.Errorf("it is %s", text(s))
 	}
 }
+
+// Without prefetch it says so only after its grant, which tells it to try again, then. Of several
+// systems that it was told to leave it denies each.
+func TestFoundDeniedAfterItsGrant(t *testing.T) {
+	w := newWorld(t)
+	w.policy("web", `{"rollout": {"prefetch": false, "bake": "1h"}}`)
+	a := w.add("web", "a", nil, "/old")
+	a.deniesAll, a.level.DeniesBytes = true, true
+	a.report()
+	for seq, path := range []string{"/x", "/y"} {
+		w.promote("web", int64(seq+1), path)
+		a.goes(api.OK)
+		w.must(rollout.Verb{Channel: "web", Seq: int64(seq + 1), Verb: rollout.Abort, By: "x"})
+		w.finish()
+	}
+	for seq, path := range []string{"/x", "/y"} {
+		w.promote("web", int64(seq+3), path)
+		w.finish()
+		w.wait(time.Hour)
+		w.endsOn(t, int64(seq+3), path)
+	}
+	w.promote("web", 5, "/z")
+	a.goes(api.Reverted) // by itself
+	if r := w.row("a"); r.Fault != rollout.Reverted {
+		t.Fatalf("its row: %s", text(r))
+	}
+	w.put("web", 6, all("/z"))
+	w.must(rollout.Promote{Channel: "web", Seq: 6, Force: true})
+	a.poll()
+	if a.report(); w.row("a").Phase != rollout.Bad {
+		t.Errorf("what it found out by itself it tries once more: %s", text(w.row("a")))
+	}
+}
+
+// A grant that was taken back by a newer release holds its place no longer than until the
+// host speaks of that.
+func TestFoundGrantOfBefore(t *testing.T) {
+	w := newWorld(t)
+	w.policy("web", `{"rollout": {}}`)
+	a := w.add("web", "a", nil, "/old")
+	w.promote("web", 1, "/x")
+	a.poll()
+	a.report()
+	if r := w.row("a"); r.Phase != rollout.Granted {
+		t.Fatalf("its row: %s", text(r))
+	}
+	w.promote("web", 2, "/y")
+	if r := w.row("a"); r.Phase != rollout.Withdrawn {
+		t.Fatalf("its row: %s", text(r))
+	}
+	a.poll() // in place of using the grant
+	a.report()
+	if r := w.row("a"); r.Phase != rollout.Granted || r.Seq != 2 {
+		t.Errorf("its row: %s", text(r))
+	}
+}
