@@ -66,8 +66,13 @@ func (fw *follower) send(args ...string) int64 {
 // seq is that of the channel's last release.
 func (fw *follower) seq() int64 {
 	fw.T.Helper()
+	return fw.seqOf("web")
+}
+
+func (fw *follower) seqOf(channel string) int64 {
+	fw.T.Helper()
 	var c struct{ Seq int64 }
-	out := fw.CI().Narwharf("channel", "show", "web", "--json")
+	out := fw.CI().Narwharf("channel", "show", channel, "--json")
 	if err := json.Unmarshal([]byte(out.Stdout), &c); err != nil || c.Seq == 0 {
 		fw.T.Fatalf("%v: %v", err, out)
 	}
