@@ -134,6 +134,15 @@ func (c *Case) denies(entry *rollout.Entry) bool {
 	return entry != nil && l.DeniesBytes && !l.Refuses && slices.Contains(c.Row.Denied, entry.Path)
 }
 
+// deny notes a system that a directive makes the host leave.
+func (c *Case) deny(entry *rollout.Entry) {
+	r := c.Row
+	if !slices.Contains(r.Denied, entry.Path) {
+		r.Denied = append(slices.Clone(r.Denied), entry.Path) // rows that were handed out stay as they are
+		r.Denied = r.Denied[max(0, len(r.Denied)-rollout.MaxDenied):]
+	}
+}
+
 // begun is that the host cannot be called back. Its attempt is not over, then.
 func (c *Case) begun() {
 	r := c.Row
@@ -191,7 +200,7 @@ func (c *Case) well(word rollout.Word) {
 // bad is a bad end, but where somebody asked for it: a wish that was carried out is no error.
 func (c *Case) bad(word rollout.Word) {
 	if entry := c.Entry(c.Row.Seq); word == rollout.IsReverted && c.Level.Asked && entry != nil {
-		c.Row.Denied = entry.Path
+		c.deny(entry)
 		c.end(rollout.Back, c.Row.Fault)
 		return
 	}

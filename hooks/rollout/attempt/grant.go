@@ -1,7 +1,6 @@
 package attempt
 
 import (
-	"slices"
 	"time"
 
 	"narwharf/hooks/rollout"
@@ -89,9 +88,8 @@ func (c *Case) Leaves() bool {
 func (c *Case) Direct() {
 	r := c.Row
 	r.Phase, r.At, c.Changed = rollout.Reverting, c.Now, true
-	if entry := c.Entry(r.Seq); entry != nil && !slices.Contains(r.Denied, entry.Path) {
-		r.Denied = append(slices.Clone(r.Denied), entry.Path)
-		r.Denied = r.Denied[max(0, len(r.Denied)-rollout.MaxDenied):]
+	if entry := c.Entry(r.Seq); entry != nil {
+		c.deny(entry)
 	}
 	if r.Fault == rollout.TimedOut {
 		r.Fault = "" // its time runs anew
