@@ -76,9 +76,9 @@ func (a *agents) tell() string {
 	text, _ := json.MarshalIndent(a.rollout(), "", " ")
 	out := string(text)
 	for _, h := range a.hosts {
-		row, _ := a.s.Rollouts.Host(h.name)
+		answer, _ := a.s.Rollouts.Answer(sim.Channel, h.name)
 		s := h.Acks[len(h.Acks)-1]
-		out += fmt.Sprintf("\n%s runs %s, is %s of %d (%s), waits for %+v\n  %+v", h.name, h.Current, s.State, s.Seq, s.Error, s.WaitingFor, row)
+		out += fmt.Sprintf("\n%s runs %s, is %s of %d (%s), waits for %+v\n  %+v", h.name, h.Current, s.State, s.Seq, s.Error, s.WaitingFor, answer)
 	}
 	return out
 }
