@@ -41,7 +41,11 @@ func gate(s *rollout.Summary) (text, tone string) {
 	for i := len(s.Waves) - 1; i >= 0; i-- {
 		w := &s.Waves[i]
 		if text, _ := waveText(w); w.State != rollout.WaveAhead {
-			return fmt.Sprintf("%s, wave %d of %d: %s", w.Name, i+1, len(s.Waves), text), "busy"
+			name := fmt.Sprintf("Wave %d of %d", i+1, len(s.Waves))
+			if w.Name != fmt.Sprintf("wave %d", i+1) {
+				name += " (" + w.Name + ")"
+			}
+			return name + ": " + text, "busy"
 		}
 	}
 	return why("It runs"), "busy"

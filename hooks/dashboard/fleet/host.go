@@ -13,6 +13,7 @@ import (
 	"narwharf/hooks/audit"
 	"narwharf/hooks/dashboard/frame"
 	"narwharf/hooks/dashboard/terminal"
+	"narwharf/narinfo/clip"
 	"narwharf/signing/access/scope"
 )
 
@@ -52,7 +53,7 @@ type button struct {
 func (m *room) host(r *frame.Request) (*frame.Page, error) {
 	name := r.Param("host")
 	path := "/api/v1/hosts/" + url.PathEscape(name)
-	o := &one{LogFor: strings.TrimSpace(r.Query.Get("find")), Attempt: r.Query.Get("attempt")}
+	o := &one{LogFor: clip.Line(strings.TrimSpace(r.Query.Get("find")), 200), Attempt: clip.Line(r.Query.Get("attempt"), 64)}
 	o.Host = new(api.Host)
 	if err := r.Get(path, o.Host); err != nil {
 		return nil, err
@@ -172,7 +173,7 @@ func (o *one) past(r *frame.Request) error {
 	return nil
 }
 
-// Ago says since when a host runs what it runs.
+// Since is since when a host runs what it runs.
 func (o *one) Since() time.Time {
 	if o.Status == nil || o.Status.ConfigAge == 0 {
 		return time.Time{}

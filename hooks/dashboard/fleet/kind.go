@@ -98,7 +98,7 @@ func (l *line) Version() string {
 	if l.Status == nil || l.Status.Current == "" {
 		return ""
 	}
-	return strings.TrimPrefix(frame.Name(l.Status.Current), "nixos-system-")
+	return frame.Name(l.Status.Current)
 }
 
 // Seq is the release that it is at.

@@ -11,6 +11,7 @@ import (
 	"narwharf/hooks/audit"
 	"narwharf/hooks/dashboard/frame"
 	"narwharf/hooks/rollout/policy"
+	"narwharf/narinfo/clip"
 )
 
 // perPage is how many hosts are on a page.
@@ -195,7 +196,7 @@ func (t *table) heads(counts [kinds]int) {
 func (t *table) Last() int { return t.First + max(len(t.Hosts), 1) - 1 }
 
 // Get is a value of the URL.
-func (t *table) Get(name string) string { return t.Query.Get(name) }
+func (t *table) Get(name string) string { return clip.Line(t.Query.Get(name), 200) }
 
 // Range says which hosts these are.
 func (t *table) Range() string {

@@ -3,6 +3,7 @@ package fleet
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"narwharf/hooks/api"
 	"narwharf/hooks/api/alarm"
@@ -99,7 +100,7 @@ func (s *summary) wrongs(alarms []alarm.Alarm) {
 		if run := c.Run; run != nil && (run.State == rollout.Halted || run.State == rollout.Aborting) {
 			s.Wrong = append(s.Wrong, wrong{Tag: string(run.State), Tone: "bad", Text: fmt.Sprintf("%s: release %d is %s: %s", run.Channel, run.Seq, run.State, run.Why), Link: link})
 		} else if run != nil && (run.State == rollout.Paused || asksYes(run)) {
-			s.Wrong = append(s.Wrong, wrong{Tag: string(run.State), Tone: "warn", Text: fmt.Sprintf("%s: release %d waits for a person: %s", run.Channel, run.Seq, run.Why), Link: link})
+			s.Wrong = append(s.Wrong, wrong{Tag: string(run.State), Tone: "warn", Text: strings.TrimSuffix(fmt.Sprintf("%s: release %d waits for a person: %s", run.Channel, run.Seq, run.Why), ": "), Link: link})
 		}
 		for k := failed; k <= drifted; k++ {
 			if n := c.Kinds[k]; n > 0 {
@@ -119,6 +120,14 @@ func (s *summary) wrongs(alarms []alarm.Alarm) {
 		}
 		s.Wrong = append(s.Wrong, w)
 	}
+}
+
+// Tone is how the worst of it looks.
+func (s *summary) Tone() string {
+	if s.More > 0 || slices.ContainsFunc(s.Wrong, func(w wrong) bool { return w.Tone == "bad" }) {
+		return "bad"
+	}
+	return "warn"
 }
 
 // asksYes tells whether a roll-out waits for somebody's yes.

@@ -70,11 +70,11 @@ func took(ms int64) string {
 	return d.Round(time.Second).String()
 }
 
-// Name is the name in a store path, without hash and folder; what is none is a line of itself.
+// Name is the name in a store path, without hash, folder and what all systems begin with; what is none is a line of itself.
 func Name(storePath string) string {
 	base := path.Base(storePath)
 	if hash, name, ok := strings.Cut(base, "-"); ok && len(hash) == 32 {
-		base = name
+		base = strings.TrimPrefix(name, "nixos-system-")
 	}
 	return clip.Line(base, 200)
 }
