@@ -17,7 +17,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 export NARWHARF_NIX_DIR ?= $(CACHE)/nix
 export NARWHARF_BIN ?= $(CURDIR)/bin/narwharf
 
-.PHONY: build cross run demo test test-quick bench e2e e2e-smoke nix-clients versitygw lint lint-ci race release vendored fuzz rollout-model nixos-keys nixos-eval vendor-hash clean help
+.PHONY: build cross run demo test test-quick bench e2e e2e-smoke screenshots nix-clients versitygw lint lint-ci race release vendored fuzz rollout-model nixos-keys nixos-eval vendor-hash clean help
 
 build: ## bin/narwharf alone
 	@echo "compiling bin/narwharf; from nothing this takes a minute or two"
@@ -53,6 +53,10 @@ e2e: build nix-clients versitygw ## deployments on real hosts, which it boots he
 
 e2e-smoke: build nix-clients versitygw ## every kind of them once, with small sizes
 	@NARWHARF_FLEET=1 .ci/gotest -count=1 -short -timeout 20m ./e2e/...
+
+# What they show, people have to look at; docs/ui.md has words to each.
+screenshots: build ## the pictures of docs/ui.md, of a demo in a browser
+	$(GO) test -count=1 -timeout 20m -v -run TestScreenshots ./e2e -screenshots $(CURDIR)/docs/ui
 
 # With a cache of its own: what it remembers of another clone has that one's paths,
 # and fails once that is gone.

@@ -124,15 +124,18 @@ func (d *demo) cli(args ...string) Output {
 }
 
 // is waits until a channel's roll-out has a state.
-func (d *demo) is(channel, state string) {
+func (d *demo) is(channel, state string) { d.t.Helper(); d.waits(channel, strings.ToUpper(state)) }
+
+// waits waits until narwharf rollout show has a text.
+func (d *demo) waits(channel, text string) {
 	d.t.Helper()
 	var last Output
 	for end := time.Now().Add(3 * time.Minute); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
-		if last = d.cli("rollout", "show", channel); strings.Contains(last.Stdout, strings.ToUpper(state)) {
+		if last = d.cli("rollout", "show", channel); strings.Contains(last.Stdout, text) {
 			return
 		}
 	}
-	d.t.Fatalf("%s is not %s: %v", channel, state, last)
+	d.t.Fatalf("%s is not %q: %v", channel, text, last)
 }
 
 // browse logs somebody in who may everything.
