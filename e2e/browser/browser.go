@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -147,23 +148,31 @@ func (b *Browser) next(limit time.Duration) *message {
 // call sends a message and waits for its answer.
 func (b *Browser) call(session, method string, params map[string]any, result any) {
 	b.t.Helper()
+	if err := b.ask(session, method, params, result); err != nil {
+		b.t.Fatalf("browser: %v", err)
+	}
+}
+
+// ask is call where the answer may be an error.
+func (b *Browser) ask(session, method string, params map[string]any, result any) error {
+	b.t.Helper()
 	if err := b.write(session, method, params); err != nil {
-		b.t.Fatalf("browser: %s: %v", method, err)
+		return fmt.Errorf("%s: %w", method, err)
 	}
 	for id := b.last; ; {
 		m := b.next(patience)
 		switch {
 		case m == nil:
-			b.t.Fatalf("browser: %s: no answer in %s", method, patience)
+			return fmt.Errorf("%s: no answer in %s", method, patience)
 		case m.ID != id:
 			continue
 		case m.Error != nil:
-			b.t.Fatalf("browser: %s: %s", method, m.Error.Message)
+			return fmt.Errorf("%s: %s", method, m.Error.Message)
 		case result != nil:
 			if err := json.Unmarshal(m.Result, result); err != nil {
-				b.t.Fatalf("browser: %s: %v", method, err)
+				return fmt.Errorf("%s: %w", method, err)
 			}
 		}
-		return
+		return nil
 	}
 }

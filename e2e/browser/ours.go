@@ -25,16 +25,10 @@ func (p *Page) LogIn(url, token string) {
 // Sees waits until a text is on the page, in upper or lower case.
 func (p *Page) Sees(text string) {
 	p.t.Helper()
-	if !p.Until(fmt.Sprintf("document.body.innerText.toLowerCase().includes(%q)", strings.ToLower(text)), seenWithin) {
+	if !p.Until(fmt.Sprintf("(document.body?.innerText ?? '').toLowerCase().includes(%q)", strings.ToLower(text)), seenWithin) {
 		p.t.Fatalf("%s does not come to say %q:\n%s", p.At(), text, p.Text())
 	}
 }
-
-// Mark marks the page. It is Marked until it is loaded anew.
-func (p *Page) Mark() { p.t.Helper(); p.Eval("void (window.marked = true)") }
-
-// Marked tells whether it is the page that was marked.
-func (p *Page) Marked() bool { p.t.Helper(); return p.Eval("window.marked === true") == "true" }
 
 // Confirm presses a button of the page, which leads to a form whose path ends in a verb, and confirms
 // it with a reason.

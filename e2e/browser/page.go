@@ -73,6 +73,15 @@ func (p *Page) Open(url string) {
 // Eval is the text of an expression in the page; of a promise, what it comes to.
 func (p *Page) Eval(script string) string {
 	p.t.Helper()
+	text, err := p.eval(script)
+	if err != nil {
+		p.t.Fatalf("browser: %.300s: %v", script, err)
+	}
+	return text
+}
+
+func (p *Page) eval(script string) (string, error) {
+	p.t.Helper()
 	var got struct {
 		Result           struct{ Value any }
 		ExceptionDetails *struct {
@@ -80,25 +89,30 @@ func (p *Page) Eval(script string) string {
 			Exception struct{ Description string }
 		}
 	}
-	p.call("Runtime.evaluate", map[string]any{"expression": script, "returnByValue": true, "userGesture": true, "awaitPromise": true}, &got)
+	if err := p.ask(p.session, "Runtime.evaluate", map[string]any{"expression": script, "returnByValue": true, "userGesture": true, "awaitPromise": true}, &got); err != nil {
+		return "", err
+	}
 	if e := got.ExceptionDetails; e != nil {
-		p.t.Fatalf("browser: %.300s: %s %s", script, e.Text, e.Exception.Description)
+		return "", fmt.Errorf("%s %s", e.Text, e.Exception.Description)
 	}
 	if text, ok := got.Result.Value.(string); ok {
-		return text
+		return text, nil
 	}
-	return fmt.Sprint(got.Result.Value)
+	return fmt.Sprint(got.Result.Value), nil
 }
 
-// Until waits until an expression is true, and reports whether it came to be.
+// Until waits until an expression is true, and reports whether it came to be. The page may be loaded
+// anew meanwhile.
 func (p *Page) Until(script string, limit time.Duration) bool {
 	p.t.Helper()
-	for end := time.Now().Add(limit); p.Eval(script) != "true"; p.Idle(50 * time.Millisecond) {
+	for end := time.Now().Add(limit); ; p.Idle(50 * time.Millisecond) {
+		if text, err := p.eval(script); err == nil && text == "true" {
+			return true
+		}
 		if time.Now().After(end) {
 			return false
 		}
 	}
-	return true
 }
 
 // Idle lets the page go on for a while.
