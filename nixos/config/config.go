@@ -101,6 +101,7 @@ type Config struct {
 	Reboot struct {
 		Allow   desired.RebootAllow `toml:"allow"`
 		Windows []window.Window     `toml:"windows"`
+		Kexec   bool                `toml:"kexec"` // past the firmware, where that is possible
 	} `toml:"reboot"`
 	Directives struct { // of the server, unsigned
 		Obey    desired.Obey `toml:"obey"`

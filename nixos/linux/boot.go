@@ -1,9 +1,11 @@
 package linux
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -23,6 +25,10 @@ type boot struct {
 	stateDir string
 	unit     string // the agent's own, "" if it is no service
 	config   string // the agent's file
+	kexec    bool   // reboots go past the firmware, where that is possible
+	lockdown string // lockdownFile
+	log      *slog.Logger
+	patience time.Duration // 0: rebootPatience
 }
 
 // rebootPatience is how long a host may take to go down.
@@ -32,13 +38,17 @@ const rebootPatience = 10 * time.Minute
 func (b *boot) Reboot(ctx context.Context) error {
 	asking, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	if _, _, err := sys.Run(asking, 4096, nil, "systemctl", "reboot"); err != nil {
+	verb := "reboot"
+	if b.kexec && b.viaKexec(asking) {
+		verb = "kexec"
+	} else if _, _, err := sys.Run(asking, 4096, nil, "systemctl", verb); err != nil {
 		return err
 	}
-	if err := sys.Sleep(ctx, rebootPatience); err != nil {
+	patience := cmp.Or(b.patience, rebootPatience)
+	if err := sys.Sleep(ctx, patience); err != nil {
 		return err
 	}
-	return fmt.Errorf("systemctl reboot did not end this boot in %s", rebootPatience)
+	return fmt.Errorf("systemctl %s did not end this boot in %s", verb, patience)
 }
 
 func (b *boot) Sync(context.Context) error {
