@@ -34,7 +34,7 @@ func (m *machine) layer(files map[string]string) error {
 		if n, ok := strings.CutSuffix(name, "!"); ok {
 			name, mode = n, 0o755
 		}
-		if strings.Contains(name, "token") || strings.Contains(name, "netrc") || strings.HasSuffix(name, ".sec") {
+		if strings.Contains(name, "token") || strings.Contains(name, "netrc") || strings.HasSuffix(name, ".sec") || strings.HasSuffix(name, "_key") {
 			mode = 0o600
 		}
 		file := filepath.Join(m.dir(), "layer", name)

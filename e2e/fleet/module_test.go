@@ -89,6 +89,7 @@ func TestServerModule(t *testing.T) {
 		Run(t, name, func(s *Story) { story(s, f.For(s)) })
 	}
 	tell("a cache and one for pull requests, side by side", sideBySide)
+	tell("tokens are those that the configuration declares", declaredTokens)
 	tell("a user that systemd makes, the store by its daemon, keys as credentials, port 80", dynamic)
 	tell("the sandbox", sandboxed)
 	tell("a restart refuses nobody, and a reload is told", restarted)
@@ -135,6 +136,43 @@ func sideBySide(s *Story, f *Fleet) {
 	}
 	if out := h.Exec("setpriv", "--reuid=narwharf-pr", "--regid=narwharf-pr", "--clear-groups", "ls", "/var/lib/narwharf"); out.Code == 0 {
 		s.Errorf("the user of the cache for pull requests reads the other's data: %s", out.Stdout)
+	}
+}
+
+// declaredTokens: one that the configuration has no more ends with the next start, one that it has otherwise is made
+// anew, and one that a person made stays.
+func declaredTokens(s *Story, f *Fleet) {
+	h := f.Host("h1")
+	const script = "/usr/local/lib/narwharf/narwharf-pr-rights"
+	status := func(token string) string {
+		return h.Exec("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-u", "x:"+token, "-T", "/etc/hostname", "--unix-socket", "/run/narwharf-pr/http.sock", "http://cache/nar/0000000000000000000000000000000000000000000000000000.nar").Stdout
+	}
+	declare := func(json string) {
+		s.Helper()
+		h.Sh(`sed -i "s|^{.*|$1|" "$2"`, json, script)
+		if text := h.ReadFile(script); !strings.Contains(text, "\n"+json+"\n") {
+			s.Fatalf("the script is\n%s", text)
+		}
+		if out := h.Exec("systemctl", "restart", "narwharf-pr.service"); out.Code != 0 {
+			s.Fatalf("%v\n%s", out, tail(h.Journal("narwharf-pr.service"), 10))
+		}
+	}
+	declared := h.Must("cat", "/var/lib/narwharf-pr/tokens.d/ci")
+	byHand := h.Must("narwharf", "token", "new", "--config", "/etc/narwharf/pr.toml", "--name", "hand", "--scope", "push")
+	if a, b := status(declared), status(byHand); a == "401" || b == "401" {
+		s.Fatalf("before: %s, %s", a, b)
+	}
+	declare(`{"ci":{"scopes":["pull"]}}`)
+	less := h.Must("cat", "/var/lib/narwharf-pr/tokens.d/ci")
+	if a, b, c := status(declared), status(less), status(byHand); a != "401" || b != "403" || c == "401" {
+		s.Errorf("with fewer rights: the token of before %s, want 401; the one of now %s, want 403; the one by hand %s", a, b, c)
+	}
+	declare(`{}`)
+	if a, b := status(less), status(byHand); a != "401" || b == "401" {
+		s.Errorf("declared no more: %s, want 401; the one by hand %s", a, b)
+	}
+	if out := h.Exec("ls", "/var/lib/narwharf-pr/tokens.d/ci"); out.Code == 0 {
+		s.Error("its file is there still")
 	}
 }
 

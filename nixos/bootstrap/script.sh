@@ -61,6 +61,10 @@ prove_ssh() {
   [ -n "$nonce" ] || return 0
   signature=$(printf 'narwharf host 1\nnonce %s\nurl %s\nhost %s\ninstance %s\n' "$nonce" "$server" "$name" "$instance" |
     ssh-keygen -Y sign -f /etc/ssh/ssh_host_ed25519_key -n host@narwharf 2> /dev/null | sed 's/$/\\n/' | tr -d '\n')
+  [ -n "$signature" ] || {
+    say "ssh-keygen signs nothing with /etc/ssh/ssh_host_ed25519_key: is it there, and for root alone to read?"
+    return 0
+  }
   answer=$(curl -sS --max-time 15 "$server/api/v1/join" \
     -d "{\"host\":\"$name\",\"channel\":\"$channel\",\"instance\":\"$instance\",\"proof\":{\"type\":\"ssh\",\"nonce\":\"$nonce\",\"signature\":\"$signature\"}}")
   token=$(printf '%s' "$answer" | sed -n 's/.*"token":"\(nwt_[0-9a-z_]*\)".*/\1/p')
