@@ -222,6 +222,11 @@ in
             example = [ "Sat,Sun 02:00-04:00 Europe/Berlin" ];
             description = "When it may be rebooted; always by default.";
           };
+          reboot.kexec = mkOption {
+            type = null' lib.types.bool;
+            default = null;
+            description = "Let the new kernel take over without the firmware, where that is possible (kexec).";
+          };
           drift.action = mkOption {
             type = null' (lib.types.enum [ "leave" "return" ]);
             default = null;
@@ -304,7 +309,8 @@ in
 
       environment = config.networking.proxy.envVars;
       # For the agent, for hooks and for [[check]] in settings; healthChecks have their own.
-      path = [ config.nix.package config.systemd.package pkgs.bash pkgs.coreutils pkgs.curl pkgs.util-linux ];
+      path = [ config.nix.package config.systemd.package pkgs.bash pkgs.coreutils pkgs.curl pkgs.util-linux ]
+        ++ optional (settings.reboot.kexec or false) pkgs.kexec-tools;
       # The unit names the file itself, so that a changed one changes the unit.
       restartTriggers = [ configFile ];
       serviceConfig = {

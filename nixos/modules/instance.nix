@@ -82,8 +82,9 @@ in
     default = { };
     example = literalExpression ''{ ci.scopes = [ "push" "promote:web" ]; hosts.scopes = [ "follow:web" ]; }'';
     description = ''
-      Tokens that are made when the server runs, each once, in `tokens.d/NAME` of `data_dir`, for root and the service to read. To
-      have one made anew, delete its file. One that is not here any more is still good: `narwharf token revoke`.
+      Tokens that are made when the server starts, each once, in `tokens.d/NAME` of `data_dir`, for root and the service to read. At the
+      next start one that is not here any more is revoked, and one that says something else here, or whose file is gone, is revoked and
+      made anew. Tokens that were made by `narwharf token new` are left alone.
     '';
     type = lib.types.attrsOf (lib.types.submodule {
       options = {

@@ -13,7 +13,7 @@
 { config, lib, pkgs, ... }:
 
 let
-  inherit (lib) concatLists concatMap concatStringsSep escapeShellArg hasPrefix imap0 mapAttrs' mapAttrsToList mkDefault mkIf mkMerge mkOption nameValuePair optional optionalAttrs removePrefix;
+  inherit (lib) concatLists concatMap escapeShellArg hasPrefix imap0 mapAttrs' mapAttrsToList mkDefault mkIf mkMerge mkOption nameValuePair optional optionalAttrs removePrefix;
   common = import ./settings.nix { inherit lib; };
   defaultPackage = pkgs.narwharf or (pkgs.callPackage ../package.nix { });
 
@@ -67,17 +67,11 @@ let
 
   inStateDirectory = i: hasPrefix "/var/lib/" i.settings.data_dir;
 
-  makeTokens = name: i: pkgs.writeShellScript "${unitOf name}-tokens" ''
-    set -eu
-    umask 077
-    dir=${escapeShellArg "${i.settings.data_dir}/tokens.d"}
-    ${pkgs.coreutils}/bin/mkdir -p "$dir"
-    ${concatStringsSep "\n" (mapAttrsToList (token: t: ''
-      [ -e "$dir"/${escapeShellArg token} ] || ${lib.getExe' i.package "narwharf"} token new --config ${fileOf name i} \
-        --name ${escapeShellArg token} ${concatStringsSep " " (map (s: "--scope ${escapeShellArg s}") t.scopes)} \
-        ${lib.optionalString (t.host != null) "--host ${escapeShellArg t.host}"} \
-        ${lib.optionalString (t.expires != null) "--expires ${t.expires}"} --out "$dir"/${escapeShellArg token}
-    '') i.tokens)}
+  # Also without tokens: those that were declared before end.
+  declareTokens = name: i: pkgs.writeShellScript "${unitOf name}-tokens" ''
+    exec ${lib.getExe' i.package "narwharf"} token declare - --config ${fileOf name i} --dir ${escapeShellArg "${i.settings.data_dir}/tokens.d"} <<'EOF'
+    ${builtins.toJSON (lib.mapAttrs (_: common.withoutNull) i.tokens)}
+    EOF
   '';
 
   makeKey = name: i: pkgs.writeShellScript "${unitOf name}-key" ''
@@ -116,7 +110,7 @@ let
     }
     // optionalAttrs i.socketActivation { Sockets = "${unitOf name}.socket"; }
     // optionalAttrs (i.generateKey != null) { ExecStartPre = makeKey name i; }
-    // optionalAttrs (i.tokens != { }) { ExecStartPost = makeTokens name i; }
+    // { ExecStartPost = declareTokens name i; }
     // (if i.user == null then { DynamicUser = true; } else { User = i.user; Group = i.group; })
     // (if inStateDirectory i
     then { StateDirectory = removePrefix "/var/lib/" i.settings.data_dir; StateDirectoryMode = "0750"; }

@@ -70,7 +70,7 @@ in
       server = [ "https://cache.example.org:8443" "http://10.0.0.1:8080" ];
       threshold = 1;
       probation = { minimum = "1m"; settle = "20s"; ignore_units = [ "backup-*.service" ]; };
-      reboot = { allow = "always"; windows = [ "Sat,Sun 02:00-04:00 Europe/Berlin" ]; };
+      reboot = { allow = "always"; kexec = true; windows = [ "Sat,Sun 02:00-04:00 Europe/Berlin" ]; };
       drift.action = "return";
       hooks.pre_switch = [ "/run/current-system/sw/bin/drain" "--wait" ];
       check = [{ name = "ready"; http = "http://127.0.0.1:8080/readyz"; timeout = "5s"; }];

@@ -7,12 +7,15 @@ let
   # shellcheck alone, which evaluates to nothing that we look at.
   complete = builtins.pathExists (nixpkgs + "/pkgs/development/haskell-modules/hackage-packages.nix");
   # Past default.nix, which refuses a Nix older than 2.18; the rest does without.
-  pkgsFor = system: import (nixpkgs + "/pkgs/top-level") {
+  # What replaces a package is an overlay: `pkgs // { … }` is lost where NixOS adds its own overlays.
+  pkgsWith = overlays: system: import (nixpkgs + "/pkgs/top-level") {
     localSystem = { inherit system; };
     config = { };
-    overlays = lib.optional (!complete) (_: prev: { shellcheck-minimal = prev.hello // { compiler.bootstrapAvailable = false; }; });
+    overlays = overlays
+      ++ lib.optional (!complete) (_: prev: { shellcheck-minimal = prev.hello // { compiler.bootstrapAvailable = false; }; });
   };
-  pkgs = pkgsFor system // { inherit narwharf; };
+  pkgsFor = pkgsWith [ ];
+  pkgs = pkgsWith [ (_: _: { inherit narwharf; }) ] system;
   # A package whose path does not change with the program.
   narwharf = {
     type = "derivation";
@@ -75,7 +78,7 @@ in
     (lib.filterAttrs (_: c: !(c ? refuses)) evaluating);
   # A disk image with the agent inside.
   image = builtins.unsafeDiscardStringContext (nixos ../../docs/examples/image.nix).config.system.build.images.raw-efi.drvPath;
-  flakes = import ./flakes.nix { inherit nixpkgs lib pkgsFor narwharf; };
+  flakes = import ./flakes.nix { inherit nixpkgs lib pkgsFor; };
   options = lib.filter (o: lib.hasPrefix "services.narwharf" o.name && o.visible && !o.internal)
     (lib.optionAttrSetToDocList (lib.filterAttrs (name: _: name == "services") (nixos { }).options));
 }

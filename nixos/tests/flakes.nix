@@ -1,5 +1,5 @@
 # What the flake and the templates give, with a nixpkgs that is a folder: without locks, fetches and builds.
-{ nixpkgs, lib, pkgsFor, narwharf }:
+{ nixpkgs, lib, pkgsFor }:
 
 let
   # fix calls a flake with itself, as Nix does.

@@ -4,5 +4,5 @@ umask 077
 key=/var/lib/narwharf/keys/cache.example.org-1.sec
 [ -e "$key" ] && exit
 /nix/store/…-coreutils-9.11/bin/mkdir -p "${key%/*}"
-/nix/store/…-narwharf-dev/bin/narwharf key generate cache.example.org-1 --out "$key" > "${key%.sec}.pub"
+/nix/store/…-narwharf/bin/narwharf key generate cache.example.org-1 --out "$key" > "${key%.sec}.pub"
 

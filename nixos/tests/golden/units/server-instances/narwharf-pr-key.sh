@@ -4,5 +4,5 @@ umask 077
 key=/var/lib/narwharf-pr/keys/pr.example.org-1.sec
 [ -e "$key" ] && exit
 /nix/store/…-coreutils-9.11/bin/mkdir -p "${key%/*}"
-/nix/store/…-narwharf-dev/bin/narwharf key generate pr.example.org-1 --out "$key" > "${key%.sec}.pub"
+/nix/store/…-narwharf/bin/narwharf key generate pr.example.org-1 --out "$key" > "${key%.sec}.pub"
 
