@@ -212,6 +212,10 @@ func whole(value any) any {
 // verdicts are the table as people read it, with the words of Nix.
 func verdicts(t *testing.T, version string, all *everything) string {
 	var lines strings.Builder
+	clone, err := filepath.Abs(root)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range slices.Sorted(maps.Keys(all.Table)) {
 		want, r := all.Table[name], all.Results[name]
 		said := "evaluates"
@@ -227,7 +231,7 @@ func verdicts(t *testing.T, version string, all *everything) string {
 		case want.Warns != "":
 			said = "evaluates, with a warning: " + strings.Join(r.Warns, "; ")
 		}
-		fmt.Fprintf(&lines, "%s %s\n", name, said)
+		fmt.Fprintf(&lines, "%s %s\n", name, strings.ReplaceAll(said, clone+"/", "")) // wherever it lies
 	}
 	return lines.String()
 }
