@@ -1,6 +1,8 @@
 package cache
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"narwharf/cache/local"
+	"narwharf/cache/local/ahead"
 	"narwharf/narinfo"
 	"narwharf/signing"
 )
@@ -165,6 +168,65 @@ func TestLAN(t *testing.T) {
 	w.must(w.put("/lan"+late.infoURL(), late.info.Append(nil)), 201)
 	w.mustServe(late)
 	w.check()
+}
+
+// TestPacksAhead: what is built while the server runs is packed before anybody asks, and nothing else.
+func TestPacksAhead(t *testing.T) {
+	w, m := localWorld(t)
+	power := t.TempDir()
+	supply := func(name, file, text string) {
+		t.Helper()
+		if err := errors.Join(os.MkdirAll(filepath.Join(power, name), 0o755), os.WriteFile(filepath.Join(power, name, file), []byte(text+"\n"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	build := func(name string, here int) *testPath {
+		p := m.build(name, map[string]string{"file": strings.Repeat(name, 1000)})
+		m.exec("update ValidPaths set ultimate = ? where path = ?", here, p.info.Path.In("/nix/store"))
+		return p
+	}
+	packed := func(p *testPath) bool { return w.setup.Cache.Packed().Has(p.info.NarHash) }
+	eventually := func(what string, ok func() bool) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal(what)
+			}
+		}
+	}
+	old := build("old", 1)
+	supply("AC", "type", "Mains")
+	supply("AC", "online", "0")
+	supply("BAT0", "type", "Battery")
+	looks := make(chan struct{}, 1)
+	p := &ahead.Packer{Store: w.setup.Cache.Local, Every: time.Millisecond, Power: power, Looked: func() {
+		select {
+		case looks <- struct{}{}:
+		default:
+		}
+	}, Log: slog.New(slog.DiscardHandler)}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { p.Run(ctx); close(ended) }()
+	defer func() { stop(); <-ended }()
+	<-looks
+	here, fetched := build("here", 1), build("fetched", 0)
+	for range 10 {
+		<-looks
+	}
+	if packed(here) {
+		t.Error("packed on battery")
+	}
+	supply("mouse", "type", "Battery")
+	supply("mouse", "scope", "Device")
+	supply("AC", "online", "1")
+	eventually("what was built is not packed", func() bool { return packed(here) })
+	last := build("last", 1)
+	eventually("what was built later is not packed", func() bool { return packed(last) })
+	if packed(old) || packed(fetched) {
+		t.Errorf("packed: there before %v, fetched %v", packed(old), packed(fetched))
+	}
+	w.mustSubstitute(here)
 }
 
 // TestLocalAndUploaded: what is in both is served from the uploads, at the URLs

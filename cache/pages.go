@@ -34,10 +34,10 @@ func (s *pages) getLanding(w *reply.Writer, req *http.Request, _ string) error {
 	base, root := reply.Base(req, s.PublicURL)
 	data := struct {
 		URL, Near, Root, Version string
-		Keys               []string
-		Others             bool // some of them are of upstreams
-		Paths              int64
-		Unpacked, Store    string
+		Keys                     []string
+		Others                   bool // some of them are of upstreams
+		Paths                    int64
+		Unpacked, Store          string
 	}{URL: base, Near: base + reply.LAN, Root: root, Version: s.Version, Paths: totals.Paths, Unpacked: refusal.Size(totals.NarSize)}
 	if s.Cache.Local != nil {
 		data.Store = s.Cache.Local.StoreDir()

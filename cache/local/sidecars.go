@@ -71,7 +71,7 @@ type debugPaths struct {
 func (d *debugPaths) update(ctx context.Context, s *Store) ([]narinfo.Path, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	fresh, last, err := realised.PathsSince(ctx, s, d.last)
+	fresh, last, err := realised.PathsSince(ctx, s, d.last, false)
 	if err != nil {
 		return nil, err
 	}

@@ -40,6 +40,7 @@ type Config struct {
 		ServeStore      bool                `toml:"serve_store"`
 		Priority        int                 `toml:"priority"`
 		NarCacheSize    configfile.Size     `toml:"nar_cache_size"`
+		CompressAhead   bool                `toml:"compress_ahead"`
 		AllowIncomplete bool                `toml:"allow_incomplete"`
 		MaxNarSize      configfile.Size     `toml:"max_nar_size"`
 		NarGrace        configfile.Duration `toml:"nar_grace"`

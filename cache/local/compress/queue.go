@@ -21,6 +21,9 @@ type job struct {
 
 // enqueue has a job wait for an encoder. mu is held.
 func (s *Store) enqueue(j *job) {
+	if s.ahead != nil {
+		s.ahead.cancel(errYielded)
+	}
 	j.place = s.queue.PushBack(j)
 	s.dispatch()
 }

@@ -68,6 +68,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"narwharf/cache/local/encoder"
+	"narwharf/cache/state/durable"
 	"narwharf/narinfo"
 )
 
@@ -115,6 +116,7 @@ type Store struct {
 	queue     list.List                  // of *job
 	working   int                        // encoders that are given out
 	pulling   int                        // those of them that pull
+	ahead     *encoding                  // that nobody has asked for; nil if there is none
 
 	stored map[narinfo.Hash]*storedFile
 	order  *list.List // of *storedFile, the last used first
@@ -270,7 +272,7 @@ func (s *Store) Close() error {
 			s.stamp(f.key, f.used)
 		}
 	}
-	err := syncAll(s.dir)
+	err := durable.SyncFileSystem(s.dir)
 	if err == nil && s.doubts() == 0 {
 		err = writeState(s.dir, stateClean)
 	}

@@ -104,9 +104,17 @@ func read(ctx context.Context, db *sql.DB, storeDir, query, drv, output string) 
 	return r, nil
 }
 
-// PathsSince returns the paths that became valid after the one with a number, 0 for all,
-// and the last one's number, which is smaller than the given one if the database is another.
-func PathsSince(ctx context.Context, s Store, number int64) (paths []narinfo.Path, last int64, err error) {
+// LastPath returns the number of the path that became valid last, 0 if there is none.
+func LastPath(ctx context.Context, s Store) (last int64, err error) {
+	err = s.Read(ctx, func(ctx context.Context, db *sql.DB) error {
+		return db.QueryRowContext(ctx, "select coalesce(max(id), 0) from ValidPaths").Scan(&last)
+	})
+	return last, err
+}
+
+// PathsSince returns the paths that became valid after the one with a number, 0 for all, if built
+// those alone that were built here and not fetched, and the last one's number, which is smaller than the given one if the database is another.
+func PathsSince(ctx context.Context, s Store, number int64, built bool) (paths []narinfo.Path, last int64, err error) {
 	err = s.Read(ctx, func(ctx context.Context, db *sql.DB) error {
 		paths = nil
 		if err := db.QueryRowContext(ctx, "select coalesce(max(id), 0) from ValidPaths").Scan(&last); err != nil {
@@ -115,7 +123,7 @@ func PathsSince(ctx context.Context, s Store, number int64) (paths []narinfo.Pat
 		if last < number {
 			number = 0
 		}
-		rows, err := db.QueryContext(ctx, "select path from ValidPaths where id > ? and id <= ?", number, last)
+		rows, err := db.QueryContext(ctx, "select path from ValidPaths where id > ? and id <= ? and (ultimate = 1 or not ?)", number, last, built)
 		if err != nil {
 			return err
 		}

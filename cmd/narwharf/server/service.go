@@ -19,6 +19,7 @@ import (
 	"narwharf/cache"
 	"narwharf/cache/fastpath"
 	"narwharf/cache/limits"
+	"narwharf/cache/local/ahead"
 	"narwharf/cache/signed"
 	"narwharf/cmd/narwharf/server/collector"
 	"narwharf/cmd/narwharf/server/greeting"
@@ -192,6 +193,7 @@ func (s *service) tend() (end func()) {
 		func(ctx context.Context) { s.channels.Retain.TendHosts(ctx, s.channels.Fleet.Gone) },
 		s.alone("scrub", s.scrubber.Run),
 		s.alone("series", s.past.Run),
+		s.packAhead,
 		s.collector.Run,
 		func(ctx context.Context) {
 			s.channels.Retain.Tend(ctx, s.collector, time.Duration(s.Config.Retention.Interval))
@@ -200,6 +202,13 @@ func (s *service) tend() (end func()) {
 		tending.Go(func() { job(background) })
 	}
 	return func() { stop(); tending.Wait() }
+}
+
+// packAhead packs what is built on this machine, where the configuration says so.
+func (s *service) packAhead(ctx context.Context) {
+	if s.Config.Cache.CompressAhead && s.cache.Local != nil {
+		(&ahead.Packer{Store: s.cache.Local, Log: s.log}).Run(ctx)
+	}
 }
 
 // reload is what SIGHUP does.

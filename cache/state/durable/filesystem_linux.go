@@ -1,4 +1,4 @@
-package compress
+package durable
 
 import (
 	"os"
@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// syncAll syncs the file system that dir is on, with all files that were
+// SyncFileSystem syncs the file system that dir is on, with all files that were
 // written and never synced.
-func syncAll(dir string) error {
+func SyncFileSystem(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
