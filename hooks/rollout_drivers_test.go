@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"context"
 	"encoding/json"
 	"testing"
 	"time"
@@ -21,6 +22,11 @@ func TestTwoDrivers(t *testing.T) {
 		b := &fleet{world: &other}
 		other.serve(w.db)
 		defer other.halt()
+		tending, end := context.WithCancel(t.Context())
+		defer end()
+		for _, s := range []*Server{a.s, b.s} {
+			go s.sharing.Run(tending)
+		}
 		a.populate(5)
 		b.robots, b.systems = a.robots, a.systems
 		w.must(w.do("PUT", "/api/v1/channels/web/policy", w.op, json.RawMessage(`{"rollout":{"waves":[{"select":"canary","bake":"30m"},{}],"max_concurrency":2}}`)), 200, "")

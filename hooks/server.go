@@ -17,6 +17,7 @@ import (
 
 	"narwharf/cache/limits"
 	"narwharf/cache/state"
+	"narwharf/cache/state/lease"
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/alarm"
 	"narwharf/hooks/api/login"
@@ -33,6 +34,7 @@ import (
 	"narwharf/hooks/exchange"
 	"narwharf/hooks/fleetlock"
 	"narwharf/hooks/host"
+	"narwharf/hooks/host/presence"
 	"narwharf/hooks/identity"
 	"narwharf/hooks/intake"
 	"narwharf/hooks/keys"
@@ -79,10 +81,11 @@ type Options struct {
 	KeepReleases int              // of each channel; 0: 10
 	ForgetHosts  time.Duration    // whose systems are kept, that were not heard of; 0: 90 days
 
-	Name      string          // of this server among those that share State, for people
-	Replicas  bool            // others may have State, too
-	Notify    []notify.Target // who is told what happens
-	PublicURL string          // that they are told; "" if there is none
+	Name      string                         // of this server among those that share State, for people
+	Replicas  bool                           // others may have State, too
+	Lease     func(work string) *lease.Lease // by which one of them does a kind of work; nil without Replicas
+	Notify    []notify.Target                // who is told what happens
+	PublicURL string                         // that they are told; "" if there is none
 	Version   string
 
 	Issuers  []login.Issuer   // by which one can log in
@@ -122,6 +125,7 @@ type Server struct {
 	Identities *identity.Identities
 	slots      *reboot.Slots
 	Rollouts   *driver.Driver
+	sharing    *presence.Share // nil where no other server has the state
 	Fleet      *desired.Fleet
 	Retain     *retain.Retainer
 	Alarms     *alarm.Book
@@ -207,6 +211,9 @@ func (s *Server) open(o *Options) (err error) {
 	}); err != nil {
 		return err
 	}
+	if o.Replicas {
+		s.sharing = s.hosts.Sharing(o.State)
+	}
 	if s.slots, err = reboot.New(s.set, o.Clock()); err != nil {
 		return err
 	}
@@ -230,7 +237,7 @@ func (s *Server) open(o *Options) (err error) {
 	if s.Alarms, err = alarm.New(s.set, o.Clock, o.Log); err != nil {
 		return err
 	}
-	s.notify = notify.New(notify.Options{Set: s.set, Targets: o.Notify, PublicURL: o.PublicURL, Version: o.Version, Alarms: s.Alarms, Clock: o.Clock, Log: o.Log})
+	s.notify = notify.New(notify.Options{Set: s.set, Targets: o.Notify, PublicURL: o.PublicURL, Version: o.Version, Alarms: s.Alarms, Clock: o.Clock, Log: o.Log, Lease: o.Lease})
 	s.telling = &telling.Handlers{Alarms: s.Alarms, Notify: s.notify}
 	s.checks = &gate.Checks{Set: o.Checks, Release: s.release}
 	s.reboots = &gate.Reboots{Slots: s.slots, Policies: s.policies, Locks: fleetlock.New(fleetlock.Options{
@@ -269,6 +276,9 @@ func (s *Server) Tend(ctx context.Context) {
 	all.Go(func() { s.Alarms.Tend(ctx) })
 	all.Go(func() { s.notify.Tend(ctx) })
 	all.Go(func() { s.ask(ctx) })
+	if s.sharing != nil {
+		all.Go(func() { s.sharing.Run(ctx) })
+	}
 	audit.Tend(ctx, s.set, s.limits, s.clock, s.log)
 }
 

@@ -3,6 +3,7 @@ package host
 import (
 	"time"
 
+	"narwharf/cache/state"
 	"narwharf/hooks/api"
 	"narwharf/hooks/host/presence"
 )
@@ -12,6 +13,11 @@ func (h *Hosts) Presence(host string) *presence.Presence { return h.seen.Of(host
 
 // Seen is that of a host, nil if it was not heard of since the start.
 func (h *Hosts) Seen(host string) *presence.Presence { return h.seen.Seen(host) }
+
+// Sharing tells other servers which hosts are heard of here.
+func (h *Hosts) Sharing(s state.Store) *presence.Share {
+	return &presence.Share{State: s, Book: h.seen, Clock: h.clock, Log: h.log}
+}
 
 // Unsee forgets when a host was heard of.
 func (h *Hosts) Unsee(host string) { h.seen.Forget(host) }

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"narwharf/cache/state"
+	"narwharf/cache/state/lease"
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/api"
 	"narwharf/hooks/api/notify"
@@ -30,6 +31,8 @@ type Options struct {
 	}
 	Clock func() time.Time
 	Log   *slog.Logger
+	// Lease lets one of the servers that share the state tell a target; nil: no other has it.
+	Lease func(work string) *lease.Lease
 
 	transport http.RoundTripper // for tests; nil: the network
 }
@@ -67,7 +70,13 @@ func (s *Sender) Tend(ctx context.Context) {
 	}
 	var all sync.WaitGroup
 	for _, q := range s.queues {
-		all.Go(func() { q.run(ctx) })
+		all.Go(func() {
+			var one *lease.Lease
+			if s.o.Lease != nil {
+				one = s.o.Lease("notify:" + q.target.Name)
+			}
+			one.Run(ctx, q.lead)
+		})
 	}
 	all.Wait()
 }

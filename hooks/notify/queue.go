@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"narwharf/cache/state"
+	"narwharf/cache/state/lease"
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/api"
 	"narwharf/hooks/api/notify"
@@ -48,7 +49,8 @@ type queue struct {
 	client *http.Client
 	bell   audit.Bell
 
-	scanned, stored int64 // ids: the log was read up to, as the row has it. Of run alone
+	held            lease.Held // as of the next: of run alone
+	scanned, stored int64      // ids: the log was read up to, as the row has it
 
 	mu      sync.Mutex // for what follows
 	list    []waiting
@@ -61,6 +63,15 @@ type queue struct {
 	toldOf  bool      // and said that events are dropped
 	fresh   bool      // it has taken something since the server started
 	last    *notify.Attempt
+}
+
+// lead is run from where the state says, since another server may have told the target until now.
+func (q *queue) lead(ctx context.Context, held lease.Held) {
+	q.mu.Lock()
+	q.list = nil
+	q.mu.Unlock()
+	q.held, q.scanned, q.stored = held, 0, 0
+	q.run(ctx)
 }
 
 // run sends what the log has, until ctx ends.
@@ -309,7 +320,10 @@ func (q *queue) event(text string, alarm bool) api.Event {
 
 // store keeps where to read on from after a restart.
 func (q *queue) store(ctx context.Context, next int64) error {
-	err := q.o.Set.Update(ctx, []string{"notify:" + q.target.Name}, func(tx *mirror.Tx) error {
+	err := q.o.Set.Update(ctx, append(q.held.Locks(), "notify:"+q.target.Name), func(tx *mirror.Tx) error {
+		if err := q.held.Fence(tx); err != nil {
+			return err
+		}
 		return state.PutJSON(tx, bucket, q.target.Name, row{next})
 	})
 	if err == nil {

@@ -145,12 +145,12 @@ type Held struct {
 	epoch int64
 }
 
-// Lock is the name of the lock that an Update takes which calls Fence; "" if it needs none.
-func (h Held) Lock() string {
+// Locks are what an Update takes which calls Fence.
+func (h Held) Locks() []string {
 	if h.l == nil {
-		return ""
+		return nil
 	}
-	return state.Shared(h.l.lock())
+	return []string{state.Shared(h.l.lock())}
 }
 
 // Fence is ErrFenced in a transaction, if the lease is not this server's any more.

@@ -114,7 +114,22 @@ func (s *Store) listen(ctx, background context.Context, config *pgx.ConnConfig) 
 // now begins at the rows that come from now on.
 func (l *listener) now(ctx context.Context) error {
 	l.read = time.Now()
-	return l.pool.QueryRow(ctx, `select (`+oldestWork+`) - 1`).Scan(&l.last)
+	var at time.Time
+	err := l.pool.QueryRow(ctx, `select (`+oldestWork+`) - 1, clock_timestamp()`).Scan(&l.last, &at)
+	if err == nil {
+		l.told(l.read, at)
+	}
+	return err
+}
+
+// told is that the clock of the database was at a time between two of ours. A difference that a round trip
+// may have made is none.
+func (l *listener) told(asked, at time.Time) {
+	trip := time.Since(asked)
+	ahead := at.Sub(asked.Add(trip / 2))
+	if known := time.Duration(l.ahead.Load()); (ahead - known).Abs() > trip/2 {
+		l.ahead.Store(int64(ahead))
+	}
 }
 
 func (l *listener) connect(ctx context.Context) (*pgx.Conn, error) {
@@ -251,6 +266,11 @@ func (l *listener) rows(ctx context.Context) (topics []string, err error) {
 		return []string{state.All}, nil
 	}
 	began := time.Now()
+	var at time.Time
+	if err := l.pool.QueryRow(ctx, `select clock_timestamp()`).Scan(&at); err != nil {
+		return nil, err
+	}
+	l.told(began, at)
 	rows, err := l.pool.Query(ctx, `select position, sender, topics from narwharf_notice where position > $1 and position < `+oldestWork+` order by position`, l.last)
 	if err != nil {
 		return nil, err

@@ -32,6 +32,7 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -74,6 +75,8 @@ type Store struct {
 	mu     sync.Mutex
 	closed bool
 	open   sync.WaitGroup // transactions that have begun
+
+	ahead    atomic.Int64 // nanoseconds that the clock of the database is ahead of ours
 
 	watchers state.Watchers
 	notices  outbox
@@ -160,6 +163,13 @@ func name(c *pgx.ConnConfig) string {
 	}
 	return u.String()
 }
+
+// Clock is the time of the database as this process knows it, to a round trip: all servers that share it
+// have the same, whatever their own clocks say. It is looked at once a second.
+func (s *Store) Clock() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
+
+// Ahead is by how much the clock of the database is ahead of that of this machine.
+func (s *Store) Ahead() time.Duration { return time.Duration(s.ahead.Load()) }
 
 // String implements state.Store.
 func (s *Store) String() string { return s.name }

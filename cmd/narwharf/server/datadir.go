@@ -183,7 +183,7 @@ func (d *DataDir) OpenChannels(c *stored.Cache, auth *access.Authenticator, publ
 		Bootstrap: firstboot.Maker(d.Config, d.version, publicKeys), Log: d.log, Metrics: metrics, HostMetrics: d.Config.Metrics.Hosts,
 		BodyIdle: time.Duration(d.Config.Limits.BodyIdle), HostsPerCredential: d.Config.Limits.HostsPerCredential,
 		Checks: d.checks, RebootGroups: d.Config.FleetLock.Groups,
-		Replicas: d.Config.Storage.Shared(), Collector: d.collector, KeepReleases: d.Config.Retention.KeepReleases, ForgetHosts: time.Duration(d.Config.Retention.ForgetHosts),
+		Name: d.Config.Name(), Replicas: d.Config.Storage.Shared(), Lease: d.lease, Clock: storage.Clock(d.State), Collector: d.collector, KeepReleases: d.Config.Retention.KeepReleases, ForgetHosts: time.Duration(d.Config.Retention.ForgetHosts),
 	})
 }
 

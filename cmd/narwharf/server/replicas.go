@@ -7,6 +7,7 @@ import (
 	"narwharf/cache/signed"
 	"narwharf/cache/state/lease"
 	"narwharf/cache/stored"
+	"narwharf/cmd/narwharf/server/storage"
 )
 
 // lease lets one of the servers that share the state do a kind of work; nil where there is one.
@@ -28,7 +29,7 @@ func (d *DataDir) alone(name string, work func(ctx context.Context)) func(ctx co
 func (d *DataDir) share(c *stored.Cache, signer *signed.Signer) {
 	d.shared = &replica.Cache{State: d.State, Index: c.Index(), Uploads: c.Uploads, Signer: signer, Log: d.log}
 	d.shared.Watch()
-	c.Collector.Recount = d.shared.Recount
+	c.Collector.Recount, c.Collector.Now = d.shared.Recount, storage.Clock(d.State)
 }
 
 // check compares files and index, beside everything else.

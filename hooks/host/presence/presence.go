@@ -1,5 +1,6 @@
 // Package presence is when hosts were heard of last, and for what they asked. It is in memory:
-// after a restart every host asks again within a minute, and nothing that is stored rests on it.
+// after a restart every host asks again within a minute, and nothing that is stored rests on it. Servers
+// that share a state tell each other (Share).
 package presence
 
 import (
@@ -16,6 +17,8 @@ type Presence struct {
 	gone    bool  // the last one ended since the host left
 	channel string
 	target  string
+
+	elsewhere time.Time // when another server has said last that it hears of the host
 }
 
 // How long a host counts as there after its last poll: one that was answered
@@ -111,7 +114,12 @@ func (p *Presence) until() time.Time {
 }
 
 // online is for p.mu's holder.
-func (p *Presence) online(now time.Time) bool { return p.parked > 0 || now.Before(p.until()) }
+func (p *Presence) online(now time.Time) bool {
+	return p.onlineHere(now) || now.Before(p.elsewhere.Add(OnlineFor))
+}
+
+// onlineHere is online without what other servers say.
+func (p *Presence) onlineHere(now time.Time) bool { return p.parked > 0 || now.Before(p.until()) }
 
 // Online tells whether the host polls now, or did just before.
 func (p *Presence) Online(now time.Time) bool {
@@ -132,9 +140,16 @@ type View struct {
 func (p *Presence) View(now time.Time) View {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	v := View{Last: p.last, Online: p.online(now), Channel: p.channel, Target: p.target}
+	last, until := p.last, p.until()
+	if p.elsewhere.After(last) {
+		last = p.elsewhere
+	}
+	if other := p.elsewhere.Add(OnlineFor); other.After(until) {
+		until = other
+	}
+	v := View{Last: last, Online: p.online(now), Channel: p.channel, Target: p.target}
 	if v.Online && p.parked == 0 {
-		v.Until = p.until()
+		v.Until = until
 	}
 	return v
 }

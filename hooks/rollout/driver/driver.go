@@ -71,8 +71,6 @@ type Driver struct {
 	pending  *pending             // that is about to be promoted
 	failed   error                // why a release could not be read in this step
 	swept    time.Time            // when presence was looked at last
-	heard    map[string]time.Time // of whom other servers have heard, when
-	told     time.Time            // when they were told last
 	loaded   time.Time
 	due      time.Time // when the engine wants to be called; zero: never
 	stats    State

@@ -1,12 +1,10 @@
 package driver
 
 import (
-	"context"
 	"maps"
 	"time"
 
 	"narwharf/hooks/host"
-	"narwharf/hooks/host/presence"
 	"narwharf/hooks/rollout"
 )
 
@@ -55,9 +53,6 @@ func (d *Driver) away(name string, r *host.Record, now time.Time) time.Time {
 		return time.Time{}
 	}
 	at := d.o.Hosts.HeardOf(name, r)
-	if other := d.heard[name]; other.After(at) {
-		at = other
-	}
 	if at.After(d.began) {
 		return at
 	}
@@ -66,27 +61,5 @@ func (d *Driver) away(name string, r *host.Record, now time.Time) time.Time {
 
 // online tells whether a host polls here or at another server of the state.
 func (d *Driver) online(name string, now time.Time) bool {
-	return d.o.Hosts.Online(name, now) || now.Sub(d.heard[name]) < presence.OnlineFor
-}
-
-// hearEvery is how often servers that share a state tell each other whom they hear of.
-const hearEvery = 30 * time.Second
-
-// hear tells the other servers of a state whom this one hears of, and asks them.
-func (d *Driver) hear(ctx context.Context, now time.Time) error {
-	if !d.o.Shared || now.Sub(d.told) < hearEvery {
-		return nil
-	}
-	d.told = now
-	var names []string
-	for name, r := range d.o.Hosts.Records() {
-		if r.Status != nil && d.governed[r.Status.Channel] != nil && d.o.Hosts.Online(name, now) {
-			names = append(names, name)
-		}
-	}
-	err := d.rows.Hear(ctx, names, now)
-	if err == nil {
-		d.heard, err = d.rows.Heard()
-	}
-	return err
+	return d.o.Hosts.Online(name, now)
 }

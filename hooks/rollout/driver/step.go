@@ -40,9 +40,6 @@ func (d *Driver) turn(ctx context.Context) error {
 	}
 	now := d.o.Clock()
 	leads, err := d.leads(ctx)
-	if err == nil {
-		err = d.hear(ctx, now)
-	}
 	if err == nil && !leads {
 		err = d.follow(ctx, now)
 	}

@@ -12,7 +12,6 @@
 //	hooks/rollout/budget      <name>                        rollout.Budget
 //	hooks/rollout/hold        <name>                        rollout.Hold
 //	hooks/rollout/freeze      all                           rollout.Hold
-//	hooks/rollout/heard       <host>                        Unix seconds (state.Store.Merge), where several servers share the state
 //
 // Whoever writes any of them holds the lock "rollouts" of the state, and has read in
 // the same transaction that the lease (hooks/rollout/lease) is its own.
@@ -22,7 +21,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"narwharf/cache/state"
 	"narwharf/cache/state/mirror"
@@ -40,7 +38,6 @@ const (
 	runs        = "hooks/rollout/run"
 	hosts       = "hooks/rollout/host"
 	quarantines = "hooks/rollout/quarantine"
-	heard       = "hooks/rollout/heard"
 	freezeKey   = "all"
 )
 
@@ -182,25 +179,4 @@ func Needed(tx state.Reader, channel string) ([]int64, error) {
 		seqs = append(seqs, c.Queued.Seq)
 	}
 	return seqs, nil
-}
-
-// Hear notes that a server has heard of hosts, for the one that drives.
-func (r *Rows) Hear(ctx context.Context, names []string, now time.Time) error {
-	values := make(map[string]uint64, len(names))
-	for _, name := range names {
-		values[name] = uint64(now.Unix())
-	}
-	return r.set.Merge(ctx, heard, values)
-}
-
-// Heard is when any server has noted last that it heard of a host.
-func (r *Rows) Heard() (map[string]time.Time, error) {
-	all := make(map[string]time.Time)
-	err := r.set.Scan(heard, state.Range{}, func(page []state.Entry) error {
-		for _, e := range page {
-			all[e.Key] = time.Unix(int64(state.Uint64(e.Value)), 0)
-		}
-		return nil
-	})
-	return all, err
 }

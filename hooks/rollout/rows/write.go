@@ -25,7 +25,6 @@ func Write(tx *mirror.Tx, c *rollout.Changes) {
 	}
 	for _, name := range c.Removed {
 		tx.Keep(tx.Delete(hosts, name))
-		tx.Keep(tx.Delete(heard, name))
 	}
 	for _, q := range c.Quarantines {
 		if q.Cleared {

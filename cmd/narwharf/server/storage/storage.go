@@ -60,12 +60,20 @@ func inUse(file string, err error) error {
 
 // locked is a state with the lock of data_dir.
 type locked struct {
-	state.Store
+	*postgres.Store
 	lock *os.File
 }
 
 // Close implements state.Store.
 func (l *locked) Close() error { return errors.Join(l.Store.Close(), l.lock.Close()) }
+
+// Clock is the time that all servers have which share a state: the database's. nil where there is one server.
+func Clock(st state.Store) func() time.Time {
+	if l, ok := st.(*locked); ok {
+		return l.Clock
+	}
+	return nil
+}
 
 // lockPatience is how long a command waits for a process that is just leaving.
 const lockPatience = 3 * time.Second
