@@ -94,6 +94,7 @@ func (s *Server) rows() []row {
 		{Route{"POST", "/api/v1/alarms/:alarm/close", "alarm-close", rights.Operates(scope.OfAlarm)}, s.telling.Close},
 		{Route{"GET", "/api/v1/notify", "notify-list", rights.Operates(scope.None)}, s.telling.Targets},
 		{Route{"POST", "/api/v1/notify/:target/test", "notify-test", rights.Operates(scope.None)}, s.telling.Test},
+		{Route{"GET", "/api/v1/replicas", "replica-list", rights.Operates(scope.None)}, s.getReplicas},
 		{Route{"GET", "/api/v1/login", "login", scope.NeedsNothing}, s.credentials.Login},
 		{Route{"GET", "/api/v1/sessions", "session-list", scope.NeedsNothing}, s.credentials.ListSessions},
 		{Route{"DELETE", "/api/v1/sessions/:session", "session-delete", scope.NeedsNothing}, s.credentials.EndSession},

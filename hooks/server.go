@@ -42,6 +42,7 @@ import (
 	"narwharf/hooks/notify"
 	"narwharf/hooks/policy"
 	"narwharf/hooks/reboot"
+	"narwharf/hooks/replica"
 	"narwharf/hooks/reply"
 	"narwharf/hooks/retain"
 	"narwharf/hooks/rollout/check"
@@ -84,6 +85,7 @@ type Options struct {
 	Name      string                         // of this server among those that share State, for people
 	Replicas  bool                           // others may have State, too
 	Lease     func(work string) *lease.Lease // by which one of them does a kind of work; nil without Replicas
+	Replica   replica.Options                // what this server says of itself to them; New sets what it knows
 	Notify    []notify.Target                // who is told what happens
 	PublicURL string                         // that they are told; "" if there is none
 	Version   string
@@ -125,6 +127,7 @@ type Server struct {
 	Identities *identity.Identities
 	slots      *reboot.Slots
 	Rollouts   *driver.Driver
+	replicas   *replica.Book   // nil where no other server has the state
 	sharing    *presence.Share // nil where no other server has the state
 	Fleet      *desired.Fleet
 	Retain     *retain.Retainer
@@ -237,6 +240,11 @@ func (s *Server) open(o *Options) (err error) {
 	if s.Alarms, err = alarm.New(s.set, o.Clock, o.Log); err != nil {
 		return err
 	}
+	if o.Replicas {
+		o.Replica.Set, o.Replica.Name, o.Replica.Version, o.Replica.Clock, o.Replica.Log = s.set, o.Name, o.Version, o.Clock, o.Log
+		o.Replica.Alarm = s.Alarms.Of("server.replicas")
+		s.replicas = replica.New(o.Replica)
+	}
 	s.notify = notify.New(notify.Options{Set: s.set, Targets: o.Notify, PublicURL: o.PublicURL, Version: o.Version, Alarms: s.Alarms, Clock: o.Clock, Log: o.Log, Lease: o.Lease})
 	s.telling = &telling.Handlers{Alarms: s.Alarms, Notify: s.notify}
 	s.checks = &gate.Checks{Set: o.Checks, Release: s.release}
@@ -259,6 +267,9 @@ func (s *Server) noticed(topics []string) {
 	s.Rollouts.Noticed(topics)
 	s.Alarms.Noticed(topics)
 	s.notify.Noticed(topics)
+	if s.replicas != nil {
+		s.replicas.Noticed(topics)
+	}
 	s.waking.Go(func() {
 		if slices.Contains(topics, state.All) {
 			s.shared.Polls.NotifyAll()
@@ -278,6 +289,7 @@ func (s *Server) Tend(ctx context.Context) {
 	all.Go(func() { s.ask(ctx) })
 	if s.sharing != nil {
 		all.Go(func() { s.sharing.Run(ctx) })
+		all.Go(func() { s.replicas.Tend(ctx) })
 	}
 	audit.Tend(ctx, s.set, s.limits, s.clock, s.log)
 }

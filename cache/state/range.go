@@ -98,3 +98,14 @@ func Uint64[T string | []byte](b T) uint64 {
 	}
 	return binary.BigEndian.Uint64([]byte(b))
 }
+
+// EachJSON calls fn with each key of a bucket and its value, which is JSON.
+func EachJSON[T any](tx Reader, bucket string, fn func(key string, v *T) error) error {
+	return Each(tx, bucket, Range{}, func(e Entry) error {
+		v := new(T)
+		if err := json.Unmarshal(e.Value, v); err != nil {
+			return fmt.Errorf("%s %s: %w", bucket, e.Key, err)
+		}
+		return fn(e.Key, v)
+	})
+}

@@ -29,6 +29,7 @@ import (
 	"narwharf/cmd/narwharf/keys"
 	"narwharf/cmd/narwharf/manual"
 	"narwharf/cmd/narwharf/promote"
+	"narwharf/cmd/narwharf/replicas"
 	"narwharf/cmd/narwharf/retention"
 	"narwharf/cmd/narwharf/rollout"
 	"narwharf/cmd/narwharf/telling"
@@ -115,6 +116,7 @@ and type what serve prints. Exit status: 0 fine, 1 damage found (fsck, rebuild),
 	root.SetVersionTemplate("narwharf {{.Version}}\n")
 	root.SetFlagErrorFunc(command.FlagError)
 	root.AddCommand(slices.Concat(data.Commands(), retention.Commands(), access.Commands(), rollout.Commands(), promote.Commands(), telling.Commands())...)
+	root.AddCommand(replicas.Command())
 	root.AddCommand(client.Commands()...)
 	root.AddCommand(gate.Commands()...)
 	root.AddCommand(manual.Commands()...)

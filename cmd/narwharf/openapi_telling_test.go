@@ -29,6 +29,8 @@ func (s *apiServer) exerciseTelling(follow string) {
 		s.wantAPI(403, method, list, list, "", follow)
 		s.wantAPI(401, method, list, list, "", "")
 		s.wantAPI(200, method, targets, targets, "", s.operate)
+		s.wantAPI(200, method, "/api/v1/replicas", "/api/v1/replicas", "", s.operate)
+		s.wantAPI(403, method, "/api/v1/replicas", "/api/v1/replicas", "", follow)
 	}
 	s.wantAPI(400, "GET", list, list+"?channel=We", "", s.operate)
 	s.wantAPI(200, "POST", take, list+id+"/take", "", s.operate)

@@ -217,3 +217,14 @@ func (l *Lease) while(ctx context.Context, work func(ctx context.Context, h Held
 		}
 	}
 }
+
+// Holders are who has leases, by the name that people call him: the kinds of work, sorted.
+func Holders(tx state.Reader) (map[string][]string, error) {
+	all := make(map[string][]string)
+	return all, state.EachJSON(tx, bucket, func(work string, r *Row) error {
+		if !r.Free {
+			all[r.By] = append(all[r.By], work)
+		}
+		return nil
+	})
+}

@@ -76,7 +76,7 @@ type Store struct {
 	closed bool
 	open   sync.WaitGroup // transactions that have begun
 
-	ahead    atomic.Int64 // nanoseconds that the clock of the database is ahead of ours
+	ahead atomic.Int64 // nanoseconds that the clock of the database is ahead of ours
 
 	watchers state.Watchers
 	notices  outbox

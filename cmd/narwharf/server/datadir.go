@@ -174,6 +174,10 @@ func (d *DataDir) OpenCache(own *local.Store, ups *upstream.Upstreams, signer *s
 
 // OpenChannels opens the channels. publicKeys are those that the cache signs with.
 func (d *DataDir) OpenChannels(c *stored.Cache, auth *access.Authenticator, publicKeys func() []signing.PublicKey, metrics prometheus.Registerer) (*hooks.Server, error) {
+	replica, err := d.asReplica(publicKeys)
+	if err != nil {
+		return nil, err
+	}
 	return hooks.New(hooks.Options{
 		State: d.State, Cache: c, Files: stored.ChannelFiles{Store: c.Uploads.Files}, Access: auth, Tokens: d.Tokens, Short: d.Short, JWT: d.judge(),
 		Identity: machines.Options(d.Config, d.issuers, nil),
@@ -183,7 +187,7 @@ func (d *DataDir) OpenChannels(c *stored.Cache, auth *access.Authenticator, publ
 		Bootstrap: firstboot.Maker(d.Config, d.version, publicKeys), Log: d.log, Metrics: metrics, HostMetrics: d.Config.Metrics.Hosts,
 		BodyIdle: time.Duration(d.Config.Limits.BodyIdle), HostsPerCredential: d.Config.Limits.HostsPerCredential,
 		Checks: d.checks, RebootGroups: d.Config.FleetLock.Groups,
-		Name: d.Config.Name(), Replicas: d.Config.Storage.Shared(), Lease: d.lease, Clock: storage.Clock(d.State), Collector: d.collector, KeepReleases: d.Config.Retention.KeepReleases, ForgetHosts: time.Duration(d.Config.Retention.ForgetHosts),
+		Name: d.Config.Name(), Replicas: d.Config.Storage.Shared(), Lease: d.lease, Replica: replica, Clock: storage.Clock(d.State), Collector: d.collector, KeepReleases: d.Config.Retention.KeepReleases, ForgetHosts: time.Duration(d.Config.Retention.ForgetHosts),
 	})
 }
 

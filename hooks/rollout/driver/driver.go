@@ -68,9 +68,9 @@ type Driver struct {
 	e        *engine.Engine
 	governed map[string]*governed
 	releases *release.Releases
-	pending  *pending             // that is about to be promoted
-	failed   error                // why a release could not be read in this step
-	swept    time.Time            // when presence was looked at last
+	pending  *pending  // that is about to be promoted
+	failed   error     // why a release could not be read in this step
+	swept    time.Time // when presence was looked at last
 	loaded   time.Time
 	due      time.Time // when the engine wants to be called; zero: never
 	stats    State

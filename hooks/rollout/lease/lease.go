@@ -126,6 +126,12 @@ func (l *Lease) read() (is Row, err error) {
 	return is, err
 }
 
+// Holder is who drives, as people call him; "" if nobody did yet.
+func Holder(tx state.Reader) (string, error) {
+	is, err := in(tx)
+	return is.By, err
+}
+
 func in(tx state.Reader) (Row, error) {
 	is, err := state.GetJSON[Row](tx, bucket, key)
 	if is == nil {

@@ -1,0 +1,17 @@
+package hooks
+
+import (
+	"net/http"
+
+	wire "narwharf/hooks/api/replica"
+	"narwharf/hooks/call"
+)
+
+// getReplicas is GET /replicas.
+func (s *Server) getReplicas(c *call.Call) error {
+	list, err := []wire.Replica{}, error(nil)
+	if s.replicas != nil {
+		list, err = s.replicas.List()
+	}
+	return c.JSON(http.StatusOK, map[string]any{"replicas": list}, err)
+}
