@@ -3,13 +3,13 @@ package hooks
 import (
 	"net/http"
 
-	wire "narwharf/hooks/api/replica"
+	shown "narwharf/hooks/api/replica"
 	"narwharf/hooks/call"
 )
 
 // getReplicas is GET /replicas.
 func (s *Server) getReplicas(c *call.Call) error {
-	list, err := []wire.Replica{}, error(nil)
+	list, err := []shown.Replica{}, error(nil)
 	if s.replicas != nil {
 		list, err = s.replicas.List()
 	}
