@@ -2,10 +2,12 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -181,6 +183,29 @@ func TestReplicas(t *testing.T) {
 	if reply := either.Get("/readyz"); reply.Status != 200 {
 		t.Error(reply)
 	}
+	soon(t, 20*time.Second, func() string {
+		out := p.must(0, "", "replicas", "--json")
+		var list []struct {
+			Version, Name string
+			Silent        bool
+			Lag           int64 `json:"lag_ms"`
+			Does, Differs []string
+		}
+		if err := json.Unmarshal([]byte(out.Stdout), &list); err != nil {
+			return err.Error() + out.String()
+		}
+		var does []string
+		for _, r := range list {
+			does = append(does, r.Does...)
+			if r.Silent || len(r.Differs) > 0 || r.Lag > 1500 {
+				return fmt.Sprintf("%+v", r)
+			}
+		}
+		if slices.Sort(does); len(list) != 2 || !slices.Contains(does, "scrub") || len(slices.Compact(slices.Clone(does))) != len(does) {
+			return fmt.Sprintf("%+v", list)
+		}
+		return ""
+	})
 }
 
 // Whatever was answered is there, whichever server is killed while it takes uploads.
