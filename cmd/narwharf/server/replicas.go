@@ -57,7 +57,7 @@ func (d *DataDir) asReplica(keys func() []signing.PublicKey) (own.Options, error
 		return own.Options{}, nil
 	}
 	id, err := storage.ID(d.Config)
-	return own.Options{ID: id, Ahead: ahead(d), Prints: func() map[string]string {
+	return own.Options{ID: id, Ahead: clockAhead(d), Prints: func() map[string]string {
 		prints := fingerprints(d.Config)
 		if keys != nil { // a job serves nothing, and tells nobody of itself
 			var all []string
@@ -71,7 +71,7 @@ func (d *DataDir) asReplica(keys func() []signing.PublicKey) (own.Options, error
 	}}, err
 }
 
-func ahead(d *DataDir) func() time.Duration {
+func clockAhead(d *DataDir) func() time.Duration {
 	if st, ok := d.State.(interface{ Ahead() time.Duration }); ok {
 		return st.Ahead
 	}
