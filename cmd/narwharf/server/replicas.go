@@ -2,12 +2,7 @@ package server
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/json"
-	"fmt"
-	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"narwharf/cache/replica"
@@ -16,7 +11,6 @@ import (
 	"narwharf/cache/stored"
 	"narwharf/cmd/narwharf/server/storage"
 	own "narwharf/hooks/replica"
-	"narwharf/hooks/serverconfig"
 	"narwharf/signing"
 )
 
@@ -58,14 +52,14 @@ func (d *DataDir) asReplica(keys func() []signing.PublicKey) (own.Options, error
 	}
 	id, err := storage.ID(d.Config)
 	return own.Options{ID: id, Ahead: clockAhead(d), Prints: func() map[string]string {
-		prints := fingerprints(d.Config)
+		prints := storage.Fingerprints(d.Config)
 		if keys != nil { // a job serves nothing, and tells nobody of itself
 			var all []string
 			for _, k := range keys() {
 				all = append(all, k.String())
 			}
 			slices.Sort(all)
-			prints["keys"] = fingerprint(all)
+			prints["keys"] = storage.Fingerprint(all)
 		}
 		return prints
 	}}, err
@@ -76,51 +70,4 @@ func clockAhead(d *DataDir) func() time.Duration {
 		return st.Ahead
 	}
 	return func() time.Duration { return 0 }
-}
-
-// perServer are the keys and sections of a configuration that may differ between servers: where one is and
-// how much it takes.
-var perServer = []string{"listen", "data_dir", "allow_readable_secrets", "tls", "log", "limits", "storage", "metrics"}
-
-// fingerprints are those of what has to be the same everywhere, by key or section. Names of files are
-// those of one machine.
-func fingerprints(cfg *serverconfig.Config) map[string]string {
-	prints := make(map[string]string)
-	v := reflect.ValueOf(cfg).Elem()
-	for i := range v.NumField() {
-		if name := v.Type().Field(i).Tag.Get("toml"); name != "" && !slices.Contains(perServer, name) {
-			prints[name] = fingerprint(withoutFiles(v.Field(i)))
-		}
-	}
-	return prints
-}
-
-// withoutFiles is a value of a configuration without keys that name files.
-func withoutFiles(v reflect.Value) any {
-	switch v.Kind() {
-	case reflect.Struct:
-		section := make(map[string]any)
-		for i := range v.NumField() {
-			name := v.Type().Field(i).Tag.Get("toml")
-			if name != "" && !strings.HasSuffix(name, "_file") && !strings.HasSuffix(name, "_files") {
-				section[name] = withoutFiles(v.Field(i))
-			}
-		}
-		return section
-	case reflect.Slice:
-		list := make([]any, v.Len())
-		for i := range list {
-			list[i] = withoutFiles(v.Index(i))
-		}
-		return list
-	}
-	return v.Interface()
-}
-
-func fingerprint(v any) string {
-	text, err := json.Marshal(v)
-	if err != nil {
-		text = []byte(fmt.Sprint(v))
-	}
-	return fmt.Sprintf("%x", sha256.Sum256(text))[:16]
 }
