@@ -59,3 +59,35 @@ func TestPlanOfTargets(t *testing.T) {
 	w.must(w.do("GET", "/api/v1/channels/none/plan", w.admin, nil), 404, api.NotFound, "say what it is about")
 	w.must(w.do("GET", url, w.token("other", "read:db"), nil), 403, api.Forbidden)
 }
+
+// TestDifference: what a release has that another has not, against the last good one, the one before, or any.
+func TestDifference(t *testing.T) {
+	w := newWorld(t)
+	one, two := w.system("one"), w.system("two")
+	w.promote(1, w.entry("web-1", one), w.entry("web-2", one), w.entry("web-3", one))
+	w.promote(2, w.entry("web-1", two), w.entry("web-2", two), w.entry("web-4", two))
+	w.promote(3, w.entry("web-1", two))
+	const url = "/api/v1/channels/web/releases/"
+	ask := func(query string) plan.Difference {
+		t.Helper()
+		return decode[plan.Difference](t, w.must(w.do("GET", url+query, w.admin, nil), 200, ""))
+	}
+	d := ask("2/difference")
+	if d.From != 1 || d.LastGood || d.Unchanged != 0 || len(d.Changes) != 3 || d.Changes[0].Count != 2 || len(d.Changes[0].Packages) != 2 || d.Changes[0].FetchPaths != 3 || d.Changes[0].Fetch != 300 ||
+		d.Changes[1].Targets[0] != "web-3" || d.Changes[1].After != "" || d.Changes[2].Targets[0] != "web-4" || d.Changes[2].Before != "" || d.Changes[2].Unknown {
+		t.Errorf("%+v", d)
+	}
+	if d := ask("1/difference"); d.From != 0 || len(d.Changes) != 1 || d.Changes[0].Count != 3 {
+		t.Errorf("of the first: %+v", d)
+	}
+	if d := ask("3/difference?from=1"); d.From != 1 || len(d.Changes) != 2 {
+		t.Errorf("of another: %+v", d)
+	}
+	if d := ask("2/difference?from=3"); d.From != 3 || d.Unchanged != 1 {
+		t.Errorf("backwards: %+v", d)
+	}
+	for query, kind := range map[string]api.Kind{"9/difference": api.NotFound, "x/difference": api.BadRequest, "2/difference?from=x": api.BadRequest, "2/difference?from=9": api.NotFound} {
+		w.must(w.do("GET", url+query, w.admin, nil), kind.Status(), kind)
+	}
+	w.must(w.do("GET", url+"2/difference", w.token("other", "read:db"), nil), 403, api.Forbidden)
+}

@@ -40,6 +40,7 @@ func (s *Server) rows() []row {
 		{Route{"DELETE", "/api/v1/channels/:channel", "channel-delete", rights.Promotes}, ofChannel(s.deleteChannel)},
 		{Route{"GET", "/api/v1/channels/:channel/history", "history", scope.NeedsPull}, ofChannel(s.getHistory)},
 		{Route{"GET", "/api/v1/channels/:channel/releases/:seq", "release", scope.NeedsPull}, ofChannel(s.getRelease)},
+		{Route{"GET", "/api/v1/channels/:channel/releases/:seq/difference", "difference", rights.Reads(scope.InPath)}, ofChannel(s.rollouts.Difference)},
 		{Route{"GET", "/api/v1/channels/:channel/store-path", "store-path", scope.NeedsPull}, ofChannel(s.getStorePath)},
 		{Route{"GET", "/api/v1/channels/:channel/plan", "plan", rights.Reads(scope.InPath)}, ofChannel(s.rollouts.Plan)},
 		{Route{"GET", "/api/v1/channels/:channel/policy", "policy", rights.Reads(scope.InPath)}, ofChannel(s.getPolicy)},

@@ -228,6 +228,7 @@ func TestOpenAPIHasTheTypes(t *testing.T) {
 		"Alarm": alarm.Alarm{}, "AlarmAct": alarm.Act{}, "NotifyTarget": notify.Target{}, "NotifyAttempt": notify.Attempt{},
 		"Why": retention.Why{}, "Chain": retention.Chain{}, "Usage": retention.Usage{}, "Share": retention.Share{}, "Deleted": retention.Deleted{},
 		"Plan": plan.Plan{}, "PlanRefusal": plan.Refusal{}, "PlanWave": plan.Wave{}, "PlanStep": plan.Step{}, "PlanPackage": plan.Package{}, "PlanHost": plan.Host{},
+		"ReleaseDifference": plan.Difference{}, "ReleaseChange": plan.Change{},
 		"Rollout": rollout.Summary{}, "RolloutWave": rollout.WaveSummary{}, "RolloutHost": rollout.HostLine{}, "RolloutCheck": rollout.Check{}, "RolloutVerb": rollouts.Verb{},
 		"BudgetRule": rollout.Budget{}, "Budget": rollouts.Budget{}, "SelectorHold": rollouts.Hold{}, "Freeze": rollouts.Freeze{}, "Quarantine": rollout.Quarantine{}, "ChannelPolicySet": policy.Set{},
 		"RolloutPolicy": rules.Rollout{}, "RolloutPolicyWave": rules.Wave{}, "RolloutPolicyAfter": rules.After{}, "RolloutPolicyRollback": rules.Rollback{}, "RolloutPolicyRequires": rules.Requires{},
@@ -502,6 +503,9 @@ func (s *apiServer) exercise() {
 		s.wantAPI(422, method, apiChannel+"/plan", web+"/plan?to=/nix/store/"+sampleHash("gone")+"-gone", "", s.operate)
 		s.wantAPI(200, method, apiChannel+"/releases/:seq", web+"/releases/1", "", "")
 		s.wantAPI(404, method, apiChannel+"/releases/:seq", web+"/releases/9", "", "")
+		s.wantAPI(200, method, apiChannel+"/releases/:seq/difference", web+"/releases/2/difference", "", s.operate)
+		s.wantAPI(404, method, apiChannel+"/releases/:seq/difference", web+"/releases/2/difference?from=9", "", s.operate)
+		s.wantAPI(400, method, apiChannel+"/releases/:seq/difference", web+"/releases/2/difference?from=x", "", s.operate)
 		s.wantAPI(200, method, apiChannel+"/store-path", web+"/store-path", "", "")
 		s.wantAPI(304, method, apiChannel+"/store-path", web+"/store-path", "", "", `If-None-Match: "2"`)
 		s.wantAPI(404, method, apiChannel+"/store-path", "/api/v1/channels/none/store-path", "", "")
