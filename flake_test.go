@@ -17,7 +17,7 @@ import (
 var writeVendorHash = flag.Bool("write-vendor-hash", false, "TestVendorHash writes the hash to nixos/package.nix: make vendor-hash")
 
 // sources are the names in nixos/package.nix of what is compiled.
-var sources = regexp.MustCompile(`\.\./(go\.mod|go\.sum|[a-z]+)\b`)
+var sources = regexp.MustCompile(`\.\./(go\.mod|go\.sum|docs/[a-z.]+|[a-z]+)\b`)
 
 // copySources makes a folder with what nixos/package.nix compiles, without what it leaves out there,
 // which is no Go.
@@ -36,6 +36,9 @@ func copySources(t *testing.T, expression []byte) string {
 			continue
 		}
 		text, err := os.ReadFile(name)
+		if err == nil {
+			err = os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755)
+		}
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, name), text, 0o644)
 		}

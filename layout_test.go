@@ -71,7 +71,7 @@ var onlyIn = map[string][]string{
 		"cache/blob/s3/*.go", "cache/blob/s3/s3test/*.go",
 		"hooks/api/gate/*.go", "hooks/rollout/check/*.go",
 		"cache/probe/*.go", "hooks/doctor/remote/*.go",
-		"hooks/*.go", "hooks/call/*.go", "hooks/call/*/*.go", "hooks/dashboard/*.go", "hooks/dashboard/frame/*.go", "hooks/dashboard/fleet/*.go", "hooks/dashboard/channels/*.go", "hooks/dashboard/live/*.go", "signing/access/session/*.go", "hooks/api/*.go", "hooks/api/login/*.go", "hooks/api/policy/*.go", "hooks/api/retention/*.go", "hooks/api/rollouts/*.go", "hooks/api/alarm/*.go", "hooks/api/notify/*.go", "hooks/notify/*.go", "hooks/api/transport/*.go", "hooks/login/*.go", "cmd/narwharf/access/login.go", "hooks/longpoll/*.go", "hooks/reply/*.go", "nixos/linux/*.go", "nixos/linux/join/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "nixos/identity/*.go", "signing/access/*.go", "signing/access/awsiam/*.go", "signing/browser/*.go",
+		"hooks/*.go", "hooks/call/*.go", "hooks/call/*/*.go", "hooks/dashboard/*.go", "hooks/dashboard/frame/*.go", "hooks/dashboard/frame/frametest/*.go", "hooks/dashboard/fleet/*.go", "hooks/dashboard/channels/*.go", "hooks/dashboard/live/*.go", "signing/access/session/*.go", "hooks/api/*.go", "hooks/api/login/*.go", "hooks/api/policy/*.go", "hooks/api/retention/*.go", "hooks/api/rollouts/*.go", "hooks/api/alarm/*.go", "hooks/api/notify/*.go", "hooks/notify/*.go", "hooks/api/transport/*.go", "hooks/login/*.go", "cmd/narwharf/access/login.go", "hooks/longpoll/*.go", "hooks/reply/*.go", "nixos/linux/*.go", "nixos/linux/join/*.go", "nixos/relay/*.go", "nixos/remote/*.go", "nixos/identity/*.go", "signing/access/*.go", "signing/access/awsiam/*.go", "signing/browser/*.go",
 		"signing/access/oidc/*.go", "signing/access/oidc/oidctest/*.go"},
 }
 

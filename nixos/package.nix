@@ -14,7 +14,7 @@ buildGoModule {
   src = lib.fileset.toSource {
     root = ../.;
     fileset = lib.fileset.difference
-      (lib.fileset.unions [ ../go.mod ../go.sum ../cmd ../cache ../narinfo ../signing ../hooks ../nixos ])
+      (lib.fileset.unions [ ../go.mod ../go.sum ../cmd ../cache ../narinfo ../signing ../hooks ../nixos ../docs/docs.go ../docs/runbook.md ])
       (lib.fileset.unions [ ./modules ./tests ./package.nix (lib.fileset.maybeMissing ./templates) (lib.fileset.maybeMissing ./lib.nix) ]);
   };
   subPackages = [ "cmd/narwharf" ];

@@ -11,6 +11,7 @@ import (
 	"narwharf/hooks/dashboard/channels"
 	"narwharf/hooks/dashboard/fleet"
 	"narwharf/hooks/dashboard/frame"
+	"narwharf/hooks/dashboard/limits"
 	"narwharf/hooks/reply"
 	"narwharf/signing/access"
 	"narwharf/signing/access/oidc"
@@ -37,11 +38,12 @@ func (d *DataDir) page(auth *access.Authenticator, issuers *oidc.Issuers) *dashb
 	return dashboard.New(dashboard.Options{
 		Access: auth, Sessions: session.New(d.Short, d.Tokens), Cookies: d.cookies(), Log: d.log, Clock: time.Now,
 		API: d.channels, Topics: d.channels.Polls(),
-		Rooms: []*frame.Room{
+		Rooms: append([]*frame.Room{
 			fleet.Room(d.channels.Fleet, d.channels.Rollouts, health.Facts),
 			channels.Room(d.channels.Rollouts, d.channels.Fleet),
-		},
-		Logins: &session.Logins{Issuers: issuers, Secret: secret, Public: d.Config.URL()},
+		}, d.rooms()...),
+		Banners: []func(r *frame.Request) *frame.Banner{limits.Banner(d.channels.Rollouts.Frozen)},
+		Logins:  &session.Logins{Issuers: issuers, Secret: secret, Public: d.Config.URL()},
 	})
 }
 
