@@ -212,7 +212,7 @@ func (c *Config) check() error {
 	if err := c.checkTLS(); err != nil {
 		return err
 	}
-	if err := c.Storage.Check(c.path, c.Cache.ServeStore, c.AllowReadableSecrets); err != nil {
+	if err := c.Storage.Check(c.path, c.publicURL, c.Cache.ServeStore, c.AllowReadableSecrets); err != nil {
 		return err
 	}
 	if err := c.checkCache(); err != nil {

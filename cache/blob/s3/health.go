@@ -82,6 +82,13 @@ func (h *health) state() (back <-chan struct{}, why error) {
 	return h.back, fmt.Errorf("%w, for %s: %w", blob.ErrAway, time.Since(h.away).Round(time.Second), h.why)
 }
 
+// Away tells since when the bucket does not answer, and why; nil: it does.
+func (s *Store) Away() (since time.Time, why error) {
+	s.health.mu.Lock()
+	defer s.health.mu.Unlock()
+	return s.health.away, s.health.why
+}
+
 func (h *health) wait(ctx context.Context) error {
 	for {
 		back, why := h.state()

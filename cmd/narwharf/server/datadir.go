@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"narwharf/cache/blob"
 	"narwharf/cache/copies/backup"
 	"narwharf/cache/index"
 	"narwharf/cache/local"
@@ -59,6 +60,8 @@ type DataDir struct {
 
 	version string
 	log     *slog.Logger
+	content blob.Store            // nil before OpenCache
+	metrics prometheus.Registerer // nil where nothing is served
 	// What a server has open of it; nil elsewhere, where a job opens it.
 	cache     *stored.Cache
 	channels  *hooks.Server
@@ -138,7 +141,12 @@ func (d *DataDir) tokens() token.Store {
 }
 
 // Close leaves data_dir in order.
-func (d *DataDir) Close() error { return d.State.Close() }
+func (d *DataDir) Close() error {
+	if c, ok := d.content.(interface{ Close() }); ok {
+		c.Close()
+	}
+	return d.State.Close()
+}
 
 // alive has an error where the state does not answer, and does not return while it hangs.
 func (d *DataDir) alive() error {
@@ -148,8 +156,9 @@ func (d *DataDir) alive() error {
 // OpenCache opens the cache. own is the machine's own store, nil if it is not served; ups are
 // the caches behind it, nil if there are none; signer is nil where nothing is served.
 func (d *DataDir) OpenCache(own *local.Store, ups *upstream.Upstreams, signer *signed.Signer) (*stored.Cache, error) {
-	files, err := storage.OpenContent(d.Config)
-	if err == nil && d.Config.Storage.Shared() {
+	files, err := storage.OpenContent(d.Config, d.log, d.metrics)
+	d.content = files
+	if err == nil && (d.Config.Storage.Shared() || d.Config.Storage.Bucket() != nil) {
 		err = storage.Pair(context.Background(), d.State, files)
 	}
 	if err != nil {

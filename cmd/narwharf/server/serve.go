@@ -46,6 +46,7 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	d.keypair, d.Notified = first.certificate, first.targets
 	registry := prometheus.NewRegistry()
 	d.keypair.Register(registry)
+	d.metrics = registry
 	d.issuers = issuers.Open(cfg, log, registry, d.tell)
 	defer d.issuers.Close()
 	from, err := d.openSources(registry, func(err error) error { return err })

@@ -26,6 +26,7 @@ import (
 	"narwharf/cmd/narwharf/server/keypair"
 	"narwharf/cmd/narwharf/server/machines"
 	"narwharf/cmd/narwharf/server/shutdown"
+	"narwharf/cmd/narwharf/server/storage"
 	"narwharf/cmd/narwharf/server/systemd"
 	"narwharf/hooks/series"
 	"narwharf/signing"
@@ -187,6 +188,9 @@ func (s *service) tend() (end func()) {
 			s.cache.TendUpstreams(ctx, s.channels.Fleet.Needs, s.channels.Fleet.Lost)
 		}),
 		s.channels.Tend,
+		s.alone("bucket", func(ctx context.Context) {
+			storage.Tend(ctx, s.content, s.channels.Alarms.Of("server.bucket"), s.log)
+		}),
 		func(ctx context.Context) { s.keypair.Tend(ctx, s.tls) },
 		func(ctx context.Context) { s.hostKeys.Tend(ctx, s.channels.Alarms.Of("server.hostkeys")) },
 		s.channels.Identities.SweepUntil,

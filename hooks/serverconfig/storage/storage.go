@@ -11,34 +11,76 @@ import (
 	"strings"
 	"time"
 
+	"narwharf/cache/blob/s3/location"
 	"narwharf/hooks/configfile"
 )
 
 // Config is the section. Without it all is in data_dir, which one server has.
 type Config struct {
 	Content           string              `toml:"content"`
+	CredentialsFile   string              `toml:"credentials_file"`
+	CacheSize         configfile.Size     `toml:"cache_size"`
+	Redirect          bool                `toml:"redirect"`
 	State             string              `toml:"state"`
 	StateListen       string              `toml:"state_listen"`
 	StatePasswordFile string              `toml:"state_password_file"`
 	Stale             configfile.Duration `toml:"stale"`
+
+	bucket *location.Location
 }
 
 // Default is what a file without the section means.
-func Default() Config { return Config{Stale: configfile.Duration(10 * time.Minute)} }
+func Default() Config {
+	return Config{Stale: configfile.Duration(10 * time.Minute), CacheSize: 50 << 30}
+}
+
+// Bucket is where the content files lie, nil if that is a folder.
+func (c *Config) Bucket() *location.Location { return c.bucket }
 
 // Shared tells whether other servers may have the state, too.
 func (c *Config) Shared() bool { return c.State != "" }
 
 // Check says what is wrong with the section of the file at path, and makes names of files
-// absolute. serveStore is that the machine's own store is served, too.
-func (c *Config) Check(path string, serveStore, allowReadable bool) error {
+// absolute. serveStore is that the machine's own store is served, too; publicURL is nil if unknown.
+func (c *Config) Check(path string, publicURL *url.URL, serveStore, allowReadable bool) error {
 	if err := c.checkState(path, allowReadable); err != nil {
 		return err
 	}
 	if c.Shared() && serveStore {
 		return errors.New("cache.serve_store and storage.state are given both: a store of one machine cannot be served by others; upload its paths (nix copy), or run a server of its own for it and name that as [[upstream]]")
 	}
+	if strings.HasPrefix(c.Content, location.Scheme) {
+		return c.checkBucket(path, publicURL, allowReadable)
+	}
+	if c.CredentialsFile != "" || c.Redirect {
+		return errors.New("storage.credentials_file and storage.redirect need a bucket: content = \"s3://bucket/prefix?endpoint=https://host\"")
+	}
 	return c.checkContent()
+}
+
+func (c *Config) checkBucket(path string, publicURL *url.URL, allowReadable bool) (err error) {
+	if c.bucket, err = location.Parse(c.Content); err != nil {
+		return fmt.Errorf("storage.content: %w", err)
+	}
+	if c.CredentialsFile != "" {
+		configfile.Abs(path, &c.CredentialsFile)
+		if err := configfile.CheckSecret(c.CredentialsFile, allowReadable, path); err != nil {
+			return fmt.Errorf("storage.credentials_file: %w", err)
+		}
+	}
+	switch {
+	case !c.Redirect:
+	case publicURL == nil:
+		return errors.New("storage.redirect needs public_url: where clients send a password for this server must not be where they are sent")
+	case sameHost(publicURL.Hostname(), c.bucket.Endpoint.Hostname()):
+		return fmt.Errorf("storage.redirect is true, and public_url and the bucket's endpoint are both at %s: Nix would send the password for this server to the bucket, which refuses two kinds of authentication at once. Give one of them another host name", publicURL.Hostname())
+	}
+	return nil
+}
+
+// sameHost tells whether a client takes two names for one host.
+func sameHost(a, b string) bool {
+	return strings.EqualFold(strings.TrimSuffix(a, "."), strings.TrimSuffix(b, "."))
 }
 
 func (c *Config) checkState(path string, allowReadable bool) error {
@@ -77,7 +119,7 @@ func (c *Config) checkContent() error {
 	case c.Content == "":
 		return nil
 	case strings.Contains(c.Content, "://"):
-		return fmt.Errorf("storage.content: %q is no folder", c.Content)
+		return fmt.Errorf("storage.content: %q is no folder, and no bucket: s3://bucket/prefix?endpoint=https://host", c.Content)
 	case !filepath.IsAbs(c.Content):
 		return fmt.Errorf("storage.content: %q is not an absolute path", c.Content)
 	case !c.Shared():

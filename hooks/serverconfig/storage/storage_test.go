@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,6 +20,7 @@ func TestCheck(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	public := &url.URL{Scheme: "https", Host: "cache.example.org:8443"}
 	const db = "postgres://narwharf@db/narwharf"
 	for _, c := range []struct {
 		what  string
@@ -37,9 +39,17 @@ func TestCheck(t *testing.T) {
 		{"state_listen alone", Config{StateListen: db}, false, "need storage.state"},
 		{"a folder alone", Config{Content: "/srv/x"}, false, "a server by itself"},
 		{"a folder that is not absolute", Config{State: db, Content: "x"}, false, "not an absolute path"},
-		{"a bucket of another kind", Config{State: db, Content: "gs://x"}, false, "is no folder"},
+		{"a bucket", Config{Content: "s3://nix/a?endpoint=https://s3.example.org", CredentialsFile: "secret", Redirect: true}, true, ""},
+		{"a bucket and a database", Config{State: db, Content: "s3://nix"}, false, ""},
+		{"a bucket that is none", Config{Content: "s3://nix?profile=x"}, false, "storage.content"},
+		{"a key in the URL", Config{Content: "s3://id:word@nix"}, false, "credentials_file"},
+		{"a key that is relative", Config{Content: "s3://nix", CredentialsFile: "secret"}, true, ""},
+		{"a key without a bucket", Config{CredentialsFile: "secret"}, false, "need a bucket"},
+		{"redirect without a bucket", Config{Redirect: true}, false, "need a bucket"},
+		{"redirect to the same host", Config{Content: "s3://nix?endpoint=http://CACHE.example.org:9000", Redirect: true}, false, "both at cache.example.org"},
+		{"a bucket of another kind", Config{State: db, Content: "gs://x"}, false, "no bucket"},
 	} {
-		err := c.is.Check(config, c.store, true)
+		err := c.is.Check(config, public, c.store, true)
 		switch {
 		case c.want == "" && err != nil, c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
 			t.Errorf("%s: %v, want %q", c.what, err, c.want)
@@ -48,7 +58,7 @@ func TestCheck(t *testing.T) {
 		}
 	}
 	c := Config{State: db, StatePasswordFile: "secret"}
-	if err := c.Check(config, false, false); err != nil {
+	if err := c.Check(config, nil, false, false); err != nil {
 		t.Fatal(err)
 	}
 	if word, err := c.Password(); word != "word" || err != nil {

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"narwharf/cache/blob"
 	"narwharf/cache/state"
 	"narwharf/cache/state/bolt"
@@ -99,8 +101,11 @@ func lockDir(dir string) (*os.File, error) {
 }
 
 // OpenContent opens the content files, and removes what writers of earlier runs of this server left.
-// A folder that servers share has a folder for what each is writing.
-func OpenContent(cfg *serverconfig.Config) (blob.Store, error) {
+// A folder that servers share has a folder for what each is writing. What is of io.Closer is to be closed.
+func OpenContent(cfg *serverconfig.Config, log *slog.Logger, metrics prometheus.Registerer) (blob.Store, error) {
+	if cfg.Storage.Bucket() != nil {
+		return openBucket(cfg, log, metrics)
+	}
 	root, tmp := filepath.Join(cfg.DataDir, "cache"), filepath.Join(cfg.DataDir, "tmp")
 	if dir := cfg.Storage.Content; dir != "" {
 		id, err := ID(cfg)

@@ -1,0 +1,242 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"narwharf/cache/blob/s3/s3test"
+)
+
+// bucketServer is a server with its content in a bucket of versitygw.
+type bucketServer struct {
+	*Server
+	gateway *s3test.Gateway
+	before  *Recorder // before the bucket
+	line    *Proxy    // before that
+	token   string
+}
+
+// newBucketServer does not start it. more are lines of [storage].
+func newBucketServer(t *testing.T, more ...string) *bucketServer {
+	t.Helper()
+	b := &bucketServer{gateway: s3test.Versitygw(t)}
+	b.before = NewRecorder(t, b.gateway.Endpoint(), "")
+	// The host name is another one than the server's, whose password clients must not send there.
+	b.line = NewProxy(t, b.before.Addr())
+	endpoint := strings.Replace(b.line.URL(), "127.0.0.1", "localhost", 1)
+	dir := scratch(t)
+	b.Server = newServer(t, dir, func(c *Config) {
+		c.PublicURL = strings.Replace(c.Listen[0], "127", "http://127", 1)
+		c.More = append(c.More, "[storage]\n"+strings.Join(append([]string{
+			fmt.Sprintf("content = %q", "s3://bucket?endpoint="+endpoint),
+			`credentials_file = "bucket-key"`,
+		}, more...), "\n")+"\n")
+	})
+	b.writeFile(filepath.Join(dir, "bucket-key"), "aws_access_key_id = "+s3test.AccessKey+"\naws_secret_access_key = "+s3test.SecretKey+"\n", 0o600)
+	return b
+}
+
+func (b *bucketServer) start() {
+	b.T.Helper()
+	b.Start()
+	if b.token == "" {
+		b.token = b.Token("ci", "push", "admin")
+	}
+}
+
+// forget removes the copies of what lies in the bucket from the stopped server's disk.
+func (b *bucketServer) forget() {
+	b.T.Helper()
+	if err := os.RemoveAll(filepath.Join(b.Data, "disk-cache")); err != nil {
+		b.T.Fatal(err)
+	}
+}
+
+// public lets anybody read the bucket.
+func (b *bucketServer) public() {
+	b.T.Helper()
+	client, err := minio.New(b.gateway.Address, &minio.Options{Creds: credentials.NewStaticV4(s3test.AccessKey, s3test.SecretKey, ""), Region: "us-east-1"})
+	if err == nil {
+		err = client.SetBucketPolicy(context.Background(), "bucket", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":["s3:GetObject"],"Resource":["arn:aws:s3:::bucket/*"]}]}`)
+	}
+	if err != nil {
+		b.T.Fatal(err)
+	}
+}
+
+// Stock clients upload to a server whose content is in a bucket, and substitute from it: from the copies,
+// and after a restart without them. Nix 2.34 reads the bucket by itself.
+func TestBucketWithNix(t *testing.T) {
+	t.Parallel()
+	eachSuite(t, func(t *testing.T, suite string) {
+		c := NeedClosures(t, suite)
+		paths := c.Paths("a", "selfref", "zoo", "multi_dev")
+		b := newBucketServer(t)
+		b.start()
+		NewNix(t, suite).In(c.Root).Netrc(b.token).Push(b.URL(), "?compression=zstd", paths...)
+		b.Fsck()
+		for _, restart := range []bool{false, true} {
+			if restart {
+				b.Stop()
+				b.forget()
+				b.start()
+			}
+			down := NewNix(t, suite).Trust(b.URL(), b.Key)
+			down.Must("nix-store", append([]string{"--realise"}, paths...)...)
+			down.Verify()
+		}
+		if entries, err := os.ReadDir(filepath.Join(b.gateway.Dir, "bucket", "nar")); err != nil || len(entries) < len(paths) {
+			t.Errorf("%d NARs lie in the bucket, %v", len(entries), err)
+		}
+		if n := NewNix(t, suite); n.AtLeast(2, 34) {
+			b.public()
+			n.Pull("s3://bucket?region=us-east-1&scheme=http&endpoint="+b.gateway.Address, paths...)
+			n.Verify()
+		}
+		if out := b.CLI("gc", "--dry-run"); out.Code != 0 {
+			t.Error(out)
+		}
+	})
+}
+
+// Clients are sent to the bucket for NARs, resume there, and do not show it the password for the server.
+func TestBucketRedirect(t *testing.T) {
+	t.Parallel()
+	eachSuite(t, func(t *testing.T, suite string) {
+		c := NeedClosures(t, suite)
+		big := c.Path("random")
+		b := newBucketServer(t, "redirect = true")
+		b.start()
+		NewNix(t, suite).In(c.Root).Netrc(b.token).Push(b.URL(), "?compression=none", big, c.Path("a"))
+		b.before.Reset()
+		server := NewRecorder(t, b.URL(), "")
+		b.line.Cut(Down, 8<<20, 2)
+		down := NewNix(t, suite).Trust(server.URL(), b.Key).Netrc(b.token)
+		down.Must("nix-store", "--realise", big, c.Path("a"))
+		down.Verify()
+		resumed := false
+		for _, req := range b.before.Select(http.MethodGet, "/bucket/nar/") {
+			if req.Header.Get("Authorization") != "" {
+				t.Errorf("the bucket was shown the password for the server: %v", req)
+			}
+			resumed = resumed || req.Header.Get("Range") != ""
+		}
+		if !resumed {
+			t.Error("nothing was resumed at the bucket")
+		}
+		asked := server.Select(http.MethodGet, "/nar/")
+		if len(asked) < 2 {
+			t.Errorf("the server was asked for %d NARs", len(asked))
+		}
+		for _, req := range asked {
+			if req.Status != http.StatusFound {
+				t.Errorf("%v", req)
+			}
+		}
+	})
+}
+
+// A bucket that is away for a while is a delay: what has a copy goes out, an upload waits, and what
+// Nix cannot repeat is refused in words.
+func TestBucketAway(t *testing.T) {
+	t.Parallel()
+	b := newBucketServer(t)
+	b.start()
+	u, anyone := NewUploader(t, b.URL(), b.token), NewUploader(t, b.URL(), "")
+	here, late := NewPath("here", RandomNAR(1, 3<<20)), NewPath("late", RandomNAR(2, 3<<20))
+	u.Upload(here)
+	b.gateway.Stop()
+	soon(t, 30*time.Second, func() string { return wantStatus(anyone, "/readyz", http.StatusServiceUnavailable) })
+	anyone.Fetch(here)
+	done := make(chan error, 1)
+	go func() {
+		_, err := NewUploader(t, b.URL(), b.token).TryUpload(late)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		t.Errorf("an upload did not wait: %v", err)
+	case <-time.After(2 * time.Second):
+	}
+	if reply, err := NewUploader(t, b.URL(), "").Try(http.MethodPut, "/"+late.Hash()+".narinfo", "text/x-nix-narinfo", []byte("x")); err != nil || reply.Status != http.StatusUnauthorized {
+		t.Errorf("rights come first: %v, %v", reply, err)
+	}
+	b.gateway.Start()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	anyone.Fetch(late)
+	soon(t, 10*time.Second, func() string { return wantStatus(anyone, "/readyz", http.StatusOK) })
+}
+
+// The server is killed at random moments of uploads: what was accepted is there, nothing torn is ever
+// seen, and parts that nobody completes have no name.
+func TestBucketKill(t *testing.T) {
+	t.Parallel()
+	rounds := 6
+	if testing.Short() {
+		rounds = 2
+	}
+	b := newBucketServer(t)
+	b.start()
+	var paths []*Path
+	for i := range 40 {
+		paths = append(paths, NewPath("killed", RandomNAR(uint64(700+i), 100_000*(1+i%20)), paths[max(0, i-1):i]...))
+	}
+	accepted := map[string]bool{}
+	for round := range rounds {
+		part := paths[:(round+1)*len(paths)/rounds]
+		u := NewUploader(t, b.URL(), b.token)
+		puts := &countPuts{next: u.Client.Transport, last: int64(rand.IntN(1 + 2*len(part) - len(accepted))), reached: make(chan struct{})}
+		u.Client.Transport = puts
+		dead := make(chan struct{})
+		go func() {
+			defer close(dead)
+			select {
+			case <-puts.reached:
+				time.Sleep(time.Duration(rand.IntN(20_000)) * time.Microsecond)
+			case <-time.After(10 * time.Second):
+			}
+			b.Kill()
+		}()
+		got, err := u.TryUpload(part...)
+		if err == nil {
+			puts.once.Do(func() { close(puts.reached) })
+		}
+		<-dead
+		for _, hash := range got {
+			accepted[hash] = true
+		}
+		b.Start()
+		b.Fsck()
+		check := NewUploader(t, b.URL(), "")
+		for hash := range accepted {
+			if r := check.Head("/" + hash + ".narinfo"); r.Status != http.StatusOK {
+				t.Errorf("round %d: accepted, then lost: %v", round, r)
+			}
+		}
+	}
+	t.Logf("%d of %d paths were accepted in %d interrupted uploads", len(accepted), len(paths), rounds)
+	u := NewUploader(t, b.URL(), b.token)
+	u.Upload(paths...)
+	b.Stop()
+	b.forget()
+	b.Start()
+	for _, p := range paths {
+		u.Fetch(p)
+	}
+	if key, err := os.ReadFile(b.Log); err != nil || bytes.Contains(key, []byte(s3test.SecretKey)) {
+		t.Error("the log has the key of the bucket", err)
+	}
+}
