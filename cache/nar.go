@@ -35,7 +35,7 @@ func (s *nars) getNar(w *reply.Writer, req *http.Request, file string) error {
 	if file == probe.File {
 		return reply.Content(w, req, bytes.NewReader(probe.NAR), int64(len(probe.NAR)))
 	}
-	f, url, err := s.Cache.OpenNar(file, s.mayPush(req), req.Method == http.MethodGet)
+	f, url, err := s.Cache.OpenNar(req.Context(), file, s.mayPush(req), req.Method == http.MethodGet)
 	if err != nil {
 		return err
 	}

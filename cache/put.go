@@ -28,12 +28,12 @@ func (s *Server) put(w *reply.Writer, req *http.Request, row *Route, name string
 	if len(req.TransferEncoding) == 0 && (req.ContentLength < 0 || req.ContentLength == 0 && req.Header.Get("Content-Length") == "") {
 		return refusal.New(refusal.Length, "an upload needs a Content-Length")
 	}
-	done, err := s.slots.Take(req.Context(), p.TokenID, s.patience)
+	done, err := s.slots.Take(req.Context(), p.TokenID, uploadPatience)
 	if err != nil {
 		return refusal.New(refusal.Waiting, "this cache receives as many uploads as it may at once (limits.uploads): try again later")
 	}
 	defer done()
-	if err := blob.Wait(req.Context(), s.Cache.Uploads.Files, s.patience); err != nil {
+	if err := blob.Wait(req.Context(), s.Cache.Uploads.Files); err != nil {
 		return err
 	}
 	s.metrics.InFlight.Add(1)
@@ -52,7 +52,7 @@ func (s *Server) put(w *reply.Writer, req *http.Request, row *Route, name string
 	return nil
 }
 
-// uploadPatience is how long an upload waits for its turn, and for a bucket that is away, before a byte of it is read.
+// uploadPatience is how long an upload waits for its turn, before a byte of it is read.
 const uploadPatience = time.Minute
 
 // decodedBody is a body with its Content-Encoding undone. It may be refused by its length.

@@ -67,7 +67,7 @@ type Server struct {
 	fastListeners []*fastpath.Listener
 	fastCounts    [len(fastKinds)]meter.Counters // of what they answer
 
-	idle, unread, patience time.Duration // as the constants, but for tests
+	idle, unread time.Duration // as the constants, but for tests
 }
 
 // NewServer wires the endpoints.
@@ -75,7 +75,7 @@ func NewServer(opts Options) *Server {
 	if opts.Metrics == nil {
 		opts.Metrics = prometheus.NewRegistry()
 	}
-	s := &Server{parts: &parts{Options: opts, metrics: meter.New(opts.Cache, opts.Metrics)}, idle: reply.WriteIdle, unread: limits.Unread, patience: uploadPatience, slots: limits.NewSlots(cmp.Or(opts.Uploads, 64))}
+	s := &Server{parts: &parts{Options: opts, metrics: meter.New(opts.Cache, opts.Metrics)}, idle: reply.WriteIdle, unread: limits.Unread, slots: limits.NewSlots(cmp.Or(opts.Uploads, 64))}
 	s.publicPush = opts.Access.Anybody(scope.Scope{Kind: scope.Push})
 	s.public = opts.Access.Anybody(scope.Scope{Kind: scope.Pull})
 	// Shared caches may keep an answer to a request with credentials if it is

@@ -55,13 +55,12 @@ func newBucketWorld(t *testing.T, redirect bool) *bucketWorld {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.store, err = s3.New(s3.Options{Where: where, Credentials: credentials.NewStaticV4("key", "secret", ""), Cache: near, Redirect: redirect, Log: log})
+	b.store, err = s3.New(s3.Options{Where: where, Credentials: credentials.NewStaticV4("key", "secret", ""), Cache: near, Redirect: redirect, Log: log, Hold: 50 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.bucket = bucket
 	b.world = newWorld(t, func(s *setup) { s.content = func() blob.Store { return b.store } })
-	b.s.patience = 50 * time.Millisecond
 	t.Cleanup(b.store.Close)
 	return b
 }
@@ -167,7 +166,7 @@ func TestBucketAway(t *testing.T) {
 	w.must(w.get("/readyz"), 503, "files", "does not answer")
 	w.must(w.get("/healthz"), 200)
 
-	w.s.patience = time.Minute
+	w.store.Hold = time.Minute
 	w.away.Store(false)
 	w.putAll(late) // it waits until the bucket is seen to be back
 	w.mustServe(late, q)

@@ -164,18 +164,26 @@ func TestBucketAway(t *testing.T) {
 		_, err := NewUploader(t, b.URL(), b.token).TryUpload(late)
 		done <- err
 	}()
-	select {
-	case err := <-done:
-		t.Errorf("an upload did not wait: %v", err)
-	case <-time.After(2 * time.Second):
-	}
+	waits := make(chan error, 1)
+	go func() {
+		_, err := NewUploader(t, b.URL(), "").Try(http.MethodGet, "/nar/"+strings.Repeat("0", 52)+".nar", "", nil)
+		waits <- err
+	}()
 	if reply, err := NewUploader(t, b.URL(), "").Try(http.MethodPut, "/"+late.Hash()+".narinfo", "text/x-nix-narinfo", []byte("x")); err != nil || reply.Status != http.StatusUnauthorized {
 		t.Errorf("rights come first: %v, %v", reply, err)
+	}
+	select {
+	case err := <-done:
+		t.Fatalf("an upload did not wait: %v", err)
+	case <-waits:
+		t.Fatal("a download did not wait")
+	case <-time.After(2 * time.Second):
 	}
 	b.gateway.Start()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+	<-waits
 	anyone.Fetch(late)
 	soon(t, 10*time.Second, func() string { return wantStatus(anyone, "/readyz", http.StatusOK) })
 }

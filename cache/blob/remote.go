@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"time"
 )
 
 // ErrAway is in the error of a store that keeps its files elsewhere, and cannot reach them
@@ -15,7 +14,7 @@ var ErrAway = errors.New("the bucket with the files does not answer")
 // Remote is a Store that keeps its files elsewhere and copies of some here.
 type Remote interface {
 	Store
-	// Wait returns once the files can be reached, or ErrAway when ctx ends.
+	// Wait returns once the files can be reached, or ErrAway after a minute or so.
 	Wait(ctx context.Context) error
 	// Copy opens the copy that lies here whole, if one may be sent from here.
 	Copy(name string) (*File, error)
@@ -28,15 +27,12 @@ type Remote interface {
 	String() string
 }
 
-// Wait returns once the files of a store can be reached, or ErrAway after patience.
-func Wait(ctx context.Context, s Store, patience time.Duration) error {
-	r, ok := s.(Remote)
-	if !ok {
-		return nil
+// Wait returns once the files of a store can be reached, or ErrAway after a minute or so.
+func Wait(ctx context.Context, s Store) error {
+	if r, ok := s.(Remote); ok {
+		return r.Wait(ctx)
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	return r.Wait(ctx)
+	return nil
 }
 
 // Uncached is a store without copies of what lies elsewhere. Who checks files reads

@@ -233,9 +233,17 @@ func (c *Cache) openAt(ctx context.Context, src *Source, at int64) (io.ReadClose
 func damaged(err error) error { return errors.New(err.Error()) }
 
 // OpenNar opens the NAR file "nar/<file>" to be read, or to be told of. One that shall be
-// read elsewhere has a URL instead. One that should be there and is not is noted.
+// read elsewhere has a URL instead. It waits for a bucket that is away. One that should be there and is not is noted.
 // Whoever can upload asks in order to know whether he must, or has it then.
-func (c *Cache) OpenNar(file string, uploader, read bool) (f *blob.File, url string, err error) {
+func (c *Cache) OpenNar(ctx context.Context, file string, uploader, read bool) (f *blob.File, url string, err error) {
+	f, url, err = c.openNar(file, uploader, read)
+	if errors.Is(err, blob.ErrAway) && blob.Wait(ctx, c.Uploads.Files) == nil {
+		return c.openNar(file, uploader, read)
+	}
+	return f, url, err
+}
+
+func (c *Cache) openNar(file string, uploader, read bool) (f *blob.File, url string, err error) {
 	name := "nar/" + file
 	if uploader {
 		_, err = c.Uploads.Claim(file)

@@ -55,6 +55,8 @@ type Options struct {
 	Redirect bool
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer // nil: none
+	// Hold is how long Wait waits; 0: a minute.
+	Hold time.Duration
 	// Patience is how long a request is tried, other than the sending of a large body;
 	// 0: 15 seconds.
 	Patience time.Duration
@@ -74,6 +76,9 @@ var _ blob.Remote = (*Store)(nil)
 func New(o Options) (*Store, error) {
 	if o.Patience == 0 {
 		o.Patience = 15 * time.Second
+	}
+	if o.Hold == 0 {
+		o.Hold = time.Minute
 	}
 	transport := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
@@ -133,7 +138,11 @@ func (s *Store) key(name string) string { return s.Where.Prefix + name }
 func cached(name string) bool { return strings.HasPrefix(name, "nar/") }
 
 // Wait implements blob.Remote.
-func (s *Store) Wait(ctx context.Context) error { return s.health.wait(ctx) }
+func (s *Store) Wait(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.Hold)
+	defer cancel()
+	return s.health.wait(ctx)
+}
 
 // Uncached implements blob.Remote.
 func (s *Store) Uncached() blob.Store { return beneath{s} }

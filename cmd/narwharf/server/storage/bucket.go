@@ -28,7 +28,7 @@ func openBucket(cfg *serverconfig.Config, log *slog.Logger, metrics prometheus.R
 		return nil, err
 	}
 	if err = s.Check(); err == nil {
-		err = blob.Wait(context.Background(), s, startPatience)
+		err = s.Wait(context.Background())
 	}
 	if err != nil {
 		s.Close()
@@ -36,9 +36,6 @@ func openBucket(cfg *serverconfig.Config, log *slog.Logger, metrics prometheus.R
 	}
 	return s, nil
 }
-
-// startPatience is how long a start waits for a bucket that is away.
-const startPatience = time.Minute
 
 func newBucket(cfg *serverconfig.Config, dir string, size int64, log *slog.Logger, metrics prometheus.Registerer) (*s3.Store, error) {
 	keys, err := s3.Keys(cfg.Storage.CredentialsFile)
