@@ -343,3 +343,27 @@ func (f *fleetOf) List(keep func(string) bool) (list []api.Host, next time.Time,
 	}
 	return list, next, nil
 }
+
+// BenchmarkPage loads views of 10,000 hosts in the middle of a roll-out, as open pages do when something changes.
+func BenchmarkPage(b *testing.B) {
+	f := newFleet(b, 10_000)
+	f.policy(`{"rollout":{"waves":[{"max":"50%"},{}],"max_concurrency":"10%"}}`)
+	f.promote(2, f.entry("*", f.systems["b"]))
+	f.s.Rollouts.Begin()
+	p := f.page()
+	for _, path := range []string{"/ui/", "/ui/hosts", "/ui/channels/web", "/ui/hosts/web-1"} {
+		b.Run(path, func(b *testing.B) {
+			size := 0
+			for b.Loop() {
+				req := httptest.NewRequest("GET", path, http.NoBody)
+				req.Header.Set("Authorization", "Bearer "+f.admin)
+				rec := httptest.NewRecorder()
+				p.srv.Config.Handler.ServeHTTP(rec, req)
+				if size = rec.Body.Len(); rec.Code != 200 {
+					b.Fatalf("%d %s", rec.Code, rec.Body)
+				}
+			}
+			b.ReportMetric(float64(size), "B/page")
+		})
+	}
+}

@@ -37,6 +37,9 @@ func Channel(name string) string { return "channel/" + name }
 // Host is the topic of what one host is told.
 func Host(name string) string { return "host/" + name }
 
+// Log is the topic of what a host's attempts print.
+func Log(host string) string { return "log/" + host }
+
 // Hosts are the topics of the lists of hosts: of a channel, and of all.
 func Hosts(channel string) []string { return []string{HostsOf(channel), HostsOf("")} }
 

@@ -7,6 +7,7 @@ import (
 	"narwharf/cache/state"
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/api"
+	"narwharf/hooks/audit"
 )
 
 const (
@@ -46,6 +47,7 @@ func (h *Hosts) PutLog(ctx context.Context, host, attempt string, text []byte) e
 			tx.Keep(tx.Delete(logBucket, list[0].Key))
 		}
 		tx.Keep(tx.Put(logBucket, key, text))
+		tx.Notify(audit.Log(host))
 		return err
 	})
 }

@@ -111,8 +111,9 @@ func (m *room) channel(r *frame.Request) (*frame.Page, error) {
 	case err == nil:
 		s.Run, page.Shape = &run, fmt.Sprintf("%d/%d", run.Seq, len(run.Waves))
 		page.Fragments = append(page.Fragments, "channel-key")
-		m.draw(s, page)
-		m.causes(s)
+		cells := m.rollouts.Cells(name)
+		draw(s, page, cells)
+		m.causes(s, cells)
 		page.Bad = run.Bad
 		s.Gate, s.Tone = gate(s.Run)
 		s.Buttons = buttons(r, s.Run)
@@ -132,8 +133,7 @@ func absent(err error) bool {
 }
 
 // draw makes the waves with their cells.
-func (m *room) draw(s *shown, page *frame.Page) {
-	cells := m.rollouts.Cells(s.Name)
+func draw(s *shown, page *frame.Page, cells []rollout.Cell) {
 	count := make(map[string]int)
 	for i := range cells {
 		count[string(cells[i].State)]++

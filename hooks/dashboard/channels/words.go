@@ -102,10 +102,10 @@ const (
 )
 
 // causes groups the hosts that ended badly by what they said.
-func (m *room) causes(s *shown) {
+func (m *room) causes(s *shown, cells []rollout.Cell) {
 	by := make(map[string]*cause)
 	asked := 0
-	for _, c := range m.rollouts.Cells(s.Name) {
+	for _, c := range cells {
 		if c.State != rollout.CellBad && c.State != rollout.CellBack {
 			continue
 		}

@@ -23,6 +23,7 @@ type one struct {
 	May      bool
 	Steps    []step
 	Attempts []attempt
+	Past     []api.Event // what else the audit log says
 	Buttons  []button
 	Log      []terminal.Line
 	LogOf    string
@@ -38,10 +39,15 @@ type step struct {
 	Took  int64 // until the next one; 0 of the last
 }
 
-// attempt is a line of the host's past.
+// attempt is one at a release, by the audit log.
 type attempt struct {
-	api.Event
-	State api.State
+	ID    string
+	Seq   int64
+	Began time.Time
+	Took  int64 // ms until its last state
+	End   api.State
+	Text  string // of its end
+	Steps []step
 }
 
 type button struct {
@@ -76,7 +82,7 @@ func (m *room) host(r *frame.Request) (*frame.Page, error) {
 	}
 	return &frame.Page{
 		Title: name, Body: "host", Data: o, Bad: bad, Fragments: []string{"host-now", "host-attempt", "host-log", "host-past"},
-		Topics: []string{audit.HostsOf(o.Channel), audit.Host(name)},
+		Topics: []string{audit.HostsOf(o.Channel), audit.Host(name), audit.Log(name)},
 	}, nil
 }
 
@@ -166,11 +172,30 @@ func (o *one) past(r *frame.Request) error {
 	if err := r.Get("/api/v1/events?"+q.Encode(), &page); err != nil {
 		return err
 	}
-	for i := range page.Events[:min(len(page.Events), mostPast)] {
-		e := page.Events[i]
-		o.Attempts = append(o.Attempts, attempt{e, api.State(e.Data["state"])})
+	for i := range page.Events {
+		e := &page.Events[i]
+		switch state := api.State(e.Data["state"]); {
+		case state != "" && e.Kind == "host.state":
+			o.told(e, state)
+		case len(o.Past) < mostPast:
+			o.Past = append(o.Past, *e)
+		}
 	}
 	return nil
+}
+
+// told adds a state to the attempts; what comes was before what came.
+func (o *one) told(e *api.Event, state api.State) {
+	last := len(o.Attempts) - 1
+	if last < 0 || o.Attempts[last].ID != e.Data["attempt"] || o.Attempts[last].Seq != e.Seq {
+		o.Attempts = append(o.Attempts, attempt{ID: e.Data["attempt"], Seq: e.Seq, Began: e.Time, End: state, Text: e.Text, Steps: []step{{State: state}}})
+		return
+	}
+	a := &o.Attempts[last]
+	took := a.Began.Sub(e.Time).Milliseconds()
+	a.Steps = slices.Insert(a.Steps, 0, step{State: state, Took: took})
+	a.Began = e.Time
+	a.Took += took
 }
 
 // Since is since when a host runs what it runs.

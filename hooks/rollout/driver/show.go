@@ -25,13 +25,14 @@ func (d *Driver) List(keep func(channel string) bool) (list []rollout.Summary) {
 	return list
 }
 
-// Cells are the hosts of a channel with a roll-out, for who draws it.
+// Cells are the hosts of a channel with a roll-out, for who draws it, by wave and name.
 func (d *Driver) Cells(channel string) (cells []rollout.Cell) {
 	d.mu.RLock()
-	defer d.mu.RUnlock()
 	if d.e != nil && d.e.Channels[channel] != nil && d.e.Channels[channel].Run != nil {
 		cells = show.Cells(d.e.Channels[channel])
 	}
+	d.mu.RUnlock()
+	show.Order(cells)
 	return cells
 }
 

@@ -8,8 +8,7 @@ import (
 	"narwharf/hooks/rollout/roster"
 )
 
-// Cells are the hosts of a channel's roll-out, by wave and name; those that are in none come last, and after
-// them those that need not change.
+// Cells are the hosts of a channel with a roll-out, in no order.
 func Cells(c *roster.Channel) []rollout.Cell {
 	cells := make([]rollout.Cell, 0, len(c.Hosts))
 	for _, h := range c.Hosts {
@@ -19,6 +18,12 @@ func Cells(c *roster.Channel) []rollout.Cell {
 		}
 		cells = append(cells, cell)
 	}
+	return cells
+}
+
+// Order sorts cells by wave and name; those that are in none come last, and after them those that need not
+// change.
+func Order(cells []rollout.Cell) {
 	last := func(c *rollout.Cell) int {
 		switch {
 		case c.Wave > 0:
@@ -31,7 +36,6 @@ func Cells(c *roster.Channel) []rollout.Cell {
 	slices.SortFunc(cells, func(a, b rollout.Cell) int {
 		return cmp.Or(cmp.Compare(last(&a), last(&b)), cmp.Compare(a.Host, b.Host))
 	})
-	return cells
 }
 
 func cellState(h *roster.Host, seq int64) rollout.CellState {
