@@ -173,7 +173,7 @@ func TestPageOfAHost(t *testing.T) {
 	f.want(rollout.Halted, "b", 0)
 	p := f.page()
 	op := f.token("operator", "operate:web")
-	p.sees(op, "/ui/channels/web", "Halted", "Why hosts ended badly", `href="/ui/hosts/web-1"`, "/retry?seq=2", "<title>(1) web")
+	p.sees(op, "/ui/channels/web", "Halted", "Why hosts ended badly", `href="/ui/hosts/web-1"`, "/retry?seq=2", "<title>(1) web: release 2 halted")
 	p.sees(op, "/ui/", "halted", "reverted")
 	p.sees(op, "/ui/hosts?state=reverted", "web-1", "!web-2")
 	p.sees(op, "/ui/hosts?cell=b&channel=web", "web-1", "!web-2")

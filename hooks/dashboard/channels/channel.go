@@ -109,6 +109,7 @@ func (m *room) channel(r *frame.Request) (*frame.Page, error) {
 	var run rollout.Summary
 	switch err := r.Get("/api/v1/rollouts/"+url.PathEscape(name), &run); {
 	case err == nil:
+		page.Tab = fmt.Sprintf("%s: release %d %s", name, run.Seq, run.State)
 		s.Run, page.Shape = &run, fmt.Sprintf("%d/%d", run.Seq, len(run.Waves))
 		page.Fragments = append(page.Fragments, "channel-key")
 		cells := m.rollouts.Cells(name)

@@ -184,6 +184,21 @@ func (o *one) past(r *frame.Request) error {
 	return nil
 }
 
+// duration is how long a part of the attempt took.
+type duration struct {
+	Name string
+	Took int64 // ms
+}
+
+// Durations are those of the last attempt, by name.
+func (o *one) Durations() (list []duration) {
+	for name, ms := range o.Status.Durations {
+		list = append(list, duration{name, ms})
+	}
+	slices.SortFunc(list, func(a, b duration) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
 // told adds a state to the attempts; what comes was before what came.
 func (o *one) told(e *api.Event, state api.State) {
 	last := len(o.Attempts) - 1

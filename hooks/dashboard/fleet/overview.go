@@ -114,12 +114,25 @@ func (s *summary) wrongs(alarms []alarm.Alarm) {
 			break
 		}
 		a := &alarms[i]
+		if run := s.runOf(a.Channel); a.Kind == "rollout.halted" && run != nil && run.State == rollout.Halted && run.Seq == a.Seq {
+			continue // it stands above
+		}
 		w := wrong{Tag: a.Kind, Tone: "bad", Text: a.Text, Link: "/ui/alarms", Alarm: a}
 		if a.Taken != nil {
 			w.Tone = "warn"
 		}
 		s.Wrong = append(s.Wrong, w)
 	}
+}
+
+// runOf is the roll-out of a channel, nil if none is known.
+func (s *summary) runOf(name string) *rollout.Summary {
+	for i := range s.Channels {
+		if s.Channels[i].Channel.Channel == name {
+			return s.Channels[i].Run
+		}
+	}
+	return nil
 }
 
 // Tone is how the worst of it looks.

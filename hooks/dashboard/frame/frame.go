@@ -71,6 +71,7 @@ type View struct {
 // Page is what a view shows.
 type Page struct {
 	Title string
+	Tab   string // of the browser, if that is another than Title
 	Body  string // name of a template
 	Data  any    // of it, and of Fragments
 

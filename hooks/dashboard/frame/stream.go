@@ -17,7 +17,7 @@ import (
 
 // snapshot is what of a page is replaced while somebody looks.
 func (room *Room) snapshot(page *Page) (*live.Snapshot, error) {
-	s := &live.Snapshot{Fragments: make(map[string]string, len(page.Fragments)), Cells: make(map[string]*plot.Cells, len(page.Cells)), Bad: page.Bad, Topics: page.Topics, Shape: page.Shape}
+	s := &live.Snapshot{Fragments: make(map[string]string, len(page.Fragments)), Cells: make(map[string]*plot.Cells, len(page.Cells)), Bad: page.Bad, Topics: page.Topics, Shape: page.Shape, Tab: cmp.Or(page.Tab, page.Title)}
 	parts := page.Parts
 	for _, name := range page.Fragments {
 		parts = append(parts, Part{name, name, page.Data})

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"regexp"
 	"strings"
 	"time"
 
@@ -34,6 +35,7 @@ func (f *Frame) words() template.FuncMap {
 		"svg":   func(c *plot.Cells) template.HTML { return c.SVG() },
 		"n":     count,
 		"tone":  Tone,
+		"short": func(s string) string { return clip.Line(Short(s), 500) },
 		"join":  func(list []string) string { return clip.Line(strings.Join(list, ", "), 1000) },
 	}
 }
@@ -63,11 +65,18 @@ func Bytes(n int64) string {
 
 // took is a duration in milliseconds for people.
 func took(ms int64) string {
-	d := time.Duration(ms) * time.Millisecond
-	if d < 10*time.Second {
-		return d.Round(100 * time.Millisecond).String()
+	switch d := time.Duration(ms) * time.Millisecond; {
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", ms)
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	case d < 90*time.Second:
+		return fmt.Sprintf("%.0f s", d.Seconds())
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min %d s", int(d.Minutes()), int(d.Seconds())%60)
+	default:
+		return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
 	}
-	return d.Round(time.Second).String()
 }
 
 // Name is the name in a store path, without hash, folder and what all systems begin with; what is none is a line of itself.
@@ -77,6 +86,13 @@ func Name(storePath string) string {
 		base = strings.TrimPrefix(name, "nixos-system-")
 	}
 	return clip.Line(base, 200)
+}
+
+var storePath = regexp.MustCompile(`/nix/store/[a-z0-9]{32}-([a-zA-Z0-9+._?=-]+)`)
+
+// Short is a text with the names of store paths in place of the paths.
+func Short(text string) string {
+	return storePath.ReplaceAllStringFunc(text, func(p string) string { return Name(p) })
 }
 
 // Tone is the class in which a host's state is shown.

@@ -17,6 +17,7 @@ type Snapshot struct {
 	Cells     map[string]*plot.Cells // drawings, by their ids
 	Bad       int                    // how much is wrong: the number in the tab's title
 	Topics    []string               // after which it may be another
+	Tab       string                 // the tab's title, without what is the same for all
 	Shape     string                 // which elements there are: if it is another the browser loads the page again
 
 	id   string
@@ -37,7 +38,7 @@ func (s *Snapshot) ID() string {
 		s.keys[id] = s.Cells[id].Key()
 		_, _ = fmt.Fprintf(sum, "%s\x00%s\x00%s\x00", id, s.keys[id], s.Cells[id].States)
 	}
-	_, _ = fmt.Fprintf(sum, "%d %s", s.Bad, s.Shape)
+	_, _ = fmt.Fprintf(sum, "%d %s %s", s.Bad, s.Shape, s.Tab)
 	s.id = base64.RawURLEncoding.EncodeToString(sum.Sum(nil)[:12])
 	return s.id
 }
@@ -47,12 +48,13 @@ type update struct {
 	Fragments map[string]string `json:"fragments,omitempty"`
 	Cells     map[string]string `json:"cells,omitempty"` // plot.Runs
 	Bad       int               `json:"bad"`
+	Tab       string            `json:"tab"`
 	Shape     string            `json:"shape"`
 }
 
 // since is the event that leads from one snapshot to the next; from nil it is all of it.
 func (s *Snapshot) since(was *Snapshot) []byte {
-	u := update{Fragments: make(map[string]string), Cells: make(map[string]string), Bad: s.Bad, Shape: s.Shape}
+	u := update{Fragments: make(map[string]string), Cells: make(map[string]string), Bad: s.Bad, Shape: s.Shape, Tab: s.Tab}
 	for id, text := range s.Fragments {
 		if was == nil || was.Fragments[id] != text {
 			u.Fragments[id] = text

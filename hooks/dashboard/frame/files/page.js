@@ -87,7 +87,7 @@
 
 	// One stream while the tab is seen. An event names the elements that are others now.
 	if (!body.dataset.live || !window.EventSource) return;
-	const title = document.title.replace(/^\(\d+\) /, ""), lost = byId("lost");
+	const lost = byId("lost");
 	let source = null, heard = Date.now(), seen = body.dataset.seen, over = false;
 	const say = (text) => {
 		lost.hidden = !text;
@@ -119,7 +119,7 @@
 			if ((news.shape ?? "") !== (body.dataset.shape ?? "")) { over = true; shut(); location.reload(); return; }
 			for (const [id, html] of Object.entries(news.fragments ?? {})) put(id, html);
 			for (const [id, runs] of Object.entries(news.cells ?? {})) { const svg = byId(id); if (svg) recolour(svg, runs); }
-			document.title = (news.bad ? `(${news.bad}) ` : "") + title;
+			document.title = (news.bad ? `(${news.bad}) ` : "") + news.tab + " – Narwharf";
 		};
 		source.addEventListener("alive", () => { heard = Date.now(); say(""); });
 		source.addEventListener("bye", (e) => { over = true; shut(); say(JSON.parse(e.data).why); });
