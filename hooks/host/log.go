@@ -14,7 +14,6 @@ const (
 	maxLog      = 256 << 10 // bytes kept of one attempt
 	logsPerHost = 5
 	logBucket   = "hooks/log"
-
 	// MaxLog bounds what is read of a log, of which the end is kept.
 	MaxLog = 4 * maxLog
 )
