@@ -3,6 +3,7 @@ package fleet
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 )
 
 const ciKey = "ci-1" // signs what CI builds; hosts trust it
@@ -96,7 +97,7 @@ func (c *CI) BuildSystems(systems ...System) []string {
 	if err != nil {
 		c.T.Fatal(err)
 	}
-	out := c.Exec("nix-build", "--no-out-link", "/fleet/toplevel.nix", "--argstr", "json", string(text))
+	out := c.ExecFor(DefaultTimeout+time.Duration(len(systems))*20*time.Second, "nix-build", "--no-out-link", "/fleet/toplevel.nix", "--argstr", "json", string(text))
 	paths := out.Lines()
 	if out.Code != 0 || len(paths) != len(systems) {
 		c.T.Fatalf("build %s: %v", text, out)
@@ -123,7 +124,7 @@ func (c *CI) Closure(path string) []string {
 // NixCopy uploads store paths with all they need, as a workflow would.
 func (c *CI) NixCopy(paths ...string) Output {
 	c.T.Helper()
-	return c.Exec(append([]string{"nix", "copy", "--to", "http://" + serverName + "?compression=zstd"}, paths...)...)
+	return c.ExecFor(DefaultTimeout+time.Duration(len(paths))*10*time.Second, append([]string{"nix", "copy", "--to", "http://" + serverName + "?compression=zstd"}, paths...)...)
 }
 
 // Push is NixCopy that has to succeed.
