@@ -196,7 +196,8 @@ put "$dir/agent.toml" "$config"
   put "$dir/ca.pem" "$ca"
   NIX_SSL_CERT_FILE=$dir/ca.pem
   CURL_CA_BUNDLE=$dir/ca.pem
-  export NIX_SSL_CERT_FILE CURL_CA_BUNDLE
+  NIX_REMOTE=local # nix-daemon has an environment of its own, without this
+  export NIX_SSL_CERT_FILE CURL_CA_BUNDLE NIX_REMOTE
 }
 again "$server does not answer" "$server_tries" curl -fsS -o /dev/null --max-time 15 "$server/nix-cache-info" ||
   die 4 "$server was not reached"
