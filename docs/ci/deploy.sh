@@ -19,6 +19,7 @@
 #                          its store path in the cache
 #   NARWHARF_SIGN_CMD      signs releases, with a key service say; NARWHARF_KEY is the public key then
 #   NARWHARF_KEY *         the promoter's key
+#   NARWHARF_CONTENT_SIGN_CMD  signs what is uploaded; NARWHARF_CONTENT_KEY is the public key then
 #   NARWHARF_CONTENT_KEY * signs what is uploaded
 #   NARWHARF_TOKEN *       of the server, where the forge has no OpenID Connect
 #   NARWHARF_HOSTS         which hosts (default: all nixosConfigurations)
@@ -107,8 +108,10 @@ credential() {
 
 upload() {
   local to="$server?compression=zstd"
-  [ ! -e "$work/NARWHARF_CONTENT_KEY" ] || to+="&secret-key=$work/NARWHARF_CONTENT_KEY"
+  local key=$work/NARWHARF_CONTENT_KEY elsewhere=${NARWHARF_CONTENT_SIGN_CMD-}
+  [ ! -e "$key" ] || [ -n "$elsewhere" ] || to+="&secret-key=$key"
   nix copy --refresh --to "$to" "$work"/release/*
+  [ -z "$elsewhere" ] || nw key sign "$work"/release/* --key "$key" --sign-cmd "$elsewhere"
 }
 
 # narwharf_path puts narwharf into PATH.

@@ -8,13 +8,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A recipe is a section of docs/access.md: what is put into the server's configuration, and what is
 // typed on which machine, in this order.
 type recipe struct {
 	title, toml string
-	lines       []string // "server$ …", "ci$ …"
+	lines       []string // "server$ …", "ci$ …", "host$ …"
 }
 
 func recipes(t *testing.T) (all []recipe) {
@@ -36,11 +37,14 @@ func recipes(t *testing.T) (all []recipe) {
 	return all
 }
 
-// A kitchen is a server, made anew for each recipe, and a machine of CI.
+// A kitchen is a server, made anew for each recipe, a machine of CI, and a host: one of AWS, that is off.
 type kitchen struct {
 	*Fleet
 	cloud  *cloud
+	aws    *aws
+	agent  string
 	result string // system
+	served string // system of h1 when nobody has a secret
 }
 
 // TestAccessRecipes types docs/access.md.
@@ -49,6 +53,10 @@ func TestAccessRecipes(t *testing.T) {
 	t.Parallel()
 	k := &kitchen{Fleet: New(t, Options{Hosts: 1, Off: true}), cloud: newCloud(t)}
 	k.cloud.serve(k.Fleet)
+	k.aws, k.agent = newAWS(k.Fleet), k.CI().Agent()
+	k.served = k.CI().BuildSystem(System{Version: "served", Agent: k.agent, AgentConfig: strings.NewReplacer(
+		"cache/web", "cache/production", `"web"`, `"production"`, "token_file = \"/var/lib/narwharf/token\"\n", "",
+	).Replace(agentConfig(k.cloud.public("alias/production"), k.cloud.content())) + "\n[identity]\nkind = \"aws\"\n"})
 	k.result = k.CI().BuildSystem(System{Version: "recipe"})
 	k.CI().WriteFile("/opt/aws/buildkite-agent", buildkiteAgent, 0o755)
 	all := recipes(t)
@@ -81,6 +89,9 @@ func (k *kitchen) cook(s *Story, r recipe) {
 		k.types(s, r, more)
 		return nil
 	})
+	if strings.HasPrefix(r.title, "10.") {
+		k.follows(s)
+	}
 }
 
 // types runs the lines of a recipe, those of one machine in one shell.
@@ -104,6 +115,12 @@ func (k *kitchen) types(s *Story, r recipe, env map[string]string) {
 			for _, name := range strings.Fields(k.Server().Sh("cd /root/kitchen; ls")) {
 				k.CI().WriteFile("/root/kitchen/"+name, k.Server().ReadFile("/root/kitchen/"+name), 0o600)
 			}
+		case ok && machine == "host":
+			h := k.Host("h1")
+			h.Boot()
+			k.aws.give(h)
+			h.WriteFile("/root/kitchen/user-data", k.CI().ReadFile("/root/kitchen/user-data"), 0o600)
+			out = h.Exec("/bin/bash", "-c", lines)
 		case ok && machine == "ci":
 			args := []string{"/usr/bin/env", "-i", "HOME=/root/kitchen/home", "NIX_CONFIG=experimental-features = nix-command\nsubstituters =\nsandbox = false\nbuild-users-group ="}
 			for _, name := range slices.Sorted(maps.Keys(env)) {
@@ -119,17 +136,41 @@ func (k *kitchen) types(s *Story, r recipe, env map[string]string) {
 	}
 }
 
+// follows holds the last recipe to its word: the machine runs what was promoted, by its own agent, and nobody has a secret.
+func (k *kitchen) follows(s *Story) {
+	s.Helper()
+	h := k.Host("h1")
+	Eventually(s, time.Minute, "h1 runs the release by its own agent", func() error {
+		if st := h.State(); st.Current != k.served || st.Agent != "active" {
+			return fmt.Errorf("%+v\n%s", st, tail(h.Journal("narwharf.service"), 10))
+		}
+		return nil
+	})
+	if k.aws.count() == 0 || k.cloud.signed[contentAlias] == 0 || k.cloud.signed["alias/production"] == 0 {
+		s.Errorf("STS was asked %d times, the key service %v", k.aws.count(), k.cloud.signed)
+	}
+	if found := h.Sh("grep -rlE 'nwt_[0-9a-z]{10}_' /root /etc /nix/store /nix/var/narwharf/bootstrap || true"); found != "" {
+		s.Errorf("a token lies in %s", found)
+	}
+	for line := range strings.Lines(k.Server().Must("narwharf", "token", "list")) {
+		name, _, _ := strings.Cut(line, " ")
+		if strings.Contains(line, "never") && name != "cook" && name != "upload" { // the test's own, and init's
+			s.Errorf("a token that lasts: %s", line)
+		}
+	}
+}
+
 // prepare makes the server and the CI's folder anew, with what the recipe has for granted.
 func (k *kitchen) prepare(s *Story, r recipe) {
 	server, ci := k.Server(), k.CI()
+	result, toml := k.result, r.toml
+	if strings.HasPrefix(r.title, "10.") { // beside what recipe 5 has
+		result, toml = k.served, recipes(s.T)[4].toml+toml
+	}
 	server.Stop()
 	server.Sh(`rm -rf /srv/narwharf /root/kitchen; mkdir -p /root/kitchen; narwharf init /srv/narwharf --listen "$1" --key-name cache-1`, serverAddress+":80")
-	ci.Sh(`rm -rf /root/kitchen; mkdir -p /root/kitchen/home; cd /root/kitchen; ln -s "$1" result; narwharf key generate promoter-1 --out promoter.sec > promoter.pub; echo "$2" > production.pub`,
-		k.result, k.cloud.public("alias/production"))
-	toml := r.toml
-	if strings.HasPrefix(r.title, "10.") { // as recipe 5
-		toml = recipes(s.T)[4].toml
-	}
+	ci.Sh(`rm -rf /root/kitchen; mkdir -p /root/kitchen/home; cd /root/kitchen; ln -s "$1" result; ln -s "$2" agent; narwharf key generate promoter-1 --out promoter.sec > promoter.pub; echo "$3" > production.pub; echo "$4" > content.pub`,
+		result, k.agent, k.cloud.public("alias/production"), k.cloud.content())
 	public := "public_url = \"http://cache\"\n"
 	plain := server.ReadFile(configFile)
 	if toml != "" { // a server starts with it as it stands
@@ -149,7 +190,7 @@ func (k *kitchen) prepare(s *Story, r recipe) {
 	// The cache has the system before, as after a build before; and test-h1 finds a release to change.
 	token := server.Token("cook", "push", "promote:*")
 	ci.Token(token)
-	ci.Sh(`XDG_CACHE_HOME=$(mktemp -d) nix copy --to 'http://cache?compression=zstd' "$1"`, k.result) // Nix remembers other servers
+	ci.Sh(`XDG_CACHE_HOME=$(mktemp -d) nix copy --to 'http://cache?compression=zstd' "$1"`, result) // Nix remembers other servers
 	if strings.HasPrefix(r.title, "4.") {
 		ci.Sh(`cd /root/kitchen; narwharf promote web h1=./result h2=./result --action boot --key promoter.sec`)
 	}

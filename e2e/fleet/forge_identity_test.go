@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
@@ -25,19 +26,23 @@ import (
 // Connect), and a key service that believes it.
 type cloud struct {
 	issuer *oidctest.Issuer
-	keys   map[string]*ecdsa.PrivateKey // by alias
+	keys   map[string]*ecdsa.PrivateKey // of promoters, by alias
+	paths  ed25519.PrivateKey           // of what production's jobs upload, contentAlias
 	mu     sync.Mutex
 	jobs   map[string]map[string]any // claims of the jobs that run, by the secret of each
 	signed map[string]int            // how often, by alias
 }
 
 // mayUse is the policy of each key: which environments of the repository sign with it.
-var mayUse = map[string][]string{"alias/production": {"production", "test"}, "alias/staging": {"staging"}}
+var mayUse = map[string][]string{"alias/production": {"production", "test"}, contentAlias: {"production", "test"}, "alias/staging": {"staging"}}
+
+const contentAlias = "alias/content"
 
 func newCloud(t *testing.T) *cloud {
 	t.Helper()
 	c := &cloud{keys: map[string]*ecdsa.PrivateKey{}, jobs: map[string]map[string]any{}, signed: map[string]int{}}
-	for alias := range mayUse {
+	_, c.paths, _ = ed25519.GenerateKey(nil)
+	for _, alias := range []string{"alias/production", "alias/staging"} {
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
 			t.Fatal(err)
@@ -51,6 +56,11 @@ func newCloud(t *testing.T) *cloud {
 func (c *cloud) public(alias string) string {
 	k := c.keys[alias]
 	return path.Base(alias) + "-1:ecdsa-p256:" + base64.StdEncoding.EncodeToString(elliptic.MarshalCompressed(elliptic.P256(), k.X, k.Y))
+}
+
+// content is the text of the content key.
+func (c *cloud) content() string {
+	return path.Base(contentAlias) + "-1:" + base64.StdEncoding.EncodeToString(c.paths.Public().(ed25519.PublicKey)) //nolint:forcetypeassert // it is one
 }
 
 // serve serves the issuer as https://ci:9444, which the server's machine then believes to be that, and
@@ -79,12 +89,20 @@ func (c *cloud) serve(f *Fleet) {
 // awsCommand is as much of `aws kms sign` as is used, with a role by the job's own JWT.
 const awsCommand = `#!/bin/bash
 set -euo pipefail
-[ "$1 $2 $3" = "kms sign --key-id" ] && [ "${*:5}" = "--signing-algorithm ECDSA_SHA_256 --message fileb:///dev/stdin --query Signature --output text" ]
+[ "$1 $2 $3" = "kms sign --key-id" ]
+case "${*:5}" in
+  "--signing-algorithm ECDSA_SHA_256 --message fileb:///dev/stdin --query Signature --output text") ;;
+  "--signing-algorithm ED25519_SHA_512 --message-type RAW --message fileb:///dev/stdin --query Signature --output text") ;;
+  *) exit 252 ;;
+esac
 jwt=$(curl -fsS -H "Authorization: bearer $ACTIONS_ID_TOKEN_REQUEST_TOKEN" "$ACTIONS_ID_TOKEN_REQUEST_URL&audience=sts.amazonaws.com" | sed 's/.*"value":"//; s/".*//')
 exec curl -fsS -H "Authorization: Bearer $jwt" --data-binary @- "http://ci:9445/sign?key=$4"
 `
 
-const signCommand = "aws kms sign --key-id %s --signing-algorithm ECDSA_SHA_256 --message fileb:///dev/stdin --query Signature --output text"
+const (
+	signCommand    = "aws kms sign --key-id %s --signing-algorithm ECDSA_SHA_256 --message fileb:///dev/stdin --query Signature --output text"
+	contentCommand = "aws kms sign --key-id " + contentAlias + " --signing-algorithm ED25519_SHA_512 --message-type RAW --message fileb:///dev/stdin --query Signature --output text"
+)
 
 func (c *cloud) idToken(w http.ResponseWriter, r *http.Request) {
 	secret, _ := strings.CutPrefix(r.Header.Get("Authorization"), "bearer ")
@@ -109,7 +127,7 @@ func (c *cloud) word(secret, audience string) string {
 	return c.issuer.Token(claims)
 }
 
-// sign is the key service: it looks who asks, and signs the SHA-256 of what it is sent.
+// sign is the key service: it looks who asks, and signs the SHA-256 of what it is sent; with Ed25519 that itself.
 func (c *cloud) sign(w http.ResponseWriter, r *http.Request) {
 	alias := r.URL.Query().Get("key")
 	claims, err := c.verified(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
@@ -125,9 +143,10 @@ func (c *cloud) sign(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	digest := sha256.Sum256(message)
-	sig, err := ecdsa.SignASN1(rand.Reader, c.keys[alias], digest[:])
-	if err != nil {
+	var sig []byte
+	if digest := sha256.Sum256(message); alias == contentAlias {
+		sig = ed25519.Sign(c.paths, message)
+	} else if sig, err = ecdsa.SignASN1(rand.Reader, c.keys[alias], digest[:]); err != nil {
 		w.WriteHeader(http.StatusInternalServerError)
 		return
 	}
@@ -196,13 +215,13 @@ func (c *cloud) as(secret string, claims map[string]any, run func(env map[string
 	})
 }
 
-// identified is a fleet whose CI has no secrets. Hosts believe keys of the key service, and for bytes
-// what the promoter signed for: the content keys are the caches' own.
+// identified is a fleet whose CI has no secrets. Hosts believe keys of the key service: of production also for
+// bytes; those of staging believe the bytes of pull requests' own cache.
 func identified(t *testing.T) (*ciFleet, *cloud) {
 	t.Helper()
 	c := newCloud(t)
 	cf := newCIFleet(t, func(f *Fleet) [4]string {
-		return [4]string{c.public("alias/production"), f.Key(cacheKey), c.public("alias/staging"), f.Key("pulls-cache-1")}
+		return [4]string{c.public("alias/production"), c.content(), c.public("alias/staging"), f.Key("pulls-cache-1")}
 	})
 	c.serve(cf.Fleet)
 	server := cf.Server()
@@ -217,6 +236,7 @@ func identified(t *testing.T) (*ciFleet, *cloud) {
 	cf.second = server.Machine.Start("narwharf", "serve", "--config", pullConfig)
 	production, staging := maps.Clone(cf.production.Vars), maps.Clone(cf.staging.Vars)
 	production["NARWHARF_SIGN_CMD"], production["NARWHARF_KEY"] = fmt.Sprintf(signCommand, "alias/production"), c.public("alias/production")
+	production["NARWHARF_CONTENT_SIGN_CMD"], production["NARWHARF_CONTENT_KEY"] = contentCommand, c.content()
 	staging["NARWHARF_SIGN_CMD"], staging["NARWHARF_KEY"] = fmt.Sprintf(signCommand, "alias/staging"), c.public("alias/staging")
 	cf.production.Vars, cf.staging.Vars = production, staging
 	return cf, c
@@ -255,8 +275,8 @@ func TestNobodyHasASecret(t *testing.T) {
 		cf.commit("a")
 		cf.ends(c.during(cf.main(), cf.repo.GitHub), 0, "completed: seq 1 of production")
 		cf.runs("a", "h1", "h2")
-		if c.signed["alias/production"] == 0 {
-			s.Error("the key service was not asked")
+		if c.signed["alias/production"] == 0 || c.signed[contentAlias] == 0 {
+			s.Errorf("the key service was asked so often: %v", c.signed)
 		}
 	})
 	story("11: a pull request's job promotes staging, on its own cache", func(s *Story, cf *ciFleet) {
