@@ -108,7 +108,7 @@ vendored: ## build as nixpkgs' buildGoModule does, and what the package installs
 nixos-keys: ## write the keys of configurations for the NixOS modules
 	$(GO) test -count=1 -run TestKeys ./nixos/tests -write
 
-# What Nix makes of the modules, with each Nix; some minutes. NIXPKGS is a whole nixpkgs, or
+# What Nix makes of the modules, with each Nix that nixpkgs takes; some minutes. NIXPKGS is a whole nixpkgs, or
 # one that lacks its largest generated files. Nothing is built and /nix is not touched.
 nixos-eval: nix-clients ## evaluate the NixOS modules with the nixpkgs in NIXPKGS, and write what comes of it
 	@[ -e "$(NIXPKGS)/nixos/lib/eval-config.nix" ] || { echo "make nixos-eval NIXPKGS=DIR, where DIR is a nixpkgs" >&2; exit 2; }

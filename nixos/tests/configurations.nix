@@ -81,6 +81,10 @@ in
   agent-identity.module = agentWith { tokenFile = null; settings = { identity.kind = "ssh"; }; };
   agent-exporter.module = lib.recursiveUpdate (agentWith { metrics.enable = true; }) { services.prometheus.exporters.node.enable = true; };
   agent-autoupgrade = { module = lib.recursiveUpdate (agentWith { }) { system.autoUpgrade.enable = true; }; warns = "system.autoUpgrade switches this host, too"; };
+  agent-comin = {
+    module.imports = [ (agentWith { }) { options.services.comin.enable = lib.mkOption { default = true; }; } ];
+    warns = "services.comin switches this host, too";
+  };
   both.module = lib.recursiveUpdate (serverWith { }) (agentWith { settings.server = [ "http://127.0.0.1:8080" ]; settings.origin = "cache.example.org/web"; });
   client.module.services.narwharf-client = { enable = true; url = "https://cache.example.org"; publicKeys = [ ci ]; };
   client-uploads.module.services.narwharf-client = {

@@ -76,6 +76,8 @@ in
   # A whole system of each that must evaluate.
   systems = lib.mapAttrs (_: c: builtins.unsafeDiscardStringContext (nixos c.module).config.system.build.toplevel.drvPath)
     (lib.filterAttrs (_: c: !(c ? refuses)) evaluating);
+  # Whether a host's agent runs in a VM that people try its system in: it would act as the host.
+  vm = (nixos configurations.agent.module).config.virtualisation.vmVariant.services.narwharf-agent.enable;
   # A disk image with the agent inside.
   image = builtins.unsafeDiscardStringContext (nixos ../../docs/examples/image.nix).config.system.build.images.raw-efi.drvPath;
   flakes = import ./flakes.nix { inherit nixpkgs lib pkgsFor; };

@@ -118,6 +118,10 @@ func TestEvaluate(t *testing.T) {
 		var image string
 		ask(last, "systems", &map[string]string{})
 		ask(last, "image", &image)
+		agentInVM := true
+		if ask(last, "vm", &agentInVM); agentInVM {
+			t.Error("the agent runs in a VM of its host's system")
+		}
 	}
 	if wanted("flakes") {
 		var f flake
