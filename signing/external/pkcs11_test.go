@@ -3,7 +3,6 @@ package external
 import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
@@ -67,7 +66,11 @@ func TestPKCS11(t *testing.T) {
 	if !ok {
 		t.Fatal("it is no P-256 key")
 	}
-	releases, err := signing.ParsePromoterKey("alice-2:ecdsa-p256:" + base64.StdEncoding.EncodeToString(elliptic.MarshalCompressed(ec.Curve, ec.X, ec.Y)))
+	point, err := ec.Bytes() // 4, X, Y; keys are compressed
+	if err != nil {
+		t.Fatal(err)
+	}
+	releases, err := signing.ParsePromoterKey("alice-2:ecdsa-p256:" + base64.StdEncoding.EncodeToString(append([]byte{2 + point[64]&1}, point[1:33]...)))
 	if err != nil {
 		t.Fatal(err)
 	}
