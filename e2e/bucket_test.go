@@ -104,9 +104,13 @@ func TestBucketWithNix(t *testing.T) {
 			n.Pull("s3://bucket?region=us-east-1&scheme=http&endpoint="+b.gateway.Address, paths...)
 			n.Verify()
 		}
-		if out := b.CLI("gc", "--dry-run"); out.Code != 0 {
-			t.Error(out)
+		dir := filepath.Join(scratch(t), "export")
+		if out := b.CLI("export", dir); out.Code != 0 {
+			t.Fatal(out)
 		}
+		copy := NewNix(t, suite)
+		copy.Pull("file://"+dir, paths...)
+		copy.Verify()
 	})
 }
 
@@ -247,4 +251,53 @@ func TestBucketKill(t *testing.T) {
 	if key, err := os.ReadFile(b.Log); err != nil || bytes.Contains(key, []byte(s3test.SecretKey)) {
 		t.Error("the log has the key of the bucket", err)
 	}
+}
+
+// What nothing keeps goes out of the bucket, and what a channel names stays.
+func TestBucketCollect(t *testing.T) {
+	t.Parallel()
+	b := newBucketServer(t)
+	b.Reconfigure(func(c *Config) {
+		c.Retention = []string{`grace = "2s"`, `lease = "1s"`, fmt.Sprintf("max_size = %d", 6<<20), `interval = "1s"`}
+	})
+	b.start()
+	token := b.Token("op", "push", "promote:web", "operate")
+	u, p := NewUploader(t, b.URL(), token), newPromoter(b.Server, b.bin, token, NewKey("deploy-1"))
+	named := NewPath("named", RandomNAR(1, 1<<20))
+	u.Upload(named)
+	p.promote(0, "promoted web to seq 1", storePath(named))
+	for i := range 12 {
+		u.Upload(NewPath(fmt.Sprintf("build-%d", i), RandomNAR(uint64(10+i), 1<<20)))
+	}
+	soon(t, time.Minute, func() string {
+		entries, err := os.ReadDir(filepath.Join(b.gateway.Dir, "bucket", "nar"))
+		if err != nil || len(entries) > 6 {
+			return fmt.Sprintf("%d NARs lie in the bucket, %v", len(entries), err)
+		}
+		return ""
+	})
+	u.Fetch(named)
+	b.Fsck()
+}
+
+// A bucket that Nix wrote by itself is taken over in its place: rebuild makes the index of it.
+func TestBucketTakenOver(t *testing.T) {
+	t.Parallel()
+	c := NeedClosures(t, newest())
+	paths := c.Paths("a", "selfref", "multi_dev")
+	b := newBucketServer(t)
+	up := NewNix(t, newest()).In(c.Root)
+	out := up.Shell(fmt.Sprintf("AWS_ACCESS_KEY_ID=%s AWS_SECRET_ACCESS_KEY=%s nix copy --to 's3://bucket?region=us-east-1&scheme=http&compression=zstd&endpoint=%s' %s",
+		s3test.AccessKey, s3test.SecretKey, b.gateway.Address, strings.Join(paths, " ")))
+	if out.Code != 0 {
+		t.Fatal(out)
+	}
+	if out := b.CLI("rebuild"); out.Code != 0 {
+		t.Fatal(out)
+	}
+	b.start()
+	down := NewNix(t, newest()).Trust(b.URL(), b.Key)
+	down.Must("nix-store", append([]string{"--realise"}, paths...)...)
+	down.Verify()
+	b.Fsck()
 }

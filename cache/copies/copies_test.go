@@ -265,7 +265,7 @@ func TestExportKilledAnywhere(t *testing.T) {
 			steps--
 			return nil
 		}
-		to, err := NewFiles(store, "/nix/store")
+		to, err := NewFiles(store, "/nix/store", func() {})
 		if err != nil {
 			return err
 		}

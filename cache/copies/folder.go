@@ -113,8 +113,8 @@ type Files struct {
 	done  func() error
 }
 
-// NewFiles begins or goes on with a cache for paths of a store directory.
-func NewFiles(store blob.Store, storeDir string) (*Files, error) {
+// NewFiles begins or goes on with a cache for paths of a store directory. Close calls done.
+func NewFiles(store blob.Store, storeDir string, done func()) (*Files, error) {
 	text, err := blob.ReadFile(store, cacheInfo, 1<<16)
 	switch is := StoreDir(text); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -123,7 +123,7 @@ func NewFiles(store blob.Store, storeDir string) (*Files, error) {
 	case err == nil && is != "" && is != storeDir:
 		err = fmt.Errorf("there is a cache for paths of %s already, and these are of %s", is, storeDir)
 	}
-	return &Files{store: store, done: func() error { return nil }}, err
+	return &Files{store: store, done: func() error { done(); return nil }}, err
 }
 
 // work is the folder beside the files in which they are written. Nix does not look there.
@@ -145,7 +145,7 @@ func WriteFolder(dir, storeDir string) (*Files, error) {
 	}
 	var f *Files
 	if err == nil {
-		f, err = NewFiles(store, storeDir)
+		f, err = NewFiles(store, storeDir, func() {})
 	}
 	if err != nil {
 		return nil, errors.Join(err, unlock())

@@ -31,6 +31,9 @@ and removes what is gone; one that was stopped goes on.
     narwharf restore /mnt/disk/narwharf /var/lib/narwharf`)
 	asJSON := c.Flags().Bool("json", false, "print JSON")
 	return withConfig(c, func(cfg *serverconfig.Config, run Job, args []string) error {
+		if cfg.Storage.Content != "" {
+			fmt.Fprintf(c.ErrOrStderr(), "the content files are not in data_dir and so not in this backup: back up %s by what it has for that, after this\n", cfg.Storage.Content)
+		}
 		dir, err := filepath.Abs(args[0])
 		if err != nil {
 			return err

@@ -2,19 +2,24 @@ package data
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"narwharf/cache/blob/s3/location"
 	"narwharf/cache/copies"
 	"narwharf/cmd/narwharf/command"
 	"narwharf/cmd/narwharf/server"
+	"narwharf/cmd/narwharf/server/storage"
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/serverconfig"
 	"narwharf/narinfo"
@@ -22,10 +27,12 @@ import (
 
 // Export is the command export.
 func Export() *cobra.Command {
-	c := command.New("export DIR [CHANNEL|PATH…]", "write a plain static Nix cache to a folder", 1, -1,
+	c := command.New("export DIR|s3://BUCKET [CHANNEL|PATH…]", "write a plain static Nix cache to a folder or bucket", 1, -1,
 		`Copies the current releases of channels, and store paths, with all that they refer
 to, or everything that was uploaded, to a folder in the plain layout of a Nix
-cache: any web server can serve it, and Nix reads it as file://DIR. Its narinfos are
+cache: any web server can serve it, and Nix reads it as file://DIR. Or to a bucket,
+s3://BUCKET/PREFIX?endpoint=https://HOST&region=NAME, with the key of the file
+--credentials-file, else of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Its narinfos are
 those that clients get, with the server's signatures. Paths that are in the
 machine's own store alone become uploads before. Uploaded build logs, debug infos and
 realisations go with the paths that they are about.
@@ -39,8 +46,10 @@ Exit status: 0 done, 1 some paths could not be copied, 2 it could not be done.
     nix copy --from file:///mnt/disk/cache /nix/store/…`)
 	asJSON := c.Flags().Bool("json", false, "print JSON")
 	jobs := c.Flags().Int("jobs", 8, "how many paths are copied at once")
+	credentials := c.Flags().String("credentials-file", "", "`FILE` with the key of the bucket that is written")
 	return withConfig(c, func(cfg *serverconfig.Config, run Job, args []string) (err error) {
-		to, err := copies.WriteFolder(args[0], cfg.Cache.StoreDir)
+		log := slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+		to, err := exportTo(args[0], cfg.Cache.StoreDir, *credentials, log)
 		if err != nil {
 			return err
 		}
@@ -49,13 +58,44 @@ Exit status: 0 done, 1 some paths could not be copied, 2 it could not be done.
 		if err != nil {
 			return err
 		}
-		from, err := copies.OpenFolder(filepath.Join(cfg.DataDir, "cache"), cfg.Cache.StoreDir)
+		from, done, err := exportFrom(cfg, log)
 		if err != nil {
 			return err
 		}
+		defer done()
 		r, err := copied(c, &copies.Copy{From: from, To: to, Jobs: *jobs, Verb: "exported"}, infos, *asJSON)
 		return ended(c, r, err, *asJSON, "exported", " to "+args[0])
 	})
+}
+
+// exportTo opens the folder or the bucket that is written.
+func exportTo(where, storeDir, credentials string, log *slog.Logger) (*copies.Files, error) {
+	if !strings.HasPrefix(where, location.Scheme) {
+		return copies.WriteFolder(where, storeDir)
+	}
+	at, err := location.Parse(where)
+	if err != nil {
+		return nil, err
+	}
+	files, done, err := storage.Bucket(at, credentials, log)
+	if err != nil {
+		return nil, err
+	}
+	return copies.NewFiles(files, storeDir, done)
+}
+
+// exportFrom opens the content files of the server.
+func exportFrom(cfg *serverconfig.Config, log *slog.Logger) (from copies.Source, done func(), err error) {
+	if at := cfg.Storage.Bucket(); at != nil {
+		files, done, err := storage.Bucket(at, cfg.Storage.CredentialsFile, log)
+		if err != nil {
+			return nil, nil, err
+		}
+		return copies.NewContent(files), done, nil
+	}
+	dir := cmp.Or(cfg.Storage.Content, filepath.Join(cfg.DataDir, "cache"))
+	from, err = copies.OpenFolder(dir, cfg.Cache.StoreDir)
+	return from, func() {}, err
 }
 
 // exported asks for the narinfos of what is exported.

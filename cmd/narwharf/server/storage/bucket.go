@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,16 +13,17 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/blob/diskcache"
 	"narwharf/cache/blob/s3"
+	"narwharf/cache/blob/s3/location"
 	"narwharf/hooks/serverconfig"
 )
 
 // openBucket opens content files in a bucket, behind a disk cache in data_dir.
 func openBucket(cfg *serverconfig.Config, log *slog.Logger, metrics prometheus.Registerer) (*s3.Store, error) {
-	own := filepath.Join(cfg.DataDir, "cache")
+	o, own := &cfg.Storage, filepath.Join(cfg.DataDir, "cache")
 	if _, err := os.Stat(filepath.Join(own, "nix-cache-info")); err == nil {
 		return nil, fmt.Errorf("storage.content is a bucket, and %s has the files of a server by itself, which would not be read: copy them there with narwharf export or aws s3 sync, then move the folder away", own)
 	}
-	s, err := newBucket(cfg, filepath.Join(cfg.DataDir, "disk-cache"), int64(cfg.Storage.CacheSize), log, metrics)
+	s, err := newBucket(o.Bucket(), o.CredentialsFile, filepath.Join(cfg.DataDir, "disk-cache"), int64(o.CacheSize), o.Redirect, log, metrics)
 	if err != nil {
 		return nil, err
 	}
@@ -37,8 +37,8 @@ func openBucket(cfg *serverconfig.Config, log *slog.Logger, metrics prometheus.R
 	return s, nil
 }
 
-func newBucket(cfg *serverconfig.Config, dir string, size int64, log *slog.Logger, metrics prometheus.Registerer) (*s3.Store, error) {
-	keys, err := s3.Keys(cfg.Storage.CredentialsFile)
+func newBucket(where *location.Location, credentials, dir string, size int64, redirect bool, log *slog.Logger, metrics prometheus.Registerer) (*s3.Store, error) {
+	keys, err := s3.Keys(credentials)
 	if err != nil {
 		return nil, err
 	}
@@ -46,20 +46,26 @@ func newBucket(cfg *serverconfig.Config, dir string, size int64, log *slog.Logge
 	if err != nil {
 		return nil, err
 	}
-	return s3.New(s3.Options{Where: cfg.Storage.Bucket(), Credentials: keys, Cache: near, Redirect: cfg.Storage.Redirect, Log: log, Metrics: metrics})
+	return s3.New(s3.Options{Where: where, Credentials: keys, Cache: near, Redirect: redirect, Log: log, Metrics: metrics})
 }
 
-// ReadBucket opens the bucket for a command that reads it beside a server, and keeps nothing on the disk.
-// done ends it.
-func ReadBucket(cfg *serverconfig.Config, log *slog.Logger) (files *s3.Store, done func(), err error) {
+// Bucket opens a bucket for a command that reads or writes it beside a server, and keeps nothing on the
+// disk. done ends it.
+func Bucket(where *location.Location, credentials string, log *slog.Logger) (files *s3.Store, done func(), err error) {
 	dir, err := os.MkdirTemp("", "narwharf-")
 	if err != nil {
 		return nil, nil, err
 	}
-	if files, err = newBucket(cfg, dir, 0, log, nil); err != nil {
-		return nil, nil, errors.Join(err, os.RemoveAll(dir))
+	done = func() { _ = os.RemoveAll(dir) }
+	if files, err = newBucket(where, credentials, dir, 0, false, log, nil); err == nil {
+		done = func() { files.Close(); _ = os.RemoveAll(dir) }
+		err = files.Check()
 	}
-	return files, func() { files.Close(); _ = os.RemoveAll(dir) }, nil
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return files, done, nil
 }
 
 // awayFor is how long a bucket may be away before somebody is told.
