@@ -70,8 +70,10 @@ type reader struct {
 
 	body   io.ReadCloser // nil: to be asked for
 	cancel context.CancelFunc
-	at     int64     // of the next byte
-	hash   hash.Hash // of the bytes before at; nil: they were not read in order
+	pos    int64     // of its next byte
+	at     int64     // of the byte that is wanted next
+	hash   hash.Hash // of the first hashed bytes; nil: they were not read in order
+	hashed int64
 	err    error
 }
 
@@ -79,8 +81,13 @@ type reader struct {
 func (r *reader) request(ctx context.Context) error {
 	r.shut()
 	var o minio.GetObjectOptions
-	if r.etag != "" {
-		if err := errors.Join(o.SetRange(r.at, 0), o.SetMatchETag(r.etag)); err != nil {
+	if r.at > 0 {
+		if err := o.SetRange(r.at, 0); err != nil {
+			return err
+		}
+	}
+	if r.etag != "" { // what a Nix wrote into a folder that is a bucket may have none
+		if err := o.SetMatchETag(r.etag); err != nil {
 			return err
 		}
 	}
@@ -96,8 +103,8 @@ func (r *reader) request(ctx context.Context) error {
 		cancel()
 		return err
 	}
-	r.body, r.cancel = body, cancel
-	if r.etag == "" {
+	r.body, r.cancel, r.pos = body, cancel, r.at
+	if r.info.Name == "" {
 		r.info, r.etag, r.sum = infoOf(r.name, info), info.ETag, info.UserMetadata[sumKey]
 	}
 	return nil
@@ -119,6 +126,12 @@ func (r *reader) Read(p []byte) (int, error) {
 	if r.at >= r.info.Size {
 		return 0, io.EOF
 	}
+	if r.pos != r.at {
+		r.shut()
+	}
+	if r.hashed != r.at {
+		r.hash = nil
+	}
 	p = p[:min(int64(len(p)), r.info.Size-r.at)]
 	n, err := r.next(p)
 	for try := 0; n == 0 && err != nil; try++ {
@@ -135,6 +148,7 @@ func (r *reader) Read(p []byte) (int, error) {
 		r.hash.Write(p[:n])
 	}
 	r.at += int64(n)
+	r.pos, r.hashed = r.at, r.at
 	if r.at == r.info.Size && r.hash != nil {
 		if r.err = r.compare(r.hash.Sum(nil)); r.err != nil {
 			return 0, r.err
@@ -184,10 +198,7 @@ func (r *reader) Seek(offset int64, whence int) (int64, error) {
 	if offset < 0 {
 		return 0, fs.ErrInvalid
 	}
-	if offset != r.at {
-		r.shut()
-		r.at, r.hash = offset, nil
-	}
+	r.at = offset
 	return offset, nil
 }
 

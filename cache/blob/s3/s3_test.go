@@ -231,6 +231,38 @@ func (c *cutter) Write(p []byte) (int, error) {
 	return c.ResponseWriter.Write(p)
 }
 
+// Seeking costs no request, and reading on from where somebody is none either.
+func TestSeek(t *testing.T) {
+	s, b := fake(t, 0)
+	data := random(3 << 20)
+	if err := blob.WriteFile(s, "nar/a", data); err != nil {
+		t.Fatal(err)
+	}
+	before := b.Count("GET")
+	f, err := s.Open("nar/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for i, at := range []int{0, 5, 2 << 20, 0} {
+		for _, to := range []struct {
+			offset int64
+			whence int
+		}{{0, io.SeekEnd}, {int64(at), io.SeekStart}} {
+			if _, err := f.Content.Seek(to.offset, to.whence); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := io.ReadAll(f.Content)
+		if err != nil || !bytes.Equal(got, data[at:]) {
+			t.Errorf("from %d: %d bytes, %v", at, len(got), err)
+		}
+		if n := b.Count("GET") - before; n != i+1 {
+			t.Errorf("%d requests after %d reads", n, i+1)
+		}
+	}
+}
+
 // Other bytes than were written are an error at their end, never an end.
 func TestDamagedObject(t *testing.T) {
 	for _, limit := range []int64{1 << 10, 1 << 30} {
