@@ -67,7 +67,7 @@ var onlyIn = map[string][]string{
 	"github.com/pelletier":     {"hooks/configfile/*.go", "nixos/bootstrap/script.go"},
 	"go.etcd.io/bbolt":         {"cache/state/bolt/*.go"},
 	// Handlers and clients know HTTP; what they call does not.
-	"net/http": {"bench/*.go", "bench/demo/*.go", "cache/*.go", "cache/copies/remote/*.go", "cache/failure/*.go", "cache/meter/*.go", "cache/fastpath/*.go", "cache/limits/*.go", "cache/reply/*.go", "cache/state/admin/*.go", "cache/upstream/*.go", "cmd/narwharf/server/*.go", "cmd/narwharf/server/machines/*.go", "cmd/narwharf/server/keypair/*.go", "cmd/narwharf/server/shutdown/*.go", "e2e/*.go", "e2e/*/*.go",
+	"net/http": {"bench/*.go", "bench/demo/*.go", "cache/*.go", "cache/copies/remote/*.go", "cache/failure/*.go", "cache/meter/*.go", "cache/fastpath/*.go", "cache/limits/*.go", "cache/reply/*.go", "cache/state/admin/*.go", "cache/upstream/*.go", "cmd/narwharf/server/*.go", "cmd/narwharf/server/machines/*.go", "cmd/narwharf/server/keypair/*.go", "cmd/narwharf/server/shutdown/*.go", "cmd/narwharf/server/uploads/*.go", "e2e/*.go", "e2e/*/*.go",
 		"cache/blob/s3/*.go", "cache/blob/s3/s3test/*.go",
 		"hooks/api/gate/*.go", "hooks/rollout/check/*.go",
 		"cache/probe/*.go", "hooks/doctor/remote/*.go",

@@ -31,12 +31,16 @@ func New(s state.Store, sample func() ([]Group, error), log *slog.Logger) *Recor
 	return &Recorder{state: s, sample: sample, log: log, last: make(map[string]float64)}
 }
 
-// A record is written this long before its time is over, so that it is of that time.
-const ahead = 10 * time.Second
+// A record is written this long before its time is over, so that it is of that time. After a start it is
+// written more often, soon for the first time: whoever tries a server wants to see something.
+const (
+	ahead = 10 * time.Second
+	soon  = 15 * time.Second
+)
 
 // Run writes until ctx ends, and then what is left.
 func (r *Recorder) Run(ctx context.Context) {
-	for ctx.Err() == nil {
+	for early := soon; ctx.Err() == nil; early = min(2*early, Fine.Step) {
 		now, err := r.Write(ctx)
 		wait := Fine.Step
 		switch {
@@ -44,7 +48,7 @@ func (r *Recorder) Run(ctx context.Context) {
 		case err != nil:
 			r.log.Error("what the page shows of the past was not written", "error", err)
 		default:
-			wait = untilNext(now)
+			wait = min(untilNext(now), early)
 		}
 		select {
 		case <-ctx.Done():

@@ -279,7 +279,7 @@ func TestDamaged(t *testing.T) {
 	w.is("cache", "g", Fine, "0:3 ")
 }
 
-// TestRun: one write at once, one shortly before the end of each five minutes, and one at the end.
+// TestRun: a write at once and some soon after, one shortly before the end of each five minutes, and one at the end.
 func TestRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(7 * time.Minute) // it does not begin with a slot
@@ -287,7 +287,7 @@ func TestRun(t *testing.T) {
 		var at []string
 		r := New(st, func() ([]Group, error) {
 			at = append(at, time.Now().UTC().Format("04:05"))
-			if len(at) == 3 {
+			if len(at) == 6 {
 				return nil, errors.New("once")
 			}
 			return []Group{{CacheGroup, []Value{counter("n", float64(len(at)))}}}, nil
@@ -298,11 +298,11 @@ func TestRun(t *testing.T) {
 		time.Sleep(14 * time.Minute)
 		stop()
 		<-done
-		if want := []string{"07:00", "09:50", "14:50", "19:50", "21:00"}; !slices.Equal(at, want) {
+		if want := []string{"07:00", "07:15", "07:45", "08:45", "09:50", "13:50", "18:50", "19:50", "21:00"}; !slices.Equal(at, want) {
 			t.Errorf("written at %v", at)
 		}
 		tab, err := Read(t.Context(), st, CacheGroup, Fine)
-		if v := tab.Get("n").Values[572:]; err != nil || v[0] != 2 || !math.IsNaN(v[1]) || v[2] != 2 || v[3] != 1 {
+		if v := tab.Get("n").Values[572:]; err != nil || v[0] != 5 || !math.IsNaN(v[1]) || v[2] != 3 || v[3] != 1 {
 			t.Errorf("%v %v", v, err)
 		}
 	})

@@ -34,6 +34,7 @@ import (
 	"narwharf/cmd/narwharf/server/place"
 	"narwharf/cmd/narwharf/server/storage"
 	"narwharf/cmd/narwharf/server/token"
+	"narwharf/cmd/narwharf/server/uploads"
 	"narwharf/hooks"
 	"narwharf/hooks/audit"
 	"narwharf/hooks/notify"
@@ -73,6 +74,7 @@ type DataDir struct {
 	shared    *replica.Cache  // nil where no other server has the state
 	Notified  []notify.Target // who is told what happens
 	checks    *check.Set
+	uploads   uploads.Book
 }
 
 // Open opens data_dir, making it if it is empty or absent. It waits a little for a

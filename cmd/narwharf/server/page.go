@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"narwharf/cmd/narwharf/server/health"
+	"narwharf/cmd/narwharf/server/rooms"
 	"narwharf/hooks/dashboard"
 	"narwharf/hooks/dashboard/channels"
 	"narwharf/hooks/dashboard/fleet"
@@ -41,7 +42,7 @@ func (d *DataDir) page(auth *access.Authenticator, issuers *oidc.Issuers) *dashb
 		Rooms: append([]*frame.Room{
 			fleet.Room(d.channels.Fleet, d.channels.Rollouts, health.Facts),
 			channels.Room(d.channels.Rollouts, d.channels.Fleet),
-		}, d.rooms()...),
+		}, rooms.Of(d.cache, &d.uploads, d.State, d.tokens(), d.Config)...),
 		Banners: []func(r *frame.Request) *frame.Banner{limits.Banner(d.channels.Rollouts.Frozen)},
 		Logins:  &session.Logins{Issuers: issuers, Secret: secret, Public: d.Config.URL()},
 	})

@@ -138,7 +138,7 @@ func (s *service) run(ctx context.Context, hangup <-chan os.Signal, out io.Write
 
 // http is the server of net/http, with everything around a request.
 func (s *service) http() *http.Server {
-	web := Web(s.Config.URL(), s.page(s.auth, s.issuers), s.channels, s.server)
+	web := Web(s.Config.URL(), s.page(s.auth, s.issuers), s.channels, s.uploads.Around(s.server, s.auth))
 	srv := &http.Server{
 		Handler:           panics(s.log, oidc.Once(s.gate.Requests(tokenOf(s.auth), web))),
 		ReadHeaderTimeout: headerTimeout,

@@ -96,7 +96,7 @@ func release(r *frame.Request) (*frame.Page, error) {
 		return nil, err
 	}
 	if r.Can(scope.Operate, channel) || r.Can(scope.Promote, channel) {
-		v.Command = fmt.Sprintf("narwharf rollback %s %d", channel, v.Seq)
+		v.Command = fmt.Sprintf("narwharf rollback %s --to %d", channel, v.Seq)
 	}
 	return &frame.Page{Title: fmt.Sprintf("Release %d of %s", v.Seq, channel), Body: "release", Data: v}, nil
 }

@@ -34,7 +34,7 @@ func TestRelease(t *testing.T) {
 	w.API[history] = map[string]any{"history": []api.HistoryItem{{Seq: 4, By: "ci"}, {Seq: 3}, {Seq: 2}}}
 	a := w.See(page, "Release 4 of web", "by ci", `<a href="https://ci.example.org/7" rel="noreferrer">`, "release 2</a>, the last that completed well", "web-1, web-2 and 10 more",
 		"100 MiB → 90 MiB unpacked (-10 MiB)", "7 paths, 5 MiB", "1 added", "1 removed", "1 updated", "1 older than before", "1 of another size", "2 packages with smaller",
-		"New in this release", "Not in this release any more", "is not here any more", "3 targets as before", `<option value="3">release 3</option>`, "narwharf rollback web 4")
+		"New in this release", "Not in this release any more", "is not here any more", "3 targets as before", `<option value="3">release 3</option>`, "narwharf rollback web --to 4")
 	if glibc, zlib := strings.Index(a.Text, ">glibc<"), strings.Index(a.Text, ">zlib<"); glibc > zlib {
 		t.Error("the largest is not the first")
 	}

@@ -5,6 +5,7 @@ import (
 	"html"
 	"html/template"
 	"math"
+	"slices"
 	"strings"
 	"time"
 )
@@ -40,12 +41,15 @@ const (
 )
 
 // HTML is the plot as a figure: what it shows in words, the drawing, a legend with the values of now, and a
-// table.
+// table. Numbers of which no value is known are left out.
 func (l *Lines) HTML() template.HTML {
 	var b strings.Builder
+	some := *l
+	some.Series = slices.DeleteFunc(slices.Clone(l.Series), func(s Series) bool { return math.IsNaN(s.last()) })
+	l = &some
 	p := l.thin(maxPoints)
 	fmt.Fprintf(&b, `<figure class="plot" id="%s"><figcaption>%s</figcaption>`, html.EscapeString(l.ID), html.EscapeString(l.Title))
-	if !p.known() {
+	if len(p.Series) == 0 {
 		b.WriteString(`<p class="soft">Nothing is recorded yet: the first numbers come within five minutes.</p></figure>`)
 		return template.HTML(b.String()) //nolint:gosec // all of it is escaped
 	}
@@ -86,16 +90,6 @@ func (l *Lines) unit(v float64) string {
 		return fmt.Sprintf("%.4g", v)
 	}
 	return l.Unit(v)
-}
-
-// known tells whether there is anything to draw.
-func (l *Lines) known() bool {
-	for _, s := range l.Series {
-		if !math.IsNaN(s.last()) {
-			return true
-		}
-	}
-	return false
 }
 
 // last is the last value that is known, NaN if none is.
@@ -159,12 +153,15 @@ func (l *Lines) top() float64 {
 			largest = max(largest, sum)
 		}
 	}
+	if largest == 0 {
+		return ticks
+	}
 	base := 10.0
 	rounds := []float64{1, 2, 2.5, 5, 10}
 	if l.Binary {
 		base, rounds = 1024, []float64{1, 2, 5, 10, 20, 25, 50, 100, 200, 256, 512, 1024}
 	}
-	step := max(largest/ticks, 1e-9)
+	step := largest / ticks
 	unit := math.Pow(base, math.Floor(math.Log(step)/math.Log(base)))
 	for _, r := range rounds {
 		if r*unit >= step {

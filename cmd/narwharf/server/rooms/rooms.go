@@ -1,0 +1,35 @@
+// Package rooms puts the views of the page together that are not about hosts.
+package rooms
+
+import (
+	"context"
+
+	"narwharf/cache/state"
+	"narwharf/cache/stored"
+	"narwharf/cmd/narwharf/server/contents"
+	"narwharf/cmd/narwharf/server/credentials"
+	"narwharf/cmd/narwharf/server/token"
+	"narwharf/cmd/narwharf/server/uploads"
+	"narwharf/hooks/dashboard/difference"
+	"narwharf/hooks/dashboard/frame"
+	"narwharf/hooks/dashboard/limits"
+	"narwharf/hooks/dashboard/people"
+	"narwharf/hooks/dashboard/store"
+	"narwharf/hooks/dashboard/telling"
+	"narwharf/hooks/series"
+	"narwharf/hooks/serverconfig"
+)
+
+// Of are the rooms of a server, in the order of the navigation.
+func Of(cache *stored.Cache, came *uploads.Book, st state.Store, tokens token.Store, cfg *serverconfig.Config) []*frame.Room {
+	return []*frame.Room{
+		difference.Room(), limits.Room(), telling.Room(),
+		store.Room(store.Options{
+			Cache: contents.Contents{Cache: cache}, Uploads: came,
+			Past: func(ctx context.Context, group string, res series.Resolution) (*series.Table, error) {
+				return series.Read(ctx, st, group, res)
+			},
+		}),
+		people.Room(credentials.Credentials{Store: tokens, Config: cfg}),
+	}
+}
