@@ -261,9 +261,16 @@ func TestDatabaseRestarts(t *testing.T) {
 	p := NewPath("p", RandomNAR(5, 1000))
 	NewUploader(t, r.url, token).Upload(p)
 	newPromoter(r.all[0], narwharfBin(t), token, NewKey("deploy-1")).promote(0, "promoted web", storePath(p))
+	for _, s := range r.all { // it has seen token and path
+		NewUploader(t, s.URL(), token).Fetch(p)
+	}
 	r.db.Down(true)
 	for _, s := range r.all {
 		u := NewUploader(t, s.URL(), token)
+		NewUploader(t, s.URL(), "").Fetch(p)
+		if complaint := wantStatus(u, "/"+p.Hash()+".narinfo", 503); complaint != "" { // who may upload counts on it
+			t.Error(complaint)
+		}
 		reply := u.Get("/readyz")
 		if reply.Status != 503 {
 			t.Errorf("without the database: %v", reply)

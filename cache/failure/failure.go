@@ -14,6 +14,7 @@ import (
 	"narwharf/cache/index"
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
+	"narwharf/cache/state"
 	"narwharf/narinfo/clip"
 	"narwharf/signing/access"
 )
@@ -57,6 +58,8 @@ func refusalOf(err error) *refusal.Error {
 		return refusal.New(refusal.Denied, "%v", d)
 	case errors.Is(err, blob.ErrAway):
 		return refusal.New(refusal.Away, "the bucket that keeps this cache's files does not answer: try again later")
+	case errors.Is(err, state.ErrUnavailable):
+		return refusal.New(refusal.Away, "the database of this cache does not answer: try again later")
 	case errors.Is(err, blob.ErrFull):
 		return refusal.New(refusal.Full, "the cache has no room for this upload: its disk is full, tell whoever runs it")
 	case errors.As(err, &tooBig):

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"narwharf/cache/limits"
+	"narwharf/cache/state"
 	"narwharf/hooks/api"
 	"narwharf/hooks/longpoll"
 	"narwharf/signing/access"
@@ -26,6 +27,8 @@ func Error(w http.ResponseWriter, req *http.Request, err error, log *slog.Logger
 	var tooBig *http.MaxBytesError
 	switch {
 	case errors.As(err, &e):
+	case errors.Is(err, state.ErrUnavailable):
+		e = api.Errorf(api.Unavailable, "the database of this server does not answer")
 	case errors.Is(err, longpoll.ErrStopping), errors.Is(err, limits.ErrFull), errors.Is(err, limits.ErrSlow), errors.Is(err, limits.ErrBusy): // agents drop what is 400
 		e = api.Errorf(api.Unavailable, "%v", err)
 		e.RetryAfter = time.Duration(1+rand.IntN(5)) * time.Second

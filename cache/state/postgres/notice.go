@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -88,6 +89,7 @@ type listener struct {
 	config  *pgx.ConnConfig
 	last    int64     // position of the last row that was read
 	read    time.Time // when
+	forgot  bool      // what was in memory, while the database is away
 	echo    chan struct{}
 }
 
@@ -237,13 +239,15 @@ func (l *listener) deaf(ctx context.Context) bool {
 
 // readRows reads the rows of notices once a second, and deletes old ones.
 func (l *listener) readRows(ctx context.Context) {
-	trim := time.Now()
-	for sleep(ctx, look+rand.N(look/10)) {
+	trim, pause := time.Now(), look
+	for sleep(ctx, pause+rand.N(look/10)) {
 		topics, err := l.rows(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if err != nil {
+		l.isAway(err)
+		if pause = look; err != nil {
+			pause = look / 5
 			continue
 		}
 		l.watchers.Tell(topics)
@@ -251,6 +255,27 @@ func (l *listener) readRows(ctx context.Context) {
 			trim = time.Now()
 			_, _ = l.pool.Exec(ctx, `delete from narwharf_notice where at < clock_timestamp() - $1 * interval '1 second'`, keep.Seconds())
 		}
+	}
+}
+
+// isAway notes whether the database answers. While it does not, transactions fail at once and need not wait
+// for a connection each; and what is in memory counts no longer than for stale.
+func (l *listener) isAway(err error) {
+	since := l.Away()
+	switch {
+	case err == nil && since.IsZero():
+	case err == nil:
+		l.away.Store(0)
+		l.forgot = false
+		l.log.Info("the database answers again", "database", l.name, "was_away", time.Since(since).Round(time.Millisecond))
+	case !errors.Is(l.problem(err), state.ErrUnavailable):
+	case since.IsZero():
+		l.away.Store(time.Now().UnixNano())
+		l.log.Error("the database does not answer: what is in memory is served, nothing is written", "database", l.name, "error", err)
+	case l.stale > 0 && !l.forgot && time.Since(since) > l.stale:
+		l.forgot = true
+		l.log.Error("the database is away for too long: what is in memory does not count any more", "database", l.name, "stale", l.stale)
+		l.watchers.Tell([]string{state.All})
 	}
 }
 

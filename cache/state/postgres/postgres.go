@@ -53,7 +53,10 @@ type Options struct {
 	Listen string
 	// Password, if it is set and returns one, is asked at each connection.
 	Password func() (string, error)
-	Log      *slog.Logger
+	// Stale is for how long what is in memory counts while the database is away: after that watchers
+	// are told that all may have changed. 0: for ever.
+	Stale time.Duration
+	Log   *slog.Logger
 }
 
 // Time-outs that the database keeps.
@@ -76,6 +79,8 @@ type Store struct {
 	closed bool
 	open   sync.WaitGroup // transactions that have begun
 
+	stale time.Duration
+	away  atomic.Int64 // since when the database does not answer, in Unix nanoseconds; 0: it does
 	ahead atomic.Int64 // nanoseconds that the clock of the database is ahead of ours
 
 	watchers state.Watchers
@@ -102,7 +107,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the address to listen at: %w", err)
 	}
-	s := &Store{name: name(config.ConnConfig), log: o.Log, id: fmt.Sprintf("%016x", rand.Uint64())}
+	s := &Store{name: name(config.ConnConfig), stale: o.Stale, log: o.Log, id: fmt.Sprintf("%016x", rand.Uint64())}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -167,6 +172,14 @@ func name(c *pgx.ConnConfig) string {
 // Clock is the time of the database as this process knows it, to a round trip: all servers that share it
 // have the same, whatever their own clocks say. It is looked at once a second.
 func (s *Store) Clock() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
+
+// Away is since when the database does not answer, the zero time if it does.
+func (s *Store) Away() time.Time {
+	if at := s.away.Load(); at != 0 {
+		return time.Unix(0, at)
+	}
+	return time.Time{}
+}
 
 // Ahead is by how much the clock of the database is ahead of that of this machine.
 func (s *Store) Ahead() time.Duration { return time.Duration(s.ahead.Load()) }

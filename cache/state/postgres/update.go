@@ -110,6 +110,9 @@ func (s *Store) again(ctx context.Context, once func() error) error {
 		return err
 	}
 	defer s.open.Done()
+	if since := s.Away(); !since.IsZero() {
+		return fmt.Errorf("%s: %w: it does not answer since %s", s.name, state.ErrUnavailable, since.UTC().Format(time.TimeOnly))
+	}
 	for try := 1; ; try++ {
 		err := once()
 		if err == nil || try == tries || ctx.Err() != nil || !mayHelp(err) {

@@ -46,7 +46,7 @@ func OpenState(ctx context.Context, cfg *serverconfig.Config, log *slog.Logger) 
 		return nil, err
 	}
 	s := &cfg.Storage
-	st, err := postgres.Open(ctx, postgres.Options{URL: s.State, Listen: s.StateListen, Password: s.Password, Log: log})
+	st, err := postgres.Open(ctx, postgres.Options{URL: s.State, Listen: s.StateListen, Password: s.Password, Stale: time.Duration(s.Stale), Log: log})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("storage.state: %w", err), lock.Close())
 	}
