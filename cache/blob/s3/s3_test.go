@@ -31,7 +31,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // open opens a store in a bucket, behind a disk cache of limit bytes.
-func open(t *testing.T, where string, limit int64, change ...func(*s3.Options)) *s3.Store {
+func open(t testing.TB, where string, limit int64, change ...func(*s3.Options)) *s3.Store {
 	t.Helper()
 	at, err := location.Parse(where)
 	if err != nil {
@@ -54,7 +54,7 @@ func open(t *testing.T, where string, limit int64, change ...func(*s3.Options)) 
 	return s
 }
 
-func fake(t *testing.T, limit int64, change ...func(*s3.Options)) (*s3.Store, *s3test.Bucket) {
+func fake(t testing.TB, limit int64, change ...func(*s3.Options)) (*s3.Store, *s3test.Bucket) {
 	b, endpoint := s3test.Start(t)
 	return open(t, "s3://bucket/some/where?endpoint="+endpoint, limit, change...), b
 }
