@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -49,7 +50,7 @@ func pageRows(p plan, dir string, start func(string) (*server, error)) (rows []r
 	if err != nil {
 		return nil, err
 	}
-	end, err := h.stay()
+	wave, end, err := h.stay(release.seq, len(h.names)/10)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +64,7 @@ func pageRows(p plan, dir string, start func(string) (*server, error)) (rows []r
 	if err != nil {
 		return nil, err
 	}
-	look := &look{hosts: h, token: token, reports: reports, release: release}
+	look := &look{hosts: h, token: token, reports: reports, wave: wave, release: release}
 	size, err := look.sizeRow()
 	if err != nil {
 		return nil, err
@@ -121,42 +122,47 @@ func all(n int) []int {
 // ask again, a host does.
 func (h *hosts) tell(f *load.Fleet, who []int, report func(i int) ([]byte, error)) error {
 	answered := 0
-	for _, i := range who {
+	for at, i := range who {
 		text, err := report(i)
-		if err == nil && f.Len() <= i {
+		if err == nil && f.Len() <= at {
 			err = f.Join(text)
 		} else if err == nil {
-			err = f.Send(i, text)
+			err = f.Send(at, text)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return f.Collect(hostLimit, func() bool { return answered == len(who) }, func(i int, r load.Reply) ([]byte, error) {
+	return f.Collect(hostLimit, func() bool { return answered == len(who) }, func(at int, r load.Reply) ([]byte, error) {
 		switch r.Status {
 		case http.StatusNoContent:
 			answered++
 			return nil, nil
 		case http.StatusServiceUnavailable:
-			return report(i)
+			return report(who[at])
 		}
-		return nil, fmt.Errorf("%s was told %d %.300s", h.names[i], r.Status, r.Body)
+		return nil, fmt.Errorf("%s was told %d %.300s", h.names[who[at]], r.Status, r.Body)
 	})
 }
 
-// stay has all hosts poll until the function is called that it returns.
-func (h *hosts) stay() (end func() error, err error) {
+// stay has all hosts poll until the function is called that it returns, and waits until so many were
+// let begin with a release.
+func (h *hosts) stay(seq int64, wave int) (began []int, end func() error, err error) {
 	for i := range h.names {
 		if err := h.fleet.Send(i, h.poll(i, agentWait())); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
+	grant, granted := fmt.Appendf(nil, `"grant":{"seq":%d,`, seq), make(chan int, len(h.names))
 	stop, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
 		for {
 			err := h.fleet.Collect(time.Second, nil, func(i int, r load.Reply) ([]byte, error) {
 				if r.Status == http.StatusOK {
 					h.etags[i] = string(r.Field("etag"))
+				}
+				if bytes.Contains(r.Body, grant) && len(granted) < cap(granted) {
+					granted <- i
 				}
 				return h.poll(i, agentWait()), nil
 			})
@@ -171,7 +177,20 @@ func (h *hosts) stay() (end func() error, err error) {
 			return
 		}
 	}()
-	return func() error { close(stop); return <-ended }, nil
+	end = func() error { close(stop); return <-ended }
+	for limit := time.After(hostLimit); len(began) < wave; {
+		select {
+		case i := <-granted:
+			if !slices.Contains(began, i) {
+				began = append(began, i)
+			}
+		case err := <-ended:
+			return nil, nil, err
+		case <-limit:
+			return nil, nil, errors.Join(fmt.Errorf("%d hosts were let begin, not %d", len(began), wave), end())
+		}
+	}
+	return began, end, nil
 }
 
 // runs is the request by which host i says that it is in a state of a release.
@@ -186,7 +205,8 @@ func (h *hosts) runs(i int, state api.State, seq int64, wanted, current string) 
 type look struct {
 	*hosts
 	token   string
-	reports *load.Fleet // of the first wave's hosts
+	wave    []int       // hosts of the first one
+	reports *load.Fleet // of theirs
 	release *promotion
 }
 
@@ -283,7 +303,10 @@ func (l *look) browserRows(p plan) (rows []row, err error) {
 		var loads, paints []float64
 		for range p.looks {
 			b.Open("http://" + l.server.addr + pageOf)
-			b.Idle(200 * time.Millisecond)
+			const painted = "performance.getEntriesByName('first-contentful-paint').length > 0"
+			if !b.Until(painted, hostLimit) {
+				return errors.New("the page is not painted")
+			}
 			for script, list := range map[string]*[]float64{
 				"performance.getEntriesByType('navigation')[0].loadEventEnd": &loads, "performance.getEntriesByName('first-contentful-paint')[0].startTime": &paints,
 			} {
@@ -307,24 +330,23 @@ func (l *look) browserRows(p plan) (rows []row, err error) {
 
 // seenRow has the hosts of the first wave report, and looks when the open page shows all of them.
 func (l *look) seenRow(b *browser.Page) (row, error) {
-	wave := all(max(len(l.names)/10, 1))
 	before, err := strconv.Atoi(b.Eval(wellCells))
 	if err != nil {
 		return row{}, err
 	}
 	l.counter++
 	began := time.Now()
-	if err := l.tell(l.reports, wave, func(i int) ([]byte, error) {
+	if err := l.tell(l.reports, l.wave, func(i int) ([]byte, error) {
 		return l.runs(i, api.OK, l.release.seq, l.release.system, l.release.system)
 	}); err != nil {
 		return row{}, err
 	}
 	reported := time.Now()
-	if !b.Until(fmt.Sprintf("%s >= %d", wellCells, before+len(wave)), 30*time.Second) {
-		return row{}, fmt.Errorf("%d hosts reported, and the page does not show it: %d were well before, %s are", len(wave), before, b.Eval(wellCells))
+	if !b.Until(fmt.Sprintf("%s >= %d", wellCells, before+len(l.wave)), 30*time.Second) {
+		return row{}, fmt.Errorf("%d hosts reported, and the page does not show it: %d were well before, %s are", len(l.wave), before, b.Eval(wellCells))
 	}
 	took := time.Since(reported)
-	r := row{what: fmt.Sprintf("… %d hosts report that they are well, until the open page shows it", len(wave)), values: [2]string{ms(took)}}
+	r := row{what: fmt.Sprintf("… %d hosts report that they are well, until the open page shows it", len(l.wave)), values: [2]string{ms(took)}}
 	r.remark = fmt.Sprintf("since the last report; all were sent in %s", ms(reported.Sub(began)))
 	r.goal, r.missed = "< 1 s", took >= maxSeen
 	progress("%s: %s (%s)", r.what, r.values[0], r.remark)
@@ -393,7 +415,7 @@ func (l *look) costRow(p plan, pages int, wave bool) (row, error) {
 		}
 		for at := range p.looking {
 			if wave {
-				err = l.wave(at, p.looking)
+				err = l.report(at, p.looking)
 			}
 			if err != nil {
 				return 0, err
@@ -427,10 +449,9 @@ func (l *look) costRow(p plan, pages int, wave bool) (row, error) {
 	return r, nil
 }
 
-// wave has a part of the first wave's hosts report twice: that they are on probation, and well.
-func (l *look) wave(at, of int) error {
-	hosts := all(max(len(l.names)/10, 1))
-	part := hosts[len(hosts)*at/of : len(hosts)*(at+1)/of]
+// report has a part of the first wave's hosts report twice: that they are on probation, and well.
+func (l *look) report(at, of int) error {
+	part := l.wave[len(l.wave)*at/of : len(l.wave)*(at+1)/of]
 	for _, state := range []api.State{api.Probation, api.OK} {
 		l.counter++
 		if err := l.tell(l.reports, part, func(i int) ([]byte, error) {
