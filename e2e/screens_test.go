@@ -46,8 +46,8 @@ func TestScreenshots(t *testing.T) {
 	d.is("web", "completed")
 	d.typed("bad web", "web: release 3")
 	d.is("web", "halted")
-	shots(screen{"halted", "/ui/channels/web", false}, screen{"overview", "/ui/", true}, screen{"host", "/ui/hosts/web-001", false},
-		screen{"hosts", "/ui/hosts", false}, screen{"alarms", "/ui/alarms", false}, screen{"cache", "/ui/cache", false}, screen{"events", "/ui/events", false})
+	shots(screen{"halted", "/ui/channels/web", false}, screen{"overview", "/ui/", true}, screen{"host", "/ui/hosts/web-001", false}, screen{"hosts", "/ui/hosts", false},
+		screen{"release", "/ui/channels/web/releases/3", false}, screen{"alarms", "/ui/alarms", false}, screen{"limits", "/ui/limits", false})
 }
 
 // take takes a view's pictures.
@@ -63,6 +63,10 @@ func (s screen) take(t *testing.T, d *demo, b *browser.Page) {
 			b.Size(size.width, size.height)
 			b.Dark(dark)
 			b.Open(d.url + s.path)
+			if b.Eval("performance.getEntriesByType('navigation')[0].responseStatus") != "200" {
+				t.Errorf("%s is not there", s.path)
+				return
+			}
 			b.Idle(300 * time.Millisecond)
 			small, err := browser.Small(b.Screenshot(false))
 			if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"sync"
@@ -113,7 +114,7 @@ func (c *channel) send(ctx context.Context, made []*system, entries []signing.En
 	seq := was.Seq + 1
 	head := signing.Head{
 		Origin: origin(c.name), Channel: c.name, Seq: seq, Created: time.Now().UTC().Truncate(time.Second),
-		Meta: map[string]string{"rev": fmt.Sprintf("%040x", 0xdecade00+int64(c.n)*7919), "by": "alice", "url": fmt.Sprintf("https://ci.example.org/%s/%d", c.name, 1000+c.n)},
+		Meta: map[string]string{"rev": fmt.Sprintf("%x", sha256.Sum256(fmt.Append(nil, c.name, c.n)))[:40], "by": "alice", "url": fmt.Sprintf("https://ci.example.org/%s/%d", c.name, 1000+c.n)},
 	}
 	release, err := signing.NewRelease(head, entries, c.fleet.server.key)
 	if err != nil {
