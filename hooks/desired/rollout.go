@@ -6,6 +6,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/host"
+	"narwharf/hooks/longpoll"
 	"narwharf/hooks/policy"
 	"narwharf/hooks/reboot"
 	"narwharf/hooks/rollout/driver"
@@ -43,8 +44,8 @@ func (f *Fleet) view(name string, l *channel.Snapshot, p *policy.Policy) (*view,
 		return &view{seq: l.State.Seq, of: l}, nil
 	}
 	told, err := f.o.Rollouts.Answer(l.Name, name)
-	if err != nil {
-		return nil, err
+	if err != nil { // they are being loaded, or a policy is being set at this moment
+		return nil, longpoll.Later{Err: err}
 	}
 	v := &view{seq: told.Seq, told: &told}
 	if r, err := f.o.Rollouts.At(l.Name, told.Seq); err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -51,6 +52,7 @@ type poll struct {
 	gone   bool
 	have   string // If-None-Match
 	etag   string // of the last look
+	later  error  // why that could not answer
 	wait   time.Duration
 	until  time.Time
 	waiter waiter
@@ -67,7 +69,11 @@ func (p *Polls) Serve(w http.ResponseWriter, req *http.Request, q Poll) (detache
 		one.end()
 		return false, err
 	}
-	if one.until = time.Now().Add(one.wait); !q.Ends.IsZero() && q.Ends.Before(one.until) {
+	wait := one.wait
+	if wait == 0 {
+		wait = patience
+	}
+	if one.until = time.Now().Add(wait); !q.Ends.IsZero() && q.Ends.Before(one.until) {
 		one.until = q.Ends
 	}
 	if one.detach() {
@@ -98,6 +104,10 @@ func (p *poll) answer() (answered bool, err error) {
 		}
 	}()
 	a, err := p.Look()
+	if p.later = nil; errors.As(err, new(Later)) {
+		p.later, waits = err, true
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}
@@ -153,6 +163,9 @@ func (p *poll) follow(block func() outcome) error {
 				return err
 			}
 		case timedOut:
+			if p.later != nil {
+				return p.later
+			}
 			p.reply(Answer{Status: http.StatusNotModified, ETag: p.etag})
 			return nil
 		case stopped:

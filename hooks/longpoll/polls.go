@@ -35,6 +35,18 @@ import (
 // ask again.
 var ErrStopping = errors.New("the server is stopping; ask again in a moment")
 
+// Later is what a Look returns that cannot answer yet: the poll waits to be woken, also one that
+// did not ask to. If nothing comes, it is answered by Err.
+type Later struct{ Err error }
+
+func (l Later) Error() string { return l.Err.Error() }
+
+// Unwrap is for errors.As.
+func (l Later) Unwrap() error { return l.Err }
+
+// patience is for how long a poll waits that did not ask to.
+const patience = 5 * time.Second
+
 // Options of New. All are needed.
 type Options struct {
 	Log *slog.Logger

@@ -155,6 +155,9 @@ func (p *published) govern(d *Driver) {
 			is.first = c.Row.Seq // the channel's first: nobody is granted it by that
 		}
 		channels[name] = is
+		if _, known := p.channels[name]; !known { // who asked before waits
+			p.topics = append(p.topics, audit.Channel(name))
+		}
 	}
 	p.channels = channels
 }
