@@ -70,7 +70,8 @@ const (
 )
 
 // Since returns up to limit lines from an id on that keep says yes to, and the
-// id to go on from. There may be more to come, also if it returns none.
+// id to go on from. There may be more to come, also if it returns none. A line that cannot be
+// read is passed over, and the server's log says so once: whoever follows would stand still at it.
 func Since(set *mirror.Set, since int64, limit int, keep func(*api.Event) bool) (list []api.Event, next int64, err error) {
 	size := 0
 	next = since
@@ -81,10 +82,11 @@ func Since(set *mirror.Set, since int64, limit int, keep func(*api.Event) bool) 
 		}
 		for _, r := range page {
 			var e api.Event
-			if err := json.Unmarshal(r.Value, &e); err != nil {
-				return nil, next, fmt.Errorf("event %d: %w", r.Position, err)
-			}
 			next = int64(r.Position) + 1
+			if err := json.Unmarshal(r.Value, &e); err != nil {
+				set.Skip(fmt.Sprintf("%s %d", bucket, r.Position), err)
+				continue
+			}
 			if keep(&e) {
 				size += cut(&e, len(r.Value))
 				list = append(list, e)

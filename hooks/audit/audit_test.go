@@ -66,6 +66,32 @@ func TestSince(t *testing.T) {
 	}
 }
 
+// A line that is no event stops nobody: it is passed over, and the server's log says so once.
+func TestSinceGoesOnBehindADamagedLine(t *testing.T) {
+	l := newLog(t)
+	var said strings.Builder
+	l.set = mirror.NewSet(memory.New(func() time.Time { return l.now }), slog.New(slog.NewTextHandler(&said, nil)))
+	l.note("first")
+	for _, bad := range []string{"{", `{"id":"x"}`, ""} {
+		err := l.set.Update(t.Context(), nil, func(tx *mirror.Tx) error {
+			return tx.Append(bucket, func(uint64) ([]byte, error) { return []byte(bad), nil })
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.note("last")
+	for range 3 {
+		list, next, err := Since(l.set, 1, 100, func(*api.Event) bool { return true })
+		if err != nil || next != 6 || len(list) != 2 || list[0].Text != "first" || list[1].Text != "last" {
+			t.Fatalf("%+v, next %d, %v", list, next, err)
+		}
+	}
+	if n := strings.Count(said.String(), "passed over"); n != 3 || !strings.Contains(said.String(), "hooks/event 2") {
+		t.Errorf("the log says\n%s", &said)
+	}
+}
+
 // TestNewest: whatever the log holds, the last position is found.
 func TestNewest(t *testing.T) {
 	l := newLog(t)

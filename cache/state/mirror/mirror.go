@@ -27,10 +27,19 @@ type Set struct {
 
 	mu     sync.RWMutex
 	tables []interface{ noticed(topic string) }
+
+	skipped sync.Map // records that Skip was told of, by name
 }
 
 // NewSet makes a Set without tables. The log is told of what cannot be read.
 func NewSet(store state.Store, log *slog.Logger) *Set { return &Set{store: store, log: log} }
+
+// Skip says in the log, once for each name, that a record cannot be read and is passed over.
+func (s *Set) Skip(name string, err error) {
+	if _, said := s.skipped.LoadOrStore(name, true); !said {
+		s.log.Error("a record cannot be read, and is passed over", "record", name, "error", err)
+	}
+}
 
 // Tx is a transaction that keeps its first error: what comes after it is for
 // nothing, and the transaction fails with it.
