@@ -49,6 +49,7 @@ func (e *Engine) Load(s *Snapshot) error {
 				return err
 			}
 			e.SetRun(c, row)
+			e.wasOff(c)
 		}
 	}
 	for _, c := range e.Order {

@@ -179,6 +179,33 @@ func TestAttemptsOverDriverStart(t *testing.T) {
 	}
 }
 
+// The time in which the server was off is not that of a wave: hosts could not go on. What it had
+// before counts, however often the server ends.
+func TestWaveTimeoutOverDriverStart(t *testing.T) {
+	w := newWorld(t)
+	w.policy("web", `{"rollout": {"timeout": "2h"}}`)
+	w.add("web", "x", nil, "/old") // it says nothing any more, and is there
+	w.promote("web", 1, "/new")
+	for range 3 {
+		w.wait(31 * time.Minute)
+		w.now = w.now.Add(5 * time.Hour)
+		w.restart(t)
+		w.wait(time.Minute)
+		if r := w.run("web"); r.State != rollout.Running {
+			t.Fatalf("it is %s", text(r))
+		}
+		w.agents["x"].report()
+	}
+	w.wait(20 * time.Minute)
+	if r := w.run("web"); r.State != rollout.Running { // 3 times 30 minutes, and 21
+		t.Fatalf("it is %s", text(r))
+	}
+	w.wait(20 * time.Minute)
+	if r := w.run("web"); r.State != rollout.Halted {
+		t.Errorf("it is %s", text(r))
+	}
+}
+
 // Just after a driver's start nobody has been heard of: nobody is offline before
 // offline_after has passed since then, and no wave passes by that.
 func TestWaveAfterDriverStart(t *testing.T) {

@@ -266,10 +266,28 @@ func (e *Engine) clock(c *roster.Channel) {
 		w.Since = e.Now
 	case !runs && !w.Since.IsZero():
 		w.Spent, w.Since = spent(w, e.Now), time.Time{}
+	case runs && e.Now.Sub(w.Since) >= alive:
+		w.Spent, w.Since = spent(w, e.Now), e.Now
+		e.Keep(run) // who looked at the roll-out before has still seen it as it is
+		return
 	default:
 		return
 	}
 	e.ChangedRun(run)
+}
+
+// alive is how often the time of a wave is stored. What was not when the server ended, and the
+// time that it was off, is no wave's.
+const alive = 10 * time.Minute
+
+// wasOff takes the time before the driver's start out of that of the current wave.
+func (e *Engine) wasOff(c *roster.Channel) {
+	if n := len(c.Run.Row.Waves); n > 0 {
+		if w := &c.Run.Row.Waves[n-1]; !w.Since.IsZero() && w.Since.Before(e.Began) {
+			w.Since = e.Began
+			e.Keep(c.Run)
+		}
+	}
 }
 
 func spent(w *rollout.Wave, now time.Time) time.Duration {
@@ -293,7 +311,7 @@ func (e *Engine) nextOf(c *roster.Channel) (at time.Time) {
 		}
 	}
 	if !w.Since.IsZero() {
-		later(w.Since.Add(run.Row.Policy.WaveTimeout() - w.Spent))
+		later(w.Since.Add(min(run.Row.Policy.WaveTimeout()-w.Spent, alive)))
 		later(e.Heard(c))
 	}
 	if !w.Met.IsZero() {
