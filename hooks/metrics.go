@@ -17,7 +17,7 @@ func newMetrics(s *Server, reg prometheus.Registerer, ofHosts bool) *metrics {
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "narwharf_api_requests_total", Help: "Requests to /api/v1 answered, by route and status."}, []string{"route", "status"}),
 		promoted: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "narwharf_channel_promotions_total", Help: "Releases promoted, by channel."}, []string{"channel"}),
 	}
-	reg.MustRegister(m.requests, m.promoted, s.Fleet.Metrics(ofHosts), s.Alarms, s.notify,
+	reg.MustRegister(m.requests, m.promoted, s.Fleet.Metrics(ofHosts), s.Alarms, s.notify, s.checks.Set,
 		rollouts.New(rollouts.Options{Set: s.set, List: s.Rollouts.List, Leads: func() bool { return s.Rollouts.State().Leads }, Log: s.log}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "narwharf_polls_parked", Help: "Polls that wait for a change."},
 			func() float64 { return float64(s.shared.Polls.Count().Waiting) }),

@@ -189,17 +189,19 @@ func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// cmdHTTP: http [-unix SOCKET] [-auth FILE] [-status N] METHOD PATH [FILE]
+// cmdHTTP: http [-unix SOCKET] [-auth FILE] [-header LINE] [-status N] METHOD PATH [FILE]
 // asks the server and prints the body to stdout; 200 is expected, and 201 of
 // a PUT. FILE is the body to send.
 func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
-	socket, auth, want := "", "", 0
+	socket, auth, header, want := "", "", "", 0
 	for len(args) > 1 && strings.HasPrefix(args[0], "-") {
 		switch args[0] {
 		case "-unix":
 			socket = args[1]
 		case "-auth":
 			auth = args[1]
+		case "-header":
+			header = args[1]
 		case "-status":
 			n, err := strconv.Atoi(args[1])
 			ts.Check(err)
@@ -210,13 +212,13 @@ func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
 		args = args[2:]
 	}
 	if neg || len(args) < 2 {
-		ts.Fatalf("usage: http [-unix SOCKET] [-auth FILE] [-status N] METHOD PATH [FILE]")
+		ts.Fatalf("usage: http [-unix SOCKET] [-auth FILE] [-header LINE] [-status N] METHOD PATH [FILE]")
 	}
 	var body []byte
 	if len(args) > 2 {
 		body = []byte(ts.ReadFile(args[2]))
 	}
-	status, text, err := request(ts, socket, auth, args[0], args[1], body)
+	status, text, err := request(ts, socket, auth, header, args[0], args[1], body)
 	ts.Check(err)
 	if want == 0 {
 		if want = http.StatusOK; args[0] == http.MethodPut {
@@ -230,7 +232,7 @@ func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 }
 
-func request(ts *testscript.TestScript, socket, auth, method, path string, body []byte) (int, []byte, error) {
+func request(ts *testscript.TestScript, socket, auth, header, method, path string, body []byte) (int, []byte, error) {
 	base, transport := ts.Getenv("URL"), &http.Transport{DisableKeepAlives: true}
 	if socket != "" {
 		base = "http://localhost"
@@ -244,6 +246,9 @@ func request(ts *testscript.TestScript, socket, auth, method, path string, body 
 	}
 	if auth != "" {
 		req.SetBasicAuth("any", strings.TrimSpace(ts.ReadFile(auth)))
+	}
+	if name, value, ok := strings.Cut(header, ": "); ok {
+		req.Header.Set(name, value)
 	}
 	resp, err := (&http.Client{Transport: transport, Timeout: patience}).Do(req)
 	if err != nil {

@@ -56,7 +56,7 @@ func cmdUpload(ts *testscript.TestScript, _ bool, args []string) {
 		path string
 		body []byte
 	}{{info.URL, file}, {name, info.Append(nil)}} {
-		status, text, err := request(ts, "", auth, http.MethodPut, "/"+put.path, put.body)
+		status, text, err := request(ts, "", auth, "", http.MethodPut, "/"+put.path, put.body)
 		ts.Check(err)
 		if status != http.StatusCreated {
 			ts.Fatalf("PUT %s: %d %s", put.path, status, text)
@@ -92,7 +92,7 @@ func cmdUploadBegin(ts *testscript.TestScript, _ bool, args []string) {
 	theServer(ts).slow = &slowUpload{conn, file[half:]}
 	// The server has to have begun to read, or stopping would be right.
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		_, text, err := request(ts, "", "", http.MethodGet, "/metrics", nil)
+		_, text, err := request(ts, "", "", "", http.MethodGet, "/metrics", nil)
 		ts.Check(err)
 		if bytes.Contains(text, []byte("\nnarwharf_uploads_in_flight 1\n")) {
 			return

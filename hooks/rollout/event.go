@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"maps"
 	"time"
 
 	"narwharf/hooks/api"
@@ -36,6 +37,15 @@ type Level struct {
 	Slot        bool // it holds a reboot slot
 	// Asked is that it is reverted because somebody asked it to leave Seq, and not by itself.
 	Asked bool
+}
+
+// Same tells whether another level says nothing new. When it was said is not looked at.
+func (l *Level) Same(o *Level) bool {
+	return l.Host == o.Host && l.Channel == o.Channel && l.Target == o.Target && l.State == o.State && l.Seq == o.Seq &&
+		l.Attempt == o.Attempt && l.HighestSeq == o.HighestSeq && l.Current == o.Current && l.Profile == o.Profile &&
+		l.Confirmed == o.Confirmed && l.Waiting == o.Waiting && l.Held == o.Held && l.Paused == o.Paused &&
+		l.TooOld == o.TooOld && l.Refuses == o.Refuses && l.DeniesBytes == o.DeniesBytes && l.Slot == o.Slot && l.Asked == o.Asked &&
+		maps.Equal(l.Labels, o.Labels)
 }
 
 // Entry is what a release has for a target.

@@ -109,6 +109,7 @@ type asker interface {
 type Check struct {
 	Spec
 	asker asker
+	told  *tally
 }
 
 var nameGrammar = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$`)
@@ -158,7 +159,7 @@ func New(s Spec) (*Check, error) {
 	if s.Prometheus == "" && (s.Query != "" || s.Bound != "" || s.NoData != "") {
 		return nil, fmt.Errorf("query, bound and no_data are of prometheus, and this is a %s", kinds[0])
 	}
-	c := &Check{Spec: s}
+	c := &Check{Spec: s, told: new(tally)}
 	var err error
 	switch kinds[0] {
 	case "prometheus":
@@ -195,7 +196,11 @@ func (c *Check) Ask(ctx context.Context, about *About) Answer {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	said, detail := c.asker.ask(ctx, about)
-	return Answer{Said: said, Detail: clip.Line(detail, MaxDetail), Asked: asked, Took: time.Since(asked)}
+	a := Answer{Said: said, Detail: clip.Line(detail, MaxDetail), Asked: asked, Took: time.Since(asked)}
+	if !errors.Is(ctx.Err(), context.Canceled) { // else nobody wants to know any more
+		c.told.add(&a)
+	}
+	return a
 }
 
 // token is what token_file has, "" without one.
@@ -257,10 +262,16 @@ func NewSet(specs []Spec) (*Set, error) {
 	return s, nil
 }
 
-// Replace takes the checks of another set in place of its own.
+// Replace takes the checks of another set in place of its own. What those of the same names have
+// said goes on to be counted.
 func (s *Set) Replace(by *Set) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for name, c := range by.all {
+		if was := s.all[name]; was != nil {
+			c.told = was.told
+		}
+	}
 	s.all = by.all
 }
 

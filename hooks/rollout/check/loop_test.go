@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	prom "github.com/prometheus/client_golang/prometheus"
+
 	"narwharf/hooks/rollout"
 )
 
@@ -182,4 +184,52 @@ func TestReplace(t *testing.T) {
 			t.Errorf("told %q", got)
 		}
 	})
+}
+
+// What checks said is counted, also over another configuration; what nobody waits for any more is not.
+func TestMetrics(t *testing.T) {
+	made := func() *Set {
+		s, err := NewSet([]Spec{{Name: "one", Command: []string{"/bin/true"}}, {Name: "two", Command: []string{"/bin/true"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Get("one").asker = &scripted{says: []Said{Yes, No, None, Yes}}
+		return s
+	}
+	s := made()
+	for range 3 {
+		s.Get("one").Ask(t.Context(), &About{})
+	}
+	s.Replace(made())
+	s.Get("one").Ask(t.Context(), &About{})
+	over, end := context.WithCancel(t.Context())
+	end()
+	s.Get("one").Ask(over, &About{})
+	got := make(map[string]float64)
+	reg := prom.NewRegistry()
+	reg.MustRegister(s, (*Set)(nil))
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetValue()
+			}
+			got[name] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
+		}
+	}
+	for name, want := range map[string]float64{
+		"narwharf_check_answers_total one yes": 2, "narwharf_check_answers_total one no": 1, "narwharf_check_answers_total one none": 1,
+		"narwharf_check_says one yes": 1, "narwharf_check_says one none": 0, "narwharf_check_answers_total two yes": 0,
+	} {
+		if got[name] != want {
+			t.Errorf("%s is %v, want %v", name, got[name], want)
+		}
+	}
+	if _, asked := got["narwharf_check_says two yes"]; asked || got["narwharf_check_asked_timestamp_seconds one"] < 1e9 {
+		t.Errorf("%v", got)
+	}
 }

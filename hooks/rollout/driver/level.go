@@ -1,7 +1,6 @@
 package driver
 
 import (
-	"maps"
 	"time"
 
 	"narwharf/hooks/host"
@@ -30,20 +29,6 @@ func (d *Driver) level(name string, r *host.Record, now time.Time) *rollout.Leve
 		l.Waiting = st.WaitingFor.Kind
 	}
 	return l
-}
-
-// same tells whether a level says nothing new. When it was said is not looked at.
-func same(a, b *rollout.Level) bool {
-	x, y := *a, *b
-	x.Labels, y.Labels, x.At, y.At = nil, nil, time.Time{}, time.Time{}
-	return equal(&x, &y) && maps.Equal(a.Labels, b.Labels)
-}
-
-func equal(a, b *rollout.Level) bool {
-	return a.Host == b.Host && a.Channel == b.Channel && a.Target == b.Target && a.State == b.State && a.Seq == b.Seq &&
-		a.Attempt == b.Attempt && a.HighestSeq == b.HighestSeq && a.Current == b.Current && a.Profile == b.Profile &&
-		a.Confirmed == b.Confirmed && a.Waiting == b.Waiting && a.Held == b.Held && a.Paused == b.Paused &&
-		a.TooOld == b.TooOld && a.Refuses == b.Refuses && a.DeniesBytes == b.DeniesBytes && a.Slot == b.Slot && a.Asked == b.Asked
 }
 
 // away is since when a host is not heard of; zero: it is there. Nobody was heard of before

@@ -121,7 +121,7 @@ func (d *Driver) hostEvents(name string, now time.Time) (events []rollout.Event)
 		d.o.Timers.At(*r.Hold.Until, "rollouts/hold/"+name, func() { d.Came(name) })
 	}
 	away := d.away(name, r, now)
-	if known == nil || !same(&known.Level, l) {
+	if known == nil || !known.Level.Same(l) {
 		events = append(events, rollout.Report{Level: l})
 		if !away.IsZero() {
 			events = append(events, rollout.Seen{Host: name, Away: away})
