@@ -98,7 +98,7 @@ func run(t *testing.T, fn func(w *world, set *Set)) {
 func put(set *Set, name string, s *scripted, failures int) {
 	set.mu.Lock()
 	defer set.mu.Unlock()
-	set.all[name] = &Check{Spec: Spec{Name: name, Interval: 10 * time.Second, Timeout: 5 * time.Second, Failures: failures}, asker: s}
+	set.all[name] = &Check{told: new(tally), Spec: Spec{Name: name, Interval: 10 * time.Second, Timeout: 5 * time.Second, Failures: failures}, asker: s}
 }
 
 func bake(since time.Time, names ...string) Bake {
