@@ -25,6 +25,7 @@ type hosts struct {
 	promoter *promoter
 	fleet    *load.Fleet
 	token    string
+	operator string // another token, once it is needed
 	names    []string
 	etags    []string
 	counter  int64 // of reports

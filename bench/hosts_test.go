@@ -22,7 +22,13 @@ func TestHosts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"memory for each of 20 hosts", "a release for all of 20", "an entry for each of 20", "each of 20 hosts reports", "after 6 releases and 2 reports", "20 hosts of before that wait", "100 uploaded paths and 20 hosts"}
+	outs, err := waveRows(p, filepath.Join(dir, "waves"), func(dir string) (*server, error) { return startNarwharf(binary, dir, "") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows = append(rows, outs...)
+	want := []string{"memory for each of 20 hosts", "a release for all of 20", "an entry for each of 20", "each of 20 hosts reports", "after 6 releases and 2 reports", "20 hosts of before that wait", "100 uploaded paths and 20 hosts",
+		"everyone of 20 hosts at once by the engine", "memory for each of 20 hosts with the engine", "20 hosts in two waves"}
 	if len(rows) != len(want) {
 		t.Fatalf("%d rows, want %d", len(rows), len(want))
 	}

@@ -55,7 +55,7 @@ func main() {
 	}
 	quick := flag.Bool("quick", false, "measure for less than a minute, with a small closure: to see whether it works")
 	write := flag.Bool("write", false, "write the result to bench/PERFORMANCE.md, too")
-	only := flag.String("only", "", "comma-separated sections to run, of upload, narinfo, nar, proxies, store, memory, hosts, page, retention, attack (default all)")
+	only := flag.String("only", "", "comma-separated sections to run, of upload, narinfo, nar, proxies, store, memory, hosts, waves, page, retention, attack (default all)")
 	itself := flag.Bool("itself", false, "measure nginx against itself: how far from 1 are ratios by chance?")
 	work := flag.String("work", os.TempDir(), "folder for temporary files, some GiB, on a real disk")
 	store := flag.String("store", "", "keep the local store in this folder, and take the one that is there (default a temporary one)")

@@ -37,7 +37,7 @@ func measureAll(p plan, dir string) (*report, error) {
 		local = func(dir, root string) (*server, error) { return startNarwharf(binary, dir, root) }
 		subject = func(dir string) (*server, error) { return local(dir, "") }
 	}
-	if p.wants("hosts") || p.wants("page") {
+	if p.wants("hosts") || p.wants("waves") || p.wants("page") {
 		// Before the minutes that the rest takes: there may be no room.
 		if err := load.RoomFor(p.hosts); err != nil {
 			return nil, err
@@ -53,7 +53,7 @@ func measureAll(p plan, dir string) (*report, error) {
 	for _, section := range []struct {
 		name string
 		rows func(plan, string, func(string) (*server, error)) ([]row, error)
-	}{{"hosts", hostRows}, {"page", pageRows}} {
+	}{{"hosts", hostRows}, {"waves", waveRows}, {"page", pageRows}} {
 		if !p.wants(section.name) || p.itself {
 			continue
 		}
