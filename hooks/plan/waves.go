@@ -30,13 +30,7 @@ func (a *Ask) waves(p *plan.Plan, all []*changing) {
 		}
 		if n < len(pick) {
 			slices.SortFunc(pick, func(x, y *changing) int {
-				if x.Online != y.Online {
-					if x.Online {
-						return -1
-					}
-					return 1
-				}
-				return cmp.Compare(roster.Turn(x.Host.Host, seq), roster.Turn(y.Host.Host, seq))
+				return roster.Picked(!x.Online, !y.Online, roster.Turn(x.Host.Host, seq), roster.Turn(y.Host.Host, seq))
 			})
 		}
 		w := plan.Wave{Name: a.Policy.WaveText(i), Select: spec.Select.String(), Hosts: n, Approve: spec.Approve, Checks: spec.Checks}

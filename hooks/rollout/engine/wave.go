@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -201,13 +200,7 @@ func (e *Engine) openWave(c *roster.Channel) {
 	}
 	if size < len(pick) {
 		slices.SortFunc(pick, func(a, b *roster.Host) int {
-			if a.Counted.Away != b.Counted.Away {
-				if a.Counted.Away {
-					return 1
-				}
-				return -1
-			}
-			return cmp.Compare(roster.Mix(a.Hash^uint64(run.Row.Seq)), roster.Mix(b.Hash^uint64(run.Row.Seq)))
+			return roster.Picked(a.Counted.Away, b.Counted.Away, a.Turn(), b.Turn())
 		})
 	}
 	run.Waves = append(run.Waves, roster.Tally{})

@@ -133,7 +133,7 @@ func (e *Roster) stand(h *Host, line *Heap) {
 	if line == nil {
 		return
 	}
-	x := entry{a: int64(h.Row.Wave)<<32 | int64(h.Row.Turn), b: Mix(h.Hash ^ uint64(h.ch.Run.Row.Seq)), h: h, version: h.lineVersion}
+	x := entry{a: int64(h.Row.Wave)<<32 | int64(h.Row.Turn), b: h.Turn(), h: h, version: h.lineVersion}
 	if line == &h.Class.Back {
 		x.a = -h.Row.At.UnixNano()
 	}

@@ -1,6 +1,7 @@
 package roster
 
 import (
+	"cmp"
 	"time"
 
 	"narwharf/hooks/rollout/attempt"
@@ -105,8 +106,8 @@ func (e *Roster) Expire() {
 	}
 }
 
-// Mix spreads a number over all its bits (splitmix64's).
-func Mix(x uint64) uint64 {
+// mix spreads a number over all its bits (splitmix64's).
+func mix(x uint64) uint64 {
 	x += 0x9e3779b97f4a7c15
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
@@ -119,9 +120,26 @@ func hashName(name string, seed uint64) uint64 {
 	for i := range len(name) {
 		x = (x ^ uint64(name[i])) * 1099511628211
 	}
-	return Mix(x ^ seed)
+	return mix(x ^ seed)
 }
 
 // Turn orders hosts for a release, those of a wave and those that wait for a grant: a host
 // whose number is lower comes first. It is that of an engine with the seed 0.
-func Turn(host string, seq int64) uint64 { return Mix(hashName(host, 0) ^ uint64(seq)) }
+func Turn(host string, seq int64) uint64 { return turn(hashName(host, 0), seq) }
+
+// Turn is that of a host for the release of its channel's roll-out.
+func (h *Host) Turn() uint64 { return turn(h.Hash, h.ch.Run.Row.Seq) }
+
+func turn(hash uint64, seq int64) uint64 { return mix(hash ^ uint64(seq)) }
+
+// Picked compares two hosts for a wave that does not take all: who is heard of is taken
+// first, then by turn.
+func Picked(away, otherAway bool, turn, otherTurn uint64) int {
+	if away != otherAway {
+		if away {
+			return 1
+		}
+		return -1
+	}
+	return cmp.Compare(turn, otherTurn)
+}
