@@ -3,6 +3,7 @@ package engine_test
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,19 +54,35 @@ var faults = []struct{ what, file, is, becomes string }{
 	{"a halted release is rebooted into", "roster/reboot.go", "	switch row.State {", "	switch row.State {\n	case rollout.Halted:\n		return \"\", \"\"\n	}\n	switch row.State {"},
 	{"a reboot needs no budget", "roster/reboot.go", "!h.Counted.Taken && h.Class.full()", "false"},
 	{"the host's channel is not looked at again", "roster/class.go", "	e.freed = false\n", "	e.freed = true\n	return\n"},
+	{"who was asked to go back is an error", "attempt/attempt.go", "word == rollout.IsReverted && c.Level.Asked && entry", "entry == nil && entry"},
+	{"what was asked for bans the bytes", "attempt/attempt.go", "c.Row.Denied = entry.Path\n", ""},
+	{"a wave's time runs while the server is off", "engine/wave.go", "w.Since.Before(e.Began)", "w.Since.Before(time.Time{})"},
+	{"a wave's time is not stored", "engine/wave.go", "e.Now.Sub(w.Since) >= alive", "false"},
+}
+
+// part are the faults of a part of all, "2/4" for the second of four; "1" is all.
+func part(t *testing.T, word string) (first, step int) {
+	t.Helper()
+	if _, err := fmt.Sscanf(word, "%d/%d", &first, &step); err != nil || first < 1 || first > step {
+		return 0, 1
+	}
+	return first - 1, step
 }
 
 // TestMutations puts each fault into the engine, and wants a test to fail.
 func TestMutations(t *testing.T) {
 	if os.Getenv("NARWHARF_MUTATIONS") == "" {
-		t.Skip("NARWHARF_MUTATIONS=1 (make rollout-model) puts faults into the engine, which tests have to catch")
+		t.Skip("NARWHARF_MUTATIONS=1 (make rollout-model), or =2/4 for the second of four parts, puts faults into the engine, which tests have to catch")
 	}
 	root, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	caught := 0
-	for _, f := range faults {
+	caught, tried := 0, 0
+	first, step := part(t, os.Getenv("NARWHARF_MUTATIONS"))
+	for i := first; i < len(faults); i += step {
+		f := faults[i]
+		tried++
 		t.Run(strings.ReplaceAll(f.what, " ", "_"), func(t *testing.T) {
 			name := filepath.Join(root, f.file)
 			text, err := os.ReadFile(name)
@@ -100,5 +117,5 @@ func TestMutations(t *testing.T) {
 			}
 		})
 	}
-	t.Logf("%d of %d faults caught", caught, len(faults))
+	t.Logf("%d of %d faults caught", caught, tried)
 }
