@@ -27,6 +27,7 @@ import (
 	"narwharf/cache/upload/scrub"
 	"narwharf/cmd/narwharf/server/collector"
 	"narwharf/cmd/narwharf/server/keypair"
+	"narwharf/hooks/rollout/check"
 )
 
 // shownMetrics reads a page of metrics: the type and the labels of each.
@@ -146,6 +147,12 @@ func TestChannelMetricsAreDocumented(t *testing.T) {
 	s.letReboot("web-2", 3)
 	s.rollOut(4)
 	s.report(4)
+	checks, err := check.NewSet([]check.Spec{{Name: "smoke", Command: []string{"/bin/sh", "-c", "exit 0"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checks.Get("smoke").Ask(t.Context(), new(check.About))
+	s.registry.MustRegister(checks)
 	page := httptest.NewRecorder()
 	promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
 	compareMetrics(t, page.Body.String(), "Channels")
