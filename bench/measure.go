@@ -83,7 +83,7 @@ func measureAll(p plan, dir string) (*report, error) {
 
 // startForHosts is a server for hosts that all have one token.
 func (p plan) startForHosts(dir string) (*server, error) {
-	s, err := startNarwharf(p.binary, dir, "", fmt.Sprintf("hosts_per_credential = %d", p.hosts))
+	s, err := startNarwharf(p.binary, dir, "", fmt.Sprintf("hosts_per_credential = %d\nconnections_per_token = %d", p.hosts, p.hosts+1000))
 	if err != nil { // the last delivery knows no such limit
 		remove(dir)
 		s, err = startNarwharf(p.binary, dir, "")
