@@ -259,10 +259,10 @@ func (l *Lines) about() string {
 	for _, s := range l.Series {
 		low, high := math.NaN(), math.NaN()
 		for _, v := range s.Values {
-			if !math.IsNaN(v) && !(low <= v) { //nolint:staticcheck // low may be NaN
+			if !math.IsNaN(v) && !(low <= v) {
 				low = v
 			}
-			if !math.IsNaN(v) && !(high >= v) { //nolint:staticcheck // the same
+			if !math.IsNaN(v) && !(high >= v) {
 				high = v
 			}
 		}
