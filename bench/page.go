@@ -219,8 +219,9 @@ func (l *look) get(who int, path string) (*http.Response, error) {
 	req.Header.Set("Authorization", "Bearer "+l.tokens[who%len(l.tokens)])
 	resp, err := http.DefaultClient.Do(req)
 	if err == nil && resp.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
 		_ = resp.Body.Close()
-		err = fmt.Errorf("GET %s: %s", path, resp.Status)
+		err = fmt.Errorf("GET %s: %s: %s", path, resp.Status, text)
 	}
 	return resp, err
 }
@@ -378,17 +379,20 @@ func (l *look) follow(n int) (end func() error, err error) {
 		}
 		return nil
 	}
-	for i := range n {
-		page, err := l.get(i, pageOf)
+	pages := make([][]string, len(l.tokens)) // of each person: what is followed, and what was seen
+	for who := range pages {
+		page, err := l.get(who, pageOf)
 		if err != nil {
 			return end, err
 		}
 		text, err := io.ReadAll(page.Body)
 		_ = page.Body.Close()
-		m := opened.FindStringSubmatch(string(text))
-		if err != nil || m == nil {
+		if pages[who] = opened.FindStringSubmatch(string(text)); err != nil || pages[who] == nil {
 			return end, fmt.Errorf("the page is not live: %w", err)
 		}
+	}
+	for i := range n {
+		m := pages[i%len(pages)]
 		s, err := l.get(i, "/ui/live?view="+strings.ReplaceAll(m[1], "&amp;", "%26")+"&seen="+m[2])
 		if err != nil {
 			return end, err
