@@ -257,7 +257,7 @@ func TestPageIsLive(t *testing.T) {
 	f := newFleet(t, 3)
 	f.policy(threeWaves)
 	p := f.page()
-	stream := func(token, view, last string) (*http.Response, *bufio.Scanner) {
+	stream := func(token, view, last string) (status int, header http.Header, events *bufio.Scanner) {
 		t.Helper()
 		req, err := http.NewRequestWithContext(t.Context(), "GET", p.srv.URL+"/ui/live?view="+url.QueryEscape(view), nil)
 		if err != nil {
@@ -270,9 +270,9 @@ func TestPageIsLive(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { res.Body.Close() })
-		events := bufio.NewScanner(res.Body)
+		events = bufio.NewScanner(res.Body)
 		events.Buffer(nil, 1<<20)
-		return res, events
+		return res.StatusCode, res.Header, events
 	}
 	until := func(s *bufio.Scanner, word string) (id string) {
 		t.Helper()
@@ -288,13 +288,13 @@ func TestPageIsLive(t *testing.T) {
 		return ""
 	}
 	token := f.token("watcher", "read:web")
-	_, events := stream(token, "/ui/hosts?channel=web", "")
+	_, _, events := stream(token, "/ui/hosts?channel=web", "")
 	until(events, "web-3")
 	f.must(f.do("PATCH", "/api/v1/hosts/web-2", f.op, map[string]any{"hold": map[string]any{"reason": "live words"}}), 200, "")
 	id := until(events, "live words")
-	res, again := stream(token, "/ui/hosts?channel=web", id)
-	if res.Header.Get("Content-Type") != "text/event-stream" || res.Header.Get("X-Accel-Buffering") != "no" {
-		t.Errorf("headers %v", res.Header)
+	_, header, again := stream(token, "/ui/hosts?channel=web", id)
+	if header.Get("Content-Type") != "text/event-stream" || header.Get("X-Accel-Buffering") != "no" {
+		t.Errorf("headers %v", header)
 	}
 	if _, err := f.tokens.Revoke(t.Context(), "watcher", time.Now()); err != nil {
 		t.Fatal(err)
@@ -302,12 +302,12 @@ func TestPageIsLive(t *testing.T) {
 	until(events, "event: bye")
 	until(again, "revoked")
 	for view, status := range map[string]int{"/ui/nothing": 404, "https://evil.example/ui/": 400, "/ui/channels/web": 401} {
-		if res, _ := stream(token, view, ""); res.StatusCode != status {
-			t.Errorf("%s: %d", view, res.StatusCode)
+		if got, _, _ := stream(token, view, ""); got != status {
+			t.Errorf("%s: %d", view, got)
 		}
 	}
-	if res, _ := stream(f.token("other", "read:db"), "/ui/channels/web", ""); res.StatusCode != 403 {
-		t.Errorf("of another channel: %d", res.StatusCode)
+	if got, _, _ := stream(f.token("other", "read:db"), "/ui/channels/web", ""); got != 403 {
+		t.Errorf("of another channel: %d", got)
 	}
 	f.s.Polls().Stop()
 }

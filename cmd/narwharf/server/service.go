@@ -196,7 +196,7 @@ func (s *service) tend() (end func()) {
 		s.channels.Identities.SweepUntil,
 		func(ctx context.Context) { s.channels.Retain.TendHosts(ctx, s.channels.Fleet.Gone) },
 		s.alone("scrub", s.scrubber.Run),
-		s.alone("series", s.past.Run),
+		s.past.Run, // each server adds what it counted
 		s.packAhead,
 		s.collector.Run,
 		func(ctx context.Context) {
