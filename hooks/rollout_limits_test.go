@@ -152,6 +152,9 @@ func TestNow(t *testing.T) {
 	if s := f.show(); !s.Now || len(s.Waves) != 1 {
 		t.Errorf("%+v", s)
 	}
+	if log := f.must(f.do("GET", "/api/v1/events", f.op, nil), 200, "").body; !strings.Contains(log, "past waves, bakes and checks, says both: fix") {
+		t.Errorf("the log does not say who was in a hurry, and why: %s", log)
+	}
 }
 
 // rows are what is stored of roll-outs.

@@ -160,6 +160,17 @@ func (e *Engine) start(c *roster.Channel, ev rollout.Promote) {
 	c.Row.Seq, c.Row.Queued, c.Changed = ev.Seq, nil, true
 	e.SetRun(c, row)
 	e.ChangedRun(c.Run)
-	e.Decide(rollout.Decision{Kind: string(rollout.Planned), Channel: c.Row.Name, Seq: ev.Seq})
+	e.Decide(rollout.Decision{Kind: string(rollout.Planned), Channel: c.Row.Name, Seq: ev.Seq, Text: goesPast(ev)})
 	e.TouchAll(c)
+}
+
+// goesPast says what a person lets a release go past, and why.
+func goesPast(ev rollout.Promote) string {
+	switch {
+	case ev.Now:
+		return fmt.Sprintf("now, past waves, bakes and checks, says %s: %s", ev.By, ev.Reason)
+	case ev.Force:
+		return fmt.Sprintf("in spite of a quarantine, if there is one, says %s", ev.By)
+	}
+	return ""
 }
