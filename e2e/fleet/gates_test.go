@@ -221,6 +221,7 @@ func TestGates(t *testing.T) {
 			s.Errorf("%d hosts were away at a time, want one", most)
 		}
 		for _, h := range fw.Hosts() {
+			h.AwaitBoot(boots[h.Name()] + 1)
 			if st := h.State(); st.Booted != kernel || h.Boots() != boots[h.Name()]+1 {
 				s.Errorf("%s: %d boots, %+v", h.Name(), h.Boots(), st)
 			}
