@@ -55,7 +55,7 @@ var faults = []struct{ what, file, is, becomes string }{
 	{"a reboot needs no budget", "roster/reboot.go", "!h.Counted.Taken && h.Class.full()", "false"},
 	{"the host's channel is not looked at again", "roster/class.go", "	e.freed = false\n", "	e.freed = true\n	return\n"},
 	{"who was asked to go back is an error", "attempt/attempt.go", "word == rollout.IsReverted && c.Level.Asked && entry", "entry == nil && entry"},
-	{"what was asked for bans the bytes", "attempt/attempt.go", "c.Row.Denied = entry.Path\n", ""},
+	{"what was asked for bans the bytes", "attempt/attempt.go", "c.deny(entry)\n\t\tc.end(rollout.Back, c.Row.Fault)\n\t\treturn", "c.end(rollout.Back, c.Row.Fault)\n\t\treturn"},
 	{"a wave's time runs while the server is off", "engine/wave.go", "w.Since.Before(e.Began)", "w.Since.Before(time.Time{})"},
 	{"a wave's time is not stored", "engine/wave.go", "e.Now.Sub(w.Since) >= alive", "false"},
 }
