@@ -19,6 +19,7 @@ func TestAskedToLeave(t *testing.T) {
 				x.end(x.entry(), api.OK)
 				x.report()
 			}
+			x.deniesAll, x.level.DeniesBytes = true, true // an agent of before
 			x.obey("revert")
 			x.level.Asked = true
 			x.report()
