@@ -118,6 +118,7 @@ type Server struct {
 	clock  func() time.Time
 
 	set        *mirror.Set
+	endings    audit.Endings
 	limits     audit.Limits
 	refusals   *audit.Refusals
 	channels   *channel.Channels

@@ -66,7 +66,7 @@ const (
 	maxPages = 20      // of them that are looked through for one answer
 	maxBytes = 1 << 20 // of the records of an answer
 	maxText  = 4 << 10 // bytes of a text: older servers stored what hosts said as it came
-	maxEnded = 100_000 // positions, the last ones, that Ended looks through
+	maxEnded = 100_000 // positions, the last ones, that Endings look through, and attempts that they remember
 )
 
 // Since returns up to limit lines from an id on that keep says yes to, and the
@@ -138,46 +138,4 @@ func Newest(set *mirror.Set) (int64, error) {
 		return nil
 	})
 	return last, err
-}
-
-// Ended counts the hosts that ended a release in a state, of all releases of a channel,
-// by seq: what each of them said last of it, in the newest lines of the log.
-func Ended(set *mirror.Set, channel string) (map[int64]map[api.State]int, error) {
-	type attempt struct {
-		host string
-		seq  int64
-	}
-	last := make(map[attempt]api.State)
-	note := func(e *api.Event) bool {
-		switch state := api.State(e.Data["state"]); {
-		case e.Kind != "host.state" || e.Channel != channel || e.Seq < 1 || !state.Final():
-		case state == api.Drifted || state == api.NotInRelease: // came after the end
-		case e.Data[Asked] != "": // the same: somebody asked for it
-		default:
-			last[attempt{e.Host, e.Seq}] = state
-		}
-		return false
-	}
-	end, err := Newest(set)
-	if err != nil {
-		return nil, err
-	}
-	for since := max(end-maxEnded, 0) + 1; ; {
-		_, next, err := Since(set, since, 1, note)
-		if err != nil {
-			return nil, err
-		}
-		if next == since {
-			break
-		}
-		since = next
-	}
-	ended := make(map[int64]map[api.State]int)
-	for a, state := range last {
-		if ended[a.seq] == nil {
-			ended[a.seq] = make(map[api.State]int)
-		}
-		ended[a.seq][state]++
-	}
-	return ended, nil
 }

@@ -103,27 +103,46 @@ func TestNewest(t *testing.T) {
 	}
 }
 
-// TestEndedHasAnEnd: lines that are older than the newest hundred thousand do not count.
-func TestEndedHasAnEnd(t *testing.T) {
+// TestEndings: lines that are older than the newest hundred thousand do not count at first; what came since is added.
+func TestEndings(t *testing.T) {
 	l := newLog(t)
-	end := func(host string) {
+	end := func(channel, host string, state api.State, more ...string) {
 		t.Helper()
+		data := map[string]string{"state": string(state)}
+		for _, m := range more {
+			data[m] = "true"
+		}
 		err := l.set.Update(t.Context(), nil, func(tx *mirror.Tx) error {
-			Note(tx, api.Event{Kind: "host.state", Channel: "web", Host: host, Seq: 7, Data: map[string]string{"state": string(api.OK)}})
+			Note(tx, api.Event{Kind: "host.state", Channel: channel, Host: host, Seq: 7, Data: data})
 			return nil
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	end("old")
+	end("web", "old", api.OK)
 	for range maxEnded / 1000 {
 		l.note(make([]string, 1000)...)
 	}
-	end("new")
-	ended, err := Ended(l.set, "web")
-	if err != nil || len(ended) != 1 || ended[7][api.OK] != 1 {
-		t.Errorf("%v, %v", ended, err)
+	end("web", "new", api.OK)
+	var n Endings
+	want := func(channel string, ok, reverted int) {
+		t.Helper()
+		ended, err := n.Of(l.set, channel)
+		if err != nil || len(ended) != 1 || ended[7][api.OK] != ok || ended[7][api.Reverted] != reverted {
+			t.Errorf("%s: %v, %v", channel, ended, err)
+		}
+	}
+	want("web", 1, 0)
+	end("web", "later", api.OK)
+	end("db", "later", api.OK)
+	end("web", "new", api.Reverted)
+	end("web", "later", api.Reverted, Asked)
+	want("web", 1, 1)
+	want("db", 1, 0)
+	newest, err := Newest(l.set)
+	if want("web", 1, 1); err != nil || n.next != newest+1 {
+		t.Errorf("read up to %d of %d, %v", n.next, newest, err)
 	}
 }
 

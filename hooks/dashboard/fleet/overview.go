@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ type summary struct {
 	Wrong    []wrong
 	More     int // alarms that are not in Wrong
 	Channels []channel
+	Hidden   bool // who asks may not list channels
 	Facts    []Fact
 	Hosts    int
 }
@@ -36,6 +38,12 @@ type channel struct {
 	Kinds [kinds]int
 }
 
+// forbidden tells whether the API refused a call for want of a scope.
+func forbidden(err error) bool {
+	var e *api.Error
+	return errors.As(err, &e) && e.Kind == api.Forbidden
+}
+
 const mostAlarms = 50
 
 func (m *room) overview(r *frame.Request) (*frame.Page, error) {
@@ -48,8 +56,11 @@ func (m *room) overview(r *frame.Request) (*frame.Page, error) {
 	var channels struct {
 		Channels []*api.Channel `json:"channels"`
 	}
+	s := new(summary)
 	for path, into := range map[string]any{"/api/v1/alarms": &alarms, "/api/v1/rollouts": &rollouts, "/api/v1/channels": &channels} {
-		if err := r.Get(path, into); err != nil {
+		if err := r.Get(path, into); forbidden(err) && into == any(&channels) {
+			s.Hidden = true // his credential has no pull
+		} else if err != nil {
 			return nil, err
 		}
 	}
@@ -57,7 +68,7 @@ func (m *room) overview(r *frame.Request) (*frame.Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &summary{Hosts: len(lines)}
+	s.Hosts = len(lines)
 	if m.health != nil {
 		s.Facts = m.health(r.Context())
 	}
