@@ -86,7 +86,7 @@ func TestApart(t *testing.T) {
 		fw.CI().Must("narwharf", "budget", "remove", "quorum")
 	})
 	fw.tells(t, "a host that is off for the whole roll-out", func(s *Story, fw *rollingout) {
-		fw.policy(`{"rollout":{"waves":[{"max":1},{}],"offline_after":"1m"}}`)
+		fw.policy(`{"rollout":{"waves":[{}],"offline_after":"1m"}}`)
 		fw.Host("h2").PowerOff()
 		b := v["d"]
 		begin := time.Now()
