@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,7 +29,7 @@ type world struct {
 	text  string
 	cells string
 	err   error
-	loads int
+	loads atomic.Int64
 }
 
 func newWorld(t *testing.T) *world {
@@ -47,7 +48,7 @@ func (w *world) set(text, cells string, err error) {
 func (w *world) load() (*Snapshot, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.loads++
+	w.loads.Add(1)
 	if w.err != nil {
 		return nil, w.err
 	}
@@ -180,28 +181,28 @@ func TestRate(t *testing.T) {
 			all = append(all, w.look(Viewer{}))
 		}
 		synctest.Wait()
-		w.loads = 0
+		w.loads.Store(0)
 		for i := range 1000 {
 			w.set(strings.Repeat("x", i), "qqq", nil)
 			time.Sleep(10 * time.Millisecond)
 		}
-		if w.loads < 30 || w.loads > 42 {
-			t.Errorf("%d snapshots in ten seconds", w.loads)
+		if w.loads.Load() < 30 || w.loads.Load() > 42 {
+			t.Errorf("%d snapshots in ten seconds", w.loads.Load())
 		}
 		synctest.Wait()
-		w.loads = 0
+		w.loads.Store(0)
 		time.Sleep(time.Minute)
-		if w.loads > 8 {
-			t.Errorf("%d snapshots in a minute in which nothing changed", w.loads)
+		if w.loads.Load() > 8 {
+			t.Errorf("%d snapshots in a minute in which nothing changed", w.loads.Load())
 		}
 		for _, l := range all {
 			l.stop()
 			<-l.done
 		}
-		w.loads = 0
+		w.loads.Store(0)
 		time.Sleep(time.Minute)
-		if w.loads > 0 || len(w.hub.views) > 0 || w.hub.Streams() > 0 {
-			t.Errorf("nobody looks: %d snapshots, %d views, %d streams", w.loads, len(w.hub.views), w.hub.Streams())
+		if w.loads.Load() > 0 || len(w.hub.views) > 0 || w.hub.Streams() > 0 {
+			t.Errorf("nobody looks: %d snapshots, %d views, %d streams", w.loads.Load(), len(w.hub.views), w.hub.Streams())
 		}
 	})
 }
