@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -209,35 +208,10 @@ func TestBucketKill(t *testing.T) {
 	accepted := map[string]bool{}
 	for round := range rounds {
 		part := paths[:(round+1)*len(paths)/rounds]
-		u := NewUploader(t, b.URL(), b.token)
-		puts := &countPuts{next: u.Client.Transport, last: int64(rand.IntN(1 + 2*len(part) - len(accepted))), reached: make(chan struct{})}
-		u.Client.Transport = puts
-		dead := make(chan struct{})
-		go func() {
-			defer close(dead)
-			select {
-			case <-puts.reached:
-				time.Sleep(time.Duration(rand.IntN(20_000)) * time.Microsecond)
-			case <-time.After(10 * time.Second):
-			}
-			b.Kill()
-		}()
-		got, err := u.TryUpload(part...)
-		if err == nil {
-			puts.once.Do(func() { close(puts.reached) })
-		}
-		<-dead
-		for _, hash := range got {
-			accepted[hash] = true
-		}
+		b.killedInUpload(b.token, part, accepted, 20*time.Millisecond)
 		b.Start()
 		b.Fsck()
-		check := NewUploader(t, b.URL(), "")
-		for hash := range accepted {
-			if r := check.Head("/" + hash + ".narinfo"); r.Status != http.StatusOK {
-				t.Errorf("round %d: accepted, then lost: %v", round, r)
-			}
-		}
+		b.stillHas(accepted)
 	}
 	t.Logf("%d of %d paths were accepted in %d interrupted uploads", len(accepted), len(paths), rounds)
 	u := NewUploader(t, b.URL(), b.token)

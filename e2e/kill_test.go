@@ -28,43 +28,55 @@ func TestKillDuringUploads(t *testing.T) {
 	for round := range rounds {
 		// Part of what is left each time, so that every round has something to interrupt.
 		part := paths[:min(len(paths), (round+1)*len(paths)/rounds)]
-		u := NewUploader(t, s.URL(), token)
-		// Some PUT of the round, of a NAR or of a narinfo, is the last before the kill.
-		last := rand.IntN(1 + 2*(len(part)-len(accepted)))
-		puts, dead := &countPuts{next: u.Client.Transport, last: int64(last), reached: make(chan struct{})}, make(chan struct{})
-		u.Client.Transport = puts
-		go func() {
-			defer close(dead)
-			select {
-			case <-puts.reached:
-				time.Sleep(time.Duration(rand.IntN(3000)) * time.Microsecond)
-			case <-time.After(10 * time.Second):
-			}
-			s.Kill()
-		}()
-		got, err := u.TryUpload(part...)
-		if err == nil {
-			puts.once.Do(func() { close(puts.reached) })
-		}
-		<-dead
-		for _, hash := range got {
-			accepted[hash] = true
-		}
+		s.killedInUpload(token, part, accepted, 3*time.Millisecond)
 		s.Fsck() // before anything could be mended by a start
 		s.Start()
 		s.Fsck()
-		check := NewUploader(t, s.URL(), "")
-		for hash := range accepted {
-			if r := check.Head("/" + hash + ".narinfo"); r.Status != http.StatusOK {
-				t.Errorf("round %d: accepted, then lost: %v", round, r)
-			}
-		}
+		s.stillHas(accepted)
 	}
 	t.Logf("%d of %d paths were accepted in %d interrupted uploads", len(accepted), len(paths), rounds)
 	u := NewUploader(t, s.URL(), token)
 	u.Upload(paths...)
 	for _, p := range paths {
 		u.Fetch(p)
+	}
+}
+
+// killedInUpload uploads paths and kills the server within a time after one of the PUTs, of a NAR or of a narinfo,
+// that are left to do. It adds the hashes of those that were accepted.
+func (s *Server) killedInUpload(token string, part []*Path, accepted map[string]bool, within time.Duration) {
+	s.T.Helper()
+	u := NewUploader(s.T, s.URL(), token)
+	last := rand.IntN(1 + 2*(len(part)-len(accepted)))
+	puts, dead := &countPuts{next: u.Client.Transport, last: int64(last), reached: make(chan struct{})}, make(chan struct{})
+	u.Client.Transport = puts
+	go func() {
+		defer close(dead)
+		select {
+		case <-puts.reached:
+			time.Sleep(rand.N(within))
+		case <-time.After(10 * time.Second):
+		}
+		s.Kill()
+	}()
+	got, err := u.TryUpload(part...)
+	if err == nil {
+		puts.once.Do(func() { close(puts.reached) })
+	}
+	<-dead
+	for _, hash := range got {
+		accepted[hash] = true
+	}
+}
+
+// stillHas wants the narinfos of all that was accepted.
+func (s *Server) stillHas(accepted map[string]bool) {
+	s.T.Helper()
+	check := NewUploader(s.T, s.URL(), "")
+	for hash := range accepted {
+		if r := check.Head("/" + hash + ".narinfo"); r.Status != http.StatusOK {
+			s.T.Errorf("accepted, then lost: %v", r)
+		}
 	}
 }
 

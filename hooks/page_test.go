@@ -146,7 +146,7 @@ func TestPageOfARollout(t *testing.T) {
 	if a := p.ask(operator, web+"/resume", url.Values{"seq": {"2"}}); a.status != 303 {
 		t.Errorf("resume: %s", a)
 	}
-	if a := p.ask(operator, web+"/abort", url.Values{"seq": {"2"}, "reason": {" "}}); a.status != 400 || !strings.Contains(a.body, "abort needs a reason") || !strings.Contains(a.body, "<form") {
+	if a := p.ask(operator, web+"/abort", url.Values{"seq": {"2"}, "reason": {" "}}); a.status != 400 || !strings.Contains(a.body, "Say why") || !strings.Contains(a.body, "<form") {
 		t.Errorf("abort without a reason: %s", a)
 	}
 	if a := p.ask(operator, web+"/abort", url.Values{"seq": {"2"}, "reason": {"wrong branch"}}); a.status != 303 {
@@ -187,6 +187,9 @@ func TestPageOfAHost(t *testing.T) {
 	p.sees(op, "/ui/hosts/web-1", "reverted", `<span class="c1">red</span> &lt;b&gt;`, "/ui/hosts/web-1/hold", "/ui/hosts/web-1/retry", "Timeline")
 	p.sees(op, "/ui/hosts/web-1?find=THREE", "three", "!>one")
 	p.sees(f.token("reader", "read:web"), "/ui/hosts/web-1", "!/hold", "!/retry")
+	if a := p.ask(op, "/ui/hosts/web-1/hold", url.Values{"reason": {" "}, "for": {"4h"}}); a.status != 400 || !strings.Contains(a.body, "Say why") || f.describe("web-1").Hold != nil {
+		t.Errorf("hold without a reason: %s", a)
+	}
 	if a := p.ask(op, "/ui/hosts/web-1/hold", url.Values{"reason": {"looking at it"}, "for": {"4h"}}); a.status != 303 {
 		t.Errorf("hold: %s", a)
 	}

@@ -114,6 +114,12 @@ func (f *Frame) act(w http.ResponseWriter, req *http.Request, a *Action) {
 			answer.Until = r.Now().Add(d.d)
 		}
 	}
+	if answer.Reason == "" {
+		if q, err := a.Ask(r); err == nil && q.Reason == MustReason {
+			f.question(w, r, a, nil, http.StatusBadRequest, "Say why: others will read it.", "")
+			return
+		}
+	}
 	next, err := a.Do(r, answer)
 	if err == nil {
 		f.Send(w, req, next)

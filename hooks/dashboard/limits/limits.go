@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"path"
 
-	"narwharf/hooks/api"
 	"narwharf/hooks/api/rollouts"
 	"narwharf/hooks/audit"
 	"narwharf/hooks/dashboard/frame"
@@ -118,9 +117,6 @@ func askFreeze(*frame.Request) (*frame.Question, error) {
 }
 
 func freeze(r *frame.Request, a *frame.Answer) (string, error) {
-	if a.Reason == "" {
-		return "", api.Errorf(api.BadRequest, "Say why: others see it above each page.")
-	}
 	body := map[string]any{"reason": a.Reason}
 	if !a.Until.IsZero() {
 		body["until"] = a.Until

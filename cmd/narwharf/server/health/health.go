@@ -49,10 +49,14 @@ func (o *Of) state() fleet.Fact {
 }
 
 func (o *Of) keys() fleet.Fact {
-	if n := o.Keys(); n != 1 {
-		return fleet.Fact{Name: "Keys", Text: fmt.Sprintf("paths are signed with %d keys", n), Bad: n == 0}
+	switch n := o.Keys(); n {
+	case 0: // as it was configured: a key that cannot be read is an alarm
+		return fleet.Fact{Name: "Keys", Text: "this server signs nothing: clients take what was signed before it came"}
+	case 1:
+		return fleet.Fact{Name: "Keys", Text: "paths are signed with 1 key"}
+	default:
+		return fleet.Fact{Name: "Keys", Text: fmt.Sprintf("paths are signed with %d keys", n)}
 	}
-	return fleet.Fact{Name: "Keys", Text: "paths are signed with 1 key"}
 }
 
 // clock says whether somebody keeps the machine's clock right: leases, tokens and heads that expire go by it.
