@@ -53,6 +53,7 @@ func Print(out io.Writer, cfg *serverconfig.Config, listeners []net.Listener, na
 			line("Reading needs a token here: it is the password in that netrc, on each machine.")
 		}
 		line("Roll out to hosts:        narwharf promote CHANNEL ./result --server %s (docs/channels.md)", base)
+		line("See what hosts do:        %s/ui/ (log in with a token: narwharf token new --name you --scope operate,pull)", base)
 	} else {
 		line("Nix reaches it by a proxy or by an address: add one to listen, as 127.0.0.1:8080.")
 	}
