@@ -31,11 +31,11 @@ demo: build ## a server with 200 simulated hosts whose roll-outs go well and bad
 	@$(GO) build -o bin/demo ./bench/demo
 	@exec bin/demo $(DEMO)
 
-test: build nix-clients versitygw ## every test, also with real Nix, which it brings; some 5 minutes
+test: build nix-clients versitygw ## every test, also with real Nix, which it brings; some 10 minutes
 	@.ci/gotest -count=1 -timeout 60m ./...
 
 # As go test does, it leaves out packages that nothing has changed for.
-test-quick: ## what needs no Nix, with fewer repetitions: less than a minute
+test-quick: ## what needs no Nix, with fewer repetitions: the first time some 5 minutes
 	@NARWHARF_NIX_DIR=/nonexistent LIST_SKIPPED=no .ci/gotest -short $$($(GO) list ./... | grep -v -e /e2e -e /bench)
 
 # The stock Nix of three Debian suites, unpacked below .cache; nothing is
