@@ -30,7 +30,7 @@ func (a *Ask) waves(p *plan.Plan, all []*changing) {
 		}
 		if n < len(pick) {
 			slices.SortFunc(pick, func(x, y *changing) int {
-				return roster.Picked(!x.Online, !y.Online, roster.Turn(x.Host.Host, seq), roster.Turn(y.Host.Host, seq))
+				return roster.Picked(x.absent(), y.absent(), roster.Turn(x.Host.Host, seq), roster.Turn(y.Host.Host, seq))
 			})
 		}
 		w := plan.Wave{Name: a.Policy.WaveText(i), Select: spec.Select.String(), Hosts: n, Approve: spec.Approve, Checks: spec.Checks}
@@ -45,4 +45,12 @@ func (a *Ask) waves(p *plan.Plan, all []*changing) {
 		}
 		p.Waves = append(p.Waves, w)
 	}
+}
+
+// absent is roster.Host.Absent, but that all who are not heard of are the same.
+func (c *changing) absent() int {
+	if c.Online {
+		return 0
+	}
+	return 1
 }

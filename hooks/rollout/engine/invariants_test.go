@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 
@@ -20,6 +21,7 @@ func (m *model) invariants(out *rollout.Changes) {
 	m.wakesAreRight(out)
 	m.grantsAreRight(out)
 	m.wavesPassRight(out)
+	m.thereComeFirst(out)
 	m.agentsHavePlaces()
 	for name, h := range m.e.Hosts {
 		m.byRule[name] = h.Level.Confirmed == "" && h.Row.Phase == rollout.Untouched
@@ -158,6 +160,56 @@ func (m *model) grantIsRight(c *roster.Channel, h *roster.Host, d rollout.Decisi
 	m.afterIsKept(c, h)
 	if q := m.quarantine[run.Release.Entry(h.Level.Target).Key()]; q != "" && !run.Row.Now && !run.Row.Force {
 		m.rt.Fatalf("%s is granted what is in quarantine: %s", d.Host, q)
+	}
+}
+
+// thereComeFirst: who is not heard of at the moment is picked for a wave, and granted, after
+// those that are.
+func (m *model) thereComeFirst(out *rollout.Changes) {
+	for _, d := range out.Decisions {
+		c := m.e.Channels[d.Channel]
+		if c == nil || c.Run == nil || c.Run.Row.Seq != d.Seq {
+			continue
+		}
+		switch d.Kind {
+		case "wave":
+			m.waveIsThere(c, d.Wave)
+		case "granted":
+			if h := m.e.Hosts[d.Host]; !h.Away.IsZero() && h.Row.Phase == rollout.Granted && h.Row.Seq == d.Seq {
+				m.nobodyIsPassedOver(c, h)
+			}
+		}
+	}
+}
+
+// waveIsThere: a wave has hosts that are not heard of only if all others that it could take are in it.
+func (m *model) waveIsThere(c *roster.Channel, wave int) {
+	run, away, left := c.Run, "", ""
+	spec := run.Row.Policy.All()[wave-1]
+	for _, h := range m.hostsOf(c.Row.Name) {
+		in := h.Row.WaveOf == run.Row.Seq && h.Row.Wave > 0
+		switch {
+		case in && int(h.Row.Wave) == wave && !h.Away.IsZero():
+			away = h.Row.Name
+		case in && int(h.Row.Wave) <= wave || !h.Away.IsZero() || h.Level.Confirmed == "" || !spec.Select.Matches(h.Level.Labels):
+		case run.Release.Entry(h.Level.Target) != nil && run.Release.Entry(h.Level.Target).Changes(&h.Level):
+			left = h.Row.Name
+		}
+	}
+	if away != "" && left != "" {
+		m.rt.Fatalf("wave %d of %s %d has %s, which is not heard of, and not %s, which is", wave, c.Row.Name, run.Row.Seq, away, left)
+	}
+}
+
+// nobodyIsPassedOver: no host of the same wave and labels that is there waits with what h is granted.
+func (m *model) nobodyIsPassedOver(c *roster.Channel, h *roster.Host) {
+	for _, other := range m.hostsOf(c.Row.Name) {
+		l, r, entry := &other.Level, &other.Row, c.Run.Release.Entry(other.Level.Target)
+		waits := other.Away.IsZero() && r.WaveOf == h.Row.WaveOf && r.Wave == h.Row.Wave && r.Phase == rollout.Untouched && maps.Equal(l.Labels, h.Level.Labels)
+		ready := entry != nil && entry.Changes(l) && l.State == api.Staged && l.Seq == c.Run.Row.Seq && l.Attempt != r.Over && l.Confirmed != "" && !l.Held && !l.Paused && !l.TooOld
+		if waits && ready && m.quarantine[entry.Key()] == "" && (l.State != api.Failed) == (h.Level.State != api.Failed) {
+			m.rt.Fatalf("%s is granted and not heard of, and %s waits in the same line", h.Row.Name, r.Name)
+		}
 	}
 }
 

@@ -1,6 +1,9 @@
 package engine_test
 
 import (
+	"cmp"
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -131,6 +134,67 @@ func TestWaveOffline(t *testing.T) {
 		t.Errorf("it waits for %q", kind)
 	}
 	w.agents["web-1"].goes(api.OK)
+	w.finish()
+	w.endsOn(t, 1, "/new")
+}
+
+// A host that went off seconds ago is no wave of its own while others are there, and gets no
+// place before them; one that is offline comes after it.
+func TestWhoIsThereComesFirst(t *testing.T) {
+	w := newWorld(t)
+	w.policy("web", `{"rollout": {"waves": [{"max": 1}, {"max": 1}, {"max": 1}, {"max": 1}, {}], "max_concurrency": 1, "prefetch": false}}`)
+	for i := range 6 {
+		w.add("web", fmt.Sprintf("web-%d", i), nil, "/old")
+	}
+	offline, off := []string{"web-0", "web-1"}, []string{"web-2", "web-3"}
+	for _, name := range offline {
+		w.agents[name].goesAway()
+	}
+	w.wait(11 * time.Minute)
+	for _, name := range off {
+		w.agents[name].goesAway()
+	}
+	w.promote("web", 1, "/new")
+	var order []string
+	for range 4 {
+		for _, name := range w.names {
+			if w.row(name).Phase == rollout.Granted {
+				order = append(order, name)
+				w.agents[name].goes(api.OK)
+			}
+		}
+	}
+	is := fmt.Sprint(slices.Sorted(slices.Values(order[:2])), slices.Sorted(slices.Values(order[2:])))
+	if want := fmt.Sprint([]string{"web-4", "web-5"}, off); is != want {
+		t.Fatalf("they were granted in the order %s", order)
+	}
+	for _, name := range offline {
+		w.agents[name].goes(api.OK)
+	}
+	w.endsOn(t, 1, "/new")
+}
+
+// In a wave of all, who is not heard of gets its place last, and who comes back stands where it stood.
+func TestPlacesOfHostsThatAreThere(t *testing.T) {
+	w := newWorld(t)
+	w.policy("web", `{"rollout": {"max_concurrency": 1, "prefetch": false}}`)
+	for i := range 8 {
+		w.add("web", fmt.Sprintf("web-%d", i), nil, "/old")
+	}
+	w.must(rollout.Window{Channel: "web"})
+	w.promote("web", 1, "/new")
+	first := slices.MinFunc(w.names, func(a, b string) int { return cmp.Compare(w.e.Hosts[a].Turn(), w.e.Hosts[b].Turn()) })
+	w.agents[first].goesAway()
+	w.must(rollout.Window{Channel: "web", Open: true})
+	if got := w.granted(); len(got) != 1 || got[0] == first {
+		t.Fatalf("%s were granted, and %s is not heard of", got, first)
+	}
+	x := w.agents[w.granted()[0]]
+	w.agents[first].report()
+	x.goes(api.OK)
+	if w.row(first).Phase != rollout.Granted {
+		t.Errorf("%s is there again, and another was granted: %s", first, w.phases())
+	}
 	w.finish()
 	w.endsOn(t, 1, "/new")
 }

@@ -200,7 +200,7 @@ func (e *Engine) openWave(c *roster.Channel) {
 	}
 	if size < len(pick) {
 		slices.SortFunc(pick, func(a, b *roster.Host) int {
-			return roster.Picked(a.Counted.Away, b.Counted.Away, a.Turn(), b.Turn())
+			return roster.Picked(a.Absent(), b.Absent(), a.Turn(), b.Turn())
 		})
 	}
 	run.Waves = append(run.Waves, roster.Tally{})

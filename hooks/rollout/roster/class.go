@@ -125,15 +125,19 @@ func (e *Roster) lineOf(h *Host, f *Facet) *Heap {
 
 // stand puts a host into a line, or takes it out of the one in which it is.
 func (e *Roster) stand(h *Host, line *Heap) {
-	if line == h.line {
+	away := !h.Away.IsZero()
+	if line == h.line && (line == nil || away == h.lineAway) {
 		return
 	}
-	h.line = line
+	h.line, h.lineAway = line, away
 	h.lineVersion++
 	if line == nil {
 		return
 	}
 	x := entry{a: int64(h.Row.Wave)<<32 | int64(h.Row.Turn), b: h.Turn(), h: h, version: h.lineVersion}
+	if away { // it would hold a place, and may not come
+		x.a |= 1 << 31
+	}
 	if line == &h.Class.Back {
 		x.a = -h.Row.At.UnixNano()
 	}

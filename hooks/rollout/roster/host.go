@@ -20,6 +20,7 @@ type Host struct {
 	ch           *Channel
 	index        int // in Channel.Hosts
 	line         *Heap
+	lineAway     bool // it stands there behind those that are heard of
 	lineVersion  uint32
 	timer        time.Time
 	timerVersion uint32

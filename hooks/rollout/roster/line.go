@@ -2,6 +2,7 @@ package roster
 
 import (
 	"cmp"
+	"slices"
 	"time"
 
 	"narwharf/hooks/rollout/attempt"
@@ -24,6 +25,7 @@ type entry struct {
 func (x *entry) before(y *entry) bool { return x.a < y.a || x.a == y.a && x.b < y.b }
 
 func (q *Heap) push(x entry) {
+	q.tidy()
 	q.entries = append(q.entries, x)
 	s := q.entries
 	i := len(s) - 1
@@ -60,15 +62,31 @@ func (q *Heap) pop() {
 	q.entries = s
 }
 
+// tidy takes out entries that do not count any more, before the heap would grow: a host that
+// comes and goes adds one each time.
+func (q *Heap) tidy() {
+	if n := len(q.entries); n < 64 || n < cap(q.entries) {
+		return
+	}
+	q.entries = slices.DeleteFunc(q.entries, func(x entry) bool { return !q.counts(&x) })
+	slices.SortFunc(q.entries, func(x, y entry) int {
+		return cmp.Or(cmp.Compare(x.a, y.a), cmp.Compare(x.b, y.b))
+	})
+	q.entries = slices.Grow(q.entries, len(q.entries)+1)
+}
+
+// counts tells whether an entry is its host's last.
+func (q *Heap) counts(x *entry) bool {
+	if q.timer {
+		return x.version == x.h.timerVersion
+	}
+	return x.version == x.h.lineVersion
+}
+
 // top is the first entry that counts, nil if there is none.
 func (q *Heap) top() *entry {
 	for len(q.entries) > 0 {
-		x := &q.entries[0]
-		version := x.h.lineVersion
-		if q.timer {
-			version = x.h.timerVersion
-		}
-		if x.version == version {
+		if x := &q.entries[0]; q.counts(x) {
 			return x
 		}
 		q.pop()
@@ -132,14 +150,21 @@ func (h *Host) Turn() uint64 { return turn(h.Hash, h.ch.Run.Row.Seq) }
 
 func turn(hash uint64, seq int64) uint64 { return mix(hash ^ uint64(seq)) }
 
-// Picked compares two hosts for a wave that does not take all: who is heard of is taken
-// first, then by turn.
-func Picked(away, otherAway bool, turn, otherTurn uint64) int {
-	if away != otherAway {
-		if away {
-			return 1
-		}
-		return -1
+// Absent is 0 of a host that is heard of, 2 of one that is offline, and 1 of one that may be
+// back in a minute, or went off for good just now.
+func (h *Host) Absent() int {
+	switch {
+	case h.Counted.Away:
+		return 2
+	case !h.Away.IsZero():
+		return 1
 	}
-	return cmp.Compare(turn, otherTurn)
+	return 0
+}
+
+// Picked compares two hosts for a wave that does not take all: who is heard of at that moment
+// is taken first, who is offline last, and then by turn. A wave of one host that went off seconds
+// ago would have to wait for it.
+func Picked(absent, otherAbsent int, turn, otherTurn uint64) int {
+	return cmp.Or(cmp.Compare(absent, otherAbsent), cmp.Compare(turn, otherTurn))
 }
