@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/host"
 	"narwharf/hooks/rollout"
+	"narwharf/hooks/rollout/roster"
 	"narwharf/narinfo"
 	"narwharf/signing"
 )
@@ -300,6 +302,21 @@ func (f *fleet) restart() {
 	f.t.Helper()
 	f.world.restart()
 	f.fresh()
+}
+
+// TestRolloutPicksWhoIsThere: a host that broke off seconds before a promote is not its first wave.
+func TestRolloutPicksWhoIsThere(t *testing.T) {
+	f := newFleet(t, 4)
+	f.policy(`{"rollout":{"waves":[{"max":1},{}]}}`)
+	off := slices.MinFunc(f.robots, func(a, b *robot) int { return cmp.Compare(roster.Turn(a.name, 2), roster.Turn(b.name, 2)) })
+	f.s.hosts.Presence(off.name).Leave(f.now(), 1, true)
+	off.away = true
+	f.later(12500 * time.Millisecond)
+	f.promote(2, f.entry("*", f.systems["b"]))
+	f.want(rollout.Running, "b", 3)
+	if s := f.show(); len(s.Waves) != 2 || s.Waves[0].Size != 1 {
+		t.Errorf("the waves are %+v", s.Waves)
+	}
 }
 
 // TestRolloutBadCanary: no other host activates what the canary goes back from, and

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"time"
 
 	"narwharf/cache/state"
 	"narwharf/cache/state/mirror"
@@ -76,7 +77,8 @@ func (d *Driver) commit(channel string, p *policy.Policy, commit Commit, write f
 func (d *Driver) promote(ctx context.Context, p *policy.Policy, ev rollout.Promote, r *release.Release, commit Commit) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	defer d.kick() // who is woken by it
+	defer d.kick()        // who is woken by it
+	d.swept = time.Time{} // who is there is first in the first wave
 	if err := d.ready(ctx, d.policySet(ev.Channel, p, ev.Seq)); err != nil {
 		return err
 	}

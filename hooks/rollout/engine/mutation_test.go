@@ -57,6 +57,8 @@ var faults = []struct{ what, file, is, becomes string }{
 	{"who was asked to go back is an error", "attempt/attempt.go", "word == rollout.IsReverted && c.Level.Asked && entry", "entry == nil && entry"},
 	{"what was asked for bans the bytes", "attempt/attempt.go", "c.deny(entry)\n\t\tc.end(rollout.Back, c.Row.Fault)\n\t\treturn", "c.end(rollout.Back, c.Row.Fault)\n\t\treturn"},
 	{"a wave's time runs while the server is off", "engine/wave.go", "w.Since.Before(e.Began)", "w.Since.Before(time.Time{})"},
+	{"who went off is picked for a wave", "roster/line.go", "case !h.Away.IsZero():\n\t\treturn 1", "case !h.Away.IsZero():\n\t\treturn 0"},
+	{"who went off gets a place first", "roster/class.go", "x.a |= 1 << 31", "x.a |= 0"},
 	{"a wave's time is not stored", "engine/wave.go", "e.Now.Sub(w.Since) >= alive", "false"},
 }
 
