@@ -15,7 +15,6 @@ import (
 	"narwharf/signing/access/scope"
 )
 
-// ofChannel is an endpoint about the channel in its path.
 // release is the current release of a channel, and its systems.
 func (s *Server) release(name string) (seq int64, paths []string, err error) {
 	l := s.channels.Get(name)
@@ -29,12 +28,19 @@ func (s *Server) release(name string) (seq int64, paths []string, err error) {
 	return l.Head.Seq, slices.Compact(paths), nil
 }
 
+// ofChannel is an endpoint about the channel in its path.
 func ofChannel(serve func(c *call.Call, name string) error) endpoint {
 	return func(c *call.Call) error { return serve(c, c.Param("channel")) }
 }
 
+// listChannels lists all to whoever may pull, and to others those that they may look at.
 func (s *Server) listChannels(c *call.Call) error {
-	return c.JSON(http.StatusOK, map[string]any{"channels": s.channels.List()}, nil)
+	list := s.channels.List()
+	if c.Need.Kind != scope.Pull {
+		sees := c.Sees()
+		list = slices.DeleteFunc(list, func(one *api.Channel) bool { return !sees(one.Channel) })
+	}
+	return c.JSON(http.StatusOK, map[string]any{"channels": list}, nil)
 }
 
 // getChannel answers with the channel and its whole release. An absent or

@@ -23,6 +23,12 @@ var (
 // Reads is to look at what is of a channel.
 func Reads(of scope.Where) scope.Needs { return scope.Needs{{Kind: scope.Read, Where: of}} }
 
+// Looks is to see channels and their releases: what is served to whoever may pull, and what hosts are measured
+// by that one may look at.
+func Looks(of scope.Where) scope.Needs {
+	return scope.Needs{{Kind: scope.Pull}, {Kind: scope.Read, Where: of}}
+}
+
 // Operates is to change what is of a channel.
 func Operates(of scope.Where) scope.Needs { return scope.Needs{{Kind: scope.Operate, Where: of}} }
 
