@@ -77,7 +77,7 @@ func (s *Server) getHistory(c *call.Call, name string) (err error) {
 		answer := map[string]any{"channel": name, "history": items}
 		if err == nil && c.Req.URL.Query().Get("hosts") == "1" {
 			if err = c.May(scope.Scope{Kind: scope.Read, Glob: name}); err == nil {
-				answer["hosts"], err = s.endings.Of(s.set, name)
+				answer["hosts"], err = s.memory.Endings(s.set, name)
 			}
 		}
 		if next > 0 {

@@ -22,7 +22,7 @@ func (s *Server) getEvents(c *call.Call) error {
 		c.Req.Header.Set("If-None-Match", channel.ETag(q.Since))
 	}
 	return c.Poll(longpoll.Poll{Topics: []string{audit.Events}, Look: func() (longpoll.Answer, error) {
-		text, next, err := q.Page(s.set)
+		text, next, err := q.Page(s.set, &s.memory)
 		return longpoll.Answer{Status: http.StatusOK, ETag: channel.ETag(next), Body: text}, err
 	}})
 }

@@ -18,6 +18,7 @@ import (
 	"narwharf/hooks/dashboard/channels"
 	dashboard "narwharf/hooks/dashboard/fleet"
 	"narwharf/hooks/dashboard/frame"
+	"narwharf/hooks/host"
 	"narwharf/hooks/rollout"
 	"narwharf/signing/access"
 )
@@ -336,15 +337,19 @@ func TestPageOfManyHosts(t *testing.T) {
 // fleetOf is n hosts.
 type fleetOf struct{ n int }
 
-func (f *fleetOf) List(keep func(string) bool) (list []api.Host, next time.Time, err error) {
+func (f *fleetOf) Glance(keep func(string) bool, each func(*host.Described)) {
 	for i := range f.n {
-		h := api.Host{Host: fmt.Sprintf("web-%05d.frankfurt.example.org", i), Labels: map[string]string{"site": "fra", "role": "web"}, WantedSeq: 1, Status: status(1, api.Reverted)}
-		h.Status.Error = strings.Repeat("the unit nginx.service failed ", 5)
-		if keep(h.Status.Channel) {
-			list = append(list, h)
+		d, _ := f.Describe(fmt.Sprintf("web-%05d.frankfurt.example.org", i))
+		if keep(d.Channel) {
+			each(d)
 		}
 	}
-	return list, next, nil
+}
+
+func (f *fleetOf) Describe(name string) (*host.Described, error) {
+	d := &host.Described{Channel: "web", Host: api.Host{Host: name, Labels: map[string]string{"site": "fra", "role": "web"}, WantedSeq: 1, Status: status(1, api.Reverted)}}
+	d.Status.Error = strings.Repeat("the unit nginx.service failed ", 5)
+	return d, nil
 }
 
 // BenchmarkPage loads views of 10,000 hosts in the middle of a roll-out, as open pages do when something changes.

@@ -118,7 +118,7 @@ type Server struct {
 	clock  func() time.Time
 
 	set        *mirror.Set
-	endings    audit.Endings
+	memory     audit.Memory // of the log
 	limits     audit.Limits
 	refusals   *audit.Refusals
 	channels   *channel.Channels

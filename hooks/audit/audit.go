@@ -66,7 +66,7 @@ const (
 	maxPages = 20      // of them that are looked through for one answer
 	maxBytes = 1 << 20 // of the records of an answer
 	maxText  = 4 << 10 // bytes of a text: older servers stored what hosts said as it came
-	maxEnded = 100_000 // positions, the last ones, that Endings look through, and attempts that they remember
+	maxEnded = 100_000 // positions, the last ones, that a Memory looks through, and attempts that it remembers
 )
 
 // Since returns up to limit lines from an id on that keep says yes to, and the

@@ -3,6 +3,7 @@ package audit
 import (
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -125,10 +126,10 @@ func TestEndings(t *testing.T) {
 		l.note(make([]string, 1000)...)
 	}
 	end("web", "new", api.OK)
-	var n Endings
+	var n Memory
 	want := func(channel string, ok, reverted int) {
 		t.Helper()
-		ended, err := n.Of(l.set, channel)
+		ended, err := n.Endings(l.set, channel)
 		if err != nil || len(ended) != 1 || ended[7][api.OK] != ok || ended[7][api.Reverted] != reverted {
 			t.Errorf("%s: %v, %v", channel, ended, err)
 		}
@@ -143,6 +144,43 @@ func TestEndings(t *testing.T) {
 	newest, err := Newest(l.set)
 	if want("web", 1, 1); err != nil || n.next != newest+1 {
 		t.Errorf("read up to %d of %d, %v", n.next, newest, err)
+	}
+}
+
+// TestMemoryOfAHost: its lines come from memory as from the log, below each id, and what was dropped meanwhile is passed over.
+func TestMemoryOfAHost(t *testing.T) {
+	l := newLog(t)
+	for i := range 400 {
+		host := fmt.Sprintf("web-%d", i%3)
+		err := l.set.Update(t.Context(), nil, func(tx *mirror.Tx) error {
+			Note(tx, api.Event{Kind: []string{"a", "b"}[i%2], Channel: "web", Host: host, Text: fmt.Sprint(i)})
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var m Memory
+	for _, id := range []int64{1, 2, 3, 77, 399, 400, 401, newest - 1} {
+		for _, limit := range []int{1, 7, 1000} {
+			keep := func(e *api.Event) bool { return e.Host == "web-1" && e.Kind == "b" }
+			want, _, err := Before(l.set, id, limit, keep)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, next, err := m.before(l.set, "web-1", id, limit, keep)
+			if err != nil || !reflect.DeepEqual(got, want) || len(got) < limit && next != 0 || len(got) == limit && next != got[limit-1].ID {
+				t.Errorf("below %d, %d lines: %d, next %d, %v", id, limit, len(got), next, err)
+			}
+		}
+	}
+	err := l.set.Update(t.Context(), nil, func(tx *mirror.Tx) error { return tx.Trim(bucket, 300) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, _, err := m.before(l.set, "web-1", newest-1, 1000, func(*api.Event) bool { return true })
+	if err != nil || len(list) < 30 || list[len(list)-1].ID < 300 {
+		t.Errorf("after a trim: %d, %v", len(list), err)
 	}
 }
 

@@ -60,7 +60,7 @@ func TestOldLines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, next, err := q.Page(l.set)
+	text, next, err := q.Page(l.set, new(Memory))
 	if err != nil || next != 2 || !strings.Contains(string(text), `"by":"op"`) || strings.Contains(string(text), "actor") {
 		t.Errorf("%s, %d, %v", text, next, err)
 	}

@@ -62,11 +62,14 @@ func (q *Query) means(e *api.Event) bool {
 }
 
 // Page is an answer as JSON, and the id to go on from; backwards that is 0 where nothing is left.
-func (q *Query) Page(set *mirror.Set) (text []byte, next int64, err error) {
+func (q *Query) Page(set *mirror.Set, memory *Memory) (text []byte, next int64, err error) {
 	var list []api.Event
-	if q.Before > 0 {
+	switch {
+	case q.Before > 0 && q.Host != "":
+		list, next, err = memory.before(set, q.Host, q.Before, backwards, q.means)
+	case q.Before > 0:
 		list, next, err = Before(set, q.Before, backwards, q.means)
-	} else {
+	default:
 		list, next, err = Since(set, q.Since, page, q.means)
 	}
 	if err != nil {

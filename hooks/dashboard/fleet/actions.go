@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/dashboard/condition"
 	"narwharf/hooks/dashboard/frame"
 	"narwharf/hooks/rights"
 	"narwharf/signing/access/scope"
@@ -47,7 +48,7 @@ func (d *deed) ask(r *frame.Request) (*frame.Question, error) {
 	if err := r.Get("/api/v1/hosts/"+url.PathEscape(name), &h); err != nil {
 		return nil, err
 	}
-	l := line{Host: &h, Kind: kindOf(&h, r.Now())}
+	l := line{Host: &h, Kind: condition.Of(&h, r.Now())}
 	q := &frame.Question{
 		Title: d.word + ": " + name, Text: d.text, Button: d.word, Danger: d.danger, Reason: d.reason, For: d.ends,
 		Lines: []string{fmt.Sprintf("It is %s (%s), and runs %s", l.Word(), l.State(), l.Version())},

@@ -6,10 +6,9 @@ import (
 	"context"
 	"embed"
 	"io/fs"
-	"time"
 
-	"narwharf/hooks/api"
 	"narwharf/hooks/dashboard/frame"
+	"narwharf/hooks/host"
 	"narwharf/hooks/rights"
 	"narwharf/hooks/rollout"
 	"narwharf/signing/access/scope"
@@ -20,8 +19,10 @@ var files embed.FS
 
 // Hosts is what it asks of hosts: all of them at once are more than the API should encode.
 type Hosts interface {
-	// List is the hosts of channels that keep says yes to, by name.
-	List(keep func(channel string) bool) (list []api.Host, next time.Time, err error)
+	// Glance calls each with the hosts of channels that keep says yes to, in no order and without what they wait for.
+	Glance(keep func(channel string) bool, each func(d *host.Described))
+	// Describe is all that is known of a host.
+	Describe(name string) (*host.Described, error)
 }
 
 // Rollouts is what it asks of roll-outs.

@@ -11,6 +11,7 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
+	"narwharf/hooks/dashboard/condition"
 	"narwharf/hooks/dashboard/frame"
 	"narwharf/hooks/dashboard/terminal"
 	"narwharf/narinfo/clip"
@@ -67,7 +68,7 @@ func (m *room) host(r *frame.Request) (*frame.Page, error) {
 	if o.Status != nil {
 		o.Channel = o.Status.Channel
 	}
-	o.Kind, o.May = kindOf(o.Host, r.Now()), r.Can(scope.Operate, o.Channel)
+	o.Kind, o.May = condition.Of(o.Host, r.Now()), r.Can(scope.Operate, o.Channel)
 	o.steps()
 	o.buttons(r)
 	if err := o.log(r, path); err != nil {
@@ -77,7 +78,7 @@ func (m *room) host(r *frame.Request) (*frame.Page, error) {
 		return nil, err
 	}
 	bad := 0
-	if o.Kind <= late {
+	if o.Kind.Bad() {
 		bad = 1
 	}
 	return &frame.Page{

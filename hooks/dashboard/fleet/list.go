@@ -9,7 +9,9 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
+	"narwharf/hooks/dashboard/condition"
 	"narwharf/hooks/dashboard/frame"
+	"narwharf/hooks/host"
 	"narwharf/hooks/rollout/policy"
 	"narwharf/narinfo/clip"
 )
@@ -52,12 +54,14 @@ func (m *room) list(r *frame.Request) (*frame.Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := m.lines(r)
-	if err != nil {
-		return nil, err
+	all := m.lines(r)
+	if q.Get("wait") != "" {
+		if err := m.explain(all); err != nil {
+			return nil, err
+		}
 	}
 	t := &table{Query: q, Of: len(all)}
-	channels, counts := make(map[string]bool), [kinds]int{}
+	channels, counts := make(map[string]bool), [condition.Count]int{}
 	var list []*line
 	for i := range all {
 		l := &all[i]
@@ -77,7 +81,15 @@ func (m *room) list(r *frame.Request) (*frame.Page, error) {
 	slices.SortFunc(list, before(q.Get("sort")))
 	t.page(list)
 	t.heads(counts)
-	bad := counts[failed] + counts[conflict] + counts[reverted] + counts[late]
+	bad := 0
+	for k, n := range counts {
+		if condition.Condition(k).Bad() {
+			bad += n
+		}
+	}
+	if err := m.explain(t.Hosts); err != nil {
+		return nil, err
+	}
 	title := "Hosts"
 	if c := q.Get("channel"); c != "" {
 		title = "Hosts of " + c
@@ -85,22 +97,25 @@ func (m *room) list(r *frame.Request) (*frame.Page, error) {
 	return &frame.Page{Title: title, Body: "hosts", Data: t, Bad: bad, Fragments: []string{"hosts-kinds", "hosts-table"}, Topics: []string{audit.HostsOf(q.Get("channel"))}}, nil
 }
 
-// lines are the hosts that somebody may look at.
-func (m *room) lines(r *frame.Request) ([]line, error) {
-	see, channel := sees(r), r.Query.Get("channel")
-	hosts, _, err := m.hosts.List(func(of string) bool { return (channel == "" || of == channel) && see(of) })
-	if err != nil {
-		return nil, err
-	}
-	now := r.Now()
-	all := make([]line, len(hosts))
-	for i := range hosts {
-		all[i] = line{Host: &hosts[i], Kind: kindOf(&hosts[i], now)}
-		if st := hosts[i].Status; st != nil {
-			all[i].Channel = st.Channel
+// lines are the hosts that somebody may look at, without what they wait for.
+func (m *room) lines(r *frame.Request) (all []line) {
+	see, channel, now := sees(r), r.Query.Get("channel"), r.Now()
+	m.hosts.Glance(func(of string) bool { return (channel == "" || of == channel) && see(of) }, func(d *host.Described) {
+		all = append(all, line{Host: &d.Host, Channel: d.Channel, Kind: condition.Of(&d.Host, now)})
+	})
+	return all
+}
+
+// explain puts into lines what their hosts wait for.
+func (m *room) explain(lines []line) error {
+	for i := range lines {
+		d, err := m.hosts.Describe(lines[i].Host.Host)
+		if err != nil {
+			return err
 		}
+		lines[i].Host = &d.Host
 	}
-	return all, nil
+	return nil
 }
 
 // filter is what the URL says of hosts, but for their states.
@@ -112,20 +127,30 @@ func (m *room) filter(q url.Values) (func(l *line) bool, error) {
 			return nil, api.Errorf(api.BadRequest, "label: %v", err)
 		}
 	}
-	var cells map[string]bool
-	if letter := q.Get("cell"); letter != "" && q.Get("channel") != "" {
-		cells = make(map[string]bool)
-		for _, c := range m.rollouts.Cells(q.Get("channel")) {
-			cells[c.Host] = string(c.State) == letter
-		}
-	}
+	drawn := m.drawn(q.Get("channel"), q.Get("cell"))
 	name, version, wait := strings.ToLower(strings.TrimSpace(q.Get("q"))), strings.TrimSpace(q.Get("version")), q.Get("wait")
 	return func(l *line) bool {
 		return (name == "" || strings.Contains(strings.ToLower(l.Host.Host), name)) && label.Matches(l.Labels) &&
-			(cells == nil || cells[l.Host.Host]) && (version == "" || strings.Contains(l.Version(), version)) &&
+			drawn(l) && (version == "" || strings.Contains(l.Version(), version)) &&
 			(wait == "" || l.WaitingFor != nil && string(l.WaitingFor.Kind) == wait) &&
 			(q.Get("drift") == "" || l.State() == api.Drifted) && (q.Get("reboot") == "" || l.Status != nil && l.Status.NeedReboot)
 	}, nil
+}
+
+// drawn tells whether a host is drawn by a letter in the view of its channel.
+func (m *room) drawn(channel, letter string) func(l *line) bool {
+	if channel == "" || letter == "" {
+		return func(*line) bool { return true }
+	}
+	cells := m.rollouts.Cells(channel)
+	if cells == nil { // it has no roll-outs: a host is drawn as it is
+		return func(l *line) bool { return string(l.Kind.Cell()) == letter }
+	}
+	hosts := make(map[string]bool)
+	for _, c := range cells {
+		hosts[c.Host] = string(c.State) == letter
+	}
+	return func(l *line) bool { return hosts[l.Host.Host] }
 }
 
 // page takes the hosts of the page that the URL names.
@@ -167,16 +192,16 @@ func (t *table) with(name, value string) string {
 }
 
 // heads makes the links that filter by state and sort.
-func (t *table) heads(counts [kinds]int) {
+func (t *table) heads(counts [condition.Count]int) {
 	state := t.Query.Get("state")
 	for k, n := range counts {
-		word := kindWords[k]
+		word, tone := condition.Condition(k).String(), condition.Condition(k).Tone()
 		if n > 0 || word == state {
 			link := t.with("state", word)
 			if word == state {
 				link = t.with("state", "")
 			}
-			t.Kinds = append(t.Kinds, choice{word, n, link, word == state, kindTones[k]})
+			t.Kinds = append(t.Kinds, choice{word, n, link, word == state, tone})
 		}
 	}
 	by := t.Query.Get("sort")

@@ -8,7 +8,9 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/api/alarm"
 	"narwharf/hooks/audit"
+	"narwharf/hooks/dashboard/condition"
 	"narwharf/hooks/dashboard/frame"
+	"narwharf/hooks/host"
 	"narwharf/hooks/rollout"
 	"narwharf/hooks/rollout/driver"
 )
@@ -33,7 +35,7 @@ type channel struct {
 	*api.Channel
 	Run   *rollout.Summary
 	Hosts int
-	Kinds [kinds]int
+	Kinds [condition.Count]int
 }
 
 const mostAlarms = 50
@@ -54,11 +56,6 @@ func (m *room) overview(r *frame.Request) (*frame.Page, error) {
 			return nil, err
 		}
 	}
-	lines, err := m.lines(r)
-	if err != nil {
-		return nil, err
-	}
-	s.Hosts = len(lines)
 	if m.health != nil {
 		s.Facts = m.health(r.Context())
 	}
@@ -75,11 +72,13 @@ func (m *room) overview(r *frame.Request) (*frame.Page, error) {
 		}
 		return &s.Channels[i]
 	}
-	for i := range lines {
-		c := at(lines[i].Channel)
+	now := r.Now()
+	m.hosts.Glance(see, func(d *host.Described) {
+		c := at(d.Channel)
+		s.Hosts++
 		c.Hosts++
-		c.Kinds[lines[i].Kind]++
-	}
+		c.Kinds[condition.Of(&d.Host, now)]++
+	})
 	for i := range rollouts.Rollouts {
 		at(rollouts.Rollouts[i].Channel).Run = &rollouts.Rollouts[i]
 	}
@@ -103,9 +102,9 @@ func (s *summary) wrongs(alarms []alarm.Alarm) {
 		} else if run != nil && (run.State == rollout.Paused || asksYes(run)) {
 			s.Wrong = append(s.Wrong, wrong{Tag: string(run.State), Tone: "warn", Text: strings.TrimSuffix(fmt.Sprintf("%s: release %d waits for a person: %s", run.Channel, run.Seq, run.Why), ": "), Link: link})
 		}
-		for k := failed; k <= drifted; k++ {
+		for k := condition.Failed; k <= condition.Drifted; k++ {
 			if n := c.Kinds[k]; n > 0 {
-				s.Wrong = append(s.Wrong, wrong{Tag: kindWords[k], Tone: kindTones[k], Text: fmt.Sprintf("%s: %d of %d hosts", c.Channel.Channel, n, c.Hosts), Link: fmt.Sprintf("/ui/hosts?channel=%s&state=%s", c.Channel.Channel, query(kindWords[k]))})
+				s.Wrong = append(s.Wrong, wrong{Tag: k.String(), Tone: k.Tone(), Text: fmt.Sprintf("%s: %d of %d hosts", c.Channel.Channel, n, c.Hosts), Link: c.those(k)})
 			}
 		}
 	}
@@ -152,11 +151,16 @@ func asksYes(s *rollout.Summary) bool {
 // Counts are the hosts of a channel by how they are.
 func (c *channel) Counts() (list []choice) {
 	for k, n := range c.Kinds {
-		if n > 0 {
-			list = append(list, choice{Word: kindWords[k], N: n, Tone: kindTones[k], Link: fmt.Sprintf("/ui/hosts?channel=%s&state=%s", c.Channel.Channel, query(kindWords[k]))})
+		if k := condition.Condition(k); n > 0 {
+			list = append(list, choice{Word: k.String(), N: n, Tone: k.Tone(), Link: c.those(k)})
 		}
 	}
 	return list
+}
+
+// those is where its hosts are listed that are in a condition.
+func (c *channel) those(k condition.Condition) string {
+	return fmt.Sprintf("/ui/hosts?channel=%s&state=%s", c.Channel.Channel, query(k.String()))
 }
 
 // Tone is the class of its roll-out's state.

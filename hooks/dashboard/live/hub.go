@@ -7,8 +7,9 @@
 // more slowly than they come is sent the newest when he has taken the last, and whoever does not
 // take one in time is sent away.
 //
-// All who look at one view share its snapshots, which are made at most four times a second, and never for
-// more than a tenth of the time. Those of a view at which nobody looks are not made.
+// All who look at one view share its snapshots, which are made at most four times a second. The more views
+// there are, the longer each waits, so that all together take about a tenth of the time. Those of a view at which
+// nobody looks are not made.
 package live
 
 import (
@@ -42,9 +43,9 @@ type Viewer struct {
 // How often, how long and how many.
 const (
 	atOnce    = 250 * time.Millisecond // between two snapshots
-	share     = 10                     // a snapshot may take one part in so many of the time
-	longest   = 5 * time.Second        // between two snapshots that take long
-	again     = 10 * time.Second       // to the next one if no topic changes: time alone changes some views
+	share     = 10                     // the snapshots of all views together may take one part in so many of the time
+	longest   = 10 * time.Second       // between two snapshots that take long
+	again     = 30 * time.Second       // to the next one if no topic changes: time alone changes some views
 	alive     = 15 * time.Second       // between two comments
 	patience  = 10 * time.Second       // for an event to be taken
 	mostOf    = 64                     // streams of one credential
@@ -172,13 +173,20 @@ func (v *view) run() {
 		}
 		news := !same(topics, s.Topics)
 		topics = s.Topics
-		pause := min(max(atOnce, share*time.Since(began)), longest)
+		pause := v.hub.pause(time.Since(began))
 		if !v.sleep(pause, nil) || !news && !v.sleep(again, changed) {
 			leave()
 			return
 		}
 		leave()
 	}
+}
+
+// pause is how long a view waits whose snapshot took a time.
+func (h *Hub) pause(took time.Duration) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return min(max(atOnce, share*took*time.Duration(len(h.views))), longest)
 }
 
 // end lets the next who come begin the view anew.

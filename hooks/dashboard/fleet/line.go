@@ -4,86 +4,24 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
-	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/dashboard/condition"
 	"narwharf/hooks/dashboard/frame"
 )
-
-// kind is how a host is, in a word: the worst that is true of it.
-type kind int
-
-// The kinds, the worst first.
-const (
-	failed kind = iota
-	conflict
-	reverted
-	late // its reboot
-	drifted
-	offline
-	busy
-	armed
-	held
-	waiting
-	strange // it has no part in the release, or never reported
-	well
-	kinds
-)
-
-var kindWords = [kinds]string{"failed", "two machines", "reverted", "late to reboot", "drifted", "offline", "at work", "reboot", "held", "waiting", "not in release", "well"}
-
-var kindTones = [kinds]string{"bad", "bad", "bad", "bad", "warn", "warn", "busy", "warn", "", "", "", "good"}
-
-// offlineAfter is when a host that is not heard of counts as one of which somebody should know.
-const offlineAfter = 10 * time.Minute
-
-// kindOf is how a host is.
-func kindOf(h *api.Host, now time.Time) kind {
-	st := h.Status
-	switch {
-	case len(h.Conflict) > 0:
-		return conflict
-	case st == nil:
-		return strange
-	}
-	current := st.Seq == h.WantedSeq
-	switch {
-	case st.State == api.Failed || st.State == api.Rejected || st.State == api.StageFailed && current:
-		return failed
-	case (st.State == api.Reverted || st.State == api.Reverting) && current:
-		return reverted
-	case h.Slot != nil && h.Slot.Overdue:
-		return late
-	case st.State == api.Drifted:
-		return drifted
-	case !h.Online && now.Sub(h.LastSeen) > offlineAfter:
-		return offline
-	case st.State == api.Draining || st.State == api.Activating || st.State == api.Probation || st.State == api.Committing || st.State == api.Verifying || st.State == api.Staging:
-		return busy
-	case st.State == api.Armed || st.NeedReboot:
-		return armed
-	case h.Hold != nil || st.Pause != nil:
-		return held
-	case h.Converged || current && st.State.Final() && st.State != api.NotInRelease:
-		return well
-	case h.Wanted == "" || st.State == api.NotInRelease:
-		return strange
-	}
-	return waiting
-}
 
 // line is a host in the table.
 type line struct {
 	*api.Host
 	Channel string
-	Kind    kind
+	Kind    condition.Condition
 }
 
 // Word is how it is.
-func (l *line) Word() string { return kindWords[l.Kind] }
+func (l *line) Word() string { return l.Kind.String() }
 
 // Tone is the class of Word.
-func (l *line) Tone() string { return kindTones[l.Kind] }
+func (l *line) Tone() string { return l.Kind.Tone() }
 
 // State is what its agent says.
 func (l *line) State() api.State {
@@ -115,7 +53,7 @@ func (l *line) Why() string {
 	switch {
 	case len(l.Conflict) > 0:
 		return fmt.Sprintf("%d other machines claim its name", len(l.Conflict))
-	case st != nil && st.Error != "" && l.Kind <= reverted:
+	case st != nil && st.Error != "" && l.Kind <= condition.Reverted:
 		first, _, _ := strings.Cut(st.Error, "\n")
 		return first
 	case l.Hold != nil:
