@@ -36,7 +36,7 @@ func (w *world) page() *page {
 		Used: func(context.Context, *access.Principal) error { return nil },
 	})
 	f.Add(dashboard.Room(w.s.Fleet, w.s.Rollouts, nil))
-	f.Add(channels.Room(w.s.Rollouts, w.s.Fleet))
+	f.Add(channels.Room(channels.Options{Rollouts: w.s.Rollouts, Hosts: w.s.Fleet}))
 	p := &page{w, httptest.NewServer(f)}
 	w.t.Cleanup(p.srv.Close)
 	return p

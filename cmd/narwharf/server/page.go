@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"narwharf/hooks/dashboard/frame"
 	"narwharf/hooks/dashboard/limits"
 	"narwharf/hooks/reply"
+	"narwharf/hooks/series"
 	"narwharf/signing/access"
 	"narwharf/signing/access/oidc"
 	"narwharf/signing/access/session"
@@ -36,13 +38,16 @@ func (d *DataDir) page(auth *access.Authenticator, issuers *oidc.Issuers) *dashb
 		Files: d.cache.Uploads.Files, State: d.alive, Driver: d.channels.Rollouts,
 		Keys: func() int { return len(d.cache.Signer.PublicKeys()) },
 	}
+	past := func(ctx context.Context, group string, res series.Resolution) (*series.Table, error) {
+		return series.Read(ctx, d.State, group, res)
+	}
 	return dashboard.New(dashboard.Options{
 		Access: auth, Sessions: session.New(d.Short, d.Tokens), Cookies: d.cookies(), Log: d.log, Clock: time.Now,
 		API: d.channels, Topics: d.channels.Polls(),
 		Rooms: append([]*frame.Room{
 			fleet.Room(d.channels.Fleet, d.channels.Rollouts, health.Facts),
-			channels.Room(d.channels.Rollouts, d.channels.Fleet),
-		}, rooms.Of(d.cache, &d.uploads, d.State, d.tokens(), d.Config)...),
+			channels.Room(channels.Options{Rollouts: d.channels.Rollouts, Hosts: d.channels.Fleet, Past: past}),
+		}, rooms.Of(d.cache, &d.uploads, past, d.tokens(), d.Config)...),
 		Banners: []func(r *frame.Request) *frame.Banner{limits.Banner(d.channels.Rollouts.Frozen)},
 		Logins:  &session.Logins{Issuers: issuers, Secret: secret, Public: d.Config.URL()},
 	})

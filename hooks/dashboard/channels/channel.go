@@ -35,6 +35,7 @@ type shown struct {
 	Present *release // of History
 	Back    *back
 	Earlier int64 // below which the history goes on
+	Past    *past // nil where nothing is recorded
 }
 
 // wave is hosts with words about them.
@@ -84,7 +85,7 @@ type ended struct {
 // names of the letters, in the order of the legend.
 var letters = []letter{
 	{"w", "well", 0}, {"f", "on their way", 0}, {"a", "wait for a reboot", 0}, {"b", "ended badly", 0}, {"r", "gone back", 0},
-	{"q", "waiting", 0}, {"o", "offline", 0}, {"h", "held, paused, drifted", 0}, {"u", "need not change", 0},
+	{"q", "waiting", 0}, {"o", "offline", 0}, {"h", "held, drifted, not in it", 0}, {"u", "need not change", 0},
 }
 
 func (m *room) channel(r *frame.Request) (*frame.Page, error) {
@@ -105,26 +106,44 @@ func (m *room) channel(r *frame.Request) (*frame.Page, error) {
 		return nil, api.Errorf(api.NotFound, "There is no channel %s; the first promote makes it.", name)
 	}
 	page := &frame.Page{Title: name, Body: "channel", Data: s, Topics: []string{audit.Channel(name), audit.HostsOf(name), driver.Topic(name)},
-		Fragments: []string{"channel-head", "channel-causes"}}
+		Fragments: []string{"channel-head", "channel-key", "channel-causes"}}
+	cells := m.cells(r, name)
 	var run rollout.Summary
 	switch err := r.Get("/api/v1/rollouts/"+url.PathEscape(name), &run); {
 	case err == nil:
 		page.Tab = fmt.Sprintf("%s: release %d %s", name, run.Seq, run.State)
 		s.Run, page.Shape = &run, fmt.Sprintf("%d/%d", run.Seq, len(run.Waves))
-		page.Fragments = append(page.Fragments, "channel-key")
-		cells := m.rollouts.Cells(name)
-		draw(s, page, cells)
-		m.causes(s, cells)
+		s.draw(page, cells)
 		page.Bad = run.Bad
 		s.Gate, s.Tone = gate(s.Run)
 		s.Buttons = buttons(r, s.Run)
-	case !absent(err):
+	case absent(err):
+		s.whole(page, cells)
+	default:
 		return nil, err
 	}
+	m.causes(s, cells)
 	if r.Live() {
 		return page, nil
 	}
-	return page, history(r, s)
+	if err := history(r, s); err != nil {
+		return nil, err
+	}
+	if m.Past != nil {
+		var err error
+		if s.Past, err = m.past(r, name); err != nil {
+			return nil, err
+		}
+	}
+	return page, nil
+}
+
+// Seq is the release that it is about.
+func (s *shown) Seq() int64 {
+	if s.Run != nil {
+		return s.Run.Seq
+	}
+	return s.Channel.Seq
 }
 
 // absent tells whether there is no such thing, which is no fault.
@@ -133,8 +152,8 @@ func absent(err error) bool {
 	return errors.As(err, &e) && e.Status == http.StatusNotFound
 }
 
-// draw makes the waves with their cells.
-func draw(s *shown, page *frame.Page, cells []rollout.Cell) {
+// count makes the legend.
+func (s *shown) count(cells []rollout.Cell) {
 	count := make(map[string]int)
 	for i := range cells {
 		count[string(cells[i].State)]++
@@ -144,18 +163,31 @@ func draw(s *shown, page *frame.Page, cells []rollout.Cell) {
 			s.Key = append(s.Key, l)
 		}
 	}
+}
+
+// add adds a wave with its cells, which are all those of the channel from a number on.
+func (s *shown) add(page *frame.Page, w wave, from int, cells []rollout.Cell) {
+	w.Cells = &plot.Cells{ID: w.ID, Ask: fmt.Sprintf("/ui/channels/%s/cell?seq=%d&at=%d&n=", url.PathEscape(s.Name), s.Seq(), from)}
+	for i := range cells {
+		w.Cells.Names, w.Cells.States = append(w.Cells.Names, cells[i].Host), append(w.Cells.States, byte(cells[i].State))
+	}
+	w.Cells.Label = fmt.Sprintf("%s, %d hosts. %s", w.Name, w.Size, w.Text)
+	page.Cells = append(page.Cells, w.Cells)
+	page.Parts = append(page.Parts, frame.Part{ID: w.ID + "-words", Template: "wave", Data: w})
+	s.Waves = append(s.Waves, w)
+}
+
+// draw makes the waves with their cells.
+func (s *shown) draw(page *frame.Page, cells []rollout.Cell) {
+	s.count(cells)
 	at := 0
 	add := func(w wave, while func(c *rollout.Cell) bool) {
 		from := at
-		w.Cells = &plot.Cells{ID: w.ID, Ask: fmt.Sprintf("/ui/channels/%s/cell?seq=%d&at=%d&n=", url.PathEscape(s.Name), s.Run.Seq, from)}
-		for ; at < len(cells) && while(&cells[at]); at++ {
-			w.Cells.Names, w.Cells.States = append(w.Cells.Names, cells[at].Host), append(w.Cells.States, byte(cells[at].State))
+		for at < len(cells) && while(&cells[at]) {
+			at++
 		}
 		w.Size = max(w.Size, at-from)
-		w.Cells.Label = fmt.Sprintf("%s, %d hosts. %s", w.Name, w.Size, w.Text)
-		page.Cells = append(page.Cells, w.Cells)
-		page.Parts = append(page.Parts, frame.Part{ID: w.ID + "-words", Template: "wave", Data: w})
-		s.Waves = append(s.Waves, w)
+		s.add(page, w, from, cells[from:at])
 	}
 	for i := range s.Run.Waves {
 		w := wave{WaveSummary: s.Run.Waves[i], ID: fmt.Sprintf("wave-%d", i+1)}
@@ -297,7 +329,7 @@ func (m *room) cell(r *frame.Request) (*frame.Page, error) {
 		}
 		return n
 	}
-	cells := m.rollouts.Cells(r.Param("channel"))
+	cells := m.cells(r, r.Param("channel"))
 	at := number("at") + number("n")
 	if at >= len(cells) {
 		return nil, api.Errorf(api.NotFound, "There is no such host any more: load the page again.")
@@ -313,9 +345,12 @@ func (m *room) cell(r *frame.Request) (*frame.Page, error) {
 			d.Name = l.Name
 		}
 	}
-	if kind, why := m.rollouts.Why(c.Host); kind != "" {
-		w := api.Waiting{Kind: kind, Detail: why}
-		d.Why = w.Text()
+	switch is, err := m.Hosts.Describe(c.Host); {
+	case err != nil:
+	case c.State == rollout.CellBad && is.Status != nil:
+		d.Why = causeOf(is.Status)
+	case is.WaitingFor != nil:
+		d.Why = is.WaitingFor.Text()
 	}
 	return &frame.Page{Title: c.Host, Body: "cell", Data: d, Bare: true}, nil
 }

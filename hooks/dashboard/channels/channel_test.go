@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"narwharf/hooks/dashboard/frame"
 	"narwharf/hooks/host"
 	"narwharf/hooks/rollout"
+	"narwharf/hooks/series"
 	"narwharf/signing/access"
 	"narwharf/signing/access/scope"
 )
@@ -32,13 +34,16 @@ func newMany() *many {
 
 func (m *many) Cells(string) []rollout.Cell { return m.cells }
 
-func (m *many) Why(string) (api.WaitKind, string) {
-	return api.WaitWave, "500 hosts are in flight, and 500 may be"
+func (m *many) Glance(keep func(string) bool, each func(*host.Described)) {
+	for i := 0; keep("web") && i < 3; i++ {
+		d, _ := m.Describe(fmt.Sprintf("web-%05d", i))
+		each(d)
+	}
 }
 
 func (m *many) Describe(name string) (*host.Described, error) {
 	exit := 4
-	return &host.Described{Host: api.Host{Host: name, Status: &api.Status{Seq: 2, State: api.Reverted, SwitchExit: &exit,
+	return &host.Described{Channel: "web", Host: api.Host{Host: name, WantedSeq: 2, WaitingFor: &api.Waiting{Kind: api.WaitWave, Detail: "500 hosts are in flight, and 500 may be"}, Status: &api.Status{Seq: 2, State: api.Reverted, SwitchExit: &exit,
 		Checks: []api.Check{{Name: "http", Mode: api.Enforce, Detail: "connection 1234 from " + name[4:9] + " refused"}}}}}, nil
 }
 
@@ -49,6 +54,11 @@ func (m *many) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	case "/api/v1/channels":
 		body = map[string]any{"channels": []api.Channel{{Channel: "web", Seq: 2}}}
 	case "/api/v1/rollouts/web":
+		if m.cells == nil {
+			w.WriteHeader(http.StatusNotFound)
+			body = api.Errorf(api.NotFound, "it has none")
+			break
+		}
 		body = rollout.Summary{Channel: "web", Seq: 2, Rev: 7, Present: true, State: rollout.Running, Total: 10_000, Well: 2000, Bad: 2000, Waves: []rollout.WaveSummary{
 			{Name: "canary", State: rollout.WavePassed, Size: 3334}, {Name: "half", State: rollout.WaveBaking, Size: 3334, Bakes: time.Unix(1e9, 0), Checks: map[string]rollout.Check{"error-rate": {OK: true, Detail: "0.1 < 1"}}}, {Name: "wave 3", State: rollout.WaveAhead},
 		}, Waits: map[api.WaitKind]int{api.WaitWave: 2000}}
@@ -61,13 +71,25 @@ func (m *many) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
+func (m *many) past(_ context.Context, group string, res series.Resolution) (*series.Table, error) {
+	begin := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	of := func(name string, values ...float64) series.Values {
+		return series.Values{Column: series.Column{Name: name, Gauge: true}, Values: values}
+	}
+	t := &series.Table{Step: res.Step, Begin: []time.Time{begin, begin.Add(res.Step), begin.Add(2 * res.Step)}}
+	if group == series.Channel("web") {
+		t.Columns = []series.Values{of("seq", math.NaN(), 1, 2), of("hosts.ok", math.NaN(), 8, 5), of("hosts.testing", math.NaN(), 0, 1), of("hosts.reverted", math.NaN(), 0, 2), of("hosts.armed", math.NaN(), 0, 0)}
+	}
+	return t, nil
+}
+
 func look(t *testing.T, m *many, path string) string {
 	t.Helper()
 	f := frame.New(frame.Options{
 		Access: access.NewAuthenticator(access.Options{Anonymous: scope.Set{{Kind: scope.Operate}}}), API: m, Log: slog.New(slog.DiscardHandler), Clock: time.Now,
 		Used: func(context.Context, *access.Principal) error { return nil },
 	})
-	f.Add(Room(m, m))
+	f.Add(Room(Options{Rollouts: m, Hosts: m, Past: m.past}))
 	rec := httptest.NewRecorder()
 	f.ServeHTTP(rec, httptest.NewRequest("GET", path, http.NoBody))
 	if rec.Code != 200 {
@@ -94,6 +116,25 @@ func TestManyHosts(t *testing.T) {
 		t.Errorf("%d paths", n)
 	}
 	if got := look(t, newMany(), "/ui/channels/web/cell?at=3334&n=1"); !strings.Contains(got, "web-03335") || !strings.Contains(got, "500 hosts are in flight") {
+		t.Errorf("a cell: %s", got)
+	}
+}
+
+// A channel without roll-outs has its hosts as one drawing, each as it is; what is known of before is drawn.
+func TestNoRollouts(t *testing.T) {
+	text := look(t, new(many), "/ui/channels/web")
+	for _, want := range []string{
+		"has no roll-outs", `id="wave-all"`, `data-cells="b3"`, "<strong>3 hosts</strong>", "the check http failed", `<title>(3) web`, `cell=b"`,
+		"Hosts by state", `well <b>6</b>`, `ended badly <b>2</b>`, "release 2", `href="?days=90#past"`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in %s", want, text)
+		}
+	}
+	if strings.Contains(text, "wait for a reboot <b>") {
+		t.Errorf("a line of nothing: %s", text)
+	}
+	if got := look(t, new(many), "/ui/channels/web/cell?at=0&n=1"); !strings.Contains(got, "web-00001") || !strings.Contains(got, "connection 1234") {
 		t.Errorf("a cell: %s", got)
 	}
 }

@@ -5,14 +5,15 @@
 package channels
 
 import (
+	"context"
 	"embed"
 	"io/fs"
 
-	"narwharf/hooks/api"
 	"narwharf/hooks/dashboard/frame"
 	"narwharf/hooks/host"
 	"narwharf/hooks/rights"
 	"narwharf/hooks/rollout"
+	"narwharf/hooks/series"
 	"narwharf/signing/access/scope"
 )
 
@@ -23,27 +24,31 @@ var files embed.FS
 type Rollouts interface {
 	// Cells are the hosts of a channel with a roll-out, by wave; nil if it has none.
 	Cells(channel string) []rollout.Cell
-	// Why is what a host waits for.
-	Why(host string) (kind api.WaitKind, detail string)
 }
 
 // Hosts is what it asks of hosts.
 type Hosts interface {
+	// Glance calls each with the hosts of channels that keep says yes to, in no order and without what they wait for.
+	Glance(keep func(channel string) bool, each func(d *host.Described))
 	Describe(name string) (*host.Described, error)
 }
 
-type room struct {
-	rollouts Rollouts
-	hosts    Hosts
+// Options of Room. Past may be nil: then nothing is shown of it.
+type Options struct {
+	Rollouts Rollouts
+	Hosts    Hosts
+	Past     func(ctx context.Context, group string, res series.Resolution) (*series.Table, error)
 }
 
+type room struct{ Options }
+
 // Room makes the views.
-func Room(rollouts Rollouts, hosts Hosts) *frame.Room {
+func Room(o Options) *frame.Room {
 	below, err := fs.Sub(files, "files")
 	if err != nil {
 		panic(err) // it is in the program
 	}
-	m := &room{rollouts, hosts}
+	m := &room{o}
 	reads := rights.Reads(scope.InPath)
 	return &frame.Room{
 		Files: below,

@@ -113,8 +113,8 @@ func (m *room) causes(s *shown, cells []rollout.Cell) {
 			s.More++
 			continue
 		}
-		d, err := m.hosts.Describe(c.Host)
-		if err != nil || d.Status == nil || d.Status.Seq != s.Run.Seq {
+		d, err := m.Hosts.Describe(c.Host)
+		if err != nil || d.Status == nil || d.Status.Seq != s.Seq() {
 			d = nil
 		}
 		text, fault := "it has not said why", ""

@@ -32,8 +32,8 @@ var words = [Count]string{"failed", "two machines", "reverted", "late to reboot"
 
 var tones = [Count]string{"bad", "bad", "bad", "bad", "warn", "warn", "busy", "warn", "", "", "", "", "good"}
 
-// cells are the letters of rollout.CellState, but for "u": it has no part in the release.
-const cells = "bbbbhofahqouw"
+// cells are the letters of rollout.CellState.
+const cells = "bbbbhofahqohw"
 
 // String is the word.
 func (c Condition) String() string { return words[c] }

@@ -21,6 +21,13 @@ type Lines struct {
 	Last    bool // of values that are drawn as one, the last counts; else their mean
 	Binary  bool // Unit speaks of powers of 1024
 	Unit    func(v float64) string
+	Marks   []Mark // upright lines
+}
+
+// Mark is something that happened.
+type Mark struct {
+	At   time.Time
+	Text string
 }
 
 // Series is one of the numbers. Colour is one of 8, from 0.
@@ -201,6 +208,9 @@ func (l *Lines) draw(b *strings.Builder, top float64) {
 			fmt.Fprintf(b, `<path class="p%d" d="%s"><title>%s</title></path>`, s.Colour%8, d, html.EscapeString(s.Name))
 		}
 	}
+	for _, m := range l.Marks {
+		fmt.Fprintf(b, `<path class="mark" d="M%d 0V%d"><title>%s</title></path>`, int(float64(width)*float64(m.At.Sub(l.Begin[0]))/max(float64(l.span()), 1)), height, html.EscapeString(m.Text))
+	}
 	b.WriteString(`</svg>`)
 }
 
@@ -268,6 +278,9 @@ func (l *Lines) about() string {
 		}
 		fmt.Fprintf(&b, " %s: now %s, between %s and %s.", s.Name, l.unit(s.last()), l.unit(low), l.unit(high))
 	}
+	for _, m := range l.Marks[max(len(l.Marks)-labels, 0):] {
+		fmt.Fprintf(&b, " %s: %s.", stamp(m.At), m.Text)
+	}
 	return b.String()
 }
 
@@ -275,7 +288,8 @@ func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
 // table is the numbers for those who do not look at drawings.
 func (l *Lines) table(b *strings.Builder) {
-	b.WriteString(`<details><summary>As a table</summary><div class="scroll" role="region" aria-label="Numbers" tabindex="0"><table><thead><tr><th scope="col">from</th>`)
+	b.WriteString(`<details><summary>As a table</summary><div class="scroll" role="region" aria-label="`)
+	b.WriteString(html.EscapeString(l.Title) + `, as a table" tabindex="0"><table><thead><tr><th scope="col">from</th>`)
 	for _, s := range l.Series {
 		fmt.Fprintf(b, `<th scope="col" class="num">%s</th>`, html.EscapeString(s.Name))
 	}

@@ -4,7 +4,6 @@ package rooms
 import (
 	"context"
 
-	"narwharf/cache/state"
 	"narwharf/cache/stored"
 	"narwharf/cmd/narwharf/server/contents"
 	"narwharf/cmd/narwharf/server/credentials"
@@ -21,14 +20,11 @@ import (
 )
 
 // Of are the rooms of a server, in the order of the navigation.
-func Of(cache *stored.Cache, came *uploads.Book, st state.Store, tokens token.Store, cfg *serverconfig.Config) []*frame.Room {
+func Of(cache *stored.Cache, came *uploads.Book, past func(context.Context, string, series.Resolution) (*series.Table, error), tokens token.Store, cfg *serverconfig.Config) []*frame.Room {
 	return []*frame.Room{
 		difference.Room(), limits.Room(), telling.Room(),
 		store.Room(store.Options{
-			Cache: contents.Contents{Cache: cache}, Uploads: came,
-			Past: func(ctx context.Context, group string, res series.Resolution) (*series.Table, error) {
-				return series.Read(ctx, st, group, res)
-			},
+			Cache: contents.Contents{Cache: cache}, Uploads: came, Past: past,
 		}),
 		people.Room(credentials.Credentials{Store: tokens, Config: cfg}),
 	}
