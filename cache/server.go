@@ -203,7 +203,7 @@ func (s *Server) answer(rw http.ResponseWriter, req *http.Request) {
 	probe.Answer(w.Header(), req)
 	reply.Place(w, req, s.prefix)
 	defer func() {
-		w.Disarm()
+		w.End()
 		if v := recover(); v != nil {
 			s.metrics.Aborted.Inc()
 			s.metrics.Answered(w, req)

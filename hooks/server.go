@@ -329,5 +329,5 @@ func (s *Server) Polls() *longpoll.Polls { return s.shared.Polls }
 func (s *Server) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	req.URL.RawPath = ""
 	reply.Identify(w, req)
-	limits.Early(w, req, limits.Unread, s.handler.ServeHTTP)
+	limits.Early(limits.NewAnswer(w), req, limits.Unread, s.handler.ServeHTTP) // also of what is at no route
 }

@@ -129,6 +129,7 @@ func NewAnswer(w http.ResponseWriter) *Answer { return &Answer{ResponseWriter: w
 func (a *Answer) WriteHeader(status int) {
 	if a.Status == 0 && status >= 200 {
 		a.Status = status
+		_ = http.NewResponseController(a.ResponseWriter).SetWriteDeadline(time.Now().Add(answerIdle)) // it may have no body
 	}
 	a.ResponseWriter.WriteHeader(status)
 }

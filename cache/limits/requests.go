@@ -2,7 +2,6 @@ package limits
 
 import (
 	"encoding/json"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -139,5 +138,5 @@ func tooMany(w http.ResponseWriter, req *http.Request) {
 		status, text = http.StatusRequestEntityTooLarge, "this server has as many connections of yours as it may have (limits.connections_per_token): copy with fewer at a time, as with --option http-connections 8\n"
 	}
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, text) // if that fails, nobody reads it
+	_, _ = Write(w, []byte(text)) // if that fails, nobody reads it
 }

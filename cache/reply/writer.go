@@ -60,7 +60,8 @@ const (
 	// writeStep is how much of a file is handed over between two looks at
 	// the clock.
 	writeStep = 512 << 10
-	// writeSmall is what fits into socket buffers without ever blocking long.
+	// writeSmall is what net/http and the socket's buffers mostly take at once: only End has a
+	// deadline for it.
 	writeSmall = 16 << 10
 )
 
@@ -134,12 +135,10 @@ func (w *Writer) arm() {
 	_ = w.Control.SetWriteDeadline(time.Now().Add(w.idle)) // not every writer has one
 }
 
-// Disarm takes the deadline off the connection, which may serve more requests.
-func (w *Writer) Disarm() {
-	if w.armed {
-		_ = w.Control.SetWriteDeadline(time.Time{})
-	}
-}
+// End gives a deadline to what net/http still sends when the handler has returned: all of a small
+// answer. Who asks for many at once, and reads none, would be waited for without end. The next
+// request takes it off (limits.Begin).
+func (w *Writer) End() { w.arm() }
 
 // MayWork tells whether the client may have more of the server's time.
 func (w *Writer) MayWork() bool { return w.Work == nil || w.Work(0) }

@@ -158,6 +158,12 @@ func TestEndings(t *testing.T) {
 			if err != nil || len(closed) != 1 || closed[0].Closed == nil || closed[0].Closed.Event == 0 || closed[0].Closed.By != "who" {
 				t.Errorf("%+v, %v", closed, err)
 			}
+			if err := w.set.Update(t.Context(), nil, func(tx *mirror.Tx) error { return tx.Put(closedBucket, closedKey(7), []byte("{no JSON")) }); err != nil {
+				t.Fatal(err)
+			}
+			if closed, err = w.List(t.Context(), alarm.Query{Closed: true}, everybody); err != nil || len(closed) != 1 {
+				t.Errorf("beside one that cannot be read: %+v, %v", closed, err)
+			}
 			if e := w.events("alarm.closed"); len(e) != 1 || e[0].Data["alarm"] != "1" || e[0].Data["kind"] != c.opens.Kind {
 				t.Errorf("%+v", e)
 			}

@@ -51,7 +51,8 @@ func (b *Book) List(ctx context.Context, q alarm.Query, who Caller) ([]alarm.Ala
 	for _, e := range page {
 		a := new(alarm.Alarm)
 		if err := json.Unmarshal(e.Value, a); err != nil {
-			return nil, fmt.Errorf("closed alarm %s: %w", e.Key, err)
+			b.set.Skip(fmt.Sprintf("%s %x", closedBucket, e.Key), err)
+			continue
 		}
 		add(a)
 	}

@@ -38,7 +38,8 @@ func Before(set *mirror.Set, id int64, limit int, keep func(*api.Event) bool) (l
 		for _, r := range slices.Backward(records) {
 			var e api.Event
 			if err := json.Unmarshal(r.Value, &e); err != nil {
-				return nil, 0, fmt.Errorf("event %d: %w", r.Position, err)
+				set.Skip(fmt.Sprintf("%s %d", bucket, r.Position), err) // as Since does
+				continue
 			}
 			if keep(&e) {
 				size += cut(&e, len(r.Value))

@@ -73,6 +73,24 @@ func TestBefore(t *testing.T) {
 	}
 }
 
+// TestDamaged: a line that cannot be read is passed over, forwards and backwards.
+func TestDamaged(t *testing.T) {
+	l := newLog(t)
+	l.note("one")
+	if err := l.set.Update(t.Context(), nil, func(tx *mirror.Tx) error {
+		return tx.Append(bucket, func(uint64) ([]byte, error) { return []byte("{no JSON"), nil })
+	}); err != nil {
+		t.Fatal(err)
+	}
+	l.note("three")
+	all := func(*api.Event) bool { return true }
+	forwards, _, err := Since(l.set, 1, 10, all)
+	back, next, err2 := Before(l.set, newest-1, 10, all)
+	if err != nil || err2 != nil || next != 0 || len(forwards) != 2 || len(back) != 2 || back[0].Text != "three" {
+		t.Errorf("%+v %v, %+v %d %v", forwards, err, back, next, err2)
+	}
+}
+
 // TestQuery: which lines a query means.
 func TestQuery(t *testing.T) {
 	e := api.Event{Kind: "host.state", Channel: "web", Host: "web-1", By: "ci"}

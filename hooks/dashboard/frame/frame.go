@@ -27,6 +27,7 @@ import (
 	"strings"
 	"time"
 
+	"narwharf/cache/limits"
 	"narwharf/hooks/api"
 	"narwharf/hooks/dashboard/live"
 	"narwharf/hooks/dashboard/plot"
@@ -193,6 +194,7 @@ func (f *Frame) Handle(pattern string, handle func(w http.ResponseWriter, req *h
 
 // ServeHTTP implements http.Handler.
 func (f *Frame) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	w = limits.NewAnswer(w) // who takes nothing of an answer is not waited for
 	reply.Identify(w, req)
 	h := w.Header()
 	h.Set("Content-Security-Policy", Policy)

@@ -78,7 +78,7 @@ func (f *Frame) viewer(w http.ResponseWriter, req *http.Request) (*live.Viewer, 
 		key += " " + r.Who.TokenID + " " + limits.Who(r.Who.TokenID, req)
 	}
 	v := &live.Viewer{
-		Key: key, Who: limits.Who(r.Who.TokenID, req),
+		Key: key, Who: r.Who.TokenID,
 		Seen: cmp.Or(req.Header.Get("Last-Event-ID"), req.URL.Query().Get("seen")),
 		Load: func() (*live.Snapshot, error) {
 			now := *r

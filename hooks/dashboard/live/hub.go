@@ -8,13 +8,16 @@
 // take one in time is sent away.
 //
 // All who look at one view share its snapshots, which are made at most four times a second. The more views
-// there are, the longer each waits, so that all together take about a tenth of the time. Those of a view at which
+// there are, the longer each waits, so that all together take about a tenth of the time, and
+// never more than half of the processors. Those of a view at which
 // nobody looks are not made.
 package live
 
 import (
 	"errors"
 	"log/slog"
+	"runtime"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -55,10 +58,14 @@ const (
 // ErrFull means that there are as many streams as there may be.
 var ErrFull = errors.New("as many pages are open as this server keeps up to date at once: load the page again later")
 
+// errFault is of this program.
+var errFault = errors.New("an error that the server's log says more of")
+
 // Hub is the views at which somebody looks.
 type Hub struct {
 	topics Topics
 	log    *slog.Logger
+	turns  chan struct{} // holds one for each snapshot that is being made
 
 	mu    sync.Mutex
 	views map[string]*view
@@ -68,7 +75,10 @@ type Hub struct {
 
 // New makes a Hub of no views.
 func New(topics Topics, log *slog.Logger) *Hub {
-	return &Hub{topics: topics, log: log, views: make(map[string]*view), of: make(map[string]int)}
+	return &Hub{
+		topics: topics, log: log, turns: make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1)),
+		views: make(map[string]*view), of: make(map[string]int),
+	}
 }
 
 // Streams is how many there are.
@@ -151,13 +161,18 @@ func (v *view) run() {
 	var topics []string
 	for {
 		changed, leave := v.hub.topics.Watch(topics...) // first, so that no change is missed
+		if !v.turn() {
+			leave()
+			return
+		}
 		w := v.first()
 		if w == nil {
+			<-v.hub.turns
 			leave()
 			return
 		}
 		began := time.Now()
-		s, err := w.Load()
+		s, err := v.load(w)
 		if err != nil && w.Still() != nil && v.others(w) {
 			leave() // he may not look any more: make it by the rights of another
 			if !v.sleep(atOnce, nil) {
@@ -187,6 +202,29 @@ func (h *Hub) pause(took time.Duration) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return min(max(atOnce, share*took*time.Duration(len(h.views))), longest)
+}
+
+// turn waits until few other snapshots are being made; it is false when the view is over.
+func (v *view) turn() bool {
+	select {
+	case v.hub.turns <- struct{}{}:
+		return true
+	case <-v.done:
+	case <-v.hub.topics.Stopping():
+	}
+	return false
+}
+
+// load makes a snapshot in a turn. A fault of ours ends the view, and not the server with it.
+func (v *view) load(w *Viewer) (s *Snapshot, err error) {
+	defer func() {
+		<-v.hub.turns
+		if fault := recover(); fault != nil {
+			v.hub.log.Error("a fault of narwharf: please report it", "view", v.key, "panic", fault, "stack", string(debug.Stack()))
+			err = errFault
+		}
+	}()
+	return w.Load()
 }
 
 // end lets the next who come begin the view anew.

@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"narwharf/cache/limits"
 	"narwharf/hooks/dashboard/plot"
 	"narwharf/hooks/longpoll"
 )
@@ -330,6 +333,65 @@ func TestFull(t *testing.T) {
 		synctest.Wait()
 		if w.hub.Streams() != 0 {
 			t.Errorf("%d streams of a server that stops", w.hub.Streams())
+		}
+	})
+}
+
+// TestManyViews: whoever opens many views, each of them a little different, has few loaded at once.
+func TestManyViews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		var at, most atomic.Int64
+		for i := range mostOf {
+			w.look(Viewer{Who: "one", Key: fmt.Sprint("view ", i), Load: func() (*Snapshot, error) {
+				most.Store(max(most.Load(), at.Add(1)))
+				defer at.Add(-1)
+				time.Sleep(time.Second)
+				return w.load()
+			}})
+		}
+		other := w.look(Viewer{Who: "two"})
+		time.Sleep(2 * mostOf * time.Second)
+		if text := other.take(); !strings.Contains(text, "data: {") {
+			t.Errorf("another sees %q", text)
+		}
+		if few := int64(cap(w.hub.turns)); most.Load() > few || few > int64(runtime.GOMAXPROCS(0)) {
+			t.Errorf("%d at once, and there should be %d", most.Load(), few)
+		}
+		w.polls.Stop()
+		time.Sleep(time.Minute) // some are being made
+		if w.hub.Streams() != 0 || len(w.hub.turns) != 0 {
+			t.Errorf("%d streams and %d turns of a server that stops", w.hub.Streams(), len(w.hub.turns))
+		}
+	})
+}
+
+// TestFault: a view that makes the program panic ends, and the server does not.
+func TestFault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		l := w.look(Viewer{Load: func() (*Snapshot, error) { panic(http.ErrAbortHandler) }})
+		if text := l.take(); !strings.Contains(text, errFault.Error()) {
+			t.Errorf("%q", text)
+		}
+		<-l.done
+		l = w.look(Viewer{})
+		if text := l.take(); !strings.Contains(text, "one") {
+			t.Errorf("afterwards: %q", text)
+		}
+		l.stop()
+		<-l.done
+	})
+}
+
+// TestAnswerDeadline: an event has the deadline of events, whatever writer it goes through.
+func TestAnswerDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &looker{header: make(http.Header), stuck: make(chan struct{})}
+		s := newStream(limits.NewAnswer(l))
+		began := time.Now()
+		if s.send([]byte("x")); !s.failed || time.Since(began) != patience {
+			t.Errorf("failed %v after %s", s.failed, time.Since(began))
 		}
 	})
 }

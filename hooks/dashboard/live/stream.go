@@ -22,7 +22,7 @@ func (h *Hub) Serve(w http.ResponseWriter, req *http.Request, viewer *Viewer) er
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Accel-Buffering", "no") // nginx
 	w.WriteHeader(http.StatusOK)
-	s := &stream{w: w, control: http.NewResponseController(w)}
+	s := newStream(w)
 	s.send([]byte("retry: 2000\n\n"))
 	defer limits.Park(req.Context())() // its connection may have to make room
 	s.follow(req, v, viewer)
@@ -34,6 +34,13 @@ type stream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	failed  bool
+}
+
+func newStream(w http.ResponseWriter) *stream {
+	if a, ok := w.(*limits.Answer); ok {
+		w = a.ResponseWriter // events have a deadline of their own
+	}
+	return &stream{w: w, control: http.NewResponseController(w)}
 }
 
 // send sends a piece, which has to be taken in time.
