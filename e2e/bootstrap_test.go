@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"narwharf/e2e/repository"
 )
 
 // A box is a machine without anything but Nix: a /nix of its own in a mount namespace.
@@ -44,7 +46,7 @@ func (b *box) write(name, text string) string {
 func (b *box) run(args ...string) Output {
 	b.t.Helper()
 	return run(b.t, program{
-		argv: append([]string{filepath.Join(repoRoot(), "e2e", "store-ns.sh"), filepath.Join(b.dir, "root")}, args...),
+		argv: append([]string{filepath.Join(repository.Root, "e2e", "store-ns.sh"), filepath.Join(b.dir, "root")}, args...),
 		env: []string{"PATH=" + filepath.Join(nixDir(), b.suite, "bin") + ":" + os.Getenv("PATH"), "HOME=" + filepath.Join(b.dir, "home"),
 			"LC_ALL=C.UTF-8", "NIX_CONF_DIR=" + filepath.Join(b.dir, "conf"), "NIX_USER_CONF_FILES=/dev/null"},
 		dir: b.dir,

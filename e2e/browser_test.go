@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"narwharf/e2e/browser"
+
+	"narwharf/e2e/repository"
 )
 
 // newBrowser starts a browser, if the machine has one.
@@ -95,7 +97,7 @@ func foreign(t *testing.T, audience string) (url string, client *http.Client, ro
 	dir := t.TempDir()
 	program := filepath.Join(dir, "issuer")
 	build := exec.Command("go", "build", "-o", program, ".")
-	build.Dir, build.Env = filepath.Join(repoRoot(), "e2e", "issuer"), append(os.Environ(), "GOFLAGS=-buildvcs=false")
+	build.Dir, build.Env = filepath.Join(repository.Root, "e2e", "issuer"), append(os.Environ(), "GOFLAGS=-buildvcs=false")
 	if out, err := build.CombinedOutput(); err != nil {
 		lacking(t, "no issuer of others: go build in e2e/issuer: %v\n%s", err, Tail(string(out), 1000))
 	}

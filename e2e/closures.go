@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"narwharf/e2e/repository"
 )
 
 // Closures are the paths of closures.nix, built by one suite's Nix in a store of their own. The
@@ -100,7 +102,7 @@ func closureSizes(suite string) (sizeMB, files int) {
 // buildClosures returns the folder with root/ and names. It has the finished name or does not exist;
 // a lock keeps two test binaries from building the same one.
 func buildClosures(t testing.TB, suite, version string) (string, error) {
-	here := filepath.Join(repoRoot(), "e2e")
+	here := filepath.Join(repository.Root, "e2e")
 	sum := sha256.New()
 	for _, name := range []string{"closures.nix", "make-closures.sh"} {
 		text, err := os.ReadFile(filepath.Join(here, name))
@@ -110,7 +112,7 @@ func buildClosures(t testing.TB, suite, version string) (string, error) {
 		sum.Write(text)
 	}
 	fmt.Fprintln(sum, version)
-	base := filepath.Join(repoRoot(), ".cache", "closures")
+	base := filepath.Join(repository.Root, ".cache", "closures")
 	recipe := filepath.Join(base, suite+"-"+hex.EncodeToString(sum.Sum(nil))[:12])
 	sizeMB, files := closureSizes(suite)
 	dir := fmt.Sprintf("%s-%d", recipe, sizeMB)

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"narwharf/e2e/repository"
 )
 
 // A Daemon is the nix-daemon of a suite, with a configuration and a store of its own, and no substitutes
@@ -44,7 +46,7 @@ func (d *Daemon) Start() {
 	if err := os.Chmod(filepath.Join(d.dir, "conf", "nix.conf"), 0o644); err != nil {
 		d.T.Fatal(err)
 	}
-	d.cmd = exec.Command(filepath.Join(repoRoot(), "e2e", "store-ns.sh"), d.Root, filepath.Join(nixDir(), d.Suite, "bin", "nix-daemon"))
+	d.cmd = exec.Command(filepath.Join(repository.Root, "e2e", "store-ns.sh"), d.Root, filepath.Join(nixDir(), d.Suite, "bin", "nix-daemon"))
 	env := append(d.env(), "NIX_REMOTE=local", "NIX_STATE_DIR=/nix/var/nix", "NIX_LOG_DIR=/nix/var/log", "NIX_DAEMON_SOCKET_PATH="+d.Socket)
 	log, err := os.OpenFile(filepath.Join(d.dir, "daemon.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -97,7 +99,7 @@ func (d *Daemon) As(home string, env []string, argv ...string) Output {
 		"PATH=" + filepath.Join(nixDir(), d.Suite, "bin") + ":" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", "HOME=" + home,
 		"NIX_REMOTE=daemon", "NIX_DAEMON_SOCKET_PATH=" + d.Socket, "NIX_CONF_DIR=" + filepath.Join(d.dir, "conf"), "NIX_STATE_DIR=" + filepath.Join(home, "state"),
 	}, env...)
-	return run(d.T, program{argv: append([]string{filepath.Join(repoRoot(), "e2e", "store-ns.sh"), d.Root, "setpriv", "--reuid", nobody, "--regid", nobody, "--clear-groups"}, argv...), env: e, dir: home})
+	return run(d.T, program{argv: append([]string{filepath.Join(repository.Root, "e2e", "store-ns.sh"), d.Root, "setpriv", "--reuid", nobody, "--regid", nobody, "--clear-groups"}, argv...), env: e, dir: home})
 }
 
 // Home makes a home for a user of it.

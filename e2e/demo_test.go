@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"narwharf/e2e/browser"
+
+	"narwharf/e2e/repository"
 )
 
 // buildDemo compiles bench/demo.
@@ -20,7 +22,7 @@ func buildDemo(t testing.TB) string {
 	t.Helper()
 	program := filepath.Join(scratch(t), "demo")
 	build := exec.Command("go", "build", "-buildvcs=false", "-o", program, "./bench/demo")
-	build.Dir = repoRoot()
+	build.Dir = repository.Root
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build ./bench/demo: %v\n%s", err, out)
 	}

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"narwharf/e2e/repository"
 )
 
 // receiver is a target of notify.
@@ -109,7 +111,7 @@ scrape_configs:
   - job_name: narwharf
     authorization: {credentials_file: %q}
     static_configs: [{targets: [%q]}]
-`, filepath.Join(repoRoot(), "docs/monitoring/*.rules.yml"), token, s.Addr()), 0o644)
+`, filepath.Join(repository.Root, "docs/monitoring/*.rules.yml"), token, s.Addr()), 0o644)
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		t.Fatal(err)
@@ -245,7 +247,7 @@ func TestMonitoring(t *testing.T) {
 	p.rulesWork(20)
 	page := s.Metrics()
 	for _, file := range []string{"narwharf.rules.yml", "grafana.json"} {
-		text, err := os.ReadFile(filepath.Join(repoRoot(), "docs/monitoring", file))
+		text, err := os.ReadFile(filepath.Join(repository.Root, "docs/monitoring", file))
 		if err != nil {
 			t.Fatal(err)
 		}

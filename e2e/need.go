@@ -5,9 +5,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"testing"
+
+	"narwharf/e2e/repository"
 )
 
 // inCI reports whether a missing requirement is a failure (NARWHARF_CI=1) and not a skip.
@@ -43,21 +44,12 @@ func needTool(t testing.TB, name, debianPackage string) {
 	}
 }
 
-// repoRoot is the folder above this package's.
-var repoRoot = sync.OnceValue(func() string {
-	_, file, _, ok := runtime.Caller(0)
-	if !ok {
-		panic("e2e: no caller information")
-	}
-	return filepath.Dir(filepath.Dir(file))
-})
-
 // narwharfBin is the binary under test: NARWHARF_BIN, else bin/narwharf as `make build` leaves it.
 func narwharfBin(t testing.TB) string {
 	t.Helper()
 	name := os.Getenv("NARWHARF_BIN")
 	if name == "" {
-		name = filepath.Join(repoRoot(), "bin", "narwharf")
+		name = filepath.Join(repository.Root, "bin", "narwharf")
 	}
 	if _, err := os.Stat(name); err != nil {
 		lacking(t, "no binary %s; run make build or set NARWHARF_BIN", name)

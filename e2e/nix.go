@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"narwharf/e2e/repository"
 )
 
 // Suites are the Debian suites whose Nix is tested: NARWHARF_SUITES, else the three of
@@ -40,7 +42,7 @@ func nixDir() string {
 	if dir := os.Getenv("NARWHARF_NIX_DIR"); dir != "" {
 		return dir
 	}
-	return filepath.Join(repoRoot(), ".cache", "nix")
+	return filepath.Join(repository.Root, ".cache", "nix")
 }
 
 // nixVersion is the version behind a suite; the test ends if that client is not there.

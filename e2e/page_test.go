@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"narwharf/e2e/browser"
+
+	"narwharf/e2e/repository"
 )
 
 // TestPage looks at every view of the page in a browser: what the navigation and links on the views
@@ -170,7 +172,7 @@ func byKeyboard(t *testing.T, d *demo, b *browser.Page) {
 // forEverybody asks axe-core what is wrong with each view, in both colours.
 func forEverybody(t *testing.T, d *demo, b *browser.Page, views []string) {
 	onlyLong(t)
-	fetch := exec.Command(filepath.Join(repoRoot(), ".ci", "axe"))
+	fetch := exec.Command(filepath.Join(repository.Root, ".ci", "axe"))
 	fetch.Stderr = os.Stderr
 	name, err := fetch.Output()
 	if err != nil {

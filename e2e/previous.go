@@ -7,11 +7,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"narwharf/e2e/repository"
 )
 
 // previousBuild builds the previous build, or finds it.
 var previousBuild = sync.OnceValues(func() (string, error) {
-	cmd := exec.Command(filepath.Join(repoRoot(), ".ci", "previous"))
+	cmd := exec.Command(filepath.Join(repository.Root, ".ci", "previous"))
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"narwharf/e2e/repository"
 )
 
 // A Nix remembers for 30 days the narinfo that it uploaded, which has no signature of the cache, and
@@ -63,7 +65,7 @@ func TestShownCopyLines(t *testing.T) {
 	eachSuite(t, func(t *testing.T, suite string) {
 		c := NeedClosures(t, suite)
 		path := c.Path("a")
-		readme, err := os.ReadFile(filepath.Join(repoRoot(), "README.md"))
+		readme, err := os.ReadFile(filepath.Join(repository.Root, "README.md"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"narwharf/e2e/repository"
 )
 
 // Content-addressed derivations: realisations go up with the outputs, and a host that has the
@@ -20,7 +22,7 @@ func TestRealisations(t *testing.T) {
 				return []string{c.Path(name+"_drv") + "^" + outputs}
 			}
 			// 2.8 has no syntax for outputs of a derivation: it evaluates.
-			return []string{"-f", filepath.Join(repoRoot(), "e2e", "closures.nix"), name}
+			return []string{"-f", filepath.Join(repository.Root, "e2e", "closures.nix"), name}
 		}
 		want := map[string]string{"caC": "out", "caPlain": "out", "caMulti": "out,dev"}
 		for name := range want {
@@ -71,7 +73,7 @@ func TestLocalStoreRealisations(t *testing.T) {
 			if n.AtLeast(2, 13) {
 				return []string{c.Path(name+"_drv") + "^" + outputs}
 			}
-			return []string{"-f", filepath.Join(repoRoot(), "e2e", "closures.nix"), name}
+			return []string{"-f", filepath.Join(repository.Root, "e2e", "closures.nix"), name}
 		}
 		want := map[string]string{"caC": "out", "caPlain": "out", "caMulti": "out,dev", "caUser": "out"}
 		from := "local?root=" + c.Root

@@ -9,12 +9,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"narwharf/e2e/repository"
 )
 
 // inStore runs a program as root where the store at root is /nix, with a suite's programs first in PATH.
 func (n *Nix) inStore(argv ...string) Output {
 	n.T.Helper()
-	return run(n.T, program{argv: append([]string{filepath.Join(repoRoot(), "e2e", "store-ns.sh"), n.Root}, argv...), env: n.storeEnv(), dir: n.dir})
+	return run(n.T, program{argv: append([]string{filepath.Join(repository.Root, "e2e", "store-ns.sh"), n.Root}, argv...), env: n.storeEnv(), dir: n.dir})
 }
 
 func (n *Nix) storeEnv() []string {
@@ -73,7 +75,7 @@ func TestUploadHook(t *testing.T) {
 
 		sender := func() *exec.Cmd {
 			t.Helper()
-			cmd := exec.Command(filepath.Join(repoRoot(), "e2e", "store-ns.sh"), d.Root, narwharfBin(t), "upload-hook", "run", "--queue", queue, "--to", s.URL(), "--netrc-file", netrc)
+			cmd := exec.Command(filepath.Join(repository.Root, "e2e", "store-ns.sh"), d.Root, narwharfBin(t), "upload-hook", "run", "--queue", queue, "--to", s.URL(), "--netrc-file", netrc)
 			cmd.Env, cmd.Dir, cmd.SysProcAttr = d.storeEnv(), d.dir, ownGroup()
 			var said strings.Builder
 			cmd.Stderr = &said

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"narwharf/e2e/repository"
 )
 
 // WebProxies are the programs for which docs/operating.md has a block.
@@ -90,7 +92,7 @@ func startWebProxy(t testing.TB, program, addr string, edit func(block string) s
 // documented is the block of docs/operating.md for a program.
 func documented(t testing.TB, program string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(repoRoot(), "docs", "operating.md"))
+	text, err := os.ReadFile(filepath.Join(repository.Root, "docs", "operating.md"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"narwharf/e2e/repository"
 )
 
 // A recipe is a section of docs/access.md: what is put into the server's configuration, and what is
@@ -20,7 +22,7 @@ type recipe struct {
 
 func recipes(t *testing.T) (all []recipe) {
 	t.Helper()
-	text := read(t, filepath.Join(root(), "docs", "access.md"))
+	text := read(t, filepath.Join(repository.Root, "docs", "access.md"))
 	for _, section := range strings.Split(text, "\n## ")[1:] {
 		title, body, _ := strings.Cut(section, "\n")
 		r := recipe{title: title}

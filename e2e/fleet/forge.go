@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"narwharf/e2e/repository"
 )
 
 // A Repository is a flake in a folder of the CI machine, with the files of docs/ci copied to where
@@ -86,7 +88,7 @@ func (c *CI) NewRepository(name string) *Repository {
 
 func readCI(t testing.TB, name string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(root(), "docs", "ci", name))
+	text, err := os.ReadFile(filepath.Join(repository.Root, "docs", "ci", name))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,11 +10,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"narwharf/e2e/repository"
 )
 
 // golden is what Nix made of the NixOS modules for a configuration of nixos/tests/configurations.nix.
 func golden(configuration string) string {
-	return filepath.Join(root(), "nixos/tests/golden/units", configuration)
+	return filepath.Join(repository.Root, "nixos/tests/golden/units", configuration)
 }
 
 // inStore is a path in the store of golden files, whose hash is left out there.

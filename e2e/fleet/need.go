@@ -7,8 +7,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
+
+	"narwharf/e2e/repository"
 )
 
 // need ends the test unless hosts are wanted (NARWHARF_FLEET=1) and this machine can boot them.
@@ -46,30 +47,19 @@ func onlyLong(t testing.TB) {
 	}
 }
 
-// source is the folder of this package, root that of the repository.
-var source = sync.OnceValue(func() string {
-	_, file, _, ok := runtime.Caller(0)
-	if !ok {
-		panic("fleet: no caller information")
-	}
-	return filepath.Dir(file)
-})
-
-func root() string { return filepath.Dir(filepath.Dir(source())) }
-
 // cacheDir is where base trees and running fleets lie.
 func cacheDir() string {
 	if dir := os.Getenv("NARWHARF_FLEET_DIR"); dir != "" {
 		return dir
 	}
-	return filepath.Join(root(), ".cache", "fleet")
+	return filepath.Join(repository.Root, ".cache", "fleet")
 }
 
 // binary is the narwharf under test. It has to run on the base tree: one that wants a newer libc
 // than Debian 12's (a build with -race) gives way to bin/narwharf, which wants none.
 func binary(t testing.TB, base string) string {
 	t.Helper()
-	plain := filepath.Join(root(), "bin", "narwharf")
+	plain := filepath.Join(repository.Root, "bin", "narwharf")
 	name := os.Getenv("NARWHARF_BIN")
 	if name == "" {
 		name = plain
@@ -101,7 +91,7 @@ func nixTree(t testing.TB, suite string) string {
 	t.Helper()
 	dir := os.Getenv("NARWHARF_NIX_DIR")
 	if dir == "" {
-		dir = filepath.Join(root(), ".cache", "nix")
+		dir = filepath.Join(repository.Root, ".cache", "nix")
 	}
 	tree, err := filepath.Abs(filepath.Join(dir, suite))
 	if err != nil {
@@ -115,10 +105,10 @@ func nixTree(t testing.TB, suite string) string {
 
 // Base is the base tree, made by base.sh if it is not there yet (about a minute).
 func Base() (string, error) {
-	cmd := exec.Command(filepath.Join(source(), "base.sh"), cacheDir())
+	cmd := exec.Command(filepath.Join(repository.Root, "e2e", "fleet", "base.sh"), cacheDir())
 	var stdout strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, os.Stderr
-	cmd.Dir = root()
+	cmd.Dir = repository.Root
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("make the base tree: %w", err)
 	}

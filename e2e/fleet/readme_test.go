@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"narwharf/e2e/repository"
 )
 
 // TestReadme takes the README at its word: the commands and the configuration of its second screen,
@@ -35,7 +37,7 @@ func TestReadme(t *testing.T) {
 // readmeBlocks are the indented blocks of code below a heading of the README.
 func readmeBlocks(t *testing.T, heading string) []string {
 	t.Helper()
-	_, section, found := strings.Cut(read(t, filepath.Join(root(), "README.md")), heading+"\n")
+	_, section, found := strings.Cut(read(t, filepath.Join(repository.Root, "README.md")), heading+"\n")
 	if !found {
 		t.Fatalf("the README has no %q", heading)
 	}

@@ -6,9 +6,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
+
+	"narwharf/e2e/repository"
 )
 
 // scripts are what runs in the fleet, in the guest, and where systems are built.
@@ -24,18 +25,9 @@ func script(name string) string {
 	return string(text)
 }
 
-// source is the folder of this package.
-var source = sync.OnceValue(func() string {
-	_, file, _, ok := runtime.Caller(0)
-	if !ok {
-		panic("vm: no caller information")
-	}
-	return filepath.Dir(file)
-})
-
 // parts is the folder that parts.sh made, or makes now (some seconds).
 var parts = sync.OnceValues(func() (string, error) {
-	cmd := exec.Command(filepath.Join(source(), "parts.sh"))
+	cmd := exec.Command(filepath.Join(repository.Root, "e2e", "fleet", "vm", "parts.sh"))
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
