@@ -144,7 +144,7 @@ func (a *Agent) status(f effect.Facts) *api.Status {
 		Agent: a.Version, StartID: j.StartID,
 		Channel: r.Trust.Channel, Target: r.Trust.Target, System: r.System, BootID: f.BootID,
 		State: j.State, Seq: j.Seq, Current: f.Current, Specialisation: f.Specialisation, Booted: cmp.Or(f.BootedTo, f.Booted), Profile: f.Profile, Confirmed: j.Confirmed,
-		HighestSeq: seen.Seq, KeysVersion: a.Machine.Have(j).Keys, Head: seen.Pointer, DirectiveSerial: seen.Directive, NeedReboot: len(f.NeedReboot) > 0, NeedRebootFor: f.NeedReboot,
+		HighestSeq: seen.Seq, KeysVersion: a.Machine.Have(j).Keys, Head: seen.Pointer, DirectiveSerial: seen.Directive, LetGo: j.HasLetGo(), NeedReboot: len(f.NeedReboot) > 0, NeedRebootFor: f.NeedReboot,
 		WaitingFor: j.WaitingFor, Error: j.Error, Pause: f.Pause,
 		CurrentGeneration: f.CurrentGen, BootGeneration: f.Generation, ConfigAge: f.CurrentAge,
 	}

@@ -176,3 +176,25 @@ func TestTransitionsUntilTold(t *testing.T) {
 		t.Errorf("the journal has %d", n)
 	}
 }
+
+// A host whose grant was taken back says which it had, until it has that again. Once it has begun
+// it says nothing of that: the grant was used.
+func TestLetsGo(t *testing.T) {
+	w := leased(t, 1_000_000)
+	d := *w.Wants
+	d.Grant, d.WaitingFor = nil, &api.Waiting{Kind: api.WaitWave}
+	granted := w.Wants
+	w.Wants = &d
+	if s := turns(t, w, 20); s.LetGo != "2" {
+		t.Fatalf("it says that it let go of %q", s.LetGo)
+	}
+	w.Wants = granted
+	if s := turns(t, w, 20); s.LetGo != "" {
+		t.Fatalf("it has it again, and says that it let go of %q", s.LetGo)
+	}
+	w.Pause = nil
+	ends(t, w, api.OK, pathB, pathB, pathB)
+	if s := w.Statuses[len(w.Statuses)-1]; s.LetGo != "" {
+		t.Errorf("it is %s and says that it let go of %q", s.State, s.LetGo)
+	}
+}

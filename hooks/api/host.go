@@ -176,6 +176,15 @@ func (s State) Final() bool {
 	return false
 }
 
+// Before tells whether a host in the state has not begun: nothing of it has changed.
+func (s State) Before() bool {
+	switch s {
+	case Idle, Verifying, Staging, Staged, WaitingState, StageFailed:
+		return true
+	}
+	return false
+}
+
 // Status is the body of PUT /api/v1/hosts/{h}/status: all that a host knows of
 // itself. Reports are ordered by (StartID, Counter).
 type Status struct {
@@ -213,6 +222,10 @@ type Status struct {
 	// DirectiveSerial is of the last directive about HighestSeq that the host
 	// obeyed, for a server that lost it; 0: of none, or of one without a number.
 	DirectiveSerial int64 `json:"directive_serial,omitempty"`
+	// LetGo is, of a host that has not begun, the ID of the last grant that it had: an answer came
+	// without it, and it does not begin by it unless it is given the same again. "" is none, or of an
+	// agent that does not say.
+	LetGo string `json:"let_go,omitempty"`
 	// Directives says whether the host obeys them; nil from agents before that.
 	Directives *Directives `json:"directives,omitempty"`
 

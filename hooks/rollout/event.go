@@ -35,6 +35,8 @@ type Level struct {
 	// leave, and not only that release.
 	DeniesBytes bool
 	Slot        bool // it holds a reboot slot
+	// LetGo is the ID of the last grant that it had and has not any more, without having begun by it.
+	LetGo string
 	// Asked is that it is reverted because somebody asked it to leave Seq, and not by itself.
 	Asked bool
 }
@@ -44,7 +46,7 @@ func (l *Level) Same(o *Level) bool {
 	return l.Host == o.Host && l.Channel == o.Channel && l.Target == o.Target && l.State == o.State && l.Seq == o.Seq &&
 		l.Attempt == o.Attempt && l.HighestSeq == o.HighestSeq && l.Current == o.Current && l.Profile == o.Profile &&
 		l.Confirmed == o.Confirmed && l.Waiting == o.Waiting && l.Held == o.Held && l.Paused == o.Paused &&
-		l.TooOld == o.TooOld && l.Refuses == o.Refuses && l.DeniesBytes == o.DeniesBytes && l.Slot == o.Slot && l.Asked == o.Asked &&
+		l.TooOld == o.TooOld && l.Refuses == o.Refuses && l.DeniesBytes == o.DeniesBytes && l.Slot == o.Slot && l.Asked == o.Asked && l.LetGo == o.LetGo &&
 		maps.Equal(l.Labels, o.Labels)
 }
 

@@ -110,7 +110,7 @@ type Host struct {
 	Seq   int64     `json:"seq,omitempty"`
 	Phase Phase     `json:"phase,omitempty"`
 	At    time.Time `json:"at,omitzero"`    // of the grant or the directive
-	Until time.Time `json:"until,omitzero"` // of the grant
+	Until time.Time `json:"until,omitzero"` // of the grant; of a host that is well, until when it is told of it
 	Fault Fault     `json:"fault,omitempty"`
 	// Forgiven is that somebody said resume in spite of the fault.
 	Forgiven bool `json:"forgiven,omitempty"`
@@ -130,6 +130,9 @@ type Host struct {
 	// Denied are the systems that directives made it leave, the last one last; at most MaxDenied.
 	Denied []string `json:"denied,omitempty"`
 }
+
+// GrantID is the ID of the grant that the row is of. No other has it.
+func (h *Host) GrantID() string { return fmt.Sprintf("%s-%d-%d", h.Channel, h.Seq, h.Grants) }
 
 // MaxDenied bounds Host.Denied.
 const MaxDenied = 8

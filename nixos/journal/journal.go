@@ -56,6 +56,8 @@ type Journal struct {
 	// from here.
 	DesiredAt   int64  `json:"desired_at_ms,omitempty"`
 	DesiredBoot string `json:"desired_boot_id,omitempty"`
+	// LetGo is the ID of the last grant that an answer had and the next one had not.
+	LetGo string `json:"let_go,omitempty"`
 
 	Confirmed       string `json:"confirmed,omitempty"` // store path that was last committed
 	ConfirmedBefore string `json:"confirmed_before,omitempty"`
@@ -198,9 +200,34 @@ func (j *Journal) Deny() {
 
 // Hear notes the server's answer to a poll, nil if there was nothing new.
 func (j *Journal) Hear(d *api.Desired, etag string, now int64, bootID string) {
-	if d != nil {
-		j.Desired, j.ETag, j.DesiredAt, j.DesiredBoot = d, etag, now, bootID
+	if d == nil {
+		return
 	}
+	was, is := grant(j.Desired), grant(d)
+	switch {
+	case was != "" && is != was:
+		j.LetGo = was
+	case is == j.LetGo:
+		j.LetGo = ""
+	}
+	j.Desired, j.ETag, j.DesiredAt, j.DesiredBoot = d, etag, now, bootID
+}
+
+// HasLetGo is the ID of the grant that a host let go which has not begun, "" for none. Later the
+// grant was used.
+func (j *Journal) HasLetGo() string {
+	if !j.State.Before() {
+		return ""
+	}
+	return j.LetGo
+}
+
+// grant is the ID of an answer's grant, "" if it has none.
+func grant(d *api.Desired) string {
+	if d == nil || d.Grant == nil {
+		return ""
+	}
+	return d.Grant.ID
 }
 
 // Obey notes that a directive about the channel's release was obeyed.

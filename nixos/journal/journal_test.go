@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"narwharf/hooks/api"
 )
 
 // TestDelivered: what the agent of the last delivery wrote is read, and written
@@ -92,4 +94,21 @@ func TestClone(t *testing.T) {
 	c := j.Clone()
 	shares(reflect.ValueOf(*j), reflect.ValueOf(*c), "Journal")
 	shares(reflect.ValueOf(*j.Attempt), reflect.ValueOf(*c.Attempt), "Attempt")
+}
+
+// TestHear: what an answer had and the next one had not was let go, until it comes again.
+func TestHear(t *testing.T) {
+	var j Journal
+	for i, step := range []struct{ grant, want string }{{"", ""}, {"a", ""}, {"a", ""}, {"", "a"}, {"", "a"}, {"b", "a"}, {"a", "b"}, {"b", "a"}, {"", "b"}, {"b", ""}, {"-", ""}} {
+		var d *api.Desired
+		if step.grant != "-" {
+			d = new(api.Desired)
+		}
+		if d != nil && step.grant != "" {
+			d.Grant = &api.Grant{ID: step.grant}
+		}
+		if j.Hear(d, "", 0, ""); j.LetGo != step.want {
+			t.Errorf("after answer %d it let go of %q, not %q", i+1, j.LetGo, step.want)
+		}
+	}
 }

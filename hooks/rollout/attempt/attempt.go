@@ -54,6 +54,7 @@ func (c *Case) Hear() {
 	switch r.Phase {
 	case rollout.Granted, rollout.Withdrawn:
 		c.hearGranted(word)
+		c.letGo()
 	case rollout.Begun:
 		c.hearBegun(word)
 	case rollout.Armed:
@@ -191,7 +192,7 @@ func (c *Case) hearEnd(word rollout.Word) {
 
 func (c *Case) well(word rollout.Word) {
 	if word == rollout.IsArmed && c.Reboots {
-		c.Row.Phase, c.Changed = rollout.Armed, true
+		c.Row.Phase, c.Row.Until, c.Changed = rollout.Armed, time.Time{}, true
 		return
 	}
 	c.end(rollout.Well, c.Row.Fault)
@@ -274,7 +275,8 @@ func (c *Case) hearEnded(word rollout.Word) {
 // end is that nothing is under way on the host any more.
 func (c *Case) end(phase rollout.Phase, fault rollout.Fault) {
 	r := c.Row
-	r.Phase, r.Fault, r.Until, r.Over, c.Changed = phase, fault, time.Time{}, "", true
+	r.Until = c.rest(phase)
+	r.Phase, r.Fault, r.Over, c.Changed = phase, fault, "", true
 	if phase == rollout.Bad || phase == rollout.Back || phase == rollout.Left {
 		r.Over = c.over()
 	}
@@ -282,6 +284,22 @@ func (c *Case) end(phase rollout.Phase, fault rollout.Fault) {
 		r.Retry = false
 		c.decide(phase.String(), string(fault))
 	}
+}
+
+// rest is until when a host that is well is told its grant as before: it has no use for it, and
+// is not to be woken to hear that. Zero: it is told at once.
+func (c *Case) rest(phase rollout.Phase) (until time.Time) {
+	r := c.Row
+	if was := r.Phase; phase != rollout.Well || was != rollout.Granted && was != rollout.Begun || r.Until.IsZero() || r.Retry {
+		return until
+	}
+	if until = r.At.Add(rollout.Lease); r.Until.Before(until) {
+		until = r.Until
+	}
+	if !until.After(c.Now) {
+		return time.Time{}
+	}
+	return until
 }
 
 // over is the attempt of which the host has said that it ended badly; "" if it may

@@ -31,7 +31,20 @@ func (c *Case) Withdraw() {
 		r.Until = limit
 	}
 	r.Phase, c.Changed = rollout.Withdrawn, true
+	c.letGo()
 }
+
+// letGo ends the lease of a grant that was taken back and of which the host says that it has it
+// no more: what is left is the grace, in which an answer that is on its way, or that of another server, may reach it.
+func (c *Case) letGo() {
+	r := c.Row
+	if r.Phase == rollout.Withdrawn && r.Until.After(c.Now) && c.hasLetGo() {
+		r.Until, c.Changed = c.Now, true
+	}
+}
+
+// hasLetGo tells whether the host says that it has the row's grant no more.
+func (c *Case) hasLetGo() bool { return c.Level.LetGo != "" && c.Level.LetGo == c.Row.GrantID() }
 
 // backInLine is that the host has given its place up.
 func (c *Case) backInLine() {
@@ -87,7 +100,7 @@ func (c *Case) Leaves() bool {
 // Direct asks the host to leave its release.
 func (c *Case) Direct() {
 	r := c.Row
-	r.Phase, r.At, c.Changed = rollout.Reverting, c.Now, true
+	r.Phase, r.At, r.Until, c.Changed = rollout.Reverting, c.Now, time.Time{}, true
 	if entry := c.Entry(r.Seq); entry != nil {
 		c.deny(entry)
 	}
@@ -168,6 +181,9 @@ func (c *Case) Next() time.Time {
 		}
 	case rollout.Withdrawn:
 		at = r.Until.Add(rollout.Grace)
+		if c.hasLetGo() {
+			return at // it was heard of
+		}
 	case rollout.Begun, rollout.Reverting:
 		if r.Fault != "" {
 			return time.Time{}

@@ -17,6 +17,15 @@ type Answer struct {
 
 	channel string
 	until   time.Time // of the grant; zero: it is as long as a lease is
+	ends    bool      // the host has no use for it any more, and is told so when it asks after that
+}
+
+// at is the answer at a time.
+func (a Answer) at(now time.Time) Answer {
+	if a.ends && !now.Before(a.until) {
+		a.Grant = ""
+	}
+	return a
 }
 
 // LeaseAt is for how long the grant is good: never longer than the engine waits for a
@@ -94,6 +103,9 @@ func (p *published) publish(d *Driver, now time.Time, out *rollout.Changes) {
 	}
 	for _, h := range out.Hosts {
 		p.news[h.Channel] = true
+		if was, ok := p.answers[h.Name]; ok && h.Phase == rollout.Well && was.Grant != "" { // it is told the same, and not for ever
+			p.answers[h.Name] = d.answerOf(h.Name, now)
+		}
 	}
 	for _, r := range out.Rollouts {
 		p.news[r.Channel] = true
@@ -169,8 +181,8 @@ func (d *Driver) answerOf(name string, now time.Time) Answer {
 		return Answer{}
 	}
 	a := Answer{Answer: d.e.Answer(name, now), channel: h.Row.Channel, Serial: h.Row.At.UnixMilli()}
-	if a.Lease = 0; a.Grant != "" && h.Row.Phase == rollout.Granted {
-		a.until = h.Row.Until
+	if a.Lease = 0; a.Grant != "" && (h.Row.Phase == rollout.Granted || h.Row.Phase == rollout.Well) {
+		a.until, a.ends = h.Row.Until, h.Row.Phase == rollout.Well
 	}
 	return a
 }
@@ -194,7 +206,7 @@ func (d *Driver) Answer(channel, host string) (Answer, error) {
 		return Answer{}, api.Errorf(api.Unavailable, "the roll-outs of %s are being loaded: ask again", channel)
 	}
 	if a, ok := d.pub.answers[host]; ok && a.channel == channel {
-		return a, nil
+		return a.at(d.o.Clock()), nil
 	}
 	return Answer{Answer: rollout.Answer{Seq: c.first, Wait: api.WaitWave}, channel: channel}, nil
 }

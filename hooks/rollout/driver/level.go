@@ -24,6 +24,7 @@ func (d *Driver) level(name string, r *host.Record, now time.Time) *rollout.Leve
 		DeniesBytes: true,
 		Slot:        d.o.Slots.Of(name) != nil,
 		Asked:       r.Obeyed(),
+		LetGo:       st.LetGo,
 	}
 	if st.WaitingFor != nil {
 		l.Waiting = st.WaitingFor.Kind

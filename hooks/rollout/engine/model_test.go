@@ -112,6 +112,7 @@ func (m *model) newHost(r uint32) {
 	}
 	a := m.add([]string{"a", "b"}[r/128%2], name, labels, current)
 	a.deniesAll, a.refusesAll, a.deaf = r/256%2 == 0, r/512%8 == 0, r/4096%8 == 1
+	a.silent = r/32768%4 == 0
 	a.level.DeniesBytes, a.level.Refuses = a.deniesAll, a.refusesAll
 	a.report()
 }

@@ -59,6 +59,10 @@ var faults = []struct{ what, file, is, becomes string }{
 	{"a wave's time runs while the server is off", "engine/wave.go", "w.Since.Before(e.Began)", "w.Since.Before(time.Time{})"},
 	{"who went off is picked for a wave", "roster/line.go", "case !h.Away.IsZero():\n\t\treturn 1", "case !h.Away.IsZero():\n\t\treturn 0"},
 	{"who went off gets a place first", "roster/class.go", "x.a |= 1 << 31", "x.a |= 0"},
+	{"who let go holds its place for the lease", "attempt/grant.go", "r.Until, c.Changed = c.Now, true", "c.Changed = false"},
+	{"any grant was let go", "attempt/grant.go", "c.Level.LetGo == c.Row.GrantID()", "true"},
+	{"a host is woken because it is well", "roster/answer.go", " || e.rests(h)) &&", ") &&"},
+	{"who is well has its grant in a freeze", "roster/answer.go", "!entry.Changes(&h.Level) && e.grantStands(h)", "!entry.Changes(&h.Level)"},
 	{"a wave's time is not stored", "engine/wave.go", "e.Now.Sub(w.Since) >= alive", "false"},
 }
 

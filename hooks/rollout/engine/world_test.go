@@ -257,6 +257,7 @@ type agent struct {
 	away  time.Time
 
 	grant      int64 // seq that it may begin
+	id         string
 	until      time.Time
 	obeyed     string
 	attempts   int
@@ -265,6 +266,7 @@ type agent struct {
 	activated  map[string]int // by attempt
 	deniesAll  bool
 	refusesAll bool
+	silent     bool // it does not say which grant it let go
 	deaf       bool // it does not go back, and does not say so
 }
 
@@ -301,6 +303,7 @@ func (a *agent) poll() {
 	if ans.Seq == 0 || busy(l.State) {
 		return
 	}
+	a.lets(ans)
 	if ans.Seq > l.HighestSeq {
 		l.HighestSeq, l.Seq = ans.Seq, ans.Seq
 		a.grant = 0
@@ -319,6 +322,18 @@ func (a *agent) poll() {
 	if ans.Grant != "" {
 		a.grant, a.until = ans.Seq, a.w.now.Add(ans.Lease)
 	}
+}
+
+// lets notes which grant it had before an answer, and has not by it.
+func (a *agent) lets(ans rollout.Answer) {
+	switch {
+	case a.silent:
+	case a.id != "" && a.id != ans.Grant:
+		a.level.LetGo = a.id
+	case a.level.LetGo == ans.Grant:
+		a.level.LetGo = ""
+	}
+	a.id = ans.Grant
 }
 
 // begin makes an attempt at what it was shown.

@@ -33,7 +33,7 @@ func (e *Roster) answerKey(h *Host) (k answerKey) {
 	case k.seq == 0:
 	case r.Phase == rollout.Reverting && k.seq == r.Seq:
 		k.kind, k.grants = kindRevert, r.Grants
-	case (r.Phase == rollout.Granted || r.Phase == rollout.Begun) && k.seq == r.Seq:
+	case (r.Phase == rollout.Granted || r.Phase == rollout.Begun || e.rests(h)) && k.seq == r.Seq:
 		if k.kind, k.grants = kindGrant, r.Grants; r.Retry {
 			k.kind |= kindRetry
 		}
@@ -51,6 +51,17 @@ func (e *Roster) answerKey(h *Host) (k answerKey) {
 		k.wait = api.WaitWave
 	}
 	return k
+}
+
+// rests tells whether a host that is well is told its grant as before, until its lease is over:
+// as long as it stays well and nothing takes grants back.
+func (e *Roster) rests(h *Host) bool {
+	r := &h.Row
+	if r.Phase != rollout.Well || r.Until.IsZero() || h.ch.Run == nil || h.ch.Run.Row.Seq != r.Seq || h.Level.Held || h.Level.Paused {
+		return false
+	}
+	entry := h.ch.Run.Release.Entry(h.Level.Target)
+	return entry != nil && rollout.WordOf(&h.Level, r.Seq, entry, r.Over) == rollout.IsWell && !entry.Changes(&h.Level) && e.grantStands(h)
 }
 
 // shown is the release that a host is shown; 0 is none.
@@ -94,14 +105,16 @@ func (e *Roster) Answer(name string, now time.Time) rollout.Answer {
 		return rollout.Answer{}
 	}
 	r, k := &h.Row, h.told
-	a := rollout.Answer{Seq: k.seq, Wait: k.wait}
-	id := fmt.Sprintf("%s-%d-%d", h.ch.Row.Name, k.seq, k.grants)
+	a, id := rollout.Answer{Seq: k.seq, Wait: k.wait}, r.GrantID()
 	switch {
 	case k.kind&kindRule != 0:
 		a.Grant, a.Lease = fmt.Sprintf("%s-%d-new", h.ch.Row.Name, k.seq), rollout.Lease
 	case k.kind&kindGrant != 0:
+		if r.Phase == rollout.Well && !now.Before(r.Until) {
+			break
+		}
 		a.Grant, a.Lease = id, rollout.Lease
-		if r.Phase == rollout.Granted {
+		if r.Phase != rollout.Begun {
 			a.Lease = max(r.Until.Sub(now), time.Second)
 		}
 		if k.kind&kindRetry != 0 {
