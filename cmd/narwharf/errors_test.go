@@ -169,7 +169,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{"server down, promote", []string{"promote", "web", "/nix/store/x", "--key", keyFile, "--server", "http://127.0.0.1:1"}, []string{"does narwharf serve run there"}},
 		{"no such name", []string{"hosts", "--server", "http://cache.invalid"}, []string{"http://cache.invalid", "look at"}},
 		{"wrong port: another HTTP server", []string{"hosts", "--server", other.URL}, []string{"404", "no Narwharf", "port"}},
-		{"wrong port: a page", []string{"channel", "list", "--server", page.URL}, []string{"is that a Narwharf?", "port"}},
+		{"wrong port: a page", []string{"channel", "list", "--server", page.URL}, []string{"no Narwharf", "port"}},
 		{"wrong port: no HTTP", []string{"hosts", "--server", "http://" + ssh.Addr().String()}, []string{"speaks no HTTP", "port"}},
 		{"https for http", []string{"hosts", "--server", "https://127.0.0.1:" + port}, []string{"http://", "speaks no TLS"}},
 		{"http for https", []string{"hosts", "--server", strings.Replace(tls.URL, "https", "http", 1)}, []string{"https://"}},

@@ -87,6 +87,9 @@ func unknownMember(root *cobra.Command, args []string) error {
 		return nil
 	}
 	for _, arg := range rest {
+		if strings.HasPrefix(arg, "-") && arg != "-h" && arg != "--help" && c != root {
+			return fmt.Errorf("a command is missing behind %q, before %s: %s --help lists those that there are", c.CommandPath(), arg, c.CommandPath())
+		}
 		if !strings.HasPrefix(arg, "-") && arg != "help" {
 			return fmt.Errorf("unknown command %q for %q%s", arg, c.CommandPath(), terminal.Suggest(c.SuggestionsFor(arg), c.CommandPath()))
 		}

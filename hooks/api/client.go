@@ -60,6 +60,9 @@ func NewClient(o ClientOptions) (*Client, error) {
 // path, which comes without a slash at its end.
 func ParseURL(s string) (*url.URL, error) { return transport.ParseURL(s) }
 
+// Unreached says why a server gave no answer, and what to look at. err is of net/http.
+func Unreached(base *url.URL, err error) error { return transport.Unreached(base, err) }
+
 // Do makes a call. Servers that cannot be reached, or answer 502 to 504, are
 // passed over while there is another. An answer from 400 on is an *Error, and
 // so is one that no Narwharf made, with the kind that fits its status; that
@@ -83,8 +86,8 @@ func decodeError(r *transport.Refused) *Error {
 		if line != "" {
 			line = ": " + line
 		}
-		line += noNarwharfHint(r.Status, line)
-		*e = Error{Kind: kindOf(r.Status), Message: r.Words + line}
+		line += Stranger(r.Status, line)
+		*e = Error{Kind: kindOf(r.Status), Message: r.Words + line, foreign: true}
 	}
 	clip.Strings(e, transport.MaxString)
 	e.Status, e.RetryAfter = r.Status, r.RetryAfter
@@ -97,15 +100,20 @@ var kindsOfOthers = map[int]Kind{
 	428: NoPrecondition, 429: Unavailable, 502: Unavailable, 503: Unavailable, 504: Unavailable,
 }
 
-// noNarwharfHint says what to look at where something else answers than a Narwharf.
-func noNarwharfHint(status int, text string) string {
+// Stranger says what to look at where something else answers than a Narwharf, "" where that is not plain.
+func Stranger(status int, text string) string {
 	switch {
-	case strings.Contains(text, "HTTP request to an HTTPS server") || strings.Contains(text, "HTTP request was sent to HTTPS port"):
+	case WantsTLS(text):
 		return ": it speaks TLS, so the URL should begin with https://"
 	case status == 401 || status == 403 || status >= 500:
 		return "" // proxies say that, too
 	}
 	return ": what answers there is no Narwharf: look at the name, the port and the path in the server's URL"
+}
+
+// WantsTLS tells whether an answer is that of a server of https that was asked in plain text.
+func WantsTLS(text string) bool {
+	return strings.Contains(text, "HTTP request to an HTTPS server") || strings.Contains(text, "HTTP request was sent to HTTPS port")
 }
 
 func kindOf(status int) Kind {

@@ -109,7 +109,12 @@ type Error struct {
 
 	Status     int           `json:"-"`
 	RetryAfter time.Duration `json:"-"`
+
+	foreign bool
 }
+
+// Foreign tells that no API of a Narwharf has made it: what answered knows nothing of what was asked for.
+func (e *Error) Foreign() bool { return e.foreign }
 
 func (e *Error) Error() string { return e.Message }
 

@@ -3,12 +3,16 @@ package remote
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -21,6 +25,16 @@ type client struct {
 	agent    string
 	patience time.Duration
 	pause    time.Duration // before a request is made again; it doubles
+	reached  *atomic.Bool  // it has answered
+}
+
+// wrongURL tells whether an error of the first request is one that stays.
+func wrongURL(err error) bool {
+	var dns *net.DNSError
+	var record tls.RecordHeaderError
+	var certificate *tls.CertificateVerificationError
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) || errors.As(err, &dns) && dns.IsNotFound || errors.As(err, &record) ||
+		errors.As(err, &certificate) || strings.Contains(err.Error(), "server gave HTTP response to HTTPS client")
 }
 
 // Transport is one for caches that are read: the proxy is of the environment, and a NAR
@@ -42,7 +56,7 @@ func newClient(o Options) client {
 	return client{
 		http: &http.Client{Transport: o.Transport, CheckRedirect: redirect}, base: o.Base,
 		user: cmp.Or(o.User, "narwharf"), password: o.Password, agent: cmp.Or(o.Agent, "narwharf"),
-		patience: cmp.Or(o.Patience, time.Minute), pause: 250 * time.Millisecond,
+		patience: cmp.Or(o.Patience, time.Minute), pause: 250 * time.Millisecond, reached: new(atomic.Bool),
 	}
 }
 
@@ -121,8 +135,12 @@ func (c *client) do(ctx context.Context, method, target string, body io.Reader, 
 			err = cause
 		}
 		end()
-		return nil, transient{err}
+		if c.reached.Load() || method != http.MethodGet || !wrongURL(err) {
+			err = transient{err}
+		}
+		return nil, err
 	}
+	c.reached.Store(true)
 	timer.Reset(c.patience)
 	resp.Body = &patient{resp.Body, ctx, timer, c.patience, end}
 	return resp, nil

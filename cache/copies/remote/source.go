@@ -7,6 +7,7 @@
 package remote
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -48,8 +49,8 @@ const (
 func Open(ctx context.Context, o Options, storeDir string) (*Cache, error) {
 	c := &Cache{client: newClient(o)}
 	text, err := c.text(ctx, "nix-cache-info", 1<<16)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s has no nix-cache-info: is it a Nix cache? Look at the path in its URL", o.Base)
+	if errors.Is(err, fs.ErrNotExist) || bytes.HasPrefix(bytes.TrimSpace(text), []byte("<")) { // a page
+		return nil, fmt.Errorf("%s has no nix-cache-info: is it a Nix cache? Look at the name, the port and the path in its URL", o.Base)
 	}
 	if err != nil {
 		return nil, err

@@ -80,6 +80,12 @@ func (f *importFlags) run(c *cobra.Command, args []string) error {
 	o := remote.Options{Base: base, Transport: client.Transport(), Password: client.Token(), Agent: agent}
 	server, err := remote.Open(c.Context(), o, "")
 	if err != nil {
+		if failed := (*url.Error)(nil); errors.As(err, &failed) {
+			return api.Unreached(base, err)
+		}
+		if api.WantsTLS(err.Error()) {
+			err = fmt.Errorf("%w: it speaks TLS, so the URL should begin with https://", err)
+		}
 		return fmt.Errorf("the server: %w", err)
 	}
 	to := remote.NewServer(o)

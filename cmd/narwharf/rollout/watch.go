@@ -27,7 +27,7 @@ elsewhere a line for each thing that happens, until it ends or halts. Exit statu
 		if err != nil {
 			return err
 		}
-		o := follow.Options{Client: rollouts.Client{Client: s.Client}, Channel: channel, Seq: seq}
+		o := follow.Options{Client: rollouts.Client{Client: s.Client}, Channel: channel, Seq: seq, AtOnce: true}
 		end := func() {}
 		switch live := terminal.NewLive(s.Out); {
 		case s.JSON:

@@ -61,7 +61,7 @@ func ask[T any](ctx context.Context, c Client, call api.Call) (v T, err error) {
 // Info asks how to log in. A server before 2026-12 does not say: nil.
 func (c Client) Info(ctx context.Context) (*Info, error) {
 	info, err := ask[*Info](ctx, c, api.Call{Path: "/api/v1/login"})
-	if e := (*api.Error)(nil); errors.As(err, &e) && e.Kind == api.NotFound {
+	if e := (*api.Error)(nil); errors.As(err, &e) && e.Kind == api.NotFound && !e.Foreign() {
 		return nil, nil
 	}
 	return info, err

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -12,8 +13,8 @@ import (
 	"syscall"
 )
 
-// unreached says why a server gave no answer, and what to look at.
-func unreached(base *url.URL, err error) error {
+// Unreached says why a server gave no answer, and what to look at.
+func Unreached(base *url.URL, err error) error {
 	if e := new(url.Error); errors.As(err, &e) {
 		err = e.Err // without method and URL, which say less than base
 	}
@@ -37,6 +38,8 @@ func unreached(base *url.URL, err error) error {
 		what = "its certificate is not one that is trusted here for that name: give the authority's as --ca-file (ca_file), or use the name in the certificate"
 	case strings.Contains(text, "malformed HTTP"), strings.Contains(text, "readLoopPeekFailLocked"): // the latter spoke first
 		what = "what answers there speaks no HTTP: look at the port"
+	case base.Scheme == "http" && (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF)):
+		what = "it ended the connection without an answer: if it speaks TLS, the URL should begin with https://"
 	case errors.Is(err, os.ErrDeadlineExceeded) || os.IsTimeout(err):
 		what = "it did not answer in time: look at the name, the port, and a firewall between"
 	case errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH):

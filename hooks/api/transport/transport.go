@@ -277,7 +277,7 @@ func (c *Client) ask(ctx context.Context, base *url.URL, call Call, token string
 		if ctx.Err() != nil {
 			c.client.CloseIdleConnections() // whichever was half open
 		}
-		return nil, unreached(base, err)
+		return nil, Unreached(base, err)
 	}
 	defer resp.Body.Close()
 	limit := cmp.Or(call.MaxBody, maxBody)
@@ -290,6 +290,11 @@ func (c *Client) ask(ctx context.Context, base *url.URL, call Call, token string
 	}
 	if resp.StatusCode >= 400 {
 		return nil, &Refused{Status: resp.StatusCode, Words: fmt.Sprintf("%s %s: %s", req.Method, req.URL.Redacted(), resp.Status), Body: text, RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now())}
+	}
+	// A proxy's page for whatever it does not know has 200, too.
+	page := strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html")
+	if api := strings.HasPrefix(call.Path, "/api/"); api && resp.StatusCode == http.StatusOK && (page || req.Method != http.MethodGet && !json.Valid(text)) {
+		return nil, fmt.Errorf("%s %s: what answered is no Narwharf: look at the name, the port and the path in the server's URL", req.Method, req.URL.Redacted())
 	}
 	return &Answer{Status: resp.StatusCode, ETag: resp.Header.Get("ETag"), Body: text, Server: base.String()}, nil
 }

@@ -77,7 +77,7 @@ func (c *Cache) get(ctx context.Context, path string, header ...string) (*Answer
 	}
 	resp, err := c.client.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, api.Unreached(c.URL, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
@@ -93,9 +93,15 @@ var ErrNoRight = errors.New("reading takes a token that is good")
 // must is get, of what has to be there.
 func (c *Cache) must(ctx context.Context, path string) ([]byte, error) {
 	a, err := c.get(ctx, path)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
+	}
+	return a.good(path)
+}
+
+// good is the body of an answer that has to be one.
+func (a *Answer) good(path string) ([]byte, error) {
+	switch {
 	case a.Status == http.StatusUnauthorized || a.Status == http.StatusForbidden:
 		return nil, fmt.Errorf("GET %s: %w: %s", path, ErrNoRight, firstLine(a.Body))
 	case a.Status != http.StatusOK:
@@ -111,7 +117,17 @@ func firstLine(body []byte) string {
 
 // Ask reads nix-cache-info, and notes the folder of the cache's paths.
 func (c *Cache) Ask(ctx context.Context) error {
-	text, err := c.must(ctx, "/nix-cache-info")
+	a, err := c.get(ctx, "/nix-cache-info")
+	if err != nil {
+		return err
+	}
+	switch hint := api.Stranger(a.Status, string(a.Body)); {
+	case a.Status == http.StatusNotFound:
+		return fmt.Errorf("%s has no /nix-cache-info: what answers there is no Nix cache: look at the name, the port and the path in its URL", c.URL)
+	case a.Status != http.StatusOK && hint != "":
+		return fmt.Errorf("GET %s/nix-cache-info: status %d%s", c.URL, a.Status, hint)
+	}
+	text, err := a.good("/nix-cache-info")
 	if err != nil {
 		return err
 	}
@@ -121,7 +137,7 @@ func (c *Cache) Ask(ctx context.Context) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s/nix-cache-info names no StoreDir: what answers there is no Nix cache", c.URL)
+	return fmt.Errorf("%s/nix-cache-info names no StoreDir: what answers there is no Nix cache: look at the name, the port and the path in its URL", c.URL)
 }
 
 // Keys are those that the cache says it signs with.

@@ -30,6 +30,8 @@ type Options struct {
 	Lost func(error)
 	// Through a halt it goes on: somebody may resume it.
 	Through bool
+	// AtOnce ends it if the server does not answer the first time: its URL may be wrong.
+	AtOnce bool
 }
 
 const (
@@ -50,6 +52,8 @@ func Run(ctx context.Context, o Options) (last *rollout.Summary, err error) {
 			continue
 		case errors.Is(err, ErrNone), errors.As(err, &e) && e.Kind != api.Unavailable && e.Kind != api.Internal:
 			return last, err
+		case err != nil && o.AtOnce && last == nil:
+			return nil, err
 		case err != nil: // the server restarts, a link is down
 			if o.Lost != nil {
 				o.Lost(err)
@@ -75,7 +79,7 @@ func Run(ctx context.Context, o Options) (last *rollout.Summary, err error) {
 func look(ctx context.Context, o *Options, etag string) (*rollout.Summary, string, error) {
 	s, next, err := o.Client.Show(ctx, o.Channel, o.Seq, etag, park)
 	var e *api.Error
-	if !errors.As(err, &e) || e.Kind != api.NotFound {
+	if !errors.As(err, &e) || e.Kind != api.NotFound || e.Foreign() {
 		return s, next, err
 	}
 	if o.Seq == 0 {
