@@ -11,9 +11,14 @@ import (
 // Check reads r to its end and reports whether it holds exactly one well-formed NAR, whose size
 // it returns. File bodies are skipped, at the speed of r. Errors are those of Reader.Next; size is
 // then how far the NAR was good.
-func Check(r io.Reader) (size int64, err error) {
+func Check(r io.Reader) (size int64, err error) { return CheckTapped(r, nil) }
+
+// CheckTapped is Check of a NAR whose bytes go to tap, too.
+func CheckTapped(r io.Reader, tap Tap) (size int64, err error) {
 	rd := borrowReader(r)
 	defer returnReader(rd)
+	rd.tap = tap
+	defer rd.compact() // before somebody else borrows it: what is lent stays the tap's
 	for {
 		if err := rd.step(); err != nil {
 			if err == io.EOF {

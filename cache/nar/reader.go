@@ -21,6 +21,9 @@ type Reader struct {
 	srcErr error // what src said at its end; acted upon when the buffer is used up
 	err    error // sticky
 
+	tap  Tap  // nil if there is none
+	lent bool // buf was, and must not be written to
+
 	buf      []byte // fixed size
 	pos, end int    // unread bytes are buf[pos:end]
 	base     int64  // place of buf[0] in the NAR
@@ -34,6 +37,15 @@ type Reader struct {
 
 	node  node
 	entry Entry
+}
+
+// A Tap gets every byte that a Reader reads from its source, in order and in the Reader's own buffers.
+type Tap interface {
+	// Take takes a piece, which lies in buf and may be read until buf is returned by Next.
+	Take(piece, buf []byte)
+	// Next is asked once after each Take, before the Reader reads on. It returns a buffer as
+	// large that nobody uses, or nil if that of the last Take is free.
+	Next() []byte
 }
 
 // openDir is a directory whose end was not seen yet.

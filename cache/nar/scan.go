@@ -19,16 +19,29 @@ func (r *Reader) need(n int) bool {
 }
 
 func (r *Reader) fill(n int) bool {
-	r.base += int64(r.pos)
-	r.end = copy(r.buf, r.buf[r.pos:r.end])
-	r.pos = 0
+	r.compact()
 	for r.end < n {
 		if r.srcErr != nil {
 			return false
 		}
+		r.compact() // again if the last read has lent the buffer
 		r.end += r.readOnce(r.buf[r.end:])
 	}
 	return true
+}
+
+// compact moves the unread bytes to the begin of the buffer, or of another one if it is lent.
+func (r *Reader) compact() {
+	to := r.buf
+	if r.lent {
+		r.lent = false
+		if next := r.tap.Next(); next != nil {
+			to = next
+		}
+	}
+	r.base += int64(r.pos)
+	r.end = copy(to, r.buf[r.pos:r.end])
+	r.buf, r.pos = to, 0
 }
 
 // readOnce does one read that gives bytes or sets srcErr.
@@ -39,6 +52,10 @@ func (r *Reader) readOnce(p []byte) int {
 			panic("nar: the source's Read returned an impossible count")
 		}
 		r.srcErr = err
+		if n > 0 && r.tap != nil {
+			r.lent = true
+			r.tap.Take(p[:n], r.buf)
+		}
 		if n > 0 || err != nil {
 			return n
 		}
@@ -49,10 +66,12 @@ func (r *Reader) readOnce(p []byte) int {
 
 // refillBody replaces the used-up buffer by more bytes, of which a body needs at least one.
 func (r *Reader) refillBody() error {
-	r.base += int64(r.end)
-	r.pos, r.end = 0, 0
+	r.pos = r.end
 	if r.srcErr == nil {
+		r.compact()
 		r.end = r.readOnce(r.buf)
+	} else {
+		r.base, r.pos, r.end = r.base+int64(r.end), 0, 0
 	}
 	if r.end == 0 {
 		return r.cutOff("the body")

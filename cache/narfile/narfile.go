@@ -13,7 +13,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"io"
 	"math"
@@ -45,11 +44,12 @@ const NoLimit = math.MaxInt64
 // one well-formed NAR, compressed or not, is refused, and so is what is larger
 // than limit bytes, as it is or unpacked.
 func Read(file string, r io.Reader, limit int64) (f Facts, err error) {
-	fileHash, narHash := sha256.New(), sha256.New()
-	size := &counter{}
-	src := &source{r: io.TeeReader(Limit(r, limit, "the NAR file"), io.MultiWriter(fileHash, size))}
-	buf := getBuffer(src)
-	defer putBuffer(buf)
+	whole := newTapped(Limit(r, limit, "the NAR file"))
+	defer whole.close()
+	src := &source{r: whole}
+	buf := bufio.NewReader(src) // what decoders ask for at once goes past it
+	narHash := newTap()
+	defer narHash.close()
 
 	compression, plain, err := unpack(buf, file, &receiving)
 	if src.err != nil {
@@ -59,7 +59,7 @@ func Read(file string, r io.Reader, limit int64) (f Facts, err error) {
 		return f, err
 	}
 	defer plain.Close()
-	narSize, err := nar.Check(io.TeeReader(Limit(plain, limit, "the unpacked NAR"), narHash))
+	narSize, err := nar.CheckTapped(Limit(plain, limit, "the unpacked NAR"), narHash)
 	if src.err != nil {
 		return f, src.err
 	}
@@ -80,10 +80,7 @@ func Read(file string, r io.Reader, limit int64) (f Facts, err error) {
 	if junk > 0 {
 		return f, refusal.New(refusal.Nar, "%d bytes follow the end of the %s stream", junk, compression)
 	}
-	f = Facts{Compression: compression, FileSize: size.n, NarSize: narSize}
-	fileHash.Sum(f.FileHash[:0])
-	narHash.Sum(f.NarHash[:0])
-	return f, nil
+	return Facts{Compression: compression, FileSize: whole.tap.size, FileHash: whole.hash(), NarSize: narSize, NarHash: narHash.hash()}, nil
 }
 
 // unpack recognises the compression of a NAR file by its first bytes and returns
@@ -118,13 +115,6 @@ func unpack(r *bufio.Reader, file string, among *places) (compression string, pl
 
 func notDecodable(compression string, err error) error {
 	return refusal.New(refusal.Nar, "the body is not a whole %s stream: %v", compression, err)
-}
-
-type counter struct{ n int64 }
-
-func (c *counter) Write(p []byte) (int, error) {
-	c.n += int64(len(p))
-	return len(p), nil
 }
 
 // buffers stand between a file and its decoder: large, so that hashes and the
