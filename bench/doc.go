@@ -54,7 +54,8 @@
 // server's own metrics, and the wall of one client that asks alone plus that of
 // fifty that get the finished file from nginx, times 1.3. Each of these samples
 // has a new server. These clients copy what they read and check the end of the
-// reply: the others' trick of not reading bodies needs a length.
+// reply: the others' trick of not reading bodies needs a length. Stored NARs have rows of clients that copy, too, by
+// reads of 16, 64 and 256 KiB, as curl and others do.
 //
 // # Other servers: -peer
 //
@@ -78,6 +79,20 @@
 // virtual_nix_store = "/nix/store", and its database beside that, in
 // .../root/nix/var/nix/db; a key by sign_key_paths.
 // It has four workers unless its settings say otherwise.
+//
+// # First times: -only first
+//
+// Real Nix (the newest there is) copies the closure out of a server that has never been asked, once more by another
+// client, and to an empty server; wall of that nix copy, and CPU time of the server. Its stores are new, on a tmpfs.
+// nginx has the same caches as files: packed as ours are, uncompressed, and for uploads its dav module. Cold is after
+// drop_caches. Over 1 Gbit/s clients are in a network name space at the end of a veth with tbf at both ends, which needs
+// root, ip and tc; servers listen on 10.231.77.1 then. A -peer is measured, too; for those rows it has to listen
+// there, on the same port (or on all addresses). How many copies Harmonia packs beforehand or not is its own setting:
+// bring it twice, as two peers, with enable_compression true and false.
+//
+//	go run ./bench -only first -store /var/tmp/bench-store -peer harmonia-zstd=http://127.0.0.1:5061 -peer harmonia-raw=http://127.0.0.1:5062
+//
+// With a -store that is there nothing is packed anew, and the rounds begin at once; -firsts says how many.
 //
 // # Many hosts
 //

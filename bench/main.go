@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
@@ -40,6 +41,7 @@ type plan struct {
 	localRounds int    // of reads of local paths
 	colds       int    // rounds with nothing in memory
 	crowds      int    // rounds of many clients and one NAR
+	firsts      int    // rounds of first pulls and uploads by a real Nix
 	store       string
 	prepare     bool // make the store, measure nothing
 	peers       []peer
@@ -55,12 +57,13 @@ func main() {
 	}
 	quick := flag.Bool("quick", false, "measure for less than a minute, with a small closure: to see whether it works")
 	write := flag.Bool("write", false, "write the result to bench/PERFORMANCE.md, too")
-	only := flag.String("only", "", "comma-separated sections to run, of upload, narinfo, nar, proxies, store, memory, hosts, waves, page, retention, attack (default all)")
+	only := flag.String("only", "", "comma-separated sections to run, of upload, narinfo, nar, proxies, store, first, memory, hosts, waves, page, retention, attack (default all)")
 	itself := flag.Bool("itself", false, "measure nginx against itself: how far from 1 are ratios by chance?")
 	work := flag.String("work", os.TempDir(), "folder for temporary files, some GiB, on a real disk")
 	store := flag.String("store", "", "keep the local store in this folder, and take the one that is there (default a temporary one)")
 	prepare := flag.Bool("prepare", false, "make the store of -store and end: for a -peer that has to serve it")
 	var peers []peer
+	firsts := flag.Int("firsts", 0, "rounds of the section first (default 5, with -quick 1)")
 	flag.Func("peer", "NAME=URL: measure another server of the same local store, too, which runs already (may be repeated)", func(v string) error {
 		p, err := parsePeer(v)
 		peers = append(peers, p)
@@ -71,15 +74,16 @@ func main() {
 	p := plan{
 		quick: *quick, itself: *itself, only: map[string]bool{}, size: 1000 << 20, count: 300, rounds: 13, uploads: 5, sample: 1200 * time.Millisecond, big: 4 << 30,
 		paths: 1_000_000, starts: 3, sweep: 100_000, hosts: 10_000, wakes: 5, arrival: 5 * time.Second, settle: 65 * time.Second, waiting: time.Minute, looks: 9, looking: 30,
-		bigFile: 1 << 30, localRounds: 9, colds: 5, crowds: 5, store: *store, prepare: *prepare, peers: peers,
+		bigFile: 1 << 30, localRounds: 9, colds: 5, crowds: 5, firsts: 5, store: *store, prepare: *prepare, peers: peers,
 	}
 	if p.quick {
 		p.size, p.count, p.rounds, p.uploads, p.sample, p.big = 100<<20, 100, 3, 1, 400*time.Millisecond, 256<<20
 		p.paths, p.starts, p.sweep = 20_000, 1, 2000
 		p.hosts, p.wakes, p.arrival, p.settle, p.waiting = 1000, 2, time.Second, 3*time.Second, 20*time.Second
 		p.looks, p.looking = 3, 5
-		p.bigFile, p.localRounds, p.colds, p.crowds = 128<<20, 3, 1, 1
+		p.bigFile, p.localRounds, p.colds, p.crowds, p.firsts = 128<<20, 3, 1, 1, 1
 	}
+	p.firsts = cmp.Or(*firsts, p.firsts)
 	for name := range strings.SplitSeq(*only, ",") {
 		if name != "" {
 			p.only[name] = true

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -45,7 +46,7 @@ func measureAll(p plan, dir string) (*report, error) {
 	}
 	r.facts = append(hostFacts(dir, n), "command: `go run ./bench"+p.flags()+"`, at commit "+revision())
 
-	if p.wants("narinfo") || p.wants("nar") || p.wants("proxies") || p.wants("upload") || p.wants("memory") || p.wants("store") {
+	if p.wants("narinfo") || p.wants("nar") || p.wants("proxies") || p.wants("upload") || p.wants("memory") || p.wants("store") || p.wants("first") {
 		if err := r.addCache(p, dir, subject, local, n); err != nil {
 			return nil, err
 		}
@@ -99,10 +100,13 @@ func (r *report) addCache(p plan, dir string, subject func(string) (*server, err
 	if err := needDisk(dir, max(p.big, 3*p.bigFile)+4*p.size); err != nil {
 		return err
 	}
-	if p.wants("store") && local != nil { // not after minutes that end in an error
+	if (p.wants("store") || p.wants("first")) && local != nil { // not after minutes that end in an error
 		if _, err := findNix(filepath.Join(dir, "home"), dir); err != nil {
 			return err
 		}
+	}
+	if local != nil && p.storeIsThere() {
+		return r.addStore(p, nil, dir, local, n)
 	}
 	c, err := makeClosure(filepath.Join(dir, "closure"), p.size, p.count)
 	if err != nil {
@@ -142,7 +146,7 @@ func (r *report) addCache(p plan, dir string, subject func(string) (*server, err
 		}
 		r.rows = append(r.rows, rows...)
 	}
-	if p.wants("store") && local != nil {
+	if (p.wants("store") || p.wants("first")) && local != nil {
 		if err := r.addStore(p, c, dir, local, n); err != nil {
 			return err
 		}
@@ -157,6 +161,17 @@ func (r *report) addCache(p plan, dir string, subject func(string) (*server, err
 	return nil
 }
 
+// storeIsThere tells whether all that is measured is a store of an earlier run, which needs no closure.
+func (p plan) storeIsThere() bool {
+	for name := range p.only {
+		if name != "store" && name != "first" {
+			return false
+		}
+	}
+	_, err := os.Stat(filepath.Join(p.store, "paths"))
+	return p.store != "" && len(p.only) > 0 && err == nil
+}
+
 // addStore runs the section of a local Nix store.
 func (r *report) addStore(p plan, c *closure, dir string, local func(dir, root string) (*server, error), n *nginx) error {
 	began := time.Now()
@@ -164,14 +179,24 @@ func (r *report) addStore(p plan, c *closure, dir string, local func(dir, root s
 	if err != nil {
 		return err
 	}
-	fact := fmt.Sprintf("local store: that closure, a file of %s and %d small files (NAR %.0f MB), copied into a private store by Nix %s; %s",
-		mib(p.bigFile), manyFiles, float64(st.many.NarSize)/1e6, st.nix[len(st.nix)-1].version, chilling())
+	fact := fmt.Sprintf("local store: such a closure (%d paths), a file of %s and %d small files (NAR %.0f MB), copied into a private store by Nix %s; %s",
+		len(st.paths), mib(p.bigFile), manyFiles, float64(st.many.NarSize)/1e6, st.nix[len(st.nix)-1].version, chilling())
 	r.facts = append(r.facts, fact)
 	progress("%s (%s)", fact, time.Since(began).Round(time.Second/10))
 	if p.prepare {
 		return nil
 	}
-	rows, err := localRows(p, st, dir, local, n)
+	if p.wants("store") {
+		rows, err := localRows(p, st, dir, local, n)
+		if err != nil {
+			return err
+		}
+		r.rows = append(r.rows, rows...)
+	}
+	if !p.wants("first") {
+		return nil
+	}
+	rows, err := firstRows(p, st, filepath.Join(dir, "first"), n)
 	r.rows = append(r.rows, rows...)
 	return err
 }

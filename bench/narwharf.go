@@ -31,10 +31,14 @@ func findNarwharf(dir string) (string, error) {
 // signing key and a token for uploads: what `narwharf init` sets up. If root is
 // not empty, it also serves the Nix store below it. limits are lines of [limits].
 func startNarwharf(binary, dir, root string, limits ...string) (*server, error) {
+	return startNarwharfOn(loopback, binary, dir, root, limits...)
+}
+
+func startNarwharfOn(host, binary, dir, root string, limits ...string) (*server, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	addr, err := freeAddr()
+	addr, err := freeAddrOn(host)
 	if err != nil {
 		return nil, err
 	}

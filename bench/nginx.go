@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -23,7 +24,8 @@ var nginxConf string
 type nginx struct {
 	binary  string
 	version string
-	dav     bool // can take PUTs
+	dav     bool   // can take PUTs
+	host    string // to listen on; "" is the loopback interface
 }
 
 // findNginx looks for nginx in PATH and where Debian has it.
@@ -59,9 +61,10 @@ func (n *nginx) start(dir string) (*nginxServer, error) {
 	if err := os.MkdirAll(s.www, 0o755); err != nil {
 		return nil, err
 	}
-	addr, err1 := freeAddr()
-	cached, err2 := freeAddr()
-	dav, err3 := freeAddr()
+	host := cmp.Or(n.host, loopback)
+	addr, err1 := freeAddrOn(host)
+	cached, err2 := freeAddrOn(host)
+	dav, err3 := freeAddrOn(host)
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, err
 	}

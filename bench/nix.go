@@ -21,6 +21,8 @@ import (
 type nixClient struct {
 	version string
 	dir     string // of its programs, named nix-VERSION and so on
+	home    string
+	root    string // its store is below
 	env     []string
 }
 
@@ -35,13 +37,7 @@ func findNix(home, root string) ([]*nixClient, error) {
 	names, _ := filepath.Glob(filepath.Join(dir, "nix-store-[0-9]*")) // the pattern is well-formed
 	for _, name := range names {
 		n := &nixClient{version: strings.TrimPrefix(filepath.Base(name), "nix-store-"), dir: dir}
-		n.env = []string{
-			"PATH=" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", "HOME=" + home, "XDG_CACHE_HOME=" + filepath.Join(home, "cache-"+n.version),
-			"NIX_REMOTE=local?root=" + root, "NIX_CONF_DIR=" + home, "NIX_USER_CONF_FILES=/dev/null",
-			"NIX_STATE_DIR=" + filepath.Join(home, "state"), "NIX_LOG_DIR=" + filepath.Join(home, "log"),
-			"NIX_CONFIG=experimental-features = nix-command\nsubstituters =\nbuild-users-group =",
-		}
-		found = append(found, n)
+		found = append(found, n.at(home, root))
 	}
 	if len(found) == 0 {
 		return nil, errors.New("no Nix in " + dir + ", and the rows of a local store need one: run make nix-clients, or name the other sections with -only")
@@ -49,6 +45,19 @@ func findNix(home, root string) ([]*nixClient, error) {
 	slices.SortFunc(found, func(a, b *nixClient) int { return slices.Compare(a.numbers(), b.numbers()) })
 	return found, os.MkdirAll(home, 0o755)
 }
+
+// at is the same program with another home, and another store below root.
+func (n *nixClient) at(home, root string) *nixClient {
+	return &nixClient{version: n.version, dir: n.dir, home: home, root: root, env: []string{
+		"PATH=" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", "HOME=" + home, "XDG_CACHE_HOME=" + filepath.Join(home, "cache-"+n.version),
+		"NIX_REMOTE=local?root=" + root, "NIX_CONF_DIR=" + home, "NIX_USER_CONF_FILES=/dev/null",
+		"NIX_STATE_DIR=" + filepath.Join(home, "state"), "NIX_LOG_DIR=" + filepath.Join(home, "log"),
+		"NIX_CONFIG=experimental-features = nix-command\nsubstituters =\nbuild-users-group =",
+	}}
+}
+
+// store is the URL of its store.
+func (n *nixClient) store() string { return "local?root=" + n.root }
 
 // numbers are those of the version, in which 2.34 comes after 2.8.
 func (n *nixClient) numbers() (out []int) {

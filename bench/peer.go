@@ -5,8 +5,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 
 	"narwharf/bench/load"
@@ -28,6 +33,44 @@ func parsePeer(v string) (peer, error) {
 		return peer{}, fmt.Errorf("want a numeric address with its port, not %s", u.Host)
 	}
 	return peer{name, u.Host, strings.TrimSuffix(u.Path, "/")}, nil
+}
+
+// whoListens is the server of a peer, whose processes are not ours: it is never ended.
+func whoListens(p peer) (*server, error) {
+	_, port, err := net.SplitHostPort(p.addr)
+	if err != nil {
+		return nil, err
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return nil, err
+	}
+	inodes := make(map[string]bool)
+	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} { // proc_pid_net(5)
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // there may be no IPv6
+		}
+		for line := range strings.Lines(string(text)) {
+			if f := strings.Fields(line); len(f) > 9 && f[3] == "0A" && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", n)) {
+				inodes["socket:["+f[9]+"]"] = true
+			}
+		}
+	}
+	links, _ := filepath.Glob("/proc/[0-9]*/fd/*") // the pattern is well-formed
+	for _, link := range links {
+		to, err := os.Readlink(link)
+		if err != nil || !inodes[to] {
+			continue
+		}
+		pid, err := strconv.Atoi(strings.Split(link, "/")[2])
+		if err != nil {
+			return nil, err
+		}
+		process, err := os.FindProcess(pid)
+		return &server{name: p.name, addr: p.addr, cmd: &exec.Cmd{Process: process}}, err
+	}
+	return nil, fmt.Errorf("peer %s: no process is seen that listens on port %s (run as its user, or as root)", p.name, port)
 }
 
 // peers measures each peer in turn with the server: narinfos, and the NARs of

@@ -223,8 +223,12 @@ func statusKiB(text, key string) (int64, error) {
 }
 
 // freeAddr is an address on the loopback interface where nobody listens now.
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func freeAddr() (string, error) { return freeAddrOn(loopback) }
+
+const loopback = "127.0.0.1"
+
+func freeAddrOn(host string) (string, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		return "", err
 	}

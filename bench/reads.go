@@ -22,6 +22,7 @@ type reading struct {
 	conns int
 	time  time.Duration // about as long as one sample should take
 	nars  bool          // count bytes instead of requests
+	reads int           // clients copy bodies by reads of that size; 0: they throw them away
 }
 
 // measure takes k samples of each target, alternating, each on connections of
@@ -36,6 +37,7 @@ func (r reading) measure(k int, targets []target) ([][]sample, error) {
 			return sample{}, err
 		}
 		defer pool.Close()
+		pool.Copies = r.reads
 		warm, err := pool.Run(r.reqs, load.Limit{Duration: r.time / 5})
 		if err != nil {
 			return sample{}, fmt.Errorf("%s: %w", t.name, err)
@@ -119,6 +121,20 @@ func narRows(p plan, c *closure, subject *server, yard *nginxServer) ([]row, err
 		reqs = append(reqs, load.Get("/"+path.info.URL, path.info.FileSize))
 	}
 	var out []row
+	for _, reads := range []int{16 << 10, 64 << 10, 256 << 10} {
+		for _, conns := range []int{1, 4} {
+			r := reading{what: fmt.Sprintf("stored NARs, %s, clients that copy by reads of %d KiB", connections(conns), reads>>10),
+				reqs: reqs, conns: conns, time: p.sample, nars: true, reads: reads}
+			all, err := r.measure(p.rounds, []target{{subject, subject.addr}, {yard.server, yard.addr}})
+			if err != nil {
+				return nil, err
+			}
+			copying := newRow(r.what+", GB/s", "%.2f", all[0], all[1], byValue)
+			copying.atLeast = 0.95
+			copying.addCPU("%.3f s/GB", all[0], all[1])
+			out = append(out, copying)
+		}
+	}
 	for _, conns := range []int{1, 4, 16} {
 		r := reading{what: fmt.Sprintf("stored NARs, %d connections", conns), reqs: reqs, conns: conns, time: p.sample, nars: true}
 		if conns == 1 {

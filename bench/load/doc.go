@@ -7,7 +7,7 @@
 // cores, so it must cost far less than any server: one thread, one epoll set,
 // requests that are byte strings made beforehand, a reply reader that looks at
 // four header fields, and bodies that the kernel throws away (recv with
-// MSG_TRUNC, see tcp(7)) instead of copying them out. Nothing is ever
+// MSG_TRUNC, see tcp(7)) instead of copying them out, unless Pool.Copies asks for clients that copy. Nothing is ever
 // decompressed. What the thread costs is the same for every server.
 //
 // Every reply is checked: its status, its Content-Length, and that exactly so

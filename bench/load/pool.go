@@ -50,9 +50,14 @@ type Limit struct {
 // keeps its place in the list of requests from run to run, so a warm-up and
 // the run after it walk on through the list. Not for concurrent use.
 type Pool struct {
+	// Copies, if not 0, has bodies copied by reads of that many bytes, as programs do, and the thread woken for
+	// whatever has come. Set it before Run.
+	Copies int
+
 	epoll  int
 	conns  []*conn
 	cursor int
+	copied []byte // by reads
 }
 
 type conn struct {
@@ -133,6 +138,9 @@ func (p *Pool) Run(reqs []Request, limit Limit) (*Result, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
+	if len(p.copied) != p.Copies {
+		p.copied = make([]byte, p.Copies)
+	}
 	room := limit.Count
 	if room == 0 {
 		room = 1 << 20
@@ -171,7 +179,7 @@ func (p *Pool) Run(reqs []Request, limit Limit) (*Result, error) {
 		}
 		for _, event := range events[:n] {
 			c := p.conns[event.Fd]
-			done, err := c.receive()
+			done, err := c.receive(p.copied)
 			if err != nil {
 				return nil, err
 			}
@@ -204,15 +212,16 @@ func (c *conn) send() error {
 	return nil
 }
 
-// receive takes what the socket has and says whether the reply is complete.
-func (c *conn) receive() (done bool, err error) {
+// receive takes what the socket has and says whether the reply is complete. A body is read into buf, by one read,
+// or thrown away if that is empty.
+func (c *conn) receive(buf []byte) (done bool, err error) {
 	if c.req == nil {
 		return false, errors.New("server sent something, or closed the connection, unasked")
 	}
 	if c.head {
-		done, err = c.drain()
+		done, err = c.drain(buf)
 	} else {
-		done, err = c.begin()
+		done, err = c.begin(len(buf) == 0)
 	}
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", c.req.Name, err)
@@ -220,7 +229,7 @@ func (c *conn) receive() (done bool, err error) {
 	return done, nil
 }
 
-func (c *conn) begin() (bool, error) {
+func (c *conn) begin(discards bool) (bool, error) {
 	n, err := unix.Read(c.fd, c.buf[c.fill:])
 	if err != nil {
 		return false, again(err)
@@ -244,21 +253,41 @@ func (c *conn) begin() (bool, error) {
 	if c.rest < 0 {
 		return false, fmt.Errorf("%d bytes follow the reply", -c.rest)
 	}
+	if !discards {
+		return c.rest == 0, nil
+	}
 	return c.rest == 0, c.wakeAt(c.rest)
 }
 
-func (c *conn) drain() (bool, error) {
-	want := min(c.rest, discard)
-	// With MSG_TRUNC a TCP socket drops the bytes and never touches the buffer.
-	n, _, errno := unix.Syscall6(unix.SYS_RECVFROM, uintptr(c.fd), 0, uintptr(want), unix.MSG_TRUNC, 0, 0)
-	if errno != 0 {
-		return false, again(errno)
+func (c *conn) drain(buf []byte) (bool, error) {
+	n, err := 0, error(nil)
+	if len(buf) > 0 {
+		n, err = unix.Read(c.fd, buf[:min(c.rest, int64(len(buf)))])
+	} else {
+		n, err = c.discard()
+	}
+	if err != nil {
+		return false, again(err)
 	}
 	if n == 0 {
 		return false, fmt.Errorf("server closed the connection %d bytes before the end of the body", c.rest)
 	}
 	c.rest -= int64(n)
+	if len(buf) > 0 {
+		return c.rest == 0, nil
+	}
 	return c.rest == 0, c.wakeAt(c.rest)
+}
+
+// discard throws away what has come of a body.
+func (c *conn) discard() (int, error) {
+	want := min(c.rest, discard)
+	// With MSG_TRUNC a TCP socket drops the bytes and never touches the buffer.
+	n, _, errno := unix.Syscall6(unix.SYS_RECVFROM, uintptr(c.fd), 0, uintptr(want), unix.MSG_TRUNC, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
 }
 
 // wakeAt asks to be woken only when most of the rest of a body has come.

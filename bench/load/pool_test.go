@@ -169,3 +169,25 @@ func TestDialFails(t *testing.T) {
 		}
 	}
 }
+
+// Clients that copy get and count the same.
+func TestRunCopies(t *testing.T) {
+	addr := serve(t, sized)
+	var reqs []Request
+	var sum int64
+	for _, n := range []int64{0, 1, maxHead, 3 * maxHead, 20 << 20} {
+		reqs = append(reqs, Get(fmt.Sprintf("/%d", n), n))
+		sum += n
+	}
+	for _, size := range []int{1000, 64 << 10, 0, 1 << 20} {
+		p := dial(t, addr, 2)
+		p.Copies = size
+		res, err := p.Run(reqs, Limit{Count: 2 * len(reqs)})
+		if err != nil {
+			t.Fatalf("reads of %d bytes: %v", size, err)
+		}
+		if res.Bytes != 2*sum || len(res.Latencies) != 2*len(reqs) {
+			t.Errorf("reads of %d bytes: %d bytes in %d replies, want %d", size, res.Bytes, len(res.Latencies), 2*sum)
+		}
+	}
+}
