@@ -14,6 +14,7 @@ import (
 	"narwharf/hooks/dashboard/fleet"
 	"narwharf/hooks/dashboard/frame"
 	"narwharf/hooks/dashboard/limits"
+	"narwharf/hooks/dashboard/store"
 	"narwharf/hooks/reply"
 	"narwharf/hooks/series"
 	"narwharf/signing/access"
@@ -41,13 +42,16 @@ func (d *DataDir) page(auth *access.Authenticator, issuers *oidc.Issuers) *dashb
 	past := func(ctx context.Context, group string, res series.Resolution) (*series.Table, error) {
 		return series.Read(ctx, d.State, group, res)
 	}
+	came := func(ctx context.Context) ([]store.Sender, []store.Refusal, error) {
+		return d.uploads.Seen(ctx, d.State)
+	}
 	return dashboard.New(dashboard.Options{
 		Access: auth, Sessions: session.New(d.Short, d.Tokens), Cookies: d.cookies(), Log: d.log, Clock: time.Now,
 		API: d.channels, Topics: d.channels.Polls(),
 		Rooms: append([]*frame.Room{
 			fleet.Room(d.channels.Fleet, d.channels.Rollouts, health.Facts),
 			channels.Room(channels.Options{Rollouts: d.channels.Rollouts, Hosts: d.channels.Fleet, Past: past}),
-		}, rooms.Of(d.cache, &d.uploads, past, d.tokens(), d.Config)...),
+		}, rooms.Of(d.cache, came, past, d.tokens(), d.Config)...),
 		Banners: []func(r *frame.Request) *frame.Banner{limits.Banner(d.channels.Rollouts.Frozen)},
 		Logins:  &session.Logins{Issuers: issuers, Secret: secret, Public: d.Config.URL()},
 	})

@@ -197,6 +197,7 @@ func (s *service) tend() (end func()) {
 		func(ctx context.Context) { s.channels.Retain.TendHosts(ctx, s.channels.Fleet.Gone) },
 		s.alone("scrub", s.scrubber.Run),
 		s.past.Run, // each server adds what it counted
+		func(ctx context.Context) { s.uploads.Run(ctx, s.State, s.log) },
 		s.packAhead,
 		s.collector.Run,
 		func(ctx context.Context) {

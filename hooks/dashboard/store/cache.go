@@ -35,7 +35,11 @@ type view struct {
 }
 
 func (o *Options) cache(r *frame.Request) (*frame.Page, error) {
-	v := &view{Long: r.Query.Get("days") == "90", Senders: o.Uploads.Senders(), Refused: o.Uploads.Refused(), Operates: r.Can(scope.Operate, ""), Looks: looks(r)}
+	v := &view{Long: r.Query.Get("days") == "90", Operates: r.Can(scope.Operate, ""), Looks: looks(r)}
+	var err error
+	if v.Senders, v.Refused, err = o.Uploads(r.Context()); err != nil {
+		return nil, err
+	}
 	res := series.Fine
 	if v.Long {
 		res = series.Coarse

@@ -47,36 +47,29 @@ type Found struct {
 	By         string
 }
 
-// Uploads are what came to this server since it started.
-type Uploads interface {
-	// Senders are who uploaded, who sent the most first.
-	Senders() []Sender
-	// Refused are the last uploads that were not taken, the newest first.
-	Refused() []Refusal
-}
-
 // Sender is who uploaded.
 type Sender struct {
-	Name    string
-	Paths   int64 // narinfos that were taken
-	Bytes   int64 // of bodies
-	Refused int64
-	Last    time.Time
+	Name    string    `json:"name"`
+	Paths   int64     `json:"paths"` // narinfos that were taken
+	Bytes   int64     `json:"bytes"` // of bodies
+	Refused int64     `json:"refused,omitempty"`
+	Last    time.Time `json:"last"`
 }
 
 // Refusal is an upload that was not taken.
 type Refusal struct {
-	At     time.Time
-	Who    string
-	What   string // path of the URL
-	Status int
-	Words  string // the first line of the answer
+	At     time.Time `json:"at"`
+	Who    string    `json:"who"`
+	What   string    `json:"what"` // path of the URL
+	Status int       `json:"status"`
+	Words  string    `json:"words"` // the first line of the answer
 }
 
 // Options of Room. All are needed.
 type Options struct {
-	Cache   Cache
-	Uploads Uploads
+	Cache Cache
+	// Uploads are who uploaded, who sent the most first, and the last uploads that were not taken, the newest first.
+	Uploads func(ctx context.Context) ([]Sender, []Refusal, error)
 	Past    func(ctx context.Context, group string, res series.Resolution) (*series.Table, error)
 }
 

@@ -46,11 +46,8 @@ func (m *made) Search(_ context.Context, _, after string, _ int) ([]Found, strin
 	return []Found{{Hash: hash, Path: full, Size: 4096, At: at, By: m.by}}, m.next, nil
 }
 
-func (m *made) Senders() []Sender {
-	return []Sender{{Name: m.by, Paths: 3, Bytes: 1 << 20, Refused: 1, Last: at}}
-}
-func (m *made) Refused() []Refusal {
-	return []Refusal{{At: at, Who: m.by, What: m.by, Status: 422, Words: m.by}}
+func (m *made) uploads(context.Context) ([]Sender, []Refusal, error) {
+	return []Sender{{Name: m.by, Paths: 3, Bytes: 1 << 20, Refused: 1, Last: at}}, []Refusal{{At: at, Who: m.by, What: m.by, Status: 422, Words: m.by}}, nil
 }
 
 func (m *made) past(_ context.Context, group string, res series.Resolution) (*series.Table, error) {
@@ -76,7 +73,7 @@ func (m *made) past(_ context.Context, group string, res series.Resolution) (*se
 }
 
 func world(t *testing.T, m *made, scopes ...string) *frametest.World {
-	w := frametest.New(t, scopes, Room(Options{Cache: m, Uploads: m, Past: m.past}))
+	w := frametest.New(t, scopes, Room(Options{Cache: m, Uploads: m.uploads, Past: m.past}))
 	w.API["GET /api/v1/gc"] = retention.Status{Last: &retention.Result{Ended: at, Kept: retention.Sum{Paths: 5, Bytes: 5 << 20}, Over: 1 << 20}}
 	w.API["GET /api/v1/pins"] = map[string]any{"pins": []retention.Pin{{Name: "release", Channel: "web", Seq: 3, Reason: m.by, By: m.by}}}
 	w.API["GET /api/v1/du"] = retention.Usage{Of: []retention.Share{{Name: "channel:web", Own: retention.Sum{Bytes: 2 << 20}, Total: retention.Sum{Paths: 9, Bytes: 3 << 20}}, {Name: "pins"}}, Uploads: retention.Sum{Paths: 12}}

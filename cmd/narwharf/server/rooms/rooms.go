@@ -8,7 +8,6 @@ import (
 	"narwharf/cmd/narwharf/server/contents"
 	"narwharf/cmd/narwharf/server/credentials"
 	"narwharf/cmd/narwharf/server/token"
-	"narwharf/cmd/narwharf/server/uploads"
 	"narwharf/hooks/dashboard/difference"
 	"narwharf/hooks/dashboard/frame"
 	"narwharf/hooks/dashboard/limits"
@@ -20,7 +19,7 @@ import (
 )
 
 // Of are the rooms of a server, in the order of the navigation.
-func Of(cache *stored.Cache, came *uploads.Book, past func(context.Context, string, series.Resolution) (*series.Table, error), tokens token.Store, cfg *serverconfig.Config) []*frame.Room {
+func Of(cache *stored.Cache, came func(context.Context) ([]store.Sender, []store.Refusal, error), past func(context.Context, string, series.Resolution) (*series.Table, error), tokens token.Store, cfg *serverconfig.Config) []*frame.Room {
 	return []*frame.Room{
 		difference.Room(), limits.Room(), telling.Room(),
 		store.Room(store.Options{

@@ -1,12 +1,10 @@
-// Package uploads remembers for the page who uploads to this server, and what was refused. It is in memory, and
-// bounded; only who has a good credential is in it.
+// Package uploads remembers for the page who uploads, and what was refused. It is in the state, to which all servers that
+// share it add every ten seconds (who is killed loses as much), and bounded; only who has a good credential is in it.
 package uploads
 
 import (
-	"cmp"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,34 +21,10 @@ const (
 	maxWords   = 500 // bytes
 )
 
-// Book is a store.Uploads. The zero value is empty.
+// Book is what came to this server. The zero value is empty.
 type Book struct {
-	mu      sync.Mutex
-	senders map[string]*store.Sender
-	refused []store.Refusal // the oldest first
-}
-
-// Senders implements store.Uploads.
-func (b *Book) Senders() []store.Sender {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	list := make([]store.Sender, 0, len(b.senders))
-	for _, s := range b.senders {
-		list = append(list, *s)
-	}
-	slices.SortFunc(list, func(x, y store.Sender) int {
-		return cmp.Or(cmp.Compare(y.Bytes, x.Bytes), strings.Compare(x.Name, y.Name))
-	})
-	return list
-}
-
-// Refused implements store.Uploads.
-func (b *Book) Refused() []store.Refusal {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	list := slices.Clone(b.refused)
-	slices.Reverse(list)
-	return list
+	mu  sync.Mutex
+	new seen // that is not in the state yet
 }
 
 // Around is a cache whose uploads are noted. auth says whose a request is.
@@ -75,48 +49,30 @@ func (b *Book) around(cache http.Handler, who func(*http.Request) string) http.H
 			return
 		}
 		what := clip.Line(req.URL.Path, 200)
-		seen := &watched{ResponseWriter: w}
+		status := &watched{ResponseWriter: w}
 		body := &counted{ReadCloser: req.Body}
 		if req.Body != http.NoBody {
 			req.Body = body
 		}
-		cache.ServeHTTP(seen, req)
-		b.note(name, what, seen, body.n)
+		cache.ServeHTTP(status, req)
+		b.note(name, what, status, body.n)
 	})
 }
 
-func (b *Book) note(name, what string, seen *watched, bytes int64) {
+func (b *Book) note(name, what string, status *watched, bytes int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := time.Now().UTC()
-	s := b.senders[name]
-	if s == nil {
-		if b.senders == nil {
-			b.senders = make(map[string]*store.Sender)
-		}
-		if len(b.senders) >= maxSenders { // who was silent for longest goes
-			var oldest *store.Sender
-			for _, o := range b.senders {
-				if oldest == nil || o.Last.Before(oldest.Last) {
-					oldest = o
-				}
-			}
-			delete(b.senders, oldest.Name)
-		}
-		s = &store.Sender{Name: name}
-		b.senders[name] = s
-	}
-	s.Last, s.Bytes = now, s.Bytes+bytes
+	news := seen{senders: []store.Sender{{Name: name, Bytes: bytes, Last: time.Now().UTC()}}}
+	s := &news.senders[0]
 	switch {
-	case seen.status >= 400:
+	case status.status >= 400:
 		s.Refused++
-		words, _, _ := strings.Cut(string(seen.words), "\n")
-		if b.refused = append(b.refused, store.Refusal{At: now, Who: name, What: what, Status: seen.status, Words: clip.Line(words, maxWords)}); len(b.refused) > maxRefused {
-			b.refused = slices.Delete(b.refused, 0, len(b.refused)-maxRefused)
-		}
+		words, _, _ := strings.Cut(string(status.words), "\n")
+		news.refused = []store.Refusal{{At: s.Last, Who: name, What: what, Status: status.status, Words: clip.Line(words, maxWords)}}
 	case strings.HasSuffix(what, ".narinfo"):
 		s.Paths++
 	}
+	b.new.add(&news)
 }
 
 // watched notes what is answered to an upload.
