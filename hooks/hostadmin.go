@@ -85,6 +85,27 @@ func (s *Server) approveHost(c *call.Call, name string) error {
 	return s.hosts.Approve(c.Ctx(), c.Caller(), name, d.Channel, *p.Instance)
 }
 
+// refuseHost says that a key by which a machine asks to be the host is not its key.
+func (s *Server) refuseHost(c *call.Call, name string) error {
+	var p struct {
+		Key string `json:"key"`
+	}
+	if err := c.ReadJSON(4<<10, &p); err != nil {
+		return err
+	}
+	return c.Done(s.Identities.Refuse(c.Ctx(), c.Who.Name, name, p.Key, c.About))
+}
+
+// listAsks lists the keys by which machines ask to be hosts.
+func (s *Server) listAsks(c *call.Call) error {
+	channel, sees := c.Query.Get("channel"), c.Sees()
+	list := s.Identities.List(func(a *api.Ask) bool { return (channel == "" || a.Channel == channel) && sees(a.Channel) })
+	if list == nil {
+		list = []api.Ask{}
+	}
+	return c.JSON(http.StatusOK, map[string]any{"asks": list}, nil)
+}
+
 // directHost asks a host to try its entry again that failed, or to leave a release for
 // the last system that it found well before.
 func (s *Server) directHost(what string) endpoint {

@@ -274,6 +274,48 @@ func TestApproveKey(t *testing.T) {
 	w.must(m.proves(m.bySSH(key)), 403, api.Forbidden, "nobody has said yet")
 }
 
+// TestRefuseKey: who operates a channel sees what asks to be of it, and refuses; the machine is told by whom, also when it asks
+// again, until somebody approves it.
+func TestRefuseKey(t *testing.T) {
+	w := newIdentityWorld(t)
+	later := w.standing()
+	key, m := sshKey(t), w.machine("web-1", "a", "boot-a")
+	fingerprint := ssh.FingerprintSHA256(key.PublicKey())
+	asks := func(token string) []api.Ask {
+		t.Helper()
+		return decode[struct {
+			Asks []api.Ask `json:"asks"`
+		}](t, w.must(w.do("GET", "/api/v1/asks", token, nil), 200, "")).Asks
+	}
+	refuse := func(token, key string) answer {
+		return w.do("POST", "/api/v1/hosts/web-1/refuse", token, map[string]string{"key": key})
+	}
+	w.must(refuse(w.op, fingerprint), 404, api.NotFound)
+	w.must(m.proves(m.bySSH(key)), 403, api.Forbidden, "nobody has said yet")
+	if list := asks(w.token("of-web", "read:web")); len(list) != 1 || list[0].Key != fingerprint || list[0].Host != "web-1" || list[0].RefusedBy != "" {
+		t.Errorf("%+v", list)
+	}
+	if list := asks(w.token("of-db", "operate:db")); len(list) != 0 {
+		t.Errorf("of another channel: %+v", list)
+	}
+	w.must(w.do("GET", "/api/v1/asks", w.host, nil), 403, api.Forbidden)
+	w.must(refuse(w.op, "SHA256:short"), 400, api.BadRequest)
+	w.must(refuse(w.token("db-again", "operate:db"), fingerprint), 403, api.Forbidden)
+	w.must(refuse(w.op, fingerprint), 204, "")
+	w.wantEvents("host.refused", 1, false)
+	w.must(m.proves(m.bySSH(key)), 403, api.Forbidden, "op has refused the key "+fingerprint)
+	later(time.Hour)
+	w.must(m.proves(m.bySSH(key)), 403, api.Forbidden, "op has refused")
+	if list := asks(w.op); len(list) != 1 || list[0].RefusedBy != "op" {
+		t.Errorf("%+v", list)
+	}
+	w.must(w.do("POST", "/api/v1/hosts/web-1/approve", w.op, map[string]string{"key": fingerprint}), 200, "")
+	m.in(m.proves(m.bySSH(key)))
+	if list := asks(w.op); len(list) != 0 {
+		t.Errorf("%+v", list)
+	}
+}
+
 // TestAsksAreBounded: strangers leave some keys behind, and those who ask again stay.
 func TestAsksAreBounded(t *testing.T) {
 	w := newIdentityWorld(t)

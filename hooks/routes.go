@@ -55,6 +55,8 @@ func (s *Server) rows() []row {
 		{Route{"PATCH", "/api/v1/hosts/:host", "host-patch", rights.Operates(scope.OfHost)}, s.operated(s.patchHost)},
 		{Route{"DELETE", "/api/v1/hosts/:host", "host-delete", rights.Operates(scope.OfHost)}, ofHost(s.deleteHost)},
 		{Route{"POST", "/api/v1/hosts/:host/approve", "host-approve", rights.Operates(scope.OfHost)}, s.operated(s.approveHost)},
+		{Route{"POST", "/api/v1/hosts/:host/refuse", "host-refuse", rights.Operates(scope.OfHost)}, ofHost(s.refuseHost)},
+		{Route{"GET", "/api/v1/asks", "ask-list", rights.Reads(scope.OfList)}, s.listAsks},
 		{Route{"POST", "/api/v1/hosts/:host/retry", "host-retry", rights.Operates(scope.OfHost)}, s.directHost(desired.Retry)},
 		{Route{"POST", "/api/v1/hosts/:host/revert", "host-revert", rights.Operates(scope.OfHost)}, s.directHost(desired.Revert)},
 		{Route{"POST", "/api/v1/hosts/:host/release", "host-release", rights.Operates(scope.OfHost)}, s.releaseHost()},

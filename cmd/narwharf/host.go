@@ -16,7 +16,7 @@ import (
 func hostCommand() *cobra.Command {
 	return command.Group("host", "look at one host, hold it, label it, direct it, say which machine it is", "",
 		hostShowCommand(), hostHoldCommand(), hostUnholdCommand(), hostLabelCommand(),
-		hostRetryCommand(), hostRevertCommand(), hostReleaseCommand(), hostApproveCommand(), hostRemoveCommand())
+		hostRetryCommand(), hostRevertCommand(), hostReleaseCommand(), hostAsksCommand(), hostApproveCommand(), hostRefuseCommand(), hostRemoveCommand())
 }
 
 func hostShowCommand() *cobra.Command {
@@ -123,6 +123,39 @@ the one that the machine's console shows.
 			id = ""
 		}
 		return s.host(s.PostHost(s.Ctx, args[0], "approve", map[string]string{"instance": id}))
+	})
+}
+
+func hostAsksCommand() *cobra.Command {
+	c := command.New("asks", "list the machines that ask to be hosts by their SSH host keys", 0, 0,
+		`Of a key that is in no list of the server's somebody has to say whose it is:
+narwharf host approve, or narwharf host refuse. A machine asks again and again; what
+it asks is forgotten a day after the last time.`)
+	return withServer(c, func(s *session, _ []string) error {
+		list, err := s.Asks(s.Ctx)
+		if err != nil {
+			return err
+		}
+		return s.Show(list, func() error { return terminal.Asks(s.Out, list) })
+	})
+}
+
+func hostRefuseCommand() *cobra.Command {
+	c := command.New("refuse HOST --key FINGERPRINT", "say that an SSH host key is not the host's", 1, 1,
+		`The machine that asks by the key is told so, while it goes on to ask and for a day
+after. narwharf host approve takes it back.
+
+    narwharf host refuse web-7 --key SHA256:…`)
+	key := c.Flags().String("key", "", "`FINGERPRINT` of the SSH host key, as narwharf host asks lists it")
+	command.Must(c.MarkFlagRequired("key"))
+	return withServer(c, func(s *session, args []string) error {
+		if err := s.RefuseHost(s.Ctx, args[0], *key); err != nil {
+			return err
+		}
+		return s.Show(map[string]string{"refused": *key}, func() error {
+			_, err := fmt.Fprintln(s.Out, "refused "+*key)
+			return err
+		})
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"unicode"
 
 	"narwharf/hooks/api"
+	"narwharf/narinfo/clip/cliptest"
 )
 
 // fill sets every string in a value, and makes what is missing.
@@ -82,11 +83,7 @@ func liar(word string) http.Handler {
 // terminal, stands for a row of its own, or fills the screen.
 func TestWordsOfOthers(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
-	for name, word := range map[string]string{
-		"clear": "a\x1b[2J\x1b[Hb", "title": "\x1b]0;pwned\a", "colour": "\x1b[32mok\x1b[0m", "a row": "a\nweb-9  now  ok", "overwritten": "a\rok",
-		"erased": "a\r\x1b[Kok", "C1": "a\u009b2Jb\u0085c", "right to left": "\u202egpj.exe", "isolate": "\u2067a\u2069", "no width": "ad\u200bmin\ufeff",
-		"separators": "a\u2028b\u2029c", "tags": "a\U000e0041", "tabs": "a\tb", "nul": "a\x00b\x7f", "long": strings.Repeat("w", 20<<10), "marks": "z" + strings.Repeat("\u0301", 300),
-	} {
+	for name, word := range cliptest.Words {
 		t.Run(name, func(t *testing.T) {
 			srv := httptest.NewServer(liar(word))
 			defer srv.Close()

@@ -170,18 +170,16 @@ func (c *Client) DeleteChannel(ctx context.Context, name string, ifSeq int64) er
 // channel only, unless that is "". With a wait it parks until there is more; no
 // events mean that there was none.
 func (c *Client) Events(ctx context.Context, since int64, channel string, wait time.Duration) (events []Event, next int64, err error) {
-	return c.EventsBy(ctx, since, channel, "", wait)
+	events, next, err = c.EventsWhere(ctx, url.Values{"since": {fmt.Sprint(since)}, "channel": {channel}}, wait)
+	return events, max(next, since), err
 }
 
-// EventsBy is Events of those whom a pattern means, unless that is "".
-func (c *Client) EventsBy(ctx context.Context, since int64, channel, who string, wait time.Duration) (events []Event, next int64, err error) {
-	query := url.Values{"since": {fmt.Sprint(since)}, "channel": {channel}}
-	if who != "" {
-		query.Set("who", who)
-	}
+// EventsWhere reads the log by a query of the API: channel, host, kind, who, and since or before, an id below which the newest
+// lines come first. next is the id to go on from; backwards 0 where nothing is left.
+func (c *Client) EventsWhere(ctx context.Context, query url.Values, wait time.Duration) (events []Event, next int64, err error) {
 	a, err := c.Do(ctx, Call{Path: "/api/v1/events", Query: query, Wait: wait})
 	if err != nil || a.Status == http.StatusNotModified {
-		return nil, since, err
+		return nil, 0, err
 	}
 	var page struct {
 		Events []Event `json:"events"`
@@ -230,6 +228,20 @@ func (c *Client) Host(ctx context.Context, host string) (*Host, error) {
 // PatchHost changes what the server keeps about a host: hold, unhold, labels.
 func (c *Client) PatchHost(ctx context.Context, host string, change map[string]any) (*Host, error) {
 	return ask[*Host](ctx, c, Call{Method: http.MethodPatch, Path: hostPath(host), Body: change})
+}
+
+// Asks are the SSH host keys by which machines ask to join, of channels that the caller may look at.
+func (c *Client) Asks(ctx context.Context) ([]Ask, error) {
+	list, err := ask[struct {
+		Asks []Ask `json:"asks"`
+	}](ctx, c, Call{Method: http.MethodGet, Path: "/api/v1/asks"})
+	return list.Asks, err
+}
+
+// RefuseHost says that a key is not the host's.
+func (c *Client) RefuseHost(ctx context.Context, host, key string) error {
+	_, err := c.Do(ctx, Call{Method: http.MethodPost, Path: hostPath(host) + "/refuse", Body: map[string]string{"key": key}})
+	return err
 }
 
 // PostHost does something about a host: "approve" with its instance; "retry",

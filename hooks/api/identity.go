@@ -78,6 +78,8 @@ type Ask struct {
 	Instance string    `json:"instance"`
 	Address  string    `json:"address"` // from which it came last, as the server saw it
 	Since    time.Time `json:"since"`
+	// RefusedBy is who has said that the key is not the host's, "" if nobody has.
+	RefusedBy string `json:"refused_by,omitempty"`
 }
 
 // Join is the body of POST /api/v1/join, with a join token or a proof: a machine becomes a

@@ -104,7 +104,7 @@ func TestQuery(t *testing.T) {
 			}
 			return ""
 		})
-		if err != nil || q.means(&e) != want {
+		if err != nil || q.Means(&e) != want {
 			t.Errorf("%v: %v, %v", param, !want, err)
 		}
 	}

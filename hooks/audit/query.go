@@ -55,8 +55,8 @@ func ParseQuery(param func(name string) string) (q Query, err error) {
 	return q, nil
 }
 
-// means tells whether a line is meant.
-func (q *Query) means(e *api.Event) bool {
+// Means tells whether a line is meant.
+func (q *Query) Means(e *api.Event) bool {
 	return (q.Channel == "" || e.Channel == q.Channel) && (q.Host == "" || e.Host == q.Host) && q.kind.MatchString(e.Kind) &&
 		(q.Sees == nil || q.Sees(e.Channel)) && q.who.Did(e)
 }
@@ -66,11 +66,11 @@ func (q *Query) Page(set *mirror.Set, memory *Memory) (text []byte, next int64, 
 	var list []api.Event
 	switch {
 	case q.Before > 0 && q.Host != "":
-		list, next, err = memory.before(set, q.Host, q.Before, backwards, q.means)
+		list, next, err = memory.before(set, q.Host, q.Before, backwards, q.Means)
 	case q.Before > 0:
-		list, next, err = Before(set, q.Before, backwards, q.means)
+		list, next, err = Before(set, q.Before, backwards, q.Means)
 	default:
-		list, next, err = Since(set, q.Since, page, q.means)
+		list, next, err = Since(set, q.Since, page, q.Means)
 	}
 	if err != nil {
 		return nil, next, err

@@ -240,6 +240,9 @@ func (i *Identities) bySSH(ctx context.Context, j *api.Join, address string) (*p
 		if err := i.ask(ctx, j, fingerprint, address); err != nil {
 			return nil, err
 		}
+		if a := i.asks.Get(fingerprint); a != nil && a.RefusedBy != "" {
+			return nil, api.Errorf(api.Forbidden, "%s has refused the key %s as that of %s. If that was a mistake: narwharf host approve %s --key %s", a.RefusedBy, fingerprint, j.Host, j.Host, fingerprint)
+		}
 		return nil, api.Errorf(api.Forbidden, "nobody has said yet that the key %s is that of %s, in the channel %s. If this machine's console shows the same key (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub): narwharf host approve %s --key %s", fingerprint, j.Host, j.Channel, j.Host, fingerprint)
 	}
 	s := i.o.SSH

@@ -109,12 +109,15 @@ func (i *Identities) ask(ctx context.Context, j *api.Join, fingerprint, address 
 		all := i.asks.AllIn(tx)
 		if was := all[fingerprint]; was != nil && was.Host == j.Host {
 			is.Since = was.Since
+			if was.Channel == j.Channel {
+				is.RefusedBy = was.RefusedBy
+			}
 		}
 		delete(all, fingerprint)
 		for _, key := range over(all, tx.Time) {
 			i.asks.Put(tx, key, nil)
 		}
-		tx.Notify(audit.Host(j.Host))
+		tx.Notify(append(audit.Hosts(j.Channel), audit.Host(j.Host))...)
 		i.asks.Put(tx, fingerprint, is)
 		return nil
 	})
@@ -136,8 +139,14 @@ func over(all map[string]*Ask, now time.Time) (keys []string) {
 
 // Asks are the keys with which machines ask to be a host, the oldest first.
 func (i *Identities) Asks(host string) (asks []api.Ask) {
+	return i.List(func(a *api.Ask) bool { return a.Host == host })
+}
+
+// List is what machines ask that keep says yes to, the oldest first. What is older than a day is not in it.
+func (i *Identities) List(keep func(a *api.Ask) bool) (asks []api.Ask) {
+	now := i.o.Clock()
 	for _, a := range i.asks.All() {
-		if a.Host == host {
+		if keep(&a.Ask) && now.Sub(a.Last) < askLasts {
 			asks = append(asks, a.Ask)
 		}
 	}
@@ -164,11 +173,8 @@ func (i *Identities) Approve(ctx context.Context, by, name, fingerprint string, 
 		if was := i.keys.In(tx, fingerprint); was != nil && was.Host != name {
 			return api.Errorf(api.IdentityConflict, "the key %s is that of %s: first narwharf host remove %[2]s, or give %s a key of its own", fingerprint, was.Host, name)
 		}
-		a := i.asks.In(tx, fingerprint)
-		if a == nil || a.Host != name {
-			return api.Errorf(api.NotFound, "no machine asks to be %s with the key %s: narwharf host show %s lists those that do", name, fingerprint, name)
-		}
-		if err := may(a.Channel); err != nil {
+		a, err := i.asked(tx, name, fingerprint, may)
+		if err != nil {
 			return err
 		}
 		i.keys.Put(tx, fingerprint, &Approved{Host: name, Channel: a.Channel, By: by, At: tx.Time.UTC()})
@@ -176,6 +182,36 @@ func (i *Identities) Approve(ctx context.Context, by, name, fingerprint string, 
 		tx.Notify(audit.Host(name))
 		audit.Note(tx, api.Event{Kind: "host.approved", By: by, Channel: a.Channel, Host: name,
 			Text: fmt.Sprintf("the SSH key %s is that of %s", fingerprint, name), Data: map[string]string{"key": fingerprint}})
+		return nil
+	})
+}
+
+// asked is what a machine asks with a key, if the caller may answer it.
+func (i *Identities) asked(tx *mirror.Tx, name, fingerprint string, may func(channel string) error) (*Ask, error) {
+	a := i.asks.In(tx, fingerprint)
+	if a == nil || a.Host != name {
+		return nil, api.Errorf(api.NotFound, "no machine asks to be %s with the key %s: narwharf host asks lists those that do", name, fingerprint)
+	}
+	return a, may(a.Channel)
+}
+
+// Refuse says that a key is not a host's, whose machine has asked with it. The machine is told so while it goes on to
+// ask, and for a day after; Approve takes it back.
+func (i *Identities) Refuse(ctx context.Context, by, name, fingerprint string, may func(channel string) error) error {
+	if !fingerprintGrammar.MatchString(fingerprint) {
+		return api.Errorf(api.BadRequest, "key is not a fingerprint like SHA256:… of 50 characters: narwharf host asks lists those that ask")
+	}
+	return i.o.Set.Update(ctx, []string{lock}, func(tx *mirror.Tx) error {
+		was, err := i.asked(tx, name, fingerprint, may)
+		if err != nil {
+			return err
+		}
+		is := *was
+		is.RefusedBy = by
+		i.asks.Put(tx, fingerprint, &is)
+		tx.Notify(audit.Host(name))
+		audit.Note(tx, api.Event{Kind: "host.refused", By: by, Channel: is.Channel, Host: name,
+			Text: fmt.Sprintf("the SSH key %s is not to be that of %s", fingerprint, name), Data: map[string]string{"key": fingerprint}})
 		return nil
 	})
 }

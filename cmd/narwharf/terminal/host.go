@@ -221,6 +221,19 @@ func StateOf(h *api.Host) Cell {
 	return Cell{fmt.Sprintf("%s (%s)", strings.Join(more, ", "), state), mood}
 }
 
+// Asks is a table of keys with which machines ask to be hosts.
+func Asks(out io.Writer, asks []api.Ask) error {
+	if len(asks) == 0 {
+		_, err := fmt.Fprintln(out, "no machine asks to be a host")
+		return err
+	}
+	return Table(out, "HOST\tCHANNEL\tKEY\tFROM\tSINCE\tREFUSED BY", func(row func(cells ...any)) {
+		for _, a := range asks {
+			row(a.Host, a.Channel, a.Key, a.Address, a.Since.UTC().Format("2006-01-02 15:04"), Unknown(a.RefusedBy))
+		}
+	})
+}
+
 // Asking lists the keys with which machines ask to be a host.
 func Asking(h *api.Host) string {
 	lines := make([]string, 0, len(h.Asks)+1)

@@ -36,6 +36,8 @@ type shown struct {
 	Back    *back
 	Earlier int64 // below which the history goes on
 	Past    *past // nil where nothing is recorded
+	// NoHistory is why History cannot be read now.
+	NoHistory string
 }
 
 // wave is hosts with words about them.
@@ -127,7 +129,11 @@ func (m *room) channel(r *frame.Request) (*frame.Page, error) {
 		return page, nil
 	}
 	if err := history(r, s); err != nil {
-		return nil, err
+		var e *api.Error
+		if !errors.As(err, &e) { // else what goes on now is of more use than nothing
+			return nil, err
+		}
+		s.NoHistory = e.Message
 	}
 	if m.Past != nil {
 		var err error

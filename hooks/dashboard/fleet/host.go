@@ -25,6 +25,7 @@ type one struct {
 	Steps    []step
 	Attempts []attempt
 	Past     []api.Event // what else the audit log says
+	NoPast   string      // why it cannot be read now
 	Buttons  []button
 	Log      []terminal.Line
 	LogOf    string
@@ -75,7 +76,11 @@ func (m *room) host(r *frame.Request) (*frame.Page, error) {
 		return nil, err
 	}
 	if err := o.past(r); err != nil {
-		return nil, err
+		var e *api.Error
+		if !errors.As(err, &e) { // else what the host does now is of more use than nothing
+			return nil, err
+		}
+		o.NoPast = e.Message
 	}
 	bad := 0
 	if o.Kind.Bad() {

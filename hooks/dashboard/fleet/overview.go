@@ -50,8 +50,11 @@ func (m *room) overview(r *frame.Request) (*frame.Page, error) {
 	var channels struct {
 		Channels []*api.Channel `json:"channels"`
 	}
+	var asks struct {
+		Asks []api.Ask `json:"asks"`
+	}
 	s := new(summary)
-	for path, into := range map[string]any{"/api/v1/alarms": &alarms, "/api/v1/rollouts": &rollouts, "/api/v1/channels": &channels} {
+	for path, into := range map[string]any{"/api/v1/alarms": &alarms, "/api/v1/rollouts": &rollouts, "/api/v1/channels": &channels, "/api/v1/asks": &asks} {
 		if err := r.Get(path, into); err != nil {
 			return nil, err
 		}
@@ -83,6 +86,7 @@ func (m *room) overview(r *frame.Request) (*frame.Page, error) {
 		at(rollouts.Rollouts[i].Channel).Run = &rollouts.Rollouts[i]
 	}
 	s.wrongs(alarms.Alarms)
+	s.asks(asks.Asks)
 	topics := []string{audit.Events, audit.HostsOf(""), driver.Topic("")}
 	return &frame.Page{Title: "Overview", Body: "overview", Data: s, Bad: len(s.Wrong) + s.More, Fragments: []string{"overview-now", "overview-channels", "overview-server"}, Topics: topics}, nil
 }
@@ -98,9 +102,9 @@ func (s *summary) wrongs(alarms []alarm.Alarm) {
 		c := &s.Channels[i]
 		link := "/ui/channels/" + c.Channel.Channel
 		if run := c.Run; run != nil && (run.State == rollout.Halted || run.State == rollout.Aborting) {
-			s.Wrong = append(s.Wrong, wrong{Tag: string(run.State), Tone: "bad", Text: fmt.Sprintf("%s: release %d is %s: %s", run.Channel, run.Seq, run.State, run.Why), Link: link})
+			s.Wrong = append(s.Wrong, wrong{Tag: string(run.State), Tone: "bad", Text: strings.TrimSuffix(fmt.Sprintf("%s, release %d: %s", run.Channel, run.Seq, run.Why), ": "), Link: link})
 		} else if run != nil && (run.State == rollout.Paused || asksYes(run)) {
-			s.Wrong = append(s.Wrong, wrong{Tag: string(run.State), Tone: "warn", Text: strings.TrimSuffix(fmt.Sprintf("%s: release %d waits for a person: %s", run.Channel, run.Seq, run.Why), ": "), Link: link})
+			s.Wrong = append(s.Wrong, wrong{Tag: string(run.State), Tone: "warn", Text: strings.TrimSuffix(fmt.Sprintf("%s, release %d waits for a person: %s", run.Channel, run.Seq, run.Why), ": "), Link: link})
 		}
 		for k := condition.Failed; k <= condition.Drifted; k++ {
 			if n := c.Kinds[k]; n > 0 {
@@ -122,6 +126,23 @@ func (s *summary) wrongs(alarms []alarm.Alarm) {
 			w.Tone = "warn"
 		}
 		s.Wrong = append(s.Wrong, w)
+	}
+}
+
+// asks says that machines ask to be hosts.
+func (s *summary) asks(list []api.Ask) {
+	n := 0
+	for i := range list {
+		if list[i].RefusedBy == "" {
+			n++
+		}
+	}
+	text := fmt.Sprintf("%d machines ask to be hosts by their SSH keys", n)
+	if n == 1 {
+		text = "1 machine asks to be a host by its SSH key"
+	}
+	if n > 0 {
+		s.Wrong = append(s.Wrong, wrong{Tag: "asks", Tone: "warn", Text: text, Link: "/ui/asks"})
 	}
 }
 

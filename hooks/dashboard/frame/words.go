@@ -30,7 +30,7 @@ func (f *Frame) words() template.FuncMap {
 		"bytes": Bytes,
 		"took":  took,
 		"line":  func(s string) string { return clip.Line(s, 500) },
-		"word":  func(s string) string { return clip.Line(s, 128) },
+		"word":  func(v any) string { return clip.Line(fmt.Sprint(v), 128) },
 		"name":  Name,
 		"svg":   func(c *plot.Cells) template.HTML { return c.SVG() },
 		"n":     count,

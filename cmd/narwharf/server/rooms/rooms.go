@@ -10,6 +10,7 @@ import (
 	"narwharf/cmd/narwharf/server/token"
 	"narwharf/hooks/dashboard/difference"
 	"narwharf/hooks/dashboard/frame"
+	"narwharf/hooks/dashboard/joining"
 	"narwharf/hooks/dashboard/limits"
 	"narwharf/hooks/dashboard/people"
 	"narwharf/hooks/dashboard/store"
@@ -21,7 +22,7 @@ import (
 // Of are the rooms of a server, in the order of the navigation.
 func Of(cache *stored.Cache, came func(context.Context) ([]store.Sender, []store.Refusal, error), past func(context.Context, string, series.Resolution) (*series.Table, error), tokens token.Store, cfg *serverconfig.Config) []*frame.Room {
 	return []*frame.Room{
-		difference.Room(), limits.Room(), telling.Room(),
+		difference.Room(), limits.Room(), telling.Room(), joining.Room(),
 		store.Room(store.Options{
 			Cache: contents.Contents{Cache: cache}, Uploads: came, Past: past,
 		}),
