@@ -27,6 +27,7 @@ type share struct {
 // shares are the areas, from below. Each state is of the first one that has it.
 var shares = []share{
 	{"well", 2, func(s api.State) bool { return frame.Tone(s) == "good" }},
+	{"waiting", 6, func(s api.State) bool { return s == api.Staged || s == api.WaitingState }},
 	{"on their way", 0, func(s api.State) bool { return frame.Tone(s) == "busy" }},
 	{"wait for a reboot", 3, func(s api.State) bool { return s == api.Armed }},
 	{"drifted", 4, func(s api.State) bool { return s == api.Drifted }},

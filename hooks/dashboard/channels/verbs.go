@@ -24,9 +24,9 @@ type verb struct {
 }
 
 var all = []verb{
+	{rollout.Advance, "Approve", "This is the yes that the policy asks for: the next wave opens.", false, frame.MustReason, true},
 	{rollout.Pause, "Pause", "Nobody new begins with it. Hosts that are on their way go on to their end. Resume lets it go on.", false, frame.MayReason, false},
 	{rollout.Resume, "Resume", "It goes on where it stopped, without the hosts that ended badly.", false, frame.MayReason, false},
-	{rollout.Advance, "Approve", "This is the yes that the policy asks for: the next wave opens.", false, frame.MustReason, true},
 	{rollout.Retry, "Retry", "Hosts that ended badly try the same release again.", false, frame.MayReason, false},
 	{rollout.Skip, "Skip the wave", "The wave that is open counts as passed, and the next one opens.", true, frame.MustReason, true},
 	{rollout.Abort, "Abort", "Nobody new begins, and hosts that run the release go back to what they had confirmed before it.", true, frame.MustReason, false},

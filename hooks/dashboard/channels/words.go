@@ -40,12 +40,15 @@ func gate(s *rollout.Summary) (text, tone string) {
 	}
 	for i := len(s.Waves) - 1; i >= 0; i-- {
 		w := &s.Waves[i]
-		if text, _ := waveText(w); w.State != rollout.WaveAhead {
+		if text, tone := waveText(w); w.State != rollout.WaveAhead {
 			name := fmt.Sprintf("Wave %d of %d", i+1, len(s.Waves))
 			if w.Name != fmt.Sprintf("wave %d", i+1) {
 				name += " (" + w.Name + ")"
 			}
-			return name + ": " + text, "busy"
+			if w.State == rollout.WavePassed || w.State == rollout.WaveSkipped {
+				tone = "busy" // the next one opens in a moment
+			}
+			return name + ": " + text, tone
 		}
 	}
 	return why("It runs"), "busy"
@@ -70,7 +73,7 @@ func waveText(w *rollout.WaveSummary) (text, tone string) {
 	case rollout.WaveBaking:
 		text, tone = counts+"; it bakes until "+w.Bakes.UTC().Format("15:04:05 UTC"), "busy"
 	case rollout.WaveApproval:
-		text, tone = counts+"; it waits for somebody's yes (advance)", "warn"
+		text, tone = counts+"; it waits for somebody's yes", "warn"
 	case rollout.WavePassed:
 		text, tone = counts, "good"
 	case rollout.WaveSkipped:
@@ -85,6 +88,21 @@ func waveText(w *rollout.WaveSummary) (text, tone string) {
 		}
 	}
 	return text, tone
+}
+
+// Text is what they wait for, behind their number.
+func (w waits) Text() string {
+	if text := waitWords[w.Kind]; text != "" {
+		return text
+	}
+	return "for " + string(w.Kind)
+}
+
+var waitWords = map[api.WaitKind]string{
+	api.WaitWave: "for their wave", api.WaitBake: "for the bake", api.WaitWindow: "for their window", api.WaitSlot: "for a reboot slot", api.WaitBudget: "for a budget", api.WaitAfter: "for other hosts",
+	api.WaitHold: "held", api.WaitPaused: "paused", api.WaitOffline: "offline", api.WaitInhibited: "inhibited on the host", api.WaitQuarantine: "since the system is in quarantine",
+	api.WaitNotInRelease: "not in the release", api.WaitRetry: "for a retry", api.WaitReboot: "for a reboot", api.WaitExpired: "since the release has expired", api.WaitCheck: "for a check",
+	api.WaitApproval: "for somebody's yes", api.WaitFreeze: "for the end of the freeze",
 }
 
 // cause is why hosts ended badly, and which.

@@ -95,18 +95,32 @@ func release(r *frame.Request) (*frame.Page, error) {
 	if err := v.history(r); err != nil {
 		return nil, err
 	}
-	if r.Can(scope.Operate, channel) || r.Can(scope.Promote, channel) {
+	now, err := present(r, channel)
+	if err != nil {
+		return nil, err
+	}
+	if now != v.Seq && !v.Collected && (r.Can(scope.Operate, channel) || r.Can(scope.Promote, channel)) {
 		v.Command = fmt.Sprintf("narwharf rollback %s --to %d", channel, v.Seq)
 	}
 	return &frame.Page{Title: fmt.Sprintf("Release %d of %s", v.Seq, channel), Body: "release", Data: v}, nil
 }
 
-// history finds who promoted the release, and which others there are. It needs another right, pull: who has
-// it not sees no more than the difference.
-func (v *view) history(r *frame.Request) error {
-	if !r.Can(scope.Pull, "") {
-		return nil
+// present is the release that a channel has now, 0 if it has none.
+func present(r *frame.Request, channel string) (int64, error) {
+	var list struct {
+		Channels []api.Channel `json:"channels"`
 	}
+	err := r.Get("/api/v1/channels", &list)
+	for i := range list.Channels {
+		if list.Channels[i].Channel == channel {
+			return list.Channels[i].Seq, err
+		}
+	}
+	return 0, err
+}
+
+// history finds who promoted the release, and which others there are.
+func (v *view) history(r *frame.Request) error {
 	var h struct {
 		History []api.HistoryItem `json:"history"`
 	}

@@ -13,7 +13,13 @@ const (
 	of      = "GET /api/v1/channels/web/releases/4/difference"
 	history = "GET /api/v1/channels/web/history?below=5&limit=20"
 	page    = "/ui/channels/web/releases/4"
+
+	channels = "GET /api/v1/channels"
 )
+
+func at(seq int64) any {
+	return map[string]any{"channels": []api.Channel{{Channel: "web", Seq: seq}}}
+}
 
 func sample() plan.Difference {
 	return plan.Difference{Channel: "web", Seq: 4, From: 2, LastGood: true, Meta: map[string]string{"rev": "abc", "run_url": "https://ci.example.org/7", "evil": "javascript:alert(1)"}, Unchanged: 3, Changes: []plan.Change{
@@ -31,6 +37,7 @@ func sample() plan.Difference {
 func TestRelease(t *testing.T) {
 	w := frametest.New(t, []string{"read:*", "pull", "operate:web"}, Room())
 	w.API[of] = sample()
+	w.API[channels] = at(5)
 	w.API[history] = map[string]any{"history": []api.HistoryItem{{Seq: 4, By: "ci"}, {Seq: 3}, {Seq: 2}}}
 	a := w.See(page, "Release 4 of web", "by ci", `<a href="https://ci.example.org/7" rel="noreferrer">`, "release 2</a>, the last that completed well", "web-1, web-2 and 10 more",
 		"100 MiB → 90 MiB unpacked (-10 MiB)", "7 paths, 5 MiB", "1 added", "1 removed", "1 updated", "1 older than before", "1 of another size", "2 packages with smaller",
@@ -48,9 +55,14 @@ func TestRelease(t *testing.T) {
 	w.API[of+"?from=3"] = plan.Difference{Channel: "web", Seq: 4, From: 3, Unchanged: 5}
 	w.See(page+"?from=3", "Nothing differs: 5 targets as before.", `<option value="3" selected>`)
 
-	w = frametest.New(t, []string{"read:*"}, Room()) // who may not pull sees no history
-	w.API[of] = sample()
-	w.Absent(page, "by ci", "<option", "narwharf rollback")
+	w.API[channels] = at(4)
+	w.Absent(page, "narwharf rollback") // to where the channel is
+	w.API[channels], w.API[history] = at(5), map[string]any{"history": []api.HistoryItem{{Seq: 4, By: "ci", Collected: true}}}
+	w.Absent(page, "narwharf rollback") // its paths are gone
+	w = frametest.New(t, []string{"read:*"}, Room())
+	w.API[of], w.API[channels], w.API[history] = sample(), at(5), map[string]any{"history": []api.HistoryItem{{Seq: 4, By: "ci"}}}
+	w.See(page, "by ci")
+	w.Absent(page, "narwharf rollback")
 	if got := frametest.New(t, []string{"read:db"}, Room()).Get(page); got.Status == 200 {
 		t.Errorf("of another channel: %d", got.Status)
 	}
@@ -63,6 +75,7 @@ func TestNasties(t *testing.T) {
 		d, item := sample(), api.HistoryItem{Seq: 4}
 		frametest.Fill(&d, text, func(field string) bool { return field == "Channel" })
 		frametest.Fill(&item, text, nil)
+		w.API[channels] = at(4)
 		w.API[of], w.API[history] = d, map[string]any{"history": []api.HistoryItem{item}}
 	})
 }

@@ -61,7 +61,7 @@ func (l *line) Why() string {
 	case st != nil && st.Pause != nil:
 		return "paused on the host: " + st.Pause.Reason
 	case l.WaitingFor != nil:
-		return l.WaitingFor.Text()
+		return strings.TrimPrefix(l.WaitingFor.Text(), "waits: ")
 	case st != nil && st.NeedReboot:
 		return "needs a reboot for " + strings.Join(st.NeedRebootFor, ", ")
 	}

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"narwharf/hooks/host"
 	"narwharf/hooks/rollout"
 	"narwharf/hooks/rollout/driver"
+	"narwharf/signing/access/scope"
 )
 
 // summary is what the overview shows.
@@ -36,6 +38,8 @@ type channel struct {
 	Run   *rollout.Summary
 	Hosts int
 	Kinds [condition.Count]int
+	// MayPause: its roll-out goes on, and who looks may stop it.
+	MayPause bool
 }
 
 const mostAlarms = 50
@@ -87,6 +91,11 @@ func (m *room) overview(r *frame.Request) (*frame.Page, error) {
 	}
 	s.wrongs(alarms.Alarms)
 	s.asks(asks.Asks)
+	slices.SortStableFunc(s.Wrong, func(a, b wrong) int { return cmp.Compare(a.Tone, b.Tone) }) // bad, warn
+	for i := range s.Channels {
+		c := &s.Channels[i]
+		c.MayPause = c.Run != nil && (c.Run.State == rollout.Running || c.Run.State == rollout.Planned) && r.Can(scope.Operate, c.Channel.Channel)
+	}
 	topics := []string{audit.Events, audit.HostsOf(""), driver.Topic("")}
 	return &frame.Page{Title: "Overview", Body: "overview", Data: s, Bad: len(s.Wrong) + s.More, Fragments: []string{"overview-now", "overview-channels", "overview-server"}, Topics: topics}, nil
 }
@@ -104,7 +113,11 @@ func (s *summary) wrongs(alarms []alarm.Alarm) {
 		if run := c.Run; run != nil && (run.State == rollout.Halted || run.State == rollout.Aborting) {
 			s.Wrong = append(s.Wrong, wrong{Tag: string(run.State), Tone: "bad", Text: strings.TrimSuffix(fmt.Sprintf("%s, release %d: %s", run.Channel, run.Seq, run.Why), ": "), Link: link})
 		} else if run != nil && (run.State == rollout.Paused || asksYes(run)) {
-			s.Wrong = append(s.Wrong, wrong{Tag: string(run.State), Tone: "warn", Text: strings.TrimSuffix(fmt.Sprintf("%s, release %d waits for a person: %s", run.Channel, run.Seq, run.Why), ": "), Link: link})
+			tag := "approval"
+			if run.State == rollout.Paused {
+				tag = string(run.State)
+			}
+			s.Wrong = append(s.Wrong, wrong{Tag: tag, Tone: "warn", Text: strings.TrimSuffix(fmt.Sprintf("%s, release %d waits for a person: %s", run.Channel, run.Seq, run.Why), ": "), Link: link})
 		}
 		for k := condition.Failed; k <= condition.Drifted; k++ {
 			if n := c.Kinds[k]; n > 0 {
@@ -118,10 +131,10 @@ func (s *summary) wrongs(alarms []alarm.Alarm) {
 			break
 		}
 		a := &alarms[i]
-		if run := s.runOf(a.Channel); a.Kind == "rollout.halted" && run != nil && run.State == rollout.Halted && run.Seq == a.Seq {
+		if run := s.runOf(a.Channel); strings.HasPrefix(a.Kind, "rollout.") && run != nil && run.State == rollout.Halted && run.Seq == a.Seq {
 			continue // it stands above
 		}
-		w := wrong{Tag: a.Kind, Tone: "bad", Text: a.Text, Link: "/ui/alarms", Alarm: a}
+		w := wrong{Tag: a.Kind, Tone: "bad", Text: a.Text, Link: fmt.Sprintf("/ui/alarms#alarm-%d", a.ID), Alarm: a}
 		if a.Taken != nil {
 			w.Tone = "warn"
 		}

@@ -53,7 +53,7 @@ func (l *Lines) HTML() template.HTML {
 	var b strings.Builder
 	some := *l
 	some.Series = slices.DeleteFunc(slices.Clone(l.Series), func(s Series) bool { return math.IsNaN(s.last()) })
-	l = &some
+	l = some.recent()
 	p := l.thin(maxPoints)
 	fmt.Fprintf(&b, `<figure class="plot" id="%s"><figcaption>%s</figcaption>`, html.EscapeString(l.ID), html.EscapeString(l.Title))
 	if len(p.Series) == 0 {
@@ -85,6 +85,24 @@ func (l *Lines) HTML() template.HTML {
 	l.thin(maxRows).table(&b)
 	b.WriteString(`</figure>`)
 	return template.HTML(b.String()) //nolint:gosec // all of it is escaped
+}
+
+// atLeast is how many times are shown where less is known.
+const atLeast = 12
+
+// recent is the same without the times at the beginning of which nothing is known.
+func (l *Lines) recent() *Lines {
+	first := len(l.Begin)
+	for _, s := range l.Series {
+		first = min(first, slices.IndexFunc(s.Values, func(v float64) bool { return !math.IsNaN(v) }))
+	}
+	first = max(min(first-1, len(l.Begin)-atLeast), 0)
+	r := *l
+	r.Begin, r.Series = l.Begin[first:], make([]Series, len(l.Series))
+	for i, s := range l.Series {
+		r.Series[i] = Series{Name: s.Name, Colour: s.Colour, Values: s.Values[first:]}
+	}
+	return &r
 }
 
 func (l *Lines) span() time.Duration { return l.Begin[len(l.Begin)-1].Sub(l.Begin[0]) }

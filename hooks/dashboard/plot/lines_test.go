@@ -99,3 +99,25 @@ func TestLinesEdges(t *testing.T) {
 		t.Errorf("the top of 3 GiB is %v", top)
 	}
 }
+
+// What is known for a short while alone is drawn as wide as what is known for long; what happened is where it happened.
+func TestRecent(t *testing.T) {
+	begin := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	l := Lines{ID: "x", Title: "Hosts", Series: []Series{{Name: "well", Values: make([]float64, 576)}}}
+	for i := range 576 {
+		l.Begin = append(l.Begin, begin.Add(time.Duration(i)*5*time.Minute))
+		l.Series[0].Values[i] = math.NaN()
+	}
+	l.Series[0].Values[575] = 3
+	l.Marks = []Mark{{At: l.Begin[570], Text: "release <2>"}}
+	text := string(l.HTML())
+	for _, want := range []string{`<span>23:00</span>`, `<span>23:55</span>`, `<title>release &lt;2&gt;</title>`, `class="mark" d="M545 0V200"`, "2026-03-02 23:30 UTC: release"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in %s", want, text)
+		}
+	}
+	l.Series[0].Values[1] = 4
+	if text := string(l.HTML()); !strings.Contains(text, `<span>00:00</span>`) {
+		t.Errorf("all of it: %s", text)
+	}
+}

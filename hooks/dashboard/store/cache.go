@@ -116,12 +116,20 @@ func (v *view) plot(t *series.Table) {
 		{ID: "received", Title: "Bytes that came", Binary: true, Unit: speed, Series: []plot.Series{
 			{Name: "uploads", Colour: 0, Values: rate(t.Get("received"))}, {Name: "from upstreams", Colour: 4, Values: rate(t.Get("pulled"))},
 		}},
-		{ID: "uploads", Title: "Uploads in an hour", Unit: func(v float64) string { return fmt.Sprintf("%.3g", v) }, Series: results(t)},
+		{ID: "uploads", Title: "Uploads in an hour", Unit: few, Series: results(t)},
 	}
 	for _, l := range lines {
 		l.Begin = t.Begin
 		v.Plots = append(v.Plots, l.HTML())
 	}
+}
+
+// few is a number that is small where nothing is wrong.
+func few(v float64) string {
+	if v >= 100 {
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.3g", v)
 }
 
 func known(v float64) float64 {

@@ -89,7 +89,7 @@ func TestCache(t *testing.T) {
 	if len(a.Text) > 120<<10 {
 		t.Errorf("the page has %d bytes", len(a.Text))
 	}
-	world(t, m, "operate").See("/ui/cache?days=90", "<b>90 days</b>", "<span>Apr 14</span>") // by days
+	world(t, m, "operate").See("/ui/cache?days=90", "<b>90 days</b>", "<span>Apr 15</span>") // by days
 	w := world(t, m, "read:*")
 	w.Absent("/ui/cache", "Kept by releases", "release 3 of web", `name="q"`)
 	for _, path := range []string{"/ui/paths?q=x", "/ui/paths/" + hash} {
