@@ -91,7 +91,7 @@ race: ## the short tests with the race detector, and bin/narwharf-race
 	@CGO_ENABLED=1 .ci/gotest -count=1 -race -short -timeout 20m $$($(GO) list ./... | grep -v /e2e$$)
 
 # 20,000,000 steps, and faults that tests have to catch. `make test` has 1,000,000 of
-# them, with new seeds each time; a world that fails is told by -args -trace.
+# them, the same each time, and then new ones for 40 seconds; -args -trace tells of a world that fails.
 rollout-model: ## the roll-out engine against its model, long
 	@NARWHARF_MUTATIONS=1 .ci/gotest -count=1 -timeout 60m ./hooks/rollout/engine -args -shards=2600
 

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -166,4 +167,38 @@ func TestAgentsUnderRollouts(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestReplacedByItsGrant: without prefetch a host that fetches what another release replaces says that
+// it let go of its grant, and begins with the other soon, not when its lease would be over.
+func TestReplacedByItsGrant(t *testing.T) {
+	w := newWorld(t)
+	a, systems := newAgents(w, t, 2, sim.System{Path: sim.Path("a")}, sim.System{Path: sim.Path("b")}, sim.System{Path: sim.Path("c")}), []string{"a", "b", "c"}
+	a.sends(sim.Path(systems[0]))
+	for !a.ends() {
+		a.round()
+	}
+	a.rules(`{"rollout":{"prefetch":false}}`)
+	a.sends(sim.Path(systems[1]))
+	for i := 0; ; i++ {
+		if s, seq := a.hosts[0].state(); seq == a.seq && s.Before() {
+			break
+		} else if i > 2000 {
+			t.Fatal(a.tell())
+		}
+		a.round()
+	}
+	began := w.now()
+	a.sends(sim.Path(systems[2]))
+	if got := a.rests(4000); got != rollout.Completed {
+		t.Fatalf("%s: %s", got, a.tell())
+	}
+	if took := w.now().Sub(began); took > 5*time.Minute {
+		t.Errorf("the other release took %s: %s", took, a.tell())
+	}
+	for _, h := range a.hosts {
+		if h.Current != sim.Path("c") || len(h.Violations) > 0 {
+			t.Errorf("%s runs %s: %v", h.name, h.Current, h.Violations)
+		}
+	}
 }

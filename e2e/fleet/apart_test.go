@@ -32,7 +32,7 @@ func TestApart(t *testing.T) {
 		}
 	})
 	web, db, all := []string{"h1", "h2"}, []string{"h3", "h4"}, []string{"h1", "h2", "h3", "h4"}
-	v := fw.mixedSystems(map[string]func(*System){"a": asItIs, "b": asItIs, "c": asItIs, "d": asItIs, "e": asItIs, "f": asItIs, "g": asItIs}, special, all...)
+	v := fw.mixedSystems(map[string]func(*System){"a": asItIs, "b": asItIs, "c": asItIs, "d": asItIs, "e": asItIs, "f": asItIs, "g": asItIs, "h": asItIs}, special, all...)
 	// sends promotes a version on both channels, and returns the seqs.
 	sends := func(fw *rollingout, version string, more ...string) (seqs [2]int64) {
 		fw.T.Helper()
@@ -105,6 +105,25 @@ func TestApart(t *testing.T) {
 		if r := fw.shown("web"); r.Seq != seq || r.State != "completed" || r.Offline != 0 {
 			s.Errorf("%+v", r)
 		}
+		stays = b
+	})
+	fw.tells(t, "a host that went off just before is not the first wave", func(s *Story, fw *rollingout) {
+		fw.policy(`{"rollout":{"waves":[{"max":1},{}]}}`)
+		fw.Host("h2").PowerOff()
+		Eventually(s, 2*time.Minute, "the server does not hear of it", func() error {
+			if r := fw.reported()["h2"]; r.Online {
+				return fmt.Errorf("%+v", r)
+			}
+			return nil
+		})
+		b := v["h"]
+		begin := time.Now()
+		seq := fw.send(b.args(web...)...)
+		fw.takes("h1", b)
+		s.Took("promote to the other one well", time.Since(begin))
+		fw.Host("h2").Boot()
+		fw.over("web", seq, "completed")
+		fw.mixed(b, "ok", web...)
 		stays = b
 	})
 	fw.tells(t, "a host that is removed in the middle of its attempt", func(s *Story, fw *rollingout) {

@@ -182,6 +182,7 @@ func (fw *follower) reboot(hosts ...string) {
 type hostReport struct {
 	Host      string
 	Converged bool
+	Online    bool
 	Waiting   struct{ Kind, Detail string } `json:"waiting_for"`
 	Status    struct {
 		State, Current, Profile, Error string

@@ -17,7 +17,13 @@ import (
 	"narwharf/hooks/rollout/roster"
 )
 
-var shards = flag.Int("shards", 0, "shards of 100 random worlds, some 8,000 steps each. 0: the same worlds each time, more than 1,000,000 steps, or 8,000 with -short")
+var shards = flag.Int("shards", 0, "shards of 100 random worlds, some 8,000 steps each. 0: the same worlds each time, more than 1,000,000 steps, or 8,000 with -short, and random ones for randomFor")
+
+// randomFor is how long random worlds are tried without -shards, and randomShards how many of 100.
+const (
+	randomFor    = 40 * time.Second
+	randomShards = 32
+)
 
 var trace = flag.Bool("trace", false, "tell what happens in each step of a world: for -rapid.failfile")
 
@@ -35,12 +41,41 @@ func TestModel(t *testing.T) {
 			fix(t, "rapid.checks", "13000")
 		}
 	}
-	t.Cleanup(func() { t.Logf("%d steps", modelSteps.Load()) })
+	t.Cleanup(func() {
+		is := modelSteps.Load()
+		if t.Logf("%d steps", is); *shards == 0 && !testing.Short() && is < 1_000_000 {
+			t.Errorf("the model took %d steps, and is to take 1,000,000", is)
+		}
+	})
 	for i := range n {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			t.Parallel()
 			rapid.Check(t, func(t *rapid.T) { newModel(t).play(t) })
 		})
+	}
+}
+
+// TestRandomModel is TestModel with worlds that nobody has seen yet. It says by which seeds: one that
+// fails is played again by -run TestRandomModel -rapid.seed=SEED.
+func TestRandomModel(t *testing.T) {
+	if *shards > 0 || testing.Short() {
+		t.Skip("TestModel has random worlds with -shards, and -short has none")
+	}
+	fix(t, "rapid.checks", "100")
+	began, first := time.Now(), uint64(time.Now().UnixNano())
+	n := randomShards
+	if given := flag.Lookup("rapid.seed").Value.String(); given != "0" {
+		fmt.Sscan(given, &first) //nolint:errcheck // it is a number, says rapid's flag
+		n = 1
+	}
+	t.Logf("up to %d seeds from %d on", n, first)
+	for i := range uint64(n) {
+		if time.Since(began) > randomFor {
+			t.Logf("%d of %d seeds in %s", i, n, randomFor)
+			break
+		}
+		fix(t, "rapid.seed", fmt.Sprint(first+i))
+		rapid.Check(t, func(t *rapid.T) { newModel(t).play(t) })
 	}
 }
 
