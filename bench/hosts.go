@@ -91,15 +91,11 @@ func hostRows(p plan, dir string, start func(string) (*server, error)) ([]row, e
 	if err != nil {
 		return nil, err
 	}
-	waiting, err := h.waitingRow(p)
-	if err != nil {
-		return nil, err
-	}
 	started, err := h.startRow(p, dir)
 	if err != nil {
 		return nil, err
 	}
-	return append(out, again, waiting, started), nil
+	return append(out, again, started), nil
 }
 
 // gather starts a server with a release, measures its idle memory, and

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -35,38 +36,8 @@ func (h *hosts) waitingRow(p plan) (row, error) {
 	if err := h.fleet.Collect(3*time.Second, nil, settle); err != nil {
 		return row{}, err
 	}
-	was := h.promoter.systems[h.promoter.seq%2].StorePath
-	release, err := h.promoter.next([]string{signing.Everyone})
-	if err != nil {
-		return row{}, err
-	}
-	h.counter++
-	answered := make(chan error, 1)
-	go func() {
-		_, err := h.promoter.send(release)
-		answered <- err
-	}()
-	staged, sent := 0, make([]bool, len(h.names))
-	err = h.fleet.Collect(hostLimit, func() bool { return staged == len(h.names) }, func(i int, r load.Reply) ([]byte, error) {
-		switch {
-		case r.Status == http.StatusNoContent:
-			staged++
-			return h.poll(i, lookAgain), nil
-		case r.Status == http.StatusNotModified, r.Status == http.StatusServiceUnavailable:
-			return h.poll(i, lookAgain), nil
-		}
-		if err := h.learn(i, r, release.seq); err != nil {
-			return nil, err
-		}
-		if sent[i] { // its answer is another now
-			return h.poll(i, lookAgain), nil
-		}
-		sent[i] = true
-		return h.staged(i, release, was)
-	})
-	if err == nil {
-		err = <-answered
-	}
+	granted := make(grants)
+	seq, err := h.allStage(granted)
 	if err != nil {
 		return row{}, fmt.Errorf("hosts that wait for leave: %w", err)
 	}
@@ -74,7 +45,7 @@ func (h *hosts) waitingRow(p plan) (row, error) {
 	again := func(i int, r load.Reply) ([]byte, error) {
 		if polls++; r.Status != http.StatusNotModified {
 			woken++
-			if err := h.learn(i, r, release.seq); err != nil {
+			if err := errors.Join(h.learn(i, r, seq), granted.note(h.names[i], r.Body)); err != nil {
 				return nil, err
 			}
 		}
@@ -97,10 +68,66 @@ func (h *hosts) waitingRow(p plan) (row, error) {
 	}
 	r := row{what: fmt.Sprintf("%d hosts of before that wait for leave, and ask again every %d s", len(h.names), lookAgain)}
 	r.values[0] = fmt.Sprintf("%.0f polls/s", float64(polls)/p.waiting.Seconds())
-	r.remark = fmt.Sprintf("%.1f %% of a core; %d were told something", 100*(after-before).Seconds()/p.waiting.Seconds(), woken)
+	if len(granted) != 1 {
+		return row{}, fmt.Errorf("of a wave of one host %d were granted: %v", len(granted), granted)
+	}
+	r.remark = fmt.Sprintf("%.1f %% of a core; %d were told something; the one of the wave was granted, once", 100*(after-before).Seconds()/p.waiting.Seconds(), woken)
 	r.cpus[0] = fmt.Sprintf("%.0f µs each", float64((after-before).Microseconds())/float64(max(polls, 1)))
 	progress("%s: %s (%s, %s)", r.what, r.values[0], r.remark, r.cpus[0])
 	return r, nil
+}
+
+// allStage promotes a release, and returns its seq once each host has reported that it has it.
+func (h *hosts) allStage(granted grants) (seq int64, err error) {
+	was := h.promoter.systems[h.promoter.seq%2].StorePath
+	release, err := h.promoter.next([]string{signing.Everyone})
+	if err != nil {
+		return 0, err
+	}
+	h.counter++
+	answered := make(chan error, 1)
+	go func() {
+		_, err := h.promoter.send(release)
+		answered <- err
+	}()
+	staged, sent := 0, make([]bool, len(h.names))
+	err = h.fleet.Collect(hostLimit, func() bool { return staged == len(h.names) }, func(i int, r load.Reply) ([]byte, error) {
+		switch {
+		case r.Status == http.StatusNoContent:
+			staged++
+			return h.poll(i, lookAgain), nil
+		case r.Status == http.StatusNotModified, r.Status == http.StatusServiceUnavailable:
+			return h.poll(i, lookAgain), nil
+		}
+		if err := errors.Join(h.learn(i, r, release.seq), granted.note(h.names[i], r.Body)); err != nil {
+			return nil, err
+		}
+		if sent[i] { // its answer is another now
+			return h.poll(i, lookAgain), nil
+		}
+		sent[i] = true
+		return h.staged(i, release, was)
+	})
+	if err == nil {
+		err = <-answered
+	}
+	return release.seq, err
+}
+
+// grants are the IDs of those that hosts were given, by host.
+type grants map[string]string
+
+// note takes what a host was told. One that is given another grant than before was granted twice.
+func (g grants) note(host string, body []byte) error {
+	var d api.Desired
+	if err := json.Unmarshal(body, &d); err != nil || d.Grant == nil {
+		return err
+	}
+	if was := g[host]; was != "" && was != d.Grant.ID {
+		return fmt.Errorf("%s was granted %s and then %s", host, was, d.Grant.ID)
+	}
+	g[host] = d.Grant.ID
+	return nil
 }
 
 // policy sets that of the channel.

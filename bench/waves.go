@@ -55,6 +55,25 @@ func waveRows(p plan, dir string, start func(string) (*server, error)) ([]row, e
 			without, cpuWithout = append(without, out.took.Seconds()), append(cpuWithout, out.cpu.Seconds())
 		}
 	}
+	one := h.onceRow(with, without, cpu, cpuWithout)
+	memory, _, err := h.memoryRow(fmt.Sprintf("… memory for each of %d hosts with the engine's", len(h.names)), idle)
+	if err != nil {
+		return nil, err
+	}
+	memory.goal, memory.missed = "", false
+	two, err := h.twoWavesRow()
+	if err != nil {
+		return nil, err
+	}
+	waiting, err := h.waitingRow(p)
+	if err != nil {
+		return nil, err
+	}
+	return []row{one, memory, two, waiting}, nil
+}
+
+// onceRow is what the engine adds where everyone goes at once, in seconds and of CPU.
+func (h *hosts) onceRow(with, without, cpu, cpuWithout []float64) row {
 	adds := pairs(with, without)
 	one := row{
 		what:   fmt.Sprintf("everyone of %d hosts at once by the engine of roll-outs: promote to the last report acknowledged", len(h.names)),
@@ -63,14 +82,14 @@ func waveRows(p plan, dir string, start func(string) (*server, error)) ([]row, e
 		goal:   "≤ 1.10 × without", missed: adds.median > maxEngine,
 	}
 	one.cpus[0] = fmt.Sprintf("%.0f ms", 1000*median(cpu))
-	memory, _, err := h.memoryRow(fmt.Sprintf("… memory for each of %d hosts with the engine's", len(h.names)), idle)
-	if err != nil {
-		return nil, err
-	}
-	memory.goal, memory.missed = "", false
+	return one
+}
+
+// twoWavesRow is a release that goes out in waves.
+func (h *hosts) twoWavesRow() (row, error) {
 	out, err := h.goesOut(twoWaves)
 	if err != nil {
-		return nil, fmt.Errorf("waves: %w", err)
+		return row{}, fmt.Errorf("waves: %w", err)
 	}
 	n := float64(len(h.names))
 	two := row{
@@ -80,7 +99,7 @@ func waveRows(p plan, dir string, start func(string) (*server, error)) ([]row, e
 	}
 	two.cpus[0] = ms(out.cpu)
 	progress("%s: %s (%s)", two.what, two.values[0], two.remark)
-	return []row{one, memory, two}, nil
+	return two, nil
 }
 
 // outing is a release that went out to all hosts.
