@@ -18,6 +18,7 @@ package audit
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 
 	"narwharf/cache/state"
 	"narwharf/cache/state/mirror"
@@ -47,10 +48,13 @@ func Hosts(channel string) []string { return []string{HostsOf(channel), HostsOf(
 func HostsOf(channel string) string { return "hosts/" + channel }
 
 // Note adds a line to the log, and wakes who looks at it and at the hosts of its
-// channel. It says for whom the transaction is made, see For.
+// channel. It says for whom the transaction is made, see For. Whatever stands in it is read by
+// people, in chats too: each string becomes one line that prints.
 func Note(tx *mirror.Tx, e api.Event) {
 	tx.Notify(append(Hosts(e.Channel), Events)...)
 	sign(tx.Context(), &e)
+	e.Data = maps.Clone(e.Data) // it is its caller's
+	clip.Strings(&e, maxText)
 	tx.Keep(tx.Append(bucket, func(position uint64) ([]byte, error) {
 		e.ID, e.Time = int64(position), tx.Time.UTC()
 		line, err := json.Marshal(e)

@@ -257,3 +257,21 @@ func TestTrimBySize(t *testing.T) {
 		t.Errorf("dropped %d, %v", n, err)
 	}
 }
+
+// TestWords: whatever is noted is a line that prints, in each of its strings; what the caller gave stays as it is.
+func TestWords(t *testing.T) {
+	l := newLog(t)
+	nasty := "a\nb\x1b[2J\u202ec"
+	e := api.Event{Kind: "k", Channel: "web", By: nasty, Text: nasty, Data: map[string]string{"x": nasty}}
+	if err := l.set.Update(t.Context(), nil, func(tx *mirror.Tx) error {
+		Note(tx, e)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	const want = "a\ufffdb\ufffd[2J\ufffdc"
+	got := l.all()
+	if len(got) != 1 || got[0].By != want || got[0].Text != want || got[0].Data["x"] != want || e.Data["x"] != nasty {
+		t.Errorf("%+v, from %+v", got, e)
+	}
+}

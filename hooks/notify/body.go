@@ -39,7 +39,8 @@ func body(format, server string, e *api.Event) []byte {
 	return text
 }
 
-// slackText is an event for people. What a host or a person wrote cannot make links or call everybody.
+// slackText is an event for people. What a host or a person wrote is no line of its own, hides no address behind a
+// word and calls nobody: not in Slack's form, and not in Markdown, which Mattermost and Rocket.Chat read.
 func slackText(server string, e *api.Event) string {
 	head := "*" + e.Kind + "*"
 	switch {
@@ -54,11 +55,12 @@ func slackText(server string, e *api.Event) string {
 	if e.Host != "" {
 		head += " " + e.Host
 	}
-	text := head + "\n" + clip.Text(e.Text, maxText)
+	text := head + "\n" + clip.Line(e.Text, maxText)
 	if e.By != "" {
-		text += "\nby " + e.By
+		text += "\nby " + clip.Line(e.By, maxText)
 	}
-	text = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(text)
+	const apart = "\u200b" // nobody sees it
+	text = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "@", "@"+apart, "](", "]"+apart+"(", "][", "]"+apart+"[", "]:", "]"+apart+":").Replace(text)
 	if server != "" {
 		text += "\n<" + strings.TrimSuffix(server, "/") + "/ui>"
 	}

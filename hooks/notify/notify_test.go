@@ -452,12 +452,12 @@ func TestTest(t *testing.T) {
 
 // TestSlack: what hosts say makes no links and calls nobody.
 func TestSlack(t *testing.T) {
-	e := &api.Event{Kind: "host.state", Channel: "web", Host: "web-1", Alarm: true, By: "<@U1>", Text: "failed: <!channel> & <https://evil.example|here>"}
+	e := &api.Event{Kind: "host.state", Channel: "web", Host: "web-1", Alarm: true, By: "<@U1>", Text: "failed: <!channel> & <https://evil.example|here> @all [here](https://evil.example)\n:white_check_mark: *alarm.closed*\x1b[2J\u202e"}
 	var b map[string]string
 	if err := json.Unmarshal(body(Slack, "https://cache.example.org/", e), &b); err != nil {
 		t.Fatal(err)
 	}
-	want := ":rotating_light: *ALARM host.state* web web-1\nfailed: &lt;!channel&gt; &amp; &lt;https://evil.example|here&gt;\nby &lt;@U1&gt;\n<https://cache.example.org/ui>"
+	want := ":rotating_light: *ALARM host.state* web web-1\nfailed: &lt;!channel&gt; &amp; &lt;https://evil.example|here&gt; @\u200ball [here]\u200b(https://evil.example)\ufffd:white_check_mark: *alarm.closed*\ufffd[2J\ufffd\nby &lt;@\u200bU1&gt;\n<https://cache.example.org/ui>"
 	if len(b) != 1 || b["text"] != want {
 		t.Errorf("%q", b)
 	}

@@ -17,12 +17,17 @@ const (
 
 // cell makes text fit for a cell of a table: what hosts and releases say is text, and no Markdown.
 func cell(text string) string {
-	return strings.NewReplacer("|", `\|`, "<", "&lt;", "`", "'", "[", `\[`, "*", `\*`, "_", `\_`).Replace(clip.Line(text, maxWords))
+	return plain.Replace(clip.Line(text, maxWords))
 }
+
+// plain takes its meaning from what has one in GitHub's Markdown: a backslash that would free a | of its own, links by
+// brackets and those that are made of any URL, mentions, formulas, headings, quotes.
+var plain = strings.NewReplacer("\\", `\\`, "|", `\|`, "&", "&amp;", "<", "&lt;", ">", "&gt;", "`", "'", "[", `\[`, "*", `\*`, "_", `\_`, "#", `\#`, "~", `\~`, "$", `\$`,
+	"://", ":&#47;&#47;", "www.", "www&#46;", "@", "@<!-- -->")
 
 // code is text in a fixed font.
 func code(text string) string {
-	return "`" + strings.NewReplacer("`", "'", "|", `\|`).Replace(clip.Line(text, maxWords)) + "`"
+	return "`" + strings.NewReplacer("`", "'", "|", "/", "\\", "/").Replace(clip.Line(text, maxWords)) + "`"
 }
 
 // PlanMarkdown writes a plan as Markdown.

@@ -64,11 +64,11 @@ func TestMarkdown(t *testing.T) {
 	p.Steps[0].Packages[0].Name = "<b>|x|`"
 	var out strings.Builder
 	PlanMarkdown(&out, p)
-	OutcomeMarkdown(&out, &Outcome{Channel: "web", Seq: 42, Words: "halted", Seconds: 31.6, Line: "1 of 12 hosts run it", Hosts: []string{"web-3: [reverted](http://x)"}, Bad: true})
+	OutcomeMarkdown(&out, &Outcome{Channel: "web", Seq: 42, Words: "halted", Seconds: 31.6, Line: "1 of 12 hosts run it", Hosts: []string{"web-3: [reverted](http://x)", "# web-4\\| ok | @all www.x $a$"}, Bad: true})
 	for _, words := range []string{
-		"## Plan: release 42 of web (now 41)\n", "| hosts | 12 of 14 change, 1 run it, 1 never reported |\n", `| &lt;b>\|x\|' | 78.0 → 79.0 | +3072 KiB |`,
+		"## Plan: release 42 of web (now 41)\n", "| hosts | 12 of 14 change, 1 run it, 1 never reported |\n", `| &lt;b&gt;\|x\|' | 78.0 → 79.0 | +3072 KiB |`,
 		"`/nix/store/a-nixos-1` → `/nix/store/b-nixos-2`\n", "<details><summary>8 packages</summary>\n", "… 2 more steps",
-		"## ❌ halted: release 42 of web after 32 s\n\n1 of 12 hosts run it\n", `- web-3: \[reverted](http://x)`,
+		"## ❌ halted: release 42 of web after 32 s\n\n1 of 12 hosts run it\n", `- web-3: \[reverted](http:&#47;&#47;x)`, `- \# web-4\\\| ok \| @<!-- -->all www&#46;x \$a\$` + "\n",
 	} {
 		if !strings.Contains(out.String(), words) {
 			t.Errorf("it does not say %q:\n%s", words, out.String())

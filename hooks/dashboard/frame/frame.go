@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -32,6 +33,7 @@ import (
 	"narwharf/hooks/dashboard/live"
 	"narwharf/hooks/dashboard/plot"
 	"narwharf/hooks/reply"
+	"narwharf/narinfo/clip"
 	"narwharf/signing/access"
 	"narwharf/signing/access/scope"
 	"narwharf/signing/browser"
@@ -327,7 +329,7 @@ func (f *Frame) render(w http.ResponseWriter, r *Request, status int, room *Room
 	}
 	if page.Bare {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = w.Write(body.Bytes()) // fails only if the client left
+		_, _ = io.WriteString(w, printing(body.String())) // fails only if the client left
 		return
 	}
 	s.Page, s.Body = page, template.HTML(body.String()) //nolint:gosec // a template has made it
@@ -348,8 +350,12 @@ func (f *Frame) render(w http.ResponseWriter, r *Request, status int, room *Room
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = w.Write(text.Bytes()) // fails only if the client left
+	_, _ = io.WriteString(w, printing(text.String())) // fails only if the client left
 }
+
+// printing is a net below the templates: they make words of others text, and this takes out of it what does not
+// print, or turns the direction of writing.
+func printing(html string) string { return clip.Block(html, len(html)*3+3) }
 
 // broken is for a template that does not fit its data.
 func (f *Frame) broken(w http.ResponseWriter, r *Request, err error) {

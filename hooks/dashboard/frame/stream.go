@@ -27,7 +27,7 @@ func (room *Room) snapshot(page *Page) (*live.Snapshot, error) {
 		if err := room.set.ExecuteTemplate(&text, p.Template, p.Data); err != nil {
 			return nil, err
 		}
-		s.Fragments[p.ID] = strings.TrimSpace(text.String())
+		s.Fragments[p.ID] = strings.TrimSpace(printing(text.String()))
 	}
 	for _, c := range page.Cells {
 		s.Cells[c.ID] = c
