@@ -15,6 +15,7 @@ import (
 	"narwharf/hooks/dashboard/frame"
 	"narwharf/hooks/dashboard/limits"
 	"narwharf/hooks/dashboard/store"
+	"narwharf/hooks/dashboard/telling"
 	"narwharf/hooks/reply"
 	"narwharf/hooks/series"
 	"narwharf/signing/access"
@@ -52,7 +53,7 @@ func (d *DataDir) page(auth *access.Authenticator, issuers *oidc.Issuers) *dashb
 			fleet.Room(d.channels.Fleet, d.channels.Rollouts, health.Facts),
 			channels.Room(channels.Options{Rollouts: d.channels.Rollouts, Hosts: d.channels.Fleet, Past: past}),
 		}, rooms.Of(d.cache, came, past, d.tokens(), d.Config)...),
-		Banners: []func(r *frame.Request) *frame.Banner{limits.Banner(d.channels.Rollouts.Frozen)},
+		Banners: []func(r *frame.Request) *frame.Banner{limits.Banner(d.channels.Rollouts.Frozen), telling.Banner},
 		Logins:  &session.Logins{Issuers: issuers, Secret: secret, Public: d.Config.URL()},
 	})
 }

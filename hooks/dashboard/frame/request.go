@@ -43,6 +43,9 @@ func (r *Request) request() *rights.Request {
 	return &again
 }
 
+// Path is that of the URL.
+func (r *Request) Path() string { return r.req.URL.Path }
+
 // Context ends when the browser leaves.
 func (r *Request) Context() context.Context { return r.req.Context() }
 

@@ -20,6 +20,21 @@ const (
 
 func alarmList(list ...wire.Alarm) map[string]any { return map[string]any{"alarms": list} }
 
+// TestBanner: the first alarm that nobody has taken stands above other pages, to whoever may look.
+func TestBanner(t *testing.T) {
+	w := frametest.New(t, []string{"read:web"}, Room())
+	w.Banner(Banner)
+	taken := wire.Alarm{ID: 6, Kind: "x", Text: "taken", Taken: &wire.Act{By: "ada"}}
+	w.API[firstPage], w.API["GET /api/v1/alarms"] = map[string]any{"events": []api.Event{}}, alarmList(taken, wire.Alarm{ID: 7, Text: "release 3 <b> is halted"}, wire.Alarm{ID: 8, Text: "other"})
+	w.See("/ui/events", `class="banner bad">release 3 &lt;b&gt; is halted`, "Look (1 more)", `href="/ui/"`)
+	w.API["GET /api/v1/alarms"] = alarmList(taken)
+	w.Absent("/ui/events", `class="banner bad">`)
+	w.API["GET /api/v1/alarms"] = 503
+	w.Absent("/ui/events", `class="banner bad">`)
+	w.API[openAlarms] = alarmList(wire.Alarm{ID: 7, Text: "halted"})
+	w.Absent("/ui/alarms", `class="banner bad">`)
+}
+
 // TestAlarms: what is open, who looks after it, what to do, and buttons for those who may press them.
 func TestAlarms(t *testing.T) {
 	w := frametest.New(t, []string{"read:*", "operate:web"}, Room())

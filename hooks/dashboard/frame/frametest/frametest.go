@@ -50,6 +50,11 @@ func New(t *testing.T, scopes []string, rooms ...*frame.Room) *World {
 	return w
 }
 
+// Banner has a banner above each page.
+func (w *World) Banner(of func(r *frame.Request) *frame.Banner) {
+	w.page.Banners = append(w.page.Banners, of)
+}
+
 func (w *World) answer(rw http.ResponseWriter, req *http.Request) {
 	key := req.Method + " " + req.URL.RequestURI()
 	if req.Method != http.MethodGet {
