@@ -201,7 +201,7 @@ func forEverybody(t *testing.T, d *demo, b *browser.Page, views []string) {
 			}
 			for _, f := range found {
 				at := fmt.Sprintf("%s (dark %v): %s: %s: %s", view, dark, f.Impact, f.ID, f.Help)
-				if f.Impact == "serious" || f.Impact == "critical" {
+				if f.Impact == "serious" || f.Impact == "critical" || f.Impact == "moderate" {
 					t.Errorf("%s: %s %s", at, f.Nodes[0].HTML, f.Nodes[0].FailureSummary)
 				} else {
 					t.Log(at)

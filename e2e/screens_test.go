@@ -47,7 +47,8 @@ func TestScreenshots(t *testing.T) {
 	d.typed("bad web", "web: release 3")
 	d.is("web", "halted")
 	shots(screen{"halted", "/ui/channels/web", false}, screen{"overview", "/ui/", true}, screen{"host", "/ui/hosts/web-001", false}, screen{"hosts", "/ui/hosts", false},
-		screen{"release", "/ui/channels/web/releases/3", false}, screen{"alarms", "/ui/alarms", false}, screen{"limits", "/ui/limits", false})
+		screen{"release", "/ui/channels/web/releases/3", false}, screen{"alarms", "/ui/alarms", false}, screen{"limits", "/ui/limits", false},
+		screen{"cache", "/ui/cache", false}, screen{"access", "/ui/access", false})
 }
 
 // take takes a view's pictures.
