@@ -85,13 +85,7 @@ func paths(t *series.Table) float64 {
 // plot draws what the page shows of the past.
 func (v *view) plot(t *series.Table) {
 	per := t.Step.Seconds()
-	rate := func(c series.Values) []float64 {
-		list := make([]float64, len(c.Values))
-		for i, n := range c.Values {
-			list[i] = n / per
-		}
-		return list
-	}
+	rate := func(c series.Values) []float64 { return scaled(c.Values, 1/per) }
 	found, absent := t.Get("narinfo.200"), t.Get("narinfo.404")
 	hit := make([]float64, len(found.Values))
 	all, hits := 0.0, 0.0
@@ -132,6 +126,19 @@ func few(v float64) string {
 	return fmt.Sprintf("%.3g", v)
 }
 
+// scaled is what was counted by a factor. The last time is not over, so that what was counted in it says too little: it is left
+// out where the one before is known.
+func scaled(values []float64, by float64) []float64 {
+	list := make([]float64, len(values))
+	for i, v := range values {
+		list[i] = v * by
+	}
+	if n := len(list); n > 1 && !math.IsNaN(list[n-2]) {
+		list[n-1] = math.NaN()
+	}
+	return list
+}
+
 func known(v float64) float64 {
 	if math.IsNaN(v) {
 		return 0
@@ -149,12 +156,7 @@ func sources(t *series.Table, rate func(series.Values) []float64) (list []plot.S
 func results(t *series.Table) (list []plot.Series) {
 	hours := float64(time.Hour / t.Step)
 	for i, name := range []string{"ok", "refused", "failed"} {
-		values := t.Get("uploads." + name).Values
-		scaled := make([]float64, len(values))
-		for j, v := range values {
-			scaled[j] = v * hours
-		}
-		list = append(list, plot.Series{Name: name, Colour: []int{2, 3, 1}[i], Values: scaled})
+		list = append(list, plot.Series{Name: name, Colour: []int{2, 3, 1}[i], Values: scaled(t.Get("uploads."+name).Values, hours)})
 	}
 	return list
 }

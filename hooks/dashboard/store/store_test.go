@@ -160,3 +160,16 @@ func TestNasties(t *testing.T) {
 		w.API[why] = y
 	})
 }
+
+// A rate of a time that is not over is none.
+func TestScaled(t *testing.T) {
+	nan := math.NaN()
+	for _, c := range []struct{ in, want []float64 }{{[]float64{nan, 600, 3}, []float64{nan, 2, nan}}, {[]float64{nan, nan, 300}, []float64{nan, nan, 1}}, {[]float64{300}, []float64{1}}, {nil, nil}} {
+		got := scaled(c.in, 1/300.0)
+		for i := range c.want {
+			if got[i] != c.want[i] && !(math.IsNaN(got[i]) && math.IsNaN(c.want[i])) {
+				t.Errorf("%v: %v", c.in, got)
+			}
+		}
+	}
+}
