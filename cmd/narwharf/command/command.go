@@ -53,16 +53,23 @@ func IfSeq(c *cobra.Command, usage string) *int64 {
 
 // FlagError says what is wrong with a flag, and what to do about it.
 func FlagError(c *cobra.Command, err error) error {
-	text := parseError.ReplaceAllString(err.Error(), " is no number")
+	text := notBool.ReplaceAllString(err.Error(), " is neither true nor false")
+	text = parseError.ReplaceAllString(text, " is no number")
 	hint := c.CommandPath() + " --help lists its flags"
+	if c.Parent() == nil {
+		return fmt.Errorf("%s: %s", text, hint)
+	}
 	if c.Name() == "serve" && strings.Contains(text, "--listen") {
 		hint = `the address stands in the configuration, as listen = ["127.0.0.1:8080"] in config.toml; narwharf init --listen writes it there`
 	}
 	return fmt.Errorf("%s: %s: %s", strings.TrimPrefix(c.CommandPath(), "narwharf "), text, hint)
 }
 
-// What package strconv says of a number, and pflag before it.
-var parseError = regexp.MustCompile(` flag: strconv\.\w+: parsing ".*": .*`)
+// What package strconv says of a truth or a number, and pflag before it.
+var (
+	notBool    = regexp.MustCompile(` flag: strconv\.ParseBool: parsing ".*": .*`)
+	parseError = regexp.MustCompile(` flag: strconv\.\w+: parsing ".*": .*`)
+)
 
 // RequiredFlags puts what cobra says of flags that are missing into words; any other
 // error stays as it is.

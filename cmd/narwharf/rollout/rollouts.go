@@ -51,10 +51,10 @@ it that wait still get their turn.`))
 // parse reads CHANNEL or CHANNEL@SEQ.
 func parse(text string) (channel string, seq int64, err error) {
 	channel, of, ok := strings.Cut(text, "@")
-	if !ok {
+	if !ok && channel != "" {
 		return channel, 0, nil
 	}
-	if seq, err = strconv.ParseInt(of, 10, 64); err != nil || seq < 1 {
+	if seq, err = strconv.ParseInt(of, 10, 64); err != nil || seq < 1 || channel == "" {
 		return "", 0, fmt.Errorf("%q is neither a channel nor CHANNEL@SEQ, as web@42", text)
 	}
 	return channel, seq, nil

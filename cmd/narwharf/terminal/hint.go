@@ -13,7 +13,8 @@ import (
 func MissingArgument(use string, n int) string {
 	use, _, _ = strings.Cut(use, " | ")
 	for _, word := range strings.Fields(use)[1:] {
-		if strings.HasPrefix(word, "-") || strings.HasPrefix(word, "[") || strings.HasSuffix(word, "]") {
+		optional := strings.HasPrefix(word, "[") && strings.Index(word+"]", "]") >= len(word)-1 // and not one that has only a part which is
+		if strings.HasPrefix(word, "-") || optional || strings.HasSuffix(word, "]") {
 			continue
 		}
 		if n == 0 {

@@ -14,7 +14,7 @@ func (h *Handlers) Why(c *call.Call) error {
 	text := c.Req.URL.Query().Get("path")
 	path, err := narinfo.ParseBase(text[strings.LastIndexByte(text, '/')+1:])
 	if err != nil {
-		return api.Errorf(api.BadRequest, "add ?path=/nix/store/…: %v", err)
+		return api.Errorf(api.BadRequest, "path: %v: write /nix/store/… or its name", err)
 	}
 	why, err := h.Collector.Why(c.Req.Context(), path)
 	return c.JSON(http.StatusOK, why, err)
