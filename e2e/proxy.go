@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -27,6 +28,7 @@ type Proxy struct {
 	bytes  [2]int64
 	faults []*fault
 	delay  time.Duration
+	thaw   chan struct{} // closed when it forwards again; nil: it does
 }
 
 // A fault strikes a connection once it carried `after` bytes in one direction, `times` times.
@@ -37,7 +39,7 @@ type fault struct {
 	stall bool // keep the connection open and forward nothing more; otherwise reset it
 }
 
-// NewProxy starts a proxy before target (host:port). It ends with the test.
+// NewProxy starts a proxy before target, host:port or a unix socket. It ends with the test.
 func NewProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -49,6 +51,7 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	go p.accept()
 	t.Cleanup(func() {
 		_ = ln.Close()
+		p.Freeze(false)
 		p.CloseAll()
 		p.wg.Wait()
 	})
@@ -77,6 +80,30 @@ func (p *Proxy) Delay(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.delay = d
+}
+
+// Freeze has nothing come through any more, in either direction and without a word, as when packets are
+// dropped on the way; or lets all go on.
+func (p *Proxy) Freeze(freeze bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case freeze && p.thaw == nil:
+		p.thaw = make(chan struct{})
+	case !freeze && p.thaw != nil:
+		close(p.thaw)
+		p.thaw = nil
+	}
+}
+
+// pass waits while nothing comes through.
+func (p *Proxy) pass() {
+	p.mu.Lock()
+	thaw := p.thaw
+	p.mu.Unlock()
+	if thaw != nil {
+		<-thaw
+	}
 }
 
 func (p *Proxy) add(f *fault) {
@@ -126,7 +153,12 @@ func (p *Proxy) accept() {
 		if err != nil {
 			return
 		}
-		server, err := net.Dial("tcp", p.target)
+		p.pass()
+		network := "tcp"
+		if strings.HasPrefix(p.target, "/") {
+			network = "unix"
+		}
+		server, err := net.Dial(network, p.target)
 		if err != nil {
 			reset(client)
 			continue
@@ -176,6 +208,7 @@ func (p *Proxy) forward(c *pair, dir Direction, to, from net.Conn) {
 			if delay > 0 {
 				time.Sleep(delay)
 			}
+			p.pass()
 			if _, werr := to.Write(buf[:allowed]); werr != nil {
 				reset(from)
 				return
@@ -193,8 +226,8 @@ func (p *Proxy) forward(c *pair, dir Direction, to, from net.Conn) {
 		}
 		if err != nil {
 			// The other direction goes on: a client may close its sending side and wait.
-			if tcp, ok := to.(*net.TCPConn); ok {
-				_ = tcp.CloseWrite()
+			if half, ok := to.(interface{ CloseWrite() error }); ok {
+				_ = half.CloseWrite()
 			}
 			return
 		}

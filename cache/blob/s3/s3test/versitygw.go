@@ -75,7 +75,7 @@ func (g *Gateway) Endpoint() string { return "http://" + g.Address }
 // Start starts it, again, and waits until it answers.
 func (g *Gateway) Start() {
 	g.t.Helper()
-	g.cmd = exec.Command(g.program, "--port", g.Address, "--access", AccessKey, "--secret", SecretKey, "posix", g.Dir)
+	g.cmd = exec.Command(g.program, "--port", g.Address, "--access", AccessKey, "--secret", SecretKey, "--quiet", "posix", g.Dir)
 	g.cmd.Stdout, g.cmd.Stderr = &g.out, &g.out
 	if err := g.cmd.Start(); err != nil {
 		g.t.Fatal(err)

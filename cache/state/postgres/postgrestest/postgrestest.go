@@ -40,22 +40,73 @@ func Start(settings ...string) (*Server, error) {
 		return nil, ErrMissing
 	}
 	slices.Sort(found)
+	if len(settings) == 0 {
+		settings = []string{"fsync=off"}
+	}
+	return create(filepath.Dir(found[len(found)-1]), settings, "initdb", "-U", "narwharf", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+}
+
+// create starts a server whose data a program of PostgreSQL makes.
+func create(bin string, settings []string, program string, args ...string) (*Server, error) {
 	dir, err := os.MkdirTemp("", "postgres")
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Dir: dir, bin: filepath.Dir(found[len(found)-1]), settings: settings}
-	if len(settings) == 0 {
-		s.settings = []string{"fsync=off"}
-	}
+	s := &Server{Dir: dir, bin: bin, settings: settings}
 	if err := s.own(); err != nil {
 		return nil, err
 	}
-	initdb := s.command("initdb", "-D", filepath.Join(dir, "data"), "-U", "narwharf", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
-	if out, err := initdb.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("initdb: %w: %s", err, out)
+	made := s.command(program, append(args, "-D", filepath.Join(dir, "data"))...)
+	if out, err := made.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", program, err, out)
 	}
 	return s, s.Up()
+}
+
+// Standby starts a server that streams from this one what it writes. With synchronous a commit of this one
+// waits for it, from now on.
+func (s *Server) Standby(synchronous bool) (*Server, error) {
+	standby, err := create(s.bin, s.settings, "pg_basebackup", "-h", s.Dir, "-U", "narwharf", "-R", "-X", "stream", "--checkpoint=fast")
+	if err != nil || !synchronous {
+		return standby, err
+	}
+	err = s.Exec("postgres", `alter system set synchronous_standby_names = '*'`)
+	return standby, errors.Join(err, s.Exec("postgres", `select pg_reload_conf()`))
+}
+
+// Promote makes a standby one that writes.
+func (s *Server) Promote() error { return s.Exec("postgres", `select pg_promote()`) }
+
+// Socket is where it listens.
+func (s *Server) Socket() string { return filepath.Join(s.Dir, ".s.PGSQL.5432") }
+
+// Exhaust takes all connections that a database allows, from whoever has them, until it is told to give
+// them back.
+func (s *Server) Exhaust(database string) (release func(), err error) {
+	var all []*pgx.Conn
+	release = func() {
+		for _, c := range all {
+			_ = c.Close(context.Background())
+		}
+	}
+	for range 10 {
+		for {
+			conn, err := s.connect(database)
+			if err != nil {
+				break // it has no more
+			}
+			all = append(all, conn)
+		}
+		if len(all) == 0 {
+			return release, errors.New("not one connection is left to end the others by")
+		}
+		_, err = all[0].Exec(context.Background(), `
+select pg_terminate_backend(pid) from pg_stat_activity where datname = $1 and application_name like 'narwharf%'`, database)
+		if err != nil {
+			return release, err
+		}
+	}
+	return release, nil
 }
 
 // own gives the folder to the account that the server runs as: it refuses root.
