@@ -409,7 +409,7 @@ func (h *simHost) report(ctx context.Context, state api.State, seq int64, wanted
 }
 
 // finish stops whoever writes, waits until all hosts are where they are to be, and holds what was seen against the rules.
-func (w *clients) finish(t *testing.T, healed time.Duration) (ops []history.Op, wrong []string) {
+func (w *clients) finish(t *testing.T, struck, healed time.Duration) (ops []history.Op, wrong []string) {
 	t.Helper()
 	w.stopWrites()
 	w.writes.Wait()
@@ -447,7 +447,7 @@ func (w *clients) finish(t *testing.T, healed time.Duration) (ops []history.Op, 
 		}
 	}
 	ops = w.log.Ops()
-	wrong = history.Check(ops, history.Rules{AtOnce: map[string]int{"waves": 2}, Hosts: w.hosts, Within: within, Healed: healed})
+	wrong = history.Check(ops, history.Rules{AtOnce: map[string]int{"waves": 2}, Hosts: w.hosts, Within: within, Lag: time.Second, Struck: struck, Healed: healed})
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if t.Failed() || len(wrong) > 0 {

@@ -24,7 +24,7 @@ type disaster struct {
 }
 
 var disasters = []disaster{
-	{name: "nothing", smoke: true, strike: func(*cluster, *clients) { time.Sleep(5 * time.Second) }},
+	{name: "nothing", smoke: true, strike: func(*cluster, *clients) {}},
 	{name: "killed in uploads", strike: func(c *cluster, _ *clients) {
 		for i := range 4 {
 			time.Sleep(500*time.Millisecond + mrand.N(time.Second))
@@ -49,22 +49,20 @@ var disasters = []disaster{
 		}
 	}},
 	{name: "driver stopped for 15 s", strike: func(c *cluster, _ *clients) {
-		time.Sleep(2 * time.Second)
 		c.suspend(c.who("rollouts"), 15*time.Second)
 		time.Sleep(5 * time.Second) // it is awake, and believes what it did
 	}},
-	{name: "database restarted", smoke: true, strike: func(c *cluster, _ *clients) {
+	{name: "database restarted", smoke: true, strike: func(c *cluster, w *clients) {
 		for range 2 {
-			time.Sleep(2 * time.Second)
 			c.db.Down(true)
 			time.Sleep(time.Second)
 			if err := c.db.Up(); err != nil {
 				c.t.Fatal(err)
 			}
+			w.await(1)
 		}
 	}},
 	{name: "database failed over, synchronous", options: options{standby: true, synchronous: true}, strike: func(c *cluster, _ *clients) {
-		time.Sleep(4 * time.Second)
 		c.db.Down(true)
 		if err := c.standby.Promote(); err != nil {
 			c.t.Fatal(err)
@@ -74,7 +72,6 @@ var disasters = []disaster{
 		}
 	}},
 	{name: "database out of connections", strike: func(c *cluster, _ *clients) {
-		time.Sleep(2 * time.Second)
 		release, err := c.db.Exhaust(c.name)
 		if err != nil {
 			c.t.Error(err)
@@ -83,7 +80,6 @@ var disasters = []disaster{
 		release()
 	}},
 	{name: "database read only", strike: func(c *cluster, _ *clients) {
-		time.Sleep(2 * time.Second)
 		c.sql(`alter database %[1]s set default_transaction_read_only = on`, `select pg_terminate_backend(pid) from pg_stat_activity where datname = '%[1]s'`)
 		time.Sleep(8 * time.Second)
 		c.sql(`alter database %[1]s reset default_transaction_read_only`)
@@ -98,7 +94,6 @@ var disasters = []disaster{
 		}
 	}},
 	{name: "bucket away", strike: func(c *cluster, _ *clients) {
-		time.Sleep(2 * time.Second)
 		c.bucket.Stop()
 		time.Sleep(20 * time.Second)
 		c.bucket.Start()
@@ -118,6 +113,29 @@ var disasters = []disaster{
 			c.restart(c.who("rollouts"), 10*time.Second)
 		}
 	}},
+}
+
+// await waits until both channels have so many more releases.
+func (w *clients) await(n int) {
+	w.c.t.Helper()
+	count := func() (web, waves int) {
+		for _, o := range w.log.Ops() {
+			if o.Kind == history.Promote && o.Outcome == history.OK && o.Key == "web" {
+				web++
+			} else if o.Kind == history.Promote && o.Outcome == history.OK {
+				waves++
+			}
+		}
+		return web, waves
+	}
+	before, was := count()
+	soon(w.c.t, 2*time.Minute, func() string {
+		time.Sleep(100 * time.Millisecond)
+		if web, waves := count(); web < before+n || waves < was+n {
+			return fmt.Sprintf("%d promotes of web and %d of waves, not %d more than %d and %d", web, waves, n, before, was)
+		}
+		return ""
+	})
 }
 
 // promoting waits until a promote is sent to some server, and a moment more.
@@ -168,12 +186,13 @@ func (f disaster) run(t *testing.T, hosts int) (row string) {
 	}
 	c := newCluster(t, f.options)
 	w := startClients(c, hosts, f.options.retention != nil)
-	time.Sleep(time.Second)
+	w.await(2)
+	struck := w.log.Now()
 	f.strike(c, w)
 	healed := w.log.Now()
 	c.ready(30 * time.Second)
-	time.Sleep(3 * time.Second)
-	ops, wrong := w.finish(t, healed)
+	w.await(2)
+	ops, wrong := w.finish(t, struck, healed)
 	for _, complaint := range wrong {
 		t.Error(complaint)
 	}

@@ -15,6 +15,7 @@ func (s *Server) getDesired(c *call.Call, name string) error {
 	if err != nil {
 		return err
 	}
+	w.Have.Asked = s.clock()
 	ctx, who := c.Ctx(), c.Caller()
 	if err := s.hosts.AdmitPoll(ctx, who, name, w.Channel, w.Self); err != nil {
 		return err

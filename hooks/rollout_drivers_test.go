@@ -3,9 +3,11 @@ package hooks
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"testing"
 	"time"
 
+	"narwharf/hooks/api"
 	"narwharf/hooks/rollout"
 )
 
@@ -86,6 +88,32 @@ func TestTwoDrivers(t *testing.T) {
 		}
 		if a.count("c") != 5 {
 			t.Errorf("%s run c", a.run("c"))
+		}
+	})
+}
+
+// TestHostAhead: a host that one server has told of a release is not told of an older one by another, which
+// has not looked yet. It waits there, a second at most.
+func TestHostAhead(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.halt()
+		w.replicas = true
+		a := &fleet{world: w}
+		w.serve(w.db)
+		other := *w
+		other.serve(w.db)
+		defer other.halt()
+		a.populate(1)
+		w.must(w.do("PUT", "/api/v1/channels/web/policy", w.op, json.RawMessage(`{"rollout":{"max_concurrency":1}}`)), 200, "")
+		time.Sleep(5 * time.Second)
+		other.do("GET", desiredPath+"&seq=1", other.host, nil)
+		w.promote(2, w.entry("*", a.systems["b"]))
+		for _, have := range []int64{2, 9} { // 9 is of a later backup
+			began := time.Now()
+			d := decode[api.Desired](t, other.do("GET", fmt.Sprintf("%s&seq=%d", desiredPath, have), other.host, nil))
+			if took := time.Since(began); d.Seq != 2 || took > 5*time.Second {
+				t.Errorf("a host that has %d is told %d, after %v", have, d.Seq, took)
+			}
 		}
 	})
 }

@@ -3,11 +3,14 @@
 //
 // # What it checks
 //
-//   - Promotes and readings of a channel are linearisable: each can be given a moment between its
-//     call and its answer at which it took place, so that each sees all before it. A promote takes
-//     place if the channel is at the release that its If-Match names.
+//   - Promotes of a channel are linearisable: each can be given a moment between its call and its
+//     answer at which it took place, so that each sees all before it. A promote takes place if the
+//     channel is at the release that its If-Match names. A reading is what the channel was at some
+//     moment up to Rules.Lag before its call, while a fault lasts also before that: servers hear of
+//     each other's changes within that time, and one that is cut off shows what it knows.
 //   - An upload that was answered, or a path that was served, is served from then on.
-//   - A host's report that was answered, and no older one, is what the servers say of it.
+//   - A host's report that was answered, or a later one, is what a server says of it as late as that; no
+//     server goes back.
 //   - No host is granted a release twice, and no more hosts at once than the policy allows.
 //   - No host goes back, and each hears of the last release in time.
 //
@@ -115,14 +118,23 @@ type Rules struct {
 	Hosts map[string][]string
 	// Within is how long that may take after the promote, or after the faults were over.
 	Within time.Duration
-	Healed time.Duration
+	// Lag is how old what a server shows may be.
+	Lag time.Duration
+	// Struck and Healed are when faults began, and when they were over.
+	Struck, Healed time.Duration
+}
+
+// oldest is from when on what a server showed may be that was asked at a time.
+func (r Rules) oldest(asked time.Duration) time.Duration {
+	if asked >= r.Struck && asked <= r.Healed+r.Lag {
+		asked = r.Struck
+	}
+	return asked - r.Lag
 }
 
 // Check returns what is wrong with a history, nothing if all is well.
 func Check(ops []Op, r Rules) (wrong []string) {
-	for _, check := range []func([]Op) []string{releases, kept, inOrder, neverBack} {
-		wrong = append(wrong, check(ops)...)
-	}
+	wrong = slices.Concat(releases(ops, r), kept(ops), inOrder(ops, r), neverBack(ops))
 	for channel, n := range r.AtOnce {
 		wrong = append(wrong, granted(ops, channel, n)...)
 	}
@@ -165,15 +177,19 @@ func kept(ops []Op) (wrong []string) {
 }
 
 // inOrder wants the counter that is shown of a host to be that of the last report that was
-// answered or of a later one, and never below what was shown before.
-func inOrder(ops []Op) (wrong []string) {
+// answered or of a later one, as late as servers hear of each other; and none to go back.
+func inOrder(ops []Op, r Rules) (wrong []string) {
 	for _, of := range by(ops, ofKey, Report, Status) {
 		for _, o := range of {
 			if o.Kind != Status || o.Outcome != OK {
 				continue
 			}
 			for _, before := range of {
-				if before.Outcome == OK && before.End < o.Call && before.At > o.At {
+				limit := r.oldest(o.Call)
+				if before.Kind == Status && before.Client == o.Client {
+					limit = o.Call
+				}
+				if before.Outcome == OK && before.End < limit && before.At > o.At {
 					wrong = append(wrong, fmt.Sprintf("out of order: %s, after %s", o, before))
 				}
 				if before.Kind == Report && before.At == o.At && before.Call > o.End {

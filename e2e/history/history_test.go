@@ -91,13 +91,37 @@ func TestHeard(t *testing.T) {
 	}
 }
 
+// What a server shows may be a second old, and older while it is cut off.
+func TestLag(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		ops   []Op
+		wrong int
+	}{
+		{"an old reading", []Op{promote(0, 1, "a", 0, 1*s, OK), read(0, "", 1500*time.Millisecond, 2*s)}, 0},
+		{"too old", []Op{promote(0, 1, "a", 0, 1*s, OK), read(0, "", 2500*time.Millisecond, 3*s)}, 1},
+		{"cut off", []Op{promote(0, 1, "a", 0, 12*s, OK), read(0, "", 18*s, 18*s)}, 0},
+		{"cut off, from long before", []Op{promote(0, 1, "a", 0, 1*s, OK), read(0, "", 18*s, 18*s)}, 1},
+		{"long after it was cut off", []Op{promote(0, 1, "a", 0, 12*s, OK), read(0, "", 28*s, 28*s)}, 1},
+		{"a promote is not excused", []Op{promote(0, 1, "a", 0, 12*s, OK), promote(0, 1, "b", 12*s, 13*s, OK)}, 1},
+		{"an old report", []Op{op(Report, "h", "h", 1, 0, 1*s, OK), op(Status, "A", "h", 0, 1500*time.Millisecond, 2*s, OK)}, 0},
+		{"too old a report", []Op{op(Report, "h", "h", 1, 0, 1*s, OK), op(Status, "A", "h", 0, 3*s, 4*s, OK)}, 1},
+		{"two servers, one behind", []Op{op(Status, "A", "h", 2, 0, 1*s, OK), op(Status, "B", "h", 1, 1500*time.Millisecond, 2*s, OK)}, 0},
+		{"one server that goes back", []Op{op(Status, "A", "h", 2, 0, 1*s, OK), op(Status, "A", "h", 1, 1500*time.Millisecond, 2*s, OK)}, 1},
+	} {
+		if wrong := Check(c.ops, Rules{Lag: s, Struck: 10 * s, Healed: 20 * s}); len(wrong) != c.wrong {
+			t.Errorf("%s: %q", c.name, wrong)
+		}
+	}
+}
+
 // What clients of one true channel see is linearisable, however their calls overlap and whichever
 // answers they lose; and a reading of what never was at that time is found out.
 func TestRandom(t *testing.T) {
 	for seed := range uint64(200) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		ops := simulate(r, 60)
-		if wrong := releases(ops); len(wrong) > 0 {
+		if wrong := releases(ops, Rules{}); len(wrong) > 0 {
 			t.Fatalf("seed %d: %q", seed, wrong)
 		}
 		var last Op
@@ -108,7 +132,7 @@ func TestRandom(t *testing.T) {
 		}
 		if last.From > 0 {
 			bad := append(slices.Clone(ops), read(last.From, "?", last.End+s, last.End+2*s))
-			if wrong := releases(bad); len(wrong) != 1 {
+			if wrong := releases(bad, Rules{}); len(wrong) != 1 {
 				t.Fatalf("seed %d: a false reading was not found out", seed)
 			}
 		}

@@ -13,12 +13,15 @@ type release struct {
 }
 
 // releases wants promotes and readings of each channel to be linearisable.
-func releases(ops []Op) (wrong []string) {
+func releases(ops []Op, r Rules) (wrong []string) {
 	for channel, of := range by(ops, ofKey, Promote, Read) {
 		s := &search{seen: map[string]bool{}}
 		for _, o := range of {
 			// A reading without an answer says nothing, and a promote that failed in another way neither.
 			if o.Kind == Promote && (o.Outcome != Refused || o.From >= 0) || o.Outcome == OK {
+				if o.Kind == Read {
+					o.Call = r.oldest(o.Call)
+				}
 				s.ops = append(s.ops, o)
 			}
 		}

@@ -46,6 +46,8 @@ type Policy struct {
 type Have struct {
 	Seq  int64 // that it has accepted; below 0: its agent does not say
 	Keys int64 // version of the channel's keys; below 0: its agent knows of none
+	// Asked is when it asked, by the server's clock; zero: long ago.
+	Asked time.Time
 }
 
 // Grant lets a host start on a seq. A lease is a duration on the clock of

@@ -124,6 +124,12 @@ func (c *Channels) Get(name string) *Snapshot {
 	return s
 }
 
+// Again is Get that reads the state: another server may have promoted, and its notice may still be on its way.
+func (c *Channels) Again(name string) *Snapshot {
+	c.states.Forget(name)
+	return c.Get(name)
+}
+
 func (c *Channels) load(name string) (*Snapshot, error) {
 	st := c.states.Get(name)
 	if st == nil {

@@ -42,7 +42,13 @@ func (f *Fleet) For(name, channel, target string, have api.Have) (*Answer, error
 func (f *Fleet) answer(name, channel, target string, have api.Have, r *host.Record) (*Answer, error) {
 	l, p, now := f.o.Channels.Get(channel), f.o.Policies.Of(channel), f.o.Clock()
 	r = cmp.Or(r, new(host.Record))
+	if have.Seq > l.State.Seq { // another server has told it of a release, and this one has not heard yet
+		l = f.o.Channels.Again(channel)
+	}
 	v, err := f.view(name, l, p)
+	if err == nil && v.told != nil && have.Seq > v.seq {
+		err = f.heard(name, have)
+	}
 	if err != nil {
 		return nil, err
 	}

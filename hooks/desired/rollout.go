@@ -2,8 +2,10 @@ package desired
 
 import (
 	"fmt"
+	"time"
 
 	"narwharf/hooks/api"
+	"narwharf/hooks/audit"
 	"narwharf/hooks/channel"
 	"narwharf/hooks/host"
 	"narwharf/hooks/longpoll"
@@ -54,6 +56,16 @@ func (f *Fleet) view(name string, l *channel.Snapshot, p *policy.Policy) (*view,
 		v.of = r
 	}
 	return v, nil
+}
+
+// heard is for a host that has accepted a later release than it is shown here: another server may have told it.
+// It waits until this one has looked. If it is shown no other after that, that is the truth.
+func (f *Fleet) heard(name string, have api.Have) error {
+	if f.o.Rollouts.Heard(have.Asked) {
+		return nil
+	}
+	f.o.Timers.First(f.o.Clock().Add(time.Second), "heard/"+name, func() { f.o.Wake(audit.Host(name)) })
+	return longpoll.Later{Err: api.Errorf(api.Unavailable, "this server has not heard of release %d yet: ask again", have.Seq)}
 }
 
 func (v *view) absentText(l *channel.Snapshot, target string) string {

@@ -24,6 +24,7 @@ package driver
 import (
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"narwharf/cache/state/mirror"
@@ -63,6 +64,7 @@ type Driver struct {
 	notices notices
 	pub     published
 	lease   *lease.Lease
+	heard   atomic.Int64 // what is told was so then, in Unix nanoseconds, or later
 
 	mu       sync.RWMutex // held for a step, with its transaction
 	e        *engine.Engine

@@ -13,8 +13,25 @@ func (d *Driver) leads(ctx context.Context) (bool, error) {
 	if d.lease.Shared() {
 		d.at(d.o.Clock().Add(lease.Beat))
 	}
+	before, now := d.lease.Shown(), d.o.Clock()
 	held, taken, err := d.lease.Try(ctx)
+	if held && !taken && err == nil && d.lease.Shown() != before {
+		d.heard.Store(now.UnixNano())
+	}
 	return held, d.led(taken, err)
+}
+
+// Heard tells whether what this driver says was so at a time, or later: another may have driven until then.
+// If that is not known it looks.
+func (d *Driver) Heard(at time.Time) bool {
+	if !d.lease.Shared() || d.heard.Load() >= at.UnixNano() {
+		return true
+	}
+	d.notices.mu.Lock()
+	d.notices.rows = true
+	d.notices.mu.Unlock()
+	d.kick()
+	return false
 }
 
 // led is what follows from having the lease, or not.
@@ -47,6 +64,7 @@ func (d *Driver) follow(ctx context.Context, now time.Time) error {
 		d.e = nil
 		return err
 	}
+	defer d.heard.Store(now.UnixNano()) // it is published first
 	d.pub.anew()
 	out := d.e.Finish() // not stored: it is not this driver's to decide
 	out.Next = time.Time{}

@@ -73,6 +73,9 @@ func (l *Lease) Held() bool { return l.has.Load() }
 // Shared tells whether others may want it, so that Try is to be called every Beat.
 func (l *Lease) Shared() bool { return l.shared }
 
+// Shown is when this server has shown last that it has the lease.
+func (l *Lease) Shown() time.Time { return l.since }
+
 // Epoch is the number under which this server has the lease, or had it.
 func (l *Lease) Epoch() int64 { return l.epoch }
 
