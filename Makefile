@@ -17,7 +17,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 export NARWHARF_NIX_DIR ?= $(CACHE)/nix
 export NARWHARF_BIN ?= $(CURDIR)/bin/narwharf
 
-.PHONY: build cross run demo test test-quick bench e2e e2e-smoke screenshots nix-clients versitygw lint lint-ci race release vendored fuzz rollout-model nixos-keys nixos-eval vendor-hash clean help
+.PHONY: build cross run demo test test-quick bench e2e e2e-scale e2e-smoke screenshots nix-clients versitygw lint lint-ci race release vendored fuzz rollout-model nixos-keys nixos-eval vendor-hash clean help
 
 build: ## bin/narwharf alone
 	@echo "compiling bin/narwharf; from nothing this takes a minute or two"
@@ -50,6 +50,9 @@ e2e: build nix-clients versitygw ## deployments on real hosts, which it boots he
 	@NARWHARF_FLEET=1 .ci/gotest -count=1 -timeout 60m ./e2e/...
 	@echo "once more, in short, with limits.fast_path = false"
 	@NARWHARF_FAST_PATH=false NARWHARF_FLEET=1 .ci/gotest -count=1 -short -timeout 20m ./cache ./e2e/...
+
+e2e-scale: build versitygw ## servers with one database and one bucket, and every fault that may befall them
+	@NARWHARF_SCALE=1 .ci/gotest -count=1 -timeout 60m -run 'TestFaults|TestReplica|TestDatabase|TestBucket' ./e2e
 
 e2e-smoke: build nix-clients versitygw ## every kind of them once, with small sizes
 	@NARWHARF_FLEET=1 .ci/gotest -count=1 -short -timeout 20m ./e2e/...

@@ -17,7 +17,7 @@ import (
 // disaster is what happens to a cluster while clients use it.
 type disaster struct {
 	name    string
-	smoke   bool // also in -short
+	smoke   bool // also without NARWHARF_SCALE=1
 	options options
 	// strike has it happen, and returns when it is over. What happens more than once is struck more than once.
 	strike func(c *cluster, w *clients)
@@ -169,7 +169,7 @@ func TestFaults(t *testing.T) {
 	hosts := 6
 	table := []string{"| fault | promotes ok, refused, unknown | uploads | reports, unknown | grants | longest wait of a host | checker |", "|---|---|---|---|---|---|---|"}
 	for _, f := range disasters {
-		if testing.Short() && !f.smoke {
+		if os.Getenv("NARWHARF_SCALE") != "1" && !f.smoke {
 			continue
 		}
 		t.Run(f.name, func(t *testing.T) {
