@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"narwharf/e2e/history"
+	"narwharf/e2e/repository"
 )
 
 // disaster is what happens to a cluster while clients use it.
@@ -235,7 +236,7 @@ func aheadBin(t *testing.T) string {
 	changed := write("time.go", strings.Replace(string(text), now, now+"\tsec += 600\n", 1))
 	overlay := write("overlay.json", fmt.Sprintf(`{"Replace": {%q: %q}}`, source, changed))
 	cmd := exec.Command("go", "build", "-trimpath", "-overlay", overlay, "-o", filepath.Join(dir, "narwharf"), "./cmd/narwharf")
-	cmd.Dir = repository.Root()
+	cmd.Dir = repository.Root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
