@@ -95,6 +95,22 @@ func (t *Table) File(name string) (f *File, err error) {
 	return f, err
 }
 
+// AskedLately implements Index. Where the state is on another machine, what was read is good for an hour: each NAR
+// that goes out asks.
+func (t *Table) AskedLately(name string) (lately bool, err error) {
+	if t.asked != nil {
+		if at, ok := t.asked.Get(name); ok && time.Since(at) < time.Hour {
+			return true, nil
+		}
+	}
+	row, err := t.File(name)
+	lately = err == nil && (row == nil || row.Age < 24*time.Hour)
+	if lately && t.asked != nil {
+		t.asked.Add(name, time.Now())
+	}
+	return lately, err
+}
+
 // EachFile calls fn for every row of a NAR file in the order of names, in pages as Each.
 // One that is damaged is taken for a file that was asked for now. Age is not set.
 func (t *Table) EachFile(fn func(name string, f *File) error) error {

@@ -99,6 +99,8 @@ type Index interface {
 	UsedLately(hash string) (bool, error)
 	// File returns the row of a NAR file, nil if it has none.
 	File(name string) (*File, error)
+	// AskedLately tells whether somebody asked for a NAR file in the last day, or it has no row.
+	AskedLately(name string) (bool, error)
 	// EachFile calls fn for every row of a NAR file, in pages as Each.
 	EachFile(fn func(name string, f *File) error) error
 	// Going returns the paths whose narinfo files have to go, in order.

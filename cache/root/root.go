@@ -66,6 +66,9 @@ func Set(tx state.Tx, owner string, paths []narinfo.Path) error {
 
 func key(hash, owner string) string { return hash + "\x00" + owner }
 
+// OwnerKey is what Set reads of an owner, for state.Expect.
+func OwnerKey(owner string) state.Key { return state.Key{Bucket: ownerBucket, Key: owner} }
+
 // Owner returns the roots of an owner, sorted.
 func Owner(tx state.Reader, owner string) ([]narinfo.Path, error) {
 	list, err := state.GetJSON[[]narinfo.Path](tx, ownerBucket, owner)

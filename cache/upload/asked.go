@@ -94,8 +94,8 @@ func (s *Store) Asked(name string) {
 
 // AskedLately tells whether Asked has nothing to note.
 func (s *Store) AskedLately(name string) bool {
-	row, err := s.Index.File(name)
-	return err == nil && (row == nil || row.Age < 24*time.Hour)
+	lately, _ := s.Index.AskedLately(name) // what cannot be read is asked again
+	return lately
 }
 
 // keepVerified writes rows for the NAR files that were sent before then and that no

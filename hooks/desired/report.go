@@ -20,7 +20,7 @@ import (
 
 // Report takes a host's report, if it can be true and is news, with all that
 // comes of it.
-func (f *Fleet) Report(ctx context.Context, who host.Caller, name string, st *api.Status) error {
+func (f *Fleet) Report(parent context.Context, who host.Caller, name string, st *api.Status) error {
 	self := intake.SelfOf(st)
 	touch := func() { f.o.Hosts.Presence(name).Touch(f.o.Clock(), st.Channel, st.Target) }
 	if f.o.Hosts.Known(name) && f.o.Hosts.Refused(who, name, self) == nil {
@@ -29,6 +29,10 @@ func (f *Fleet) Report(ctx context.Context, who host.Caller, name string, st *ap
 	l, was := f.o.Channels.Get(st.Channel), f.o.Hosts.Former(st.Instance, name)
 	told := f.told(name, st.Channel)
 	var refused error
+	ctx := state.Expect(parent, state.Expected{ // of this change alone
+		Keys:   append(f.o.Hosts.Expected(name, self), f.o.Slots.Key(name), root.OwnerKey(host.RootOwner(name))),
+		Append: f.isNews(name, st),
+	})
 	report := func(known bool) error {
 		locks := slices.Concat(host.Locks(name, st.Instance)[1:], root.Locks(host.Roots(st)), []string{state.Shared(channel.Lock(st.Channel))})
 		if !known {
@@ -57,7 +61,7 @@ func (f *Fleet) Report(ctx context.Context, who host.Caller, name string, st *ap
 		return refused
 	}
 	touch()
-	return f.o.Hosts.Withdraw(ctx, st.Instance, name, st.Channel)
+	return f.o.Hosts.Withdraw(parent, st.Instance, name, st.Channel)
 }
 
 // endSlot is what a report changes of the host's slot.
@@ -70,6 +74,12 @@ func (f *Fleet) endSlot(tx *mirror.Tx, name string, sl *reboot.Slot, st *api.Sta
 		sl.LastReason = st.WaitingFor.Detail
 		f.o.Slots.Put(tx, name, sl)
 	}
+}
+
+// isNews tells whether a report is probably written to the audit log.
+func (f *Fleet) isNews(name string, is *api.Status) bool {
+	r := f.o.Hosts.Record(name)
+	return r == nil || r.Status == nil || r.Status.State != is.State || r.Status.Seq != is.Seq || r.Status.Attempt != is.Attempt
 }
 
 // noteStatus writes down changes of state, and what ought to wake somebody.
@@ -89,7 +99,7 @@ func (f *Fleet) noteStatus(tx *mirror.Tx, l *channel.Snapshot, name string, was,
 		}
 		audit.Note(tx, api.Event{Kind: "host.state", By: name, Channel: is.Channel, Host: name, Seq: is.Seq, Text: text, Alarm: alarm, Data: data})
 	}
-	if is.Head == nil || is.HighestSeq <= max(l.State.Seq, f.o.Channels.In(tx, l.Name).Seq) || was != nil && was.HighestSeq == is.HighestSeq {
+	if is.Head == nil || is.HighestSeq <= l.State.Seq || was != nil && was.HighestSeq == is.HighestSeq || is.HighestSeq <= f.o.Channels.In(tx, l.Name).Seq {
 		return
 	}
 	keys, threshold, err := l.State.Trust()

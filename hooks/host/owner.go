@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"narwharf/cache/state"
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
@@ -114,6 +115,11 @@ func (h *Hosts) factsIn(tx *mirror.Tx, host string, self api.Self) facts {
 		f.owners = h.sighted.In(tx, sightKey(host, f.owner.Instance))
 	}
 	return f
+}
+
+// Expected is what a report of a machine reads.
+func (h *Hosts) Expected(host string, self api.Self) []state.Key {
+	return []state.Key{h.records.Key(host), h.owners.Key(host), h.sighted.Key(sightKey(host, self.Instance))}
 }
 
 // otherMachine tells whether a machine that acts as host is not the one that has the

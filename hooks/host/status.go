@@ -1,9 +1,7 @@
 package host
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
 	"errors"
 	"strconv"
 
@@ -26,7 +24,7 @@ func (r *Record) judge(host string, st *api.Status) error {
 		return nil
 	}
 	was := r.Status
-	if st.StartID == was.StartID && st.Counter == was.Counter && sameJSON(st, was) {
+	if st.StartID == was.StartID && st.Counter == was.Counter && intake.Same(st, was) {
 		return ErrAgain
 	}
 	if st.StartID < was.StartID || st.StartID == was.StartID && st.Counter <= was.Counter {
@@ -35,15 +33,6 @@ func (r *Record) judge(host string, st *api.Status) error {
 		return e
 	}
 	return nil
-}
-
-func sameJSON(a, b any) bool {
-	one, err := json.Marshal(a)
-	if err != nil {
-		return false
-	}
-	two, err := json.Marshal(b)
-	return err == nil && bytes.Equal(one, two)
 }
 
 // Report stores a report, if it is news of the machine that has the name, which it

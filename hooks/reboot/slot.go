@@ -27,6 +27,7 @@ import (
 	"strings"
 	"time"
 
+	"narwharf/cache/state"
 	"narwharf/cache/state/mirror"
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
@@ -103,6 +104,9 @@ func (s *Slots) Of(host string) *Slot { return s.table.Get(host) }
 
 // In is Of in a transaction.
 func (s *Slots) In(tx *mirror.Tx, host string) *Slot { return s.table.In(tx, host) }
+
+// Key is what In reads.
+func (s *Slots) Key(host string) state.Key { return s.table.Key(host) }
 
 // All is all slots, by host.
 func (s *Slots) All() map[string]*Slot { return s.table.All() }

@@ -318,6 +318,9 @@ func encode(v any) ([]byte, error) {
 // Topic is what Put notifies of.
 func (t *Table[T]) Topic(key string) string { return t.bucket + "/" + key }
 
+// Key names the entry of a key, for state.Expect.
+func (t *Table[T]) Key(key string) state.Key { return state.Key{Bucket: t.bucket, Key: key} }
+
 // Forget has the next Get of a key read the state, as a notice of it does.
 func (t *Table[T]) Forget(key string) { t.noticed(t.bucket + "/" + key) }
 

@@ -28,6 +28,7 @@ type tx struct {
 	sent   bool       // something was
 	err    error      // the first
 	keys   map[entry][]byte
+	known  map[entry][]byte // what was expected to be read, and was not written since
 	record []record
 	wrote  bool
 	topics []string
@@ -111,8 +112,12 @@ insert into narwharf_state select * from unnest($1::text[], $2::bytea[], $3::byt
 	if len(gone.keys) > 0 {
 		x.exec(`delete from narwharf_state s using unnest($1::text[], $2::bytea[]) as t (b, k) where s.bucket = t.b and s.key = t.k`, gone.buckets, gone.keys)
 	}
-	for _, r := range x.record {
-		x.exec(`insert into narwharf_log values ($1, $2, $3)`, r.log, int64(r.position), r.value)
+	if len(x.record) > 0 {
+		logs, positions, values := make([]string, len(x.record)), make([]int64, len(x.record)), make([][]byte, len(x.record))
+		for i, r := range x.record {
+			logs[i], positions[i], values[i] = r.log, int64(r.position), r.value
+		}
+		x.exec(`insert into narwharf_log select * from unnest($1::text[], $2::bigint[], $3::bytea[])`, logs, positions, values)
 	}
 	x.record = nil
 }
@@ -125,8 +130,32 @@ func (x *tx) lock(numbers []int32, shared []bool) error {
 select case when shared then pg_advisory_xact_lock_shared($1::int, n)::text else pg_advisory_xact_lock($1::int, n)::text end
 	from unnest($2::int[], $3::bool[]) with ordinality as t (n, shared, i) order by i`, lockNames, numbers, shared)
 	}
-	_, err := x.Now()
-	return err
+	return x.look(state.ExpectedBy(x.ctx))
+}
+
+// look reads the clock, and what is going to be read.
+func (x *tx) look(e state.Expected) error {
+	if len(e.Keys) == 0 {
+		_, err := x.Now()
+		return err
+	}
+	buckets, keys, position := make([]string, len(e.Keys)), make([][]byte, len(e.Keys)), `0::bigint`
+	for i, k := range e.Keys {
+		buckets[i], keys[i] = k.Bucket, []byte(k.Key)
+	}
+	if e.Append {
+		position = ownPosition
+	}
+	x.known = make(map[entry][]byte, len(e.Keys))
+	return x.query(`
+select clock_timestamp(), `+position+`, t.b, t.k, s.value
+	from unnest($1::text[], $2::bytea[]) as t (b, k) left join narwharf_state s on s.bucket = t.b and s.key = t.k`, []any{buckets, keys}, func(rows pgx.Rows) error {
+		var bucket string
+		var key, value []byte
+		err := rows.Scan(&x.now, &x.position, &bucket, &key, &value)
+		x.known[entry{bucket, string(key)}] = value
+		return err
+	})
 }
 
 // commit sends what is left. It is uncertain what became of it if there is no answer.
@@ -171,6 +200,9 @@ func (x *tx) rollback(err error) {
 // Get implements state.Reader.
 func (x *tx) Get(bucket, key string) (value []byte, err error) {
 	if v, written := x.keys[entry{bucket, key}]; written {
+		return slices.Clone(v), x.err
+	}
+	if v, known := x.known[entry{bucket, key}]; known {
 		return slices.Clone(v), x.err
 	}
 	err = x.query(`select value from narwharf_state where bucket = $1 and key = $2`, []any{bucket, []byte(key)}, func(rows pgx.Rows) error {
@@ -246,12 +278,14 @@ func (x *tx) write(bucket, key string, value []byte) {
 		x.keys = make(map[entry][]byte)
 	}
 	x.keys[entry{bucket, key}] = value
+	delete(x.known, entry{bucket, key})
 	x.wrote = true
 }
 
 // Clear implements state.Tx.
 func (x *tx) Clear(bucket string) error {
 	x.flush()
+	x.known = nil
 	x.exec(`delete from narwharf_state where bucket = $1 or bucket >= $1 || '/' and bucket < $1 || '0'`, bucket)
 	x.wrote = true
 	return x.err

@@ -49,6 +49,7 @@ func run(t *testing.T, open Open) {
 		{"replace", testReplace},
 		{"any order of writes is as a map", testModel},
 		{"a lock's updates are one after the other", testCounter},
+		{"what is expected is read as else", testExpect},
 		{"several locks", testTransfers},
 		{"shared locks", testShared},
 		{"absence is a fact", testAbsence},
