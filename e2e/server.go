@@ -290,8 +290,9 @@ func (s *Server) Check() {
 		s.T.Error(err)
 	}
 	for _, bad := range []string{"panic", "DATA RACE", "fatal error:", "goroutine 1 ["} {
-		if strings.Contains(string(text), bad) {
-			s.T.Errorf("the log holds %q\n%s", bad, s.LogTail())
+		if at := strings.Index(string(text), bad); at >= 0 {
+			from := max(0, strings.LastIndexByte(string(text[:at]), '\n'))
+			s.T.Errorf("the log holds %q\n%s", bad, text[from:min(from+4000, len(text))])
 		}
 	}
 }

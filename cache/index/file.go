@@ -98,14 +98,12 @@ func (t *Table) File(name string) (f *File, err error) {
 // AskedLately implements Index. Where the state is on another machine, what was read is good for an hour: each NAR
 // that goes out asks.
 func (t *Table) AskedLately(name string) (lately bool, err error) {
-	if t.asked != nil {
-		if at, ok := t.asked.Get(name); ok && time.Since(at) < time.Hour {
-			return true, nil
-		}
+	if at, ok := t.asked.Get(name); ok && time.Since(at) < time.Hour {
+		return true, nil
 	}
 	row, err := t.File(name)
 	lately = err == nil && (row == nil || row.Age < 24*time.Hour)
-	if lately && t.asked != nil {
+	if lately && t.shared {
 		t.asked.Add(name, time.Now())
 	}
 	return lately, err

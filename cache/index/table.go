@@ -47,7 +47,7 @@ type Table struct {
 	closed time.Time
 	files  *Files // as the last Close in order has it, nil if that is not known
 
-	asked *lru.Cache[string, time.Time] // NAR files of which AskedLately was true, and when; nil: reading costs nothing
+	asked *lru.Cache[string, time.Time] // NAR files of which AskedLately was true, and when
 
 	turn  sync.RWMutex // held for reading by changes, for writing by who counts
 	mu    sync.Mutex   // guards count
@@ -77,9 +77,7 @@ type Options struct {
 // to do, and Replace mends them.
 func Open(s state.Store, o Options) (*Table, error) {
 	t := &Table{state: s, lease: cmp.Or(o.Lease, 24*time.Hour), shared: o.Shared}
-	if o.Shared {
-		t.asked, _ = lru.New[string, time.Time](1 << 14) // it fails for less than one
-	}
+	t.asked, _ = lru.New[string, time.Time](1 << 14) // it fails for less than one
 	err := s.Update(context.Background(), []string{lockMeta}, func(tx state.Tx) error {
 		v, err := tx.Get(metaBucket, keyVersion)
 		switch {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"narwharf/cache/index"
@@ -260,4 +261,49 @@ func TestCollectUncertain(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.mustLack(lib)
+}
+
+// A server loses the database in the commit of an upload. When that is there again, file and index are the same:
+// of what was committed, and of what was not, also without a start.
+func TestPutUncertain(t *testing.T) {
+	for _, committed := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newLater(t)
+			idx := &cutOff{Index: p.a.Index, committed: committed}
+			s, err := upload.New(p.a.Files, idx, upload.Options{StoreDir: "/nix/store", MaxNarSize: 1 << 20, NarGrace: time.Hour, Changed: func(string) {}, Shared: true}, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			lib := p.nar(s, "lib", "a library")
+			idx.left = 3
+			if err := s.PutInfo(lib.Path.Hash(), lib, "ci"); err == nil {
+				t.Error("an upload without a commit was answered for")
+			}
+			time.Sleep(time.Minute)
+			_, noRecord := p.a.Index.Get(lib.Path.Hash())
+			_, noFile := p.a.Files.Stat(lib.Path.Hash() + ".narinfo")
+			if (noRecord == nil) != committed || (noFile == nil) != committed {
+				t.Errorf("committed: %v; its record: %v, its file: %v", committed, noRecord, noFile)
+			}
+		})
+	}
+}
+
+// cutOff is an index whose next changes fail: the first in its commit, the others at once.
+type cutOff struct {
+	index.Index
+	left      int
+	committed bool // of the first
+}
+
+func (c *cutOff) Change(locks []string, fn func(tx *index.Tx) error) error {
+	switch c.left--; {
+	case c.left == 2 && c.committed:
+		return errors.Join(c.Index.Change(locks, fn), state.ErrUncertain)
+	case c.left == 2:
+		return c.Index.Change(locks, func(tx *index.Tx) error { return errors.Join(fn(tx), state.ErrUnavailable) })
+	case c.left >= 0:
+		return state.ErrUnavailable
+	}
+	return c.Index.Change(locks, fn)
 }

@@ -7,10 +7,15 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"time"
 
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
+	"narwharf/cache/state"
 )
+
+// takeBackAgain is when a write is taken back anew that could not be.
+const takeBackAgain = 2 * time.Second
 
 // errChanged is for a record that another has changed since it was read.
 var errChanged = errors.New("the path has changed meanwhile, try again")
@@ -106,7 +111,8 @@ func record(tx *index.Tx, hash string) (*index.Record, error) {
 }
 
 // takeBack undoes a write that failed half-way: a commit can fail and be there all
-// the same. The file is then what the index says.
+// the same. The file is then what the index says. A record that others can see stays: they
+// may have told somebody of it. While the state is away this is tried again.
 func (s *Store) takeBack(next, old *index.Record) {
 	s.needsRecovery.Store(true)
 	hash := next.Info.Path.Hash()
@@ -115,7 +121,7 @@ func (s *Store) takeBack(next, old *index.Record) {
 		if err != nil {
 			return err
 		}
-		if index.Same(now, next) {
+		if index.Same(now, next) && !s.Shared {
 			if now = old; old == nil {
 				err = tx.Delete(hash)
 			} else {
@@ -127,7 +133,10 @@ func (s *Store) takeBack(next, old *index.Record) {
 		}
 		return s.refile(hash, now)
 	})
-	if err != nil {
+	switch {
+	case s.Shared && (errors.Is(err, state.ErrUnavailable) || errors.Is(err, state.ErrUncertain) || errors.Is(err, blob.ErrAway)):
+		time.AfterFunc(takeBackAgain, func() { s.takeBack(next, old) })
+	case err != nil:
 		s.Log.Error("a narinfo and the index may differ until the next start", "file", hash+".narinfo", "error", err)
 	}
 	s.Changed(hash)

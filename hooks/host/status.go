@@ -96,8 +96,12 @@ func (r *Record) left(st *api.Status, told *api.Directive) string {
 	return ""
 }
 
-// Obeyed tells whether the host is reverted because somebody asked. That is no error.
+// Obeyed tells whether the host is reverted because somebody asked. That is no error. A nil record is
+// that of a transaction that has failed.
 func (r *Record) Obeyed() bool {
+	if r == nil {
+		return false
+	}
 	st := r.Status
 	return st != nil && st.State == api.Reverted && r.Left != "" && r.Left == st.Attempt
 }
