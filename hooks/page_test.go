@@ -16,6 +16,7 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/hooks/dashboard/channels"
+	"narwharf/hooks/dashboard/condition"
 	dashboard "narwharf/hooks/dashboard/fleet"
 	"narwharf/hooks/dashboard/frame"
 	"narwharf/hooks/host"
@@ -380,4 +381,33 @@ func BenchmarkPage(b *testing.B) {
 			b.ReportMetric(float64(size), "B/page")
 		})
 	}
+}
+
+// Hosts that are counted are in the conditions in which they are described.
+func TestGlance(t *testing.T) {
+	f := newFleet(t, 6)
+	f.policy(threeWaves)
+	f.robots[0].bad[f.path("b")] = true
+	f.promote(2, f.entry("*", f.systems["b"]))
+	f.want(rollout.Halted, "b", 0)
+	f.must(f.do("PATCH", "/api/v1/hosts/web-3", f.op, map[string]any{"hold": map[string]any{"reason": "x"}}), 200, "")
+	seen := make(map[string]*api.Host)
+	f.s.Fleet.Glance(func(channel string) bool { return channel == "web" }, func(d *host.Described) { seen[d.Host.Host] = &d.Host })
+	list, _, err := f.s.Fleet.List(func(string) bool { return true })
+	if err != nil || len(list) != len(seen) {
+		t.Fatalf("%d and %d hosts, %v", len(list), len(seen), err)
+	}
+	conditions := make(map[condition.Condition]bool)
+	for i := range list {
+		h := &list[i]
+		is := condition.Of(h, f.now())
+		conditions[is] = true
+		if got := seen[h.Host]; got == nil || condition.Of(got, f.now()) != is || got.WantedSeq != h.WantedSeq || got.Converged != h.Converged {
+			t.Errorf("%s is %s: %+v and %+v", h.Host, is, got, h)
+		}
+	}
+	if len(conditions) < 3 {
+		t.Errorf("only %v were tried", conditions)
+	}
+	f.s.Fleet.Glance(func(string) bool { return false }, func(d *host.Described) { t.Errorf("%s is of a channel that is not to be seen", d.Host.Host) })
 }
