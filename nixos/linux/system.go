@@ -221,12 +221,19 @@ func (s systems) facts(path string) cause.Facts {
 }
 
 // unit is all that a system says of a unit of systemd's: its file, its template's, and the
-// drop-ins of both.
+// drop-ins of both; those of all units of its type, and of all whose names begin as its does
+// up to a dash (systemd.unit(5)).
 func (s systems) unit(path, name string) string {
 	dir := filepath.Join(path, "etc", "systemd", "system")
-	names := []string{name}
-	if base, instance, ok := strings.Cut(name, "@"); ok {
-		names = append(names, base+"@"+filepath.Ext(instance))
+	ext := filepath.Ext(name)
+	names := []string{name, strings.TrimPrefix(ext, ".")}
+	if base, _, ok := strings.Cut(name, "@"); ok {
+		names = append(names, base+"@"+ext)
+	}
+	for i, r := range strings.TrimSuffix(name, ext) {
+		if r == '-' && i+1+len(ext) < len(name) {
+			names = append(names, name[:i+1]+ext)
+		}
 	}
 	text := ""
 	for _, name := range names {

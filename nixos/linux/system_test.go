@@ -3,6 +3,7 @@ package linux
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -139,5 +140,34 @@ func TestDifferences(t *testing.T) {
 	k := system("k", map[string]string{"switch-inhibitors": `{"dbus":"dbus","b":"1"}`}, nil)
 	if got := h.inhibitors(i, k); strings.Join(got, ", ") != "switch-inhibitors: dbus" {
 		t.Error(got)
+	}
+}
+
+// TestUnitOfSystem: everything that systemd reads of a unit tells two systems apart, and nothing of others.
+func TestUnitOfSystem(t *testing.T) {
+	dir := t.TempDir()
+	write := func(system, file, text string) {
+		name := filepath.Join(dir, system, "etc", "systemd", "system", file)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var s systems
+	for i, c := range []struct {
+		file, unit string
+		changed    bool
+	}{
+		{"web.service", "web.service", true}, {"web.service.d/a.conf", "web.service", true}, {"web@.service", "web@a.b.service", true},
+		{"web@.service.d/a.conf", "web@a.service", true}, {"web@a.service.d/a.conf", "web@a.service", true}, {"service.d/all.conf", "web.service", true},
+		{"web-.service.d/a.conf", "web-front-1.service", true}, {"web-front-.service.d/a.conf", "web-front-1.service", true}, {"service.d/all.conf", "web@a.service", true},
+		{"db.service", "web.service", false}, {"timer.d/all.conf", "web.service", false}, {"web-.service.d/a.conf", "web.service", false},
+		{"web-.service.d/a.conf", "website.service", false}, {"db-.service.d/a.conf", "web-db.service", false}, {"web@b.service", "web@a.service", false},
+	} {
+		a, b := fmt.Sprint(i, "a"), fmt.Sprint(i, "b")
+		write(a, c.file, "one")
+		write(b, c.file, "two")
+		if got := s.unit(filepath.Join(dir, a), c.unit) != s.unit(filepath.Join(dir, b), c.unit); got != c.changed {
+			t.Errorf("%s, of which %s is another: changed %v", c.unit, c.file, got)
+		}
 	}
 }
