@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"time"
 
+	"narwharf/cache/limits"
 	"narwharf/hooks/api"
 	"narwharf/hooks/audit"
 	"narwharf/hooks/dashboard/frame"
@@ -49,7 +50,9 @@ type Options struct {
 type Server struct {
 	Options
 	*frame.Frame
-	own *frame.Room
+	own  *frame.Room
+	asks *limits.Slots // for questions to issuers
+	work *limits.Work
 }
 
 // Path is below which the page is.
@@ -57,7 +60,7 @@ const Path = frame.Path
 
 // New makes one.
 func New(o Options) *Server {
-	s := &Server{Options: o}
+	s := &Server{Options: o, asks: limits.NewSlots(asksAtOnce), work: limits.NewWork()}
 	s.Frame = frame.New(frame.Options{
 		Access: o.Access, API: o.API, Public: o.Cookies.Public, Topics: o.Topics, Log: o.Log, Clock: o.Clock, Banners: o.Banners,
 		Used: func(ctx context.Context, who *access.Principal) error {
@@ -119,6 +122,8 @@ func inWords(err error) error {
 		return api.Errorf(api.Forbidden, "%s", refused.Error())
 	case errors.Is(err, session.ErrNoTLS), errors.Is(err, session.ErrUnknown):
 		return api.Errorf(api.Forbidden, "%s", err.Error())
+	case errors.Is(err, limits.ErrBusy):
+		return api.Errorf(api.Unavailable, "Too many logins failed from your address, or are under way: try again in a minute.")
 	case errors.Is(err, shortlived.ErrFull):
 		return api.Errorf(api.Unavailable, "Too many people are logged in by this rule: try again later.")
 	}

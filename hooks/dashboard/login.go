@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
+	"narwharf/cache/limits"
 	"narwharf/hooks/api/login"
 	"narwharf/hooks/dashboard/frame"
 	"narwharf/hooks/sessions"
@@ -74,11 +76,30 @@ func (s *Server) startLogin(w http.ResponseWriter, req *http.Request) error {
 	return nil
 }
 
+// Anybody can write the cookie of a login himself, and have the server ask the issuer about a code that
+// he has thought up.
+const (
+	asksAtOnce  = 16 // such questions
+	askPatience = 10 * time.Second
+	failedCosts = time.Second // as if the server had worked for so long: some can fail, and few more a minute
+)
+
 // getCallback is where an issuer sends a browser back to.
 func (s *Server) getCallback(w http.ResponseWriter, req *http.Request) error {
-	flow := s.Cookies.Recall(w, req)
-	grant, err := s.Logins.Finish(req.Context(), flow, req.URL.Query(), s.Clock())
+	flow, who := s.Cookies.Recall(w, req), limits.Who("", req)
+	if !s.work.Spend(who, 0) {
+		return limits.ErrBusy
+	}
+	done, err := s.asks.Take(req.Context(), who, askPatience)
 	if err != nil {
+		return limits.ErrBusy
+	}
+	grant, err := s.Logins.Finish(req.Context(), flow, req.URL.Query(), s.Clock())
+	done()
+	if err != nil {
+		if flow.State != "" && flow.State == req.URL.Query().Get("state") { // else nobody was asked: a page may have sent it
+			s.work.Spend(who, failedCosts)
+		}
 		return err
 	}
 	return s.begin(w, req, grant, frame.Local(flow.Next))

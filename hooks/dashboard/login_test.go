@@ -197,3 +197,28 @@ func TestFixation(t *testing.T) {
 		t.Error("the planted session goes on")
 	}
 }
+
+// TestMadeUpCodes: whoever has the server ask an issuer about codes that he has thought up can do so a few times, and
+// what comes without a login that was begun costs nobody anything.
+func TestMadeUpCodes(t *testing.T) {
+	w := newWorld(t, "")
+	for range 50 {
+		if got := w.browser().get("/ui/callback?state=x&code=x"); got.status != 403 {
+			t.Fatalf("without a cookie: %s", got)
+		}
+	}
+	last := 0
+	for i := 1; i <= 20 && last != 503; i++ {
+		b := w.browser()
+		back := b.back("/ui/")
+		q := back.Query()
+		q.Set("code", "x")
+		got := b.get(back.Path + "?" + q.Encode())
+		if last = got.status; last == 503 && (i < 5 || !strings.Contains(got.text, "try again in a minute")) {
+			t.Errorf("the %dth: %s", i, got)
+		}
+	}
+	if last != 503 {
+		t.Errorf("the last made-up code is answered with %d", last)
+	}
+}
