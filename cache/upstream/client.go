@@ -17,6 +17,8 @@ import (
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
 	"narwharf/cache/upstream/breaker"
+	"narwharf/cache/upstream/pace"
+	"narwharf/cache/upstream/via"
 	"narwharf/narinfo"
 	"narwharf/signing"
 	"narwharf/signing/access/address"
@@ -29,6 +31,7 @@ type Upstream struct {
 	breaker breaker.Breaker
 	id      atomic.Value  // string: its own in Via, if it is one of our kind
 	turns   chan struct{} // holds one for each lookup under way
+	pace    *pace.Pace    // of bytes of NARs
 	own     *http.Transport
 	outside *http.Transport // for where it leads us; asks no private address unless the upstream has one
 	private atomic.Bool     // its own address is one
@@ -41,7 +44,7 @@ const maxLookups = 64
 var errNone = errors.New("not there")
 
 func newUpstream(c Config, set *Upstreams) *Upstream {
-	u := &Upstream{Config: c, set: set, turns: make(chan struct{}, maxLookups)}
+	u := &Upstream{Config: c, set: set, turns: make(chan struct{}, maxLookups), pace: pace.New(c.Rate)}
 	transport := func(control func(string, string, syscall.RawConn) error) *http.Transport {
 		return &http.Transport{
 			Proxy:               http.ProxyFromEnvironment,
@@ -68,7 +71,7 @@ func newUpstream(c Config, set *Upstreams) *Upstream {
 func (u *Upstream) String() string { return u.URL.Redacted() }
 
 // narinfo asks for the narinfo of a path. errNone: it has none that counts.
-func (u *Upstream) narinfo(ctx context.Context, hash string, via []string) (*narinfo.Info, error) {
+func (u *Upstream) narinfo(ctx context.Context, hash string, by []string) (*narinfo.Info, error) {
 	select {
 	case u.turns <- struct{}{}:
 		defer func() { <-u.turns }()
@@ -76,17 +79,17 @@ func (u *Upstream) narinfo(ctx context.Context, hash string, via []string) (*nar
 		u.set.m.looked(u, lookedBusy)
 		return nil, context.Cause(ctx)
 	}
-	info, result, err := u.ask(ctx, hash, via)
+	info, result, err := u.ask(ctx, hash, by)
 	if err == nil || !errors.Is(ctx.Err(), context.Canceled) { // else another upstream was faster
 		u.set.m.looked(u, result)
 	}
 	return info, err
 }
 
-func (u *Upstream) ask(ctx context.Context, hash string, via []string) (*narinfo.Info, string, error) {
+func (u *Upstream) ask(ctx context.Context, hash string, by []string) (*narinfo.Info, string, error) {
 	var text []byte
 	err := u.try(ctx, false, func() error {
-		resp, err := u.get(ctx, u.URL.JoinPath(hash+".narinfo"), request{via: via})
+		resp, err := u.get(ctx, u.URL.JoinPath(hash+".narinfo"), request{via: by})
 		if err != nil {
 			return err
 		}
@@ -241,7 +244,7 @@ func (u *Upstream) send(ctx context.Context, to *url.URL, own bool, r request) (
 	transport := u.outside
 	if own {
 		transport = u.own
-		req.Header.Set("Via", u.set.viaEntry(r.via))
+		req.Header.Set("Via", via.Text(r.via, u.set.id))
 		if u.Token != "" {
 			req.SetBasicAuth("narwharf", u.Token)
 		}
@@ -251,7 +254,7 @@ func (u *Upstream) send(ctx context.Context, to *url.URL, own bool, r request) (
 	}
 	resp, err := transport.RoundTrip(req)
 	if err == nil && own {
-		if id := idIn(resp.Header["Via"]); id != "" {
+		if id := via.Last(resp.Header["Via"]); id != "" {
 			u.id.Store(id)
 		}
 	}

@@ -173,14 +173,19 @@ type download struct {
 	size   int64 // of all; below 0 where that is not known
 	ranges bool
 	tries  int
-	since  int64 // off when tries was set back
-	err    error // sticky: why no more comes
+	broken time.Time // when the first of tries failed
+	since  int64     // off when tries was set back
+	err    error     // sticky: why no more comes
 }
 
 const (
 	maxTries   = 4       // without progress
 	someBytes  = 1 << 20 // is progress
 	firstDelay = 200 * time.Millisecond
+	lastDelay  = 10 * time.Second
+	// What has so many bytes waits longer for a line that was cut, so that they need not cross it again.
+	manyBytes = 8 << 20
+	cutTime   = 15 * time.Minute
 )
 
 var errStalled = errors.New("nothing came for too long")
@@ -194,9 +199,10 @@ func (d *download) Read(p []byte) (int, error) {
 			}
 		}
 		d.stall.Reset(stallTime)
-		n, err := d.body.Read(p)
+		n, err := d.body.Read(d.u.pace.Room(p))
 		d.stall.Stop()
 		d.off += int64(n)
+		d.u.pace.Wait(d.ctx, n)
 		if err == io.EOF && d.size >= 0 && d.off < d.size {
 			err = io.ErrUnexpectedEOF
 		}
@@ -219,13 +225,16 @@ func (d *download) broke(err error) {
 	if d.off-d.since >= someBytes {
 		d.tries, d.since = 0, d.off
 	}
-	d.tries++
-	if errors.Is(err, errNone) || errors.Is(err, errDown) || d.tries > maxTries || d.off > 0 && !d.ranges {
+	if d.tries++; d.tries == 1 {
+		d.broken = time.Now()
+	}
+	patient := d.off >= manyBytes && time.Since(d.broken) < cutTime
+	if errors.Is(err, errNone) || d.off > 0 && !d.ranges || !patient && (errors.Is(err, errDown) || d.tries > maxTries) {
 		d.err = err
 		return
 	}
 	select {
-	case <-time.After(firstDelay << d.tries):
+	case <-time.After(min(firstDelay<<min(d.tries, 10), lastDelay)):
 	case <-d.ctx.Done():
 		d.err = context.Cause(d.ctx)
 	}

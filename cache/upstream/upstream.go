@@ -6,7 +6,7 @@
 //
 //   - A path counts only with a good signature by one of ITS upstream's keys. What it is may
 //     not change from then on: a record that leans on a path keeps its first fingerprint.
-//   - A lookup takes two seconds at most, and none while an upstream is known to be down. What
+//   - A lookup takes two seconds at most (one of the background 30), and none while an upstream is known to be down. What
 //     can then not be said is that a path is not there.
 //   - What was said to an uploader is durable before he hears it (Lean): for a month neither
 //     his next upload nor a promote depends on an upstream being up.
@@ -44,6 +44,7 @@ import (
 
 	"narwharf/cache/local/compress"
 	"narwharf/cache/state"
+	"narwharf/cache/upstream/via"
 	"narwharf/narinfo"
 	"narwharf/signing"
 )
@@ -56,6 +57,7 @@ type Config struct {
 	Keep        bool                // fetch what promoted releases need; else look daily whether it is there
 	Token       string              // "" if it needs none
 	Sign        bool                // our keys vouch for its paths, too
+	Rate        int64               // bytes of NARs a second at most; 0: no bound
 }
 
 // Options configure Upstreams.
@@ -97,8 +99,6 @@ const (
 	// should find it soon.
 	knownFor  = time.Hour
 	absentFor = time.Minute
-	// lookupTime is how long a lookup may take.
-	lookupTime = 2 * time.Second
 )
 
 // ErrUnavailable says that no upstream has a path, and that one of them could not be asked. It Is
@@ -186,7 +186,7 @@ func (us *Upstreams) Find(ctx context.Context, hash string) (*Path, error) {
 	if err != nil {
 		return nil, err
 	}
-	if id, _ := p.From.id.Load().(string); id != "" && came.has(id) {
+	if id, _ := p.From.id.Load().(string); id != "" && via.Has(came.via, id) {
 		return nil, fs.ErrNotExist // it asks us for what we would ask it for
 	}
 	with := *p
@@ -195,8 +195,9 @@ func (us *Upstreams) Find(ctx context.Context, hash string) (*Path, error) {
 }
 
 func (us *Upstreams) find(ctx context.Context, hash string) (*Path, error) {
-	if p, ok := us.known.Get(hash); ok && time.Since(p.said) < knownFor {
-		return p, nil
+	old, seen := us.known.Get(hash)
+	if seen && time.Since(old.said) < knownFor {
+		return old, nil
 	}
 	r, err := us.row(ctx, hash)
 	if err != nil {
@@ -216,6 +217,9 @@ func (us *Upstreams) find(ctx context.Context, hash string) (*Path, error) {
 	case errors.Is(err, ErrUnavailable):
 		if leans != nil {
 			return leans, nil
+		}
+		if seen { // its NAR may be packed here
+			return old, nil
 		}
 		return nil, err
 	case errors.Is(err, fs.ErrNotExist):
@@ -244,8 +248,9 @@ func (us *Upstreams) find(ctx context.Context, hash string) (*Path, error) {
 // is the last choice. Many who ask for one path ask once.
 func (us *Upstreams) lookup(ctx context.Context, hash string, avoid *Upstream) (*Path, error) {
 	came := cameBy(ctx)
-	found := us.flights.DoChan(hash+strings.Join(came.via, ","), func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookupTime)
+	limit := timeFor(ctx)
+	found := us.flights.DoChan(hash+limit.String()+strings.Join(came.via, ","), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 		defer cancel()
 		type answer struct {
 			info *narinfo.Info

@@ -2,16 +2,9 @@ package upstream
 
 import (
 	"context"
-	"slices"
-	"strings"
-)
+	"time"
 
-// Each request to an upstream says by Via (RFC 9110, 7.6.3) which caches of our kind it
-// has come through. Other proxies add entries of theirs, which do not count.
-
-const (
-	viaMark = "narwharf-"
-	maxHops = 3
+	"narwharf/cache/upstream/via"
 )
 
 // came is how a request came to us.
@@ -19,8 +12,6 @@ type came struct {
 	via     []string // the entries of caches like us, oldest first
 	ownOnly bool
 }
-
-func (c came) has(id string) bool { return slices.Contains(c.via, viaMark+id) }
 
 type cameKey struct{}
 
@@ -31,43 +22,32 @@ func cameBy(ctx context.Context) came {
 
 // Came notes by which caches a request has come, from its Via. answer is what the reply says in the same
 // header, "" if the request came by none.
-func (us *Upstreams) Came(ctx context.Context, via []string) (_ context.Context, answer string) {
-	if us == nil || len(via) == 0 {
+func (us *Upstreams) Came(ctx context.Context, values []string) (_ context.Context, answer string) {
+	if us == nil || len(values) == 0 {
 		return ctx, ""
 	}
-	var c came
-	for entry := range strings.SplitSeq(strings.Join(via, ","), ",") {
-		// "1.1 narwharf-0123456789abcdef", perhaps with a comment
-		if words := strings.Fields(entry); len(words) >= 2 && strings.HasPrefix(words[1], viaMark) {
-			if c.via = append(c.via, words[1]); len(c.via) > maxHops {
-				break
-			}
-		}
-	}
+	c := came{via: via.Entries(values)}
 	if len(c.via) == 0 {
 		return ctx, ""
 	}
-	c.ownOnly = len(c.via) >= maxHops || c.has(us.id)
-	return context.WithValue(ctx, cameKey{}, c), us.viaEntry(nil)
+	c.ownOnly = len(c.via) >= via.MaxHops || via.Has(c.via, us.id)
+	return context.WithValue(ctx, cameKey{}, c), via.Text(nil, us.id)
 }
 
-// viaEntry is the value of Via in a request that goes on, or in a reply.
-func (us *Upstreams) viaEntry(via []string) string {
-	var text strings.Builder
-	for _, entry := range via {
-		text.WriteString("1.1 " + entry + ", ")
-	}
-	return text.String() + "1.1 " + viaMark + us.id
-}
+type patientKey struct{}
 
-// idIn is the id of the last cache of our kind in a Via, "" if there is none.
-func idIn(via []string) (id string) {
-	for entry := range strings.SplitSeq(strings.Join(via, ","), ",") {
-		if words := strings.Fields(entry); len(words) >= 2 {
-			if rest, ok := strings.CutPrefix(words[1], viaMark); ok {
-				id = rest
-			}
-		}
+// Patient gives lookups of a context, which nobody waits for, more time: a line may be slow and full.
+func Patient(ctx context.Context) context.Context { return context.WithValue(ctx, patientKey{}, true) }
+
+// lookupTime is how long a lookup may take, patientTime one of the background.
+const (
+	lookupTime  = 2 * time.Second
+	patientTime = 30 * time.Second
+)
+
+func timeFor(ctx context.Context) time.Duration {
+	if ctx.Value(patientKey{}) != nil {
+		return patientTime
 	}
-	return id
+	return lookupTime
 }

@@ -72,6 +72,12 @@ func (c *Client) Channel(ctx context.Context, name string) (*Channel, error) {
 	return ask[*Channel](ctx, c, Call{Path: channelPath(name), MaxBody: maxRelease})
 }
 
+// ChannelAfter is Channel that waits for another release than the one with the ETag of an earlier answer;
+// ErrNotModified says that there was none.
+func (c *Client) ChannelAfter(ctx context.Context, name, etag string, wait time.Duration) (*Channel, string, error) {
+	return poll[*Channel](ctx, c, Call{Path: channelPath(name), MaxBody: maxRelease}, etag, wait)
+}
+
 // History lists the last releases of a channel, the newest first.
 func (c *Client) History(ctx context.Context, name string, limit int) ([]HistoryItem, error) {
 	var all []HistoryItem

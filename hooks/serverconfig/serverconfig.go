@@ -16,6 +16,7 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/hooks/configfile"
+	"narwharf/hooks/serverconfig/mirror"
 	"narwharf/hooks/serverconfig/storage"
 	"narwharf/signing"
 	"narwharf/signing/access/scope"
@@ -47,7 +48,8 @@ type Config struct {
 		ScrubInterval   configfile.Duration `toml:"scrub_interval"`
 	} `toml:"cache"`
 
-	Upstreams []Upstream `toml:"upstream"`
+	Upstreams []Upstream    `toml:"upstream"`
+	Mirror    mirror.Config `toml:"mirror"`
 
 	Signing struct {
 		SecretKeyFiles   []string `toml:"secret_key_files"`
@@ -98,6 +100,7 @@ type Config struct {
 
 	path       string   // of the file
 	publicURL  *url.URL // nil if PublicURL is empty
+	centre     *Upstream
 	anonymous  scope.Set
 	requireSig []signing.PublicKey
 	signKeys   []signing.PublicKey
@@ -131,6 +134,7 @@ func (c *Config) UploadKeys() []signing.PublicKey { return c.requireSig }
 // Default is what a file that says nothing means. It lacks a data_dir.
 func Default() *Config {
 	c := &Config{Listen: []string{"127.0.0.1:8080"}, Storage: storage.Default()}
+	c.Mirror.Channels = []string{}
 	c.Cache.StoreDir = "/nix/store"
 	c.Cache.Priority = 30
 	c.Cache.NarCacheSize = 50 << 30

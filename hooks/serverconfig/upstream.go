@@ -22,6 +22,8 @@ type Upstream struct {
 	TokenFile   string   `toml:"token_file"`
 	Sign        bool     `toml:"sign"`
 	Public      bool     `toml:"public"`
+	// Rate is how many bytes of NARs may come of it in a second; 0: no bound.
+	Rate configfile.Size `toml:"rate"`
 
 	url  *url.URL
 	keys []signing.PublicKey
@@ -63,9 +65,10 @@ func (u *Upstream) Token() (string, error) {
 
 // checkUpstreams checks the sections [[upstream]].
 func (c *Config) checkUpstreams() error {
-	seen := make(map[string]bool)
+	seen, urls := make(map[string]bool), make([]string, len(c.Upstreams))
 	for i := range c.Upstreams {
 		u := &c.Upstreams[i]
+		urls[i] = u.URL
 		if u.URL == "" {
 			return fmt.Errorf("upstream: section %d has no url", i+1)
 		}
@@ -81,8 +84,15 @@ func (c *Config) checkUpstreams() error {
 			seen[at] = true
 		}
 	}
-	return nil
+	at, err := c.Mirror.Check(urls)
+	if at >= 0 {
+		c.centre = &c.Upstreams[at]
+	}
+	return err
 }
+
+// Centre is the upstream of [mirror], nil if none of its channels are followed.
+func (c *Config) Centre() *Upstream { return c.centre }
 
 func (c *Config) checkUpstream(u *Upstream) (err error) {
 	if u.url, err = api.ParseURL(u.URL); err != nil {
@@ -97,6 +107,9 @@ func (c *Config) checkUpstream(u *Upstream) (err error) {
 			return fmt.Errorf("public_keys: %w", err)
 		}
 		u.keys = append(u.keys, key)
+	}
+	if u.Rate < 0 || u.Rate > 0 && u.Rate < 1<<10 {
+		return fmt.Errorf("rate: %d bytes a second is too little to be meant; 0 is no bound", u.Rate)
 	}
 	switch u.Keep {
 	case "":

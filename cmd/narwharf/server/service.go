@@ -22,6 +22,7 @@ import (
 	"narwharf/cache/local/ahead"
 	"narwharf/cache/signed"
 	"narwharf/cmd/narwharf/server/collector"
+	"narwharf/cmd/narwharf/server/edge"
 	"narwharf/cmd/narwharf/server/greeting"
 	"narwharf/cmd/narwharf/server/keypair"
 	"narwharf/cmd/narwharf/server/machines"
@@ -29,6 +30,7 @@ import (
 	"narwharf/cmd/narwharf/server/storage"
 	"narwharf/cmd/narwharf/server/systemd"
 	"narwharf/hooks/series"
+	"narwharf/hooks/site"
 	"narwharf/signing"
 	"narwharf/signing/access"
 	"narwharf/signing/access/oidc"
@@ -51,6 +53,7 @@ type service struct {
 	gate      *limits.Gate
 	tls       keypair.Around
 	past      *series.Recorder // of the numbers that the page shows
+	follower  *site.Follower   // of a centre's channels; nil: of none
 }
 
 // open makes the cache agree with its files, and opens what answers requests.
@@ -80,6 +83,11 @@ func (s *service) open(ctx context.Context, registry *prometheus.Registry) (err 
 	}
 	s.scrubber = newScrubber(s.cache, s.State, time.Duration(cfg.Cache.ScrubInterval), s.damaged, s.log)
 	s.scrubber.Register(registry)
+	s.follower, err = edge.Follow(edge.Options{Config: cfg, Cache: s.cache, State: s.State, Alarm: s.channels.Alarms.Of("server.mirror"), Version: s.version, Log: s.log})
+	if err != nil {
+		return err
+	}
+	s.follower.Register(registry)
 	s.past = series.New(s.State, series.FromMetrics(registry), s.log)
 	return nil
 }
@@ -187,6 +195,7 @@ func (s *service) tend() (end func()) {
 		s.alone("upstreams", func(ctx context.Context) {
 			s.cache.TendUpstreams(ctx, s.channels.Fleet.Needs, s.channels.Fleet.Lost)
 		}),
+		s.alone("mirror", s.follower.Run),
 		s.channels.Tend,
 		s.alone("bucket", func(ctx context.Context) {
 			storage.Tend(ctx, s.content, s.channels.Alarms.Of("server.bucket"), s.log)

@@ -77,7 +77,7 @@ func (d *DataDir) openUpstreams(packed *compress.Store, registry prometheus.Regi
 		if err != nil {
 			return nil, err
 		}
-		o.Upstreams = append(o.Upstreams, upstream.Config{URL: u.Where(), Keys: u.Keys(), PullThrough: u.Pulls(), Keep: u.Keeps(), Token: token, Sign: u.Sign})
+		o.Upstreams = append(o.Upstreams, upstream.Config{URL: u.Where(), Keys: u.Keys(), PullThrough: u.Pulls(), Keep: u.Keeps(), Token: token, Sign: u.Sign, Rate: int64(u.Rate)})
 		if registry != nil {
 			d.log.Info("leaning on an upstream", "url", u.URL, "pull_through", u.Pulls(), "keep", u.Keep)
 		}
