@@ -12,6 +12,7 @@
 //	gateway 10.77.0.1   the switch itself, what a host can reach when all others are gone
 //	cache   10.77.0.2   [Server]: narwharf serve, http://cache
 //	ci      10.77.0.3   [CI]: builds systems, signs, copies, promotes
+//	edge    10.77.0.4   [Fleet.Edge], the server of a site, where a test has one
 //	h1…     10.77.0.11… [Host]: systemd-nspawn, as if it were a machine
 //
 // A [System] is what a host runs: a store path made by nixos/toplevel.nix that looks like NixOS's

@@ -20,6 +20,8 @@ const (
 	serverAddress  = "10.77.0.2"
 	ciAddress      = "10.77.0.3"
 	serverName     = "cache"
+	edgeAddress    = "10.77.0.4"
+	edgeName       = "edge"
 	newNix         = "forky" // the suite of e2e/nix-clients.sh that CI and the last host take
 )
 
@@ -34,6 +36,8 @@ type Options struct {
 	Host func(f *Fleet, name string, h *HostOptions)
 	// Config edits the config.toml that `narwharf init` made.
 	Config func(toml string) string
+	// Edge makes a server of a site, http://edge, and is the config.toml of it; nil: there is none.
+	Edge func(f *Fleet, toml string) string
 	// Off leaves the hosts installed but not booted.
 	Off bool
 }
@@ -61,6 +65,7 @@ type state struct {
 	base      string
 	addresses map[string]string
 	server    *server
+	edge      *server // nil: there is none
 	ci        *machine
 	hosts     map[string]*host
 	names     []string // of the hosts
@@ -112,14 +117,23 @@ func (f *Fleet) build(bin string, options Options) error {
 		f.addresses[name] = fmt.Sprintf("10.77.0.%d", 11+i)
 		network = append(network, name)
 	}
+	if options.Edge != nil {
+		f.addresses[edgeName] = edgeAddress
+		network = append(network, edgeName+"="+edgeAddress)
+	}
 	if err := f.space.script("space/network.sh", network...); err != nil {
 		return err
 	}
-	if err := f.setUpServer(bin, options.Config); err != nil {
+	if err := f.setUpServer(&f.server, serverName, bin, options.Config); err != nil {
 		return err
 	}
 	if err := f.setUpCI(bin); err != nil {
 		return err
+	}
+	if options.Edge != nil {
+		if err := f.setUpServer(&f.edge, edgeName, bin, func(toml string) string { return options.Edge(f, toml) }); err != nil {
+			return err
+		}
 	}
 	each := make([]HostOptions, len(f.names))
 	var systems []System
@@ -239,8 +253,10 @@ func (f *Fleet) close() {
 	f.closing.Do(func() {
 		f.T.Helper()
 		defer open.Delete(f.state)
-		if f.server != nil {
-			f.Server().close()
+		for _, s := range []*server{f.edge, f.server} {
+			if s != nil {
+				f.serverOf(s).close()
+			}
 		}
 		for _, name := range f.names {
 			if h := f.hosts[name]; h != nil && f.handle(h).Boots() > 0 {
@@ -266,6 +282,9 @@ func (f *Fleet) saveLogs() {
 	logs := map[string]string{}
 	if f.server != nil {
 		logs[serverName] = f.Server().Log()
+	}
+	if f.edge != nil {
+		logs[edgeName] = f.Edge().Log()
 	}
 	for _, name := range f.names {
 		if h := f.hosts[name]; h != nil {

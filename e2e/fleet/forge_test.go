@@ -43,7 +43,7 @@ func newCIFleet(t *testing.T, keys func(*Fleet) [4]string) *ciFleet {
 	cf.api(t)
 	vars := map[string]string{
 		"NARWHARF_SERVER": cf.Server().URL(), "NARWHARF_PR_SERVER": cf.Server().URL() + ":81", "NARWHARF_PACKAGE": cf.agent,
-		"NARWHARF_PUBLIC_KEYS": cf.Key(cacheKey) + " " + cf.Key(ciKey),
+		"NARWHARF_PUBLIC_KEYS": cf.Key("cache-1") + " " + cf.Key(ciKey),
 	}
 	cf.production = Pipeline{Ref: "refs/heads/main", Vars: vars}
 	cf.staging = Pipeline{Event: "pull_request", Ref: "refs/heads/feature", Vars: vars}

@@ -17,10 +17,9 @@ import (
 
 const (
 	configFile = "/srv/narwharf/config.toml"
-	cacheKey   = "cache-1"
 )
 
-// A server is the machine `cache`; its handle is [Server].
+// A server is the machine `cache`, or `edge`; its handle is [Server].
 type server struct {
 	*machine
 	mu     sync.Mutex
@@ -29,34 +28,39 @@ type server struct {
 	ran    bool
 }
 
-// Server runs `narwharf serve` as http://cache, with its data in /srv/narwharf.
+// Server runs `narwharf serve` as http://cache (or http://edge), with its data in /srv/narwharf.
 type Server struct {
 	Machine
 	s *server
 }
 
 // Server is the fleet's server.
-func (f *Fleet) Server() *Server {
-	s := f.server
+func (f *Fleet) Server() *Server { return f.serverOf(f.server) }
+
+// Edge is the server of a site, with [Options].Edge.
+func (f *Fleet) Edge() *Server { return f.serverOf(f.edge) }
+
+func (f *Fleet) serverOf(s *server) *Server {
 	argv := func(args ...string) ([]string, error) { return s.chroot(args...), nil }
 	return &Server{Machine: Machine{T: f.T, m: s.machine, argv: argv}, s: s}
 }
 
-func (f *Fleet) setUpServer(bin string, edit func(string) string) error {
-	m, err := f.newMachine(serverName, environment("NARWHARF_CONFIG="+configFile), "proc=1")
+// setUpServer makes a machine for a server, puts it into at, and starts it. edit may be nil.
+func (f *Fleet) setUpServer(at **server, name, bin string, edit func(string) string) error {
+	m, err := f.newMachine(name, environment("NARWHARF_CONFIG="+configFile), "proc=1")
 	if err != nil {
 		return err
 	}
-	f.server = &server{machine: m}
+	*at = &server{machine: m}
 	if err := m.layerFile(bin, "usr/local/bin/narwharf"); err != nil {
 		return err
 	}
 	if err := m.mount(); err != nil {
 		return err
 	}
-	s := f.Server()
-	s.Must("narwharf", "init", filepath.Dir(configFile), "--listen", serverAddress+":80", "--key-name", cacheKey)
-	f.keys[cacheKey] = s.Sh("cat /srv/narwharf/keys/*.pub")
+	s := f.serverOf(*at)
+	s.Must("narwharf", "init", filepath.Dir(configFile), "--listen", m.address+":80", "--key-name", name+"-1")
+	f.keys[name+"-1"] = s.Sh("cat /srv/narwharf/keys/*.pub")
 	if edit != nil {
 		s.Configure(edit)
 	}
@@ -67,7 +71,7 @@ func (f *Fleet) setUpServer(bin string, edit func(string) string) error {
 }
 
 // URL is the base of the cache, without a slash at its end.
-func (s *Server) URL() string { return "http://" + serverName }
+func (s *Server) URL() string { return "http://" + s.s.name }
 
 // Configure edits config.toml; a running server sees it after [Server.Restart].
 func (s *Server) Configure(edit func(toml string) string) {
@@ -243,7 +247,7 @@ func (s *Server) close() {
 	if out := s.Narwharf("fsck", "--config", configFile); out.Code != 0 {
 		s.T.Errorf("fsck finds damage: %v", out)
 	}
-	crashed(s.T, serverName, s.Log())
+	crashed(s.T, s.s.name, s.Log())
 }
 
 // crashed fails the test when a log tells of a Go program's unexpected end.
