@@ -245,6 +245,9 @@ func (s *Server) open(o *Options) (err error) {
 		o.Replica.Set, o.Replica.Name, o.Replica.Version, o.Replica.Clock, o.Replica.Log = s.set, o.Name, o.Version, o.Clock, o.Log
 		o.Replica.Alarm = s.Alarms.Of("server.replicas")
 		s.replicas = replica.New(o.Replica)
+		if o.Metrics != nil {
+			o.Metrics.MustRegister(s.replicas)
+		}
 	}
 	s.notify = notify.New(notify.Options{Set: s.set, Targets: o.Notify, PublicURL: o.PublicURL, Version: o.Version, Alarms: s.Alarms, Clock: o.Clock, Log: o.Log, Lease: o.Lease})
 	s.telling = &telling.Handlers{Alarms: s.Alarms, Notify: s.notify}

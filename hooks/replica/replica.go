@@ -65,6 +65,8 @@ type Options struct {
 	// Ahead is by how much the clock of the state is ahead of this machine's.
 	Ahead func() time.Duration
 	Clock func() time.Time // that of the state
+	// Away is since when the state does not answer, the zero time if it does.
+	Away func() time.Time
 	// Alarm says what is wrong, "" where nothing is.
 	Alarm func(ctx context.Context, text string) error
 	Log   *slog.Logger
@@ -79,6 +81,7 @@ type Book struct {
 	heard map[string]time.Time // when notices of others came
 	lag   time.Duration
 	told  *string // what was said last
+	last  read    // for metrics
 }
 
 // New makes a Book. It says nothing before Tend.
@@ -137,12 +140,13 @@ func (b *Book) Once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	all, _, err := b.rows()
+	all, does, err := b.rows()
 	if err != nil {
 		return err
 	}
 	now := b.Clock()
 	b.measure(all)
+	b.note(all, does, now)
 	for id, r := range all {
 		if now.Sub(r.At) > forget {
 			delete(all, id)

@@ -51,7 +51,7 @@ func (d *DataDir) asReplica(keys func() []signing.PublicKey) (own.Options, error
 		return own.Options{}, nil
 	}
 	id, err := storage.ID(d.Config)
-	return own.Options{ID: id, Ahead: clockAhead(d), Prints: func() map[string]string {
+	return own.Options{ID: id, Ahead: clockAhead(d), Away: awaySince(d), Prints: func() map[string]string {
 		prints := storage.Fingerprints(d.Config)
 		if keys != nil { // a job serves nothing, and tells nobody of itself
 			var all []string
@@ -70,4 +70,12 @@ func clockAhead(d *DataDir) func() time.Duration {
 		return st.Ahead
 	}
 	return func() time.Duration { return 0 }
+}
+
+// awaySince is since when the state does not answer.
+func awaySince(d *DataDir) func() time.Time {
+	if st, ok := d.State.(interface{ Away() time.Time }); ok {
+		return st.Away
+	}
+	return func() time.Time { return time.Time{} }
 }

@@ -192,14 +192,14 @@ func (s *service) tend() (end func()) {
 		func(ctx context.Context) { s.Short.SweepUntil(ctx, s.log) },
 		s.cache.Adopter.Run,
 		s.alone("check", s.check),
-		s.alone("upstreams", func(ctx context.Context) {
+		where(s.cache.Upstreams != nil, s.alone("upstreams", func(ctx context.Context) {
 			s.cache.TendUpstreams(ctx, s.channels.Fleet.Needs, s.channels.Fleet.Lost)
-		}),
-		s.alone("mirror", s.follower.Run),
+		})),
+		where(s.follower != nil, s.alone("mirror", s.follower.Run)),
 		s.channels.Tend,
-		s.alone("bucket", func(ctx context.Context) {
+		where(s.Config.Storage.Bucket() != nil, s.alone("bucket", func(ctx context.Context) {
 			storage.Tend(ctx, s.content, s.channels.Alarms.Of("server.bucket"), s.log)
-		}),
+		})),
 		func(ctx context.Context) { s.keypair.Tend(ctx, s.tls) },
 		func(ctx context.Context) { s.hostKeys.Tend(ctx, s.channels.Alarms.Of("server.hostkeys")) },
 		s.channels.Identities.SweepUntil,
@@ -216,6 +216,14 @@ func (s *service) tend() (end func()) {
 		tending.Go(func() { job(background) })
 	}
 	return func() { stop(); tending.Wait() }
+}
+
+// where leaves out work that has nothing to do: it would take its lease again and again.
+func where(there bool, work func(ctx context.Context)) func(ctx context.Context) {
+	if !there {
+		return func(context.Context) {}
+	}
+	return work
 }
 
 // packAhead packs what is built on this machine, where the configuration says so.
