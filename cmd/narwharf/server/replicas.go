@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"slices"
-	"time"
 
 	"narwharf/cache/replica"
 	"narwharf/cache/signed"
@@ -51,7 +50,7 @@ func (d *DataDir) asReplica(keys func() []signing.PublicKey) (own.Options, error
 		return own.Options{}, nil
 	}
 	id, err := storage.ID(d.Config)
-	return own.Options{ID: id, Ahead: clockAhead(d), Away: awaySince(d), Prints: func() map[string]string {
+	return own.Options{ID: id, Ahead: storage.Ahead(d.State), Away: storage.Away(d.State), Prints: func() map[string]string {
 		prints := storage.Fingerprints(d.Config)
 		if keys != nil { // a job serves nothing, and tells nobody of itself
 			var all []string
@@ -63,19 +62,4 @@ func (d *DataDir) asReplica(keys func() []signing.PublicKey) (own.Options, error
 		}
 		return prints
 	}}, err
-}
-
-func clockAhead(d *DataDir) func() time.Duration {
-	if st, ok := d.State.(interface{ Ahead() time.Duration }); ok {
-		return st.Ahead
-	}
-	return func() time.Duration { return 0 }
-}
-
-// awaySince is since when the state does not answer.
-func awaySince(d *DataDir) func() time.Time {
-	if st, ok := d.State.(interface{ Away() time.Time }); ok {
-		return st.Away
-	}
-	return func() time.Time { return time.Time{} }
 }

@@ -77,6 +77,22 @@ func Clock(st state.Store) func() time.Time {
 	return nil
 }
 
+// Ahead is by how much the clock of the database is ahead of this machine's; 0 where there is none.
+func Ahead(st state.Store) func() time.Duration {
+	if l, ok := st.(*locked); ok {
+		return l.Ahead
+	}
+	return func() time.Duration { return 0 }
+}
+
+// Away is since when the database does not answer, the zero time if it does or there is none.
+func Away(st state.Store) func() time.Time {
+	if l, ok := st.(*locked); ok {
+		return l.Away
+	}
+	return func() time.Time { return time.Time{} }
+}
+
 // lockPatience is how long a command waits for a process that is just leaving.
 const lockPatience = 3 * time.Second
 
