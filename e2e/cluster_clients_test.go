@@ -450,7 +450,7 @@ func (w *clients) finish(t *testing.T, struck, healed time.Duration) (ops []hist
 	wrong = history.Check(ops, history.Rules{AtOnce: map[string]int{"waves": 2}, Hosts: w.hosts, Within: within, Lag: time.Second, Struck: struck, Healed: healed})
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if t.Failed() || len(wrong) > 0 {
+	if t.Failed() || len(wrong)+len(w.alien) > 0 {
 		var b bytes.Buffer
 		for _, o := range ops {
 			text, _ := json.Marshal(o)

@@ -38,11 +38,12 @@ type options struct {
 	synchronous bool
 	retention   []string
 	bin         map[int]string // programs of some servers
+	settings    []string       // of the database
 }
 
 func newCluster(t *testing.T, o options) *cluster {
 	t.Helper()
-	db, err := postgrestest.Start("max_connections=80", "fsync=off")
+	db, err := postgrestest.Start(append(o.settings, "max_connections=80", "fsync=off")...)
 	if errors.Is(err, postgrestest.ErrMissing) {
 		lacking(t, "%v", err)
 	}

@@ -26,6 +26,7 @@ type Proxy struct {
 	mu     sync.Mutex
 	conns  map[net.Conn]bool
 	bytes  [2]int64
+	pieces [2]int64
 	faults []*fault
 	delay  time.Duration
 	thaw   chan struct{} // closed when it forwards again; nil: it does
@@ -117,6 +118,14 @@ func (p *Proxy) Bytes(dir Direction) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.bytes[dir]
+}
+
+// Pieces is how many pieces of data went through in a direction: of a client that waits for each answer, how often
+// it asked.
+func (p *Proxy) Pieces(dir Direction) int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pieces[dir]
 }
 
 // Left is how many faults have not struck yet.
@@ -249,6 +258,7 @@ func (p *Proxy) account(dir Direction, carried int64, n int) (allowed int, struc
 		}
 	}
 	p.bytes[dir] += int64(allowed)
+	p.pieces[dir]++
 	return allowed, struck, p.delay
 }
 

@@ -2,6 +2,7 @@ package stored
 
 import (
 	"context"
+	"errors"
 	"io"
 	"slices"
 	"time"
@@ -55,7 +56,8 @@ func (c *Cache) HasBytes(info *narinfo.Info) bool {
 		return err == nil
 	}
 	st, err := c.Uploads.Files.Stat(info.URL)
-	return err == nil && (info.FileSize == 0 || st.Size == info.FileSize)
+	// While a bucket is away nothing is missing: whoever asks fails when he writes there what he decided.
+	return errors.Is(err, blob.ErrAway) || err == nil && (info.FileSize == 0 || st.Size == info.FileSize)
 }
 
 // Use keeps paths for a lease, by hash part: they do not go while their closure is checked

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"narwharf/cache/blob"
 	"narwharf/cache/limits"
 	"narwharf/cache/state"
 	"narwharf/hooks/api"
@@ -27,6 +28,8 @@ func Error(w http.ResponseWriter, req *http.Request, err error, log *slog.Logger
 	var tooBig *http.MaxBytesError
 	switch {
 	case errors.As(err, &e):
+	case errors.Is(err, blob.ErrAway):
+		e = api.Errorf(api.Unavailable, "the bucket that keeps this server's files does not answer: try again later")
 	case errors.Is(err, state.ErrUnavailable):
 		e = api.Errorf(api.Unavailable, "the database of this server does not answer")
 	case errors.Is(err, longpoll.ErrStopping), errors.Is(err, limits.ErrFull), errors.Is(err, limits.ErrSlow), errors.Is(err, limits.ErrBusy): // agents drop what is 400

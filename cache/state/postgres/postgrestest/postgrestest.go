@@ -215,6 +215,35 @@ func (s *Server) Exec(database, sql string) error {
 	return err
 }
 
+// Statements are how often each statement ran in a database, since the server was started with
+// shared_preload_libraries=pg_stat_statements.
+func (s *Server) Statements(database string) (map[string]int64, error) {
+	conn, err := s.connect(database)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	if _, err := conn.Exec(context.Background(), `create extension if not exists pg_stat_statements`); err != nil {
+		return nil, err
+	}
+	rows, err := conn.Query(context.Background(), `
+select query, sum(calls)::bigint from pg_stat_statements where dbid = (select oid from pg_database where datname = $1) group by query`, database)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := map[string]int64{}
+	for rows.Next() {
+		var query string
+		var calls int64
+		if err := rows.Scan(&query, &calls); err != nil {
+			return nil, err
+		}
+		all[query] = calls
+	}
+	return all, rows.Err()
+}
+
 // Database makes an empty database and returns its name.
 func (s *Server) Database() (string, error) {
 	name := fmt.Sprintf("t%d", s.count.Add(1))
