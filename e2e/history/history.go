@@ -184,6 +184,9 @@ func inOrder(ops []Op, r Rules) (wrong []string) {
 			if o.Kind != Status || o.Outcome != OK {
 				continue
 			}
+			if o.At > 0 && !slices.ContainsFunc(of, func(r Op) bool { return r.Kind == Report && r.At == o.At && r.Call <= o.End }) {
+				wrong = append(wrong, fmt.Sprintf("out of nothing: %s, before any report of that number", o))
+			}
 			for _, before := range of {
 				limit := r.oldest(o.Call)
 				if before.Kind == Status && before.Client == o.Client {
@@ -191,9 +194,6 @@ func inOrder(ops []Op, r Rules) (wrong []string) {
 				}
 				if before.Outcome == OK && before.End < limit && before.At > o.At {
 					wrong = append(wrong, fmt.Sprintf("out of order: %s, after %s", o, before))
-				}
-				if before.Kind == Report && before.At == o.At && before.Call > o.End {
-					wrong = append(wrong, fmt.Sprintf("out of nothing: %s, before %s", o, before))
 				}
 			}
 		}
