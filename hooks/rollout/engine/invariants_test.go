@@ -54,8 +54,7 @@ func (m *model) rowsAreStored() {
 	}
 }
 
-// Who is told something else is woken, and nobody else; nobody is shown less than it
-// has accepted.
+// Who is told something else is woken; nobody is shown less than it has accepted.
 func (m *model) wakesAreRight(out *rollout.Changes) {
 	for _, name := range m.names {
 		if m.e.Hosts[name] == nil {
@@ -65,7 +64,7 @@ func (m *model) wakesAreRight(out *rollout.Changes) {
 		is.Lease = 0
 		was, known := m.answers[name]
 		woken := slices.Contains(out.Wake, name)
-		if row := m.row(name); row.Phase == rollout.Well && !m.now.Before(row.Until) {
+		if row := m.row(name); row.Phase == rollout.Well && !row.Until.IsZero() && !m.now.Before(row.Until) {
 			was.Grant = is.Grant // its lease is over, and it hears of that with its next poll
 		}
 		if known && is != was && !woken {
