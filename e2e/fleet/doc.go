@@ -44,6 +44,9 @@
 //		}
 //	})
 //
+// TestGroup has 200 machines more: each an overlay on the image of a host, with a network namespace and processes of its own
+// (space/instance.sh), whose init is the agent itself (host/init). They share one switch with the rest.
+//
 // # What it does not show
 //
 // All hosts share the machine's kernel, clock and page cache: a power cut loses no written byte, the

@@ -9,14 +9,18 @@
 #
 #   NAME=ADDRESS    configured here
 #   NAME            eth0 stays down: the host's own system configures it
+#
+# Where the switch is there already, machines are added to it.
 set -eu
 gateway=$1
 shift
-ip netns add switch
-ip -n switch link set lo up
-ip -n switch link add br0 type bridge
-ip -n switch addr add "$gateway/24" dev br0
-ip -n switch link set br0 up
+if [ ! -e /run/netns/switch ]; then
+  ip netns add switch
+  ip -n switch link set lo up
+  ip -n switch link add br0 type bridge
+  ip -n switch addr add "$gateway/24" dev br0
+  ip -n switch link set br0 up
+fi
 for machine; do
   name=${machine%%=*}
   ip netns add "$name"
