@@ -139,7 +139,7 @@ func TestRebuild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"left out: " + other.info.Path.Hash() + ".narinfo", "left out: nar/" + someFile, "1 paths, and 1 NAR files", "who uploaded"} {
+	for _, want := range []string{"left out: " + other.info.Path.Hash() + ".narinfo", "left out: nar/" + someFile, "1 path, and 1 NAR file", "who uploaded"} {
 		if !strings.Contains(report.String(), want) {
 			t.Errorf("no %q in\n%s", want, &report)
 		}
@@ -419,7 +419,7 @@ func TestLostNarsShow(t *testing.T) {
 	if _, err := recovery.Rebuild(t.Context(), w.u, func(format string, args ...any) { fmt.Fprintf(&report, format+"\n", args...) }); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(report.String(), "2 paths have lost their NAR") {
+	if !strings.Contains(report.String(), "2 paths without a NAR any more") {
 		t.Errorf("%s", &report)
 	}
 	w.fsck(true)

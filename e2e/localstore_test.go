@@ -66,6 +66,7 @@ func TestLocalStore(t *testing.T) {
 				}
 			}
 		}
+		newPromoter(s, s.bin, s.Token("op", "operate"), NewKey("deploy-1")).must(0, "of packed copies, which make way", "du")
 		NewNix(t, suite).Trust(rec.URL(), NewKey(s.Key.Name)).Fails([]string{c.Path("a")}, "nix-store", "--realise", c.Path("a"))
 
 		for i := range 2 { // while it is encoded, and as a file

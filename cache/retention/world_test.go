@@ -135,17 +135,41 @@ func (w *world) mustPut(name string, refs ...*item) *item {
 
 // setRoots makes the roots of an owner.
 func (w *world) setRoots(owner string, items ...*item) error {
-	var paths []narinfo.Path
-	for _, i := range items {
-		paths = append(paths, i.info.Path)
+	return w.setAllRoots(map[string][]*item{owner: items})
+}
+
+// setAllRoots makes the roots of owners at once.
+func (w *world) setAllRoots(roots map[string][]*item) error {
+	paths := make(map[string][]narinfo.Path)
+	var locks []string
+	for owner, items := range roots {
+		for _, i := range items {
+			paths[owner] = append(paths[owner], i.info.Path)
+		}
+		locks = append(append(locks, owner), root.Locks(paths[owner])...)
 	}
-	return w.db.Update(context.Background(), append(root.Locks(paths), owner), func(tx state.Tx) error { return root.Set(tx, owner, paths) })
+	return w.db.Update(context.Background(), locks, func(tx state.Tx) error {
+		for owner := range roots {
+			if err := root.Set(tx, owner, paths[owner]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // mustRoot is setRoots.
 func (w *world) mustRoot(owner string, items ...*item) {
 	w.t.Helper()
 	if err := w.setRoots(owner, items...); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// mustRoots is setAllRoots.
+func (w *world) mustRoots(roots map[string][]*item) {
+	w.t.Helper()
+	if err := w.setAllRoots(roots); err != nil {
 		w.t.Fatal(err)
 	}
 }

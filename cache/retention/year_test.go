@@ -46,20 +46,21 @@ type year struct {
 	t        *testing.T
 	closures int // a day
 
-	base    *item            // all libraries refer to it
-	n       int              // paths that were made
-	parts   [][]*item        // by channel: what its next closure has, the oldest first
-	tops    [][]*item        // by channel: its releases
-	runs    [yearHosts]*item // what a host runs
-	entries map[int]int      // of the state, by day
-	gone    int64
-	peak    int64 // largest size before a collection
+	base     *item            // all libraries refer to it
+	n        int              // paths that were made
+	parts    [][]*item        // by channel: what its next closure has, the oldest first
+	tops     [][]*item        // by channel: its closures
+	released [][]int          // by channel: the closures that are releases which it keeps
+	runs     [yearHosts]*item // what a host runs
+	entries  map[int]int      // of the state, by day
+	gone     int64
+	peak     int64 // largest size before a collection
 }
 
 func newYear(t *testing.T, closures int) *year {
 	p := testPolicy
 	p.Grace = 7 * day
-	y := &year{world: newWorld(t, p), t: t, closures: closures, parts: make([][]*item, yearChannels), tops: make([][]*item, yearChannels), entries: make(map[int]int)}
+	y := &year{world: newWorld(t, p), t: t, closures: closures, parts: make([][]*item, yearChannels), tops: make([][]*item, yearChannels), released: make([][]int, yearChannels), entries: make(map[int]int)}
 	if *wholeYear { // a list in memory is slow at it
 		db, err := bolt.Open(filepath.Join(t.TempDir(), "db"), bolt.Options{NoSync: true})
 		if err != nil {
@@ -119,13 +120,14 @@ func (y *year) build(c int) {
 	y.tops[c] = append(y.tops[c], y.make("system", y.parts[c]...))
 }
 
+// promote makes the newest closure of a channel its release: the oldest that it keeps ends, and its hosts run the new one.
 func (y *year) promote(c int) {
 	seq := len(y.tops[c])
-	y.mustRoot(fmt.Sprintf("release:c%d:%d", c, seq), y.tops[c][seq-1])
-	for old := seq - y.closures; old < seq; old++ { // of some the roots are gone
-		if kept := seq - yearKeeps*max(y.closures/yearChannels/2, 1); old > 0 && old < kept {
-			y.mustRoot(fmt.Sprintf("release:c%d:%d", c, old))
-		}
+	roots := map[string][]*item{fmt.Sprintf("release:c%d:%d", c, seq): {y.tops[c][seq-1]}}
+	y.released[c] = append(y.released[c], seq)
+	if old := y.released[c]; len(old) > yearKeeps {
+		roots[fmt.Sprintf("release:c%d:%d", c, old[0])] = nil
+		y.released[c] = old[1:]
 	}
 	for h := c; h < yearHosts; h += yearChannels {
 		before := y.runs[h]
@@ -133,8 +135,9 @@ func (y *year) promote(c int) {
 		if before == nil {
 			before = y.runs[h]
 		}
-		y.mustRoot(fmt.Sprintf("host:%d", h), y.runs[h], before)
+		roots[fmt.Sprintf("host:%d", h)] = []*item{y.runs[h], before}
 	}
+	y.mustRoots(roots)
 }
 
 // sweep collects, and sees that the size is right and that all that runs is here.

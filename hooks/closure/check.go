@@ -7,6 +7,7 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
+	"narwharf/narinfo/clip"
 	"narwharf/signing"
 )
 
@@ -150,9 +151,9 @@ func lineText(storeDir string, l signing.Line) string {
 
 func incompleteText(missing []api.Missing) string {
 	m := missing[0]
-	text := fmt.Sprintf("the closure of target %s is not complete in this cache: %d paths are missing, %s first", m.Target, m.Count, m.Paths[0])
+	text := fmt.Sprintf("the closure of target %s is not complete in this cache: it lacks %s, %s first", m.Target, clip.Count(m.Count, "path"), m.Paths[0])
 	if n := len(missing) - 1; n > 0 {
-		text += fmt.Sprintf(" (and %d more targets)", n)
+		text += " (and " + clip.Count(n, "more target") + ")"
 	}
 	return text + ": nix copy --refresh --to this cache, then promote again"
 }

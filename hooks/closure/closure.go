@@ -20,6 +20,7 @@ import (
 
 	"narwharf/hooks/api"
 	"narwharf/narinfo"
+	"narwharf/narinfo/clip"
 	"narwharf/signing"
 )
 
@@ -133,7 +134,7 @@ func (c *Closures) Whole(roots []narinfo.Path) ([]narinfo.Path, error) {
 			return nil, err
 		}
 		if len(lost) > 0 {
-			e := api.Errorf(api.ClosureIncomplete, "the closure of %s is not complete in this cache: %d paths are missing, %s first; nix copy --refresh --to this cache", root, len(lost), lost[0])
+			e := api.Errorf(api.ClosureIncomplete, "the closure of %s is not complete in this cache: it lacks %s, %s first; nix copy --refresh --to this cache", root, clip.Count(len(lost), "path"), lost[0])
 			e.Missing = []api.Missing{{Count: len(lost), Paths: lost[:min(len(lost), maxListed)]}}
 			return nil, e
 		}

@@ -19,6 +19,7 @@ import (
 	"narwharf/hooks/rollout"
 	"narwharf/hooks/rollout/policy"
 	"narwharf/narinfo"
+	"narwharf/narinfo/clip"
 	"narwharf/signing"
 )
 
@@ -78,7 +79,7 @@ func Of(ctx context.Context, ask *Ask, closures Closures) (*plan.Plan, error) {
 			continue
 		}
 		if s.Missing > 0 && p.Refused == nil {
-			p.Refused = &plan.Refusal{Kind: string(api.ClosureIncomplete), Message: fmt.Sprintf("the closure of %s is not complete in this cache any more: %d paths are missing", s.To, s.Missing)}
+			p.Refused = &plan.Refusal{Kind: string(api.ClosureIncomplete), Message: fmt.Sprintf("the closure of %s is not complete in this cache any more: it lacks %s", s.To, clip.Count(s.Missing, "path"))}
 		}
 		s.at = len(p.Steps)
 		p.Fetch += s.Fetch * int64(s.Hosts)

@@ -144,7 +144,7 @@ func TestCollected(t *testing.T) {
 	c := newCache()
 	old := c.add(t, "1", 5000, "k1")
 	p, err := Of(t.Context(), &Ask{Entries: everyone("/nix/store/00000000000000000000000000000000-gone", signing.Auto), Hosts: []api.Host{host("a", old, nil)}}, c)
-	if err != nil || p.Refused == nil || p.Refused.Kind != string(api.ClosureIncomplete) || !strings.Contains(p.Refused.Message, "1 paths are missing") {
+	if err != nil || p.Refused == nil || p.Refused.Kind != string(api.ClosureIncomplete) || !strings.Contains(p.Refused.Message, "it lacks 1 path") {
 		t.Errorf("%+v, %v", p, err)
 	}
 }

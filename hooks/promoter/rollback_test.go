@@ -181,7 +181,7 @@ func TestPromoteBeforeUpload(t *testing.T) {
 	delete(s.infos, gone.Hash())
 	s.mu.Unlock()
 	_, err = p.Send(t.Context(), r)
-	wantError(t, err, api.ClosureIncomplete, "not everything is in the cache yet:\n  target a lacks 1 paths:\n    "+string(gone)+"\nUpload it, then promote again (--netrc-file FILE after copy, where that needs a token):\n    nix copy --refresh --to '"+s.URL+"' "+paths["a"])
+	wantError(t, err, api.ClosureIncomplete, "not everything is in the cache yet:\n  target a lacks 1 path:\n    "+string(gone)+"\nUpload it, then promote again (--netrc-file FILE after copy, where that needs a token):\n    nix copy --refresh --to '"+s.URL+"' "+paths["a"])
 }
 
 // What --wait says of who does not run the release, and what it waits for.

@@ -15,6 +15,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/api/retention"
 	"narwharf/narinfo"
+	"narwharf/narinfo/clip"
 	"narwharf/signing"
 )
 
@@ -237,7 +238,7 @@ func (p *Promoter) explained(e *api.Error, r *Release) error {
 		var roots []string
 		for i, m := range e.Missing {
 			if i < most {
-				full.Message += fmt.Sprintf("\n  target %s lacks %d paths:\n    %s", m.Target, m.Count, listed(m.Paths, most, "\n    "))
+				full.Message += fmt.Sprintf("\n  target %s lacks %s:\n    %s", m.Target, clip.Count(m.Count, "path"), listed(m.Paths, most, "\n    "))
 			}
 			if at := slices.IndexFunc(r.entries, func(l leaf) bool { return l.Target == m.Target }); at >= 0 {
 				roots = append(roots, r.entries[at].StorePath)

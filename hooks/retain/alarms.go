@@ -10,6 +10,7 @@ import (
 	"narwharf/hooks/api"
 	"narwharf/hooks/api/retention"
 	"narwharf/hooks/audit"
+	"narwharf/narinfo/clip"
 )
 
 const alarmBucket = "hooks/gc-alarm"
@@ -57,7 +58,7 @@ func (w *watch) look(ctx context.Context, free int64, last *retention.Result) er
 	found, fresh := w.judge(free, last), last.Ended.After(w.seen)
 	err := w.set.Update(ctx, []string{"gc-alarm"}, func(tx *mirror.Tx) error {
 		if n := last.Paths(); fresh && n > 0 {
-			audit.Note(tx, api.Event{Kind: "gc.collected", Text: fmt.Sprintf("collected %d paths, %s; the uploads have %s now", n, retention.Bytes(last.Bytes), retention.Bytes(last.Size))})
+			audit.Note(tx, api.Event{Kind: "gc.collected", Text: fmt.Sprintf("collected %s, %s; the uploads have %s now", clip.Count(n, "path"), retention.Bytes(last.Bytes), retention.Bytes(last.Size))})
 		}
 		for _, kind := range alarmKinds {
 			was, err := tx.Get(alarmBucket, kind)

@@ -1,6 +1,9 @@
 package clip
 
-import "reflect"
+import (
+	"reflect"
+	"strconv"
+)
 
 // Strings makes every string in a value that v points to a Line of at most most bytes:
 // what was read from a document of others. Bytes stay as they are.
@@ -44,4 +47,12 @@ func lines(v reflect.Value, most int) reflect.Value {
 		}
 	}
 	return v
+}
+
+// Count says how many there are of something: "1 path", "2 paths".
+func Count[N ~int | ~int64](n N, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.FormatInt(int64(n), 10) + " " + one + "s"
 }

@@ -12,7 +12,6 @@
 package diskcache
 
 import (
-	"bytes"
 	"container/list"
 	"errors"
 	"fmt"
@@ -21,12 +20,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"narwharf/cache/blob"
+	"narwharf/cache/state/durable"
 )
 
 // Options of Open.
@@ -89,18 +90,15 @@ func Open(o Options) (*Cache, error) {
 // distrust deletes the copies of a machine that has crashed, which may be torn: they are
 // not synced. A process that crashed has left them whole.
 func distrust(dir string) error {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		boot = nil // not Linux: every start may be one after a crash
-	}
+	boot := durable.Boot() // "", which is not Linux: every start may be one after a crash
 	mark := filepath.Join(dir, openMark)
 	before, err := os.ReadFile(mark)
-	if err == nil && (len(boot) == 0 || !bytes.Equal(before, boot)) {
+	if err == nil && (boot == "" || strings.TrimSpace(string(before)) != boot) {
 		if err := os.RemoveAll(filepath.Join(dir, "files")); err != nil {
 			return err
 		}
 	}
-	return os.WriteFile(mark, boot, 0o644)
+	return os.WriteFile(mark, []byte(boot), 0o644)
 }
 
 // openMark is the file that is there while the cache is open, with the boot in which it was

@@ -115,10 +115,9 @@ func (s *Store) evictOne() bool {
 func (s *Store) MakeRoom(n int64) (freed int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for before := s.bytes; freed < n && s.evictOne(); {
-		freed = before - s.bytes
-	}
-	return freed
+	before := s.bytes
+	s.evict(before - max(n, 0))
+	return before - s.bytes
 }
 
 func (s *Store) remove(name string) {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"narwharf/cache/state/durable"
 	"narwharf/narinfo"
 )
 
@@ -44,10 +45,15 @@ func (w *world) holds(want ...*item) {
 	if len(have) != len(want) || len(w.files(suffix)) != len(want) {
 		w.Errorf("%d kept, %d files, want %d", len(have), len(w.files(suffix)), len(want))
 	}
+	size := int64(0)
 	for n, i := range want {
 		if !have[i.key] {
 			w.Errorf("number %d is missing", n)
 		}
+		size += i.digest(w).Size
+	}
+	if files, bytes := w.Kept(); files != int64(len(want)) || bytes != size {
+		w.Errorf("%d files of %d bytes are kept, want %d of %d", files, bytes, len(want), size)
 	}
 }
 
@@ -328,7 +334,7 @@ func TestPowerCut(t *testing.T) {
 
 func TestStateIsBelieved(t *testing.T) {
 	for state, want := range map[string]bool{
-		"clean\n": true, "running " + bootID() + "\n": true,
+		"clean\n": true, "running " + durable.Boot() + "\n": true,
 		"running other\n": false, "running \n": false, "running": false, "dirty\n": false, "": false, "\x00\x00\x00\x00\x00\x00": false, "cleanly\n": false,
 	} {
 		dir := t.TempDir()
@@ -342,7 +348,7 @@ func TestStateIsBelieved(t *testing.T) {
 	if got, err := readState(t.TempDir()); err != nil || got {
 		t.Error("none:", got, err)
 	}
-	if bootID() == "" {
+	if durable.Boot() == "" {
 		t.Error("no boot id: after a kill all files are hashed again")
 	}
 }

@@ -51,3 +51,10 @@ func newMetrics(s *Store, registry prometheus.Registerer) *metrics {
 	}
 	return m
 }
+
+// Kept is how many packed NARs are on the disk, and how many bytes, those of encodes at work among them.
+func (s *Store) Kept() (files, bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return int64(len(s.stored)), s.bytes
+}

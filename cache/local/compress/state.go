@@ -17,16 +17,6 @@ const (
 	stateRunning = "running " // and the boot: a process has the folder, or died with it in this boot
 )
 
-// bootID is different in every boot of the kernel. Empty if it is not known,
-// which then counts as another boot.
-func bootID() string {
-	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(id))
-}
-
 // readState reports whether the files in dir are as they were written.
 func readState(dir string) (trusted bool, err error) {
 	text, err := os.ReadFile(filepath.Join(dir, "state"))
@@ -34,7 +24,7 @@ func readState(dir string) (trusted bool, err error) {
 		return false, err
 	}
 	line := strings.TrimSuffix(string(text), "\n")
-	return line == stateClean || bootID() != "" && line == stateRunning+bootID(), nil
+	return line == stateClean || durable.Boot() != "" && line == stateRunning+durable.Boot(), nil
 }
 
 // writeState replaces the state and syncs it: it must not be older than any

@@ -173,7 +173,7 @@ func Open(o Options) (_ *Store, err error) {
 	}
 	if n := s.doubts(); n > 0 { // as it stands, the state says that nothing is trusted
 		s.log.Warn("the machine went down while packed nars were written; each is checked before it is served again", "files", n)
-	} else if err := writeState(o.Dir, stateRunning+bootID()); err != nil {
+	} else if err := writeState(o.Dir, stateRunning+durable.Boot()); err != nil {
 		return nil, err
 	}
 	s.m = newMetrics(s, o.Metrics)

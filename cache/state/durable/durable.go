@@ -237,3 +237,13 @@ func Sweep(dir string, age time.Duration) error {
 	}
 	return failed
 }
+
+// Boot is the kernel's name of this boot (proc(5), random/boot_id), "" where it has none. What was written in another one
+// and not synced may be torn.
+func Boot() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id))
+}

@@ -16,6 +16,7 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/upload"
 	"narwharf/narinfo"
+	"narwharf/narinfo/clip"
 )
 
 // Options say what Run may do.
@@ -98,7 +99,7 @@ func Run(ctx context.Context, store *upload.Store, opts Options) (Result, error)
 		return c.result(), err
 	}
 	r := c.result()
-	line := fmt.Sprintf("%d paths, %d NAR files: ", r.Paths, r.Nars)
+	line := clip.Count(r.Paths, "path") + ", " + clip.Count(r.Nars, "NAR file") + ": "
 	if r.Damage == 0 {
 		line += "clean"
 	} else {

@@ -17,6 +17,7 @@ import (
 	"narwharf/cache/state/progress"
 	"narwharf/cache/upload"
 	"narwharf/narinfo"
+	"narwharf/narinfo/clip"
 )
 
 // Rebuild makes the index anew from the files alone, path by path, while reads and
@@ -69,9 +70,9 @@ func Rebuild(ctx context.Context, s *upload.Store, report func(format string, ar
 		return 0, err
 	}
 	s.Changed("")
-	report("index made anew: %d paths, and %d NAR files that have the NAR of one of them in another compression", paths.Load(), further)
+	report("index made anew: %s, and %s with the NAR of one of them in another compression", clip.Count(paths.Load(), "path"), clip.Count(further, "NAR file"))
 	if n := lost.Load(); n > 0 {
-		report("%d paths have lost their NAR, the log names them: upload them again with nix copy --refresh, or run narwharf fsck --repair", n)
+		report("%s without a NAR any more, the log says which: nix copy --refresh uploads again, or run narwharf fsck --repair", clip.Count(n, "path"))
 	}
 	report("not in files, and so not restored: who uploaded a path; the time is that of the file")
 	return lost.Load(), nil

@@ -13,6 +13,7 @@ import (
 	"narwharf/cmd/narwharf/command"
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/serverconfig"
+	"narwharf/narinfo/clip"
 )
 
 // Backup is the command backup.
@@ -60,7 +61,7 @@ and removes what is gone; one that was stopped goes on.
 		}
 		_, err = fmt.Fprintf(c.OutOrStdout(), "%s has %d files: %d linked and %d copied now (%.1f MiB), %d removed\n", dir, r.Files, r.Linked, r.Copied, float64(r.Bytes)/(1<<20), r.Removed)
 		if err == nil && r.Lost > 0 {
-			return fmt.Errorf("%d paths have lost their NAR, and the backup has none either: see narwharf fsck", r.Lost)
+			return fmt.Errorf("%s without a NAR any more, and the backup has none either: see narwharf fsck", clip.Count(r.Lost, "path"))
 		}
 		return err
 	})

@@ -14,6 +14,7 @@ import (
 	"narwharf/cmd/narwharf/terminal"
 	"narwharf/hooks/api"
 	"narwharf/hooks/api/retention"
+	"narwharf/narinfo/clip"
 )
 
 // Commands are all of them.
@@ -83,7 +84,7 @@ func words(reason string) string {
 }
 
 func sumText(s retention.Sum) string {
-	return fmt.Sprintf("%d paths, %s", s.Paths, retention.Bytes(s.Bytes))
+	return clip.Count(s.Paths, "path") + ", " + retention.Bytes(s.Bytes)
 }
 
 // lines prints what is known, as "name   value".

@@ -122,8 +122,12 @@ func usage(out io.Writer, u *retention.Usage) error {
 			row("at upstreams", "", "", retention.Bytes(u.Leaning.Bytes), u.Leaning.Paths)
 		}
 	})
+	packed := ""
+	if u.Packed.Paths > 0 {
+		packed = fmt.Sprintf(", and %s of packed copies, which make way", sumText(u.Packed))
+	}
 	if err == nil {
-		_, err = fmt.Fprintf(out, "%s on the disk\n", retention.Bytes(u.Size))
+		_, err = fmt.Fprintf(out, "%s on the disk%s\n", retention.Bytes(u.Size), packed)
 	}
 	return err
 }

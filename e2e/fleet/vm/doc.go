@@ -32,7 +32,8 @@
 // right there.
 //
 // Every reset ends qemu too, and another one is started. That is three times as fast as resetting
-// one, and makes no difference to the machine.
+// one, and makes no difference to the machine. Where a kernel starts another one (Debian's kexec-tools are in the machine),
+// qemu goes on: [Host.Boots] counts it, [Host.Firmware] does not.
 //
 // # A root that is forgotten
 //
@@ -48,6 +49,6 @@
 // # Limits
 //
 // A boot takes eight seconds, and a switch ten: more where others work, up to ten times as much. There is
-// no udev, TPM, secure boot or kexec, and no unclean shutdown of a disk: what was flushed is there.
+// no udev, TPM or secure boot, and no unclean shutdown of a disk: what was flushed is there.
 // Nothing stays behind: qemu runs in the fleet's namespaces and ends with them.
 package vm

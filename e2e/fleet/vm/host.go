@@ -60,6 +60,13 @@ func (h *Host) AskFor(what string) {
 // Boots is how many boots got as far as the initrd.
 func (h *Host) Boots() int { return strings.Count(h.m.console(), bootLine) }
 
+// Firmware is how often the firmware was started: a kexec is a boot without it.
+func (h *Host) Firmware() int {
+	h.m.mu.Lock()
+	defer h.m.mu.Unlock()
+	return h.m.resets
+}
+
 // AwaitBoot waits until boot number n (see [Host.Boots]), or one after it, is up. What is to lead to
 // it may take [BootTimeout] from one boot to the next.
 func (h *Host) AwaitBoot(n int) {

@@ -25,10 +25,11 @@ type machine struct {
 	dir   string // of the fleet's host; the disks are in its vm
 	parts string
 
-	mu  sync.Mutex
-	cmd *exec.Cmd     // qemu in nsenter; nil when off
-	off chan struct{} // closed when the machine is off for good
-	cut bool          // its power was cut
+	mu     sync.Mutex
+	cmd    *exec.Cmd     // qemu in nsenter; nil when off
+	off    chan struct{} // closed when the machine is off for good
+	cut    bool          // its power was cut
+	resets int           // how often its firmware was started
 }
 
 // command runs one of the embedded scripts in the fleet, in the host's network.
@@ -90,6 +91,7 @@ func (m *machine) power() error {
 		return err
 	}
 	m.cmd = cmd
+	m.resets++
 	go m.watch(cmd)
 	return nil
 }

@@ -8,6 +8,7 @@
 #   loader.efi  systemd-boot, and with it systemd-bless-boot and what starts that
 #   code.fd     OVMF, the firmware
 #   vars.fd     and its variables before the first boot
+#   kexec/      kexec, and the libraries that Debian's wants
 #
 #   DIR    default $NARWHARF_FLEET_DIR, else .cache/fleet of the repository
 #   DIR/vm-<recipe>    the recipe is a hash of this file and of guest/initrd.sh
@@ -20,6 +21,9 @@ set -euo pipefail
 KERNEL=linux-image-cloud-amd64 # depends on the package that has it
 MODULES="virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk
   failover net_failover virtio_net virtio-rng nls_cp437 nls_ascii nls_utf8 fat vfat efivarfs" # each after those it needs
+
+LIBRARIES="libxencall.so.1 libxendevicemodel.so.1 libxenevtchn.so.1 libxenforeignmemory.so.1 libxengnttab.so.1
+  libxentoolcore.so.1 libxentoollog.so.1" # of kexec's libxenctrl, each in a package of its name
 
 die() { printf 'parts.sh: %s\n' "$*" >&2; exit 1; }
 
@@ -76,13 +80,19 @@ echo "parts.sh: making $parts (some seconds)" >&2
 fetch() { # PACKAGE...
   (cd "$work/debs" && apt-get -qq -o APT::Sandbox::User=root download "$@") >&2
 }
-image() { apt-cache depends "$KERNEL" 2> /dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1; }
+depends() { apt-cache depends "$1" 2> /dev/null | sed -n "s/^ *Depends: \\($2.*\\)/\\1/p" | head -n 1; } # PACKAGE BEGINNING
+image() { depends "$KERNEL" 'linux-image-[0-9]'; }
+all() { # the packages of which something is taken
+  # shellcheck disable=SC2046,SC2086
+  printf '%s\n' "$(image)" busybox-static systemd-boot-efi systemd-boot kexec-tools $(depends kexec-tools libxenmisc) $(echo $LIBRARIES | sed 's/\.so\.//g')
+}
 [ -n "$(image)" ] || update
 [ -n "$(image)" ] || die "apt knows no $KERNEL: it needs a Debian mirror"
-fetch "$(image)" busybox-static systemd-boot-efi systemd-boot || { # what apt knows may be of yesterday
+# shellcheck disable=SC2046
+fetch $(all) || { # what apt knows may be of yesterday
   update
   rm -f "$work"/debs/*
-  fetch "$(image)" busybox-static systemd-boot-efi systemd-boot || die "cannot download the kernel's package"
+  fetch $(all) || die "cannot download the kernel's package"
 }
 for deb in "$work"/debs/*.deb; do dpkg-deb --extract "$deb" "$work/tree"; done
 find_one() { # NAME: the one file of that name
@@ -95,6 +105,13 @@ cp "$(find_one 'vmlinuz-*')" "$work/kernel"
 cp "$(find_one systemd-bootx64.efi)" "$work/loader.efi"
 for file in systemd-bless-boot systemd-bless-boot-generator systemd-bless-boot.service; do
   cp "$(find_one "$file")" "$work/"
+done
+mkdir "$work/kexec"
+cp "$(find "$work/tree" -path '*/sbin/kexec' -type f)" "$work/kexec/"
+libs=$work/tree/usr/lib/x86_64-linux-gnu
+for library in libxenctrl.so $LIBRARIES; do
+  name=$(cd "$libs" && find . -maxdepth 1 -name "$library*" | sort | head -n 1)
+  cp -L "$libs/$name" "$work/kexec/"
 done
 cp /usr/share/OVMF/OVMF_CODE.fd "$work/code.fd"
 cp /usr/share/OVMF/OVMF_VARS.fd "$work/vars.fd"

@@ -74,11 +74,7 @@ func teach(f *fleet.Fleet, parts string) {
 	ci.WriteFile("/fleet/toplevel.nix", script("nixos/toplevel.nix"), 0o644)
 	ci.WriteFile("/fleet/vm/install-bootloader.sh", script("nixos/install-bootloader.sh"), 0o644)
 	for _, name := range []string{"kernel", "initrd"} {
-		text, err := os.ReadFile(filepath.Join(parts, name))
-		if err != nil {
-			f.T.Fatal(err)
-		}
-		ci.WriteFile("/fleet/vm/"+name, string(text), 0o644)
+		ci.WriteFile("/fleet/vm/"+name, part(f.T, filepath.Join(parts, name)), 0o644)
 	}
 }
 
@@ -117,18 +113,30 @@ func tree(t testing.TB, parts string) map[string]string {
 	files["etc/systemd/system/systemd-bless-boot.service.d/vm.conf"] = "[Service]\nEnvironment=SYSTEMD_RELAX_ESP_CHECKS=1\n"
 	for name, to := range map[string]string{
 		"systemd-bless-boot": "usr/lib/systemd/systemd-bless-boot!", "systemd-bless-boot.service": "etc/systemd/system/systemd-bless-boot.service",
-		"systemd-bless-boot-generator": "usr/lib/systemd/system-generators/systemd-bless-boot-generator!",
+		"systemd-bless-boot-generator": "usr/lib/systemd/system-generators/systemd-bless-boot-generator!", "kexec/kexec": "usr/sbin/kexec!",
 	} {
-		text, err := os.ReadFile(filepath.Join(parts, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[to] = string(text)
+		files[to] = part(t, filepath.Join(parts, name))
+	}
+	libraries, err := filepath.Glob(filepath.Join(parts, "kexec", "*.so.*"))
+	if err != nil || len(libraries) == 0 {
+		t.Fatalf("no libraries of kexec: %v", err)
+	}
+	for _, name := range libraries {
+		files["usr/lib/x86_64-linux-gnu/"+filepath.Base(name)] = part(t, name)
 	}
 	for _, name := range slow {
 		files["etc/systemd/"+name] = ""
 	}
 	return files
+}
+
+func part(t testing.TB, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func size(n int64) string { return strconv.FormatInt(n, 10) }

@@ -148,6 +148,8 @@ type Usage struct {
 	Uploads Sum     `json:"uploads"`
 	Leaning Sum     `json:"leaning"` // what roots reach that an upstream has, by the sizes of its NARs
 	Size    int64   `json:"size"`    // of all NAR files of uploads
+	// Packed are the packed copies of paths of the local store and of upstreams: they make way for uploads.
+	Packed Sum `json:"packed,omitzero"`
 }
 
 // Share is what the roots of one reach.

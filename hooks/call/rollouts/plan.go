@@ -18,6 +18,7 @@ import (
 	"narwharf/hooks/plan"
 	"narwharf/hooks/rollout"
 	"narwharf/hooks/rollout/release"
+	"narwharf/narinfo/clip"
 	"narwharf/signing"
 	"narwharf/signing/access/scope"
 )
@@ -166,7 +167,7 @@ func onePath(ask *plan.Ask, now *channel.Snapshot, target string, reader *closur
 	case err != nil:
 		return err
 	case len(lost) > 0:
-		return api.Errorf(api.ClosureIncomplete, "what %s would do cannot be told before it is here: %d paths of its closure are missing, %s first; nix copy --refresh --to this cache, then ask again", ask.To, len(lost), lost[0])
+		return api.Errorf(api.ClosureIncomplete, "what %s would do cannot be told before it is here: the cache lacks %s of its closure, %s first; nix copy --refresh --to this cache, then ask again", ask.To, clip.Count(len(lost), "path"), lost[0])
 	case m.StoreDir != e.StoreDir():
 		return api.Errorf(api.BadRequest, "%s is not in %s, the store of this cache", ask.To, m.StoreDir)
 	}

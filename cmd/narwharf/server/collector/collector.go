@@ -229,6 +229,9 @@ func (c *Collector) Usage(ctx context.Context, channel string) (*wire.Usage, err
 		return nil, err
 	}
 	usage := &wire.Usage{Of: make([]wire.Share, len(u.Of)), Loose: wire.Sum(u.Loose), Uploads: wire.Sum(u.Uploads), Leaning: wire.Sum(u.Leaning), Size: u.Size}
+	if packed := c.cache.Packed(); packed != nil {
+		usage.Packed.Paths, usage.Packed.Bytes = packed.Kept()
+	}
 	for i, s := range u.Of {
 		usage.Of[i] = wire.Share{Name: s.Name, Own: wire.Sum(s.Own), Shared: wire.Sum(s.Shared), Total: wire.Sum(s.Total)}
 	}
