@@ -17,7 +17,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 export NARWHARF_NIX_DIR ?= $(CACHE)/nix
 export NARWHARF_BIN ?= $(CURDIR)/bin/narwharf
 
-.PHONY: build cross run demo test test-quick bench e2e e2e-scale e2e-smoke screenshots nix-clients versitygw lint lint-ci race release vendored fuzz rollout-model nixos-keys nixos-eval vendor-hash clean help
+.PHONY: build cross run demo test test-quick bench e2e e2e-scale e2e-smoke screenshots nix-clients versitygw lint lint-ci race release release-again vendored fuzz rollout-model nixos-keys nixos-eval vendor-hash clean help
 
 build: ## bin/narwharf alone
 	@echo "compiling bin/narwharf; from nothing this takes a minute or two"
@@ -104,6 +104,9 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 release: ## binaries, OCI image, SBOM and checksums of VERSION in dist/
 	@.ci/release "$(VERSION)" dist
 	@.ci/release-check "$(VERSION)" dist
+
+release-again: ## the same release once more, elsewhere and from nothing, compared byte by byte
+	@.ci/release-again "$(VERSION)" dist
 
 vendored: ## build as nixpkgs' buildGoModule does, and what the package installs
 	@.ci/vendored

@@ -24,9 +24,9 @@ type world struct {
 	now    string // what runs and boots between two stories
 }
 
-// newWorld boots it with version 0, nothing promoted. It joined by itself: its token is in the agent's
-// folder, below /nix.
-func newWorld(t *testing.T) *world {
+// newWorld boots it with version 0, nothing promoted, and an agent.toml that edits have changed. It joined by itself: its
+// token is in the agent's folder, below /nix.
+func newWorld(t *testing.T, edits ...func(toml string) string) *world {
 	t.Helper()
 	w := &world{kernel: "6.1"}
 	token := ""
@@ -38,6 +38,9 @@ func newWorld(t *testing.T) *world {
 		f.CI().Token(f.Server().Token("ci-promotes", "push", "promote:*", "operate"))
 		w.agent = f.CI().Agent()
 		w.config = agentConfig(f.CI().NewKey("deploy-1"), f.Key("ci-1"))
+		for _, edit := range edits {
+			w.config = edit(w.config)
+		}
 	}
 	t.Cleanup(func() { w.gone(t) }) // after the fleet's
 	w.Fleet, w.h = vm.New(t, fleet.Options{
