@@ -103,6 +103,60 @@ func TestImportFromStaticCaches(t *testing.T) {
 	})
 }
 
+// The moves from Harmonia and from attic, as docs/migrating.md has them, from what answers as they do: NARs that break off, URLs with
+// queries, narinfos that say nothing or something else of the file, NARs that lie in a bucket, a cache with a password, and one that
+// leaves out what another has.
+func TestImportFromOthers(t *testing.T) {
+	t.Parallel()
+	eachSuite(t, func(t *testing.T, suite string) {
+		c := NeedClosures(t, suite)
+		up := NewNix(t, suite).In(c.Root)
+		key, elsewhere := NewKey("old-1"), scratch(t)
+		lib := strings.Fields(up.Must("nix-store", "--query", "--requisites", c.Path("a")).Stdout)[0]
+		up.Push("file://"+elsewhere, "", lib)
+		paths := append(c.Paths("a", "zoo", "multi_dev", "selfref"), c.Path("wide"))
+		list := filepath.Join(scratch(t), "paths")
+		if err := os.WriteFile(list, []byte(strings.Join(paths, "\n")+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for kind, secret := range map[string]string{"harmonia": "", "attic": "a-token-of-atticd"} {
+			t.Run(kind, func(t *testing.T) {
+				folder := scratch(t)
+				up.Push("file://"+folder, "?compression=none&secret-key="+up.write("old.sec", key.Secret()), paths...)
+				if err := os.Remove(filepath.Join(folder, hashOf(lib)+".narinfo")); err != nil {
+					t.Fatal(err)
+				}
+				old := NewImitated(t, kind, folder, secret)
+				s := NewServer(t, nil)
+				i := newImporter(s)
+				netrc := filepath.Join(scratch(t), "netrc")
+				s.writeFile(netrc, "machine 127.0.0.1\nlogin me\npassword "+secret+"\n", 0o600)
+				args := []string{old.URL, "--also", StartStatic(t, elsewhere), "--paths-from", list}
+				if secret != "" {
+					if out := run(t, program{argv: i.argv(args...), dir: scratch(t)}); out.Code == 0 || !strings.Contains(out.Stderr, "--netrc-file") {
+						t.Errorf("without a password: %v", out)
+					}
+					args = append(args, "--netrc-file", netrc)
+				}
+				old.Cut(3)
+				i.must("0 were there already", args...)
+				i.must("imported 0 paths", args...)
+				s.Fsck()
+				down := NewNix(t, suite).Trust(s.URL(), s.Key)
+				down.Must("nix", append([]string{"copy", "--from", s.URL()}, paths...)...)
+				down.Verify()
+				doc := ParseDoc(t, NewUploader(t, s.URL(), "").Get("/"+hashOf(paths[0])+".narinfo").Body)
+				if doc.SignedBy(key) != 1 || doc.Compression != "zstd" {
+					t.Errorf("it came without its signature, or is not packed\n%v", doc)
+				}
+				if old.Sent("whole") == 0 || kind == "attic" && (old.Sent("redirect") == 0 || old.Sent("refused") > 0) || kind == "harmonia" && old.Sent("range") == 0 {
+					t.Errorf("not all that it can was asked for: %d whole, %d parts, %d from the bucket, of which %d were refused", old.Sent("whole"), old.Sent("range"), old.Sent("stored"), old.Sent("refused"))
+				}
+			})
+		}
+	})
+}
+
 // A channel of another Narwharf, whose cache needs a password.
 func TestImportAChannel(t *testing.T) {
 	t.Parallel()

@@ -38,6 +38,8 @@ var upstreamKinds = map[string]func(t *testing.T, suite string, c *Closures) *an
 		u.url = StartStatic(t, folder)
 		return u
 	},
+	"harmonia": imitatedUpstream("harmonia"),
+	"attic":    imitatedUpstream("attic"),
 	"narwharf": func(t *testing.T, suite string, c *Closures) *anUpstream {
 		s := NewServer(t, nil)
 		u := &anUpstream{key: s.Key, url: s.URL(), stop: s.Kill}
@@ -45,6 +47,18 @@ var upstreamKinds = map[string]func(t *testing.T, suite string, c *Closures) *an
 		NewNix(t, suite).In(c.Root).Netrc(s.Token("ci", "push")).Push(s.URL(), "?compression=zstd", u.all[:u.has]...)
 		return u
 	},
+}
+
+// imitatedUpstream answers as another program.
+func imitatedUpstream(kind string) func(t *testing.T, suite string, c *Closures) *anUpstream {
+	return func(t *testing.T, suite string, c *Closures) *anUpstream {
+		u := &anUpstream{key: NewKey(kind + "-1"), stop: func() {}}
+		u.closure(t, suite, c)
+		up, folder := NewNix(t, suite).In(c.Root), scratch(t)
+		up.Push("file://"+folder, "?compression=none&secret-key="+up.write("up.sec", u.key.Secret()), u.all[:u.has]...)
+		u.url = NewImitated(t, kind, folder, "").URL
+		return u
+	}
 }
 
 func (u *anUpstream) closure(t *testing.T, suite string, c *Closures) {

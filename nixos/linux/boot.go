@@ -26,7 +26,6 @@ type boot struct {
 	unit     string // the agent's own, "" if it is no service
 	config   string // the agent's file
 	kexec    bool   // reboots go past the firmware, where that is possible
-	lockdown string // lockdownFile
 	log      *slog.Logger
 	patience time.Duration // 0: rebootPatience
 }

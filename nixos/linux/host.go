@@ -50,7 +50,7 @@ func New(c *config.Config, client *api.Client, program string, log *slog.Logger)
 	}
 	h.Host = nixos.Host{
 		System:  system,
-		Boot:    &boot{profile: system.profile, systems: systems, stateDir: c.StateDir, unit: systemd.OwnUnit(), config: c.Path(), kexec: c.Reboot.Kexec, lockdown: lockdownFile, log: log},
+		Boot:    &boot{profile: system.profile, systems: systems, stateDir: c.StateDir, unit: systemd.OwnUnit(), config: c.Path(), kexec: c.Reboot.Kexec, log: log},
 		Runs:    &systemd.Runs{Dir: filepath.Join(c.StateDir, "runs"), RunDir: c.RunDir, Program: program, Timeout: time.Duration(c.Activation.Timeout)},
 		Health:  &health{config: c, systems: systems, log: log},
 		Network: &network{config: c, systems: systems, client: client, program: program, proxy: systemd.Environment(ctx, proxyVariables)},

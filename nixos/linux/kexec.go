@@ -11,9 +11,9 @@ import (
 	"narwharf/nixos/linux/sys"
 )
 
-// lockdownFile says how far the kernel protects itself from root. With it only kernels that are
-// signed are loaded, by the call that looks at the signature (kernel_lockdown(7)).
-const lockdownFile = "/sys/kernel/security/lockdown"
+// bySyscall lets the kernel itself read the files (kexec_file_load(2)), which looks at their signatures, as under lockdown it
+// has to (kernel_lockdown(7)); where it cannot, kexec reads them. A kernel that is refused is loaded by neither.
+const bySyscall = "--kexec-syscall-auto"
 
 // viaKexec lets the kernel of the system profile take over from this one, as it tells systemd; false where it has
 // to be a reboot through the firmware, for which the log has the reason.
@@ -23,7 +23,7 @@ func (b *boot) viaKexec(ctx context.Context) bool {
 		if _, _, err = sys.Run(ctx, 4096, nil, "systemctl", "kexec"); err == nil {
 			return true
 		}
-		_, _, _ = sys.Run(ctx, 4096, nil, "kexec", "--unload") // else a reboot would take it
+		_, _, _ = sys.Run(ctx, 4096, nil, "kexec", bySyscall, "--unload") // else a reboot would take it
 	}
 	b.log.Warn("kexec is not possible, so this is a reboot through the firmware", "error", err)
 	return false
@@ -48,11 +48,8 @@ func (b *boot) load(ctx context.Context) error {
 		return err
 	}
 	args := []string{
-		"--load", filepath.Join(dir, "kernel"), "--initrd=" + filepath.Join(dir, "initrd"),
+		bySyscall, "--load", filepath.Join(dir, "kernel"), "--initrd=" + filepath.Join(dir, "initrd"),
 		"--append=init=" + filepath.Join(path, "init") + " " + strings.TrimSpace(string(params)),
-	}
-	if mode, err := os.ReadFile(b.lockdown); err == nil && !strings.Contains(string(mode), "[none]") {
-		args = append([]string{"-s"}, args...)
 	}
 	if _, _, err := sys.Run(ctx, 4096, nil, "kexec", args...); err != nil {
 		return fmt.Errorf("load %s: %w", path, err)

@@ -13,21 +13,19 @@ import (
 // TestKexec: what is asked of kexec-tools and systemd, and when it is a reboot instead.
 func TestKexec(t *testing.T) {
 	const path = "/nix/store/00000000000000000000000000000000-nixos-system-h1"
+	const load = "kexec --kexec-syscall-auto --load ROOT/kernel --initrd=ROOT/initrd --append=init=" + path + "/init quiet loglevel=4"
 	for name, c := range map[string]struct {
-		kexec, lockdown string // the program; "" for none of that name
-		systemctl       string
-		secrets, off    bool
-		want            []string
-		says            string
+		kexec, systemctl string // the programs; no kexec for ""
+		secrets, off     bool
+		want             []string
+		says             string
 	}{
-		"by kexec":             {kexec: "exit 0", want: []string{"kexec --load ROOT/kernel --initrd=ROOT/initrd --append=init=" + path + "/init quiet loglevel=4", "systemctl kexec"}},
+		"by kexec":             {kexec: "exit 0", want: []string{load, "systemctl kexec"}},
 		"not wanted":           {kexec: "exit 0", off: true, want: []string{"systemctl reboot"}},
-		"under lockdown":       {kexec: "exit 0", lockdown: "none [integrity] confidentiality", want: []string{"kexec -s --load ROOT/kernel --initrd=ROOT/initrd --append=init=" + path + "/init quiet loglevel=4", "systemctl kexec"}},
-		"no lockdown":          {kexec: "exit 0", lockdown: "[none] integrity confidentiality", want: []string{"kexec --load ROOT/kernel --initrd=ROOT/initrd --append=init=" + path + "/init quiet loglevel=4", "systemctl kexec"}},
-		"loading fails":        {kexec: "echo no memory >&2; exit 1", want: []string{"kexec --load ROOT/kernel --initrd=ROOT/initrd --append=init=" + path + "/init quiet loglevel=4", "systemctl reboot"}, says: "no memory"},
+		"loading fails":        {kexec: "echo no memory >&2; exit 1", want: []string{load, "systemctl reboot"}, says: "no memory"},
 		"no kexec-tools":       {want: []string{"systemctl reboot"}, says: "kexec"},
 		"secrets of an initrd": {kexec: "exit 0", secrets: true, want: []string{"systemctl reboot"}, says: "boot.initrd.secrets"},
-		"systemd says no":      {kexec: "exit 0", systemctl: `[ "$1" = reboot ]`, want: []string{"kexec --load ROOT/kernel --initrd=ROOT/initrd --append=init=" + path + "/init quiet loglevel=4", "systemctl kexec", "kexec --unload", "systemctl reboot"}, says: "systemctl"},
+		"systemd says no":      {kexec: "exit 0", systemctl: `[ "$1" = reboot ]`, want: []string{load, "systemctl kexec", "kexec --kexec-syscall-auto --unload", "systemctl reboot"}, says: "systemctl"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root, bin := t.TempDir(), t.TempDir()
@@ -64,12 +62,9 @@ func TestKexec(t *testing.T) {
 			if err := os.Symlink(path, filepath.Join(root, "system-1-link")); err != nil {
 				t.Fatal(err)
 			}
-			if c.lockdown != "" {
-				write("lockdown", c.lockdown+"\n")
-			}
 			var words bytes.Buffer
 			b := &boot{
-				profile: profile, systems: systems{root: root, storeDir: "/nix/store"}, kexec: !c.off, lockdown: filepath.Join(root, "lockdown"),
+				profile: profile, systems: systems{root: root, storeDir: "/nix/store"}, kexec: !c.off,
 				patience: time.Millisecond, log: slog.New(slog.NewTextHandler(&words, nil)),
 			}
 			if err := b.Reboot(t.Context()); err == nil || !strings.Contains(err.Error(), "did not end this boot") {
