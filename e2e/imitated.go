@@ -79,7 +79,7 @@ func (i *Imitated) doc(hash string) (d Doc, nar string, ok bool) {
 // breaks sends a body, or its first half where it is to break off.
 func (i *Imitated) breaks(w http.ResponseWriter, body []byte) {
 	i.mu.Lock()
-	cut := i.cuts > 0 && len(body) > 4096
+	cut := i.cuts > 0 && len(body) > 1024
 	if cut {
 		i.cuts--
 	}
@@ -208,7 +208,7 @@ func (i *Imitated) attic(mux *http.ServeMux, path string) {
 }
 
 // chunk is how large chunks of attic's are here.
-const chunk = 64 << 10
+const chunk = 4 << 10
 
 // chunks packs a body in a frame for each chunk.
 func chunks(body []byte) (packed []byte) {
