@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"narwharf/cache/index"
@@ -53,6 +54,7 @@ func startFilled(p plan, dir string, n int, files bool, backs ...int) (*server, 
 			return nil, err
 		}
 	}
+	syscall.Sync() // it was written long ago: the disk is not busy with it
 	again, err := start(s.name, s.addr, dir, exec.Command(s.cmd.Path, s.cmd.Args[1:]...))
 	if err != nil {
 		return nil, err
