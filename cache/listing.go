@@ -9,35 +9,37 @@ import (
 	"narwharf/cache/refusal"
 	"narwharf/cache/reply"
 	"narwharf/cache/stored"
-	"narwharf/narinfo"
 )
 
 // listings answers /<hash>.ls.
 type listings struct{ *parts }
 
 func (s *listings) getListing(w *reply.Writer, req *http.Request, hash string) error {
-	f, own, err := s.Cache.Listing(req.Context(), hash)
+	f, src, err := s.Cache.Listing(req.Context(), hash)
 	if err != nil {
 		return err
 	}
-	if own != nil {
-		return s.sendLocalListing(w, req, own)
+	if src != nil {
+		return s.sendListingOf(w, req, src)
 	}
 	defer f.Close()
 	return reply.Blob(w, req, f, jsonType)
 }
 
-// sendLocalListing walks a path of the local store, if the client has not got its
-// listing: the same NAR has the same one.
-func (s *listings) sendLocalListing(w *reply.Writer, req *http.Request, info *narinfo.Info) error {
+// sendListingOf makes the listing of what is no upload, if the client has not got it: the same NAR has the
+// same one.
+func (s *listings) sendListingOf(w *reply.Writer, req *http.Request, src *stored.Source) error {
 	w.Source = meter.Local
-	etag := info.NarHash.Base32()
+	if src.Upstream != nil {
+		w.Source = meter.Upstream
+	}
+	etag := src.NarHash.Base32()
 	if reply.NotModified(w, req, `"`+etag+`"`) {
 		return nil
 	}
-	text, err := s.Cache.LocalListing(req.Context(), info)
+	text, err := s.Cache.ListingOf(req.Context(), src)
 	if err != nil {
-		return s.brokenLocal(w, req, &stored.Source{Info: info, Local: true}, err)
+		return s.brokenLocal(w, req, src, err)
 	}
 	return reply.Text(w, req, bytes.NewReader(text), int64(len(text)), jsonType, etag)
 }

@@ -34,16 +34,18 @@ func TestFsckGoesOn(t *testing.T) {
 			stop()
 		}
 	}})
-	if !errors.Is(err, context.Canceled) || at == nil || at.Nars != 512 || !slices.Equal(at.Bad, []string{first}) {
+	// It may have come to the end of the next page before it heard of it.
+	if !errors.Is(err, context.Canceled) || at == nil || at.Nars < 512 || at.Bad[0] != first {
 		t.Fatalf("%v, %+v", err, at)
 	}
+	read := at.Nars
 	var lines []string
 	r, err := fsck.Run(t.Context(), w.u, fsck.Options{Report: func(l string) { lines = append(lines, l) }, From: at, Save: save})
 	text := strings.Join(lines, "\n")
 	if err != nil || at != nil || r.Nars != 600 || r.Damage != 2 {
 		t.Fatalf("%v, %+v, %+v\n%s", err, at, r, text)
 	}
-	for _, want := range []string{"going on from", "512 of 600", "damaged: " + first, "damaged: " + last} {
+	for _, want := range []string{"going on from", fmt.Sprintf("%d of 600", read), "damaged: " + first, "damaged: " + last} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"narwharf/cache/local/compress"
+	"narwharf/cache/nar"
 	"narwharf/cache/retention"
 	"narwharf/cache/root"
 	"narwharf/cache/state"
@@ -233,9 +234,17 @@ func TestPullThrough(t *testing.T) {
 	w.mustSubstitute(none)
 	w.mustSubstitute(gzipped)
 	w.counted(`narwharf_http_requests_total{method="GET",route="plain-nar",status="200"}`, 1)
-	for _, a := range []answer{w.get(p.narURL()), w.get("/" + p.info.Path.Hash() + ".ls"), w.get("/serve/" + p.info.Path.Hash() + "/")} {
+	for _, a := range []answer{w.get(p.narURL()), w.get("/serve/" + p.info.Path.Hash() + "/")} {
 		w.must(a, 404)
 	}
+	// The listing is made of the NAR: the upstream has none, and is not asked for one.
+	a := w.must(w.get("/"+p.info.Path.Hash()+".ls"), 200)
+	root, err := nar.ParseListing([]byte(a.body))
+	if err != nil || root.Lookup("file") == nil || root.Lookup("file").Size != 3<<20 || up.count(".ls") != 0 || up.count(p.narURL()) != 1 {
+		t.Errorf("%v: listed as %s", err, a.body)
+	}
+	w.must(w.get("/"+p.info.Path.Hash()+".ls", "If-None-Match", a.header.Get("Etag")), 304)
+	w.must(w.get("/"+strings.Repeat("0", 32)+".ls"), 404)
 
 	// The upstream is gone. What is known is served; after a restart what was pulled is, by its URL.
 	up.Server.Close()

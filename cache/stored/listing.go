@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"slices"
-	"sync"
 	"time"
 
 	"narwharf/cache/blob"
@@ -30,8 +28,7 @@ const (
 	MaxListing = 64 << 20
 	maxEntries = 500_000
 
-	maxTree  = 16 << 20 // text of a listing that is kept ready for File
-	maxTrees = 32 << 20 // text of all of these
+	maxTree = 16 << 20 // text of a listing that is kept ready for File
 )
 
 // turn is one of the work of unpacking (limits.Work.Turn).
@@ -62,22 +59,26 @@ func (c *Cache) counted(ctx context.Context, do func() error) error {
 	return do()
 }
 
-// LocalListing walks a path of the local store. It opens none of its files.
-func (c *Cache) LocalListing(ctx context.Context, info *narinfo.Info) ([]byte, error) {
+// ListingOf makes the listing of what is no upload: it walks a path of the local store, of which it opens no file,
+// and pulls the NAR of an upstream's path, whose own listing nobody has signed.
+func (c *Cache) ListingOf(ctx context.Context, src *Source) ([]byte, error) {
+	if src.Upstream != nil {
+		return c.upstreamListing(ctx, src)
+	}
 	done, err := c.turn(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	tree, err := c.Local.Measure(ctx, info)
+	tree, err := c.Local.Measure(ctx, src.Info)
 	if err != nil {
 		return nil, err
 	}
 	root := tree.Listing()
 	if countUpTo(root, maxEntries) > maxEntries {
-		return nil, tooMany(info.Path)
+		return nil, tooMany(src.Path)
 	}
-	return listingText(info.Path, root)
+	return listingText(src.Path, root)
 }
 
 func countUpTo(n *nar.Node, most int) int {
@@ -96,18 +97,21 @@ func tooMany(p narinfo.Path) error {
 }
 
 // Listing opens the listing of a path, and makes it if need be. A path that is not
-// uploaded has none, but what the local store has of it.
-func (c *Cache) Listing(ctx context.Context, hash string) (*blob.File, *narinfo.Info, error) {
+// uploaded has none, but where it is instead, for ListingOf.
+func (c *Cache) Listing(ctx context.Context, hash string) (*blob.File, *Source, error) {
 	f, err := c.Uploads.Files.Open(hash + ".ls")
 	if !errors.Is(err, fs.ErrNotExist) {
 		return f, nil, err
 	}
 	src, err := c.uploadedOrLocal(ctx, hash)
+	if missing(err) && c.Upstreams != nil {
+		src, err = c.atUpstream(ctx, hash)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
-	if src.Local {
-		return nil, src.Info, nil
+	if src.Local || src.Upstream != nil {
+		return nil, src, nil
 	}
 	f, err = c.makeListing(ctx, hash)
 	return f, nil, err
@@ -126,12 +130,12 @@ func (c *Cache) makeListing(ctx context.Context, hash string) (*blob.File, error
 	if err != nil {
 		return nil, err
 	}
-	if c.trees.unlisted(hash) == r.Info.NarHash {
+	if c.trees.Unlisted(hash) == r.Info.NarHash {
 		return nil, tooMany(r.Info.Path)
 	}
 	text, err := c.list(ctx, r.Info)
 	if errors.Is(err, nar.ErrTooMany) || len(text) > MaxListing {
-		c.trees.noList(hash, r.Info.NarHash)
+		c.trees.NoList(hash, r.Info.NarHash)
 		err = tooMany(r.Info.Path)
 	}
 	if err != nil {
@@ -166,6 +170,11 @@ func (c *Cache) list(ctx context.Context, info *narinfo.Info) ([]byte, error) {
 		return nil, err
 	}
 	defer plain.Close()
+	return c.listed(ctx, info, plain)
+}
+
+// listed is list of a NAR that is open.
+func (c *Cache) listed(ctx context.Context, info *narinfo.Info, plain io.Reader) ([]byte, error) {
 	done, err := c.turn(ctx)
 	if err != nil {
 		return nil, err
@@ -195,7 +204,7 @@ func listingText(p narinfo.Path, root *nar.Node) ([]byte, error) {
 // ask.
 func (c *Cache) node(ctx context.Context, info *narinfo.Info, name string) (*nar.Node, error) {
 	hash := info.Path.Hash()
-	root := c.trees.get(hash, info.NarHash)
+	root := c.trees.Get(hash, info.NarHash)
 	if root == nil {
 		in, _, err := c.Listing(ctx, hash)
 		if err != nil {
@@ -206,7 +215,7 @@ func (c *Cache) node(ctx context.Context, info *narinfo.Info, name string) (*nar
 		}
 		defer in.Close()
 		defer c.locks.Lock("tree " + hash)()
-		if root = c.trees.get(hash, info.NarHash); root == nil {
+		if root = c.trees.Get(hash, info.NarHash); root == nil {
 			if root, err = c.tree(ctx, in, info, name); err != nil {
 				return nil, err
 			}
@@ -248,62 +257,6 @@ func (c *Cache) tree(ctx context.Context, in *blob.File, info *narinfo.Info, nam
 	if err != nil {
 		return nil, damaged(err)
 	}
-	c.trees.put(info.Path.Hash(), info.NarHash, root, in.Size)
+	c.trees.Put(info.Path.Hash(), info.NarHash, root, in.Size)
 	return root, nil
-}
-
-// trees are listings that were parsed, the last used ones, and which paths have too many
-// entries for one.
-type trees struct {
-	mu   sync.Mutex
-	all  []*tree // the last used at the end
-	size int64
-	none map[string]narinfo.Hash
-}
-
-type tree struct {
-	hash    string
-	narHash narinfo.Hash
-	root    *nar.Node
-	size    int64
-}
-
-func (t *trees) get(hash string, narHash narinfo.Hash) *nar.Node {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for i, one := range t.all {
-		if one.hash == hash && one.narHash == narHash {
-			t.all = append(slices.Delete(t.all, i, i+1), one)
-			return one.root
-		}
-	}
-	return nil
-}
-
-func (t *trees) put(hash string, narHash narinfo.Hash, root *nar.Node, size int64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.all, t.size = append(t.all, &tree{hash, narHash, root, size}), t.size+size
-	for t.size > maxTrees || len(t.all) > 256 {
-		t.size -= t.all[0].size
-		t.all = slices.Delete(t.all, 0, 1)
-	}
-}
-
-func (t *trees) unlisted(hash string) narinfo.Hash {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.none[hash]
-}
-
-func (t *trees) noList(hash string, narHash narinfo.Hash) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.none) >= 10_000 {
-		clear(t.none)
-	}
-	if t.none == nil {
-		t.none = make(map[string]narinfo.Hash)
-	}
-	t.none[hash] = narHash
 }

@@ -30,6 +30,7 @@ import (
 	"narwharf/cache/state"
 	"narwharf/cache/state/lease"
 	"narwharf/cache/state/namelock"
+	"narwharf/cache/stored/trees"
 	"narwharf/cache/upload"
 	"narwharf/cache/upload/adopt"
 	"narwharf/cache/upload/recovery"
@@ -71,7 +72,7 @@ type Cache struct {
 
 	locks namelock.Set // of the listings being made and parsed
 	work  *limits.Work // of unpacking NARs for a listing or a file
-	trees trees
+	trees trees.Trees
 }
 
 // New makes a Cache of its parts.

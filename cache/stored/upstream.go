@@ -11,6 +11,7 @@ import (
 	"narwharf/cache/index"
 	"narwharf/cache/local"
 	"narwharf/cache/local/compress"
+	"narwharf/cache/nar"
 	"narwharf/cache/narfile"
 	"narwharf/cache/signed"
 	"narwharf/cache/upload"
@@ -82,16 +83,50 @@ func plainURL(i *narinfo.Info) string {
 // upstreamNAR is where the NAR of a path that an upstream has is read. If it cannot be asked, and a packed
 // copy is here, that is it: clients remember URLs for 30 days.
 func (c *Cache) upstreamNAR(ctx context.Context, hash string, narHash narinfo.Hash) (*Source, error) {
-	p, err := c.Upstreams.Find(ctx, hash)
+	src, err := c.atUpstream(ctx, hash)
 	switch {
 	case errors.Is(err, upstream.ErrUnavailable) && c.Packed() != nil && c.Packed().Has(narHash):
 		return &Source{Info: &narinfo.Info{NarHash: narHash}, Upstream: new(upstream.Path)}, nil
-	case err != nil:
+	case err == nil && src.NarHash != narHash:
+		return nil, fs.ErrNotExist
+	}
+	return src, err
+}
+
+// atUpstream is a path that an upstream has, and whose NAR is pulled through.
+func (c *Cache) atUpstream(ctx context.Context, hash string) (*Source, error) {
+	p, err := c.Upstreams.Find(ctx, hash)
+	if err != nil {
 		return nil, err
-	case p.Info.NarHash != narHash || !p.From.PullThrough || c.Packed() == nil:
+	}
+	if !p.From.PullThrough || c.Packed() == nil {
 		return nil, fs.ErrNotExist
 	}
 	return &Source{Info: c.served(p), Upstream: p}, nil
+}
+
+// upstreamListing makes the listing of an upstream's path out of its packed copy, which is pulled first.
+func (c *Cache) upstreamListing(ctx context.Context, src *Source) ([]byte, error) {
+	st, err := c.Stream(ctx, src)
+	if err != nil {
+		return nil, err
+	}
+	defer st.Close() //nolint:errcheck // never fails
+	f, _, err := st.File(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	plain, err := narfile.Unpack(bufio.NewReader(f), "zstd")
+	if err != nil {
+		return nil, err
+	}
+	defer plain.Close()
+	text, err := c.listed(ctx, src.Info, plain)
+	if errors.Is(err, nar.ErrTooMany) || len(text) > MaxListing {
+		err = tooMany(src.Path)
+	}
+	return text, err
 }
 
 // Stream is the packed NAR of a source while it is made.
