@@ -57,6 +57,13 @@
 // reply: the others' trick of not reading bodies needs a length. Stored NARs have rows of clients that copy, too, by
 // reads of 16, 64 and 256 KiB, as curl and others do.
 //
+// # Two servers: scale
+//
+// Two Narwharfs with one PostgreSQL, which the benchmark starts, and a bucket of versitygw, if make versitygw
+// has brought it, else a folder. Beside them stands one Narwharf with its files, and everything shares the
+// machine's cores: what two servers do more than one does not show here, what sharing costs does. Statements are
+// counted by pg_stat_statements, those of the servers at rest taken off.
+//
 // # Other servers: -peer
 //
 // A server of Nix stores that runs already can be measured in the same run:

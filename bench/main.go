@@ -35,6 +35,7 @@ type plan struct {
 	waiting time.Duration // in which they wait for leave
 	looks   int           // of a browser at the page
 	looking int           // seconds that people look at it
+	busy    time.Duration // in which clients write through two servers
 
 	binary      string // of Narwharf; empty: nginx is measured against itself
 	bigFile     int64  // size of the large file in the local store
@@ -57,7 +58,7 @@ func main() {
 	}
 	quick := flag.Bool("quick", false, "measure for less than a minute, with a small closure: to see whether it works")
 	write := flag.Bool("write", false, "write the result to bench/PERFORMANCE.md, too")
-	only := flag.String("only", "", "comma-separated sections to run, of upload, narinfo, nar, proxies, store, first, memory, hosts, waves, page, retention, attack (default all)")
+	only := flag.String("only", "", "comma-separated sections to run, of upload, narinfo, nar, proxies, store, first, memory, hosts, waves, page, scale, retention, attack (default all)")
 	itself := flag.Bool("itself", false, "measure nginx against itself: how far from 1 are ratios by chance?")
 	work := flag.String("work", os.TempDir(), "folder for temporary files, some GiB, on a real disk")
 	store := flag.String("store", "", "keep the local store in this folder, and take the one that is there (default a temporary one)")
@@ -73,14 +74,14 @@ func main() {
 
 	p := plan{
 		quick: *quick, itself: *itself, only: map[string]bool{}, size: 1000 << 20, count: 300, rounds: 13, uploads: 5, sample: 1200 * time.Millisecond, big: 4 << 30,
-		paths: 1_000_000, starts: 3, sweep: 100_000, hosts: 10_000, wakes: 5, arrival: 5 * time.Second, settle: 65 * time.Second, waiting: time.Minute, looks: 9, looking: 30,
+		paths: 1_000_000, starts: 3, sweep: 100_000, hosts: 10_000, wakes: 5, arrival: 5 * time.Second, settle: 65 * time.Second, waiting: time.Minute, looks: 9, looking: 30, busy: 30 * time.Second,
 		bigFile: 1 << 30, localRounds: 9, colds: 5, crowds: 5, firsts: 5, store: *store, prepare: *prepare, peers: peers,
 	}
 	if p.quick {
 		p.size, p.count, p.rounds, p.uploads, p.sample, p.big = 100<<20, 100, 3, 1, 400*time.Millisecond, 256<<20
 		p.paths, p.starts, p.sweep = 20_000, 1, 2000
 		p.hosts, p.wakes, p.arrival, p.settle, p.waiting = 1000, 2, time.Second, 3*time.Second, 20*time.Second
-		p.looks, p.looking = 3, 5
+		p.looks, p.looking, p.busy = 3, 5, 5*time.Second
 		p.bigFile, p.localRounds, p.colds, p.crowds, p.firsts = 128<<20, 3, 1, 1, 1
 	}
 	p.firsts = cmp.Or(*firsts, p.firsts)

@@ -38,7 +38,7 @@ func measureAll(p plan, dir string) (*report, error) {
 		local = func(dir, root string) (*server, error) { return startNarwharf(binary, dir, root) }
 		subject = func(dir string) (*server, error) { return local(dir, "") }
 	}
-	if p.wants("hosts") || p.wants("waves") || p.wants("page") {
+	if p.wants("hosts") || p.wants("waves") || p.wants("page") || p.wants("scale") {
 		// Before the minutes that the rest takes: there may be no room.
 		if err := load.RoomFor(p.hosts); err != nil {
 			return nil, err
@@ -59,6 +59,13 @@ func measureAll(p plan, dir string) (*report, error) {
 			continue
 		}
 		rows, err := section.rows(p, filepath.Join(dir, section.name), p.startForHosts)
+		if err != nil {
+			return nil, err
+		}
+		r.rows = append(r.rows, rows...)
+	}
+	if p.wants("scale") && !p.itself {
+		rows, err := scaleRows(p, filepath.Join(dir, "scale"))
 		if err != nil {
 			return nil, err
 		}

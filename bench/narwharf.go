@@ -31,10 +31,29 @@ func findNarwharf(dir string) (string, error) {
 // signing key and a token for uploads: what `narwharf init` sets up. If root is
 // not empty, it also serves the Nix store below it. limits are lines of [limits].
 func startNarwharf(binary, dir, root string, limits ...string) (*server, error) {
+<<<<<<< HEAD
 	return startNarwharfOn(loopback, binary, dir, root, limits...)
 }
 
 func startNarwharfOn(host, binary, dir, root string, limits ...string) (*server, error) {
+=======
+	sections := ""
+	if root != "" {
+		sections += fmt.Sprintf("\n[cache]\nserve_store = true\nstore_root = %q\n", root)
+	}
+	if len(limits) > 0 {
+		sections += "\n[limits]\n" + strings.Join(limits, "\n") + "\n"
+	}
+	key, err := output(binary, "key", "generate", "bench-1")
+	if err != nil {
+		return nil, err
+	}
+	return startWith(binary, dir, key, sections)
+}
+
+// startWith runs a cache with a signing key and further sections of its configuration.
+func startWith(binary, dir string, key []byte, sections string) (*server, error) {
+>>>>>>> 1e61385 (bench: two servers with PostgreSQL and S3; e2e: rolling upgrades)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -43,29 +62,19 @@ func startNarwharfOn(host, binary, dir, root string, limits ...string) (*server,
 		return nil, err
 	}
 	config := filepath.Join(dir, "config.toml")
-	key, err := output(binary, "key", "generate", "bench-1")
-	if err != nil {
-		return nil, err
-	}
-	text := fmt.Sprintf("listen = [%q]\ndata_dir = %q\n\n[signing]\nsecret_key_files = [%q]\nsign_uploads = true\n\n[access]\nanonymous = [\"pull\"]\n",
-		addr, "data", "bench.sec")
-	if root != "" {
-		text += fmt.Sprintf("\n[cache]\nserve_store = true\nstore_root = %q\n", root)
-	}
-	if len(limits) > 0 {
-		text += "\n[limits]\n" + strings.Join(limits, "\n") + "\n"
-	}
+	text := fmt.Sprintf("listen = [%q]\ndata_dir = %q\n\n[signing]\nsecret_key_files = [%q]\nsign_uploads = true\n\n[access]\nanonymous = [\"pull\"]\n%s",
+		addr, "data", "bench.sec", sections)
 	if err := os.WriteFile(filepath.Join(dir, "bench.sec"), key, 0o600); err != nil {
 		return nil, err
 	}
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		return nil, err
 	}
-	token, err := output(binary, "token", "new", "--config", config, "--name", "bench", "--scope", "push")
+	token, err := output(binary, "token", "new", "--config", config, "--name", "push-"+filepath.Base(dir), "--scope", "push") // servers may share a state
 	if err != nil {
 		return nil, err
 	}
-	admin, err := output(binary, "token", "new", "--config", config, "--name", "admin", "--scope", "admin") // the last delivery knows no scope metrics
+	admin, err := output(binary, "token", "new", "--config", config, "--name", "admin-"+filepath.Base(dir), "--scope", "admin") // the last delivery knows no scope metrics
 	if err != nil {
 		return nil, err
 	}

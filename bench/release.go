@@ -105,7 +105,10 @@ type promotion struct {
 
 // next signs a release that has another system than the last one for each
 // target; what a promoter does before the request is none of the server's time.
-func (p *promoter) next(targets []string) (*promotion, error) {
+func (p *promoter) next(targets []string) (*promotion, error) { return p.nextOf(webChannel, targets) }
+
+// nextOf is next for another channel.
+func (p *promoter) nextOf(channel string, targets []string) (*promotion, error) {
 	p.seq++
 	system := p.systems[p.seq%2]
 	entries := make([]signing.Entry, len(targets))
@@ -114,7 +117,7 @@ func (p *promoter) next(targets []string) (*promotion, error) {
 		entries[i].Target = t
 	}
 	head := signing.Head{
-		Origin: "cache.example.org/" + webChannel, Channel: webChannel, Seq: p.seq, Created: time.Now(),
+		Origin: "cache.example.org/" + channel, Channel: channel, Seq: p.seq, Created: time.Now(),
 		Meta: map[string]string{"rev": "8f5c1a3c0d9e4b7f6a2d1c0b9e8f7a6d5c4b3a29", "by": "bench"},
 	}
 	release, err := signing.NewRelease(head, entries, p.key)

@@ -29,6 +29,12 @@ type replicas struct {
 // newReplicas starts n of them. edit may change the configuration of one and be nil.
 func newReplicas(t *testing.T, n int, edit func(i int, c *Config)) *replicas {
 	t.Helper()
+	return newReplicasOf(t, n, narwharfBin(t), edit)
+}
+
+// newReplicasOf is newReplicas of another build.
+func newReplicasOf(t *testing.T, n int, bin string, edit func(i int, c *Config)) *replicas {
+	t.Helper()
 	db, err := postgrestest.Start("max_connections=60", "fsync=off")
 	if errors.Is(err, postgrestest.ErrMissing) {
 		lacking(t, "%v", err)
@@ -54,6 +60,7 @@ func newReplicas(t *testing.T, n int, edit func(i int, c *Config)) *replicas {
 		})
 		s.Key = key // one cache, one key
 		s.Reconfigure(func(c *Config) { c.SecretKeyFiles = []string{s.WriteKey(key)} })
+		s.Use(bin)
 		s.Start()
 		r.all = append(r.all, s)
 		upstreams += fmt.Sprintf("    server %s max_fails=0;\n", s.Addr())

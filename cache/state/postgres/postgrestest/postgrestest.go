@@ -244,6 +244,17 @@ select query, sum(calls)::bigint from pg_stat_statements where dbid = (select oi
 	return all, rows.Err()
 }
 
+// Number is the one number that a query of a database answers.
+func (s *Server) Number(database, sql string) (n float64, err error) {
+	conn, err := s.connect(database)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	err = conn.QueryRow(context.Background(), sql).Scan(&n)
+	return n, err
+}
+
 // Database makes an empty database and returns its name.
 func (s *Server) Database() (string, error) {
 	name := fmt.Sprintf("t%d", s.count.Add(1))
