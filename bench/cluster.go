@@ -54,7 +54,7 @@ func startCluster(binary, dir string, limits ...string) (_ *cluster, err error) 
 	}
 	sections := fmt.Sprintf("\n[storage]\nstate = %q\n%s\n[fleetlock]\ngroups = {bench = 1000}\n\n[limits]\n%s\n", c.db.URL(c.name), content, strings.Join(limits, "\n"))
 	for i, s := range []**server{&c.a, &c.b} {
-		if *s, err = startWith(binary, filepath.Join(dir, fmt.Sprintf("server-%d", i)), key, sections); err != nil {
+		if *s, err = startWith(loopback, binary, filepath.Join(dir, fmt.Sprintf("server-%d", i)), key, sections); err != nil {
 			return nil, err
 		}
 	}

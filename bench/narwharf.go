@@ -31,12 +31,10 @@ func findNarwharf(dir string) (string, error) {
 // signing key and a token for uploads: what `narwharf init` sets up. If root is
 // not empty, it also serves the Nix store below it. limits are lines of [limits].
 func startNarwharf(binary, dir, root string, limits ...string) (*server, error) {
-<<<<<<< HEAD
 	return startNarwharfOn(loopback, binary, dir, root, limits...)
 }
 
 func startNarwharfOn(host, binary, dir, root string, limits ...string) (*server, error) {
-=======
 	sections := ""
 	if root != "" {
 		sections += fmt.Sprintf("\n[cache]\nserve_store = true\nstore_root = %q\n", root)
@@ -48,12 +46,11 @@ func startNarwharfOn(host, binary, dir, root string, limits ...string) (*server,
 	if err != nil {
 		return nil, err
 	}
-	return startWith(binary, dir, key, sections)
+	return startWith(host, binary, dir, key, sections)
 }
 
 // startWith runs a cache with a signing key and further sections of its configuration.
-func startWith(binary, dir string, key []byte, sections string) (*server, error) {
->>>>>>> 1e61385 (bench: two servers with PostgreSQL and S3; e2e: rolling upgrades)
+func startWith(host, binary, dir string, key []byte, sections string) (*server, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}

@@ -39,6 +39,7 @@ func TestReplicaMetrics(t *testing.T) {
 		}
 		return ""
 	})
+	b.metricsToken = a.metricsToken // they have one state
 	// Each kind of work is done by one of them.
 	does := regexp.MustCompile(`(?m)^narwharf_replica_does\{work="([^"]+)"\} 1$`)
 	soon(t, 30*time.Second, func() string {

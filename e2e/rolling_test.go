@@ -174,7 +174,7 @@ func TestRollingUpgrade(t *testing.T) {
 		h.report("ok", 1, first)
 	}
 	r.cli["previous"].must(0, "canary=true", "host", "label", "h1", "canary=true", "--server", r.url)
-	a.setPolicy(r.token, "web", `{"rollout":{"waves":[{"name":"canary","select":"canary=true","bake":"4s"},{}]}}`)
+	a.setPolicy(r.token, "web", `{"rollout":{"prefetch":false,"waves":[{"name":"canary","select":"canary=true","bake":"4s"},{}]}}`)
 	stop := make(chan struct{})
 	wg := follow(stop, h1, h2, h3)
 	defer func() { close(stop); wg.Wait() }()
