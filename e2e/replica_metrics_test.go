@@ -49,7 +49,7 @@ func TestReplicaMetrics(t *testing.T) {
 				at[m[1]]++
 			}
 		}
-		for _, work := range []string{"scrub", "check", "sweep", "rollouts"} {
+		for _, work := range []string{"scrub", "check", "sweep"} {
 			if at[work] != 1 {
 				return fmt.Sprintf("%d servers do %s: %v", at[work], work, at)
 			}
@@ -59,7 +59,7 @@ func TestReplicaMetrics(t *testing.T) {
 	a.Kill()
 	soon(t, time.Minute, func() string {
 		text := b.Metrics()
-		for _, line := range []string{`narwharf_replicas{state="there"} 1`, `narwharf_replicas{state="silent"} 1`, `narwharf_replica_does{work="scrub"} 1`, `narwharf_replica_does{work="rollouts"} 1`} {
+		for _, line := range []string{`narwharf_replicas{state="there"} 1`, `narwharf_replicas{state="silent"} 1`, `narwharf_replica_does{work="scrub"} 1`} {
 			if !strings.Contains(text, "\n"+line+"\n") {
 				return "there is no " + line
 			}

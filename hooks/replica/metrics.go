@@ -47,7 +47,9 @@ func (b *Book) note(all map[string]*row, does map[string][]string, now time.Time
 	}
 	for who, works := range does {
 		for _, work := range works {
-			last.does[work] = who == b.Name
+			if who != "" { // else nobody drives roll-outs
+				last.does[work] = who == b.Name
+			}
 		}
 	}
 	versions := make(map[string]bool)
