@@ -18,6 +18,7 @@ import (
 	"narwharf/cache/state"
 	"narwharf/hooks/api"
 	"narwharf/hooks/longpoll"
+	"narwharf/narinfo/clip"
 	"narwharf/signing/access"
 )
 
@@ -60,14 +61,17 @@ func Error(w http.ResponseWriter, req *http.Request, err error, log *slog.Logger
 		w.Header().Set("Retry-After", fmt.Sprint(int(e.RetryAfter.Seconds())))
 	}
 	w.Header()["Cache-Control"] = []string{"no-store"} // of what is at no route, too
-	if strings.HasPrefix(req.URL.Path, FleetLock) {    // its own form: the protocol's
-		JSON(w, e.Status, map[string]string{"kind": string(e.Kind), "value": e.Message, "request": RequestID(w)})
+	body := *e
+	body.Message, body.Request = clip.Line(e.Message, maxMessage), RequestID(w)
+	if strings.HasPrefix(req.URL.Path, FleetLock) { // its own form: the protocol's
+		JSON(w, e.Status, map[string]string{"kind": string(e.Kind), "value": body.Message, "request": body.Request})
 		return
 	}
-	body := *e
-	body.Request = RequestID(w)
 	JSON(w, e.Status, &body)
 }
+
+// maxMessage bounds what an answer says, in bytes. It may repeat what the client said, whose terminal shows it.
+const maxMessage = 4 << 10
 
 // FleetLock is where the URLs of that protocol begin, whose errors have another form.
 const FleetLock = "/fleetlock/"
