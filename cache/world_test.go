@@ -357,6 +357,7 @@ func (w *world) must(a answer, status int, words ...string) answer {
 // check holds everything to what must be true whenever no request is at work.
 func (w *world) check() {
 	w.t.Helper()
+	w.u.Rest()
 	w.consistent()
 	lines, r := w.fsck(false)
 	if r.Damage != 0 {

@@ -245,6 +245,7 @@ func (c *Cache) OpenNar(ctx context.Context, file string, uploader, read bool) (
 
 func (c *Cache) openNar(file string, uploader, read bool) (f *blob.File, url string, err error) {
 	name := "nar/" + file
+	_ = c.Uploads.Settled(name) // where that failed there is no file
 	if uploader {
 		_, err = c.Uploads.Claim(file)
 	}

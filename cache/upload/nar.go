@@ -16,7 +16,8 @@ import (
 
 // PutNar takes in the NAR file "nar/<file>" of size bytes (-1: unknown). The
 // name starts with the SHA-256 of the file. Putting a file again is no error,
-// and mends one that was damaged on the disk.
+// and mends one that was damaged on the disk. A file that is new becomes durable, and gets its name, while
+// the client goes on: its narinfo waits for that, and fails if that does.
 func (s *Store) PutNar(file string, body io.Reader, size int64) (err error) {
 	name := "nar/" + file
 	want, err := narinfo.ParseBase32(file[:52])
@@ -26,11 +27,16 @@ func (s *Store) PutNar(file string, body io.Reader, size int64) (err error) {
 	if size > s.MaxNarSize {
 		return refusal.New(refusal.TooLarge, "the NAR file is %s, larger than the %s that this cache takes", refusal.Size(size), refusal.Size(s.MaxNarSize))
 	}
-	w, err := s.room.create(name, size)
+	w, err := s.room.Create(name, size)
 	if err != nil {
 		return err
 	}
-	defer w.Abort()
+	commits := false
+	defer func() {
+		if !commits {
+			w.Abort()
+		}
+	}()
 	f, err := narfile.Read(file, io.TeeReader(body, w), s.MaxNarSize)
 	if err != nil {
 		return err
@@ -38,7 +44,34 @@ func (s *Store) PutNar(file string, body io.Reader, size int64) (err error) {
 	if f.FileHash != want {
 		return refusal.New(refusal.FileHash, "the body's SHA-256 is %s, but it was sent as %s", f.FileHash.Base32(), name)
 	}
+	if s.isNew(name) {
+		commits = s.settling.Begin(name, f, func() error {
+			defer w.Abort()
+			err := s.commit(w, name, f)
+			if err != nil {
+				s.Log.Error("a NAR that was received cannot be stored", "file", name, "error", err)
+			}
+			return err
+		})
+	}
+	if commits {
+		return nil
+	}
 	return s.commit(w, name, f)
+}
+
+// isNew tells whether a NAR file that was received may settle while its client goes on: nobody counts on one that is
+// there, and its narinfo will be sent to this server.
+func (s *Store) isNew(name string) bool {
+	if _, here := s.Files.(*blob.FS); !here || s.Shared {
+		return false
+	}
+	users, row, err := s.noted(name)
+	if err != nil || row != nil || len(users) > 0 {
+		return false
+	}
+	_, err = s.Files.Stat(name)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // ErrDamagedCopy says that a file is not what PutCopy was told.
@@ -50,7 +83,7 @@ func (s *Store) PutCopy(file string, in io.Reader, f narfile.Facts) error {
 	if st, err := s.claim("nar/"+file, f); err == nil && st.Size == f.FileSize {
 		return nil // by an earlier attempt, or of another path with the same content
 	}
-	w, err := s.room.create("nar/"+file, f.FileSize)
+	w, err := s.room.Create("nar/"+file, f.FileSize)
 	if err != nil {
 		return err
 	}
@@ -103,6 +136,12 @@ func (s *Store) commit(w blob.Writer, name string, f narfile.Facts) error {
 // that was checked against it, else by reading it.
 func (s *Store) factsOf(file string) (narfile.Facts, error) {
 	name := "nar/" + file
+	if f, ok := s.settling.Facts(name); ok {
+		return f, nil // write waits for it
+	}
+	if err := s.Settled(name); err != nil {
+		return narfile.Facts{}, err
+	}
 	defer s.locks.Lock(name)()
 	st, err := s.Files.Stat(name)
 	if err != nil {

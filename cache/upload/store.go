@@ -4,7 +4,8 @@
 //
 // # What it promises
 //
-//   - What PutNar, PutInfo and PutCopy return nil for is durable.
+//   - What PutInfo and PutCopy return nil for is durable, and so is the NAR that a narinfo
+//     names. A NAR that PutNar returned nil for is verified; a crash may forget it before its narinfo comes.
 //   - Nothing is ever seen by half. A NAR is visible only after all of it was
 //     read, unpacked, found to be exactly one well-formed NAR, and synced; a
 //     narinfo only after its NAR and its references are there.
@@ -55,6 +56,7 @@ import (
 	"narwharf/cache/state/namelock"
 	"narwharf/cache/upload/counted"
 	"narwharf/cache/upload/received"
+	"narwharf/cache/upload/room"
 	"narwharf/narinfo"
 )
 
@@ -68,10 +70,11 @@ type Store struct {
 
 	Log *slog.Logger
 
-	room  room
+	room  room.Room
 	locks namelock.Set
 
 	verified      received.Set
+	settling      received.Settling
 	lost          lostNars
 	narFiles      counted.Files
 	sweptFiles    atomic.Int64
@@ -143,7 +146,7 @@ func New(files blob.Store, idx index.Index, opts Options, log *slog.Logger) (*St
 	if err := checkStoreDir(files, opts.StoreDir); err != nil {
 		return nil, err
 	}
-	s := &Store{Files: files, Index: idx, Options: opts, Log: log, room: room{files, opts.Local, log}, lost: lostNars{names: make(map[string]bool)}}
+	s := &Store{Files: files, Index: idx, Options: opts, Log: log, room: room.Room{Files: files, Local: opts.Local, Log: log}, lost: lostNars{names: make(map[string]bool)}}
 	if c := opts.Counted; c != nil {
 		s.narFiles.Set(c.Count, c.Size)
 		return s, nil

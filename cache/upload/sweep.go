@@ -228,4 +228,14 @@ func (s *Store) sweepAt(now time.Time) error {
 }
 
 // Keep makes durable what is known in memory alone, for a stop in order.
-func (s *Store) Keep() error { return s.keepVerified(time.Now()) }
+func (s *Store) Keep() error {
+	s.Rest()
+	return s.keepVerified(time.Now())
+}
+
+// Rest waits for all NARs that were received; none comes meanwhile.
+func (s *Store) Rest() { s.settling.Rest() }
+
+// Settled waits for a NAR file "nar/…" that was received and gets its name now. An error is that of
+// storing it.
+func (s *Store) Settled(name string) error { return s.settling.Wait(name) }

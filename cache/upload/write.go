@@ -12,6 +12,7 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
 	"narwharf/cache/state"
+	"narwharf/cache/upload/room"
 )
 
 // takeBackAgain is when a write is taken back anew that could not be.
@@ -39,7 +40,7 @@ func (s *Store) write(next, old *index.Record, locks []string, check func(tx *in
 			}
 		}
 		var err error
-		if file, err = s.room.prepare(hash+".narinfo", text); err != nil {
+		if file, err = s.room.Prepare(hash+".narinfo", text); err != nil {
 			return err
 		}
 		defer file.Abort()
@@ -49,6 +50,11 @@ func (s *Store) write(next, old *index.Record, locks []string, check func(tx *in
 			return err
 		}
 		return errChanged
+	}
+	for _, name := range next.Files() {
+		if err := s.Settled(name); err != nil {
+			return err
+		}
 	}
 	reached := false // what may have to be taken back
 	err := s.Index.Change(append(locks, index.PathLock(hash)), func(tx *index.Tx) error {
@@ -77,7 +83,7 @@ func (s *Store) write(next, old *index.Record, locks []string, check func(tx *in
 			return err
 		}
 		s.takeBack(next, old)
-		return fmt.Errorf("write %s: %w", next.Info.Path, asFull(err))
+		return fmt.Errorf("write %s: %w", next.Info.Path, room.AsFull(err))
 	}
 	s.verified.Forget(next.Files()...)
 	s.Changed(hash)

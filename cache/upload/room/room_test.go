@@ -1,4 +1,4 @@
-package upload
+package room
 
 import (
 	"errors"
@@ -11,11 +11,11 @@ import (
 
 func TestAsFull(t *testing.T) {
 	for _, err := range []error{syscall.ENOSPC, fmt.Errorf("x: %w", syscall.EDQUOT)} {
-		if got := asFull(err); !errors.Is(got, blob.ErrFull) || !errors.Is(got, err) {
+		if got := AsFull(err); !errors.Is(got, blob.ErrFull) || !errors.Is(got, err) {
 			t.Errorf("%v becomes %v", err, got)
 		}
 	}
-	if got := asFull(syscall.EIO); errors.Is(got, blob.ErrFull) {
+	if got := AsFull(syscall.EIO); errors.Is(got, blob.ErrFull) {
 		t.Errorf("EIO becomes %v", got)
 	}
 }
