@@ -225,8 +225,13 @@ func (m *model) put(p *modelPath) error {
 			return err
 		}
 	}
-	m.claimed[i.URL] = m.now()
+	if there {
+		m.claimed[i.URL] = m.now()
+	}
 	err := m.s.PutInfo(p.info.Path.Hash(), i, "ci")
+	if m.s.Rest(); !m.kill.dead { // else a NAR that was sent may be forgotten
+		m.claimed[i.URL] = m.now()
+	}
 	if err == nil {
 		m.told(p.info.Path)
 	}

@@ -50,7 +50,7 @@ func (p *pair) open(name string) *upload.Store {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	s, err := upload.New(files, idx, upload.Options{StoreDir: "/nix/store", MaxNarSize: 1 << 20, NarGrace: time.Hour}, slog.New(slog.DiscardHandler))
+	s, err := upload.New(files, idx, upload.Options{StoreDir: "/nix/store", MaxNarSize: 1 << 20, NarGrace: time.Hour, Shared: true}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		p.t.Fatal(err)
 	}
