@@ -58,7 +58,7 @@ type step struct {
 }
 
 func put(path string, body []byte) func(*world) answer {
-	return func(w *world) answer { return w.put(path, body) }
+	return func(w *world) answer { return w.putAlone(path, body) }
 }
 
 // putInfo is put of a narinfo. Sent again, it is so by a client that runs again, who asks first whether
@@ -461,7 +461,7 @@ func TestManyAtOnce(t *testing.T) {
 				for i := range layer {
 					p := layer[(i+u)%len(layer)].repacked(t, compression)
 					if w.head(p.narURL(), "Authorization", "Bearer "+w.token).status != 200 {
-						w.must(w.put(p.narURL(), p.body), 201)
+						w.must(w.putAlone(p.narURL(), p.body), 201)
 					}
 					w.must(w.put(p.infoURL(), p.edited(func(i *narinfo.Info) { i.Sigs = sigs[u : u+1] })), 201)
 					w.mustServe(p)
