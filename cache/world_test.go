@@ -316,23 +316,6 @@ func (w *world) head(path string, header ...string) answer {
 	return w.do(http.MethodHead, path, nil, header...)
 }
 
-// put uploads with a token that may.
-func (w *world) put(path string, body []byte, header ...string) answer {
-	w.t.Helper()
-	a := w.putAlone(path, body, header...)
-	_ = w.u.Settled(strings.TrimPrefix(path, "/")) // a NAR, so that its file can be looked at
-	return a
-}
-
-// putAlone is put that leaves a NAR to settle while the caller goes on.
-func (w *world) putAlone(path string, body []byte, header ...string) answer {
-	w.t.Helper()
-	if body == nil {
-		body = []byte{}
-	}
-	return w.do(http.MethodPut, path, body, append([]string{"Authorization", "Bearer " + w.token}, header...)...)
-}
-
 // final are the answers to a PUT that every Nix takes as the last word; see
 // NIX-WIRE, C1a.
 var final = []int{201, 400, 401, 403, 404, 405, 409, 411, 413, 415, 422, 501}

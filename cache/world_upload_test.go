@@ -398,3 +398,20 @@ func TestUploadToAnotherStore(t *testing.T) {
 		t.Errorf("nix-cache-info is %q", a.body)
 	}
 }
+
+// put uploads with a token that may.
+func (w *world) put(path string, body []byte, header ...string) answer {
+	w.t.Helper()
+	a := w.putAlone(path, body, header...)
+	_ = w.u.Settled(strings.TrimPrefix(path, "/")) // a NAR, so that its file can be looked at
+	return a
+}
+
+// putAlone is put that leaves a NAR to settle while the caller goes on.
+func (w *world) putAlone(path string, body []byte, header ...string) answer {
+	w.t.Helper()
+	if body == nil {
+		body = []byte{}
+	}
+	return w.do(http.MethodPut, path, body, append([]string{"Authorization", "Bearer " + w.token}, header...)...)
+}
