@@ -124,10 +124,10 @@ func (c *Channels) Get(name string) *Snapshot {
 	return s
 }
 
-// Again is Get that reads the state: another server may have promoted, and its notice may still be on its way.
-func (c *Channels) Again(name string) *Snapshot {
+// Again is Get that reads the state: another server may have promoted. fresh is false while it cannot be read.
+func (c *Channels) Again(name string) (s *Snapshot, fresh bool) {
 	c.states.Forget(name)
-	return c.Get(name)
+	return c.Get(name), !c.states.Behind(name)
 }
 
 func (c *Channels) load(name string) (*Snapshot, error) {

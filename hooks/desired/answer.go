@@ -43,7 +43,10 @@ func (f *Fleet) answer(name, channel, target string, have api.Have, r *host.Reco
 	l, p, now := f.o.Channels.Get(channel), f.o.Policies.Of(channel), f.o.Clock()
 	r = cmp.Or(r, new(host.Record))
 	if have.Seq > l.State.Seq { // another server has told it of a release, and this one has not heard yet
-		l = f.o.Channels.Again(channel)
+		again, fresh := f.o.Channels.Again(channel)
+		if l = again; !fresh && have.Seq > l.State.Seq {
+			return nil, longpoll.Later{Err: api.Errorf(api.Unavailable, "this server cannot read which release %s has: ask again", channel)}
+		}
 	}
 	v, err := f.view(name, l, p)
 	if err == nil && v.told != nil && have.Seq > v.seq {

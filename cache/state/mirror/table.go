@@ -324,6 +324,14 @@ func (t *Table[T]) Key(key string) state.Key { return state.Key{Bucket: t.bucket
 // Forget has the next Get of a key read the state, as a notice of it does.
 func (t *Table[T]) Forget(key string) { t.noticed(t.bucket + "/" + key) }
 
+// Behind tells whether a key may be another than Get says: the state could not be read since a notice.
+func (t *Table[T]) Behind(key string) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	_, stale := t.stale[key]
+	return stale || t.lost > 0
+}
+
 func (t *Table[T]) noticed(topic string) {
 	key, mine := strings.CutPrefix(topic, t.bucket+"/")
 	if !mine && topic != state.All {
