@@ -18,7 +18,6 @@ type rolling struct {
 	token  string
 	up     *Uploader
 	paths  []*Path
-	hosts  []*follower
 	seq    int64
 }
 

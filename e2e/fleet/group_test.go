@@ -177,7 +177,6 @@ func TestGroup(t *testing.T) {
 	g := newGroup(t)
 	g.BootAll()
 	first := g.system("1")
-	before := map[string]int{}
 	g.story(t, "20: the first machine of a group joins by its cloud's word, and switches; an image is made of it", func(s *Story, g *group) {
 		h := g.Host("h1")
 		g.promote(0, first)
@@ -195,7 +194,7 @@ func TestGroup(t *testing.T) {
 		}
 		h.Boot()
 	})
-	before, _ = g.rows(regexp.MustCompile("^$"))
+	before, _ := g.rows(regexp.MustCompile("^$"))
 	names := map[string]bool{}
 	g.story(t, "20: 200 machines come up from the image, join, and are in service", func(s *Story, g *group) {
 		if err := g.attach(groupSize); err != nil {

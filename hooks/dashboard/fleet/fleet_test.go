@@ -166,7 +166,7 @@ func TestNasties(t *testing.T) {
 
 func TestConditionsHaveWords(t *testing.T) {
 	for c := range condition.Count {
-		if c.String() == "" || !strings.Contains("wbfarqohu", string(c.Cell())) {
+		if c.String() == "" || strings.IndexByte("wbfarqohu", c.Cell()) < 0 {
 			t.Errorf("%d: %q %q", c, c, c.Cell())
 		}
 	}
