@@ -27,12 +27,14 @@ type Options struct {
 	Wait   time.Duration    // for another process that has the file; 0: 3 s
 	NoSync bool             // for tests: a power cut may lose what was written
 	Clock  func() time.Time // nil: time.Now
+	Place  string           // of the server that opens it, for state.Freeze
 }
 
 // Store is a state.Store.
 type Store struct {
 	db    *bbolt.DB
 	path  string
+	place string
 	clock func() time.Time
 
 	mu      sync.Mutex // guards what follows
@@ -67,7 +69,7 @@ func Open(path string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	return &Store{db: db, path: path, clock: o.Clock}, nil
+	return &Store{db: db, path: path, place: o.Place, clock: o.Clock}, nil
 }
 
 // String implements state.Store.

@@ -70,6 +70,9 @@ func (s *Store) commit(batch []*update) (again []*update) {
 	var failed *update
 	ran, wrote := false, false
 	err := s.db.Update(func(t *bbolt.Tx) error {
+		if f := s.frozen(t); f != nil {
+			return f
+		}
 		for _, u := range batch {
 			x := &tx{t: t, clock: s.clock}
 			if u.err = u.run(x); u.err != nil && x.wrote {
@@ -91,6 +94,7 @@ func (s *Store) commit(batch []*update) (again []*update) {
 	case err == nil:
 	case errors.Is(err, errNothing):
 		err = nil
+	case errors.As(err, new(*state.Frozen)):
 	case ran: // bbolt does not say how far a failed commit came
 		err = fmt.Errorf("%w: write to %s: %w", state.ErrUncertain, s.path, err)
 	default:

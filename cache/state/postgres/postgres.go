@@ -56,6 +56,8 @@ type Options struct {
 	// Stale is for how long what is in memory counts while the database is away: after that watchers
 	// are told that all may have changed. 0: for ever.
 	Stale time.Duration
+	// Place is that of the server which opens it, for state.Freeze.
+	Place string
 	Log   *slog.Logger
 }
 
@@ -68,10 +70,11 @@ const (
 
 // Store is a state.Store.
 type Store struct {
-	pool *pgxpool.Pool
-	name string
-	log  *slog.Logger
-	id   string // of this process in notices
+	pool  *pgxpool.Pool
+	name  string
+	place string
+	log   *slog.Logger
+	id    string // of this process in notices
 
 	password func(ctx context.Context, c *pgx.ConnConfig) error // nil: the address has it, or there is none
 
@@ -107,7 +110,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the address to listen at: %w", err)
 	}
-	s := &Store{name: name(config.ConnConfig), stale: o.Stale, log: o.Log, id: fmt.Sprintf("%016x", rand.Uint64())}
+	s := &Store{name: name(config.ConnConfig), place: o.Place, stale: o.Stale, log: o.Log, id: fmt.Sprintf("%016x", rand.Uint64())}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -122,8 +122,8 @@ insert into narwharf_state select * from unnest($1::text[], $2::bytea[], $3::byt
 	x.record = nil
 }
 
-// lock takes advisory locks, in the order of their numbers, and reads the clock when it
-// has them.
+// lock takes advisory locks, in the order of their numbers, and reads the clock, and whether anything may
+// be written, when it has them.
 func (x *tx) lock(numbers []int32, shared []bool) error {
 	if len(numbers) > 0 {
 		x.exec(`
@@ -133,11 +133,10 @@ select case when shared then pg_advisory_xact_lock_shared($1::int, n)::text else
 	return x.look(state.ExpectedBy(x.ctx))
 }
 
-// look reads the clock, and what is going to be read.
+// look reads the clock, whether anything may be written, and what is going to be read.
 func (x *tx) look(e state.Expected) error {
 	if len(e.Keys) == 0 {
-		_, err := x.Now()
-		return err
+		return x.mayWrite()
 	}
 	buckets, keys, position := make([]string, len(e.Keys)), make([][]byte, len(e.Keys)), `0::bigint`
 	for i, k := range e.Keys {
@@ -147,15 +146,20 @@ func (x *tx) look(e state.Expected) error {
 		position = ownPosition
 	}
 	x.known = make(map[entry][]byte, len(e.Keys))
-	return x.query(`
-select clock_timestamp(), `+position+`, t.b, t.k, s.value
+	var frozen string
+	err := x.query(`
+select clock_timestamp(), (`+frozenSQL+`), `+position+`, t.b, t.k, s.value
 	from unnest($1::text[], $2::bytea[]) as t (b, k) left join narwharf_state s on s.bucket = t.b and s.key = t.k`, []any{buckets, keys}, func(rows pgx.Rows) error {
 		var bucket string
 		var key, value []byte
-		err := rows.Scan(&x.now, &x.position, &bucket, &key, &value)
+		err := rows.Scan(&x.now, &frozen, &x.position, &bucket, &key, &value)
 		x.known[entry{bucket, string(key)}] = value
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	return x.refusal(frozen)
 }
 
 // commit sends what is left. It is uncertain what became of it if there is no answer.

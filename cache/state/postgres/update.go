@@ -62,7 +62,7 @@ func (s *Store) Merge(ctx context.Context, bucket string, values map[string]uint
 			names[i] = []byte(key)
 		}
 		err := s.again(ctx, func() error {
-			return s.run(ctx, `begin isolation level read committed`, nil, func(x *tx) error {
+			return s.run(ctx, `begin isolation level read committed`, (*tx).mayWrite, func(x *tx) error {
 				x.exec(`
 insert into narwharf_state as s (bucket, key, value)
 	select $1, k, v from unnest($2::bytea[], $3::bytea[]) as t (k, v)
