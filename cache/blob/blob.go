@@ -86,8 +86,8 @@ type Store interface {
 	// particular order, and stops at fn's first error. A missing dir is
 	// empty. Files that vanish meanwhile are left out.
 	List(dir string, fn func(Info) error) error
-	// Folders returns the last segments of the folders directly in dir, in
-	// no particular order.
+	// Folders returns the last segments of the folders directly in dir (""
+	// is the top), in no particular order. Names with a leading dot are left out.
 	Folders(dir string) ([]string, error)
 }
 

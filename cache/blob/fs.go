@@ -476,10 +476,12 @@ func listed(dir string, e fs.DirEntry, fn func(Info) error) error {
 }
 
 // Folders implements Store.
-func (s *FS) Folders(dir string) ([]string, error) {
-	p, err := s.path(dir)
-	if err != nil {
-		return nil, err
+func (s *FS) Folders(dir string) (names []string, err error) {
+	p := s.root
+	if dir != "" {
+		if p, err = s.path(dir); err != nil {
+			return nil, err
+		}
 	}
 	entries, err := os.ReadDir(p)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -488,7 +490,6 @@ func (s *FS) Folders(dir string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", p, err)
 	}
-	var names []string
 	for _, e := range entries {
 		if e.IsDir() && !strings.HasPrefix(e.Name(), ".") {
 			names = append(names, e.Name())

@@ -188,6 +188,9 @@ func Contract(t *testing.T, open func(t *testing.T) blob.Store) {
 		if err != nil || !slices.Equal(got, []string{"db", "web"}) {
 			t.Errorf("channels has %v, %v", got, err)
 		}
+		if got, err := s.Folders(""); err != nil || !slices.Contains(got, "channels") {
+			t.Errorf("the top has %v, %v", got, err)
+		}
 		for _, dir := range []string{"..", ".x", "a/../b"} {
 			if _, err := s.Folders(dir); !errors.Is(err, fs.ErrInvalid) {
 				t.Errorf("Folders(%q): %v", dir, err)

@@ -33,6 +33,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path"
 	"strings"
 	"time"
 	"unicode"
@@ -269,12 +270,9 @@ func (s *Store) List(dir string, fn func(blob.Info) error) error {
 
 // Folders implements blob.Store.
 func (s *Store) Folders(dir string) (names []string, err error) {
-	if err := blob.CheckName(dir); err != nil {
-		return nil, err
-	}
 	err = s.list(dir, func(name string, _ minio.ObjectInfo) error {
 		if folder, ok := strings.CutSuffix(name, "/"); ok && blob.CheckName(folder) == nil {
-			names = append(names, folder[len(dir)+1:])
+			names = append(names, path.Base(folder))
 		}
 		return nil
 	})
