@@ -51,9 +51,12 @@ var internalError = refusal.New(refusal.Internal, "internal error; the server's 
 func refusalOf(err error) *refusal.Error {
 	var d *access.Denied
 	var tooBig *http.MaxBytesError
+	var frozen *state.Frozen
 	switch r := refusal.In(err); {
 	case r != nil:
 		return r
+	case errors.As(err, &frozen):
+		return refusal.New(refusal.Away, "%s", frozen.Why)
 	case errors.As(err, &d):
 		return refusal.New(refusal.Denied, "%v", d)
 	case errors.Is(err, blob.ErrAway):

@@ -5,6 +5,7 @@ package sidecar
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/narfile"
 	"narwharf/cache/refusal"
+	"narwharf/cache/state"
 	"narwharf/cache/state/namelock"
 	"narwharf/narinfo"
 	"narwharf/narinfo/clip"
@@ -30,6 +32,10 @@ const (
 
 // Store is where they lie. It is safe for concurrent use.
 type Store struct {
+	// State takes a file in a transaction, which writes nothing: where it takes no writes, nobody is told that a
+	// file is here. nil: nobody is asked.
+	State state.Store
+
 	files blob.Store
 	locks namelock.Set
 }
@@ -49,7 +55,25 @@ func (s *Store) putJSON(name string, sent []byte, merge func(old, sent []byte) (
 	if err != nil || bytes.Equal(old, text) {
 		return err
 	}
-	return blob.WriteFile(s.files, name, text)
+	out, err := blob.Prepare(s.files, name, text)
+	if err != nil {
+		return err
+	}
+	defer out.Abort()
+	return s.commit(out)
+}
+
+// commit makes a file visible.
+func (s *Store) commit(out blob.Writer) error {
+	if err := out.Prepare(); err != nil {
+		return err
+	}
+	if s.State != nil {
+		if err := s.State.Update(context.Background(), nil, func(state.Tx) error { return out.Publish() }); err != nil {
+			return err
+		}
+	}
+	return out.Commit()
 }
 
 // LogName is the file of a derivation's build log.
@@ -67,7 +91,7 @@ func (s *Store) PutLog(drv string, text io.Reader, size int64) error {
 		return err
 	}
 	defer s.locks.Lock(LogName(drv))()
-	return out.Commit()
+	return s.commit(out)
 }
 
 // DebuginfoName is the one file for both forms of the URL; Nix writes

@@ -104,7 +104,7 @@ func Open(opts Options) (*Cache, error) {
 		return nil, fmt.Errorf("open the content files: %w", err)
 	}
 	c := New(adopt.New(adoption), adoption.Uploads, opts.Signer, opts.Local, opts.Upstreams, opts.Log)
-	c.index, c.consistent = idx, !idx.Dirty()
+	c.index, c.consistent, c.Sidecars.State = idx, !idx.Dirty(), opts.State
 	collection := retention.Options{
 		Policy: opts.Retention, State: opts.State, Alone: opts.Alone, Index: idx, Uploads: c.Uploads, Sidecars: c.Sidecars, Free: free(files), Log: opts.Log,
 	}

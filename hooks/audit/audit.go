@@ -26,8 +26,10 @@ import (
 	"narwharf/narinfo/clip"
 )
 
-// bucket is the log.
-const bucket = "hooks/event"
+// Name is that of the log in the state.
+const Name = "hooks/event"
+
+const bucket = Name
 
 // Events is the topic of the log.
 const Events = "events"

@@ -29,10 +29,9 @@ func Error(w http.ResponseWriter, req *http.Request, err error, log *slog.Logger
 	var tooBig *http.MaxBytesError
 	switch {
 	case errors.As(err, &e):
-	case errors.Is(err, blob.ErrAway):
-		e = api.Errorf(api.Unavailable, "the bucket that keeps this server's files does not answer: try again later")
-	case errors.Is(err, state.ErrUnavailable):
-		e = api.Errorf(api.Unavailable, "the database of this server does not answer")
+	case away(err) != "":
+		e = api.Errorf(api.Unavailable, "%s", away(err))
+		e.RetryAfter = time.Duration(5+rand.IntN(10)) * time.Second
 	case errors.Is(err, longpoll.ErrStopping), errors.Is(err, limits.ErrFull), errors.Is(err, limits.ErrSlow), errors.Is(err, limits.ErrBusy): // agents drop what is 400
 		e = api.Errorf(api.Unavailable, "%v", err)
 		e.RetryAfter = time.Duration(1+rand.IntN(5)) * time.Second
@@ -72,6 +71,20 @@ func Error(w http.ResponseWriter, req *http.Request, err error, log *slog.Logger
 
 // maxMessage bounds what an answer says, in bytes. It may repeat what the client said, whose terminal shows it.
 const maxMessage = 4 << 10
+
+// away says what is away that an answer needs, "" if nothing is.
+func away(err error) string {
+	var frozen *state.Frozen
+	switch {
+	case errors.As(err, &frozen):
+		return frozen.Why
+	case errors.Is(err, state.ErrUnavailable):
+		return "the database of this server does not answer"
+	case errors.Is(err, blob.ErrAway):
+		return "the bucket that keeps this server's files does not answer: try again later"
+	}
+	return ""
+}
 
 // FleetLock is where the URLs of that protocol begin, whose errors have another form.
 const FleetLock = "/fleetlock/"
