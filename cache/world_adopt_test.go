@@ -353,7 +353,7 @@ func TestChannelsSeeLocal(t *testing.T) {
 	if err != nil || info.NarHash != p.info.NarHash || since.IsZero() || by != "its own Nix store" {
 		t.Errorf("%+v %v %q %v", info, since, by, err)
 	}
-	if !w.channels.HasBytes(info) {
+	if !w.hasBytes(info) {
 		t.Error("its bytes are not there")
 	}
 	files, err := w.channels.Peek(p.info.Path.Hash(), []string{"nixos-version", "system", "bin/switch-to-configuration", "d", "etc", "etc/passwd", "none", "d/e/f", ""}, 4096)
@@ -368,7 +368,7 @@ func TestChannelsSeeLocal(t *testing.T) {
 	if err := os.RemoveAll(m.real(p.info.Path)); err != nil {
 		t.Fatal(err)
 	}
-	if w.channels.HasBytes(info) {
+	if w.hasBytes(info) {
 		t.Error("its bytes are there")
 	}
 	m.remove(p)

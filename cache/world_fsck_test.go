@@ -396,7 +396,7 @@ func TestFsckWithoutFileHash(t *testing.T) {
 	w.restart()
 	w.check()
 	info, _, _, err := w.channels.Info(p.info.Path.Hash())
-	if err != nil || !w.channels.HasBytes(info) {
+	if err != nil || !w.hasBytes(info) {
 		t.Error(err)
 	}
 }

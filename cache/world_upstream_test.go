@@ -434,7 +434,7 @@ func TestPromoteKeepsWhatAnUpstreamHas(t *testing.T) {
 	w.putAll(own)
 	for _, path := range []*testPath{p, q, own, here} {
 		info, _, _, err := w.channels.Info(path.info.Path.Hash())
-		if err != nil || info.NarHash != path.info.NarHash || !w.channels.HasBytes(info) {
+		if err != nil || info.NarHash != path.info.NarHash || !w.hasBytes(info) {
 			t.Errorf("%s is not complete: %v", path.info.Path, err)
 		}
 	}

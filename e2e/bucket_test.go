@@ -191,6 +191,25 @@ func TestBucketAway(t *testing.T) {
 	soon(t, 10*time.Second, func() string { return wantStatus(anyone, "/readyz", http.StatusOK) })
 }
 
+// A promote while the bucket is away is refused in words, changes nothing, and is good once it is back.
+func TestBucketAwayPromote(t *testing.T) {
+	t.Parallel()
+	b := newBucketServer(t)
+	b.start()
+	token := b.Token("op", "push", "promote:web", "operate")
+	u, p := NewUploader(t, b.URL(), token), newPromoter(b.Server, b.bin, token, NewKey("deploy-1"))
+	first, second := NewPath("first", RandomNAR(1, 5000)), NewPath("second", RandomNAR(2, 5000))
+	u.Upload(first, second)
+	p.promote(0, "promoted web to seq 1", storePath(first))
+	b.gateway.Stop()
+	soon(t, 30*time.Second, func() string { return wantStatus(NewUploader(t, b.URL(), ""), "/readyz", http.StatusServiceUnavailable) })
+	p.promote(2, "the bucket with the files of this server does not answer", storePath(second))
+	p.must(0, storePath(first), "channel", "show", "web") // what was released goes on
+	b.gateway.Start()
+	soon(t, 30*time.Second, func() string { return wantStatus(NewUploader(t, b.URL(), ""), "/readyz", http.StatusOK) })
+	p.promote(0, "promoted web to seq 2", storePath(second))
+}
+
 // The server is killed at random moments of uploads: what was accepted is there, nothing torn is ever
 // seen, and parts that nobody completes have no name.
 func TestBucketKill(t *testing.T) {

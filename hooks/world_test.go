@@ -65,10 +65,10 @@ func (f *fakeCache) Info(hash string) (*narinfo.Info, time.Time, string, error) 
 	return i, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), "ci-7", nil
 }
 
-func (f *fakeCache) HasBytes(i *narinfo.Info) bool {
+func (f *fakeCache) HasBytes(i *narinfo.Info) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return !f.lost[i.Path]
+	return !f.lost[i.Path], nil
 }
 
 func (f *fakeCache) Peek(hash string, names []string, _ int64) (map[string][]byte, error) {

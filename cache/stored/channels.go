@@ -46,18 +46,20 @@ func (c *Cache) Info(hash string) (info *narinfo.Info, uploaded time.Time, by st
 
 // HasBytes tells whether the NAR of a path is there, whole by its size. The
 // files of a local path are there if the first is: the rest shows when they are
-// read. What we lean on an upstream for is there.
-func (c *Cache) HasBytes(info *narinfo.Info) bool {
+// read. What we lean on an upstream for is there. While a bucket is away nobody knows: blob.ErrAway.
+func (c *Cache) HasBytes(info *narinfo.Info) (bool, error) {
 	if info.URL == local.URL(info) {
 		if c.Local != nil && c.Local.HasFiles(info.Path) {
-			return true
+			return true, nil
 		}
 		_, err := c.Upstreams.Find(context.Background(), info.Path.Hash())
-		return err == nil
+		return err == nil, nil
 	}
 	st, err := c.Uploads.Files.Stat(info.URL)
-	// While a bucket is away nothing is missing: whoever asks fails when he writes there what he decided.
-	return errors.Is(err, blob.ErrAway) || err == nil && (info.FileSize == 0 || st.Size == info.FileSize)
+	if errors.Is(err, blob.ErrAway) {
+		return false, err
+	}
+	return err == nil && (info.FileSize == 0 || st.Size == info.FileSize), nil
 }
 
 // Use keeps paths for a lease, by hash part: they do not go while their closure is checked

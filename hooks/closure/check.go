@@ -104,7 +104,7 @@ func (c *Closures) look(k *check, e signing.Entry, root narinfo.Path) error {
 
 // walk collects the closure of root from the cache. lost are paths that are referred to
 // and not there, or not good.
-func (c *Closures) walk(root narinfo.Path, known map[narinfo.Path]*narinfo.Info, good func(*narinfo.Info) bool) (infos []*narinfo.Info, lost []narinfo.Path, err error) {
+func (c *Closures) walk(root narinfo.Path, known map[narinfo.Path]*narinfo.Info, good func(*narinfo.Info) (bool, error)) (infos []*narinfo.Info, lost []narinfo.Path, err error) {
 	n := 0
 	infos, err = narinfo.Closure(root, func(p narinfo.Path) (*narinfo.Info, error) {
 		if n++; n > maxClosure {
@@ -114,10 +114,14 @@ func (c *Closures) walk(root narinfo.Path, known map[narinfo.Path]*narinfo.Info,
 			return info, nil
 		}
 		info, _, _, err := c.cache.Info(p.Hash())
+		whole := false
+		if err == nil && info.Path == p {
+			whole, err = good(info)
+		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		if err != nil || info.Path != p || !good(info) {
+		if !whole {
 			lost = append(lost, p)
 			return nil, nil
 		}
@@ -126,6 +130,9 @@ func (c *Closures) walk(root narinfo.Path, known map[narinfo.Path]*narinfo.Info,
 	})
 	return infos, lost, err
 }
+
+// indexed takes a path for good that the cache has an entry of.
+func indexed(*narinfo.Info) (bool, error) { return true, nil }
 
 // compare lists the paths of which promoter and cache hold other bytes.
 func (c *Closures) compare(e signing.Entry, theirs, ours *signing.Manifest) (list []api.Difference) {

@@ -30,8 +30,8 @@ type Cache interface {
 	// with the signatures that came with it, and when and by whom it was
 	// uploaded. fs.ErrNotExist if it holds nothing.
 	Info(hash string) (info *narinfo.Info, uploaded time.Time, by string, err error)
-	// HasBytes tells whether the NAR of a path is really there.
-	HasBytes(info *narinfo.Info) bool
+	// HasBytes tells whether the NAR of a path is really there. An error is that nobody knows now.
+	HasBytes(info *narinfo.Info) (bool, error)
 	// Peek reads small files out of a path, and what links point at: names that
 	// are missing are not in the result, what is neither or larger than limit is
 	// there with no content.
@@ -111,7 +111,7 @@ func (c *Closures) Adopt(ctx context.Context, kept, by string, paths []narinfo.P
 func (c *Closures) Hold(ctx context.Context, roots []narinfo.Path) error {
 	known := make(map[narinfo.Path]*narinfo.Info)
 	for _, root := range roots {
-		if _, _, err := c.walk(root, known, func(*narinfo.Info) bool { return true }); err != nil {
+		if _, _, err := c.walk(root, known, indexed); err != nil {
 			return err
 		}
 	}

@@ -18,7 +18,7 @@ func (c *Closures) Reader() *Reader { return &Reader{c, make(map[narinfo.Path]*n
 // Manifest is the closure of a path; lost are paths of it that are not here, and then there is
 // none.
 func (r *Reader) Manifest(root narinfo.Path) (m *signing.Manifest, lost []narinfo.Path, err error) {
-	infos, lost, err := r.c.walk(root, r.known, func(*narinfo.Info) bool { return true })
+	infos, lost, err := r.c.walk(root, r.known, indexed)
 	if err != nil || len(lost) > 0 {
 		return nil, lost, err
 	}

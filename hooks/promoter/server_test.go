@@ -148,7 +148,7 @@ func (c *content) Info(hash string) (*narinfo.Info, time.Time, string, error) {
 	return nil, time.Time{}, "", fs.ErrNotExist
 }
 
-func (c *content) HasBytes(*narinfo.Info) bool { return true }
+func (c *content) HasBytes(*narinfo.Info) (bool, error) { return true, nil }
 
 func (c *content) Peek(string, []string, int64) (map[string][]byte, error) { return nil, nil }
 

@@ -2,12 +2,18 @@ package reply
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode"
 
+	"narwharf/cache/blob"
+	"narwharf/cache/state"
 	"narwharf/hooks/api"
 )
 
@@ -27,6 +33,27 @@ func TestErrorIsOneLine(t *testing.T) {
 		}
 		if rec.Code != 404 || err.Message == text {
 			t.Errorf("%s: %d, and the error itself is changed", path, rec.Code)
+		}
+	}
+}
+
+// What is away is said in words, with a time to come back; nothing of the inside goes out.
+func TestAway(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		status int
+		says   string
+	}{
+		{fmt.Errorf("keep release 7: put secret/7: %w", blob.ErrAway), 503, "the bucket with the files of this server does not answer"},
+		{fmt.Errorf("secret: %w", state.ErrUnavailable), 503, "the database of this server does not answer"},
+		{fmt.Errorf("secret: %w", &state.Frozen{Why: "this cache is being moved"}), 503, "this cache is being moved"},
+		{errors.New("secret"), 500, "the server's log says more"},
+	} {
+		w := httptest.NewRecorder()
+		Error(w, httptest.NewRequest(http.MethodPost, "/api/v1/channels/web/releases", nil), c.err, slog.New(slog.DiscardHandler))
+		after, _ := strconv.Atoi(w.Header().Get("Retry-After"))
+		if w.Code != c.status || !strings.Contains(w.Body.String(), c.says) || strings.Contains(w.Body.String(), "secret") || (c.status == 503) != (after > 0) {
+			t.Errorf("%v: %d, Retry-After %d, %s", c.err, w.Code, after, w.Body)
 		}
 	}
 }
