@@ -28,6 +28,7 @@ import (
 	"narwharf/cmd/narwharf/gate"
 	"narwharf/cmd/narwharf/keys"
 	"narwharf/cmd/narwharf/manual"
+	"narwharf/cmd/narwharf/migrate"
 	"narwharf/cmd/narwharf/promote"
 	"narwharf/cmd/narwharf/replicas"
 	"narwharf/cmd/narwharf/retention"
@@ -119,7 +120,7 @@ and type what serve prints. Exit status: 0 fine, 1 damage found (fsck, rebuild),
 	root.SetVersionTemplate("narwharf {{.Version}}\n")
 	root.SetFlagErrorFunc(command.FlagError)
 	root.AddCommand(slices.Concat(data.Commands(), retention.Commands(), access.Commands(), rollout.Commands(), promote.Commands(), telling.Commands())...)
-	root.AddCommand(replicas.Command())
+	root.AddCommand(replicas.Command(), migrate.Command())
 	root.AddCommand(client.Commands()...)
 	root.AddCommand(gate.Commands()...)
 	root.AddCommand(manual.Commands()...)

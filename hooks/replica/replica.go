@@ -31,8 +31,11 @@ import (
 	driver "narwharf/hooks/rollout/lease"
 )
 
+// Bucket is where the servers are.
+const Bucket = "hooks/replica"
+
 const (
-	bucket = "hooks/replica"
+	bucket = Bucket
 	topic  = bucket + "/" // and an id
 
 	beat   = 5 * time.Second

@@ -49,13 +49,14 @@ func (s *Store) Freeze(ctx context.Context, f *state.Freeze) error {
 
 // Frozen implements state.Movable.
 func (s *Store) Frozen(ctx context.Context) (*state.Frozen, error) {
-	if err := s.begin(ctx); err != nil {
-		return nil, err
-	}
-	defer s.open.Done()
 	var text string
-	if err := s.pool.QueryRow(ctx, frozenSQL).Scan(&text); err != nil {
-		return nil, s.problem(err)
+	err := s.again(ctx, func() error {
+		return s.run(ctx, `begin isolation level read committed read only`, nil, func(x *tx) error {
+			return x.query(frozenSQL, nil, func(rows pgx.Rows) error { return rows.Scan(&text) })
+		})
+	})
+	if err != nil {
+		return nil, err
 	}
 	return state.FrozenFor([]byte(text), s.place), nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"narwharf/cache/index"
+	"narwharf/cache/state"
 	"narwharf/cache/state/durable"
 	"narwharf/cache/state/progress"
 	"narwharf/cache/stored"
@@ -141,6 +142,18 @@ func closures(c *stored.Cache, roots []narinfo.Path) (all []narinfo.Path, err er
 		}
 	}
 	return all, nil
+}
+
+// freeze has the state take no writes, or take them again, while narwharf migrate copies it.
+func freeze(ctx context.Context, d *DataDir, f *state.Freeze, _ io.Writer) (exit int, err error) {
+	st, can := d.State.(state.Movable)
+	if !can {
+		return 2, fmt.Errorf("%s cannot be moved", d.State)
+	}
+	if err := st.Freeze(ctx, f); err != nil {
+		return 2, err
+	}
+	return 0, nil
 }
 
 // snapshot writes the database as it is at one moment to a file in data_dir, whose name

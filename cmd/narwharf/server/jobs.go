@@ -39,6 +39,7 @@ var jobs = map[string]job{
 	"rebuild":           decoded(rebuild),
 	"export":            decoded(export),
 	"snapshot":          decoded(snapshot),
+	"freeze":            decoded(freeze),
 }
 
 // decoded is a job whose arguments are an A.

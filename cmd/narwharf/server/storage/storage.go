@@ -22,21 +22,31 @@ import (
 
 	"narwharf/cache/blob"
 	"narwharf/cache/state"
-	"narwharf/cache/state/bolt"
 	"narwharf/cache/state/postgres"
 	"narwharf/hooks/serverconfig"
 )
 
 // OpenState opens the state: a database, or a file in data_dir. In either way one process at a time has
-// data_dir; another is state.ErrInUse, wrapped.
+// data_dir; another is state.ErrInUse, wrapped. A state that is moved elsewhere, or was, is a *state.Frozen.
 func OpenState(ctx context.Context, cfg *serverconfig.Config, log *slog.Logger) (state.Store, error) {
-	file := filepath.Join(cfg.DataDir, "narwharf.db")
+	st, err := openState(ctx, cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	frozen, err := st.Frozen(ctx)
+	if err == nil && frozen != nil {
+		err = fmt.Errorf("%s: %w", st, frozen)
+	}
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	return st, nil
+}
+
+func openState(ctx context.Context, cfg *serverconfig.Config, log *slog.Logger) (state.Movable, error) {
+	file := StateFile(cfg)
 	if !cfg.Storage.Shared() {
-		st, err := bolt.Open(file, bolt.Options{})
-		if err != nil {
-			return nil, inUse(file, err)
-		}
-		return st, nil
+		return openFile(file, Place(cfg))
 	}
 	if _, err := os.Stat(file); err == nil {
 		return nil, fmt.Errorf("storage.state is a database, and %s has the state of a server by itself, which would not be read: name an empty folder as data_dir, or move the file away if it is not needed", file)
@@ -45,10 +55,9 @@ func OpenState(ctx context.Context, cfg *serverconfig.Config, log *slog.Logger) 
 	if err != nil {
 		return nil, err
 	}
-	s := &cfg.Storage
-	st, err := postgres.Open(ctx, postgres.Options{URL: s.State, Listen: s.StateListen, Password: s.Password, Stale: time.Duration(s.Stale), Log: log})
+	st, err := openDatabase(ctx, cfg, Place(cfg), log)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("storage.state: %w", err), lock.Close())
+		return nil, errors.Join(err, lock.Close())
 	}
 	return &locked{st, lock}, nil
 }
