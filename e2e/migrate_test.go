@@ -190,8 +190,7 @@ func TestMigrate(t *testing.T) {
 		if reply := anyone.Get(log); reply.Body != "a build log" {
 			t.Error(reply)
 		}
-		op := newPromoter(s, s.bin, token, NewKey("deploy-1"))
-		op.key = NewKey("deploy-1")
+		op := newPromoter(s, s.bin, token, op.key)
 		op.must(0, storePath(paths[3]), "channel", "show", "web")
 		op.promote(0, fmt.Sprintf("promoted web to seq %d", seq), storePath(paths[3]), "--force")
 		events := op.must(0, "", "events", "--json")

@@ -176,6 +176,29 @@ func (b *Book) measure(all map[string]*row) {
 	b.lag = lag
 }
 
+// Alone refuses work that is not to be done beside other servers. id is that of who does it.
+func Alone(ctx context.Context, st state.Store, id, what string) error {
+	var others []string
+	err := st.View(ctx, func(tx state.Reader) error {
+		others = nil
+		now, err := tx.Now()
+		if err != nil {
+			return err
+		}
+		return state.EachJSON(tx, bucket, func(other string, r *row) error {
+			if other != id && now.Sub(r.At) < silent {
+				others = append(others, r.Name)
+			}
+			return nil
+		})
+	})
+	if err == nil && len(others) > 0 {
+		slices.Sort(others)
+		err = fmt.Errorf("%s: servers that have the same database run: %s. Stop them first (one that was killed counts for %s)", what, strings.Join(others, ", "), silent)
+	}
+	return err
+}
+
 func (b *Book) rows() (all map[string]*row, does map[string][]string, err error) {
 	err = b.Set.View(func(tx state.Reader) error {
 		all = make(map[string]*row)

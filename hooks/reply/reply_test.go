@@ -44,7 +44,7 @@ func TestAway(t *testing.T) {
 		status int
 		says   string
 	}{
-		{fmt.Errorf("keep release 7: put secret/7: %w", blob.ErrAway), 503, "the bucket with the files of this server does not answer"},
+		{fmt.Errorf("keep release 7: put secret/7: %w", blob.ErrAway), 503, "the bucket that keeps this server's files does not answer"},
 		{fmt.Errorf("secret: %w", state.ErrUnavailable), 503, "the database of this server does not answer"},
 		{fmt.Errorf("secret: %w", &state.Frozen{Why: "this cache is being moved"}), 503, "this cache is being moved"},
 		{errors.New("secret"), 500, "the server's log says more"},

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"narwharf/cache/blob"
 	"narwharf/cache/index"
 	"narwharf/cache/nar"
@@ -22,18 +24,16 @@ func (c *fsck) infos(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for hash := range files {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
+	err = eachOf(ctx, files, func(hash string) error {
 		progress.Report(ctx, "narinfos checked", c.paths.Add(1), int64(len(files)))
 		info, err := c.info(hash)
 		if err == nil && info != nil {
 			err = c.narOf(info)
 		}
-		if err != nil {
-			return err
-		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	var lost []string
 	err = c.store.Index.Each(func(hash string, _ *index.Record, err error) error {
@@ -48,15 +48,25 @@ func (c *fsck) infos(ctx context.Context) error {
 	for _, hash := range lost {
 		c.lostInfo(hash)
 	}
+	return eachOf(ctx, files, c.references)
+}
+
+// readers are how many narinfos are looked at at once: a bucket answers each after some milliseconds.
+const readers = 32
+
+// eachOf calls fn for each of the narinfo files, several at a time.
+func eachOf(ctx context.Context, files map[string]time.Time, fn func(hash string) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(readers)
 	for hash := range files {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := c.references(hash); err != nil {
-			return err
-		}
+		g.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			return fn(hash)
+		})
 	}
-	return nil
+	return g.Wait()
 }
 
 // lostInfo checks a path of the index that had no narinfo file when they were listed.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,7 +35,7 @@ func Rebuild(ctx context.Context, s *upload.Store, report func(format string, ar
 	if err := s.Index.Began(len(files) == 0); err != nil {
 		return 0, err
 	}
-	b := &rebuild{s, files, make(map[string]bool), make(map[narinfo.Hash][]string), make(map[string][]string), report}
+	b := &rebuild{Store: s, files: files, known: make(map[string]bool), byNar: make(map[narinfo.Hash][]string), alternates: make(map[string][]string), report: report}
 	if err := b.readInfos(ctx); err != nil {
 		return 0, err
 	}
@@ -60,6 +61,9 @@ func Rebuild(ctx context.Context, s *upload.Store, report func(format string, ar
 		}
 		return nil
 	})
+	if err == nil {
+		err = b.dropCollected(ctx)
+	}
 	if err == nil {
 		err = eachAtOnce(ctx, fileless, b.drop)
 	}
@@ -87,23 +91,28 @@ type rebuild struct {
 	byNar      map[narinfo.Hash][]string // hash parts of the paths with a NAR
 	alternates map[string][]string       // further files of a path, by hash part
 	report     func(format string, args ...any)
+
+	mu sync.Mutex // while narinfos are read: guards the maps, and report
 }
 
+// readers are how many narinfos are read at once: a bucket answers each after some milliseconds.
+const readers = 64
+
 func (b *rebuild) readInfos(ctx context.Context) error {
-	for i, hash := range slices.Sorted(maps.Keys(b.files)) {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		progress.Report(ctx, "narinfos read", int64(i), int64(len(b.files)))
+	var n atomic.Int64
+	return eachOf(ctx, readers, slices.Sorted(maps.Keys(b.files)), func(hash string) error {
+		progress.Report(ctx, "narinfos read", n.Add(1), int64(len(b.files)))
 		info, err := b.LoadInfo(hash)
+		b.mu.Lock()
+		defer b.mu.Unlock()
 		if err != nil {
 			b.report("left out: %s.narinfo: %v", hash, err)
-			continue
+			return nil
 		}
 		b.known[strings.Clone(info.URL)] = true
 		b.byNar[info.NarHash] = append(b.byNar[info.NarHash], hash)
-	}
-	return nil
+		return nil
+	})
 }
 
 // readFurther reads the NAR files that no narinfo names, and returns how many have
@@ -134,10 +143,12 @@ func (b *rebuild) readFurther(ctx context.Context) (further int, err error) {
 	return further, err
 }
 
-// put makes the record of a path that has a file, and returns the URL in it. What an upload has added to it
-// since the files were read stays.
+// put makes the record of a path that has a file, and returns what it says. What an upload has added to it
+// since the files were read stays. The file is read outside the transaction, for which others wait: an upload
+// waits for the lock, and what a collection takes away is found by dropCollected.
 func (b *rebuild) put(hash string) (put *narinfo.Info, err error) {
 	defer b.LockPath(hash)()
+	info, unread := b.LoadInfo(hash)
 	locks := []string{index.PathLock(hash)}
 	for _, name := range b.alternates[hash] {
 		locks = append(locks, state.Shared(index.NarLock(name)))
@@ -147,8 +158,7 @@ func (b *rebuild) put(hash string) (put *narinfo.Info, err error) {
 		if going, err := tx.IsGoing(hash); going || err != nil {
 			return err // it was collected since the files were read
 		}
-		info, err := b.LoadInfo(hash)
-		if err != nil {
+		if unread != nil {
 			return tx.Drop(hash) // as reported above
 		}
 		put = info
@@ -168,6 +178,21 @@ func (b *rebuild) put(hash string) (put *narinfo.Info, err error) {
 		return tx.Put(next)
 	})
 	return put, err
+}
+
+// dropCollected removes the records of paths whose files were collected while this ran.
+func (b *rebuild) dropCollected(ctx context.Context) error {
+	now, err := upload.InfoFiles(b.Files)
+	if err != nil {
+		return err
+	}
+	var gone []string
+	for hash := range b.files {
+		if _, there := now[hash]; !there {
+			gone = append(gone, hash)
+		}
+	}
+	return eachAtOnce(ctx, gone, b.drop)
 }
 
 // drop removes the record of a path that had no file, if it has none.

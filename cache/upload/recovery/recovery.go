@@ -22,8 +22,13 @@ import (
 // eachAtOnce calls fn for many paths at a time: the index takes what waits in one
 // transaction, and after a lost database every path goes through here.
 func eachAtOnce(ctx context.Context, hashes []string, fn func(hash string) error) error {
+	return eachOf(ctx, 256, hashes, fn)
+}
+
+// eachOf calls fn for so many paths at a time.
+func eachOf(ctx context.Context, limit int, hashes []string, fn func(hash string) error) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(256)
+	g.SetLimit(limit)
 	for _, hash := range hashes {
 		g.Go(func() error {
 			if err := ctx.Err(); err != nil {

@@ -40,7 +40,7 @@ Exit status: 0 clean (or all repaired), 1 damage, 2 it could not look.
 func Rebuild() *cobra.Command {
 	c := command.New("rebuild", "make the index anew from the files", 0, 0,
 		`Reads all narinfo files and makes the index in narwharf.db anew from them. It
-works beside a running server. If narwharf.db itself is damaged, stop the
+works beside a running server, but not beside others that have the same database. If narwharf.db itself is damaged, stop the
 server, move the file away and run this.
 
 Where narwharf.db was moved away, tokens come back, too, from their own file, and

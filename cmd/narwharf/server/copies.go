@@ -146,14 +146,7 @@ func closures(c *stored.Cache, roots []narinfo.Path) (all []narinfo.Path, err er
 
 // freeze has the state take no writes, or take them again, while narwharf migrate copies it.
 func freeze(ctx context.Context, d *DataDir, f *state.Freeze, _ io.Writer) (exit int, err error) {
-	st, can := d.State.(state.Movable)
-	if !can {
-		return 2, fmt.Errorf("%s cannot be moved", d.State)
-	}
-	if err := st.Freeze(ctx, f); err != nil {
-		return 2, err
-	}
-	return 0, nil
+	return 0, d.State.(state.Movable).Freeze(ctx, f) // all that OpenState opens are
 }
 
 // snapshot writes the database as it is at one moment to a file in data_dir, whose name

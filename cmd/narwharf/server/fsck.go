@@ -11,6 +11,8 @@ import (
 
 	"narwharf/cache/state"
 	"narwharf/cache/upload/fsck"
+	"narwharf/cmd/narwharf/server/storage"
+	"narwharf/hooks/replica"
 	"narwharf/narinfo"
 	"narwharf/narinfo/clip"
 )
@@ -111,6 +113,15 @@ type Rebuilt struct {
 }
 
 func rebuild(ctx context.Context, d *DataDir, args RebuildArgs, out io.Writer) (exit int, err error) {
+	if d.Config.Storage.Shared() {
+		id, err := storage.ID(d.Config)
+		if err == nil {
+			err = replica.Alone(ctx, d.State, id, "rebuild")
+		}
+		if err != nil {
+			return 2, err
+		}
+	}
 	c := d.cache
 	if c == nil {
 		if c, err = d.OpenCache(nil, nil, nil); err != nil {

@@ -21,7 +21,7 @@ import (
 func openBucket(cfg *serverconfig.Config, log *slog.Logger, metrics prometheus.Registerer) (*s3.Store, error) {
 	o, own := &cfg.Storage, filepath.Join(cfg.DataDir, "cache")
 	if _, err := os.Stat(filepath.Join(own, "nix-cache-info")); err == nil {
-		return nil, fmt.Errorf("storage.content is a bucket, and %s has the files of a server by itself, which would not be read: copy them there with narwharf export or aws s3 sync, then move the folder away", own)
+		return nil, fmt.Errorf("storage.content is a bucket, and %s has the files of a server by itself, which would not be read: bring them there with narwharf migrate, then move the folder away", own)
 	}
 	s, err := newBucket(o.Bucket(), o.CredentialsFile, filepath.Join(cfg.DataDir, "disk-cache"), int64(o.CacheSize), o.Redirect, log, metrics)
 	if err != nil {

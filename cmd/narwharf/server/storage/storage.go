@@ -49,7 +49,7 @@ func openState(ctx context.Context, cfg *serverconfig.Config, log *slog.Logger) 
 		return openFile(file, Place(cfg))
 	}
 	if _, err := os.Stat(file); err == nil {
-		return nil, fmt.Errorf("storage.state is a database, and %s has the state of a server by itself, which would not be read: name an empty folder as data_dir, or move the file away if it is not needed", file)
+		return nil, fmt.Errorf("storage.state is a database, and %s has the state of a server by itself, which would not be read: bring it there with narwharf migrate and another folder as data_dir, or move the file away if it is not needed", file)
 	}
 	lock, err := lockDir(cfg.DataDir)
 	if err != nil {
