@@ -33,7 +33,7 @@ func (s *Server) put(w *reply.Writer, req *http.Request, row *Route, name string
 		return refusal.New(refusal.Waiting, "this cache receives as many uploads as it may at once (limits.uploads): try again later")
 	}
 	defer done()
-	err = s.Cache.Uploads.Index.Frozen(req.Context())
+	err = s.Cache.Sidecars.Frozen(req.Context())
 	if err == nil {
 		err = blob.Wait(req.Context(), s.Cache.Uploads.Files)
 	}

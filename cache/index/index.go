@@ -105,8 +105,6 @@ type Index interface {
 	EachFile(fn func(name string, f *File) error) error
 	// Going returns the paths whose narinfo files have to go, in order.
 	Going(ctx context.Context) ([]Going, error)
-	// Frozen is a *state.Frozen where the state takes no writes.
-	Frozen(ctx context.Context) error
 	// Began notes that uses are known from now on, or always in an empty cache, if that
 	// is not noted.
 	Began(empty bool) error

@@ -88,15 +88,3 @@ func (t *Table) SetChecked(ctx context.Context, began time.Time) error {
 		return tx.Put(metaBucket, keyChecked, []byte(state.Uint64Key(uint64(began.Unix()))))
 	})
 }
-
-// Frozen is a *state.Frozen where the state takes no writes, so that an upload is refused before it is sent.
-func (t *Table) Frozen(ctx context.Context) error {
-	if st, can := t.state.(state.Movable); can {
-		frozen, err := st.Frozen(ctx)
-		if err == nil && frozen != nil {
-			err = frozen
-		}
-		return err
-	}
-	return nil
-}

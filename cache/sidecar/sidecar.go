@@ -261,3 +261,15 @@ func uniteSignatures(a, b json.RawMessage) (json.RawMessage, error) {
 	slices.Sort(all)
 	return json.RawMessage("[" + strings.Join(all, ",") + "]"), nil
 }
+
+// Frozen is a *state.Frozen where the state takes no writes, so that an upload is refused before it is sent.
+func (s *Store) Frozen(ctx context.Context) error {
+	if st, can := s.State.(state.Movable); can {
+		frozen, err := st.Frozen(ctx)
+		if err == nil && frozen != nil {
+			err = frozen
+		}
+		return err
+	}
+	return nil
+}

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"narwharf/cache/index"
-	"narwharf/cache/state"
 	"narwharf/cache/state/durable"
 	"narwharf/cache/state/progress"
 	"narwharf/cache/stored"
@@ -142,11 +141,6 @@ func closures(c *stored.Cache, roots []narinfo.Path) (all []narinfo.Path, err er
 		}
 	}
 	return all, nil
-}
-
-// freeze has the state take no writes, or take them again, while narwharf migrate copies it.
-func freeze(ctx context.Context, d *DataDir, f *state.Freeze, _ io.Writer) (exit int, err error) {
-	return 0, d.State.(state.Movable).Freeze(ctx, f) // all that OpenState opens are
 }
 
 // snapshot writes the database as it is at one moment to a file in data_dir, whose name

@@ -113,14 +113,9 @@ type Rebuilt struct {
 }
 
 func rebuild(ctx context.Context, d *DataDir, args RebuildArgs, out io.Writer) (exit int, err error) {
-	if d.Config.Storage.Shared() {
-		id, err := storage.ID(d.Config)
-		if err == nil {
-			err = replica.Alone(ctx, d.State, id, "rebuild")
-		}
-		if err != nil {
-			return 2, err
-		}
+	id, err := storage.ID(d.Config)
+	if err = errors.Join(err, replica.Alone(ctx, d.State, id, "rebuild")); err != nil {
+		return 2, err
 	}
 	c := d.cache
 	if c == nil {

@@ -39,7 +39,9 @@ var jobs = map[string]job{
 	"rebuild":           decoded(rebuild),
 	"export":            decoded(export),
 	"snapshot":          decoded(snapshot),
-	"freeze":            decoded(freeze),
+	"freeze": decoded(func(ctx context.Context, d *DataDir, f *state.Freeze, _ io.Writer) (int, error) {
+		return 0, d.State.(state.Movable).Freeze(ctx, f)
+	}),
 }
 
 // decoded is a job whose arguments are an A.
