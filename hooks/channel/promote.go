@@ -59,7 +59,10 @@ func (c *Channels) Promote(ctx context.Context, name string, p *Promotion) (*api
 		return nil, api.Errorf(api.Invalid, "the release is of the channel %q and was sent to %q", head.Channel, name)
 	}
 	defer c.promoting.Lock(name)()
-	now := c.Get(name)
+	now, fresh := c.Again(name) // who lost a race is told so by what is true, not by what is remembered
+	if !fresh {
+		return nil, state.ErrUnavailable
+	}
 	next, err := rules(now, p, head)
 	if err != nil {
 		return nil, err
@@ -108,7 +111,6 @@ func (c *Channels) Promote(ctx context.Context, name string, p *Promotion) (*api
 	if err := c.commit(ctx, now, next, p, r, closures); err != nil {
 		return nil, err
 	}
-	// Hosts do not wait for what is said to the promoter.
 	return c.plan(now, head, entries, closures), nil
 }
 
