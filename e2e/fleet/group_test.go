@@ -32,14 +32,14 @@ claims = { sub = "named", google = { compute_engine = { project_id = "acme" } } 
 scopes = ["follow:web"]
 host_claim = "google.compute_engine.instance_name"
 hosts = "asg-*"
-ttl = "10m"
+ttl = "2h"
 forget_after = "20s"
 [[access.oidc.rules]]
 name = "drawn"
 claims = { sub = "drawn", google = { compute_engine = { project_id = "acme" } } }
 scopes = ["follow:web"]
 hosts = "asg-*"
-ttl = "10m"
+ttl = "2h"
 forget_after = "20s"
 
 [metrics]
