@@ -117,7 +117,7 @@ func (s *Store) listen(ctx, background context.Context, config *pgx.ConnConfig) 
 func (l *listener) now(ctx context.Context) error {
 	l.read = time.Now()
 	var at time.Time
-	err := l.pool.QueryRow(ctx, `select (`+oldestWork+`) - 1, clock_timestamp()`).Scan(&l.last, &at)
+	err := l.own.QueryRow(ctx, `select (`+oldestWork+`) - 1, clock_timestamp()`).Scan(&l.last, &at)
 	if err == nil {
 		l.told(l.read, at)
 	}
@@ -213,7 +213,7 @@ func (l *listener) tell(ctx context.Context) {
 		}
 		for _, text := range l.notices.take(l.id) {
 			within, cancel := context.WithTimeout(send, 5*time.Second)
-			if _, err := l.pool.Exec(within, `select pg_notify($1, $2)`, l.channel, text); err != nil {
+			if _, err := l.own.Exec(within, `select pg_notify($1, $2)`, l.channel, text); err != nil {
 				l.log.Warn("other servers hear of changes a second later", "database", l.name, "error", err)
 			} else if more && !deaf {
 				deaf = l.deaf(ctx)
@@ -253,7 +253,7 @@ func (l *listener) readRows(ctx context.Context) {
 		l.watchers.Tell(topics)
 		if time.Since(trim) > keep/4 {
 			trim = time.Now()
-			_, _ = l.pool.Exec(ctx, `delete from narwharf_notice where at < clock_timestamp() - $1 * interval '1 second'`, keep.Seconds())
+			_, _ = l.own.Exec(ctx, `delete from narwharf_notice where at < clock_timestamp() - $1 * interval '1 second'`, keep.Seconds())
 		}
 	}
 }
@@ -292,11 +292,11 @@ func (l *listener) rows(ctx context.Context) (topics []string, err error) {
 	}
 	began := time.Now()
 	var at time.Time
-	if err := l.pool.QueryRow(ctx, `select clock_timestamp()`).Scan(&at); err != nil {
+	if err := l.own.QueryRow(ctx, `select clock_timestamp()`).Scan(&at); err != nil {
 		return nil, err
 	}
 	l.told(began, at)
-	rows, err := l.pool.Query(ctx, `select position, sender, topics from narwharf_notice where position > $1 and position < `+oldestWork+` order by position`, l.last)
+	rows, err := l.own.Query(ctx, `select position, sender, topics from narwharf_notice where position > $1 and position < `+oldestWork+` order by position`, l.last)
 	if err != nil {
 		return nil, err
 	}

@@ -70,7 +70,10 @@ const (
 
 // Store is a state.Store.
 type Store struct {
-	pool  *pgxpool.Pool
+	pool *pgxpool.Pool
+	// own is for notices, and for whether the database answers at all: transactions that wait for each other
+	// must not look as if it did not.
+	own   *pgxpool.Pool
 	name  string
 	place string
 	log   *slog.Logger
@@ -128,8 +131,15 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, s.problem(err)
 	}
+	own := config.Copy()
+	own.MinConns, own.MinIdleConns, own.MaxConns = 0, 0, 2
+	if s.own, err = pgxpool.NewWithConfig(ctx, own); err != nil {
+		s.pool.Close()
+		return nil, s.problem(err)
+	}
 	if err := s.start(ctx, listen); err != nil {
 		s.pool.Close()
+		s.own.Close()
 		return nil, err
 	}
 	return s, nil
@@ -203,6 +213,7 @@ func (s *Store) Close() error {
 	s.stop() // what was not told yet is told first
 	s.ended.Wait()
 	s.pool.Close()
+	s.own.Close()
 	return nil
 }
 
