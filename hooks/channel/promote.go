@@ -23,8 +23,7 @@ type Promotion struct {
 	Match  string // the ETag that he saw, as in If-Match
 	DryRun bool
 	By     string
-	// RulesDenied is why he may not change keys, threshold and kind of a
-	// channel; nil if he may.
+	// RulesDenied is why he may not change keys, threshold and kind of a channel; nil if he may.
 	RulesDenied error
 	// May says why he may not change a target, by whatever action or by test; of "", all of
 	// the channel. It is nil for who may change any.
