@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -372,7 +373,7 @@ func TestKillAtEveryWrite(t *testing.T) {
 	}
 	var mu sync.Mutex
 	var snapshots []snapshot
-	passed := 0
+	var passed atomic.Int64
 	var w *world
 	recording := false
 	snap := func(at string) {
@@ -381,7 +382,7 @@ func TestKillAtEveryWrite(t *testing.T) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		snapshots = append(snapshots, snapshot{copyDir(t, w.dir), at, passed})
+		snapshots = append(snapshots, snapshot{copyDir(t, w.dir), at, int(passed.Load())})
 	}
 	idx := &faultyIndex{}
 	w = newWorld(t, func(s *setup) {
@@ -395,7 +396,7 @@ func TestKillAtEveryWrite(t *testing.T) {
 	recording = true
 	for _, s := range steps {
 		w.must(s.do(w), s.want[0])
-		passed++
+		passed.Add(1)
 	}
 	w.u.Rest()
 	recording = false

@@ -240,13 +240,19 @@ func (w *world) restart() {
 	w.start()
 }
 
-// breakAt sets what is asked before each step on the disk; nil for nothing.
+// breakAt sets what is asked before each step on the disk, one step at a time; nil for nothing.
 func (w *world) breakAt(f func(op, name string) error) {
 	if f == nil {
 		w.fault.Store(nil)
 		return
 	}
-	w.fault.Store(&f)
+	var mu sync.Mutex // a NAR settles beside the next request
+	one := func(op, name string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		return f(op, name)
+	}
+	w.fault.Store(&one)
 }
 
 type logBuffer struct {
