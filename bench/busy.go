@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,28 +23,28 @@ import (
 type writer struct {
 	kind string
 	n    int
+	most int // turns of each; 0: no end
 	one  func(ctx context.Context, url string, client, turn int) error
 	done atomic.Int64
 }
 
 // busyRow is 32 clients that report, join, take and give back reboot slots, and promote, at both servers by turns.
-func busyRow(p plan, c *cluster) (row, error) {
+func busyRow(p plan, c *cluster, systems *promoter) (row, error) {
 	token, err := c.a.newToken("busy", "follow:"+webChannel)
 	if err != nil {
 		return row{}, err
 	}
-	joins, err := c.a.newToken("joins", "join:"+webChannel)
-	if err != nil {
-		return row{}, err
+	joins := make([]string, 7)
+	for i := range joins {
+		if joins[i], err = c.joinToken(); err != nil {
+			return row{}, err
+		}
 	}
 	reboots, err := c.a.newToken("reboots", "reboot:bench")
 	if err != nil {
 		return row{}, err
 	}
-	promoter, err := newPromoter(c.a, c.a.nars+"-busy")
-	if err != nil {
-		return row{}, err
-	}
+	promoter := &promoter{key: systems.key, systems: systems.systems}
 	if promoter.token, err = c.a.newToken("others", "promote:others"); err != nil {
 		return row{}, err
 	}
@@ -68,18 +69,19 @@ func busyRow(p plan, c *cluster) (row, error) {
 		}
 		defer resp.Body.Close()
 		if answer, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode >= 300 {
-			return fmt.Errorf("%s %s: %s %.300s %w", method, url, resp.Status, answer, errors.Join(err))
+			return errors.Join(fmt.Errorf("%s %s: %s %.300s", method, url, resp.Status, answer), err)
 		}
 		return nil
 	}
+	var late atomic.Int64
 	writers := []*writer{
 		{kind: "reports", n: 20, one: func(ctx context.Context, url string, client, turn int) error {
 			name := fmt.Sprintf("busy-%d", client)
 			return send(ctx, http.MethodPut, url+"/api/v1/hosts/"+name+"/status", token, &api.Status{Agent: "bench", StartID: 1, Counter: int64(turn + 1), Channel: webChannel,
 				Target: name, System: "x86_64-linux", BootID: "0b1c2d3e-4f50-4162-8374-95a6b7c8d9e0", State: api.Idle})
 		}},
-		{kind: "joins", n: 7, one: func(ctx context.Context, url string, client, turn int) error {
-			return send(ctx, http.MethodPost, url+"/api/v1/join?channel="+webChannel, joins, &api.Join{Host: fmt.Sprintf("new-%d-%d", client, turn), Channel: webChannel})
+		{kind: "joins", n: len(joins), most: 1000, one: func(ctx context.Context, url string, client, turn int) error {
+			return send(ctx, http.MethodPost, url+"/api/v1/join?channel="+webChannel, joins[client], &api.Join{Host: fmt.Sprintf("new-%d-%d", client, turn), Channel: webChannel, Instance: fmt.Sprintf("%032x", client<<20+turn)})
 		}},
 		{kind: "slots", n: 4, one: func(ctx context.Context, url string, client, turn int) error {
 			what := []string{"pre-reboot", "steady-state"}[turn/2%2]
@@ -91,10 +93,18 @@ func busyRow(p plan, c *cluster) (row, error) {
 			if err != nil {
 				return err
 			}
-			return send(ctx, http.MethodPut, url+"/api/v1/channels/others", promoter.token, json.RawMessage(r.body), "If-Match", fmt.Sprintf(`"%d"`, r.seq-1))
+			for { // a server that has not heard of the last one yet says that somebody else promoted
+				err := send(ctx, http.MethodPut, url+"/api/v1/channels/others", promoter.token, json.RawMessage(r.body), "If-Match", fmt.Sprintf(`"%d"`, r.seq-1))
+				if err == nil || !strings.Contains(err.Error(), "race_lost") {
+					return err
+				}
+				late.Add(1)
+			}
 		}},
 	}
-	return c.busy(p, writers)
+	r, err := c.busy(p, writers)
+	r.remark += fmt.Sprintf(", %d promotes tried again since the other server had not heard of the last", late.Load())
+	return r, err
 }
 
 // busy lets the writers write for a while.
@@ -112,7 +122,7 @@ func (c *cluster) busy(p plan, writers []*writer) (row, error) {
 	for _, w := range writers {
 		for i := range w.n {
 			all.Go(func() {
-				for turn := 0; ctx.Err() == nil && failed.Load() == nil; turn++ {
+				for turn := 0; ctx.Err() == nil && failed.Load() == nil && (w.most == 0 || turn < w.most); turn++ {
 					if err := w.one(ctx, urls[turn%2], i, turn); err != nil {
 						if ctx.Err() == nil {
 							failed.Store(&err)

@@ -21,6 +21,8 @@ type cluster struct {
 	name   string  // of the database
 	bucket *server // nil: they share a folder
 	a, b   *server
+
+	joinToken func() (string, error)
 }
 
 // startCluster starts it. limits are lines of [limits] of both servers.
@@ -57,6 +59,10 @@ func startCluster(binary, dir string, limits ...string) (_ *cluster, err error) 
 		if *s, err = startWith(loopback, binary, filepath.Join(dir, fmt.Sprintf("server-%d", i)), key, sections); err != nil {
 			return nil, err
 		}
+	}
+	c.joinToken = func() (string, error) {
+		token, err := output(binary, "token", "new", "--config", filepath.Join(dir, "server-0", "config.toml"), "--join", webChannel, "--uses", "1000")
+		return strings.TrimSpace(string(token)), err
 	}
 	return c, nil
 }

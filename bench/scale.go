@@ -30,12 +30,12 @@ func scaleRows(p plan, dir string) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows, err := clusterHosts(p, c, filepath.Join(dir, "hosts"))
+	rows, systems, err := clusterHosts(p, c, filepath.Join(dir, "hosts"))
 	if err != nil {
 		return nil, err
 	}
 	out = append(out, rows...)
-	writes, err := busyRow(p, c)
+	writes, err := busyRow(p, c, systems)
 	if err != nil {
 		return nil, err
 	}
@@ -168,11 +168,11 @@ func together(servers []*server, reqs []load.Request, conns int, d time.Duration
 	return s, nil
 }
 
-// clusterHosts has hosts that wait at one server, and promotes at the other.
-func clusterHosts(p plan, c *cluster, dir string) ([]row, error) {
+// clusterHosts has hosts that wait at one server, and promotes at the other, by the promoter that it returns.
+func clusterHosts(p plan, c *cluster, dir string) ([]row, *promoter, error) {
 	h, idle, err := gather(p, dir, func(string) (*server, error) { return c.b, nil })
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer h.fleet.Close()
 	h.promoter.addr = c.a.addr
@@ -185,12 +185,12 @@ func clusterHosts(p plan, c *cluster, dir string) ([]row, error) {
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	polls := 2 * float64(len(h.names))
 	memory, each, err := h.memoryRow(fmt.Sprintf("… memory for each of %d hosts that wait at one of them", p.hosts), idle)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	memory.goal, memory.missed = "≤ 20 KiB", each > maxPerHost
 	asked := countRow("… statements for each poll", statements, polls, maxStatementsPoll)
@@ -199,7 +199,7 @@ func clusterHosts(p plan, c *cluster, dir string) ([]row, error) {
 	for range p.wakes {
 		w, err := h.promote([]string{signing.Everyone}, false)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		quiet = append(quiet, w)
 		progress("promote at one server, the last of %d hosts at the other woken after %s", len(h.names), ms(at(w.woken, 100)))
@@ -218,11 +218,11 @@ func clusterHosts(p plan, c *cluster, dir string) ([]row, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	told := countRow("… statements for each report", statements, float64(p.wakes*len(h.names)), maxStatementsReport)
 	engine, err := engineRow(h, c)
-	return []row{memory, asked, woken, h.reportRow(reports), told, engine}, err
+	return []row{memory, asked, woken, h.reportRow(reports), told, engine}, h.promoter, err
 }
 
 // countRow is how many of something there were for each of something else.
