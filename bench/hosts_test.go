@@ -27,8 +27,8 @@ func TestHosts(t *testing.T) {
 		t.Fatal(err)
 	}
 	rows = append(rows, outs...)
-	want := []string{"memory for each of 20 hosts", "a release for all of 20", "an entry for each of 20", "each of 20 hosts reports", "after 6 releases and 2 reports", "20 hosts of before that wait", "100 uploaded paths and 20 hosts",
-		"everyone of 20 hosts at once by the engine", "memory for each of 20 hosts with the engine", "20 hosts in two waves"}
+	want := []string{"memory for each of 20 hosts", "a release for all of 20", "an entry for each of 20", "each of 20 hosts reports", "after 6 releases and 2 reports", "100 uploaded paths and 20 hosts",
+		"everyone of 20 hosts at once by the engine", "memory for each of 20 hosts with the engine", "20 hosts in two waves", "20 hosts of before that wait"}
 	if len(rows) != len(want) {
 		t.Fatalf("%d rows, want %d", len(rows), len(want))
 	}

@@ -18,7 +18,7 @@ import (
 var typed = map[string]string{
 	"access sessions end": "abc", "alarm close": "5 --reason x", "alarm take": "5", "budget remove": "n", "budget set": "n 1", "channel delete": "web",
 	"channel history": "web", "channel keys": "web", "channel policy": "web", "channel show": "web", "check ask": "n", "delete": "/nix/store/" + nobody,
-	"hold remove": "n", "hold set": "n a=b --reason x", "host approve": "h", "host hold": "h --reason x", "host label": "h a=b", "host release": "h",
+	"hold remove": "n", "hold set": "n a=b --reason x", "host approve": "h", "host hold": "h --reason x", "host label": "h a=b", "host refuse": "h --key SHA256:x", "host release": "h",
 	"host remove": "h", "host retry": "h", "host revert": "h", "host show": "h", "host unhold": "h", "import": ".", "notify test": "n", "plan": "web",
 	"quarantine clear": "/nix/store/" + nobody, "reboots free": "g i", "rollout abort": "web --reason x", "rollout advance": "web --reason x",
 	"rollout pause": "web", "rollout resume": "web", "rollout retry": "web", "rollout show": "web", "rollout skip": "web --reason x",
