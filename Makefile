@@ -52,7 +52,7 @@ e2e: build nix-clients versitygw ## deployments on real hosts, which it boots he
 	@NARWHARF_FAST_PATH=false NARWHARF_FLEET=1 .ci/gotest -count=1 -short -timeout 20m ./cache ./e2e/...
 
 e2e-scale: build versitygw ## servers with one database and one bucket, and every fault that may befall them
-	@NARWHARF_SCALE=1 .ci/gotest -count=1 -timeout 60m -run 'TestFaults|TestReplica|TestDatabase|TestBucket' ./e2e
+	@NARWHARF_SCALE=1 .ci/gotest -count=1 -timeout 60m -run 'TestFaults|TestMigrate|TestReplica|TestDatabase|TestBucket' ./e2e
 
 e2e-smoke: build nix-clients versitygw ## every kind of them once, with small sizes
 	@NARWHARF_FLEET=1 .ci/gotest -count=1 -short -timeout 20m ./e2e/...
