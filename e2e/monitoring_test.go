@@ -209,7 +209,7 @@ func (p *aPrometheus) rulesWork(least int) {
 
 // seldom are metrics of which a server shows nothing before something has gone wrong, or that are of
 // what this one has not. Other tests hold them against docs/metrics.md.
-var seldom = regexp.MustCompile(`^narwharf_(check_\w+|local_broken_total|tls_certificate_ends_seconds|oidc_\w+|verify_failures_total|upload_refusals_total|upstream_\w+|hosts_converged|hosts_held|reboot_slots_\w+|gc_bytes|pack_\w+)$`)
+var seldom = regexp.MustCompile(`^narwharf_(check_\w+|local_broken_total|tls_certificate_ends_seconds|oidc_\w+|verify_failures_total|upload_refusals_total|upstream_\w+|hosts_converged|hosts_held|reboot_slots_\w+|gc_bytes|pack_\w+|mirror_\w+|replica_\w+|state_away_seconds)$`)
 
 // TestMonitoring: a real Prometheus reads what a server shows, finds our rules good, and shows an alarm for as
 // long as it is open and nobody has taken it. Who is told by the server hears of it as well, also of what happened

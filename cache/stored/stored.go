@@ -154,16 +154,20 @@ func (c *Cache) Rebuild(ctx context.Context, report func(format string, args ...
 	return lost, err
 }
 
-// Close tells the next start that files and index agree, if they do.
-func (c *Cache) Close() error {
+// Close tells the next start that files and index agree, if they do. If that cannot be written, on a
+// full disk, nothing is lost: the next start compares them.
+func (c *Cache) Close() {
 	if !c.consistent || c.Uploads.NeedsRecovery() {
-		return nil
+		return
 	}
-	if err := c.Uploads.Keep(); err != nil {
-		return err
+	err := c.Uploads.Keep()
+	if err == nil {
+		n := c.Uploads.Counts()
+		err = c.index.Close(index.Files{Count: n.NarFiles, Size: n.NarBytes})
 	}
-	n := c.Uploads.Counts()
-	return c.index.Close(index.Files{Count: n.NarFiles, Size: n.NarBytes})
+	if err != nil {
+		c.log.Warn("the next start compares all files with the index", "error", err)
+	}
 }
 
 // uploaded returns what was uploaded under a hash part, nil if it is for the local

@@ -12,7 +12,6 @@ import (
 	"narwharf/cache/state"
 	"narwharf/cache/upload/fsck"
 	"narwharf/cmd/narwharf/server/storage"
-	"narwharf/hooks/replica"
 	"narwharf/narinfo"
 	"narwharf/narinfo/clip"
 )
@@ -113,8 +112,7 @@ type Rebuilt struct {
 }
 
 func rebuild(ctx context.Context, d *DataDir, args RebuildArgs, out io.Writer) (exit int, err error) {
-	id, err := storage.ID(d.Config)
-	if err = errors.Join(err, replica.Alone(ctx, d.State, id, "rebuild")); err != nil {
+	if err := storage.Alone(ctx, d.Config, d.State, "rebuild"); err != nil {
 		return 2, err
 	}
 	c := d.cache
@@ -122,7 +120,7 @@ func rebuild(ctx context.Context, d *DataDir, args RebuildArgs, out io.Writer) (
 		if c, err = d.OpenCache(nil, nil, nil); err != nil {
 			return 2, err
 		}
-		defer func() { err = errors.Join(err, c.Close()) }()
+		defer c.Close()
 	}
 	all := Rebuilt{Lines: []string{}}
 	report := func(format string, args ...any) {

@@ -150,7 +150,7 @@ func (d *DataDir) whole(out io.Writer, signing bool) (c *stored.Cache, channels 
 		if c, err = d.OpenCache(from.own, from.ups, signer); err != nil {
 			return nil, nil, nil, err
 		}
-		opened = append(opened, c.Close)
+		opened = append(opened, func() error { c.Close(); return nil })
 		if err := c.Recover(); err != nil {
 			return nil, nil, nil, err
 		}

@@ -61,7 +61,7 @@ func Serve(ctx context.Context, cfg *serverconfig.Config, version string, log *s
 	if d.cache, err = d.OpenCache(from.own, from.ups, s.signer); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.cache.Close()) }()
+	defer d.cache.Close()
 	if err := s.open(ctx, registry); err != nil {
 		return err
 	}

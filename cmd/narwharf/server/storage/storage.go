@@ -23,6 +23,7 @@ import (
 	"narwharf/cache/blob"
 	"narwharf/cache/state"
 	"narwharf/cache/state/postgres"
+	"narwharf/hooks/replica"
 	"narwharf/hooks/serverconfig"
 )
 
@@ -163,6 +164,18 @@ func ID(cfg *serverconfig.Config) (string, error) {
 		return "", fmt.Errorf("%s is no id of a server: remove it, and another is made", name)
 	}
 	return id, nil
+}
+
+// Alone refuses work that is not to be done beside other servers of the same state.
+func Alone(ctx context.Context, cfg *serverconfig.Config, st state.Store, what string) error {
+	if !cfg.Storage.Shared() {
+		return nil
+	}
+	id, err := ID(cfg)
+	if err != nil {
+		return err
+	}
+	return replica.Alone(ctx, st, id, what)
 }
 
 const (
