@@ -239,10 +239,11 @@ func TestSite(t *testing.T) {
 			s.Errorf("of %d bytes %d crossed the line, %d were NARs", kib<<10, line, nars)
 		}
 		st.whole(first)
-		if status, _ := st.get("nix-cache-info", ""); status != http.StatusUnauthorized {
+		if status, _ := st.get(strings.TrimPrefix(first, "/nix/store/")[:32]+".narinfo", ""); status != http.StatusUnauthorized {
 			s.Errorf("the edge is private, and answers %d", status)
 		}
-		if why := st.Edge().Narwharf("why", first); !strings.Contains(why.Stdout, "mirror:web:1") {
+		st.Edge().WriteFile("/srv/narwharf/operator", st.Edge().Token("operator", "operate")+"\n", 0o600)
+		if why := st.Edge().Narwharf("why", first, "--server", "http://edge", "--token-file", "/srv/narwharf/operator"); !strings.Contains(why.Stdout, "mirror:web:1") {
 			s.Errorf("%v", why)
 		}
 		before = first
