@@ -207,6 +207,12 @@ func (w *world) came(names ...string) {
 	w.fetched = nil
 }
 
+// pass lets time pass, and whatever it starts come to rest.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // A release is fetched once, references first, and the one before stays until another comes.
 func TestReleases(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -215,17 +221,17 @@ func TestReleases(t *testing.T) {
 		defer end()
 		w.promote("web", "a", "b")
 		w.follow(ctx, "web", "db")
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if want := []narinfo.Path{pathNamed("b"), pathNamed("a"), pathNamed("web-1")}; !slices.IsSortedFunc(w.fetched, func(a, b narinfo.Path) int { return slices.Index(want, a) - slices.Index(want, b) }) {
 			t.Logf("out of order, which costs nothing but a lookup: %q", w.fetched)
 		}
 		w.came("web-1", "a", "b")
 		w.promote("web", "a", "c")
 		w.promote("db", "c", "d") // the first of its channel
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		w.came("web-2", "c", "db-1", "d")
 		w.promote("web", "e")
-		time.Sleep(time.Second)
+		pass(time.Second)
 		w.came("web-3", "e")
 		if got := w.owners(); !slices.Equal(got, []string{"mirror:db:1", "mirror:web:2", "mirror:web:3"}) {
 			t.Errorf("roots of %q", got)
@@ -237,7 +243,7 @@ func TestReleases(t *testing.T) {
 		ctx, end = context.WithCancel(t.Context())
 		defer end()
 		w.follow(ctx, "web")
-		time.Sleep(time.Second)
+		pass(time.Second)
 		w.came()
 		if got := w.owners(); !slices.Equal(got, []string{"mirror:web:2", "mirror:web:3"}) {
 			t.Errorf("roots of %q", got)
@@ -256,16 +262,16 @@ func TestCut(t *testing.T) {
 		defer end()
 		w.promote("web", "a", "b", "c", "d", "e", "f")
 		f := w.follow(ctx, "web")
-		time.Sleep(15 * time.Second) // the first four are here
+		pass(15 * time.Second) // the first four are here
 		w.set(true)
-		time.Sleep(20 * time.Minute)
+		pass(20 * time.Minute)
 		if f.seen["web"].missing != 3 || len(w.alarms) != 1 || !strings.Contains(w.alarms[0], "http://centre does not answer since more than 10m0s about web") {
 			t.Errorf("%d are missing, alarms %q", f.seen["web"].missing, w.alarms)
 		}
 		w.set(false)
-		time.Sleep(lastPause + w.takes + time.Second)
+		pass(lastPause + w.takes + time.Second)
 		w.came("web-1", "a", "b", "c", "d", "e", "f")
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if f.seen["web"].missing != 0 || len(w.alarms) != 2 || w.alarms[1] != "" {
 			t.Errorf("%d are missing, alarms %q", f.seen["web"].missing, w.alarms)
 		}
@@ -283,11 +289,11 @@ func TestOvertaken(t *testing.T) {
 		defer end()
 		w.promote("web", "a")
 		w.follow(ctx, "web")
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		w.manifests = make(map[signing.Digest][]byte) // the old one goes at the centre
 		w.takes = time.Second
 		w.promote("web", "b")
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		w.came("web-2", "b")
 		end()
 		synctest.Wait()
@@ -305,7 +311,7 @@ func TestLyingManifest(t *testing.T) {
 		d := slices.Collect(maps.Keys(w.manifests))
 		w.manifests[d[0]], w.manifests[d[1]] = w.manifests[d[1]], w.manifests[d[0]]
 		w.follow(ctx, "web")
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		w.came()
 		end()
 		synctest.Wait()
