@@ -202,7 +202,9 @@ func TestBucketAwayPromote(t *testing.T) {
 	u.Upload(first, second)
 	p.promote(0, "promoted web to seq 1", storePath(first))
 	b.gateway.Stop()
-	soon(t, 30*time.Second, func() string { return wantStatus(NewUploader(t, b.URL(), ""), "/readyz", http.StatusServiceUnavailable) })
+	soon(t, 30*time.Second, func() string {
+		return wantStatus(NewUploader(t, b.URL(), ""), "/readyz", http.StatusServiceUnavailable)
+	})
 	p.promote(2, "the bucket that keeps this server's files does not answer", storePath(second))
 	p.must(0, storePath(first), "channel", "show", "web") // what was released goes on
 	b.gateway.Start()

@@ -87,7 +87,6 @@ func migrate(from, to *Server, args ...string) migrated {
 type writer struct {
 	mu       sync.Mutex
 	paths    []*Path
-	seq      int
 	refused  string
 	stop     chan struct{}
 	finished sync.WaitGroup
