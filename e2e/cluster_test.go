@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -43,15 +42,9 @@ type options struct {
 
 func newCluster(t *testing.T, o options) *cluster {
 	t.Helper()
-	db, err := postgrestest.Start(append(o.settings, "max_connections=80", "fsync=off")...)
-	if errors.Is(err, postgrestest.ErrMissing) {
-		lacking(t, "%v", err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(db.Close)
+	db := postgrestest.Need(t, append(o.settings, "max_connections=80", "fsync=off")...)
 	c := &cluster{t: t, db: db}
+	var err error
 	if c.name, err = db.Database(); err != nil {
 		t.Fatal(err)
 	}

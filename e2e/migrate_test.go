@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -28,14 +27,7 @@ type places struct {
 
 func newPlaces(t *testing.T) *places {
 	t.Helper()
-	db, err := postgrestest.Start("max_connections=60", "fsync=off")
-	if errors.Is(err, postgrestest.ErrMissing) {
-		lacking(t, "%v", err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(db.Close)
+	db := postgrestest.Need(t, "max_connections=60", "fsync=off")
 	return &places{t: t, key: NewKey("cluster-1"), db: db, gateway: s3test.Versitygw(t)}
 }
 

@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -35,14 +34,7 @@ func newReplicas(t *testing.T, n int, edit func(i int, c *Config)) *replicas {
 // newReplicasOf is newReplicas of another build.
 func newReplicasOf(t *testing.T, n int, bin string, edit func(i int, c *Config)) *replicas {
 	t.Helper()
-	db, err := postgrestest.Start("max_connections=60", "fsync=off")
-	if errors.Is(err, postgrestest.ErrMissing) {
-		lacking(t, "%v", err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(db.Close)
+	db := postgrestest.Need(t, "max_connections=60", "fsync=off")
 	name, err := db.Database()
 	if err != nil {
 		t.Fatal(err)

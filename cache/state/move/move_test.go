@@ -90,14 +90,7 @@ func moves(t *testing.T, do func(t *testing.T, open func(t *testing.T, place str
 	t.Run("file to file", func(t *testing.T) {
 		do(t, func(t *testing.T, place string) (state.Movable, state.Movable) { return file(t, place), file(t, place) })
 	})
-	db, err := postgrestest.Start("fsync=off")
-	if errors.Is(err, postgrestest.ErrMissing) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	db := postgrestest.Need(t, "fsync=off")
 	base := func(t *testing.T, place string) state.Movable {
 		t.Helper()
 		name, err := db.Database()

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"syscall"
+	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -44,6 +45,20 @@ func Start(settings ...string) (*Server, error) {
 		settings = []string{"fsync=off"}
 	}
 	return create(filepath.Dir(found[len(found)-1]), settings, "initdb", "-U", "narwharf", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+}
+
+// Need is Start for a test, which ends the server. Where PostgreSQL is missing the test is skipped, and fails in CI.
+func Need(t testing.TB, settings ...string) *Server {
+	t.Helper()
+	s, err := Start(settings...)
+	if errors.Is(err, ErrMissing) && os.Getenv("NARWHARF_CI") == "" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
 }
 
 // create starts a server whose data a program of PostgreSQL makes.
